@@ -1,0 +1,117 @@
+//! Ports and the stations behind them: who may send what (`PORTS`), which MAC is where (`FDB`), which address has
+//! which MAC (`NEIGHBOURS`). Must not know how the maps are reached.
+
+/// How many ports all networks of a daemon have together. A kernel bridge ends at 1,023 per network.
+pub const MAX_PORTS: u32 = 8192;
+
+/// Port numbers start here as ifindexes: port `n` is the host side of its veth pair, created with ifindex
+/// `PORT_IFINDEX + n`. A frame's ifindex is then an index into `PORTS`, with no hash on the way.
+pub const PORT_IFINDEX: u32 = 1_000_000;
+
+/// "No port" in [`Port::next`] and [`Network::first`](crate::network::Network::first).
+pub const NO_PORT: u32 = u32::MAX;
+
+/// The ifindex of port `number`'s host side.
+#[inline(always)]
+pub const fn ifindex_of(number: u32) -> u32 {
+    PORT_IFINDEX + number
+}
+
+/// The port number of an ifindex, where it can be one.
+#[inline(always)]
+pub const fn number_of(ifindex: u32) -> Option<u32> {
+    let number = ifindex.wrapping_sub(PORT_IFINDEX);
+    if number < MAX_PORTS { Some(number) } else { None }
+}
+
+/// A port: one endpoint of one network, as value of the array `PORTS` (key: port number). All zero is a vacant port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// Host side of the veth pair; 0 in a vacant entry.
+    pub ifindex: u32,
+    /// Network number ([`crate::network`]).
+    pub network: u32,
+    /// The next member of the same network, in the list that broadcasts walk; [`NO_PORT`] ends it. It starts at
+    /// [`Network::first`](crate::network::Network::first).
+    pub next: u32,
+    /// The MAC that the endpoint owns.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub reserved: [u8; 2],
+    /// The IPv4 address that the endpoint owns, network order; zero for none.
+    pub ipv4: [u8; 4],
+    /// The global IPv6 address that the endpoint owns; zero for none.
+    pub ipv6: [u8; 16],
+    /// The link-local IPv6 address that the endpoint owns; zero for none.
+    pub ipv6_link_local: [u8; 16],
+}
+const _: () = assert!(size_of::<Port>() == 56);
+
+/// Key of the hash `FDB`: a MAC within a network.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FdbKey {
+    /// Network number.
+    pub network: u32,
+    /// Destination MAC.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub reserved: [u8; 2],
+}
+const _: () = assert!(size_of::<FdbKey>() == 12);
+
+/// Value of `FDB`: where frames for the MAC go. An ifindex that [`number_of`] knows is a container's port, any other
+/// is the network's host device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Station {
+    /// Host side of the container's veth pair, or the host device.
+    pub ifindex: u32,
+}
+const _: () = assert!(size_of::<Station>() == 4);
+
+/// Key of the hash `NEIGHBOURS`: an address within a network.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NeighbourKey {
+    /// Network number.
+    pub network: u32,
+    /// IPv6 address, or IPv4 address as v4-mapped IPv6 (`::ffff:a.b.c.d`), network order.
+    pub address: [u8; 16],
+}
+const _: () = assert!(size_of::<NeighbourKey>() == 20);
+
+impl NeighbourKey {
+    /// The key of an IPv4 address.
+    #[inline(always)]
+    pub const fn ipv4(network: u32, [a, b, c, d]: [u8; 4]) -> Self {
+        Self { network, address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] }
+    }
+}
+
+/// Value of `NEIGHBOURS`: the MAC that answers for the address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The owner's MAC.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub reserved: [u8; 2],
+}
+const _: () = assert!(size_of::<Neighbour>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_number_and_its_ifindex_are_two_names_of_one_thing() {
+        for number in [0, 1, MAX_PORTS - 1] {
+            assert_eq!(number_of(ifindex_of(number)), Some(number));
+        }
+        for stranger in [0, 1, PORT_IFINDEX - 1, PORT_IFINDEX + MAX_PORTS, u32::MAX] {
+            assert_eq!(number_of(stranger), None);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Networks as the programs see them (`NETWORKS`): a host device, its MAC and gateway address, the list of members.
+
+/// How many networks a daemon has at most.
+pub const MAX_NETWORKS: u32 = 1024;
+
+/// Host device of network `n` is created with ifindex `NETWORK_IFINDEX + n`: a frame's ifindex is an index into
+/// `NETWORKS`, and a frame that another network's host device brought in is known by its ingress ifindex.
+pub const NETWORK_IFINDEX: u32 = 1_100_000;
+
+/// The ifindex of network `number`'s host device.
+#[inline(always)]
+pub const fn ifindex_of(number: u32) -> u32 {
+    NETWORK_IFINDEX + number
+}
+
+/// The network number of an ifindex, where it can be one.
+#[inline(always)]
+pub const fn number_of(ifindex: u32) -> Option<u32> {
+    let number = ifindex.wrapping_sub(NETWORK_IFINDEX);
+    if number < MAX_NETWORKS { Some(number) } else { None }
+}
+
+/// A network, as value of the array `NETWORKS` (key: network number). All zero is a vacant entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// The host device; 0 in a vacant entry.
+    pub ifindex: u32,
+    /// First member in the list that broadcasts walk ([`Port::next`](crate::endpoint::Port::next)), or
+    /// [`NO_PORT`](crate::endpoint::NO_PORT).
+    pub first: u32,
+    /// The host device's MAC.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub reserved: [u8; 2],
+    /// The gateway address that the host device carries, network order; zero for none.
+    pub gateway: [u8; 4],
+}
+const _: () = assert!(size_of::<Network>() == 20);

@@ -1,0 +1,87 @@
+//! Every way in which a frame can end. One list makes the enum that the programs return, the counters that they keep
+//! and the names that users read, so that none can exist without the others.
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident $field:ident $name:literal $drop:literal,)+) => {
+        /// Why a frame ended as it did.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Reason {
+            /// All reasons, in the order of their discriminants.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name that CLI and logs print.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// Whether the frame reached nobody.
+            pub const fn is_drop(self) -> bool {
+                match self { $(Self::$variant => $drop,)+ }
+            }
+        }
+
+        /// One CPU's counters by reason: the only value of the per-CPU array `REASONS`.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Reasons { $($(#[doc = $doc])+ pub $field: crate::stats::Counter,)+ }
+
+        impl Reasons {
+            /// The counter of a reason.
+            #[inline(always)]
+            pub fn of(&mut self, reason: Reason) -> &mut crate::stats::Counter {
+                match reason { $(Reason::$variant => &mut self.$field,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// To a container of the same network.
+    Forwarded forwarded "forwarded" false,
+    /// Broadcast or multicast, to every other member of the network.
+    Flooded flooded "flooded" false,
+    /// To the host, by the network's host device.
+    Delivered delivered "delivered" false,
+    /// An ARP request, answered by the program.
+    AnsweredArp answered_arp "answered-arp" false,
+    /// Shorter than its headers say.
+    Malformed malformed "malformed" true,
+    /// From an interface that is no port of any network.
+    UnknownPort unknown_port "unknown-port" true,
+    /// To a MAC that no member of the network has.
+    UnknownDestination unknown_destination "unknown-destination" true,
+    /// An ARP request for an address that nobody in the network has.
+    UnknownAddress unknown_address "unknown-address" true,
+    /// From a MAC that is not the sender's.
+    SpoofedMac spoofed_mac "spoofed-mac" true,
+    /// From an IPv4 address that is not the sender's.
+    SpoofedIpv4 spoofed_ipv4 "spoofed-ipv4" true,
+    /// From an IPv6 address that is not the sender's.
+    SpoofedIpv6 spoofed_ipv6 "spoofed-ipv6" true,
+    /// An ARP packet that claims a MAC or address that is not the sender's.
+    SpoofedArp spoofed_arp "spoofed-arp" true,
+    /// To the port that it came from.
+    Hairpin hairpin "hairpin" true,
+    /// From one network to another.
+    Isolated isolated "isolated" true,
+    /// To the reserved group 01:80:c2:00:00:0x, which no bridge forwards (IEEE 802.1Q 8.6.3).
+    Reserved reserved "reserved" true,
+    /// The kernel refused to pass the frame on.
+    Failed failed "failed" true,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discriminants_count_up_and_names_are_unique() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(Reason::ALL.iter().filter(|other| other.name() == reason.name()).count() == 1);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Counters. All are per CPU: no two CPUs write the same line.
+
+/// Frames and their bytes (Ethernet header included, checksum not).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Frames; a GSO frame counts once.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+const _: () = assert!(size_of::<Counter>() == 16);
+
+/// One CPU's counters of one port, as value of the per-CPU array `PORT_STATS` (key: port number). What a container
+/// sent is counted by the kernel, as the received frames of the port's host side.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// What was delivered to the endpoint.
+    pub received: Counter,
+    /// What the endpoint sent and the programs dropped, whatever the reason.
+    pub dropped: Counter,
+}
+const _: () = assert!(size_of::<PortStats>() == 32);

@@ -1,0 +1,24 @@
+//! `Pod` for the map types: they are `repr(C)`, hold integers only and have no padding (sizes are pinned beside each).
+#![expect(unsafe_code, reason = "Pod is an unsafe marker trait; this is its only place")]
+
+use crate::{endpoint, network, reason, stats};
+
+macro_rules! pod {
+    ($($type:ty),+ $(,)?) => {
+        $(
+            // SAFETY: repr(C), integers and byte arrays only, no padding: any bytes are a value and back.
+            unsafe impl aya::Pod for $type {}
+        )+
+    };
+}
+
+pod!(
+    endpoint::Port,
+    endpoint::FdbKey,
+    endpoint::Station,
+    endpoint::NeighbourKey,
+    endpoint::Neighbour,
+    network::Network,
+    reason::Reasons,
+    stats::PortStats,
+);

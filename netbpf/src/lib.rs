@@ -1,0 +1,7 @@
+//! netbpf in user space: one binary that is daemon, name responder, sandbox supervisor and command line.
+//!
+//! `model`, `ipam` and `plan` are pure. `datapath`, `link`, `store` and `sandbox` do the I/O and do not know each
+//! other. `daemon` joins them; `api` is its edge, and `cli` knows only that edge.
+
+pub mod api;
+pub mod model;

@@ -1,0 +1,157 @@
+//! Containers: sandboxes that netbpf started, and network namespaces that it was asked to connect.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Id, Mac};
+
+/// A container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// What refers to it.
+    pub id: Id,
+    /// Unique among containers.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What it is.
+    pub subject: Subject,
+    /// What it does.
+    pub state: State,
+    /// Its networks, in the order of connecting.
+    pub attachments: Vec<Attachment>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What a container is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Subject {
+    /// A process that netbpf starts and ends.
+    Sandbox(Box<Sandbox>),
+    /// A network namespace of somebody else's, for as long as it exists.
+    Foreign(Namespace),
+}
+
+/// A network namespace of somebody else's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Namespace {
+    /// A file that holds it (`netns:NAME` is `/run/netns/NAME`).
+    Path(PathBuf),
+    /// The one of a process; `start_time` (field 22 of `/proc/N/stat`) tells it from a later process of the same number.
+    Process {
+        /// The process.
+        pid: u32,
+        /// Clock ticks since boot.
+        start_time: u64,
+    },
+}
+
+/// How a sandbox was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// The program and its arguments; never empty.
+    pub command: Vec<String>,
+    /// `KEY=VALUE`.
+    pub env: Vec<String>,
+    /// Where the command starts.
+    pub working_dir: PathBuf,
+    /// Its UTS host name.
+    pub hostname: String,
+    /// Its root; the host's if absent.
+    pub rootfs: Option<PathBuf>,
+    /// Removed when it ends.
+    pub auto_remove: bool,
+    /// Whose network it has.
+    pub mode: Mode,
+    /// `--add-host` lines, name to address.
+    pub extra_hosts: Vec<(String, Ipv4Addr)>,
+    /// `--dns`; the host's servers if empty.
+    pub dns: Vec<std::net::IpAddr>,
+    /// `--dns-search`; the host's if empty, none if `.`.
+    pub dns_search: Vec<String>,
+    /// `--dns-option`.
+    pub dns_options: Vec<String>,
+}
+
+/// Whose network a sandbox has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Its own, attached to networks.
+    Networks,
+    /// Its own, `lo` only.
+    None,
+    /// The host's.
+    Host,
+    /// Another sandbox's.
+    Container(Id),
+}
+
+/// What a container does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum State {
+    /// Not started yet, or could not start.
+    Created {
+        /// Why it could not start; empty if nobody tried.
+        error: String,
+    },
+    /// It runs. A foreign namespace always does.
+    Running {
+        /// The supervisor's process and its start time, for a sandbox.
+        supervisor: Option<(u32, u64)>,
+        /// Since when.
+        started: Timestamp,
+    },
+    /// It ended.
+    Exited {
+        /// 128 + n after signal n.
+        code: i32,
+        /// From when.
+        started: Timestamp,
+        /// Till when.
+        finished: Timestamp,
+    },
+}
+
+/// A container's place in a network. It outlives a stop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The network.
+    pub network: Id,
+    /// What the user asked for.
+    pub request: EndpointRequest,
+    /// What it has while the container runs.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// What a user asks of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointRequest {
+    /// `--ip`: kept over restarts.
+    pub ipv4: Option<Ipv4Addr>,
+    /// `--mac-address`.
+    pub mac: Option<Mac>,
+    /// `--alias`, `--network-alias`.
+    pub aliases: Vec<String>,
+    /// `--gw-priority`: the highest gives the default route.
+    pub gateway_priority: i64,
+}
+
+/// What a running container has in a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// What refers to it.
+    pub id: Id,
+    /// Port number: index in the map `PORTS`; the host side has ifindex `PORT_IFINDEX + port`.
+    pub port: u32,
+    /// Its address.
+    pub ipv4: Ipv4Addr,
+    /// Its MAC.
+    pub mac: Mac,
+    /// The host side of its veth pair: `veth` and 7 hex digits.
+    pub host_interface: String,
+    /// The other side: `eth0`, `eth1`, …
+    pub interface: String,
+}

@@ -1,0 +1,14 @@
+//! What netbpf knows of the world: networks, containers, their endpoints. Values that exist are right. No I/O, no
+//! async, no clock; nothing here knows the API's texts, the store's records or the kernel.
+
+mod container;
+mod id;
+mod mac;
+mod network;
+
+pub use container::{
+    Attachment, Container, Endpoint, EndpointRequest, Mode, Namespace, Sandbox, State, Subject,
+};
+pub use id::Id;
+pub use mac::Mac;
+pub use network::{Bridge, Driver, Network, Subnet};
