@@ -6,3 +6,4 @@
 pub mod api;
 pub mod ipam;
 pub mod model;
+pub mod store;
