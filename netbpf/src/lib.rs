@@ -6,4 +6,5 @@
 pub mod api;
 pub mod ipam;
 pub mod model;
+pub mod plan;
 pub mod store;
