@@ -1,0 +1,53 @@
+//! Settings below `/proc/sys/net`. They are those of the namespace that the calling thread is in. A setting that has its
+//! value already is not written.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::PathBuf,
+};
+
+use super::Error;
+
+/// A setting: `ipv4/ip_forward` is `/proc/sys/net/ipv4/ip_forward`.
+pub fn read(setting: &str) -> Result<String, Error> {
+    let path = path(setting);
+    let text = fs::read_to_string(&path)
+        .map_err(|error| Error::failed("read", path.display().to_string(), error))?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// Gives a setting a value; says whether it had another one.
+pub fn write(setting: &str, value: &str) -> Result<bool, Error> {
+    if read(setting)? == value {
+        return Ok(false);
+    }
+    let path = path(setting);
+    File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(value.as_bytes()))
+        .map_err(|error| Error::failed("write", format!("{value} to {}", path.display()), error))?;
+    Ok(true)
+}
+
+/// Makes the host forward IPv4 packets; says whether it did not before.
+pub fn enable_ip_forward() -> Result<bool, Error> {
+    let changed = write("ipv4/ip_forward", "1")?;
+    if changed {
+        tracing::info!("set net.ipv4.ip_forward to 1: the host forwards IPv4 packets");
+    }
+    Ok(changed)
+}
+
+/// Turns IPv6 off on an interface. It is off where the kernel has none, and where the MTU is too small for it.
+pub(super) fn disable_ipv6(interface: &str) -> Result<(), Error> {
+    match write(&format!("ipv6/conf/{interface}/disable_ipv6"), "1") {
+        Err(error) if error.is_missing() => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+fn path(setting: &str) -> PathBuf {
+    PathBuf::from("/proc/sys/net").join(setting)
+}
