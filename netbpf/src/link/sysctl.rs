@@ -1,5 +1,4 @@
-//! Settings below `/proc/sys/net`. They are those of the namespace that the calling thread is in. A setting that has its
-//! value already is not written.
+//! Settings below `/proc/sys/net`: those of the namespace that the calling thread is in. None is created.
 
 use std::{
     fs::{self, File},
@@ -22,12 +21,7 @@ pub fn write(setting: &str, value: &str) -> Result<bool, Error> {
     if read(setting)? == value {
         return Ok(false);
     }
-    let path = path(setting);
-    File::options()
-        .write(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(value.as_bytes()))
-        .map_err(|error| Error::failed("write", format!("{value} to {}", path.display()), error))?;
+    set(setting, value)?;
     Ok(true)
 }
 
@@ -41,11 +35,22 @@ pub fn enable_ip_forward() -> Result<bool, Error> {
 }
 
 /// Turns IPv6 off on an interface. It is off where the kernel has none, and where the MTU is too small for it.
+///
+/// Written without a look before: the kernel's way to a setting grows with the number of namespaces, so it is gone once.
 pub(super) fn disable_ipv6(interface: &str) -> Result<(), Error> {
-    match write(&format!("ipv6/conf/{interface}/disable_ipv6"), "1") {
+    match set(&format!("ipv6/conf/{interface}/disable_ipv6"), "1") {
         Err(error) if error.is_missing() => Ok(()),
-        result => result.map(drop),
+        result => result,
     }
+}
+
+fn set(setting: &str, value: &str) -> Result<(), Error> {
+    let path = path(setting);
+    File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(value.as_bytes()))
+        .map_err(|error| Error::failed("write", format!("{value} to {}", path.display()), error))
 }
 
 fn path(setting: &str) -> PathBuf {
