@@ -2,7 +2,6 @@
 
 use std::{
     fs::File,
-    future::Future,
     os::fd::AsRawFd,
     process::Command,
     thread::{self, JoinHandle},
@@ -23,10 +22,10 @@ pub fn on_a_host<T: Send + 'static>(test: impl AsyncFnOnce() -> T + Send + 'stat
 }
 
 /// A container's network namespace, with nothing but `lo`.
-pub fn container() -> impl Future<Output = Namespace> {
+pub fn container() -> Namespace {
     let open = || File::open("/proc/thread-self/ns/net").unwrap();
     let file = in_a_new_namespace(open).join().unwrap();
-    async move { Namespace::open_path(format!("/proc/self/fd/{}", file.as_raw_fd()).as_ref()).await.unwrap() }
+    Namespace::open_path(format!("/proc/self/fd/{}", file.as_raw_fd()).as_ref()).unwrap()
 }
 
 fn in_a_new_namespace<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

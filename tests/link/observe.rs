@@ -13,15 +13,15 @@ use crate::{
 #[test]
 fn our_links_are_those_of_our_group() {
     on_a_host(async || {
-        let netns = container().await;
+        let netns = container();
         let host = Links::open().unwrap();
         assert_eq!(host.owned(77).await.unwrap(), []);
         host.create_host_device(&device()).await.unwrap();
         host.create_endpoint(&endpoint(&netns)).await.unwrap();
         let stranger = EndpointLink {
             ifindex: 1_000_009,
-            host_interface: "veth9",
-            interface: "eth1",
+            host_interface: "veth9".into(),
+            interface: "eth1".into(),
             group: 78,
             ..endpoint(&netns)
         };
@@ -38,7 +38,7 @@ fn our_links_are_those_of_our_group() {
 #[test]
 fn what_a_container_sent_is_counted() {
     on_a_host(async || {
-        let netns = container().await;
+        let netns = container();
         let host = Links::open().unwrap();
         host.create_endpoint(&endpoint(&netns)).await.unwrap();
         host.set_up(1_000_003).await.unwrap();
@@ -82,7 +82,7 @@ fn subnets_on_a_link_are_known_and_routed_ones_are_not() {
 #[test]
 fn a_link_that_goes_is_announced() {
     on_a_host(async || {
-        let netns = container().await;
+        let netns = container();
         let host = Links::open().unwrap();
         let mut deletions = Links::watch_deleted().unwrap();
         for ifindex in [1_000_003, 1_000_004] {

@@ -18,7 +18,7 @@ fn the_last_of_many_endpoints_takes_as_long_as_the_first() {
         let mut containers = Vec::new();
         let mut times = Vec::new();
         for number in 0..ENDPOINTS {
-            let netns = container().await;
+            let netns = container();
             let started = Instant::now();
             create(&host, &netns, number).await;
             times.push(started.elapsed());
@@ -32,8 +32,8 @@ fn the_last_of_many_endpoints_takes_as_long_as_the_first() {
 }
 
 async fn create(host: &Links, netns: &Namespace, number: u32) {
-    let name = format!("veth{number:07x}");
-    let link = EndpointLink { ifindex: 1_000_000 + number, host_interface: &name, ..endpoint(netns) };
+    let host_interface = format!("veth{number:07x}");
+    let link = EndpointLink { ifindex: 1_000_000 + number, host_interface, ..endpoint(netns) };
     host.create_endpoint(&link).await.unwrap();
     host.set_up(link.ifindex).await.unwrap();
 }

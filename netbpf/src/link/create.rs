@@ -53,14 +53,14 @@ pub struct HostDevice {
 }
 
 /// A container's place in a network.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct EndpointLink<'a> {
     /// Number of the host side.
     pub ifindex: u32,
     /// Name of the host side.
-    pub host_interface: &'a str,
+    pub host_interface: String,
     /// Name of the inner side.
-    pub interface: &'a str,
+    pub interface: String,
     /// MAC of the inner side.
     pub mac: Mac,
     /// Of both sides.
@@ -70,7 +70,7 @@ pub struct EndpointLink<'a> {
     /// The container's address and the prefix length of the subnet.
     pub address: Ipv4Net,
     /// The container's namespace.
-    pub netns: &'a Namespace,
+    pub namespace: &'a Namespace,
 }
 
 impl Links {
@@ -109,7 +109,7 @@ impl Links {
     pub async fn create_endpoint(&self, endpoint: &EndpointLink<'_>) -> Result<(), Error> {
         let end = End {
             ifindex: endpoint.ifindex,
-            name: endpoint.host_interface,
+            name: &endpoint.host_interface,
             mac: None,
             mtu: endpoint.mtu,
             group: endpoint.group,
@@ -117,15 +117,15 @@ impl Links {
         };
         let inner = End {
             ifindex: 0,
-            name: endpoint.interface,
+            name: &endpoint.interface,
             mac: Some(endpoint.mac),
             group: 0,
-            netns: Some(endpoint.netns.as_fd().as_raw_fd()),
+            netns: Some(endpoint.namespace.as_fd().as_raw_fd()),
             ..end
         };
-        self.create_pair(end, inner, &endpoint.netns.to_string()).await?;
+        self.create_pair(end, inner, &endpoint.namespace.to_string()).await?;
         let (outer, inner) =
-            tokio::join!(disable_ipv6_here(endpoint.host_interface), finish_inside(endpoint));
+            tokio::join!(disable_ipv6_here(&endpoint.host_interface), finish_inside(endpoint));
         self.or_delete(endpoint.ifindex, outer.and(inner)).await
     }
 
@@ -203,9 +203,9 @@ impl End<'_> {
 
 /// What is done in the container's namespace, in one visit.
 async fn finish_inside(endpoint: &EndpointLink<'_>) -> Result<(), Error> {
-    let EndpointLink { netns, address, .. } = *endpoint;
+    let EndpointLink { namespace: netns, address, .. } = *endpoint;
     let object = format!("{} in {netns}", endpoint.interface);
-    let name = endpoint.interface.to_owned();
+    let name = endpoint.interface.clone();
     let (socket, ifindex) = Socket::open_in(netns, move || {
         disable_ipv6(&name)?;
         if_nametoindex(&*name).map_err(|errno| Error::failed("find", name, errno))

@@ -41,32 +41,34 @@ impl Links {
             Err(error) => Err(error),
         }
     }
-}
 
-/// Makes `gateway` the way out of a namespace, in the place of any other; `None` leaves it without one.
-pub async fn set_default_route(netns: &Namespace, gateway: Option<Ipv4Addr>) -> Result<(), Error> {
-    let (socket, ()) = Socket::open_in(netns, || Ok(())).await?;
-    let route = RouteMessageBuilder::<Ipv4Addr>::new();
-    match gateway {
-        Some(gateway) => {
-            // "boot" is what iproute2 and Docker say, and what `ip route` leaves out.
-            let route = route.gateway(gateway).protocol(RouteProtocol::Boot).build();
-            socket.ask(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE).await.map_err(
-                |refusal| Error::failed("set", format!("default route via {gateway} in {netns}"), refusal),
-            )
-        }
-        None => {
-            // Any scope, type and protocol.
-            let mut route = route.scope(RouteScope::NoWhere).build();
-            route.header.kind = RouteType::Unspec;
-            route.header.protocol = RouteProtocol::Unspec;
-            route.header.table = RouteHeader::RT_TABLE_MAIN;
-            let removed = socket.ask(RouteNetlinkMessage::DelRoute(route), 0).await;
-            match removed
-                .map_err(|refusal| Error::failed("remove", format!("default route in {netns}"), refusal))
-            {
-                Err(error) if error.is_missing() => Ok(()),
-                result => result,
+    /// Makes `gateway` the way out of a namespace, in the place of any other; `None` leaves it without one.
+    pub async fn set_default_route(&self, netns: &Namespace, gateway: Option<Ipv4Addr>) -> Result<(), Error> {
+        let (socket, ()) = Socket::open_in(netns, || Ok(())).await?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new();
+        match gateway {
+            Some(gateway) => {
+                // "boot" is what iproute2 and Docker say, and what `ip route` leaves out.
+                let route = route.gateway(gateway).protocol(RouteProtocol::Boot).build();
+                socket.ask(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE).await.map_err(
+                    |refusal| {
+                        Error::failed("set", format!("default route via {gateway} in {netns}"), refusal)
+                    },
+                )
+            }
+            None => {
+                // Any scope, type and protocol.
+                let mut route = route.scope(RouteScope::NoWhere).build();
+                route.header.kind = RouteType::Unspec;
+                route.header.protocol = RouteProtocol::Unspec;
+                route.header.table = RouteHeader::RT_TABLE_MAIN;
+                let removed = socket.ask(RouteNetlinkMessage::DelRoute(route), 0).await;
+                match removed
+                    .map_err(|refusal| Error::failed("remove", format!("default route in {netns}"), refusal))
+                {
+                    Err(error) if error.is_missing() => Ok(()),
+                    result => result,
+                }
             }
         }
     }

@@ -23,7 +23,7 @@ mod watch;
 
 pub use create::{EndpointLink, HostDevice};
 pub use error::{Error, Refusal};
-pub use links::{Links, set_default_route};
-pub use netns::Namespace;
-pub use observe::{OwnedLink, Received, interfaces_in};
+pub use links::Links;
+pub use netns::{Namespace, start_time};
+pub use observe::{OwnedLink, Received};
 pub use watch::{Deletions, LinkEvent};

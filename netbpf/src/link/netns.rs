@@ -32,7 +32,7 @@ pub struct Namespace {
 
 impl Namespace {
     /// The one that a file holds: `/run/netns/NAME`, `/proc/N/ns/net`, a Docker sandbox key.
-    pub async fn open_path(path: &Path) -> Result<Self, Error> {
+    pub fn open_path(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
         // Without O_NONBLOCK, a FIFO of that name would hold us until somebody writes to it.
         let file = OpenOptions::new()
@@ -46,11 +46,12 @@ impl Namespace {
         }
         let namespace = Self { file: Arc::new(file), name: name.into() };
         // A namespace of another kind shows only when it is entered.
-        match namespace.run(|| ()).await {
-            Err(error) if error.errno() == Some(Errno::EINVAL) => {
-                Err(Error::NotANamespace(namespace.to_string()))
-            }
-            result => result.map(|()| namespace),
+        let enter = || setns(&namespace.file, CloneFlags::CLONE_NEWNET);
+        match thread::scope(|scope| scope.spawn(enter).join()) {
+            Ok(Ok(())) => Ok(namespace),
+            Ok(Err(Errno::EINVAL)) => Err(Error::NotANamespace(namespace.to_string())),
+            Ok(Err(errno)) => Err(Error::failed("enter", namespace.to_string(), errno)),
+            Err(_) => Err(Error::Panicked(namespace.to_string())),
         }
     }
 
@@ -104,5 +105,38 @@ impl AsFd for Namespace {
 impl std::fmt::Display for Namespace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.name)
+    }
+}
+
+/// When a process was started, in clock ticks since boot (field 22 of `/proc/N/stat`): what tells it from a later one of
+/// the same number. None if it is not there, or dead and not yet reaped.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Field 2 is a name in parentheses, which may hold anything; field 3 is the state.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    fields.nth(18)?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let own = start_time(std::process::id()).unwrap();
+        assert!(own >= start_time(1).unwrap());
+        assert_eq!(start_time(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_dead_process_has_no_start() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let mut status = String::new();
+        while !status.contains(") Z") {
+            status = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        }
+        assert_eq!(start_time(child.id()), None);
+        child.wait().unwrap();
     }
 }

@@ -82,6 +82,18 @@ impl Links {
             .collect())
     }
 
+    /// Names of the interfaces in a namespace, `lo` among them.
+    pub async fn interfaces_in(&self, netns: &Namespace) -> Result<Vec<String>, Error> {
+        let names = netns
+            .run(|| {
+                if_nameindex().map(|interfaces| {
+                    interfaces.iter().map(|each| each.name().to_string_lossy().into_owned()).collect()
+                })
+            })
+            .await?;
+        names.map_err(|errno| Error::failed("list", format!("interfaces in {netns}"), errno))
+    }
+
     async fn veths(&self, group: u32, without: Vec<LinkExtentMask>) -> Result<Vec<LinkMessage>, Error> {
         let mut request = LinkMessage::default();
         request.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]));
@@ -100,18 +112,6 @@ impl Links {
             .filter(|link| link.attributes.contains(&LinkAttribute::Group(group)))
             .collect())
     }
-}
-
-/// Names of the interfaces in a namespace, `lo` among them.
-pub async fn interfaces_in(netns: &Namespace) -> Result<Vec<String>, Error> {
-    let names = netns
-        .run(|| {
-            if_nameindex().map(|interfaces| {
-                interfaces.iter().map(|each| each.name().to_string_lossy().into_owned()).collect()
-            })
-        })
-        .await?;
-    names.map_err(|errno| Error::failed("list", format!("interfaces in {netns}"), errno))
 }
 
 fn owned_link(message: &LinkMessage) -> OwnedLink {

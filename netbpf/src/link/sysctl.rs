@@ -1,4 +1,4 @@
-//! Settings below `/proc/sys/net`: those of the namespace that the calling thread is in. None is created.
+//! Settings below `/proc/sys`: for those below `net`, of the namespace that the calling thread is in. None is created.
 
 use std::{
     fs::{self, File},
@@ -8,7 +8,7 @@ use std::{
 
 use super::Error;
 
-/// A setting: `ipv4/ip_forward` is `/proc/sys/net/ipv4/ip_forward`.
+/// The value of a setting: `net/ipv4/ip_forward` is `/proc/sys/net/ipv4/ip_forward`.
 pub fn read(setting: &str) -> Result<String, Error> {
     let path = path(setting);
     let text = fs::read_to_string(&path)
@@ -25,20 +25,11 @@ pub fn write(setting: &str, value: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Makes the host forward IPv4 packets; says whether it did not before.
-pub fn enable_ip_forward() -> Result<bool, Error> {
-    let changed = write("ipv4/ip_forward", "1")?;
-    if changed {
-        tracing::info!("set net.ipv4.ip_forward to 1: the host forwards IPv4 packets");
-    }
-    Ok(changed)
-}
-
 /// Turns IPv6 off on an interface. It is off where the kernel has none, and where the MTU is too small for it.
 ///
 /// Written without a look before: the kernel's way to a setting grows with the number of namespaces, so it is gone once.
 pub(super) fn disable_ipv6(interface: &str) -> Result<(), Error> {
-    match set(&format!("ipv6/conf/{interface}/disable_ipv6"), "1") {
+    match set(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1") {
         Err(error) if error.is_missing() => Ok(()),
         result => result,
     }
@@ -54,5 +45,5 @@ fn set(setting: &str, value: &str) -> Result<(), Error> {
 }
 
 fn path(setting: &str) -> PathBuf {
-    PathBuf::from("/proc/sys/net").join(setting)
+    PathBuf::from("/proc/sys").join(setting)
 }
