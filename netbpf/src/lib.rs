@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod ipam;
+pub mod link;
 pub mod model;
 pub mod plan;
 pub mod store;
