@@ -2,9 +2,11 @@
 //! in seconds and before the kernel programs can be built.
 
 mod cargo;
+mod kernels;
 mod run;
 mod setup;
 mod step;
+mod test;
 mod tools;
 
 use std::process::ExitCode;
@@ -16,11 +18,13 @@ use clap::Parser;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
     Run(run::Options),
+    Test(test::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Run(options) => run::run(options),
+        Task::Test(options) => test::run(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
