@@ -4,4 +4,6 @@
 //! other. `daemon` joins them; `api` is its edge, and `cli` knows only that edge.
 
 pub mod api;
+pub mod ipam;
 pub mod model;
+pub mod store;

@@ -5,6 +5,7 @@ mod container;
 mod id;
 mod mac;
 mod network;
+mod refusal;
 
 pub use container::{
     Attachment, Container, Endpoint, EndpointRequest, Mode, Namespace, Sandbox, State, Subject,
@@ -12,3 +13,4 @@ pub use container::{
 pub use id::Id;
 pub use mac::Mac;
 pub use network::{Bridge, Driver, Network, Subnet};
+pub use refusal::Refusal;
