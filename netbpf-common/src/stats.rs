@@ -11,6 +11,15 @@ pub struct Counter {
 }
 const _: () = assert!(size_of::<Counter>() == 16);
 
+impl Counter {
+    /// Counts one frame.
+    #[inline(always)]
+    pub fn add(&mut self, bytes: u64) {
+        self.packets = self.packets.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(bytes);
+    }
+}
+
 /// One CPU's counters of one port, as value of the per-CPU array `PORT_STATS` (key: port number). What a container
 /// sent is counted by the kernel, as the received frames of the port's host side.
 #[repr(C)]
