@@ -4,6 +4,7 @@
 //! other. `daemon` joins them; `api` is its edge, and `cli` knows only that edge.
 
 pub mod api;
+pub mod cli;
 pub mod ipam;
 pub mod link;
 pub mod model;

@@ -1,3 +1,16 @@
 //! Arguments → daemon, name responder, supervisor or command line; the only file that knows them all.
 
-fn main() {}
+use std::process::ExitCode;
+
+use netbpf::cli::{self, Process};
+
+fn main() -> ExitCode {
+    match cli::parse() {
+        Ok(Process::Daemon(_)) => {
+            eprintln!("netbpf: this build has no daemon");
+            ExitCode::FAILURE
+        }
+        Ok(Process::Client(client)) => cli::main(client),
+        Err(code) => code,
+    }
+}
