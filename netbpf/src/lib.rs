@@ -9,4 +9,5 @@ pub mod ipam;
 pub mod link;
 pub mod model;
 pub mod plan;
+pub mod sandbox;
 pub mod store;
