@@ -4,6 +4,7 @@
 //! other. `daemon` joins them; `api` is its edge, and `cli` knows only that edge.
 
 pub mod api;
+pub mod datapath;
 pub mod ipam;
 pub mod model;
 pub mod store;

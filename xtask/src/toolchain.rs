@@ -183,7 +183,8 @@ fn linker() -> Option<PathBuf> {
 fn nightly_has_source() -> bool {
     let mut rustup = Command::new("rustup");
     rustup.args(["run", "nightly", "rustc", "--print", "sysroot"]);
-    sysroot(&mut rustup).is_some_and(|root| root.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file())
+    sysroot(&mut rustup)
+        .is_some_and(|root| root.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file())
 }
 
 fn debian_has_core() -> bool {
