@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod datapath;
 pub mod ipam;
 pub mod link;
 pub mod model;
