@@ -8,7 +8,6 @@ mod container;
 mod daemon;
 mod doctor;
 mod error;
-mod human;
 mod inspect;
 mod logs;
 mod network;
