@@ -1,6 +1,6 @@
 //! A sandbox's life: start, the watch over it, its end. What it had in networks goes with its process, whoever ended it.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use nix::libc::SIGKILL;
@@ -30,6 +30,7 @@ impl Daemon {
         }
         self.check_networks(&before)?;
         let spec = self.spec(&before, &sandbox)?;
+        self.make_supervisor_dir(&id)?;
         self.write_hostname(&before, &sandbox)?;
         let mut after = before.clone();
         let leased = self.lease_endpoints(&mut after).await?;
@@ -86,6 +87,12 @@ impl Daemon {
                 Err(error)
             }
         }
+    }
+
+    /// The supervisor's folder is below the run directory, which a reboot empties.
+    fn make_supervisor_dir(&self, id: &Id) -> Result<(), Error> {
+        let path = self.supervisor_dir(id);
+        fs::create_dir_all(&path).map_err(|source| Error::File { operation: "create", path, source })
     }
 
     /// `/etc/hostname`; of a container that joined another's network, that one's.
