@@ -4,4 +4,5 @@
 //! other. `daemon` joins them; `api` is its edge, and `cli` knows only that edge.
 
 pub mod api;
+pub mod dns;
 pub mod model;
