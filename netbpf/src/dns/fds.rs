@@ -11,8 +11,8 @@ use nix::{
     sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg},
 };
 
-/// A packet carries this many descriptors at most.
-const MOST: usize = 2;
+/// A packet carries this many descriptors at most: Linux passes 253, and ours come in pairs.
+pub(super) const MOST: usize = 252;
 
 /// Sends one packet with descriptors; `EAGAIN` when there is no room for it yet.
 pub(super) fn send(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> nix::Result<()> {

@@ -6,8 +6,9 @@ mod process;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    io,
+    io, iter,
     net::SocketAddr,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,17 +20,15 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::process::{Pair, Process};
+use self::process::Process;
 use super::{
-    control::{LARGEST_PACKET, Request, packet},
+    control::{self, LARGEST_PACKET, Message, Pair, Request},
     record::Record,
 };
 use crate::model::Id;
 
 /// How long a request may take before the responder counts as dead.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Requests on their way while a new responder is told everything.
-const WINDOW: usize = 32;
 /// How long a responder lives if its death is nothing that a pause would help against.
 const HEALTHY: Duration = Duration::from_secs(2);
 
@@ -110,11 +109,11 @@ impl Feed {
     /// a container that never had any is named to others and asks nothing.
     pub async fn upsert(&self, record: Record, sockets: Option<Sockets>) -> Result<(), Error> {
         let container = record.container;
-        let packet = packet(&Request::Upsert(record));
-        if packet.len() > LARGEST_PACKET {
-            return Err(Error::TooLarge { container: container.short(), size: packet.len() });
+        let request = control::encode(&Request::Upsert(record));
+        if request.len() > LARGEST_PACKET {
+            return Err(Error::TooLarge { container: container.short(), size: request.len() });
         }
-        self.order(Order::Upsert(container, packet, sockets)).await
+        self.order(Order::Upsert(container, request, sockets)).await
     }
 
     /// Forgets a container and closes its sockets. Sockets keep a network namespace alive: this comes before anybody
@@ -134,7 +133,7 @@ impl Feed {
     }
 
     /// Ends the responder.
-    pub async fn stop(&self) -> Result<(), Error> {
+    pub async fn stop(self) -> Result<(), Error> {
         self.order(Order::Stop).await
     }
 
@@ -148,7 +147,7 @@ impl Feed {
 /// What is known of a container.
 struct Entry {
     /// The request that says so, ready to be sent.
-    packet: Vec<u8>,
+    request: Vec<u8>,
     sockets: Option<Arc<Pair>>,
 }
 
@@ -181,7 +180,7 @@ impl Keeper {
         };
         if keeper.process.is_some() {
             info!(containers = keeper.adopted.len(), "took over the running name responder");
-            keeper.request(&Request::Begin).await?;
+            keeper.tell([Message::new(&Request::Begin)]).await?;
         } else {
             keeper.revive().await?;
         }
@@ -220,52 +219,49 @@ impl Keeper {
     /// State first, then the responder: if that one fails, the next is told the state.
     async fn perform(&mut self, order: Order) -> Result<(), Error> {
         match order {
-            Order::Upsert(container, packet, sockets) => {
-                let (sockets, known) = match (sockets, self.containers.get(&container)) {
-                    (Some(sockets), _) => (Some(Arc::new([sockets.udp.into(), sockets.tcp.into()])), false),
-                    (None, Some(entry)) if entry.sockets.is_some() => (entry.sockets.clone(), true),
+            Order::Upsert(container, request, sockets) => {
+                let (sockets, new) = match (sockets, self.containers.get(&container)) {
+                    (Some(sockets), _) => (Some(Arc::new([sockets.udp.into(), sockets.tcp.into()])), true),
+                    (None, Some(entry)) if entry.sockets.is_some() => (entry.sockets.clone(), false),
                     (None, _) => {
-                        let known = self.process.as_ref().is_some_and(Process::is_adopted);
-                        (self.adopted.remove(&container).map(Arc::new), known)
+                        let new = !self.process.as_ref().is_some_and(Process::is_adopted);
+                        (self.adopted.remove(&container).map(Arc::new), new)
                     }
                 };
-                let entry = Arc::new(Entry { packet, sockets });
+                let entry = Arc::new(Entry { request, sockets });
                 self.containers.insert(container, Arc::clone(&entry));
-                self.tell(&entry.packet, entry.sockets.as_deref().filter(|_| !known)).await
+                let sockets = entry.sockets.as_ref().filter(|_| new).map(|pair| serve(container, pair));
+                self.tell(iter::once(Message::encoded(&entry.request)).chain(sockets)).await
             }
             Order::Remove(container) => {
                 self.containers.remove(&container);
                 self.adopted.remove(&container);
-                self.request(&Request::Remove(container)).await
+                self.tell([Message::new(&Request::Remove(container))]).await
             }
             Order::HostServers(servers) => {
                 self.host_servers.clone_from(&servers);
-                self.request(&Request::HostServers(servers)).await
+                self.tell([Message::new(&Request::HostServers(servers))]).await
             }
             Order::Settle => {
                 self.adopted.clear();
-                self.request(&Request::End).await
+                self.tell([Message::new(&Request::End)]).await
             }
             Order::Stop => {
                 if let Some(mut process) = self.process.take() {
                     // It ends in any case.
-                    let _ = timeout(PATIENCE, process.call(&packet(&Request::Stop), None)).await;
+                    let _ = timeout(PATIENCE, process.call([Message::new(&Request::Stop)])).await;
                     process.kill().await;
                 }
-                process::remove_socket(&self.run_dir);
+                process::clean_up(&self.run_dir);
                 Ok(())
             }
         }
     }
 
-    async fn request(&mut self, request: &Request) -> Result<(), Error> {
-        self.tell(&packet(request), None).await
-    }
-
-    /// Sends a request and waits until it took effect, or has a new responder told everything.
-    async fn tell(&mut self, packet: &[u8], sockets: Option<&Pair>) -> Result<(), Error> {
+    /// Sends requests and waits until they took effect, or has a new responder told everything.
+    async fn tell<'a>(&mut self, requests: impl IntoIterator<Item = Message<'a>>) -> Result<(), Error> {
         if let Some(process) = &mut self.process {
-            match timeout(PATIENCE, process.call(packet, sockets)).await {
+            match timeout(PATIENCE, process.call(requests)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => warn!(%error, "the name responder does not obey: starting it again"),
                 Err(_) => warn!("the name responder does not react: starting it again"),
@@ -278,13 +274,26 @@ impl Keeper {
     async fn revive(&mut self) -> Result<(), Error> {
         if let Some(process) = self.process.take() {
             process.kill().await;
+            self.failures = if self.started.elapsed() < HEALTHY { self.failures + 1 } else { 1 };
         }
-        self.failures = if self.started.elapsed() < HEALTHY { self.failures + 1 } else { 0 };
         sleep(self.pause()).await;
         self.started = Instant::now();
+        let revived = self.spawn().await;
+        self.failures += u32::from(revived.is_err());
+        self.process = Some(revived?);
+        Ok(())
+    }
 
+    async fn spawn(&self) -> Result<Process, Error> {
         let mut process = Process::spawn(&self.exe, &self.run_dir).await?;
-        let told = timeout(PATIENCE, self.tell_everything(&mut process)).await;
+        let servers = Message::new(&Request::HostServers(self.host_servers.clone()));
+        let records = self.containers.values().map(|entry| Message::encoded(&entry.request));
+        // All names before the first socket: whoever asks now has been waiting for them.
+        let sockets = self
+            .containers
+            .iter()
+            .filter_map(|(&container, entry)| Some(serve(container, entry.sockets.as_ref()?)));
+        let told = timeout(PATIENCE, process.call(iter::once(servers).chain(records).chain(sockets))).await;
         if let Err(error) = told.unwrap_or_else(|elapsed| Err(elapsed.into())) {
             process.kill().await;
             return Err(Error::Responder {
@@ -293,32 +302,19 @@ impl Keeper {
                 source: error.into(),
             });
         }
-        self.process = Some(process);
-        Ok(())
-    }
-
-    async fn tell_everything(&self, process: &mut Process) -> io::Result<()> {
-        process.call(&packet(&Request::HostServers(self.host_servers.clone())), None).await?;
-        let mut outstanding = 0;
-        for entry in self.containers.values() {
-            process.send(&entry.packet, entry.sockets.as_deref()).await?;
-            outstanding += 1;
-            if outstanding == WINDOW {
-                process.acknowledged().await?;
-                outstanding -= 1;
-            }
-        }
-        for _ in 0..outstanding {
-            process.acknowledged().await?;
-        }
-        Ok(())
+        Ok(process)
     }
 
     /// Nothing at first, then longer and longer: what dies at once will do so again.
     fn pause(&self) -> Duration {
         match self.failures {
-            0..=2 => Duration::ZERO,
-            failures => Duration::from_millis(50 << failures.min(8)).min(Duration::from_secs(2)),
+            0..=3 => Duration::ZERO,
+            failures => Duration::from_millis(25 << failures.min(8)).min(Duration::from_secs(2)),
         }
     }
+}
+
+fn serve(container: Id, sockets: &Pair) -> Message<'_> {
+    let [udp, tcp] = sockets;
+    Message::new(&Request::Serve(container)).with([udp.as_fd(), tcp.as_fd()])
 }

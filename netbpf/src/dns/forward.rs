@@ -9,7 +9,7 @@ use std::{
 
 use hickory_proto::op::ResponseCode;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpStream, UdpSocket},
     time::timeout,
 };
@@ -58,7 +58,10 @@ async fn by_udp(query: &[u8], server: SocketAddr, scratch: &RefCell<Box<[u8]>>) 
     socket.connect(server).await?;
     socket.send(query).await?;
     loop {
-        socket.readable().await?;
+        if socket.ready(Interest::READABLE | Interest::ERROR).await?.is_error() {
+            // Nobody listens there (ICMP): no need to wait.
+            return Err(socket.take_error()?.unwrap_or(io::ErrorKind::ConnectionRefused.into()));
+        }
         let buffer = &mut *scratch.borrow_mut();
         match socket.try_recv(buffer) {
             Ok(length) if message::answers(query, &buffer[..length]) => return Ok(buffer[..length].to_vec()),

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io,
+    io, mem,
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
     time::Duration,
@@ -27,13 +27,13 @@ use tracing::{info, warn};
 
 use super::{
     asker::{Asker, Shared},
-    control::{Connection, PROTOCOL, Request, Response, packet},
+    control::{self, Connection, Message, PROTOCOL, Received, Request, Response},
 };
 use crate::model::Id;
 
 /// Who it is, being nobody.
 const NOBODY: u32 = 65534;
-/// How long a daemon may take to read the greeting.
+/// How long a daemon may take to connect to what it has started, and to read the greeting.
 const GREETING: Duration = Duration::from_secs(5);
 
 /// Answers until it is told to stop, or has neither a daemon nor anybody to answer.
@@ -105,19 +105,25 @@ impl Responder {
         let listener = std::os::unix::net::UnixListener::from(listener);
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener).context("take the control socket")?;
-        let mut feed = self.greet(listener.accept().await?.0).await;
+        let Ok(first) = timeout(GREETING, listener.accept()).await else {
+            bail!("the daemon that started it does not connect");
+        };
+        let mut feed = self.greet(first?.0).await;
         loop {
             tokio::select! {
                 // A new daemon: the old one is gone, or about to.
                 accepted = listener.accept() => feed = self.greet(accepted?.0).await,
-                request = receive(&mut feed) => match request {
-                    Ok(Some((Request::Stop, _))) => {
-                        acknowledge(&mut feed).await;
-                        return Ok(());
-                    }
-                    Ok(Some((request, sockets))) => {
-                        self.perform(request, sockets).await?;
-                        acknowledge(&mut feed).await;
+                received = receive(&mut feed) => match received {
+                    Ok(Some(mut received)) => {
+                        let mut last = false;
+                        for request in mem::take(&mut received.messages) {
+                            last |= matches!(request, Request::Stop);
+                            self.perform(request, &mut received).await?;
+                        }
+                        acknowledge(&feed).await;
+                        if last {
+                            return Ok(());
+                        }
                     }
                     Ok(None) if self.askers.is_empty() => return Ok(()),
                     Ok(None) => {
@@ -134,32 +140,36 @@ impl Responder {
     /// Tells a daemon which sockets are here; none if it is gone before it has read that.
     async fn greet(&mut self, stream: UnixStream) -> Option<Connection> {
         let connection = Connection::new(stream);
+        let held = self.askers.iter().map(|(&container, asker)| {
+            Message::new(&Response::Held(container)).with([asker.udp.as_fd(), asker.tcp.as_fd()])
+        });
+        let ready = Message::new(&Response::Ready { protocol: PROTOCOL });
         let greeting = async {
-            for (&container, asker) in &self.askers {
-                let sockets = [asker.udp.as_fd(), asker.tcp.as_fd()];
-                connection.send(&packet(&Response::Held(container)), &sockets).await?;
+            for packet in control::packets(held.chain([ready])) {
+                connection.send(&packet).await?;
             }
-            connection.send(&packet(&Response::Ready { protocol: PROTOCOL }), &[]).await
+            io::Result::Ok(())
         };
+        let greeted = matches!(timeout(GREETING, greeting).await, Ok(Ok(())));
         self.named = None;
-        matches!(timeout(GREETING, greeting).await, Ok(Ok(()))).then_some(connection)
+        greeted.then_some(connection)
     }
 
-    async fn perform(&mut self, request: Request, sockets: Vec<OwnedFd>) -> anyhow::Result<()> {
+    async fn perform(&mut self, request: Request, beside: &mut Received<Request>) -> anyhow::Result<()> {
         match request {
             Request::Begin => self.named = Some(HashSet::new()),
             Request::Upsert(record) => {
-                let container = record.container;
                 self.shared.insert(&record);
                 if let Some(named) = &mut self.named {
-                    named.insert(container);
+                    named.insert(record.container);
                 }
-                if let Ok([udp, tcp]) = <[OwnedFd; 2]>::try_from(sockets) {
-                    self.close(container).await;
-                    let asker = Asker::new(container, udp.into(), tcp.into(), &self.shared)
-                        .with_context(|| format!("take the sockets of container {}", container.short()))?;
-                    self.askers.insert(container, asker);
-                }
+            }
+            Request::Serve(container) => {
+                let [udp, tcp] = beside.sockets()?;
+                self.close(container).await;
+                let asker = Asker::new(container, udp.into(), tcp.into(), &self.shared)
+                    .with_context(|| format!("take the sockets of container {}", container.short()))?;
+                self.askers.insert(container, asker);
             }
             Request::Remove(container) => self.forget(container).await,
             Request::HostServers(servers) => self.shared.set_host_servers(servers),
@@ -188,17 +198,19 @@ impl Responder {
     }
 }
 
-/// The next request; never, without a daemon.
-async fn receive(feed: &mut Option<Connection>) -> io::Result<Option<(Request, Vec<OwnedFd>)>> {
+/// The next requests; never, without a daemon.
+async fn receive(feed: &mut Option<Connection>) -> io::Result<Option<Received<Request>>> {
     match feed {
         Some(connection) => connection.receive().await,
         None => std::future::pending().await,
     }
 }
 
-/// Says that a request took effect. A daemon that is gone shows at the next read.
-async fn acknowledge(feed: &mut Option<Connection>) {
+/// Says that requests took effect. A daemon that is gone shows at the next read.
+async fn acknowledge(feed: &Option<Connection>) {
     if let Some(connection) = feed {
-        let _ = connection.send(&packet(&Response::Done), &[]).await;
+        for packet in control::packets([Message::new(&Response::Done)]) {
+            let _ = connection.send(&packet).await;
+        }
     }
 }

@@ -3,10 +3,10 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs, io, mem,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::PermissionsExt,
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::{OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     process::Stdio,
@@ -33,15 +33,15 @@ use tracing::warn;
 
 use super::Error;
 use crate::{
-    dns::control::{Connection, PROTOCOL, Request, Response, packet},
+    dns::control::{self, Connection, Message, PROTOCOL, Pair, Response},
     model::Id,
 };
 
 /// How long a responder may take to greet, and to be gone once it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A container's sockets, UDP first.
-pub(super) type Pair = [OwnedFd; 2];
+/// Packets without a reply, at most.
+const WINDOW: usize = 32;
 
 /// A responder that runs.
 pub(super) struct Process {
@@ -68,7 +68,6 @@ impl Process {
             Ok(Ok(PROTOCOL)) => (Some(process), held),
             other => {
                 warn!("the running name responder is of no use ({other:?}): starting another");
-                let _ = process.connection.send(&packet(&Request::Stop), &[]).await;
                 process.kill().await;
                 (None, held)
             }
@@ -83,10 +82,19 @@ impl Process {
             move |source: io::Error| Error::Responder { op, path, source: source.into() }
         };
         let listener = listen_at(&path).map_err(failed("listen for", &path))?;
+        // Not the daemon's terminal or pipe, which it would keep open after the daemon's end.
+        let log = log_path(run_dir);
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&log)
+            .map_err(failed("open the log of", &log))?;
         let child = Command::new(exe)
             .arg("responder")
             .stdin(Stdio::from(listener))
             .stdout(Stdio::null())
+            .stderr(log)
             .current_dir("/")
             .spawn()
             .map_err(failed("start", exe))?;
@@ -113,27 +121,33 @@ impl Process {
         matches!(self.body, Body::Adopted(_))
     }
 
-    /// Sends a request, with a container's sockets beside it.
-    pub(super) async fn send(&self, packet: &[u8], sockets: Option<&Pair>) -> io::Result<()> {
-        match sockets {
-            Some([udp, tcp]) => self.connection.send(packet, &[udp.as_fd(), tcp.as_fd()]).await,
-            None => self.connection.send(packet, &[]).await,
+    /// Sends requests and waits until they took effect.
+    pub(super) async fn call<'a>(
+        &mut self,
+        requests: impl IntoIterator<Item = Message<'a>>,
+    ) -> io::Result<()> {
+        let mut outstanding = 0;
+        for packet in control::packets(requests) {
+            self.connection.send(&packet).await?;
+            outstanding += 1;
+            if outstanding == WINDOW {
+                self.acknowledged().await?;
+                outstanding -= 1;
+            }
         }
+        for _ in 0..outstanding {
+            self.acknowledged().await?;
+        }
+        Ok(())
     }
 
-    /// Waits until the oldest request without a reply took effect.
-    pub(super) async fn acknowledged(&mut self) -> io::Result<()> {
-        match self.connection.receive().await? {
-            Some((Response::Done, _)) => Ok(()),
-            Some((other, _)) => Err(io::Error::other(format!("unexpected {other:?}"))),
+    /// Waits until the oldest packet without a reply took effect.
+    async fn acknowledged(&mut self) -> io::Result<()> {
+        match self.connection.receive().await?.map(|received| received.messages).as_deref() {
+            Some([Response::Done]) => Ok(()),
+            Some(other) => Err(io::Error::other(format!("unexpected {other:?}"))),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
-    }
-
-    /// Sends a request and waits until it took effect.
-    pub(super) async fn call(&mut self, packet: &[u8], sockets: Option<&Pair>) -> io::Result<()> {
-        self.send(packet, sockets).await?;
-        self.acknowledged().await
     }
 
     /// Returns when it is gone. Between requests it has nothing to say.
@@ -166,18 +180,18 @@ impl Process {
 
     /// Reads the greeting: the sockets that it has, and its protocol.
     async fn greeted(&mut self, held: &mut HashMap<Id, Pair>) -> io::Result<u32> {
-        loop {
-            match self.connection.receive().await? {
-                Some((Response::Ready { protocol }, _)) => return Ok(protocol),
-                Some((Response::Held(container), sockets)) => {
-                    if let Ok(pair) = Pair::try_from(sockets) {
-                        held.insert(container, pair);
+        while let Some(mut received) = self.connection.receive().await? {
+            for response in mem::take(&mut received.messages) {
+                match response {
+                    Response::Held(container) => {
+                        held.insert(container, received.sockets()?);
                     }
+                    Response::Ready { protocol } => return Ok(protocol),
+                    Response::Done => {}
                 }
-                Some((Response::Done, _)) => {}
-                None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
+        Err(io::ErrorKind::UnexpectedEof.into())
     }
 }
 
@@ -186,10 +200,16 @@ pub(super) fn socket_path(run_dir: &Path) -> PathBuf {
     run_dir.join("responder.sock")
 }
 
-/// Removes the control socket of a responder that has ended.
-pub(super) fn remove_socket(run_dir: &Path) {
-    // It may be gone already.
-    let _ = fs::remove_file(socket_path(run_dir));
+/// Removes what a responder that has ended leaves behind.
+pub(super) fn clean_up(run_dir: &Path) {
+    for path in [socket_path(run_dir), log_path(run_dir)] {
+        // It may be gone already.
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn log_path(run_dir: &Path) -> PathBuf {
+    run_dir.join("responder.log")
 }
 
 fn connect_to(path: &Path) -> io::Result<UnixStream> {
