@@ -35,7 +35,8 @@ use console::Console;
 pub fn main(client: Client) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime);
     let mut console = Console::of_process();
-    match runtime.and_then(|runtime| runtime.block_on(client.run(&mut console))) {
+    let ended = runtime.and_then(|runtime| runtime.block_on(client.run(&mut console)));
+    match ended.and_then(|code| Ok(console.out.flush().map(|()| code)?)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             if !error.is_broken_pipe() {

@@ -359,6 +359,8 @@ fn what_is_no_command_fails_with_dockers_codes() {
         ("run --link db x", 125),
         ("run --add-host web x", 125),
         ("--socket /x run --dns x y", 125),
+        ("exec", 1),
+        ("exec --nope web ls", 1),
         ("--help", 0),
         ("run --help", 0),
         ("--version", 0),
