@@ -5,5 +5,10 @@
 
 pub mod api;
 pub mod cli;
+pub mod datapath;
+pub mod ipam;
+pub mod link;
 pub mod model;
+pub mod plan;
 pub mod sandbox;
+pub mod store;

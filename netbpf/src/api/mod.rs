@@ -2,4 +2,5 @@
 //! their own. Client and server live in files of their own.
 
 pub mod client;
+pub mod filters;
 pub mod types;
