@@ -26,7 +26,8 @@ fn main() {
 
 fn build() -> Result<(), String> {
     let toolchain = toolchain::find().map_err(|missing| missing.to_string())?;
-    let machine = Machine { arch: variable("CARGO_CFG_TARGET_ARCH")?, endian: variable("CARGO_CFG_TARGET_ENDIAN")? };
+    let machine =
+        Machine { arch: variable("CARGO_CFG_TARGET_ARCH")?, endian: variable("CARGO_CFG_TARGET_ENDIAN")? };
     let out = PathBuf::from(variable("OUT_DIR")?);
     object(&toolchain, &machine, &[], &out.join("programs.o"))?;
     object(&toolchain, &machine, &["--features", "log"], &out.join("programs-log.o"))
@@ -48,7 +49,11 @@ fn object(toolchain: &Toolchain, machine: &Machine, features: &[&str], to: &Path
 fn run(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command.status().map_err(|error| format!("start {program}: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("building the kernel programs failed: {program}: {status}")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("building the kernel programs failed: {program}: {status}"))
+    }
 }
 
 fn variable(name: &str) -> Result<String, String> {

@@ -1,6 +1,8 @@
 //! Ports and the stations behind them: who may send what (`PORTS`), which MAC is where (`FDB`), which address has
 //! which MAC (`NEIGHBOURS`). Must not know how the maps are reached.
 
+use core::net::{IpAddr, Ipv6Addr};
+
 /// How many ports all networks of a daemon have together. A kernel bridge ends at 1,023 per network.
 pub const MAX_PORTS: u32 = 8192;
 
@@ -92,6 +94,11 @@ impl NeighbourKey {
         // One number, because the ten zeros of an array would become a call to memset in the programs.
         let mapped = 0xffff_0000_0000 | u32::from_be_bytes(address) as u128;
         Self { network, address: mapped.to_be_bytes() }
+    }
+
+    /// The address.
+    pub const fn ip(&self) -> IpAddr {
+        Ipv6Addr::from_octets(self.address).to_canonical()
     }
 }
 

@@ -20,6 +20,15 @@ impl Counter {
     }
 }
 
+impl core::iter::Sum for Counter {
+    fn sum<I: Iterator<Item = Self>>(counters: I) -> Self {
+        counters.fold(Self::default(), |sum, counter| Self {
+            packets: sum.packets.wrapping_add(counter.packets),
+            bytes: sum.bytes.wrapping_add(counter.bytes),
+        })
+    }
+}
+
 /// One CPU's counters of one port, as value of the per-CPU array `PORT_STATS` (key: port number). What a container
 /// sent is counted by the kernel, as the received frames of the port's host side.
 #[repr(C)]

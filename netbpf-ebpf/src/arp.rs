@@ -50,7 +50,13 @@ pub fn of_host(packet: &mut Packet, number: u32, network: &Network, frame: &Fram
 /// Turns the request into the owner's reply and gives it back to the device that asked: to the one end of its veth
 /// pair by sending there, to the host by receiving here.
 #[inline(always)]
-fn answer(packet: &mut Packet, network: u32, frame: &Frame, request: &Arp, asker: Side) -> Result<(), Reason> {
+fn answer(
+    packet: &mut Packet,
+    network: u32,
+    frame: &Frame,
+    request: &Arp,
+    asker: Side,
+) -> Result<(), Reason> {
     let owner = maps::neighbour(network, request.tpa).ok_or(Reason::UnknownAddress)?.mac;
     let ethertype = packet.header::<Ethernet>(0)?.ethertype;
     packet.write(0, Ethernet { destination: frame.source, source: owner, ethertype })?;

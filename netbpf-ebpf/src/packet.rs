@@ -3,7 +3,10 @@
 //!
 //! References into the frame borrow the [`Packet`]; what may move the frame takes it by `&mut`, so that no reference
 //! survives, as the verifier demands.
-#![expect(unsafe_code, reason = "packet pointers, context fields and helpers are raw; this file makes them safe")]
+#![expect(
+    unsafe_code,
+    reason = "packet pointers, context fields and helpers are raw; this file makes them safe"
+)]
 
 use aya_ebpf::{
     EbpfContext,

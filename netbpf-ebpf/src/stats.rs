@@ -32,7 +32,9 @@ pub fn received(number: u32, bytes: u32) {
 #[inline(always)]
 fn verdict(reason: Reason) -> i32 {
     match reason {
-        Reason::Forwarded | Reason::Flooded | Reason::Delivered | Reason::AnsweredArp => TC_ACT_REDIRECT as i32,
+        Reason::Forwarded | Reason::Flooded | Reason::Delivered | Reason::AnsweredArp => {
+            TC_ACT_REDIRECT as i32
+        }
         Reason::Malformed
         | Reason::UnknownPort
         | Reason::UnknownDestination

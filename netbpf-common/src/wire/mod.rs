@@ -6,7 +6,7 @@ mod ethernet;
 mod ip;
 
 pub use arp::Arp;
-pub use ethernet::{Ethernet, EtherType, Tag, is_group};
+pub use ethernet::{EtherType, Ethernet, Tag, is_group};
 pub use ip::{Ipv4, Ipv6};
 
 /// A header that may lie anywhere in a packet.
