@@ -133,7 +133,7 @@ impl Feed {
     }
 
     /// Ends the responder.
-    pub async fn stop(self) -> Result<(), Error> {
+    pub async fn stop(&self) -> Result<(), Error> {
         self.order(Order::Stop).await
     }
 
