@@ -232,10 +232,8 @@ impl Daemon {
             drop(busy);
             self.ended(id).await;
             let _busy = self.busy(id).await;
-            return match self.world().container(&id).is_some() {
-                true => self.forget(&id),
-                false => Ok(()),
-            };
+            let is_left = self.world().container(&id).is_some();
+            return if is_left { self.forget(&id) } else { Ok(()) };
         }
         self.forget(&id)
     }
