@@ -3,4 +3,5 @@
 
 pub mod client;
 pub mod filters;
+pub mod human;
 pub mod types;
