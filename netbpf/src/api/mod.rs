@@ -4,4 +4,5 @@
 pub mod client;
 pub mod filters;
 pub mod human;
+pub mod server;
 pub mod types;
