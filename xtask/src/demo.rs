@@ -35,8 +35,8 @@ pub struct Options {
     /// The story itself, inside the namespaces, with its folder
     #[arg(long, hide = true, value_name = "DIR", requires = "netbpf")]
     inside: Option<PathBuf>,
-    /// The program that it is about
-    #[arg(long, hide = true)]
+    /// Play it with this netbpf instead of building one
+    #[arg(long, value_name = "FILE")]
     netbpf: Option<PathBuf>,
 }
 
@@ -47,7 +47,8 @@ const DAEMON_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Builds netbpf and plays the story.
 pub fn run(options: Options) -> Result<()> {
-    if let Options { inside: Some(folder), netbpf: Some(netbpf) } = &options {
+    let Options { inside: folder, netbpf } = options;
+    if let (Some(folder), Some(netbpf)) = (&folder, &netbpf) {
         return inside(folder, netbpf);
     }
     setup::prepare(Scope::Demo)?;
@@ -56,7 +57,10 @@ pub fn run(options: Options) -> Result<()> {
             "the demo needs root for its namespaces:\n  sudo --preserve-env=HOME env \"PATH=$PATH\" cargo xtask demo"
         );
     }
-    let netbpf = run::build()?;
+    let netbpf = match netbpf {
+        Some(netbpf) => netbpf.canonicalize().with_context(|| format!("find {}", netbpf.display()))?,
+        None => run::build()?,
+    };
     let folder = env::temp_dir().join(format!("netbpf-demo-{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let told = told_inside(&folder, &netbpf);
@@ -88,6 +92,8 @@ fn told_inside(folder: &Path, netbpf: &Path) -> Result<()> {
 
 fn inside(folder: &Path, netbpf: &Path) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL).context("end with the process that started this")?;
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS)
+        .context("make a mount, a network and a UTS namespace for the demo")?;
     mount_private(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
     mount_private(Some("proc"), Path::new("/proc"), Some("proc"), MsFlags::empty())?;
     let stage = Stage { folder, netbpf };
