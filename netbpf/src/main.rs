@@ -2,25 +2,44 @@
 
 use std::process::ExitCode;
 
-use netbpf::cli::{self, Process};
+use netbpf::{
+    cli::{self, DaemonOptions, Process},
+    daemon, dns, sandbox,
+};
+use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     match cli::parse() {
-        Ok(Process::Supervisor(args)) => exit(netbpf::sandbox::supervise(&args.dir)),
-        Ok(Process::Responder | Process::Daemon(_)) => {
-            eprintln!("netbpf: this build has no daemon");
-            ExitCode::FAILURE
-        }
+        Ok(Process::Daemon(options)) => finish(run_daemon(options)),
+        Ok(Process::Responder) => finish(dns::responder::run()),
+        Ok(Process::Supervisor(options)) => finish(sandbox::supervise(&options.dir)),
         Ok(Process::Client(client)) => cli::main(client),
         Err(code) => code,
     }
 }
 
-fn exit(result: Result<(), impl std::fmt::Display>) -> ExitCode {
-    match result {
+fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
+    let filter = EnvFilter::new(format!("warn,netbpf={0},programs={0}", options.log_level.as_str()));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
+    let options = daemon::Options {
+        state_dir: options.state_dir,
+        run_dir: options.run_dir,
+        bpffs: options.bpffs,
+        program_logs: options.program_logs,
+    };
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(daemon::run(options))
+}
+
+fn finish<E: Into<anyhow::Error>>(done: Result<(), E>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            eprintln!("netbpf: {:#}", error.into());
             ExitCode::FAILURE
         }
     }
