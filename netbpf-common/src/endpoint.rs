@@ -1,8 +1,13 @@
 //! Ports and the stations behind them: who may send what (`PORTS`), which MAC is where (`FDB`), which address has
 //! which MAC (`NEIGHBOURS`). Must not know how the maps are reached.
 
+use core::net::{IpAddr, Ipv6Addr};
+
 /// How many ports all networks of a daemon have together. A kernel bridge ends at 1,023 per network.
 pub const MAX_PORTS: u32 = 8192;
+
+/// How many MACs and addresses there are to know: each port's, and each network's own.
+pub const MAX_STATIONS: u32 = 2 * MAX_PORTS;
 
 /// Port numbers start here as ifindexes: port `n` is the host side of its veth pair, created with ifindex
 /// `PORT_IFINDEX + n`. A frame's ifindex is then an index into `PORTS`, with no hash on the way.
@@ -85,8 +90,15 @@ const _: () = assert!(size_of::<NeighbourKey>() == 20);
 impl NeighbourKey {
     /// The key of an IPv4 address.
     #[inline(always)]
-    pub const fn ipv4(network: u32, [a, b, c, d]: [u8; 4]) -> Self {
-        Self { network, address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] }
+    pub const fn ipv4(network: u32, address: [u8; 4]) -> Self {
+        // One number, because the ten zeros of an array would become a call to memset in the programs.
+        let mapped = 0xffff_0000_0000 | u32::from_be_bytes(address) as u128;
+        Self { network, address: mapped.to_be_bytes() }
+    }
+
+    /// The address.
+    pub const fn ip(&self) -> IpAddr {
+        Ipv6Addr::from_octets(self.address).to_canonical()
     }
 }
 
@@ -103,7 +115,16 @@ const _: () = assert!(size_of::<Neighbour>() == 8);
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    #[test]
+    fn an_ipv4_address_is_a_key_as_v4_mapped_ipv6() {
+        let address = Ipv4Addr::new(172, 17, 0, 2);
+        let key = NeighbourKey::ipv4(3, address.octets());
+        assert_eq!((key.network, key.address), (3, address.to_ipv6_mapped().octets()));
+    }
 
     #[test]
     fn a_port_number_and_its_ifindex_are_two_names_of_one_thing() {

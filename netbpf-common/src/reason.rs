@@ -34,6 +34,11 @@ macro_rules! reasons {
             pub fn of(&mut self, reason: Reason) -> &mut crate::stats::Counter {
                 match reason { $(Reason::$variant => &mut self.$field,)+ }
             }
+
+            /// The value of a reason's counter.
+            pub const fn get(&self, reason: Reason) -> crate::stats::Counter {
+                match reason { $(Reason::$variant => self.$field,)+ }
+            }
         }
     };
 }

@@ -11,6 +11,24 @@ pub struct Counter {
 }
 const _: () = assert!(size_of::<Counter>() == 16);
 
+impl Counter {
+    /// Counts one frame.
+    #[inline(always)]
+    pub fn add(&mut self, bytes: u64) {
+        self.packets = self.packets.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(bytes);
+    }
+}
+
+impl core::iter::Sum for Counter {
+    fn sum<I: Iterator<Item = Self>>(counters: I) -> Self {
+        counters.fold(Self::default(), |sum, counter| Self {
+            packets: sum.packets.wrapping_add(counter.packets),
+            bytes: sum.bytes.wrapping_add(counter.bytes),
+        })
+    }
+}
+
 /// One CPU's counters of one port, as value of the per-CPU array `PORT_STATS` (key: port number). What a container
 /// sent is counted by the kernel, as the received frames of the port's host side.
 #[repr(C)]

@@ -1,2 +1,56 @@
-//! x
+//! netbpf's programs: the entry points, one line each.
+//!
+//! An entry point is one sentence of [`bridge`], settled by [`stats`]. Below the sentence: [`parse`] judges a frame's
+//! shape, [`port`] knows who sent it, [`isolation`] what the sender may say, [`arp`] answers, [`forward`] and
+//! [`flood`] pass on. Only [`packet`] touches a frame's bytes and its context, only [`maps`] touches maps: there is no
+//! `unsafe` elsewhere.
+//!
+//! What the kernel knows of an skb is never repaired here: fragments, GSO frames and partial checksums pass as they
+//! came, and no length that a header claims is trusted.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![deny(unsafe_code)]
+#![cfg_attr(not(target_arch = "bpf"), expect(dead_code, reason = "entry points are called by the kernel"))]
+
+mod arp;
+mod bridge;
+mod flood;
+mod forward;
+mod isolation;
+mod maps;
+mod packet;
+mod parse;
+mod port;
+mod stats;
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+
+use self::packet::Packet;
+
+/// A frame that a container sent: tc ingress of its port's host side.
+#[classifier]
+fn from_container(ctx: TcContext) -> i32 {
+    stats::settle(&mut Packet::new(ctx), bridge::from_container)
+}
+
+/// A frame that the host sent to a network: tc egress of the network's host device.
+#[classifier]
+fn from_host(ctx: TcContext) -> i32 {
+    stats::settle(&mut Packet::new(ctx), bridge::from_host)
+}
+
+/// A frame for every member of a network: what the other two hand over by tail call.
+#[classifier]
+fn flood(ctx: TcContext) -> i32 {
+    stats::settle(&mut Packet::new(ctx), flood::go_on)
+}
+
+/// An endless loop, which the verifier refuses: a program that could panic does not load.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The programs run in the kernel; on the host they are only checked.
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

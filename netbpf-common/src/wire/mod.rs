@@ -1,2 +1,36 @@
 //! Header formats: alignment-1 structs with the field names of their RFCs. They judge nothing, and know no map and no
 //! context.
+
+mod arp;
+mod ethernet;
+mod ip;
+
+pub use arp::Arp;
+pub use ethernet::{EtherType, Ethernet, Tag, is_group};
+pub use ip::{Ipv4, Ipv6};
+
+/// A header that may lie anywhere in a packet.
+///
+/// # Safety
+/// The type has alignment 1 and no padding, and any bytes are a value of it.
+#[expect(unsafe_code, reason = "what a packet accessor relies on; implemented here only")]
+pub unsafe trait Wire: Copy {}
+
+macro_rules! wire {
+    ($($type:ty: $size:literal),+ $(,)?) => {
+        $(
+            const _: () = assert!(size_of::<$type>() == $size && align_of::<$type>() == 1);
+            // SAFETY: repr(C) of byte arrays only: alignment 1, no padding, any bytes are a value.
+            #[expect(unsafe_code, reason = "a marker; its facts are checked above")]
+            unsafe impl Wire for $type {}
+        )+
+    };
+}
+
+wire! {
+    Ethernet: 14,
+    Tag: 4,
+    Arp: 28,
+    Ipv4: 20,
+    Ipv6: 40,
+}

@@ -15,6 +15,11 @@ impl Mac {
         Self([0x02, 0x42, a, b, c, d])
     }
 
+    /// Of octets that were a `Mac` when the kernel was given them.
+    pub(crate) const fn from_octets(octets: [u8; 6]) -> Self {
+        Self(octets)
+    }
+
     /// Network order.
     pub const fn octets(self) -> [u8; 6] {
         self.0

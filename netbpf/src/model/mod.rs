@@ -3,12 +3,20 @@
 
 mod container;
 mod id;
+pub mod lookup;
 mod mac;
+mod names;
 mod network;
+mod refusal;
 
 pub use container::{
     Attachment, Container, Endpoint, EndpointRequest, Mode, Namespace, Sandbox, State, Subject,
 };
 pub use id::Id;
-pub use mac::Mac;
+pub use mac::{Mac, NotAMac};
+pub use names::{
+    BadName, check_alias, check_container_name, check_dns_option, check_hostname, check_network_name,
+    check_search_domain, random_name,
+};
 pub use network::{Bridge, Driver, Network, Subnet};
+pub use refusal::Refusal;

@@ -1,0 +1,35 @@
+//! The sentences: what happens to a frame, in the order of policy. No map, no byte offset and no verdict here.
+//!
+//! A step that ends a frame returns `Err` with the reason, good or bad; the last step returns its own. From a
+//! container: only from its own addresses, and then, within its network only, to a group, to a member or to the host.
+//! From the host: whatever it sends, except what it forwards from another network.
+
+use netbpf_common::reason::Reason;
+
+use crate::{arp, forward, isolation, packet::Packet, parse, port};
+
+/// What a sentence comes to.
+pub type End = Result<Reason, Reason>;
+
+/// A frame that a container sent.
+#[inline(always)]
+pub fn from_container(packet: &mut Packet) -> End {
+    let port = port::sender(packet)?;
+    let frame = parse::frame(packet)?;
+    isolation::own_mac(port, &frame)?;
+    isolation::no_reserved_group(&frame)?;
+    isolation::own_addresses(packet, port, &frame)?;
+    arp::of_container(packet, port, &frame)?;
+    forward::from_container(packet, port, &frame)
+}
+
+/// A frame that the host sent to a network.
+#[inline(always)]
+pub fn from_host(packet: &mut Packet) -> End {
+    let (number, network) = port::network(packet)?;
+    let frame = parse::frame(packet)?;
+    isolation::not_from_another_network(packet, number)?;
+    isolation::no_reserved_group(&frame)?;
+    arp::of_host(packet, number, network, &frame)?;
+    forward::from_host(packet, number, &frame)
+}

@@ -1,0 +1,58 @@
+//! Passing a frame on: to the one station with its MAC, or by [`crate::flood`] to all. A MAC that no station has is
+//! nobody's: whoever is in a network is known, so nothing is learnt and nothing unknown is flooded.
+
+use netbpf_common::{
+    endpoint::{self, Port, Station},
+    reason::Reason,
+    wire::is_group,
+};
+
+use crate::{
+    bridge::End,
+    flood, maps,
+    packet::{Packet, Side},
+    parse::Frame,
+    stats,
+};
+
+/// To a container, to the host or to all.
+#[inline(always)]
+pub fn from_container(packet: &mut Packet, port: &Port, frame: &Frame) -> End {
+    if is_group(frame.destination) {
+        return flood::begin(packet, port.network);
+    }
+    let Station { ifindex } = another_station(packet, port.network, frame)?;
+    match endpoint::number_of(ifindex) {
+        Some(number) => {
+            packet.redirect_peer(ifindex)?;
+            stats::received(number, packet.len());
+            Ok(Reason::Forwarded)
+        }
+        // Both ends of the host device are in one namespace, where a redirect to the peer is not allowed.
+        None => {
+            packet.redirect(ifindex, Side::Receive)?;
+            Ok(Reason::Delivered)
+        }
+    }
+}
+
+/// To a container or to all.
+#[inline(always)]
+pub fn from_host(packet: &mut Packet, network: u32, frame: &Frame) -> End {
+    if is_group(frame.destination) {
+        return flood::begin(packet, network);
+    }
+    let Station { ifindex } = another_station(packet, network, frame)?;
+    packet.redirect(ifindex, Side::Transmit)?;
+    if let Some(number) = endpoint::number_of(ifindex) {
+        stats::received(number, packet.len());
+    }
+    Ok(Reason::Forwarded)
+}
+
+/// The station with the frame's destination, if that is not where it came from.
+#[inline(always)]
+fn another_station(packet: &Packet, network: u32, frame: &Frame) -> Result<Station, Reason> {
+    let station = maps::station(network, frame.destination).ok_or(Reason::UnknownDestination)?;
+    if station.ifindex == packet.ifindex() { Err(Reason::Hairpin) } else { Ok(station) }
+}

@@ -1,0 +1,70 @@
+//! Who may say what.
+//!
+//! - A container sends with its own MAC only.
+//! - It sends IPv4 from its own address only; 0.0.0.0 is nobody's, because addresses are leased before a container
+//!   starts.
+//! - It sends IPv6 from its own addresses only, and from `::` if it has one to check (RFC 4862).
+//! - What it says in ARP is judged in [`crate::arp`].
+//! - No bridge forwards the group 01:80:c2:00:00:00 to :0f (IEEE 802.1Q 8.6.3).
+//! - The host forwards nothing from one network to another.
+
+use netbpf_common::{
+    endpoint::Port,
+    network,
+    reason::Reason,
+    wire::{Ipv4, Ipv6},
+};
+
+use crate::{
+    maps,
+    packet::Packet,
+    parse::{Content, Frame},
+};
+
+/// The sender's MAC is its own.
+#[inline(always)]
+pub fn own_mac(port: &Port, frame: &Frame) -> Result<(), Reason> {
+    if frame.source == port.mac { Ok(()) } else { Err(Reason::SpoofedMac) }
+}
+
+/// The sender's IP address is its own.
+#[inline(always)]
+pub fn own_addresses(packet: &Packet, port: &Port, frame: &Frame) -> Result<(), Reason> {
+    match frame.content {
+        Content::Ipv4 if owns_ipv4(port, packet.header::<Ipv4>(frame.offset)?.source) => Ok(()),
+        Content::Ipv4 => Err(Reason::SpoofedIpv4),
+        Content::Ipv6 if owns_ipv6(port, &packet.header::<Ipv6>(frame.offset)?.source) => Ok(()),
+        Content::Ipv6 => Err(Reason::SpoofedIpv6),
+        Content::Arp | Content::Other => Ok(()),
+    }
+}
+
+/// The frame is for no group that bridges keep to themselves.
+#[inline(always)]
+pub fn no_reserved_group(frame: &Frame) -> Result<(), Reason> {
+    match frame.destination {
+        [0x01, 0x80, 0xc2, 0x00, 0x00, 0x00..=0x0f] => Err(Reason::Reserved),
+        _ => Ok(()),
+    }
+}
+
+/// The host did not receive the frame from another network.
+#[inline(always)]
+pub fn not_from_another_network(packet: &Packet, number: u32) -> Result<(), Reason> {
+    match network::number_of(packet.ingress_ifindex()) {
+        Some(other) if other != number && maps::network(other).is_some() => Err(Reason::Isolated),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether the port has the IPv4 address.
+#[inline(always)]
+pub fn owns_ipv4(port: &Port, address: [u8; 4]) -> bool {
+    address == port.ipv4 && address != [0; 4]
+}
+
+#[inline(always)]
+fn owns_ipv6(port: &Port, address: &[u8; 16]) -> bool {
+    let has_one = port.ipv6 != [0; 16] || port.ipv6_link_local != [0; 16];
+    has_one && (*address == port.ipv6 || *address == port.ipv6_link_local || *address == [0; 16])
+}

@@ -1,0 +1,99 @@
+//! The maps, and the only access to them: each function copies a value out or counts. Their layouts are in
+//! netbpf-common; `bpftool map dump` prints them by field name.
+//!
+//! User space writes all but the counters. The hash maps preallocate, so that an entry which is removed while a
+//! program reads it stays readable memory; what was read is then the old value or the one that took its place, and
+//! values are copied out in one go.
+#![expect(unsafe_code, reason = "map values are raw pointers; this file copies them out or counts in them")]
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, PerCpuArray, ProgramArray},
+    macros::btf_map,
+};
+use netbpf_common::{
+    endpoint::{FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Port, Station},
+    network::{MAX_NETWORKS, Network},
+    reason::{Reason, Reasons},
+    stats::PortStats,
+};
+
+use crate::packet::Packet;
+
+/// Networks by number.
+#[btf_map]
+static NETWORKS: Array<Network, { MAX_NETWORKS as usize }> = Array::new();
+
+/// Ports by number.
+#[btf_map]
+static PORTS: Array<Port, { MAX_PORTS as usize }> = Array::new();
+
+/// Where a MAC is.
+#[btf_map]
+static FDB: HashMap<FdbKey, Station, { MAX_STATIONS as usize }> = HashMap::new();
+
+/// Whose an address is.
+#[btf_map]
+static NEIGHBOURS: HashMap<NeighbourKey, Neighbour, { MAX_STATIONS as usize }> = HashMap::new();
+
+/// What became of all frames.
+#[btf_map]
+static REASONS: PerCpuArray<Reasons, 1> = PerCpuArray::new();
+
+/// What ports received, and what of theirs was dropped.
+#[btf_map]
+static PORT_STATS: PerCpuArray<PortStats, { MAX_PORTS as usize }> = PerCpuArray::new();
+
+/// The program `flood`, for tail calls.
+#[btf_map]
+static FLOOD: ProgramArray<1> = ProgramArray::new();
+
+/// The port with a number; none if vacant.
+#[inline(always)]
+pub fn port(number: u32) -> Option<&'static Port> {
+    PORTS.get(number).filter(|port| port.ifindex != 0)
+}
+
+/// The network with a number; none if vacant.
+#[inline(always)]
+pub fn network(number: u32) -> Option<&'static Network> {
+    NETWORKS.get(number).filter(|network| network.ifindex != 0)
+}
+
+/// Where a MAC is in a network.
+#[inline(always)]
+pub fn station(network: u32, mac: [u8; 6]) -> Option<Station> {
+    let key = FdbKey { network, mac, reserved: [0; 2] };
+    // SAFETY: preallocated, see above; copied out at once.
+    unsafe { FDB.get(&key).copied() }
+}
+
+/// Who answers for an IPv4 address in a network.
+#[inline(always)]
+pub fn neighbour(network: u32, address: [u8; 4]) -> Option<Neighbour> {
+    let key = NeighbourKey::ipv4(network, address);
+    // SAFETY: preallocated, see above; copied out at once.
+    unsafe { NEIGHBOURS.get(&key).copied() }
+}
+
+/// Counts how a frame ended.
+#[inline(always)]
+pub fn count(reason: Reason, bytes: u64) {
+    if let Some(reasons) = REASONS.get_ptr_mut(0) {
+        // SAFETY: this CPU's own value; programs of one CPU do not interrupt each other.
+        unsafe { (*reasons).of(reason) }.add(bytes);
+    }
+}
+
+/// This CPU's counters of a port.
+#[inline(always)]
+pub fn port_stats(number: u32) -> Option<&'static mut PortStats> {
+    // SAFETY: this CPU's own value; programs of one CPU do not interrupt each other.
+    PORT_STATS.get_ptr_mut(number).map(|stats| unsafe { &mut *stats })
+}
+
+/// Goes on in the program `flood`; comes back only if that failed.
+#[inline(always)]
+pub fn go_on_in_flood(packet: &Packet) {
+    // SAFETY: nothing here waits to be dropped.
+    unsafe { FLOOD.tail_call(packet.context(), 0) }
+}

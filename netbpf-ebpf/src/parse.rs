@@ -1,0 +1,90 @@
+//! Headers → [`Frame`]: judges shape, never policy.
+//!
+//! A VLAN tag is beside the bytes when the kernel took it out of them, and in the bytes when it did not (a frame from
+//! BPF_PROG_TEST_RUN, or from a device without VLAN offload). A tag with a VLAN is somebody's own business: such a
+//! frame is known by its MACs only. One without (VID 0) only carries a priority, and receivers read past it: so do we,
+//! but only past one, and what could be read past a second time has no shape that we know.
+
+use netbpf_common::{
+    reason::Reason,
+    wire::{Arp, EtherType, Ethernet, Ipv4, Ipv6, Tag},
+};
+
+use crate::packet::Packet;
+
+/// What is known of a frame.
+pub struct Frame {
+    /// Destination MAC.
+    pub destination: [u8; 6],
+    /// Source MAC.
+    pub source: [u8; 6],
+    /// What it carries.
+    pub content: Content,
+    /// Where that begins.
+    pub offset: usize,
+}
+
+/// What a frame carries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// ARP for IPv4 over Ethernet.
+    Arp,
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+    /// Something of a VLAN, or of a protocol without a rule here.
+    Other,
+}
+
+/// Reads the headers.
+#[inline(always)]
+pub fn frame(packet: &mut Packet) -> Result<Frame, Reason> {
+    packet.pull_headers()?;
+    let Ethernet { destination, source, ethertype } = *packet.header::<Ethernet>(0)?;
+    let (ethertype, offset) = untagged(packet, ethertype)?;
+    let content = match ethertype {
+        Some(EtherType::ARP) => arp(packet, offset)?,
+        Some(EtherType::IPV4) => ipv4(packet, offset)?,
+        Some(EtherType::IPV6) => ipv6(packet, offset)?,
+        Some(_) | None => Content::Other,
+    };
+    Ok(Frame { destination, source, content, offset })
+}
+
+/// The EtherType of what is not in a VLAN, and where it begins.
+#[inline(always)]
+fn untagged(packet: &Packet, ethertype: EtherType) -> Result<(Option<EtherType>, usize), Reason> {
+    let offset = size_of::<Ethernet>();
+    let (vid, inner, offset) = if packet.vlan_present() != 0 {
+        (packet.vlan_tci() & 0x0fff, ethertype, offset)
+    } else if ethertype.is_vlan() {
+        let tag = packet.header::<Tag>(offset)?;
+        (tag.vid() as u32, tag.ethertype, offset + size_of::<Tag>())
+    } else {
+        return Ok((Some(ethertype), offset));
+    };
+    match vid {
+        0 if inner.is_vlan() => Err(Reason::Malformed),
+        0 => Ok((Some(inner), offset)),
+        _ => Ok((None, offset)),
+    }
+}
+
+#[inline(always)]
+fn arp(packet: &Packet, offset: usize) -> Result<Content, Reason> {
+    let arp = packet.header::<Arp>(offset)?;
+    if arp.is_ipv4_over_ethernet() { Ok(Content::Arp) } else { Err(Reason::Malformed) }
+}
+
+#[inline(always)]
+fn ipv4(packet: &Packet, offset: usize) -> Result<Content, Reason> {
+    let ipv4 = packet.header::<Ipv4>(offset)?;
+    if ipv4.is_version_4() { Ok(Content::Ipv4) } else { Err(Reason::Malformed) }
+}
+
+#[inline(always)]
+fn ipv6(packet: &Packet, offset: usize) -> Result<Content, Reason> {
+    let ipv6 = packet.header::<Ipv6>(offset)?;
+    if ipv6.is_version_6() { Ok(Content::Ipv6) } else { Err(Reason::Malformed) }
+}

@@ -1,0 +1,320 @@
+//! The API's edge: paths, queries and bodies in, calls of the daemon, status codes and JSON out. Decides nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, Query, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use serde::Deserialize;
+use tokio::net::UnixListener;
+
+use super::{
+    filters::Filters,
+    types::{
+        self, ContainerCreate, ContainerResource, ContainerSummary, ContainerWait, Created, Info,
+        NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkResource, NetworksPruned, Stats, Version,
+    },
+};
+use crate::daemon::{Daemon, Error};
+
+type Shared = State<Arc<Daemon>>;
+
+/// Answer until the caller stops listening.
+pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/version", get(version))
+        .route("/info", get(info))
+        .route("/stats", get(stats))
+        .route("/networks", get(list_networks))
+        .route("/networks/create", post(create_network))
+        .route("/networks/prune", post(prune_networks))
+        .route("/networks/{network}", get(inspect_network))
+        .route("/networks/{network}", delete(remove_network))
+        .route("/networks/{network}/connect", post(connect))
+        .route("/networks/{network}/disconnect", post(disconnect))
+        .route("/containers/json", get(list_containers))
+        .route("/containers/create", post(create_container))
+        .route("/containers/{container}/json", get(inspect_container))
+        .route("/containers/{container}/start", post(start))
+        .route("/containers/{container}/stop", post(stop))
+        .route("/containers/{container}/restart", post(restart))
+        .route("/containers/{container}/kill", post(kill))
+        .route("/containers/{container}/wait", post(wait))
+        .route("/containers/{container}/logs", get(logs))
+        .route("/containers/{container}", delete(remove_container))
+        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "page not found".into(), None) })
+        .with_state(daemon);
+    axum::serve(listener, router).await
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        match status {
+            StatusCode::NOT_MODIFIED => status.into_response(),
+            _ => refuse(status, self.to_string(), self.exit_code()),
+        }
+    }
+}
+
+fn refuse(status: StatusCode, message: String, exit_code: Option<u8>) -> Response {
+    (status, Json(types::Error { message, exit_code })).into_response()
+}
+
+/// A body that is JSON, whatever its declared type.
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(body).map_err(|error| Error::Invalid(format!("invalid JSON: {error}")))
+}
+
+async fn version() -> Json<Version> {
+    Json(crate::daemon::version())
+}
+
+async fn info(State(daemon): Shared) -> Json<Info> {
+    Json(daemon.info())
+}
+
+#[derive(Deserialize)]
+struct StatsQuery {
+    #[serde(default)]
+    containers: String,
+}
+
+async fn stats(State(daemon): Shared, Query(query): Query<StatsQuery>) -> Result<Json<Stats>, Error> {
+    let containers: Vec<&str> = query.containers.split(',').filter(|name| !name.is_empty()).collect();
+    Ok(Json(daemon.stats(&containers).await?))
+}
+
+#[derive(Deserialize)]
+struct FiltersQuery {
+    #[serde(default)]
+    filters: String,
+}
+
+impl FiltersQuery {
+    fn parse(&self) -> Result<Filters, Error> {
+        Filters::parse(&self.filters).map_err(|error| Error::Invalid(error.to_string()))
+    }
+}
+
+async fn list_networks(
+    State(daemon): Shared,
+    Query(query): Query<FiltersQuery>,
+) -> Result<Json<Vec<NetworkResource>>, Error> {
+    Ok(Json(daemon.list_networks(&query.parse()?)?))
+}
+
+async fn create_network(
+    State(daemon): Shared,
+    body: axum::body::Bytes,
+) -> Result<(StatusCode, Json<Created>), Error> {
+    let request: NetworkCreate = parse(&body)?;
+    Ok((StatusCode::CREATED, Json(daemon.create_network(request).await?)))
+}
+
+async fn prune_networks(
+    State(daemon): Shared,
+    Query(query): Query<FiltersQuery>,
+) -> Result<Json<NetworksPruned>, Error> {
+    Ok(Json(daemon.prune_networks(&query.parse()?).await?))
+}
+
+async fn inspect_network(
+    State(daemon): Shared,
+    Path(network): Path<String>,
+) -> Result<Json<NetworkResource>, Error> {
+    Ok(Json(daemon.inspect_network(&network)?))
+}
+
+async fn remove_network(State(daemon): Shared, Path(network): Path<String>) -> Result<StatusCode, Error> {
+    daemon.remove_network(&network).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn connect(
+    State(daemon): Shared,
+    Path(network): Path<String>,
+    body: axum::body::Bytes,
+) -> Result<StatusCode, Error> {
+    let request: NetworkConnect = parse(&body)?;
+    daemon.connect(&network, request).await?;
+    Ok(StatusCode::OK)
+}
+
+async fn disconnect(
+    State(daemon): Shared,
+    Path(network): Path<String>,
+    body: axum::body::Bytes,
+) -> Result<StatusCode, Error> {
+    let request: NetworkDisconnect = parse(&body)?;
+    daemon.disconnect(&network, request).await?;
+    Ok(StatusCode::OK)
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    #[serde(default)]
+    all: bool,
+    #[serde(default)]
+    filters: String,
+}
+
+async fn list_containers(
+    State(daemon): Shared,
+    Query(ListQuery { all, filters }): Query<ListQuery>,
+) -> Result<Json<Vec<ContainerSummary>>, Error> {
+    Ok(Json(daemon.list_containers(all, &FiltersQuery { filters }.parse()?)?))
+}
+
+#[derive(Deserialize)]
+struct CreateQuery {
+    #[serde(default)]
+    name: String,
+}
+
+async fn create_container(
+    State(daemon): Shared,
+    Query(query): Query<CreateQuery>,
+    body: axum::body::Bytes,
+) -> Result<(StatusCode, Json<Created>), Error> {
+    let request: ContainerCreate = parse(&body)?;
+    Ok((StatusCode::CREATED, Json(daemon.create_container(&query.name, request)?)))
+}
+
+async fn inspect_container(
+    State(daemon): Shared,
+    Path(container): Path<String>,
+) -> Result<Json<ContainerResource>, Error> {
+    Ok(Json(daemon.inspect_container(&container)?))
+}
+
+async fn start(State(daemon): Shared, Path(container): Path<String>) -> Result<StatusCode, Error> {
+    daemon.start_container(&container).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct StopQuery {
+    /// Seconds; Docker waits 10.
+    #[serde(default = "ten")]
+    t: u64,
+    #[serde(default)]
+    signal: String,
+}
+
+fn ten() -> u64 {
+    10
+}
+
+impl StopQuery {
+    fn signal(&self, default: nix::sys::signal::Signal) -> Result<i32, Error> {
+        parse_signal(&self.signal, default)
+    }
+}
+
+/// `TERM`, `SIGTERM` or `15`.
+fn parse_signal(text: &str, default: nix::sys::signal::Signal) -> Result<i32, Error> {
+    if text.is_empty() {
+        return Ok(default as i32);
+    }
+    let name = text.to_uppercase();
+    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
+    match (text.parse::<i32>(), name.parse::<nix::sys::signal::Signal>()) {
+        (Ok(number @ 1..=64), _) => Ok(number),
+        (_, Ok(signal)) => Ok(signal as i32),
+        _ => Err(Error::Invalid(format!("invalid signal: {text}"))),
+    }
+}
+
+async fn stop(
+    State(daemon): Shared,
+    Path(container): Path<String>,
+    Query(query): Query<StopQuery>,
+) -> Result<StatusCode, Error> {
+    let signal = query.signal(nix::sys::signal::SIGTERM)?;
+    daemon.stop_container(&container, signal, Duration::from_secs(query.t)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn restart(
+    State(daemon): Shared,
+    Path(container): Path<String>,
+    Query(query): Query<StopQuery>,
+) -> Result<StatusCode, Error> {
+    let signal = query.signal(nix::sys::signal::SIGTERM)?;
+    daemon.restart_container(&container, signal, Duration::from_secs(query.t)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct KillQuery {
+    #[serde(default)]
+    signal: String,
+}
+
+async fn kill(
+    State(daemon): Shared,
+    Path(container): Path<String>,
+    Query(query): Query<KillQuery>,
+) -> Result<StatusCode, Error> {
+    let signal = parse_signal(&query.signal, nix::sys::signal::SIGKILL)?;
+    daemon.kill_container(&container, signal).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn wait(State(daemon): Shared, Path(container): Path<String>) -> Result<Json<ContainerWait>, Error> {
+    Ok(Json(ContainerWait { status_code: daemon.wait_container(&container).await? }))
+}
+
+#[derive(Deserialize)]
+struct LogsQuery {
+    #[serde(default)]
+    follow: bool,
+    #[serde(default)]
+    tail: String,
+    #[serde(default)]
+    since: String,
+}
+
+async fn logs(
+    State(daemon): Shared,
+    Path(container): Path<String>,
+    Query(query): Query<LogsQuery>,
+) -> Result<Response, Error> {
+    let tail = match query.tail.as_str() {
+        "" | "all" => None,
+        text => Some(
+            text.parse()
+                .map_err(|_| Error::Invalid(format!("invalid tail: {text}: expected a number or all")))?,
+        ),
+    };
+    let since = match query.since.as_str() {
+        "" => None,
+        text => Some(
+            text.parse()
+                .map_err(|_| Error::Invalid(format!("invalid since: {text}: expected a time (RFC 3339)")))?,
+        ),
+    };
+    let lines = daemon.logs(&container, query.follow, tail, since).await?;
+    Ok(([(header::CONTENT_TYPE, "application/jsonl")], Body::from_stream(lines)).into_response())
+}
+
+#[derive(Deserialize)]
+struct RemoveQuery {
+    #[serde(default)]
+    force: bool,
+}
+
+async fn remove_container(
+    State(daemon): Shared,
+    Path(container): Path<String>,
+    Query(query): Query<RemoveQuery>,
+) -> Result<StatusCode, Error> {
+    daemon.remove_container(&container, query.force).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,419 @@
+//! Containers are connected to networks and disconnected.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use super::{Daemon, Error, files, names, steps::Steps};
+use crate::{
+    api::types::{EndpointSettings, NetworkConnect, NetworkDisconnect},
+    dns::{Record, Sockets},
+    model::{
+        Attachment, Container, Driver, EndpointRequest, Id, Mode, Namespace, Network, State, Subject,
+        check_alias,
+    },
+    plan::{Action, Desired, Observed, PortWiring, Seen, default_gateway, diff},
+    store::Change,
+};
+
+/// Where containers ask for names, in their own network namespaces (Docker's address).
+const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
+
+impl Daemon {
+    /// `network connect`.
+    pub async fn connect(self: &Arc<Self>, network: &str, request: NetworkConnect) -> Result<(), Error> {
+        let network = self.world().find_network(network)?.clone();
+        let (id, is_new) = self.find_or_adopt(&request.container)?;
+        let _busy = self.busy(id).await;
+        let connected = self.connect_busy(id, &network, &request.endpoint_config).await;
+        if is_new {
+            match (&connected, self.container(&id)?.subject) {
+                (Ok(()), Subject::Foreign(namespace)) => self.watch_namespace(id, namespace),
+                (Ok(()), Subject::Sandbox(_)) => {}
+                (Err(_), _) => {
+                    self.world().remove_container(&id);
+                }
+            }
+        }
+        connected
+    }
+
+    async fn connect_busy(
+        self: &Arc<Self>,
+        id: Id,
+        network: &Network,
+        settings: &EndpointSettings,
+    ) -> Result<(), Error> {
+        let container = self.container(&id)?;
+        check_modes(&container, network)?;
+        if container.attachments.iter().any(|attachment| attachment.network == network.id) {
+            return Err(Error::AlreadyConnected { container: container.name, network: network.name.clone() });
+        }
+        let request = parse_request(settings, network)?;
+        let attachment = Attachment { network: network.id, request, endpoint: None };
+        let mut after = container.clone();
+        after.attachments.push(attachment);
+        match &container.state {
+            State::Running { .. } => self.wire(container, after).await,
+            State::Created { .. } | State::Exited { .. } => {
+                self.commit(&[Change::PutContainer(after.clone())])?;
+                self.world().put_container(after);
+                Ok(())
+            }
+        }
+    }
+
+    /// `network disconnect`.
+    pub async fn disconnect(
+        self: &Arc<Self>,
+        network: &str,
+        request: NetworkDisconnect,
+    ) -> Result<(), Error> {
+        let network = self.world().find_network(network)?.clone();
+        let id = match self.find_subject(&request.container) {
+            Ok(id) => id,
+            Err(Error::NoContainer(_)) if request.force => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let _busy = self.busy(id).await;
+        let container = self.container(&id)?;
+        if network.driver == Driver::Host {
+            return Err(Error::DisconnectFromHost);
+        }
+        if !container.attachments.iter().any(|attachment| attachment.network == network.id) {
+            return Err(Error::NotConnected { container: id.to_string(), network: network.name });
+        }
+        let mut after = container.clone();
+        after.attachments.retain(|attachment| attachment.network != network.id);
+        self.unwire(container, after).await
+    }
+
+    /// Lease, do, commit: give a running container the endpoints that `after` has and `before` has not.
+    pub(super) async fn wire(self: &Arc<Self>, before: Container, mut after: Container) -> Result<(), Error> {
+        let leased = self.lease_endpoints(&mut after).await?;
+        let mut steps = Steps::new(Arc::clone(self));
+        let done = match self.wire_steps(&mut steps, &before, &after).await {
+            Ok(()) => self.commit(&[Change::PutContainer(after.clone())]),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => {
+                steps.keep();
+                self.world().put_container(after);
+                Ok(())
+            }
+            Err(error) => {
+                steps.undo().await;
+                self.release_endpoints(&after, &leased);
+                Err(error)
+            }
+        }
+    }
+
+    /// Lease an endpoint for each attachment that has none; all or none. What was leased is named by network.
+    pub(super) async fn lease_endpoints(&self, container: &mut Container) -> Result<Vec<Id>, Error> {
+        let mut taken = match &container.subject {
+            Subject::Foreign(namespace) => self.links.interfaces_in(&super::steps::open(namespace)?).await?,
+            Subject::Sandbox(_) => container
+                .attachments
+                .iter()
+                .filter_map(|attachment| Some(attachment.endpoint.as_ref()?.interface.clone()))
+                .collect(),
+        };
+        let mut leased = Vec::new();
+        for index in 0..container.attachments.len() {
+            if container.attachments[index].endpoint.is_some() {
+                continue;
+            }
+            let Attachment { network, request, .. } = container.attachments[index].clone();
+            let endpoint = self.world().lease_endpoint(&container.id, &network, &request, &taken);
+            match endpoint {
+                Ok(endpoint) => {
+                    taken.push(endpoint.interface.clone());
+                    container.attachments[index].endpoint = Some(endpoint);
+                    leased.push(network);
+                }
+                Err(error) => {
+                    self.release_endpoints(container, &leased);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(leased)
+    }
+
+    /// Give back the endpoints that `container` has in `networks`.
+    pub(super) fn release_endpoints(&self, container: &Container, networks: &[Id]) {
+        let mut world = self.world();
+        for attachment in
+            container.attachments.iter().filter(|attachment| networks.contains(&attachment.network))
+        {
+            if let Some(endpoint) = &attachment.endpoint {
+                world.release_endpoint(&container.id, &attachment.network, endpoint);
+            }
+        }
+    }
+
+    /// The steps from `before` to `after` of a running container that gets endpoints.
+    pub(super) async fn wire_steps(
+        self: &Arc<Self>,
+        steps: &mut Steps,
+        before: &Container,
+        after: &Container,
+    ) -> Result<(), Error> {
+        let namespace = self.namespace_of(after)?;
+        let new = Desired { ports: self.ports_of(after, before, &namespace), ..Desired::default() };
+        steps.run(diff(&new, &Observed::default())).await?;
+        steps.run(self.route_change(before, after, namespace.clone())).await?;
+        self.write_files(steps, after)?;
+        let (record_before, record) = {
+            let world = self.world();
+            (names::record_of(before, &world), names::record_of(after, &world))
+        };
+        if let Some(record) = record {
+            let sockets = match record_before {
+                Some(_) => None,
+                None => Some(self.open_sockets(&namespace).await?),
+            };
+            steps.publish(after.id, record, record_before, sockets).await?;
+        }
+        Ok(())
+    }
+
+    /// Commit, then carry out: take from a container the endpoints that `before` has and `after` has not.
+    pub(super) async fn unwire(self: &Arc<Self>, before: Container, after: Container) -> Result<(), Error> {
+        let is_forgotten = matches!(after.subject, Subject::Foreign(_)) && after.attachments.is_empty();
+        let change = if is_forgotten {
+            Change::RemoveContainer(after.id)
+        } else {
+            Change::PutContainer(after.clone())
+        };
+        self.commit(&[change])?;
+        if is_forgotten {
+            self.world().remove_container(&after.id);
+        } else {
+            self.world().put_container(after.clone());
+        }
+        self.unwire_committed(&before, &after).await;
+        Ok(())
+    }
+
+    /// What follows a committed removal of endpoints. It goes on past failures: what stays is removed at next start.
+    pub(super) async fn unwire_committed(self: &Arc<Self>, before: &Container, after: &Container) {
+        let runs = matches!(after.state, State::Running { .. });
+        if runs && let Ok(namespace) = self.namespace_of(after) {
+            // The route goes before the interface that it leads through, so that the new one finds no old one.
+            self.carry_out(self.route_change(before, after, namespace)).await;
+            let mut steps = Steps::new(Arc::clone(self));
+            if let Err(error) = self.write_files(&mut steps, after) {
+                tracing::error!(container = after.name, %error, "rewrite files");
+            }
+            steps.keep();
+        }
+        self.withdraw_names(before, after).await;
+        let gone = self.observed_ports(before, after);
+        self.carry_out(diff(&Desired::default(), &gone)).await;
+        let networks: Vec<Id> = before
+            .attachments
+            .iter()
+            .filter(|old| {
+                !after
+                    .attachments
+                    .iter()
+                    .any(|new| new.network == old.network && new.endpoint == old.endpoint)
+            })
+            .map(|old| old.network)
+            .collect();
+        self.release_endpoints(before, &networks);
+    }
+
+    async fn withdraw_names(&self, before: &Container, after: &Container) {
+        let (old, new) = {
+            let world = self.world();
+            (names::record_of(before, &world), names::record_of(after, &world))
+        };
+        let done = match (old, new) {
+            (None, _) => Ok(()),
+            (Some(_), Some(record)) => self.feed.upsert(record, None).await,
+            (Some(old), None) => self.feed.remove(old.container).await,
+        };
+        if let Err(error) = done {
+            tracing::error!(container = before.name, %error, "withdraw names");
+        }
+    }
+
+    /// Do actions whose outcome is committed already.
+    pub(super) async fn carry_out(self: &Arc<Self>, actions: impl IntoIterator<Item = Action>) {
+        for action in actions {
+            let mut steps = Steps::new(Arc::clone(self));
+            if let Err(error) = steps.run([action]).await {
+                tracing::error!(%error, "carry out");
+            }
+            steps.keep();
+        }
+    }
+
+    /// Endpoints of `container` that `before` has not.
+    pub(super) fn ports_of(
+        &self,
+        container: &Container,
+        before: &Container,
+        namespace: &Namespace,
+    ) -> BTreeMap<u32, PortWiring> {
+        let world = self.world();
+        endpoints_without(container, before)
+            .filter_map(|(network, endpoint)| {
+                let bridge = world.network(network)?.bridge()?;
+                Some((endpoint.port, PortWiring::of(endpoint, bridge, namespace.clone())))
+            })
+            .collect()
+    }
+
+    fn observed_ports(&self, before: &Container, after: &Container) -> Observed {
+        let nowhere = Namespace::Path(Default::default());
+        let ports = self
+            .ports_of(before, after, &nowhere)
+            .into_iter()
+            .map(|(number, port)| (number, Seen::whole(&port.host_interface.clone(), port)))
+            .collect();
+        Observed { ports, ..Observed::default() }
+    }
+
+    /// The change of the default route, if there is one.
+    pub(super) fn route_change(
+        &self,
+        before: &Container,
+        after: &Container,
+        namespace: Namespace,
+    ) -> Option<Action> {
+        if matches!(after.subject, Subject::Foreign(_)) {
+            // Its owner chose its routes; ours would take its traffic away.
+            return None;
+        }
+        let world = self.world();
+        let [before, gateway] =
+            [before, after].map(|container| default_gateway(container, |id| world.network(id)));
+        (before != gateway).then_some(Action::SetDefaultRoute { namespace, gateway, before })
+    }
+
+    /// Where a running container's interfaces are.
+    pub(super) fn namespace_of(&self, container: &Container) -> Result<Namespace, Error> {
+        match (&container.subject, &container.state) {
+            (Subject::Foreign(namespace), _) => Ok(namespace.clone()),
+            (Subject::Sandbox(_), State::Running { supervisor: Some((pid, start_time)), .. }) => {
+                Ok(Namespace::Process { pid: *pid, start_time: *start_time })
+            }
+            (Subject::Sandbox(_), _) => Err(Error::NotRunning(container.id.to_string())),
+        }
+    }
+
+    /// A container by ID, as it is now.
+    pub(super) fn container(&self, id: &Id) -> Result<Container, Error> {
+        self.world().container(id).cloned().ok_or_else(|| Error::NoContainer(id.to_string()))
+    }
+
+    /// `/etc/hosts` and `/etc/resolv.conf` as the container's networks want them.
+    pub(super) fn write_files(&self, steps: &mut Steps, container: &Container) -> Result<(), Error> {
+        let Subject::Sandbox(sandbox) = &container.subject else { return Ok(()) };
+        if matches!(sandbox.mode, Mode::Container(_)) {
+            return Ok(());
+        }
+        let dir = self.container_dir(&container.id);
+        let (hosts, resolv_conf) = {
+            let world = self.world();
+            (files::hosts_of(container, sandbox)?, files::resolv_conf_of(container, sandbox, &world)?)
+        };
+        steps.write(dir.join("hosts"), &hosts)?;
+        steps.write(dir.join("resolv.conf"), &resolv_conf)
+    }
+
+    /// The sockets that a container's queries come in on.
+    pub(super) async fn open_sockets(&self, namespace: &Namespace) -> Result<Sockets, Error> {
+        let namespace = super::steps::open(namespace)?;
+        let bound = namespace.run(|| {
+            Ok::<_, std::io::Error>(Sockets {
+                udp: std::net::UdpSocket::bind(RESOLVER)?,
+                tcp: std::net::TcpListener::bind(RESOLVER)?,
+            })
+        });
+        bound.await?.map_err(|source| Error::Resolver { address: RESOLVER, source })
+    }
+
+    /// What the responder should know of a container.
+    pub(super) fn record_of(&self, container: &Container) -> Option<Record> {
+        names::record_of(container, &self.world())
+    }
+}
+
+/// Endpoints that `container` has and `other` has not.
+fn endpoints_without<'a>(
+    container: &'a Container,
+    other: &'a Container,
+) -> impl Iterator<Item = (&'a Id, &'a crate::model::Endpoint)> {
+    container.attachments.iter().filter_map(|attachment| {
+        let endpoint = attachment.endpoint.as_ref()?;
+        let is_kept = other.attachments.iter().any(|other| other.endpoint.as_ref() == Some(endpoint));
+        (!is_kept).then_some((&attachment.network, endpoint))
+    })
+}
+
+/// Docker's rules on who can be connected to what.
+fn check_modes(container: &Container, network: &Network) -> Result<(), Error> {
+    if network.driver == Driver::Host {
+        return Err(Error::ConnectToHost);
+    }
+    match &container.subject {
+        Subject::Sandbox(sandbox) => match sandbox.mode {
+            Mode::Host | Mode::Container(_) => Err(Error::SharedNamespace),
+            Mode::None => Err(Error::PrivateMode),
+            Mode::Networks if network.driver == Driver::Null => Err(Error::PrivateMode),
+            Mode::Networks => Ok(()),
+        },
+        Subject::Foreign(_) if network.driver == Driver::Null => Err(Error::PrivateMode),
+        Subject::Foreign(_) => Ok(()),
+    }
+}
+
+/// What a user asks of an endpoint in `network`.
+pub(super) fn parse_request(
+    settings: &EndpointSettings,
+    network: &Network,
+) -> Result<EndpointRequest, Error> {
+    let invalid = |message: String| Error::Invalid(format!("invalid endpoint settings:\n{message}"));
+    let addresses = settings.ipam_config.clone().unwrap_or_default();
+    if !addresses.ipv6_address.is_empty() {
+        return Err(invalid(format!(
+            "invalid IPv6 address: {}: the network has no IPv6",
+            addresses.ipv6_address
+        )));
+    }
+    let ipv4 = match addresses.ipv4_address.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| invalid(format!("invalid IPv4 address: {text}")))?),
+    };
+    let aliases = settings.aliases.clone().unwrap_or_default();
+    if network.name == Network::DEFAULT {
+        if ipv4.is_some() {
+            return Err(Error::AddressOnDefaultNetwork);
+        }
+        if !aliases.is_empty() {
+            return Err(Error::AliasOnDefaultNetwork);
+        }
+    }
+    for alias in &aliases {
+        check_alias(alias).map_err(|error| invalid(error.to_string()))?;
+    }
+    let mac = match settings.mac_address.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|error: crate::model::NotAMac| Error::Invalid(error.to_string()))?),
+    };
+    if settings.links.as_ref().is_some_and(|links| !links.is_empty()) {
+        return Err(invalid("links are not supported by this version of netbpf".into()));
+    }
+    if let Some(option) = settings.driver_opts.iter().flatten().map(|(key, _)| key).next() {
+        return Err(invalid(format!("unknown endpoint option {option}: none is known")));
+    }
+    Ok(EndpointRequest { ipv4, mac, aliases, gateway_priority: settings.gw_priority })
+}

@@ -1,0 +1,285 @@
+//! Sandboxes are made, listed, removed. What starts and ends them is in `lifecycle`.
+
+use std::{fs, net::IpAddr, path::PathBuf, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::{Daemon, Error, attach::parse_request, view};
+use crate::{
+    api::{
+        filters,
+        types::{ContainerCreate, ContainerResource, ContainerSummary, Created},
+    },
+    model::{
+        Attachment, Container, Driver, Id, Mode, Network, Sandbox, State, Subject, check_container_name,
+        random_name,
+    },
+    store::Change,
+};
+
+impl Daemon {
+    /// `create` of a container; an empty name gets one.
+    pub fn create_container(&self, name: &str, request: ContainerCreate) -> Result<Created, Error> {
+        let name = name.strip_prefix('/').unwrap_or(name);
+        if !name.is_empty() {
+            check_container_name(name).map_err(|error| Error::Invalid(error.to_string()))?;
+        }
+        let id = Id::random();
+        let (sandbox, attachment) = self.sandbox_of(&id, &request)?;
+        let container = {
+            let mut world = self.world();
+            let name = match name {
+                "" => (0..)
+                    .map(random_name)
+                    .find(|name| world.find_container(name).is_err())
+                    .expect("a name is free, because numbers never end"),
+                name => name.to_owned(),
+            };
+            if let Some(other) = world.containers().find(|container| container.name == name) {
+                return Err(Error::ContainerExists { name, id: other.id });
+            }
+            let container = Container {
+                id,
+                name,
+                created: Timestamp::now(),
+                subject: Subject::Sandbox(Box::new(sandbox)),
+                state: State::Created { error: String::new() },
+                attachments: attachment.into_iter().collect(),
+                labels: request.labels,
+            };
+            world.put_container(container.clone());
+            container
+        };
+        let dir = self.container_dir(&id);
+        let stored = fs::create_dir_all(&dir)
+            .map_err(|source| Error::File { operation: "create", path: dir.clone(), source })
+            .and_then(|()| self.commit(&[Change::PutContainer(container.clone())]));
+        if let Err(error) = stored {
+            self.world().remove_container(&id);
+            self.remove_dirs(&id);
+            return Err(error);
+        }
+        Ok(Created { id: id.to_string(), warnings: Vec::new() })
+    }
+
+    /// What a request asks for, judged.
+    fn sandbox_of(&self, id: &Id, request: &ContainerCreate) -> Result<(Sandbox, Option<Attachment>), Error> {
+        if request.cmd.first().is_none_or(String::is_empty) {
+            return Err(Error::Invalid("no command specified".into()));
+        }
+        if let Some(rootfs) = &request.rootfs
+            && !(rootfs.is_absolute() && rootfs.is_dir())
+        {
+            return Err(Error::Invalid(format!(
+                "invalid rootfs {}: not an absolute path of a directory",
+                rootfs.display()
+            )));
+        }
+        let (mode, attachment) = self.mode_of(request)?;
+        check_conflicts(&mode, request)?;
+        let hostname = match &mode {
+            Mode::Host => nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
+            Mode::Container(other) => match self.container(other)?.subject {
+                Subject::Sandbox(sandbox) => sandbox.hostname,
+                Subject::Foreign(_) => id.short(),
+            },
+            Mode::Networks | Mode::None if request.hostname.is_empty() => id.short(),
+            Mode::Networks | Mode::None => request.hostname.clone(),
+        };
+        if hostname.len() > 64 || hostname.chars().any(char::is_control) {
+            return Err(Error::Invalid(format!(
+                "invalid hostname: {hostname}: expected at most 64 printable bytes"
+            )));
+        }
+        let sandbox = Sandbox {
+            command: request.cmd.clone(),
+            env: request.env.clone(),
+            working_dir: match request.working_dir.as_str() {
+                "" => PathBuf::from("/"),
+                dir if dir.starts_with('/') => PathBuf::from(dir),
+                dir => {
+                    return Err(Error::Invalid(format!(
+                        "the working directory '{dir}' is invalid, it needs to be an absolute path"
+                    )));
+                }
+            },
+            hostname,
+            rootfs: request.rootfs.clone(),
+            auto_remove: request.auto_remove,
+            mode,
+            extra_hosts: request
+                .extra_hosts
+                .iter()
+                .map(|line| self.extra_host(line))
+                .collect::<Result<_, _>>()?,
+            dns: request.dns.iter().map(|text| text.parse::<IpAddr>()).collect::<Result<_, _>>().map_err(
+                |_| {
+                    Error::Invalid(format!(
+                        "IP address is not correctly formatted: {}",
+                        request.dns.join(", ")
+                    ))
+                },
+            )?,
+            dns_search: request.dns_search.clone(),
+            dns_options: request.dns_options.clone(),
+        };
+        Ok((sandbox, attachment))
+    }
+
+    /// `--net`, and the attachment that follows from it.
+    fn mode_of(&self, request: &ContainerCreate) -> Result<(Mode, Option<Attachment>), Error> {
+        let world = self.world();
+        let network = match request.network_mode.as_str() {
+            "none" => return Ok((Mode::None, None)),
+            "host" => return Ok((Mode::Host, None)),
+            mode if mode.starts_with("container:") => {
+                let key = &mode["container:".len()..];
+                if key.is_empty() {
+                    return Err(Error::Invalid(
+                        "invalid network mode: invalid container format container:<name|id>".into(),
+                    ));
+                }
+                let other = world.find_container(key)?;
+                return match &other.subject {
+                    Subject::Sandbox(sandbox) if matches!(sandbox.mode, Mode::Container(_)) => Err(
+                        Error::Invalid("cannot join the network of a container that joined another's".into()),
+                    ),
+                    Subject::Sandbox(_) => Ok((Mode::Container(other.id), None)),
+                    Subject::Foreign(_) => Err(Error::Foreign(other.name.clone())),
+                };
+            }
+            "" | "default" => world.find_network(Network::DEFAULT)?,
+            name => world.find_network(name)?,
+        };
+        match network.driver {
+            Driver::Host => return Ok((Mode::Host, None)),
+            Driver::Null => return Ok((Mode::None, None)),
+            Driver::Bridge(_) => {}
+        }
+        let endpoint = parse_request(&request.endpoint_config, network)?;
+        Ok((Mode::Networks, Some(Attachment { network: network.id, request: endpoint, endpoint: None })))
+    }
+
+    /// `--add-host name:address`; `host-gateway` is the default network's gateway, as Docker has it.
+    fn extra_host(&self, line: &str) -> Result<(String, std::net::Ipv4Addr), Error> {
+        let (name, address) = line
+            .split_once([':', '='])
+            .filter(|(name, address)| !name.is_empty() && !address.is_empty())
+            .ok_or_else(|| Error::Invalid(format!("bad format for add-host: \"{line}\"")))?;
+        if address == "host-gateway" {
+            let world = self.world();
+            let gateway = world
+                .find_network(Network::DEFAULT)?
+                .bridge()
+                .map(|bridge| bridge.subnet.gateway)
+                .ok_or_else(|| Error::Invalid("unable to derive the IP value for host-gateway".into()))?;
+            return Ok((name.to_owned(), gateway));
+        }
+        let address = address
+            .parse()
+            .map_err(|_| Error::Invalid(format!("invalid IP address in add-host: \"{address}\"")))?;
+        Ok((name.to_owned(), address))
+    }
+
+    /// `ps`, newest first.
+    pub fn list_containers(
+        &self,
+        all: bool,
+        filters: &filters::Filters,
+    ) -> Result<Vec<ContainerSummary>, Error> {
+        let filter =
+            filters::Containers::parse(filters).map_err(|error| Error::Invalid(error.to_string()))?;
+        let world = self.world();
+        let now = Timestamp::now();
+        let mut containers: Vec<_> = world
+            .containers()
+            .filter(|container| {
+                all || filter.asks_for_state() || matches!(container.state, State::Running { .. })
+            })
+            .filter(|container| filter.matches(container, |id| world.network(id)))
+            .collect();
+        containers.sort_by_key(|container| std::cmp::Reverse(container.created));
+        Ok(containers.into_iter().map(|container| view::summary(container, &world, now)).collect())
+    }
+
+    /// `inspect` of a container.
+    pub fn inspect_container(&self, key: &str) -> Result<ContainerResource, Error> {
+        let id = self.find_subject(key)?;
+        let container = self.container(&id)?;
+        let pid = self.supervisor_of(&container).ok().and_then(|supervisor| supervisor.pid1());
+        let world = self.world();
+        Ok(view::container(&container, &world, &self.container_dir(&id), pid))
+    }
+
+    /// `rm`.
+    pub async fn remove_container(self: &Arc<Self>, key: &str, force: bool) -> Result<(), Error> {
+        let id = self.find_subject(key)?;
+        let busy = self.busy(id).await;
+        let container = self.container(&id)?;
+        if let Subject::Foreign(_) = container.subject {
+            if !force {
+                return Err(Error::Foreign(container.name));
+            }
+            let after = Container { attachments: Vec::new(), ..container.clone() };
+            return self.unwire(container, after).await;
+        }
+        if matches!(container.state, State::Running { .. }) {
+            if !force {
+                return Err(Error::ContainerRunning(container.name));
+            }
+            self.end(&container, nix::libc::SIGKILL).await?;
+            // The watcher of the ended container takes its turn, and removes it too where it was run with `--rm`.
+            drop(busy);
+            self.ended(id).await;
+            let _busy = self.busy(id).await;
+            return match self.world().container(&id).is_some() {
+                true => self.forget(&id),
+                false => Ok(()),
+            };
+        }
+        self.forget(&id)
+    }
+
+    /// Remove a container that does not run.
+    pub(super) fn forget(&self, id: &Id) -> Result<(), Error> {
+        self.commit(&[Change::RemoveContainer(*id)])?;
+        self.world().remove_container(id);
+        self.remove_dirs(id);
+        Ok(())
+    }
+
+    fn remove_dirs(&self, id: &Id) {
+        for dir in [self.container_dir(id), self.supervisor_dir(id)] {
+            if let Err(error) = fs::remove_dir_all(&dir)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(dir = %dir.display(), %error, "remove");
+            }
+        }
+    }
+}
+
+/// Options that make no sense with a mode, in Docker's words.
+fn check_conflicts(mode: &Mode, request: &ContainerCreate) -> Result<(), Error> {
+    let what = match mode {
+        Mode::Container(_) if !request.hostname.is_empty() => "hostname and the network mode",
+        Mode::Container(_) if !request.dns.is_empty() => "dns and the network mode",
+        Mode::Container(_) if !request.extra_hosts.is_empty() => {
+            "custom host-to-IP mapping and the network mode"
+        }
+        Mode::Container(_) | Mode::Host if !request.endpoint_config.mac_address.is_empty() => {
+            "mac-address and the network mode"
+        }
+        _ => {
+            let addresses = request.endpoint_config.ipam_config.clone().unwrap_or_default();
+            let aliases = request.endpoint_config.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty());
+            return match mode {
+                Mode::Networks => Ok(()),
+                _ if !addresses.ipv4_address.is_empty() => Err(Error::AddressOnDefaultNetwork),
+                _ if aliases => Err(Error::AliasOnDefaultNetwork),
+                _ => Ok(()),
+            };
+        }
+    };
+    Err(Error::Invalid(format!("conflicting options: {what}")))
+}

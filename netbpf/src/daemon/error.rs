@@ -1,0 +1,236 @@
+//! Every way in which a request can fail: Docker's words where Docker has them, and Docker's status codes.
+
+use crate::{
+    datapath, dns, ipam, link,
+    model::{self, Refusal},
+    sandbox, store,
+};
+
+/// A failed request.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    // 404
+    /// No network of this name or ID.
+    #[error("network {0} not found")]
+    NoNetwork(String),
+    /// No container of this name or ID.
+    #[error("No such container: {0}")]
+    NoContainer(String),
+    /// A namespace that cannot be had: `netns:X`, `pid:N`.
+    #[error("{0}")]
+    NoNamespace(String),
+
+    // 400
+    /// Bad input, in Docker's words.
+    #[error("{0}")]
+    Invalid(String),
+    /// `--ip` on the default network.
+    #[error(
+        "invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only"
+    )]
+    AddressOnDefaultNetwork,
+    /// `--alias` on the default network.
+    #[error("network-scoped aliases are only supported for user-defined networks")]
+    AliasOnDefaultNetwork,
+
+    // 403
+    /// Not on `bridge`, `host` and `none`.
+    #[error("operation is not permitted on predefined {0} network ")]
+    PredefinedCreate(String),
+    /// Not on `bridge`, `host` and `none`.
+    #[error("{0} is a pre-defined network and cannot be removed")]
+    PredefinedRemove(String),
+    /// Somebody uses the network.
+    #[error("error while removing network: network {network} has active endpoints ({endpoints})")]
+    NetworkInUse {
+        /// Its name.
+        network: String,
+        /// `name:"c" id:"…", …`
+        endpoints: String,
+    },
+    /// Connected twice.
+    #[error("endpoint with name {container} already exists in network {network}")]
+    AlreadyConnected {
+        /// Container name.
+        container: String,
+        /// Network name.
+        network: String,
+    },
+    /// Not connected.
+    #[error("container {container} is not connected to network {network}")]
+    NotConnected {
+        /// Container ID.
+        container: String,
+        /// Network name.
+        network: String,
+    },
+    /// `connect host c`.
+    #[error("cannot connect container to host network - container must be created in host network mode")]
+    ConnectToHost,
+    /// `disconnect host c`.
+    #[error("cannot disconnect container from host network - container was created in host network mode")]
+    DisconnectFromHost,
+    /// `--net container:X` or `host`.
+    #[error(
+        "container sharing network namespace with another container or host cannot be connected to any other network"
+    )]
+    SharedNamespace,
+    /// `none` beside other networks.
+    #[error(
+        "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+    )]
+    PrivateMode,
+    /// A MAC that another member of the network has.
+    #[error("MAC address {mac} is already in use on network {network}")]
+    MacInUse {
+        /// The MAC.
+        mac: model::Mac,
+        /// Network name.
+        network: String,
+    },
+    /// Asked for in Docker's words.
+    #[error("{0}")]
+    Forbidden(String),
+
+    // 409
+    /// The name is taken.
+    #[error("network with name {0} already exists")]
+    NetworkExists(String),
+    /// The name is taken.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
+    )]
+    ContainerExists {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: model::Id,
+    },
+    /// `rm` of a running container.
+    #[error(
+        "cannot remove container \"/{0}\": container is running: stop the container before removing or force remove"
+    )]
+    ContainerRunning(String),
+    /// `exec`, `kill` of a container that does not run.
+    #[error("container {0} is not running")]
+    NotRunning(String),
+    /// `start` of a container whose namespace owner does not run.
+    #[error("cannot join network namespace of a non running container: container {0} is {1}")]
+    JoinNotRunning(String, String),
+    /// `start` or `stop` of what netbpf did not start.
+    #[error("container {0} was not started by netbpf: it can only be connected, disconnected and inspected")]
+    Foreign(String),
+    /// Two prunes at once.
+    #[error("a prune operation is already running")]
+    PruneRunning,
+
+    // 304
+    /// Nothing to do: Docker says so by the status code alone.
+    #[error("not modified")]
+    NotModified,
+
+    // The command of `run` or `start`.
+    /// It could not be started.
+    #[error("{message}")]
+    CommandFailed {
+        /// Docker's words.
+        message: String,
+        /// 126 or 127.
+        exit_code: u8,
+    },
+
+    // 500
+    /// No number left for a network or a port.
+    #[error("no free {0} number: netbpf is built for {1} of them")]
+    NoNumber(&'static str, u32),
+    /// No subnet or address: [`ipam::Error::refusal`] tells the class.
+    #[error(transparent)]
+    Ipam(#[from] ipam::Error),
+    /// Storing failed; nothing has changed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The kernel refused a link.
+    #[error(transparent)]
+    Link(#[from] link::Error),
+    /// The kernel refused a program or a map entry.
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+    /// The name responder could not be told.
+    #[error(transparent)]
+    Dns(#[from] dns::Error),
+    /// The supervisor could not be started or reached.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    /// The container's own port 53 cannot be had.
+    #[error("listen on {address} in the container: {source}")]
+    Resolver {
+        /// Where containers ask for names.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file of a container.
+    #[error("{operation} {path}: {source}")]
+    File {
+        /// `write`, `create`, …
+        operation: &'static str,
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Docker's HTTP status code for it.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::NoNetwork(_) | Self::NoContainer(_) | Self::NoNamespace(_) => 404,
+            Self::Invalid(_)
+            | Self::AddressOnDefaultNetwork
+            | Self::AliasOnDefaultNetwork
+            | Self::CommandFailed { .. } => 400,
+            Self::PredefinedCreate(_)
+            | Self::PredefinedRemove(_)
+            | Self::NetworkInUse { .. }
+            | Self::AlreadyConnected { .. }
+            | Self::NotConnected { .. }
+            | Self::ConnectToHost
+            | Self::DisconnectFromHost
+            | Self::SharedNamespace
+            | Self::PrivateMode
+            | Self::MacInUse { .. }
+            | Self::Forbidden(_) => 403,
+            Self::NetworkExists(_)
+            | Self::ContainerExists { .. }
+            | Self::ContainerRunning(_)
+            | Self::NotRunning(_)
+            | Self::JoinNotRunning(..)
+            | Self::Foreign(_)
+            | Self::PruneRunning => 409,
+            Self::NotModified => 304,
+            Self::Ipam(error) => match error.refusal() {
+                Refusal::Invalid => 400,
+                Refusal::Forbidden => 403,
+                Refusal::NotFound => 404,
+                Refusal::Conflict => 409,
+            },
+            Self::NoNumber(..)
+            | Self::Store(_)
+            | Self::Link(_)
+            | Self::Datapath(_)
+            | Self::Dns(_)
+            | Self::Sandbox(_)
+            | Self::Resolver { .. }
+            | Self::File { .. } => 500,
+        }
+    }
+
+    /// What the command line exits with, where it is not 1.
+    pub fn exit_code(&self) -> Option<u8> {
+        match self {
+            Self::CommandFailed { exit_code, .. } => Some(*exit_code),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! A sandbox's life: start, the watch over it, its end. What it had in networks goes with its process, whoever ended it.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use nix::libc::SIGKILL;
+
+use super::{Daemon, Error, files, steps::Steps};
+use crate::{
+    model::{Attachment, Container, Id, Mode, Sandbox, State, Subject},
+    sandbox::{self, Supervisor},
+    store::Change,
+};
+
+impl Daemon {
+    /// `start`.
+    pub async fn start_container(self: &Arc<Self>, key: &str) -> Result<(), Error> {
+        let id = self.find_subject(key)?;
+        let _busy = self.busy(id).await;
+        self.start_busy(id).await
+    }
+
+    async fn start_busy(self: &Arc<Self>, id: Id) -> Result<(), Error> {
+        let before = self.container(&id)?;
+        let Subject::Sandbox(sandbox) = before.subject.clone() else {
+            return Err(Error::Foreign(before.name));
+        };
+        if matches!(before.state, State::Running { .. }) {
+            return Err(Error::NotModified);
+        }
+        self.check_networks(&before)?;
+        let spec = self.spec(&before, &sandbox)?;
+        self.make_supervisor_dir(&id)?;
+        self.write_hostname(&before, &sandbox)?;
+        let mut after = before.clone();
+        let leased = self.lease_endpoints(&mut after).await?;
+        let mut steps = Steps::new(Arc::clone(self));
+        let started = self.start_steps(&mut steps, &before, &mut after, &spec).await;
+        match started {
+            Ok(supervisor) => {
+                steps.keep();
+                self.watch(id, supervisor);
+                Ok(())
+            }
+            Err(error) => {
+                steps.undo().await;
+                self.release_endpoints(&after, &leased);
+                self.followers.disappoint(&id);
+                let failed = Container { state: State::Created { error: error.to_string() }, ..before };
+                self.world().put_container(failed.clone());
+                self.commit(&[Change::PutContainer(failed.clone())])?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Namespaces, then network and names, then the record, then the command: a command never runs without its network,
+    /// and none runs that the store does not know.
+    async fn start_steps(
+        self: &Arc<Self>,
+        steps: &mut Steps,
+        before: &Container,
+        after: &mut Container,
+        spec: &sandbox::Spec,
+    ) -> Result<Supervisor, Error> {
+        self.write_files(steps, after)?;
+        let supervisor = Supervisor::spawn(&self.exe, &self.supervisor_dir(&after.id), spec).await?;
+        after.state = State::Running {
+            supervisor: Some((supervisor.pid(), supervisor.start_time())),
+            started: Timestamp::now(),
+        };
+        let started = async {
+            if after.attachments.iter().any(|attachment| attachment.endpoint.is_some()) {
+                self.wire_steps(steps, before, after).await?;
+            }
+            self.commit(&[Change::PutContainer(after.clone())])?;
+            self.world().put_container(after.clone());
+            self.followers.connect(&after.id, &self.log_path(&after.id), &supervisor)?;
+            supervisor.start().await.map_err(command_failed)
+        }
+        .await;
+        match started {
+            Ok(()) => Ok(supervisor),
+            Err(error) => {
+                supervisor.kill();
+                supervisor.wait().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The supervisor's folder is below the run directory, which a reboot empties.
+    fn make_supervisor_dir(&self, id: &Id) -> Result<(), Error> {
+        let path = self.supervisor_dir(id);
+        fs::create_dir_all(&path).map_err(|source| Error::File { operation: "create", path, source })
+    }
+
+    /// `/etc/hostname`; of a container that joined another's network, that one's.
+    fn write_hostname(&self, container: &Container, sandbox: &Sandbox) -> Result<(), Error> {
+        let path = self.container_dir(&container.id).join("hostname");
+        sandbox::write_in_place(&path, files::hostname(&sandbox.hostname).as_bytes())
+            .map_err(|source| Error::File { operation: "write", path, source })
+    }
+
+    /// Networks can be removed while a container is stopped.
+    fn check_networks(&self, container: &Container) -> Result<(), Error> {
+        let world = self.world();
+        match container.attachments.iter().find(|attachment| world.network(&attachment.network).is_none()) {
+            Some(attachment) => Err(Error::NoNetwork(attachment.network.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// What the supervisor is told.
+    fn spec(&self, container: &Container, sandbox: &Sandbox) -> Result<sandbox::Spec, Error> {
+        let (network, files) = match &sandbox.mode {
+            Mode::Networks | Mode::None => (sandbox::Network::New, container.id),
+            Mode::Host => (sandbox::Network::Host, container.id),
+            Mode::Container(other) => {
+                let owner = self.world().container(other).cloned();
+                let owner = owner.ok_or_else(|| {
+                    Error::NoContainer(format!("joining network namespace of container: {other}"))
+                })?;
+                match self.namespace_of(&owner) {
+                    Ok(namespace) => (sandbox::Network::Join(super::steps::path(&namespace)), owner.id),
+                    Err(_) => {
+                        let state = match owner.state {
+                            State::Exited { .. } => "exited",
+                            State::Created { .. } | State::Running { .. } => "created",
+                        };
+                        return Err(Error::JoinNotRunning(owner.id.to_string(), state.into()));
+                    }
+                }
+            }
+        };
+        let files = self.container_dir(&files);
+        Ok(sandbox::Spec {
+            id: container.id.to_string(),
+            hostname: sandbox.hostname.clone(),
+            command: sandbox.command.clone(),
+            env: sandbox.env.clone(),
+            working_dir: sandbox.working_dir.clone(),
+            rootfs: sandbox.rootfs.clone(),
+            network,
+            files: sandbox::Files {
+                hosts: files.join("hosts"),
+                resolv_conf: files.join("resolv.conf"),
+                hostname: files.join("hostname"),
+            },
+            log: self.log_path(&container.id),
+            socket_group: super::start::group(),
+        })
+    }
+
+    /// Wait for a sandbox's end and clear up after it.
+    pub(super) fn watch(self: &Arc<Self>, id: Id, supervisor: Supervisor) {
+        let daemon = Arc::clone(self);
+        tokio::spawn(async move {
+            supervisor.wait().await;
+            let _busy = daemon.busy(id).await;
+            if let Err(error) = daemon.clear_up(id, supervisor.pid()).await {
+                tracing::error!(container = %id.short(), %error, "clear up after the end");
+            }
+        });
+    }
+
+    /// Record the end of a sandbox and take away what it had.
+    pub(super) async fn clear_up(self: &Arc<Self>, id: Id, pid: u32) -> Result<(), Error> {
+        let Ok(before) = self.container(&id) else { return Ok(()) };
+        let State::Running { supervisor: Some((running, _)), started } = before.state else { return Ok(()) };
+        let Subject::Sandbox(sandbox) = &before.subject else { return Ok(()) };
+        if running != pid {
+            return Ok(());
+        }
+        let exit = sandbox::exit_status(&self.supervisor_dir(&id));
+        tracing::info!(container = before.name, code = exit.code, "ended");
+        let after = Container {
+            state: State::Exited { code: exit.code, started, finished: exit.finished },
+            attachments: before
+                .attachments
+                .iter()
+                .map(|attachment| Attachment { endpoint: None, ..attachment.clone() })
+                .collect(),
+            ..before.clone()
+        };
+        let is_removed = sandbox.auto_remove;
+        self.commit(&[Change::PutContainer(after.clone())])?;
+        // Names, ports and leases first, the new state last: who sees the container ended finds nothing of it left.
+        self.unwire_committed(&before, &after).await;
+        self.world().put_container(after);
+        let forgotten = if is_removed { self.forget(&id) } else { Ok(()) };
+        self.ends.announce(id, exit.code);
+        forgotten
+    }
+
+    /// Return when a container has ended and is cleared up; at once if it does not run.
+    pub(super) async fn ended(&self, id: Id) {
+        let mut news = self.ends.subscribe();
+        while self.world().is_running(&id) && news.changed().await.is_ok() {}
+    }
+
+    /// `wait`: its exit code. One that has not been started yet is waited for too; one that is removed already is
+    /// known by its full ID.
+    pub async fn wait_container(&self, key: &str) -> Result<i32, Error> {
+        let mut news = self.ends.subscribe();
+        let id = match self.find_subject(key) {
+            Ok(id) => id,
+            Err(error) => key.parse().map_err(|_| error)?,
+        };
+        loop {
+            match self.container(&id).map(|container| container.state) {
+                Ok(State::Exited { code, .. }) => return Ok(code),
+                Ok(State::Created { .. } | State::Running { .. }) => {}
+                Err(error) => return self.ends.code(&id).ok_or(error),
+            }
+            if news.changed().await.is_err() {
+                return Err(Error::NoContainer(key.to_owned()));
+            }
+        }
+    }
+
+    /// Send a running sandbox a signal.
+    pub(super) async fn end(&self, container: &Container, signal: i32) -> Result<(), Error> {
+        self.supervisor_of(container)?.signal(signal).await?;
+        Ok(())
+    }
+
+    /// A running sandbox's supervisor.
+    pub(super) fn supervisor_of(&self, container: &Container) -> Result<Supervisor, Error> {
+        let State::Running { supervisor: Some((pid, start_time)), .. } = container.state else {
+            return Err(Error::NotRunning(container.id.to_string()));
+        };
+        Supervisor::adopt(&self.supervisor_dir(&container.id), pid, start_time)
+            .ok_or_else(|| Error::NotRunning(container.id.to_string()))
+    }
+
+    /// `kill`.
+    pub async fn kill_container(&self, key: &str, signal: i32) -> Result<(), Error> {
+        let container = self.container(&self.find_subject(key)?)?;
+        if let Subject::Foreign(_) = container.subject {
+            return Err(Error::Foreign(container.name));
+        }
+        self.end(&container, signal).await
+    }
+
+    /// `stop`: a signal, some patience, then SIGKILL. It returns when nothing of the container is left in networks.
+    pub async fn stop_container(
+        self: &Arc<Self>,
+        key: &str,
+        signal: i32,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        let id = self.find_subject(key)?;
+        let container = self.container(&id)?;
+        if let Subject::Foreign(_) = container.subject {
+            return Err(Error::Foreign(container.name));
+        }
+        if !matches!(container.state, State::Running { .. }) {
+            return Err(Error::NotModified);
+        }
+        match self.end(&container, signal).await {
+            Err(Error::NotRunning(_)) | Ok(()) => {}
+            Err(error) => return Err(error),
+        }
+        if tokio::time::timeout(patience, self.ended(id)).await.is_err() {
+            match self.end(&container, SIGKILL).await {
+                Err(Error::NotRunning(_)) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
+            self.ended(id).await;
+        }
+        Ok(())
+    }
+
+    /// `restart`.
+    pub async fn restart_container(
+        self: &Arc<Self>,
+        key: &str,
+        signal: i32,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        match self.stop_container(key, signal, patience).await {
+            Ok(()) | Err(Error::NotModified) => {}
+            Err(error) => return Err(error),
+        }
+        self.start_container(key).await
+    }
+}
+
+/// What a command that could not be executed means to the caller.
+fn command_failed(error: sandbox::Error) -> Error {
+    match error {
+        sandbox::Error::Start { exit_code, message } => Error::CommandFailed { message, exit_code },
+        error => Error::Sandbox(error),
+    }
+}

@@ -1,0 +1,135 @@
+//! The control plane. Requests change the world in memory, the kernel and the store, in this order of steps: lease
+//! (quick, under a lock), do (undoable steps), commit, answer. A removal is committed first and carried out after. So
+//! a daemon that is killed at any instruction leaves either the old state, or one that the next start brings to the
+//! stored one. Requests on one container wait for each other; requests on different ones do not.
+
+mod attach;
+mod containers;
+mod ends;
+mod error;
+mod files;
+mod foreign;
+mod gone;
+mod info;
+mod lifecycle;
+mod logs;
+mod names;
+mod networks;
+mod numbers;
+mod options;
+mod reconcile;
+mod resolvers;
+mod start;
+mod steps;
+mod view;
+mod world;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+pub use error::Error;
+pub use info::version;
+pub use options::Options;
+pub use start::run;
+
+use crate::{
+    datapath::Datapath,
+    dns::Feed,
+    link::{EndpointLink, HostDevice, Links, Namespace},
+    model::Id,
+    plan::{NetworkWiring, PortWiring},
+    store::{Change, Store},
+};
+use ends::Ends;
+use logs::Followers;
+use world::World;
+
+/// A running daemon.
+pub struct Daemon {
+    options: Options,
+    /// This program, to start supervisors and the responder from.
+    exe: PathBuf,
+    /// What all links of this daemon carry as group, so that it knows its own.
+    group: u32,
+    world: Mutex<World>,
+    store: Mutex<Store>,
+    links: Links,
+    datapath: Mutex<Datapath>,
+    feed: Feed,
+    /// One at a time on each container.
+    busy: Mutex<HashMap<Id, Arc<tokio::sync::Mutex<()>>>>,
+    /// One network is made or removed at a time: each looks at all subnets.
+    networks_busy: tokio::sync::Mutex<()>,
+    ends: Ends,
+    followers: Followers,
+    pruning: tokio::sync::Mutex<()>,
+}
+
+impl Daemon {
+    /// The world; never held across an await.
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn datapath(&self) -> MutexGuard<'_, Datapath> {
+        self.datapath.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Make changes durable, all or none.
+    fn commit(&self, changes: &[Change]) -> Result<(), Error> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(tokio::task::block_in_place(|| store.commit(changes))?)
+    }
+
+    /// Wait for other requests on the same container.
+    async fn busy(&self, container: Id) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            busy.retain(|id, lock| *id == container || Arc::strong_count(lock) > 1);
+            busy.entry(container).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+
+    /// What a container's sandbox keeps on disk: its `/etc` files and its output.
+    fn container_dir(&self, id: &Id) -> PathBuf {
+        self.options.state_dir.join("containers").join(id.to_string())
+    }
+
+    /// Where a container's supervisor listens.
+    fn supervisor_dir(&self, id: &Id) -> PathBuf {
+        self.options.run_dir.join("containers").join(id.to_string())
+    }
+
+    fn log_path(&self, id: &Id) -> PathBuf {
+        self.container_dir(id).join(logs::FILE)
+    }
+
+    fn host_device(&self, network: &NetworkWiring) -> HostDevice {
+        HostDevice {
+            ifindex: netbpf_common::network::ifindex_of(network.number),
+            name: network.device.clone(),
+            peer: network.peer.clone(),
+            mac: network.mac,
+            mtu: network.mtu,
+            address: Some(network.address),
+            group: self.group,
+        }
+    }
+
+    fn endpoint_link<'a>(&self, port: &PortWiring, namespace: &'a Namespace) -> EndpointLink<'a> {
+        EndpointLink {
+            ifindex: netbpf_common::endpoint::ifindex_of(port.number),
+            host_interface: port.host_interface.clone(),
+            interface: port.interface.clone(),
+            mac: port.mac,
+            mtu: port.mtu,
+            group: self.group,
+            address: port.address,
+            namespace,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the model says about names: the record that the responder gets of a container, and the files that a container
+//! sees.
+
+use std::{cmp::Reverse, collections::BTreeSet};
+
+use super::world::World;
+use crate::{
+    dns::{NetworkRecord, Record, Servers},
+    model::{Attachment, Container, Namespace, Subject},
+};
+
+/// What a container is found by in a network: its name, its aliases, its short ID, its host name.
+pub fn names_of(container: &Container, attachment: &Attachment) -> Vec<String> {
+    let (name, hostname) = match &container.subject {
+        Subject::Sandbox(sandbox) => (container.name.clone(), Some(sandbox.hostname.clone())),
+        Subject::Foreign(namespace) => (foreign_name(namespace), None),
+    };
+    let mut seen = BTreeSet::new();
+    std::iter::once(name)
+        .chain(attachment.request.aliases.iter().cloned())
+        .chain([container.id.short()])
+        .chain(hostname)
+        .filter(|name| seen.insert(name.to_lowercase()))
+        .collect()
+}
+
+/// `blue` for `netns:blue`, `pid-7` for `pid:7`.
+fn foreign_name(namespace: &Namespace) -> String {
+    match namespace {
+        Namespace::Path(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        Namespace::Process { pid, .. } => format!("pid-{pid}"),
+    }
+}
+
+/// The responder's record of a container; none where it is in no network that has names. The default network is in the
+/// record all the same, without names: through it the container reaches the host's servers.
+pub fn record_of(container: &Container, world: &World) -> Option<Record> {
+    let mut networks: Vec<(i64, NetworkRecord)> = Vec::new();
+    let mut has_names = false;
+    for attachment in &container.attachments {
+        let Some(network) = world.network(&attachment.network) else { continue };
+        let (Some(endpoint), Some(bridge)) = (attachment.endpoint.as_ref(), network.bridge()) else {
+            continue;
+        };
+        has_names |= network.has_names();
+        let record = NetworkRecord {
+            id: network.id,
+            name: network.name.clone(),
+            internal: network.internal,
+            subnets: vec![bridge.subnet.net.into()],
+            names: if network.has_names() { names_of(container, attachment) } else { Vec::new() },
+            ipv4: vec![endpoint.ipv4],
+            ipv6: Vec::new(),
+        };
+        networks.push((attachment.request.gateway_priority, record));
+    }
+    networks.sort_by_cached_key(|(priority, network)| {
+        (Reverse(*priority), network.internal, network.name.clone())
+    });
+    let servers = match &container.subject {
+        Subject::Sandbox(sandbox) if !sandbox.dns.is_empty() => {
+            Servers::Own(sandbox.dns.iter().map(|server| (*server, 53).into()).collect())
+        }
+        Subject::Sandbox(_) | Subject::Foreign(_) => Servers::Host,
+    };
+    let networks = networks.into_iter().map(|(_, network)| network).collect();
+    has_names.then_some(Record { container: container.id, networks, servers })
+}

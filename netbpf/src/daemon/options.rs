@@ -1,0 +1,35 @@
+//! Where a daemon keeps its things. All of it moves, so that several run on one host.
+
+use std::path::PathBuf;
+
+/// What `netbpf daemon` was told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Records and the containers' files.
+    pub state_dir: PathBuf,
+    /// Sockets.
+    pub run_dir: PathBuf,
+    /// Pinned maps, programs and links.
+    pub bpffs: PathBuf,
+    /// Load the programs that log (aya-log).
+    pub program_logs: bool,
+}
+
+impl Options {
+    /// The API's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join("netbpf.sock")
+    }
+
+    /// The link group of this daemon: a number made of the bpffs folder, which is what its datapath lives in (FNV-1a,
+    /// 31 bits, because the kernel shows groups as signed numbers).
+    pub fn group(&self) -> u32 {
+        let hash = self
+            .bpffs
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+        (hash & 0x7fff_ffff).max(1)
+    }
+}

@@ -1,0 +1,190 @@
+//! Start and recovery: the stored world against what the kernel has. What runs goes on untouched; what ended while no
+//! daemon looked is cleared up; what nobody knows is removed.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+
+use super::{Daemon, Error, steps::Steps};
+use crate::{
+    model::{Attachment, Container, Id, State, Subject},
+    plan::{Action, Desired, NetworkWiring, Observed, PortWiring, Seen, diff},
+    sandbox::Supervisor,
+};
+
+impl Daemon {
+    /// Bring the kernel to what is stored.
+    pub(super) async fn reconcile(self: &Arc<Self>) -> Result<(), Error> {
+        let running = self.find_running().await?;
+        let observed = self.observe().await?;
+        let desired = self.desired();
+        let actions = diff(&desired, &observed);
+        tracing::info!(
+            networks = desired.networks.len(),
+            ports = desired.ports.len(),
+            actions = actions.len(),
+            "reconcile"
+        );
+        // One that fails is one endpoint's trouble, and must not keep the others down.
+        let relinked = relinked(&actions);
+        self.carry_out(actions).await;
+        self.restore_routes(&relinked).await;
+        self.publish_all().await?;
+        for (id, supervisor) in running {
+            self.watch(id, supervisor);
+        }
+        Ok(())
+    }
+
+    /// Supervisors of the containers that run. Those that ended meanwhile are recorded as ended; their endpoints are
+    /// then too much, and go with the rest.
+    async fn find_running(self: &Arc<Self>) -> Result<Vec<(Id, Supervisor)>, Error> {
+        let stored: Vec<Container> = self.world().containers().cloned().collect();
+        let mut running = Vec::new();
+        for container in stored {
+            match (&container.subject, &container.state) {
+                (Subject::Sandbox(_), State::Running { supervisor: Some((pid, start_time)), .. }) => {
+                    match Supervisor::adopt(&self.supervisor_dir(&container.id), *pid, *start_time) {
+                        Some(supervisor) => running.push((container.id, supervisor)),
+                        None => self.clear_up(container.id, *pid).await?,
+                    }
+                }
+                (Subject::Foreign(namespace), _) if !Self::is_alive(namespace) => {
+                    tracing::info!(container = container.name, "gone");
+                    let after = Container { attachments: Vec::new(), ..container.clone() };
+                    self.unwire(container, after).await?;
+                }
+                (Subject::Foreign(namespace), _) => self.watch_namespace(container.id, namespace.clone()),
+                (Subject::Sandbox(_), _) => {}
+            }
+        }
+        Ok(running)
+    }
+
+    fn desired(&self) -> Desired {
+        let world = self.world();
+        let networks = world
+            .networks()
+            .filter_map(|network| network.bridge())
+            .map(|bridge| (bridge.number, NetworkWiring::of(bridge)))
+            .collect();
+        let mut ports = BTreeMap::new();
+        for container in world.containers() {
+            let Ok(namespace) = self.namespace_of(container) else { continue };
+            for Attachment { network, endpoint, .. } in &container.attachments {
+                let bridge = world.network(network).and_then(|network| network.bridge());
+                if let (Some(endpoint), Some(bridge)) = (endpoint, bridge) {
+                    ports.insert(endpoint.port, PortWiring::of(endpoint, bridge, namespace.clone()));
+                }
+            }
+        }
+        Desired { networks, ports }
+    }
+
+    /// Links of ours, and what the maps say.
+    async fn observe(&self) -> Result<Observed, Error> {
+        let mut observed = Observed::default();
+        let maps = self.datapath().observed();
+        for (number, entry) in maps.networks {
+            observed.networks.entry(number).or_default().entry = Some(NetworkWiring {
+                number,
+                device: String::new(),
+                peer: String::new(),
+                mac: entry.mac,
+                address: entry.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+                mtu: 0,
+            });
+        }
+        for (number, entry) in maps.ports {
+            observed.ports.entry(number).or_default().entry = Some(PortWiring {
+                number,
+                network: entry.network,
+                host_interface: String::new(),
+                interface: String::new(),
+                mac: entry.mac,
+                address: entry.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+                mtu: 0,
+                namespace: None,
+            });
+        }
+        for link in self.links.owned(self.group).await? {
+            if let Some(number) = netbpf_common::endpoint::number_of(link.ifindex) {
+                see(observed.ports.entry(number).or_default(), &link, maps.attached.contains(&link.name));
+            } else if let Some(number) = netbpf_common::network::number_of(link.ifindex) {
+                see(observed.networks.entry(number).or_default(), &link, maps.attached.contains(&link.name));
+            }
+        }
+        Ok(observed)
+    }
+
+    /// An endpoint that had to be made again has lost its container's default route.
+    async fn restore_routes(self: &Arc<Self>, ports: &[u32]) {
+        let containers: Vec<Container> = self
+            .world()
+            .containers()
+            .filter(|container| {
+                container
+                    .attachments
+                    .iter()
+                    .filter_map(|attachment| attachment.endpoint.as_ref())
+                    .any(|endpoint| ports.contains(&endpoint.port))
+            })
+            .cloned()
+            .collect();
+        for container in containers {
+            let none = Container { attachments: Vec::new(), ..container.clone() };
+            if let Ok(namespace) = self.namespace_of(&container) {
+                self.carry_out(self.route_change(&none, &container, namespace)).await;
+            }
+        }
+    }
+
+    /// Tell the responder everything; it forgets what it is not told.
+    async fn publish_all(self: &Arc<Self>) -> Result<(), Error> {
+        let containers: Vec<Container> = self.world().containers().cloned().collect();
+        let mut records = Vec::new();
+        for container in containers {
+            let Ok(namespace) = self.namespace_of(&container) else { continue };
+            if let Some(record) = self.record_of(&container) {
+                records.push((record, namespace));
+            }
+        }
+        for (record, namespace) in records {
+            let sockets = match self.feed.holds(record.container) {
+                true => None,
+                false => match self.open_sockets(&namespace).await {
+                    Ok(sockets) => Some(sockets),
+                    Err(error) => {
+                        tracing::error!(container = %record.container.short(), %error, "open sockets");
+                        None
+                    }
+                },
+            };
+            self.feed.upsert(record, sockets).await?;
+        }
+        Ok(self.feed.settle().await?)
+    }
+
+    /// Take the whole datapath down: what a daemon does that stops with nothing left in its care.
+    pub(super) async fn tear_down(self: &Arc<Self>) -> Result<(), Error> {
+        let observed = self.observe().await?;
+        let mut steps = Steps::new(Arc::clone(self));
+        let done = steps.run(diff(&Desired::default(), &observed)).await;
+        steps.keep();
+        done
+    }
+}
+
+fn see<Entry>(seen: &mut Seen<Entry>, link: &crate::link::OwnedLink, attached: bool) {
+    seen.interface = Some(link.name.clone());
+    seen.up = link.up;
+    seen.attached = attached;
+}
+
+fn relinked(actions: &[Action]) -> Vec<u32> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::AddEndpointLink(port) => Some(port.number),
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,122 @@
+//! A daemon's first and last minute.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, chown},
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use anyhow::{Context as _, ensure};
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{Daemon, Ends, Followers, Options, World};
+use crate::{
+    api::server,
+    datapath::Datapath,
+    dns::Feed,
+    link::{Links, sysctl},
+    store::{Lock, Records, Store},
+};
+
+/// Who besides root may use the API, if the group exists.
+const GROUP: &str = "netbpf";
+
+/// Run until SIGTERM or SIGINT. Containers and their traffic go on afterwards.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "netbpf daemon needs root: run it with sudo");
+    for dir in [&options.state_dir, &options.run_dir] {
+        fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    }
+    fs::set_permissions(&options.state_dir, fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("restrict {}", options.state_dir.display()))?;
+    let _lock = Lock::acquire(&options.state_dir)?;
+    let daemon = open(options).await?;
+    forward_ipv4()?;
+    daemon.feed_host_servers().await?;
+    daemon.reconcile().await?;
+    daemon.add_predefined_networks().await?;
+    let listener = listen(&daemon.options.socket())?;
+    tracing::info!(socket = %daemon.options.socket().display(), "ready");
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        done = server::serve(listener, Arc::clone(&daemon)) => done.context("serve the API")?,
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    stop(&daemon).await
+}
+
+async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
+    let exe = std::env::current_exe().context("find this program")?;
+    let (store, Records { networks, containers }) = Store::open(&options.state_dir.join("netbpf.redb"))?;
+    let datapath = Datapath::open(&options.bpffs, options.program_logs)?;
+    tracing::info!(attachment = ?datapath.attachment(), bpffs = %options.bpffs.display(), "datapath");
+    let links = Links::open()?;
+    let feed = Feed::start(&exe, &options.run_dir).await?;
+    Ok(Arc::new(Daemon {
+        group: options.group(),
+        exe,
+        world: Mutex::new(World::new(networks, containers)),
+        store: Mutex::new(store),
+        links,
+        datapath: Mutex::new(datapath),
+        feed,
+        busy: Mutex::default(),
+        networks_busy: tokio::sync::Mutex::default(),
+        ends: Ends::new(),
+        followers: Followers::default(),
+        pruning: tokio::sync::Mutex::default(),
+        options,
+    }))
+}
+
+/// The host routes between its containers' networks and the world; what must not pass between networks is dropped by
+/// the programs, whatever the host's own rules.
+fn forward_ipv4() -> anyhow::Result<()> {
+    if sysctl::write("net/ipv4/ip_forward", "1")? {
+        tracing::info!("set net.ipv4.ip_forward to 1");
+    }
+    Ok(())
+}
+
+/// A socket that root and the group may use. A socket file that a killed daemon left is replaced: the lock on the state
+/// directory is ours.
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("replace {}", path.display()));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+        .with_context(|| format!("restrict {}", path.display()))?;
+    if let Some(group) = group() {
+        chown(path, None, Some(group)).with_context(|| format!("give {} to {GROUP}", path.display()))?;
+    }
+    Ok(listener)
+}
+
+/// The group's number, if it exists.
+pub(super) fn group() -> Option<u32> {
+    nix::unistd::Group::from_name(GROUP).ok().flatten().map(|group| group.gid.as_raw())
+}
+
+/// With containers or networks of the user's left, everything stays for the next daemon; else nothing does.
+async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
+    let socket = daemon.options.socket();
+    fs::remove_file(&socket).with_context(|| format!("remove {}", socket.display()))?;
+    if daemon.is_empty() {
+        daemon.tear_down().await?;
+        daemon.feed.stop().await?;
+        Datapath::unpin_all(&daemon.options.bpffs)?;
+        tracing::info!("stopped; nothing is left");
+    } else {
+        tracing::info!("stopped; containers, networks and names go on");
+    }
+    Ok(())
+}

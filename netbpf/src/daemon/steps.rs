@@ -1,0 +1,169 @@
+//! The one executor: does steps in order and remembers how to take each back. What is dropped without [`Steps::keep`]
+//! or [`Steps::undo`] stays done; callers end in one of the two.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{Daemon, error::Error};
+use crate::{
+    dns::{Record, Sockets},
+    model::{Id, Namespace},
+    plan::Action,
+};
+
+/// Steps that were done, for as long as they may have to be taken back.
+pub struct Steps {
+    daemon: Arc<Daemon>,
+    undo: Vec<Undo>,
+}
+
+enum Undo {
+    Action(Action),
+    File { path: PathBuf, before: Option<String> },
+    Names { container: Id, before: Option<Record> },
+}
+
+impl Steps {
+    /// Nothing done yet.
+    pub fn new(daemon: Arc<Daemon>) -> Self {
+        Self { daemon, undo: Vec::new() }
+    }
+
+    /// Change the kernel.
+    pub async fn run(&mut self, actions: impl IntoIterator<Item = Action>) -> Result<(), Error> {
+        for action in actions {
+            self.daemon.perform(&action).await?;
+            self.undo.extend(action.undo().map(Undo::Action));
+        }
+        Ok(())
+    }
+
+    /// Write a file that a container sees: in place, because a bind mount holds the inode.
+    pub fn write(&mut self, path: PathBuf, content: &str) -> Result<(), Error> {
+        let before = fs::read_to_string(&path).ok();
+        if before.as_deref() == Some(content) {
+            return Ok(());
+        }
+        write_in_place(&path, content)?;
+        self.undo.push(Undo::File { path, before });
+        Ok(())
+    }
+
+    /// Let the responder know what a container is called and what it may ask.
+    pub async fn publish(
+        &mut self,
+        container: Id,
+        record: Record,
+        before: Option<Record>,
+        sockets: Option<Sockets>,
+    ) -> Result<(), Error> {
+        self.undo.push(Undo::Names { container, before });
+        self.daemon.feed.upsert(record, sockets).await?;
+        Ok(())
+    }
+
+    /// Nothing will have to be taken back.
+    pub fn keep(self) {}
+
+    /// Take back what was done, the last first. What cannot be taken back is said in the log and left for the next
+    /// start, which compares desired with observed.
+    pub async fn undo(mut self) {
+        while let Some(undo) = self.undo.pop() {
+            let failed =
+                match undo {
+                    Undo::Action(action) => self.daemon.perform(&action).await.err(),
+                    Undo::File { path, before: Some(before) } => write_in_place(&path, &before).err(),
+                    Undo::File { path, before: None } => fs::remove_file(&path)
+                        .err()
+                        .map(|source| Error::File { operation: "remove", path, source }),
+                    Undo::Names { container, before: None } => {
+                        self.daemon.feed.remove(container).await.err().map(Error::from)
+                    }
+                    Undo::Names { before: Some(before), .. } => {
+                        self.daemon.feed.upsert(before, None).await.err().map(Error::from)
+                    }
+                };
+            if let Some(error) = failed {
+                tracing::error!(%error, "undo");
+            }
+        }
+    }
+}
+
+fn write_in_place(path: &Path, content: &str) -> Result<(), Error> {
+    crate::sandbox::write_in_place(path, content.as_bytes()).map_err(|source| Error::File {
+        operation: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+impl Daemon {
+    /// Carry out one action.
+    async fn perform(&self, action: &Action) -> Result<(), Error> {
+        tracing::debug!(?action, "perform");
+        match action {
+            Action::AddHostDevice(network) => {
+                self.links.create_host_device(&self.host_device(network)).await?;
+            }
+            Action::WriteNetwork(network) => self.datapath().write_network(
+                network.number,
+                &crate::datapath::NetworkEntry { mac: network.mac, gateway: Some(network.address.addr()) },
+            )?,
+            Action::AttachHostDevice { number, interface } => {
+                self.datapath().attach_host_device(*number, interface)?;
+            }
+            Action::ClearNetwork { number, interface } => {
+                self.datapath().remove_network(*number, interface.as_deref())?;
+            }
+            Action::AddEndpointLink(port) => {
+                let namespace = port.namespace.as_ref().ok_or_else(|| {
+                    Error::NoNamespace(format!("port {} has no namespace to be made in", port.number))
+                })?;
+                let namespace = open(namespace)?;
+                self.links.create_endpoint(&self.endpoint_link(port, &namespace)).await?;
+            }
+            Action::WritePort(port) => self.datapath().write_port(
+                port.number,
+                &crate::datapath::PortEntry {
+                    network: port.network,
+                    mac: port.mac,
+                    ipv4: Some(port.address.addr()),
+                    ipv6: None,
+                    ipv6_link_local: None,
+                },
+            )?,
+            Action::AttachPort { number, interface } => self.datapath().attach_port(*number, interface)?,
+            Action::ClearPort { number, interface } => {
+                self.datapath().remove_port(*number, interface.as_deref())?;
+            }
+            Action::SetUp { ifindex, .. } => self.links.set_up(*ifindex).await?,
+            Action::DeleteLink { ifindex, .. } => {
+                self.links.delete(*ifindex).await?;
+            }
+            Action::SetDefaultRoute { namespace, gateway, .. } => {
+                self.links.set_default_route(&open(namespace)?, *gateway).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file that holds the network namespace.
+pub fn path(namespace: &Namespace) -> PathBuf {
+    match namespace {
+        Namespace::Path(path) => path.clone(),
+        Namespace::Process { pid, .. } => PathBuf::from(format!("/proc/{pid}/ns/net")),
+    }
+}
+
+/// The network namespace that a container's record names.
+pub fn open(namespace: &Namespace) -> Result<crate::link::Namespace, Error> {
+    Ok(match namespace {
+        Namespace::Path(path) => crate::link::Namespace::open_path(path)?,
+        Namespace::Process { pid, .. } => crate::link::Namespace::open_process(*pid)?,
+    })
+}

@@ -1,0 +1,271 @@
+//! The model as the API shows it: Docker's keys, Docker's words.
+
+use std::{collections::BTreeMap, path::Path};
+
+use jiff::Timestamp;
+
+use super::{names, world::World};
+use crate::{
+    api::{
+        human,
+        types::{
+            ConfigFrom, ContainerCreate, ContainerResource, ContainerState, ContainerSummary, EndpointIpam,
+            EndpointSettings, Ipam, IpamConfig, NetworkContainer, NetworkResource, NetworkSettings,
+        },
+    },
+    model::{Attachment, Container, Mode, Network, Sandbox, State, Subject},
+};
+
+/// `network inspect`.
+pub fn network(network: &Network, world: &World) -> NetworkResource {
+    let subnet = network.bridge().map(|bridge| &bridge.subnet);
+    NetworkResource {
+        name: network.name.clone(),
+        id: network.id.to_string(),
+        created: nanoseconds(network.created),
+        scope: "local".into(),
+        driver: network.driver.name().into(),
+        enable_ipv4: true,
+        enable_ipv6: false,
+        ipam: Ipam {
+            driver: "default".into(),
+            options: None,
+            config: subnet
+                .map(|subnet| IpamConfig {
+                    subnet: subnet.net.to_string(),
+                    ip_range: subnet.range.map(|range| range.to_string()).unwrap_or_default(),
+                    gateway: subnet.gateway.to_string(),
+                    auxiliary_addresses: subnet
+                        .auxiliary
+                        .iter()
+                        .map(|(name, address)| (name.clone(), address.to_string()))
+                        .collect(),
+                })
+                .into_iter()
+                .collect(),
+        },
+        internal: network.internal,
+        attachable: network.attachable,
+        ingress: false,
+        config_from: ConfigFrom::default(),
+        config_only: false,
+        containers: world
+            .members(&network.id)
+            .filter_map(|container| {
+                let endpoint = attachment_in(container, network)?.endpoint.as_ref()?;
+                Some((
+                    container.id.to_string(),
+                    NetworkContainer {
+                        name: container.name.clone(),
+                        endpoint_id: endpoint.id.to_string(),
+                        mac_address: endpoint.mac.to_string(),
+                        ipv4_address: format!("{}/{}", endpoint.ipv4, subnet?.net.prefix_len()),
+                        ipv6_address: String::new(),
+                    },
+                ))
+            })
+            .collect(),
+        options: network.options.clone(),
+        labels: network.labels.clone(),
+    }
+}
+
+fn attachment_in<'a>(container: &'a Container, network: &Network) -> Option<&'a Attachment> {
+    container.attachments.iter().find(|attachment| attachment.network == network.id)
+}
+
+/// A line of `ps`.
+pub fn summary(container: &Container, world: &World, now: Timestamp) -> ContainerSummary {
+    ContainerSummary {
+        id: container.id.to_string(),
+        names: vec![format!("/{}", container.name)],
+        image: image(container),
+        command: command(container).join(" "),
+        created: container.created.as_second(),
+        state: state(container).into(),
+        status: status(container, now),
+        labels: container.labels.clone(),
+        networks: match mode(container) {
+            Some(Mode::Host) => vec!["host".into()],
+            Some(Mode::None) => vec!["none".into()],
+            Some(Mode::Networks | Mode::Container(_)) | None => container
+                .attachments
+                .iter()
+                .filter_map(|attachment| Some(world.network(&attachment.network)?.name.clone()))
+                .collect(),
+        },
+    }
+}
+
+/// `inspect`.
+pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u32>) -> ContainerResource {
+    let command = command(container);
+    let path = |file: &str| match &container.subject {
+        Subject::Sandbox(_) => dir.join(file).display().to_string(),
+        Subject::Foreign(_) => String::new(),
+    };
+    ContainerResource {
+        id: container.id.to_string(),
+        created: nanoseconds(container.created),
+        path: command.first().cloned().unwrap_or_default(),
+        args: command.iter().skip(1).cloned().collect(),
+        state: container_state(container, pid),
+        image: image(container),
+        resolv_conf_path: path("resolv.conf"),
+        hostname_path: path("hostname"),
+        hosts_path: path("hosts"),
+        log_path: path(super::logs::FILE),
+        name: format!("/{}", container.name),
+        config: match &container.subject {
+            Subject::Sandbox(sandbox) => config(container, sandbox, world),
+            Subject::Foreign(_) => ContainerCreate::default(),
+        },
+        network_settings: NetworkSettings {
+            sandbox_key: namespace(container),
+            networks: container
+                .attachments
+                .iter()
+                .filter_map(|attachment| {
+                    let network = world.network(&attachment.network)?;
+                    Some((network.name.clone(), endpoint_settings(container, attachment, network)))
+                })
+                .collect::<BTreeMap<_, _>>(),
+        },
+    }
+}
+
+fn endpoint_settings(container: &Container, attachment: &Attachment, network: &Network) -> EndpointSettings {
+    let request = &attachment.request;
+    let subnet = network.bridge().map(|bridge| &bridge.subnet);
+    let endpoint = attachment.endpoint.as_ref();
+    let list = |names: Vec<String>| (!names.is_empty()).then_some(names);
+    EndpointSettings {
+        ipam_config: request
+            .ipv4
+            .map(|address| EndpointIpam { ipv4_address: address.to_string(), ..EndpointIpam::default() }),
+        aliases: list(request.aliases.clone()),
+        mac_address: match (endpoint, request.mac) {
+            (Some(endpoint), _) => endpoint.mac.to_string(),
+            (None, Some(mac)) => mac.to_string(),
+            (None, None) => String::new(),
+        },
+        gw_priority: request.gateway_priority,
+        network_id: network.id.to_string(),
+        endpoint_id: endpoint.map(|endpoint| endpoint.id.to_string()).unwrap_or_default(),
+        gateway: endpoint.and(subnet).map(|subnet| subnet.gateway.to_string()).unwrap_or_default(),
+        ip_address: endpoint.map(|endpoint| endpoint.ipv4.to_string()).unwrap_or_default(),
+        ip_prefix_len: endpoint.and(subnet).map_or(0, |subnet| subnet.net.prefix_len()),
+        dns_names: network.has_names().then(|| names::names_of(container, attachment)),
+        ..EndpointSettings::default()
+    }
+}
+
+fn config(container: &Container, sandbox: &Sandbox, world: &World) -> ContainerCreate {
+    ContainerCreate {
+        cmd: sandbox.command.clone(),
+        env: sandbox.env.clone(),
+        working_dir: sandbox.working_dir.display().to_string(),
+        hostname: sandbox.hostname.clone(),
+        rootfs: sandbox.rootfs.clone(),
+        auto_remove: sandbox.auto_remove,
+        network_mode: match &sandbox.mode {
+            Mode::None => "none".into(),
+            Mode::Host => "host".into(),
+            Mode::Container(other) => format!("container:{other}"),
+            Mode::Networks => container
+                .attachments
+                .first()
+                .and_then(|attachment| Some(world.network(&attachment.network)?.name.clone()))
+                .unwrap_or_default(),
+        },
+        endpoint_config: EndpointSettings::default(),
+        extra_hosts: sandbox.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect(),
+        dns: sandbox.dns.iter().map(ToString::to_string).collect(),
+        dns_search: sandbox.dns_search.clone(),
+        dns_options: sandbox.dns_options.clone(),
+        labels: container.labels.clone(),
+    }
+}
+
+fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
+    let never = "0001-01-01T00:00:00Z".to_owned();
+    let (exit_code, error, started_at, finished_at) = match &container.state {
+        State::Created { error } => (0, error.clone(), never.clone(), never),
+        State::Running { started, .. } => (0, String::new(), nanoseconds(*started), never),
+        State::Exited { code, started, finished } => {
+            (*code, String::new(), nanoseconds(*started), nanoseconds(*finished))
+        }
+    };
+    ContainerState {
+        status: state(container).into(),
+        running: matches!(container.state, State::Running { .. }),
+        pid: match (&container.subject, &container.state) {
+            (Subject::Sandbox(_), State::Running { .. }) => pid.unwrap_or(0),
+            (Subject::Foreign(crate::model::Namespace::Process { pid, .. }), _) => *pid,
+            _ => 0,
+        },
+        exit_code,
+        error,
+        started_at,
+        finished_at,
+    }
+}
+
+fn namespace(container: &Container) -> String {
+    match (&container.subject, &container.state) {
+        (Subject::Foreign(namespace), _) => super::steps::path(namespace).display().to_string(),
+        (Subject::Sandbox(_), State::Running { supervisor: Some((pid, _)), .. }) => {
+            format!("/proc/{pid}/ns/net")
+        }
+        _ => String::new(),
+    }
+}
+
+fn mode(container: &Container) -> Option<&Mode> {
+    match &container.subject {
+        Subject::Sandbox(sandbox) => Some(&sandbox.mode),
+        Subject::Foreign(_) => None,
+    }
+}
+
+fn image(container: &Container) -> String {
+    match &container.subject {
+        Subject::Sandbox(sandbox) => {
+            sandbox.rootfs.as_ref().map_or_else(|| "host".into(), |rootfs| rootfs.display().to_string())
+        }
+        Subject::Foreign(_) => "-".into(),
+    }
+}
+
+fn command(container: &Container) -> &[String] {
+    match &container.subject {
+        Subject::Sandbox(sandbox) => &sandbox.command,
+        Subject::Foreign(_) => &[],
+    }
+}
+
+fn state(container: &Container) -> &'static str {
+    match container.state {
+        State::Created { .. } => "created",
+        State::Running { .. } => "running",
+        State::Exited { .. } => "exited",
+    }
+}
+
+/// Docker's words: `Up 3 minutes`, `Exited (0) 2 seconds ago`, `Created`.
+fn status(container: &Container, now: Timestamp) -> String {
+    match container.state {
+        State::Created { .. } => "Created".into(),
+        State::Running { started, .. } => {
+            format!("Up {}", human::duration(now.as_second() - started.as_second()))
+        }
+        State::Exited { code, finished, .. } => {
+            format!("Exited ({code}) {} ago", human::duration(now.as_second() - finished.as_second()))
+        }
+    }
+}
+
+/// RFC 3339 with nine digits, as Docker writes times.
+pub fn nanoseconds(time: Timestamp) -> String {
+    format!("{time:.9}")
+}

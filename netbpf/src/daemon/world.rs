@@ -1,0 +1,218 @@
+//! The model in memory, with what is derived from it: names, members, free addresses and numbers. Every method is quick
+//! and does no I/O: the world is behind a lock that nobody holds while waiting.
+
+use std::collections::{BTreeMap, HashMap};
+
+use netbpf_common::{endpoint::MAX_PORTS, network::MAX_NETWORKS};
+
+use super::{error::Error, numbers::Numbers};
+use crate::{
+    ipam::Pool,
+    model::{Container, Endpoint, EndpointRequest, Id, Mac, Network, State, lookup},
+};
+
+/// Networks and containers.
+pub struct World {
+    networks: BTreeMap<Id, Network>,
+    containers: BTreeMap<Id, Container>,
+    pools: HashMap<Id, Pool>,
+    /// Containers that have an endpoint in a network, or are getting one, with its MAC.
+    members: HashMap<Id, HashMap<Id, Mac>>,
+    network_numbers: Numbers,
+    ports: Numbers,
+}
+
+impl World {
+    /// The world as it was stored. Addresses that two endpoints claim are kept by the first.
+    pub fn new(networks: Vec<Network>, containers: Vec<Container>) -> Self {
+        let mut world = Self {
+            networks: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            pools: HashMap::new(),
+            members: HashMap::new(),
+            network_numbers: Numbers::below(MAX_NETWORKS),
+            ports: Numbers::below(MAX_PORTS),
+        };
+        for network in networks {
+            if let Some(bridge) = network.bridge() {
+                world.network_numbers.take(bridge.number);
+            }
+            world.insert_network(network);
+        }
+        for container in containers {
+            for attachment in &container.attachments {
+                let Some(endpoint) = &attachment.endpoint else { continue };
+                world.ports.take(endpoint.port);
+                if let Some(pool) = world.pools.get_mut(&attachment.network)
+                    && let Err(error) = pool.lease(Some(endpoint.ipv4))
+                {
+                    tracing::warn!(container = container.name, address = %endpoint.ipv4, %error, "lease");
+                }
+                world.members.entry(attachment.network).or_default().insert(container.id, endpoint.mac);
+            }
+            world.containers.insert(container.id, container);
+        }
+        world
+    }
+
+    /// All networks.
+    pub fn networks(&self) -> impl Iterator<Item = &Network> {
+        self.networks.values()
+    }
+
+    /// All containers.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.containers.values()
+    }
+
+    /// A network by ID.
+    pub fn network(&self, id: &Id) -> Option<&Network> {
+        self.networks.get(id)
+    }
+
+    /// A container by ID.
+    pub fn container(&self, id: &Id) -> Option<&Container> {
+        self.containers.get(id)
+    }
+
+    /// A network as a user names it.
+    pub fn find_network(&self, key: &str) -> Result<&Network, Error> {
+        lookup::find(self.networks.values(), key, |network| (&network.id, &network.name)).map_err(|error| {
+            match error {
+                lookup::Error::NotFound => Error::NoNetwork(key.to_owned()),
+                lookup::Error::Ambiguous { matches, by } => {
+                    Error::Invalid(format!("network {key} is ambiguous ({matches} matches found {by})"))
+                }
+            }
+        })
+    }
+
+    /// A container as a user names it.
+    pub fn find_container(&self, key: &str) -> Result<&Container, Error> {
+        let key = key.strip_prefix('/').unwrap_or(key);
+        lookup::find(self.containers.values(), key, |container| (&container.id, &container.name)).map_err(
+            |error| match error {
+                lookup::Error::NotFound => Error::NoContainer(key.to_owned()),
+                lookup::Error::Ambiguous { .. } => {
+                    Error::Invalid(format!("multiple IDs found with provided prefix: {key}"))
+                }
+            },
+        )
+    }
+
+    /// Running containers in a network, or those that are getting there.
+    pub fn members(&self, network: &Id) -> impl Iterator<Item = &Container> {
+        self.members
+            .get(network)
+            .into_iter()
+            .flat_map(HashMap::keys)
+            .filter_map(|container| self.containers.get(container))
+    }
+
+    /// Whether anybody has an endpoint in a network.
+    pub fn has_members(&self, network: &Id) -> bool {
+        self.members.get(network).is_some_and(|members| !members.is_empty())
+    }
+
+    /// Ports in use.
+    pub fn ports_in_use(&self) -> usize {
+        self.ports.in_use()
+    }
+
+    /// A number for a new network.
+    pub fn lease_network_number(&mut self) -> Result<u32, Error> {
+        self.network_numbers.lease().ok_or(Error::NoNumber("network", MAX_NETWORKS))
+    }
+
+    /// A network was not made, or is gone.
+    pub fn release_network_number(&mut self, number: u32) {
+        self.network_numbers.release(number);
+    }
+
+    /// Add a network whose number is leased.
+    pub fn insert_network(&mut self, network: Network) {
+        if let Some(bridge) = network.bridge() {
+            self.pools.insert(network.id, Pool::new(&bridge.subnet));
+        }
+        self.networks.insert(network.id, network);
+    }
+
+    /// Forget a network without members. Its number stays leased until its device is gone.
+    pub fn remove_network(&mut self, id: &Id) -> Option<Network> {
+        self.pools.remove(id);
+        self.members.remove(id);
+        self.networks.remove(id)
+    }
+
+    /// Add a container, or replace what was known of it.
+    pub fn put_container(&mut self, container: Container) {
+        self.containers.insert(container.id, container);
+    }
+
+    /// Forget a container without endpoints.
+    pub fn remove_container(&mut self, id: &Id) -> Option<Container> {
+        self.containers.remove(id)
+    }
+
+    /// Everything that an endpoint needs: an address, a port number, a MAC, names. `taken` are the interface names that
+    /// the container has.
+    pub fn lease_endpoint(
+        &mut self,
+        container: &Id,
+        network: &Id,
+        request: &EndpointRequest,
+        taken: &[String],
+    ) -> Result<Endpoint, Error> {
+        let found = self.networks.get(network).ok_or_else(|| Error::NoNetwork(network.to_string()))?;
+        let (name, gateway) = match found.bridge() {
+            Some(bridge) => (found.name.clone(), bridge.mac()),
+            None => return Err(Error::ConnectToHost),
+        };
+        let pool = self.pools.get_mut(network).ok_or_else(|| Error::NoNetwork(name.clone()))?;
+        let port = self.ports.lease().ok_or(Error::NoNumber("port", MAX_PORTS))?;
+        let ipv4 = match pool.lease(request.ipv4) {
+            Ok(address) => address,
+            Err(error) => {
+                self.ports.release(port);
+                return Err(error.in_network(found).into());
+            }
+        };
+        let mac = request.mac.unwrap_or_else(|| Mac::of(ipv4));
+        let members = self.members.entry(*network).or_default();
+        if mac == gateway || members.values().any(|other| *other == mac) {
+            pool.release(ipv4);
+            self.ports.release(port);
+            return Err(Error::MacInUse { mac, network: name });
+        }
+        members.insert(*container, mac);
+        let id = Id::random();
+        let interface = (0..)
+            .map(|index| format!("eth{index}"))
+            .find(|interface| !taken.contains(interface))
+            .expect("more indices than interfaces");
+        Ok(Endpoint {
+            id,
+            port,
+            ipv4,
+            mac,
+            host_interface: format!("veth{}", &id.to_string()[..7]),
+            interface,
+        })
+    }
+
+    /// Give back what an endpoint had.
+    pub fn release_endpoint(&mut self, container: &Id, network: &Id, endpoint: &Endpoint) {
+        if let Some(pool) = self.pools.get_mut(network) {
+            pool.release(endpoint.ipv4);
+        }
+        if let Some(members) = self.members.get_mut(network) {
+            members.remove(container);
+        }
+        self.ports.release(endpoint.port);
+    }
+
+    /// Whether a container runs.
+    pub fn is_running(&self, id: &Id) -> bool {
+        matches!(self.containers.get(id), Some(Container { state: State::Running { .. }, .. }))
+    }
+}

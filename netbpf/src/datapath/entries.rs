@@ -1,0 +1,191 @@
+//! What the control plane says of a network or a port, and the map entries that say it to the programs. Pure.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netbpf_common::{
+    endpoint::{self, FdbKey, NO_PORT, Neighbour, NeighbourKey, Port, Station},
+    network::{self, Network},
+};
+
+use crate::model::Mac;
+
+/// A network, as far as the programs are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkEntry {
+    /// The host device's MAC.
+    pub mac: Mac,
+    /// The address that the host device carries.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+/// A port, as far as the programs are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortEntry {
+    /// The number of its network.
+    pub network: u32,
+    /// The endpoint's MAC.
+    pub mac: Mac,
+    /// The endpoint's IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The endpoint's global IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The endpoint's link-local IPv6 address.
+    pub ipv6_link_local: Option<Ipv6Addr>,
+}
+
+/// A MAC and the addresses that it answers for, within a network: what `FDB` and `NEIGHBOURS` say of one station.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entries {
+    /// Key of the FDB.
+    pub mac: FdbKey,
+    /// Its value.
+    pub station: Station,
+    /// Keys of the neighbours.
+    pub addresses: Vec<NeighbourKey>,
+    /// Their value.
+    pub neighbour: Neighbour,
+}
+
+impl Entries {
+    fn new(network: u32, mac: [u8; 6], ifindex: u32, addresses: Vec<NeighbourKey>) -> Self {
+        Self {
+            mac: FdbKey { network, mac, reserved: [0; 2] },
+            station: Station { ifindex },
+            addresses,
+            neighbour: Neighbour { mac, reserved: [0; 2] },
+        }
+    }
+
+    /// Of a network's host device.
+    pub fn of_network(number: u32, network: &Network) -> Self {
+        let addresses = ipv4(network.gateway).map(|address| key(number, address.into()));
+        Self::new(number, network.mac, network.ifindex, addresses.into_iter().collect())
+    }
+
+    /// Of a port's endpoint.
+    pub fn of_port(port: &Port) -> Self {
+        let addresses = ipv4(port.ipv4)
+            .map(IpAddr::V4)
+            .into_iter()
+            .chain([port.ipv6, port.ipv6_link_local].into_iter().filter_map(ipv6).map(IpAddr::V6))
+            .map(|address| key(port.network, address))
+            .collect();
+        Self::new(port.network, port.mac, port.ifindex, addresses)
+    }
+
+    /// What both have, as a user would name it.
+    pub fn clash(&self, other: &Self) -> Option<String> {
+        if self.mac == other.mac {
+            return Some(format!("MAC {}", Mac::from_octets(self.mac.mac)));
+        }
+        let address = self.addresses.iter().find(|address| other.addresses.contains(address))?;
+        Some(format!("address {}", address.ip()))
+    }
+}
+
+impl NetworkEntry {
+    /// The value of `NETWORKS`, without members.
+    pub fn network(&self, number: u32) -> Network {
+        Network {
+            ifindex: network::ifindex_of(number),
+            first: NO_PORT,
+            mac: self.mac.octets(),
+            reserved: [0; 2],
+            gateway: self.gateway.map_or([0; 4], |address| address.octets()),
+        }
+    }
+}
+
+impl PortEntry {
+    /// The value of `PORTS`, as the last member of its network.
+    pub fn port(&self, number: u32) -> Port {
+        Port {
+            ifindex: endpoint::ifindex_of(number),
+            network: self.network,
+            next: NO_PORT,
+            mac: self.mac.octets(),
+            reserved: [0; 2],
+            ipv4: self.ipv4.map_or([0; 4], |address| address.octets()),
+            ipv6: self.ipv6.map_or([0; 16], |address| address.octets()),
+            ipv6_link_local: self.ipv6_link_local.map_or([0; 16], |address| address.octets()),
+        }
+    }
+}
+
+impl From<&Network> for NetworkEntry {
+    fn from(network: &Network) -> Self {
+        Self { mac: Mac::from_octets(network.mac), gateway: ipv4(network.gateway) }
+    }
+}
+
+impl From<&Port> for PortEntry {
+    fn from(port: &Port) -> Self {
+        Self {
+            network: port.network,
+            mac: Mac::from_octets(port.mac),
+            ipv4: ipv4(port.ipv4),
+            ipv6: ipv6(port.ipv6),
+            ipv6_link_local: ipv6(port.ipv6_link_local),
+        }
+    }
+}
+
+fn key(network: u32, address: IpAddr) -> NeighbourKey {
+    let address = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    NeighbourKey { network, address: address.octets() }
+}
+
+fn ipv4(octets: [u8; 4]) -> Option<Ipv4Addr> {
+    (octets != [0; 4]).then(|| octets.into())
+}
+
+fn ipv6(octets: [u8; 16]) -> Option<Ipv6Addr> {
+    (octets != [0; 16]).then(|| octets.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(last: u8) -> PortEntry {
+        let address = Ipv4Addr::new(172, 17, 0, last);
+        PortEntry {
+            network: 3,
+            mac: Mac::of(address),
+            ipv4: Some(address),
+            ipv6: None,
+            ipv6_link_local: None,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read_back() {
+        let entry = PortEntry { ipv6_link_local: Some("fe80::2".parse().unwrap()), ..port(2) };
+        assert_eq!(PortEntry::from(&entry.port(7)), entry);
+        let network = NetworkEntry { mac: Mac::of(Ipv4Addr::new(172, 17, 0, 1)), gateway: None };
+        assert_eq!(NetworkEntry::from(&network.network(3)), network);
+    }
+
+    #[test]
+    fn a_port_is_found_by_its_mac_and_each_of_its_addresses() {
+        let entry = PortEntry { ipv6: Some("2001:db8::2".parse().unwrap()), ..port(2) };
+        let entries = Entries::of_port(&entry.port(7));
+        assert_eq!(entries.station.ifindex, endpoint::ifindex_of(7));
+        let addresses: Vec<_> = entries.addresses.iter().map(|key| key.ip().to_string()).collect();
+        assert_eq!(addresses, ["172.17.0.2", "2001:db8::2"]);
+    }
+
+    #[test]
+    fn two_ports_clash_by_mac_or_address_within_a_network() {
+        let clash =
+            |a: PortEntry, b: PortEntry| Entries::of_port(&a.port(1)).clash(&Entries::of_port(&b.port(2)));
+        assert_eq!(clash(port(2), port(3)), None);
+        assert_eq!(clash(port(2), port(2)).as_deref(), Some("MAC 02:42:ac:11:00:02"));
+        let other_mac = PortEntry { mac: Mac::of(Ipv4Addr::new(10, 0, 0, 1)), ..port(2) };
+        assert_eq!(clash(port(2), other_mac).as_deref(), Some("address 172.17.0.2"));
+        assert_eq!(clash(port(2), PortEntry { network: 4, ..port(2) }), None);
+    }
+}

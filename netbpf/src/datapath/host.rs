@@ -1,0 +1,102 @@
+//! What the datapath needs of the machine: rights, a kernel that is new enough, a mounted bpf file system. Probes, and
+//! compares no versions. Loads nothing.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    programs::ProgramType,
+    sys::{BpfHelper, is_helper_supported},
+};
+use nix::{
+    mount::{MsFlags, mount, umount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+    unistd::geteuid,
+};
+
+use super::Error;
+
+/// Where bpf file systems are mounted.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// The source of a mount of ours, as `/proc/self/mounts` shows it: whoever stops last knows by it what to unmount.
+const SOURCE: &str = "netbpf";
+
+/// One line about what is missing, if something is.
+pub fn check() -> Result<(), Error> {
+    if !geteuid().is_root() {
+        return Err(Error::missing("netbpf needs root to load programs", "start it with sudo"));
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Err(Error::missing(
+            "this kernel has no BTF (/sys/kernel/btf/vmlinux)",
+            "boot one that was built with CONFIG_DEBUG_INFO_BTF, as distributions' kernels are",
+        ));
+    }
+    let too_old = || {
+        Error::missing(
+            "this kernel is too old: it has no bpf_redirect_peer",
+            "boot Linux 5.10 or a later one",
+        )
+    };
+    let helper = BpfHelper::BPF_FUNC_redirect_peer;
+    match is_helper_supported(ProgramType::SchedClassifier, helper) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(too_old()),
+        Err(error) => Err(Error::failed("probe", "bpf_redirect_peer", error)),
+    }
+}
+
+/// Sees to it that a folder can be made on a bpf file system, by mounting one at its usual place if need be.
+pub fn mount_for(folder: &Path) -> Result<(), Error> {
+    if is_bpffs(folder)? {
+        return Ok(());
+    }
+    let place = Path::new(BPFFS);
+    if folder.starts_with(place) && place.is_dir() && !is_bpffs(place)? {
+        mount(Some(SOURCE), place, Some("bpf"), MsFlags::empty(), None::<&str>)
+            .map_err(|error| Error::failed("mount a bpf file system on", BPFFS, error))?;
+        tracing::info!("mounted a bpf file system on {BPFFS}");
+        if is_bpffs(folder)? {
+            return Ok(());
+        }
+    }
+    let there = existing(folder);
+    Err(Error::missing(
+        format!("{} is not on a bpf file system", folder.display()),
+        format!("mount one, as in `mount -t bpf bpf {}`", there.display()),
+    ))
+}
+
+/// Undoes [`mount_for`], once nobody has anything there.
+pub fn unmount() -> Result<(), Error> {
+    let failed = |error: io::Error| Error::failed("unmount", BPFFS, error);
+    let mounts =
+        fs::read("/proc/self/mounts").map_err(|error| Error::failed("read", "/proc/self/mounts", error))?;
+    let ours = mounts.split(|byte| *byte == b'\n').any(|line| {
+        let mut words = line.split(|byte| *byte == b' ').map(OsStr::from_bytes);
+        (words.next(), words.next(), words.next())
+            == (Some(OsStr::new(SOURCE)), Some(OsStr::new(BPFFS)), Some(OsStr::new("bpf")))
+    });
+    if ours && fs::read_dir(BPFFS).map_err(failed)?.next().is_none() {
+        umount(BPFFS).map_err(|errno| failed(errno.into()))?;
+        tracing::info!("unmounted the bpf file system on {BPFFS}");
+    }
+    Ok(())
+}
+
+/// Whether a folder is on a bpf file system, or would be.
+fn is_bpffs(folder: &Path) -> Result<bool, Error> {
+    let there = existing(folder);
+    let info = statfs(&there).map_err(|error| Error::failed("look at", there.display(), error))?;
+    Ok(info.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// The innermost folder of a path that exists.
+fn existing(path: &Path) -> PathBuf {
+    path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/")).to_path_buf()
+}

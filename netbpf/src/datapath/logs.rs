@@ -1,0 +1,50 @@
+//! What the programs log, if they were built with logs: a reader that hands the lines to tracing, target `programs`.
+
+use std::{convert::Infallible, io, os::fd::AsFd};
+
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+use log::{Log, Metadata, Record};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use super::Error;
+
+/// The reader's end of the programs' logs.
+pub struct ProgramLogs(EbpfLogger<ToTracing>);
+
+impl ProgramLogs {
+    /// Takes it from an object that was built with logs.
+    pub(super) fn take(object: &mut Ebpf) -> Result<Self, Error> {
+        EbpfLogger::init_with_logger(object, ToTracing)
+            .map(Self)
+            .map_err(|error| Error::failed("open the logs of", "the programs", error))
+    }
+
+    /// Hands on each line as it comes. Never ends: it needs a thread of its own.
+    pub fn read(mut self) -> io::Result<Infallible> {
+        loop {
+            match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => self.0.flush(),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+/// aya-log writes to a logger of the `log` crate; this one writes to tracing.
+struct ToTracing;
+
+impl Log for ToTracing {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        tracing::info!(target: "programs", "{}", record.args());
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,430 @@
+//! The kernel side of netbpf: loads the programs, keeps their maps, attaches them to interfaces.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `host` | what the machine has to have: rights, kernel, bpffs |
+//! | `pins` | paths |
+//! | `programs` | loading and attaching |
+//! | `tables` | the maps, typed |
+//! | `entries` | networks and ports ↔ map entries |
+//! | `members` | the lists that broadcasts walk |
+//! | `logs` | what the programs log, if asked |
+//!
+//! Everything is pinned, so packets go on while no daemon runs, and the next one finds what there was:
+//! [`Datapath::open`] reads it back and mends what a crash left half done. Interfaces are made elsewhere; here they are
+//! names, whose ifindexes have to be the ones that their numbers demand. All calls are synchronous and short.
+//!
+//! Must not know containers, the store or the API.
+
+mod entries;
+mod error;
+mod host;
+mod logs;
+mod members;
+mod pins;
+mod programs;
+mod tables;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+};
+
+use netbpf_common::{
+    endpoint::{self, MAX_PORTS, Port},
+    network::{self, MAX_NETWORKS, Network},
+    reason::Reason,
+    stats::{Counter, PortStats},
+};
+use nix::net::if_::{if_indextoname, if_nametoindex};
+
+use self::{
+    entries::Entries,
+    members::Before,
+    pins::Pins,
+    programs::{Programs, Role},
+    tables::Tables,
+};
+pub use self::{
+    entries::{NetworkEntry, PortEntry},
+    error::Error,
+    logs::ProgramLogs,
+    programs::Attachment,
+};
+
+/// The loaded programs and their maps.
+///
+/// It keeps what the maps hold in memory too: nobody else writes them.
+pub struct Datapath {
+    pins: Pins,
+    programs: Programs,
+    tables: Tables,
+    networks: BTreeMap<u32, Network>,
+    ports: BTreeMap<u32, Port>,
+    attached: BTreeSet<String>,
+    logs: Option<ProgramLogs>,
+}
+
+/// What the kernel has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Networks by number.
+    pub networks: BTreeMap<u32, NetworkEntry>,
+    /// Ports by number.
+    pub ports: BTreeMap<u32, PortEntry>,
+    /// Interfaces that have their program.
+    pub attached: BTreeSet<String>,
+}
+
+impl Datapath {
+    /// Loads the programs over what is pinned below `bpffs`, and puts them in the place of older ones wherever those
+    /// are attached. On failure nothing stays that was not there before.
+    pub fn open(bpffs: &Path, program_logs: bool) -> Result<Self, Error> {
+        host::check()?;
+        host::mount_for(bpffs)?;
+        let pins = Pins::below(bpffs);
+        let is_new = !pins.root().exists();
+        Self::load(pins, program_logs).inspect_err(|_| {
+            if is_new && let Err(error) = Self::unpin_all(bpffs) {
+                tracing::warn!("{error}");
+            }
+        })
+    }
+
+    fn load(pins: Pins, program_logs: bool) -> Result<Self, Error> {
+        for folder in pins.folders() {
+            fs::create_dir_all(&folder).map_err(|error| Error::failed("create", folder.display(), error))?;
+        }
+        tables::check_pinned(&pins)?;
+        let mut programs = Programs::load(&pins, program_logs)?;
+        let logs = if program_logs { Some(ProgramLogs::take(programs.object())?) } else { None };
+        let tables = Tables::take(programs.object())?;
+        let networks = tables.networks()?.into_iter().collect();
+        let ports = tables.ports()?.into_iter().collect();
+        let mut datapath = Self { pins, programs, tables, networks, ports, attached: BTreeSet::new(), logs };
+        datapath.mend()?;
+        datapath.attach_all()?;
+        Ok(datapath)
+    }
+
+    /// How programs are attached on this kernel.
+    pub fn attachment(&self) -> Attachment {
+        self.programs.attachment()
+    }
+
+    /// What the programs log, for whoever reads it; once, and only if it was asked for.
+    pub fn take_logs(&mut self) -> Option<ProgramLogs> {
+        self.logs.take()
+    }
+
+    /// What the kernel has.
+    pub fn observed(&self) -> Observed {
+        Observed {
+            networks: self.networks.iter().map(|(number, network)| (*number, network.into())).collect(),
+            ports: self.ports.iter().map(|(number, port)| (*number, port.into())).collect(),
+            attached: self.attached.clone(),
+        }
+    }
+
+    /// How many frames ended for each reason.
+    pub fn reasons(&self) -> Result<Vec<(Reason, Counter)>, Error> {
+        self.tables.reasons()
+    }
+
+    /// A port's counters.
+    pub fn port_stats(&self, number: u32) -> Result<PortStats, Error> {
+        in_range("port", number, MAX_PORTS)?;
+        self.tables.port_stats(number)
+    }
+
+    /// Writes a network, or rewrites it; its ports stay.
+    pub fn write_network(&mut self, number: u32, entry: &NetworkEntry) -> Result<(), Error> {
+        in_range("network", number, MAX_NETWORKS)?;
+        let mut network = entry.network(number);
+        let present = self.networks.get(&number).copied();
+        if let Some(present) = present {
+            network.first = present.first;
+        }
+        let entries = Entries::of_network(number, &network);
+        self.not_taken(number, &entries, |ifindex| ifindex == network.ifindex)?;
+        let written = match present {
+            Some(present) if present != network => self.forget(&Entries::of_network(number, &present)),
+            Some(_) | None => Ok(()),
+        };
+        let written =
+            written.and_then(|()| self.set_network(number, network)).and_then(|()| self.enter(&entries));
+        written.inspect_err(|_| {
+            let undone = self.forget(&entries).and_then(|()| match present {
+                Some(present) => {
+                    self.set_network(number, present)?;
+                    self.enter(&Entries::of_network(number, &present))
+                }
+                None => self.vacate_network(number),
+            });
+            warn(undone);
+        })
+    }
+
+    /// Attaches `from_host` to a network's host device.
+    pub fn attach_host_device(&mut self, number: u32, interface: &str) -> Result<(), Error> {
+        in_range("network", number, MAX_NETWORKS)?;
+        self.attach(Role::HostDevice, interface, network::ifindex_of(number))
+    }
+
+    /// Removes a network without ports. Its host device should be gone: one without the program would let frames
+    /// through.
+    pub fn remove_network(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
+        if self.ports.values().any(|port| port.network == number) {
+            return Err(Error::NetworkInUse(number));
+        }
+        if let Some(network) = self.networks.get(&number).copied() {
+            self.forget(&Entries::of_network(number, &network))?;
+            self.vacate_network(number)?;
+        }
+        interface.map_or(Ok(()), |interface| self.detach(Role::HostDevice, interface))
+    }
+
+    /// Writes a port, or rewrites it.
+    pub fn write_port(&mut self, number: u32, entry: &PortEntry) -> Result<(), Error> {
+        in_range("port", number, MAX_PORTS)?;
+        let network = *self.networks.get(&entry.network).ok_or(Error::UnknownNetwork(entry.network))?;
+        let mut port = entry.port(number);
+        let entries = Entries::of_port(&port);
+        self.not_taken(entry.network, &entries, |ifindex| ifindex == port.ifindex)?;
+        let present = self.ports.get(&number).copied();
+        if let Some(present) = present {
+            if PortEntry::from(&present) == *entry {
+                return self.enter(&entries);
+            }
+            self.clear_port(number)?;
+        }
+        // Behind nobody, and only then in front of the others: whoever walks the list meets it or does not.
+        port.next = self.networks.get(&entry.network).map_or(network.first, |network| network.first);
+        let written = self
+            .tables
+            .reset_port_stats(number)
+            .and_then(|()| self.set_port(number, port))
+            .and_then(|()| self.set_first(entry.network, number))
+            .and_then(|()| self.enter(&entries));
+        written.inspect_err(|_| {
+            warn(self.clear_port(number));
+            if let Some(present) = present {
+                warn(self.write_port(number, &PortEntry::from(&present)));
+            }
+        })
+    }
+
+    /// Attaches `from_container` to a port's host side.
+    pub fn attach_port(&mut self, number: u32, interface: &str) -> Result<(), Error> {
+        in_range("port", number, MAX_PORTS)?;
+        self.attach(Role::Port, interface, endpoint::ifindex_of(number))
+    }
+
+    /// Removes a port. Its interface should be gone: one without the program would let frames through to the host.
+    pub fn remove_port(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
+        self.clear_port(number)?;
+        interface.map_or(Ok(()), |interface| self.detach(Role::Port, interface))
+    }
+
+    /// Removes everything that is pinned below `bpffs`, the folder and, if netbpf made it, the mount.
+    pub fn unpin_all(bpffs: &Path) -> Result<(), Error> {
+        for folder in Pins::below(bpffs).folders().iter().rev() {
+            for pin in list(folder)? {
+                let path = folder.join(pin);
+                fs::remove_file(&path).map_err(|error| Error::failed("remove", path.display(), error))?;
+            }
+            remove_folder(folder)?;
+        }
+        remove_folder(bpffs)?;
+        host::unmount()
+    }
+
+    /// Makes the maps agree with each other: lists are whole, and MACs and addresses are those of networks and ports.
+    /// A daemon that died in the middle of a change leaves them otherwise.
+    fn mend(&mut self) -> Result<(), Error> {
+        let lost: Vec<_> = self
+            .ports
+            .iter()
+            .filter(|(_, port)| !self.networks.contains_key(&port.network))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in lost {
+            self.vacate_port(number)?;
+        }
+        let changes = members::repair(&self.networks, &self.ports);
+        for (number, port) in changes.ports {
+            self.set_port(number, port)?;
+        }
+        for (number, network) in changes.networks {
+            self.set_network(number, network)?;
+        }
+        let all: Vec<_> = self.all_entries().collect();
+        for entries in &all {
+            self.enter(entries)?;
+        }
+        let macs: BTreeSet<_> = all.iter().map(|entries| (entries.mac.network, entries.mac.mac)).collect();
+        for (key, _) in self.tables.fdb()? {
+            if !macs.contains(&(key.network, key.mac)) {
+                self.tables.remove_station(key)?;
+            }
+        }
+        let addresses: BTreeSet<_> =
+            all.iter().flat_map(|entries| &entries.addresses).map(|key| (key.network, key.address)).collect();
+        for (key, _) in self.tables.neighbours()? {
+            if !addresses.contains(&(key.network, key.address)) {
+                self.tables.remove_neighbour(key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches to all interfaces that have a number in the maps or a link; those with another are nobody's.
+    fn attach_all(&mut self) -> Result<(), Error> {
+        let known = self.networks.values().map(|network| network.ifindex);
+        let known = known.chain(self.ports.values().map(|port| port.ifindex));
+        let mut names: BTreeSet<_> =
+            known.filter_map(|ifindex| if_indextoname(ifindex).ok()?.into_string().ok()).collect();
+        names.extend(list(&self.pins.links())?);
+        for name in names {
+            let ifindex = if_nametoindex(name.as_str()).unwrap_or_default();
+            let role = match (endpoint::number_of(ifindex), network::number_of(ifindex)) {
+                (Some(_), _) => Role::Port,
+                (_, Some(_)) => Role::HostDevice,
+                (None, None) => {
+                    self.programs.detach(Role::Port, &name)?;
+                    continue;
+                }
+            };
+            self.programs.attach(role, &name)?;
+            self.attached.insert(name);
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, role: Role, interface: &str, expected: u32) -> Result<(), Error> {
+        let found = if_nametoindex(interface)
+            .map_err(|error| Error::failed("find the interface", interface, error))?;
+        if found != expected {
+            return Err(Error::WrongInterface { interface: interface.to_owned(), found, expected });
+        }
+        self.programs.attach(role, interface)?;
+        self.attached.insert(interface.to_owned());
+        Ok(())
+    }
+
+    fn detach(&mut self, role: Role, interface: &str) -> Result<(), Error> {
+        self.programs.detach(role, interface)?;
+        self.attached.remove(interface);
+        Ok(())
+    }
+
+    fn all_entries(&self) -> impl Iterator<Item = Entries> {
+        let networks = self.networks.iter().map(|(number, network)| Entries::of_network(*number, network));
+        networks.chain(self.ports.values().map(Entries::of_port))
+    }
+
+    /// No other station of the network has the MAC or an address.
+    fn not_taken(&self, network: u32, entries: &Entries, is_self: impl Fn(u32) -> bool) -> Result<(), Error> {
+        let mut others = self.all_entries().filter(|other| !is_self(other.station.ifindex));
+        match others.find_map(|other| entries.clash(&other)) {
+            Some(address) => Err(Error::Taken { address, network }),
+            None => Ok(()),
+        }
+    }
+
+    /// Says where a station is and what it answers for.
+    fn enter(&mut self, entries: &Entries) -> Result<(), Error> {
+        self.tables.set_station(entries.mac, entries.station)?;
+        entries.addresses.iter().try_for_each(|key| self.tables.set_neighbour(*key, entries.neighbour))
+    }
+
+    /// Forgets where a station is and what it answers for.
+    fn forget(&mut self, entries: &Entries) -> Result<(), Error> {
+        self.tables.remove_station(entries.mac)?;
+        entries.addresses.iter().try_for_each(|key| self.tables.remove_neighbour(*key))
+    }
+
+    /// Makes a port vacant: nobody finds it any more, no list leads to it, and only then it loses its own.
+    fn clear_port(&mut self, number: u32) -> Result<(), Error> {
+        let Some(port) = self.ports.get(&number).copied() else { return Ok(()) };
+        self.forget(&Entries::of_port(&port))?;
+        match members::before(number, &self.networks, &self.ports) {
+            Some(Before::Network(network)) => self.set_first(network, port.next)?,
+            Some(Before::Port(before)) => {
+                if let Some(before_it) = self.ports.get(&before).copied() {
+                    self.set_port(before, Port { next: port.next, ..before_it })?;
+                }
+            }
+            None => {}
+        }
+        self.vacate_port(number)
+    }
+
+    fn set_first(&mut self, number: u32, first: u32) -> Result<(), Error> {
+        let network = *self.networks.get(&number).ok_or(Error::UnknownNetwork(number))?;
+        self.set_network(number, Network { first, ..network })
+    }
+
+    fn set_network(&mut self, number: u32, network: Network) -> Result<(), Error> {
+        self.tables.set_network(number, network)?;
+        self.networks.insert(number, network);
+        Ok(())
+    }
+
+    fn set_port(&mut self, number: u32, port: Port) -> Result<(), Error> {
+        self.tables.set_port(number, port)?;
+        self.ports.insert(number, port);
+        Ok(())
+    }
+
+    fn vacate_network(&mut self, number: u32) -> Result<(), Error> {
+        self.tables.set_network(number, Network::default())?;
+        self.networks.remove(&number);
+        Ok(())
+    }
+
+    fn vacate_port(&mut self, number: u32) -> Result<(), Error> {
+        self.tables.set_port(number, Port::default())?;
+        self.ports.remove(&number);
+        Ok(())
+    }
+}
+
+fn in_range(what: &'static str, number: u32, most: u32) -> Result<(), Error> {
+    if number < most { Ok(()) } else { Err(Error::OutOfRange { what, number, most }) }
+}
+
+/// An undo that fails changes nothing for the caller, who hears of the first failure; the next start mends the maps.
+fn warn(undone: Result<(), Error>) {
+    if let Err(error) = undone {
+        tracing::warn!("undo: {error}");
+    }
+}
+
+/// The names in a folder that may not be there; folders in it are not listed.
+fn list(folder: &Path) -> Result<Vec<String>, Error> {
+    let failed = |error: io::Error| Error::failed("list", folder.display(), error);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Removes a folder that is empty; one that is not belongs to somebody else too.
+fn remove_folder(folder: &Path) -> Result<(), Error> {
+    match fs::remove_dir(folder) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Err(Error::failed("remove", folder.display(), error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,241 @@
+//! Loading the programs and attaching them: tcx where the kernel has it, clsact elsewhere. Knows interfaces by name;
+//! not what is behind them.
+//!
+//! A tcx link is pinned, so that it outlives the daemon, and a new daemon puts its program behind the same link. A
+//! clsact filter outlives the daemon by itself, and is replaced under the same priority and handle. Either way there
+//! is no instant without a program.
+
+use std::{fs, io, mem, path::Path};
+
+use aya::{
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    maps::ProgramArray,
+    programs::{
+        Link, LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        links::{FdLink, LinkError, PinnedLink},
+        tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
+    },
+};
+
+use nix::libc::{EEXIST, ENODEV, ENOENT, ENOLINK};
+
+use super::{Error, pins::Pins, tables};
+
+static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.o"));
+static PROGRAMS_WITH_LOGS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs-log.o"));
+
+/// Where our clsact filter is on an interface: first, and nobody else's.
+const PRIORITY: u16 = 1;
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// How programs are attached here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// tcx links (Linux 6.6, and kernels that have them by backport).
+    Tcx,
+    /// Filters of the clsact qdisc.
+    Clsact,
+}
+
+impl std::fmt::Display for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        })
+    }
+}
+
+/// A program, with the side of an interface that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `from_container`: what a port's host side receives.
+    Port,
+    /// `from_host`: what a network's host device sends.
+    HostDevice,
+}
+
+impl Role {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Port => "from_container",
+            Self::HostDevice => "from_host",
+        }
+    }
+
+    fn side(self) -> TcAttachType {
+        match self {
+            Self::Port => TcAttachType::Ingress,
+            Self::HostDevice => TcAttachType::Egress,
+        }
+    }
+}
+
+/// The loaded programs.
+pub struct Programs {
+    object: Ebpf,
+    attachment: Attachment,
+    pins: Pins,
+}
+
+impl Programs {
+    /// Loads them over the maps that are pinned, pins what is not yet, and makes `flood` the target of tail calls.
+    pub fn load(pins: &Pins, logs: bool) -> Result<Self, Error> {
+        let bytes = if logs { PROGRAMS_WITH_LOGS } else { PROGRAMS };
+        let mut loader = EbpfLoader::new();
+        for map in tables::names() {
+            loader.map_pin_path(map, pins.map(map));
+        }
+        let object = loader.load(bytes).map_err(|error| Error::failed("load", "the programs", error))?;
+        let mut programs = Self { object, attachment: probe(), pins: pins.clone() };
+        for name in ["flood", Role::Port.program(), Role::HostDevice.program()] {
+            let program = programs.program(name)?;
+            program.load().map_err(|error| Error::failed("load the program", name, error))?;
+            let (path, new) = (pins.program(name), pins.program(&format!("{name}_new")));
+            // A pin cannot be overwritten, but another can be moved over it.
+            program.pin(&new).map_err(|error| Error::failed("pin the program", name, error))?;
+            fs::rename(&new, &path).map_err(|error| Error::failed("pin the program", name, error))?;
+        }
+        programs.fill_flood()?;
+        Ok(programs)
+    }
+
+    /// How programs are attached here.
+    pub fn attachment(&self) -> Attachment {
+        self.attachment
+    }
+
+    /// The loaded object, for the maps in it.
+    pub fn object(&mut self) -> &mut Ebpf {
+        &mut self.object
+    }
+
+    /// Attaches to an interface, in the place of an older program if there is one.
+    pub fn attach(&mut self, role: Role, interface: &str) -> Result<(), Error> {
+        match self.attachment {
+            Attachment::Tcx => self.attach_tcx(role, interface),
+            Attachment::Clsact => self.attach_clsact(role, interface),
+        }
+    }
+
+    /// Detaches from an interface, which may be gone already.
+    pub fn detach(&mut self, role: Role, interface: &str) -> Result<(), Error> {
+        match self.attachment {
+            Attachment::Tcx => remove(&self.pins.link(interface)),
+            Attachment::Clsact => {
+                let Ok(filter) = filter(role, interface) else { return Ok(()) };
+                match filter.detach() {
+                    Err(error) if !is_absent(&error) => Err(Error::failed("detach from", interface, error)),
+                    Ok(()) | Err(_) => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn attach_tcx(&mut self, role: Role, interface: &str) -> Result<(), Error> {
+        let failed = |error: ProgramError| Error::failed("attach tcx to", interface, error);
+        let pin = self.pins.link(interface);
+        let program = self.program(role.program())?;
+        if let Some(link) = pinned(&pin)? {
+            match program.attach_to_link(link) {
+                Ok(id) => return program.take_link(id).map(drop).map_err(failed),
+                // Its interface was deleted; this one has only the name of it.
+                Err(error) if is_absent(&error) => remove(&pin)?,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        let options = TcAttachOptions::TcxOrder(LinkOrder::last());
+        let id = program.attach_with_options(interface, role.side(), options).map_err(failed)?;
+        let link = program.take_link(id).map_err(failed)?;
+        FdLink::try_from(link)
+            .map_err(|error| Error::failed("take the link at", interface, error))?
+            .pin(&pin)
+            .map_err(|error| Error::failed("pin the link", pin.display(), error))?;
+        Ok(())
+    }
+
+    fn attach_clsact(&mut self, role: Role, interface: &str) -> Result<(), Error> {
+        let failed = |error: ProgramError| Error::failed("attach a clsact filter to", interface, error);
+        match qdisc_add_clsact(interface) {
+            Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(EEXIST) => {}
+            added => added.map_err(|error| Error::failed("add the clsact qdisc to", interface, error))?,
+        }
+        let present =
+            filter(role, interface).map_err(|error| Error::failed("find the interface", interface, error))?;
+        let program = self.program(role.program())?;
+        let id = match program.attach_to_link(present) {
+            Err(error) if is_absent(&error) => {
+                let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+                program.attach_with_options(interface, role.side(), TcAttachOptions::Netlink(options))
+            }
+            replaced => replaced,
+        };
+        let link = id.and_then(|id| program.take_link(id)).map_err(failed)?;
+        // Its end would detach the filter.
+        mem::forget(link);
+        Ok(())
+    }
+
+    fn fill_flood(&mut self) -> Result<(), Error> {
+        let failed = |error: aya::maps::MapError| Error::failed("fill the program array", "FLOOD", error);
+        let flood = self.program("flood")?.fd().and_then(|fd| Ok(fd.try_clone()?));
+        let flood = flood.map_err(|error| Error::failed("open the program", "flood", error))?;
+        let map = self
+            .object
+            .map_mut("FLOOD")
+            .ok_or_else(|| Error::failed("find the map", "FLOOD", "the object has none"))?;
+        ProgramArray::try_from(map).and_then(|mut array| array.set(0, &flood, 0)).map_err(failed)
+    }
+
+    fn program(&mut self, name: &str) -> Result<&mut SchedClassifier, Error> {
+        let program = self
+            .object
+            .program_mut(name)
+            .ok_or_else(|| Error::failed("find the program", name, "the object has none"))?;
+        program.try_into().map_err(|error: ProgramError| Error::failed("open the program", name, error))
+    }
+}
+
+/// Whether the kernel takes tcx links: it answers a query for them, or does not know what that is.
+fn probe() -> Attachment {
+    match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+        Ok(_) => Attachment::Tcx,
+        Err(_) => Attachment::Clsact,
+    }
+}
+
+/// The pinned tcx link, if there is one.
+fn pinned(pin: &Path) -> Result<Option<SchedClassifierLink>, Error> {
+    let failed = |error: LinkError| Error::failed("open the link", pin.display(), error);
+    match PinnedLink::from_pin(pin) {
+        Ok(link) => SchedClassifierLink::try_from(FdLink::from(link)).map(Some).map_err(failed),
+        Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The place of our clsact filter at an interface, taken or not.
+fn filter(role: Role, interface: &str) -> io::Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(interface, role.side(), PRIORITY, HANDLE, None)
+}
+
+/// Whether there was nothing to replace or to detach: no such filter, or a link whose interface is gone.
+fn is_absent(error: &ProgramError) -> bool {
+    let errno = match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        ProgramError::NetlinkError(error) | ProgramError::TcError(TcError::NetlinkError(error)) => {
+            error.raw_os_error()
+        }
+        _ => None,
+    };
+    matches!(errno, Some(ENOENT | ENODEV | ENOLINK))
+}
+
+fn remove(pin: &Path) -> Result<(), Error> {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::failed("remove", pin.display(), error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,180 @@
+//! What subnets are free: Docker's default pools in Docker's order.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::Error;
+
+/// Docker's pools: the block, and the prefix length of the subnets it is cut into. 31 subnets in all.
+const POOLS: [(Ipv4Net, u8); 7] = [
+    pool([172, 17, 0, 0], 16, 16),
+    pool([172, 18, 0, 0], 16, 16),
+    pool([172, 19, 0, 0], 16, 16),
+    pool([172, 20, 0, 0], 14, 16),
+    pool([172, 24, 0, 0], 14, 16),
+    pool([172, 28, 0, 0], 14, 16),
+    pool([192, 168, 0, 0], 16, 20),
+];
+
+const fn pool([a, b, c, d]: [u8; 4], prefix_len: u8, subnets: u8) -> (Ipv4Net, u8) {
+    (Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_len), subnets)
+}
+
+/// What a new subnet has to keep away from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Occupied {
+    /// Subnets of networks: never shared.
+    pub networks: Vec<Ipv4Net>,
+    /// Routes of the host, netbpf's own left out: never shared. A default route does not count.
+    pub routes: Vec<Ipv4Net>,
+    /// The host's name servers: not chosen over, but a user may ask for a subnet that holds one.
+    pub resolvers: Vec<Ipv4Addr>,
+}
+
+impl Occupied {
+    /// The first free subnet, of Docker's size or of the one asked for.
+    pub fn choose(&self, prefix_len: Option<u8>) -> Result<Ipv4Net, Error> {
+        let resolvers: Vec<_> = self.resolvers.iter().copied().map(Ipv4Net::from).collect();
+        let occupied: Vec<_> = self.subnets().chain(&resolvers).collect();
+        POOLS
+            .iter()
+            .find_map(|&(block, usual)| first_gap(block, prefix_len.unwrap_or(usual), &occupied))
+            .ok_or(Error::NoSubnetLeft)
+    }
+
+    /// Whether a subnet that is asked for is free.
+    pub fn check(&self, net: Ipv4Net) -> Result<(), Error> {
+        if self.subnets().any(|other| overlap(net, *other)) { Err(Error::Overlap) } else { Ok(()) }
+    }
+
+    fn subnets(&self) -> impl Iterator<Item = &Ipv4Net> {
+        self.networks.iter().chain(self.routes.iter().filter(|route| route.prefix_len() > 0))
+    }
+}
+
+/// The first subnet of this length in the block that overlaps nothing. Jumps over what is in the way, so that a /32
+/// out of a full pool is not a walk through all of them.
+fn first_gap(block: Ipv4Net, prefix_len: u8, occupied: &[&Ipv4Net]) -> Option<Ipv4Net> {
+    if prefix_len < block.prefix_len() {
+        return None;
+    }
+    let mut address = block.network();
+    while block.contains(&address) {
+        let net = Ipv4Net::new(address, prefix_len).ok()?.trunc();
+        let Some(other) = occupied.iter().find(|other| overlap(net, ***other)) else { return Some(net) };
+        let last = net.broadcast().max(other.broadcast());
+        address = u32::from(last).checked_add(1)?.into();
+    }
+    None
+}
+
+fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn nets(texts: &[&str]) -> Vec<Ipv4Net> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn choose_all(mut occupied: Occupied, prefix_len: Option<u8>) -> Vec<String> {
+        let mut chosen = Vec::new();
+        loop {
+            match occupied.choose(prefix_len) {
+                Ok(net) => {
+                    occupied.networks.push(net);
+                    chosen.push(net.to_string());
+                }
+                Err(error) => {
+                    assert_eq!(error.to_string(), "all predefined address pools have been fully subnetted");
+                    return chosen;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn there_are_31_subnets_in_dockers_order() {
+        let expected: Vec<_> = (17..32)
+            .map(|b| format!("172.{b}.0.0/16"))
+            .chain((0..16).map(|c| format!("192.168.{}.0/20", c * 16)))
+            .collect();
+        assert_eq!(choose_all(Occupied::default(), None), expected);
+    }
+
+    #[test]
+    fn beside_docker0_the_first_one_is_172_18() {
+        let occupied = Occupied { routes: nets(&["0.0.0.0/0", "172.17.0.0/16"]), ..Occupied::default() };
+        assert_eq!(occupied.choose(None), Ok("172.18.0.0/16".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_freed_subnet_is_the_next_one_again() {
+        let occupied =
+            Occupied { networks: nets(&["172.17.0.0/16", "172.19.0.0/16"]), ..Occupied::default() };
+        assert_eq!(occupied.choose(None), Ok("172.18.0.0/16".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_name_server_is_not_chosen_over_but_may_be_asked_over() {
+        let occupied = Occupied { resolvers: vec![[172, 17, 3, 4].into()], ..Occupied::default() };
+        assert_eq!(occupied.choose(None), Ok("172.18.0.0/16".parse().unwrap()));
+        assert_eq!(occupied.check("172.17.0.0/16".parse().unwrap()), Ok(()));
+    }
+
+    #[test]
+    fn a_small_or_large_neighbour_blocks_all_that_it_overlaps() {
+        let occupied =
+            Occupied { routes: nets(&["172.17.255.255/32", "172.18.0.0/15"]), ..Occupied::default() };
+        assert_eq!(occupied.choose(None), Ok("172.20.0.0/16".parse().unwrap()));
+        let all = Occupied { routes: nets(&["172.16.0.0/12", "192.168.0.0/17"]), ..Occupied::default() };
+        assert_eq!(all.choose(None), Ok("192.168.128.0/20".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_size_may_be_asked_for() {
+        let occupied = Occupied { networks: nets(&["172.17.0.0/24"]), ..Occupied::default() };
+        assert_eq!(occupied.choose(Some(24)), Ok("172.17.1.0/24".parse().unwrap()));
+        assert_eq!(occupied.choose(Some(14)), Ok("172.20.0.0/14".parse().unwrap()));
+        assert_eq!(occupied.choose(Some(13)), Err(Error::NoSubnetLeft));
+        assert_eq!(choose_all(Occupied::default(), Some(14)).len(), 3);
+    }
+
+    #[test]
+    fn overlaps_are_found_in_both_directions_and_with_routes() {
+        let occupied = Occupied {
+            networks: nets(&["10.1.0.0/16"]),
+            routes: nets(&["0.0.0.0/0", "10.9.0.0/24"]),
+            ..Occupied::default()
+        };
+        for taken in ["10.1.0.0/16", "10.1.2.0/24", "10.0.0.0/8", "10.9.0.0/25", "0.0.0.0/0"] {
+            assert_eq!(occupied.check(taken.parse().unwrap()), Err(Error::Overlap), "{taken}");
+        }
+        assert_eq!(occupied.check("10.2.0.0/16".parse().unwrap()), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_chosen_is_free_and_the_lowest(
+            routes in prop::collection::vec((0u32..=0x000f_ffff, 12u8..=32), 0..40),
+        ) {
+            let routes: Vec<_> = routes
+                .into_iter()
+                .map(|(host, len)| Ipv4Net::new((0xac10_0000 | host).into(), len).unwrap().trunc())
+                .collect();
+            let occupied = Occupied { routes, ..Occupied::default() };
+            let free = |net: &Ipv4Net| occupied.check(*net).is_ok();
+            let expected = (17..32)
+                .map(|b| Ipv4Net::new([172, b, 0, 0].into(), 16).unwrap())
+                .chain((0..16).map(|c| Ipv4Net::new([192, 168, c * 16, 0].into(), 20).unwrap()))
+                .find(free);
+            prop_assert_eq!(occupied.choose(None).ok(), expected);
+        }
+    }
+}

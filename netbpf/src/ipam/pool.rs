@@ -1,0 +1,276 @@
+//! The addresses of one network: who may have which, lowest free first.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+
+use super::Error;
+use crate::model::Subnet;
+
+/// The addresses of one network.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    net: Ipv4Net,
+    /// Where addresses that nobody asked for come from.
+    range: Ipv4Net,
+    reserved: Vec<Ipv4Addr>,
+    taken: Intervals,
+}
+
+impl Pool {
+    /// All addresses are free but the gateway, the auxiliary ones, and in subnets of more than two addresses the first
+    /// and the last.
+    pub fn new(subnet: &Subnet) -> Self {
+        let reserved = ends(subnet.net)
+            .into_iter()
+            .flatten()
+            .chain([subnet.gateway])
+            .chain(subnet.auxiliary.values().copied())
+            .collect();
+        let mut pool = Self {
+            net: subnet.net,
+            range: subnet.range.unwrap_or(subnet.net),
+            reserved,
+            taken: Intervals::default(),
+        };
+        for address in &pool.reserved {
+            pool.taken.insert((*address).into());
+        }
+        pool
+    }
+
+    /// Takes this address, anywhere in the subnet, or the lowest free one of the range.
+    pub fn lease(&mut self, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr, Error> {
+        let address = match wanted {
+            Some(address) if !self.net.contains(&address) => return Err(Error::Outside(address)),
+            Some(address) if self.taken.contains(address.into()) => return Err(Error::InUse),
+            Some(address) => address,
+            None => self.lowest_free().ok_or(Error::NoAddressLeft)?,
+        };
+        self.taken.insert(address.into());
+        Ok(address)
+    }
+
+    /// Gives a leased address back. What is reserved stays so.
+    pub fn release(&mut self, address: Ipv4Addr) {
+        if !self.reserved.contains(&address) {
+            self.taken.remove(address.into());
+        }
+    }
+
+    fn lowest_free(&self) -> Option<Ipv4Addr> {
+        let address = self.taken.first_gap(self.range.network().into())?.into();
+        self.range.contains(&address).then_some(address)
+    }
+}
+
+/// The network's and the broadcast address, where there are such.
+pub(super) fn ends(net: Ipv4Net) -> Option<[Ipv4Addr; 2]> {
+    (net.prefix_len() < 31).then(|| [net.network(), net.broadcast()])
+}
+
+/// A set of numbers as disjoint intervals that do not touch, first to last: addresses are leased in sequence, so that
+/// a /8 costs nothing until it is used, and the next free number is one look-up.
+#[derive(Clone, Debug, Default)]
+struct Intervals(BTreeMap<u32, u32>);
+
+impl Intervals {
+    /// The interval that holds the number.
+    fn around(&self, number: u32) -> Option<(u32, u32)> {
+        let (first, last) = self.0.range(..=number).next_back()?;
+        (*last >= number).then_some((*first, *last))
+    }
+
+    fn contains(&self, number: u32) -> bool {
+        self.around(number).is_some()
+    }
+
+    /// The lowest number not below this one that is not in the set.
+    fn first_gap(&self, from: u32) -> Option<u32> {
+        match self.around(from) {
+            Some((_, last)) => last.checked_add(1),
+            None => Some(from),
+        }
+    }
+
+    fn insert(&mut self, number: u32) {
+        if self.contains(number) {
+            return;
+        }
+        let below = number.checked_sub(1).and_then(|below| self.around(below));
+        let above = number.checked_add(1).and_then(|above| self.around(above));
+        if let Some((first, _)) = above {
+            self.0.remove(&first);
+        }
+        let first = below.map_or(number, |(first, _)| first);
+        let last = above.map_or(number, |(_, last)| last);
+        self.0.insert(first, last);
+    }
+
+    fn remove(&mut self, number: u32) {
+        let Some((first, last)) = self.around(number) else { return };
+        self.0.remove(&first);
+        if first < number {
+            self.0.insert(first, number - 1);
+        }
+        if number < last {
+            self.0.insert(number + 1, last);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn subnet(net: &str, range: Option<&str>, gateway: &str, auxiliary: &[&str]) -> Subnet {
+        Subnet {
+            net: net.parse().unwrap(),
+            range: range.map(|range| range.parse().unwrap()),
+            gateway: gateway.parse().unwrap(),
+            auxiliary: auxiliary.iter().map(|a| (format!("host-{a}"), a.parse().unwrap())).collect(),
+        }
+    }
+
+    fn lease_all(pool: &mut Pool) -> Vec<String> {
+        std::iter::from_fn(|| pool.lease(None).ok()).map(|address| address.to_string()).collect()
+    }
+
+    #[test]
+    fn the_lowest_free_address_comes_first_and_a_freed_one_at_once_again() {
+        let mut pool = Pool::new(&subnet("172.17.0.0/16", None, "172.17.0.1", &[]));
+        let mut next = || pool.lease(None).unwrap().to_string();
+        assert_eq!([next(), next(), next()], ["172.17.0.2", "172.17.0.3", "172.17.0.4"]);
+        pool.release([172, 17, 0, 3].into());
+        assert_eq!(pool.lease(None), Ok([172, 17, 0, 3].into()));
+        assert_eq!(pool.lease(None), Ok([172, 17, 0, 5].into()));
+    }
+
+    #[test]
+    fn a_30_has_one_address_for_a_container() {
+        let mut pool = Pool::new(&subnet("10.0.0.0/30", None, "10.0.0.1", &[]));
+        assert_eq!(lease_all(&mut pool), ["10.0.0.2"]);
+        assert_eq!(pool.lease(None), Err(Error::NoAddressLeft));
+    }
+
+    #[test]
+    fn a_31_has_no_network_address_and_a_32_nothing_but_the_gateway() {
+        let mut pool = Pool::new(&subnet("10.0.0.0/31", None, "10.0.0.0", &[]));
+        assert_eq!(lease_all(&mut pool), ["10.0.0.1"]);
+        let mut pool = Pool::new(&subnet("10.0.0.0/32", None, "10.0.0.0", &[]));
+        assert_eq!(lease_all(&mut pool), [""; 0]);
+    }
+
+    #[test]
+    fn the_gateway_auxiliary_and_end_addresses_are_never_given_away() {
+        let mut pool = Pool::new(&subnet("10.0.0.0/29", None, "10.0.0.3", &["10.0.0.1", "10.0.0.5"]));
+        for reserved in ["10.0.0.0", "10.0.0.1", "10.0.0.3", "10.0.0.5", "10.0.0.7"] {
+            let address = reserved.parse().unwrap();
+            assert_eq!(pool.lease(Some(address)), Err(Error::InUse));
+            pool.release(address);
+        }
+        assert_eq!(lease_all(&mut pool), ["10.0.0.2", "10.0.0.4", "10.0.0.6"]);
+    }
+
+    #[test]
+    fn automatic_addresses_come_from_the_range_and_asked_ones_from_anywhere() {
+        let mut pool = Pool::new(&subnet("10.0.0.0/24", Some("10.0.0.128/30"), "10.0.0.128", &[]));
+        assert_eq!(pool.lease(Some([10, 0, 0, 200].into())), Ok([10, 0, 0, 200].into()));
+        assert_eq!(lease_all(&mut pool), ["10.0.0.129", "10.0.0.130", "10.0.0.131"]);
+        assert_eq!(pool.lease(Some([10, 0, 0, 7].into())), Ok([10, 0, 0, 7].into()));
+        assert_eq!(pool.lease(Some([10, 0, 0, 7].into())).unwrap_err().to_string(), "Address already in use");
+        assert_eq!(
+            pool.lease(Some([10, 0, 1, 7].into())).unwrap_err().to_string(),
+            "no configured subnet contains IP address 10.0.1.7"
+        );
+    }
+
+    #[test]
+    fn the_last_address_of_all_is_reserved_without_overflow() {
+        let mut pool = Pool::new(&subnet("255.255.255.252/30", None, "255.255.255.253", &[]));
+        assert_eq!(lease_all(&mut pool), ["255.255.255.254"]);
+    }
+
+    #[test]
+    fn a_16_is_leased_to_its_end() {
+        let mut pool = Pool::new(&subnet("172.17.0.0/16", None, "172.17.0.1", &[]));
+        assert_eq!(lease_all(&mut pool).len(), 65_533);
+        pool.release([172, 17, 200, 200].into());
+        assert_eq!(pool.lease(None), Ok([172, 17, 200, 200].into()));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Lease,
+        LeaseThis(u8),
+        Release(u8),
+    }
+
+    proptest! {
+        #[test]
+        fn a_pool_does_as_a_plain_set_does(
+            prefix_len in 24u8..=32,
+            range in prop::option::of((any::<u8>(), 24u8..=32)),
+            gateway in any::<u8>(),
+            auxiliary in prop::collection::vec(any::<u8>(), 0..4),
+            steps in prop::collection::vec(
+                prop_oneof![
+                    3 => Just(Step::Lease),
+                    1 => any::<u8>().prop_map(Step::LeaseThis),
+                    2 => any::<u8>().prop_map(Step::Release),
+                ],
+                0..400,
+            ),
+        ) {
+            let net: Ipv4Net = format!("10.0.0.0/{prefix_len}").parse().unwrap();
+            let size = 1u32 << (32 - prefix_len);
+            let host = |n: u8| Ipv4Addr::from(0x0a00_0000 | (u32::from(n) % size));
+            let range = range.map(|(n, len)| Ipv4Net::new(host(n), len.max(prefix_len)).unwrap().trunc());
+            let subnet = Subnet {
+                net,
+                range,
+                gateway: host(gateway),
+                auxiliary: auxiliary.iter().map(|n| (n.to_string(), host(*n))).collect(),
+            };
+            let mut pool = Pool::new(&subnet);
+            let mut reserved: BTreeSet<_> = subnet.auxiliary.values().copied().collect();
+            reserved.insert(subnet.gateway);
+            if prefix_len < 31 {
+                reserved.extend([net.network(), net.broadcast()]);
+            }
+            let mut leased = BTreeSet::new();
+            for step in steps {
+                match step {
+                    Step::Lease => {
+                        let range = range.unwrap_or(net);
+                        let expected = (u32::from(range.network())..=range.broadcast().into())
+                            .map(Ipv4Addr::from)
+                            .find(|address| !reserved.contains(address) && !leased.contains(address));
+                        prop_assert_eq!(pool.lease(None), expected.ok_or(Error::NoAddressLeft));
+                        leased.extend(expected);
+                    }
+                    Step::LeaseThis(n) => {
+                        let address = Ipv4Addr::new(10, 0, 0, n);
+                        let expected = if !net.contains(&address) {
+                            Err(Error::Outside(address))
+                        } else if reserved.contains(&address) || !leased.insert(address) {
+                            Err(Error::InUse)
+                        } else {
+                            Ok(address)
+                        };
+                        prop_assert_eq!(pool.lease(Some(address)), expected);
+                    }
+                    Step::Release(n) => {
+                        let address = Ipv4Addr::new(10, 0, 0, n);
+                        pool.release(address);
+                        leased.remove(&address);
+                    }
+                }
+            }
+        }
+    }
+}

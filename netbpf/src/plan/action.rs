@@ -1,0 +1,105 @@
+//! The actions, and what takes each back.
+
+use std::net::Ipv4Addr;
+
+use super::wiring::{NetworkWiring, PortWiring};
+use crate::model::Namespace;
+
+/// One change in the kernel. It is done whole or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make a network's veth pair, with the gateway address, up.
+    AddHostDevice(NetworkWiring),
+    /// Enter the network in `NETWORKS`, its gateway in `FDB` and `NEIGHBOURS`.
+    WriteNetwork(NetworkWiring),
+    /// Attach `from_host` to the host device.
+    AttachHostDevice {
+        /// Index in `NETWORKS`.
+        number: u32,
+        /// The host device.
+        interface: String,
+    },
+    /// Clear the entries, of a link that is gone.
+    ClearNetwork {
+        /// Index in `NETWORKS`.
+        number: u32,
+        /// The host device, if it is still there.
+        interface: Option<String>,
+    },
+    /// Make an endpoint's veth pair: the container's side complete and up, the host's side down.
+    AddEndpointLink(PortWiring),
+    /// Enter the port in `PORTS`, `FDB` and `NEIGHBOURS`.
+    WritePort(PortWiring),
+    /// Attach `from_container` to the host side.
+    AttachPort {
+        /// Index in `PORTS`.
+        number: u32,
+        /// The host side.
+        interface: String,
+    },
+    /// Clear the entries, of a link that is gone.
+    ClearPort {
+        /// Index in `PORTS`.
+        number: u32,
+        /// The host side, if it is still there.
+        interface: Option<String>,
+    },
+    /// Bring an interface up.
+    SetUp {
+        /// Which.
+        ifindex: u32,
+        /// Its name, for messages.
+        interface: String,
+    },
+    /// Delete a link, and with it its peer. It may be gone already.
+    DeleteLink {
+        /// Which.
+        ifindex: u32,
+        /// Its name, for messages.
+        interface: String,
+    },
+    /// Replace a container's default route.
+    SetDefaultRoute {
+        /// The container's.
+        namespace: Namespace,
+        /// None removes the route.
+        gateway: Option<Ipv4Addr>,
+        /// What it was.
+        before: Option<Ipv4Addr>,
+    },
+}
+
+impl Action {
+    /// What takes it back; nothing where another action's undo does.
+    pub fn undo(&self) -> Option<Self> {
+        match self {
+            Self::AddHostDevice(network) => Some(Self::DeleteLink {
+                ifindex: netbpf_common::network::ifindex_of(network.number),
+                interface: network.device.clone(),
+            }),
+            Self::WriteNetwork(network) => {
+                Some(Self::ClearNetwork { number: network.number, interface: Some(network.device.clone()) })
+            }
+            Self::AddEndpointLink(port) => Some(Self::DeleteLink {
+                ifindex: netbpf_common::endpoint::ifindex_of(port.number),
+                interface: port.host_interface.clone(),
+            }),
+            Self::WritePort(port) => {
+                Some(Self::ClearPort { number: port.number, interface: Some(port.host_interface.clone()) })
+            }
+            Self::SetDefaultRoute { namespace, gateway, before } => Some(Self::SetDefaultRoute {
+                namespace: namespace.clone(),
+                gateway: *before,
+                before: *gateway,
+            }),
+            // Clearing an entry detaches its program; deleting a link takes its state along. What was deleted on
+            // purpose is not made again: a removal is committed before it is carried out.
+            Self::AttachHostDevice { .. }
+            | Self::AttachPort { .. }
+            | Self::ClearNetwork { .. }
+            | Self::ClearPort { .. }
+            | Self::SetUp { .. }
+            | Self::DeleteLink { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The file: made in one step, examined before it is touched.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use redb::{
+    Database, StorageBackend,
+    backends::{FileBackend, InMemoryBackend},
+};
+
+use super::{Error, Records, record};
+
+/// Of redb's cache; the records of a thousand containers.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// What every redb file begins with.
+const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+
+/// Opens a file that was examined.
+pub fn open(path: &Path) -> Result<Database, redb::Error> {
+    Ok(Database::builder().set_cache_size(CACHE_BYTES).open(path)?)
+}
+
+/// Makes an empty store in a file of another name and moves it into place, so that no crash leaves half of one. The
+/// records hold environments: nobody else may read them.
+pub fn create(path: &Path) -> Result<(), redb::Error> {
+    let fresh = path.with_added_extension("new");
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&fresh)?;
+    let database =
+        Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(FileBackend::new(file)?)?;
+    let transaction = database.begin_write()?;
+    record::initialise(&transaction)?;
+    transaction.commit()?;
+    drop(database);
+    File::open(&fresh)?.sync_all()?;
+    fs::rename(&fresh, path)?;
+    if let Some(dir) = path.parent() {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Reads a copy of the file in memory: redb writes to what it opens, even to a file that it then finds damaged or that
+/// turns out to be somebody else's. `None` if there is no file.
+pub fn examine(path: &Path) -> Result<Option<Records>, Error> {
+    let refused =
+        |source: Box<dyn std::error::Error + Send + Sync>| Error::Refused { path: path.to_owned(), source };
+    let bytes = match read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(refused(error.into())),
+    };
+    let database = open_copy(&bytes).map_err(|error| refused(error.into()))?;
+    match super::read(&database) {
+        Ok(records) => Ok(Some(records)),
+        Err(record::Error::Format(found)) => Err(Error::Format { path: path.to_owned(), found }),
+        Err(error) => Err(refused(error.into())),
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut file = File::open(path)?;
+    let mut bytes = vec![0; MAGIC.len()];
+    match file.read_exact(&mut bytes) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(io::Error::other("truncated")),
+        Err(error) => Err(error),
+        Ok(()) if bytes != MAGIC => Err(io::Error::other("no redb file")),
+        Ok(()) => file.read_to_end(&mut bytes).map(|_| bytes),
+    }
+}
+
+fn open_copy(bytes: &[u8]) -> Result<Database, redb::Error> {
+    let copy = InMemoryBackend::new();
+    copy.set_len(bytes.len() as u64)?;
+    copy.write(0, bytes)?;
+    Ok(Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(true)
+        .create_with_backend(copy)?)
+}

@@ -1,0 +1,120 @@
+//! Records: the model as JSON under its ID. A test holds the text of format 1 to the letter; a model that changes
+//! needs a new format and a reader for the old one.
+
+use redb::{ReadTransaction, TableDefinition, WriteTransaction};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Change, Records};
+use crate::model::Id;
+
+/// Of the records.
+pub const FORMAT: u32 = 1;
+
+type Table = TableDefinition<'static, &'static str, &'static str>;
+
+const META: TableDefinition<'static, &'static str, u32> = TableDefinition::new("netbpf");
+const NETWORKS: Table = TableDefinition::new("networks");
+const CONTAINERS: Table = TableDefinition::new("containers");
+
+/// Why records cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not of this format.
+    #[error("format {0}")]
+    Format(u32),
+    /// A redb file without a format, or without a table.
+    #[error(transparent)]
+    Database(#[from] redb::Error),
+    /// A record is not what it should be.
+    #[error("record {key} of {table}: {source}")]
+    Record {
+        /// Where it is.
+        table: &'static str,
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// Makes the tables.
+pub fn initialise(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(META)?.insert("format", FORMAT)?;
+    transaction.open_table(NETWORKS)?;
+    transaction.open_table(CONTAINERS)?;
+    Ok(())
+}
+
+/// All records.
+pub fn read(transaction: &ReadTransaction) -> Result<Records, Error> {
+    let meta = transaction.open_table(META).map_err(redb::Error::from)?;
+    match meta.get("format").map_err(redb::Error::from)?.map(|format| format.value()) {
+        Some(FORMAT) => Ok(Records {
+            networks: read_table(transaction, "networks", NETWORKS)?,
+            containers: read_table(transaction, "containers", CONTAINERS)?,
+        }),
+        other => Err(Error::Format(other.unwrap_or(0))),
+    }
+}
+
+fn read_table<T: DeserializeOwned>(
+    transaction: &ReadTransaction,
+    name: &'static str,
+    table: Table,
+) -> Result<Vec<T>, Error> {
+    let table = transaction.open_table(table).map_err(redb::Error::from)?;
+    let entries = redb::ReadableTable::iter(&table).map_err(redb::Error::from)?;
+    entries
+        .map(|entry| {
+            let (key, text) = entry.map_err(redb::Error::from)?;
+            serde_json::from_str(text.value()).map_err(|source| Error::Record {
+                table: name,
+                key: key.value().to_owned(),
+                source,
+            })
+        })
+        .collect()
+}
+
+/// An assignment to a record.
+pub struct Write {
+    table: Table,
+    key: String,
+    /// Its text; none removes it.
+    text: Option<String>,
+}
+
+impl From<&Change> for Write {
+    fn from(change: &Change) -> Self {
+        match change {
+            Change::PutNetwork(network) => Self::put(NETWORKS, network.id, network),
+            Change::RemoveNetwork(id) => Self::remove(NETWORKS, *id),
+            Change::PutContainer(container) => Self::put(CONTAINERS, container.id, container),
+            Change::RemoveContainer(id) => Self::remove(CONTAINERS, *id),
+        }
+    }
+}
+
+impl Write {
+    fn put(table: Table, id: Id, record: &impl Serialize) -> Self {
+        let text =
+            serde_json::to_string(record).expect("the model has string keys and no failing serializer");
+        Self { table, key: id.to_string(), text: Some(text) }
+    }
+
+    fn remove(table: Table, id: Id) -> Self {
+        Self { table, key: id.to_string(), text: None }
+    }
+
+    /// Does it, and returns what takes it back.
+    pub fn apply(&self, transaction: &WriteTransaction) -> Result<Self, redb::Error> {
+        let mut table = transaction.open_table(self.table)?;
+        let key = self.key.as_str();
+        let before = match &self.text {
+            Some(text) => table.insert(key, text.as_str())?,
+            None => table.remove(key)?,
+        };
+        let text = before.map(|text| text.value().to_owned());
+        Ok(Self { table: self.table, key: self.key.clone(), text })
+    }
+}
