@@ -4,7 +4,11 @@
 //! other. `daemon` joins them; `api` is its edge, and `cli` knows only that edge.
 
 pub mod api;
+pub mod cli;
 pub mod datapath;
 pub mod ipam;
+pub mod link;
 pub mod model;
+pub mod plan;
+pub mod sandbox;
 pub mod store;

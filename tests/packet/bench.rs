@@ -221,7 +221,7 @@ impl Bench {
     }
 
     /// What the host sends to a network.
-    pub fn from_host(&self, gateway: Station) -> Sent<'_> {
+    pub fn host(&self, gateway: Station) -> Sent<'_> {
         Sent { bench: self, program: "from_host", ifindex: gateway.ifindex, ingress_ifindex: 0 }
     }
 
@@ -241,8 +241,8 @@ impl Sent<'_> {
     }
 
     /// Sends a frame, and says what became of it. Every counter counts once and the whole frame, or not at all.
-    pub fn frame(self, frame: &Frame) -> Outcome {
-        let Self { bench, program, ifindex, ingress_ifindex } = self;
+    pub fn frame(&self, frame: &Frame) -> Outcome {
+        let Self { bench, program, ifindex, ingress_ifindex } = *self;
         let path = bench.pin("programs", program);
         let program = SchedClassifier::from_pin(&path).expect("a pinned program");
         // `ingress_ifindex` and `ifindex` are the 10th and the 11th word of `__sk_buff`; others may not be set.
@@ -293,7 +293,7 @@ impl Sent<'_> {
     }
 
     /// The frame goes on, unchanged, for this reason and to these receivers.
-    pub fn passes(self, says: &str, frame: &Frame, reason: Reason, to: &[Station]) {
+    pub fn passes(&self, says: &str, frame: &Frame, reason: Reason, to: &[Station]) {
         let mut received: Vec<_> = to.iter().filter_map(|station| station.port()).collect();
         received.sort_unstable();
         let outcome = self.frame(frame);
@@ -308,7 +308,7 @@ impl Sent<'_> {
     }
 
     /// The frame is dropped, for this reason.
-    pub fn is_dropped(self, says: &str, frame: &Frame, reason: Reason) {
+    pub fn is_dropped(&self, says: &str, frame: &Frame, reason: Reason) {
         let dropped = endpoint::number_of(self.ifindex).into_iter().collect();
         let outcome = self.frame(frame);
         let expected =
@@ -317,7 +317,7 @@ impl Sent<'_> {
     }
 
     /// The frame is turned into an answer.
-    pub fn is_answered(self, says: &str, frame: &Frame, answer: &Frame) {
+    pub fn is_answered(&self, says: &str, frame: &Frame, answer: &Frame) {
         let outcome = self.frame(frame);
         let expected = Outcome {
             verdict: REDIRECT,

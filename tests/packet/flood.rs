@@ -81,7 +81,7 @@ fn more_members_than_one_program_serves_all_get_the_frame() {
         for number in [10, 300, 9 + MEMBERS] {
             veth(&format!("many{number}"), endpoint::ifindex_of(number));
         }
-        let outcome = bench.from_host(BLUE_GATEWAY).frame(&to_all(BLUE_GATEWAY));
+        let outcome = bench.host(BLUE_GATEWAY).frame(&to_all(BLUE_GATEWAY));
         assert_eq!((outcome.verdict, outcome.reasons.as_slice()), (REDIRECT, [Reason::Flooded].as_slice()));
         assert_eq!(
             outcome.received,

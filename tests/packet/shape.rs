@@ -10,7 +10,7 @@ use super::{
 #[test]
 fn a_frame_that_ends_within_its_headers_is_malformed() {
     bench(|bench| {
-        let arp = request(ANNE.mac(), ANNE.ip, BERT.ip).reply(ANNE.mac());
+        let arp = request(BERT.mac(), BERT.ip, ANNE.ip).reply(ANNE.mac());
         let ipv6 = Frame::ipv6((CLEO.mac(), CLEO_IPV6), (BERT.mac(), CLEO_IPV6)).0;
         // BPF_PROG_TEST_RUN refuses short IP frames itself, unless they have a tag.
         let with_priority =

@@ -52,18 +52,24 @@ pub const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 
 /// The toolchain of this machine; a developer's own before Debian's.
 pub fn find() -> Result<Toolchain, Missing> {
-    let linker = linker();
-    let compiler = if nightly_has_source() {
-        Some(Compiler::Nightly)
-    } else if debian_has_core() {
-        Some(Compiler::Debian)
-    } else {
-        None
-    };
-    match (compiler, linker) {
+    match (compiler(), linker()) {
         (Some(compiler), Some(linker)) => Ok(Toolchain { compiler, linker }),
         (compiler, linker) => Err(Missing { compiler: compiler.is_none(), linker: linker.is_none() }),
     }
+}
+
+/// The compiler that is there; rustup's nightly before Debian's.
+pub fn compiler() -> Option<Compiler> {
+    if nightly_has_source() { Some(Compiler::Nightly) } else { debian_has_core().then_some(Compiler::Debian) }
+}
+
+/// bpf-linker, on `PATH` or among netbpf's own tools.
+pub fn linker() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain([tools().join("bin")])
+        .map(|folder| folder.join("bpf-linker"))
+        .find(|program| program.is_file())
 }
 
 /// netbpf's own folder of tools: `$NETBPF_TOOLS`, else `target/tools` in the workspace. Programs are in its `bin`, as
@@ -170,15 +176,6 @@ const OUTER: &[&str] = &[
     "RUST_RECURSION_COUNT",
     "TARGET",
 ];
-
-/// bpf-linker, on `PATH` or among netbpf's own tools.
-fn linker() -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain([tools().join("bin")])
-        .map(|folder| folder.join("bpf-linker"))
-        .find(|program| program.is_file())
-}
 
 fn nightly_has_source() -> bool {
     let mut rustup = Command::new("rustup");

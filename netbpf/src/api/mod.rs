@@ -1,4 +1,6 @@
 //! The daemon's API: HTTP/JSON on a unix socket. [`types`] are its messages and nothing else's: model and disk have
 //! their own. Client and server live in files of their own.
 
+pub mod client;
+pub mod filters;
 pub mod types;

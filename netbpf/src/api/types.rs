@@ -17,12 +17,13 @@
 //! | `POST /containers/C/stop?t=SECONDS&signal=S`, `…/restart?t=SECONDS`, `…/kill?signal=S` | → nothing; stop of a stopped and start of a running one: 304 |
 //! | `POST /containers/C/wait` | → [`ContainerWait`], when it has ended |
 //! | `DELETE /containers/C?force=B` | → nothing |
-//! | `GET /containers/C/logs?follow=B&tail=N\|all&timestamps=B&since=…` | → a stream of [`LogLine`], one JSON text a line |
+//! | `GET /containers/C/logs?follow=B&tail=N\|all&since=RFC3339` | → a stream of [`LogLine`], one JSON text a line |
 //! | `GET /stats?containers=A,B` | → [`Stats`] |
 //!
 //! `N` and `C` are a full ID, a full name or an unambiguous ID prefix, in this order. `filters` is Docker's JSON, a map
 //! of key to list of values. Any error is an [`Error`] with Docker's status code: 400 bad input, 403 forbidden, 404, 409
-//! conflict, 500. The daemon streams nothing but logs.
+//! conflict, 500. The daemon streams nothing but logs: what is followed from before the first start on misses nothing,
+//! for the head of the answer comes at once. `wait` by full ID also tells of a container that is removed already.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

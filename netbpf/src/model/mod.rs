@@ -3,7 +3,9 @@
 
 mod container;
 mod id;
+pub mod lookup;
 mod mac;
+mod names;
 mod network;
 mod refusal;
 
@@ -12,5 +14,9 @@ pub use container::{
 };
 pub use id::Id;
 pub use mac::Mac;
+pub use names::{
+    BadName, check_alias, check_container_name, check_dns_option, check_hostname, check_network_name,
+    check_search_domain, random_name,
+};
 pub use network::{Bridge, Driver, Network, Subnet};
 pub use refusal::Refusal;

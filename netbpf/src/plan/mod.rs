@@ -51,7 +51,11 @@ fn remove_port(number: u32, seen: &Seen<PortWiring>, actions: &mut Vec<Action>) 
 fn remove_network(number: u32, seen: &Seen<NetworkWiring>, actions: &mut Vec<Action>) {
     let interface = seen.interface.clone();
     if seen.entry.is_some() || seen.attached {
-        actions.push(Action::ClearNetwork { number, interface: interface.clone(), entry: seen.entry.clone() });
+        actions.push(Action::ClearNetwork {
+            number,
+            interface: interface.clone(),
+            entry: seen.entry.clone(),
+        });
     }
     if let Some(interface) = interface {
         actions.push(Action::DeleteLink { ifindex: netbpf_common::network::ifindex_of(number), interface });
@@ -66,10 +70,10 @@ fn add_network(network: &NetworkWiring, seen: &Seen<NetworkWiring>, actions: &mu
     if !seen.entry.as_ref().is_some_and(|entry| entry.same_entry(network)) {
         actions.push(Action::WriteNetwork(network.clone()));
     }
-    if !seen.attached {
+    if seen.interface.is_none() || !seen.attached {
         actions.push(Action::AttachHostDevice { number: network.number, interface: network.device.clone() });
     }
-    if !seen.up {
+    if seen.interface.is_some() && !seen.up {
         actions.push(Action::SetUp {
             ifindex: netbpf_common::network::ifindex_of(network.number),
             interface: network.device.clone(),
@@ -78,19 +82,148 @@ fn add_network(network: &NetworkWiring, seen: &Seen<NetworkWiring>, actions: &mu
 }
 
 fn add_port(port: &PortWiring, seen: &Seen<PortWiring>, actions: &mut Vec<Action>) {
+    // A new link has no program and is down, whatever was seen of the old one.
+    let (attached, up) = match seen.interface {
+        Some(_) => (seen.attached, seen.up),
+        None => (false, false),
+    };
     if seen.interface.is_none() {
         actions.push(Action::AddEndpointLink(port.clone()));
     }
     if !seen.entry.as_ref().is_some_and(|entry| entry.same_entry(port)) {
         actions.push(Action::WritePort(port.clone()));
     }
-    if !seen.attached {
+    if !attached {
         actions.push(Action::AttachPort { number: port.number, interface: port.host_interface.clone() });
     }
-    if !seen.up {
+    if !up {
         actions.push(Action::SetUp {
             ifindex: netbpf_common::endpoint::ifindex_of(port.number),
             interface: port.host_interface.clone(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::model::{Mac, Namespace};
+
+    fn network(number: u32) -> NetworkWiring {
+        NetworkWiring {
+            number,
+            device: format!("nb-{number}"),
+            peer: format!("nbp{number}"),
+            mac: "02:42:0a:00:00:01".parse().unwrap(),
+            address: "10.0.0.1/24".parse().unwrap(),
+            mtu: 1500,
+        }
+    }
+
+    fn port(number: u32, address: &str) -> PortWiring {
+        let address: ipnet::Ipv4Net = address.parse().unwrap();
+        PortWiring {
+            number,
+            network: 0,
+            host_interface: format!("veth{number}"),
+            interface: "eth0".into(),
+            mac: Mac::of(address.addr()),
+            address,
+            mtu: 1500,
+            namespace: Some(Namespace::Path(PathBuf::from("/run/netns/blue"))),
+        }
+    }
+
+    fn desired(networks: &[NetworkWiring], ports: &[PortWiring]) -> Desired {
+        Desired {
+            networks: networks.iter().map(|network| (network.number, network.clone())).collect(),
+            ports: ports.iter().map(|port| (port.number, port.clone())).collect(),
+        }
+    }
+
+    fn observed(desired: &Desired) -> Observed {
+        Observed {
+            networks: desired
+                .networks
+                .iter()
+                .map(|(number, network)| (*number, Seen::whole(&network.device, network.clone())))
+                .collect(),
+            ports: desired
+                .ports
+                .iter()
+                .map(|(number, port)| (*number, Seen::whole(&port.host_interface, port.clone())))
+                .collect(),
+        }
+    }
+
+    fn names(actions: &[Action]) -> Vec<String> {
+        actions
+            .iter()
+            .map(|action| format!("{action:?}").split([' ', '(']).next().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_left_alone() {
+        let world = desired(&[network(0)], &[port(0, "10.0.0.2/24"), port(1, "10.0.0.3/24")]);
+        assert_eq!(diff(&world, &observed(&world)), []);
+    }
+
+    #[test]
+    fn a_program_is_attached_before_the_port_comes_up() {
+        let actions = diff(&desired(&[network(0)], &[port(0, "10.0.0.2/24")]), &Observed::default());
+        assert_eq!(
+            names(&actions),
+            [
+                "AddHostDevice",
+                "WriteNetwork",
+                "AttachHostDevice",
+                "AddEndpointLink",
+                "WritePort",
+                "AttachPort",
+                "SetUp"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_too_much_goes_before_anything_comes() {
+        let before = observed(&desired(&[network(0)], &[port(0, "10.0.0.2/24")]));
+        let after = desired(&[network(0)], &[port(1, "10.0.0.2/24")]);
+        assert_eq!(
+            names(&diff(&after, &before)),
+            ["ClearPort", "DeleteLink", "AddEndpointLink", "WritePort", "AttachPort", "SetUp"]
+        );
+    }
+
+    #[test]
+    fn a_number_that_means_another_interface_now_is_made_anew() {
+        let mut before = observed(&desired(&[], &[port(0, "10.0.0.2/24")]));
+        before.ports.get_mut(&0).unwrap().interface = Some("vethold".into());
+        let actions = diff(&desired(&[], &[port(0, "10.0.0.2/24")]), &before);
+        assert_eq!(names(&actions)[..3], ["ClearPort", "DeleteLink", "AddEndpointLink"]);
+    }
+
+    #[test]
+    fn a_lost_program_entry_or_state_is_restored_without_touching_the_link() {
+        let world = desired(&[], &[port(0, "10.0.0.2/24")]);
+        let seen = |change: fn(&mut Seen<PortWiring>)| {
+            let mut observed = observed(&world);
+            change(observed.ports.get_mut(&0).unwrap());
+            names(&diff(&world, &observed))
+        };
+        assert_eq!(seen(|port| port.attached = false), ["AttachPort"]);
+        assert_eq!(seen(|port| port.up = false), ["SetUp"]);
+        assert_eq!(seen(|port| port.entry = None), ["WritePort"]);
+        assert_eq!(seen(|port| port.interface = None), ["AddEndpointLink", "AttachPort", "SetUp"]);
+    }
+
+    #[test]
+    fn undoing_what_was_added_leaves_nothing() {
+        let added = diff(&desired(&[network(0)], &[port(0, "10.0.0.2/24")]), &Observed::default());
+        let undone: Vec<_> = added.iter().rev().filter_map(Action::undo).collect();
+        assert_eq!(names(&undone), ["ClearPort", "DeleteLink", "ClearNetwork", "DeleteLink"]);
     }
 }

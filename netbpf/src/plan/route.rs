@@ -16,6 +16,8 @@ pub fn default_gateway<'a>(
         .filter(|attachment| attachment.endpoint.is_some())
         .filter_map(|attachment| Some((attachment, network(&attachment.network)?)))
         .filter(|(_, network)| !network.internal)
-        .min_by_key(|(attachment, network)| (Reverse(attachment.request.gateway_priority), network.name.clone()))
+        .min_by_key(|(attachment, network)| {
+            (Reverse(attachment.request.gateway_priority), network.name.clone())
+        })
         .and_then(|(_, network)| Some(network.bridge()?.subnet.gateway))
 }

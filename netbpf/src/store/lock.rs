@@ -50,6 +50,6 @@ mod tests {
     #[test]
     fn a_missing_directory_is_named() {
         let error = Lock::acquire(Path::new("/nonexistent")).unwrap_err();
-        assert_eq!(error.to_string(), "lock /nonexistent/lock");
+        assert_eq!(error.to_string(), "lock /nonexistent/lock: No such file or directory (os error 2)");
     }
 }

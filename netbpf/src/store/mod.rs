@@ -23,7 +23,7 @@ use record::Write;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The path leads to something else, or to a file that is damaged.
-    #[error("{path} is no state file of netbpf, or a damaged one; it was left as it is")]
+    #[error("{path} is no state file of netbpf, or a damaged one, and was left as it is: {source}")]
     Refused {
         /// The file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum Error {
         found: u32,
     },
     /// There is no file, and none can be made.
-    #[error("create {path}")]
+    #[error("create {path}: {source}")]
     Create {
         /// The file.
         path: PathBuf,
@@ -47,7 +47,7 @@ pub enum Error {
         source: redb::Error,
     },
     /// The file is right but cannot be opened.
-    #[error("open {path}")]
+    #[error("open {path}: {source}")]
     Open {
         /// The file.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum Error {
         source: redb::Error,
     },
     /// Nothing was stored.
-    #[error("store in {path}")]
+    #[error("store in {path}: {source}")]
     Commit {
         /// The file.
         path: PathBuf,
@@ -69,7 +69,7 @@ pub enum Error {
         dir: PathBuf,
     },
     /// The lock file cannot be made.
-    #[error("lock {path}")]
+    #[error("lock {path}: {source}")]
     Lock {
         /// The lock file.
         path: PathBuf,

@@ -1,4 +1,4 @@
-//! Records: the model as JSON under its ID. A test below holds the text of format 1 to the letter; a model that changes
+//! Records: the model as JSON under its ID. A test holds the text of format 1 to the letter; a model that changes
 //! needs a new format and a reader for the old one.
 
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
@@ -26,7 +26,7 @@ pub enum Error {
     #[error(transparent)]
     Database(#[from] redb::Error),
     /// A record is not what it should be.
-    #[error("record {key} of {table}")]
+    #[error("record {key} of {table}: {source}")]
     Record {
         /// Where it is.
         table: &'static str,

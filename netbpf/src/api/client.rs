@@ -1,0 +1,535 @@
+//! The API's client: one method a request, one connection each, on a unix socket. It knows the messages and HTTP, and
+//! not who asks or what is printed.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+use super::types::{
+    self, ContainerCreate, ContainerResource, ContainerSummary, ContainerWait, Created, Info, LogLine,
+    NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkResource, NetworksPruned, Stats, Version,
+};
+
+/// A request that was not fulfilled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody listens.
+    #[error("Cannot connect to the netbpf daemon at unix://{}. Is the netbpf daemon running?", socket.display())]
+    Unreachable {
+        /// Where it should listen.
+        socket: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The socket is not for this user.
+    #[error(
+        "permission denied while trying to connect to the netbpf daemon at unix://{}: \
+         become root or a member of the group netbpf",
+        socket.display()
+    )]
+    Forbidden {
+        /// Where it listens.
+        socket: PathBuf,
+    },
+    /// The daemon went away, or it is no netbpf daemon.
+    #[error("{operation}: no answer from the netbpf daemon: {source}")]
+    Lost {
+        /// Method and path.
+        operation: String,
+        /// What broke.
+        source: hyper::Error,
+    },
+    /// The request cannot be written as HTTP.
+    #[error("{operation}: {source}")]
+    Request {
+        /// Method and path.
+        operation: String,
+        /// Why not.
+        source: hyper::http::Error,
+    },
+    /// An answer or a body that is not what it should be.
+    #[error("{operation}: unexpected message: {source}")]
+    Message {
+        /// Method and path.
+        operation: String,
+        /// What was wrong.
+        source: serde_json::Error,
+    },
+    /// The daemon refused.
+    #[error("Error response from daemon: {message}")]
+    Refused {
+        /// Docker's code.
+        status: StatusCode,
+        /// Docker's text.
+        message: String,
+        /// What `run` exits with.
+        exit_code: Option<u8>,
+    },
+    /// No name at all, which no path can hold.
+    #[error("invalid {0} name or ID: value is empty")]
+    NoName(&'static str),
+}
+
+impl Error {
+    /// Whether the daemon does not know the object.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
+}
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// Filters of a list: key and value, in the order typed.
+pub type Filters = [(String, String)];
+
+/// Which lines of a log.
+#[derive(Clone, Debug, Default)]
+pub struct LogQuery {
+    /// Go on until the container ends.
+    pub follow: bool,
+    /// Only the last ones.
+    pub tail: Option<u64>,
+    /// Only those from this time on.
+    pub since: Option<Timestamp>,
+}
+
+/// Speaks to one daemon.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// For the daemon that listens there. Connects with the first request.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// Where the daemon listens; its run directory holds it.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// `GET /version`.
+    pub async fn version(&self) -> Result<Version> {
+        self.get("/version".to_owned()).await
+    }
+
+    /// `GET /info`.
+    pub async fn info(&self) -> Result<Info> {
+        self.get("/info".to_owned()).await
+    }
+
+    /// `GET /networks`.
+    pub async fn networks(&self, filters: &Filters) -> Result<Vec<NetworkResource>> {
+        self.get(target("/networks", &filter_query(filters))).await
+    }
+
+    /// `GET /networks/N`.
+    pub async fn network(&self, name: &str) -> Result<NetworkResource> {
+        self.get(network_path(name, "")?).await
+    }
+
+    /// `POST /networks/create`.
+    pub async fn create_network(&self, network: &NetworkCreate) -> Result<Created> {
+        self.post("/networks/create".to_owned(), network).await
+    }
+
+    /// `DELETE /networks/N`.
+    pub async fn remove_network(&self, name: &str) -> Result<()> {
+        self.command(Method::DELETE, network_path(name, "")?).await
+    }
+
+    /// `POST /networks/N/connect`.
+    pub async fn connect(&self, network: &str, request: &NetworkConnect) -> Result<()> {
+        self.submit(network_path(network, "/connect")?, request).await.map(drop)
+    }
+
+    /// `POST /networks/N/disconnect`.
+    pub async fn disconnect(&self, network: &str, request: &NetworkDisconnect) -> Result<()> {
+        self.submit(network_path(network, "/disconnect")?, request).await.map(drop)
+    }
+
+    /// `POST /networks/prune`.
+    pub async fn prune_networks(&self, filters: &Filters) -> Result<NetworksPruned> {
+        let call = Call::new(Method::POST, target("/networks/prune", &filter_query(filters)));
+        let response = self.send(&call, None).await?;
+        call.read(response).await
+    }
+
+    /// `GET /containers/json`.
+    pub async fn containers(&self, all: bool, filters: &Filters) -> Result<Vec<ContainerSummary>> {
+        let mut query = vec![("all", all.to_string())];
+        query.extend(filter_query(filters));
+        self.get(target("/containers/json", &query)).await
+    }
+
+    /// `POST /containers/create`; the daemon finds a name if there is none.
+    pub async fn create_container(&self, name: &str, container: &ContainerCreate) -> Result<Created> {
+        let query = (!name.is_empty()).then(|| ("name", name.to_owned()));
+        self.post(target("/containers/create", query.as_slice()), container).await
+    }
+
+    /// `GET /containers/C/json`.
+    pub async fn container(&self, name: &str) -> Result<ContainerResource> {
+        self.get(container_path(name, "/json")?).await
+    }
+
+    /// `POST /containers/C/start`.
+    pub async fn start(&self, name: &str) -> Result<()> {
+        self.command(Method::POST, container_path(name, "/start")?).await
+    }
+
+    /// `POST /containers/C/stop`.
+    pub async fn stop(&self, name: &str, timeout: Option<u64>, signal: Option<&str>) -> Result<()> {
+        let query = stop_query(timeout, signal);
+        self.command(Method::POST, target(&container_path(name, "/stop")?, &query)).await
+    }
+
+    /// `POST /containers/C/restart`.
+    pub async fn restart(&self, name: &str, timeout: Option<u64>) -> Result<()> {
+        let query = stop_query(timeout, None);
+        self.command(Method::POST, target(&container_path(name, "/restart")?, &query)).await
+    }
+
+    /// `POST /containers/C/kill`.
+    pub async fn kill(&self, name: &str, signal: &str) -> Result<()> {
+        let query = stop_query(None, Some(signal));
+        self.command(Method::POST, target(&container_path(name, "/kill")?, &query)).await
+    }
+
+    /// `POST /containers/C/wait`.
+    pub async fn wait(&self, name: &str) -> Result<ContainerWait> {
+        let call = Call::new(Method::POST, container_path(name, "/wait")?);
+        let response = self.send(&call, None).await?;
+        call.read(response).await
+    }
+
+    /// `DELETE /containers/C`.
+    pub async fn remove_container(&self, name: &str, force: bool) -> Result<()> {
+        let query = [("force", force.to_string())];
+        self.command(Method::DELETE, target(&container_path(name, "")?, &query)).await
+    }
+
+    /// `GET /containers/C/logs`. Returns when the daemon has begun to answer.
+    pub async fn logs(&self, name: &str, query: &LogQuery) -> Result<Logs> {
+        let tail = query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
+        let mut pairs = vec![("follow", query.follow.to_string()), ("tail", tail)];
+        pairs.extend(query.since.map(|since| ("since", since.to_string())));
+        let call = Call::new(Method::GET, target(&container_path(name, "/logs")?, &pairs));
+        let response = self.send(&call, None).await?;
+        Ok(Logs { call, body: response.into_body(), pending: Vec::new() })
+    }
+
+    /// `GET /stats`; of all containers if none is named.
+    pub async fn stats(&self, containers: &[String]) -> Result<Stats> {
+        let query = (!containers.is_empty()).then(|| ("containers", containers.join(",")));
+        self.get(target("/stats", query.as_slice())).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, target: String) -> Result<T> {
+        let call = Call::new(Method::GET, target);
+        let response = self.send(&call, None).await?;
+        call.read(response).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, target: String, body: &impl Serialize) -> Result<T> {
+        let (call, response) = self.submit(target, body).await?;
+        call.read(response).await
+    }
+
+    async fn submit(&self, target: String, body: &impl Serialize) -> Result<(Call, Response<Incoming>)> {
+        let call = Call::new(Method::POST, target);
+        let body = serde_json::to_vec(body).map_err(|source| call.bad_message(source))?;
+        let response = self.send(&call, Some(body)).await?;
+        Ok((call, response))
+    }
+
+    async fn command(&self, method: Method, target: String) -> Result<()> {
+        self.send(&Call::new(method, target), None).await.map(drop)
+    }
+
+    /// The answer's head, when it is no error.
+    async fn send(&self, call: &Call, body: Option<Vec<u8>>) -> Result<Response<Incoming>> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|source| self.unreachable(source))?;
+        let lost = |source| Error::Lost { operation: call.name(), source };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        // What breaks the connection also fails the request or the body that is read from it.
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(call.method.clone()).uri(&call.target);
+        request = request.header(header::HOST, "netbpf");
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request
+            .body(Full::<Bytes>::from(body.unwrap_or_default()))
+            .map_err(|source| Error::Request { operation: call.name(), source })?;
+        let response = sender.send_request(request).await.map_err(lost)?;
+        let status = response.status();
+        // 304: what was asked for is so already.
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            return Ok(response);
+        }
+        let body = response.into_body().collect().await.map_err(lost)?.to_bytes();
+        let error = serde_json::from_slice(&body).unwrap_or_else(|_| types::Error {
+            message: format!("{}: {status}", call.name()),
+            exit_code: None,
+        });
+        Err(Error::Refused { status, message: error.message, exit_code: error.exit_code })
+    }
+
+    fn unreachable(&self, source: io::Error) -> Error {
+        let socket = self.socket.clone();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Error::Forbidden { socket },
+            _ => Error::Unreachable { socket, source },
+        }
+    }
+}
+
+/// A container's output as it comes.
+#[derive(Debug)]
+pub struct Logs {
+    call: Call,
+    body: Incoming,
+    pending: Vec<u8>,
+}
+
+impl Logs {
+    /// The next line; nothing at the end.
+    pub async fn next(&mut self) -> Result<Option<LogLine>> {
+        loop {
+            if let Some(end) = self.pending.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.pending.drain(..=end).collect();
+                return Ok(Some(
+                    serde_json::from_slice(&line).map_err(|source| self.call.bad_message(source))?,
+                ));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(frame) => {
+                    let frame =
+                        frame.map_err(|source| Error::Lost { operation: self.call.name(), source })?;
+                    self.pending.extend(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Call {
+    method: Method,
+    target: String,
+}
+
+impl Call {
+    fn new(method: Method, target: String) -> Self {
+        Self { method, target }
+    }
+
+    fn name(&self) -> String {
+        format!("{} {}", self.method, self.target)
+    }
+
+    fn bad_message(&self, source: serde_json::Error) -> Error {
+        Error::Message { operation: self.name(), source }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T> {
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|source| Error::Lost { operation: self.name(), source })?.to_bytes();
+        serde_json::from_slice(&body).map_err(|source| self.bad_message(source))
+    }
+}
+
+fn network_path(name: &str, action: &str) -> Result<String> {
+    path("network", name, action)
+}
+
+fn container_path(name: &str, action: &str) -> Result<String> {
+    path("container", name, action)
+}
+
+fn path(kind: &'static str, name: &str, action: &str) -> Result<String> {
+    if name.is_empty() {
+        return Err(Error::NoName(kind));
+    }
+    Ok(format!("/{kind}s/{}{action}", escape(name)))
+}
+
+fn target(path: &str, query: &[(&str, String)]) -> String {
+    let pairs: Vec<String> = query.iter().map(|(key, value)| format!("{key}={}", escape(value))).collect();
+    if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
+}
+
+fn filter_query(filters: &Filters) -> Vec<(&'static str, String)> {
+    let mut lists = serde_json::Map::new();
+    for (key, value) in filters {
+        let list = lists.entry(key).or_insert_with(|| serde_json::Value::Array(Vec::new()));
+        list.as_array_mut().into_iter().for_each(|list| list.push(value.as_str().into()));
+    }
+    if lists.is_empty() {
+        Vec::new()
+    } else {
+        vec![("filters", serde_json::Value::Object(lists).to_string())]
+    }
+}
+
+fn stop_query(timeout: Option<u64>, signal: Option<&str>) -> Vec<(&'static str, String)> {
+    let timeout = timeout.map(|seconds| ("t", seconds.to_string()));
+    timeout.into_iter().chain(signal.map(|signal| ("signal", signal.to_owned()))).collect()
+}
+
+fn escape(text: &str) -> impl std::fmt::Display + '_ {
+    /// RFC 3986's unreserved characters stay.
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, RESERVED)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, convert::Infallible};
+
+    use axum::{
+        Json, Router,
+        body::Body,
+        extract::{Path, Query},
+        http::StatusCode,
+        response::IntoResponse,
+        routing::{get, post},
+    };
+    use futures::stream;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A daemon that answers with what it was asked.
+    struct Daemon {
+        client: Client,
+        _folder: tempfile::TempDir,
+    }
+
+    fn daemon(router: Router) -> Daemon {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("netbpf.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).expect("a socket");
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Daemon { client: Client::new(socket), _folder: folder }
+    }
+
+    fn refuse(status: StatusCode, message: &str, exit_code: Option<u8>) -> impl IntoResponse + use<> {
+        (status, Json(types::Error { message: message.to_owned(), exit_code }))
+    }
+
+    #[tokio::test]
+    async fn names_and_filters_arrive_as_typed() {
+        let router = Router::new()
+            .route(
+                "/networks/{name}",
+                axum::routing::delete(|Path(name): Path<String>| async move {
+                    refuse(StatusCode::NOT_FOUND, &format!("network {name} not found"), None)
+                }),
+            )
+            .route(
+                "/containers/json",
+                get(|Query(query): Query<HashMap<String, String>>| async move {
+                    refuse(StatusCode::BAD_REQUEST, &format!("{} {}", query["all"], query["filters"]), None)
+                }),
+            );
+        let daemon = daemon(router);
+        for name in ["mynet", "test@#$ %2F", "a/b?c", "übung", "netns:/run/x"] {
+            let error = daemon.client.remove_network(name).await.expect_err("nothing is there");
+            assert_eq!(error.to_string(), format!("Error response from daemon: network {name} not found"));
+            assert!(error.is_not_found());
+        }
+        let filters = [("name", "a"), ("label", "x=1&2"), ("name", "b")];
+        let filters = filters.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let error = daemon.client.containers(true, &filters).await.expect_err("an echo");
+        let echo = r#"Error response from daemon: true {"name":["a","b"],"label":["x=1&2"]}"#;
+        assert_eq!(error.to_string(), echo);
+    }
+
+    #[tokio::test]
+    async fn a_network_is_made() {
+        let router = Router::new().route(
+            "/networks/create",
+            post(|Json(network): Json<NetworkCreate>| async move {
+                let id = format!("{} {}", network.name, network.ipam.config[0].subnet);
+                (StatusCode::CREATED, Json(Created { id, warnings: Vec::new() }))
+            }),
+        );
+        let daemon = daemon(router);
+        let config = vec![types::IpamConfig { subnet: "10.0.0.0/8".to_owned(), ..Default::default() }];
+        let ipam = types::Ipam { config, ..Default::default() };
+        let network = NetworkCreate { name: "mynet".to_owned(), ipam, ..Default::default() };
+        let created = daemon.client.create_network(&network).await.expect("it is made");
+        assert_eq!(created.id, "mynet 10.0.0.0/8");
+    }
+
+    #[tokio::test]
+    async fn the_exit_code_of_a_start_comes_along_and_304_is_no_error() {
+        let router = Router::new()
+            .route(
+                "/containers/{name}/start",
+                post(|| async { refuse(StatusCode::BAD_REQUEST, "no such file", Some(127)) }),
+            )
+            .route("/containers/{name}/stop", post(|| async { StatusCode::NOT_MODIFIED }));
+        let daemon = daemon(router);
+        let error = daemon.client.start("web").await.expect_err("no such command");
+        assert!(matches!(error, Error::Refused { exit_code: Some(127), .. }), "{error:?}");
+        daemon.client.stop("web", Some(3), None).await.expect("it is stopped");
+    }
+
+    #[tokio::test]
+    async fn log_lines_come_whole_however_they_were_cut() {
+        let line = |text: &str| json!({ "log": text, "stream": "stdout", "time": "" }).to_string() + "\n";
+        let bytes = (line("one\n") + &line("zwölf")).into_bytes();
+        let router = Router::new().route(
+            "/containers/{name}/logs",
+            get(move || async move {
+                let pieces: Vec<_> =
+                    bytes.chunks(7).map(|piece| Ok::<_, Infallible>(piece.to_vec())).collect();
+                Body::from_stream(stream::iter(pieces))
+            }),
+        );
+        let daemon = daemon(router);
+        let mut logs = daemon.client.logs("web", &LogQuery::default()).await.expect("logs");
+        let mut texts = Vec::new();
+        while let Some(line) = logs.next().await.expect("a line") {
+            texts.push(line.log);
+        }
+        assert_eq!(texts, ["one\n", "zwölf"]);
+    }
+
+    #[tokio::test]
+    async fn errors_say_what_is_wrong() {
+        let client = Client::new("/nowhere/netbpf.sock");
+        let error = client.version().await.expect_err("nobody listens");
+        assert_eq!(
+            error.to_string(),
+            "Cannot connect to the netbpf daemon at unix:///nowhere/netbpf.sock. Is the netbpf daemon running?"
+        );
+        let error = client.network("").await.expect_err("no name");
+        assert_eq!(error.to_string(), "invalid network name or ID: value is empty");
+        let router = Router::new().route("/version", get(|| async { "hello" }));
+        let error = daemon(router).client.version().await.expect_err("no JSON");
+        assert!(error.to_string().starts_with("GET /version: unexpected message: "), "{error}");
+        let error = daemon(Router::new()).client.info().await.expect_err("no such path");
+        assert_eq!(error.to_string(), "Error response from daemon: GET /info: 404 Not Found");
+    }
+}

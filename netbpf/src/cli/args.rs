@@ -1,0 +1,189 @@
+//! What can be typed, as a whole: the commands, and which process each of them is.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+use super::{Error, console::Console, container, daemon, doctor, inspect, logs, network, run, stats, system};
+use crate::api;
+
+/// What a process of this program is.
+pub enum Process {
+    /// The control plane.
+    Daemon(daemon::Options),
+    /// A command for the control plane.
+    Client(Client),
+}
+
+/// Reads the command line of this process. Where it is no command, or asks for help, this is said and the exit code
+/// returned.
+pub fn parse() -> Result<Process, ExitCode> {
+    parse_from(std::env::args_os()).map_err(|NoCommand { error, exit_code }| {
+        // Nobody is left to tell when this fails.
+        let _ = error.print();
+        ExitCode::from(exit_code)
+    })
+}
+
+/// A command line that is no command, or a call for help.
+struct NoCommand {
+    error: clap::Error,
+    exit_code: u8,
+}
+
+fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Process, NoCommand> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let Arguments { socket, command } = Arguments::try_parse_from(&args).map_err(|error| {
+        let exit_code = match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+            // As in Docker: what is below is the container's.
+            _ if is_run(&args) => 125,
+            _ => 1,
+        };
+        NoCommand { error, exit_code }
+    })?;
+    Ok(match command {
+        Commands::Daemon(options) => Process::Daemon(options),
+        Commands::Client(command) => {
+            Process::Client(Client { client: api::client::Client::new(socket), command })
+        }
+    })
+}
+
+/// Whether a faulty command line is one of `run`.
+fn is_run(args: &[OsString]) -> bool {
+    let lenient = Arguments::command().ignore_errors(true).try_get_matches_from(args);
+    lenient.is_ok_and(|matches| matches.subcommand_name() == Some("run"))
+}
+
+/// Bridges containers with eBPF: docker0's networks, addresses and names without the kernel bridge
+#[derive(Parser)]
+#[command(
+    name = "netbpf",
+    version,
+    propagate_version = false,
+    max_term_width = 110,
+    after_help = "Example:\n  \
+        netbpf network create --subnet 192.168.0.0/16 --gateway 192.168.0.1 mynet\n  \
+        netbpf run -d --name web --net mynet -- python3 -m http.server 80\n  \
+        netbpf exec web ip address"
+)]
+struct Arguments {
+    /// Where the daemon listens
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "NETBPF_SOCKET",
+        default_value = "/run/netbpf/netbpf.sock",
+        hide_env_values = true
+    )]
+    socket: PathBuf,
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(Subcommand)]
+enum Commands {
+    /// Run the daemon in the foreground
+    Daemon(daemon::Options),
+    #[command(flatten)]
+    Client(Command),
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Manage networks
+    #[command(subcommand, after_help = "Example:\n  netbpf network ls")]
+    Network(network::Command),
+    /// Create a network (short for network create)
+    Create(network::Create),
+    /// List networks (short for network ls)
+    Ls(network::Ls),
+    /// Connect a container to a network (short for network connect)
+    Connect(network::Connect),
+    /// Disconnect a container from a network (short for network disconnect)
+    Disconnect(network::Disconnect),
+    /// Show all that is known of networks and containers
+    Inspect(inspect::Inspect),
+    /// Create a container and run a command in it
+    Run(run::Run),
+    /// List containers
+    Ps(container::Ps),
+    /// Start stopped containers
+    Start(container::Start),
+    /// Stop running containers
+    Stop(container::Stop),
+    /// Stop containers and start them again
+    Restart(container::Restart),
+    /// Send running containers a signal
+    Kill(container::Kill),
+    /// Remove containers
+    Rm(container::Rm),
+    /// Show a container's output
+    Logs(logs::Logs),
+    /// Show what interfaces moved and how frames ended
+    Stats(stats::Stats),
+    /// Watch how frames end, second by second
+    Monitor(stats::Monitor),
+    /// Show the daemon's state
+    Info(system::Info),
+    /// Show the versions of client and daemon
+    Version(system::Version),
+    /// Check what this host needs to run the daemon
+    Doctor(doctor::Doctor),
+    /// Print a completion script for a shell
+    Completion(Completion),
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  netbpf completion bash > /etc/bash_completion.d/netbpf")]
+struct Completion {
+    /// For which shell
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+impl Completion {
+    fn run(&self, console: &mut Console) -> Result<u8, Error> {
+        // Into memory first: the generator panics where it cannot write.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Arguments::command(), "netbpf", &mut script);
+        console.out.write_all(&script)?;
+        Ok(0)
+    }
+}
+
+/// A command for the control plane.
+pub struct Client {
+    client: api::client::Client,
+    command: Command,
+}
+
+impl Client {
+    pub(super) async fn run(self, console: &mut Console) -> Result<u8, Error> {
+        let client = &self.client;
+        match self.command {
+            Command::Network(command) => command.run(client, console).await,
+            Command::Create(args) => args.run(client, console).await,
+            Command::Ls(args) => args.run(client, console).await,
+            Command::Connect(args) => args.run(client).await,
+            Command::Disconnect(args) => args.run(client).await,
+            Command::Inspect(args) => args.objects(client, console).await,
+            Command::Run(args) => args.run(client, console).await,
+            Command::Ps(args) => args.run(client, console).await,
+            Command::Start(args) => args.run(client, console).await,
+            Command::Stop(args) => args.run(client, console).await,
+            Command::Restart(args) => args.run(client, console).await,
+            Command::Kill(args) => args.run(client, console).await,
+            Command::Rm(args) => args.run(client, console).await,
+            Command::Logs(args) => args.run(client, console).await,
+            Command::Stats(args) => args.run(client, console).await,
+            Command::Monitor(args) => args.run(client, console).await,
+            Command::Info(args) => args.run(client, console).await,
+            Command::Version(args) => args.run(client, console).await,
+            Command::Doctor(args) => args.run(client, console).await,
+            Command::Completion(args) => args.run(console),
+        }
+    }
+}

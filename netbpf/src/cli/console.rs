@@ -1,0 +1,102 @@
+//! Where a command prints, so that tests can read it. Nothing here knows what is printed.
+
+use std::{
+    env,
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+};
+
+/// Standard output and standard error of a command.
+pub struct Console {
+    /// What was asked for.
+    pub out: Box<dyn Write>,
+    /// What went wrong.
+    pub err: Box<dyn Write>,
+    /// Whether a person looks at `out`.
+    pub is_terminal: bool,
+}
+
+impl Console {
+    /// Those of this process.
+    pub fn of_process() -> Self {
+        let out = io::stdout();
+        Self { is_terminal: out.is_terminal(), out: Box::new(out), err: Box::new(io::stderr()) }
+    }
+
+    /// One line on standard error.
+    pub fn complain(&mut self, error: &impl Display) {
+        // There is nobody left to tell when this fails.
+        let _ = writeln!(self.err, "{error}");
+    }
+
+    /// Clears the screen of a terminal, so that what is printed next replaces what is there.
+    pub fn clear(&mut self) -> io::Result<()> {
+        if self.is_terminal { write!(self.out, "\x1b[2J\x1b[H") } else { Ok(()) }
+    }
+
+    /// In green or red, where a person looks and wants colours.
+    pub fn paint(&self, colour: Colour, text: &str) -> String {
+        if self.is_terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) {
+            format!("\x1b[{}m{text}\x1b[0m", colour as u8)
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// A colour's number in ECMA-48.
+#[derive(Clone, Copy)]
+pub enum Colour {
+    /// Something is wrong.
+    Red = 31,
+    /// All is well.
+    Green = 32,
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use super::*;
+
+    /// What a command printed.
+    #[derive(Clone, Default)]
+    pub struct Output {
+        out: Buffer,
+        err: Buffer,
+    }
+
+    impl Output {
+        /// On standard output.
+        pub fn out(&self) -> String {
+            String::from_utf8_lossy(&self.out.0.borrow()).into_owned()
+        }
+
+        /// On standard error.
+        pub fn err(&self) -> String {
+            String::from_utf8_lossy(&self.err.0.borrow()).into_owned()
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Buffer(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Console {
+        /// One that keeps what is printed.
+        pub fn of_test() -> (Self, Output) {
+            let output = Output::default();
+            let (out, err) = (Box::new(output.out.clone()), Box::new(output.err.clone()));
+            (Self { out, err, is_terminal: false }, output)
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! `netbpf daemon`: what it can be told. It runs in the foreground.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+/// Where a daemon keeps its things, and what it says. With folders of its own, one more daemon runs beside others.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  netbpf daemon\n  \
+                        netbpf daemon --state-dir /tmp/n/state --run-dir /tmp/n/run --bpffs /sys/fs/bpf/n")]
+pub struct Options {
+    /// Records, and the containers' files and output
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/netbpf")]
+    pub state_dir: PathBuf,
+    /// Sockets; the API's is netbpf.sock in it
+    #[arg(long, value_name = "DIR", default_value = "/run/netbpf")]
+    pub run_dir: PathBuf,
+    /// Pinned maps, programs and links
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/netbpf")]
+    pub bpffs: PathBuf,
+    /// Load the programs that log each frame (slow)
+    #[arg(long)]
+    pub program_logs: bool,
+    /// How much the daemon says
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub log_level: LogLevel,
+}
+
+/// How much the daemon says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// And what may.
+    Warn,
+    /// And what is done.
+    Info,
+    /// And each step of it.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}

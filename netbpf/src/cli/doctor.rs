@@ -1,0 +1,187 @@
+//! `doctor`: what this host needs to run the daemon, each with what to do where it is missing. It only looks; what it
+//! reads are files of the kernel's that anybody may read.
+
+use std::{fs, io, path::Path};
+
+use nix::{
+    sys::{statfs::statfs, utsname::uname},
+    unistd::Uid,
+};
+
+use super::{
+    Error,
+    console::{Colour, Console},
+};
+use crate::api::client::{self, Client};
+
+/// `doctor`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  netbpf doctor")]
+pub struct Doctor {}
+
+/// One need, and how it stands.
+struct Check {
+    subject: &'static str,
+    /// What is there, or what to do about it.
+    finding: Result<String, String>,
+}
+
+impl Doctor {
+    /// Does it; 1 if something is missing.
+    pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        let mut checks = host();
+        checks.push(daemon(client).await);
+        for check in &checks {
+            let line = line(check, console);
+            writeln!(console.out, "{line}")?;
+        }
+        Ok(u8::from(checks.iter().any(|check| check.finding.is_err())))
+    }
+}
+
+fn line(Check { subject, finding }: &Check, console: &Console) -> String {
+    let (mark, text) = match finding {
+        Ok(text) => (console.paint(Colour::Green, "ok     "), text),
+        Err(text) => (console.paint(Colour::Red, "missing"), text),
+    };
+    format!("{mark}  {subject:<11}  {text}")
+}
+
+async fn daemon(client: &Client) -> Check {
+    let finding = match client.version().await {
+        Ok(version) => Ok(format!("{} at unix://{}", version.version, client.socket().display())),
+        Err(client::Error::Unreachable { socket, .. }) => {
+            Err(format!("nobody listens at unix://{}; start it: netbpf daemon", socket.display()))
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    Check { subject: "daemon", finding }
+}
+
+fn host() -> Vec<Check> {
+    let release = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let symbols = read("/proc/kallsyms");
+    let modules = read(&format!("/lib/modules/{release}/modules.dep"));
+    let mounts = read("/proc/self/mounts");
+    vec![
+        Check {
+            subject: "root",
+            finding: if Uid::effective().is_root() {
+                Ok("yes".to_owned())
+            } else {
+                Err("the daemon needs it: become root (sudo -i)".to_owned())
+            },
+        },
+        Check { subject: "kernel", finding: kernel(&release) },
+        Check {
+            subject: "BTF",
+            finding: file("/sys/kernel/btf/vmlinux", "a kernel with CONFIG_DEBUG_INFO_BTF=y"),
+        },
+        Check { subject: "bpffs", finding: bpffs(Path::new("/sys/fs/bpf")) },
+        Check { subject: "attachment", finding: attachment(&symbols, &modules) },
+        Check { subject: "cgroup2", finding: cgroup2(&mounts) },
+        Check { subject: "ip_forward", finding: forwarding(&read("/proc/sys/net/ipv4/ip_forward")) },
+    ]
+}
+
+/// A file that is empty when it cannot be read: then nothing is found in it.
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn file(path: &str, needed: &str) -> Result<String, String> {
+    if Path::new(path).exists() { Ok(path.to_owned()) } else { Err(format!("no {path}: boot {needed}")) }
+}
+
+fn kernel(release: &str) -> Result<String, String> {
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (5, 10) => Ok(release.to_owned()),
+        _ => Err(format!("{release} is too old: boot 5.10 or later")),
+    }
+}
+
+fn bpffs(path: &Path) -> Result<String, String> {
+    /// `BPF_FS_MAGIC` of linux/magic.h.
+    const MAGIC: i64 = 0xcafe_4a11;
+    let is_mounted =
+        statfs(path).map_err(io::Error::from).is_ok_and(|fs| fs.filesystem_type().0 as i64 == MAGIC);
+    let path = path.display();
+    if is_mounted { Ok(path.to_string()) } else { Err(format!("mount it: mount -t bpf bpf {path}")) }
+}
+
+/// How programs are attached to interfaces: tcx is built in from 6.6 on, clsact may be modules.
+fn attachment(symbols: &str, modules: &str) -> Result<String, String> {
+    let has = |symbol: &str| symbols.lines().any(|line| line.split_whitespace().nth(2) == Some(symbol));
+    let loadable = |module: &str| modules.contains(&format!("/{module}.ko"));
+    if has("tcx_link_attach") {
+        Ok("tcx".to_owned())
+    } else if (has("clsact_init") || loadable("sch_ingress"))
+        && (has("cls_bpf_classify") || loadable("cls_bpf"))
+    {
+        Ok("clsact".to_owned())
+    } else {
+        Err("neither tcx nor clsact: boot 6.6 or later, or one with the modules sch_ingress and cls_bpf"
+            .to_owned())
+    }
+}
+
+fn cgroup2(mounts: &str) -> Result<String, String> {
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    match mounts.find(|fields| fields.get(2) == Some(&"cgroup2")) {
+        Some(fields) => Ok(fields[1].to_owned()),
+        None => Err("mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup".to_owned()),
+    }
+}
+
+fn forwarding(setting: &str) -> Result<String, String> {
+    match setting.trim() {
+        "1" => Ok("1".to_owned()),
+        _ => Err("the daemon sets it; by hand: sysctl -w net.ipv4.ip_forward=1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_from_5_10_on_will_do() {
+        for release in ["5.10.0-32-cloud-amd64", "6.1", "6.18.44+", "10.0"] {
+            assert_eq!(kernel(release), Ok(release.to_owned()));
+        }
+        for release in ["5.9.1", "4.19", ""] {
+            assert_eq!(kernel(release), Err(format!("{release} is too old: boot 5.10 or later")));
+        }
+    }
+
+    #[test]
+    fn attachments() {
+        let tcx = "0000000000000000 T tcx_link_attach\n0000000000000000 t clsact_init\n";
+        assert_eq!(attachment(tcx, ""), Ok("tcx".to_owned()));
+        let builtin = "0000000000000000 t clsact_init\n0000000000000000 t cls_bpf_classify\t[cls_bpf]\n";
+        assert_eq!(attachment(builtin, ""), Ok("clsact".to_owned()));
+        let modules = "kernel/net/sched/sch_ingress.ko.xz:\nkernel/net/sched/cls_bpf.ko.xz:\n";
+        assert_eq!(attachment("", modules), Ok("clsact".to_owned()));
+        assert!(attachment("0000000000000000 t not_clsact_init\n", "").is_err());
+    }
+
+    #[test]
+    fn mounts_and_settings() {
+        let mounts = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        assert_eq!(cgroup2(mounts), Ok("/sys/fs/cgroup/unified".to_owned()));
+        assert!(cgroup2("proc /proc proc rw 0 0\n").is_err());
+        assert_eq!(forwarding("1\n"), Ok("1".to_owned()));
+        assert!(forwarding("0\n").is_err());
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_what_to_do() {
+        let (console, _) = Console::of_test();
+        let check = Check { subject: "ip_forward", finding: forwarding("0") };
+        assert_eq!(
+            line(&check, &console),
+            "missing  ip_forward   the daemon sets it; by hand: sysctl -w net.ipv4.ip_forward=1"
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! `inspect` and `network inspect`: all that is known of an object, in Docker's JSON.
+
+use serde_json::Value;
+
+use super::{Error, console::Console, render::Inspection};
+use crate::api::client::{self, Client};
+
+/// `inspect`, of what there is to inspect.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  \
+    netbpf inspect --format '{{.State.Status}}' tomcat01\n  \
+    netbpf network inspect --format '{{json .IPAM.Config}}' mynet")]
+pub struct Inspect {
+    /// Names or IDs
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// json, or a Go template
+    #[arg(short, long)]
+    format: Option<String>,
+}
+
+impl Inspect {
+    /// Containers, and networks of names that no container has.
+    pub async fn objects(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        self.each(console, async |name| {
+            match client.container(name).await {
+                Err(error) if error.is_not_found() => {}
+                container => return Ok(serde_json::to_value(container?)?),
+            }
+            match client.network(name).await {
+                Err(error) if error.is_not_found() => Err(Error::NoObject(name.to_owned())),
+                network => Ok(serde_json::to_value(network?)?),
+            }
+        })
+        .await
+    }
+
+    /// Networks.
+    pub async fn networks(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        self.each(console, async |name| Ok(serde_json::to_value(client.network(name).await?)?)).await
+    }
+
+    /// Prints the objects that there are, then what there is not.
+    async fn each(
+        self,
+        console: &mut Console,
+        find: impl AsyncFn(&str) -> Result<Value, Error>,
+    ) -> Result<u8, Error> {
+        let inspection = Inspection::new(self.format.as_deref()).map_err(Error::InspectTemplate)?;
+        let mut objects = Vec::new();
+        let mut errors = Vec::new();
+        for name in &self.names {
+            match find(name).await {
+                Ok(object) => objects.push(object),
+                Err(error @ (Error::NoObject(_) | Error::Daemon(client::Error::Refused { .. }))) => {
+                    errors.push(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        errors.extend(inspection.print(&mut console.out, &objects)?.into_iter().map(Error::Template));
+        console.out.flush()?;
+        errors.iter().for_each(|error| console.complain(error));
+        Ok(u8::from(!errors.is_empty()))
+    }
+}

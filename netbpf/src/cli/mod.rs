@@ -1,0 +1,44 @@
+//! The command line: Docker's words, flags, output and exit codes, as a client of the daemon's API. One file a noun;
+//! each holds what can be typed ([`clap`]), turns it into messages of the API, and gives the answers to [`render`].
+//! The daemon's other processes are told apart here and started by `main`, which alone knows them.
+
+mod args;
+mod console;
+mod container;
+mod daemon;
+mod doctor;
+mod error;
+mod human;
+mod inspect;
+mod logs;
+mod network;
+mod parsers;
+mod render;
+mod run;
+mod stats;
+mod subnet;
+mod system;
+mod template;
+
+use std::process::ExitCode;
+
+pub use args::{Client, Process, parse};
+pub use daemon::Options as DaemonOptions;
+pub use error::Error;
+
+use console::Console;
+
+/// Runs one command against the daemon.
+pub fn main(client: Client) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime);
+    let mut console = Console::of_process();
+    match runtime.and_then(|runtime| runtime.block_on(client.run(&mut console))) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            if !error.is_broken_pipe() {
+                console.complain(&error);
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! `network …`, and the short forms of it.
+
+use std::io::{self, BufRead, Write};
+
+use clap::Subcommand;
+
+use super::{
+    Error,
+    console::Console,
+    inspect::Inspect,
+    parsers,
+    render::{Row, Table},
+    subnet,
+};
+use crate::api::{
+    client::Client,
+    types::{
+        EndpointIpam, EndpointSettings, Ipam, NetworkConnect, NetworkCreate, NetworkDisconnect,
+        NetworkResource,
+    },
+};
+
+/// What can be done with networks.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Create a network; prints its ID
+    Create(Create),
+    /// List networks
+    #[command(visible_alias = "list")]
+    Ls(Ls),
+    /// Show all that is known of networks
+    Inspect(Inspect),
+    /// Remove networks
+    #[command(visible_alias = "remove")]
+    Rm(Rm),
+    /// Remove all networks that no container uses
+    Prune(Prune),
+    /// Connect a container to a network
+    Connect(Connect),
+    /// Disconnect a container from a network
+    Disconnect(Disconnect),
+}
+
+impl Command {
+    /// Does it.
+    pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        match self {
+            Self::Create(args) => args.run(client, console).await,
+            Self::Ls(args) => args.run(client, console).await,
+            Self::Inspect(args) => args.networks(client, console).await,
+            Self::Rm(args) => args.run(client, console).await,
+            Self::Prune(args) => args.run(client, console).await,
+            Self::Connect(args) => args.run(client).await,
+            Self::Disconnect(args) => args.run(client).await,
+        }
+    }
+}
+
+/// `network create`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  \
+    netbpf network create mynet\n  \
+    netbpf network create --subnet 192.168.0.0/16 --gateway 192.168.0.1 mynet")]
+pub struct Create {
+    /// The network's name
+    network: String,
+    /// bridge or netbpf, which are the same
+    #[arg(short, long, default_value = "bridge")]
+    driver: String,
+    /// Addresses of the network (CIDR); found by itself if absent
+    #[arg(long, value_name = "SUBNET", value_delimiter = ',')]
+    subnet: Vec<String>,
+    /// Address of the host in the network; the subnet's first if absent
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    gateway: Vec<String>,
+    /// Part of the subnet to take addresses from (CIDR)
+    #[arg(long, value_name = "RANGE", value_delimiter = ',')]
+    ip_range: Vec<String>,
+    /// Addresses that containers do not get
+    #[arg(long, value_name = "NAME=ADDRESS", value_parser = parsers::pair)]
+    aux_address: Vec<(String, String)>,
+    /// No way out of the network
+    #[arg(long)]
+    internal: bool,
+    /// Whether containers get IPv4 addresses
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ipv4: Option<bool>,
+    /// Metadata
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parsers::label)]
+    label: Vec<(String, String)>,
+    /// Options of the driver
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = parsers::pair)]
+    opt: Vec<(String, String)>,
+    /// Stored, and of no effect on one host
+    #[arg(long)]
+    attachable: bool,
+    /// local, the only one
+    #[arg(long, default_value = "", hide_default_value = true)]
+    scope: String,
+    /// Who gives addresses away: default
+    #[arg(long, value_name = "DRIVER", default_value = "default", hide_default_value = true)]
+    ipam_driver: String,
+    /// Options of --ipam-driver
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parsers::pair)]
+    ipam_opt: Vec<(String, String)>,
+}
+
+impl Create {
+    /// Does it.
+    pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        let created = client.create_network(&self.message()?).await?;
+        for warning in &created.warnings {
+            console.complain(&format_args!("WARNING: {warning}"));
+        }
+        writeln!(console.out, "{}", created.id)?;
+        Ok(0)
+    }
+
+    fn message(self) -> Result<NetworkCreate, subnet::Mismatch> {
+        let typed = subnet::Typed {
+            subnets: self.subnet,
+            ranges: self.ip_range,
+            gateways: self.gateway,
+            auxiliary: self.aux_address,
+        };
+        Ok(NetworkCreate {
+            name: self.network,
+            driver: self.driver,
+            scope: self.scope,
+            internal: self.internal,
+            attachable: self.attachable,
+            enable_ipv4: self.ipv4,
+            enable_ipv6: None,
+            ipam: Ipam {
+                driver: self.ipam_driver,
+                options: (!self.ipam_opt.is_empty()).then(|| self.ipam_opt.into_iter().collect()),
+                config: typed.into_config()?,
+            },
+            options: self.opt.into_iter().collect(),
+            labels: self.label.into_iter().collect(),
+        })
+    }
+}
+
+/// `network ls`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  netbpf network ls --filter driver=bridge --format '{{.Name}}'")]
+pub struct Ls {
+    /// Only IDs
+    #[arg(short, long)]
+    quiet: bool,
+    /// Whole IDs
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only some: driver, id, label, name, scope, type, dangling
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = parsers::filter)]
+    filter: Vec<(String, String)>,
+    /// table, json, "table TEMPLATE" or a Go template
+    #[arg(long)]
+    format: Option<String>,
+}
+
+const NETWORKS: Table = Table {
+    fields: &[
+        ("ID", "NETWORK ID"),
+        ("Name", "NAME"),
+        ("Driver", "DRIVER"),
+        ("Scope", "SCOPE"),
+        ("IPv4", "IPV4"),
+        ("IPv6", "IPV6"),
+        ("Internal", "INTERNAL"),
+        ("Labels", "LABELS"),
+        ("CreatedAt", "CREATED AT"),
+    ],
+    default: r"table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
+};
+
+impl Ls {
+    /// Does it.
+    pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        let networks = client.networks(&self.filter).await?;
+        let rows = networks.into_iter().map(|network| row(network, self.no_trunc));
+        NETWORKS.print(&mut console.out, self.format.as_deref(), self.quiet, rows)?;
+        Ok(0)
+    }
+}
+
+fn row(network: NetworkResource, whole_id: bool) -> Row {
+    let id = if whole_id { network.id } else { network.id.chars().take(12).collect() };
+    // As Go writes a time: 2024-05-01 12:00:00.123456789 +0000 UTC.
+    let created = match network.created.parse::<jiff::Timestamp>() {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string(),
+        Err(_) => network.created,
+    };
+    Row::new([
+        ("ID", id),
+        ("Name", network.name),
+        ("Driver", network.driver),
+        ("Scope", network.scope),
+        ("IPv4", network.enable_ipv4.to_string()),
+        ("IPv6", network.enable_ipv6.to_string()),
+        ("Internal", network.internal.to_string()),
+        ("CreatedAt", created),
+    ])
+    .labels(&network.labels)
+}
+
+/// `network rm`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  netbpf network rm mynet redis")]
+pub struct Rm {
+    /// Names or IDs
+    #[arg(required = true, value_name = "NETWORK")]
+    networks: Vec<String>,
+    /// What does not exist is no error
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Rm {
+    async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        let mut code = 0;
+        for network in &self.networks {
+            match client.remove_network(network).await {
+                Ok(()) => writeln!(console.out, "{network}")?,
+                Err(error) if self.force && error.is_not_found() => {}
+                Err(error) => {
+                    console.complain(&error);
+                    code = 1;
+                }
+            }
+        }
+        Ok(code)
+    }
+}
+
+/// `network prune`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  netbpf network prune --filter until=24h")]
+pub struct Prune {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Only some: until, label, label!
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parsers::filter)]
+    filter: Vec<(String, String)>,
+}
+
+impl Prune {
+    async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        if !self.force && !confirmed(&mut console.out, &mut io::stdin().lock())? {
+            return Ok(0);
+        }
+        let pruned = client.prune_networks(&self.filter).await?;
+        if !pruned.networks_deleted.is_empty() {
+            writeln!(console.out, "Deleted Networks:\n{}\n", pruned.networks_deleted.join("\n"))?;
+        }
+        Ok(0)
+    }
+}
+
+fn confirmed(out: &mut dyn Write, input: &mut dyn BufRead) -> io::Result<bool> {
+    write!(
+        out,
+        "WARNING! This will remove all custom networks not used by at least one container.\n\
+         Are you sure you want to continue? [y/N] "
+    )?;
+    out.flush()?;
+    let mut answer = String::new();
+    input.read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+/// `network connect`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  \
+    netbpf connect mynet tomcat01\n  \
+    netbpf connect --ip 192.168.0.9 --alias db mynet netns:blue")]
+pub struct Connect {
+    /// Name or ID
+    network: String,
+    /// Name or ID of a container, netns:NAME, netns:/PATH or pid:N
+    container: String,
+    /// The address it shall have
+    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
+    ip: String,
+    /// One more name in this network
+    #[arg(long, value_delimiter = ',')]
+    alias: Vec<String>,
+    /// Options of the endpoint
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parsers::driver_option)]
+    driver_opt: Vec<(String, String)>,
+    /// The network with the highest one gives the default route
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
+    gw_priority: i64,
+}
+
+impl Connect {
+    /// Does it; prints nothing, as Docker does.
+    pub async fn run(self, client: &Client) -> Result<u8, Error> {
+        let options = self.driver_opt;
+        let request = NetworkConnect {
+            container: self.container,
+            endpoint_config: EndpointSettings {
+                ipam_config: endpoint_ipam(self.ip),
+                aliases: some(self.alias),
+                driver_opts: (!options.is_empty()).then(|| options.into_iter().collect()),
+                gw_priority: self.gw_priority,
+                ..Default::default()
+            },
+        };
+        client.connect(&self.network, &request).await?;
+        Ok(0)
+    }
+}
+
+/// `--ip` as the API takes it.
+pub fn endpoint_ipam(ip: String) -> Option<EndpointIpam> {
+    (!ip.is_empty()).then(|| EndpointIpam { ipv4_address: ip, ..Default::default() })
+}
+
+/// A list that is absent when it is empty.
+pub fn some(list: Vec<String>) -> Option<Vec<String>> {
+    (!list.is_empty()).then_some(list)
+}
+
+/// `network disconnect`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  netbpf disconnect mynet tomcat01")]
+pub struct Disconnect {
+    /// Name or ID
+    network: String,
+    /// As in connect
+    container: String,
+    /// Also when the container is gone
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Disconnect {
+    /// Does it; prints nothing, as Docker does.
+    pub async fn run(self, client: &Client) -> Result<u8, Error> {
+        let request = NetworkDisconnect { container: self.container, force: self.force };
+        client.disconnect(&self.network, &request).await?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,186 @@
+//! `run`: create, start, and, in the foreground, be the container's output and signals until it ends.
+
+use std::path::PathBuf;
+
+use clap::ArgAction;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Error, console::Console, logs, network, parsers};
+use crate::api::{
+    client::{Client, LogQuery},
+    types::{ContainerCreate, EndpointSettings},
+};
+
+/// `run`.
+#[derive(clap::Args)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Example:\n  \
+        netbpf run --rm -- ip address\n  \
+        netbpf run -d --name tomcat01 --net mynet --ip 192.168.0.9 -- python3 -m http.server 80"
+)]
+pub struct Run {
+    /// Leave it running and print its ID
+    #[arg(short, long)]
+    detach: bool,
+    /// Remove it when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Its name; found by itself if absent
+    #[arg(long, default_value = "", hide_default_value = true)]
+    name: String,
+    /// bridge, none, host, container:NAME or a network
+    #[arg(
+        long,
+        visible_alias = "net",
+        value_name = "NETWORK",
+        default_value = "",
+        hide_default_value = true
+    )]
+    network: String,
+    /// The address it shall have
+    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
+    ip: String,
+    /// The MAC it shall have
+    #[arg(long, value_name = "MAC", default_value = "", hide_default_value = true)]
+    mac_address: String,
+    /// One more name in its network
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
+    network_alias: Vec<String>,
+    /// What it calls itself
+    #[arg(short = 'h', long, default_value = "", hide_default_value = true)]
+    hostname: String,
+    /// One more line in its /etc/hosts
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = parsers::extra_host)]
+    add_host: Vec<String>,
+    /// Name servers, instead of the host's
+    #[arg(long, value_name = "ADDRESS", value_parser = parsers::address)]
+    dns: Vec<String>,
+    /// Search domains, instead of the host's; . for none
+    #[arg(long, value_name = "DOMAIN", value_parser = parsers::search_domain)]
+    dns_search: Vec<String>,
+    /// Options of its resolv.conf
+    #[arg(long, alias = "dns-opt", value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// A variable of its environment; without a value, the one that is set here
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = parsers::env)]
+    env: Vec<String>,
+    /// Where its command starts
+    #[arg(short, long, value_name = "DIR", default_value = "", hide_default_value = true)]
+    workdir: String,
+    /// Metadata
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = parsers::label)]
+    label: Vec<(String, String)>,
+    /// Its root directory, instead of the host's
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true)]
+    command: Vec<String>,
+}
+
+impl Run {
+    /// Does it.
+    pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        let detach = self.detach;
+        let (name, message) = self.message();
+        let created = client.create_container(&name, &message).await.map_err(Error::Run)?;
+        for warning in &created.warnings {
+            console.complain(&format_args!("WARNING: {warning}"));
+        }
+        if detach {
+            client.start(&created.id).await.map_err(Error::Run)?;
+            writeln!(console.out, "{}", created.id)?;
+            return Ok(0);
+        }
+        foreground(client, console, &created.id).await
+    }
+
+    fn message(self) -> (String, ContainerCreate) {
+        let message = ContainerCreate {
+            cmd: self.command,
+            // A variable that is asked for and not set here is not set there either.
+            env: self.env.into_iter().filter(|variable| variable.contains('=')).collect(),
+            working_dir: self.workdir,
+            hostname: self.hostname,
+            rootfs: self.rootfs,
+            auto_remove: self.rm,
+            network_mode: self.network,
+            endpoint_config: EndpointSettings {
+                ipam_config: network::endpoint_ipam(self.ip),
+                aliases: network::some(self.network_alias),
+                mac_address: self.mac_address,
+                ..Default::default()
+            },
+            extra_hosts: self.add_host,
+            dns: self.dns,
+            dns_search: self.dns_search,
+            dns_options: self.dns_option,
+            labels: self.label.into_iter().collect(),
+        };
+        (self.name, message)
+    }
+}
+
+/// Prints what a container that was never started writes, until it has ended; signals go to it. Returns its exit code.
+async fn foreground(client: &Client, console: &mut Console, id: &str) -> Result<u8, Error> {
+    let mut signals = Signals::catch().map_err(Error::Signals)?;
+    // Before the start, so that nothing is missed of one that ends at once and is removed.
+    let mut output =
+        client.logs(id, &LogQuery { follow: true, ..Default::default() }).await.map_err(Error::Run)?;
+    client.start(id).await.map_err(Error::Run)?;
+    let mut impatience = 0;
+    loop {
+        tokio::select! {
+            line = output.next() => match line? {
+                Some(line) => logs::print(console, &line, false)?,
+                None => break,
+            },
+            name = signals.next() => {
+                impatience += u8::from(matches!(name, "INT" | "TERM"));
+                if impatience == 3 {
+                    console.complain(&"got 3 SIGTERM/SIGINTs, forcefully exiting");
+                    return Ok(1);
+                }
+                // One that has ended meanwhile is about to be noticed.
+                if let Err(error) = client.kill(id, name).await {
+                    console.complain(&error);
+                }
+            }
+        }
+    }
+    let end = client.wait(id).await?;
+    // As the shell does, should it ever be out of range.
+    Ok(u8::try_from(end.status_code & 0xff).unwrap_or(u8::MAX))
+}
+
+/// Signals that are the container's.
+struct Signals(Vec<(&'static str, Signal)>);
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        let kinds = [
+            ("INT", SignalKind::interrupt()),
+            ("TERM", SignalKind::terminate()),
+            ("HUP", SignalKind::hangup()),
+            ("QUIT", SignalKind::quit()),
+            ("USR1", SignalKind::user_defined1()),
+            ("USR2", SignalKind::user_defined2()),
+        ];
+        kinds.into_iter().map(|(name, kind)| Ok((name, signal(kind)?))).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        let received = self.0.iter_mut().map(|(name, signal)| {
+            Box::pin(async {
+                signal.recv().await;
+                *name
+            })
+        });
+        futures::future::select_all(received).await.0
+    }
+}

@@ -1,0 +1,339 @@
+//! Go templates over JSON, with the functions that Docker's `--format` has. The engine is gotmpl; here is what Docker
+//! adds: its functions, `.Label "k"`, the order of keys in `json`, fields that JSON leaves out when they are empty.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use gotmpl::{MissingKey, TemplateError, Value, ValueFunc};
+use serde_json::{Map, Value as Json};
+
+/// A template that cannot be read, or not be filled in.
+#[derive(Debug, thiserror::Error)]
+#[error("template parsing error: {0}")]
+pub struct Error(#[from] TemplateError);
+
+/// A parsed template.
+pub struct Template {
+    program: gotmpl::Template,
+    shapes: Shapes,
+}
+
+impl Template {
+    /// Reads a template.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        Self::with(text, Purpose::Values)
+    }
+
+    /// Reads a template that shall name the columns of a table: functions leave their argument as it is.
+    pub fn parse_header(text: &str) -> Result<Self, Error> {
+        Self::with(text, Purpose::Header)
+    }
+
+    fn with(text: &str, purpose: Purpose) -> Result<Self, Error> {
+        let shapes = Shapes::default();
+        let mut program = gotmpl::Template::new("").missing_key(MissingKey::Error).func("index", index);
+        for (name, function) in functions(&shapes) {
+            program = match purpose {
+                Purpose::Values => program.func(name, function),
+                // The argument that is piped in comes last.
+                Purpose::Header => program.func(name, |args| Ok(args.last().cloned().unwrap_or(Value::Nil))),
+            };
+        }
+        Ok(Self { program: program.parse(&call_labels(text))?, shapes })
+    }
+
+    /// Fills it in with a document.
+    pub fn render(&self, document: &Json) -> Result<String, Error> {
+        let mut document = document.clone();
+        fill_omitted(&mut document);
+        self.shapes.learn(&document);
+        self.render_value(&gotmpl::to_value(&document)?)
+    }
+
+    /// Fills it in with a value; its maps are sorted by key.
+    pub fn render_value(&self, value: &Value) -> Result<String, Error> {
+        Ok(self.program.execute_to_string(value)?)
+    }
+}
+
+enum Purpose {
+    Values,
+    Header,
+}
+
+/// The order of the keys of each kind of object, by its sorted keys: the engine's maps are sorted, but `json` prints
+/// objects as they came.
+#[derive(Clone, Default)]
+struct Shapes(Arc<Mutex<HashMap<Vec<String>, Vec<String>>>>);
+
+impl Shapes {
+    fn learn(&self, json: &Json) {
+        match json {
+            Json::Object(object) => {
+                let keys: Vec<String> = object.keys().cloned().collect();
+                let mut sorted = keys.clone();
+                sorted.sort();
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(sorted, keys);
+                object.values().for_each(|value| self.learn(value));
+            }
+            Json::Array(values) => values.iter().for_each(|value| self.learn(value)),
+            _ => {}
+        }
+    }
+
+    fn json(&self, value: &Value) -> Json {
+        match value {
+            Value::Bool(value) => Json::from(*value),
+            Value::Int(value) => Json::from(*value),
+            Value::Uint(value) => Json::from(*value),
+            Value::Float(value) => Json::from(*value),
+            Value::String(value) => Json::from(value.as_ref()),
+            Value::List(values) => values.iter().map(|value| self.json(value)).collect(),
+            Value::Map(map) => {
+                let sorted: Vec<String> = map.keys().map(ToString::to_string).collect();
+                let shapes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let keys = shapes.get(&sorted).cloned().unwrap_or(sorted);
+                drop(shapes);
+                let optional = OMITTED.iter().any(|(_, fields)| keys == **fields);
+                let entries = keys.into_iter().filter_map(|key| {
+                    let value = map.get(key.as_str())?;
+                    let left_out = value.is_function() || (optional && !value.is_truthy());
+                    (!left_out).then(|| (key, self.json(value)))
+                });
+                Json::Object(entries.collect())
+            }
+            Value::Nil | Value::Function(_) => Json::Null,
+        }
+    }
+}
+
+/// Fields that JSON leaves out when they are empty, by the key that holds their object: a template may name them.
+const OMITTED: [(&str, &[&str]); 2] = [
+    ("Config", &["Subnet", "IPRange", "Gateway", "AuxiliaryAddresses"]),
+    ("IPAMConfig", &["IPv4Address", "IPv6Address"]),
+];
+
+fn fill_omitted(json: &mut Json) {
+    match json {
+        Json::Object(object) => {
+            for (key, value) in object.iter_mut() {
+                fill_omitted(value);
+                let fields = OMITTED.iter().find(|(parent, _)| parent == key).map(|(_, fields)| *fields);
+                match (fields, value) {
+                    (Some(fields), Json::Array(entries)) => {
+                        entries
+                            .iter_mut()
+                            .filter_map(Json::as_object_mut)
+                            .for_each(|entry| fill(entry, fields));
+                    }
+                    (Some(fields), Json::Object(entry)) if key == "IPAMConfig" => fill(entry, fields),
+                    _ => {}
+                }
+            }
+        }
+        Json::Array(values) => values.iter_mut().for_each(fill_omitted),
+        _ => {}
+    }
+}
+
+fn fill(entry: &mut Map<String, Json>, fields: &[&str]) {
+    let mut typed = std::mem::take(entry);
+    *entry = fields
+        .iter()
+        .map(|&field| {
+            let empty = if field == "AuxiliaryAddresses" { Json::Object(Map::new()) } else { Json::from("") };
+            (field.to_owned(), typed.remove(field).unwrap_or(empty))
+        })
+        .collect();
+}
+
+/// `.Label "k"` is a method in Docker; the engine wants `call .Label "k"`.
+fn call_labels(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    for (index, part) in text.split("{{").enumerate() {
+        if index == 0 {
+            result.push_str(part);
+            continue;
+        }
+        let (action, rest) = part.split_at(part.find("}}").unwrap_or(part.len()));
+        result.push_str("{{");
+        result.push_str(&action.replace(".Label ", "call .Label "));
+        result.push_str(rest);
+    }
+    result
+}
+
+/// Go's `index`, where a key that a map of texts does not have gives the empty text.
+fn index(args: &[Value]) -> gotmpl::Result<Value> {
+    let [value, keys @ ..] = args else { return Err(exec("index: needs a value")) };
+    let found = keys.iter().try_fold(value.clone(), |value, key| value.index(key))?;
+    Ok(if matches!(found, Value::Nil) { Value::from("") } else { found })
+}
+
+fn functions(shapes: &Shapes) -> Vec<(&'static str, impl Fn(&[Value]) -> gotmpl::Result<Value> + use<>)> {
+    let shapes = shapes.clone();
+    let list: [(&'static str, ValueFunc); 8] = [
+        (
+            "json",
+            Arc::new(move |args| {
+                let [value] = args else { return Err(exec("json: needs one value")) };
+                Ok(Value::from(shapes.json(value).to_string()))
+            }),
+        ),
+        (
+            "split",
+            Arc::new(|args| {
+                let [text, separator] = texts("split", args)?;
+                Ok(Value::from(text.split(&separator).map(Value::from).collect::<Vec<_>>()))
+            }),
+        ),
+        ("join", Arc::new(join)),
+        ("title", Arc::new(|args| text_function("title", args, title))),
+        ("lower", Arc::new(|args| text_function("lower", args, |text| text.to_lowercase()))),
+        ("upper", Arc::new(|args| text_function("upper", args, |text| text.to_uppercase()))),
+        (
+            "pad",
+            Arc::new(|args| match args {
+                [text, Value::Int(before), Value::Int(after)] => {
+                    let text = text.to_string();
+                    let spaces = |count: &i64| " ".repeat(usize::try_from(*count).unwrap_or(0).min(1000));
+                    let padded = format!("{}{text}{}", spaces(before), spaces(after));
+                    Ok(Value::from(if text.is_empty() { text } else { padded }))
+                }
+                _ => Err(exec("pad: needs a text and two numbers")),
+            }),
+        ),
+        (
+            "truncate",
+            Arc::new(|args| match args {
+                [text, Value::Int(length)] => {
+                    let length = usize::try_from(*length).unwrap_or(0);
+                    Ok(Value::from(text.to_string().chars().take(length).collect::<String>()))
+                }
+                _ => Err(exec("truncate: needs a text and a number")),
+            }),
+        ),
+    ];
+    list.into_iter().map(|(name, function)| (name, move |args: &[Value]| function(args))).collect()
+}
+
+fn join(args: &[Value]) -> gotmpl::Result<Value> {
+    let parts: Vec<String> = match args {
+        [Value::Nil, _] => Vec::new(),
+        [Value::List(values), _] => values.iter().map(ToString::to_string).collect(),
+        [Value::Map(map), _] => {
+            let mut values: Vec<String> = map.values().map(ToString::to_string).collect();
+            values.sort();
+            values
+        }
+        _ => return Err(exec("join: needs a list and a separator")),
+    };
+    Ok(Value::from(parts.join(&args[1].to_string())))
+}
+
+fn title(text: &str) -> String {
+    let mut start = true;
+    let upper = |character: char| {
+        let first = std::mem::replace(&mut start, !character.is_alphanumeric());
+        if first { character.to_ascii_uppercase() } else { character }
+    };
+    text.chars().map(upper).collect()
+}
+
+fn text_function(name: &str, args: &[Value], function: impl Fn(&str) -> String) -> gotmpl::Result<Value> {
+    let [text] = texts(name, args)?;
+    Ok(Value::from(function(&text)))
+}
+
+fn texts<const N: usize>(name: &str, args: &[Value]) -> gotmpl::Result<[String; N]> {
+    let texts: Vec<String> = args.iter().map(ToString::to_string).collect();
+    texts.try_into().map_err(|_| exec(&format!("{name}: wrong number of arguments: needs {N}")))
+}
+
+fn exec(message: &str) -> TemplateError {
+    TemplateError::Exec(message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn render(template: &str) -> String {
+        let network = json!({
+            "Name": "mynet",
+            "Id": "0123",
+            "EnableIPv6": false,
+            "IPAM": { "Driver": "default", "Options": null, "Config": [
+                { "Subnet": "192.168.0.0/16", "Gateway": "192.168.0.1" },
+                { "Subnet": "10.0.0.0/8" },
+            ] },
+            "Containers": { "ab": { "Name": "web", "IPv4Address": "192.168.0.2/16" } },
+            "Labels": { "a": "1", "b.c": "2" },
+        });
+        match Template::parse(template).and_then(|template| template.render(&network)) {
+            Ok(text) => text,
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn templates_that_docker_users_type() {
+        for (template, text) in [
+            ("{{.Name}}", "mynet"),
+            ("{{.Name}} {{.EnableIPv6}}", "mynet false"),
+            (
+                "{{json .IPAM.Config}}",
+                r#"[{"Subnet":"192.168.0.0/16","Gateway":"192.168.0.1"},{"Subnet":"10.0.0.0/8"}]"#,
+            ),
+            ("{{json .Name}}", "\"mynet\""),
+            (
+                "{{range .IPAM.Config}}{{.Subnet}} {{.Gateway}};{{end}}",
+                "192.168.0.0/16 192.168.0.1;10.0.0.0/8 ;",
+            ),
+            ("{{(index .IPAM.Config 0).Subnet}}", "192.168.0.0/16"),
+            ("{{index .Labels \"b.c\"}}", "2"),
+            ("{{index .Labels \"none\"}}", ""),
+            ("{{.Labels.a}}", "1"),
+            ("{{len .Containers}}", "1"),
+            ("{{range $id, $c := .Containers}}{{$id}}={{$c.Name}}{{end}}", "ab=web"),
+            ("{{range .Containers}}{{println .Name}}{{end}}", "web\n"),
+            ("{{.Name | printf \"%-8s|\"}}", "mynet   |"),
+            ("{{printf \"%s/%d\" .Name (len .Labels)}}", "mynet/2"),
+            ("{{upper .Name}} {{lower \"ABC\"}} {{title \"a bc\"}}", "MYNET abc A Bc"),
+            ("{{join (split \"a,b\" \",\") \"-\"}}", "a-b"),
+            ("{{truncate .Name 2}}|{{pad .Id 1 2}}|", "my| 0123  |"),
+            ("{{if .EnableIPv6}}six{{else}}four{{end}}", "four"),
+            ("{{with .IPAM}}{{.Driver}}{{end}}", "default"),
+            ("{{if and (eq .Name \"mynet\") (not .EnableIPv6)}}yes{{end}}", "yes"),
+            ("{{- .Name -}}  \n", "mynet"),
+            ("no action", "no action"),
+        ] {
+            assert_eq!(render(template), text, "{template}");
+        }
+    }
+
+    #[test]
+    fn json_keeps_the_order_of_keys() {
+        assert_eq!(
+            render("{{json .}}"),
+            "{\"Name\":\"mynet\",\"Id\":\"0123\",\"EnableIPv6\":false,\"IPAM\":{\"Driver\":\"default\",\
+             \"Options\":null,\"Config\":[{\"Subnet\":\"192.168.0.0/16\",\"Gateway\":\"192.168.0.1\"},\
+             {\"Subnet\":\"10.0.0.0/8\"}]},\"Containers\":{\"ab\":{\"Name\":\"web\",\
+             \"IPv4Address\":\"192.168.0.2/16\"}},\"Labels\":{\"a\":\"1\",\"b.c\":\"2\"}}"
+        );
+    }
+
+    #[test]
+    fn bad_templates_are_refused() {
+        for template in
+            ["{{.Nmae}}", "{{.Name", "{{nope .Name}}", "{{.Name.Deeper}}", "{{index .IPAM.Config 7}}"]
+        {
+            let text = render(template);
+            assert!(text.starts_with("template parsing error: "), "{template}: {text}");
+        }
+    }
+}

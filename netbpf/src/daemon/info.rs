@@ -1,0 +1,111 @@
+//! What the daemon tells of itself: versions, figures, counters, output of containers.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use super::{Daemon, Error};
+use crate::{
+    api::types::{EndpointStats, Info, ReasonStats, Stats, Version},
+    model::{Id, State, Subject},
+    sandbox::logs,
+};
+
+/// `netbpf version`.
+pub fn version() -> Version {
+    let (kernel, arch) = match nix::sys::utsname::uname() {
+        Ok(name) => {
+            (name.release().to_string_lossy().into_owned(), name.machine().to_string_lossy().into_owned())
+        }
+        Err(_) => Default::default(),
+    };
+    Version {
+        version: env!("CARGO_PKG_VERSION").into(),
+        layout: netbpf_common::LAYOUT,
+        kernel_version: kernel,
+        arch,
+    }
+}
+
+impl Daemon {
+    /// `netbpf info`.
+    pub fn info(&self) -> Info {
+        let version = version();
+        let (containers, containers_running, networks, ports) = {
+            let world = self.world();
+            let running = world.containers().filter(|container| matches!(container.state, State::Running { .. }));
+            (world.containers().count(), running.count(), world.networks().count(), world.ports_in_use())
+        };
+        Info {
+            containers,
+            containers_running,
+            containers_stopped: containers - containers_running,
+            networks,
+            ports,
+            attachment: self.datapath().attachment().to_string(),
+            bpffs: self.options.bpffs.clone(),
+            state_dir: self.options.state_dir.clone(),
+            run_dir: self.options.run_dir.clone(),
+            kernel_version: version.kernel_version,
+            name: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
+            server_version: version.version,
+        }
+    }
+
+    /// `netbpf stats`: of these containers, or of all.
+    pub async fn stats(&self, containers: &[&str]) -> Result<Stats, Error> {
+        let asked: Vec<Id> =
+            containers.iter().map(|key| self.find_subject(key)).collect::<Result<_, _>>()?;
+        let received = self.links.received(self.group).await?;
+        let endpoints: BTreeMap<_, _> = {
+            let world = self.world();
+            let named = world.containers().filter(|container| asked.is_empty() || asked.contains(&container.id));
+            named
+                .flat_map(|container| container.attachments.iter().map(move |attachment| (container, attachment)))
+                .filter_map(|(container, attachment)| {
+                    let endpoint = attachment.endpoint.clone()?;
+                    let network = world.network(&attachment.network)?.name.clone();
+                    let key = (container.name.clone(), endpoint.interface.clone());
+                    Some((key, (container.id, network, endpoint.port)))
+                })
+                .collect()
+        };
+        let datapath = self.datapath();
+        let reasons = datapath
+            .reasons()?
+            .into_iter()
+            .map(|(reason, counter)| ReasonStats {
+                reason: reason.name().into(),
+                drop: reason.is_drop(),
+                packets: counter.packets,
+                bytes: counter.bytes,
+            })
+            .collect();
+        let endpoints = endpoints
+            .into_iter()
+            .map(|((container, interface), (id, network, port))| {
+                let counters = datapath.port_stats(port)?;
+                let sent = received.get(&netbpf_common::endpoint::ifindex_of(port)).copied().unwrap_or_default();
+                Ok(EndpointStats {
+                    container,
+                    id: id.to_string(),
+                    network,
+                    interface,
+                    rx_packets: counters.received.packets,
+                    rx_bytes: counters.received.bytes,
+                    tx_packets: sent.packets,
+                    tx_bytes: sent.bytes,
+                    dropped_packets: counters.dropped.packets,
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Stats { reasons, endpoints })
+    }
+
+    /// A sandbox's output, opened before this returns: what the container writes from now on is in the stream.
+    pub fn open_logs(self: &Arc<Self>, key: &str) -> Result<(Id, PathBuf), Error> {
+        let container = self.container(&self.find_subject(key)?)?;
+        match container.subject {
+            Subject::Sandbox(_) => Ok((container.id, self.container_dir(&container.id).join(logs::FILE))),
+            Subject::Foreign(_) => Err(Error::Foreign(container.name)),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Veth pairs, made whole or not at all: a network's host device with the end that lends it its carrier, and a
+//! container's endpoint, whose inner end is made in the container's namespace under its final name.
+//!
+//! IPv6 is off on every end: networks have IPv4 addresses only, and an interface with IPv6 would send frames (multicast
+//! reports, solicitations) that nobody asked for. It is turned off before the end goes up.
+//!
+//! A dropped future may leave a link behind; its group tells whose it is.
+
+use std::{
+    net::Ipv4Addr,
+    os::fd::{AsFd, AsRawFd, RawFd},
+};
+
+use ipnet::Ipv4Net;
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage},
+};
+use nix::net::if_::if_nametoindex;
+use rtnetlink::{
+    AddressMessageBuilder,
+    packet_core::{NLM_F_CREATE, NLM_F_EXCL},
+};
+
+use super::{
+    Error, Links, Namespace,
+    links::{up, with_index},
+    socket::Socket,
+    sysctl::disable_ipv6,
+};
+use crate::model::Mac;
+
+/// `lo` has this number in every namespace.
+const LOOPBACK: u32 = 1;
+
+/// The device through which the host is on a network.
+#[derive(Clone, Debug)]
+pub struct HostDevice {
+    /// Its number.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// Name of the other end, in the same namespace.
+    pub peer: String,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Of both ends.
+    pub mtu: u32,
+    /// The gateway address and the prefix length of the subnet.
+    pub address: Option<Ipv4Net>,
+    /// Of both ends: whose they are.
+    pub group: u32,
+}
+
+/// A container's place in a network.
+#[derive(Clone, Debug)]
+pub struct EndpointLink<'a> {
+    /// Number of the host side.
+    pub ifindex: u32,
+    /// Name of the host side.
+    pub host_interface: String,
+    /// Name of the inner side.
+    pub interface: String,
+    /// MAC of the inner side.
+    pub mac: Mac,
+    /// Of both sides.
+    pub mtu: u32,
+    /// Of the host side: whose it is.
+    pub group: u32,
+    /// The container's address and the prefix length of the subnet.
+    pub address: Ipv4Net,
+    /// The container's namespace.
+    pub namespace: &'a Namespace,
+}
+
+impl Links {
+    /// Makes a network's host device; it is up and carries its address afterwards.
+    pub async fn create_host_device(&self, device: &HostDevice) -> Result<(), Error> {
+        let end = End {
+            ifindex: device.ifindex,
+            name: &device.name,
+            mac: Some(device.mac),
+            mtu: device.mtu,
+            group: device.group,
+            netns: None,
+        };
+        let peer = End { ifindex: 0, name: &device.peer, mac: None, ..end };
+        self.create_pair(end, peer, "this network namespace").await?;
+        let finished = self.finish_host_device(device).await;
+        self.or_delete(device.ifindex, finished).await
+    }
+
+    async fn finish_host_device(&self, device: &HostDevice) -> Result<(), Error> {
+        disable_ipv6_here(&device.name).await?;
+        disable_ipv6_here(&device.peer).await?;
+        if let Some(address) = device.address {
+            add_address(&self.socket, device.ifindex, &device.name, address).await?;
+        }
+        let mut peer = LinkMessage::default();
+        peer.attributes.push(LinkAttribute::IfName(device.peer.clone()));
+        up(&self.socket, peer).await.map_err(|refusal| Error::failed("set up", &device.peer, refusal))?;
+        up(&self.socket, with_index(device.ifindex))
+            .await
+            .map_err(|refusal| Error::failed("set up", &device.name, refusal))
+    }
+
+    /// Makes a container's interface; it has its address and is up. The host side stays down, and the interface without
+    /// a carrier, until [`Links::set_up`]: programs are attached before.
+    pub async fn create_endpoint(&self, endpoint: &EndpointLink<'_>) -> Result<(), Error> {
+        let end = End {
+            ifindex: endpoint.ifindex,
+            name: &endpoint.host_interface,
+            mac: None,
+            mtu: endpoint.mtu,
+            group: endpoint.group,
+            netns: None,
+        };
+        let inner = End {
+            ifindex: 0,
+            name: &endpoint.interface,
+            mac: Some(endpoint.mac),
+            group: 0,
+            netns: Some(endpoint.namespace.as_fd().as_raw_fd()),
+            ..end
+        };
+        self.create_pair(end, inner, &endpoint.namespace.to_string()).await?;
+        let (outer, inner) =
+            tokio::join!(disable_ipv6_here(&endpoint.host_interface), finish_inside(endpoint));
+        self.or_delete(endpoint.ifindex, outer.and(inner)).await
+    }
+
+    async fn create_pair(&self, end: End<'_>, peer: End<'_>, peer_place: &str) -> Result<(), Error> {
+        let mut message = end.message();
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer.message()))),
+        ]));
+        let created =
+            self.socket.ask(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await.map_err(
+                |refusal| Error::failed("create", format!("{} and {}", end.name, peer.name), refusal),
+            );
+        match created {
+            Err(error) if error.is_exists() => Err(self.who_is_taken(end, peer, peer_place).await),
+            result => result,
+        }
+    }
+
+    /// The kernel says that something exists, not what.
+    async fn who_is_taken(&self, end: End<'_>, peer: End<'_>, peer_place: &str) -> Error {
+        if self.exists(with_index(end.ifindex)).await {
+            return Error::NumberTaken { ifindex: end.ifindex };
+        }
+        let mut named = LinkMessage::default();
+        named.attributes.push(LinkAttribute::IfName(end.name.to_owned()));
+        let (name, place) = if self.exists(named).await {
+            (end.name, "this network namespace")
+        } else {
+            (peer.name, peer_place)
+        };
+        Error::NameTaken { name: name.to_owned(), place: place.to_owned() }
+    }
+
+    async fn exists(&self, message: LinkMessage) -> bool {
+        self.socket.ask(RouteNetlinkMessage::GetLink(message), 0).await.is_ok()
+    }
+
+    /// Undoes the creation of a pair whose configuration failed.
+    async fn or_delete(&self, ifindex: u32, result: Result<(), Error>) -> Result<(), Error> {
+        if result.is_err()
+            && let Err(error) = self.delete(ifindex).await
+        {
+            tracing::warn!("a link that failed half way stays: {error}");
+        }
+        result
+    }
+}
+
+/// One end of a pair.
+#[derive(Clone, Copy)]
+struct End<'a> {
+    /// 0: the kernel chooses.
+    ifindex: u32,
+    name: &'a str,
+    /// None: the kernel chooses.
+    mac: Option<Mac>,
+    mtu: u32,
+    group: u32,
+    /// None: where the request is made.
+    netns: Option<RawFd>,
+}
+
+impl End<'_> {
+    fn message(self) -> LinkMessage {
+        let mut message = with_index(self.ifindex);
+        message.attributes.push(LinkAttribute::IfName(self.name.to_owned()));
+        message.attributes.push(LinkAttribute::Mtu(self.mtu));
+        message.attributes.push(LinkAttribute::Group(self.group));
+        message.attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
+        message.attributes.extend(self.netns.map(LinkAttribute::NetNsFd));
+        message
+    }
+}
+
+/// What is done in the container's namespace, in one visit.
+async fn finish_inside(endpoint: &EndpointLink<'_>) -> Result<(), Error> {
+    let EndpointLink { namespace: netns, address, .. } = *endpoint;
+    let object = format!("{} in {netns}", endpoint.interface);
+    let name = endpoint.interface.clone();
+    let (socket, ifindex) = Socket::open_in(netns, move || {
+        disable_ipv6(&name)?;
+        if_nametoindex(&*name).map_err(|errno| Error::failed("find", name, errno))
+    })
+    .await?;
+    add_address(&socket, ifindex, &object, address).await?;
+    up(&socket, with_index(ifindex)).await.map_err(|refusal| Error::failed("set up", object, refusal))?;
+    up(&socket, with_index(LOOPBACK))
+        .await
+        .map_err(|refusal| Error::failed("set up", format!("lo in {netns}"), refusal))
+}
+
+async fn add_address(socket: &Socket, ifindex: u32, link: &str, address: Ipv4Net) -> Result<(), Error> {
+    let message = AddressMessageBuilder::<Ipv4Addr>::new()
+        .index(ifindex)
+        .address(address.addr(), address.prefix_len())
+        .build();
+    socket
+        .ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+        .await
+        .map_err(|refusal| Error::failed("add", format!("address {address} to {link}"), refusal))
+}
+
+/// In the namespace of the runtime. Writing a setting may wait for the kernel's lock on all links: not on a worker.
+async fn disable_ipv6_here(interface: &str) -> Result<(), Error> {
+    let name = interface.to_owned();
+    tokio::task::spawn_blocking(move || disable_ipv6(&name))
+        .await
+        .unwrap_or_else(|_| Err(Error::Panicked("this network namespace".to_owned())))
+}

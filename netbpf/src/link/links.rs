@@ -1,0 +1,89 @@
+//! What is done to links that exist, and the default route of a namespace.
+
+use std::net::Ipv4Addr;
+
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkFlags, LinkMessage},
+    route::{RouteHeader, RouteProtocol, RouteScope, RouteType},
+};
+use rtnetlink::{
+    RouteMessageBuilder,
+    packet_core::{NLM_F_CREATE, NLM_F_REPLACE},
+};
+
+use super::{Error, Namespace, error::Refusal, socket::Socket};
+
+/// The links of the namespace in which this value was made.
+pub struct Links {
+    pub(super) socket: Socket,
+}
+
+impl Links {
+    /// Of the namespace of the calling thread; must be called in a tokio runtime.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self { socket: Socket::open()? })
+    }
+
+    /// Brings a link up.
+    pub async fn set_up(&self, ifindex: u32) -> Result<(), Error> {
+        up(&self.socket, with_index(ifindex))
+            .await
+            .map_err(|refusal| Error::failed("set up", format!("link {ifindex}"), refusal))
+    }
+
+    /// Deletes a link, and with it the other end of its pair. False: it was gone already.
+    pub async fn delete(&self, ifindex: u32) -> Result<bool, Error> {
+        let deleted = self.socket.ask(RouteNetlinkMessage::DelLink(with_index(ifindex)), 0).await;
+        match deleted.map_err(|refusal| Error::failed("delete", format!("link {ifindex}"), refusal)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_missing() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes `gateway` the way out of a namespace, in the place of any other; `None` leaves it without one.
+    pub async fn set_default_route(&self, netns: &Namespace, gateway: Option<Ipv4Addr>) -> Result<(), Error> {
+        let (socket, ()) = Socket::open_in(netns, || Ok(())).await?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new();
+        match gateway {
+            Some(gateway) => {
+                // "boot" is what iproute2 and Docker say, and what `ip route` leaves out.
+                let route = route.gateway(gateway).protocol(RouteProtocol::Boot).build();
+                socket.ask(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE).await.map_err(
+                    |refusal| {
+                        Error::failed("set", format!("default route via {gateway} in {netns}"), refusal)
+                    },
+                )
+            }
+            None => {
+                // Any scope, type and protocol.
+                let mut route = route.scope(RouteScope::NoWhere).build();
+                route.header.kind = RouteType::Unspec;
+                route.header.protocol = RouteProtocol::Unspec;
+                route.header.table = RouteHeader::RT_TABLE_MAIN;
+                let removed = socket.ask(RouteNetlinkMessage::DelRoute(route), 0).await;
+                match removed
+                    .map_err(|refusal| Error::failed("remove", format!("default route in {netns}"), refusal))
+                {
+                    Err(error) if error.is_missing() => Ok(()),
+                    result => result,
+                }
+            }
+        }
+    }
+}
+
+/// A message about the link of this number.
+pub(super) fn with_index(ifindex: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = ifindex;
+    message
+}
+
+/// Brings the link that the message is about up.
+pub(super) async fn up(socket: &Socket, mut message: LinkMessage) -> Result<(), Refusal> {
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    socket.ask(RouteNetlinkMessage::SetLink(message), 0).await
+}

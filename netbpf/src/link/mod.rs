@@ -1,0 +1,29 @@
+//! Links, addresses, routes and network namespaces, through rtnetlink; settings below `/proc/sys/net`. Everything here
+//! does what it is told to the kernel and undoes it where it fails half way. It must not know networks, containers,
+//! maps or programs.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `create` | veth pairs: a network's host device, a container's endpoint |
+//! | `links` | what is done to a link that exists, the default route |
+//! | `observe` | what is there: links of ours, their counters, routes |
+//! | `watch` | which links go |
+//! | `netns` | namespaces, and visits to them |
+//! | `sysctl` | settings |
+//! | `socket` | one netlink request and its answer |
+
+mod create;
+mod error;
+mod links;
+mod netns;
+mod observe;
+mod socket;
+pub mod sysctl;
+mod watch;
+
+pub use create::{EndpointLink, HostDevice};
+pub use error::{Error, Refusal};
+pub use links::Links;
+pub use netns::{Namespace, start_time};
+pub use observe::{OwnedLink, Received};
+pub use watch::{Deletions, LinkEvent};

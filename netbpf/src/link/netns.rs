@@ -1,0 +1,142 @@
+//! Network namespaces: opening them, and visiting them. A visit is a thread of its own that ends afterwards, so that no
+//! thread of the runtime can ever be left in the wrong namespace. Knows nothing of links.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
+    path::Path,
+    sync::Arc,
+    thread,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    sched::{CloneFlags, setns},
+    sys::statfs::{NSFS_MAGIC, fstatfs},
+};
+use tokio::sync::oneshot;
+
+use super::Error;
+
+/// A network namespace, held open: it exists for as long as this value does.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    file: Arc<File>,
+    name: Arc<str>,
+}
+
+impl Namespace {
+    /// The one that a file holds: `/run/netns/NAME`, `/proc/N/ns/net`, a Docker sandbox key.
+    pub fn open_path(path: &Path) -> Result<Self, Error> {
+        let name = path.display().to_string();
+        // Without O_NONBLOCK, a FIFO of that name would hold us until somebody writes to it.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(path)
+            .map_err(|error| Error::failed("open", &*name, error))?;
+        let kind = fstatfs(&file).map_err(|errno| Error::failed("look at", &*name, errno))?.filesystem_type();
+        if kind != NSFS_MAGIC {
+            return Err(Error::NotANamespace(name));
+        }
+        let namespace = Self { file: Arc::new(file), name: name.into() };
+        // A namespace of another kind shows only when it is entered.
+        let enter = || setns(&namespace.file, CloneFlags::CLONE_NEWNET);
+        match thread::scope(|scope| scope.spawn(enter).join()) {
+            Ok(Ok(())) => Ok(namespace),
+            Ok(Err(Errno::EINVAL)) => Err(Error::NotANamespace(namespace.to_string())),
+            Ok(Err(errno)) => Err(Error::failed("enter", namespace.to_string(), errno)),
+            Err(_) => Err(Error::Panicked(namespace.to_string())),
+        }
+    }
+
+    /// The one of a process.
+    pub fn open_process(pid: u32) -> Result<Self, Error> {
+        let name = format!("network namespace of process {pid}");
+        let file = File::open(format!("/proc/{pid}/ns/net"))
+            .map_err(|error| Error::failed("open", &*name, error))?;
+        Ok(Self { file: Arc::new(file), name: name.into() })
+    }
+
+    /// Whether it is the one that the calling thread is in.
+    pub fn same_as_current(&self) -> Result<bool, Error> {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let own = fs::metadata("/proc/thread-self/ns/net")
+            .map_err(|error| Error::failed("look at", "/proc/thread-self/ns/net", error))?;
+        let other =
+            self.file.metadata().map_err(|error| Error::failed("look at", self.to_string(), error))?;
+        Ok(identity(own) == identity(other))
+    }
+
+    /// Does the work on a thread that is in this namespace. Sockets opened there stay there.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, result) = oneshot::channel();
+        let file = Arc::clone(&self.file);
+        thread::Builder::new()
+            .name("netns visit".to_owned())
+            .spawn(move || {
+                let result = setns(&file, CloneFlags::CLONE_NEWNET).map(|()| work());
+                // Nobody waits any more: then nobody wants the result.
+                drop(answer.send(result));
+            })
+            .map_err(|error: io::Error| Error::failed("start a thread for", self.to_string(), error))?;
+        match result.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(errno)) => Err(Error::failed("enter", self.to_string(), errno)),
+            Err(_) => Err(Error::Panicked(self.to_string())),
+        }
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl std::fmt::Display for Namespace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// When a process was started, in clock ticks since boot (field 22 of `/proc/N/stat`): what tells it from a later one of
+/// the same number. None if it is not there, or dead and not yet reaped.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Field 2 is a name in parentheses, which may hold anything; field 3 is the state.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    fields.nth(18)?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let own = start_time(std::process::id()).unwrap();
+        assert!(own >= start_time(1).unwrap());
+        assert_eq!(start_time(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_dead_process_has_no_start() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let mut status = String::new();
+        while !status.contains(") Z") {
+            status = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        }
+        assert_eq!(start_time(child.id()), None);
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,154 @@
+//! What is there: our links, their counters, the host's routes, a namespace's interfaces. Changes nothing.
+
+use std::{collections::HashMap, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType},
+};
+use nix::net::if_::if_nameindex;
+use rtnetlink::RouteMessageBuilder;
+
+use super::{Error, Links, Namespace};
+use crate::model::Mac;
+
+/// A link of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedLink {
+    /// Its number.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it was set up.
+    pub up: bool,
+    /// In bytes.
+    pub mtu: u32,
+    /// Its MAC.
+    pub mac: Option<Mac>,
+}
+
+/// What came in on a link. On the host side of a container's pair, that is what the container sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Frames.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Links {
+    /// All veth ends of a group, by number.
+    pub async fn owned(&self, group: u32) -> Result<Vec<OwnedLink>, Error> {
+        let mut owned: Vec<_> =
+            self.veths(group, vec![LinkExtentMask::SkipStats]).await?.iter().map(owned_link).collect();
+        owned.sort_by_key(|link| link.ifindex);
+        Ok(owned)
+    }
+
+    /// Counters of all veth ends of a group, by ifindex.
+    pub async fn received(&self, group: u32) -> Result<HashMap<u32, Received>, Error> {
+        let links = self.veths(group, Vec::new()).await?;
+        Ok(links
+            .iter()
+            .filter_map(|link| {
+                link.attributes.iter().find_map(|attribute| match attribute {
+                    LinkAttribute::Stats64(stats) => {
+                        let received = Received { packets: stats.rx_packets, bytes: stats.rx_bytes };
+                        Some((link.header.index, received))
+                    }
+                    _ => None,
+                })
+            })
+            .collect())
+    }
+
+    /// Subnets that are on a link of the host: what a new network must not overlap (Docker's rule since v23; a route
+    /// over a gateway does not count). Only the table `main` is looked at.
+    pub async fn on_link_routes(&self) -> Result<Vec<Ipv4Net>, Error> {
+        let request = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes = self
+            .socket
+            .dump(RouteNetlinkMessage::GetRoute(request))
+            .await
+            .map_err(|refusal| Error::failed("list", "routes", refusal))?;
+        Ok(routes
+            .iter()
+            .filter_map(|entry| match entry {
+                RouteNetlinkMessage::NewRoute(route) => on_link(route),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Names of the interfaces in a namespace, `lo` among them.
+    pub async fn interfaces_in(&self, netns: &Namespace) -> Result<Vec<String>, Error> {
+        let names = netns
+            .run(|| {
+                if_nameindex().map(|interfaces| {
+                    interfaces.iter().map(|each| each.name().to_string_lossy().into_owned()).collect()
+                })
+            })
+            .await?;
+        names.map_err(|errno| Error::failed("list", format!("interfaces in {netns}"), errno))
+    }
+
+    async fn veths(&self, group: u32, without: Vec<LinkExtentMask>) -> Result<Vec<LinkMessage>, Error> {
+        let mut request = LinkMessage::default();
+        request.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]));
+        request.attributes.push(LinkAttribute::ExtMask(without));
+        let links = self
+            .socket
+            .dump(RouteNetlinkMessage::GetLink(request))
+            .await
+            .map_err(|refusal| Error::failed("list", "links", refusal))?;
+        Ok(links
+            .into_iter()
+            .filter_map(|entry| match entry {
+                RouteNetlinkMessage::NewLink(link) => Some(link),
+                _ => None,
+            })
+            .filter(|link| link.attributes.contains(&LinkAttribute::Group(group)))
+            .collect())
+    }
+}
+
+fn owned_link(message: &LinkMessage) -> OwnedLink {
+    let mut link = OwnedLink {
+        ifindex: message.header.index,
+        name: String::new(),
+        up: message.header.flags.contains(LinkFlags::Up),
+        mtu: 0,
+        mac: None,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(octets) => link.mac = mac(octets),
+            _ => {}
+        }
+    }
+    link
+}
+
+fn mac(octets: &[u8]) -> Option<Mac> {
+    let digits: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+    digits.join(":").parse().ok()
+}
+
+fn on_link(route: &RouteMessage) -> Option<Ipv4Net> {
+    let header = &route.header;
+    if (header.table, header.scope, header.kind)
+        != (RouteHeader::RT_TABLE_MAIN, RouteScope::Link, RouteType::Unicast)
+    {
+        return None;
+    }
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+            Ipv4Net::new(*address, header.destination_prefix_length).ok()
+        }
+        _ => None,
+    })
+}

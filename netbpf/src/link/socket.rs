@@ -1,0 +1,133 @@
+//! A routing netlink socket: one request, one answer. Knows messages, not what they are for.
+
+use std::io;
+
+use futures::StreamExt;
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::{
+    packet_core::{
+        ErrorMessage, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage,
+        NetlinkPayload, NlasIterator, parse_string,
+    },
+    proto::{ConnectionHandle, new_connection},
+    sys::{AsyncSocket, SocketAddr, protocols::NETLINK_ROUTE},
+};
+use tokio::runtime::Handle;
+
+use super::{Error, Namespace, error::Refusal};
+
+/// How often a dump that a change interrupted is asked for again.
+const DUMP_ATTEMPTS: u32 = 5;
+
+/// Length of a `struct nlmsghdr`.
+const HEADER_LEN: usize = 16;
+
+/// Attribute of an error message: a sentence (`NLMSGERR_ATTR_MSG`).
+const EXPLANATION: u16 = 1;
+
+/// An open socket; its connection is a task that ends when the socket is dropped.
+pub(super) struct Socket(ConnectionHandle<RouteNetlinkMessage>);
+
+impl Socket {
+    /// In the namespace of the calling thread, which must be in a tokio runtime.
+    pub fn open() -> Result<Self, Error> {
+        let open = || {
+            let (mut connection, handle, _) = new_connection(NETLINK_ROUTE)?;
+            connection.set_forward_ack(true);
+            connection.set_forward_done(true);
+            let socket = connection.socket_mut().socket_mut();
+            socket.set_ext_ack(true)?;
+            // Error messages then hold only the header of the request, and the explanation has a fixed place.
+            socket.set_cap_ack(true)?;
+            tokio::spawn(connection);
+            Ok(Self(handle))
+        };
+        open().map_err(|error: io::Error| Error::failed("open", "a netlink socket", error))
+    }
+
+    /// In another namespace; `prepare` is done there before.
+    pub async fn open_in<T: Send + 'static>(
+        netns: &Namespace,
+        prepare: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<(Self, T), Error> {
+        let runtime = Handle::current();
+        netns
+            .run(move || {
+                let prepared = prepare()?;
+                let _entered = runtime.enter();
+                Ok((Self::open()?, prepared))
+            })
+            .await?
+    }
+
+    /// Has the kernel do something. `flags` say how: create, replace, only if it does not exist.
+    pub async fn ask(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        let mut answers = self.request(request)?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::Error(error) = answer.payload {
+                let explained = answer.header.flags & NLM_F_ACK_TLVS != 0;
+                return error.code.map_or(Ok(()), |_| Err(refusal(&error, explained)));
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
+    }
+
+    /// All that there is, as it was at one moment.
+    pub async fn dump(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
+        for _ in 0..DUMP_ATTEMPTS {
+            if let Some(entries) = self.dump_once(message.clone()).await? {
+                return Ok(entries);
+            }
+        }
+        let reason = format!("the kernel's list changed in each of {DUMP_ATTEMPTS} readings");
+        Err(Refusal::explained(io::Error::from(io::ErrorKind::Interrupted), Some(reason)))
+    }
+
+    /// `None` if the kernel's list changed while it was read.
+    async fn dump_once(
+        &self,
+        message: RouteNetlinkMessage,
+    ) -> Result<Option<Vec<RouteNetlinkMessage>>, Refusal> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let mut answers = self.request(request)?;
+        let mut entries = Vec::new();
+        let mut interrupted = false;
+        while let Some(answer) = answers.next().await {
+            interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
+            match answer.payload {
+                NetlinkPayload::InnerMessage(entry) => entries.push(entry),
+                NetlinkPayload::Error(error) => return Err(refusal(&error, false)),
+                NetlinkPayload::Done(done) => {
+                    return match done.code {
+                        0 => Ok((!interrupted).then_some(entries)),
+                        code => Err(io::Error::from_raw_os_error(code.abs()).into()),
+                    };
+                }
+                _ => {}
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
+    }
+
+    fn request(
+        &self,
+        request: NetlinkMessage<RouteNetlinkMessage>,
+    ) -> Result<impl StreamExt<Item = NetlinkMessage<RouteNetlinkMessage>> + use<>, Refusal> {
+        self.0
+            .request(request, SocketAddr::new(0, 0))
+            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe).into())
+    }
+}
+
+/// The error number of an error message, and its sentence if it has one.
+fn refusal(error: &ErrorMessage, explained: bool) -> Refusal {
+    let attributes = error.header.get(HEADER_LEN..).filter(|_| explained).unwrap_or_default();
+    let explanation = NlasIterator::new(attributes)
+        .flatten()
+        .find(|attribute| attribute.kind() == EXPLANATION)
+        .and_then(|attribute| parse_string(attribute.value()).ok());
+    Refusal::explained(error.to_io(), explanation)
+}

@@ -1,0 +1,234 @@
+//! The container's view of files: its `/etc` files, `/sys`, `/proc`, and with `--rootfs` its root and `/dev`. Everything
+//! is a mount in the container's own mount namespace; the host's files are never changed. What is missing in a rootfs
+//! is made there, as Docker does.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, ErrorKind},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink},
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    libc,
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::stat::{Mode, SFlag, makedev, mknod},
+    unistd::{fchdir, pivot_root},
+};
+
+use super::{
+    error::{Error, call},
+    spec::Spec,
+};
+
+/// Shown but not to be written: their files obey the user 0, who is the host's.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Hidden: they tell of the host, or its secrets.
+const HIDDEN: [&str; 9] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/sys/firmware",
+];
+const DEVICES: [(&str, u64, u64); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const QUIET: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+const NONE: Option<&str> = None;
+
+/// What the supervisor keeps of it.
+pub(super) struct View {
+    /// The sandbox's files and where they are mounted, while the host could pull them away.
+    mounted: Vec<(PathBuf, &'static str)>,
+    /// Becomes readable when a mount of this namespace comes or goes.
+    pub changes: Option<File>,
+    /// The container's terminals; absent if it has none.
+    pub terminals: Option<OwnedFd>,
+}
+
+/// Builds the view in the current mount namespace, a fresh copy of the host's; the current network namespace is the
+/// container's.
+pub(super) fn enter(spec: &Spec, dir: &Path) -> Result<View, Error> {
+    // Not private: what the host unmounts must go here too, or the container would hold the host's devices and
+    // namespaces.
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)
+        .map_err(call("set the propagation of", "/"))?;
+    let changes = OpenOptions::new().read(true).open("/proc/self/mountinfo");
+    let mut view = View { mounted: Vec::new(), changes: None, terminals: None };
+    let root = match &spec.rootfs {
+        Some(root) => root.canonicalize().map_err(call("open rootfs", root.display()))?,
+        None => PathBuf::from("/"),
+    };
+    if root == Path::new("/") {
+        make_room(spec, dir)?;
+        for (source, target) in spec.files.targets() {
+            bind(source, target)?;
+            view.mounted.push((source.to_owned(), target));
+        }
+        view.changes = Some(changes.map_err(call("open", "/proc/self/mountinfo"))?);
+        mount_sys()?;
+    } else {
+        change_root(spec, &root)?;
+    }
+    view.terminals = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open("/dev/pts")
+        .ok()
+        .map(OwnedFd::from);
+    Ok(view)
+}
+
+/// Mounts the `/proc` of the PID namespace whose first process calls it.
+pub(super) fn mount_proc() -> Result<(), Error> {
+    mount(Some("proc"), "/proc", Some("proc"), QUIET, NONE).map_err(call("mount proc on", "/proc"))?;
+    for path in READ_ONLY.into_iter().filter(|path| Path::new(path).exists()) {
+        bind(Path::new(path), path)?;
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | QUIET;
+        mount(NONE, path, NONE, flags, NONE).map_err(call("make read-only", path))?;
+    }
+    for path in HIDDEN {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                mount(Some("tmpfs"), path, Some("tmpfs"), QUIET | MsFlags::MS_RDONLY, NONE)
+                    .map_err(call("hide", path))?;
+            }
+            Ok(_) => bind(Path::new("/dev/null"), path)?,
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+impl View {
+    /// Mounts again what the host has replaced: a rename onto a file, as network managers do it, takes the mounts on
+    /// it along in every namespace. False if a target is missing for now.
+    pub fn repair(&self) -> bool {
+        self.mounted.iter().all(|(source, target)| same_file(source, target) || bind(source, target).is_ok())
+    }
+}
+
+fn same_file(a: &Path, b: &str) -> bool {
+    let identity = |path: &Path| fs::metadata(path).map(|m| (m.dev(), m.ino()));
+    matches!((identity(a), identity(Path::new(b))), (Ok(a), Ok(b)) if a == b)
+}
+
+fn bind(source: &Path, target: &str) -> Result<(), Error> {
+    mount(Some(source), target, NONE, MsFlags::MS_BIND, NONE)
+        .map_err(call("mount", format!("{} on {target}", source.display())))
+}
+
+/// A file cannot be mounted on nothing. If the host lacks one, or has a link to nowhere, the container's `/etc` becomes
+/// an overlay over the host's, which has it.
+fn make_room(spec: &Spec, dir: &Path) -> Result<(), Error> {
+    let missing: Vec<_> =
+        spec.files.targets().into_iter().filter(|(_, target)| !Path::new(target).exists()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let layers = dir.join("etc");
+    let failed = || call::<io::Error>("make", layers.display());
+    fs::create_dir_all(&layers).map_err(failed())?;
+    mount(Some("tmpfs"), &layers, Some("tmpfs"), QUIET, NONE)
+        .map_err(call("mount tmpfs on", layers.display()))?;
+    for layer in ["upper", "work"] {
+        fs::create_dir(layers.join(layer)).map_err(failed())?;
+    }
+    // Relative, so that no character of the path can be taken for an option's.
+    std::env::set_current_dir(&layers).map_err(failed())?;
+    let options = Some("lowerdir=/etc,upperdir=upper,workdir=work");
+    mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), options)
+        .map_err(call("mount overlay on", format!("/etc, because {} is missing", missing[0].1)))?;
+    std::env::set_current_dir("/").map_err(failed())?;
+    // The overlay holds its layers without these mounts.
+    umount2(&layers, MntFlags::MNT_DETACH).map_err(call("unmount", layers.display()))?;
+    fs::remove_dir(&layers).map_err(failed())?;
+    for (_, target) in missing {
+        if fs::symlink_metadata(target).is_ok() {
+            fs::remove_file(target).map_err(call("replace", target))?;
+        }
+        File::create(target).map_err(call("create", target))?;
+    }
+    Ok(())
+}
+
+fn mount_sys() -> Result<(), Error> {
+    mount(Some("sysfs"), "/sys", Some("sysfs"), QUIET | MsFlags::MS_RDONLY, NONE)
+        .map_err(call("mount sysfs on", "/sys"))
+}
+
+/// Every path of the container is resolved with its root in force, so that no link in a rootfs leads to the host.
+fn change_root(spec: &Spec, root: &Path) -> Result<(), Error> {
+    let failed = |op| call::<nix::Error>(op, root.display());
+    mount(Some(root), root, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE).map_err(failed("mount"))?;
+    let host = File::open("/").map_err(call("open", "/"))?;
+    std::env::set_current_dir(root).map_err(call("enter", root.display()))?;
+    // The old root comes to lie on top of the new one, reachable by this descriptor only.
+    pivot_root(".", ".").map_err(failed("change root to"))?;
+    fchdir(&host).map_err(failed("leave"))?;
+    for dir in ["/etc", "/proc", "/sys", "/dev"] {
+        fs::create_dir_all(dir).map_err(call("create in rootfs", dir))?;
+    }
+    for (source, target) in spec.files.targets() {
+        create_file(Path::new(target)).map_err(call("create in rootfs", target))?;
+        bind(source.strip_prefix("/").unwrap_or(source), target)?;
+    }
+    umount2(".", MntFlags::MNT_DETACH).map_err(call("unmount", "the host's root"))?;
+    std::env::set_current_dir("/").map_err(call("enter", root.display()))?;
+    mount_dev()?;
+    mount_sys()
+}
+
+/// An empty file if there is none, also where a link leads to nowhere.
+fn create_file(path: &Path) -> io::Result<()> {
+    let create = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path);
+    match create() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let target = path.parent().unwrap_or(path).join(fs::read_link(path)?);
+            fs::create_dir_all(target.parent().unwrap_or(&target))?;
+            create().map(drop)
+        }
+        result => result.map(drop),
+    }
+}
+
+/// Docker's devices and no others.
+fn mount_dev() -> Result<(), Error> {
+    let tmpfs = |target, flags, options| {
+        mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(options))
+            .map_err(call("mount tmpfs on", target))
+    };
+    tmpfs("/dev", MsFlags::MS_NOSUID, "mode=755,size=64m")?;
+    for (name, major, minor) in DEVICES {
+        let path = Path::new("/dev").join(name);
+        let mode = Mode::from_bits_truncate(0o666);
+        mknod(&path, SFlag::S_IFCHR, mode, makedev(major, minor)).map_err(call("create", path.display()))?;
+        // The umask has had its say.
+        fs::set_permissions(&path, Permissions::from_mode(mode.bits()))
+            .map_err(call("open to all", path.display()))?;
+    }
+    let links = [
+        ("pts/ptmx", "/dev/ptmx"),
+        ("/proc/self/fd", "/dev/fd"),
+        ("/proc/self/fd/0", "/dev/stdin"),
+        ("/proc/self/fd/1", "/dev/stdout"),
+        ("/proc/self/fd/2", "/dev/stderr"),
+    ];
+    for (target, link) in links {
+        symlink(target, link).map_err(call("create", link))?;
+    }
+    for dir in ["/dev/pts", "/dev/shm"] {
+        fs::create_dir(dir).map_err(call("create", dir))?;
+    }
+    let options = Some("newinstance,ptmxmode=0666,mode=0620,gid=5");
+    mount(Some("devpts"), "/dev/pts", Some("devpts"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, options)
+        .map_err(call("mount devpts on", "/dev/pts"))?;
+    tmpfs("/dev/shm", QUIET, "mode=1777,size=64m")
+}

@@ -1,0 +1,218 @@
+//! The daemon's hold on a supervisor: to start one, to find one again, to wait for its end.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    process::{ChildStdin, Command, Stdio},
+    sync::Mutex,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid},
+};
+use tokio::{io::unix::AsyncFd, task};
+
+use super::{
+    error::{Error, call},
+    procfs,
+    protocol::{Channel, Request, Response},
+    spec::{DIAGNOSTICS, EXIT, Exit, PID, SOCKET, Spec, exit_status},
+    supervisor::READY,
+    sys,
+};
+
+/// A supervisor, alive or just gone. Dropped before [`Supervisor::start`], it ends the sandbox; dropped later, it does
+/// nothing. Must be made within a tokio runtime.
+#[derive(Debug)]
+pub struct Supervisor {
+    dir: PathBuf,
+    pid: u32,
+    start_time: u64,
+    pidfd: AsyncFd<OwnedFd>,
+    /// Its other end is the supervisor's stdin: if it closes before the start, the sandbox is given up.
+    lease: Mutex<Option<ChildStdin>>,
+}
+
+impl Supervisor {
+    /// Starts a supervisor (`exe supervise --dir DIR`) and returns when its namespaces exist and its files are
+    /// mounted. `dir` exists and belongs to this sandbox alone; what an earlier run left in it is replaced.
+    pub async fn spawn(exe: &Path, dir: &Path, spec: &Spec) -> Result<Supervisor, Error> {
+        let (exe, dir, spec) = (exe.to_owned(), dir.to_owned(), spec.clone());
+        let work_dir = dir.clone();
+        let (pid, lease) = blocking(move || launch(&exe, &work_dir, &spec)).await?;
+        // Its process is this one's child, so its number is its own until it is reaped below.
+        let mut supervisor = Supervisor::hold(dir, pid)?;
+        supervisor.lease = Mutex::new(Some(lease));
+        Ok(supervisor)
+    }
+
+    /// Finds the supervisor of `dir` again by its number and start time. `None` if it has ended: then its container
+    /// has too, and [`exit_status`] says how.
+    pub fn adopt(dir: &Path, pid: u32, start_time: u64) -> Option<Supervisor> {
+        let found = Supervisor::hold(dir.to_owned(), pid).ok().filter(|s| s.start_time == start_time);
+        if found.is_none() {
+            kill_orphan(dir);
+        }
+        found
+    }
+
+    /// The pidfd is opened first: from then on the number cannot come to mean another process unnoticed.
+    fn hold(dir: PathBuf, pid: u32) -> Result<Supervisor, Error> {
+        let failed = || call::<io::Error>("watch supervisor", pid);
+        let number = Pid::from_raw(pid as i32).ok_or(io::ErrorKind::InvalidInput.into()).map_err(failed())?;
+        let pidfd = pidfd_open(number, PidfdFlags::empty()).map_err(|errno| failed()(errno.into()))?;
+        let start_time = procfs::start_time(pid).ok_or(Error::Gone)?;
+        let pidfd = sys::register(pidfd).map_err(failed())?;
+        Ok(Supervisor { dir, pid, start_time, pidfd, lease: Mutex::new(None) })
+    }
+
+    /// Its process, which is not the container's first but holds its namespaces.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// With the number, what [`Supervisor::adopt`] knows it by.
+    pub fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// The sandbox's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The container's network namespace, for as long as the supervisor lives.
+    pub fn netns_path(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.pid).into()
+    }
+
+    /// The command's process, in the host's numbering; `None` if it does not run.
+    pub fn pid1(&self) -> Option<u32> {
+        first_process(&self.dir).map(|(pid, _)| pid)
+    }
+
+    /// Whether the supervisor has not ended yet.
+    pub fn is_alive(&self) -> bool {
+        let mut fds = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
+        matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
+    }
+
+    /// Runs the command. If that fails the sandbox ends; the error has Docker's words and exit code.
+    pub async fn start(&self) -> Result<(), Error> {
+        let started = self.ask(Request::Start).await.map_err(|error| match error {
+            Error::Start { exit_code, message } => Error::Start {
+                exit_code,
+                message: format!(
+                    "failed to create task for container: unable to start container process: {message}"
+                ),
+            },
+            other => other,
+        });
+        if started.is_ok() {
+            self.lease.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        }
+        started
+    }
+
+    /// Sends the command a signal. Process 1 only gets those it has a handler for, and SIGKILL.
+    pub async fn signal(&self, number: i32) -> Result<(), Error> {
+        self.ask(Request::Signal { number }).await
+    }
+
+    /// Ends the supervisor, and with it the container, without a word.
+    pub fn kill(&self) {
+        // It fails if the supervisor has ended, which is what is wanted.
+        let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
+    }
+
+    /// Waits until the supervisor, and with it the container, has ended. May be called again, and by several at once.
+    pub async fn wait(&self) -> Exit {
+        // Fails only when the runtime ends.
+        let _ = self.pidfd.readable().await;
+        let id = WaitId::PidFd(self.pidfd.get_ref().as_fd());
+        // An adopted one is another's child, and there is nothing to bury.
+        let _ = waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        if let Some(orphan) = kill_orphan(&self.dir).and_then(|pidfd| sys::register(pidfd).ok()) {
+            let _ = orphan.readable().await;
+        }
+        exit_status(&self.dir)
+    }
+
+    async fn ask(&self, request: Request) -> Result<(), Error> {
+        let socket = self.dir.join(SOCKET);
+        blocking(move || {
+            let channel = Channel::connect(&socket).map_err(|_| Error::Gone)?;
+            match channel.ask(&request, &[])? {
+                (Response::Started | Response::Done, _) => Ok(()),
+                (other, _) => Err(Error::Protocol(format!("{other:?}"))),
+            }
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    task::spawn_blocking(work).await.map_err(|error| call("run", "a task")(io::Error::other(error)))?
+}
+
+fn launch(exe: &Path, dir: &Path, spec: &Spec) -> Result<(u32, ChildStdin), Error> {
+    for name in [EXIT, PID, SOCKET] {
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(call("remove", dir.join(name).display())(error));
+            }
+            _ => {}
+        }
+    }
+    spec.write(dir)?;
+    let path = dir.join(DIAGNOSTICS);
+    let diagnostics = File::create(&path).map_err(call("create", path.display()))?;
+    let failed = || call::<io::Error>("start", exe.display());
+    let mut child = Command::new(exe)
+        .args(["supervise".as_ref(), "--dir".as_ref(), dir.as_os_str()])
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(diagnostics)
+        .spawn()
+        .map_err(failed())?;
+    let (Some(lease), Some(mut report)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(failed()(io::ErrorKind::BrokenPipe.into()));
+    };
+    let mut text = String::new();
+    let read = report.read_to_string(&mut text);
+    if read.is_ok() && text == READY {
+        return Ok((child.id(), lease));
+    }
+    drop(lease);
+    let _ = child.wait();
+    match text.is_empty() {
+        true => Err(Error::Setup(format!("the supervisor ended; see {}", path.display()))),
+        false => Err(Error::Setup(text)),
+    }
+}
+
+fn first_process(dir: &Path) -> Option<(u32, u64)> {
+    let text = fs::read_to_string(dir.join(PID)).ok()?;
+    let (pid, start_time) = text.trim_end().split_once(' ')?;
+    Some((pid.parse().ok()?, start_time.parse().ok()?))
+}
+
+/// The container's first process can only be found alive if the supervisor was killed: it is about to end too, or it
+/// has changed its user and thereby lost the kernel's promise to. Returns what tells when it is gone.
+fn kill_orphan(dir: &Path) -> Option<OwnedFd> {
+    let (pid, start_time) = first_process(dir)?;
+    let _ = fs::remove_file(dir.join(PID));
+    let pidfd = pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok()?;
+    if procfs::start_time(pid) != Some(start_time) {
+        return None;
+    }
+    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    Some(pidfd)
+}

@@ -1,0 +1,36 @@
+//! One container's processes: the supervisor, what it starts, what reaches it. Knows namespaces, mounts, capabilities
+//! and pipes; must not know networks, leases or names.
+//!
+//! A sandbox lives in a directory that the daemon owns ([`Spec`] says how to use it). `netbpf supervise --dir DIR` is
+//! its only process outside the container's PID namespace:
+//!
+//! 1. [`Supervisor::spawn`] returns when the namespaces exist and the files are mounted; the daemon wires
+//!    [`Supervisor::netns_path`]. A supervisor whose daemon goes away now goes too, so nothing is left half made.
+//! 2. [`Supervisor::start`] runs the command as process 1. From here on the supervisor needs no daemon: it writes the
+//!    log, serves `exec` and at the end leaves `exit.json`.
+//! 3. A later daemon finds it again by [`Supervisor::adopt`].
+//!
+//! The supervisor's death is the container's, by whatever signal.
+
+#![deny(unsafe_code)]
+
+mod child;
+mod error;
+pub mod exec;
+mod filesystem;
+mod handle;
+mod in_place;
+pub mod logs;
+mod output;
+mod procfs;
+mod protocol;
+mod relay;
+mod spec;
+mod supervisor;
+mod sys;
+
+pub use error::Error;
+pub use handle::Supervisor;
+pub use in_place::write_in_place;
+pub use spec::{Exit, Files, Network, SOCKET, Spec, exit_status};
+pub use supervisor::supervise;

@@ -1,0 +1,168 @@
+//! What the command prints, as lines of the log.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use jiff::Timestamp;
+
+use crate::api::types::LogLine;
+
+/// A longer line is several records, the first ones without a newline, as in Docker's log.
+const LONGEST: usize = 16 * 1024;
+
+/// One stream of the command.
+pub(super) struct Output {
+    pipe: File,
+    /// Whether nobody can write to it any more.
+    pub ended: bool,
+    lines: Lines,
+}
+
+impl Output {
+    /// `pipe` does not block.
+    pub fn new(pipe: OwnedFd, stream: &'static str) -> Output {
+        Output { pipe: pipe.into(), ended: false, lines: Lines { stream, begun: Vec::new() } }
+    }
+
+    /// Moves what is there, at most one buffer, to the log.
+    pub fn forward(&mut self, log: &mut File) {
+        let mut buffer = [0; LONGEST];
+        match self.pipe.read(&mut buffer) {
+            Ok(0) => {
+                record(log, &self.lines.rest());
+                self.ended = true;
+            }
+            Ok(length) => record(log, &self.lines.take(&buffer[..length])),
+            // Nothing is there after all.
+            Err(_) => {}
+        }
+    }
+
+    /// Moves all that is there, up to the last byte of an unfinished line. Does not wait for more: somebody outside
+    /// the container may hold the pipe open.
+    pub fn finish(&mut self, log: &mut File) {
+        let mut buffer = [0; LONGEST];
+        while let Ok(length @ 1..) = self.pipe.read(&mut buffer) {
+            record(log, &self.lines.take(&buffer[..length]));
+        }
+        record(log, &self.lines.rest());
+    }
+}
+
+impl AsFd for Output {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+/// One write for all records, so that readers see whole ones. What a full disk does not take is lost: the command's
+/// output is no reason to stop it.
+fn record(log: &mut File, records: &[u8]) {
+    if !records.is_empty() {
+        let _ = log.write_all(records);
+    }
+}
+
+struct Lines {
+    stream: &'static str,
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// The records that `bytes` complete.
+    fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut records = Vec::new();
+        for piece in bytes.split_inclusive(|&b| b == b'\n') {
+            self.begun.extend_from_slice(piece);
+            while self.begun.len() > LONGEST {
+                let rest = self.begun.split_off(boundary(&self.begun, LONGEST));
+                self.record(&mut records);
+                self.begun = rest;
+            }
+            if self.begun.ends_with(b"\n") {
+                self.record(&mut records);
+            }
+        }
+        records
+    }
+
+    fn rest(&mut self) -> Vec<u8> {
+        let mut records = Vec::new();
+        if !self.begun.is_empty() {
+            self.record(&mut records);
+        }
+        records
+    }
+
+    fn record(&mut self, records: &mut Vec<u8>) {
+        let line = LogLine {
+            log: String::from_utf8_lossy(&self.begun).into_owned(),
+            stream: self.stream.to_owned(),
+            time: format!("{:.9}", Timestamp::now()),
+        };
+        self.begun.clear();
+        // Strings always have a JSON form, and a vector takes every write.
+        if serde_json::to_writer(&mut *records, &line).is_ok() {
+            records.push(b'\n');
+        }
+    }
+}
+
+/// The last position up to `limit` that does not cut a UTF-8 character.
+fn boundary(bytes: &[u8], limit: usize) -> usize {
+    let is_start = |&i: &usize| bytes[i] & 0b1100_0000 != 0b1000_0000;
+    (limit - 3..=limit).rev().find(is_start).unwrap_or(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(pieces: &[&[u8]]) -> Vec<String> {
+        let mut lines = Lines { stream: "stdout", begun: Vec::new() };
+        let mut bytes = Vec::new();
+        for piece in pieces {
+            bytes.extend(lines.take(piece));
+        }
+        bytes.extend(lines.rest());
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().map(|line| serde_json::from_str::<LogLine>(line).unwrap().log).collect()
+    }
+
+    #[test]
+    fn a_record_is_a_line_however_it_was_written() {
+        assert_eq!(logged(&[b"a\nb", b"c\n\n", b"d"]), ["a\n", "bc\n", "\n", "d"]);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_characters() {
+        let text = format!("x{}\n", "ä".repeat(LONGEST));
+        let records = logged(&[text.as_bytes()]);
+        assert_eq!(records.concat(), text);
+        assert_eq!(records.iter().map(String::len).collect::<Vec<_>>(), [LONGEST - 1, LONGEST, 3]);
+    }
+
+    #[test]
+    fn a_line_of_exactly_the_longest_length_is_one_record() {
+        let text = "y".repeat(LONGEST - 1) + "\n";
+        assert_eq!(logged(&[text.as_bytes()]), [text]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced() {
+        assert_eq!(logged(&[b"\xff\n"]), ["\u{fffd}\n"]);
+    }
+
+    #[test]
+    fn times_have_nanoseconds() {
+        let mut lines = Lines { stream: "stderr", begun: Vec::new() };
+        let line: LogLine = serde_json::from_slice(&lines.take(b"a\n")).unwrap();
+        assert_eq!(
+            (line.time.len(), line.stream.as_str()),
+            ("2026-01-01T00:00:00.000000000Z".len(), "stderr")
+        );
+    }
+}

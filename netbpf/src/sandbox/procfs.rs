@@ -1,0 +1,32 @@
+//! What `/proc` says of a process.
+
+use std::fs;
+
+/// When the process started, in clock ticks since boot: with its number, what tells it from every other. `None` if
+/// there is no such process.
+pub(super) fn start_time(pid: u32) -> Option<u64> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 22 of the line. Field 2, the name, may hold blanks and parentheses.
+fn parse(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_behind_any_name() {
+        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        assert_eq!(parse(&format!("7 (sh) {rest}")), Some(4711));
+        assert_eq!(parse(&format!("7 (a) b ( c) {rest}")), Some(4711));
+        assert_eq!(parse("7 (sh"), None);
+    }
+
+    #[test]
+    fn this_process_has_a_start_time() {
+        assert!(start_time(std::process::id()).is_some());
+    }
+}

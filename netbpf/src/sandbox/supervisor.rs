@@ -1,0 +1,420 @@
+//! The process beside a container: one thread, one loop over what can happen to it. It holds the namespaces, is the
+//! parent of every program in them, and needs nobody to go on.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
+    path::Path,
+    rc::Rc,
+};
+
+use jiff::Timestamp;
+use nix::{
+    errno::Errno,
+    fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat},
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::{CloneFlags, setns, unshare},
+    sys::{
+        signal::{SigSet, Signal, kill},
+        signalfd::{SfdFlags, SignalFd},
+        stat::{Mode, umask},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{Gid, Pid, UnlinkatFlags, fchownat, unlinkat},
+};
+use rustix::{pty::OpenptFlags, termios::Winsize};
+
+use super::{
+    child::{self, Failure, Program},
+    error::{Error, call},
+    filesystem::{self, View},
+    output::Output,
+    procfs,
+    protocol::{Channel, Exec, Listener, Request, Response, WindowSize},
+    spec::{EXIT, Exit, Network, PID, SOCKET, Spec},
+    sys,
+};
+
+/// What the daemon reads when the sandbox is there to be wired; anything else is why it is not.
+pub(super) const READY: &str = "ready";
+/// How long until a file that the host has removed is looked for again.
+const REPAIR_MS: u16 = 1000;
+
+/// Is the supervisor of the sandbox in `dir`, until its container has ended. The process must have one thread. stdin is
+/// the daemon's lease until the start, stdout its report.
+pub fn supervise(dir: &Path) -> Result<(), Error> {
+    // A session of its own, so that the daemon's terminal is not its. Fails if it leads one already.
+    let _ = nix::unistd::setsid();
+    umask(Mode::from_bits_truncate(0o022));
+    let mut report = io::stdout();
+    let built = Supervisor::build(dir);
+    let text = built.as_ref().map_or_else(ToString::to_string, |_| READY.into());
+    report
+        .write_all(text.as_bytes())
+        .and_then(|()| report.flush())
+        .map_err(call("report to", "the daemon"))?;
+    let mut supervisor = built?;
+    let null = OpenOptions::new().write(true).open("/dev/null").map_err(call("open", "/dev/null"))?;
+    nix::unistd::dup2_stdout(&null).map_err(call("close", "stdout"))?;
+    supervisor.run()
+}
+
+struct Supervisor {
+    spec: Spec,
+    /// The sandbox's directory, which may have no path in this process's root.
+    dir: OwnedFd,
+    log: File,
+    listener: Listener,
+    signals: SignalFd,
+    view: View,
+    /// False while a file of the view waits to be mounted again.
+    repaired: bool,
+    clients: Vec<Client>,
+    command: Command,
+    execs: Vec<(Pid, Rc<Channel>)>,
+}
+
+struct Client {
+    channel: Rc<Channel>,
+    gone: bool,
+}
+
+enum Command {
+    /// Not started; the daemon may still give up.
+    Awaited,
+    Running(Pid, Vec<Output>),
+    Ended(i32),
+    /// Never started and never will.
+    Abandoned,
+}
+
+#[derive(Clone, Copy)]
+enum Event {
+    Signal,
+    Caller,
+    Lease,
+    Mount,
+    Output(usize),
+    Client(usize),
+}
+
+impl Supervisor {
+    fn build(dir: &Path) -> Result<Supervisor, Error> {
+        let spec = Spec::read(dir)?;
+        let mut mask = SigSet::empty();
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            mask.add(signal);
+        }
+        mask.thread_block().map_err(call("block", "signals"))?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(call("receive", "signals"))?;
+        let log = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .open(&spec.log)
+            .map_err(call("open", spec.log.display()))?;
+        let dir_fd: OwnedFd = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY)
+            .open(dir)
+            .map_err(call("open", dir.display()))?
+            .into();
+        let listener = listen(&dir_fd, spec.socket_group)?;
+        enter_namespaces(&spec)?;
+        let view = filesystem::enter(&spec, dir)?;
+        Ok(Supervisor {
+            spec,
+            dir: dir_fd,
+            log,
+            listener,
+            signals,
+            view,
+            repaired: true,
+            clients: Vec::new(),
+            command: Command::Awaited,
+            execs: Vec::new(),
+        })
+    }
+
+    fn run(&mut self) -> Result<(), Error> {
+        loop {
+            match &mut self.command {
+                Command::Awaited | Command::Running(..) => {}
+                Command::Ended(code) => {
+                    let exit = Exit { code: *code, finished: Timestamp::now() };
+                    return self.leave(Some(exit));
+                }
+                Command::Abandoned => return self.leave(None),
+            }
+            for event in self.wait()? {
+                self.handle(event);
+            }
+            // The program that a client started goes on without it.
+            self.clients.retain(|client| !client.gone);
+            if let Command::Running(_, outputs) = &mut self.command {
+                outputs.retain(|output| !output.ended);
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<Vec<Event>, Error> {
+        let stdin = io::stdin();
+        let mut sources = vec![(Event::Signal, self.signals.as_fd()), (Event::Caller, self.listener.as_fd())];
+        match &self.command {
+            Command::Awaited => sources.push((Event::Lease, stdin.as_fd())),
+            Command::Running(_, outputs) => {
+                sources.extend(outputs.iter().enumerate().map(|(i, o)| (Event::Output(i), o.as_fd())));
+            }
+            Command::Ended(_) | Command::Abandoned => {}
+        }
+        sources.extend(self.clients.iter().enumerate().map(|(i, c)| (Event::Client(i), c.channel.as_fd())));
+        sources.extend(self.view.changes.iter().map(|file| (Event::Mount, file.as_fd())));
+        let mut fds: Vec<_> = sources
+            .iter()
+            .map(|(event, fd)| {
+                let flags =
+                    if matches!(event, Event::Mount) { PollFlags::POLLPRI } else { PollFlags::POLLIN };
+                PollFd::new(*fd, flags)
+            })
+            .collect();
+        let timeout = if self.repaired { PollTimeout::NONE } else { PollTimeout::from(REPAIR_MS) };
+        match poll(&mut fds, timeout) {
+            Ok(0) => Ok(vec![Event::Mount]),
+            Err(Errno::EINTR) => Ok(Vec::new()),
+            Ok(_) => {
+                let ready = fds.iter().zip(&sources).filter(|(fd, _)| fd.any().unwrap_or_default());
+                Ok(ready.map(|(_, (event, _))| *event).collect())
+            }
+            Err(errno) => Err(call("wait for", "events")(errno)),
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Signal => {
+                while let Ok(Some(info)) = self.signals.read_signal() {
+                    if info.ssi_signo == Signal::SIGCHLD as u32 {
+                        self.reap();
+                    } else {
+                        self.pass_on(info.ssi_signo as i32);
+                    }
+                }
+            }
+            Event::Caller => {
+                let channels = self.listener.accept();
+                self.clients.extend(channels.map(|c| Client { channel: Rc::new(c), gone: false }));
+            }
+            // Nothing is ever written to it: the daemon has let go.
+            Event::Lease => self.command = Command::Abandoned,
+            Event::Mount => self.repaired = self.view.repair(),
+            Event::Output(index) => {
+                if let Command::Running(_, outputs) = &mut self.command
+                    && let Some(output) = outputs.get_mut(index)
+                {
+                    output.forward(&mut self.log);
+                }
+            }
+            Event::Client(index) => {
+                let Some(client) = self.clients.get_mut(index) else { return };
+                match client.channel.receive() {
+                    Ok(Some((request, fds))) => {
+                        let channel = client.channel.clone();
+                        self.serve(&channel, request, fds);
+                    }
+                    // Gone, or it speaks another language.
+                    Ok(None) | Err(_) => client.gone = true,
+                }
+            }
+        }
+    }
+
+    /// Buries the dead. The kernel lets process 1 end only when all others of the namespace are buried.
+    fn reap(&mut self) {
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            let (pid, code) = match status {
+                WaitStatus::Exited(pid, code) => (pid, code),
+                WaitStatus::Signaled(pid, signal, _) => (pid, 128 + signal as i32),
+                _ => return,
+            };
+            if let Command::Running(command, outputs) = &mut self.command
+                && *command == pid
+            {
+                outputs.iter_mut().for_each(|output| output.finish(&mut self.log));
+                self.command = Command::Ended(code);
+            }
+            if let Some(index) = self.execs.iter().position(|(exec, _)| *exec == pid) {
+                let (_, client) = self.execs.swap_remove(index);
+                // Who does not wait for the code does not get it.
+                let _ = client.send(&Response::Exited { code }, &[]);
+            }
+        }
+    }
+
+    /// A signal for the supervisor is one for its command.
+    fn pass_on(&mut self, number: i32) {
+        match &self.command {
+            Command::Running(pid, _) => {
+                let _ = Signal::try_from(number).and_then(|signal| kill(*pid, signal));
+            }
+            Command::Awaited => self.command = Command::Abandoned,
+            Command::Ended(_) | Command::Abandoned => {}
+        }
+    }
+
+    fn serve(&mut self, client: &Rc<Channel>, request: Request, fds: Vec<OwnedFd>) {
+        let answer = match request {
+            Request::Start => self.start().map(|()| (Response::Started, None)),
+            Request::Signal { number } => self.signal(number).map(|()| (Response::Done, None)),
+            Request::Exec(exec) => self.exec(client, &exec, &fds).map(|tty| (Response::Started, tty)),
+        };
+        let (response, terminal) = answer
+            .unwrap_or_else(|Failure { exit_code, message }| (Response::Failed { exit_code, message }, None));
+        let terminal: Vec<BorrowedFd<'_>> = terminal.iter().map(OwnedFd::as_fd).collect();
+        // A client that is gone is noticed when it is read from.
+        let _ = client.send(&response, &terminal);
+    }
+
+    fn start(&mut self) -> Result<(), Failure> {
+        if !matches!(self.command, Command::Awaited) {
+            return Err(Failure::new(1, format!("container {} was started before", self.spec.id)));
+        }
+        // A PID namespace whose first process has failed takes no other.
+        self.command = Command::Abandoned;
+        let broken = |error: io::Error| Failure::new(126, error);
+        let null = File::open("/dev/null").map_err(broken)?;
+        let (out_reader, out_writer) = io::pipe().map_err(broken)?;
+        let (err_reader, err_writer) = io::pipe().map_err(broken)?;
+        let pid = child::start(&Program {
+            argv: &self.spec.command,
+            env: child::environment(&self.spec.hostname, false, &[&self.spec.env]),
+            working_dir: &self.spec.working_dir,
+            make_working_dir: self.spec.rootfs.is_some(),
+            stdio: [null.as_fd(), out_writer.as_fd(), err_writer.as_fd()],
+            terminal: false,
+            first: true,
+        })?;
+        let mut outputs = Vec::new();
+        for (pipe, stream) in [(OwnedFd::from(out_reader), "stdout"), (OwnedFd::from(err_reader), "stderr")] {
+            let _ = fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+            outputs.push(Output::new(pipe, stream));
+        }
+        self.command = Command::Running(pid, outputs);
+        // `/proc` is the container's now, where the command is process 1.
+        let start_time = procfs::start_time(1).unwrap_or_default();
+        write_at(&self.dir, PID, format!("{pid} {start_time}\n").as_bytes()).map_err(broken)
+    }
+
+    fn signal(&self, number: i32) -> Result<(), Failure> {
+        let signal = Signal::try_from(number).map_err(|errno| Failure::errno("signal", errno))?;
+        kill(self.running()?, signal).map_err(|errno| Failure::errno("signal", errno))
+    }
+
+    /// The terminal's controlling side is the client's.
+    fn exec(
+        &mut self,
+        client: &Rc<Channel>,
+        exec: &Exec,
+        fds: &[OwnedFd],
+    ) -> Result<Option<OwnedFd>, Failure> {
+        self.running()?;
+        let terminal = exec.tty.map(|size| self.open_terminal(size)).transpose();
+        let terminal = terminal.map_err(|error| Failure::new(126, format!("open a terminal: {error}")))?;
+        let stdio = match (&terminal, fds) {
+            (Some((_, inside)), []) => [inside.as_fd(); 3],
+            (None, [stdin, stdout, stderr]) => [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            _ => return Err(Failure::new(126, "exec takes a terminal or three descriptors")),
+        };
+        let pid = child::start(&Program {
+            argv: &exec.argv,
+            env: child::environment(&self.spec.hostname, terminal.is_some(), &[&self.spec.env, &exec.env]),
+            working_dir: exec.working_dir.as_deref().unwrap_or(&self.spec.working_dir),
+            make_working_dir: false,
+            stdio,
+            terminal: terminal.is_some(),
+            first: false,
+        })?;
+        self.execs.push((pid, client.clone()));
+        Ok(terminal.map(|(outside, _)| outside))
+    }
+
+    fn running(&self) -> Result<Pid, Failure> {
+        match &self.command {
+            Command::Running(pid, _) => Ok(*pid),
+            _ => Err(Failure::new(1, format!("container {} is not running", self.spec.id))),
+        }
+    }
+
+    /// A terminal of the container's: what a program inside finds under `/dev/pts`. No path of the container's is
+    /// followed to it.
+    fn open_terminal(&self, size: WindowSize) -> io::Result<(OwnedFd, OwnedFd)> {
+        let terminals = self.view.terminals.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let outside = openat(terminals, "ptmx", flags, Mode::empty())?;
+        rustix::pty::unlockpt(&outside)?;
+        let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&outside, size)?;
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let inside = rustix::pty::ioctl_tiocgptpeer(&outside, flags)?;
+        Ok((outside, inside))
+    }
+
+    /// Last words.
+    fn leave(&self, exit: Option<Exit>) -> Result<(), Error> {
+        for name in [SOCKET, PID] {
+            let _ = unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir);
+        }
+        let Some(exit) = exit else { return Ok(()) };
+        let failed = || call("write", EXIT);
+        let text =
+            serde_json::to_vec(&exit).map_err(|source| Error::Json { object: EXIT.to_owned(), source })?;
+        write_at(&self.dir, "exit.json.new", &text).map_err(failed())?;
+        renameat(&self.dir, "exit.json.new", &self.dir, EXIT).map_err(|errno| failed()(errno.into()))
+    }
+}
+
+/// By the open directory: its path may mean something else in the container's root.
+fn write_at(dir: &OwnedFd, name: &str, contents: &[u8]) -> io::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+    let file = openat(dir, name, flags, Mode::from_bits_truncate(0o644))?;
+    File::from(file).write_all(contents)
+}
+
+/// Whoever may reach the daemon's socket may reach this one.
+fn listen(dir: &OwnedFd, group: Option<u32>) -> Result<Listener, Error> {
+    let usual = umask(Mode::from_bits_truncate(0o117));
+    let listener = Listener::bind(dir.as_fd(), SOCKET).map_err(call("listen at", SOCKET));
+    umask(usual);
+    if let Some(group) = group {
+        fchownat(dir, SOCKET, None, Some(Gid::from_raw(group)), AtFlags::AT_SYMLINK_NOFOLLOW)
+            .map_err(call("give to group", format!("{group}: {SOCKET}")))?;
+    }
+    listener
+}
+
+fn enter_namespaces(spec: &Spec) -> Result<(), Error> {
+    let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWPID;
+    match &spec.network {
+        Network::New => flags |= CloneFlags::CLONE_NEWNET,
+        Network::Host => {}
+        Network::Join(path) => {
+            let failed = || call::<io::Error>("join network namespace", path.display());
+            let namespace = File::open(path).map_err(failed())?;
+            setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| failed()(errno.into()))?;
+        }
+    }
+    unshare(flags).map_err(call("create", "namespaces"))?;
+    nix::unistd::sethostname(&spec.hostname).map_err(call("set host name", &spec.hostname))?;
+    if spec.network == Network::New {
+        sys::loopback_up().map_err(call("bring up", "lo"))?;
+        // Docker's defaults: ports and ping for every user. A kernel without them has nothing to set.
+        let _ = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+        let _ = fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! The calls that Rust cannot check: fork, signal dispositions, descriptors by number, an ioctl without a wrapper. Nothing
+//! here decides anything.
+
+#![expect(unsafe_code, reason = "each block says what makes it sound")]
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+};
+
+use nix::{
+    libc,
+    sys::{
+        signal::{SigSet, Signal},
+        socket::{AddressFamily, SockFlag, SockType, socket},
+    },
+    unistd::{ForkResult, Pid, fork},
+};
+use tokio::io::unix::AsyncFd;
+
+/// Runs `child` in a new process, which ends with it, and returns its number.
+///
+/// For the supervisor only, whose one thread makes this sound.
+pub(super) fn spawn(child: impl FnOnce()) -> nix::Result<Pid> {
+    // SAFETY: the supervisor never starts a second thread, so the child finds no lock held and no state half changed.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            child();
+            // SAFETY: _exit ends the process; nothing of the supervisor's is flushed or dropped a second time.
+            unsafe { libc::_exit(127) }
+        }
+    }
+}
+
+/// Default dispositions and an empty mask, as a program expects them.
+pub(super) fn reset_signals() -> io::Result<()> {
+    for signal in Signal::iterator().map(|s| s as i32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+        if signal != libc::SIGKILL && signal != libc::SIGSTOP {
+            // SAFETY: SIG_DFL installs no handler.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+    Ok(SigSet::empty().thread_set_mask()?)
+}
+
+/// Closes every descriptor above stderr but `keep`. The caller goes on to execute a program: no owner of a closed
+/// descriptor runs again.
+pub(super) fn close_others(keep: BorrowedFd<'_>) -> io::Result<()> {
+    let keep = keep.as_raw_fd();
+    for (first, last) in [(3, keep - 1), (keep + 1, RawFd::MAX)] {
+        if first <= last {
+            // SAFETY: close_range (5.9) takes three numbers; what it closes has no user left, see above.
+            let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            if result != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Brings `lo` up in the current network namespace.
+pub(super) fn loopback_up() -> io::Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: ifreq is plain data, for which zeros are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo\0") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives until the call returns.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets the current tokio runtime wait for the descriptor.
+pub(super) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the AsyncFd owns the descriptor, which therefore stays open and the same while it is registered.
+    unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
+}

@@ -1,0 +1,109 @@
+//! A network's host device.
+
+use netbpf::link::{HostDevice, Links};
+
+use crate::host::{ip, links, on_a_host};
+
+pub fn device() -> HostDevice {
+    HostDevice {
+        ifindex: 1_100_001,
+        name: "nb-0123456789ab".into(),
+        peer: "nbp0123456789ab".into(),
+        mac: "02:42:ac:12:00:01".parse().unwrap(),
+        mtu: 1400,
+        address: Some("172.18.0.1/16".parse().unwrap()),
+        group: 77,
+    }
+}
+
+#[test]
+fn it_has_number_mac_mtu_address_and_carrier() {
+    on_a_host(async || {
+        Links::open().unwrap().create_host_device(&device()).await.unwrap();
+        let link = &ip("addr show dev nb-0123456789ab")[0];
+        assert_eq!(link["ifindex"], 1_100_001);
+        assert_eq!(link["address"], "02:42:ac:12:00:01");
+        assert_eq!(link["mtu"], 1400);
+        assert_eq!(link["group"], "77");
+        assert_eq!(link["operstate"], "UP");
+        let addresses = link["addr_info"].as_array().unwrap();
+        assert_eq!(addresses.len(), 1, "no IPv6 address: {addresses:?}");
+        assert_eq!(addresses[0]["local"], "172.18.0.1");
+        assert_eq!(addresses[0]["prefixlen"], 16);
+        assert_eq!(addresses[0]["broadcast"], "172.18.255.255");
+        assert_eq!(addresses[0]["scope"], "global");
+
+        let peer = &ip("addr show dev nbp0123456789ab")[0];
+        assert_eq!((&peer["mtu"], &peer["group"]), (&1400.into(), &"77".into()));
+        assert_eq!(peer["operstate"], "UP");
+        assert_eq!(peer["addr_info"].as_array().unwrap().len(), 0);
+    });
+}
+
+#[test]
+fn a_taken_name_or_number_is_said_and_nothing_is_left() {
+    on_a_host(async || {
+        let links_of = Links::open().unwrap();
+        for (taken, other, expected) in [
+            (
+                "ip link add nb-0123456789ab type bridge",
+                "nb-0123456789ab",
+                "interface name nb-0123456789ab is already taken in this network namespace",
+            ),
+            (
+                "ip link add nbp0123456789ab type bridge",
+                "nbp0123456789ab",
+                "interface name nbp0123456789ab is already taken in this network namespace",
+            ),
+            (
+                "ip link add other index 1100001 type bridge",
+                "other",
+                "interface number 1100001 is already taken",
+            ),
+        ] {
+            ip(taken.strip_prefix("ip ").unwrap());
+            let error = links_of.create_host_device(&device()).await.unwrap_err();
+            assert_eq!(error.to_string(), expected);
+            assert!(error.is_exists());
+            assert_eq!(links(), [other]);
+            ip(&format!("link del {other}"));
+        }
+    });
+}
+
+#[test]
+fn a_failure_half_way_leaves_nothing() {
+    on_a_host(async || {
+        let no_address = HostDevice { address: Some("224.0.0.1/24".parse().unwrap()), ..device() };
+        let error = Links::open().unwrap().create_host_device(&no_address).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("add address 224.0.0.1/24 to nb-0123456789ab: Invalid argument"),
+            "{error}"
+        );
+        assert_eq!(links(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_bad_mtu_is_refused() {
+    on_a_host(async || {
+        let small = HostDevice { mtu: 20, ..device() };
+        let error = Links::open().unwrap().create_host_device(&small).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "create nb-0123456789ab and nbp0123456789ab: Invalid argument (os error 22)"
+        );
+    });
+}
+
+#[test]
+fn deleting_it_deletes_both_ends_and_twice_is_no_error() {
+    on_a_host(async || {
+        let links_of = Links::open().unwrap();
+        links_of.create_host_device(&device()).await.unwrap();
+        assert!(links_of.delete(1_100_001).await.unwrap());
+        assert_eq!(links(), Vec::<String>::new());
+        assert!(!links_of.delete(1_100_001).await.unwrap());
+        assert!(links_of.set_up(1_100_001).await.unwrap_err().is_missing());
+    });
+}

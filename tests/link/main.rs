@@ -1,0 +1,10 @@
+//! `netbpf::link` on the real kernel, looked at with iproute2. Each test has its own "host" and containers, which are
+//! network namespaces that go with it.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod endpoint;
+mod host;
+mod host_device;
+mod namespace;
+mod observe;
+mod pace;

@@ -1,0 +1,139 @@
+//! What is there, and what goes.
+
+use std::{io::Write, process::Stdio, time::Duration};
+
+use netbpf::link::{EndpointLink, HostDevice, LinkEvent, Links};
+
+use crate::{
+    endpoint::endpoint,
+    host::{container, ip, ip_in, on_a_host},
+    host_device::device,
+};
+
+#[test]
+fn our_links_are_those_of_our_group() {
+    on_a_host(async || {
+        let netns = container();
+        let host = Links::open().unwrap();
+        assert_eq!(host.owned(77).await.unwrap(), []);
+        host.create_host_device(&device()).await.unwrap();
+        host.create_endpoint(&endpoint(&netns)).await.unwrap();
+        let stranger = EndpointLink {
+            ifindex: 1_000_009,
+            host_interface: "veth9".into(),
+            interface: "eth1".into(),
+            group: 78,
+            ..endpoint(&netns)
+        };
+        host.create_endpoint(&stranger).await.unwrap();
+
+        let owned = host.owned(77).await.unwrap();
+        let names: Vec<_> = owned.iter().map(|link| (link.name.as_str(), link.up)).collect();
+        assert_eq!(names, [("nbp0123456789ab", true), ("veth0123456", false), ("nb-0123456789ab", true)]);
+        assert_eq!((owned[1].ifindex, owned[1].mtu), (1_000_003, 1400));
+        assert_eq!(owned[2].mac, Some(device().mac));
+    });
+}
+
+#[test]
+fn what_a_container_sent_is_counted() {
+    on_a_host(async || {
+        let netns = container();
+        let host = Links::open().unwrap();
+        host.create_endpoint(&endpoint(&netns)).await.unwrap();
+        host.set_up(1_000_003).await.unwrap();
+        assert_eq!(host.received(77).await.unwrap()[&1_000_003].packets, 0, "an idle container is silent");
+        netns
+            .run(|| {
+                let socket = std::net::UdpSocket::bind("172.18.0.2:0").unwrap();
+                socket.set_broadcast(true).unwrap();
+                socket.send_to(&[0; 100], "172.18.255.255:9").unwrap();
+            })
+            .await
+            .unwrap();
+        let received = host.received(77).await.unwrap()[&1_000_003];
+        assert_eq!((received.packets, received.bytes), (1, 14 + 20 + 8 + 100));
+    });
+}
+
+#[test]
+fn subnets_on_a_link_are_known_and_routed_ones_are_not() {
+    on_a_host(async || {
+        let host = Links::open().unwrap();
+        assert_eq!(host.on_link_routes().await.unwrap(), []);
+        host.create_host_device(&device()).await.unwrap();
+        host.create_host_device(&HostDevice {
+            ifindex: 1_100_002,
+            name: "nb-1".into(),
+            peer: "nbp1".into(),
+            address: Some("10.1.0.1/24".parse().unwrap()),
+            ..device()
+        })
+        .await
+        .unwrap();
+        ip("route add 10.9.0.0/16 via 10.1.0.7");
+        ip("route add default via 10.1.0.7");
+        ip("route add 10.8.0.0/16 dev nb-1 table 100");
+        let nets: Vec<_> = host.on_link_routes().await.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(nets, ["10.1.0.0/24", "172.18.0.0/16"]);
+    });
+}
+
+#[test]
+fn a_link_that_goes_is_announced() {
+    on_a_host(async || {
+        let netns = container();
+        let host = Links::open().unwrap();
+        let mut deletions = Links::watch_deleted().unwrap();
+        for ifindex in [1_000_003, 1_000_004] {
+            host.create_endpoint(&EndpointLink { ifindex, ..endpoint(&netns) }).await.unwrap();
+            if ifindex == 1_000_003 {
+                host.delete(ifindex).await.unwrap();
+            } else {
+                ip_in(&netns, "link del eth0").await;
+            }
+            assert_eq!(deletions.next().await, Some(LinkEvent::Deleted(ifindex)));
+        }
+        host.create_endpoint(&endpoint(&netns)).await.unwrap();
+        drop(netns);
+        let announced = tokio::time::timeout(Duration::from_secs(10), deletions.next()).await;
+        assert_eq!(announced.unwrap(), Some(LinkEvent::Deleted(1_000_003)), "its namespace went");
+    });
+}
+
+#[test]
+fn a_bridge_that_loses_a_port_is_no_deletion() {
+    on_a_host(async || {
+        let mut deletions = Links::watch_deleted().unwrap();
+        for command in [
+            "link add br0 index 50 type bridge",
+            "link add port0 index 60 type veth peer name port1",
+            "link set port0 master br0",
+            "link set port0 nomaster",
+            "link del br0",
+        ] {
+            ip(command);
+        }
+        assert_eq!(deletions.next().await, Some(LinkEvent::Deleted(50)));
+    });
+}
+
+#[test]
+fn lost_announcements_are_admitted() {
+    on_a_host(async || {
+        let mut deletions = Links::watch_deleted().unwrap();
+        // The runtime has one thread, and this holds it: nobody reads while the kernel announces.
+        let mut batch = std::process::Command::new("ip")
+            .args(["-batch", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("iproute2's ip");
+        let mut commands = batch.stdin.take().unwrap();
+        for _ in 0..2000 {
+            commands.write_all(b"link set lo up\nlink set lo down\n").unwrap();
+        }
+        drop(commands);
+        assert!(batch.wait().unwrap().success());
+        assert_eq!(deletions.next().await, Some(LinkEvent::Resync));
+    });
+}

@@ -1,0 +1,45 @@
+//! How long an endpoint takes, and that it does not depend on how many there are.
+
+use std::time::{Duration, Instant};
+
+use netbpf::link::{EndpointLink, Links, Namespace};
+
+use crate::{
+    endpoint::endpoint,
+    host::{container, on_a_host},
+};
+
+const ENDPOINTS: u32 = 1000;
+
+#[test]
+fn the_last_of_many_endpoints_takes_as_long_as_the_first() {
+    let times = on_a_host(async || {
+        let host = Links::open().unwrap();
+        let mut containers = Vec::new();
+        let mut times = Vec::new();
+        for number in 0..ENDPOINTS {
+            let netns = container();
+            let started = Instant::now();
+            create(&host, &netns, number).await;
+            times.push(started.elapsed());
+            containers.push(netns);
+        }
+        times
+    });
+    let (first, last) = (median(&times[..20]), median(&times[times.len() - 20..]));
+    println!("an endpoint beside 10: {first:?}, beside {ENDPOINTS}: {last:?} (medians of 20)");
+    assert!(last < 2 * first + Duration::from_millis(4), "{first:?} at first, {last:?} in the end");
+}
+
+async fn create(host: &Links, netns: &Namespace, number: u32) {
+    let host_interface = format!("veth{number:07x}");
+    let link = EndpointLink { ifindex: 1_000_000 + number, host_interface, ..endpoint(netns) };
+    host.create_endpoint(&link).await.unwrap();
+    host.set_up(link.ifindex).await.unwrap();
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    sorted[sorted.len() / 2]
+}

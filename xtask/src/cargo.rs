@@ -1,0 +1,104 @@
+//! Calls of cargo: builds whose artefacts are wanted. Cargo shows its own progress.
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use xtask::toolchain;
+
+/// All packages but the kernel programs, which netbpf's build script builds. One choice for all commands, so that
+/// cargo chooses the same features of dependencies and builds each of them once.
+pub const PACKAGES: &[&str] = &["--workspace", "--exclude", "netbpf-ebpf"];
+
+/// An executable that a build made.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Executable {
+    /// Its target's name.
+    pub name: String,
+    /// A test binary, not a program.
+    pub is_test: bool,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// The cargo that runs this task.
+pub fn command() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command.current_dir(toolchain::workspace());
+    command
+}
+
+/// Runs `cargo ARGS` and returns the executables that it built or found fresh.
+pub fn build(args: &[&str]) -> Result<Vec<Executable>> {
+    let mut child = command()
+        .args(args)
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start cargo")?;
+    let mut executables = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            executables.extend(executable(&line.context("read cargo's messages")?));
+        }
+    }
+    let status = child.wait().context("wait for cargo")?;
+    if !status.success() {
+        bail!("cargo {} failed", args.join(" "));
+    }
+    Ok(executables)
+}
+
+/// The program `name` among what was built.
+pub fn program(executables: &[Executable], name: &str) -> Result<PathBuf> {
+    executables
+        .iter()
+        .find(|executable| executable.name == name && !executable.is_test)
+        .map(|executable| executable.path.clone())
+        .with_context(|| format!("cargo built no program {name}"))
+}
+
+/// The test binary `name` among what was built.
+pub fn test(executables: &[Executable], name: &str) -> Result<PathBuf> {
+    executables
+        .iter()
+        .find(|executable| executable.name == name && executable.is_test)
+        .map(|executable| executable.path.clone())
+        .with_context(|| format!("cargo built no test binary {name}"))
+}
+
+fn executable(message: &str) -> Option<Executable> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    Some(Executable {
+        name: message["target"]["name"].as_str()?.to_owned(),
+        is_test: message["profile"]["test"].as_bool()?,
+        path: message["executable"].as_str()?.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_artefact_with_an_executable_is_one() {
+        let message = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"netbpf"},
+            "profile":{"test":false},"executable":"/t/debug/netbpf"}"#;
+        let path = PathBuf::from("/t/debug/netbpf");
+        assert_eq!(executable(message), Some(Executable { name: "netbpf".to_owned(), is_test: false, path }));
+    }
+
+    #[test]
+    fn a_library_is_none() {
+        let message = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"netbpf"},
+            "profile":{"test":false},"executable":null}"#;
+        assert_eq!(executable(message), None);
+        assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
+    }
+}

@@ -1,0 +1,35 @@
+#!/bin/busybox sh
+# The first process of a booted kernel: runs the lab tests and powers off. xtask fills in what stands between @ signs.
+PATH=/usr/bin:/usr/sbin
+export PATH HOME=/root NETBPF_BIN=/usr/bin/netbpf RUST_TEST_THREADS=1 RUST_BACKTRACE=1
+
+if [ ! -e /run/moved ]; then
+    # The root of an initramfs cannot be pivoted away, and containers with a root of their own do that: on to a tmpfs.
+    busybox mkdir /new
+    busybox mount -t tmpfs -o mode=755 tmpfs /new
+    busybox cp -a /bin /sbin /lib /lib64 /usr /etc /var /root /init /modules /new
+    busybox mkdir -m 1777 /new/tmp
+    busybox mkdir /new/proc /new/sys /new/dev /new/run
+    busybox touch /new/run/moved
+    exec busybox switch_root /new /init
+fi
+
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /run
+mount -t bpf bpf /sys/fs/bpf
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ln -sf /proc/self/fd /dev/fd
+hostname netbpf
+ip link set lo up
+for module in /modules/*.ko; do
+    insmod "$module" || echo "cannot load $module"
+done
+
+echo "@BEGIN@"
+netbpf-lab @FILTER@
+echo "@END@$?"
+poweroff -f

@@ -1,0 +1,255 @@
+//! The small system around a booted kernel: busybox, the tests' tools with their libraries, the kernel's modules, netbpf
+//! and the tests, and an `/init` that runs them. Must hold nothing that the host lacks.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use xtask::toolchain;
+
+use super::debian::Image;
+use crate::tools::{self, For, TOOLS};
+
+/// The line before the tests' output.
+pub const BEGIN: &str = "--- netbpf: tests begin";
+/// The line after it begins with this; the exit code follows.
+pub const END: &str = "--- netbpf: tests end with ";
+
+/// What netbpf and its tests need of the kernel; as far as it does not have them built in.
+const MODULES: &[&str] = &["veth", "cls_bpf", "sch_ingress"];
+/// Programs of the system that are copied beside the tools: a shell that, unlike busybox's, prefers no programs of its
+/// own over iproute2's `ip` and the real `ping`.
+const SYSTEM: &[&str] = &["dash"];
+
+const INIT: &str = include_str!("init.sh");
+
+/// The files that all kernels get.
+pub struct Tree {
+    root: PathBuf,
+}
+
+impl Tree {
+    /// Copies them from this machine.
+    pub fn new(netbpf: &Path, lab: &Path) -> Result<Self> {
+        let root = toolchain::workspace().join("target/kernels/tree");
+        remove(&root)?;
+        for folder in [
+            "usr/bin",
+            "usr/sbin",
+            "usr/lib",
+            "usr/lib64",
+            "etc",
+            "proc",
+            "sys",
+            "dev",
+            "tmp",
+            "run",
+            "var",
+            "root",
+        ] {
+            create(&root.join(folder))?;
+        }
+        for folder in ["bin", "sbin", "lib", "lib64"] {
+            symlink(format!("usr/{folder}"), root.join(folder)).with_context(|| format!("link {folder}"))?;
+        }
+        let tree = Self { root };
+        let wanted = TOOLS.iter().filter(|tool| tool.wanted == For::LabAndKernels).map(|tool| tool.program);
+        let mut libraries = BTreeSet::new();
+        for program in wanted.chain(SYSTEM.iter().copied()) {
+            let file = tools::find_of_system(program).with_context(|| format!("find {program} in /usr"))?;
+            libraries.extend(tree.program(&file, &format!("usr/bin/{program}"))?);
+        }
+        symlink("dash", tree.root.join("usr/bin/sh")).context("link sh")?;
+        libraries.extend(tree.program(netbpf, "usr/bin/netbpf")?);
+        libraries.extend(tree.program(lab, "usr/bin/netbpf-lab")?);
+        let busybox = tools::find_of_system("busybox").context("find busybox in /usr")?;
+        libraries.extend(tree.program(&busybox, "usr/bin/busybox")?);
+        for library in libraries {
+            tree.copy(&library, &inside(&library)?)?;
+        }
+        tree.applets(&busybox)?;
+        tree.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")?;
+        tree.file("etc/group", "root:x:0:\nnogroup:x:65534:\n")?;
+        tree.file("etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n")?;
+        tree.file("etc/hostname", "netbpf\n")?;
+        tree.file("etc/nsswitch.conf", "hosts: files dns\n")?;
+        tree.file("etc/resolv.conf", "")?;
+        Ok(tree)
+    }
+
+    /// Writes the archive for one kernel: these files, its modules, and what it runs.
+    pub fn write(&self, image: &Image, filter: &[&str], archive: &Path) -> Result<()> {
+        let extra = archive.with_extension("tree");
+        remove(&extra)?;
+        create(&extra.join("modules"))?;
+        for (order, module) in modules(image)?.iter().enumerate() {
+            unpack(module, &extra.join(format!("modules/{order:02}.ko")))?;
+        }
+        let init =
+            INIT.replace("@BEGIN@", BEGIN).replace("@END@", END).replace("@FILTER@", &filter.join(" "));
+        write(&extra.join("init"), &init)?;
+        fs::set_permissions(extra.join("init"), fs::Permissions::from_mode(0o755))
+            .context("make /init a program")?;
+        // The kernel unpacks archives that follow each other into one tree.
+        let mut file = fs::File::create(archive).with_context(|| format!("create {}", archive.display()))?;
+        for tree in [&self.root, &extra] {
+            cpio(tree, &file).with_context(|| format!("pack {}", tree.display()))?;
+        }
+        io::Write::flush(&mut file).with_context(|| format!("write {}", archive.display()))
+    }
+
+    /// Copies a program and returns the libraries that it needs.
+    fn program(&self, from: &Path, to: &str) -> Result<Vec<PathBuf>> {
+        let from = from.canonicalize().with_context(|| format!("find {}", from.display()))?;
+        self.copy(&from, to)?;
+        libraries(&from)
+    }
+
+    fn copy(&self, from: &Path, to: &str) -> Result<()> {
+        let to = self.root.join(to);
+        if let Some(folder) = to.parent() {
+            create(folder)?;
+        }
+        fs::copy(from, &to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
+        Ok(())
+    }
+
+    /// A link for every program of busybox that is not there as itself.
+    fn applets(&self, busybox: &Path) -> Result<()> {
+        let output = Command::new(busybox).arg("--list").output().context("start busybox")?;
+        for applet in String::from_utf8_lossy(&output.stdout).lines() {
+            let link = self.root.join("usr/bin").join(applet);
+            if link.symlink_metadata().is_err() {
+                symlink("busybox", &link).with_context(|| format!("link {}", link.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&self, path: &str, text: &str) -> Result<()> {
+        write(&self.root.join(path), text)
+    }
+}
+
+/// Where a library of the host goes: the folders of the loader's search, whatever links lead there on the host.
+fn inside(library: &Path) -> Result<String> {
+    let name = library.file_name().with_context(|| format!("{} is no library", library.display()))?;
+    let folder = library.parent().unwrap_or(Path::new("/"));
+    let folder = folder.canonicalize().with_context(|| format!("find {}", folder.display()))?;
+    Ok(folder.join(name).to_string_lossy().trim_start_matches('/').to_owned())
+}
+
+/// The shared libraries of a program, the loader among them. None for a static one.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).stderr(Stdio::null()).output().context("start ldd")?;
+    Ok(parse_ldd(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+fn parse_ldd(text: &str) -> Vec<PathBuf> {
+    text.lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .map(PathBuf::from)
+        .collect()
+}
+
+/// The kernel's module files, in the order of loading.
+fn modules(image: &Image) -> Result<Vec<PathBuf>> {
+    let modprobe = tools::find("modprobe").context("find modprobe")?;
+    let mut files = Vec::new();
+    for module in MODULES {
+        let output = Command::new(&modprobe)
+            .arg("-d")
+            .arg(&image.root)
+            .args(["-S", &image.release, "--show-depends", module])
+            .output()
+            .context("start modprobe")?;
+        if !output.status.success() {
+            bail!(
+                "find the module {module} of {}: {}",
+                image.release,
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        // `insmod FILE`, or `builtin NAME`.
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            if let Some(file) = line.strip_prefix("insmod ") {
+                let file = PathBuf::from(file.trim());
+                if !files.contains(&file) {
+                    files.push(file);
+                }
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// busybox's insmod takes plain modules only.
+fn unpack(module: &Path, to: &Path) -> Result<()> {
+    if module.extension().is_none_or(|extension| extension != "xz") {
+        fs::copy(module, to).with_context(|| format!("copy {}", module.display()))?;
+        return Ok(());
+    }
+    let file = fs::File::create(to).with_context(|| format!("create {}", to.display()))?;
+    let status = Command::new("xz").args(["-dc"]).arg(module).stdout(file).status().context("start xz")?;
+    if !status.success() {
+        bail!("unpack {}: {status}", module.display());
+    }
+    Ok(())
+}
+
+/// Appends a tree to an archive.
+fn cpio(tree: &Path, archive: &fs::File) -> Result<()> {
+    let mut find = Command::new("find")
+        .current_dir(tree)
+        .arg(".")
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start find")?;
+    let names = find.stdout.take().context("read find's output")?;
+    let mut cpio = Command::new("busybox");
+    cpio.args(["cpio", "-o", "-H", "newc", "-R", "0:0"]).current_dir(tree).stdin(names).stderr(Stdio::null());
+    cpio.stdout(archive.try_clone().context("share the archive")?);
+    let packed = cpio.status().context("start busybox")?;
+    let found = find.wait().context("wait for find")?;
+    if !packed.success() || !found.success() {
+        bail!("find: {found}, cpio: {packed}");
+    }
+    Ok(())
+}
+
+fn create(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ldd_names_libraries_and_the_loader() {
+        let text = "\tlinux-vdso.so.1 (0x00007ffe)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
+                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        let libraries = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
+        assert_eq!(parse_ldd(text), libraries);
+        assert!(parse_ldd("\tnot a dynamic executable\n").is_empty());
+    }
+}

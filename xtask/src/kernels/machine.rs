@@ -1,0 +1,88 @@
+//! One boot under qemu, from start to power-off. Knows nothing of what runs in it but how its end is told.
+
+use std::{
+    io::Read,
+    path::Path,
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::initramfs::{BEGIN, END};
+
+/// A boot takes seconds and the tests a minute or two. What takes longer hangs.
+const TIMEOUT: Duration = Duration::from_secs(400);
+const MEMORY: &str = "1536M";
+
+/// What a boot left.
+pub struct Run {
+    /// All that the console showed.
+    pub console: String,
+    /// What the tests ended with; none if they did not come to an end.
+    pub exit_code: Option<i32>,
+}
+
+/// Boots `kernel` with `initrd`, and waits until it powers off.
+pub fn boot(kernel: &Path, initrd: &Path) -> Result<Run> {
+    let mut child = Command::new("qemu-system-x86_64")
+        // Plain emulation: nested virtualisation is rarely there, and this boots in two seconds.
+        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY])
+        .args(["-nographic", "-no-reboot", "-nic", "none"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initrd)
+        .args(["-append", "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .context("start qemu-system-x86_64")?;
+    let mut stdout = child.stdout.take().context("open qemu's console")?;
+    let (sender, receiver) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut console = Vec::new();
+        let read = stdout.read_to_end(&mut console).map(|_| console);
+        // Nobody listens any more after a timeout.
+        let _ = sender.send(());
+        read
+    });
+    let in_time = receiver.recv_timeout(TIMEOUT).is_ok();
+    if !in_time {
+        child.kill().context("end qemu")?;
+    }
+    child.wait().context("wait for qemu")?;
+    let console = match reader.join() {
+        Ok(console) => console.context("read qemu's console")?,
+        Err(_) => bail!("the reader of qemu's console panicked"),
+    };
+    let mut console = String::from_utf8_lossy(&console).replace('\r', "");
+    if !in_time {
+        console.push_str(&format!("\nended after {} s\n", TIMEOUT.as_secs()));
+    }
+    let exit_code = console.lines().find_map(|line| line.strip_prefix(END)?.trim().parse().ok());
+    Ok(Run { console, exit_code })
+}
+
+impl Run {
+    /// What the tests printed.
+    pub fn tests(&self) -> &str {
+        let from = self.console.find(BEGIN).map_or(0, |at| at + BEGIN.len());
+        let tests = &self.console[from..];
+        &tests[..tests.find(END).unwrap_or(tests.len())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tests_output_is_what_is_between_the_marks() {
+        let console = format!("Linux version 5.10\n{BEGIN}\nrunning 1 test\n{END}0\nreboot: Power down\n");
+        assert_eq!(Run { console, exit_code: Some(0) }.tests().trim(), "running 1 test");
+    }
+}

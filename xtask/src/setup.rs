@@ -1,0 +1,378 @@
+//! What a task needs on the machine beyond Rust, and how it gets there: says what is missing, then installs that, and
+//! only that. Looks at files, so that it is done in an instant when nothing is missing. Must not change anything else.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Result, bail};
+use xtask::toolchain::{self, Compiler};
+
+use crate::{
+    cargo,
+    step::{self, Progress},
+    tools::{self, For, TOOLS, Tool},
+};
+
+/// What is about to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Build and run.
+    Run,
+    /// The tests on this machine.
+    Test,
+    /// The tests on this machine and on others' kernels.
+    TestOnKernels,
+}
+
+/// Debian's compiler with `core` prebuilt for the bpf targets.
+const COMPILER: &[&str] = &["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
+/// The LLVM of that compiler, which bpf-linker is built with: it reads the compiler's bitcode.
+const LLVM: &str = "22";
+/// Versions of bpf-linker that can be built with it.
+const LINKER: &str = "^0.13";
+
+/// Makes the machine ready for `scope`.
+pub fn prepare(scope: Scope) -> Result<()> {
+    let missing = Missing::find(scope);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let machine = Machine::this();
+    if !(machine.is_debian_12 && machine.is_root) {
+        let why = if machine.is_debian_12 {
+            "only root can install it"
+        } else {
+            "only on Debian 12 it is installed for you"
+        };
+        bail!("{}{why}. By hand:\n{}", missing.listed(), missing.by_hand(&machine));
+    }
+    eprintln!("{}It is installed now; the log is {}.", missing.listed(), step::log_path().display());
+    missing.install().map_err(|error| {
+        error.context(format!("the machine is not ready. By hand:\n{}", missing.by_hand(&machine)))
+    })
+}
+
+/// What is not there.
+#[derive(Debug)]
+struct Missing {
+    compiler: bool,
+    /// bpf-linker, for the programs that this compiler makes.
+    linker: Option<Compiler>,
+    /// What bpf-linker is linked with.
+    packages_of_linker: Vec<String>,
+    tools: Vec<&'static Tool>,
+}
+
+impl Missing {
+    fn find(scope: Scope) -> Self {
+        let compiler = toolchain::compiler();
+        let linker = toolchain::linker().is_none().then_some(compiler.unwrap_or(Compiler::Debian));
+        let mut packages_of_linker = Vec::new();
+        if linker == Some(Compiler::Debian) {
+            if !fs::exists(format!("{}/bin/llvm-config", llvm_prefix())).unwrap_or(false) {
+                packages_of_linker.push(format!("llvm-{LLVM}-dev"));
+            }
+            if tools::find("c++").is_none() {
+                packages_of_linker.push("g++".to_owned());
+            }
+        }
+        let tools =
+            TOOLS.iter().filter(|tool| wants(scope, tool.wanted) && tools::find(tool.program).is_none());
+        Self { compiler: compiler.is_none(), linker, packages_of_linker, tools: tools.collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        let Self { compiler, linker, packages_of_linker, tools } = self;
+        !compiler && linker.is_none() && packages_of_linker.is_empty() && tools.is_empty()
+    }
+
+    fn packages(&self) -> Vec<&str> {
+        let mut packages = Vec::new();
+        if self.compiler {
+            packages.extend(COMPILER);
+        }
+        packages.extend(self.packages_of_linker.iter().map(String::as_str));
+        for tool in &self.tools {
+            if !packages.contains(&tool.package) {
+                packages.push(tool.package);
+            }
+        }
+        packages
+    }
+
+    /// What is missing and what it is for, a line each.
+    fn listed(&self) -> String {
+        let mut lines = String::from("netbpf needs what this machine does not have:\n");
+        let mut line = |name: &str, why: &str| lines.push_str(&format!("  {name:<24} {why}\n"));
+        if self.compiler {
+            line(&COMPILER.join(" "), "");
+            line("", "a compiler for the kernel programs");
+        }
+        if self.linker.is_some() {
+            line("bpf-linker", "links the kernel programs (into target/tools)");
+        }
+        for package in &self.packages_of_linker {
+            line(package, "builds bpf-linker");
+        }
+        for tool in &self.tools {
+            line(tool.package, &format!("{}: {}", tool.program, tool.why));
+        }
+        lines
+    }
+
+    /// The commands that bring what is missing, for a person to type.
+    fn by_hand(&self, machine: &Machine) -> String {
+        let mut commands = Vec::new();
+        let sudo = if machine.is_root { "" } else { "sudo " };
+        let packages = self.packages();
+        match machine.family {
+            Family::Debian if machine.is_debian_12 => {
+                if !packages.is_empty() {
+                    commands.push(format!("{sudo}apt-get update"));
+                    commands.push(format!(
+                        "{sudo}apt-get install --no-install-recommends {}",
+                        packages.join(" ")
+                    ));
+                }
+                commands.extend(self.linker.map(linker_by_hand));
+            }
+            family => {
+                if self.compiler {
+                    commands.push("rustup toolchain install nightly --component rust-src".to_owned());
+                }
+                if self.linker.is_some() {
+                    commands.push(linker_by_hand(Compiler::Nightly));
+                }
+                if !self.tools.is_empty() {
+                    commands.push(format!("{sudo}{}", family.install(&self.tools)));
+                }
+            }
+        }
+        commands.iter().map(|command| format!("  {command}")).collect::<Vec<_>>().join("\n")
+    }
+
+    fn install(&self) -> Result<()> {
+        let packages = self.packages();
+        if !packages.is_empty() {
+            let mut update = apt();
+            update.arg("update");
+            step::run("reading Debian's package lists", update, apt_progress)?;
+            let mut install = apt();
+            install.args(["install", "--yes", "--no-install-recommends"]).args(&packages);
+            step::run("installing packages", install, apt_progress)?;
+        }
+        if let Some(compiler) = self.linker {
+            step::run("building bpf-linker", install_linker(compiler), cargo_progress)?;
+        }
+        Ok(())
+    }
+}
+
+fn wants(scope: Scope, tool: For) -> bool {
+    match scope {
+        Scope::Run => false,
+        Scope::Test => matches!(tool, For::Lab | For::LabAndKernels),
+        Scope::TestOnKernels => true,
+    }
+}
+
+fn llvm_prefix() -> String {
+    format!("/usr/lib/llvm-{LLVM}")
+}
+
+/// The arguments of cargo, and the environment, that build a bpf-linker for the bitcode of `compiler`.
+fn linker_recipe(compiler: Compiler) -> (Vec<String>, Option<(&'static str, String)>) {
+    let mut args = vec!["install", "bpf-linker", "--version", LINKER, "--locked"]
+        .into_iter()
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+    match compiler {
+        // Without features of its choosing it loads rustup's own LLVM.
+        Compiler::Nightly => (args, None),
+        Compiler::Debian => {
+            args.extend([
+                "--no-default-features".to_owned(),
+                "--features".to_owned(),
+                format!("llvm-{LLVM}"),
+            ]);
+            (args, Some(("LLVM_PREFIX", llvm_prefix())))
+        }
+    }
+}
+
+fn install_linker(compiler: Compiler) -> Command {
+    let (args, environment) = linker_recipe(compiler);
+    let mut command = cargo::command();
+    command.args(args).arg("--root").arg(toolchain::tools()).envs(environment);
+    command
+}
+
+fn linker_by_hand(compiler: Compiler) -> String {
+    let (args, environment) = linker_recipe(compiler);
+    let environment = environment.map(|(name, value)| format!("{name}={value} ")).unwrap_or_default();
+    format!("{environment}cargo {}", args.join(" "))
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["-o", "APT::Status-Fd=1", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"])
+        .stdin(Stdio::null());
+    command
+}
+
+/// `dlstatus:1:20.5:Retrieving file 1 of 9`, `pmstatus:gcc:40.0:Unpacking gcc`.
+fn apt_progress(line: &str) -> Option<Progress> {
+    let mut fields = line.splitn(4, ':');
+    let kind = fields.next()?;
+    let _number_or_package = fields.next()?;
+    let percent: f64 = fields.next()?.parse().ok()?;
+    let doing = fields.next()?.trim().to_owned();
+    // Fetching and unpacking each count to 100.
+    match kind {
+        "dlstatus" => Some(Progress::Percent((percent / 2.0) as u64, doing)),
+        "pmstatus" => Some(Progress::Percent((50.0 + percent / 2.0) as u64, doing)),
+        _ => None,
+    }
+}
+
+/// `   Compiling llvm-sys v221.0.0`.
+fn cargo_progress(line: &str) -> Option<Progress> {
+    let line = line.trim_start();
+    ["Updating", "Downloading", "Downloaded", "Compiling", "Installing"]
+        .iter()
+        .any(|verb| line.starts_with(verb))
+        .then(|| Progress::Doing(line.to_owned()))
+}
+
+/// Whose machine this is.
+struct Machine {
+    family: Family,
+    is_debian_12: bool,
+    is_root: bool,
+}
+
+/// Distributions that install in the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Debian,
+    Fedora,
+    Other,
+}
+
+impl Machine {
+    fn this() -> Self {
+        let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+        Self::from_release(&release, nix::unistd::geteuid().is_root())
+    }
+
+    fn from_release(release: &str, is_root: bool) -> Self {
+        let field = |name: &str| {
+            let value = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            value.unwrap_or_default().trim_matches('"').to_owned()
+        };
+        let id = field("ID");
+        let like = format!("{id} {}", field("ID_LIKE"));
+        let is_like = |family: &str| like.split(' ').any(|word| word == family);
+        let family = match () {
+            () if is_like("debian") => Family::Debian,
+            () if is_like("fedora") => Family::Fedora,
+            () => Family::Other,
+        };
+        Self { family, is_debian_12: id == "debian" && field("VERSION_ID") == "12", is_root }
+    }
+}
+
+impl Family {
+    /// The command that installs `tools`.
+    fn install(self, tools: &[&Tool]) -> String {
+        let programs = || tools.iter().map(|tool| tool.program);
+        match self {
+            Self::Debian => {
+                let mut packages: Vec<_> = tools.iter().map(|tool| tool.package).collect();
+                packages.dedup();
+                format!("apt-get install --no-install-recommends {}", packages.join(" "))
+            }
+            // dnf finds packages by the files in them.
+            Self::Fedora => format!(
+                "dnf install {}",
+                programs().map(|it| format!("'*bin/{it}'")).collect::<Vec<_>>().join(" ")
+            ),
+            Self::Other => {
+                format!("true  # the packages that bring: {}", programs().collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOKWORM: &str = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n";
+    const FEDORA: &str = "NAME=\"Fedora Linux\"\nVERSION_ID=43\nID=fedora\n";
+    const UBUNTU: &str = "ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"12\"\n";
+
+    fn everything() -> Missing {
+        Missing {
+            compiler: true,
+            linker: Some(Compiler::Debian),
+            packages_of_linker: vec!["llvm-22-dev".to_owned()],
+            tools: TOOLS.iter().filter(|tool| tool.package == "util-linux").collect(),
+        }
+    }
+
+    #[test]
+    fn only_debian_12_is_debian_12() {
+        let is = |release: &str| Machine::from_release(release, true).is_debian_12;
+        assert!(is(BOOKWORM));
+        assert!(!is(FEDORA));
+        assert!(!is(UBUNTU));
+    }
+
+    #[test]
+    fn a_user_of_debian_12_is_told_the_commands_that_root_would_have_run() {
+        let commands = everything().by_hand(&Machine::from_release(BOOKWORM, false));
+        assert_eq!(
+            commands,
+            "  sudo apt-get update\n  \
+             sudo apt-get install --no-install-recommends rustc-web cargo-web libstd-rust-web-dev-bpf llvm-22-dev util-linux\n  \
+             LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version ^0.13 --locked --no-default-features \
+             --features llvm-22"
+        );
+    }
+
+    #[test]
+    fn elsewhere_rustup_brings_the_compiler() {
+        let commands = everything().by_hand(&Machine::from_release(FEDORA, true));
+        assert_eq!(
+            commands,
+            "  rustup toolchain install nightly --component rust-src\n  \
+             cargo install bpf-linker --version ^0.13 --locked\n  \
+             dnf install '*bin/nsenter' '*bin/unshare'"
+        );
+        assert_eq!(Machine::from_release(UBUNTU, true).family, Family::Debian);
+    }
+
+    #[test]
+    fn nothing_missing_is_nothing_to_do() {
+        let nothing =
+            Missing { compiler: false, linker: None, packages_of_linker: Vec::new(), tools: Vec::new() };
+        assert!(nothing.is_empty() && nothing.packages().is_empty());
+        assert!(!everything().is_empty());
+    }
+
+    #[test]
+    fn apt_counts_to_a_hundred_once() {
+        let percent = |line: &str| match apt_progress(line) {
+            Some(Progress::Percent(percent, _)) => Some(percent),
+            _ => None,
+        };
+        assert_eq!(percent("dlstatus:3:50.0:Retrieving file 3 of 9"), Some(25));
+        assert_eq!(percent("pmstatus:gcc:50.0:Unpacking gcc"), Some(75));
+        assert_eq!(percent("Setting up gcc (4:12.2.0-3) ..."), None);
+    }
+}

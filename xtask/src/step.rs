@@ -1,0 +1,182 @@
+//! One piece of work that takes a while and is not netbpf's own: shown as it goes on, its output kept in a log, the
+//! log's end shown if it fails. Must not know what the work is.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead, BufReader, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use xtask::toolchain;
+
+/// How often a step that is not on a terminal says that it is alive.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// Lines of the log that a failure shows.
+const TAIL: usize = 20;
+
+/// What a line of a command's output says about its progress.
+pub enum Progress {
+    /// What it does now.
+    Doing(String),
+    /// How much of it is done, of 100, and what it does now.
+    Percent(u64, String),
+}
+
+/// Runs `command` to its end. `follow` reads its output, line by line.
+pub fn run(what: &str, command: Command, follow: impl Fn(&str) -> Option<Progress>) -> Result<()> {
+    let path = log_path();
+    let mut log = open_log(&path)?;
+    let display = Display::start(what);
+    match logged(command, &mut log, |line| {
+        if let Some(progress) = follow(line) {
+            display.show(progress);
+        }
+    }) {
+        Ok(()) => {
+            display.done();
+            Ok(())
+        }
+        Err(error) => {
+            display.failed();
+            let tail = tail(&path)?;
+            bail!("{what} failed ({error:#}); the end of {}:\n{tail}", path.display())
+        }
+    }
+}
+
+/// The log that all steps share.
+pub fn log_path() -> PathBuf {
+    toolchain::workspace().join("target/xtask.log")
+}
+
+fn open_log(path: &Path) -> Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    }
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("open {}", path.display()))
+}
+
+fn logged(mut command: Command, log: &mut File, mut line_seen: impl FnMut(&str)) -> Result<()> {
+    writeln!(log, "$ {command:?}").context("write the log")?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    let (reader, writer) = io::pipe().context("open a pipe")?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone().context("open a pipe")?).stderr(writer);
+    let mut child = command.spawn().with_context(|| format!("start {program}"))?;
+    // It holds the pipe's other end: without this the reading below would never end.
+    drop(command);
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).context("read its output")? > 0 {
+        log.write_all(&line).context("write the log")?;
+        line_seen(String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+    let status = child.wait().with_context(|| format!("wait for {program}"))?;
+    if !status.success() {
+        bail!("{program}: {status}");
+    }
+    Ok(())
+}
+
+fn tail(path: &Path) -> Result<String> {
+    let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(TAIL);
+    Ok(lines[from..].iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"))
+}
+
+/// A spinner or a bar on a terminal, plain lines elsewhere.
+struct Display {
+    what: String,
+    started: Instant,
+    bar: Option<ProgressBar>,
+    last_line: std::cell::Cell<Instant>,
+}
+
+impl Display {
+    fn start(what: &str) -> Self {
+        let started = Instant::now();
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar =
+                ProgressBar::new_spinner().with_style(style("{spinner} {prefix} {wide_msg:.dim} {elapsed}"));
+            bar.set_prefix(what.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        if bar.is_none() {
+            eprintln!("{what} …");
+        }
+        Self { what: what.to_owned(), started, bar, last_line: started.into() }
+    }
+
+    fn show(&self, progress: Progress) {
+        let (percent, doing) = match progress {
+            Progress::Doing(doing) => (None, doing),
+            Progress::Percent(percent, doing) => (Some(percent), doing),
+        };
+        if let Some(bar) = &self.bar {
+            if let Some(percent) = percent {
+                if bar.length().is_none() {
+                    bar.set_length(100);
+                    bar.set_style(style("{spinner} {prefix} {bar:24} {wide_msg:.dim} {elapsed}"));
+                }
+                bar.set_position(percent);
+            }
+            bar.set_message(doing);
+        } else if self.last_line.get().elapsed() >= SIGN_OF_LIFE {
+            self.last_line.set(Instant::now());
+            let percent = percent.map(|percent| format!("{percent} %, ")).unwrap_or_default();
+            eprintln!("  {percent}{doing}");
+        }
+    }
+
+    fn done(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        eprintln!("{}: done in {}", self.what, took(self.started.elapsed()));
+    }
+
+    fn failed(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+/// A duration as people say it: `7 s`, `3 min 20 s`.
+pub fn took(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 10.0 {
+        format!("{seconds:.1} s")
+    } else if seconds < 60.0 {
+        format!("{seconds:.0} s")
+    } else {
+        format!("{} min {} s", time.as_secs() / 60, time.as_secs() % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_like_speech() {
+        assert_eq!(took(Duration::from_millis(640)), "0.6 s");
+        assert_eq!(took(Duration::from_secs(42)), "42 s");
+        assert_eq!(took(Duration::from_secs(200)), "3 min 20 s");
+    }
+}

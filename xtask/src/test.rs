@@ -1,0 +1,187 @@
+//! `cargo xtask test`: all tests, in the order of what they need, and one count at the end. Must not skip: what cannot
+//! run has failed.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    cargo,
+    kernels::{self, KERNELS, Kernel},
+    setup::{self, Scope},
+    step::took,
+};
+
+/// Set up what the tests need and run them all: pure ones, packets through the programs, the lab, other kernels
+#[derive(clap::Args)]
+pub struct Options {
+    /// Run the tests of this kernel only: 5.10, 6.1, 6.12, 7.2 or all; `none` runs everything but these
+    #[arg(long, value_name = "VERSION", value_parser = Choice::parse)]
+    kernel: Option<Choice>,
+    /// Only tests with this in their name
+    filter: Option<String>,
+}
+
+/// What `--kernel` chose.
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    None,
+    All,
+    One(&'static Kernel),
+}
+
+impl Choice {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "all" => Ok(Self::All),
+            version => {
+                KERNELS.iter().find(|kernel| kernel.version == version).map(Self::One).ok_or_else(|| {
+                    let versions: Vec<_> = KERNELS.iter().map(|kernel| kernel.version).collect();
+                    format!("expected {}, all or none", versions.join(", "))
+                })
+            }
+        }
+    }
+}
+
+/// What came out of one group of tests.
+#[derive(Debug)]
+pub struct Stage {
+    /// Its name.
+    pub name: String,
+    /// How long it took.
+    pub time: Duration,
+    /// What the runners counted.
+    pub counts: Counts,
+    /// It ended as it should: all tests ran, and none failed.
+    pub ok: bool,
+}
+
+/// Numbers of tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// That did what they should.
+    pub passed: u32,
+    /// That did not.
+    pub failed: u32,
+}
+
+/// Runs the chosen tests. An error if any fails.
+pub fn run(options: Options) -> Result<()> {
+    let Options { kernel, filter } = options;
+    let here = matches!(kernel, None | Some(Choice::None));
+    let kernels: Vec<&'static Kernel> = match kernel {
+        None | Some(Choice::All) => KERNELS.iter().collect(),
+        Some(Choice::One(kernel)) => vec![kernel],
+        Some(Choice::None) => Vec::new(),
+    };
+    setup::prepare(if kernels.is_empty() { Scope::Test } else { Scope::TestOnKernels })?;
+    if here && !nix::unistd::geteuid().is_root() {
+        bail!(
+            "these tests need root. Pure ones do not: cargo test. All of them:\n  sudo --preserve-env=HOME env \"PATH=$PATH\" cargo xtask test"
+        );
+    }
+
+    let built = cargo::build(&[&["build", "--all-targets"], cargo::PACKAGES].concat())?;
+    let netbpf = cargo::program(&built, "netbpf")?;
+    let filter: Vec<&str> = filter.as_deref().into_iter().collect();
+    let mut stages = Vec::new();
+    if here {
+        stages.push(stage("pure tests", test(&[], &netbpf, &filter))?);
+        let of_tests = |name| test(&[cargo::PACKAGES, &["--test", name]].concat(), &netbpf, &filter);
+        stages.push(stage("packet tests", of_tests("packet"))?);
+        stages.push(stage("lab tests", of_tests("lab"))?);
+    }
+    if !kernels.is_empty() {
+        let lab = cargo::test(&built, "lab")?;
+        stages.extend(kernels::run(&kernels, &netbpf, &lab, &filter)?);
+    }
+    report(&stages)
+}
+
+/// `cargo test ARGS -- FILTER`.
+fn test(args: &[&str], netbpf: &Path, filter: &[&str]) -> Command {
+    let mut command = cargo::command();
+    command.arg("test").args(args).args(["--no-fail-fast", "--"]).args(filter).env("NETBPF_BIN", netbpf);
+    command
+}
+
+/// Runs one group of tests, and shows what it prints.
+fn stage(name: &str, mut command: Command) -> Result<Stage> {
+    println!("\n=== {name}");
+    let started = Instant::now();
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("start the {name}"))?;
+    let mut counts = Counts::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line.with_context(|| format!("read what the {name} print"))?;
+            println!("{line}");
+            counts.add(&line);
+        }
+    }
+    let status = child.wait().with_context(|| format!("wait for the {name}"))?;
+    Ok(Stage { name: name.to_owned(), time: started.elapsed(), counts, ok: status.success() })
+}
+
+fn report(stages: &[Stage]) -> Result<()> {
+    println!("\n{:<16} {:>7} {:>7}  time", "", "passed", "failed");
+    let mut total = Counts::default();
+    for Stage { name, time, counts, ok } in stages {
+        // A group that did not even start counts as one failure.
+        let failed = if *ok { counts.failed } else { counts.failed.max(1) };
+        println!("{name:<16} {:>7} {failed:>7}  {}", counts.passed, took(*time));
+        total.passed += counts.passed;
+        total.failed += failed;
+    }
+    println!("\n{} passed, {} failed", total.passed, total.failed);
+    if total.failed > 0 {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+impl Counts {
+    /// Adds what a runner's last line says: `test result: ok. 12 passed; 0 failed; 0 ignored; …`.
+    pub fn add(&mut self, line: &str) {
+        let Some((_, result)) = line.split_once("test result: ") else { return };
+        let number_of = |word: &str| {
+            let words: Vec<&str> = result.split([' ', ';']).filter(|word| !word.is_empty()).collect();
+            let at = words.iter().position(|it| *it == word)?;
+            words[..at].last()?.parse::<u32>().ok()
+        };
+        self.passed += number_of("passed").unwrap_or_default();
+        self.failed += number_of("failed").unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_several_runners_add_up() {
+        let mut counts = Counts::default();
+        counts.add("running 3 tests");
+        counts.add(
+            "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.01s",
+        );
+        counts.add("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
+        assert_eq!(counts, Counts { passed: 13, failed: 2 });
+    }
+
+    #[test]
+    fn a_kernel_is_named_by_its_version() {
+        assert!(matches!(Choice::parse("6.12"), Ok(Choice::One(kernel)) if kernel.version == "6.12"));
+        assert!(matches!(Choice::parse("none"), Ok(Choice::None)));
+        assert_eq!(
+            Choice::parse("6.11").err().as_deref(),
+            Some("expected 5.10, 6.1, 6.12, 7.2, all or none")
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! The programs of other people that netbpf's tasks and tests call, and the Debian packages they come from. The only
+//! list of them.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// What needs a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// The lab tests, on this machine.
+    Lab,
+    /// The lab tests, on this machine and on the kernels booted under qemu.
+    LabAndKernels,
+    /// Fetching and booting those kernels.
+    Qemu,
+}
+
+/// One program, and where it comes from.
+#[derive(Debug)]
+pub struct Tool {
+    /// Its name.
+    pub program: &'static str,
+    /// Debian's package.
+    pub package: &'static str,
+    /// Who needs it.
+    pub wanted: For,
+    /// What for.
+    pub why: &'static str,
+}
+
+/// All of them.
+pub const TOOLS: &[Tool] = &[
+    tool("ip", "iproute2", For::LabAndKernels, "namespaces and links, as a user sees them"),
+    tool("ping", "iputils-ping", For::LabAndKernels, "who reaches whom"),
+    tool("arping", "iputils-arping", For::LabAndKernels, "ARP requests and replies"),
+    tool("dig", "bind9-dnsutils", For::LabAndKernels, "questions to the name responder"),
+    tool("nsenter", "util-linux", For::LabAndKernels, "commands in a namespace"),
+    tool("unshare", "util-linux", For::LabAndKernels, "namespaces of a test's own"),
+    tool("bpftool", "bpftool", For::LabAndKernels, "maps and programs, as a user sees them"),
+    tool("socat", "socat", For::LabAndKernels, "any Ethernet protocol, TCP and UDP"),
+    tool("iperf3", "iperf3", For::Lab, "TCP in bulk"),
+    tool("tcpdump", "tcpdump", For::Lab, "what really passes"),
+    tool("nft", "nftables", For::Lab, "a host with a firewall"),
+    tool("python3", "python3", For::Lab, "frames made by hand"),
+    tool("busybox", "busybox-static", For::Qemu, "the small system around a booted kernel"),
+    tool("qemu-system-x86_64", "qemu-system-x86", For::Qemu, "other kernels"),
+    tool("modprobe", "kmod", For::Qemu, "their modules, in order"),
+    tool("xz", "xz-utils", For::Qemu, "their modules, unpacked"),
+];
+
+const fn tool(program: &'static str, package: &'static str, wanted: For, why: &'static str) -> Tool {
+    Tool { program, package, wanted, why }
+}
+
+/// The file of `program`: on `PATH`, or where Debian keeps what only root uses.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|file| is_program(file))
+}
+
+/// The file of `program` in the distribution's own folders: what can be copied with its libraries.
+pub fn find_of_system(program: &str) -> Option<PathBuf> {
+    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+        .iter()
+        .map(|folder| Path::new(folder).join(program))
+        .find(|file| is_program(file))
+}
+
+fn is_program(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_listed_once() {
+        for (index, tool) in TOOLS.iter().enumerate() {
+            assert!(
+                TOOLS[..index].iter().all(|other| other.program != tool.program),
+                "{} is listed twice",
+                tool.program
+            );
+        }
+    }
+
+    #[test]
+    fn programs_are_found_on_the_path_and_no_others() {
+        assert!(find("sh").is_some());
+        assert!(find_of_system("sh").is_some());
+        assert_eq!(find("no-such-program-of-netbpf"), None);
+    }
+}
