@@ -5,7 +5,9 @@
 
 pub mod api;
 pub mod cli;
+pub mod daemon;
 pub mod datapath;
+pub mod dns;
 pub mod ipam;
 pub mod link;
 pub mod model;

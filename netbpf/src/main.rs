@@ -1,6 +1,6 @@
 //! Arguments → daemon, name responder, supervisor or command line; the only file that knows them all.
 
-use std::{env, ffi::OsString, path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use netbpf::{
     cli::{self, DaemonOptions, Process},
@@ -9,23 +9,23 @@ use netbpf::{
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    let words: Vec<_> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
-    // Before anything else: these two are netbpf's own processes, one a container or one a host, and have to be small.
-    match words.as_slice() {
-        ["supervise", "--dir", dir] => finish(sandbox::supervise(Path::new(dir))),
-        ["responder"] => finish(dns::responder::run()),
-        _ => match cli::parse() {
-            Ok(Process::Daemon(options)) => finish(run_daemon(options)),
-            Ok(Process::Client(client)) => cli::main(client),
-            Err(code) => code,
-        },
+    match cli::parse() {
+        Ok(Process::Daemon(options)) => finish(run_daemon(options)),
+        Ok(Process::Responder) => finish(dns::responder::run()),
+        Ok(Process::Supervisor(options)) => finish(sandbox::supervise(&options.dir)),
+        Ok(Process::Client(client)) => cli::main(client),
+        Err(code) => code,
     }
 }
 
 fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
-    let filter = EnvFilter::new(format!("netbpf={0},programs={0},warn", options.log_level.as_str()));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let filter = EnvFilter::new(format!("warn,netbpf={0},programs={0}", options.log_level.as_str()));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
     let options = daemon::Options {
         state_dir: options.state_dir,
         run_dir: options.run_dir,

@@ -83,15 +83,14 @@ fn one(kernel: &Kernel, image: &debian::Image, tree: &initramfs::Tree, filter: &
     let mut counts = Counts::default();
     run.console.lines().for_each(|line| counts.add(line));
     let ok = run.exit_code == Some(0) && counts.failed == 0 && counts.passed > 0;
-    let shown = if ok { run.tests() } else { run.console.as_str() };
-    println!("\n=== {name} ({})\n{}", image.release, shown.trim_end());
-    if !ok {
-        let end = match run.exit_code {
-            Some(code) => format!("the tests ended with {code}"),
-            None => "the tests did not end".to_owned(),
-        };
-        println!("{name}: {end}; all it said is in {}", log.display());
-    }
+    // In one go: another kernel's thread prints too.
+    let shown = if run.exit_code.is_some() { run.tests().to_owned() } else { run.tail() };
+    let verdict = match run.exit_code {
+        _ if ok => String::new(),
+        Some(code) => format!("\n{name}: the tests ended with {code}; the console is in {}", log.display()),
+        None => format!("\n{name}: the tests did not end; the console is in {}", log.display()),
+    };
+    println!("\n=== {name} ({})\n{}{verdict}", image.release, shown.trim());
     Ok(Stage { name, time: started.elapsed(), counts, ok })
 }
 

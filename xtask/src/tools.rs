@@ -33,6 +33,8 @@ pub struct Tool {
 /// All of them.
 pub const TOOLS: &[Tool] = &[
     tool("ip", "iproute2", For::LabAndKernels, "namespaces and links, as a user sees them"),
+    tool("tc", "iproute2", For::LabAndKernels, "what is attached to a link"),
+    tool("ss", "iproute2", For::LabAndKernels, "who listens"),
     tool("ping", "iputils-ping", For::LabAndKernels, "who reaches whom"),
     tool("arping", "iputils-arping", For::LabAndKernels, "ARP requests and replies"),
     tool("dig", "bind9-dnsutils", For::LabAndKernels, "questions to the name responder"),

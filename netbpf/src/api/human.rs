@@ -7,15 +7,15 @@ pub fn duration(seconds: i64) -> String {
     match seconds {
         ..1 => "Less than a second".to_owned(),
         1 => "1 second".to_owned(),
-        ..60 => format!("{seconds} seconds"),
-        ..120 => "About a minute".to_owned(),
-        ..HOUR => format!("{} minutes", seconds / 60),
+        2..60 => format!("{seconds} seconds"),
+        60..120 => "About a minute".to_owned(),
+        120..HOUR => format!("{} minutes", seconds / 60),
         _ => match hours {
             1 => "About an hour".to_owned(),
-            ..48 => format!("{hours} hours"),
-            ..336 => format!("{} days", hours / 24),
-            ..1_440 => format!("{} weeks", hours / 24 / 7),
-            ..17_520 => format!("{} months", hours / 24 / 30),
+            2..48 => format!("{hours} hours"),
+            48..336 => format!("{} days", hours / 24),
+            336..1_440 => format!("{} weeks", hours / 24 / 7),
+            1_440..17_520 => format!("{} months", hours / 24 / 30),
             _ => format!("{} years", seconds / HOUR / 24 / 365),
         },
     }

@@ -3,4 +3,6 @@
 
 pub mod client;
 pub mod filters;
+pub mod human;
+pub mod server;
 pub mod types;

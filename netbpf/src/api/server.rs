@@ -288,13 +288,19 @@ async fn logs(
 ) -> Result<Response, Error> {
     let tail = match query.tail.as_str() {
         "" | "all" => None,
-        text => Some(text.parse().map_err(|_| Error::Invalid(format!("invalid tail: {text}: expected a number or all")))?),
+        text => Some(
+            text.parse()
+                .map_err(|_| Error::Invalid(format!("invalid tail: {text}: expected a number or all")))?,
+        ),
     };
     let since = match query.since.as_str() {
         "" => None,
-        text => Some(text.parse().map_err(|_| Error::Invalid(format!("invalid since: {text}: expected a time (RFC 3339)")))?),
+        text => Some(
+            text.parse()
+                .map_err(|_| Error::Invalid(format!("invalid since: {text}: expected a time (RFC 3339)")))?,
+        ),
     };
-    let lines = daemon.logs(&container, query.follow, tail, since)?;
+    let lines = daemon.logs(&container, query.follow, tail, since).await?;
     Ok(([(header::CONTENT_TYPE, "application/jsonl")], Body::from_stream(lines)).into_response())
 }
 

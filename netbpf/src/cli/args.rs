@@ -4,13 +4,20 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use super::{Error, console::Console, container, daemon, doctor, inspect, logs, network, run, stats, system};
+use super::{
+    Error, console::Console, container, daemon, doctor, exec, inspect, logs, network, run, stats, system,
+};
 use crate::api;
 
 /// What a process of this program is.
+#[expect(clippy::large_enum_variant, reason = "there is one, for as long as the process lives")]
 pub enum Process {
     /// The control plane.
     Daemon(daemon::Options),
+    /// Answers names; started by the daemon.
+    Responder,
+    /// One container's; started by the daemon.
+    Supervisor(Supervise),
     /// A command for the control plane.
     Client(Client),
 }
@@ -26,12 +33,14 @@ pub fn parse() -> Result<Process, ExitCode> {
 }
 
 /// A command line that is no command, or a call for help.
-struct NoCommand {
+#[derive(Debug)]
+pub(super) struct NoCommand {
     error: clap::Error,
-    exit_code: u8,
+    /// What the process exits with.
+    pub exit_code: u8,
 }
 
-fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Process, NoCommand> {
+pub(super) fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Process, NoCommand> {
     let args: Vec<OsString> = args.into_iter().collect();
     let Arguments { socket, command } = Arguments::try_parse_from(&args).map_err(|error| {
         let exit_code = match error.kind() {
@@ -44,6 +53,8 @@ fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Process, NoCom
     })?;
     Ok(match command {
         Commands::Daemon(options) => Process::Daemon(options),
+        Commands::Responder => Process::Responder,
+        Commands::Supervise(args) => Process::Supervisor(args),
         Commands::Client(command) => {
             Process::Client(Client { client: api::client::Client::new(socket), command })
         }
@@ -52,8 +63,13 @@ fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Process, NoCom
 
 /// Whether a faulty command line is one of `run`.
 fn is_run(args: &[OsString]) -> bool {
-    let lenient = Arguments::command().ignore_errors(true).try_get_matches_from(args);
+    let lenient = command().ignore_errors(true).try_get_matches_from(args);
     lenient.is_ok_and(|matches| matches.subcommand_name() == Some("run"))
+}
+
+/// All commands, as clap knows them.
+pub(super) fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Bridges containers with eBPF: docker0's networks, addresses and names without the kernel bridge
@@ -84,11 +100,26 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for as long as the process lives")]
 enum Commands {
     /// Run the daemon in the foreground
     Daemon(daemon::Options),
+    /// Answer names: started by the daemon
+    #[command(hide = true)]
+    Responder,
+    /// Hold one container: started by the daemon
+    #[command(hide = true)]
+    Supervise(Supervise),
     #[command(flatten)]
     Client(Command),
+}
+
+/// Which container a supervisor holds.
+#[derive(clap::Args)]
+pub struct Supervise {
+    /// The directory that the daemon made for it
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -108,6 +139,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Create a container and run a command in it
     Run(run::Run),
+    /// Run a command in a running container
+    Exec(exec::Exec),
     /// List containers
     Ps(container::Ps),
     /// Start stopped containers
@@ -148,7 +181,7 @@ impl Completion {
     fn run(&self, console: &mut Console) -> Result<u8, Error> {
         // Into memory first: the generator panics where it cannot write.
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Arguments::command(), "netbpf", &mut script);
+        clap_complete::generate(self.shell, &mut command(), "netbpf", &mut script);
         console.out.write_all(&script)?;
         Ok(0)
     }
@@ -171,6 +204,7 @@ impl Client {
             Command::Disconnect(args) => args.run(client).await,
             Command::Inspect(args) => args.objects(client, console).await,
             Command::Run(args) => args.run(client, console).await,
+            Command::Exec(args) => args.run(client).await,
             Command::Ps(args) => args.run(client, console).await,
             Command::Start(args) => args.run(client, console).await,
             Command::Stop(args) => args.run(client, console).await,

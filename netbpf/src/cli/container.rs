@@ -6,7 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     Error,
     console::Console,
-    human, parsers,
+    parsers,
     render::{Row, Table},
 };
 use crate::api::{
@@ -67,7 +67,7 @@ impl Ps {
 
 fn row(container: ContainerSummary, whole: bool, now: Timestamp) -> Row {
     let names: Vec<&str> = container.names.iter().map(|name| name.trim_start_matches('/')).collect();
-    let command = if whole { container.command } else { human::ellipsis(&container.command, 20) };
+    let command = if whole { container.command } else { crate::api::human::ellipsis(&container.command, 20) };
     let created = Timestamp::from_second(container.created)
         .map(|time| time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string());
     Row::new([
@@ -75,7 +75,7 @@ fn row(container: ContainerSummary, whole: bool, now: Timestamp) -> Row {
         ("Image", container.image),
         ("Command", format!("{command:?}")),
         ("CreatedAt", created.unwrap_or_default()),
-        ("RunningFor", format!("{} ago", human::duration(now.as_second() - container.created))),
+        ("RunningFor", format!("{} ago", crate::api::human::duration(now.as_second() - container.created))),
         ("State", container.state),
         ("Status", container.status),
         ("Ports", String::new()),

@@ -4,7 +4,10 @@
 use std::{fs, io, path::Path};
 
 use nix::{
-    sys::{statfs::statfs, utsname::uname},
+    sys::{
+        statfs::{BPF_FS_MAGIC, statfs},
+        utsname::uname,
+    },
     unistd::Uid,
 };
 
@@ -102,10 +105,8 @@ fn kernel(release: &str) -> Result<String, String> {
 }
 
 fn bpffs(path: &Path) -> Result<String, String> {
-    /// `BPF_FS_MAGIC` of linux/magic.h.
-    const MAGIC: i64 = 0xcafe_4a11;
     let is_mounted =
-        statfs(path).map_err(io::Error::from).is_ok_and(|fs| fs.filesystem_type().0 as i64 == MAGIC);
+        statfs(path).map_err(io::Error::from).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
     let path = path.display();
     if is_mounted { Ok(path.to_string()) } else { Err(format!("mount it: mount -t bpf bpf {path}")) }
 }

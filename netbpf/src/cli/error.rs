@@ -1,9 +1,9 @@
 //! What can go wrong in a command, and what it then exits with.
 
-use std::{io, path::PathBuf};
+use std::io;
 
 use super::{subnet::Mismatch, template};
-use crate::api::client;
+use crate::{api::client, sandbox};
 
 /// A command that failed. Its text is what the user reads.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +29,9 @@ pub enum Error {
     /// `exec` in a container that has no process.
     #[error("Error response from daemon: container {0} is not running")]
     NotRunning(String),
-    /// `-it` without a terminal.
-    #[error("the input device is not a TTY")]
-    NoTerminal,
-    /// The run directory cannot be told from the socket's path.
-    #[error("{}: the socket of a daemon is a file in its run directory", .0.display())]
-    Socket(PathBuf),
+    /// `exec` could not run the command.
+    #[error(transparent)]
+    Exec(#[from] sandbox::Error),
     /// A message cannot be written as JSON.
     #[error("print JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -55,6 +52,7 @@ impl Error {
         match self {
             Self::Run(client::Error::Refused { exit_code, .. }) => exit_code.unwrap_or(125),
             Self::Run(_) => 125,
+            Self::Exec(sandbox::Error::Start { exit_code, .. }) => *exit_code,
             Self::InspectTemplate(_) => 64,
             _ => 1,
         }

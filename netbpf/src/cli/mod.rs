@@ -1,5 +1,5 @@
 //! The command line: Docker's words, flags, output and exit codes, as a client of the daemon's API. One file a noun;
-//! each holds what can be typed ([`clap`]), turns it into messages of the API, and gives the answers to [`render`].
+//! each holds what can be typed (clap), turns it into messages of the API, and gives the answers to `render`.
 //! The daemon's other processes are told apart here and started by `main`, which alone knows them.
 
 mod args;
@@ -8,7 +8,7 @@ mod container;
 mod daemon;
 mod doctor;
 mod error;
-mod human;
+mod exec;
 mod inspect;
 mod logs;
 mod network;
@@ -19,10 +19,12 @@ mod stats;
 mod subnet;
 mod system;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 
-pub use args::{Client, Process, parse};
+pub use args::{Client, Process, Supervise, parse};
 pub use daemon::Options as DaemonOptions;
 pub use error::Error;
 
@@ -32,7 +34,8 @@ use console::Console;
 pub fn main(client: Client) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime);
     let mut console = Console::of_process();
-    match runtime.and_then(|runtime| runtime.block_on(client.run(&mut console))) {
+    let ended = runtime.and_then(|runtime| runtime.block_on(client.run(&mut console)));
+    match ended.and_then(|code| Ok(console.out.flush().map(|()| code)?)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             if !error.is_broken_pipe() {
@@ -41,4 +44,9 @@ pub fn main(client: Client) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// What a process can exit with: the lowest byte.
+fn exit_code(code: i32) -> u8 {
+    code.to_le_bytes()[0]
 }

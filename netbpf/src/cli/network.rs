@@ -351,3 +351,20 @@ impl Disconnect {
         Ok(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pruning_wants_a_yes() {
+        for (answer, yes) in [("y\n", true), (" Y \n", true), ("yes\n", false), ("\n", false), ("", false)] {
+            let mut out = Vec::new();
+            assert_eq!(confirmed(&mut out, &mut answer.as_bytes()).expect("answered"), yes, "{answer:?}");
+            let question = "\
+WARNING! This will remove all custom networks not used by at least one container.
+Are you sure you want to continue? [y/N] ";
+            assert_eq!(String::from_utf8_lossy(&out), question);
+        }
+    }
+}

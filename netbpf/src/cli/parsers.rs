@@ -1,4 +1,5 @@
-//! Values of flags, with Docker's messages for bad ones. Pure but for [`env`], which may read the environment.
+//! Values of flags, with Docker's messages for bad ones. Pure, but that [`env()`] may read the environment and
+//! [`since`] the clock.
 
 use std::net::IpAddr;
 
@@ -88,6 +89,11 @@ pub fn env(text: &str) -> Result<String, String> {
         Some(_) => Ok(text.to_owned()),
         None => Ok(std::env::var(key).map_or_else(|_| key.to_owned(), |value| format!("{key}={value}"))),
     }
+}
+
+/// Those of `--env` that have a value: a variable that is not set here is not set there either.
+pub fn set_variables(variables: Vec<String>) -> Vec<String> {
+    variables.into_iter().filter(|variable| variable.contains('=')).collect()
 }
 
 /// `--tail`: a number, or `all`.

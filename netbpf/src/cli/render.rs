@@ -200,11 +200,11 @@ ba9876543210   a-longer-name   local
 
     #[test]
     fn a_table_of_ones_own() {
-        let format = r#"table {{.Name | upper}}\t{{.Label "com.example.some-key"}}\t{{.Scope}}"#;
+        let format = r#"table {{.Name | upper}}\t{{truncate .Scope 2}}\t{{.Label "com.example.some-key"}}\t{{.Scope}}"#;
         let table = "\
-NAME            some key        SCOPE
-BRIDGE          bridge          local
-A-LONGER-NAME   a-longer-name   local
+NAME            SCOPE     some key        SCOPE
+BRIDGE          lo        bridge          local
+A-LONGER-NAME   lo        a-longer-name   local
 ";
         assert_eq!(print(Some(format), false), table);
     }

@@ -102,8 +102,7 @@ impl Run {
     fn message(self) -> (String, ContainerCreate) {
         let message = ContainerCreate {
             cmd: self.command,
-            // A variable that is asked for and not set here is not set there either.
-            env: self.env.into_iter().filter(|variable| variable.contains('=')).collect(),
+            env: parsers::set_variables(self.env),
             working_dir: self.workdir,
             hostname: self.hostname,
             rootfs: self.rootfs,
@@ -153,8 +152,7 @@ async fn foreground(client: &Client, console: &mut Console, id: &str) -> Result<
         }
     }
     let end = client.wait(id).await?;
-    // As the shell does, should it ever be out of range.
-    Ok(u8::try_from(end.status_code & 0xff).unwrap_or(u8::MAX))
+    Ok(super::exit_code(end.status_code))
 }
 
 /// Signals that are the container's.

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use super::{
     Error,
     console::{Colour, Console},
-    human,
     render::{Row, Table},
 };
 use crate::api::{
@@ -78,7 +77,7 @@ impl Stats {
                 Row::new([
                     ("Reason", reason.reason.clone()),
                     ("Packets", reason.packets.to_string()),
-                    ("Bytes", human::size(reason.bytes)),
+                    ("Bytes", crate::api::human::size(reason.bytes)),
                 ])
             });
             REASONS.print(&mut console.out, None, false, rows)?;
@@ -88,7 +87,7 @@ impl Stats {
 }
 
 fn endpoint_row(endpoint: &EndpointStats, whole_id: bool) -> Row {
-    let counter = |packets: u64, bytes: u64| format!("{packets} / {}", human::size(bytes));
+    let counter = |packets: u64, bytes: u64| format!("{packets} / {}", crate::api::human::size(bytes));
     let digits = if whole_id { usize::MAX } else { 12 };
     Row::new([
         ("ID", endpoint.id.chars().take(digits).collect()),
@@ -156,9 +155,9 @@ fn rates(before: &[ReasonStats], now: &[ReasonStats], seconds: f64) -> Result<St
         Row::new([
             ("Reason", reason.reason.clone()),
             ("Rate", rate(reason.packets, old.map(|old| old.packets)).to_string()),
-            ("ByteRate", human::size(rate(reason.bytes, old.map(|old| old.bytes)))),
+            ("ByteRate", crate::api::human::size(rate(reason.bytes, old.map(|old| old.bytes)))),
             ("Packets", reason.packets.to_string()),
-            ("Bytes", human::size(reason.bytes)),
+            ("Bytes", crate::api::human::size(reason.bytes)),
         ])
     });
     let mut table = Vec::new();

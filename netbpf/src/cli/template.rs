@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use gotmpl::{MissingKey, TemplateError, Value, ValueFunc};
+use gotmpl::{FuncMap, MissingKey, TemplateError, Value, ValueFunc};
 use serde_json::{Map, Value as Json};
 
 /// A template that cannot be read, or not be filled in.
@@ -23,24 +23,17 @@ pub struct Template {
 impl Template {
     /// Reads a template.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        Self::with(text, Purpose::Values)
+        Self::with(text, functions)
     }
 
     /// Reads a template that shall name the columns of a table: functions leave their argument as it is.
     pub fn parse_header(text: &str) -> Result<Self, Error> {
-        Self::with(text, Purpose::Header)
+        Self::with(text, header_functions)
     }
 
-    fn with(text: &str, purpose: Purpose) -> Result<Self, Error> {
+    fn with(text: &str, functions: fn(&Shapes) -> FuncMap) -> Result<Self, Error> {
         let shapes = Shapes::default();
-        let mut program = gotmpl::Template::new("").missing_key(MissingKey::Error).func("index", index);
-        for (name, function) in functions(&shapes) {
-            program = match purpose {
-                Purpose::Values => program.func(name, function),
-                // The argument that is piped in comes last.
-                Purpose::Header => program.func(name, |args| Ok(args.last().cloned().unwrap_or(Value::Nil))),
-            };
-        }
+        let program = gotmpl::Template::new("").missing_key(MissingKey::Error).funcs(functions(&shapes));
         Ok(Self { program: program.parse(&call_labels(text))?, shapes })
     }
 
@@ -56,11 +49,6 @@ impl Template {
     pub fn render_value(&self, value: &Value) -> Result<String, Error> {
         Ok(self.program.execute_to_string(value)?)
     }
-}
-
-enum Purpose {
-    Values,
-    Header,
 }
 
 /// The order of the keys of each kind of object, by its sorted keys: the engine's maps are sorted, but `json` prints
@@ -165,6 +153,34 @@ fn call_labels(text: &str) -> String {
     result
 }
 
+fn functions(shapes: &Shapes) -> FuncMap {
+    let mut functions = FuncMap::new();
+    let mut add = |name: &str, function: ValueFunc| functions.insert(name.to_owned(), function);
+    let shapes = shapes.clone();
+    add(
+        "json",
+        Arc::new(move |args| one("json", args).map(|value| Value::from(shapes.json(value).to_string()))),
+    );
+    add("index", Arc::new(index));
+    add("split", Arc::new(split));
+    add("join", Arc::new(join));
+    add("title", Arc::new(|args| of_text("title", args, title)));
+    add("lower", Arc::new(|args| of_text("lower", args, str::to_lowercase)));
+    add("upper", Arc::new(|args| of_text("upper", args, str::to_uppercase)));
+    add("pad", Arc::new(pad));
+    add("truncate", Arc::new(truncate));
+    functions
+}
+
+/// Docker's rule: all but `pad` leave a heading as it is.
+fn header_functions(shapes: &Shapes) -> FuncMap {
+    let mut functions = functions(shapes);
+    for (_, function) in functions.iter_mut().filter(|(name, _)| *name != "pad") {
+        *function = Arc::new(|args: &[Value]| Ok(args.first().cloned().unwrap_or(Value::Nil)));
+    }
+    functions
+}
+
 /// Go's `index`, where a key that a map of texts does not have gives the empty text.
 fn index(args: &[Value]) -> gotmpl::Result<Value> {
     let [value, keys @ ..] = args else { return Err(exec("index: needs a value")) };
@@ -172,51 +188,25 @@ fn index(args: &[Value]) -> gotmpl::Result<Value> {
     Ok(if matches!(found, Value::Nil) { Value::from("") } else { found })
 }
 
-fn functions(shapes: &Shapes) -> Vec<(&'static str, impl Fn(&[Value]) -> gotmpl::Result<Value> + use<>)> {
-    let shapes = shapes.clone();
-    let list: [(&'static str, ValueFunc); 8] = [
-        (
-            "json",
-            Arc::new(move |args| {
-                let [value] = args else { return Err(exec("json: needs one value")) };
-                Ok(Value::from(shapes.json(value).to_string()))
-            }),
-        ),
-        (
-            "split",
-            Arc::new(|args| {
-                let [text, separator] = texts("split", args)?;
-                Ok(Value::from(text.split(&separator).map(Value::from).collect::<Vec<_>>()))
-            }),
-        ),
-        ("join", Arc::new(join)),
-        ("title", Arc::new(|args| text_function("title", args, title))),
-        ("lower", Arc::new(|args| text_function("lower", args, |text| text.to_lowercase()))),
-        ("upper", Arc::new(|args| text_function("upper", args, |text| text.to_uppercase()))),
-        (
-            "pad",
-            Arc::new(|args| match args {
-                [text, Value::Int(before), Value::Int(after)] => {
-                    let text = text.to_string();
-                    let spaces = |count: &i64| " ".repeat(usize::try_from(*count).unwrap_or(0).min(1000));
-                    let padded = format!("{}{text}{}", spaces(before), spaces(after));
-                    Ok(Value::from(if text.is_empty() { text } else { padded }))
-                }
-                _ => Err(exec("pad: needs a text and two numbers")),
-            }),
-        ),
-        (
-            "truncate",
-            Arc::new(|args| match args {
-                [text, Value::Int(length)] => {
-                    let length = usize::try_from(*length).unwrap_or(0);
-                    Ok(Value::from(text.to_string().chars().take(length).collect::<String>()))
-                }
-                _ => Err(exec("truncate: needs a text and a number")),
-            }),
-        ),
-    ];
-    list.into_iter().map(|(name, function)| (name, move |args: &[Value]| function(args))).collect()
+fn split(args: &[Value]) -> gotmpl::Result<Value> {
+    let [text, separator] = args else { return Err(exec("split: needs a text and a separator")) };
+    Ok(Value::from(text.to_string().split(&separator.to_string()).map(Value::from).collect::<Vec<_>>()))
+}
+
+fn pad(args: &[Value]) -> gotmpl::Result<Value> {
+    let [text, Value::Int(before), Value::Int(after)] = args else {
+        return Err(exec("pad: needs a text and two numbers"));
+    };
+    let text = text.to_string();
+    let spaces = |count: &i64| " ".repeat(usize::try_from(*count).unwrap_or(0).min(1000));
+    let padded = format!("{}{text}{}", spaces(before), spaces(after));
+    Ok(Value::from(if text.is_empty() { text } else { padded }))
+}
+
+fn truncate(args: &[Value]) -> gotmpl::Result<Value> {
+    let [text, Value::Int(length)] = args else { return Err(exec("truncate: needs a text and a number")) };
+    let length = usize::try_from(*length).unwrap_or(0);
+    Ok(Value::from(text.to_string().chars().take(length).collect::<String>()))
 }
 
 fn join(args: &[Value]) -> gotmpl::Result<Value> {
@@ -242,14 +232,13 @@ fn title(text: &str) -> String {
     text.chars().map(upper).collect()
 }
 
-fn text_function(name: &str, args: &[Value], function: impl Fn(&str) -> String) -> gotmpl::Result<Value> {
-    let [text] = texts(name, args)?;
-    Ok(Value::from(function(&text)))
+fn of_text(name: &str, args: &[Value], function: impl Fn(&str) -> String) -> gotmpl::Result<Value> {
+    one(name, args).map(|text| Value::from(function(&text.to_string())))
 }
 
-fn texts<const N: usize>(name: &str, args: &[Value]) -> gotmpl::Result<[String; N]> {
-    let texts: Vec<String> = args.iter().map(ToString::to_string).collect();
-    texts.try_into().map_err(|_| exec(&format!("{name}: wrong number of arguments: needs {N}")))
+fn one<'a>(name: &str, args: &'a [Value]) -> gotmpl::Result<&'a Value> {
+    let [value] = args else { return Err(exec(&format!("{name}: needs one value"))) };
+    Ok(value)
 }
 
 fn exec(message: &str) -> TemplateError {

@@ -1,6 +1,10 @@
 //! Containers are connected to networks and disconnected.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use super::{Daemon, Error, files, names, steps::Steps};
 use crate::{
@@ -14,6 +18,9 @@ use crate::{
     store::Change,
 };
 
+/// Where containers ask for names, in their own network namespaces (Docker's address).
+const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
+
 impl Daemon {
     /// `network connect`.
     pub async fn connect(self: &Arc<Self>, network: &str, request: NetworkConnect) -> Result<(), Error> {
@@ -21,8 +28,14 @@ impl Daemon {
         let (id, is_new) = self.find_or_adopt(&request.container)?;
         let _busy = self.busy(id).await;
         let connected = self.connect_busy(id, &network, &request.endpoint_config).await;
-        if connected.is_err() && is_new {
-            self.world().remove_container(&id);
+        if is_new {
+            match (&connected, self.container(&id)?.subject) {
+                (Ok(()), Subject::Foreign(namespace)) => self.watch_namespace(id, namespace),
+                (Ok(()), Subject::Sandbox(_)) => {}
+                (Err(_), _) => {
+                    self.world().remove_container(&id);
+                }
+            }
         }
         connected
     }
@@ -45,7 +58,7 @@ impl Daemon {
         match &container.state {
             State::Running { .. } => self.wire(container, after).await,
             State::Created { .. } | State::Exited { .. } => {
-                self.commit(&[Change::PutContainer(&after)])?;
+                self.commit(&[Change::PutContainer(after.clone())])?;
                 self.world().put_container(after);
                 Ok(())
             }
@@ -53,7 +66,11 @@ impl Daemon {
     }
 
     /// `network disconnect`.
-    pub async fn disconnect(self: &Arc<Self>, network: &str, request: NetworkDisconnect) -> Result<(), Error> {
+    pub async fn disconnect(
+        self: &Arc<Self>,
+        network: &str,
+        request: NetworkDisconnect,
+    ) -> Result<(), Error> {
         let network = self.world().find_network(network)?.clone();
         let id = match self.find_subject(&request.container) {
             Ok(id) => id,
@@ -78,7 +95,7 @@ impl Daemon {
         let leased = self.lease_endpoints(&mut after).await?;
         let mut steps = Steps::new(Arc::clone(self));
         let done = match self.wire_steps(&mut steps, &before, &after).await {
-            Ok(()) => self.commit(&[Change::PutContainer(&after)]),
+            Ok(()) => self.commit(&[Change::PutContainer(after.clone())]),
             Err(error) => Err(error),
         };
         match done {
@@ -98,9 +115,7 @@ impl Daemon {
     /// Lease an endpoint for each attachment that has none; all or none. What was leased is named by network.
     pub(super) async fn lease_endpoints(&self, container: &mut Container) -> Result<Vec<Id>, Error> {
         let mut taken = match &container.subject {
-            Subject::Foreign(namespace) => {
-                self.links.interfaces_in(&super::steps::open(namespace)?).await?
-            }
+            Subject::Foreign(namespace) => self.links.interfaces_in(&super::steps::open(namespace)?).await?,
             Subject::Sandbox(_) => container
                 .attachments
                 .iter()
@@ -132,7 +147,9 @@ impl Daemon {
     /// Give back the endpoints that `container` has in `networks`.
     pub(super) fn release_endpoints(&self, container: &Container, networks: &[Id]) {
         let mut world = self.world();
-        for attachment in container.attachments.iter().filter(|attachment| networks.contains(&attachment.network)) {
+        for attachment in
+            container.attachments.iter().filter(|attachment| networks.contains(&attachment.network))
+        {
             if let Some(endpoint) = &attachment.endpoint {
                 world.release_endpoint(&container.id, &attachment.network, endpoint);
             }
@@ -158,7 +175,7 @@ impl Daemon {
         if let Some(record) = record {
             let sockets = match record_before {
                 Some(_) => None,
-                None => Some(self.open_sockets(&namespace)?),
+                None => Some(self.open_sockets(&namespace).await?),
             };
             steps.publish(after.id, record, record_before, sockets).await?;
         }
@@ -171,7 +188,7 @@ impl Daemon {
         let change = if is_forgotten {
             Change::RemoveContainer(after.id)
         } else {
-            Change::PutContainer(&after)
+            Change::PutContainer(after.clone())
         };
         self.commit(&[change])?;
         if is_forgotten {
@@ -201,7 +218,12 @@ impl Daemon {
         let networks: Vec<Id> = before
             .attachments
             .iter()
-            .filter(|old| !after.attachments.iter().any(|new| new.network == old.network && new.endpoint == old.endpoint))
+            .filter(|old| {
+                !after
+                    .attachments
+                    .iter()
+                    .any(|new| new.network == old.network && new.endpoint == old.endpoint)
+            })
             .map(|old| old.network)
             .collect();
         self.release_endpoints(before, &networks);
@@ -215,7 +237,7 @@ impl Daemon {
         let done = match (old, new) {
             (None, _) => Ok(()),
             (Some(_), Some(record)) => self.feed.upsert(record, None).await,
-            (Some(old), None) => self.feed.remove(&old.container).await,
+            (Some(old), None) => self.feed.remove(old.container).await,
         };
         if let Err(error) = done {
             tracing::error!(container = before.name, %error, "withdraw names");
@@ -260,7 +282,12 @@ impl Daemon {
     }
 
     /// The change of the default route, if there is one.
-    pub(super) fn route_change(&self, before: &Container, after: &Container, namespace: Namespace) -> Option<Action> {
+    pub(super) fn route_change(
+        &self,
+        before: &Container,
+        after: &Container,
+        namespace: Namespace,
+    ) -> Option<Action> {
         if matches!(after.subject, Subject::Foreign(_)) {
             // Its owner chose its routes; ours would take its traffic away.
             return None;
@@ -296,16 +323,22 @@ impl Daemon {
         let dir = self.container_dir(&container.id);
         let (hosts, resolv_conf) = {
             let world = self.world();
-            (files::hosts_of(container, sandbox, &world)?, files::resolv_conf_of(container, sandbox, &world)?)
+            (files::hosts_of(container, sandbox)?, files::resolv_conf_of(container, sandbox, &world)?)
         };
         steps.write(dir.join("hosts"), &hosts)?;
         steps.write(dir.join("resolv.conf"), &resolv_conf)
     }
 
     /// The sockets that a container's queries come in on.
-    pub(super) fn open_sockets(&self, namespace: &Namespace) -> Result<Sockets, Error> {
+    pub(super) async fn open_sockets(&self, namespace: &Namespace) -> Result<Sockets, Error> {
         let namespace = super::steps::open(namespace)?;
-        Ok(namespace.run(|| Sockets::bind(crate::dns::LISTEN))??)
+        let bound = namespace.run(|| {
+            Ok::<_, std::io::Error>(Sockets {
+                udp: std::net::UdpSocket::bind(RESOLVER)?,
+                tcp: std::net::TcpListener::bind(RESOLVER)?,
+            })
+        });
+        bound.await?.map_err(|source| Error::Resolver { address: RESOLVER, source })
     }
 
     /// What the responder should know of a container.
@@ -344,11 +377,17 @@ fn check_modes(container: &Container, network: &Network) -> Result<(), Error> {
 }
 
 /// What a user asks of an endpoint in `network`.
-pub(super) fn parse_request(settings: &EndpointSettings, network: &Network) -> Result<EndpointRequest, Error> {
+pub(super) fn parse_request(
+    settings: &EndpointSettings,
+    network: &Network,
+) -> Result<EndpointRequest, Error> {
     let invalid = |message: String| Error::Invalid(format!("invalid endpoint settings:\n{message}"));
     let addresses = settings.ipam_config.clone().unwrap_or_default();
     if !addresses.ipv6_address.is_empty() {
-        return Err(invalid(format!("invalid IPv6 address: {}: the network has no IPv6", addresses.ipv6_address)));
+        return Err(invalid(format!(
+            "invalid IPv6 address: {}: the network has no IPv6",
+            addresses.ipv6_address
+        )));
     }
     let ipv4 = match addresses.ipv4_address.as_str() {
         "" => None,

@@ -53,7 +53,7 @@ impl Daemon {
         let dir = self.container_dir(&id);
         let stored = fs::create_dir_all(&dir)
             .map_err(|source| Error::File { operation: "create", path: dir.clone(), source })
-            .and_then(|()| self.commit(&[Change::PutContainer(&container)]));
+            .and_then(|()| self.commit(&[Change::PutContainer(container.clone())]));
         if let Err(error) = stored {
             self.world().remove_container(&id);
             self.remove_dirs(&id);
@@ -70,7 +70,10 @@ impl Daemon {
         if let Some(rootfs) = &request.rootfs
             && !(rootfs.is_absolute() && rootfs.is_dir())
         {
-            return Err(Error::Invalid(format!("invalid rootfs {}: not an absolute path of a directory", rootfs.display())));
+            return Err(Error::Invalid(format!(
+                "invalid rootfs {}: not an absolute path of a directory",
+                rootfs.display()
+            )));
         }
         let (mode, attachment) = self.mode_of(request)?;
         check_conflicts(&mode, request)?;
@@ -84,7 +87,9 @@ impl Daemon {
             Mode::Networks | Mode::None => request.hostname.clone(),
         };
         if hostname.len() > 64 || hostname.chars().any(char::is_control) {
-            return Err(Error::Invalid(format!("invalid hostname: {hostname}: expected at most 64 printable bytes")));
+            return Err(Error::Invalid(format!(
+                "invalid hostname: {hostname}: expected at most 64 printable bytes"
+            )));
         }
         let sandbox = Sandbox {
             command: request.cmd.clone(),
@@ -102,13 +107,19 @@ impl Daemon {
             rootfs: request.rootfs.clone(),
             auto_remove: request.auto_remove,
             mode,
-            extra_hosts: request.extra_hosts.iter().map(|line| self.extra_host(line)).collect::<Result<_, _>>()?,
-            dns: request
-                .dns
+            extra_hosts: request
+                .extra_hosts
                 .iter()
-                .map(|text| text.parse::<IpAddr>())
-                .collect::<Result<_, _>>()
-                .map_err(|_| Error::Invalid(format!("IP address is not correctly formatted: {}", request.dns.join(", "))))?,
+                .map(|line| self.extra_host(line))
+                .collect::<Result<_, _>>()?,
+            dns: request.dns.iter().map(|text| text.parse::<IpAddr>()).collect::<Result<_, _>>().map_err(
+                |_| {
+                    Error::Invalid(format!(
+                        "IP address is not correctly formatted: {}",
+                        request.dns.join(", ")
+                    ))
+                },
+            )?,
             dns_search: request.dns_search.clone(),
             dns_options: request.dns_options.clone(),
         };
@@ -130,9 +141,9 @@ impl Daemon {
                 }
                 let other = world.find_container(key)?;
                 return match &other.subject {
-                    Subject::Sandbox(sandbox) if matches!(sandbox.mode, Mode::Container(_)) => {
-                        Err(Error::Invalid("cannot join the network of a container that joined another's".into()))
-                    }
+                    Subject::Sandbox(sandbox) if matches!(sandbox.mode, Mode::Container(_)) => Err(
+                        Error::Invalid("cannot join the network of a container that joined another's".into()),
+                    ),
                     Subject::Sandbox(_) => Ok((Mode::Container(other.id), None)),
                     Subject::Foreign(_) => Err(Error::Foreign(other.name.clone())),
                 };
@@ -171,13 +182,20 @@ impl Daemon {
     }
 
     /// `ps`, newest first.
-    pub fn list_containers(&self, all: bool, filters: &filters::Filters) -> Result<Vec<ContainerSummary>, Error> {
-        let filter = filters::Containers::parse(filters).map_err(|error| Error::Invalid(error.to_string()))?;
+    pub fn list_containers(
+        &self,
+        all: bool,
+        filters: &filters::Filters,
+    ) -> Result<Vec<ContainerSummary>, Error> {
+        let filter =
+            filters::Containers::parse(filters).map_err(|error| Error::Invalid(error.to_string()))?;
         let world = self.world();
         let now = Timestamp::now();
         let mut containers: Vec<_> = world
             .containers()
-            .filter(|container| all || filter.asks_for_state() || matches!(container.state, State::Running { .. }))
+            .filter(|container| {
+                all || filter.asks_for_state() || matches!(container.state, State::Running { .. })
+            })
             .filter(|container| filter.matches(container, |id| world.network(id)))
             .collect();
         containers.sort_by_key(|container| std::cmp::Reverse(container.created));
@@ -188,8 +206,9 @@ impl Daemon {
     pub fn inspect_container(&self, key: &str) -> Result<ContainerResource, Error> {
         let id = self.find_subject(key)?;
         let container = self.container(&id)?;
+        let pid = self.supervisor_of(&container).ok().and_then(|supervisor| supervisor.pid1());
         let world = self.world();
-        Ok(view::container(&container, &world, &self.container_dir(&id), &self.supervisor_dir(&id)))
+        Ok(view::container(&container, &world, &self.container_dir(&id), pid))
     }
 
     /// `rm`.
@@ -245,7 +264,9 @@ fn check_conflicts(mode: &Mode, request: &ContainerCreate) -> Result<(), Error> 
     let what = match mode {
         Mode::Container(_) if !request.hostname.is_empty() => "hostname and the network mode",
         Mode::Container(_) if !request.dns.is_empty() => "dns and the network mode",
-        Mode::Container(_) if !request.extra_hosts.is_empty() => "custom host-to-IP mapping and the network mode",
+        Mode::Container(_) if !request.extra_hosts.is_empty() => {
+            "custom host-to-IP mapping and the network mode"
+        }
         Mode::Container(_) | Mode::Host if !request.endpoint_config.mac_address.is_empty() => {
             "mac-address and the network mode"
         }

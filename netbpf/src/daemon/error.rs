@@ -65,14 +65,10 @@ pub enum Error {
         network: String,
     },
     /// `connect host c`.
-    #[error(
-        "cannot connect container to host network - container must be created in host network mode"
-    )]
+    #[error("cannot connect container to host network - container must be created in host network mode")]
     ConnectToHost,
     /// `disconnect host c`.
-    #[error(
-        "cannot disconnect container from host network - container was created in host network mode"
-    )]
+    #[error("cannot disconnect container from host network - container was created in host network mode")]
     DisconnectFromHost,
     /// `--net container:X` or `host`.
     #[error(
@@ -119,9 +115,7 @@ pub enum Error {
     #[error("container {0} is not running")]
     NotRunning(String),
     /// `start` of a container whose namespace owner does not run.
-    #[error(
-        "cannot join network namespace of a non running container: container {0} is {1}"
-    )]
+    #[error("cannot join network namespace of a non running container: container {0} is {1}")]
     JoinNotRunning(String, String),
     /// `start` or `stop` of what netbpf did not start.
     #[error("container {0} was not started by netbpf: it can only be connected, disconnected and inspected")]
@@ -167,6 +161,14 @@ pub enum Error {
     /// The supervisor could not be started or reached.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
+    /// The container's own port 53 cannot be had.
+    #[error("listen on {address} in the container: {source}")]
+    Resolver {
+        /// Where containers ask for names.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A file of a container.
     #[error("{operation} {path}: {source}")]
     File {
@@ -219,6 +221,7 @@ impl Error {
             | Self::Datapath(_)
             | Self::Dns(_)
             | Self::Sandbox(_)
+            | Self::Resolver { .. }
             | Self::File { .. } => 500,
         }
     }

@@ -76,8 +76,8 @@ fn parse(text: &str) -> Result<Option<(Namespace, String)>, Error> {
         let pid: u32 = number
             .parse()
             .map_err(|_| Error::NoNamespace(format!("invalid process {text}: expected pid:NUMBER")))?;
-        let start_time = link::start_time(pid)
-            .ok_or_else(|| Error::NoNamespace(format!("no such process: {pid}")))?;
+        let start_time =
+            link::start_time(pid).ok_or_else(|| Error::NoNamespace(format!("no such process: {pid}")))?;
         return Ok(Some((Namespace::Process { pid, start_time }, text.to_owned())));
     }
     Ok(None)

@@ -4,10 +4,12 @@
 use std::{io, os::fd::AsFd, path::Path, sync::Arc};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::{Interest, unix::AsyncFd};
 
 use super::Daemon;
-use crate::model::{Container, Id, Namespace, Subject};
+use crate::{
+    model::{Container, Id, Namespace, Subject},
+    sandbox::register,
+};
 
 impl Daemon {
     /// Forget a foreign container as soon as its namespace has gone.
@@ -44,7 +46,7 @@ async fn process_gone(pid: u32, namespace: &Namespace) -> io::Result<()> {
     let number = number.ok_or(io::ErrorKind::InvalidInput)?;
     let pidfd = match rustix::process::pidfd_open(number, rustix::process::PidfdFlags::NONBLOCK) {
         Err(rustix::io::Errno::SRCH) => return Ok(()),
-        pidfd => AsyncFd::with_interest(pidfd?, Interest::READABLE)?,
+        pidfd => register(pidfd?)?,
     };
     // The process may have ended, and another may have its number, between the look-up and the opening.
     if Daemon::is_alive(namespace) {
@@ -60,7 +62,7 @@ async fn file_gone(path: &Path, namespace: &Namespace) -> io::Result<()> {
         folder,
         AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_DELETE_SELF,
     )?;
-    let events = AsyncFd::with_interest(inotify.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
+    let events = register(inotify.as_fd().try_clone_to_owned()?)?;
     while Daemon::is_alive(namespace) {
         let mut ready = events.readable().await?;
         // What happened does not matter: whether the namespace is there does.

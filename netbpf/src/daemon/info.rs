@@ -1,12 +1,11 @@
-//! What the daemon tells of itself: versions, figures, counters, output of containers.
+//! What the daemon tells of itself: versions, figures, counters.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::collections::BTreeMap;
 
 use super::{Daemon, Error};
 use crate::{
     api::types::{EndpointStats, Info, ReasonStats, Stats, Version},
-    model::{Id, State, Subject},
-    sandbox::logs,
+    model::{Id, State},
 };
 
 /// `netbpf version`.
@@ -31,7 +30,8 @@ impl Daemon {
         let version = version();
         let (containers, containers_running, networks, ports) = {
             let world = self.world();
-            let running = world.containers().filter(|container| matches!(container.state, State::Running { .. }));
+            let running =
+                world.containers().filter(|container| matches!(container.state, State::Running { .. }));
             (world.containers().count(), running.count(), world.networks().count(), world.ports_in_use())
         };
         Info {
@@ -52,14 +52,16 @@ impl Daemon {
 
     /// `netbpf stats`: of these containers, or of all.
     pub async fn stats(&self, containers: &[&str]) -> Result<Stats, Error> {
-        let asked: Vec<Id> =
-            containers.iter().map(|key| self.find_subject(key)).collect::<Result<_, _>>()?;
+        let asked: Vec<Id> = containers.iter().map(|key| self.find_subject(key)).collect::<Result<_, _>>()?;
         let received = self.links.received(self.group).await?;
         let endpoints: BTreeMap<_, _> = {
             let world = self.world();
-            let named = world.containers().filter(|container| asked.is_empty() || asked.contains(&container.id));
+            let named =
+                world.containers().filter(|container| asked.is_empty() || asked.contains(&container.id));
             named
-                .flat_map(|container| container.attachments.iter().map(move |attachment| (container, attachment)))
+                .flat_map(|container| {
+                    container.attachments.iter().map(move |attachment| (container, attachment))
+                })
                 .filter_map(|(container, attachment)| {
                     let endpoint = attachment.endpoint.clone()?;
                     let network = world.network(&attachment.network)?.name.clone();
@@ -83,7 +85,8 @@ impl Daemon {
             .into_iter()
             .map(|((container, interface), (id, network, port))| {
                 let counters = datapath.port_stats(port)?;
-                let sent = received.get(&netbpf_common::endpoint::ifindex_of(port)).copied().unwrap_or_default();
+                let sent =
+                    received.get(&netbpf_common::endpoint::ifindex_of(port)).copied().unwrap_or_default();
                 Ok(EndpointStats {
                     container,
                     id: id.to_string(),
@@ -98,14 +101,5 @@ impl Daemon {
             })
             .collect::<Result<_, Error>>()?;
         Ok(Stats { reasons, endpoints })
-    }
-
-    /// A sandbox's output, opened before this returns: what the container writes from now on is in the stream.
-    pub fn open_logs(self: &Arc<Self>, key: &str) -> Result<(Id, PathBuf), Error> {
-        let container = self.container(&self.find_subject(key)?)?;
-        match container.subject {
-            Subject::Sandbox(_) => Ok((container.id, self.container_dir(&container.id).join(logs::FILE))),
-            Subject::Foreign(_) => Err(Error::Foreign(container.name)),
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! A sandbox's life: start, the watch over it, its end. What it had in networks goes with its process, whoever ended it.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use nix::libc::SIGKILL;
@@ -8,7 +8,6 @@ use nix::libc::SIGKILL;
 use super::{Daemon, Error, files, steps::Steps};
 use crate::{
     model::{Attachment, Container, Id, Mode, Sandbox, State, Subject},
-    plan::{Desired, Observed, diff},
     sandbox::{self, Supervisor},
     store::Change,
 };
@@ -31,6 +30,8 @@ impl Daemon {
         }
         self.check_networks(&before)?;
         let spec = self.spec(&before, &sandbox)?;
+        self.make_supervisor_dir(&id)?;
+        self.write_hostname(&before, &sandbox)?;
         let mut after = before.clone();
         let leased = self.lease_endpoints(&mut after).await?;
         let mut steps = Steps::new(Arc::clone(self));
@@ -44,9 +45,10 @@ impl Daemon {
             Err(error) => {
                 steps.undo().await;
                 self.release_endpoints(&after, &leased);
+                self.followers.disappoint(&id);
                 let failed = Container { state: State::Created { error: error.to_string() }, ..before };
                 self.world().put_container(failed.clone());
-                self.commit(&[Change::PutContainer(&failed)])?;
+                self.commit(&[Change::PutContainer(failed.clone())])?;
                 Err(error)
             }
         }
@@ -62,7 +64,7 @@ impl Daemon {
         spec: &sandbox::Spec,
     ) -> Result<Supervisor, Error> {
         self.write_files(steps, after)?;
-        let supervisor = Supervisor::spawn(&self.exe, spec).await?;
+        let supervisor = Supervisor::spawn(&self.exe, &self.supervisor_dir(&after.id), spec).await?;
         after.state = State::Running {
             supervisor: Some((supervisor.pid(), supervisor.start_time())),
             started: Timestamp::now(),
@@ -71,18 +73,33 @@ impl Daemon {
             if after.attachments.iter().any(|attachment| attachment.endpoint.is_some()) {
                 self.wire_steps(steps, before, after).await?;
             }
-            self.commit(&[Change::PutContainer(after)])?;
+            self.commit(&[Change::PutContainer(after.clone())])?;
             self.world().put_container(after.clone());
+            self.followers.connect(&after.id, &self.log_path(&after.id), &supervisor)?;
             supervisor.start().await.map_err(command_failed)
         }
         .await;
         match started {
             Ok(()) => Ok(supervisor),
             Err(error) => {
-                supervisor.kill().await;
+                supervisor.kill();
+                supervisor.wait().await;
                 Err(error)
             }
         }
+    }
+
+    /// The supervisor's folder is below the run directory, which a reboot empties.
+    fn make_supervisor_dir(&self, id: &Id) -> Result<(), Error> {
+        let path = self.supervisor_dir(id);
+        fs::create_dir_all(&path).map_err(|source| Error::File { operation: "create", path, source })
+    }
+
+    /// `/etc/hostname`; of a container that joined another's network, that one's.
+    fn write_hostname(&self, container: &Container, sandbox: &Sandbox) -> Result<(), Error> {
+        let path = self.container_dir(&container.id).join("hostname");
+        sandbox::write_in_place(&path, files::hostname(&sandbox.hostname).as_bytes())
+            .map_err(|source| Error::File { operation: "write", path, source })
     }
 
     /// Networks can be removed while a container is stopped.
@@ -116,17 +133,22 @@ impl Daemon {
                 }
             }
         };
+        let files = self.container_dir(&files);
         Ok(sandbox::Spec {
-            id: container.id,
+            id: container.id.to_string(),
             hostname: sandbox.hostname.clone(),
             command: sandbox.command.clone(),
             env: sandbox.env.clone(),
             working_dir: sandbox.working_dir.clone(),
             rootfs: sandbox.rootfs.clone(),
             network,
-            files: self.container_dir(&files),
-            dir: self.container_dir(&container.id),
-            run_dir: self.supervisor_dir(&container.id),
+            files: sandbox::Files {
+                hosts: files.join("hosts"),
+                resolv_conf: files.join("resolv.conf"),
+                hostname: files.join("hostname"),
+            },
+            log: self.log_path(&container.id),
+            socket_group: super::start::group(),
         })
     }
 
@@ -150,7 +172,7 @@ impl Daemon {
         if running != pid {
             return Ok(());
         }
-        let exit = sandbox::exit_status(&self.container_dir(&id));
+        let exit = sandbox::exit_status(&self.supervisor_dir(&id));
         tracing::info!(container = before.name, code = exit.code, "ended");
         let after = Container {
             state: State::Exited { code: exit.code, started, finished: exit.finished },
@@ -162,7 +184,7 @@ impl Daemon {
             ..before.clone()
         };
         let is_removed = sandbox.auto_remove;
-        self.commit(&[Change::PutContainer(&after)])?;
+        self.commit(&[Change::PutContainer(after.clone())])?;
         // Names, ports and leases first, the new state last: who sees the container ended finds nothing of it left.
         self.unwire_committed(&before, &after).await;
         self.world().put_container(after);
@@ -208,7 +230,7 @@ impl Daemon {
         let State::Running { supervisor: Some((pid, start_time)), .. } = container.state else {
             return Err(Error::NotRunning(container.id.to_string()));
         };
-        Supervisor::adopt(&self.supervisor_dir(&container.id), pid, start_time)?
+        Supervisor::adopt(&self.supervisor_dir(&container.id), pid, start_time)
             .ok_or_else(|| Error::NotRunning(container.id.to_string()))
     }
 
@@ -222,7 +244,12 @@ impl Daemon {
     }
 
     /// `stop`: a signal, some patience, then SIGKILL. It returns when nothing of the container is left in networks.
-    pub async fn stop_container(self: &Arc<Self>, key: &str, signal: i32, patience: Duration) -> Result<(), Error> {
+    pub async fn stop_container(
+        self: &Arc<Self>,
+        key: &str,
+        signal: i32,
+        patience: Duration,
+    ) -> Result<(), Error> {
         let id = self.find_subject(key)?;
         let container = self.container(&id)?;
         if let Subject::Foreign(_) = container.subject {
@@ -246,7 +273,12 @@ impl Daemon {
     }
 
     /// `restart`.
-    pub async fn restart_container(self: &Arc<Self>, key: &str, signal: i32, patience: Duration) -> Result<(), Error> {
+    pub async fn restart_container(
+        self: &Arc<Self>,
+        key: &str,
+        signal: i32,
+        patience: Duration,
+    ) -> Result<(), Error> {
         match self.stop_container(key, signal, patience).await {
             Ok(()) | Err(Error::NotModified) => {}
             Err(error) => return Err(error),
@@ -257,8 +289,8 @@ impl Daemon {
 
 /// What a command that could not be executed means to the caller.
 fn command_failed(error: sandbox::Error) -> Error {
-    match error.exit_code() {
-        Some(exit_code) => Error::CommandFailed { message: error.to_string(), exit_code },
-        None => Error::Sandbox(error),
+    match error {
+        sandbox::Error::Start { exit_code, message } => Error::CommandFailed { message, exit_code },
+        error => Error::Sandbox(error),
     }
 }

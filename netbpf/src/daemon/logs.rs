@@ -15,7 +15,10 @@ use super::{Daemon, Error};
 use crate::{
     api::types::LogLine,
     model::{Id, State, Subject},
-    sandbox::{self, Supervisor, logs::{self, Logs}},
+    sandbox::{
+        self, Supervisor,
+        logs::{self, Logs},
+    },
 };
 
 /// A container's output, in its folder.
@@ -35,7 +38,12 @@ impl Followers {
     }
 
     /// The container starts: its output is opened for those who wait, before it writes any.
-    pub fn connect(&self, container: &Id, path: &Path, supervisor: &Supervisor) -> Result<(), sandbox::Error> {
+    pub fn connect(
+        &self,
+        container: &Id,
+        path: &Path,
+        supervisor: &Supervisor,
+    ) -> Result<(), sandbox::Error> {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
         for follower in waiting.into_iter().flatten() {
             // One that has gone away meanwhile needs nothing.

@@ -9,12 +9,16 @@ mod ends;
 mod error;
 mod files;
 mod foreign;
+mod gone;
+mod info;
 mod lifecycle;
+mod logs;
 mod names;
 mod networks;
 mod numbers;
 mod options;
 mod reconcile;
+mod resolvers;
 mod start;
 mod steps;
 mod view;
@@ -27,6 +31,7 @@ use std::{
 };
 
 pub use error::Error;
+pub use info::version;
 pub use options::Options;
 pub use start::run;
 
@@ -39,6 +44,7 @@ use crate::{
     store::{Change, Store},
 };
 use ends::Ends;
+use logs::Followers;
 use world::World;
 
 /// A running daemon.
@@ -49,7 +55,7 @@ pub struct Daemon {
     /// What all links of this daemon carry as group, so that it knows its own.
     group: u32,
     world: Mutex<World>,
-    store: Store,
+    store: Mutex<Store>,
     links: Links,
     datapath: Mutex<Datapath>,
     feed: Feed,
@@ -58,6 +64,7 @@ pub struct Daemon {
     /// One network is made or removed at a time: each looks at all subnets.
     networks_busy: tokio::sync::Mutex<()>,
     ends: Ends,
+    followers: Followers,
     pruning: tokio::sync::Mutex<()>,
 }
 
@@ -72,8 +79,9 @@ impl Daemon {
     }
 
     /// Make changes durable, all or none.
-    fn commit(&self, changes: &[Change<'_>]) -> Result<(), Error> {
-        Ok(tokio::task::block_in_place(|| self.store.commit(changes))?)
+    fn commit(&self, changes: &[Change]) -> Result<(), Error> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(tokio::task::block_in_place(|| store.commit(changes))?)
     }
 
     /// Wait for other requests on the same container.
@@ -94,6 +102,10 @@ impl Daemon {
     /// Where a container's supervisor listens.
     fn supervisor_dir(&self, id: &Id) -> PathBuf {
         self.options.run_dir.join("containers").join(id.to_string())
+    }
+
+    fn log_path(&self, id: &Id) -> PathBuf {
+        self.container_dir(id).join(logs::FILE)
     }
 
     fn host_device(&self, network: &NetworkWiring) -> HostDevice {

@@ -1,7 +1,7 @@
 //! What the model says about names: the record that the responder gets of a container, and the files that a container
 //! sees.
 
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use super::world::World;
 use crate::{
@@ -32,32 +32,37 @@ fn foreign_name(namespace: &Namespace) -> String {
     }
 }
 
-/// The responder's record of a container; none where it is in no network that has names.
+/// The responder's record of a container; none where it is in no network that has names. The default network is in the
+/// record all the same, without names: through it the container reaches the host's servers.
 pub fn record_of(container: &Container, world: &World) -> Option<Record> {
-    let networks: Vec<NetworkRecord> = container
-        .attachments
-        .iter()
-        .filter_map(|attachment| {
-            let network = world.network(&attachment.network).filter(|network| network.has_names())?;
-            let endpoint = attachment.endpoint.as_ref()?;
-            Some(NetworkRecord {
-                id: network.id.to_string(),
-                name: network.name.clone(),
-                internal: network.internal,
-                names: names_of(container, attachment),
-                ipv4: vec![endpoint.ipv4],
-                ipv6: Vec::new(),
-            })
-        })
-        .collect();
-    if networks.is_empty() {
-        return None;
+    let mut networks: Vec<(i64, NetworkRecord)> = Vec::new();
+    let mut has_names = false;
+    for attachment in &container.attachments {
+        let Some(network) = world.network(&attachment.network) else { continue };
+        let (Some(endpoint), Some(bridge)) = (attachment.endpoint.as_ref(), network.bridge()) else {
+            continue;
+        };
+        has_names |= network.has_names();
+        let record = NetworkRecord {
+            id: network.id,
+            name: network.name.clone(),
+            internal: network.internal,
+            subnets: vec![bridge.subnet.net.into()],
+            names: if network.has_names() { names_of(container, attachment) } else { Vec::new() },
+            ipv4: vec![endpoint.ipv4],
+            ipv6: Vec::new(),
+        };
+        networks.push((attachment.request.gateway_priority, record));
     }
+    networks.sort_by_cached_key(|(priority, network)| {
+        (Reverse(*priority), network.internal, network.name.clone())
+    });
     let servers = match &container.subject {
         Subject::Sandbox(sandbox) if !sandbox.dns.is_empty() => {
             Servers::Own(sandbox.dns.iter().map(|server| (*server, 53).into()).collect())
         }
         Subject::Sandbox(_) | Subject::Foreign(_) => Servers::Host,
     };
-    Some(Record { container: container.id.to_string(), networks, servers })
+    let networks = networks.into_iter().map(|(_, network)| network).collect();
+    has_names.then_some(Record { container: container.id, networks, servers })
 }

@@ -39,7 +39,10 @@ impl Daemon {
             return Err(Error::Invalid("IPv6 networks are not supported by this version of netbpf".into()));
         }
         if !matches!(request.scope.as_str(), "" | "local") {
-            return Err(Error::Invalid(format!("invalid scope {}: netbpf's networks are local", request.scope)));
+            return Err(Error::Invalid(format!(
+                "invalid scope {}: netbpf's networks are local",
+                request.scope
+            )));
         }
         let mtu = mtu(&request)?;
         let _one_at_a_time = self.networks_busy.lock().await;
@@ -83,7 +86,7 @@ impl Daemon {
             Desired { networks: [(number, NetworkWiring::of(&bridge))].into(), ..Desired::default() };
         let network = Network { driver: Driver::Bridge(bridge), ..network };
         let done = match steps.run(diff(&desired, &Observed::default())).await {
-            Ok(()) => self.commit(&[Change::PutNetwork(&network)]),
+            Ok(()) => self.commit(&[Change::PutNetwork(network.clone())]),
             Err(error) => Err(error),
         };
         match done {
@@ -104,7 +107,7 @@ impl Daemon {
     pub(super) async fn subnet(&self, ipam: &crate::api::types::Ipam) -> Result<Subnet, Error> {
         let occupied = Occupied {
             routes: self.links.on_link_routes().await?,
-            resolvers: files::host_resolvers(),
+            resolvers: files::host_resolvers()?,
             networks: self
                 .world()
                 .networks()
@@ -164,9 +167,13 @@ impl Daemon {
     }
 
     /// `network prune`.
-    pub async fn prune_networks(self: &Arc<Self>, filters: &filters::Filters) -> Result<NetworksPruned, Error> {
+    pub async fn prune_networks(
+        self: &Arc<Self>,
+        filters: &filters::Filters,
+    ) -> Result<NetworksPruned, Error> {
         let _only_one = self.pruning.try_lock().map_err(|_| Error::PruneRunning)?;
-        let filter = filters::Prune::parse(filters, Timestamp::now()).map_err(|error| Error::Invalid(error.to_string()))?;
+        let filter = filters::Prune::parse(filters, Timestamp::now())
+            .map_err(|error| Error::Invalid(error.to_string()))?;
         let unused: Vec<_> = {
             let world = self.world();
             world
@@ -211,7 +218,7 @@ impl Daemon {
         for (name, driver) in [("none", Driver::Null), ("host", Driver::Host)] {
             if self.world().find_network(name).is_err() {
                 let network = predefined(name, driver);
-                self.commit(&[Change::PutNetwork(&network)])?;
+                self.commit(&[Change::PutNetwork(network.clone())])?;
                 self.world().insert_network(network);
             }
         }

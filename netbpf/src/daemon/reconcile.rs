@@ -1,14 +1,13 @@
 //! Start and recovery: the stored world against what the kernel has. What runs goes on untouched; what ended while no
 //! daemon looked is cleared up; what nobody knows is removed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use super::{Daemon, Error, steps::Steps};
 use crate::{
-    model::{Attachment, Container, Id, Mac, State, Subject},
+    model::{Attachment, Container, Id, State, Subject},
     plan::{Action, Desired, NetworkWiring, Observed, PortWiring, Seen, diff},
     sandbox::Supervisor,
-    store::Change,
 };
 
 impl Daemon {
@@ -43,7 +42,7 @@ impl Daemon {
         for container in stored {
             match (&container.subject, &container.state) {
                 (Subject::Sandbox(_), State::Running { supervisor: Some((pid, start_time)), .. }) => {
-                    match Supervisor::adopt(&self.supervisor_dir(&container.id), *pid, *start_time)? {
+                    match Supervisor::adopt(&self.supervisor_dir(&container.id), *pid, *start_time) {
                         Some(supervisor) => running.push((container.id, supervisor)),
                         None => self.clear_up(container.id, *pid).await?,
                     }
@@ -53,7 +52,8 @@ impl Daemon {
                     let after = Container { attachments: Vec::new(), ..container.clone() };
                     self.unwire(container, after).await?;
                 }
-                (Subject::Sandbox(_) | Subject::Foreign(_), _) => {}
+                (Subject::Foreign(namespace), _) => self.watch_namespace(container.id, namespace.clone()),
+                (Subject::Sandbox(_), _) => {}
             }
         }
         Ok(running)
@@ -82,14 +82,14 @@ impl Daemon {
     /// Links of ours, and what the maps say.
     async fn observe(&self) -> Result<Observed, Error> {
         let mut observed = Observed::default();
-        let maps = self.datapath().observed()?;
+        let maps = self.datapath().observed();
         for (number, entry) in maps.networks {
             observed.networks.entry(number).or_default().entry = Some(NetworkWiring {
                 number,
                 device: String::new(),
                 peer: String::new(),
-                mac: Mac::from(entry.mac.octets()),
-                address: entry.gateway.into(),
+                mac: entry.mac,
+                address: entry.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
                 mtu: 0,
             });
         }
@@ -100,16 +100,16 @@ impl Daemon {
                 host_interface: String::new(),
                 interface: String::new(),
                 mac: entry.mac,
-                address: entry.ipv4.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED).into(),
+                address: entry.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
                 mtu: 0,
                 namespace: None,
             });
         }
         for link in self.links.owned(self.group).await? {
             if let Some(number) = netbpf_common::endpoint::number_of(link.ifindex) {
-                see(observed.ports.entry(number).or_default(), &link, maps.links.contains(&link.name));
+                see(observed.ports.entry(number).or_default(), &link, maps.attached.contains(&link.name));
             } else if let Some(number) = netbpf_common::network::number_of(link.ifindex) {
-                see(observed.networks.entry(number).or_default(), &link, maps.links.contains(&link.name));
+                see(observed.networks.entry(number).or_default(), &link, maps.attached.contains(&link.name));
             }
         }
         Ok(observed)
@@ -147,16 +147,20 @@ impl Daemon {
                 records.push((record, namespace));
             }
         }
-        let missing = self.feed.resync(records.iter().map(|(record, _)| record.clone()).collect()).await?;
         for (record, namespace) in records {
-            if missing.contains(&record.container) {
-                match self.open_sockets(&namespace) {
-                    Ok(sockets) => self.feed.upsert(record, Some(sockets)).await?,
-                    Err(error) => tracing::error!(container = record.container, %error, "open sockets"),
-                }
-            }
+            let sockets = match self.feed.holds(record.container) {
+                true => None,
+                false => match self.open_sockets(&namespace).await {
+                    Ok(sockets) => Some(sockets),
+                    Err(error) => {
+                        tracing::error!(container = %record.container.short(), %error, "open sockets");
+                        None
+                    }
+                },
+            };
+            self.feed.upsert(record, sockets).await?;
         }
-        Ok(())
+        Ok(self.feed.settle().await?)
     }
 
     /// Take the whole datapath down: what a daemon does that stops with nothing left in its care.

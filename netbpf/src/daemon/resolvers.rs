@@ -4,9 +4,9 @@
 use std::{io, os::fd::AsFd, path::Path, sync::Arc};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{Daemon, Error, files};
+use crate::sandbox::register;
 
 const FILE: &str = "/etc/resolv.conf";
 
@@ -29,7 +29,7 @@ impl Daemon {
         for folder in [Path::new(FILE).parent(), target.parent()].into_iter().flatten() {
             inotify.add_watch(folder, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO)?;
         }
-        let events = AsyncFd::with_interest(inotify.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
+        let events = register(inotify.as_fd().try_clone_to_owned()?)?;
         let mut before = files::host_servers().ok();
         loop {
             let mut ready = events.readable().await?;

@@ -7,19 +7,19 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
 };
 
-use super::{Daemon, Ends, Options, World};
+use super::{Daemon, Ends, Followers, Options, World};
 use crate::{
     api::server,
     datapath::Datapath,
     dns::Feed,
     link::{Links, sysctl},
-    store::{Lock, Store},
+    store::{Lock, Records, Store},
 };
 
 /// Who besides root may use the API, if the group exists.
@@ -36,6 +36,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let _lock = Lock::acquire(&options.state_dir)?;
     let daemon = open(options).await?;
     forward_ipv4()?;
+    daemon.feed_host_servers().await?;
     daemon.reconcile().await?;
     daemon.add_predefined_networks().await?;
     let listener = listen(&daemon.options.socket())?;
@@ -43,7 +44,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         done = server::serve(listener, Arc::clone(&daemon)) => done.context("serve the API")?,
-        () = daemon.watch_namespaces() => bail!("the watch over foreign namespaces ended"),
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
@@ -52,8 +52,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
 async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
     let exe = std::env::current_exe().context("find this program")?;
-    let store = Store::open(&options.state_dir.join("netbpf.redb"))?;
-    let (networks, containers) = store.load()?;
+    let (store, Records { networks, containers }) = Store::open(&options.state_dir.join("netbpf.redb"))?;
     let datapath = Datapath::open(&options.bpffs, options.program_logs)?;
     tracing::info!(attachment = ?datapath.attachment(), bpffs = %options.bpffs.display(), "datapath");
     let links = Links::open()?;
@@ -62,13 +61,14 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         group: options.group(),
         exe,
         world: Mutex::new(World::new(networks, containers)),
-        store,
+        store: Mutex::new(store),
         links,
         datapath: Mutex::new(datapath),
         feed,
         busy: Mutex::default(),
         networks_busy: tokio::sync::Mutex::default(),
         ends: Ends::new(),
+        followers: Followers::default(),
         pruning: tokio::sync::Mutex::default(),
         options,
     }))

@@ -1,7 +1,11 @@
 //! The one executor: does steps in order and remembers how to take each back. What is dropped without [`Steps::keep`]
 //! or [`Steps::undo`] stays done; callers end in one of the two.
 
-use std::{fs, io::Write as _, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{Daemon, error::Error};
 use crate::{
@@ -68,19 +72,20 @@ impl Steps {
     /// start, which compares desired with observed.
     pub async fn undo(mut self) {
         while let Some(undo) = self.undo.pop() {
-            let failed = match undo {
-                Undo::Action(action) => self.daemon.perform(&action).await.err(),
-                Undo::File { path, before: Some(before) } => write_in_place(&path, &before).err(),
-                Undo::File { path, before: None } => fs::remove_file(&path)
-                    .err()
-                    .map(|source| Error::File { operation: "remove", path, source }),
-                Undo::Names { container, before: None } => {
-                    self.daemon.feed.remove(&container.to_string()).await.err().map(Error::from)
-                }
-                Undo::Names { before: Some(before), .. } => {
-                    self.daemon.feed.upsert(before, None).await.err().map(Error::from)
-                }
-            };
+            let failed =
+                match undo {
+                    Undo::Action(action) => self.daemon.perform(&action).await.err(),
+                    Undo::File { path, before: Some(before) } => write_in_place(&path, &before).err(),
+                    Undo::File { path, before: None } => fs::remove_file(&path)
+                        .err()
+                        .map(|source| Error::File { operation: "remove", path, source }),
+                    Undo::Names { container, before: None } => {
+                        self.daemon.feed.remove(container).await.err().map(Error::from)
+                    }
+                    Undo::Names { before: Some(before), .. } => {
+                        self.daemon.feed.upsert(before, None).await.err().map(Error::from)
+                    }
+                };
             if let Some(error) = failed {
                 tracing::error!(%error, "undo");
             }
@@ -88,15 +93,12 @@ impl Steps {
     }
 }
 
-/// Same inode, new content.
-fn write_in_place(path: &PathBuf, content: &str) -> Result<(), Error> {
-    fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(content.as_bytes()))
-        .map_err(|source| Error::File { operation: "write", path: path.clone(), source })
+fn write_in_place(path: &Path, content: &str) -> Result<(), Error> {
+    crate::sandbox::write_in_place(path, content.as_bytes()).map_err(|source| Error::File {
+        operation: "write",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 impl Daemon {
@@ -109,12 +111,12 @@ impl Daemon {
             }
             Action::WriteNetwork(network) => self.datapath().write_network(
                 network.number,
-                &crate::datapath::NetworkEntry { mac: network.mac, gateway: network.address.addr() },
+                &crate::datapath::NetworkEntry { mac: network.mac, gateway: Some(network.address.addr()) },
             )?,
             Action::AttachHostDevice { number, interface } => {
                 self.datapath().attach_host_device(*number, interface)?;
             }
-            Action::ClearNetwork { number, interface, .. } => {
+            Action::ClearNetwork { number, interface } => {
                 self.datapath().remove_network(*number, interface.as_deref())?;
             }
             Action::AddEndpointLink(port) => {
@@ -130,10 +132,12 @@ impl Daemon {
                     network: port.network,
                     mac: port.mac,
                     ipv4: Some(port.address.addr()),
+                    ipv6: None,
+                    ipv6_link_local: None,
                 },
             )?,
             Action::AttachPort { number, interface } => self.datapath().attach_port(*number, interface)?,
-            Action::ClearPort { number, interface, .. } => {
+            Action::ClearPort { number, interface } => {
                 self.datapath().remove_port(*number, interface.as_deref())?;
             }
             Action::SetUp { ifindex, .. } => self.links.set_up(*ifindex).await?,
@@ -145,6 +149,14 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+}
+
+/// A file that holds the network namespace.
+pub fn path(namespace: &Namespace) -> PathBuf {
+    match namespace {
+        Namespace::Path(path) => path.clone(),
+        Namespace::Process { pid, .. } => PathBuf::from(format!("/proc/{pid}/ns/net")),
     }
 }
 

@@ -6,9 +6,12 @@ use jiff::Timestamp;
 
 use super::{names, world::World};
 use crate::{
-    api::types::{
-        ConfigFrom, ContainerCreate, ContainerResource, ContainerState, ContainerSummary, EndpointIpam,
-        EndpointSettings, Ipam, IpamConfig, NetworkContainer, NetworkResource, NetworkSettings,
+    api::{
+        human,
+        types::{
+            ConfigFrom, ContainerCreate, ContainerResource, ContainerState, ContainerSummary, EndpointIpam,
+            EndpointSettings, Ipam, IpamConfig, NetworkContainer, NetworkResource, NetworkSettings,
+        },
     },
     model::{Attachment, Container, Mode, Network, Sandbox, State, Subject},
 };
@@ -95,7 +98,7 @@ pub fn summary(container: &Container, world: &World, now: Timestamp) -> Containe
 }
 
 /// `inspect`.
-pub fn container(container: &Container, world: &World, dir: &Path, run_dir: &Path) -> ContainerResource {
+pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u32>) -> ContainerResource {
     let command = command(container);
     let path = |file: &str| match &container.subject {
         Subject::Sandbox(_) => dir.join(file).display().to_string(),
@@ -106,12 +109,12 @@ pub fn container(container: &Container, world: &World, dir: &Path, run_dir: &Pat
         created: nanoseconds(container.created),
         path: command.first().cloned().unwrap_or_default(),
         args: command.iter().skip(1).cloned().collect(),
-        state: container_state(container, run_dir),
+        state: container_state(container, pid),
         image: image(container),
         resolv_conf_path: path("resolv.conf"),
         hostname_path: path("hostname"),
         hosts_path: path("hosts"),
-        log_path: path("log.jsonl"),
+        log_path: path(super::logs::FILE),
         name: format!("/{}", container.name),
         config: match &container.subject {
             Subject::Sandbox(sandbox) => config(container, sandbox, world),
@@ -184,7 +187,7 @@ fn config(container: &Container, sandbox: &Sandbox, world: &World) -> ContainerC
     }
 }
 
-fn container_state(container: &Container, run_dir: &Path) -> ContainerState {
+fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
     let never = "0001-01-01T00:00:00Z".to_owned();
     let (exit_code, error, started_at, finished_at) = match &container.state {
         State::Created { error } => (0, error.clone(), never.clone(), never),
@@ -197,7 +200,7 @@ fn container_state(container: &Container, run_dir: &Path) -> ContainerState {
         status: state(container).into(),
         running: matches!(container.state, State::Running { .. }),
         pid: match (&container.subject, &container.state) {
-            (Subject::Sandbox(_), State::Running { .. }) => crate::sandbox::first_process(run_dir).unwrap_or(0),
+            (Subject::Sandbox(_), State::Running { .. }) => pid.unwrap_or(0),
             (Subject::Foreign(crate::model::Namespace::Process { pid, .. }), _) => *pid,
             _ => 0,
         },
@@ -253,9 +256,11 @@ fn state(container: &Container) -> &'static str {
 fn status(container: &Container, now: Timestamp) -> String {
     match container.state {
         State::Created { .. } => "Created".into(),
-        State::Running { started, .. } => format!("Up {}", crate::api::human::duration(started, now)),
+        State::Running { started, .. } => {
+            format!("Up {}", human::duration(now.as_second() - started.as_second()))
+        }
         State::Exited { code, finished, .. } => {
-            format!("Exited ({code}) {} ago", crate::api::human::duration(finished, now))
+            format!("Exited ({code}) {} ago", human::duration(now.as_second() - finished.as_second()))
         }
     }
 }

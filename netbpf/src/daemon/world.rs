@@ -77,14 +77,14 @@ impl World {
 
     /// A network as a user names it.
     pub fn find_network(&self, key: &str) -> Result<&Network, Error> {
-        lookup::find(self.networks.values(), key, |network| (&network.id, &network.name)).map_err(
-            |error| match error {
+        lookup::find(self.networks.values(), key, |network| (&network.id, &network.name)).map_err(|error| {
+            match error {
                 lookup::Error::NotFound => Error::NoNetwork(key.to_owned()),
-                lookup::Error::Ambiguous { matches, by } => Error::Invalid(format!(
-                    "network {key} is ambiguous ({matches} matches found {by})"
-                )),
-            },
-        )
+                lookup::Error::Ambiguous { matches, by } => {
+                    Error::Invalid(format!("network {key} is ambiguous ({matches} matches found {by})"))
+                }
+            }
+        })
     }
 
     /// A container as a user names it.
@@ -93,9 +93,9 @@ impl World {
         lookup::find(self.containers.values(), key, |container| (&container.id, &container.name)).map_err(
             |error| match error {
                 lookup::Error::NotFound => Error::NoContainer(key.to_owned()),
-                lookup::Error::Ambiguous { .. } => Error::Invalid(format!(
-                    "multiple IDs found with provided prefix: {key}"
-                )),
+                lookup::Error::Ambiguous { .. } => {
+                    Error::Invalid(format!("multiple IDs found with provided prefix: {key}"))
+                }
             },
         )
     }

@@ -174,7 +174,7 @@ impl Datapath {
 
     /// Removes a network without ports. Its host device should be gone: one without the program would let frames
     /// through.
-    pub fn remove_network(&mut self, number: u32, interface: &str) -> Result<(), Error> {
+    pub fn remove_network(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
         if self.ports.values().any(|port| port.network == number) {
             return Err(Error::NetworkInUse(number));
         }
@@ -182,7 +182,7 @@ impl Datapath {
             self.forget(&Entries::of_network(number, &network))?;
             self.vacate_network(number)?;
         }
-        self.detach(Role::HostDevice, interface)
+        interface.map_or(Ok(()), |interface| self.detach(Role::HostDevice, interface))
     }
 
     /// Writes a port, or rewrites it.
@@ -222,9 +222,9 @@ impl Datapath {
     }
 
     /// Removes a port. Its interface should be gone: one without the program would let frames through to the host.
-    pub fn remove_port(&mut self, number: u32, interface: &str) -> Result<(), Error> {
+    pub fn remove_port(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
         self.clear_port(number)?;
-        self.detach(Role::Port, interface)
+        interface.map_or(Ok(()), |interface| self.detach(Role::Port, interface))
     }
 
     /// Removes everything that is pinned below `bpffs`, the folder and, if netbpf made it, the mount.

@@ -13,7 +13,7 @@ pub use container::{
     Attachment, Container, Endpoint, EndpointRequest, Mode, Namespace, Sandbox, State, Subject,
 };
 pub use id::Id;
-pub use mac::Mac;
+pub use mac::{Mac, NotAMac};
 pub use names::{
     BadName, check_alias, check_container_name, check_dns_option, check_hostname, check_network_name,
     check_search_domain, random_name,

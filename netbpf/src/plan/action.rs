@@ -8,7 +8,7 @@ use crate::model::Namespace;
 /// One change in the kernel. It is done whole or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Make a network's veth pair, with the gateway address, down.
+    /// Make a network's veth pair, with the gateway address, up.
     AddHostDevice(NetworkWiring),
     /// Enter the network in `NETWORKS`, its gateway in `FDB` and `NEIGHBOURS`.
     WriteNetwork(NetworkWiring),
@@ -19,14 +19,12 @@ pub enum Action {
         /// The host device.
         interface: String,
     },
-    /// Detach the program and clear the entries.
+    /// Clear the entries, of a link that is gone.
     ClearNetwork {
         /// Index in `NETWORKS`.
         number: u32,
         /// The host device, if it is still there.
         interface: Option<String>,
-        /// What the entries said.
-        entry: Option<NetworkWiring>,
     },
     /// Make an endpoint's veth pair: the container's side complete and up, the host's side down.
     AddEndpointLink(PortWiring),
@@ -39,14 +37,12 @@ pub enum Action {
         /// The host side.
         interface: String,
     },
-    /// Detach the program and clear the entries.
+    /// Clear the entries, of a link that is gone.
     ClearPort {
         /// Index in `PORTS`.
         number: u32,
         /// The host side, if it is still there.
         interface: Option<String>,
-        /// What the entries said.
-        entry: Option<PortWiring>,
     },
     /// Bring an interface up.
     SetUp {
@@ -81,20 +77,16 @@ impl Action {
                 ifindex: netbpf_common::network::ifindex_of(network.number),
                 interface: network.device.clone(),
             }),
-            Self::WriteNetwork(network) => Some(Self::ClearNetwork {
-                number: network.number,
-                interface: Some(network.device.clone()),
-                entry: Some(network.clone()),
-            }),
+            Self::WriteNetwork(network) => {
+                Some(Self::ClearNetwork { number: network.number, interface: Some(network.device.clone()) })
+            }
             Self::AddEndpointLink(port) => Some(Self::DeleteLink {
                 ifindex: netbpf_common::endpoint::ifindex_of(port.number),
                 interface: port.host_interface.clone(),
             }),
-            Self::WritePort(port) => Some(Self::ClearPort {
-                number: port.number,
-                interface: Some(port.host_interface.clone()),
-                entry: Some(port.clone()),
-            }),
+            Self::WritePort(port) => {
+                Some(Self::ClearPort { number: port.number, interface: Some(port.host_interface.clone()) })
+            }
             Self::SetDefaultRoute { namespace, gateway, before } => Some(Self::SetDefaultRoute {
                 namespace: namespace.clone(),
                 gateway: *before,

@@ -37,38 +37,34 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Action> {
     actions
 }
 
-/// Map entry before link: a frame that still comes finds no port and is dropped, never misdelivered.
+/// Link before map entry: an interface is never without its program.
 fn remove_port(number: u32, seen: &Seen<PortWiring>, actions: &mut Vec<Action>) {
     let interface = seen.interface.clone();
-    if seen.entry.is_some() || seen.attached {
-        actions.push(Action::ClearPort { number, interface: interface.clone(), entry: seen.entry.clone() });
-    }
-    if let Some(interface) = interface {
+    if let Some(interface) = interface.clone() {
         actions.push(Action::DeleteLink { ifindex: netbpf_common::endpoint::ifindex_of(number), interface });
+    }
+    if seen.entry.is_some() || seen.attached {
+        actions.push(Action::ClearPort { number, interface });
     }
 }
 
 fn remove_network(number: u32, seen: &Seen<NetworkWiring>, actions: &mut Vec<Action>) {
     let interface = seen.interface.clone();
-    if seen.entry.is_some() || seen.attached {
-        actions.push(Action::ClearNetwork {
-            number,
-            interface: interface.clone(),
-            entry: seen.entry.clone(),
-        });
-    }
-    if let Some(interface) = interface {
+    if let Some(interface) = interface.clone() {
         actions.push(Action::DeleteLink { ifindex: netbpf_common::network::ifindex_of(number), interface });
+    }
+    if seen.entry.is_some() || seen.attached {
+        actions.push(Action::ClearNetwork { number, interface });
     }
 }
 
-/// Map entry and program before traffic can come.
+/// Map entry before link, so that the undo of both is in the order of a removal.
 fn add_network(network: &NetworkWiring, seen: &Seen<NetworkWiring>, actions: &mut Vec<Action>) {
-    if seen.interface.is_none() {
-        actions.push(Action::AddHostDevice(network.clone()));
-    }
     if !seen.entry.as_ref().is_some_and(|entry| entry.same_entry(network)) {
         actions.push(Action::WriteNetwork(network.clone()));
+    }
+    if seen.interface.is_none() {
+        actions.push(Action::AddHostDevice(network.clone()));
     }
     if seen.interface.is_none() || !seen.attached {
         actions.push(Action::AttachHostDevice { number: network.number, interface: network.device.clone() });
@@ -81,17 +77,18 @@ fn add_network(network: &NetworkWiring, seen: &Seen<NetworkWiring>, actions: &mu
     }
 }
 
+/// Map entry and program before traffic can come.
 fn add_port(port: &PortWiring, seen: &Seen<PortWiring>, actions: &mut Vec<Action>) {
     // A new link has no program and is down, whatever was seen of the old one.
     let (attached, up) = match seen.interface {
         Some(_) => (seen.attached, seen.up),
         None => (false, false),
     };
-    if seen.interface.is_none() {
-        actions.push(Action::AddEndpointLink(port.clone()));
-    }
     if !seen.entry.as_ref().is_some_and(|entry| entry.same_entry(port)) {
         actions.push(Action::WritePort(port.clone()));
+    }
+    if seen.interface.is_none() {
+        actions.push(Action::AddEndpointLink(port.clone()));
     }
     if !attached {
         actions.push(Action::AttachPort { number: port.number, interface: port.host_interface.clone() });
@@ -194,7 +191,7 @@ mod tests {
         let after = desired(&[network(0)], &[port(1, "10.0.0.2/24")]);
         assert_eq!(
             names(&diff(&after, &before)),
-            ["ClearPort", "DeleteLink", "AddEndpointLink", "WritePort", "AttachPort", "SetUp"]
+            ["DeleteLink", "ClearPort", "WritePort", "AddEndpointLink", "AttachPort", "SetUp"]
         );
     }
 
@@ -203,7 +200,7 @@ mod tests {
         let mut before = observed(&desired(&[], &[port(0, "10.0.0.2/24")]));
         before.ports.get_mut(&0).unwrap().interface = Some("vethold".into());
         let actions = diff(&desired(&[], &[port(0, "10.0.0.2/24")]), &before);
-        assert_eq!(names(&actions)[..3], ["ClearPort", "DeleteLink", "AddEndpointLink"]);
+        assert_eq!(names(&actions)[..4], ["DeleteLink", "ClearPort", "WritePort", "AddEndpointLink"]);
     }
 
     #[test]
@@ -224,6 +221,6 @@ mod tests {
     fn undoing_what_was_added_leaves_nothing() {
         let added = diff(&desired(&[network(0)], &[port(0, "10.0.0.2/24")]), &Observed::default());
         let undone: Vec<_> = added.iter().rev().filter_map(Action::undo).collect();
-        assert_eq!(names(&undone), ["ClearPort", "DeleteLink", "ClearNetwork", "DeleteLink"]);
+        assert_eq!(names(&undone), ["DeleteLink", "ClearPort", "DeleteLink", "ClearNetwork"]);
     }
 }

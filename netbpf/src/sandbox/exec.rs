@@ -48,12 +48,15 @@ pub fn run(socket: &Path, command: Command, interactive: bool, tty: bool) -> Res
         _ => call("connect to", socket.display())(source),
     })?;
     let Command { argv, env, working_dir } = command;
-    let exec = |tty| Request::Exec(Exec { argv, env, working_dir, tty });
-    if tty {
-        in_terminal(&channel, exec(Some(window_size())), interactive)
-    } else {
-        plain(&channel, exec(None), interactive)
-    }
+    let request = Request::Exec(Exec { argv, env, working_dir, tty: tty.then(window_size) });
+    let run = if tty { in_terminal } else { plain };
+    run(&channel, request, interactive).map_err(|error| match error {
+        Error::Start { exit_code: exit_code @ (126 | 127), message } => {
+            let what = "exec failed: unable to start container process";
+            Error::Start { exit_code, message: format!("{what}: {message}") }
+        }
+        other => other,
+    })
 }
 
 fn in_terminal(channel: &Channel, request: Request, interactive: bool) -> Result<i32, Error> {

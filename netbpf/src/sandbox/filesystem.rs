@@ -13,6 +13,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     libc,
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::stat::{Mode, SFlag, makedev, mknod},
@@ -109,7 +110,7 @@ pub(super) fn mount_proc() -> Result<(), Error> {
 
 impl View {
     /// Mounts again what the host has replaced: a rename onto a file, as network managers do it, takes the mounts on
-    /// it along in every namespace. False if a target is missing for now.
+    /// it along in every namespace. False if a target is missing for now, or still about to be renamed.
     pub fn repair(&self) -> bool {
         self.mounted.iter().all(|(source, target)| same_file(source, target) || bind(source, target).is_ok())
     }
@@ -160,29 +161,50 @@ fn make_room(spec: &Spec, dir: &Path) -> Result<(), Error> {
 }
 
 fn mount_sys() -> Result<(), Error> {
-    mount(Some("sysfs"), "/sys", Some("sysfs"), QUIET | MsFlags::MS_RDONLY, NONE)
-        .map_err(call("mount sysfs on", "/sys"))
+    let failed = || call("mount sysfs on", "/sys");
+    let flags = QUIET | MsFlags::MS_RDONLY;
+    match mount(Some("sysfs"), "/sys", Some("sysfs"), flags, NONE) {
+        // It is there already, with what the host has mounted in it, when the network is the host's.
+        Err(Errno::EBUSY) => {
+            mount(Some("/sys"), "/sys", NONE, MsFlags::MS_BIND, NONE).map_err(failed())?;
+            mount(NONE, "/sys", NONE, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags, NONE).map_err(failed())
+        }
+        result => result.map_err(failed()),
+    }
 }
 
-/// Every path of the container is resolved with its root in force, so that no link in a rootfs leads to the host.
+/// No link of a rootfs is followed before the host's root is gone: until then `..` leads there from `/`. What comes
+/// from the host is parked in the new `/dev` meanwhile.
 fn change_root(spec: &Spec, root: &Path) -> Result<(), Error> {
     let failed = |op| call::<nix::Error>(op, root.display());
     mount(Some(root), root, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE).map_err(failed("mount"))?;
     let host = File::open("/").map_err(call("open", "/"))?;
     std::env::set_current_dir(root).map_err(call("enter", root.display()))?;
-    // The old root comes to lie on top of the new one, reachable by this descriptor only.
+    // The old root comes to lie on top of the new one; relative paths still begin there.
     pivot_root(".", ".").map_err(failed("change root to"))?;
     fchdir(&host).map_err(failed("leave"))?;
-    for dir in ["/etc", "/proc", "/sys", "/dev"] {
-        fs::create_dir_all(dir).map_err(call("create in rootfs", dir))?;
+    if fs::create_dir("/dev").is_err() && !fs::symlink_metadata("/dev").is_ok_and(|dev| dev.is_dir()) {
+        return Err(Error::Setup(format!("rootfs {}: /dev is no directory", root.display())));
     }
-    for (source, target) in spec.files.targets() {
-        create_file(Path::new(target)).map_err(call("create in rootfs", target))?;
-        bind(source.strip_prefix("/").unwrap_or(source), target)?;
+    mount_dev()?;
+    let parked =
+        spec.files.targets().map(|(source, target)| (source, target, target.replace("/etc/", "/dev/.")));
+    for (source, _, parked) in &parked {
+        File::create(parked).map_err(call("create", parked))?;
+        bind(source.strip_prefix("/").unwrap_or(source), parked)?;
     }
     umount2(".", MntFlags::MNT_DETACH).map_err(call("unmount", "the host's root"))?;
     std::env::set_current_dir("/").map_err(call("enter", root.display()))?;
-    mount_dev()?;
+
+    for dir in ["/etc", "/proc", "/sys"] {
+        fs::create_dir_all(dir).map_err(call("create in rootfs", dir))?;
+    }
+    for (_, target, parked) in &parked {
+        create_file(Path::new(target)).map_err(call("create in rootfs", target))?;
+        mount(Some(parked.as_str()), *target, NONE, MsFlags::MS_MOVE, NONE)
+            .map_err(call("mount on", target))?;
+        fs::remove_file(parked).map_err(call("remove", parked))?;
+    }
     mount_sys()
 }
 

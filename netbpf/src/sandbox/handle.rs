@@ -24,8 +24,8 @@ use super::{
     sys,
 };
 
-/// A supervisor, alive or just gone. Dropped before [`Supervisor::start`], it ends the sandbox; dropped later, it does
-/// nothing. Must be made within a tokio runtime.
+/// A supervisor, alive or just gone. The sandbox ends if this is dropped before [`Supervisor::start`], and goes on if it
+/// is dropped later. Must be made within a tokio runtime.
 #[derive(Debug)]
 pub struct Supervisor {
     dir: PathBuf,
@@ -100,21 +100,31 @@ impl Supervisor {
         matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
     }
 
-    /// Runs the command. If that fails the sandbox ends; the error has Docker's words and exit code.
+    /// Runs the command. If it does not start, the sandbox has ended when this returns; the error has Docker's words
+    /// and exit code.
     pub async fn start(&self) -> Result<(), Error> {
-        let started = self.ask(Request::Start).await.map_err(|error| match error {
-            Error::Start { exit_code, message } => Error::Start {
-                exit_code,
-                message: format!(
-                    "failed to create task for container: unable to start container process: {message}"
-                ),
-            },
-            other => other,
-        });
-        if started.is_ok() {
-            self.lease.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        match self.ask(Request::Start).await {
+            Ok(()) => {
+                self.release();
+                Ok(())
+            }
+            Err(Error::Start { exit_code: exit_code @ (126 | 127), message }) => {
+                self.wait().await;
+                let what = "failed to create task for container: unable to start container process";
+                Err(Error::Start { exit_code, message: format!("{what}: {message}") })
+            }
+            Err(error) => Err(error),
         }
-        started
+    }
+
+    /// Ends a sandbox that was not started, and returns when it has.
+    pub async fn abandon(self) {
+        self.release();
+        self.wait().await;
+    }
+
+    fn release(&self) {
+        self.lease.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     }
 
     /// Sends the command a signal. Process 1 only gets those it has a handler for, and SIGKILL.

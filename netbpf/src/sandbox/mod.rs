@@ -34,3 +34,4 @@ pub use handle::Supervisor;
 pub use in_place::write_in_place;
 pub use spec::{Exit, Files, Network, SOCKET, Spec, exit_status};
 pub use supervisor::supervise;
+pub use sys::register;

@@ -42,8 +42,8 @@ use super::{
 
 /// What the daemon reads when the sandbox is there to be wired; anything else is why it is not.
 pub(super) const READY: &str = "ready";
-/// How long until a file that the host has removed is looked for again.
-const REPAIR_MS: u16 = 1000;
+/// How long until a file that could not be mounted again is tried once more: the first time, and at most.
+const REPAIR_MS: (u16, u16) = (5, 1000);
 
 /// Is the supervisor of the sandbox in `dir`, until its container has ended. The process must have one thread. stdin is
 /// the daemon's lease until the start, stdout its report.
@@ -72,8 +72,8 @@ struct Supervisor {
     listener: Listener,
     signals: SignalFd,
     view: View,
-    /// False while a file of the view waits to be mounted again.
-    repaired: bool,
+    /// While a file of the view waits to be mounted again: the pause until the next try, in ms.
+    repair: Option<u16>,
     clients: Vec<Client>,
     command: Command,
     execs: Vec<(Pid, Rc<Channel>)>,
@@ -135,7 +135,7 @@ impl Supervisor {
             listener,
             signals,
             view,
-            repaired: true,
+            repair: None,
             clients: Vec::new(),
             command: Command::Awaited,
             execs: Vec::new(),
@@ -154,6 +154,9 @@ impl Supervisor {
             }
             for event in self.wait()? {
                 self.handle(event);
+            }
+            if let Some(pause) = self.repair {
+                self.repair = (!self.view.repair()).then(|| REPAIR_MS.1.min(pause * 2));
             }
             // The program that a client started goes on without it.
             self.clients.retain(|client| !client.gone);
@@ -183,9 +186,8 @@ impl Supervisor {
                 PollFd::new(*fd, flags)
             })
             .collect();
-        let timeout = if self.repaired { PollTimeout::NONE } else { PollTimeout::from(REPAIR_MS) };
+        let timeout = self.repair.map_or(PollTimeout::NONE, PollTimeout::from);
         match poll(&mut fds, timeout) {
-            Ok(0) => Ok(vec![Event::Mount]),
             Err(Errno::EINTR) => Ok(Vec::new()),
             Ok(_) => {
                 let ready = fds.iter().zip(&sources).filter(|(fd, _)| fd.any().unwrap_or_default());
@@ -212,7 +214,7 @@ impl Supervisor {
             }
             // Nothing is ever written to it: the daemon has let go.
             Event::Lease => self.command = Command::Abandoned,
-            Event::Mount => self.repaired = self.view.repair(),
+            Event::Mount => self.repair = Some(REPAIR_MS.0),
             Event::Output(index) => {
                 if let Command::Running(_, outputs) = &mut self.command
                     && let Some(output) = outputs.get_mut(index)

@@ -77,7 +77,7 @@ pub(super) fn loopback_up() -> io::Result<()> {
 }
 
 /// Lets the current tokio runtime wait for the descriptor.
-pub(super) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the AsyncFd owns the descriptor, which therefore stays open and the same while it is registered.
     unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
 }

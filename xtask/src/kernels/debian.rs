@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::Kernel;
-use crate::step::{self, Progress};
+use crate::step;
 
 /// A kernel that can be booted.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub fn fetch(kernel: &Kernel, folder: &Path) -> Result<Image> {
         for deb in list(&debs)? {
             let mut unpack = Command::new("dpkg");
             unpack.arg("-x").arg(&deb).arg(&partial);
-            step::run("unpacking it", unpack, |_| None::<Progress>)?;
+            step::run(&format!("unpacking Linux {}", kernel.version), unpack, |_| None)?;
         }
         // Newer packages have no /lib; depmod and modprobe look there.
         if !partial.join("lib").exists() {
@@ -56,7 +56,7 @@ pub fn fetch(kernel: &Kernel, folder: &Path) -> Result<Image> {
         }
         let mut depmod = Command::new(crate::tools::find("depmod").context("find depmod")?);
         depmod.arg("-b").arg(&partial).arg(release(&partial)?);
-        step::run("listing its modules", depmod, |_| None)?;
+        step::run(&format!("listing the modules of Linux {}", kernel.version), depmod, |_| None)?;
         fs::rename(&partial, &root).with_context(|| format!("rename {}", partial.display()))?;
         fs::remove_dir_all(&debs).with_context(|| format!("remove {}", debs.display()))?;
     }

@@ -15,6 +15,8 @@ use super::initramfs::{BEGIN, END};
 
 /// A boot takes seconds and the tests a minute or two. What takes longer hangs.
 const TIMEOUT: Duration = Duration::from_secs(400);
+/// Lines that a failure shows.
+const TAIL: usize = 80;
 const MEMORY: &str = "1536M";
 
 /// What a boot left.
@@ -30,7 +32,19 @@ pub fn boot(kernel: &Path, initrd: &Path) -> Result<Run> {
     let mut child = Command::new("qemu-system-x86_64")
         // Plain emulation: nested virtualisation is rarely there, and this boots in two seconds.
         .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY])
-        .args(["-nographic", "-no-reboot", "-nic", "none"])
+        .args([
+            "-display",
+            "none",
+            "-vga",
+            "none",
+            "-serial",
+            "stdio",
+            "-monitor",
+            "none",
+            "-no-reboot",
+            "-nic",
+            "none",
+        ])
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
@@ -68,11 +82,17 @@ pub fn boot(kernel: &Path, initrd: &Path) -> Result<Run> {
 }
 
 impl Run {
-    /// What the tests printed.
+    /// What the tests printed; all that the console showed if they never began.
     pub fn tests(&self) -> &str {
         let from = self.console.find(BEGIN).map_or(0, |at| at + BEGIN.len());
         let tests = &self.console[from..];
         &tests[..tests.find(END).unwrap_or(tests.len())]
+    }
+
+    /// The end of the console, where a kernel that died says why.
+    pub fn tail(&self) -> String {
+        let lines: Vec<&str> = self.console.lines().collect();
+        lines[lines.len().saturating_sub(TAIL)..].join("\n")
     }
 }
 

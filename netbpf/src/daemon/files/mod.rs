@@ -1,0 +1,91 @@
+//! The files in a container's `/etc`: [`hosts`] and [`resolv_conf`] make the texts, this file reads what the host has.
+
+mod hosts;
+mod resolv_conf;
+
+use std::{
+    fs,
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6},
+    path::Path,
+};
+
+use nix::net::if_::if_nametoindex;
+
+pub use hosts::hostname;
+pub use resolv_conf::{HOST_FILE, SYSTEMD_FILE};
+
+use super::{Error, world::World};
+use crate::model::{Container, Mode, Sandbox};
+use resolv_conf::{ResolvConf, Server};
+
+/// `/etc/hosts` of a container; with the host's network, the host's own.
+pub fn hosts_of(container: &Container, sandbox: &Sandbox) -> Result<String, Error> {
+    if sandbox.mode == Mode::Host && sandbox.extra_hosts.is_empty() {
+        return read("/etc/hosts");
+    }
+    let ipv6 = Path::new("/proc/net/if_inet6").exists();
+    let endpoints = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
+    let addresses = endpoints.map(|endpoint| endpoint.ipv4);
+    Ok(hosts::hosts(ipv6, &sandbox.extra_hosts, &sandbox.hostname, addresses))
+}
+
+/// `/etc/resolv.conf` of a container.
+pub fn resolv_conf_of(container: &Container, sandbox: &Sandbox, world: &World) -> Result<String, Error> {
+    let mut networks =
+        container.attachments.iter().filter_map(|attachment| world.network(&attachment.network));
+    let has_names = networks.any(|network| network.has_names());
+    let conf = match sandbox.mode {
+        Mode::Host => ResolvConf::parse(HOST_FILE, &read(HOST_FILE)?),
+        Mode::None | Mode::Networks | Mode::Container(_) => host_conf()?,
+    };
+    let conf = conf.overridden(&sandbox.dns, &sandbox.dns_search, &sandbox.dns_options);
+    Ok(match sandbox.mode {
+        Mode::Networks if has_names => conf.for_names(),
+        Mode::Networks => conf.for_default_network(),
+        Mode::None | Mode::Host | Mode::Container(_) => conf.unchanged(),
+    })
+}
+
+/// The host's name servers, for the responder to ask. One on an interface that is gone cannot be asked.
+pub fn host_servers() -> Result<Vec<SocketAddr>, Error> {
+    Ok(host_conf()?.servers().iter().filter_map(socket_address).collect())
+}
+
+/// The host's IPv4 name servers: no network is to cover them.
+pub fn host_resolvers() -> Result<Vec<Ipv4Addr>, Error> {
+    let of_ipv4 = |server: &Server| match server.address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    };
+    Ok(host_conf()?.servers().iter().filter_map(of_ipv4).collect())
+}
+
+fn socket_address(server: &Server) -> Option<SocketAddr> {
+    const DNS: u16 = 53;
+    match (server.address, &server.zone) {
+        (IpAddr::V6(address), Some(zone)) => {
+            let scope = if_nametoindex(zone.as_str()).ok()?;
+            Some(SocketAddrV6::new(address, DNS, 0, scope).into())
+        }
+        (address, _) => Some((address, DNS).into()),
+    }
+}
+
+/// The host's file, or systemd-resolved's where that one knows the real servers.
+fn host_conf() -> Result<ResolvConf, Error> {
+    let conf = ResolvConf::parse(HOST_FILE, &read(HOST_FILE)?);
+    if conf.is_systemd_stub() && Path::new(SYSTEMD_FILE).exists() {
+        return Ok(ResolvConf::parse(SYSTEMD_FILE, &read(SYSTEMD_FILE)?));
+    }
+    Ok(conf)
+}
+
+/// A file of the host; one that is missing says nothing.
+fn read(path: &str) -> Result<String, Error> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(source) => Err(Error::File { operation: "read", path: path.into(), source }),
+    }
+}

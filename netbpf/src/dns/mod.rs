@@ -1,0 +1,25 @@
+//! Names of containers: what a container may ask, who answers, and how the answerer stays fed.
+//!
+//! ```text
+//! daemon                                   responder (a process of its own, without privileges)
+//!   feed ──────── control socket ────────▶ responder ─ asker ─ answer ─ zone
+//!     records + sockets (SCM_RIGHTS)                     └─ forward ─▶ servers
+//! ```
+//!
+//! Each container that may ask has sockets of its own on 127.0.0.11:53 in its network namespace, opened by the
+//! daemon: the socket a query comes in on *is* the asker, so nobody can ask in another's name. [`zone`], [`message`]
+//! and [`answer`] are pure: bytes in, bytes out. Nothing here knows links, sandboxes, the store or the datapath.
+
+pub mod answer;
+mod asker;
+mod control;
+mod fds;
+pub mod feed;
+mod forward;
+pub mod message;
+pub mod record;
+pub mod responder;
+pub mod zone;
+
+pub use feed::{Error, Feed, Sockets};
+pub use record::{NetworkRecord, Record, Servers};

@@ -1,0 +1,271 @@
+//! Who is called what, and where: networks, their names and their addresses. Pure; it knows no query and no socket.
+//!
+//! A name is looked up on behalf of a container, in the networks of that container and nowhere else. Letter case
+//! never matters. Network names and container names may hold dots, so `a.b.c` is tried as `a.b.c`, as `a.b` in the
+//! network `c`, and as `a` in the network `b.c`, in this order.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    iter,
+    net::IpAddr,
+    sync::Arc,
+};
+
+use hickory_proto::rr::Name;
+
+use super::record::NetworkRecord;
+use crate::model::Id;
+
+/// All that the responder knows.
+#[derive(Default)]
+pub struct Zone {
+    networks: HashMap<Id, Network>,
+    containers: HashMap<Id, Vec<Membership>>,
+}
+
+/// One network.
+#[derive(Default)]
+struct Network {
+    name: Box<[u8]>,
+    members: usize,
+    names: HashMap<Arc<[u8]>, Vec<Member>>,
+    /// The newest holder of an address comes last.
+    holders: HashMap<IpAddr, Vec<Holder>>,
+}
+
+/// A container that has a name.
+struct Member {
+    container: Id,
+    addresses: Arc<[IpAddr]>,
+}
+
+/// A container that has an address.
+struct Holder {
+    container: Id,
+    name: Name,
+}
+
+/// A container's place in a network: what has to go when it leaves.
+struct Membership {
+    network: Id,
+    names: Vec<Arc<[u8]>>,
+    addresses: Arc<[IpAddr]>,
+}
+
+impl Zone {
+    /// Takes in a container, in place of what was known of it.
+    pub fn insert(&mut self, container: Id, networks: &[NetworkRecord]) {
+        self.remove(container);
+        let memberships = networks.iter().map(|record| self.join(container, record)).collect();
+        self.containers.insert(container, memberships);
+    }
+
+    /// Forgets a container.
+    pub fn remove(&mut self, container: Id) {
+        for membership in self.containers.remove(&container).unwrap_or_default() {
+            if let Entry::Occupied(mut entry) = self.networks.entry(membership.network) {
+                entry.get_mut().leave(container, &membership);
+                if entry.get().members == 0 {
+                    entry.remove();
+                }
+            }
+        }
+    }
+
+    /// The containers it knows.
+    pub fn containers(&self) -> impl Iterator<Item = Id> {
+        self.containers.keys().copied()
+    }
+
+    /// Whether `asker` may know `name` (in lower case), and the addresses that `wanted` picks: those of the first
+    /// network that has any. An empty `addresses` of a known name means that it has none of that kind.
+    pub fn find(
+        &self,
+        asker: Id,
+        name: &[u8],
+        wanted: impl Fn(&IpAddr) -> bool,
+        addresses: &mut Vec<IpAddr>,
+    ) -> bool {
+        let mut known = false;
+        for (name, network_name) in readings(name) {
+            for network in self.networks_of(asker) {
+                if network_name.is_some_and(|name| *name != *network.name) {
+                    continue;
+                }
+                if let Some(members) = network.names.get(name) {
+                    known = true;
+                    let all = members.iter().flat_map(|member| member.addresses.iter());
+                    addresses.extend(all.copied().filter(&wanted));
+                    if !addresses.is_empty() {
+                        return true;
+                    }
+                }
+            }
+        }
+        known
+    }
+
+    /// `container.network.` of an address in one of `asker`'s networks.
+    pub fn name_of(&self, asker: Id, address: IpAddr) -> Option<&Name> {
+        self.networks_of(asker).find_map(|network| Some(&network.holders.get(&address)?.last()?.name))
+    }
+
+    fn networks_of(&self, container: Id) -> impl Iterator<Item = &Network> {
+        let memberships = self.containers.get(&container).map_or(&[][..], Vec::as_slice);
+        memberships.iter().filter_map(|membership| self.networks.get(&membership.network))
+    }
+
+    fn join(&mut self, container: Id, record: &NetworkRecord) -> Membership {
+        let network = self.networks.entry(record.id).or_default();
+        network.name = record.name.to_ascii_lowercase().into_bytes().into();
+        network.members += 1;
+
+        let ipv4 = record.ipv4.iter().copied().map(IpAddr::from);
+        let addresses: Arc<[IpAddr]> = ipv4.chain(record.ipv6.iter().copied().map(IpAddr::from)).collect();
+        let mut names: Vec<Arc<[u8]>> =
+            record.names.iter().map(|name| name.to_ascii_lowercase().into_bytes().into()).collect();
+        names.sort_unstable();
+        names.dedup();
+
+        for name in &names {
+            let member = Member { container, addresses: Arc::clone(&addresses) };
+            network.names.entry(Arc::clone(name)).or_default().push(member);
+        }
+        if let Some(name) = record.names.iter().find_map(|name| full_name(name, &record.name)) {
+            for address in addresses.iter() {
+                let holder = Holder { container, name: name.clone() };
+                network.holders.entry(*address).or_default().push(holder);
+            }
+        }
+        Membership { network: record.id, names, addresses }
+    }
+}
+
+impl Network {
+    fn leave(&mut self, container: Id, membership: &Membership) {
+        self.members -= 1;
+        for name in &membership.names {
+            if let Entry::Occupied(mut members) = self.names.entry(Arc::clone(name)) {
+                members.get_mut().retain(|member| member.container != container);
+                if members.get().is_empty() {
+                    members.remove();
+                }
+            }
+        }
+        for address in membership.addresses.iter() {
+            if let Entry::Occupied(mut holders) = self.holders.entry(*address) {
+                holders.get_mut().retain(|holder| holder.container != container);
+                if holders.get().is_empty() {
+                    holders.remove();
+                }
+            }
+        }
+    }
+}
+
+/// The name as it stands, then every split at a dot into a name and a network, the shortest network first.
+fn readings(name: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    let dots = (0..name.len()).rev().filter(|&at| name[at] == b'.');
+    iter::once((name, None)).chain(dots.map(|at| (&name[..at], Some(&name[at + 1..]))))
+}
+
+/// `container.network.`, unless it cannot be said in DNS (a label of more than 63 bytes).
+fn full_name(container: &str, network: &str) -> Option<Name> {
+    Name::from_labels(container.split('.').chain(network.split('.')).map(str::as_bytes)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(id: Id, name: &str, names: &[&str], ipv4: &[&str]) -> NetworkRecord {
+        NetworkRecord {
+            id,
+            name: name.into(),
+            internal: false,
+            subnets: vec![],
+            names: names.iter().map(|name| name.to_string()).collect(),
+            ipv4: ipv4.iter().map(|address| address.parse().expect("an address")).collect(),
+            ipv6: vec![],
+        }
+    }
+
+    fn find(zone: &Zone, asker: Id, name: &str) -> Option<Vec<String>> {
+        let mut addresses = vec![];
+        let known = zone.find(asker, name.as_bytes(), IpAddr::is_ipv4, &mut addresses);
+        known.then(|| addresses.iter().map(IpAddr::to_string).collect())
+    }
+
+    fn found(addresses: &[&str]) -> Option<Vec<String>> {
+        Some(addresses.iter().map(|address| address.to_string()).collect())
+    }
+
+    #[test]
+    fn a_name_is_found_by_the_networks_of_the_asker_only() {
+        let (mut zone, blue, red) = (Zone::default(), Id::random(), Id::random());
+        let (alice, bob, carol) = (Id::random(), Id::random(), Id::random());
+        zone.insert(alice, &[network(blue, "Blue", &["Alice", "alice", "web"], &["10.0.0.2"])]);
+        zone.insert(bob, &[network(red, "red", &["bob", "web"], &["10.1.0.2"])]);
+        zone.insert(
+            carol,
+            &[
+                network(red, "red", &["carol"], &["10.1.0.3"]),
+                network(blue, "Blue", &["carol"], &["10.0.0.3"]),
+            ],
+        );
+        assert_eq!(find(&zone, alice, "alice"), found(&["10.0.0.2"]));
+        assert_eq!(find(&zone, alice, "alice.blue"), found(&["10.0.0.2"]));
+        assert_eq!(find(&zone, alice, "alice.red"), None);
+        assert_eq!(find(&zone, alice, "bob"), None);
+        assert_eq!(find(&zone, carol, "bob"), found(&["10.1.0.2"]));
+        assert_eq!(find(&zone, carol, "alice"), found(&["10.0.0.2"]));
+        assert_eq!(find(&zone, carol, "web"), found(&["10.1.0.2"]), "the first of its networks wins");
+        assert_eq!(find(&zone, carol, "web.blue"), found(&["10.0.0.2"]));
+        assert_eq!(find(&zone, Id::random(), "alice"), None);
+
+        let reverse = |asker, address: &str| {
+            zone.name_of(asker, address.parse().expect("an address")).map(Name::to_ascii)
+        };
+        assert_eq!(reverse(carol, "10.0.0.2").as_deref(), Some("Alice.Blue."));
+        assert_eq!(reverse(bob, "10.0.0.2"), None);
+    }
+
+    #[test]
+    fn dots_belong_to_container_names_and_to_network_names() {
+        let (mut zone, net, asker) = (Zone::default(), Id::random(), Id::random());
+        zone.insert(asker, &[network(net, "my.net", &["a.b"], &["10.0.0.2"])]);
+        for name in ["a.b", "a.b.my.net"] {
+            assert_eq!(find(&zone, asker, name), found(&["10.0.0.2"]), "{name}");
+        }
+        for name in ["a", "b", "a.b.net", "a.b.my", "", ".", "a.b.", ".my.net"] {
+            assert_eq!(find(&zone, asker, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_is_forgotten_and_the_newest_holder_of_an_address_names_it() {
+        let (mut zone, net) = (Zone::default(), Id::random());
+        let (old, new) = (Id::random(), Id::random());
+        zone.insert(old, &[network(net, "n", &["old", "both"], &["10.0.0.2"])]);
+        zone.insert(new, &[network(net, "n", &["new", "both"], &["10.0.0.2"])]);
+        let address = "10.0.0.2".parse().expect("an address");
+        assert_eq!(zone.name_of(new, address).map(Name::to_ascii).as_deref(), Some("new.n."));
+        assert_eq!(find(&zone, new, "both"), found(&["10.0.0.2", "10.0.0.2"]));
+
+        zone.insert(old, &[network(net, "n", &["older"], &["10.0.0.3"])]);
+        assert_eq!(find(&zone, new, "old"), None);
+        assert_eq!(find(&zone, new, "older"), found(&["10.0.0.3"]));
+        zone.remove(old);
+        zone.remove(new);
+        assert!(zone.networks.is_empty() && zone.containers.is_empty());
+    }
+
+    #[test]
+    fn a_name_that_dns_cannot_say_gives_way_to_the_next_in_a_reverse_lookup() {
+        let (mut zone, asker) = (Zone::default(), Id::random());
+        let long = "x".repeat(64);
+        zone.insert(asker, &[network(Id::random(), "n", &[&long, "0123456789ab"], &["10.0.0.2"])]);
+        let name = zone.name_of(asker, "10.0.0.2".parse().expect("an address"));
+        assert_eq!(name.map(Name::to_ascii).as_deref(), Some("0123456789ab.n."));
+    }
+}

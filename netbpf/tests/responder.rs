@@ -1,0 +1,414 @@
+//! The name responder as a process, fed as the daemon feeds it, with sockets on 127.0.0.1 in place of a container's.
+//! Needs no root.
+
+use std::{
+    fs,
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{Name, RData, Record as DnsRecord, RecordType},
+};
+use netbpf::{
+    dns::{Error, Feed, NetworkRecord, Record, Servers, Sockets},
+    model::Id,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+const EXE: &str = env!("CARGO_BIN_EXE_netbpf");
+
+/// Sockets as the daemon opens them, and where they are.
+fn sockets() -> (Sockets, SocketAddr) {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("listen");
+        let address = tcp.local_addr().expect("an address");
+        if let Ok(udp) = UdpSocket::bind(address) {
+            return (Sockets { udp, tcp }, address);
+        }
+    }
+}
+
+fn record(container: Id, network: Id, names: &[&str], address: &str) -> Record {
+    let network = NetworkRecord {
+        id: network,
+        name: "mynet".into(),
+        internal: false,
+        subnets: vec!["192.168.0.0/16".parse().expect("a subnet")],
+        names: names.iter().map(|name| name.to_string()).collect(),
+        ipv4: vec![address.parse().expect("an address")],
+        ipv6: vec![],
+    };
+    Record { container, networks: vec![network], servers: Servers::Host }
+}
+
+fn query(name: &str) -> Message {
+    let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).expect("a name"), RecordType::A));
+    message
+}
+
+fn client() -> UdpSocket {
+    let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    client.set_read_timeout(Some(Duration::from_secs(15))).expect("set the timeout");
+    client
+}
+
+fn send(client: &UdpSocket, server: SocketAddr, query: &Message) {
+    client.send_to(&query.to_vec().expect("a query"), server).expect("send");
+}
+
+fn receive(client: &UdpSocket) -> Message {
+    let mut buffer = [0; 4096];
+    let length = loop {
+        match client.recv(&mut buffer) {
+            // A child of the feed's has died.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => break received.expect("a reply"),
+        }
+    };
+    Message::from_vec(&buffer[..length]).expect("a reply that parses")
+}
+
+fn ask(server: SocketAddr, name: &str) -> Message {
+    let (client, query) = (client(), query(name));
+    send(&client, server, &query);
+    let reply = receive(&client);
+    assert_eq!(reply.metadata.id, query.metadata.id);
+    reply
+}
+
+fn write_framed(stream: &mut TcpStream, message: &Message) {
+    let bytes = message.to_vec().expect("a message");
+    let length = u16::try_from(bytes.len()).expect("short").to_be_bytes();
+    stream.write_all(&[&length, &bytes[..]].concat()).expect("send");
+}
+
+fn read_framed(stream: &mut TcpStream) -> Message {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).expect("a message");
+    let mut bytes = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut bytes).expect("a message");
+    Message::from_vec(&bytes).expect("a message that parses")
+}
+
+fn exchange(stream: &mut TcpStream, query: &Message) -> Message {
+    write_framed(stream, query);
+    read_framed(stream)
+}
+
+fn addresses(reply: &Message) -> Vec<String> {
+    reply.answers.iter().map(|record| record.data.to_string()).collect()
+}
+
+/// A server on loopback whose every reply is what `reply` makes of the query. By UDP it tries to deceive first.
+fn upstream(reply: impl Fn(&Message) -> Message + Send + Clone + 'static) -> SocketAddr {
+    let (Sockets { udp, tcp }, address) = sockets();
+    let by_tcp = reply.clone();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok((length, client)) = udp.recv_from(&mut buffer) {
+            let query = Message::from_vec(&buffer[..length]).expect("a query that parses");
+            let mut of_another_id = reply(&query);
+            of_another_id.metadata.id ^= 1;
+            let mut of_another_question = reply(&query);
+            of_another_question.queries[0].set_query_type(RecordType::MX);
+            for reply in [of_another_id, of_another_question, reply(&query)] {
+                // Who has the reply that it wants does not wait for the others.
+                let _ = udp.send_to(&reply.to_vec().expect("a reply"), client);
+            }
+        }
+    });
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = tcp.accept() {
+            let query = read_framed(&mut stream);
+            write_framed(&mut stream, &by_tcp(&query));
+        }
+    });
+    address
+}
+
+fn replying(
+    code: ResponseCode,
+    addresses: &'static [&'static str],
+) -> impl Fn(&Message) -> Message + Send + Clone {
+    move |query| {
+        let mut reply = Message::response(query.metadata.id, OpCode::Query);
+        reply.metadata.response_code = code;
+        reply.add_queries(query.queries.iter().cloned());
+        for address in addresses {
+            let data = RData::A(address.parse().expect("an address"));
+            reply.add_answer(DnsRecord::from_rdata(query.queries[0].name().clone(), 7, data));
+        }
+        reply
+    }
+}
+
+/// A folder of its own; whatever responder still runs for it ends with it.
+struct Lab(tempfile::TempDir);
+
+impl Lab {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn run_dir(&self) -> &Path {
+        self.0.path()
+    }
+
+    async fn feed(&self) -> Feed {
+        Feed::start(Path::new(EXE), self.run_dir()).await.expect("a feed")
+    }
+
+    /// A feed and one container, `alice`, that may ask.
+    async fn with_alice(&self) -> (Feed, Record, SocketAddr) {
+        let feed = self.feed().await;
+        let (sockets, at) = sockets();
+        let alice = record(Id::random(), Id::random(), &["alice"], "192.168.0.2");
+        feed.upsert(alice.clone(), Some(sockets)).await.expect("upsert");
+        (feed, alice, at)
+    }
+
+    /// The processes that have this folder's control socket as their standard input.
+    fn responders(&self) -> Vec<Pid> {
+        let path = self.run_dir().join("responder.sock");
+        let path = path.to_str().expect("a path");
+        let sockets = fs::read_to_string("/proc/net/unix").expect("read /proc/net/unix");
+        let inodes = sockets.lines().filter(|line| line.ends_with(path));
+        let inodes: Vec<String> =
+            inodes.filter_map(|line| Some(format!("socket:[{}]", line.split_whitespace().nth(6)?))).collect();
+        let pids = fs::read_dir("/proc").expect("read /proc");
+        let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let listens = |pid: &i32| {
+            let input = fs::read_link(format!("/proc/{pid}/fd/0"));
+            input.is_ok_and(|input| inodes.iter().any(|inode| Path::new(inode) == input))
+        };
+        pids.filter(listens).map(Pid::from_raw).collect()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for pid in self.responders() {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_asks_for_its_neighbours_by_udp_and_tcp() {
+    let lab = Lab::new();
+    let (feed, alice, at) = lab.with_alice().await;
+    let (network, bob) = (alice.networks[0].id, Id::random());
+    feed.upsert(record(bob, network, &["bob"], "192.168.0.3"), None).await.expect("upsert");
+    assert_eq!(addresses(&ask(at, "bob.")), ["192.168.0.3"]);
+    assert_eq!(addresses(&ask(at, "BOB.mynet.")), ["192.168.0.3"]);
+
+    let mut stream = TcpStream::connect(at).expect("connect");
+    for name in ["bob.", "alice.", "bob.mynet."] {
+        let reply = exchange(&mut stream, &query(name));
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+        assert_eq!(reply.answers.len(), 1, "{name}");
+    }
+
+    feed.upsert(record(bob, network, &["robert"], "192.168.0.4"), None).await.expect("upsert");
+    assert_eq!(addresses(&ask(at, "robert.")), ["192.168.0.4"]);
+    assert_eq!(ask(at, "bob.").metadata.response_code, ResponseCode::ServFail, "there are no other servers");
+    feed.remove(bob).await.expect("remove");
+    assert_eq!(ask(at, "robert.").metadata.response_code, ResponseCode::ServFail);
+
+    feed.remove(alice.container).await.expect("remove");
+    UdpSocket::bind(at).expect("the sockets are closed on return");
+    feed.stop().await.expect("stop");
+    assert!(lab.responders().is_empty());
+    assert!(!lab.run_dir().join("responder.sock").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_gets_no_answer_and_does_no_harm() {
+    let lab = Lab::new();
+    let (feed, _, at) = lab.with_alice().await;
+    let client = client();
+    for length in 0..64 {
+        let garbage: Vec<u8> = (0..length).map(|_| rand::random::<u8>() | 0x80).collect();
+        client.send_to(&garbage, at).expect("send");
+    }
+    TcpStream::connect(at).expect("connect").write_all(b"\x40\x00").expect("send");
+    assert_eq!(addresses(&ask(at, "alice.")), ["192.168.0.2"]);
+    client.set_nonblocking(true).expect("set");
+    assert_eq!(client.recv(&mut [0; 512]).expect_err("no reply").kind(), ErrorKind::WouldBlock);
+    feed.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_names_go_from_server_to_server() {
+    let lab = Lab::new();
+    let (feed, mut alice, at) = lab.with_alice().await;
+
+    let closed: SocketAddr = "127.0.0.1:1".parse().expect("an address");
+    let failing = upstream(replying(ResponseCode::ServFail, &[]));
+    let refusing = upstream(replying(ResponseCode::Refused, &[]));
+    let denying = upstream(replying(ResponseCode::NXDomain, &[]));
+    let knowing = upstream(replying(ResponseCode::NoError, &["10.20.30.40"]));
+    feed.set_host_servers(vec![closed, failing, knowing]).await.expect("set");
+    let start = Instant::now();
+    let reply = ask(at, "example.com.");
+    assert_eq!(addresses(&reply), ["10.20.30.40"]);
+    assert!(!reply.metadata.authoritative);
+    assert!(start.elapsed() < Duration::from_secs(2), "nobody waits for a closed port");
+    let mut stream = TcpStream::connect(at).expect("connect");
+    assert_eq!(addresses(&exchange(&mut stream, &query("example.com."))), ["10.20.30.40"]);
+    assert_eq!(addresses(&exchange(&mut stream, &query("alice."))), ["192.168.0.2"]);
+
+    feed.set_host_servers(vec![closed, failing, refusing, knowing]).await.expect("set");
+    assert_eq!(ask(at, "example.com.").metadata.response_code, ResponseCode::ServFail, "three are asked");
+    feed.set_host_servers(vec![denying, knowing]).await.expect("set");
+    assert_eq!(ask(at, "example.com.").metadata.response_code, ResponseCode::NXDomain);
+
+    // Internal networks only: the host's servers are not for this container.
+    alice.networks[0].internal = true;
+    feed.upsert(alice, None).await.expect("upsert");
+    feed.set_host_servers(vec![knowing]).await.expect("set");
+    assert_eq!(ask(at, "example.com.").metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(addresses(&ask(at, "alice.")), ["192.168.0.2"]);
+    feed.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_server_costs_four_seconds_and_nobody_else() {
+    let lab = Lab::new();
+    let (feed, _, at) = lab.with_alice().await;
+    let mute = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let mute_at = mute.local_addr().expect("an address");
+    let knowing = upstream(replying(ResponseCode::NoError, &["10.20.30.40"]));
+    feed.set_host_servers(vec![mute_at, knowing]).await.expect("set");
+
+    let client = client();
+    let start = Instant::now();
+    send(&client, at, &query("example.com."));
+    assert_eq!(addresses(&ask(at, "alice.")), ["192.168.0.2"]);
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert_eq!(addresses(&receive(&client)), ["10.20.30.40"]);
+    assert!((3500..6000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+
+    // More than can wait are refused at once.
+    feed.set_host_servers(vec![mute_at]).await.expect("set");
+    for burst in 0..1024 {
+        send(&client, at, &query("example.com."));
+        // Known ones in between, so that the socket's buffer holds what is sent.
+        if burst % 64 == 0 {
+            assert_eq!(addresses(&ask(at, "alice.")), ["192.168.0.2"]);
+        }
+    }
+    assert_eq!(ask(at, "example.com.").metadata.response_code, ResponseCode::Refused);
+    assert_eq!(addresses(&ask(at, "alice.")), ["192.168.0.2"]);
+    feed.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_too_large_for_the_client_is_cut() {
+    let lab = Lab::new();
+    let (feed, _, at) = lab.with_alice().await;
+    let large = upstream(replying(ResponseCode::NoError, &["10.20.30.40"; 100]));
+    feed.set_host_servers(vec![large]).await.expect("set");
+    let reply = ask(at, "example.com.");
+    assert!(reply.metadata.truncation && reply.answers.is_empty());
+    let mut stream = TcpStream::connect(at).expect("connect");
+    assert_eq!(exchange(&mut stream, &query("example.com.")).answers.len(), 100);
+    feed.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_it_is_back_within_200_ms_with_all_it_had() {
+    let lab = Lab::new();
+    let feed = lab.feed().await;
+    let network = Id::random();
+    let upstream = upstream(replying(ResponseCode::NoError, &["10.20.30.40"]));
+    feed.set_host_servers(vec![upstream]).await.expect("set");
+    let mut askers = vec![];
+    for host in 0..100 {
+        let (sockets, at) = sockets();
+        let (name, address) = (format!("c{host}"), format!("192.168.0.{host}"));
+        let record = record(Id::random(), network, &[&name], &address);
+        feed.upsert(record, Some(sockets)).await.expect("upsert");
+        askers.push(at);
+    }
+    for _ in 0..2 {
+        let [pid] = lab.responders()[..] else { panic!("one responder") };
+        kill(pid, Signal::SIGKILL).expect("kill");
+        let start = Instant::now();
+        assert_eq!(addresses(&ask(askers[0], "c99.")), ["192.168.0.99"]);
+        let pause = start.elapsed();
+        assert!(pause < Duration::from_millis(200), "{pause:?}");
+    }
+    assert_eq!(addresses(&ask(askers[99], "c0.mynet.")), ["192.168.0.0"]);
+    assert_eq!(addresses(&ask(askers[50], "example.com.")), ["10.20.30.40"]);
+    feed.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_outlives_the_daemon_and_the_next_one_takes_it_over() {
+    let lab = Lab::new();
+    let (first, stays, at) = lab.with_alice().await;
+    let network = stays.networks[0].id;
+    let (sockets_of_bob, at_bob) = sockets();
+    let bob = record(Id::random(), network, &["bob"], "192.168.0.3");
+    first.upsert(bob.clone(), Some(sockets_of_bob)).await.expect("upsert");
+    drop(first);
+    let before = lab.responders();
+    assert_eq!(before.len(), 1);
+    assert_eq!(addresses(&ask(at, "bob.")), ["192.168.0.3"], "nobody feeds it");
+
+    let feed = lab.feed().await;
+    assert_eq!(lab.responders(), before);
+    let carol = record(Id::random(), network, &["carol"], "192.168.0.4");
+    assert!(feed.holds(stays.container) && feed.holds(bob.container) && !feed.holds(carol.container));
+    assert_eq!(addresses(&ask(at_bob, "alice.")), ["192.168.0.2"], "the state before holds until settled");
+    feed.upsert(stays, None).await.expect("upsert");
+    feed.upsert(carol, None).await.expect("upsert");
+    feed.settle().await.expect("settle");
+    assert_eq!(addresses(&ask(at, "carol.")), ["192.168.0.4"]);
+    assert_eq!(ask(at, "bob.").metadata.response_code, ResponseCode::ServFail);
+    UdpSocket::bind(at_bob).expect("its sockets are closed");
+
+    // The sockets came over with it: the next death loses nothing either.
+    kill(before[0], Signal::SIGKILL).expect("kill");
+    assert_eq!(addresses(&ask(at, "carol.")), ["192.168.0.4"]);
+    feed.stop().await.expect("stop");
+    assert!(lab.responders().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_daemon_and_containers_it_ends() {
+    let lab = Lab::new();
+    drop(lab.feed().await);
+    let start = Instant::now();
+    while !lab.responders().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(5), "it ends");
+        thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_started_or_told_is_an_error() {
+    let lab = Lab::new();
+    let failed = Feed::start(Path::new("/nonexistent/netbpf"), lab.run_dir()).await.err().expect("an error");
+    assert_eq!(
+        failed.to_string(),
+        "start name responder /nonexistent/netbpf: No such file or directory (os error 2)"
+    );
+    let feed = lab.feed().await;
+    let names: Vec<String> = (0..2000).map(|name| format!("{name:0100}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let record = record(Id::random(), Id::random(), &names, "192.168.0.2");
+    assert!(matches!(feed.upsert(record, None).await, Err(Error::TooLarge { .. })));
+    feed.stop().await.expect("stop");
+}

@@ -1,0 +1,4 @@
+//! The whole of netbpf on hosts made of namespaces: the real daemon, the real command line, real tools. One module by
+//! subject.
+
+mod harness;

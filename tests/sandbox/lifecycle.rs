@@ -1,0 +1,199 @@
+//! Start, end, and everybody's death.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use netbpf::sandbox::{Error, Supervisor, exit_status};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::world::{World, is_running};
+
+#[tokio::test]
+async fn the_command_is_process_1_of_its_own_session() {
+    let world = World::new("echo $$; cat /proc/1/stat; ls -d /proc/[0-9]*");
+    let (output, exit) = world.run().await;
+    let stat: Vec<_> = output.lines().nth(1).unwrap().split(' ').collect();
+    assert_eq!(output.lines().next(), Some("1"));
+    assert_eq!((stat[4], stat[5]), ("1", "1"), "process group and session");
+    assert!(output.lines().skip(2).count() <= 2, "others are seen: {output}");
+    assert_eq!(exit.code, 0);
+}
+
+#[tokio::test]
+async fn the_environment_is_dockers() {
+    let mut world = World::new("pwd; env | sort; hostname; umask");
+    world.spec.env = vec!["A=b c".into(), "HOME=/tmp".into()];
+    world.spec.working_dir = "/tmp".into();
+    let (output, _) = world.run().await;
+    let expected = "/tmp\nA=b c\nHOME=/tmp\nHOSTNAME=box\n\
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/tmp\nSHLVL=1\nbox\n0022\n";
+    assert_eq!(output, expected);
+    assert_ne!(nix::unistd::gethostname().unwrap(), "box");
+}
+
+#[tokio::test]
+async fn exit_codes_are_the_commands_and_128_plus_the_signal() {
+    let world = World::new("exit 7");
+    assert_eq!(world.run().await.1.code, 7);
+    assert_eq!(exit_status(&world.dir()).code, 7);
+    let world = World::new("while :; do sleep 1000; done");
+    let supervisor = world.start().await;
+    supervisor.signal(9).await.unwrap();
+    assert_eq!(supervisor.wait().await.code, 137);
+    assert!(matches!(supervisor.signal(9).await, Err(Error::Gone)));
+}
+
+#[tokio::test]
+async fn process_1_ignores_a_signal_it_has_no_handler_for_and_gets_the_others() {
+    let world = World::new("trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.05; done");
+    let supervisor = world.start().await;
+    let mut log = netbpf::sandbox::logs::read(&world.spec.log, None, Some(&supervisor)).unwrap();
+    assert_eq!(log.next().await.unwrap().unwrap().log, "ready\n");
+    supervisor.signal(1).await.unwrap();
+    supervisor.signal(15).await.unwrap();
+    assert_eq!(supervisor.wait().await.code, 3);
+}
+
+#[tokio::test]
+async fn a_sandbox_starts_again_in_the_same_directory_and_its_log_goes_on() {
+    let world = World::new("echo once; exit 2");
+    world.run().await;
+    let (output, exit) = world.run().await;
+    assert_eq!((output.as_str(), exit.code), ("once\nonce\n", 2));
+}
+
+#[tokio::test]
+async fn capabilities_are_dockers_and_networks_cannot_be_changed() {
+    let world = World::new(
+        "grep ^Cap /proc/self/status; ip link add x type veth 2>&1; echo 1 >/proc/sys/net/ipv4/ip_forward; mount -t tmpfs t /mnt 2>&1",
+    );
+    let (output, _) = world.run().await;
+    let capabilities: Vec<_> =
+        output.lines().take(5).map(|l| l.split_ascii_whitespace().nth(1).unwrap()).collect();
+    let (none, docker) = ("0000000000000000", "00000000a80425fb");
+    assert_eq!(capabilities, [none, docker, docker, docker, none], "Inh Prm Eff Bnd Amb");
+    assert!(output.contains("Operation not permitted"), "{output}");
+    assert!(output.contains("Read-only file system"), "{output}");
+    assert!(
+        output.contains("mount: permission denied") || output.matches("permitted").count() > 1,
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_is_not_there_gets_dockers_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text");
+    fs::write(&text, "x").unwrap();
+    let garbage = dir.path().join("garbage");
+    fs::write(&garbage, "x").unwrap();
+    fs::set_permissions(&garbage, fs::Permissions::from_mode(0o755)).unwrap();
+    let (text, garbage) = (text.to_str().unwrap(), garbage.to_str().unwrap());
+    let cases = [
+        ("nosuch", 127, "exec: \"nosuch\": executable file not found in $PATH".to_owned()),
+        ("/no/such", 127, "exec: \"/no/such\": stat /no/such: no such file or directory".to_owned()),
+        (text, 126, format!("exec: \"{text}\": permission denied")),
+        ("/", 126, "exec: \"/\": is a directory".to_owned()),
+        (garbage, 126, format!("exec {garbage}: exec format error")),
+    ];
+    for (command, code, words) in cases {
+        let mut world = World::new("");
+        world.spec.command = vec![command.into()];
+        let supervisor = world.spawn().await.unwrap();
+        let Err(Error::Start { exit_code, message }) = supervisor.start().await else {
+            panic!("{command} started")
+        };
+        let prefix = "failed to create task for container: unable to start container process: ";
+        assert_eq!((exit_code, message), (code, format!("{prefix}{words}")));
+        supervisor.wait().await;
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_that_cannot_be_built_says_why() {
+    let mut world = World::new("");
+    world.spec.rootfs = Some("/no/such/root".into());
+    let error = world.spawn().await.unwrap_err().to_string();
+    assert_eq!(error, "open rootfs /no/such/root: No such file or directory (os error 2)");
+    fs::remove_file(world.socket()).unwrap();
+    let mut world = World::new("");
+    world.spec.working_dir = "/no/such/dir".into();
+    let error = world.spawn().await.unwrap().start().await.unwrap_err().to_string();
+    assert!(error.ends_with("chdir to cwd (\"/no/such/dir\") failed: no such file or directory"), "{error}");
+}
+
+#[tokio::test]
+async fn a_daemon_that_lets_go_before_the_start_leaves_nothing() {
+    let world = World::new("echo never");
+    let supervisor = world.spawn().await.unwrap();
+    let pid = supervisor.pid();
+    drop(supervisor);
+    while is_running(pid) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let supervisor = world.spawn().await.unwrap();
+    let pid = supervisor.pid();
+    supervisor.abandon().await;
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    assert_eq!(world.output().await, "");
+}
+
+#[tokio::test]
+async fn a_killed_supervisor_takes_its_container_with_it() {
+    let world = World::new("sleep 1000 & sleep 1000");
+    let supervisor = world.start().await;
+    let command = supervisor.pid1().unwrap();
+    assert!(is_running(command));
+    kill(Pid::from_raw(supervisor.pid() as i32), Signal::SIGKILL).unwrap();
+    assert_eq!(supervisor.wait().await.code, 137);
+    assert!(!is_running(command));
+    fs::remove_file(world.socket()).unwrap();
+}
+
+#[tokio::test]
+async fn a_command_of_another_user_ends_with_its_supervisor_too() {
+    let mut world = World::new("");
+    let argv = ["setpriv", "--reuid=65534", "--clear-groups", "sleep", "1000"];
+    world.spec.command = argv.map(String::from).into();
+    let supervisor = world.start().await;
+    let command = supervisor.pid1().unwrap();
+    let status = || fs::read_to_string(format!("/proc/{command}/status")).unwrap_or_default();
+    while !status().starts_with("Name:\tsleep") {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    supervisor.kill();
+    supervisor.wait().await;
+    assert!(!is_running(command));
+    fs::remove_file(world.socket()).unwrap();
+}
+
+#[tokio::test]
+async fn a_sandbox_outlives_its_daemon_and_is_found_again() {
+    let world = World::new("trap 'exit 4' TERM; echo up; while :; do sleep 0.05; done");
+    let supervisor = world.start_by_another(None);
+    assert!(supervisor.is_alive());
+    assert_eq!(world.sh("cat /etc/hostname"), "box\n");
+    assert!(Supervisor::adopt(&world.path("other"), supervisor.pid(), supervisor.start_time() + 1).is_none());
+    let mut log = netbpf::sandbox::logs::read(&world.spec.log, None, Some(&supervisor)).unwrap();
+    assert_eq!(log.next().await.unwrap().unwrap().log, "up\n");
+    // The host's shutdown, for one, ends the supervisor: the command gets the chance to end well.
+    kill(Pid::from_raw(supervisor.pid() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(supervisor.wait().await.code, 4);
+}
+
+#[tokio::test]
+async fn a_supervisor_is_small() {
+    let world = World::new("sleep 1000");
+    let supervisor = world.start().await;
+    let status = fs::read_to_string(format!("/proc/{}/status", supervisor.pid())).unwrap();
+    let field = |name: &str| -> u32 {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    assert_eq!(field("Threads:"), 1);
+    assert!(field("RssAnon:") < 1024, "{status}");
+    supervisor.signal(9).await.unwrap();
+    supervisor.wait().await;
+}

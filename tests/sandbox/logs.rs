@@ -1,0 +1,90 @@
+//! What a sandbox prints.
+
+use std::time::{Duration, Instant};
+
+use netbpf::sandbox::logs;
+
+use crate::world::World;
+
+#[tokio::test]
+async fn streams_are_told_apart_and_the_last_line_needs_no_end() {
+    let world = World::new("echo out; echo err >&2; printf 'no end'");
+    world.run().await;
+    let mut log = logs::read(&world.spec.log, None, None).unwrap();
+    let mut lines = Vec::new();
+    while let Some(line) = log.next().await.unwrap() {
+        assert!(line.time.ends_with('Z'));
+        lines.push((line.stream, line.log));
+    }
+    // Two pipes have no common order.
+    lines.sort();
+    let expected = [("stderr", "err\n"), ("stdout", "no end"), ("stdout", "out\n")];
+    assert_eq!(lines, expected.map(|(stream, log)| (stream.to_owned(), log.to_owned())));
+}
+
+#[tokio::test]
+async fn nothing_is_lost_of_much() {
+    let world = World::new("seq 1 200000");
+    let (output, _) = world.run().await;
+    let expected: String = (1..=200_000).map(|n| format!("{n}\n")).collect();
+    assert!(output == expected, "{} bytes instead of {}", output.len(), expected.len());
+    let mut log = logs::read(&world.spec.log, Some(2), None).unwrap();
+    assert_eq!(log.next().await.unwrap().unwrap().log, "199999\n");
+}
+
+#[tokio::test]
+async fn a_follower_sees_lines_as_they_come_and_the_end() {
+    let world = World::new("echo before; read x <&3; echo after");
+    let world = {
+        let mut world = world;
+        world.spec.command[3] = "echo before; while [ ! -e $GO ]; do sleep 0.02; done; echo after".into();
+        world.spec.env = vec![format!("GO={}", world.path("go").display())];
+        world
+    };
+    let supervisor = world.start().await;
+    let mut log = logs::read(&world.spec.log, None, Some(&supervisor)).unwrap();
+    assert_eq!(log.next().await.unwrap().unwrap().log, "before\n");
+    let more = tokio::time::timeout(Duration::from_millis(50), log.next()).await;
+    assert!(more.is_err(), "the container still runs");
+    std::fs::write(world.path("go"), "").unwrap();
+    assert_eq!(log.next().await.unwrap().unwrap().log, "after\n");
+    assert!(log.next().await.unwrap().is_none());
+    supervisor.wait().await;
+    let mut late = logs::read(&world.spec.log, Some(1), Some(&supervisor)).unwrap();
+    assert_eq!(late.next().await.unwrap().unwrap().log, "after\n");
+    assert!(late.next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_killed_supervisor_ends_what_follows_it() {
+    let world = World::new("echo up; sleep 1000");
+    let supervisor = world.start().await;
+    let mut log = logs::read(&world.spec.log, None, Some(&supervisor)).unwrap();
+    assert!(log.next().await.unwrap().is_some());
+    supervisor.kill();
+    assert!(log.next().await.unwrap().is_none());
+    supervisor.wait().await;
+    std::fs::remove_file(world.socket()).unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_output_costs_nothing() {
+    let world = World::new("exec >/dev/null 2>&1; sleep 1000");
+    let supervisor = world.start().await;
+    let ticks = || -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", supervisor.pid())).unwrap();
+        stat.rsplit_once(')')
+            .unwrap()
+            .1
+            .split_ascii_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|n| n.parse::<u64>().unwrap())
+            .sum()
+    };
+    let (before, start) = (ticks(), Instant::now());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(ticks() - before <= 2, "busy for {:?}", start.elapsed());
+    supervisor.signal(9).await.unwrap();
+    supervisor.wait().await;
+}

@@ -1,0 +1,12 @@
+//! Sandboxes with real processes and namespaces. Needs root, busybox-static, iproute2, util-linux, and the binary named
+//! by `NETBPF_BIN` (else `target/debug/netbpf`).
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod exec;
+mod files;
+mod lifecycle;
+mod logs;
+mod network;
+mod rootfs;
+mod world;

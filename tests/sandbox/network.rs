@@ -1,0 +1,104 @@
+//! Whose network it is.
+
+use std::{fs, os::fd::AsRawFd, path::Path, process::Command};
+
+use netbpf::sandbox::Network;
+
+use crate::world::{World, namespace, open};
+
+const SEEN: &str = "readlink /proc/self/ns/net; ls /sys/class/net";
+
+#[tokio::test]
+async fn a_new_network_has_lo_up_and_nothing_else() {
+    let world = World::new(
+        "ls /sys/class/net; cat /sys/class/net/lo/flags; ping -c1 -W2 127.0.0.1 >/dev/null; echo $?",
+    );
+    let supervisor = world.spawn().await.unwrap();
+    assert_ne!(namespace(supervisor.pid(), "net"), namespace("self", "net"));
+    assert_eq!(supervisor.netns_path(), Path::new(&format!("/proc/{}/ns/net", supervisor.pid())));
+    let interfaces = Command::new("nsenter")
+        .arg(format!("--net={}", supervisor.netns_path().display()))
+        .args(["ip", "-br", "link"])
+        .output()
+        .unwrap();
+    assert!(interfaces.stdout.starts_with(b"lo"), "reachable before the start");
+    supervisor.start().await.unwrap();
+    supervisor.wait().await;
+    let output = world.output().await;
+    assert_eq!(output, "lo\n0x9\n0\n");
+}
+
+#[tokio::test]
+async fn the_hosts_network_is_the_hosts_with_a_host_name_of_its_own() {
+    let mut world = World::new(&format!("{SEEN}; hostname"));
+    world.spec.network = Network::Host;
+    let (output, _) = world.run().await;
+    assert_eq!(output.lines().next(), Some(namespace("self", "net").as_str()));
+    assert!(output.ends_with("box\n"));
+}
+
+#[tokio::test]
+async fn a_joined_network_is_that_of_the_other() {
+    let other = World::new("sleep 1000");
+    let other_supervisor = other.start().await;
+    let mut world = World::new(SEEN);
+    world.spec.network = Network::Join(other_supervisor.netns_path());
+    let (output, _) = world.run().await;
+    assert_eq!(output, format!("{}\nlo\n", namespace(other_supervisor.pid(), "net")));
+    other_supervisor.signal(9).await.unwrap();
+    other_supervisor.wait().await;
+
+    let mut world = World::new(SEEN);
+    world.spec.network = Network::Join(other_supervisor.netns_path());
+    let error = world.spawn().await.unwrap_err().to_string();
+    assert!(error.starts_with("join network namespace /proc/"), "{error}");
+    fs::remove_file(world.socket()).unwrap();
+}
+
+#[tokio::test]
+async fn a_network_namespace_that_the_host_removes_is_not_held_by_a_sandbox() {
+    let name = format!("netbpf-test-{}", std::process::id());
+    let ip =
+        |action: &str| assert!(Command::new("ip").args(["netns", action, &name]).status().unwrap().success());
+    ip("add");
+    let world = World::new("sleep 1000");
+    let supervisor = world.start().await;
+    let path = format!("/run/netns/{name}");
+    let seen = || world.sh(&format!("grep -c {path} /proc/1/mountinfo")).trim().to_owned();
+    assert_eq!(seen(), "1");
+    ip("delete");
+    assert_eq!(seen(), "0");
+    supervisor.signal(9).await.unwrap();
+    supervisor.wait().await;
+}
+
+#[tokio::test]
+async fn the_hosts_maps_and_programs_are_out_of_sight() {
+    for network in [Network::New, Network::Host] {
+        let mut world =
+            World::new("mount | grep -c ' type bpf '; ls /sys/fs/bpf 2>/dev/null | wc -l; : >/sys/x");
+        world.spec.network = network;
+        let (output, _) = world.run().await;
+        assert!(output.contains("Read-only file system"), "{output}");
+        assert!(output.contains("0\n0\n"), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn users_may_ping_and_bind_low_ports_as_with_docker() {
+    let world = World::new("cd /proc/sys/net/ipv4; cat ping_group_range ip_unprivileged_port_start");
+    assert_eq!(world.run().await.0, "0\t2147483647\n0\n");
+}
+
+#[tokio::test]
+async fn no_descriptor_of_the_daemon_or_the_supervisor_reaches_the_command() {
+    let held = open(Path::new("/proc/self/ns/net"));
+    nix::fcntl::fcntl(&held, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    let world = World::new("ls -l /proc/1/fd");
+    let supervisor = world.start().await;
+    supervisor.wait().await;
+    assert!(held.as_raw_fd() > 2);
+    let output = world.output().await;
+    let descriptors = output.lines().filter(|line| line.contains(" -> ")).count();
+    assert_eq!(descriptors, 3, "{output}");
+}

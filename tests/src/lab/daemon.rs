@@ -1,0 +1,106 @@
+//! The daemon of a lab: which program, its start, its readiness, its end.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::{fd::AsFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, poll},
+    sys::{
+        inotify::{AddWatchFlags, InitFlags, Inotify},
+        signal::Signal,
+    },
+};
+
+use super::{Output, Process, STATE_DIR, host::Host};
+
+/// netbpf's default.
+pub const RUN_DIR: &str = "/run/netbpf";
+
+/// How long a daemon may take until it answers; much, because some kernels are emulated.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long until a daemon is looked at again when nothing happens in its folder: it may have ended, or listen on a
+/// socket that was there before.
+const GLANCE_MS: u8 = 50;
+
+/// The program under test: `NETBPF_BIN`, else what cargo has built.
+pub fn program() -> PathBuf {
+    if let Some(named) = std::env::var_os("NETBPF_BIN") {
+        return named.into();
+    }
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    ["debug", "release"]
+        .map(|profile| target.join(profile).join("netbpf"))
+        .into_iter()
+        .find(|program| program.exists())
+        .expect("netbpf: run `cargo build`, or name the program in NETBPF_BIN")
+}
+
+/// A daemon that answers.
+pub struct Daemon(Process);
+
+impl Daemon {
+    /// Starts it and waits until it answers; else says why it does not.
+    pub fn start(host: &Host, program: &Path, log: &File) -> Result<Self, String> {
+        let run_dir = host.path(RUN_DIR);
+        let events = watch(&run_dir).map_err(|errno| format!("watch {RUN_DIR}: {errno}"))?;
+        let log =
+            || log.try_clone().map(Stdio::from).map_err(|error| format!("share the daemon's log: {error}"));
+        let mut command = Command::new(program);
+        command.args(["daemon", "--state-dir", STATE_DIR]).stdin(Stdio::null()).stdout(log()?).stderr(log()?);
+        let daemon = Self(Process::start_as_it_is(host, command));
+        let give_up = Instant::now() + PATIENCE;
+        while !answers(&run_dir.join("netbpf.sock")) {
+            if !daemon.0.is_running() {
+                return Err(format!("the daemon ended with {}", daemon.0.try_output()?.status));
+            }
+            if Instant::now() > give_up {
+                return Err(format!("the daemon does not answer after {} s", PATIENCE.as_secs()));
+            }
+            let mut ready = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut ready, GLANCE_MS).is_ok_and(|count| count > 0) {
+                let _ = events.read_events();
+            }
+        }
+        Ok(daemon)
+    }
+
+    /// Asks it to end, and waits.
+    #[must_use]
+    #[track_caller]
+    pub fn stop(self) -> Output {
+        self.0.signal(Signal::SIGTERM);
+        self.0.output()
+    }
+
+    /// Ends it without asking.
+    #[track_caller]
+    pub fn kill(self) {
+        self.0.signal(Signal::SIGKILL);
+        let _ = self.0.output();
+    }
+}
+
+fn watch(dir: &Path) -> nix::Result<Inotify> {
+    let events = Inotify::init(InitFlags::IN_CLOEXEC)?;
+    events.add_watch(dir, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ATTRIB)?;
+    Ok(events)
+}
+
+/// Whether somebody speaks HTTP behind a socket.
+fn answers(socket: &Path) -> bool {
+    let ask = || {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /version HTTP/1.1\r\nHost: netbpf\r\nConnection: close\r\n\r\n")?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).map(|()| answer.starts_with(b"HTTP/1.1 200"))
+    };
+    ask().unwrap_or_default()
+}

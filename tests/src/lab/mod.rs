@@ -1,0 +1,196 @@
+//! A lab: one host, made of namespaces, on which the real `netbpf` runs with the real tools beside it.
+//!
+//! A test makes a lab and types commands; when the lab goes, it removes what the test made, stops the daemon and
+//! compares the host with what it was before. What is left fails the test.
+//!
+//! ```no_run
+//! use netbpf_tests::lab::Lab;
+//!
+//! let lab = Lab::start();
+//! lab.netbpf(["run", "-d", "--name", "tomcat01", "--", "sleep", "infinity"]).ok();
+//! lab.host(["ping", "-c1", "172.17.0.2"]).ok();
+//! lab.netbpf(["network", "rm", "nobody"]).fails_with(1, "network nobody not found");
+//! ```
+//!
+//! Labs do not see each other and may run at the same time: each has its own network, processes, mounts and host name,
+//! its own `/run` (with `ip netns`) and its own bpffs, so that netbpf's default folders serve. The rest of the file
+//! system is the machine's: tests do not write to it. Must not know how netbpf works inside.
+
+mod daemon;
+mod host;
+mod process;
+mod residue;
+
+use std::{
+    cell::RefCell,
+    ffi::OsStr,
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use daemon::Daemon;
+use host::Host;
+pub use process::{Output, Process};
+use residue::Snapshot;
+
+/// Where the daemon keeps its state: on the lab's own file system, unlike netbpf's default.
+pub const STATE_DIR: &str = "/run/state";
+
+/// One host. See the [module](self).
+pub struct Lab {
+    // Fields drop in this order: the processes of a host end before it does.
+    daemon: RefCell<Option<Daemon>>,
+    before: Snapshot,
+    /// The state directory of a daemon that knows nothing yet.
+    fresh_state: RefCell<Option<Snapshot>>,
+    program: PathBuf,
+    log: tempfile::NamedTempFile,
+    host: Host,
+}
+
+impl Lab {
+    /// A host with a daemon that is ready.
+    #[track_caller]
+    pub fn start() -> Self {
+        let lab = Self::without_daemon();
+        lab.start_daemon();
+        lab
+    }
+
+    /// A host on which netbpf never ran.
+    #[track_caller]
+    pub fn without_daemon() -> Self {
+        let program = daemon::program();
+        let host = Host::new();
+        let log = tempfile::NamedTempFile::new().expect("a file for the daemon's log");
+        // Here, so that its start can be watched for a socket in it.
+        std::fs::create_dir(host.path(daemon::RUN_DIR)).expect("the daemon's run directory");
+        let before = Snapshot::of_host(&host);
+        Self { daemon: RefCell::default(), before, fresh_state: RefCell::default(), program, log, host }
+    }
+
+    /// Types `netbpf ARGUMENTS` and waits for its end.
+    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[track_caller]
+    pub fn netbpf<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
+        self.spawn_netbpf(arguments).output()
+    }
+
+    /// Types any other command on the host and waits for its end.
+    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[track_caller]
+    pub fn host<S: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = S>) -> Output {
+        self.spawn(command).output()
+    }
+
+    /// Starts `netbpf ARGUMENTS` in the background.
+    #[track_caller]
+    pub fn spawn_netbpf<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Process {
+        let mut command = std::process::Command::new(&self.program);
+        command.args(arguments);
+        Process::start(&self.host, command)
+    }
+
+    /// Starts a command on the host in the background.
+    #[track_caller]
+    pub fn spawn<S: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = S>) -> Process {
+        let mut words = command.into_iter();
+        let program = words.next().expect("a command has a program");
+        let mut command = std::process::Command::new(program);
+        command.args(words);
+        Process::start(&self.host, command)
+    }
+
+    /// The host's file or folder of this absolute path, as this process sees it.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.host.path(path)
+    }
+
+    /// Starts the daemon and waits until it answers.
+    #[track_caller]
+    pub fn start_daemon(&self) {
+        let mut slot = self.daemon.borrow_mut();
+        assert!(slot.is_none(), "the daemon runs already");
+        match Daemon::start(&self.host, &self.program, self.log.as_file()) {
+            Ok(daemon) => *slot = Some(daemon),
+            Err(reason) => panic!("{reason}; its log:\n{}", self.daemon_log()),
+        }
+        self.fresh_state
+            .borrow_mut()
+            .get_or_insert_with(|| Snapshot::of_files(&self.host, Path::new(STATE_DIR)));
+    }
+
+    /// Ends the daemon as an administrator does, by SIGTERM, and waits until it is gone.
+    #[track_caller]
+    pub fn stop_daemon(&self) {
+        let output = self.running_daemon().stop();
+        assert!(output.status.success(), "the daemon ended with {}: {}", output.status, self.daemon_log());
+    }
+
+    /// Ends the daemon as a crash does, by SIGKILL.
+    #[track_caller]
+    pub fn kill_daemon(&self) {
+        self.running_daemon().kill();
+    }
+
+    /// Stops the daemon and starts it again.
+    #[track_caller]
+    pub fn restart_daemon(&self) {
+        self.stop_daemon();
+        self.start_daemon();
+    }
+
+    /// What all daemons of this lab have written.
+    pub fn daemon_log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap_or_else(|error| error.to_string())
+    }
+
+    #[track_caller]
+    fn running_daemon(&self) -> Daemon {
+        self.daemon.borrow_mut().take().expect("the daemon runs")
+    }
+
+    /// Removes what the test made, and finds what that left.
+    fn check_residue(&self) {
+        let Some(fresh_state) = self.fresh_state.take() else {
+            return self.before.assert_unchanged(&self.host);
+        };
+        if self.daemon.borrow().is_none() {
+            self.start_daemon();
+        }
+        let containers = self.netbpf(["ps", "-aq"]).ok();
+        if !containers.stdout.trim().is_empty() {
+            self.netbpf(["rm", "-f"].into_iter().chain(containers.stdout.split_whitespace())).ok();
+        }
+        self.netbpf(["network", "prune", "-f"]).ok();
+        fresh_state.assert_unchanged(&self.host);
+        self.stop_daemon();
+        self.before.assert_unchanged(&self.host);
+    }
+
+    /// What helps to understand a failure.
+    fn print_world(&self) {
+        let mut world = format!("the daemon's log:\n{}", self.daemon_log());
+        for command in [&["ip", "-br", "addr"][..], &["ip", "route"]] {
+            let output = self.spawn(command).try_output();
+            let text = output.map_or_else(|error| error, |output| output.stdout + &output.stderr);
+            world += &format!("{}:\n{text}", command.join(" "));
+        }
+        // Not eprintln, which panics where nobody listens: a test's failure must stay the one that is told.
+        let _ = writeln!(std::io::stderr(), "{world}");
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            return self.print_world();
+        }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.check_residue())) {
+            self.print_world();
+            resume_unwind(panic);
+        }
+    }
+}

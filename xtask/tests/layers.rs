@@ -1,0 +1,164 @@
+//! Who may import whom in netbpf: the table, held against the `crate::…` paths of the source. A layer that may not know
+//! another can be understood, tested and replaced without it.
+
+mod source;
+
+use std::{collections::BTreeSet, path::Path};
+
+/// A module of netbpf and the others that it may know. The longest name that fits a file is its layer.
+struct Layer {
+    module: &'static str,
+    may_know: &'static [&'static str],
+    because: &'static str,
+}
+
+const PURE: &str = "it is pure: no I/O, no clock, nothing to fake in a test";
+const APART: &str = "what does I/O knows values only; the daemon is the one that joins it with the rest";
+const EDGE: &str =
+    "a client knows the API and nothing behind it, so that it works from another process and another version";
+
+const LAYERS: &[Layer] = &[
+    Layer { module: "model", may_know: &[], because: PURE },
+    Layer { module: "ipam", may_know: &["model"], because: PURE },
+    Layer { module: "plan", may_know: &["model", "ipam"], because: PURE },
+    Layer { module: "datapath", may_know: &["model", "plan"], because: APART },
+    Layer { module: "link", may_know: &["model", "plan"], because: APART },
+    Layer { module: "store", may_know: &["model", "plan"], because: APART },
+    Layer { module: "dns", may_know: &["model"], because: APART },
+    Layer { module: "sandbox", may_know: &["model", "api::types"], because: APART },
+    Layer {
+        module: "daemon",
+        may_know: &["model", "ipam", "plan", "datapath", "link", "store", "dns", "sandbox", "api"],
+        because: "it joins the layers below and is served by api::server, which knows it and not the other way round",
+    },
+    Layer {
+        module: "api::server",
+        may_know: &["model", "daemon"],
+        because: "it turns requests into calls of the daemon",
+    },
+    Layer { module: "api", may_know: &["model"], because: EDGE },
+    Layer { module: "cli", may_know: &["api", "sandbox::exec"], because: EDGE },
+];
+/// Named in full only: `api` alone does not mean it.
+const NEVER_BY_PREFIX: &[&str] = &["api::server"];
+
+#[test]
+fn each_layer_knows_only_those_below() {
+    let root = source::workspace().join("netbpf/src");
+    let mut wrong = Vec::new();
+    for file in source::rust_files(&root) {
+        let Some(module) = module_of(file.strip_prefix(&root).expect("a file below the root")) else {
+            continue;
+        };
+        let Some(layer) = layer_of(&module) else {
+            wrong.push(format!(
+                "{}: no layer in the table of xtask/tests/layers.rs is `{module}`",
+                file.display()
+            ));
+            continue;
+        };
+        for import in imports(&source::code(&file)) {
+            if !may_know(layer, &import) {
+                let Layer { module, because, .. } = layer;
+                wrong.push(format!("{}: `{module}` may not know `{import}`: {because}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// `api/server.rs` is `api::server`. The crate's roots are in no layer: they name all of them.
+fn module_of(file: &Path) -> Option<String> {
+    let mut parts: Vec<_> =
+        file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if parts.last().is_some_and(|last| last == "mod") {
+        parts.pop();
+    }
+    let module = parts.join("::");
+    (!matches!(module.as_str(), "lib" | "main")).then_some(module)
+}
+
+fn layer_of(module: &str) -> Option<&'static Layer> {
+    LAYERS.iter().filter(|layer| is_in(module, layer.module)).max_by_key(|layer| layer.module.len())
+}
+
+fn may_know(layer: &Layer, import: &str) -> bool {
+    let own = layer_of(import).is_some_and(|of_import| of_import.module == layer.module);
+    let hidden =
+        NEVER_BY_PREFIX.iter().any(|module| is_in(import, module) && !layer.may_know.contains(module));
+    own || (!hidden && layer.may_know.iter().any(|module| is_in(import, module)))
+}
+
+/// `api::types::Foo` is in `api::types` and in `api`.
+fn is_in(path: &str, module: &str) -> bool {
+    path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// The paths of this crate that the code names, as deep as two names: `crate::{link, api::{types, client}}` is three.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, prefix) in code.match_indices("crate::") {
+        let is_whole_word = !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$');
+        if is_whole_word {
+            tree(&code[at + prefix.len()..], "", &mut found);
+        }
+    }
+    found
+}
+
+/// Reads one `a::b`, or `{a, b::{c, d}}`; returns what follows it.
+fn tree<'a>(text: &'a str, above: &str, found: &mut BTreeSet<String>) -> &'a str {
+    let text = text.trim_start();
+    if let Some(mut rest) = text.strip_prefix('{') {
+        loop {
+            rest = tree(rest, above, found).trim_start();
+            match rest.strip_prefix(',') {
+                Some(after) => rest = after,
+                None => return rest.strip_prefix('}').unwrap_or(rest),
+            }
+        }
+    }
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    let path = match (above, name) {
+        ("", name) => name.to_owned(),
+        (above, "self" | "") => above.to_owned(),
+        (above, name) => format!("{above}::{name}"),
+    };
+    match rest.strip_prefix("::") {
+        Some(below) if path.matches("::").count() == 0 => tree(below, &path, found),
+        Some(below) => tree_end(below, path, found),
+        None => {
+            if !path.is_empty() {
+                found.insert(path);
+            }
+            rest
+        }
+    }
+}
+
+/// Notes a path that is deep enough and skips what is below it.
+fn tree_end<'a>(below: &'a str, path: String, found: &mut BTreeSet<String>) -> &'a str {
+    found.insert(path);
+    tree(below, "", &mut BTreeSet::new())
+}
+
+#[test]
+fn paths_are_read_from_use_trees_and_from_expressions() {
+    let code = "use crate::{link::{self, Veth}, model::MacAddr, api::types::{Network, Port}, store};
+        pub use crate::plan::Action; let x = crate::dns::zone::Zone::default(); $crate::not; other_crate::not;";
+    let expected =
+        ["api::types", "dns::zone", "link", "link::Veth", "model::MacAddr", "plan::Action", "store"];
+    assert_eq!(imports(code).iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn the_server_is_the_daemons_edge_and_nobody_elses() {
+    let layer = |module| layer_of(module).expect("a layer");
+    assert!(may_know(layer("api::server"), "daemon"));
+    assert!(!may_know(layer("daemon"), "api::server"));
+    assert!(!may_know(layer("cli"), "api::server"));
+    assert!(may_know(layer("cli::network"), "api::types"));
+    assert!(!may_know(layer("link"), "datapath"));
+    assert_eq!(layer("api::server::stream").module, "api::server");
+}

@@ -1,0 +1,45 @@
+//! The project's source as text, for tests about it. Judges nothing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The folder of the workspace.
+pub fn workspace() -> PathBuf {
+    xtask::toolchain::workspace()
+}
+
+/// All Rust files below a folder.
+pub fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let entries =
+            fs::read_dir(&folder).unwrap_or_else(|error| panic!("read {}: {error}", folder.display()));
+        for entry in entries {
+            let path = entry.unwrap_or_else(|error| panic!("read {}: {error}", folder.display())).path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// A file as it is.
+pub fn text(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_else(|error| panic!("read {}: {error}", file.display()))
+}
+
+/// A file without its comments.
+pub fn code(file: &Path) -> String {
+    text(file)
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}

@@ -1,0 +1,57 @@
+//! Habits that no lint knows: how a file begins, how long it may be, what must not be left in it.
+
+mod source;
+
+use std::path::PathBuf;
+
+const CRATES: &[&str] = &["netbpf", "netbpf-common", "netbpf-ebpf", "tests", "xtask"];
+/// Longer files say why in their first comment, in words that begin with these.
+const LONG: usize = 500;
+const REASON: &str = "Long because";
+
+/// What is not left in code, and why. Split in two, or this file would be the first to be caught.
+const LEFTOVERS: &[(&str, &str, &str)] = &[
+    ("todo", "!(", "a promise to the reader that nothing keeps: finish it or leave it out"),
+    ("dbg", "!(", "for the moment of looking"),
+    ("unimplemented", "!(", "a crash that waits for its user"),
+    ("#[ign", "ore", "a test that does not run proves nothing; one that cannot run fails"),
+];
+
+#[test]
+fn a_file_begins_with_what_it_owns() {
+    complain(|file| {
+        let first = source::text(file).lines().next().unwrap_or_default().to_owned();
+        let says = first.strip_prefix("//! ").is_some_and(|words| words.len() > 10);
+        (!says).then(|| "the first line is no `//!` that says what the file owns".to_owned())
+    });
+}
+
+#[test]
+fn a_long_file_says_why() {
+    complain(|file| {
+        let text = source::text(file);
+        let head: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        let lines = text.lines().count();
+        (lines > LONG && !head.contains(REASON))
+            .then(|| format!("{lines} lines, and no `{REASON} …` in its `//!`"))
+    });
+}
+
+#[test]
+fn nothing_is_left_over() {
+    complain(|file| {
+        let code = source::code(file);
+        LEFTOVERS.iter().find_map(|(begin, end, because)| {
+            let leftover = format!("{begin}{end}");
+            code.contains(&leftover).then(|| format!("`{leftover}`: {because}"))
+        })
+    });
+}
+
+/// Fails with what `rule` has against each file.
+fn complain(rule: impl Fn(&PathBuf) -> Option<String>) {
+    let files = CRATES.iter().flat_map(|name| source::rust_files(&source::workspace().join(name)));
+    let complaints: Vec<String> =
+        files.filter_map(|file| rule(&file).map(|what| format!("{}: {what}", file.display()))).collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
