@@ -34,7 +34,7 @@ fn who_left_gets_nothing_and_who_stayed_gets_all() {
     bench(|bench| {
         for (leaver, name) in [(BERT, "bert"), (ANNE, "anne"), (CLEO, "cleo")] {
             let port = leaver.port().expect("a container");
-            bench.datapath.remove_port(port, name).expect("removed");
+            bench.datapath.remove_port(port, Some(name)).expect("removed");
             let others: Vec<_> =
                 [ANNE, BERT, CLEO].into_iter().filter(|other| other.ifindex != leaver.ifindex).collect();
             bench.from(others[0]).passes("one has left", &to_all(others[0]), Reason::Flooded, &others[1..]);

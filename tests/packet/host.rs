@@ -61,7 +61,7 @@ fn what_is_for_all_goes_to_the_members_of_the_network() {
         let frame = Frame::ipv4(BLUE_GATEWAY.at(), (BROADCAST, [255; 4]));
         bench.host(BLUE_GATEWAY).passes("to one", &frame, Reason::Flooded, &[DORA]);
         let port = DORA.port().expect("a container");
-        bench.datapath.remove_port(port, "dora").expect("removed");
+        bench.datapath.remove_port(port, Some("dora")).expect("removed");
         bench.host(BLUE_GATEWAY).passes("to none", &frame, Reason::Flooded, &[]);
     });
 }

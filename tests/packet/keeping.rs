@@ -60,7 +60,7 @@ fn writing_twice_is_writing_once() {
         let broadcast = Frame::ipv4(BERT.at(), (BROADCAST, [255; 4]));
         bench.from(BERT).passes("broadcast", &broadcast, Reason::Flooded, &[ANNE, CLEO]);
         for _ in 0..2 {
-            bench.datapath.remove_port(1, "anne").expect("removed");
+            bench.datapath.remove_port(1, Some("anne")).expect("removed");
         }
         assert!(!bench.datapath.observed().ports.contains_key(&1));
         bench.datapath.write_port(1, &port_entry(RED, ANNE)).expect("written");
@@ -93,7 +93,7 @@ fn what_cannot_be_changes_nothing() {
         let error =
             bench.datapath.write_port(endpoint::MAX_PORTS, &port_entry(RED, ANNE)).expect_err("no room");
         assert_eq!(error.to_string(), "port 8192 does not exist: there are 8192 at most");
-        let error = bench.datapath.remove_network(RED, "red").expect_err("it has ports");
+        let error = bench.datapath.remove_network(RED, Some("red")).expect_err("it has ports");
         assert_eq!(error.to_string(), "network 0 still has ports in the datapath");
         let error = bench.datapath.attach_port(1, "bert").expect_err("another port's interface");
         assert_eq!(error.to_string(), "interface bert has ifindex 1000002 and not 1000001");
@@ -190,10 +190,10 @@ fn the_last_one_leaves_nothing() {
             [(1, "anne"), (2, "bert"), (3, "cleo"), (DORA.port().expect("a container"), "dora")]
         {
             run(&format!("ip link del {name}"));
-            bench.datapath.remove_port(number, name).expect("removed");
+            bench.datapath.remove_port(number, Some(name)).expect("removed");
         }
-        bench.datapath.remove_network(RED, "red").expect("removed");
-        bench.datapath.remove_network(BLUE, "blue").expect("removed");
+        bench.datapath.remove_network(RED, Some("red")).expect("removed");
+        bench.datapath.remove_network(BLUE, Some("blue")).expect("removed");
         for map in ["FDB", "NEIGHBOURS"] {
             let dump = run(&format!("bpftool -j map dump pinned {BPFFS}/v{LAYOUT}/maps/{map}"));
             assert_eq!(dump.trim(), "[]", "{map}");
