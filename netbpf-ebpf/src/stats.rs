@@ -11,6 +11,7 @@ pub fn settle(packet: &mut Packet, sentence: impl FnOnce(&mut Packet) -> End) ->
     let bytes = packet.len() as u64;
     let (Ok(reason) | Err(reason)) = sentence(packet);
     maps::count(reason, bytes);
+    log(packet, reason);
     if reason.is_drop()
         && let Some(stats) = endpoint::number_of(packet.ifindex()).and_then(maps::port_stats)
     {
@@ -18,6 +19,19 @@ pub fn settle(packet: &mut Packet, sentence: impl FnOnce(&mut Packet) -> End) ->
     }
     verdict(reason)
 }
+
+/// Says in the programs' log how a frame ended.
+#[cfg(feature = "log")]
+#[inline(always)]
+fn log(packet: &Packet, reason: Reason) {
+    let (bytes, ifindex) = (packet.len(), packet.ifindex());
+    aya_log_ebpf::info!(packet.context(), "{} bytes at {}: {}", bytes, ifindex, reason.name());
+}
+
+/// There is no log in the normal object: its map would keep bpftool from loading it.
+#[cfg(not(feature = "log"))]
+#[inline(always)]
+fn log(_: &Packet, _: Reason) {}
 
 /// Counts what a port gets.
 #[inline(always)]

@@ -23,7 +23,7 @@ use super::Error;
 /// Where bpf file systems are mounted.
 const BPFFS: &str = "/sys/fs/bpf";
 
-/// The source of a mount of ours, as `/proc/self/mounts` shows it: whoever stops last knows by it what to unmount.
+/// The source of a mount of ours, as `/proc/thread-self/mounts` shows it: whoever stops last knows by it what to unmount.
 const SOURCE: &str = "netbpf";
 
 /// One line about what is missing, if something is.
@@ -75,14 +75,17 @@ pub fn mount_for(folder: &Path) -> Result<(), Error> {
 /// Undoes [`mount_for`], once nobody has anything there.
 pub fn unmount() -> Result<(), Error> {
     let failed = |error: io::Error| Error::failed("unmount", BPFFS, error);
-    let mounts =
-        fs::read("/proc/self/mounts").map_err(|error| Error::failed("read", "/proc/self/mounts", error))?;
+    let mounts = fs::read("/proc/thread-self/mounts")
+        .map_err(|error| Error::failed("read", "/proc/thread-self/mounts", error))?;
     let ours = mounts.split(|byte| *byte == b'\n').any(|line| {
         let mut words = line.split(|byte| *byte == b' ').map(OsStr::from_bytes);
         (words.next(), words.next(), words.next())
             == (Some(OsStr::new(SOURCE)), Some(OsStr::new(BPFFS)), Some(OsStr::new("bpf")))
     });
-    if ours && fs::read_dir(BPFFS).map_err(failed)?.next().is_none() {
+    // The kernel's own files there are the only ones with a dot in their names.
+    let others =
+        |name: io::Result<fs::DirEntry>| name.is_ok_and(|name| !name.file_name().as_bytes().contains(&b'.'));
+    if ours && !fs::read_dir(BPFFS).map_err(failed)?.any(others) {
         umount(BPFFS).map_err(|errno| failed(errno.into()))?;
         tracing::info!("unmounted the bpf file system on {BPFFS}");
     }

@@ -50,7 +50,7 @@ pub use self::{
     entries::{NetworkEntry, PortEntry},
     error::Error,
     logs::ProgramLogs,
-    programs::Attachment,
+    programs::{Attachment, PROGRAMS},
 };
 
 /// The loaded programs and their maps.
@@ -283,8 +283,7 @@ impl Datapath {
     fn attach_all(&mut self) -> Result<(), Error> {
         let known = self.networks.values().map(|network| network.ifindex);
         let known = known.chain(self.ports.values().map(|port| port.ifindex));
-        let mut names: BTreeSet<_> =
-            known.filter_map(|ifindex| if_indextoname(ifindex).ok()?.into_string().ok()).collect();
+        let mut names: BTreeSet<_> = known.filter_map(name_of).collect();
         names.extend(list(&self.pins.links())?);
         for name in names {
             let ifindex = if_nametoindex(name.as_str()).unwrap_or_default();
@@ -389,6 +388,12 @@ impl Datapath {
         self.ports.remove(&number);
         Ok(())
     }
+}
+
+/// The name of the interface with an ifindex. nix has an empty one for those that do not exist.
+fn name_of(ifindex: u32) -> Option<String> {
+    let name = if_indextoname(ifindex).ok()?.into_string().ok()?;
+    (!name.is_empty()).then_some(name)
 }
 
 fn in_range(what: &'static str, number: u32, most: u32) -> Result<(), Error> {

@@ -21,7 +21,8 @@ use nix::libc::{EEXIST, ENODEV, ENOENT, ENOLINK};
 
 use super::{Error, pins::Pins, tables};
 
-static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.o"));
+/// The object that is loaded when no logs are asked for; bpftool can load it too.
+pub static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.o"));
 static PROGRAMS_WITH_LOGS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs-log.o"));
 
 /// Where our clsact filter is on an interface: first, and nobody else's.

@@ -1,0 +1,331 @@
+//! What all tests have: two networks with their ports, real interfaces for them, and a way to send a frame through a
+//! program. Everything is in namespaces of one thread, which end with it.
+//!
+//! | network | host | containers |
+//! |---|---|---|
+//! | [`RED`] 172.17.0.0/16 | [`GATEWAY`] | [`ANNE`], [`BERT`]; [`CLEO`] with IPv6 |
+//! | [`BLUE`] 192.168.0.0/16 | [`BLUE_GATEWAY`] | [`DORA`] |
+
+use std::{path::PathBuf, process::Command, thread};
+
+use aya::{
+    TestRun, TestRunOptions,
+    programs::{ProgramInfo, SchedClassifier, TcAttachType},
+};
+use netbpf::{
+    datapath::{Datapath, NetworkEntry, PortEntry},
+    model::Mac,
+};
+use netbpf_common::{
+    LAYOUT, endpoint, network,
+    reason::Reason,
+    stats::{Counter, PortStats},
+};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    unistd::geteuid,
+};
+
+use super::frame::Frame;
+
+/// The first network's number.
+pub const RED: u32 = 0;
+/// The second network's number.
+pub const BLUE: u32 = 1;
+
+/// Somebody with a MAC and an address.
+#[derive(Clone, Copy, Debug)]
+pub struct Station {
+    /// Its ifindex on the host.
+    pub ifindex: u32,
+    /// Its IPv4 address.
+    pub ip: [u8; 4],
+}
+
+impl Station {
+    /// Its MAC.
+    pub fn mac(self) -> [u8; 6] {
+        Mac::of(self.ip.into()).octets()
+    }
+
+    /// Its MAC and address.
+    pub fn at(self) -> ([u8; 6], [u8; 4]) {
+        (self.mac(), self.ip)
+    }
+
+    /// Its port number; hosts have none.
+    pub fn port(self) -> Option<u32> {
+        endpoint::number_of(self.ifindex)
+    }
+}
+
+/// The host in the first network.
+pub const GATEWAY: Station = Station { ifindex: network::ifindex_of(RED), ip: [172, 17, 0, 1] };
+/// A container.
+pub const ANNE: Station = Station { ifindex: endpoint::ifindex_of(1), ip: [172, 17, 0, 2] };
+/// A container.
+pub const BERT: Station = Station { ifindex: endpoint::ifindex_of(2), ip: [172, 17, 0, 3] };
+/// A container with IPv6.
+pub const CLEO: Station = Station { ifindex: endpoint::ifindex_of(3), ip: [172, 17, 0, 4] };
+/// The host in the second network.
+pub const BLUE_GATEWAY: Station = Station { ifindex: network::ifindex_of(BLUE), ip: [192, 168, 0, 1] };
+/// A container in the second network.
+pub const DORA: Station = Station { ifindex: endpoint::ifindex_of(4), ip: [192, 168, 0, 2] };
+
+/// Cleo's global address.
+pub const CLEO_IPV6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4];
+/// Cleo's link-local address.
+pub const CLEO_LINK_LOCAL: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4];
+
+/// The verdict for a frame that goes on.
+pub const REDIRECT: u32 = 7;
+/// The verdict for one that does not.
+pub const DROP: u32 = 2;
+
+/// A loaded datapath with the networks above.
+pub struct Bench {
+    /// The datapath.
+    pub datapath: Datapath,
+    /// Its pins.
+    pub bpffs: PathBuf,
+}
+
+/// A frame on its way into a program.
+pub struct Sent<'a> {
+    bench: &'a Bench,
+    program: &'static str,
+    ifindex: u32,
+    ingress_ifindex: u32,
+}
+
+/// What a program made of a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The verdict.
+    pub verdict: u32,
+    /// The reasons that counted a frame.
+    pub reasons: Vec<Reason>,
+    /// The ports that received one.
+    pub received: Vec<u32>,
+    /// The ports of which one was dropped.
+    pub dropped: Vec<u32>,
+    /// The frame afterwards.
+    pub frame: Frame,
+}
+
+/// Runs a test in namespaces of its own: a network without interfaces, and an empty bpf file system.
+pub fn alone(test: impl FnOnce() + Send) {
+    assert!(
+        geteuid().is_root(),
+        "these tests load programs into the kernel and need root: `cargo xtask test`"
+    );
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces of our own");
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("mounts of our own");
+            mount(none, "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), none)
+                .expect("a bpf file system of our own");
+            test();
+        });
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+/// Runs a test with a [`Bench`].
+pub fn bench(test: impl FnOnce(&mut Bench) + Send) {
+    alone(|| test(&mut Bench::new()));
+}
+
+/// Runs a command of iproute2, bpftool, …
+pub fn run(command: &str) -> String {
+    let mut words = command.split_whitespace();
+    let program = words.next().expect("a command");
+    let output =
+        Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{command}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The program that is attached to an interface, with its number; empty if there is none.
+pub fn attached(interface: &str, side: TcAttachType) -> Vec<(String, u32)> {
+    if let Ok((_, programs)) = SchedClassifier::query_tcx(interface, side) {
+        let name =
+            |program: &ProgramInfo| (program.name_as_str().unwrap_or_default().to_owned(), program.id());
+        return programs.iter().map(name).collect();
+    }
+    let side = if side == TcAttachType::Ingress { "ingress" } else { "egress" };
+    let filters = run(&format!("tc filter show dev {interface} {side}"));
+    let words: Vec<_> = filters.split_whitespace().collect();
+    // … handle 0x1 from_container direct-action not_in_hw id 42 name from_container tag …
+    let filters = words.windows(4).filter(|words| words[0] == "id" && words[2] == "name");
+    filters.map(|words| (words[3].to_owned(), words[1].parse().expect("a number"))).collect()
+}
+
+/// A veth pair whose first end has an ifindex.
+pub fn veth(name: &str, ifindex: u32) {
+    run(&format!("ip link add {name} index {ifindex} type veth peer name {name}-in"));
+    run(&format!("ip link set {name} up"));
+    run(&format!("ip link set {name}-in up"));
+    // An interface drops what it is given to send until the kernel has noticed its carrier.
+    while !run(&format!("ip -br link show {name}")).contains(" UP ") {
+        thread::yield_now();
+    }
+}
+
+/// How the datapath is told of a network.
+pub fn network_entry(gateway: Station) -> NetworkEntry {
+    NetworkEntry { mac: Mac::of(gateway.ip.into()), gateway: Some(gateway.ip.into()) }
+}
+
+/// How the datapath is told of a container.
+pub fn port_entry(network: u32, station: Station) -> PortEntry {
+    let ip = station.ip.into();
+    PortEntry { network, mac: Mac::of(ip), ipv4: Some(ip), ipv6: None, ipv6_link_local: None }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bpffs = PathBuf::from("/sys/fs/bpf/netbpf");
+        let mut datapath = Datapath::open(&bpffs, false).expect("the programs load");
+        for (number, gateway, name) in [(RED, GATEWAY, "red"), (BLUE, BLUE_GATEWAY, "blue")] {
+            veth(name, gateway.ifindex);
+            datapath.write_network(number, &network_entry(gateway)).expect("a network");
+        }
+        for (network, station, name) in
+            [(RED, ANNE, "anne"), (RED, BERT, "bert"), (RED, CLEO, "cleo"), (BLUE, DORA, "dora")]
+        {
+            veth(name, station.ifindex);
+            let mut entry = port_entry(network, station);
+            if name == "cleo" {
+                entry.ipv6 = Some(CLEO_IPV6.into());
+                entry.ipv6_link_local = Some(CLEO_LINK_LOCAL.into());
+            }
+            datapath.write_port(station.port().expect("a container"), &entry).expect("a port");
+        }
+        Self { datapath, bpffs }
+    }
+
+    /// The path of something pinned.
+    pub fn pin(&self, kind: &str, name: &str) -> PathBuf {
+        self.bpffs.join(format!("v{LAYOUT}")).join(kind).join(name)
+    }
+
+    /// What a container sends.
+    pub fn from(&self, container: Station) -> Sent<'_> {
+        Sent { bench: self, program: "from_container", ifindex: container.ifindex, ingress_ifindex: 0 }
+    }
+
+    /// What the host sends to a network.
+    pub fn host(&self, gateway: Station) -> Sent<'_> {
+        Sent { bench: self, program: "from_host", ifindex: gateway.ifindex, ingress_ifindex: 0 }
+    }
+
+    fn reasons(&self) -> Vec<(Reason, Counter)> {
+        self.datapath.reasons().expect("REASONS")
+    }
+
+    fn stats(&self) -> Vec<(u32, PortStats)> {
+        (0..8).map(|port| (port, self.datapath.port_stats(port).expect("PORT_STATS"))).collect()
+    }
+}
+
+impl Sent<'_> {
+    /// After the host received it by another device.
+    pub fn received_by(self, ifindex: u32) -> Self {
+        Self { ingress_ifindex: ifindex, ..self }
+    }
+
+    /// Sends a frame, and says what became of it. Every counter counts once and the whole frame, or not at all.
+    pub fn frame(&self, frame: &Frame) -> Outcome {
+        let Self { bench, program, ifindex, ingress_ifindex } = *self;
+        let path = bench.pin("programs", program);
+        let program = SchedClassifier::from_pin(&path).expect("a pinned program");
+        // `ingress_ifindex` and `ifindex` are the 10th and the 11th word of `__sk_buff`; others may not be set.
+        let context: Vec<u8> = [[0; 9].as_slice(), &[ingress_ifindex, ifindex]]
+            .concat()
+            .iter()
+            .flat_map(|word: &u32| word.to_ne_bytes())
+            .collect();
+        let mut after = vec![0; 2048];
+        let (reasons, stats) = (bench.reasons(), bench.stats());
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(&frame.0),
+            data_out: Some(&mut after),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        });
+        let result = result
+            .unwrap_or_else(|error| panic!("BPF_PROG_TEST_RUN with {} bytes: {error:?}", frame.0.len()));
+        after.truncate(result.data_size_out as usize);
+
+        let counted = |before: Counter, after: Counter| {
+            let packets = after.packets - before.packets;
+            assert_eq!(after.bytes - before.bytes, packets * frame.0.len() as u64, "bytes of whole frames");
+            assert!(packets <= 1, "{packets} frames were counted");
+            packets == 1
+        };
+        let mut outcome = Outcome {
+            verdict: result.return_value,
+            reasons: Vec::new(),
+            received: Vec::new(),
+            dropped: Vec::new(),
+            frame: Frame(after),
+        };
+        for ((reason, before), (_, after)) in reasons.into_iter().zip(bench.reasons()) {
+            if counted(before, after) {
+                outcome.reasons.push(reason);
+            }
+        }
+        for ((port, before), (_, after)) in stats.into_iter().zip(bench.stats()) {
+            if counted(before.received, after.received) {
+                outcome.received.push(port);
+            }
+            if counted(before.dropped, after.dropped) {
+                outcome.dropped.push(port);
+            }
+        }
+        outcome
+    }
+
+    /// The frame goes on, unchanged, for this reason and to these receivers.
+    pub fn passes(&self, says: &str, frame: &Frame, reason: Reason, to: &[Station]) {
+        let mut received: Vec<_> = to.iter().filter_map(|station| station.port()).collect();
+        received.sort_unstable();
+        let outcome = self.frame(frame);
+        let expected = Outcome {
+            verdict: REDIRECT,
+            reasons: vec![reason],
+            received,
+            dropped: vec![],
+            frame: frame.clone(),
+        };
+        assert_eq!(outcome, expected, "{says}");
+    }
+
+    /// The frame is dropped, for this reason.
+    pub fn is_dropped(&self, says: &str, frame: &Frame, reason: Reason) {
+        let dropped = endpoint::number_of(self.ifindex).into_iter().collect();
+        let outcome = self.frame(frame);
+        let expected =
+            Outcome { verdict: DROP, reasons: vec![reason], received: vec![], dropped, frame: frame.clone() };
+        assert_eq!(outcome, expected, "{says}");
+    }
+
+    /// The frame is turned into an answer.
+    pub fn is_answered(&self, says: &str, frame: &Frame, answer: &Frame) {
+        let outcome = self.frame(frame);
+        let expected = Outcome {
+            verdict: REDIRECT,
+            reasons: vec![Reason::AnsweredArp],
+            received: vec![],
+            dropped: vec![],
+            frame: answer.clone(),
+        };
+        assert_eq!(outcome, expected, "{says}");
+    }
+}

@@ -1,0 +1,169 @@
+//! What containers send.
+
+use netbpf_common::{endpoint, reason::Reason, wire::Arp};
+
+use super::{
+    bench::{ANNE, BERT, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, DORA, GATEWAY, Station, bench},
+    frame::{BROADCAST, Frame, request},
+};
+
+const NOBODY: Station = Station { ifindex: 0, ip: [172, 17, 9, 9] };
+
+#[test]
+fn unicast_goes_to_its_station() {
+    bench(|bench| {
+        let to = |station: Station| Frame::ipv4(ANNE.at(), station.at());
+        bench.from(ANNE).passes("to a container", &to(BERT), Reason::Forwarded, &[BERT]);
+        bench.from(ANNE).passes("to the host", &to(GATEWAY), Reason::Delivered, &[]);
+        let outside = Frame::ipv4(ANNE.at(), (GATEWAY.mac(), [1, 1, 1, 1]));
+        bench.from(ANNE).passes("to the world, by the host", &outside, Reason::Delivered, &[]);
+        bench.from(ANNE).is_dropped("to nobody", &to(NOBODY), Reason::UnknownDestination);
+        bench.from(ANNE).is_dropped("to itself", &to(ANNE), Reason::Hairpin);
+        let fragment = to(BERT).with(20, &[0x20, 0xb9]);
+        bench.from(ANNE).passes("a fragment", &fragment, Reason::Forwarded, &[BERT]);
+    });
+}
+
+#[test]
+fn another_network_is_out_of_reach() {
+    bench(|bench| {
+        let frame = Frame::ipv4(ANNE.at(), DORA.at());
+        bench.from(ANNE).is_dropped("to a container of another network", &frame, Reason::UnknownDestination);
+        let arp = Frame::arp(ANNE.mac(), BROADCAST, request(ANNE.mac(), ANNE.ip, DORA.ip));
+        bench.from(ANNE).is_dropped("asking for one", &arp, Reason::UnknownAddress);
+    });
+}
+
+#[test]
+fn a_port_that_nobody_wrote_says_nothing() {
+    bench(|bench| {
+        let stranger = Station { ifindex: endpoint::ifindex_of(7), ip: ANNE.ip };
+        super::bench::veth("stranger", stranger.ifindex);
+        let frame = Frame::ipv4(ANNE.at(), BERT.at());
+        bench.from(stranger).is_dropped("from a vacant port", &frame, Reason::UnknownPort);
+        let lo = Station { ifindex: 1, ip: ANNE.ip };
+        bench.from(lo).is_dropped("from an interface that is no port", &frame, Reason::UnknownPort);
+    });
+}
+
+#[test]
+fn a_container_speaks_for_itself_only() {
+    bench(|bench| {
+        let from = |source| Frame::ipv4(source, BERT.at());
+        bench.from(ANNE).is_dropped("another's MAC", &from((CLEO.mac(), ANNE.ip)), Reason::SpoofedMac);
+        bench.from(ANNE).is_dropped("the gateway's MAC", &from((GATEWAY.mac(), ANNE.ip)), Reason::SpoofedMac);
+        bench.from(ANNE).is_dropped("another's address", &from((ANNE.mac(), CLEO.ip)), Reason::SpoofedIpv4);
+        bench.from(ANNE).is_dropped(
+            "the gateway's address",
+            &from((ANNE.mac(), GATEWAY.ip)),
+            Reason::SpoofedIpv4,
+        );
+        bench.from(ANNE).is_dropped("no address", &from((ANNE.mac(), [0; 4])), Reason::SpoofedIpv4);
+        let broadcast = Frame::ipv4((ANNE.mac(), CLEO.ip), (BROADCAST, [255; 4]));
+        bench.from(ANNE).is_dropped("another's address to all", &broadcast, Reason::SpoofedIpv4);
+        let fragment = from((ANNE.mac(), CLEO.ip)).with(20, &[0x20, 0xb9]);
+        bench.from(ANNE).is_dropped("another's address in a fragment", &fragment, Reason::SpoofedIpv4);
+    });
+}
+
+#[test]
+fn ipv6_is_for_those_who_have_it() {
+    bench(|bench| {
+        let from = |station: Station, source| Frame::ipv6((station.mac(), source), (BERT.mac(), [9; 16]));
+        let ours =
+            [("global", CLEO_IPV6), ("link-local", CLEO_LINK_LOCAL), ("unspecified, for DAD,", [0; 16])];
+        for (kind, address) in ours {
+            let says = format!("the own {kind} address");
+            bench.from(CLEO).passes(&says, &from(CLEO, address), Reason::Forwarded, &[BERT]);
+            let says = format!("the {kind} address by somebody without IPv6");
+            bench.from(ANNE).is_dropped(&says, &from(ANNE, address), Reason::SpoofedIpv6);
+        }
+        bench.from(CLEO).is_dropped("another's address", &from(CLEO, [7; 16]), Reason::SpoofedIpv6);
+    });
+}
+
+#[test]
+fn groups_that_bridges_keep_to_themselves_are_not_flooded() {
+    bench(|bench| {
+        for last in 0..=0x10_u8 {
+            let frame = Frame::ethernet(ANNE.mac(), [1, 0x80, 0xc2, 0, 0, last], 0x88cc);
+            let says = format!("01:80:c2:00:00:{last:02x}");
+            if last <= 0x0f {
+                bench.from(ANNE).is_dropped(&says, &frame, Reason::Reserved);
+            } else {
+                bench.from(ANNE).passes(&says, &frame, Reason::Flooded, &[BERT, CLEO]);
+            }
+        }
+    });
+}
+
+#[test]
+fn arp_requests_are_answered_on_the_spot() {
+    bench(|bench| {
+        for owner in [BERT, CLEO, GATEWAY] {
+            let request = request(ANNE.mac(), ANNE.ip, owner.ip);
+            let answer = Frame::arp(owner.mac(), ANNE.mac(), request.reply(owner.mac()));
+            for (says, to) in [("asked of all", BROADCAST), ("asked of the owner", owner.mac())] {
+                bench.from(ANNE).is_answered(says, &Frame::arp(ANNE.mac(), to, request), &answer);
+            }
+        }
+        let padded = |frame: Frame| frame.then(&[0; 18]);
+        let request = request(ANNE.mac(), ANNE.ip, BERT.ip);
+        let answer = Frame::arp(BERT.mac(), ANNE.mac(), request.reply(BERT.mac()));
+        let asked = Frame::arp(ANNE.mac(), BROADCAST, request);
+        bench.from(ANNE).is_answered("with padding", &padded(asked), &padded(answer));
+    });
+}
+
+#[test]
+fn arp_for_nobody_is_dropped() {
+    bench(|bench| {
+        let arp = Frame::arp(ANNE.mac(), BROADCAST, request(ANNE.mac(), ANNE.ip, NOBODY.ip));
+        bench.from(ANNE).is_dropped("an address that nobody has", &arp, Reason::UnknownAddress);
+        let arp = Frame::arp(ANNE.mac(), BROADCAST, request(ANNE.mac(), [0; 4], [0; 4]));
+        bench.from(ANNE).is_dropped("no address", &arp, Reason::UnknownAddress);
+    });
+}
+
+#[test]
+fn announcements_go_to_all_and_replies_to_their_asker() {
+    bench(|bench| {
+        let gratuitous = request(ANNE.mac(), ANNE.ip, ANNE.ip);
+        let all = [BERT, CLEO];
+        let frame = Frame::arp(ANNE.mac(), BROADCAST, gratuitous);
+        bench.from(ANNE).passes("a gratuitous request", &frame, Reason::Flooded, &all);
+        let frame = Frame::arp(ANNE.mac(), BROADCAST, gratuitous.reply(ANNE.mac()));
+        bench.from(ANNE).passes("a gratuitous reply", &frame, Reason::Flooded, &all);
+        let frame = Frame::arp(ANNE.mac(), BROADCAST, request(ANNE.mac(), [0; 4], ANNE.ip));
+        bench.from(ANNE).passes("a probe for the own address", &frame, Reason::Flooded, &all);
+        let reply = request(BERT.mac(), BERT.ip, ANNE.ip).reply(ANNE.mac());
+        let frame = Frame::arp(ANNE.mac(), BERT.mac(), reply);
+        bench.from(ANNE).passes("a reply", &frame, Reason::Forwarded, &[BERT]);
+
+        let probe = request(ANNE.mac(), [0; 4], BERT.ip);
+        let answer = Frame::arp(BERT.mac(), ANNE.mac(), probe.reply(BERT.mac()));
+        let frame = Frame::arp(ANNE.mac(), BROADCAST, probe);
+        bench.from(ANNE).is_answered("a probe for another's address", &frame, &answer);
+    });
+}
+
+#[test]
+fn arp_says_only_what_is_true_of_its_sender() {
+    bench(|bench| {
+        let own = request(ANNE.mac(), ANNE.ip, BERT.ip);
+        let lies = [
+            ("another's MAC", Arp { sha: CLEO.mac(), ..own }),
+            ("another's address", Arp { spa: CLEO.ip, ..own }),
+            ("the gateway's address", Arp { spa: GATEWAY.ip, ..own }),
+            ("another's address, announced", Arp { spa: CLEO.ip, tpa: CLEO.ip, ..own }),
+            ("another's address, in a reply", Arp { op: Arp::REPLY, spa: CLEO.ip, ..own }),
+            ("no address, in a reply", Arp { op: Arp::REPLY, spa: [0; 4], ..own }),
+            ("another's address, in a reverse request", Arp { op: [0, 3], spa: CLEO.ip, ..own }),
+        ];
+        for (says, arp) in lies {
+            for to in [BROADCAST, BERT.mac()] {
+                bench.from(ANNE).is_dropped(says, &Frame::arp(ANNE.mac(), to, arp), Reason::SpoofedArp);
+            }
+        }
+    });
+}

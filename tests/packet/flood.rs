@@ -1,0 +1,97 @@
+//! Broadcast and multicast: to every member of the network but the sender, and to no other.
+
+use netbpf_common::{endpoint, network, reason::Reason};
+
+use super::{
+    bench::{
+        ANNE, BERT, BLUE, BLUE_GATEWAY, CLEO, DORA, RED, REDIRECT, Station, bench, port_entry, run, veth,
+    },
+    frame::{BROADCAST, Frame},
+};
+
+fn to_all(from: Station) -> Frame {
+    Frame::ipv4(from.at(), (BROADCAST, [255; 4]))
+}
+
+#[test]
+fn a_group_is_everybody_else_in_the_network() {
+    bench(|bench| {
+        let groups = [
+            ("broadcast", BROADCAST),
+            ("IPv4 multicast", [1, 0, 0x5e, 0, 0, 0xfb]),
+            ("a group", [3, 0, 0, 0, 0, 1]),
+        ];
+        for (says, group) in groups {
+            let frame = Frame::ipv4(ANNE.at(), (group, [224, 0, 0, 251]));
+            bench.from(ANNE).passes(says, &frame, Reason::Flooded, &[BERT, CLEO]);
+        }
+        bench.from(DORA).passes("alone in a network", &to_all(DORA), Reason::Flooded, &[]);
+    });
+}
+
+#[test]
+fn who_left_gets_nothing_and_who_stayed_gets_all() {
+    bench(|bench| {
+        for (leaver, name) in [(BERT, "bert"), (ANNE, "anne"), (CLEO, "cleo")] {
+            let port = leaver.port().expect("a container");
+            bench.datapath.remove_port(port, Some(name)).expect("removed");
+            let others: Vec<_> =
+                [ANNE, BERT, CLEO].into_iter().filter(|other| other.ifindex != leaver.ifindex).collect();
+            bench.from(others[0]).passes("one has left", &to_all(others[0]), Reason::Flooded, &others[1..]);
+            bench.datapath.write_port(port, &port_entry(RED, leaver)).expect("written");
+            bench.from(others[0]).passes(
+                "it is back",
+                &to_all(others[0]),
+                Reason::Flooded,
+                &[others[1], leaver],
+            );
+        }
+    });
+}
+
+#[test]
+fn an_interface_that_is_down_keeps_nobody_else_from_the_frame() {
+    bench(|bench| {
+        run("ip link set bert down");
+        bench.from(ANNE).passes("one is down", &to_all(ANNE), Reason::Flooded, &[CLEO]);
+    });
+}
+
+#[test]
+fn a_port_that_changed_its_network_hears_of_the_new_one_only() {
+    bench(|bench| {
+        let moved = Station { ip: [192, 168, 0, 3], ..BERT };
+        let port = moved.port().expect("a container");
+        bench.datapath.write_port(port, &port_entry(BLUE, moved)).expect("written");
+        bench.from(ANNE).passes("the old network", &to_all(ANNE), Reason::Flooded, &[CLEO]);
+        bench.from(DORA).passes("the new network", &to_all(DORA), Reason::Flooded, &[moved]);
+    });
+}
+
+#[test]
+fn more_members_than_one_program_serves_all_get_the_frame() {
+    const MEMBERS: u32 = 600;
+    bench(|bench| {
+        for number in 10..10 + MEMBERS {
+            let ip = [192, 168, 1 + (number / 200) as u8, (number % 200) as u8];
+            let station = Station { ifindex: endpoint::ifindex_of(number), ip };
+            bench.datapath.write_port(number, &port_entry(BLUE, station)).expect("a port");
+        }
+        // Interfaces for the two ends of the list and one in the middle: the others are down, as it were.
+        for number in [10, 300, 9 + MEMBERS] {
+            veth(&format!("many{number}"), endpoint::ifindex_of(number));
+        }
+        let outcome = bench.host(BLUE_GATEWAY).frame(&to_all(BLUE_GATEWAY));
+        assert_eq!((outcome.verdict, outcome.reasons.as_slice()), (REDIRECT, [Reason::Flooded].as_slice()));
+        assert_eq!(
+            outcome.received,
+            [DORA.port().expect("a container")],
+            "the first to join is last in the list"
+        );
+        for number in [10, 300, 9 + MEMBERS] {
+            let received = bench.datapath.port_stats(number).expect("PORT_STATS").received;
+            assert_eq!(received.packets, 1, "port {number}");
+        }
+        assert_eq!(network::number_of(BLUE_GATEWAY.ifindex), Some(BLUE));
+    });
+}

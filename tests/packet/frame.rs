@@ -1,0 +1,77 @@
+//! Test frames, byte by byte. Knows protocols, not networks.
+
+use netbpf_common::wire::Arp;
+
+/// A frame as it is on the wire, without its checksum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame(pub Vec<u8>);
+
+/// To everybody.
+pub const BROADCAST: [u8; 6] = [0xff; 6];
+
+impl Frame {
+    /// An Ethernet header.
+    pub fn ethernet(source: [u8; 6], destination: [u8; 6], ethertype: u16) -> Self {
+        Self([&destination[..], &source, &ethertype.to_be_bytes()].concat())
+    }
+
+    /// The header of a frame with a VLAN tag.
+    pub fn tagged(source: [u8; 6], destination: [u8; 6], vid: u16, ethertype: u16) -> Self {
+        Self::ethernet(source, destination, 0x8100).then(&vid.to_be_bytes()).then(&ethertype.to_be_bytes())
+    }
+
+    /// An IPv4 frame with a UDP header and some bytes.
+    pub fn ipv4(source: ([u8; 6], [u8; 4]), destination: ([u8; 6], [u8; 4])) -> Self {
+        Self::ethernet(source.0, destination.0, 0x0800).then(&ipv4(source.1, destination.1))
+    }
+
+    /// An IPv6 frame.
+    pub fn ipv6(source: ([u8; 6], [u8; 16]), destination: ([u8; 6], [u8; 16])) -> Self {
+        let fixed = [0x60, 0, 0, 0, 0, 8, 17, 64];
+        Self::ethernet(source.0, destination.0, 0x86dd)
+            .then(&fixed)
+            .then(&source.1)
+            .then(&destination.1)
+            .then(&[0; 8])
+    }
+
+    /// An ARP frame.
+    pub fn arp(source: [u8; 6], destination: [u8; 6], arp: Arp) -> Self {
+        Self::ethernet(source, destination, 0x0806).then(&arp_bytes(arp))
+    }
+
+    /// More bytes.
+    pub fn then(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Only the first bytes.
+    pub fn cut(mut self, length: usize) -> Self {
+        self.0.truncate(length);
+        self
+    }
+
+    /// With other bytes at an offset.
+    pub fn with(mut self, offset: usize, bytes: &[u8]) -> Self {
+        self.0[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self
+    }
+}
+
+/// An IPv4 header, a UDP header and eight bytes.
+pub fn ipv4(source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
+    let fixed = [0x45, 0, 0, 36, 0x12, 0x34, 0x40, 0, 64, 17, 0, 0];
+    [&fixed[..], &source, &destination, &[0; 16]].concat()
+}
+
+/// An ARP request.
+pub fn request(sha: [u8; 6], spa: [u8; 4], tpa: [u8; 4]) -> Arp {
+    Arp { hrd: [0, 1], pro: [8, 0], hln: 6, pln: 4, op: Arp::REQUEST, sha, spa, tha: [0; 6], tpa }
+}
+
+/// The bytes of an ARP packet.
+pub fn arp_bytes(arp: Arp) -> Vec<u8> {
+    let Arp { hrd, pro, hln, pln, op, sha, spa, tha, tpa } = arp;
+    [&hrd[..], &pro, &[hln, pln], &op, &sha, &spa, &tha, &tpa].concat()
+}

@@ -1,0 +1,67 @@
+//! What the host sends to a network.
+
+use netbpf_common::reason::Reason;
+
+use super::{
+    bench::{ANNE, BERT, BLUE_GATEWAY, CLEO, DORA, GATEWAY, bench},
+    frame::{BROADCAST, Frame, request},
+};
+
+#[test]
+fn unicast_goes_to_its_container() {
+    bench(|bench| {
+        let frame = Frame::ipv4(GATEWAY.at(), ANNE.at());
+        bench.host(GATEWAY).passes("to a container", &frame, Reason::Forwarded, &[ANNE]);
+        let routed = Frame::ipv4((GATEWAY.mac(), [1, 1, 1, 1]), ANNE.at());
+        bench.host(GATEWAY).received_by(1).passes("from the world", &routed, Reason::Forwarded, &[ANNE]);
+        let nobody = Frame::ipv4(GATEWAY.at(), ([2, 0x42, 9, 9, 9, 9], [172, 17, 9, 9]));
+        bench.host(GATEWAY).is_dropped("to nobody", &nobody, Reason::UnknownDestination);
+        let itself = Frame::ipv4(GATEWAY.at(), GATEWAY.at());
+        bench.host(GATEWAY).is_dropped("to itself", &itself, Reason::Hairpin);
+        let other = Frame::ipv4(GATEWAY.at(), DORA.at());
+        bench.host(GATEWAY).is_dropped("to another network's container", &other, Reason::UnknownDestination);
+    });
+}
+
+#[test]
+fn the_host_forwards_nothing_from_one_network_to_another() {
+    bench(|bench| {
+        let frame = Frame::ipv4((GATEWAY.mac(), DORA.ip), ANNE.at());
+        let sent = bench.host(GATEWAY).received_by(BLUE_GATEWAY.ifindex);
+        sent.is_dropped("from the other network", &frame, Reason::Isolated);
+        let sent = bench.host(GATEWAY).received_by(GATEWAY.ifindex);
+        sent.passes("from the network itself", &frame, Reason::Forwarded, &[ANNE]);
+        let broadcast = Frame::ipv4((GATEWAY.mac(), DORA.ip), (BROADCAST, [255; 4]));
+        let sent = bench.host(GATEWAY).received_by(BLUE_GATEWAY.ifindex);
+        sent.is_dropped("to all, from the other network", &broadcast, Reason::Isolated);
+        let sent = bench.host(GATEWAY).received_by(BLUE_GATEWAY.ifindex + 7);
+        sent.passes("from an interface that is no network of ours", &frame, Reason::Forwarded, &[ANNE]);
+    });
+}
+
+#[test]
+fn arp_requests_are_answered_on_the_spot() {
+    bench(|bench| {
+        let asked = request(GATEWAY.mac(), GATEWAY.ip, ANNE.ip);
+        let answer = Frame::arp(ANNE.mac(), GATEWAY.mac(), asked.reply(ANNE.mac()));
+        let frame = Frame::arp(GATEWAY.mac(), BROADCAST, asked);
+        bench.host(GATEWAY).is_answered("a request", &frame, &answer);
+        let frame = Frame::arp(GATEWAY.mac(), BROADCAST, request(GATEWAY.mac(), GATEWAY.ip, DORA.ip));
+        bench.host(GATEWAY).is_dropped("for an address of another network", &frame, Reason::UnknownAddress);
+        let frame = Frame::arp(GATEWAY.mac(), BROADCAST, request(GATEWAY.mac(), GATEWAY.ip, GATEWAY.ip));
+        bench.host(GATEWAY).passes("an announcement", &frame, Reason::Flooded, &[ANNE, BERT, CLEO]);
+    });
+}
+
+#[test]
+fn what_is_for_all_goes_to_the_members_of_the_network() {
+    bench(|bench| {
+        let frame = Frame::ipv4(GATEWAY.at(), (BROADCAST, [255; 4]));
+        bench.host(GATEWAY).passes("to three", &frame, Reason::Flooded, &[ANNE, BERT, CLEO]);
+        let frame = Frame::ipv4(BLUE_GATEWAY.at(), (BROADCAST, [255; 4]));
+        bench.host(BLUE_GATEWAY).passes("to one", &frame, Reason::Flooded, &[DORA]);
+        let port = DORA.port().expect("a container");
+        bench.datapath.remove_port(port, Some("dora")).expect("removed");
+        bench.host(BLUE_GATEWAY).passes("to none", &frame, Reason::Flooded, &[]);
+    });
+}

@@ -1,0 +1,80 @@
+//! What bpftool sees: bpftool is one of netbpf's user interfaces.
+
+use std::{fs, path::Path};
+
+use aya::programs::ProgramInfo;
+use netbpf_common::reason::Reason;
+use serde_json::{Value, json};
+
+use super::{
+    bench::{ANNE, BERT, Bench, bench, run},
+    frame::Frame,
+};
+
+fn dump(bench: &Bench, map: &str) -> Vec<Value> {
+    let text = run(&format!("bpftool -j map dump pinned {}", bench.pin("maps", map).display()));
+    let entries: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+    entries.into_iter().map(|mut entry| entry["formatted"].take()).collect()
+}
+
+#[test]
+fn every_map_prints_named_fields() {
+    bench(|bench| {
+        let to_bert = Frame::ipv4(ANNE.at(), BERT.at());
+        bench.from(ANNE).passes("one frame", &to_bert, Reason::Forwarded, &[BERT]);
+        let mac = json!([2, 0x42, 172, 17, 0, 3]);
+
+        let networks = dump(bench, "NETWORKS");
+        assert_eq!(networks[0]["value"]["gateway"], json!([172, 17, 0, 1]));
+        assert_eq!(networks[0]["value"]["first"], json!(3));
+        let ports = dump(bench, "PORTS");
+        assert_eq!(ports[2]["value"]["ifindex"], json!(1_000_002));
+        assert_eq!(ports[2]["value"]["mac"], mac);
+        let fdb = dump(bench, "FDB");
+        let bert = fdb.iter().find(|entry| entry["key"]["mac"] == mac).expect("an entry");
+        assert_eq!((&bert["key"]["network"], &bert["value"]["ifindex"]), (&json!(0), &json!(1_000_002)));
+        let neighbours = dump(bench, "NEIGHBOURS");
+        let bert = neighbours.iter().find(|entry| entry["value"]["mac"] == mac).expect("an entry");
+        assert_eq!(bert["key"]["address"], json!([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 172, 17, 0, 3]));
+        let total = |values: &Value, field: &str| -> u64 {
+            let cpus = values.as_array().expect("a value of each CPU");
+            cpus.iter().map(|cpu| cpu["value"][field]["packets"].as_u64().expect("a counter")).sum()
+        };
+        let reasons = dump(bench, "REASONS");
+        for reason in Reason::ALL {
+            let field = reason.name().replace('-', "_");
+            assert_eq!(
+                total(&reasons[0]["values"], &field),
+                u64::from(*reason == Reason::Forwarded),
+                "{field}"
+            );
+        }
+        let stats = dump(bench, "PORT_STATS");
+        assert_eq!((total(&stats[2]["values"], "received"), total(&stats[2]["values"], "dropped")), (1, 0));
+    });
+}
+
+#[test]
+fn programs_are_named_and_small() {
+    bench(|bench| {
+        for name in ["from_container", "from_host", "flood"] {
+            let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
+            assert_eq!(info.name_as_str(), Some(name));
+            let verified = info.verified_instruction_count().expect("a count");
+            println!("{name}: {verified} instructions verified");
+            // The kernel's limit is a million.
+            assert!(verified < 50_000, "{name}: {verified} instructions verified");
+        }
+    });
+}
+
+#[test]
+fn bpftool_loads_the_object_too() {
+    bench(|bench| {
+        let object = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(object.path(), netbpf::datapath::PROGRAMS).expect("written");
+        let folder = bench.bpffs.join("bpftool");
+        run(&format!("bpftool prog loadall {} {}", object.path().display(), folder.display()));
+        assert!(Path::new(&folder.join("from_container")).exists());
+    });
+}
