@@ -2,7 +2,6 @@
 //! compares no versions. Loads nothing.
 
 use std::{
-    ffi::OsStr,
     fs, io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -77,11 +76,13 @@ pub fn unmount() -> Result<(), Error> {
     let failed = |error: io::Error| Error::failed("unmount", BPFFS, error);
     let mounts = fs::read("/proc/thread-self/mounts")
         .map_err(|error| Error::failed("read", "/proc/thread-self/mounts", error))?;
-    let ours = mounts.split(|byte| *byte == b'\n').any(|line| {
-        let mut words = line.split(|byte| *byte == b' ').map(OsStr::from_bytes);
-        (words.next(), words.next(), words.next())
-            == (Some(OsStr::new(SOURCE)), Some(OsStr::new(BPFFS)), Some(OsStr::new("bpf")))
+    // The last mount on a folder is the one that is seen.
+    let mounts = mounts.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut words = line.split(|byte| *byte == b' ');
+        Some((words.next()?, words.next()?))
     });
+    let source = mounts.filter(|(_, place)| *place == BPFFS.as_bytes()).last().map(|(source, _)| source);
+    let ours = source == Some(SOURCE.as_bytes());
     // The kernel's own files there are the only ones with a dot in their names.
     let others =
         |name: io::Result<fs::DirEntry>| name.is_ok_and(|name| !name.file_name().as_bytes().contains(&b'.'));
