@@ -246,7 +246,7 @@ impl Daemon {
         Ok(())
     }
 
-    fn remove_dirs(&self, id: &Id) {
+    pub(super) fn remove_dirs(&self, id: &Id) {
         for dir in [self.container_dir(id), self.supervisor_dir(id)] {
             if let Err(error) = fs::remove_dir_all(&dir)
                 && error.kind() != std::io::ErrorKind::NotFound

@@ -46,9 +46,14 @@ impl Daemon {
                 steps.undo().await;
                 self.release_endpoints(&after, &leased);
                 self.followers.disappoint(&id);
+                if sandbox.auto_remove {
+                    self.world().put_container(before);
+                    self.forget(&id)?;
+                    return Err(error);
+                }
                 let failed = Container { state: State::Created { error: error.to_string() }, ..before };
                 self.world().put_container(failed.clone());
-                self.commit(&[Change::PutContainer(failed.clone())])?;
+                self.commit(&[Change::PutContainer(failed)])?;
                 Err(error)
             }
         }

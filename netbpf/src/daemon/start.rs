@@ -5,9 +5,11 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::Path,
     sync::{Arc, Mutex},
+    thread,
 };
 
 use anyhow::{Context as _, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
@@ -33,6 +35,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     fs::set_permissions(&options.state_dir, fs::Permissions::from_mode(0o700))
         .with_context(|| format!("restrict {}", options.state_dir.display()))?;
+    raise_file_limit()?;
     let _lock = Lock::acquire(&options.state_dir)?;
     let daemon = open(options).await?;
     forward_ipv4()?;
@@ -53,7 +56,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
     let exe = std::env::current_exe().context("find this program")?;
     let (store, Records { networks, containers }) = Store::open(&options.state_dir.join("netbpf.redb"))?;
-    let datapath = Datapath::open(&options.bpffs, options.program_logs)?;
+    let mut datapath = Datapath::open(&options.bpffs, options.program_logs)?;
+    if let Some(logs) = datapath.take_logs() {
+        thread::Builder::new().name("program-logs".into()).spawn(move || {
+            let Err(error) = logs.read();
+            tracing::error!(%error, "read the programs' logs");
+        })?;
+    }
     tracing::info!(attachment = ?datapath.attachment(), bpffs = %options.bpffs.display(), "datapath");
     let links = Links::open()?;
     let feed = Feed::start(&exe, &options.run_dir).await?;
@@ -72,6 +81,12 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         pruning: tokio::sync::Mutex::default(),
         options,
     }))
+}
+
+/// A container that may ask for names costs two descriptors, a name responder's copy of its sockets.
+fn raise_file_limit() -> anyhow::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raise the limit of open files")
 }
 
 /// The host routes between its containers' networks and the world; what must not pass between networks is dropped by
