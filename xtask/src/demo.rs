@@ -19,6 +19,7 @@ use nix::{
     sys::{
         prctl,
         signal::{Signal, kill},
+        wait::{WaitStatus, wait},
     },
     unistd::Pid,
 };
@@ -32,12 +33,26 @@ use crate::{
 /// Play the acceptance story step by step in namespaces of its own, and print what came back
 #[derive(clap::Args)]
 pub struct Options {
-    /// The story itself, inside the namespaces, with its folder
-    #[arg(long, hide = true, value_name = "DIR", requires = "netbpf")]
-    inside: Option<PathBuf>,
+    /// Which part of the demo this process is
+    #[arg(long, hide = true, default_value = "outside")]
+    part: Part,
+    /// The story's folder
+    #[arg(long, hide = true)]
+    folder: Option<PathBuf>,
     /// Play it with this netbpf instead of building one
     #[arg(long, value_name = "FILE")]
     netbpf: Option<PathBuf>,
+}
+
+/// The processes of the demo.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The one that the user started.
+    Outside,
+    /// The first in the PID namespace: it does as init does, and takes everything with it when it ends.
+    Init,
+    /// The one that plays the story.
+    Stage,
 }
 
 /// The longest that any command of the story may take.
@@ -47,10 +62,15 @@ const DAEMON_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Builds netbpf and plays the story.
 pub fn run(options: Options) -> Result<()> {
-    let Options { inside: folder, netbpf } = options;
-    if let (Some(folder), Some(netbpf)) = (&folder, &netbpf) {
-        return inside(folder, netbpf);
+    let Options { part, folder, netbpf } = options;
+    match (part, folder, netbpf) {
+        (Part::Init, Some(folder), Some(netbpf)) => init(&folder, &netbpf),
+        (Part::Stage, Some(folder), Some(netbpf)) => stage(&folder, &netbpf),
+        (_, _, netbpf) => outside(netbpf),
     }
+}
+
+fn outside(netbpf: Option<PathBuf>) -> Result<()> {
     setup::prepare(Scope::Demo)?;
     if !nix::unistd::geteuid().is_root() {
         bail!(
@@ -63,39 +83,44 @@ pub fn run(options: Options) -> Result<()> {
     };
     let folder = env::temp_dir().join(format!("netbpf-demo-{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let told = told_inside(&folder, &netbpf);
+    unshare(CloneFlags::CLONE_NEWPID).context("make a PID namespace for the demo")?;
+    let status = part("init", &folder, &netbpf)?.wait().context("wait for the demo")?;
     fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
-    told
-}
-
-/// Runs this program again as the first process of new namespaces. When it ends, the kernel ends all that it left.
-fn told_inside(folder: &Path, netbpf: &Path) -> Result<()> {
-    unshare(
-        CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWPID
-            | CloneFlags::CLONE_NEWUTS,
-    )
-    .context("make namespaces of the demo's own")?;
-    let status = Command::new(env::current_exe().context("find this program")?)
-        .args(["demo", "--inside"])
-        .arg(folder)
-        .arg("--netbpf")
-        .arg(netbpf)
-        .status()
-        .context("start the demo in its namespaces")?;
     if !status.success() {
         bail!("the demo failed");
     }
     Ok(())
 }
 
-fn inside(folder: &Path, netbpf: &Path) -> Result<()> {
+/// Runs this program again, as another part of the demo.
+fn part(name: &str, folder: &Path, netbpf: &Path) -> Result<Child> {
+    Command::new(env::current_exe().context("find this program")?)
+        .args(["demo", "--part", name, "--folder"])
+        .arg(folder)
+        .arg("--netbpf")
+        .arg(netbpf)
+        .spawn()
+        .with_context(|| format!("start the demo's {name}"))
+}
+
+/// Ends with the stage, and until then takes in the orphans that the killed daemon leaves.
+fn init(folder: &Path, netbpf: &Path) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL).context("end with the process that started this")?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS)
         .context("make a mount, a network and a UTS namespace for the demo")?;
     mount_private(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
     mount_private(Some("proc"), Path::new("/proc"), Some("proc"), MsFlags::empty())?;
+    let stage = Pid::from_raw(part("stage", folder, netbpf)?.id() as i32);
+    loop {
+        match wait().context("wait for the demo's stage")? {
+            WaitStatus::Exited(pid, 0) if pid == stage => return Ok(()),
+            status if status.pid() == Some(stage) => bail!("the story did not come to its end"),
+            _ => {}
+        }
+    }
+}
+
+fn stage(folder: &Path, netbpf: &Path) -> Result<()> {
     let stage = Stage { folder, netbpf };
     fs::create_dir_all(stage.bpffs()).context("create a folder for the maps")?;
     mount_private(Some("bpf"), &stage.bpffs(), Some("bpf"), MsFlags::empty())?;
