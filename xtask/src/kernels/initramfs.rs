@@ -22,9 +22,9 @@ pub const END: &str = "--- netbpf: tests end with ";
 
 /// What netbpf and its tests need of the kernel; as far as it does not have them built in.
 const MODULES: &[&str] = &["veth", "cls_bpf", "sch_ingress"];
-/// Programs of the system that are copied beside the tools: a shell that, unlike busybox's, prefers no programs of its
-/// own over iproute2's `ip` and the real `ping`.
-const SYSTEM: &[&str] = &["dash"];
+/// Programs of the system that are copied beside the tools: the shell, and those that start others. busybox's would
+/// start its own `ip` and `ping` in place of the real ones.
+const SYSTEM: &[&str] = &["dash", "env", "find", "nice", "nohup", "setsid", "timeout", "xargs"];
 
 const INIT: &str = include_str!("init.sh");
 
