@@ -59,6 +59,7 @@ pub const TOOLS: &[Tool] = &[
     ),
     tool("qemu-system-x86_64", "qemu-system-x86", &[For::Qemu], "other kernels"),
     tool("modprobe", "kmod", &[For::Qemu], "their modules, in order"),
+    tool("strip", "binutils", &[For::Qemu], "netbpf and its tests, small enough to boot with"),
     tool("xz", "xz-utils", &[For::Qemu], "their modules, unpacked"),
 ];
 

@@ -65,8 +65,10 @@ impl Tree {
             libraries.extend(tree.program(&file, &format!("usr/bin/{program}"))?);
         }
         symlink("dash", tree.root.join("usr/bin/sh")).context("link sh")?;
-        libraries.extend(tree.program(netbpf, "usr/bin/netbpf")?);
-        libraries.extend(tree.program(lab, "usr/bin/netbpf-lab")?);
+        for (program, path) in [(netbpf, "usr/bin/netbpf"), (lab, "usr/bin/netbpf-lab")] {
+            libraries.extend(tree.program(program, path)?);
+            strip(&tree.root.join(path))?;
+        }
         let busybox = tools::find_of_system("busybox").context("find busybox in /usr")?;
         libraries.extend(tree.program(&busybox, "usr/bin/busybox")?);
         for library in libraries {
@@ -134,6 +136,15 @@ impl Tree {
     fn file(&self, path: &str, text: &str) -> Result<()> {
         write(&self.root.join(path), text)
     }
+}
+
+/// Takes what only a debugger reads from a program: it is most of it.
+fn strip(program: &Path) -> Result<()> {
+    let status = Command::new("strip").arg("--strip-debug").arg(program).status().context("start strip")?;
+    if !status.success() {
+        bail!("strip {}: {status}", program.display());
+    }
+    Ok(())
 }
 
 /// Where a library of the host goes: the folders of the loader's search, whatever links lead there on the host.
