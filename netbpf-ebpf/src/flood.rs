@@ -84,10 +84,10 @@ fn finish(packet: &mut Packet, network: u32, waiting: u32) -> End {
         let host = maps::network(network).ok_or(Reason::Failed)?;
         packet.redirect(host.ifindex, Side::Receive)?;
     } else {
-        // The host speaks to a network that nobody is in.
-        let number = endpoint::number_of(waiting).ok_or(Reason::UnknownDestination)?;
         packet.redirect(waiting, Side::Transmit)?;
-        stats::received(number, packet.len());
+        if let Some(number) = endpoint::number_of(waiting) {
+            stats::received(number, packet.len());
+        }
     }
     Ok(Reason::Flooded)
 }
