@@ -60,7 +60,8 @@ fn programs_are_named_and_small() {
         for name in ["from_container", "from_host", "flood"] {
             let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
             assert_eq!(info.name_as_str(), Some(name));
-            let verified = info.verified_instruction_count().expect("a count");
+            // Linux before 5.16 does not say.
+            let Some(verified) = info.verified_instruction_count() else { continue };
             println!("{name}: {verified} instructions verified");
             // The kernel's limit is a million.
             assert!(verified < 50_000, "{name}: {verified} instructions verified");
