@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use aya::programs::TcAttachType;
 use netbpf::datapath::{Attachment, Datapath, Error, PortEntry};
 use netbpf_common::{LAYOUT, endpoint, reason::Reason};
+use nix::mount::umount;
 
 use super::{
     bench::{
@@ -207,10 +208,14 @@ fn the_last_one_leaves_nothing() {
 #[test]
 fn a_bpf_file_system_is_mounted_and_unmounted_if_there_is_none() {
     alone(|| {
-        run("umount -a -t bpf");
+        while umount("/sys/fs/bpf").is_ok() {}
         assert!(!fs::read_to_string("/proc/thread-self/mounts").expect("mounts").contains(" bpf "));
         drop(open());
         let mounts = fs::read_to_string("/proc/thread-self/mounts").expect("mounts");
+        if mounts.contains("none /sys/fs/bpf bpf ") {
+            // Linux 5.10 does not keep a mount's source, and then nobody knows whose it is.
+            return;
+        }
         assert!(mounts.contains("netbpf /sys/fs/bpf bpf "), "{mounts}");
         Datapath::unpin_all(Path::new(BPFFS)).expect("unpinned");
         assert!(!fs::read_to_string("/proc/thread-self/mounts").expect("mounts").contains(" bpf "));

@@ -10,6 +10,7 @@
 //! | `host` | what the host sends |
 //! | `flood` | broadcast and multicast |
 //! | `keeping` | the maps and pins over the life of daemons |
+//! | `wire` | frames from a real interface |
 //! | `inspection` | what bpftool sees |
 //!
 //! A test needs root, and fails without it. It runs in network and mount namespaces of its own, with its own bpf file
@@ -23,3 +24,4 @@ mod host;
 mod inspection;
 mod keeping;
 mod shape;
+mod wire;

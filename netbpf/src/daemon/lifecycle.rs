@@ -189,7 +189,10 @@ impl Daemon {
             ..before.clone()
         };
         let is_removed = sandbox.auto_remove;
-        self.commit(&[Change::PutContainer(after.clone())])?;
+        // A full disk must not keep what has ended in the network; a later start finds it ended once more.
+        if let Err(error) = self.commit(&[Change::PutContainer(after.clone())]) {
+            tracing::error!(container = after.name, %error, "record the end");
+        }
         // Names, ports and leases first, the new state last: who sees the container ended finds nothing of it left.
         self.unwire_committed(&before, &after).await;
         self.world().put_container(after);

@@ -4,8 +4,10 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, chown},
     path::Path,
+    pin::pin,
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
@@ -13,6 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
 
 use super::{Daemon, Ends, Followers, Options, World};
@@ -26,6 +29,9 @@ use crate::{
 
 /// Who besides root may use the API, if the group exists.
 const GROUP: &str = "netbpf";
+
+/// How long requests may take that were under way when the daemon was told to end.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Run until SIGTERM or SIGINT. Containers and their traffic go on afterwards.
 pub async fn run(options: Options) -> anyhow::Result<()> {
@@ -45,10 +51,19 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let listener = listen(&daemon.options.socket())?;
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (stop_serving, stopped) = oneshot::channel::<()>();
+    let mut server = pin!(server::serve(listener, Arc::clone(&daemon), async {
+        let _ = stopped.await;
+    }));
     tokio::select! {
-        done = server::serve(listener, Arc::clone(&daemon)) => done.context("serve the API")?,
+        done = &mut server => done.context("serve the API")?,
         _ = term.recv() => {}
         _ = int.recv() => {}
+    }
+    drop(stop_serving);
+    // What was asked is done; who only follows a log is not waited for.
+    if let Ok(done) = tokio::time::timeout(PATIENCE, server).await {
+        done.context("serve the API")?;
     }
     stop(&daemon).await
 }

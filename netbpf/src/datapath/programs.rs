@@ -17,7 +17,7 @@ use aya::{
     },
 };
 
-use nix::libc::{EEXIST, ENODEV, ENOENT, ENOLINK};
+use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK};
 
 use super::{Error, pins::Pins, tables};
 
@@ -126,7 +126,10 @@ impl Programs {
             Attachment::Clsact => {
                 let Ok(filter) = filter(role, interface) else { return Ok(()) };
                 match filter.detach() {
-                    Err(error) if !is_absent(&error) => Err(Error::failed("detach from", interface, error)),
+                    // EINVAL: the interface never had the qdisc.
+                    Err(error) if !is_absent(&error) && errno(&error) != Some(EINVAL) => {
+                        Err(Error::failed("detach from", interface, error))
+                    }
                     Ok(()) | Err(_) => Ok(()),
                 }
             }
@@ -222,14 +225,17 @@ fn filter(role: Role, interface: &str) -> io::Result<SchedClassifierLink> {
 
 /// Whether there was nothing to replace or to detach: no such filter, or a link whose interface is gone.
 fn is_absent(error: &ProgramError) -> bool {
-    let errno = match error {
+    matches!(errno(error), Some(ENOENT | ENODEV | ENOLINK))
+}
+
+fn errno(error: &ProgramError) -> Option<i32> {
+    match error {
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
         ProgramError::NetlinkError(error) | ProgramError::TcError(TcError::NetlinkError(error)) => {
             error.raw_os_error()
         }
         _ => None,
-    };
-    matches!(errno, Some(ENOENT | ENODEV | ENOLINK))
+    }
 }
 
 fn remove(pin: &Path) -> Result<(), Error> {

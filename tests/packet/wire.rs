@@ -1,0 +1,132 @@
+//! Frames from a real interface, where the kernel takes VLAN tags out of the bytes before a program sees them, and
+//! where a sender decides which bytes a program can see at once.
+#![expect(unsafe_code, reason = "packet sockets: neither std nor nix makes their addresses")]
+
+use std::{
+    io,
+    mem::zeroed,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+use netbpf_common::reason::Reason;
+use nix::{libc, net::if_::if_nametoindex};
+
+use super::{
+    bench::{ANNE, BERT, Bench, CLEO, GATEWAY, bench, run},
+    frame::{Frame, arp_bytes, ipv4, request},
+};
+
+/// Sends a frame from Anne's end, with the first `linear` bytes in the head of the kernel's buffer if there are more than
+/// a page, and returns the reason that counted it.
+fn sent(bench: &Bench, frame: &Frame, linear: u16) -> Reason {
+    let reasons = || bench.datapath.reasons().expect("REASONS");
+    let before = reasons();
+    send("anne-in", frame, linear).expect("sent");
+    loop {
+        let counted = before.iter().zip(reasons()).find(|(before, after)| before.1 != after.1);
+        if let Some(((reason, _), _)) = counted {
+            return *reason;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn send(interface: &str, frame: &Frame, linear: u16) -> io::Result<()> {
+    const PACKET_VNET_HDR: libc::c_int = 15;
+    let checked = |result: isize| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
+    // SAFETY: takes no pointer.
+    let socket = checked(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) } as isize)?;
+    // SAFETY: just opened, and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket as i32) };
+    let on: libc::c_int = 1;
+    // SAFETY: the value is an int, and its size is given.
+    checked(unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, PACKET_VNET_HDR, (&raw const on).cast(), 4)
+    } as isize)?;
+    // SAFETY: integers and arrays of them only.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_ifindex = if_nametoindex(interface)? as i32;
+    // struct virtio_net_hdr: no flags, no GSO, then the length of the headers.
+    let [low, high] = linear.to_ne_bytes();
+    let bytes = [&[0, 0, low, high, 0, 0, 0, 0, 0, 0], &frame.0[..]].concat();
+    // SAFETY: both buffers are valid for the sizes given.
+    checked(unsafe {
+        let (to, size) = ((&raw const address).cast(), size_of_val(&address) as u32);
+        libc::sendto(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0, to, size)
+    })?;
+    Ok(())
+}
+
+#[test]
+fn tags_beside_the_bytes_hide_nothing() {
+    bench(|bench| {
+        bench.datapath.attach_port(1, "anne").expect("attached");
+        let tagged = |vid, ethertype| Frame::tagged(ANNE.mac(), BERT.mac(), vid, ethertype);
+        let own = || ipv4(ANNE.ip, BERT.ip);
+        let spoofed = || ipv4(CLEO.ip, BERT.ip);
+        let arp = arp_bytes(request(ANNE.mac(), GATEWAY.ip, BERT.ip));
+        let cases = [
+            ("untagged", Frame::ipv4(ANNE.at(), BERT.at()), Reason::Forwarded),
+            ("a priority", tagged(5 << 13, 0x0800).then(&own()), Reason::Forwarded),
+            (
+                "another's address with a priority",
+                tagged(5 << 13, 0x0800).then(&spoofed()),
+                Reason::SpoofedIpv4,
+            ),
+            (
+                "the gateway's address in ARP with a priority",
+                tagged(0, 0x0806).then(&arp),
+                Reason::SpoofedArp,
+            ),
+            ("a VLAN", tagged(7, 0x0800).then(&spoofed()), Reason::Forwarded),
+            ("a VLAN in a VLAN", tagged(7, 0x8100).then(&[0, 0, 8, 0]).then(&spoofed()), Reason::Forwarded),
+            (
+                "a priority in a priority",
+                tagged(0, 0x8100).then(&[0, 0, 8, 0]).then(&spoofed()),
+                Reason::Malformed,
+            ),
+            (
+                "a service VLAN in a priority",
+                tagged(0, 0x88a8).then(&[0, 7, 8, 0]).then(&own()),
+                Reason::Malformed,
+            ),
+        ];
+        for (says, frame, reason) in cases {
+            assert_eq!(sent(bench, &frame, 0), reason, "{says}");
+        }
+    });
+}
+
+#[test]
+fn short_ip_frames_are_malformed() {
+    bench(|bench| {
+        bench.datapath.attach_port(1, "anne").expect("attached");
+        for length in 14..14 + 20 {
+            let frame = Frame::ipv4(ANNE.at(), BERT.at()).cut(length);
+            assert_eq!(sent(bench, &frame, 0), Reason::Malformed, "IPv4 of {length} bytes");
+            let frame = Frame::ethernet(ANNE.mac(), BERT.mac(), 0x86dd).then(&[0x60; 40]).cut(length);
+            assert_eq!(sent(bench, &frame, 0), Reason::Malformed, "IPv6 of {length} bytes");
+        }
+    });
+}
+
+#[test]
+fn headers_that_a_sender_keeps_out_of_the_head_are_read_all_the_same() {
+    bench(|bench| {
+        for interface in ["anne", "anne-in"] {
+            run(&format!("ip link set {interface} mtu 9000"));
+        }
+        bench.datapath.attach_port(1, "anne").expect("attached");
+        let long = |frame: Frame| frame.then(&[0; 6000]);
+        for linear in [14, 15, 20, 26, 33, 34, 60] {
+            let own = long(Frame::ipv4(ANNE.at(), BERT.at()));
+            assert_eq!(sent(bench, &own, linear), Reason::Forwarded, "{linear} bytes in the head");
+            let spoofed = long(Frame::ipv4((ANNE.mac(), CLEO.ip), BERT.at()));
+            assert_eq!(sent(bench, &spoofed, linear), Reason::SpoofedIpv4, "{linear} bytes in the head");
+            let arp = request(ANNE.mac(), ANNE.ip, BERT.ip);
+            let asked = long(Frame::arp(ANNE.mac(), BERT.mac(), arp));
+            assert_eq!(sent(bench, &asked, linear), Reason::AnsweredArp, "{linear} bytes in the head");
+        }
+    });
+}
