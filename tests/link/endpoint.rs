@@ -48,6 +48,31 @@ fn it_is_ready_inside_and_down_outside_until_it_is_set_up() {
 }
 
 #[test]
+fn its_first_frame_is_not_lost() {
+    on_a_host(async || {
+        let host = Links::open().unwrap();
+        for _ in 0..20 {
+            let netns = container();
+            host.create_endpoint(&endpoint(&netns)).await.unwrap();
+            host.set_up(1_000_003).await.unwrap();
+            broadcast(&netns).await;
+            assert_eq!(host.received(77).await.unwrap()[&1_000_003].packets, 1);
+            host.delete(1_000_003).await.unwrap();
+        }
+    });
+}
+
+/// Sends 100 bytes by UDP.
+pub async fn broadcast(netns: &Namespace) {
+    let send = || {
+        let socket = std::net::UdpSocket::bind("172.18.0.2:0").unwrap();
+        socket.set_broadcast(true).unwrap();
+        socket.send_to(&[0; 100], "172.18.255.255:9").unwrap()
+    };
+    assert_eq!(netns.run(send).await.unwrap(), 100);
+}
+
+#[test]
 fn a_name_that_the_container_has_is_said_and_nothing_is_left() {
     on_a_host(async || {
         let netns = container();

@@ -5,7 +5,7 @@ use std::{io::Write, process::Stdio, time::Duration};
 use netbpf::link::{EndpointLink, HostDevice, LinkEvent, Links};
 
 use crate::{
-    endpoint::endpoint,
+    endpoint::{broadcast, endpoint},
     host::{container, ip, ip_in, on_a_host},
     host_device::device,
 };
@@ -43,14 +43,7 @@ fn what_a_container_sent_is_counted() {
         host.create_endpoint(&endpoint(&netns)).await.unwrap();
         host.set_up(1_000_003).await.unwrap();
         assert_eq!(host.received(77).await.unwrap()[&1_000_003].packets, 0, "an idle container is silent");
-        netns
-            .run(|| {
-                let socket = std::net::UdpSocket::bind("172.18.0.2:0").unwrap();
-                socket.set_broadcast(true).unwrap();
-                socket.send_to(&[0; 100], "172.18.255.255:9").unwrap();
-            })
-            .await
-            .unwrap();
+        broadcast(&netns).await;
         let received = host.received(77).await.unwrap()[&1_000_003];
         assert_eq!((received.packets, received.bytes), (1, 14 + 20 + 8 + 100));
     });
@@ -95,6 +88,7 @@ fn a_link_that_goes_is_announced() {
             assert_eq!(deletions.next().await, Some(LinkEvent::Deleted(ifindex)));
         }
         host.create_endpoint(&endpoint(&netns)).await.unwrap();
+        host.set_up(1_000_003).await.unwrap();
         drop(netns);
         let announced = tokio::time::timeout(Duration::from_secs(10), deletions.next()).await;
         assert_eq!(announced.unwrap(), Some(LinkEvent::Deleted(1_000_003)), "its namespace went");

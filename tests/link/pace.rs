@@ -26,9 +26,11 @@ fn the_last_of_many_endpoints_takes_as_long_as_the_first() {
         }
         times
     });
-    let (first, last) = (median(&times[..20]), median(&times[times.len() - 20..]));
-    println!("an endpoint beside 10: {first:?}, beside {ENDPOINTS}: {last:?} (medians of 20)");
-    assert!(last < 2 * first + Duration::from_millis(4), "{first:?} at first, {last:?} in the end");
+    // The best of many: whatever else the machine does, it does not make anything faster.
+    let best = |times: &[Duration]| times.iter().min().copied().unwrap_or_default();
+    let (first, last) = (best(&times[..20]), best(&times[times.len() - 20..]));
+    println!("an endpoint beside 10: {first:?}, beside {ENDPOINTS}: {last:?} (best of 20)");
+    assert!(last < 2 * first + Duration::from_millis(2), "{first:?} at first, {last:?} in the end");
 }
 
 async fn create(host: &Links, netns: &Namespace, number: u32) {
@@ -36,10 +38,4 @@ async fn create(host: &Links, netns: &Namespace, number: u32) {
     let link = EndpointLink { ifindex: 1_000_000 + number, host_interface, ..endpoint(netns) };
     host.create_endpoint(&link).await.unwrap();
     host.set_up(link.ifindex).await.unwrap();
-}
-
-fn median(times: &[Duration]) -> Duration {
-    let mut sorted = times.to_vec();
-    sorted.sort();
-    sorted[sorted.len() / 2]
 }

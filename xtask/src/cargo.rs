@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsString,
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -21,10 +21,23 @@ pub const PACKAGES: &[&str] = &["--workspace", "--exclude", "netbpf-ebpf"];
 pub struct Executable {
     /// Its target's name.
     pub name: String,
-    /// A test binary, not a program.
-    pub is_test: bool,
+    /// A program, or the tests of something.
+    pub kind: Kind,
+    /// The folder of its package.
+    pub package: PathBuf,
     /// Where it is.
     pub path: PathBuf,
+}
+
+/// What an executable is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What users start.
+    Program,
+    /// Tests that are part of a program or a library.
+    UnitTests,
+    /// Tests that are a target of their own.
+    Tests,
 }
 
 /// The cargo that runs this task.
@@ -59,27 +72,21 @@ pub fn build(args: &[&str]) -> Result<Vec<Executable>> {
 pub fn program(executables: &[Executable], name: &str) -> Result<PathBuf> {
     executables
         .iter()
-        .find(|executable| executable.name == name && !executable.is_test)
+        .find(|executable| executable.name == name && executable.kind == Kind::Program)
         .map(|executable| executable.path.clone())
         .with_context(|| format!("cargo built no program {name}"))
 }
 
-/// The test binary `name` among what was built.
-pub fn test(executables: &[Executable], name: &str) -> Result<PathBuf> {
-    executables
-        .iter()
-        .find(|executable| executable.name == name && executable.is_test)
-        .map(|executable| executable.path.clone())
-        .with_context(|| format!("cargo built no test binary {name}"))
-}
-
 fn executable(message: &str) -> Option<Executable> {
     let message: Value = serde_json::from_str(message).ok()?;
-    Some(Executable {
-        name: message["target"]["name"].as_str()?.to_owned(),
-        is_test: message["profile"]["test"].as_bool()?,
-        path: message["executable"].as_str()?.into(),
-    })
+    let kind = match (message["profile"]["test"].as_bool()?, message["target"]["kind"][0].as_str()?) {
+        (false, _) => Kind::Program,
+        (true, "test") => Kind::Tests,
+        (true, _) => Kind::UnitTests,
+    };
+    let package = Path::new(message["manifest_path"].as_str()?).parent()?.to_path_buf();
+    let name = message["target"]["name"].as_str()?.to_owned();
+    Some(Executable { name, kind, package, path: message["executable"].as_str()?.into() })
 }
 
 #[cfg(test)]
@@ -88,15 +95,19 @@ mod tests {
 
     #[test]
     fn an_artefact_with_an_executable_is_one() {
-        let message = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"netbpf"},
-            "profile":{"test":false},"executable":"/t/debug/netbpf"}"#;
-        let path = PathBuf::from("/t/debug/netbpf");
-        assert_eq!(executable(message), Some(Executable { name: "netbpf".to_owned(), is_test: false, path }));
+        let message = r#"{"reason":"compiler-artifact","manifest_path":"/w/tests/Cargo.toml","target":{"kind":["test"],"name":"lab"},
+            "profile":{"test":true},"executable":"/t/debug/deps/lab-1"}"#;
+        let path = PathBuf::from("/t/debug/deps/lab-1");
+        let package = PathBuf::from("/w/tests");
+        assert_eq!(
+            executable(message),
+            Some(Executable { name: "lab".to_owned(), kind: Kind::Tests, package, path })
+        );
     }
 
     #[test]
     fn a_library_is_none() {
-        let message = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"netbpf"},
+        let message = r#"{"reason":"compiler-artifact","manifest_path":"/w/netbpf/Cargo.toml","target":{"kind":["lib"],"name":"netbpf"},
             "profile":{"test":false},"executable":null}"#;
         assert_eq!(executable(message), None);
         assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);

@@ -2,6 +2,7 @@
 //! in seconds and before the kernel programs can be built.
 
 mod cargo;
+mod demo;
 mod kernels;
 mod run;
 mod setup;
@@ -18,12 +19,14 @@ use clap::Parser;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
     Run(run::Options),
+    Demo(demo::Options),
     Test(test::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Run(options) => run::run(options),
+        Task::Demo(options) => demo::run(options),
         Task::Test(options) => test::run(options),
     };
     match done {

@@ -20,6 +20,8 @@ use crate::{
 pub enum Scope {
     /// Build and run.
     Run,
+    /// The acceptance story.
+    Demo,
     /// The tests on this machine.
     Test,
     /// The tests on this machine and on others' kernels.
@@ -78,8 +80,9 @@ impl Missing {
                 packages_of_linker.push("g++".to_owned());
             }
         }
-        let tools =
-            TOOLS.iter().filter(|tool| wants(scope, tool.wanted) && tools::find(tool.program).is_none());
+        let tools = TOOLS.iter().filter(|tool| {
+            tool.wanted.iter().any(|what| scope.wants(*what)) && tools::find(tool.program).is_none()
+        });
         Self { compiler: compiler.is_none(), linker, packages_of_linker, tools: tools.collect() }
     }
 
@@ -170,11 +173,14 @@ impl Missing {
     }
 }
 
-fn wants(scope: Scope, tool: For) -> bool {
-    match scope {
-        Scope::Run => false,
-        Scope::Test => matches!(tool, For::Lab | For::LabAndKernels),
-        Scope::TestOnKernels => true,
+impl Scope {
+    fn wants(self, tool: For) -> bool {
+        match self {
+            Self::Run => false,
+            Self::Demo => tool == For::Demo,
+            Self::Test => tool == For::Lab,
+            Self::TestOnKernels => matches!(tool, For::Lab | For::Kernels | For::Qemu),
+        }
     }
 }
 

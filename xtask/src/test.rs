@@ -3,15 +3,15 @@
 
 use std::{
     io::{BufRead, BufReader},
-    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use xtask::toolchain;
 
 use crate::{
-    cargo,
+    cargo::{self, Executable, Kind},
     kernels::{self, KERNELS, Kernel},
     setup::{self, Scope},
     step::took,
@@ -26,6 +26,11 @@ pub struct Options {
     /// Only tests with this in their name
     filter: Option<String>,
 }
+
+/// The tests of the whole, which run on other kernels too.
+const LAB: &str = "lab";
+/// The packages whose tests need no root.
+const PURE: &[&str] = &["--workspace", "--exclude", "netbpf-ebpf", "--exclude", "netbpf-tests"];
 
 /// What `--kernel` chose.
 #[derive(Clone, Copy, Debug)]
@@ -90,26 +95,35 @@ pub fn run(options: Options) -> Result<()> {
 
     let built = cargo::build(&[&["build", "--all-targets"], cargo::PACKAGES].concat())?;
     let netbpf = cargo::program(&built, "netbpf")?;
+    let groups = groups(&built);
     let filter: Vec<&str> = filter.as_deref().into_iter().collect();
     let mut stages = Vec::new();
     if here {
-        stages.push(stage("pure tests", test(&[], &netbpf, &filter))?);
-        let of_tests = |name| test(&[cargo::PACKAGES, &["--test", name]].concat(), &netbpf, &filter);
-        stages.push(stage("packet tests", of_tests("packet"))?);
-        stages.push(stage("lab tests", of_tests("lab"))?);
+        let mut pure = cargo::command();
+        pure.arg("test").args(PURE).args(["--no-fail-fast", "--"]).args(&filter);
+        stages.push(stage("pure tests", pure)?);
+        for group in &groups {
+            let mut tests = Command::new(&group.path);
+            tests.args(&filter).current_dir(&group.package).env("NETBPF_BIN", &netbpf);
+            stages.push(stage(&format!("{} tests", group.name), tests)?);
+        }
     }
     if !kernels.is_empty() {
-        let lab = cargo::test(&built, "lab")?;
-        stages.extend(kernels::run(&kernels, &netbpf, &lab, &filter)?);
+        let lab = groups.iter().find(|group| group.name == LAB).context("cargo built no lab tests")?;
+        stages.extend(kernels::run(&kernels, &netbpf, &lab.path, &filter)?);
     }
     report(&stages)
 }
 
-/// `cargo test ARGS -- FILTER`.
-fn test(args: &[&str], netbpf: &Path, filter: &[&str]) -> Command {
-    let mut command = cargo::command();
-    command.arg("test").args(args).args(["--no-fail-fast", "--"]).args(filter).env("NETBPF_BIN", netbpf);
-    command
+/// The tests that need root, in the order of what they need: packets through programs first, the lab last.
+fn groups(built: &[Executable]) -> Vec<&Executable> {
+    let tests = toolchain::workspace().join("tests");
+    let mut groups: Vec<_> = built
+        .iter()
+        .filter(|executable| executable.kind == Kind::Tests && executable.package == tests)
+        .collect();
+    groups.sort_by_key(|group| (group.name == LAB, group.name != "packet", group.name.clone()));
+    groups
 }
 
 /// Runs one group of tests, and shows what it prints.

@@ -9,10 +9,12 @@ use std::{
 /// What needs a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
+    /// The demo.
+    Demo,
     /// The lab tests, on this machine.
     Lab,
-    /// The lab tests, on this machine and on the kernels booted under qemu.
-    LabAndKernels,
+    /// The lab tests on other kernels: copied there.
+    Kernels,
     /// Fetching and booting those kernels.
     Qemu,
 }
@@ -25,34 +27,47 @@ pub struct Tool {
     /// Debian's package.
     pub package: &'static str,
     /// Who needs it.
-    pub wanted: For,
+    pub wanted: &'static [For],
     /// What for.
     pub why: &'static str,
 }
 
+const EVERYWHERE: &[For] = &[For::Demo, For::Lab, For::Kernels];
+const TESTS: &[For] = &[For::Lab, For::Kernels];
+
 /// All of them.
 pub const TOOLS: &[Tool] = &[
-    tool("ip", "iproute2", For::LabAndKernels, "namespaces and links, as a user sees them"),
-    tool("tc", "iproute2", For::LabAndKernels, "what is attached to a link"),
-    tool("ss", "iproute2", For::LabAndKernels, "who listens"),
-    tool("ping", "iputils-ping", For::LabAndKernels, "who reaches whom"),
-    tool("arping", "iputils-arping", For::LabAndKernels, "ARP requests and replies"),
-    tool("dig", "bind9-dnsutils", For::LabAndKernels, "questions to the name responder"),
-    tool("nsenter", "util-linux", For::LabAndKernels, "commands in a namespace"),
-    tool("unshare", "util-linux", For::LabAndKernels, "namespaces of a test's own"),
-    tool("bpftool", "bpftool", For::LabAndKernels, "maps and programs, as a user sees them"),
-    tool("socat", "socat", For::LabAndKernels, "any Ethernet protocol, TCP and UDP"),
-    tool("iperf3", "iperf3", For::Lab, "TCP in bulk"),
-    tool("tcpdump", "tcpdump", For::Lab, "what really passes"),
-    tool("nft", "nftables", For::Lab, "a host with a firewall"),
-    tool("python3", "python3", For::Lab, "frames made by hand"),
-    tool("busybox", "busybox-static", For::Qemu, "the small system around a booted kernel"),
-    tool("qemu-system-x86_64", "qemu-system-x86", For::Qemu, "other kernels"),
-    tool("modprobe", "kmod", For::Qemu, "their modules, in order"),
-    tool("xz", "xz-utils", For::Qemu, "their modules, unpacked"),
+    tool("ip", "iproute2", EVERYWHERE, "namespaces and links, as a user sees them"),
+    tool("tc", "iproute2", TESTS, "what is attached to a link"),
+    tool("ss", "iproute2", TESTS, "who listens"),
+    tool("ping", "iputils-ping", EVERYWHERE, "who reaches whom"),
+    tool("arping", "iputils-arping", TESTS, "ARP requests and replies"),
+    tool("dig", "bind9-dnsutils", TESTS, "questions to the name responder"),
+    tool("nsenter", "util-linux", TESTS, "commands in a namespace"),
+    tool("unshare", "util-linux", TESTS, "namespaces of a test's own"),
+    tool("bpftool", "bpftool", TESTS, "maps and programs, as a user sees them"),
+    tool("socat", "socat", TESTS, "any Ethernet protocol, TCP and UDP"),
+    tool("iperf3", "iperf3", &[For::Lab], "TCP in bulk"),
+    tool("tcpdump", "tcpdump", &[For::Lab], "what really passes"),
+    tool("nft", "nftables", &[For::Lab], "a host with a firewall"),
+    tool("python3", "python3", &[For::Lab], "frames made by hand"),
+    tool(
+        "busybox",
+        "busybox-static",
+        &[For::Demo, For::Qemu],
+        "a small web server; the system around a booted kernel",
+    ),
+    tool("qemu-system-x86_64", "qemu-system-x86", &[For::Qemu], "other kernels"),
+    tool("modprobe", "kmod", &[For::Qemu], "their modules, in order"),
+    tool("xz", "xz-utils", &[For::Qemu], "their modules, unpacked"),
 ];
 
-const fn tool(program: &'static str, package: &'static str, wanted: For, why: &'static str) -> Tool {
+const fn tool(
+    program: &'static str,
+    package: &'static str,
+    wanted: &'static [For],
+    why: &'static str,
+) -> Tool {
     Tool { program, package, wanted, why }
 }
 

@@ -24,8 +24,12 @@ use crate::daemon::{Daemon, Error};
 
 type Shared = State<Arc<Daemon>>;
 
-/// Answer until the caller stops listening.
-pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>) -> std::io::Result<()> {
+/// Answer until `end`, and then until what was asked is done.
+pub async fn serve(
+    listener: UnixListener,
+    daemon: Arc<Daemon>,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
     let router = Router::new()
         .route("/version", get(version))
         .route("/info", get(info))
@@ -49,7 +53,7 @@ pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>) -> std::io::Resu
         .route("/containers/{container}", delete(remove_container))
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "page not found".into(), None) })
         .with_state(daemon);
-    axum::serve(listener, router).await
+    axum::serve(listener, router).with_graceful_shutdown(end).await
 }
 
 impl IntoResponse for Error {
@@ -64,6 +68,16 @@ impl IntoResponse for Error {
 
 fn refuse(status: StatusCode, message: String, exit_code: Option<u8>) -> Response {
     (status, Json(types::Error { message, exit_code })).into_response()
+}
+
+/// A change is carried out whole, also for a client that goes away meanwhile: its going ends the request's own task.
+async fn whole<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::spawn(change).await {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }
 
 /// A body that is JSON, whatever its declared type.
@@ -114,14 +128,16 @@ async fn create_network(
     body: axum::body::Bytes,
 ) -> Result<(StatusCode, Json<Created>), Error> {
     let request: NetworkCreate = parse(&body)?;
-    Ok((StatusCode::CREATED, Json(daemon.create_network(request).await?)))
+    let created = whole(async move { daemon.create_network(request).await }).await?;
+    Ok((StatusCode::CREATED, Json(created)))
 }
 
 async fn prune_networks(
     State(daemon): Shared,
     Query(query): Query<FiltersQuery>,
 ) -> Result<Json<NetworksPruned>, Error> {
-    Ok(Json(daemon.prune_networks(&query.parse()?).await?))
+    let filters = query.parse()?;
+    Ok(Json(whole(async move { daemon.prune_networks(&filters).await }).await?))
 }
 
 async fn inspect_network(
@@ -132,7 +148,7 @@ async fn inspect_network(
 }
 
 async fn remove_network(State(daemon): Shared, Path(network): Path<String>) -> Result<StatusCode, Error> {
-    daemon.remove_network(&network).await?;
+    whole(async move { daemon.remove_network(&network).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -142,7 +158,7 @@ async fn connect(
     body: axum::body::Bytes,
 ) -> Result<StatusCode, Error> {
     let request: NetworkConnect = parse(&body)?;
-    daemon.connect(&network, request).await?;
+    whole(async move { daemon.connect(&network, request).await }).await?;
     Ok(StatusCode::OK)
 }
 
@@ -152,7 +168,7 @@ async fn disconnect(
     body: axum::body::Bytes,
 ) -> Result<StatusCode, Error> {
     let request: NetworkDisconnect = parse(&body)?;
-    daemon.disconnect(&network, request).await?;
+    whole(async move { daemon.disconnect(&network, request).await }).await?;
     Ok(StatusCode::OK)
 }
 
@@ -194,7 +210,7 @@ async fn inspect_container(
 }
 
 async fn start(State(daemon): Shared, Path(container): Path<String>) -> Result<StatusCode, Error> {
-    daemon.start_container(&container).await?;
+    whole(async move { daemon.start_container(&container).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -237,7 +253,8 @@ async fn stop(
     Query(query): Query<StopQuery>,
 ) -> Result<StatusCode, Error> {
     let signal = query.signal(nix::sys::signal::SIGTERM)?;
-    daemon.stop_container(&container, signal, Duration::from_secs(query.t)).await?;
+    let patience = Duration::from_secs(query.t);
+    whole(async move { daemon.stop_container(&container, signal, patience).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -247,7 +264,8 @@ async fn restart(
     Query(query): Query<StopQuery>,
 ) -> Result<StatusCode, Error> {
     let signal = query.signal(nix::sys::signal::SIGTERM)?;
-    daemon.restart_container(&container, signal, Duration::from_secs(query.t)).await?;
+    let patience = Duration::from_secs(query.t);
+    whole(async move { daemon.restart_container(&container, signal, patience).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -315,6 +333,6 @@ async fn remove_container(
     Path(container): Path<String>,
     Query(query): Query<RemoveQuery>,
 ) -> Result<StatusCode, Error> {
-    daemon.remove_container(&container, query.force).await?;
+    whole(async move { daemon.remove_container(&container, query.force).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

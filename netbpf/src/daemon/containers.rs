@@ -232,10 +232,8 @@ impl Daemon {
             drop(busy);
             self.ended(id).await;
             let _busy = self.busy(id).await;
-            return match self.world().container(&id).is_some() {
-                true => self.forget(&id),
-                false => Ok(()),
-            };
+            let is_left = self.world().container(&id).is_some();
+            return if is_left { self.forget(&id) } else { Ok(()) };
         }
         self.forget(&id)
     }
@@ -248,7 +246,7 @@ impl Daemon {
         Ok(())
     }
 
-    fn remove_dirs(&self, id: &Id) {
+    pub(super) fn remove_dirs(&self, id: &Id) {
         for dir in [self.container_dir(id), self.supervisor_dir(id)] {
             if let Err(error) = fs::remove_dir_all(&dir)
                 && error.kind() != std::io::ErrorKind::NotFound

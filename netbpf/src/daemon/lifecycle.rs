@@ -46,9 +46,14 @@ impl Daemon {
                 steps.undo().await;
                 self.release_endpoints(&after, &leased);
                 self.followers.disappoint(&id);
+                if sandbox.auto_remove {
+                    self.world().put_container(before);
+                    self.forget(&id)?;
+                    return Err(error);
+                }
                 let failed = Container { state: State::Created { error: error.to_string() }, ..before };
                 self.world().put_container(failed.clone());
-                self.commit(&[Change::PutContainer(failed.clone())])?;
+                self.commit(&[Change::PutContainer(failed)])?;
                 Err(error)
             }
         }
@@ -184,7 +189,10 @@ impl Daemon {
             ..before.clone()
         };
         let is_removed = sandbox.auto_remove;
-        self.commit(&[Change::PutContainer(after.clone())])?;
+        // A full disk must not keep what has ended in the network; a later start finds it ended once more.
+        if let Err(error) = self.commit(&[Change::PutContainer(after.clone())]) {
+            tracing::error!(container = after.name, %error, "record the end");
+        }
         // Names, ports and leases first, the new state last: who sees the container ended finds nothing of it left.
         self.unwire_committed(&before, &after).await;
         self.world().put_container(after);

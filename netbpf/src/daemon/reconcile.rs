@@ -1,7 +1,7 @@
 //! Start and recovery: the stored world against what the kernel has. What runs goes on untouched; what ended while no
 //! daemon looked is cleared up; what nobody knows is removed.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, fs, io, net::Ipv4Addr, sync::Arc};
 
 use super::{Daemon, Error, steps::Steps};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
 impl Daemon {
     /// Bring the kernel to what is stored.
     pub(super) async fn reconcile(self: &Arc<Self>) -> Result<(), Error> {
+        self.sweep_folders()?;
         let running = self.find_running().await?;
         let observed = self.observe().await?;
         let desired = self.desired();
@@ -30,6 +31,27 @@ impl Daemon {
         self.publish_all().await?;
         for (id, supervisor) in running {
             self.watch(id, supervisor);
+        }
+        Ok(())
+    }
+
+    /// Folders of containers that are forgotten: a daemon was killed between forgetting and removing.
+    fn sweep_folders(&self) -> Result<(), Error> {
+        for root in [&self.options.state_dir, &self.options.run_dir].map(|dir| dir.join("containers")) {
+            let entries = match fs::read_dir(&root) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => {
+                    entries.map_err(|source| Error::File { operation: "read", path: root.clone(), source })?
+                }
+            };
+            for name in entries.flatten().map(|entry| entry.file_name()) {
+                let id = name.to_str().and_then(|name| name.parse().ok());
+                if let Some(id) = id
+                    && self.world().container(&id).is_none()
+                {
+                    self.remove_dirs(&id);
+                }
+            }
         }
         Ok(())
     }

@@ -4,13 +4,18 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, chown},
     path::Path,
+    pin::pin,
     sync::{Arc, Mutex},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
 
 use super::{Daemon, Ends, Followers, Options, World};
@@ -25,6 +30,9 @@ use crate::{
 /// Who besides root may use the API, if the group exists.
 const GROUP: &str = "netbpf";
 
+/// How long requests may take that were under way when the daemon was told to end.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Run until SIGTERM or SIGINT. Containers and their traffic go on afterwards.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "netbpf daemon needs root: run it with sudo");
@@ -33,6 +41,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     fs::set_permissions(&options.state_dir, fs::Permissions::from_mode(0o700))
         .with_context(|| format!("restrict {}", options.state_dir.display()))?;
+    raise_file_limit()?;
     let _lock = Lock::acquire(&options.state_dir)?;
     let daemon = open(options).await?;
     forward_ipv4()?;
@@ -42,10 +51,19 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let listener = listen(&daemon.options.socket())?;
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (stop_serving, stopped) = oneshot::channel::<()>();
+    let mut server = pin!(server::serve(listener, Arc::clone(&daemon), async {
+        let _ = stopped.await;
+    }));
     tokio::select! {
-        done = server::serve(listener, Arc::clone(&daemon)) => done.context("serve the API")?,
+        done = &mut server => done.context("serve the API")?,
         _ = term.recv() => {}
         _ = int.recv() => {}
+    }
+    drop(stop_serving);
+    // What was asked is done; who only follows a log is not waited for.
+    if let Ok(done) = tokio::time::timeout(PATIENCE, server).await {
+        done.context("serve the API")?;
     }
     stop(&daemon).await
 }
@@ -53,7 +71,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
     let exe = std::env::current_exe().context("find this program")?;
     let (store, Records { networks, containers }) = Store::open(&options.state_dir.join("netbpf.redb"))?;
-    let datapath = Datapath::open(&options.bpffs, options.program_logs)?;
+    let mut datapath = Datapath::open(&options.bpffs, options.program_logs)?;
+    if let Some(logs) = datapath.take_logs() {
+        thread::Builder::new().name("program-logs".into()).spawn(move || {
+            let Err(error) = logs.read();
+            tracing::error!(%error, "read the programs' logs");
+        })?;
+    }
     tracing::info!(attachment = ?datapath.attachment(), bpffs = %options.bpffs.display(), "datapath");
     let links = Links::open()?;
     let feed = Feed::start(&exe, &options.run_dir).await?;
@@ -72,6 +96,12 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         pruning: tokio::sync::Mutex::default(),
         options,
     }))
+}
+
+/// A container that may ask for names costs two descriptors, a name responder's copy of its sockets.
+fn raise_file_limit() -> anyhow::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raise the limit of open files")
 }
 
 /// The host routes between its containers' networks and the world; what must not pass between networks is dropped by

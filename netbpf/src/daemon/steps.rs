@@ -72,20 +72,23 @@ impl Steps {
     /// start, which compares desired with observed.
     pub async fn undo(mut self) {
         while let Some(undo) = self.undo.pop() {
-            let failed =
-                match undo {
-                    Undo::Action(action) => self.daemon.perform(&action).await.err(),
-                    Undo::File { path, before: Some(before) } => write_in_place(&path, &before).err(),
-                    Undo::File { path, before: None } => fs::remove_file(&path)
-                        .err()
-                        .map(|source| Error::File { operation: "remove", path, source }),
-                    Undo::Names { container, before: None } => {
-                        self.daemon.feed.remove(container).await.err().map(Error::from)
-                    }
-                    Undo::Names { before: Some(before), .. } => {
-                        self.daemon.feed.upsert(before, None).await.err().map(Error::from)
-                    }
-                };
+            let failed = match undo {
+                // A namespace that has gone took its routes along.
+                Undo::Action(Action::SetDefaultRoute { namespace, .. }) if open(&namespace).is_err() => None,
+                Undo::Action(action) => self.daemon.perform(&action).await.err(),
+                Undo::File { path, before: Some(before) } => write_in_place(&path, &before).err(),
+                Undo::File { path, before: None } => fs::remove_file(&path).err().map(|source| Error::File {
+                    operation: "remove",
+                    path,
+                    source,
+                }),
+                Undo::Names { container, before: None } => {
+                    self.daemon.feed.remove(container).await.err().map(Error::from)
+                }
+                Undo::Names { before: Some(before), .. } => {
+                    self.daemon.feed.upsert(before, None).await.err().map(Error::from)
+                }
+            };
             if let Some(error) = failed {
                 tracing::error!(%error, "undo");
             }

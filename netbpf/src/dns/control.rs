@@ -161,3 +161,50 @@ impl Connection {
         Ok(Some(Received { messages, descriptors: descriptors.into_iter() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, os::unix::net::UnixStream as StdStream};
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_containers_and_their_sockets_arrive_in_order() {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (left, right) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("a socket pair");
+        let connection = |end: OwnedFd| {
+            Connection::new(UnixStream::from_std(StdStream::from(end)).expect("a registered socket"))
+        };
+        let (left, mut right) = (connection(left), connection(right));
+
+        let containers: Vec<(Id, TcpListener)> =
+            (0..150).map(|_| (Id::random(), TcpListener::bind("127.0.0.1:0").expect("a listener"))).collect();
+        let messages = containers.iter().map(|(id, listener)| {
+            Message::new(&Response::Held(*id)).with([listener.as_fd(), listener.as_fd()])
+        });
+        let ready = Message::new(&Response::Ready { protocol: PROTOCOL });
+        let packets = packets(messages.chain([ready]));
+        assert_eq!(packets.len(), 2);
+        for packet in &packets {
+            left.send(packet).await.expect("send");
+        }
+        drop(left);
+
+        let mut arrived = containers.iter();
+        while let Some(mut received) = right.receive().await.expect("receive") {
+            for response in mem::take(&mut received.messages) {
+                let Response::Held(id) = response else { continue };
+                let (sent, listener) = arrived.next().expect("no more than were sent");
+                let [udp, tcp] = received.sockets().expect("two sockets").map(TcpListener::from);
+                assert_eq!(id, *sent);
+                for socket in [udp, tcp] {
+                    assert_eq!(socket.local_addr().ok(), listener.local_addr().ok());
+                }
+            }
+        }
+        assert!(arrived.next().is_none());
+    }
+}

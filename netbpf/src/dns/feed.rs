@@ -106,7 +106,8 @@ impl Feed {
     }
 
     /// Takes in a container, new or changed; its names are live on return. Without `sockets` it keeps those it has;
-    /// a container that never had any is named to others and asks nothing.
+    /// a container that never had any is named to others and asks nothing. After an error the feed goes on trying to
+    /// have it known; [`Feed::remove`] takes it back.
     pub async fn upsert(&self, record: Record, sockets: Option<Sockets>) -> Result<(), Error> {
         let container = record.container;
         let request = control::encode(&Request::Upsert(record));

@@ -7,19 +7,19 @@
 //! ```
 //!
 //! Each container that may ask has sockets of its own on 127.0.0.11:53 in its network namespace, opened by the
-//! daemon: the socket a query comes in on *is* the asker, so nobody can ask in another's name. [`zone`], [`message`]
-//! and [`answer`] are pure: bytes in, bytes out. Nothing here knows links, sandboxes, the store or the datapath.
+//! daemon: the socket a query comes in on *is* the asker, so nobody can ask in another's name. `zone`, `message`
+//! and `answer` are pure: bytes in, bytes out. Nothing here knows links, sandboxes, the store or the datapath.
 
-pub mod answer;
+mod answer;
 mod asker;
 mod control;
 mod fds;
-pub mod feed;
+mod feed;
 mod forward;
-pub mod message;
-pub mod record;
+mod message;
+mod record;
 pub mod responder;
-pub mod zone;
+mod zone;
 
 pub use feed::{Error, Feed, Sockets};
 pub use record::{NetworkRecord, Record, Servers};

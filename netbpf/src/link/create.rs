@@ -27,6 +27,7 @@ use super::{
     links::{up, with_index},
     socket::Socket,
     sysctl::disable_ipv6,
+    watch::Activation,
 };
 use crate::model::Mac;
 
@@ -126,7 +127,9 @@ impl Links {
         self.create_pair(end, inner, &endpoint.namespace.to_string()).await?;
         let (outer, inner) =
             tokio::join!(disable_ipv6_here(&endpoint.host_interface), finish_inside(endpoint));
-        self.or_delete(endpoint.ifindex, outer.and(inner)).await
+        let inner = self.or_delete(endpoint.ifindex, outer.and(inner)).await?;
+        self.inactive().insert(endpoint.ifindex, inner);
+        Ok(())
     }
 
     async fn create_pair(&self, end: End<'_>, peer: End<'_>, peer_place: &str) -> Result<(), Error> {
@@ -165,7 +168,7 @@ impl Links {
     }
 
     /// Undoes the creation of a pair whose configuration failed.
-    async fn or_delete(&self, ifindex: u32, result: Result<(), Error>) -> Result<(), Error> {
+    async fn or_delete<T>(&self, ifindex: u32, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_err()
             && let Err(error) = self.delete(ifindex).await
         {
@@ -202,20 +205,22 @@ impl End<'_> {
 }
 
 /// What is done in the container's namespace, in one visit.
-async fn finish_inside(endpoint: &EndpointLink<'_>) -> Result<(), Error> {
+async fn finish_inside(endpoint: &EndpointLink<'_>) -> Result<Activation, Error> {
     let EndpointLink { namespace: netns, address, .. } = *endpoint;
     let object = format!("{} in {netns}", endpoint.interface);
     let name = endpoint.interface.clone();
-    let (socket, ifindex) = Socket::open_in(netns, move || {
+    let (socket, (ifindex, activation)) = Socket::open_in(netns, move || {
         disable_ipv6(&name)?;
-        if_nametoindex(&*name).map_err(|errno| Error::failed("find", name, errno))
+        let ifindex = if_nametoindex(&*name).map_err(|errno| Error::failed("find", name, errno))?;
+        Ok((ifindex, Activation::watch(ifindex)?))
     })
     .await?;
     add_address(&socket, ifindex, &object, address).await?;
     up(&socket, with_index(ifindex)).await.map_err(|refusal| Error::failed("set up", object, refusal))?;
     up(&socket, with_index(LOOPBACK))
         .await
-        .map_err(|refusal| Error::failed("set up", format!("lo in {netns}"), refusal))
+        .map_err(|refusal| Error::failed("set up", format!("lo in {netns}"), refusal))?;
+    Ok(activation)
 }
 
 async fn add_address(socket: &Socket, ifindex: u32, link: &str, address: Ipv4Net) -> Result<(), Error> {

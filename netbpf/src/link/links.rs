@@ -1,6 +1,11 @@
 //! What is done to links that exist, and the default route of a namespace.
 
-use std::net::Ipv4Addr;
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -11,35 +16,54 @@ use rtnetlink::{
     RouteMessageBuilder,
     packet_core::{NLM_F_CREATE, NLM_F_REPLACE},
 };
+use tokio::time::timeout;
 
-use super::{Error, Namespace, error::Refusal, socket::Socket};
+use super::{Error, Namespace, error::Refusal, socket::Socket, watch::Activation};
+
+/// How long the kernel may take to activate a side of a pair; more than any that was seen.
+const ACTIVATION: Duration = Duration::from_millis(500);
 
 /// The links of the namespace in which this value was made.
 pub struct Links {
     pub(super) socket: Socket,
+    inactive: Mutex<HashMap<u32, Activation>>,
 }
 
 impl Links {
     /// Of the namespace of the calling thread; must be called in a tokio runtime.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open()? })
+        Ok(Self { socket: Socket::open()?, inactive: Mutex::default() })
     }
 
-    /// Brings a link up.
+    /// Brings the host side of an endpoint up. If it was just made, frames pass both ways when this returns: the kernel
+    /// activates the side that was up first some time after its carrier comes, and drops what it sends until then.
     pub async fn set_up(&self, ifindex: u32) -> Result<(), Error> {
+        let inner = self.inactive().remove(&ifindex);
         up(&self.socket, with_index(ifindex))
             .await
-            .map_err(|refusal| Error::failed("set up", format!("link {ifindex}"), refusal))
+            .map_err(|refusal| Error::failed("set up", format!("link {ifindex}"), refusal))?;
+        if let Some(inner) = inner
+            && timeout(ACTIVATION, inner.activated()).await != Ok(true)
+        {
+            tracing::debug!("the inner side of link {ifindex} has no carrier yet");
+        }
+        Ok(())
     }
 
     /// Deletes a link, and with it the other end of its pair. False: it was gone already.
     pub async fn delete(&self, ifindex: u32) -> Result<bool, Error> {
+        self.inactive().remove(&ifindex);
         let deleted = self.socket.ask(RouteNetlinkMessage::DelLink(with_index(ifindex)), 0).await;
         match deleted.map_err(|refusal| Error::failed("delete", format!("link {ifindex}"), refusal)) {
             Ok(()) => Ok(true),
             Err(error) if error.is_missing() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Endpoints whose host side is still to be set up, by its number.
+    pub(super) fn inactive(&self) -> MutexGuard<'_, HashMap<u32, Activation>> {
+        self.inactive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes `gateway` the way out of a namespace, in the place of any other; `None` leaves it without one.

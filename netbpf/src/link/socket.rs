@@ -45,7 +45,7 @@ impl Socket {
         open().map_err(|error: io::Error| Error::failed("open", "a netlink socket", error))
     }
 
-    /// In another namespace; `prepare` is done there before.
+    /// In another namespace; `prepare` is done there before, in the caller's runtime.
     pub async fn open_in<T: Send + 'static>(
         netns: &Namespace,
         prepare: impl FnOnce() -> Result<T, Error> + Send + 'static,
@@ -53,8 +53,8 @@ impl Socket {
         let runtime = Handle::current();
         netns
             .run(move || {
-                let prepared = prepare()?;
                 let _entered = runtime.enter();
+                let prepared = prepare()?;
                 Ok((Self::open()?, prepared))
             })
             .await?

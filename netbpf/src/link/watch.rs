@@ -1,14 +1,50 @@
-//! Which links go: the kernel's own announcements, so that a container's end is known without asking.
+//! Which links go, and when one begins to work: the kernel's own announcements, so that nobody has to ask.
+
+use std::time::Duration;
 
 use futures::{StreamExt, channel::mpsc::UnboundedReceiver};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    link::{LinkAttribute, State},
+};
 use rtnetlink::{
     MulticastGroup, new_multicast_connection,
     packet_core::{NetlinkMessage, NetlinkPayload},
     sys::SocketAddr,
 };
+use tokio::{sync::oneshot, task::AbortHandle, time::sleep};
 
 use super::{Error, Links};
+
+/// How long it may take from the making of an endpoint to its setting up.
+const SETTING_UP: Duration = Duration::from_secs(10);
+
+/// What the kernel says of links in one namespace, from the moment this value was made.
+struct Announcements {
+    messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+    connection: AbortHandle,
+}
+
+impl Announcements {
+    /// In the namespace of the calling thread, which must be in a tokio runtime.
+    fn listen() -> Result<Self, Error> {
+        let (connection, _, messages) = new_multicast_connection(&[MulticastGroup::Link])
+            .map_err(|error| Error::failed("listen on", "a netlink socket", error))?;
+        Ok(Self { messages, connection: tokio::spawn(connection).abort_handle() })
+    }
+
+    /// `None` when the kernel's socket is broken. Nothing is lost if the future is dropped.
+    async fn next(&mut self) -> Option<NetlinkPayload<RouteNetlinkMessage>> {
+        self.messages.next().await.map(|(message, _)| message.payload)
+    }
+}
+
+impl Drop for Announcements {
+    /// By itself, the connection would notice with the next announcement; its socket would hold the namespace until then.
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
 
 /// What was heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,16 +55,13 @@ pub enum LinkEvent {
     Resync,
 }
 
-/// Announcements, from the moment this value was made.
-pub struct Deletions(UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>);
+/// Links that go, from the moment this value was made.
+pub struct Deletions(Announcements);
 
 impl Links {
     /// Listens in the namespace of the calling thread.
     pub fn watch_deleted() -> Result<Deletions, Error> {
-        let (connection, _, messages) = new_multicast_connection(&[MulticastGroup::Link])
-            .map_err(|error| Error::failed("listen on", "a netlink socket", error))?;
-        tokio::spawn(connection);
-        Ok(Deletions(messages))
+        Announcements::listen().map(Deletions)
     }
 }
 
@@ -36,8 +69,7 @@ impl Deletions {
     /// The next one; `None` when the kernel's socket is broken. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<LinkEvent> {
         loop {
-            let (message, _) = self.0.next().await?;
-            match message.payload {
+            match self.0.next().await? {
                 NetlinkPayload::Overrun(_) => return Some(LinkEvent::Resync),
                 // A bridge announces the loss of a port in its own family: that link may live on.
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link))
@@ -49,4 +81,52 @@ impl Deletions {
             }
         }
     }
+}
+
+/// The moment from which a link sends what it is given: it is up, has a carrier, and the kernel has acted on that. The
+/// kernel announces it afterwards; a question would be answered too early.
+pub(super) struct Activation(oneshot::Receiver<()>);
+
+impl Activation {
+    /// Of a link that is not active yet, in the namespace of the calling thread.
+    pub fn watch(ifindex: u32) -> Result<Self, Error> {
+        let announcements = Announcements::listen()?;
+        let (mut heard, activated) = oneshot::channel();
+        tokio::spawn(async move {
+            // The socket holds the namespace: not for longer than somebody may care.
+            let forgotten = sleep(SETTING_UP);
+            let active = tokio::select! {
+                active = is_activated(ifindex, announcements) => active,
+                () = heard.closed() => false,
+                () = forgotten => false,
+            };
+            if active {
+                // Nobody waits any more: then nobody wants to know.
+                let _ = heard.send(());
+            }
+        });
+        Ok(Self(activated))
+    }
+
+    /// Waits for it. False: it will not come, or nobody knows.
+    pub async fn activated(self) -> bool {
+        self.0.await.is_ok()
+    }
+}
+
+async fn is_activated(ifindex: u32, mut announcements: Announcements) -> bool {
+    // Lost announcements end the waiting: what was lost may be the one.
+    while let Some(NetlinkPayload::InnerMessage(message)) = announcements.next().await {
+        match message {
+            RouteNetlinkMessage::NewLink(link)
+                if link.header.index == ifindex
+                    && link.attributes.contains(&LinkAttribute::OperState(State::Up)) =>
+            {
+                return true;
+            }
+            RouteNetlinkMessage::DelLink(link) if link.header.index == ifindex => return false,
+            _ => {}
+        }
+    }
+    false
 }

@@ -1,4 +1,4 @@
-//! Networks.
+//! Networks: what a user makes, and the bridge that it is on the host. Knows no kernel and no map.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 

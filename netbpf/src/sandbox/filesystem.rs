@@ -61,6 +61,7 @@ pub(super) fn enter(spec: &Spec, dir: &Path) -> Result<View, Error> {
     // namespaces.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)
         .map_err(call("set the propagation of", "/"))?;
+    remove_bpffs()?;
     let changes = OpenOptions::new().read(true).open("/proc/self/mountinfo");
     let mut view = View { mounted: Vec::new(), changes: None, terminals: None };
     let root = match &spec.rootfs {
@@ -114,6 +115,28 @@ impl View {
     pub fn repair(&self) -> bool {
         self.mounted.iter().all(|(source, target)| same_file(source, target) || bind(source, target).is_ok())
     }
+}
+
+/// Who is user 0 may open pinned maps and write to them, without any capability (since 5.19). The container's network
+/// is not its own to change, so it does not see them, wherever they are mounted.
+fn remove_bpffs() -> Result<(), Error> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(call("read", "/proc/self/mountinfo"))?;
+    for point in mounts.lines().filter_map(bpffs).rev() {
+        match umount2(&point, MntFlags::MNT_DETACH) {
+            // Another mount lies over it: nobody gets there.
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(errno) => return Err(call("unmount", point.display())(errno)),
+        }
+    }
+    Ok(())
+}
+
+/// The place of a line of mountinfo, if that is a bpf file system. Blanks in it are octal there.
+fn bpffs(line: &str) -> Option<PathBuf> {
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let point = mount.split(' ').nth(4).filter(|_| filesystem.starts_with("bpf "))?;
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    Some(escapes.iter().fold(point.to_owned(), |path, (code, text)| path.replace(code, text)).into())
 }
 
 fn same_file(a: &Path, b: &str) -> bool {
@@ -253,4 +276,16 @@ fn mount_dev() -> Result<(), Error> {
     mount(Some("devpts"), "/dev/pts", Some("devpts"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, options)
         .map_err(call("mount devpts on", "/dev/pts"))?;
     tmpfs("/dev/shm", QUIET, "mode=1777,size=64m")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bpf_file_systems_are_found_wherever_they_are() {
+        let line = "32 25 0:28 / /run/my\\040bpf rw,nosuid shared:9 - bpf bpf rw,mode=700";
+        assert_eq!(bpffs(line), Some("/run/my bpf".into()));
+        assert_eq!(bpffs("32 25 0:28 / /bpf rw - tmpfs bpf rw"), None);
+    }
 }

@@ -21,6 +21,7 @@ mod filesystem;
 mod handle;
 mod in_place;
 pub mod logs;
+mod namespaces;
 mod output;
 mod procfs;
 mod protocol;

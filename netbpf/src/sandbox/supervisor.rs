@@ -2,7 +2,7 @@
 //! parent of every program in them, and needs nobody to go on.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -18,7 +18,6 @@ use nix::{
     fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat},
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sched::{CloneFlags, setns, unshare},
     sys::{
         signal::{SigSet, Signal, kill},
         signalfd::{SfdFlags, SignalFd},
@@ -33,11 +32,11 @@ use super::{
     child::{self, Failure, Program},
     error::{Error, call},
     filesystem::{self, View},
+    namespaces,
     output::Output,
     procfs,
     protocol::{Channel, Exec, Listener, Request, Response, WindowSize},
-    spec::{EXIT, Exit, Network, PID, SOCKET, Spec},
-    sys,
+    spec::{EXIT, Exit, PID, SOCKET, Spec},
 };
 
 /// What the daemon reads when the sandbox is there to be wired; anything else is why it is not.
@@ -126,7 +125,7 @@ impl Supervisor {
             .map_err(call("open", dir.display()))?
             .into();
         let listener = listen(&dir_fd, spec.socket_group)?;
-        enter_namespaces(&spec)?;
+        namespaces::enter(&spec)?;
         let view = filesystem::enter(&spec, dir)?;
         Ok(Supervisor {
             spec,
@@ -397,26 +396,4 @@ fn listen(dir: &OwnedFd, group: Option<u32>) -> Result<Listener, Error> {
             .map_err(call("give to group", format!("{group}: {SOCKET}")))?;
     }
     listener
-}
-
-fn enter_namespaces(spec: &Spec) -> Result<(), Error> {
-    let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWPID;
-    match &spec.network {
-        Network::New => flags |= CloneFlags::CLONE_NEWNET,
-        Network::Host => {}
-        Network::Join(path) => {
-            let failed = || call::<io::Error>("join network namespace", path.display());
-            let namespace = File::open(path).map_err(failed())?;
-            setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| failed()(errno.into()))?;
-        }
-    }
-    unshare(flags).map_err(call("create", "namespaces"))?;
-    nix::unistd::sethostname(&spec.hostname).map_err(call("set host name", &spec.hostname))?;
-    if spec.network == Network::New {
-        sys::loopback_up().map_err(call("bring up", "lo"))?;
-        // Docker's defaults: ports and ping for every user. A kernel without them has nothing to set.
-        let _ = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
-        let _ = fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
-    }
-    Ok(())
 }

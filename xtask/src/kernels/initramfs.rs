@@ -58,7 +58,7 @@ impl Tree {
             symlink(format!("usr/{folder}"), root.join(folder)).with_context(|| format!("link {folder}"))?;
         }
         let tree = Self { root };
-        let wanted = TOOLS.iter().filter(|tool| tool.wanted == For::LabAndKernels).map(|tool| tool.program);
+        let wanted = TOOLS.iter().filter(|tool| tool.wanted.contains(&For::Kernels)).map(|tool| tool.program);
         let mut libraries = BTreeSet::new();
         for program in wanted.chain(SYSTEM.iter().copied()) {
             let file = tools::find_of_system(program).with_context(|| format!("find {program} in /usr"))?;
