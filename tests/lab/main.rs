@@ -2,3 +2,6 @@
 //! subject.
 
 mod harness;
+mod isolation;
+mod spoofing;
+mod story;
