@@ -17,6 +17,8 @@ const IPV6: u16 = 0x86dd;
 
 const RED01: [u8; 4] = [10, 1, 0, 2];
 const BLUE01: [u8; 4] = [10, 2, 0, 2];
+/// Whoever gets a packet for it keeps quiet.
+const NOBODY: [u8; 4] = [10, 1, 0, 99];
 
 /// Two networks. `both` is in both of them.
 struct World {
@@ -116,7 +118,7 @@ fn broadcast_and_multicast_reach_all_of_the_own_network_and_the_host() {
 #[test]
 fn every_protocol_passes_between_two_members_and_nobody_else_hears_it() {
     let world = World::new();
-    for frame in frames_of_all_kinds(world.red02.mac(), world.red01.mac(), [10, 1, 0, 3]) {
+    for frame in frames_of_all_kinds(world.red02.mac(), world.red01.mac(), NOBODY) {
         world.red01.send(&frame);
         world.lab.reasons();
         assert_eq!(world.heard(), [("red02", 1)], "{frame:02x?}");
