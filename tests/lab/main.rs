@@ -1,4 +1,9 @@
 //! The whole of netbpf on hosts made of namespaces: the real daemon, the real command line, real tools. One module by
 //! subject.
 
+mod bad_input;
 mod harness;
+mod isolation;
+mod spoofing;
+mod story;
+mod world;

@@ -6,7 +6,12 @@
 //! | [`RED`] 172.17.0.0/16 | [`GATEWAY`] | [`ANNE`], [`BERT`]; [`CLEO`] with IPv6 |
 //! | [`BLUE`] 192.168.0.0/16 | [`BLUE_GATEWAY`] | [`DORA`] |
 
-use std::{path::PathBuf, process::Command, thread};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
 
 use aya::{
     TestRun, TestRunOptions,
@@ -127,6 +132,11 @@ pub fn alone(test: impl FnOnce() + Send) {
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("mounts of our own");
             mount(none, "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), none)
                 .expect("a bpf file system of our own");
+            // Interfaces say nothing of their own accord then: no router solicitations between the frames of a test.
+            let ipv6 = Path::new("/proc/sys/net/ipv6/conf/default/disable_ipv6");
+            if ipv6.exists() {
+                fs::write(ipv6, "1").expect("a setting of our own namespace");
+            }
             test();
         });
         if let Err(panic) = thread.join() {

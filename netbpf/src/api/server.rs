@@ -7,6 +7,7 @@ use axum::{
     body::Body,
     extract::{Path, Query, State},
     http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
@@ -52,6 +53,7 @@ pub async fn serve(
         .route("/containers/{container}/logs", get(logs))
         .route("/containers/{container}", delete(remove_container))
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "page not found".into(), None) })
+        .layer(middleware::map_response(refuse_in_json))
         .with_state(daemon);
     axum::serve(listener, router).with_graceful_shutdown(end).await
 }
@@ -78,6 +80,22 @@ async fn whole<T: Send + 'static>(
         Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
+}
+
+/// What axum refuses by itself (a query, a method, a body that is too long), as the daemon would.
+async fn refuse_in_json(response: Response) -> Response {
+    const LONGEST: usize = 4096;
+    let status = response.status();
+    let is_json = |value: &header::HeaderValue| value.as_bytes().starts_with(b"application/json");
+    if !status.is_client_error() || response.headers().get(header::CONTENT_TYPE).is_some_and(is_json) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), LONGEST).await.unwrap_or_default();
+    let message = match text.is_empty() {
+        true => status.canonical_reason().unwrap_or("refused").to_lowercase(),
+        false => String::from_utf8_lossy(&text).into_owned(),
+    };
+    refuse(status, message, None)
 }
 
 /// A body that is JSON, whatever its declared type.

@@ -326,7 +326,12 @@ impl Daemon {
             (files::hosts_of(container, sandbox)?, files::resolv_conf_of(container, sandbox, &world)?)
         };
         steps.write(dir.join("hosts"), &hosts)?;
-        steps.write(dir.join("resolv.conf"), &resolv_conf)
+        let path = dir.join("resolv.conf");
+        if files::is_edited(&path) {
+            tracing::info!(container = container.name, "its resolv.conf was edited and stays as it is");
+            return Ok(());
+        }
+        steps.write(path, &resolv_conf)
     }
 
     /// The sockets that a container's queries come in on.

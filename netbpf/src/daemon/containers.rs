@@ -11,8 +11,8 @@ use crate::{
         types::{ContainerCreate, ContainerResource, ContainerSummary, Created},
     },
     model::{
-        Attachment, Container, Driver, Id, Mode, Network, Sandbox, State, Subject, check_container_name,
-        random_name,
+        Attachment, BadName, Container, Driver, Id, Mode, Network, Sandbox, State, Subject, check_alias,
+        check_container_name, check_dns_option, check_hostname, check_search_domain, random_name,
     },
     store::Change,
 };
@@ -22,7 +22,7 @@ impl Daemon {
     pub fn create_container(&self, name: &str, request: ContainerCreate) -> Result<Created, Error> {
         let name = name.strip_prefix('/').unwrap_or(name);
         if !name.is_empty() {
-            check_container_name(name).map_err(|error| Error::Invalid(error.to_string()))?;
+            check_container_name(name).map_err(bad_name)?;
         }
         let id = Id::random();
         let (sandbox, attachment) = self.sandbox_of(&id, &request)?;
@@ -67,6 +67,15 @@ impl Daemon {
         if request.cmd.first().is_none_or(String::is_empty) {
             return Err(Error::Invalid("no command specified".into()));
         }
+        for (what, words) in [
+            ("command", request.cmd.as_slice()),
+            ("environment", &request.env),
+            ("working directory", std::slice::from_ref(&request.working_dir)),
+        ] {
+            if let Some(word) = words.iter().find(|word| word.contains('\0')) {
+                return Err(Error::Invalid(format!("invalid {what}: {word:?} contains a null byte")));
+            }
+        }
         if let Some(rootfs) = &request.rootfs
             && !(rootfs.is_absolute() && rootfs.is_dir())
         {
@@ -86,11 +95,12 @@ impl Daemon {
             Mode::Networks | Mode::None if request.hostname.is_empty() => id.short(),
             Mode::Networks | Mode::None => request.hostname.clone(),
         };
-        if hostname.len() > 64 || hostname.chars().any(char::is_control) {
-            return Err(Error::Invalid(format!(
-                "invalid hostname: {hostname}: expected at most 64 printable bytes"
-            )));
+        // One that nobody typed is right already.
+        if !request.hostname.is_empty() {
+            check_hostname(&hostname).map_err(bad_name)?;
         }
+        request.dns_search.iter().try_for_each(|domain| check_search_domain(domain)).map_err(bad_name)?;
+        request.dns_options.iter().try_for_each(|option| check_dns_option(option)).map_err(bad_name)?;
         let sandbox = Sandbox {
             command: request.cmd.clone(),
             env: request.env.clone(),
@@ -112,14 +122,7 @@ impl Daemon {
                 .iter()
                 .map(|line| self.extra_host(line))
                 .collect::<Result<_, _>>()?,
-            dns: request.dns.iter().map(|text| text.parse::<IpAddr>()).collect::<Result<_, _>>().map_err(
-                |_| {
-                    Error::Invalid(format!(
-                        "IP address is not correctly formatted: {}",
-                        request.dns.join(", ")
-                    ))
-                },
-            )?,
+            dns: request.dns.iter().map(|text| name_server(text)).collect::<Result<_, _>>()?,
             dns_search: request.dns_search.clone(),
             dns_options: request.dns_options.clone(),
         };
@@ -161,11 +164,12 @@ impl Daemon {
     }
 
     /// `--add-host name:address`; `host-gateway` is the default network's gateway, as Docker has it.
-    fn extra_host(&self, line: &str) -> Result<(String, std::net::Ipv4Addr), Error> {
+    fn extra_host(&self, line: &str) -> Result<(String, IpAddr), Error> {
         let (name, address) = line
             .split_once([':', '='])
             .filter(|(name, address)| !name.is_empty() && !address.is_empty())
-            .ok_or_else(|| Error::Invalid(format!("bad format for add-host: \"{line}\"")))?;
+            .ok_or_else(|| Error::Invalid(format!("bad format for add-host: {line:?}")))?;
+        check_alias(name).map_err(bad_name)?;
         if address == "host-gateway" {
             let world = self.world();
             let gateway = world
@@ -173,11 +177,11 @@ impl Daemon {
                 .bridge()
                 .map(|bridge| bridge.subnet.gateway)
                 .ok_or_else(|| Error::Invalid("unable to derive the IP value for host-gateway".into()))?;
-            return Ok((name.to_owned(), gateway));
+            return Ok((name.to_owned(), gateway.into()));
         }
         let address = address
             .parse()
-            .map_err(|_| Error::Invalid(format!("invalid IP address in add-host: \"{address}\"")))?;
+            .map_err(|_| Error::Invalid(format!("invalid IP address in add-host: {address:?}")))?;
         Ok((name.to_owned(), address))
     }
 
@@ -255,6 +259,17 @@ impl Daemon {
             }
         }
     }
+}
+
+fn bad_name(error: BadName) -> Error {
+    Error::Invalid(error.to_string())
+}
+
+/// `--dns`.
+fn name_server(text: &str) -> Result<IpAddr, Error> {
+    text.parse().map_err(|_| {
+        Error::Invalid(format!("IP address is not correctly formatted: {}", text.escape_debug()))
+    })
 }
 
 /// Options that make no sense with a mode, in Docker's words.

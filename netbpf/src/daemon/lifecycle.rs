@@ -28,23 +28,12 @@ impl Daemon {
         if matches!(before.state, State::Running { .. }) {
             return Err(Error::NotModified);
         }
-        self.check_networks(&before)?;
-        let spec = self.spec(&before, &sandbox)?;
-        self.make_supervisor_dir(&id)?;
-        self.write_hostname(&before, &sandbox)?;
-        let mut after = before.clone();
-        let leased = self.lease_endpoints(&mut after).await?;
-        let mut steps = Steps::new(Arc::clone(self));
-        let started = self.start_steps(&mut steps, &before, &mut after, &spec).await;
-        match started {
+        match self.try_start(&before, &sandbox).await {
             Ok(supervisor) => {
-                steps.keep();
                 self.watch(id, supervisor);
                 Ok(())
             }
             Err(error) => {
-                steps.undo().await;
-                self.release_endpoints(&after, &leased);
                 self.followers.disappoint(&id);
                 if sandbox.auto_remove {
                     self.world().put_container(before);
@@ -54,6 +43,28 @@ impl Daemon {
                 let failed = Container { state: State::Created { error: error.to_string() }, ..before };
                 self.world().put_container(failed.clone());
                 self.commit(&[Change::PutContainer(failed)])?;
+                Err(error)
+            }
+        }
+    }
+
+    /// All or nothing.
+    async fn try_start(self: &Arc<Self>, before: &Container, sandbox: &Sandbox) -> Result<Supervisor, Error> {
+        self.check_networks(before)?;
+        let spec = self.spec(before, sandbox)?;
+        self.make_supervisor_dir(&before.id)?;
+        self.write_hostname(before, sandbox)?;
+        let mut after = before.clone();
+        let leased = self.lease_endpoints(&mut after).await?;
+        let mut steps = Steps::new(Arc::clone(self));
+        match self.start_steps(&mut steps, before, &mut after, &spec).await {
+            Ok(supervisor) => {
+                steps.keep();
+                Ok(supervisor)
+            }
+            Err(error) => {
+                steps.undo().await;
+                self.release_endpoints(&after, &leased);
                 Err(error)
             }
         }

@@ -44,6 +44,15 @@ impl Daemon {
                 request.scope
             )));
         }
+        if !matches!(request.ipam.driver.as_str(), "" | "default") {
+            return Err(Error::NoNamespace(format!(
+                "could not find plugin {} in v1 plugin registry: plugin not found",
+                request.ipam.driver
+            )));
+        }
+        if let Some(option) = request.ipam.options.iter().flatten().map(|(key, _)| key).next() {
+            return Err(Error::Invalid(format!("unknown IPAM option {option}: none is known")));
+        }
         let mtu = mtu(&request)?;
         let _one_at_a_time = self.networks_busy.lock().await;
         if self.world().networks().any(|network| network.name == request.name) {

@@ -36,14 +36,18 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Run until SIGTERM or SIGINT. Containers and their traffic go on afterwards.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "netbpf daemon needs root: run it with sudo");
-    for dir in [&options.state_dir, &options.run_dir] {
-        fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-    }
+    raise_file_limit()?;
+    let _locks = [take(&options.state_dir)?, take(&options.run_dir)?];
     fs::set_permissions(&options.state_dir, fs::Permissions::from_mode(0o700))
         .with_context(|| format!("restrict {}", options.state_dir.display()))?;
-    raise_file_limit()?;
-    let _lock = Lock::acquire(&options.state_dir)?;
+    // Not made here: it may have to be mounted first.
+    let bpffs = options.bpffs.clone();
+    let used = if bpffs.exists() { Some(Lock::acquire(&bpffs)?) } else { None };
     let daemon = open(options).await?;
+    let _programs = match used {
+        Some(lock) => lock,
+        None => Lock::acquire(&bpffs)?,
+    };
     forward_ipv4()?;
     daemon.feed_host_servers().await?;
     daemon.reconcile().await?;
@@ -66,6 +70,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         done.context("serve the API")?;
     }
     stop(&daemon).await
+}
+
+/// A directory of this daemon's alone, with a folder for its containers.
+fn take(dir: &Path) -> anyhow::Result<Lock> {
+    let make = |dir: &Path| fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()));
+    make(dir)?;
+    let lock = Lock::acquire(dir)?;
+    make(&dir.join("containers"))?;
+    Ok(lock)
 }
 
 async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
@@ -144,6 +157,8 @@ async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
         daemon.tear_down().await?;
         daemon.feed.stop().await?;
         Datapath::unpin_all(&daemon.options.bpffs)?;
+        // Stays where a container that has ended has a folder in it.
+        let _ = fs::remove_dir(daemon.options.run_dir.join("containers"));
         tracing::info!("stopped; nothing is left");
     } else {
         tracing::info!("stopped; containers, networks and names go on");

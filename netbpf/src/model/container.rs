@@ -1,6 +1,10 @@
 //! Containers: sandboxes that netbpf started, and network namespaces that it was asked to connect.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -67,9 +71,9 @@ pub struct Sandbox {
     /// Whose network it has.
     pub mode: Mode,
     /// `--add-host` lines, name to address.
-    pub extra_hosts: Vec<(String, Ipv4Addr)>,
+    pub extra_hosts: Vec<(String, IpAddr)>,
     /// `--dns`; the host's servers if empty.
-    pub dns: Vec<std::net::IpAddr>,
+    pub dns: Vec<IpAddr>,
     /// `--dns-search`; the host's if empty, none if `.`.
     pub dns_search: Vec<String>,
     /// `--dns-option`.

@@ -1,10 +1,6 @@
-//! One daemon for a state directory.
+//! One daemon for each of its directories.
 
-use std::{
-    fs::{File, OpenOptions},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{fs::File, path::Path};
 
 use nix::{
     errno::Errno,
@@ -13,7 +9,7 @@ use nix::{
 
 use super::Error;
 
-/// Held by the daemon that uses a state directory, for as long as it lives: the kernel lets go of it with the process.
+/// Held by the daemon that uses a directory, for as long as it lives: the kernel lets go of it with the process.
 #[derive(Debug)]
 pub struct Lock {
     _file: Flock<File>,
@@ -22,13 +18,11 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock of a directory, which exists.
     pub fn acquire(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join("lock");
-        let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let file = opened.map_err(|source| Error::Lock { path: path.clone(), source })?;
+        let file = File::open(dir).map_err(|source| Error::Lock { dir: dir.to_owned(), source })?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Self { _file: file }),
             Err((_, Errno::EWOULDBLOCK)) => Err(Error::Locked { dir: dir.to_owned() }),
-            Err((_, errno)) => Err(Error::Lock { path, source: errno.into() }),
+            Err((_, errno)) => Err(Error::Lock { dir: dir.to_owned(), source: errno.into() }),
         }
     }
 }
@@ -50,6 +44,6 @@ mod tests {
     #[test]
     fn a_missing_directory_is_named() {
         let error = Lock::acquire(Path::new("/nonexistent")).unwrap_err();
-        assert_eq!(error.to_string(), "lock /nonexistent/lock: No such file or directory (os error 2)");
+        assert_eq!(error.to_string(), "lock /nonexistent: No such file or directory (os error 2)");
     }
 }

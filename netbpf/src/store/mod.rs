@@ -65,14 +65,14 @@ pub enum Error {
     /// Another daemon holds the [`Lock`].
     #[error("another netbpf daemon uses {dir}")]
     Locked {
-        /// The state directory.
+        /// What both want.
         dir: PathBuf,
     },
-    /// The lock file cannot be made.
-    #[error("lock {path}: {source}")]
+    /// The directory cannot be locked.
+    #[error("lock {dir}: {source}")]
     Lock {
-        /// The lock file.
-        path: PathBuf,
+        /// Which.
+        dir: PathBuf,
         /// Why.
         source: std::io::Error,
     },

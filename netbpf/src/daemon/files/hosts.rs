@@ -1,6 +1,9 @@
 //! What `/etc/hosts` and `/etc/hostname` of a container say. Text in, text out.
 
-use std::{fmt::Write as _, net::Ipv4Addr};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr},
+};
 
 /// A line of its own for each.
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n";
@@ -15,7 +18,7 @@ const LOCALHOST_IPV6: &str = "::1\tlocalhost ip6-localhost ip6-loopback\n\
 /// `/etc/hosts`: localhost, `--add-host`, and the container's own name at each address in the order of connecting.
 pub fn hosts(
     ipv6: bool,
-    extra: &[(String, Ipv4Addr)],
+    extra: &[(String, IpAddr)],
     hostname: &str,
     addresses: impl IntoIterator<Item = Ipv4Addr>,
 ) -> String {
@@ -31,7 +34,7 @@ pub fn hosts(
         None => hostname.to_owned(),
     };
     for address in addresses {
-        line(&mut text, address, &own);
+        line(&mut text, address.into(), &own);
     }
     text
 }
@@ -41,7 +44,7 @@ pub fn hostname(name: &str) -> String {
     format!("{name}\n")
 }
 
-fn line(text: &mut String, address: Ipv4Addr, names: &str) {
+fn line(text: &mut String, address: IpAddr, names: &str) {
     writeln!(text, "{address}\t{names}").expect("a string takes all");
 }
 
@@ -67,12 +70,14 @@ mod tests {
     fn added_hosts_come_before_the_containers_own_addresses() {
         let extra = [
             ("db".to_owned(), [10, 0, 0, 9].into()),
+            ("six".to_owned(), "fd00::9".parse().expect("an address")),
             ("host.docker.internal".to_owned(), [172, 17, 0, 1].into()),
         ];
         assert_eq!(
             hosts(false, &extra, "web", [[172, 17, 0, 2].into(), [192, 168, 0, 4].into()]),
             "127.0.0.1\tlocalhost\n\
              10.0.0.9\tdb\n\
+             fd00::9\tsix\n\
              172.17.0.1\thost.docker.internal\n\
              172.17.0.2\tweb\n\
              192.168.0.4\tweb\n"

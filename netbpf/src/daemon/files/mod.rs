@@ -47,6 +47,11 @@ pub fn resolv_conf_of(container: &Container, sandbox: &Sandbox, world: &World) -
     })
 }
 
+/// Whether somebody changed a container's `/etc/resolv.conf`.
+pub fn is_edited(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|text| resolv_conf::is_edited(&String::from_utf8_lossy(&text)))
+}
+
 /// The host's name servers, for the responder to ask. One on an interface that is gone cannot be asked.
 pub fn host_servers() -> Result<Vec<SocketAddr>, Error> {
     Ok(host_conf()?.servers().iter().filter_map(socket_address).collect())
