@@ -2,7 +2,11 @@
 //! subject.
 
 mod bad_input;
+mod cli;
+mod disk;
 mod harness;
+mod lifecycle;
+mod maps;
 mod scale;
 mod throughput;
 mod world;
