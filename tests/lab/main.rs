@@ -9,4 +9,7 @@ mod lifecycle;
 mod maps;
 mod scale;
 mod throughput;
+mod isolation;
+mod spoofing;
+mod story;
 mod world;

@@ -20,6 +20,8 @@ mod daemon;
 mod host;
 mod process;
 mod residue;
+pub mod station;
+mod words;
 
 use std::{
     cell::RefCell,
@@ -34,6 +36,7 @@ use daemon::Daemon;
 use host::Host;
 pub use process::{Output, Process};
 use residue::Snapshot;
+pub use words::eventually;
 
 /// Where the daemon keeps its state: on the lab's own file system, unlike netbpf's default.
 pub const STATE_DIR: &str = "/run/state";

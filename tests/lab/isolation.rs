@@ -1,0 +1,227 @@
+//! What networks keep to themselves, and what their members share.
+
+use netbpf_tests::lab::{
+    Lab,
+    station::{Arp, BROADCAST, Mac, Station, arp, ethernet, ipv4, ipv6, tagged},
+};
+
+/// What every frame of these tests ends in.
+const MARK: &[u8] = b"netbpf isolation";
+
+/// For experiments (IEEE 802).
+const EXPERIMENT: u16 = 0x88b5;
+const IPV4: u16 = 0x0800;
+const ARP: u16 = 0x0806;
+const VLAN: u16 = 0x8100;
+const IPV6: u16 = 0x86dd;
+
+const RED01: [u8; 4] = [10, 1, 0, 2];
+const BLUE01: [u8; 4] = [10, 2, 0, 2];
+/// Whoever gets a packet for it keeps quiet.
+const NOBODY: [u8; 4] = [10, 1, 0, 99];
+
+/// Two networks. `both` is in both of them.
+struct World {
+    red01: Station,
+    red02: Station,
+    blue01: Station,
+    both_red: Station,
+    both_blue: Station,
+    host_red: Station,
+    host_blue: Station,
+    lab: Lab,
+}
+
+impl World {
+    fn new() -> Self {
+        let lab = Lab::start();
+        lab.network("red", "--subnet 10.1.0.0/24");
+        lab.network("blue", "--subnet 10.2.0.0/24");
+        lab.run("red01", "--net red");
+        lab.run("red02", "--net red");
+        lab.run("blue01", "--net blue");
+        lab.run("both", "--net red");
+        lab.netbpf(["connect", "blue", "both"]).ok();
+        Self {
+            red01: lab.station("red01", "eth0"),
+            red02: lab.station("red02", "eth0"),
+            blue01: lab.station("blue01", "eth0"),
+            both_red: lab.station("both", "eth0"),
+            both_blue: lab.station("both", "eth1"),
+            host_red: lab.host_station(&lab.device("red")),
+            host_blue: lab.host_station(&lab.device("blue")),
+            lab,
+        }
+    }
+
+    /// Who has heard how many marked frames.
+    fn heard(&self) -> Vec<(&'static str, usize)> {
+        [
+            ("red01", &self.red01),
+            ("red02", &self.red02),
+            ("blue01", &self.blue01),
+            ("both in red", &self.both_red),
+            ("both in blue", &self.both_blue),
+            ("host in red", &self.host_red),
+            ("host in blue", &self.host_blue),
+        ]
+        .into_iter()
+        .map(|(name, station)| (name, station.heard_ending_in(MARK)))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+    }
+
+    /// Sends frames from `red01` and waits until they have ended for these reasons, and no others.
+    #[track_caller]
+    fn send_and_lose(&self, frames: &[Vec<u8>], reason: &str) {
+        let before = self.lab.reasons();
+        for frame in frames {
+            self.red01.send(frame);
+        }
+        let drops = self.lab.drops_since(&before);
+        assert_eq!(drops, [(reason.to_owned(), frames.len() as u64)].into());
+        assert_eq!(self.heard(), []);
+    }
+}
+
+/// One frame of each kind, from an address of the sender's to another's.
+fn frames_of_all_kinds(destination: Mac, source: Mac, to: [u8; 4]) -> Vec<Vec<u8>> {
+    let address = ipv4(RED01, to, MARK);
+    vec![
+        ethernet(destination, source, IPV4, &address),
+        ethernet(destination, source, EXPERIMENT, MARK),
+        ethernet(destination, source, 0xfffe, MARK),
+        ethernet(destination, source, VLAN, &tagged(5, IPV4, &address)),
+        ethernet(destination, source, VLAN, &tagged(0, IPV4, &address)),
+        ethernet(destination, source, VLAN, &tagged(5, IPV6, &ipv6([0; 16], [0xff; 16], MARK))),
+    ]
+}
+
+#[test]
+fn broadcast_and_multicast_reach_all_of_the_own_network_and_the_host() {
+    let world = World::new();
+    let everybody_else = [("red02", 1), ("both in red", 1), ("host in red", 1)];
+    for destination in [BROADCAST, [0x01, 0x00, 0x5e, 0, 0, 0xfb], [0x33, 0x33, 0, 0, 0, 1]] {
+        for frame in frames_of_all_kinds(destination, world.red01.mac(), [255; 4]) {
+            let before = world.lab.reasons();
+            world.red01.send(&frame);
+            assert_eq!(world.lab.drops_since(&before), [].into());
+            assert_eq!(world.heard(), everybody_else, "{frame:02x?}");
+        }
+    }
+    let from_host = ethernet(BROADCAST, world.host_blue.mac(), EXPERIMENT, MARK);
+    world.host_blue.send(&from_host);
+    world.lab.reasons();
+    assert_eq!(world.heard(), [("blue01", 1), ("both in blue", 1)]);
+}
+
+#[test]
+fn every_protocol_passes_between_two_members_and_nobody_else_hears_it() {
+    let world = World::new();
+    for frame in frames_of_all_kinds(world.red02.mac(), world.red01.mac(), NOBODY) {
+        world.red01.send(&frame);
+        world.lab.reasons();
+        assert_eq!(world.heard(), [("red02", 1)], "{frame:02x?}");
+    }
+    let to_host = ethernet(world.host_red.mac(), world.red01.mac(), EXPERIMENT, MARK);
+    world.red01.send(&to_host);
+    world.lab.reasons();
+    assert_eq!(world.heard(), [("host in red", 1)]);
+    let from_host = ethernet(world.red02.mac(), world.host_red.mac(), EXPERIMENT, MARK);
+    world.host_red.send(&from_host);
+    world.lab.reasons();
+    assert_eq!(world.heard(), [("red02", 1)]);
+}
+
+#[test]
+fn a_frame_for_a_mac_of_another_network_goes_nowhere() {
+    let world = World::new();
+    let own = world.red01.mac();
+    for station in [&world.blue01, &world.both_blue, &world.host_blue] {
+        let mac = station.mac();
+        let mut frames = frames_of_all_kinds(mac, own, BLUE01);
+        let reply = arp(Arp::Reply, (own, RED01), (mac, BLUE01));
+        frames.push(ethernet(mac, own, ARP, &[&reply, MARK].concat()));
+        world.send_and_lose(&frames, "unknown-destination");
+    }
+    let question = arp(Arp::Request, (own, RED01), ([0; 6], BLUE01));
+    let question = ethernet(BROADCAST, own, ARP, &[&question, MARK].concat());
+    world.send_and_lose(&[question], "unknown-address");
+}
+
+#[test]
+fn the_same_mac_in_two_networks_is_two_stations() {
+    let lab = Lab::start();
+    lab.network("red", "--subnet 10.1.0.0/24");
+    lab.network("blue", "--subnet 10.2.0.0/24");
+    let mac = "--mac-address 02:00:00:00:00:07";
+    lab.run("blue07", &format!("--net blue {mac}"));
+    lab.run("red07", &format!("--net red {mac}"));
+    lab.run("red01", "--net red");
+    let [red01, red07, blue07] = ["red01", "red07", "blue07"].map(|name| lab.station(name, "eth0"));
+    assert_eq!(red07.mac(), blue07.mac());
+    red01.send(&ethernet(blue07.mac(), red01.mac(), EXPERIMENT, MARK));
+    lab.reasons();
+    assert_eq!((red07.heard_ending_in(MARK), blue07.heard_ending_in(MARK)), (1, 0));
+    lab.exec("red01", "ping -c1 10.1.0.2").ok();
+}
+
+#[test]
+fn the_host_routes_nothing_between_networks() {
+    let world = World::new();
+    let lab = &world.lab;
+    assert_eq!(lab.host(["cat", "/proc/sys/net/ipv4/ip_forward"]).ok().text(), "1");
+    let frame = ethernet(world.host_red.mac(), world.red01.mac(), IPV4, &ipv4(RED01, BLUE01, MARK));
+    let before = lab.reasons();
+    world.red01.send(&frame);
+    assert_eq!(lab.drops_since(&before), [("isolated".to_owned(), 1)].into());
+    let heard: Vec<_> = world.heard().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(heard, ["host in red"]);
+
+    lab.in_network_of("red01", "ip route add 10.2.0.0/24 via 10.1.0.1").ok();
+    lab.in_network_of("blue01", "ip route add 10.1.0.0/24 via 10.2.0.1").ok();
+    lab.exec("red01", "ping -c1 -W1 10.2.0.2").fails_with(1, "");
+    lab.exec("blue01", "ping -c1 -W1 10.1.0.2").fails_with(1, "");
+    // The default network is a network like the others.
+    lab.run("tomcat01", "");
+    lab.exec("tomcat01", "ping -c1 -W1 10.1.0.2").fails_with(1, "");
+    lab.exec("red01", "ping -c1 -W1 172.17.0.2").fails_with(1, "");
+    // A gateway's address is the host's, whichever network it is of.
+    lab.exec("red01", "ping -c1 10.1.0.1").ok();
+    lab.exec("red01", "ping -c1 10.2.0.1").ok();
+}
+
+#[test]
+fn a_container_in_two_networks_is_no_router_between_them() {
+    let world = World::new();
+    let lab = &world.lab;
+    let [red, blue] = ["red", "blue"].map(|network| lab.address("both", network));
+    lab.in_network_of("both", "echo 1 > /proc/sys/net/ipv4/ip_forward").ok();
+    lab.in_network_of("red01", &format!("ip route add 10.2.0.0/24 via {red}")).ok();
+    lab.in_network_of("blue01", &format!("ip route add 10.1.0.0/24 via {blue}")).ok();
+    let before = lab.reasons();
+    lab.exec("red01", "ping -c1 -W1 10.2.0.2").fails_with(1, "");
+    lab.exec("blue01", "ping -c1 -W1 10.1.0.2").fails_with(1, "");
+    assert_eq!(lab.drops_since(&before), [("spoofed-ipv4".to_owned(), 2)].into());
+    lab.exec("both", "ping -c1 10.1.0.2").ok();
+    lab.exec("both", "ping -c1 10.2.0.2").ok();
+}
+
+#[test]
+fn a_frame_never_comes_back_to_its_sender() {
+    let world = World::new();
+    let own = world.red01.mac();
+    let mut frames = frames_of_all_kinds(own, own, RED01);
+    let reply = arp(Arp::Reply, (own, RED01), (own, RED01));
+    frames.push(ethernet(own, own, ARP, &[&reply, MARK].concat()));
+    world.send_and_lose(&frames, "hairpin");
+}
+
+#[test]
+fn no_bridge_forwards_the_reserved_group() {
+    let world = World::new();
+    let frames: Vec<_> = [0x00, 0x02, 0x0e]
+        .map(|last| ethernet([0x01, 0x80, 0xc2, 0, 0, last], world.red01.mac(), EXPERIMENT, MARK))
+        .into();
+    world.send_and_lose(&frames, "reserved");
+}

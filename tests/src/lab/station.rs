@@ -1,0 +1,152 @@
+//! A raw socket on one interface: it sends any bytes as a frame and hears all that come in. Knows Ethernet, not
+//! netbpf.
+
+use std::{
+    fs::File,
+    os::fd::{AsRawFd, OwnedFd},
+    path::PathBuf,
+    thread,
+};
+
+use nix::{
+    errno::Errno,
+    ifaddrs::getifaddrs,
+    libc,
+    sched::{CloneFlags, setns},
+    sys::socket::{
+        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvfrom, sendto, socket,
+    },
+};
+
+use super::Lab;
+
+/// A MAC.
+pub type Mac = [u8; 6];
+
+/// To everybody.
+pub const BROADCAST: Mac = [0xff; 6];
+
+/// One end of a cable, with everything that can be said and heard there.
+pub struct Station {
+    socket: OwnedFd,
+    link: LinkAddr,
+}
+
+impl Lab {
+    /// An interface of a container.
+    #[track_caller]
+    pub fn station(&self, container: &str, interface: &str) -> Station {
+        Station::open(self.path(format!("/proc/{}/ns/net", self.pid(container))), interface)
+    }
+
+    /// An interface of the host.
+    #[track_caller]
+    pub fn host_station(&self, interface: &str) -> Station {
+        Station::open(self.path("/proc/1/ns/net"), interface)
+    }
+}
+
+impl Station {
+    #[track_caller]
+    fn open(namespace: PathBuf, interface: &str) -> Self {
+        let name = interface.to_owned();
+        // A thread, because it leaves this process's network; the socket stays in that one.
+        let opened = thread::spawn(move || -> nix::Result<_> {
+            let namespace = File::open(&namespace).map_err(|_| Errno::last())?;
+            setns(namespace, CloneFlags::CLONE_NEWNET)?;
+            let link = getifaddrs()?
+                .filter(|address| address.interface_name == name)
+                .find_map(|address| address.address?.as_link_addr().copied())
+                .ok_or(Errno::ENODEV)?;
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
+            Ok(Self { socket, link })
+        });
+        let opened = opened.join().expect("a thread that opens a socket");
+        opened.unwrap_or_else(|errno| panic!("a raw socket on {interface}: {errno}"))
+    }
+
+    /// Its MAC.
+    #[track_caller]
+    pub fn mac(&self) -> Mac {
+        self.link.addr().expect("an Ethernet interface")
+    }
+
+    /// Sends a frame as it is.
+    #[track_caller]
+    pub fn send(&self, frame: &[u8]) {
+        let sent = sendto(self.socket.as_raw_fd(), frame, &self.link, MsgFlags::empty());
+        assert_eq!(sent, Ok(frame.len()), "a frame goes out");
+    }
+
+    /// The frames that came in since the last call, without VLAN tags, which the kernel takes out.
+    #[track_caller]
+    pub fn heard(&self) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        let mut buffer = [0; 65536];
+        loop {
+            match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
+                Ok((length, from)) => {
+                    let is_incoming = from.is_some_and(|from| {
+                        from.ifindex() == self.link.ifindex() && from.pkttype() != libc::PACKET_OUTGOING
+                    });
+                    if is_incoming {
+                        frames.push(buffer[..length].to_vec());
+                    }
+                }
+                Err(Errno::EAGAIN) => return frames,
+                Err(Errno::EINTR) => {}
+                Err(errno) => panic!("receive a frame: {errno}"),
+            }
+        }
+    }
+
+    /// How many of the frames that came in since the last call end in these bytes.
+    #[track_caller]
+    pub fn heard_ending_in(&self, mark: &[u8]) -> usize {
+        self.heard().iter().filter(|frame| frame.ends_with(mark)).count()
+    }
+}
+
+/// An Ethernet frame.
+pub fn ethernet(destination: Mac, source: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    [&destination[..], &source, &ethertype.to_be_bytes(), payload].concat()
+}
+
+/// A payload with a VLAN tag before it, for a frame of type 0x8100.
+pub fn tagged(vid: u16, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    [&vid.to_be_bytes()[..], &ethertype.to_be_bytes(), payload].concat()
+}
+
+/// An IPv4 packet of a protocol for experiments (RFC 3692), with a right checksum.
+pub fn ipv4(source: [u8; 4], destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(20 + payload.len()).expect("a small packet").to_be_bytes();
+    let mut header = [0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, 253, 0, 0].to_vec();
+    header.extend_from_slice(&[source, destination].concat());
+    let sum: u32 =
+        header.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    [&header, payload].concat()
+}
+
+/// An IPv6 packet of a protocol for experiments (RFC 3692).
+pub fn ipv6(source: [u8; 16], destination: [u8; 16], payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).expect("a small packet").to_be_bytes();
+    [&[0x60, 0, 0, 0, length[0], length[1], 253, 64][..], &source, &destination, payload].concat()
+}
+
+/// An ARP packet: what the sender says of itself, and of whom.
+pub fn arp(operation: Arp, sender: (Mac, [u8; 4]), target: (Mac, [u8; 4])) -> Vec<u8> {
+    [&[0, 1, 8, 0, 6, 4, 0, operation as u8][..], &sender.0, &sender.1, &target.0, &target.1].concat()
+}
+
+/// Operations of ARP.
+#[derive(Clone, Copy)]
+pub enum Arp {
+    /// Who has the target's address?
+    Request = 1,
+    /// The sender has its address.
+    Reply = 2,
+}

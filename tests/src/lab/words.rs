@@ -1,0 +1,116 @@
+//! What tests say in one word: a container, what it does, where it is, how frames ended.
+
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Lab, Output};
+
+/// How long something may take that nobody announces.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Lab {
+    /// Starts a container that does nothing; `options` are those of `run`, with blanks between.
+    #[track_caller]
+    pub fn run(&self, name: &str, options: &str) {
+        let options = options.split_whitespace();
+        let before = ["run", "-d", "--name", name].into_iter().chain(options);
+        self.netbpf(before.chain(["--", "sleep", "infinity"])).ok();
+    }
+
+    /// Makes a network; `options` are those of `network create`, with blanks between.
+    #[track_caller]
+    pub fn network(&self, name: &str, options: &str) {
+        let options = options.split_whitespace();
+        self.netbpf(["network", "create"].into_iter().chain(options).chain([name])).ok();
+    }
+
+    /// Types a command, words with blanks between, in a container.
+    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[track_caller]
+    pub fn exec(&self, container: &str, command: &str) -> Output {
+        self.netbpf(["exec", container].into_iter().chain(command.split_whitespace()))
+    }
+
+    /// Runs a script of the shell in a container.
+    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[track_caller]
+    pub fn exec_script(&self, container: &str, script: &str) -> Output {
+        self.netbpf(["exec", container, "sh", "-c", script])
+    }
+
+    /// Runs a script of the shell with all of the host's rights in a container's network.
+    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[track_caller]
+    pub fn in_network_of(&self, container: &str, script: &str) -> Output {
+        let pid = self.pid(container).to_string();
+        self.host(["nsenter", "-t", &pid, "-n", "sh", "-c", script])
+    }
+
+    /// The first process of a running container.
+    #[track_caller]
+    pub fn pid(&self, container: &str) -> u64 {
+        let pid = self.inspect(container)["State"]["Pid"].as_u64().unwrap_or_default();
+        assert_ne!(pid, 0, "{container} runs");
+        pid
+    }
+
+    /// What `inspect` says of a container or a network.
+    #[track_caller]
+    pub fn inspect(&self, name: &str) -> serde_json::Value {
+        self.netbpf(["inspect", name]).ok().json()[0].take()
+    }
+
+    /// A container's address in a network.
+    #[track_caller]
+    pub fn address(&self, container: &str, network: &str) -> String {
+        let inspected = self.inspect(container);
+        inspected["NetworkSettings"]["Networks"][network]["IPAddress"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The device that a network has on the host.
+    #[track_caller]
+    pub fn device(&self, network: &str) -> String {
+        let id = self.inspect(network)["Id"].as_str().expect("an ID").to_owned();
+        format!("nb-{}", &id[..12])
+    }
+
+    /// How many frames ended in which way so far.
+    #[track_caller]
+    pub fn reasons(&self) -> BTreeMap<String, u64> {
+        let stats = self.netbpf(["stats", "--no-stream"]).ok();
+        let lines = stats.stdout.lines().skip_while(|line| !line.starts_with("REASON")).skip(1);
+        let reason = |line: &str| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+        };
+        lines.filter_map(reason).collect()
+    }
+
+    /// The reasons for which frames were dropped since `before`.
+    #[track_caller]
+    pub fn drops_since(&self, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+        let not_dropped = ["forwarded", "flooded", "delivered", "answered-arp"];
+        let mut now = self.reasons();
+        now.retain(|reason, count| {
+            *count -= before.get(reason).copied().unwrap_or_default();
+            *count > 0 && !not_dropped.contains(&reason.as_str())
+        });
+        now
+    }
+}
+
+/// Looks again and again, for what no event tells.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < give_up, "not within {} s: {what}", PATIENCE.as_secs());
+        thread::sleep(Duration::from_millis(10));
+    }
+}
