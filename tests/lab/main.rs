@@ -2,8 +2,14 @@
 //! subject.
 
 mod bad_input;
+mod cli;
+mod disk;
 mod harness;
 mod isolation;
+mod lifecycle;
+mod maps;
+mod scale;
 mod spoofing;
 mod story;
+mod throughput;
 mod world;

@@ -192,11 +192,13 @@ impl Daemon {
         };
         self.commit(&[change])?;
         if is_forgotten {
+            // The container last: who sees it gone finds nothing of it left.
+            self.unwire_committed(&before, &after).await;
             self.world().remove_container(&after.id);
         } else {
             self.world().put_container(after.clone());
+            self.unwire_committed(&before, &after).await;
         }
-        self.unwire_committed(&before, &after).await;
         Ok(())
     }
 
