@@ -2,8 +2,11 @@
 //! subject.
 
 mod bad_input;
+mod foreign;
 mod harness;
 mod isolation;
+mod names;
+mod persistence;
 mod spoofing;
 mod story;
 mod world;

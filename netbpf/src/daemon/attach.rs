@@ -191,12 +191,13 @@ impl Daemon {
             Change::PutContainer(after.clone())
         };
         self.commit(&[change])?;
+        // The world last: who sees the endpoint gone finds nothing of it left, and its address free.
+        self.unwire_committed(&before, &after).await;
         if is_forgotten {
             self.world().remove_container(&after.id);
         } else {
-            self.world().put_container(after.clone());
+            self.world().put_container(after);
         }
-        self.unwire_committed(&before, &after).await;
         Ok(())
     }
 
