@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, thread,
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -32,6 +35,45 @@ fn lost_nothing(ping: Process) {
     assert!(output.stdout.contains("500 received, 0% packet loss"), "{output}");
 }
 
+/// A TCP connection between two containers on which bytes flow for some seconds.
+struct Stream {
+    sender: JoinHandle<()>,
+    receiver: JoinHandle<Vec<u8>>,
+}
+
+impl Stream {
+    const CHUNKS: u8 = 200;
+    const CHUNK: usize = 64 * 1024;
+
+    #[track_caller]
+    fn start(lab: &Lab, from: &str, to: &str) -> Self {
+        let listener = lab.inside(to, || TcpListener::bind("0.0.0.0:9000")).expect("a listener");
+        let address = lab.address(to, "mynet");
+        let mut sending = lab.inside(from, || TcpStream::connect((address.as_str(), 9000))).expect("a stream");
+        let (mut receiving, _) = listener.accept().expect("a connection");
+        let sender = thread::spawn(move || {
+            for number in 0..Self::CHUNKS {
+                sending.write_all(&[number; Self::CHUNK]).expect("a chunk goes out");
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let receiver = thread::spawn(move || {
+            let mut received = Vec::new();
+            receiving.read_to_end(&mut received).expect("the stream has an end");
+            received
+        });
+        Self { sender, receiver }
+    }
+
+    #[track_caller]
+    fn arrives_whole(self) {
+        self.sender.join().expect("all is sent");
+        let received = self.receiver.join().expect("all is received");
+        let expected = (0..Self::CHUNKS).flat_map(|number| [number; Self::CHUNK]);
+        assert!(received.into_iter().eq(expected), "what arrives is what was sent");
+    }
+}
+
 #[test]
 fn traffic_names_and_leases_outlive_the_daemon() {
     let lab = Lab::start();
@@ -44,14 +86,7 @@ fn traffic_names_and_leases_outlive_the_daemon() {
     lab.netbpf(["create", "--subnet", "10.3.0.0/24", "empty"]).ok();
     let before = inspect_all(&lab);
 
-    fs::write(lab.path("/run/chunk"), vec![0x5a; 256 * 1024]).expect("a chunk");
-    let chunks = "for i in $(seq 1 60); do cat /run/chunk; sleep 0.05; done";
-    let receiver = lab.spawn_netbpf(["exec", "web02", "sh", "-c", "busybox nc -l -p 9000 | busybox sha256sum"]);
-    eventually("web02 listens", || {
-        lab.exec_script("web02", "grep -q ':2328 0*:0000 0A' /proc/net/tcp /proc/net/tcp6").status.success().then_some(())
-    });
-    let sender =
-        lab.spawn_netbpf(["exec", "web01", "sh", "-c", &format!("({chunks}) | busybox nc -w 9 10.1.0.2 9000")]);
+    let stream = Stream::start(&lab, "web01", "web02");
     let pings = [
         ping(&lab, "web01", "web02"),
         ping(&lab, "tomcat01", "172.17.0.3"),
@@ -68,10 +103,7 @@ fn traffic_names_and_leases_outlive_the_daemon() {
     lab.kill_daemon();
     lab.start_daemon();
     pings.into_iter().for_each(lost_nothing);
-    sender.output().ok();
-    let received = receiver.output().ok();
-    let expected = lab.host(["sh", "-c", "for i in $(seq 1 60); do cat /run/chunk; done | busybox sha256sum"]).ok();
-    assert_eq!(received.text(), expected.text());
+    stream.arrives_whole();
 
     assert_eq!(inspect_all(&lab), before);
     lab.exec("web02", "ping -c1 www.mynet").ok();
@@ -83,7 +115,6 @@ fn traffic_names_and_leases_outlive_the_daemon() {
     lab.netbpf(["start", "web01"]).ok();
     assert_eq!(lab.address("web01", "mynet"), "10.1.0.50");
     assert_consistent(&lab);
-    fs::remove_file(lab.path("/run/chunk")).expect("the chunk goes");
 }
 
 #[test]
