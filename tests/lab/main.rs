@@ -4,10 +4,13 @@
 mod bad_input;
 mod cli;
 mod disk;
+mod foreign;
 mod harness;
 mod isolation;
 mod lifecycle;
 mod maps;
+mod names;
+mod persistence;
 mod scale;
 mod spoofing;
 mod story;

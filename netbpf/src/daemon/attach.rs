@@ -191,13 +191,12 @@ impl Daemon {
             Change::PutContainer(after.clone())
         };
         self.commit(&[change])?;
+        // The world last: who sees the endpoint gone finds nothing of it left, and its address free.
+        self.unwire_committed(&before, &after).await;
         if is_forgotten {
-            // The container last: who sees it gone finds nothing of it left.
-            self.unwire_committed(&before, &after).await;
             self.world().remove_container(&after.id);
         } else {
-            self.world().put_container(after.clone());
-            self.unwire_committed(&before, &after).await;
+            self.world().put_container(after);
         }
         Ok(())
     }

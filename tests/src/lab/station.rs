@@ -1,18 +1,12 @@
 //! A raw socket on one interface: it sends any bytes as a frame and hears all that come in. Knows Ethernet, not
 //! netbpf.
 
-use std::{
-    fs::File,
-    os::fd::{AsRawFd, OwnedFd},
-    path::PathBuf,
-    thread,
-};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::{
     errno::Errno,
     ifaddrs::getifaddrs,
     libc,
-    sched::{CloneFlags, setns},
     sys::socket::{
         AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvfrom, sendto, socket,
     },
@@ -36,34 +30,30 @@ impl Lab {
     /// An interface of a container.
     #[track_caller]
     pub fn station(&self, container: &str, interface: &str) -> Station {
-        Station::open(self.path(format!("/proc/{}/ns/net", self.pid(container))), interface)
+        self.inside(container, || Station::open(interface))
     }
 
     /// An interface of the host.
     #[track_caller]
     pub fn host_station(&self, interface: &str) -> Station {
-        Station::open(self.path("/proc/1/ns/net"), interface)
+        self.on_host(|| Station::open(interface))
     }
 }
 
 impl Station {
+    /// Of the calling thread's network; it stays in that one.
     #[track_caller]
-    fn open(namespace: PathBuf, interface: &str) -> Self {
-        let name = interface.to_owned();
-        // A thread, because it leaves this process's network; the socket stays in that one.
-        let opened = thread::spawn(move || -> nix::Result<_> {
-            let namespace = File::open(&namespace).map_err(|_| Errno::last())?;
-            setns(namespace, CloneFlags::CLONE_NEWNET)?;
+    fn open(interface: &str) -> Self {
+        let open = || -> nix::Result<_> {
             let link = getifaddrs()?
-                .filter(|address| address.interface_name == name)
+                .filter(|address| address.interface_name == interface)
                 .find_map(|address| address.address?.as_link_addr().copied())
                 .ok_or(Errno::ENODEV)?;
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
             Ok(Self { socket, link })
-        });
-        let opened = opened.join().expect("a thread that opens a socket");
-        opened.unwrap_or_else(|errno| panic!("a raw socket on {interface}: {errno}"))
+        };
+        open().unwrap_or_else(|errno| panic!("a raw socket on {interface}: {errno}"))
     }
 
     /// Its MAC.

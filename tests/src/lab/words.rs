@@ -2,9 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    panic::resume_unwind,
     thread,
     time::{Duration, Instant},
 };
+
+use nix::sched::{CloneFlags, setns};
 
 use super::{Lab, Output};
 
@@ -47,6 +51,39 @@ impl Lab {
     pub fn in_network_of(&self, container: &str, script: &str) -> Output {
         let pid = self.pid(container).to_string();
         self.host(["nsenter", "-t", &pid, "-n", "sh", "-c", script])
+    }
+
+    /// Does something on a thread that is in a container's network; sockets that it opens stay there.
+    #[track_caller]
+    pub fn inside<T: Send>(&self, container: &str, work: impl FnOnce() -> T + Send) -> T {
+        self.in_namespace(&format!("/proc/{}/ns/net", self.pid(container)), work)
+    }
+
+    /// Does something on a thread that is in the host's network.
+    #[track_caller]
+    pub fn on_host<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.in_namespace("/proc/1/ns/net", work)
+    }
+
+    #[track_caller]
+    fn in_namespace<T: Send>(&self, path: &str, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(self.path(path)).expect("a network namespace");
+        let worker = || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("a thread enters a network namespace");
+            work()
+        };
+        thread::scope(|scope| scope.spawn(worker).join()).unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Processes of the host whose command line has this word.
+    pub fn processes(&self, word: &str) -> Vec<u32> {
+        let folders = std::fs::read_dir(self.path("/proc")).into_iter().flatten().flatten();
+        let named = folders.filter_map(|folder| {
+            let number = folder.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read_to_string(folder.path().join("cmdline")).ok()?;
+            line.split('\0').any(|argument| argument == word).then_some(number)
+        });
+        named.collect()
     }
 
     /// The first process of a running container.

@@ -1,0 +1,367 @@
+//! The name responder, asked by real containers.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use netbpf_tests::lab::{Lab, eventually};
+
+/// What dig says to a container's question.
+struct Answer {
+    status: String,
+    flags: String,
+    /// Owner, type and data.
+    records: Vec<(String, String, String)>,
+}
+
+impl Answer {
+    fn data(&self) -> Vec<&str> {
+        self.records.iter().map(|(_, _, data)| data.as_str()).collect()
+    }
+
+    fn is_empty_noerror(&self) -> bool {
+        self.status == "NOERROR" && self.records.is_empty()
+    }
+}
+
+#[track_caller]
+fn dig(lab: &Lab, container: &str, question: &str) -> Answer {
+    let output =
+        lab.exec(container, &format!("dig +noall +comments +answer +time=5 +tries=1 {question}")).ok();
+    let after = |start: &str, end: char| {
+        let rest = output.stdout.split_once(start).map_or("", |(_, rest)| rest);
+        rest.split(end).next().unwrap_or_default().trim().to_owned()
+    };
+    let record = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        Some((words.first()?.to_string(), words.get(3)?.to_string(), words.get(4..)?.join(" ")))
+    };
+    Answer {
+        status: after("status: ", ','),
+        flags: after("flags: ", ';'),
+        records: output.stdout.lines().filter(|line| !line.starts_with(';')).filter_map(record).collect(),
+    }
+}
+
+/// A network with `tomcat01` at 10.1.0.2 and `tomcat02` at 10.1.0.3, which has an alias and a host name.
+fn lab() -> Lab {
+    let lab = Lab::start();
+    with_mynet(lab)
+}
+
+fn with_mynet(lab: Lab) -> Lab {
+    lab.network("mynet", "--subnet 10.1.0.0/24");
+    lab.run("tomcat01", "--net mynet");
+    lab.run("tomcat02", "--net mynet --network-alias web --hostname shop.example.org");
+    lab
+}
+
+#[test]
+fn every_name_of_a_container_is_known_plain_and_with_its_network() {
+    let lab = lab();
+    let short = lab.inspect("tomcat02")["Id"].as_str().expect("an ID")[..12].to_owned();
+    for name in ["tomcat02", "web", "shop.example.org", &short] {
+        for question in [name.to_owned(), format!("{name}.mynet")] {
+            let answer = dig(&lab, "tomcat01", &question);
+            assert_eq!((answer.status.as_str(), answer.data()), ("NOERROR", vec!["10.1.0.3"]), "{question}");
+        }
+    }
+    // A container knows itself.
+    assert_eq!(dig(&lab, "tomcat02", "tomcat02").data(), ["10.1.0.3"]);
+    assert_eq!(dig(&lab, "tomcat01", "-x 10.1.0.3").data(), ["tomcat02.mynet."]);
+    // The answer repeats the question as it was asked.
+    let answer = dig(&lab, "tomcat01", "ToMcAt02.MYNET");
+    assert_eq!(answer.records, [("ToMcAt02.MYNET.".into(), "A".into(), "10.1.0.3".into())]);
+}
+
+#[test]
+fn other_types_of_a_known_name_are_empty_and_no_error() {
+    let lab = lab();
+    for kind in ["AAAA", "MX", "TXT", "HTTPS", "SRV", "NS"] {
+        for name in ["tomcat02", "web.mynet"] {
+            assert!(dig(&lab, "tomcat01", &format!("{name} {kind}")).is_empty_noerror(), "{name} {kind}");
+        }
+    }
+}
+
+#[test]
+fn tcp_and_edns_are_understood() {
+    let lab = lab();
+    for how in ["+tcp", "+tcp +noedns", "+noedns", "+edns=0 +bufsize=4096", "+dnssec"] {
+        assert_eq!(dig(&lab, "tomcat01", &format!("{how} tomcat02")).data(), ["10.1.0.3"], "{how}");
+    }
+    assert_eq!(dig(&lab, "tomcat01", "+edns=1 +noednsneg tomcat02").status, "BADVERS");
+}
+
+#[test]
+fn containers_that_share_an_alias_take_turns() {
+    let lab = lab();
+    lab.run("tomcat03", "--net mynet --network-alias web");
+    lab.network("other", "--subnet 10.2.0.0/24");
+    lab.run("tomcat04", "--net other");
+    lab.netbpf(["network", "connect", "--alias", "web", "mynet", "tomcat04"]).ok();
+    let mut first = BTreeSet::new();
+    for _ in 0..40 {
+        let answer = dig(&lab, "tomcat01", "web");
+        let all: BTreeSet<_> = answer.data().into_iter().collect();
+        assert_eq!(all, ["10.1.0.3", "10.1.0.4", "10.1.0.5"].into());
+        first.insert(answer.data()[0].to_owned());
+        if first.len() == 3 {
+            break;
+        }
+    }
+    assert_eq!(first.len(), 3, "each comes first at times");
+    lab.netbpf(["network", "disconnect", "mynet", "tomcat04"]).ok();
+    assert_eq!(dig(&lab, "tomcat01", "web").data().len(), 2);
+    assert_eq!(dig(&lab, "tomcat01", "tomcat04").status, "SERVFAIL");
+    lab.netbpf(["rm", "-f", "tomcat03"]).ok();
+    assert_eq!(dig(&lab, "tomcat01", "web").data(), ["10.1.0.3"]);
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_truncated_and_whole_over_tcp() {
+    const MANY: usize = 34;
+    let lab = lab();
+    for number in 0..MANY {
+        lab.run(&format!("many{number}"), "--net mynet --network-alias many");
+    }
+    let short = dig(&lab, "tomcat01", "+noedns +ignore many");
+    assert!(short.flags.split(' ').any(|flag| flag == "tc"), "{}", short.flags);
+    assert!(short.records.len() < MANY);
+    assert_eq!(dig(&lab, "tomcat01", "+noedns many").records.len(), MANY, "dig asks again over TCP");
+    assert_eq!(dig(&lab, "tomcat01", "+bufsize=4096 +ignore many").records.len(), MANY);
+}
+
+#[test]
+fn a_container_in_two_networks_has_the_names_of_both_and_one_outside_has_none() {
+    let lab = lab();
+    lab.network("other", "--subnet 10.2.0.0/24");
+    lab.run("tomcat05", "--net other");
+    assert_eq!(dig(&lab, "tomcat05", "tomcat01").status, "SERVFAIL");
+    assert_eq!(dig(&lab, "tomcat05", "tomcat01.mynet").status, "SERVFAIL");
+    assert_eq!(dig(&lab, "tomcat05", "-x 10.1.0.2").status, "SERVFAIL");
+    lab.netbpf(["connect", "mynet", "tomcat05"]).ok();
+    for (name, address) in [("tomcat01", "10.1.0.2"), ("tomcat05.mynet", "10.1.0.4"), ("tomcat05.other", "10.2.0.2")]
+    {
+        assert_eq!(dig(&lab, "tomcat05", name).data(), [address]);
+    }
+    assert_eq!(dig(&lab, "tomcat01", "tomcat05").data(), ["10.1.0.4"]);
+    lab.netbpf(["disconnect", "mynet", "tomcat05"]).ok();
+    assert_eq!(dig(&lab, "tomcat05", "tomcat01").status, "SERVFAIL");
+    assert_eq!(dig(&lab, "tomcat01", "tomcat05").status, "SERVFAIL");
+}
+
+#[test]
+fn the_default_network_has_no_names_and_no_responder() {
+    let lab = lab();
+    lab.run("plain", "");
+    let conf = lab.exec("plain", "cat /etc/resolv.conf").ok();
+    assert!(!conf.text().contains("127.0.0.11"), "{conf}");
+    lab.exec("plain", "dig +time=1 +tries=1 @127.0.0.11 tomcat01").fails_with(9, "");
+    // With its first network it gets the responder, with the last one it loses it.
+    lab.netbpf(["connect", "mynet", "plain"]).ok();
+    let conf = lab.exec("plain", "cat /etc/resolv.conf").ok();
+    assert!(conf.text().contains("\nnameserver 127.0.0.11\n"), "{conf}");
+    assert_eq!(dig(&lab, "plain", "tomcat01").data(), ["10.1.0.2"]);
+    lab.netbpf(["disconnect", "mynet", "plain"]).ok();
+    let conf = lab.exec("plain", "cat /etc/resolv.conf").ok();
+    assert!(!conf.text().contains("127.0.0.11"), "{conf}");
+    lab.exec("plain", "dig +time=1 +tries=1 @127.0.0.11 tomcat01").fails_with(9, "");
+}
+
+#[test]
+fn answers_go_on_without_the_daemon() {
+    let lab = lab();
+    // `netbpf exec` asks the daemon which container is meant.
+    let pid = lab.pid("tomcat01").to_string();
+    let ask = |name: &str| {
+        let asked = lab.host(["nsenter", "-t", &pid, "-n", "dig", "+short", "+tries=1", "@127.0.0.11", name]);
+        asked.ok().text().to_owned()
+    };
+    lab.stop_daemon();
+    assert_eq!(ask("tomcat02"), "10.1.0.3");
+    lab.start_daemon();
+    assert_eq!(ask("tomcat02"), "10.1.0.3");
+    lab.run("tomcat03", "--net mynet");
+    assert_eq!(ask("tomcat03"), "10.1.0.4");
+    lab.kill_daemon();
+    assert_eq!(ask("tomcat03"), "10.1.0.4");
+    lab.start_daemon();
+    assert_eq!(lab.processes("responder").len(), 1);
+}
+
+#[test]
+fn a_responder_that_is_killed_is_back_within_200_ms() {
+    let lab = lab();
+    let client = lab.inside("tomcat01", || UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+    client.connect("127.0.0.11:53").expect("an address");
+    client.set_read_timeout(Some(Duration::from_millis(10))).expect("a timeout");
+    let question = question("tomcat02");
+    let is_answered = || {
+        // Between two responders nobody has the socket's other end: errors are silence.
+        let _ = client.send(&question);
+        let mut answer = [0; 512];
+        client.recv(&mut answer).is_ok_and(|length| answer[..length].ends_with(&[10, 1, 0, 3]))
+    };
+    eventually("an answer", || is_answered().then_some(()));
+    // The machine may be busy with other tests: the quickest of three counts.
+    let quickest = (0..3).map(|_| {
+        let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
+        // What came before must not count.
+        while client.recv(&mut [0; 512]).is_ok() {}
+        let killed = Instant::now();
+        lab.host(["kill", "-9", &responder.to_string()]).ok();
+        eventually("another responder", || {
+            lab.processes("responder").iter().any(|pid| *pid != responder).then_some(())
+        });
+        eventually("an answer of the next responder", || is_answered().then_some(()));
+        killed.elapsed()
+    });
+    let quickest = quickest.min().expect("three times");
+    assert!(quickest < Duration::from_millis(200), "{quickest:?}");
+}
+
+/// An A question.
+fn question(name: &str) -> Vec<u8> {
+    let header = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    [&header[..], &[name.len() as u8], name.as_bytes(), &[0, 0, 1, 0, 1]].concat()
+}
+
+#[test]
+fn unknown_names_go_to_the_hosts_resolvers() {
+    let lab = Lab::without_daemon();
+    let upstream = Upstream::start(&lab, "nameserver 10.9.9.9\nsearch example.org\n");
+    lab.start_daemon();
+    let lab = with_mynet(lab);
+    for how in ["", "+tcp"] {
+        let before = upstream.asked();
+        assert_eq!(dig(&lab, "tomcat01", &format!("{how} known.example")).data(), ["203.0.113.9"]);
+        assert_eq!(dig(&lab, "tomcat01", &format!("{how} nobody.example")).status, "NXDOMAIN");
+        assert_eq!(upstream.asked() - before, 2);
+    }
+    let before = upstream.asked();
+    assert_eq!(dig(&lab, "tomcat01", "tomcat02").data(), ["10.1.0.3"]);
+    assert!(dig(&lab, "tomcat01", "tomcat02 MX").is_empty_noerror());
+    assert_eq!(upstream.asked(), before, "what is known here is asked nowhere else");
+    let conf = lab.exec("tomcat01", "cat /etc/resolv.conf").ok();
+    assert!(conf.text().contains("\nsearch example.org\n"), "{conf}");
+    lab.run("plain", "");
+    let conf = lab.exec("plain", "cat /etc/resolv.conf").ok();
+    assert!(conf.text().contains("\nnameserver 10.9.9.9\n"), "{conf}");
+    upstream.stop(&lab);
+    assert_eq!(dig(&lab, "tomcat01", "known.example").status, "SERVFAIL");
+}
+
+/// Name servers on the host, which know one name.
+struct Upstream {
+    asked: Arc<AtomicUsize>,
+    ended: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Upstream {
+    /// At 10.9.9.9, with this `/etc/resolv.conf` on the host.
+    fn start(lab: &Lab, conf: &str) -> Self {
+        fs::write(lab.path("/run/resolv.conf"), conf).expect("a resolv.conf");
+        lab.host(["busybox", "mount", "-o", "bind", "/run/resolv.conf", "/etc/resolv.conf"]).ok();
+        lab.host(["ip", "address", "add", "10.9.9.9/32", "dev", "lo"]).ok();
+        let address = SocketAddr::from(([10, 9, 9, 9], 53));
+        let (udp, tcp) = lab.on_host(|| (UdpSocket::bind(address), TcpListener::bind(address)));
+        let (udp, tcp) = (udp.expect("a socket"), tcp.expect("a listener"));
+        udp.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        tcp.set_nonblocking(true).expect("a listener that does not wait");
+        let (asked, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (count, end) = (Arc::clone(&asked), Arc::clone(&ended));
+        let datagrams = thread::spawn(move || {
+            let mut buffer = [0; 1500];
+            while !end.load(Ordering::Relaxed) {
+                if let Ok((length, asker)) = udp.recv_from(&mut buffer) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let _ = udp.send_to(&answer(&buffer[..length]), asker);
+                }
+            }
+        });
+        let (count, end) = (Arc::clone(&asked), Arc::clone(&ended));
+        let connections = thread::spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                let Ok((mut stream, _)) = tcp.accept() else {
+                    thread::sleep(Duration::from_millis(10));
+                    continue;
+                };
+                count.fetch_add(1, Ordering::Relaxed);
+                let mut length = [0; 2];
+                let _ = stream.set_nonblocking(false);
+                let _ = stream.read_exact(&mut length);
+                let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+                let _ = stream.read_exact(&mut question);
+                let answer = answer(&question);
+                let _ = stream.write_all(&[&(answer.len() as u16).to_be_bytes()[..], &answer].concat());
+            }
+        });
+        Self { asked, ended, threads: vec![datagrams, connections] }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn stop(self, lab: &Lab) {
+        self.ended.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().expect("a name server ends");
+        }
+        lab.host(["busybox", "umount", "/etc/resolv.conf"]).ok();
+        lab.host(["ip", "address", "del", "10.9.9.9/32", "dev", "lo"]).ok();
+        fs::remove_file(lab.path("/run/resolv.conf")).expect("the file goes");
+    }
+}
+
+/// 203.0.113.9 for `known.example`, NXDOMAIN for all others.
+fn answer(question: &[u8]) -> Vec<u8> {
+    let end = 12 + question[12..].iter().position(|byte| *byte == 0).expect("a name") + 5;
+    let is_known = question[12..end].starts_with(b"\x05known\x07example\0");
+    let (code, count) = if is_known { (0x80, 1) } else { (0x83, 0) };
+    let header = [question[0], question[1], 0x81, code, 0, 1, 0, count, 0, 0, 0, 0];
+    let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 9];
+    let record: &[u8] = if is_known { &record } else { &[] };
+    [&header[..], &question[12..end], record].concat()
+}
+
+#[test]
+fn the_files_say_what_run_was_told() {
+    let lab = lab();
+    lab.run(
+        "told",
+        "--net mynet --hostname shop.example.com --add-host db:10.9.0.9 --add-host gate:host-gateway \
+         --dns 10.9.9.7 --dns-search example.net",
+    );
+    let hosts = lab.exec("told", "cat /etc/hosts").ok();
+    for line in ["127.0.0.1\tlocalhost", "10.9.0.9\tdb", "172.17.0.1\tgate", "10.1.0.4\tshop.example.com shop"] {
+        assert!(hosts.text().lines().any(|other| other == line), "{line}\n{hosts}");
+    }
+    assert_eq!(lab.exec("told", "cat /etc/hostname").ok().text(), "shop.example.com");
+    assert_eq!(lab.exec("told", "hostname").ok().text(), "shop.example.com");
+    let conf = lab.exec("told", "cat /etc/resolv.conf").ok();
+    for line in ["nameserver 127.0.0.11", "search example.net", "options ndots:0"] {
+        assert!(conf.text().lines().any(|other| other == line), "{line}\n{conf}");
+    }
+    lab.netbpf(["connect", "bridge", "told"]).ok();
+    let hosts = lab.exec("told", "cat /etc/hosts").ok();
+    assert!(hosts.text().ends_with("10.1.0.4\tshop.example.com shop\n172.17.0.2\tshop.example.com shop"), "{hosts}");
+    lab.netbpf(["disconnect", "mynet", "told"]).ok();
+    let hosts = lab.exec("told", "cat /etc/hosts").ok();
+    assert!(!hosts.text().contains("10.1.0.4"), "{hosts}");
+
+    lab.run("plain", "--dns 10.9.9.8 --dns-search .");
+    let conf = lab.exec("plain", "cat /etc/resolv.conf").ok();
+    assert!(conf.text().contains("\nnameserver 10.9.9.8\n") && !conf.text().contains("\nsearch"), "{conf}");
+}
