@@ -548,20 +548,18 @@ fn a_state_file_that_is_none_is_refused_and_left() {
 #[test]
 fn a_daemon_without_root_says_so() {
     let lab = Lab::without_daemon();
-    let copy = lab.path("/run/netbpf-copy");
-    std::fs::copy(netbpf(), &copy).expect("a program that anybody may execute");
+    lab.host(["cp", netbpf(), "/run/netbpf-copy"]).ok();
     let output = lab
         .host(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/run/netbpf-copy", "daemon"])
         .fails_with(1, "");
     assert_eq!(output.stderr, "netbpf: netbpf daemon needs root: run it with sudo\n");
-    std::fs::remove_file(copy).expect("the copy");
+    lab.host(["rm", "/run/netbpf-copy"]).ok();
 }
 
 #[test]
 fn a_user_who_may_not_is_told_who_may() {
     let lab = Lab::start();
-    let copy = lab.path("/run/netbpf-copy");
-    std::fs::copy(netbpf(), &copy).expect("a program that anybody may execute");
+    lab.host(["cp", netbpf(), "/run/netbpf-copy"]).ok();
     let output = lab
         .host(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/run/netbpf-copy", "ps"])
         .fails_with(1, "");
@@ -570,7 +568,7 @@ fn a_user_who_may_not_is_told_who_may() {
         "permission denied while trying to connect to the netbpf daemon at unix:///run/netbpf/netbpf.sock: become root \
          or a member of the group netbpf\n"
     );
-    std::fs::remove_file(copy).expect("the copy");
+    lab.host(["rm", "/run/netbpf-copy"]).ok();
 }
 
 #[test]
