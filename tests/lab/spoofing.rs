@@ -174,10 +174,15 @@ fn neighbours_keep_what_they_know_under_attack() {
     let before = neighbours("alice");
     assert_eq!(before.len(), 2, "{before:?}");
     // arping takes a false address from no container of netbpf: -S is for those who own it.
-    lab.in_network_of("mallory", "ip address add 10.1.0.4/24 dev eth0; ip address add 10.1.0.1/24 dev eth0").ok();
+    lab.in_network_of("mallory", "ip address add 10.1.0.4/24 dev eth0; ip address add 10.1.0.1/24 dev eth0")
+        .ok();
     for address in ["10.1.0.4", "10.1.0.1"] {
         for mode in ["-U", "-A"] {
-            lab.in_network_of("mallory", &format!("arping -c2 -w1 {mode} -I eth0 -s {address} {address}; true")).ok();
+            lab.in_network_of(
+                "mallory",
+                &format!("arping -c2 -w1 {mode} -I eth0 -s {address} {address}; true"),
+            )
+            .ok();
         }
         lab.in_network_of("mallory", &format!("ping -c1 -W1 -I {address} 10.1.0.3")).fails_with(1, "");
     }

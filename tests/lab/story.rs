@@ -15,7 +15,8 @@ fn containers_of_the_default_network_reach_each_other_by_address_and_the_host_re
     let lines: Vec<Vec<&str>> =
         networks.text().lines().map(|line| line.split("   ").map(str::trim).collect()).collect();
     assert_eq!(lines[0].join("|").replace("||", "|"), "NETWORK ID|NAME|DRIVER|SCOPE");
-    let named: Vec<_> = networks.text().lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    let named: Vec<_> =
+        networks.text().lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
     assert_eq!(named, ["bridge", "host", "none"]);
 
     assert_eq!(addresses(&lab, "tomcat01"), ["lo 127.0.0.1/8", "eth0 172.17.0.2/16"]);
@@ -33,7 +34,10 @@ fn containers_of_the_default_network_reach_each_other_by_address_and_the_host_re
     lab.exec("tomcat01", "ping -c1 172.17.0.3").ok();
     lab.exec("tomcat02", "ping -c1 172.17.0.2").ok();
     lab.exec("tomcat02", "ping -c1 172.17.0.1").ok();
-    assert!(!lab.exec("tomcat01", "ping -c1 -W1 tomcat02").status.success(), "no names on the default network");
+    assert!(
+        !lab.exec("tomcat01", "ping -c1 -W1 tomcat02").status.success(),
+        "no names on the default network"
+    );
 }
 
 #[test]
@@ -41,9 +45,7 @@ fn a_network_of_ones_own_has_names_and_keeps_to_itself_until_one_is_connected() 
     let lab = Lab::start();
     lab.run("tomcat01", "");
     lab.run("tomcat02", "");
-    let id = lab
-        .netbpf(["network", "create"].into_iter().chain(MYNET.split(' ')).chain(["mynet"]))
-        .ok();
+    let id = lab.netbpf(["network", "create"].into_iter().chain(MYNET.split(' ')).chain(["mynet"])).ok();
     assert!(is_id(id.text()), "{id}");
     lab.run("tomcat-mynet-01", "--net mynet");
     lab.run("tomcat-mynet-02", "--net mynet");
@@ -57,10 +59,7 @@ fn a_network_of_ones_own_has_names_and_keeps_to_itself_until_one_is_connected() 
     assert!(!lab.exec("tomcat02", "ping -c1 -W1 tomcat-mynet-01").status.success());
 
     lab.netbpf(["connect", "mynet", "tomcat01"]).ok();
-    assert_eq!(
-        addresses(&lab, "tomcat01"),
-        ["lo 127.0.0.1/8", "eth0 172.17.0.2/16", "eth1 192.168.0.4/16"]
-    );
+    assert_eq!(addresses(&lab, "tomcat01"), ["lo 127.0.0.1/8", "eth0 172.17.0.2/16", "eth1 192.168.0.4/16"]);
     let pinged = lab.exec("tomcat01", "ping -c1 tomcat-mynet-01").ok();
     assert!(pinged.stdout.contains("64 bytes from tomcat-mynet-01.mynet (192.168.0.2)"), "{pinged}");
     lab.exec("tomcat-mynet-02", "ping -c1 tomcat01").ok();
@@ -77,10 +76,33 @@ fn inspect_has_dockers_keys_in_dockers_order() {
     lab.run("tomcat-mynet-01", "--net mynet");
     let output = lab.netbpf(["network", "inspect", "mynet"]).ok();
     let order = [
-        "Name", "Id", "Created", "Scope", "Driver", "EnableIPv4", "EnableIPv6", "IPAM", "Driver", "Options",
-        "Config", "Subnet", "Gateway", "Internal", "Attachable", "Ingress", "ConfigFrom", "Network",
-        "ConfigOnly", "Containers", "Name", "EndpointID", "MacAddress", "IPv4Address", "IPv6Address",
-        "Options", "Labels",
+        "Name",
+        "Id",
+        "Created",
+        "Scope",
+        "Driver",
+        "EnableIPv4",
+        "EnableIPv6",
+        "IPAM",
+        "Driver",
+        "Options",
+        "Config",
+        "Subnet",
+        "Gateway",
+        "Internal",
+        "Attachable",
+        "Ingress",
+        "ConfigFrom",
+        "Network",
+        "ConfigOnly",
+        "Containers",
+        "Name",
+        "EndpointID",
+        "MacAddress",
+        "IPv4Address",
+        "IPv6Address",
+        "Options",
+        "Labels",
     ];
     let keys = output.stdout.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\": "));
     let keys: Vec<_> = keys.map(|(key, _)| key).filter(|key| !is_id(key)).collect();
@@ -120,7 +142,8 @@ fn bulk_traffic_arrives_unchanged_between_containers_and_the_host() {
     lab.network("mynet", MYNET);
     let folder = lab.path("/run/served");
     std::fs::create_dir(&folder).expect("a folder");
-    lab.host(["dd", "if=/dev/urandom", "of=/run/served/bulk", "bs=1048576", &format!("count={MEGABYTES}")]).ok();
+    lab.host(["dd", "if=/dev/urandom", "of=/run/served/bulk", "bs=1048576", &format!("count={MEGABYTES}")])
+        .ok();
     let serve = ["busybox", "httpd", "-f", "-p", "8080", "-h", "/run/served"];
     for name in ["tomcat-mynet-01", "tomcat-mynet-02"] {
         lab.netbpf(["run", "-d", "--name", name, "--net", "mynet", "--"].into_iter().chain(serve)).ok();

@@ -113,8 +113,7 @@ pub fn ipv4(source: [u8; 4], destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(20 + payload.len()).expect("a small packet").to_be_bytes();
     let mut header = [0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, 253, 0, 0].to_vec();
     header.extend_from_slice(&[source, destination].concat());
-    let sum: u32 =
-        header.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    let sum: u32 = header.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
