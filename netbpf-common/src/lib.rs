@@ -1,5 +1,5 @@
 //! What the kernel programs and the control plane agree on: map keys and values by subject, the reasons a frame can
-//! end for, header formats. No std, no alloc, no I/O; nothing here knows aya, except [`user`] behind its feature.
+//! end for, header formats. No std, no alloc, no I/O; nothing here knows aya, except `user` behind its feature.
 //!
 //! Multi-byte fields that come from the wire (addresses, MACs) are byte arrays in network order; numbers that only
 //! netbpf assigns (port numbers, ifindexes, counters) are in host order. Every struct has its size pinned and no

@@ -1,4 +1,4 @@
-//! Passing a frame on: to the one station with its MAC, or by [`crate::flood`] to all. A MAC that no station has is
+//! Passing a frame on: to the one station with its MAC, or by [`mod@crate::flood`] to all. A MAC that no station has is
 //! nobody's: whoever is in a network is known, so nothing is learnt and nothing unknown is flooded.
 
 use netbpf_common::{

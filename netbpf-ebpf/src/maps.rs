@@ -64,7 +64,7 @@ pub fn network(number: u32) -> Option<&'static Network> {
 pub fn station(network: u32, mac: [u8; 6]) -> Option<Station> {
     let key = FdbKey { network, mac, reserved: [0; 2] };
     // SAFETY: preallocated, see above; copied out at once.
-    unsafe { FDB.get(&key).copied() }
+    unsafe { FDB.get(key).copied() }
 }
 
 /// Who answers for an IPv4 address in a network.
@@ -72,7 +72,7 @@ pub fn station(network: u32, mac: [u8; 6]) -> Option<Station> {
 pub fn neighbour(network: u32, address: [u8; 4]) -> Option<Neighbour> {
     let key = NeighbourKey::ipv4(network, address);
     // SAFETY: preallocated, see above; copied out at once.
-    unsafe { NEIGHBOURS.get(&key).copied() }
+    unsafe { NEIGHBOURS.get(key).copied() }
 }
 
 /// Counts how a frame ended.

@@ -46,9 +46,7 @@ pub fn received(number: u32, bytes: u32) {
 #[inline(always)]
 fn verdict(reason: Reason) -> i32 {
     match reason {
-        Reason::Forwarded | Reason::Flooded | Reason::Delivered | Reason::AnsweredArp => {
-            TC_ACT_REDIRECT as i32
-        }
+        Reason::Forwarded | Reason::Flooded | Reason::Delivered | Reason::AnsweredArp => TC_ACT_REDIRECT,
         Reason::Malformed
         | Reason::UnknownPort
         | Reason::UnknownDestination

@@ -668,7 +668,7 @@ fn the_api_answers_junk_with_json() {
 }
 
 /// The program under test, for commands that another program starts.
-fn netbpf() -> &'static str {
+pub fn netbpf() -> &'static str {
     use std::sync::LazyLock;
     static PATH: LazyLock<String> = LazyLock::new(|| {
         std::env::var("NETBPF_BIN")

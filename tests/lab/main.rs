@@ -2,11 +2,17 @@
 //! subject.
 
 mod bad_input;
+mod cli;
+mod disk;
 mod foreign;
 mod harness;
 mod isolation;
+mod lifecycle;
+mod maps;
 mod names;
 mod persistence;
+mod scale;
 mod spoofing;
 mod story;
+mod throughput;
 mod world;

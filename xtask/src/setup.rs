@@ -107,22 +107,20 @@ impl Missing {
 
     /// What is missing and what it is for, a line each.
     fn listed(&self) -> String {
-        let mut lines = String::from("netbpf needs what this machine does not have:\n");
-        let mut line = |name: &str, why: &str| lines.push_str(&format!("  {name:<24} {why}\n"));
+        let mut lines = vec!["netbpf needs what this machine does not have:".to_owned()];
         if self.compiler {
-            line(&COMPILER.join(" "), "");
-            line("", "a compiler for the kernel programs");
+            lines.push(format!("  {}: a compiler for the kernel programs", COMPILER.join(", ")));
         }
         if self.linker.is_some() {
-            line("bpf-linker", "links the kernel programs (into target/tools)");
+            lines.push("  bpf-linker: links them (goes into target/tools)".to_owned());
         }
-        for package in &self.packages_of_linker {
-            line(package, "builds bpf-linker");
+        lines.extend(self.packages_of_linker.iter().map(|package| format!("  {package}: builds bpf-linker")));
+        for tools in self.tools.chunk_by(|one, other| one.package == other.package) {
+            let uses: Vec<_> = tools.iter().map(|tool| format!("{} ({})", tool.program, tool.why)).collect();
+            lines.push(format!("  {}: {}", tools[0].package, uses.join(", ")));
         }
-        for tool in &self.tools {
-            line(tool.package, &format!("{}: {}", tool.program, tool.why));
-        }
-        lines
+        lines.push(String::new());
+        lines.join("\n")
     }
 
     /// The commands that bring what is missing, for a person to type.
@@ -212,6 +210,8 @@ fn install_linker(compiler: Compiler) -> Command {
     let (args, environment) = linker_recipe(compiler);
     let mut command = cargo::command();
     command.args(args).arg("--root").arg(toolchain::tools()).envs(environment);
+    // Its release profile has all of it, which takes a while to write and nobody reads.
+    command.env("CARGO_PROFILE_RELEASE_DEBUG", "0");
     command
 }
 
@@ -348,6 +348,18 @@ mod tests {
              sudo apt-get install --no-install-recommends rustc-web cargo-web libstd-rust-web-dev-bpf llvm-22-dev util-linux\n  \
              LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version ^0.13 --locked --no-default-features \
              --features llvm-22"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_listed_with_its_use() {
+        assert_eq!(
+            everything().listed(),
+            "netbpf needs what this machine does not have:\n  \
+             rustc-web, cargo-web, libstd-rust-web-dev-bpf: a compiler for the kernel programs\n  \
+             bpf-linker: links them (goes into target/tools)\n  \
+             llvm-22-dev: builds bpf-linker\n  \
+             util-linux: nsenter (commands in a namespace), unshare (namespaces of a test's own)\n"
         );
     }
 

@@ -4,8 +4,11 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, IsTerminal, Write},
+    mem,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -30,11 +33,11 @@ pub enum Progress {
 pub fn run(what: &str, command: Command, follow: impl Fn(&str) -> Option<Progress>) -> Result<()> {
     let path = log_path();
     let mut log = open_log(&path)?;
-    let display = Display::start(what);
-    match logged(command, &mut log, |line| {
-        if let Some(progress) = follow(line) {
-            display.show(progress);
-        }
+    let mut display = Display::start(what);
+    match logged(command, &mut log, |line| match line.map(&follow) {
+        Some(Some(progress)) => display.show(progress),
+        Some(None) => {}
+        None => display.still(),
     }) {
         Ok(()) => {
             display.done();
@@ -64,7 +67,8 @@ fn open_log(path: &Path) -> Result<File> {
         .with_context(|| format!("open {}", path.display()))
 }
 
-fn logged(mut command: Command, log: &mut File, mut line_seen: impl FnMut(&str)) -> Result<()> {
+/// `seen` gets the lines of the output, and none when there has been none for a while.
+fn logged(mut command: Command, log: &mut File, mut seen: impl FnMut(Option<&str>)) -> Result<()> {
     writeln!(log, "$ {command:?}").context("write the log")?;
     let program = command.get_program().to_string_lossy().into_owned();
     let (reader, writer) = io::pipe().context("open a pipe")?;
@@ -72,12 +76,28 @@ fn logged(mut command: Command, log: &mut File, mut line_seen: impl FnMut(&str))
     let mut child = command.spawn().with_context(|| format!("start {program}"))?;
     // It holds the pipe's other end: without this the reading below would never end.
     drop(command);
-    let mut reader = BufReader::new(reader);
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).context("read its output")? > 0 {
-        log.write_all(&line).context("write the log")?;
-        line_seen(String::from_utf8_lossy(&line).trim_end());
-        line.clear();
+    let (sender, lines) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut reader = BufReader::new(reader);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            // Nobody listens any more when the log cannot be written.
+            let _ = sender.send(mem::take(&mut line));
+        }
+        io::Result::Ok(())
+    });
+    loop {
+        match lines.recv_timeout(SIGN_OF_LIFE) {
+            Ok(line) => {
+                log.write_all(&line).context("write the log")?;
+                seen(Some(String::from_utf8_lossy(&line).trim_end()));
+            }
+            Err(RecvTimeoutError::Timeout) => seen(None),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    if let Ok(read) = reader.join() {
+        read.context("read its output")?;
     }
     let status = child.wait().with_context(|| format!("wait for {program}"))?;
     if !status.success() {
@@ -99,7 +119,8 @@ struct Display {
     what: String,
     started: Instant,
     bar: Option<ProgressBar>,
-    last_line: std::cell::Cell<Instant>,
+    doing: String,
+    last_line: Instant,
 }
 
 impl Display {
@@ -115,10 +136,10 @@ impl Display {
         if bar.is_none() {
             eprintln!("{what} …");
         }
-        Self { what: what.to_owned(), started, bar, last_line: started.into() }
+        Self { what: what.to_owned(), started, bar, doing: String::new(), last_line: started }
     }
 
-    fn show(&self, progress: Progress) {
+    fn show(&mut self, progress: Progress) {
         let (percent, doing) = match progress {
             Progress::Doing(doing) => (None, doing),
             Progress::Percent(percent, doing) => (Some(percent), doing),
@@ -132,10 +153,17 @@ impl Display {
                 bar.set_position(percent);
             }
             bar.set_message(doing);
-        } else if self.last_line.get().elapsed() >= SIGN_OF_LIFE {
-            self.last_line.set(Instant::now());
-            let percent = percent.map(|percent| format!("{percent} %, ")).unwrap_or_default();
-            eprintln!("  {percent}{doing}");
+        } else {
+            self.doing = percent.map(|percent| format!("{percent} %, ")).unwrap_or_default() + &doing;
+            self.still();
+        }
+    }
+
+    /// A spinner turns by itself; lines have to say that it goes on.
+    fn still(&mut self) {
+        if self.bar.is_none() && self.last_line.elapsed() >= SIGN_OF_LIFE {
+            self.last_line = Instant::now();
+            eprintln!("  {} ({})", self.doing, took(self.started.elapsed()));
         }
     }
 

@@ -44,6 +44,7 @@ use crate::{
     store::{Change, Store},
 };
 use ends::Ends;
+use gone::Folders;
 use logs::Followers;
 use world::World;
 
@@ -65,6 +66,7 @@ pub struct Daemon {
     networks_busy: tokio::sync::Mutex<()>,
     ends: Ends,
     followers: Followers,
+    folders: Folders,
     pruning: tokio::sync::Mutex<()>,
 }
 

@@ -18,7 +18,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{Daemon, Ends, Followers, Options, World};
+use super::{Daemon, Ends, Folders, Followers, Options, World};
 use crate::{
     api::server,
     datapath::Datapath,
@@ -61,6 +61,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }));
     tokio::select! {
         done = &mut server => done.context("serve the API")?,
+        done = Arc::clone(&daemon).watch_folders() => done.context("watch the folders of namespaces")?,
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
@@ -106,6 +107,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         networks_busy: tokio::sync::Mutex::default(),
         ends: Ends::new(),
         followers: Followers::default(),
+        folders: Folders::new().context("start inotify")?,
         pruning: tokio::sync::Mutex::default(),
         options,
     }))

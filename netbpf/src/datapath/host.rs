@@ -77,11 +77,11 @@ pub fn unmount() -> Result<(), Error> {
     let mounts = fs::read("/proc/thread-self/mounts")
         .map_err(|error| Error::failed("read", "/proc/thread-self/mounts", error))?;
     // The last mount on a folder is the one that is seen.
-    let mounts = mounts.split(|byte| *byte == b'\n').filter_map(|line| {
+    let mut mounts = mounts.rsplit(|byte| *byte == b'\n').filter_map(|line| {
         let mut words = line.split(|byte| *byte == b' ');
         Some((words.next()?, words.next()?))
     });
-    let source = mounts.filter(|(_, place)| *place == BPFFS.as_bytes()).last().map(|(source, _)| source);
+    let source = mounts.find(|(_, place)| *place == BPFFS.as_bytes()).map(|(source, _)| source);
     let ours = source == Some(SOURCE.as_bytes());
     // The kernel's own files there are the only ones with a dot in their names.
     let others =

@@ -1,0 +1,139 @@
+//! bpftool is a user interface: maps read like tables, programs and their places have names.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use netbpf_tests::lab::{Lab, Output, STATE_DIR};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+const MAPS: &str = "/sys/fs/bpf/netbpf/v1/maps";
+
+/// bpftool shows what tcx attached from this version on.
+const KNOWS_TCX: (u32, u32) = (7, 3);
+
+/// A container `web`, which has pinged its gateway.
+fn town(lab: &Lab) {
+    lab.netbpf(["network", "create", "--subnet", "10.0.0.0/24", "mynet"]).ok();
+    lab.netbpf(["run", "-d", "--name", "web", "--net", "mynet", "--", "sleep", "infinity"]).ok();
+    lab.netbpf(["exec", "web", "ping", "-c1", "-W2", "10.0.0.1"]).ok();
+}
+
+fn dump(lab: &Lab, map: &str) -> Output {
+    let dump = lab.host(["bpftool", "map", "dump", "pinned", &format!("{MAPS}/{map}")]).ok();
+    assert_eq!(dump.stderr, "", "{map}");
+    dump
+}
+
+#[test]
+fn maps_have_named_fields() {
+    let lab = Lab::start();
+    town(&lab);
+    let pinned = lab.host(["ls", MAPS]).ok();
+    assert_eq!(pinned.text(), "FDB\nFLOOD\nNEIGHBOURS\nNETWORKS\nPORTS\nPORT_STATS\nREASONS");
+    let fdb = dump(&lab, "FDB").json();
+    let web = serde_json::json!({
+        "key": { "network": 1, "mac": [2, 66, 10, 0, 0, 2], "reserved": [0, 0] },
+        "value": { "ifindex": 1_000_000 }
+    });
+    assert!(fdb.as_array().is_some_and(|entries| entries.contains(&web)), "{fdb}");
+    let neighbours = dump(&lab, "NEIGHBOURS").json();
+    let web = serde_json::json!({
+        "key": { "network": 1, "address": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 2] },
+        "value": { "mac": [2, 66, 10, 0, 0, 2], "reserved": [0, 0] }
+    });
+    assert!(neighbours.as_array().is_some_and(|entries| entries.contains(&web)), "{neighbours}");
+    let network = &dump(&lab, "NETWORKS").json()[1]["value"];
+    assert_eq!(network["ifindex"], 1_100_001);
+    assert_eq!(network["gateway"], serde_json::json!([10, 0, 0, 1]));
+    let reasons = &dump(&lab, "REASONS").json()[0]["values"];
+    let delivered: u64 = reasons
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|values| values["value"]["delivered"]["packets"].as_u64())
+        .sum();
+    assert!(delivered > 0, "{reasons}");
+    // These two are long.
+    for (map, fields) in [
+        ("PORTS", &["ifindex", "network", "next", "mac", "ipv4", "ipv6", "ipv6_link_local"][..]),
+        ("PORT_STATS", &["received", "dropped", "packets", "bytes"]),
+    ] {
+        let text = dump(&lab, map).stdout;
+        for field in fields {
+            assert!(text.contains(&format!("\"{field}\": ")), "{map}: {field}");
+        }
+    }
+    assert_eq!(dump(&lab, "FLOOD").json().as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn programs_and_their_places_have_names() {
+    let lab = Lab::start();
+    town(&lab);
+    let programs = lab.host(["bpftool", "-j", "prog"]).ok().json();
+    let name = |id: &Value| {
+        let program = programs.as_array().into_iter().flatten().find(|program| program["id"] == *id);
+        program.map(|program| program["name"].as_str().unwrap_or_default().to_owned())
+    };
+    for program in ["flood", "from_container", "from_host"] {
+        let pin = format!("/sys/fs/bpf/netbpf/v1/programs/{program}");
+        let shown = lab.host(["bpftool", "-j", "prog", "show", "pinned", &pin]).ok().json();
+        assert_eq!((&shown["name"], &shown["type"]), (&program.into(), &"sched_cls".into()));
+    }
+    let version = lab.host(["bpftool", "version"]).ok();
+    let mut numbers = version.stdout.split(['v', '.', '\n']).filter_map(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let attachment = lab.netbpf(["info", "--format", "{{.Attachment}}"]).ok().text().to_owned();
+    if attachment == "tcx" {
+        for (link, program) in [("netbpf0", "from_host"), (&port_of(&lab), "from_container")] {
+            let pin = format!("/sys/fs/bpf/netbpf/v1/links/{link}");
+            let shown = lab.host(["bpftool", "-j", "link", "show", "pinned", &pin]).ok().json();
+            assert_eq!(name(&shown["prog_id"]).as_deref(), Some(program), "{shown}");
+        }
+    }
+    let net = lab.host(["bpftool", "net"]).ok();
+    if attachment != "tcx" || version >= KNOWS_TCX {
+        for (link, program) in [("netbpf0", "from_host"), (&port_of(&lab), "from_container")] {
+            let is_shown = |line: &str| line.starts_with(&format!("{link}(")) && line.contains(program);
+            assert!(net.stdout.lines().any(is_shown), "{link} {program}: {net}");
+        }
+    }
+}
+
+/// The host's end of the only endpoint.
+fn port_of(lab: &Lab) -> String {
+    let links = lab.host(["ip", "-br", "link"]).ok();
+    let name = links.stdout.lines().find_map(|line| line.strip_prefix("veth")?.split(['@', ' ']).next());
+    format!("veth{}", name.expect("an endpoint"))
+}
+
+#[test]
+fn programs_log_when_they_are_asked_to() {
+    let lab = Lab::without_daemon();
+    let daemon = lab.spawn_netbpf(["daemon", "--state-dir", STATE_DIR, "--program-logs"]);
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while !lab.netbpf(["version"]).status.success() {
+        assert!(Instant::now() < give_up, "the daemon answers");
+        thread::sleep(Duration::from_millis(20));
+    }
+    town(&lab);
+    lab.netbpf(["rm", "-f", "web"]).ok();
+    lab.netbpf(["network", "rm", "mynet"]).ok();
+    daemon.signal(Signal::SIGTERM);
+    let log = daemon.output().ok().stderr;
+    for line in [
+        "98 bytes at 1000000: delivered",
+        "42 bytes at 1000000: answered-arp",
+        "98 bytes at 1100001: forwarded",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    std::fs::remove_dir_all(lab.path(STATE_DIR)).expect("the state directory");
+    // Without the option they say nothing.
+    lab.start_daemon();
+    town(&lab);
+    assert!(!lab.daemon_log().contains(" bytes at "), "{}", lab.daemon_log());
+}

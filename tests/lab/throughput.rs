@@ -1,0 +1,167 @@
+//! Real traffic at speed: TCP as fast as through a kernel bridge, in packets larger than the MTU; and what cannot be
+//! handed over like that (checksums in software, fragments) passes as well.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use netbpf_tests::lab::{Lab, Process};
+
+/// Of two ways that are equally fast, one is slower by this much now and then.
+const NOISE: f64 = 0.95;
+
+/// `server` and `client` on a network of netbpf's, and on a kernel bridge beside it.
+struct Ways {
+    lab: Lab,
+}
+
+/// Server's address, and the namespaces of server and client.
+const NETBPF: (&str, &str, &str) = ("10.60.0.2", "server", "client");
+const BRIDGE: (&str, &str, &str) = ("10.61.0.1", "bridged1", "bridged2");
+
+impl Ways {
+    fn new() -> Self {
+        let lab = Lab::start();
+        lab.netbpf(["network", "create", "--subnet", "10.60.0.0/24", "fast"]).ok();
+        for name in ["server", "client"] {
+            lab.host(["ip", "netns", "add", name]).ok();
+            lab.host(["ip", "-n", name, "link", "set", "lo", "up"]).ok();
+            lab.netbpf(["connect", "fast", &format!("netns:{name}")]).ok();
+        }
+        Self { lab }
+    }
+
+    fn with_bridge() -> Self {
+        let ways = Self::new();
+        let script = "set -e
+            ip link add slow type bridge
+            ip link set slow up
+            for number in 1 2; do
+                ip netns add bridged$number
+                ip link add b$number type veth peer name eth0 netns bridged$number
+                ip link set b$number master slow up
+                ip -n bridged$number addr add 10.61.0.$number/24 dev eth0
+                ip -n bridged$number link set eth0 up
+                ip -n bridged$number link set lo up
+            done";
+        ways.lab.host(["sh", "-c", script]).ok();
+        ways
+    }
+
+    fn command(namespace: &str, command: &[&str]) -> Vec<String> {
+        ["ip", "netns", "exec", namespace].iter().chain(command).map(|word| (*word).to_owned()).collect()
+    }
+
+    /// An iperf3 that listens.
+    fn serve(&self, namespace: &str) -> Process {
+        let server = self.lab.spawn(Self::command(namespace, &["iperf3", "-s"]));
+        self.wait(namespace, "ss -Hltn | grep -q :5201", "iperf3 listens");
+        server
+    }
+
+    fn wait(&self, namespace: &str, condition: &str, what: &str) {
+        let give_up = Instant::now() + Duration::from_secs(10);
+        while !self.lab.host(Self::command(namespace, &["sh", "-c", condition])).status.success() {
+            assert!(Instant::now() < give_up, "{what}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A tcpdump that sees frames from its start on.
+    fn capture(&self, count: &str, filter: &[&str]) -> Process {
+        let words = [&["tcpdump", "-i", "eth0", "-Q", "in", "-nn", "-vv", "-c", count][..], filter].concat();
+        let capture = self.lab.spawn(Self::command("server", &words));
+        self.wait("server", "grep -q 0003 /proc/net/packet", "tcpdump listens");
+        capture
+    }
+
+    /// Bits a second, as the server got them.
+    fn tcp(&self, (address, _, client): (&str, &str, &str)) -> f64 {
+        let words = ["iperf3", "-c", address, "-t", "1", "-J"];
+        let report = self.lab.host(Self::command(client, &words)).ok().json();
+        report["end"]["sum_received"]["bits_per_second"].as_f64().expect("a throughput")
+    }
+}
+
+impl Drop for Ways {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            return;
+        }
+        let script = "for name in $(ip netns | cut -d' ' -f1); do ip netns del $name; done; ip link del slow 2>/dev/null; true";
+        self.lab.host(["sh", "-c", script]).ok();
+        let give_up = Instant::now() + Duration::from_secs(10);
+        while !self.lab.netbpf(["ps", "-aq"]).ok().stdout.is_empty() {
+            assert!(Instant::now() < give_up, "namespaces that have gone are forgotten");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// In turns, because others use this machine too. More rounds are played where the first ones do not tell.
+#[test]
+fn tcp_is_as_fast_as_through_a_kernel_bridge() {
+    const ROUNDS: [usize; 3] = [5, 9, 15];
+    let ways = Ways::with_bridge();
+    let _servers = [ways.serve(NETBPF.1), ways.serve(BRIDGE.1)];
+    let (mut netbpf, mut bridge) = (Vec::new(), Vec::new());
+    for rounds in ROUNDS {
+        while netbpf.len() < rounds {
+            bridge.push(ways.tcp(BRIDGE));
+            netbpf.push(ways.tcp(NETBPF));
+        }
+        let (ours, theirs) = (median(&netbpf), median(&bridge));
+        println!("{:.1} Gbit/s, a kernel bridge {:.1} Gbit/s, {rounds} rounds", ours / 1e9, theirs / 1e9);
+        if ours >= theirs * NOISE {
+            return;
+        }
+    }
+    panic!("slower than a kernel bridge: {netbpf:?} bit/s, the bridge {bridge:?}");
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[test]
+fn tcp_moves_packets_larger_than_the_mtu() {
+    let ways = Ways::new();
+    let _server = ways.serve(NETBPF.1);
+    let capture = ways.capture("20", &["tcp", "and", "greater", "3000"]);
+    ways.tcp(NETBPF);
+    let seen = capture.output().ok();
+    assert!(seen.stderr.contains("20 packets captured"), "{seen}");
+}
+
+#[test]
+fn checksums_in_software_are_right() {
+    let ways = Ways::new();
+    for name in ["server", "client"] {
+        ways.lab.host(Ways::command(name, &["ethtool", "-K", "eth0", "tx", "off"])).ok();
+    }
+    let _server = ways.serve(NETBPF.1);
+    let capture = ways.capture("20", &["tcp", "and", "greater", "1000"]);
+    ways.tcp(NETBPF);
+    let seen = capture.output().ok();
+    assert_eq!(seen.stdout.matches("(correct)").count(), 20, "{seen}");
+    let capture = ways.capture("20", &["udp", "and", "greater", "1000"]);
+    let words = ["iperf3", "-c", NETBPF.0, "-u", "-b", "20M", "-l", "1400", "-t", "1", "-J"];
+    let report = ways.lab.host(Ways::command("client", &words)).ok().json();
+    assert_eq!(report["end"]["sum"]["lost_packets"], 0, "{report}");
+    let seen = capture.output().ok();
+    assert_eq!(seen.stdout.matches("[udp sum ok]").count(), 20, "{seen}");
+}
+
+#[test]
+fn fragments_pass() {
+    let ways = Ways::new();
+    let capture = ways.capture("6", &["icmp"]);
+    let words = ["ping", "-c", "3", "-i", "0.1", "-s", "8000", NETBPF.0];
+    let ping = ways.lab.host(Ways::command("client", &words)).ok();
+    assert!(ping.stdout.contains("3 received, 0% packet loss"), "{ping}");
+    let seen = capture.output().ok();
+    assert!(seen.stdout.contains("flags [+]"), "{seen}");
+}
