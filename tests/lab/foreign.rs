@@ -53,12 +53,12 @@ fn a_named_namespace_is_connected_reached_and_disconnected() {
     for name in ["blue", "sky", "blue.mynet"] {
         lab.exec("tomcat01", &format!("ping -c1 {name}")).ok();
     }
-    let asked = lab
-        .host(["nsenter", "--net=/run/netns/blue", "dig", "+short", "@127.0.0.11", "tomcat01"])
-        .ok();
+    let asked =
+        lab.host(["nsenter", "--net=/run/netns/blue", "dig", "+short", "@127.0.0.11", "tomcat01"]).ok();
     assert_eq!(asked.text(), "10.1.0.2");
     lab.netbpf(["connect", "mynet", "netns:blue"]).fails_with(1, "already exists in network mynet");
-    lab.netbpf(["connect", "mynet", "netns:/run/netns/blue"]).fails_with(1, "already exists in network mynet");
+    lab.netbpf(["connect", "mynet", "netns:/run/netns/blue"])
+        .fails_with(1, "already exists in network mynet");
 
     lab.netbpf(["disconnect", "mynet", "netns:blue"]).ok();
     assert_eq!(members(&lab), ["tomcat01"]);

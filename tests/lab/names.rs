@@ -150,7 +150,8 @@ fn a_container_in_two_networks_has_the_names_of_both_and_one_outside_has_none() 
     assert_eq!(dig(&lab, "tomcat05", "tomcat01.mynet").status, "SERVFAIL");
     assert_eq!(dig(&lab, "tomcat05", "-x 10.1.0.2").status, "SERVFAIL");
     lab.netbpf(["connect", "mynet", "tomcat05"]).ok();
-    for (name, address) in [("tomcat01", "10.1.0.2"), ("tomcat05.mynet", "10.1.0.4"), ("tomcat05.other", "10.2.0.2")]
+    for (name, address) in
+        [("tomcat01", "10.1.0.2"), ("tomcat05.mynet", "10.1.0.4"), ("tomcat05.other", "10.2.0.2")]
     {
         assert_eq!(dig(&lab, "tomcat05", name).data(), [address]);
     }
@@ -345,7 +346,9 @@ fn the_files_say_what_run_was_told() {
          --dns 10.9.9.7 --dns-search example.net",
     );
     let hosts = lab.exec("told", "cat /etc/hosts").ok();
-    for line in ["127.0.0.1\tlocalhost", "10.9.0.9\tdb", "172.17.0.1\tgate", "10.1.0.4\tshop.example.com shop"] {
+    for line in
+        ["127.0.0.1\tlocalhost", "10.9.0.9\tdb", "172.17.0.1\tgate", "10.1.0.4\tshop.example.com shop"]
+    {
         assert!(hosts.text().lines().any(|other| other == line), "{line}\n{hosts}");
     }
     assert_eq!(lab.exec("told", "cat /etc/hostname").ok().text(), "shop.example.com");
@@ -356,7 +359,10 @@ fn the_files_say_what_run_was_told() {
     }
     lab.netbpf(["connect", "bridge", "told"]).ok();
     let hosts = lab.exec("told", "cat /etc/hosts").ok();
-    assert!(hosts.text().ends_with("10.1.0.4\tshop.example.com shop\n172.17.0.2\tshop.example.com shop"), "{hosts}");
+    assert!(
+        hosts.text().ends_with("10.1.0.4\tshop.example.com shop\n172.17.0.2\tshop.example.com shop"),
+        "{hosts}"
+    );
     lab.netbpf(["disconnect", "mynet", "told"]).ok();
     let hosts = lab.exec("told", "cat /etc/hosts").ok();
     assert!(!hosts.text().contains("10.1.0.4"), "{hosts}");

@@ -15,13 +15,12 @@ use serde_json::Value;
 /// Everything that users see of networks and containers.
 #[track_caller]
 fn inspect_all(lab: &Lab) -> BTreeMap<String, Value> {
-    let mut all = BTreeMap::new();
-    for list in [["network", "ls", "-q", "--no-trunc"], ["ps", "-a", "-q", "--no-trunc"]] {
-        for id in lab.netbpf(list).ok().text().lines() {
-            all.insert(id.to_owned(), lab.inspect(id));
-        }
-    }
-    all
+    let ids = [["network", "ls", "-q", "--no-trunc"], ["ps", "-a", "-q", "--no-trunc"]]
+        .map(|list| lab.netbpf(list).ok().stdout)
+        .concat();
+    let things = lab.netbpf(["inspect"].into_iter().chain(ids.lines())).ok().json();
+    let things = things.as_array().into_iter().flatten();
+    things.map(|thing| (text(&thing["Id"]), thing.clone())).collect()
 }
 
 /// A ping that runs for some seconds, a hundred a second.
@@ -49,7 +48,8 @@ impl Stream {
     fn start(lab: &Lab, from: &str, to: &str) -> Self {
         let listener = lab.inside(to, || TcpListener::bind("0.0.0.0:9000")).expect("a listener");
         let address = lab.address(to, "mynet");
-        let mut sending = lab.inside(from, || TcpStream::connect((address.as_str(), 9000))).expect("a stream");
+        let mut sending =
+            lab.inside(from, || TcpStream::connect((address.as_str(), 9000))).expect("a stream");
         let (mut receiving, _) = listener.accept().expect("a connection");
         let sender = thread::spawn(move || {
             for number in 0..Self::CHUNKS {
@@ -69,8 +69,10 @@ impl Stream {
     fn arrives_whole(self) {
         self.sender.join().expect("all is sent");
         let received = self.receiver.join().expect("all is received");
-        let expected = (0..Self::CHUNKS).flat_map(|number| [number; Self::CHUNK]);
-        assert!(received.into_iter().eq(expected), "what arrives is what was sent");
+        assert_eq!(received.len(), usize::from(Self::CHUNKS) * Self::CHUNK);
+        for (number, chunk) in (0..Self::CHUNKS).zip(received.chunks(Self::CHUNK)) {
+            assert!(*chunk == [number; Self::CHUNK], "chunk {number} arrives as it was sent");
+        }
     }
 }
 
@@ -191,15 +193,34 @@ fn a_daemon_that_is_killed_in_the_middle_leaves_the_old_or_the_new() {
             .into_iter()
             .enumerate()
             .filter(|(index, _)| [0, 1, 2 + round as usize % 4].contains(index))
-            .map(|(_, command)| lab.spawn_netbpf(command))
+            .map(|(index, command)| (index, lab.spawn_netbpf(command)))
             .collect();
-        thread::sleep(Duration::from_millis(round * 5 % 97));
+        thread::sleep(Duration::from_millis(round * 37 % 251));
         lab.kill_daemon();
-        for command in running {
-            let _ = command.output();
-        }
+        let done: Vec<_> = running
+            .into_iter()
+            .filter_map(|(index, command)| command.output().status.success().then_some(index))
+            .collect();
         lab.start_daemon();
+        if round % 4 == 1 && !done.contains(&3) {
+            // It may be ending just now, killed in the old daemon's last moment.
+            let _ = lab.netbpf(["rm", "-f", &last]);
+        }
         assert_consistent(&lab);
+        // What was said to be done is.
+        for index in done {
+            match index {
+                0 => assert_eq!(lab.inspect(&name)["State"]["Running"], true),
+                1 => assert_eq!(lab.inspect(&new)["Driver"], "bridge"),
+                2 => assert!(lab.inspect(&last)["NetworkSettings"]["Networks"]["other"].is_object()),
+                3 => assert!(!lab.netbpf(["inspect", &last]).status.success(), "{last} is gone"),
+                4 => assert!(!lab.netbpf(["inspect", &old]).status.success(), "{old} is gone"),
+                _ => assert!(lab.inspect(&last)["NetworkSettings"]["Networks"]["mynet"].is_null()),
+            }
+        }
+        // Those are in nobody's hands any more, if they are there at all.
+        let _ = lab.netbpf(["rm", "-f", &last]);
+        let _ = lab.netbpf(["network", "rm", "-f", &old]);
     }
     assert_eq!([lab.inspect("steady01"), lab.inspect("steady02")], steady);
     lab.exec("steady01", "ping -c1 steady02").ok();
@@ -241,14 +262,19 @@ fn assert_consistent(lab: &Lab) {
         if is_running {
             running += 1;
             let output = lab.exec(id, "ip -o -4 address show scope global").ok();
-            let inside: BTreeSet<_> =
-                output.text().lines().filter_map(|line| Some(line.split_whitespace().nth(3)?.to_owned())).collect();
+            let inside: BTreeSet<_> = output
+                .text()
+                .lines()
+                .filter_map(|line| Some(line.split_whitespace().nth(3)?.to_owned()))
+                .collect();
             assert_eq!(inside, addresses, "{thing:#}");
         }
     }
     let supervisors = || lab.processes("supervise").len();
     eventually("one supervisor for each container", || (supervisors() == running).then_some(()));
-    eventually("the links of networks and containers, and no others", || (links_of(lab) == links).then_some(()));
+    eventually("the links of networks and containers, and no others", || {
+        (links_of(lab) == links).then_some(())
+    });
     let pins: BTreeSet<_> = names_in(lab, "/sys/fs/bpf/netbpf/v1/links");
     let attached: BTreeSet<_> =
         links.iter().filter(|name| *name != "lo" && !name.starts_with("nbp")).cloned().collect();
