@@ -160,7 +160,7 @@ fn neighbours_keep_what_they_know_under_attack() {
     let world = World::new();
     let lab = &world.lab;
     let neighbours = |container: &str| {
-        lab.exec(container, &format!("ping -c1 10.1.0.4")).ok();
+        lab.exec(container, "ping -c1 10.1.0.4").ok();
         lab.exec(container, "ping -c1 10.1.0.1").ok();
         let table = lab.exec(container, "ip -4 neigh").ok();
         let mut lines: Vec<_> = table
