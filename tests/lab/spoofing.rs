@@ -173,19 +173,22 @@ fn neighbours_keep_what_they_know_under_attack() {
     };
     let before = neighbours("alice");
     assert_eq!(before.len(), 2, "{before:?}");
-    // arping takes a false address from no container of netbpf: -S is for those who own it.
+    let reasons = lab.reasons();
     lab.in_network_of("mallory", "ip address add 10.1.0.4/24 dev eth0; ip address add 10.1.0.1/24 dev eth0")
         .ok();
     for address in ["10.1.0.4", "10.1.0.1"] {
         for mode in ["-U", "-A"] {
             lab.in_network_of(
                 "mallory",
+                // It fails where nobody answers; what it sent is in the counters below.
                 &format!("arping -c2 -w1 {mode} -I eth0 -s {address} {address}; true"),
             )
             .ok();
         }
         lab.in_network_of("mallory", &format!("ping -c1 -W1 -I {address} 10.1.0.3")).fails_with(1, "");
     }
+    let drops = lab.drops_since(&reasons);
+    assert!(drops.get("spoofed-arp").is_some_and(|lies| *lies >= 4), "{drops:?}");
     assert_eq!(neighbours("alice"), before);
     lab.exec("alice", "ping -c1 10.1.0.2").ok();
 }
