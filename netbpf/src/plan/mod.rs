@@ -174,11 +174,11 @@ mod tests {
         assert_eq!(
             names(&actions),
             [
-                "AddHostDevice",
                 "WriteNetwork",
+                "AddHostDevice",
                 "AttachHostDevice",
-                "AddEndpointLink",
                 "WritePort",
+                "AddEndpointLink",
                 "AttachPort",
                 "SetUp"
             ]
