@@ -202,7 +202,7 @@ fn answers_go_on_without_the_daemon() {
 
 #[test]
 fn a_responder_that_is_killed_is_back_within_200_ms() {
-    let lab = lab();
+    let lab = with_mynet(Lab::start_alone());
     let client = lab.inside("tomcat01", || UdpSocket::bind("127.0.0.1:0").expect("a socket"));
     client.connect("127.0.0.11:53").expect("an address");
     client.set_read_timeout(Some(Duration::from_millis(10))).expect("a timeout");
@@ -214,21 +214,21 @@ fn a_responder_that_is_killed_is_back_within_200_ms() {
         client.recv(&mut answer).is_ok_and(|length| answer[..length].ends_with(&[10, 1, 0, 3]))
     };
     eventually("an answer", || is_answered().then_some(()));
-    // The machine may be busy with other tests: the quickest of three counts.
-    let quickest = (0..3).map(|_| {
-        let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
-        // What came before must not count.
-        while client.recv(&mut [0; 512]).is_ok() {}
-        let killed = Instant::now();
-        lab.host(["kill", "-9", &responder.to_string()]).ok();
-        eventually("another responder", || {
-            lab.processes("responder").iter().any(|pid| *pid != responder).then_some(())
-        });
-        eventually("an answer of the next responder", || is_answered().then_some(()));
-        killed.elapsed()
-    });
-    let quickest = quickest.min().expect("three times");
-    assert!(quickest < Duration::from_millis(200), "{quickest:?}");
+    let times: Vec<Duration> = (0..3)
+        .map(|_| {
+            let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
+            // What came before must not count.
+            while client.recv(&mut [0; 512]).is_ok() {}
+            let killed = Instant::now();
+            lab.host(["kill", "-9", &responder.to_string()]).ok();
+            eventually("another responder", || {
+                lab.processes("responder").iter().any(|pid| *pid != responder).then_some(())
+            });
+            eventually("an answer of the next responder", || is_answered().then_some(()));
+            killed.elapsed()
+        })
+        .collect();
+    assert!(times.iter().all(|time| *time < Duration::from_millis(200)), "{times:?}");
 }
 
 /// An A question.

@@ -16,7 +16,7 @@ const PORT: u16 = 7777;
 
 #[test]
 fn three_hundred_containers_on_one_network() {
-    let lab = Lab::start();
+    let lab = Lab::start_alone();
     lab.netbpf(["network", "create", "--subnet", "10.50.0.0/16", "big"]).ok();
     lab.host(["sh", "-c", &format!("seq -f 'netns add c%g' {CONTAINERS} | ip -batch -")]).ok();
     let connected: Vec<Duration> = (1..=CONTAINERS)

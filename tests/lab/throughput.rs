@@ -22,7 +22,7 @@ const BRIDGE: (&str, &str, &str) = ("10.61.0.1", "bridged1", "bridged2");
 
 impl Ways {
     fn new() -> Self {
-        let lab = Lab::start();
+        let lab = Lab::start_alone();
         lab.netbpf(["network", "create", "--subnet", "10.60.0.0/24", "fast"]).ok();
         for name in ["server", "client"] {
             lab.host(["ip", "netns", "add", name]).ok();

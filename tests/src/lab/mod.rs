@@ -21,6 +21,7 @@ mod host;
 mod process;
 mod residue;
 pub mod station;
+mod turn;
 mod words;
 
 use std::{
@@ -36,6 +37,7 @@ use daemon::Daemon;
 use host::Host;
 pub use process::{Output, Process};
 use residue::Snapshot;
+use turn::Turn;
 pub use words::eventually;
 
 /// Where the daemon keeps its state: on the lab's own file system, unlike netbpf's default.
@@ -51,6 +53,7 @@ pub struct Lab {
     program: PathBuf,
     log: tempfile::NamedTempFile,
     host: Host,
+    _turn: Turn,
 }
 
 impl Lab {
@@ -62,16 +65,37 @@ impl Lab {
         lab
     }
 
+    /// A host with a daemon that is ready, while no other test runs: for what is measured.
+    #[track_caller]
+    pub fn start_alone() -> Self {
+        let lab = Self::take(Turn::alone());
+        lab.start_daemon();
+        lab
+    }
+
     /// A host on which netbpf never ran.
     #[track_caller]
     pub fn without_daemon() -> Self {
+        Self::take(Turn::shared())
+    }
+
+    #[track_caller]
+    fn take(turn: Turn) -> Self {
         let program = daemon::program();
         let host = Host::new();
         let log = tempfile::NamedTempFile::new().expect("a file for the daemon's log");
         // Here, so that its start can be watched for a socket in it.
         std::fs::create_dir(host.path(daemon::RUN_DIR)).expect("the daemon's run directory");
         let before = Snapshot::of_host(&host);
-        Self { daemon: RefCell::default(), before, fresh_state: RefCell::default(), program, log, host }
+        Self {
+            daemon: RefCell::default(),
+            before,
+            fresh_state: RefCell::default(),
+            program,
+            log,
+            host,
+            _turn: turn,
+        }
     }
 
     /// Types `netbpf ARGUMENTS` and waits for its end.
