@@ -1,6 +1,6 @@
 //! Arguments → daemon, name responder, supervisor or command line; the only file that knows them all.
 
-use std::process::ExitCode;
+use std::{env, ffi::OsString, path::Path, process::ExitCode};
 
 use netbpf::{
     cli::{self, DaemonOptions, Process},
@@ -9,12 +9,19 @@ use netbpf::{
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    match cli::parse() {
-        Ok(Process::Daemon(options)) => finish(run_daemon(options)),
-        Ok(Process::Responder) => finish(dns::responder::run()),
-        Ok(Process::Supervisor(options)) => finish(sandbox::supervise(&options.dir)),
-        Ok(Process::Client(client)) => cli::main(client),
-        Err(code) => code,
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    match arguments.as_slice() {
+        // What the daemon starts is told apart without the command line's tree: there is a supervisor for each
+        // container, and it has to be small.
+        [command, flag, dir] if command == "supervise" && flag == "--dir" => {
+            finish(sandbox::supervise(Path::new(dir)))
+        }
+        [command] if command == "responder" => finish(dns::responder::run()),
+        _ => match cli::parse() {
+            Ok(Process::Daemon(options)) => finish(run_daemon(options)),
+            Ok(Process::Client(client)) => cli::main(client),
+            Err(code) => code,
+        },
     }
 }
 

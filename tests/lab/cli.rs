@@ -3,7 +3,7 @@
 use netbpf_tests::lab::Lab;
 use serde_json::{Value, json};
 
-use crate::bad_input::netbpf;
+use crate::world::netbpf;
 
 /// Networks `mynet` (with `web` in it) and `other`, and their IDs by name.
 struct Town {

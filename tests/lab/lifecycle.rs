@@ -8,7 +8,7 @@ use std::{
 use netbpf_tests::lab::{Lab, Output, Process};
 use nix::sys::signal::Signal;
 
-use crate::bad_input::netbpf;
+use crate::world::netbpf;
 
 fn sleeper(lab: &Lab, name: &str, options: &[&str]) {
     let words = [&["run", "-d", "--name", name], options, &["--", "sleep", "infinity"]].concat();

@@ -62,7 +62,7 @@ fn three_hundred_containers_on_one_network() {
     let leave = format!(
         "set -e; for number in $(seq {}); do {} disconnect big netns:c$number; done",
         CONTAINERS / 2,
-        crate::bad_input::netbpf()
+        crate::world::netbpf()
     );
     lab.host(["sh", "-c", &leave]).ok();
     lab.host(["sh", "-c", &format!("seq -f 'netns del c%g' {CONTAINERS} | ip -batch -")]).ok();

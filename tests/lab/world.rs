@@ -1,6 +1,6 @@
 //! All that a refused command could have changed: links, addresses, routes, map entries, pins, files, records.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use netbpf_tests::lab::Lab;
 
@@ -61,4 +61,13 @@ impl World {
         let gone = difference(self, &now, "is gone");
         assert!(new.is_empty() && gone.is_empty(), "after {by}:\n{}", [new, gone].concat().join("\n"));
     }
+}
+
+/// The program under test, for commands that another program starts.
+pub fn netbpf() -> &'static str {
+    static PATH: LazyLock<String> = LazyLock::new(|| {
+        std::env::var("NETBPF_BIN")
+            .unwrap_or_else(|_| format!("{}/../target/debug/netbpf", env!("CARGO_MANIFEST_DIR")))
+    });
+    &PATH
 }

@@ -14,10 +14,6 @@ use crate::api;
 pub enum Process {
     /// The control plane.
     Daemon(daemon::Options),
-    /// Answers names; started by the daemon.
-    Responder,
-    /// One container's; started by the daemon.
-    Supervisor(Supervise),
     /// A command for the control plane.
     Client(Client),
 }
@@ -53,8 +49,6 @@ pub(super) fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Pro
     })?;
     Ok(match command {
         Commands::Daemon(options) => Process::Daemon(options),
-        Commands::Responder => Process::Responder,
-        Commands::Supervise(args) => Process::Supervisor(args),
         Commands::Client(command) => {
             Process::Client(Client { client: api::client::Client::new(socket), command })
         }
@@ -104,22 +98,8 @@ struct Arguments {
 enum Commands {
     /// Run the daemon in the foreground
     Daemon(daemon::Options),
-    /// Answer names: started by the daemon
-    #[command(hide = true)]
-    Responder,
-    /// Hold one container: started by the daemon
-    #[command(hide = true)]
-    Supervise(Supervise),
     #[command(flatten)]
     Client(Command),
-}
-
-/// Which container a supervisor holds.
-#[derive(clap::Args)]
-pub struct Supervise {
-    /// The directory that the daemon made for it
-    #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
 }
 
 #[derive(Subcommand)]

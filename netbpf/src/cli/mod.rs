@@ -1,6 +1,6 @@
 //! The command line: Docker's words, flags, output and exit codes, as a client of the daemon's API. One file a noun;
 //! each holds what can be typed (clap), turns it into messages of the API, and gives the answers to `render`.
-//! The daemon's other processes are told apart here and started by `main`, which alone knows them.
+//! The daemon's other processes are told apart by `main`, before any of this.
 
 mod args;
 mod console;
@@ -24,7 +24,7 @@ mod tests;
 
 use std::process::ExitCode;
 
-pub use args::{Client, Process, Supervise, parse};
+pub use args::{Client, Process, parse};
 pub use daemon::Options as DaemonOptions;
 pub use error::Error;
 

@@ -1,0 +1,199 @@
+//! Daemons that cannot run or be reached, and what their API makes of junk.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+};
+
+use netbpf_tests::lab::{Lab, STATE_DIR};
+
+use super::Town;
+use crate::world::{World, netbpf};
+
+#[test]
+fn a_daemon_that_does_not_run_is_missed() {
+    let lab = Lab::without_daemon();
+    let missed = "Cannot connect to the netbpf daemon at unix:///run/netbpf/netbpf.sock. Is the netbpf daemon running?";
+    for command in [&["ps"][..], &["network", "ls"], &["inspect", "x"], &["rm", "-f", "x"], &["info"]] {
+        assert_eq!(lab.netbpf(command).fails_with(1, "").stderr, format!("{missed}\n"));
+    }
+    let run = lab.netbpf(["run", "--", "true"]).fails_with(125, "");
+    assert_eq!(run.stderr, format!("{missed}\n"));
+    let version = lab.netbpf(["version"]).fails_with(1, missed);
+    assert!(version.stdout.starts_with("Client:\n Version:"), "{version}");
+    let elsewhere = lab.host(["env", "NETBPF_SOCKET=/nowhere", netbpf(), "ps"]).fails_with(1, "");
+    assert_eq!(
+        elsewhere.stderr,
+        "Cannot connect to the netbpf daemon at unix:///nowhere. Is the netbpf daemon running?\n"
+    );
+}
+
+#[test]
+fn a_second_daemon_is_refused() {
+    let lab = Lab::start();
+    lab.netbpf(["run", "-d", "--name", "one", "--", "sleep", "infinity"]).ok();
+    let world = World::of(&lab);
+    let second =
+        lab.netbpf(["daemon", "--state-dir", STATE_DIR, "--run-dir", "/run/second"]).fails_with(1, "");
+    assert_eq!(second.stderr, format!("netbpf: another netbpf daemon uses {STATE_DIR}\n"));
+    world.assert_unchanged(&lab, "a second daemon");
+    let third = lab.netbpf(["daemon", "--state-dir", "/run/third"]).fails_with(1, "");
+    assert_eq!(third.stderr, "netbpf: another netbpf daemon uses /run/netbpf\n");
+    let fourth =
+        lab.netbpf(["daemon", "--state-dir", "/run/third", "--run-dir", "/run/fourth"]).fails_with(1, "");
+    assert_eq!(fourth.stderr, "netbpf: another netbpf daemon uses /sys/fs/bpf/netbpf\n");
+    lab.host(["rm", "-r", "/run/third", "/run/fourth"]).ok();
+    world.assert_unchanged(&lab, "a daemon with another's programs");
+}
+
+#[test]
+fn a_state_file_that_is_none_is_refused_and_left() {
+    let lab = Lab::without_daemon();
+    std::fs::create_dir(lab.path(STATE_DIR)).expect("the state directory");
+    let file = lab.path(STATE_DIR).join("netbpf.redb");
+    let refused = |what: &str| {
+        let before = std::fs::read(&file).expect("the state file");
+        let output = lab.netbpf(["daemon", "--state-dir", STATE_DIR]).fails_with(1, "");
+        let start = format!(
+            "netbpf: {STATE_DIR}/netbpf.redb is no state file of netbpf, or a damaged one, and was left as it is: "
+        );
+        assert!(output.stderr.starts_with(&start) && output.stderr.lines().count() == 1, "{what}: {output}");
+        assert!(std::fs::read(&file).expect("the state file") == before, "{what}: the file was changed");
+    };
+    for (what, content) in [("a text", &b"not a database\n"[..]), ("an empty file", b"")] {
+        std::fs::write(&file, content).expect("a foreign file");
+        refused(what);
+    }
+    std::fs::remove_file(&file).expect("a foreign file");
+    lab.start_daemon();
+    lab.netbpf(["network", "create", "mynet"]).ok();
+    lab.stop_daemon();
+    let whole = std::fs::read(&file).expect("the state file");
+    for length in [whole.len() / 2, 4096, 100] {
+        std::fs::write(&file, &whole[..length]).expect("a truncated file");
+        refused(&format!("the first {length} bytes"));
+    }
+    std::fs::write(&file, &whole).expect("the state file");
+    lab.start_daemon();
+    lab.netbpf(["network", "inspect", "mynet"]).ok();
+}
+
+#[test]
+fn a_daemon_without_root_says_so() {
+    let lab = Lab::without_daemon();
+    lab.host(["cp", netbpf(), "/run/netbpf-copy"]).ok();
+    let output = lab
+        .host(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/run/netbpf-copy", "daemon"])
+        .fails_with(1, "");
+    assert_eq!(output.stderr, "netbpf: netbpf daemon needs root: run it with sudo\n");
+    lab.host(["rm", "/run/netbpf-copy"]).ok();
+}
+
+#[test]
+fn a_user_who_may_not_is_told_who_may() {
+    let lab = Lab::start();
+    lab.host(["cp", netbpf(), "/run/netbpf-copy"]).ok();
+    let output = lab
+        .host(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/run/netbpf-copy", "ps"])
+        .fails_with(1, "");
+    assert_eq!(
+        output.stderr,
+        "permission denied while trying to connect to the netbpf daemon at unix:///run/netbpf/netbpf.sock: become root \
+         or a member of the group netbpf\n"
+    );
+    lab.host(["rm", "/run/netbpf-copy"]).ok();
+}
+
+#[test]
+fn the_api_answers_junk_with_json() {
+    let town = Town::new();
+    let ask = |method: &str, path: &str, body: &str| {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: netbpf\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream =
+            UnixStream::connect(town.lab.path("/run/netbpf/netbpf.sock")).expect("the daemon listens");
+        // A daemon that refuses a long body may close before it has read all of it.
+        let _ = stream.write_all(request.as_bytes());
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status: u16 = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+        let message = serde_json::from_str::<serde_json::Value>(body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}: {answer}"));
+        (status, message["message"].as_str().unwrap_or_default().to_owned())
+    };
+    for (method, path, body, status, start) in [
+        ("POST", "/networks/create", "not JSON", 400, "invalid JSON: expected ident at line 1"),
+        ("POST", "/networks/create", "", 400, "invalid JSON: EOF"),
+        ("POST", "/networks/create", "{}", 400, "invalid "),
+        ("POST", "/networks/create", r#"{"Name":7}"#, 400, "invalid JSON: invalid type: integer"),
+        ("POST", "/networks/create", r#"{"Name":"x"} {}"#, 400, "invalid JSON: trailing characters"),
+        ("POST", "/networks/mynet/connect", "{}", 404, "No such container: "),
+        (
+            "POST",
+            "/networks/create",
+            r#"{"Name":"x","IPAM":{"Config":[{"Subnet":"x"}]}}"#,
+            400,
+            "invalid network config",
+        ),
+        (
+            "POST",
+            "/containers/create?name=x%00y",
+            r#"{"Cmd":["true"]}"#,
+            400,
+            "Invalid container name (x\\0y)",
+        ),
+        ("POST", "/containers/create", "{}", 400, "no command specified"),
+        (
+            "POST",
+            "/containers/create",
+            r#"{"Cmd":["true"],"Dns":["1.1.1.1\nx"]}"#,
+            400,
+            "IP address is not correctly formatted: 1.1.1.1\\nx",
+        ),
+        (
+            "POST",
+            "/containers/create",
+            r#"{"Cmd":["true"],"DnsSearch":["a\nnameserver 6.6.6.6"]}"#,
+            400,
+            "a\\nnameserver 6.6.6.6 is not a valid domain",
+        ),
+        (
+            "POST",
+            "/containers/create",
+            r#"{"Cmd":["true"],"DnsOptions":["a\nb"]}"#,
+            400,
+            "invalid DNS option",
+        ),
+        (
+            "POST",
+            "/containers/create",
+            r#"{"Cmd":["true"],"ExtraHosts":["a\n6.6.6.6 b:1.1.1.1"]}"#,
+            400,
+            "invalid alias",
+        ),
+        ("POST", "/containers/create", r#"{"Cmd":["true"],"Hostname":"a\nb"}"#, 400, "invalid hostname"),
+        ("POST", "/containers/create", r#"{"Cmd":["tr\u0000ue"]}"#, 400, ""),
+        ("POST", "/containers/create", r#"{"Cmd":["true"],"Env":["A=\u0000"]}"#, 400, ""),
+        ("POST", "/containers/create", r#"{"Cmd":["true"],"WorkingDir":"/\u0000"}"#, 400, ""),
+        ("POST", "/containers/one/stop?t=soon", "", 400, "Failed to deserialize query string"),
+        ("POST", "/containers/one/kill?signal=65", "", 400, "invalid signal: 65"),
+        ("GET", "/containers/one/logs?tail=x", "", 400, "invalid tail: x"),
+        ("GET", "/networks?filters=x", "", 400, "invalid "),
+        ("GET", "/networks/%FF", "", 400, ""),
+        ("GET", "/nowhere", "", 404, "page not found"),
+        ("PATCH", "/networks/mynet", "", 405, "method not allowed"),
+    ] {
+        let (found, message) = ask(method, path, body);
+        assert_eq!(found, status, "{method} {path} {body}: {message}");
+        assert!(message.starts_with(start) && !message.is_empty(), "{method} {path} {body}: {message}");
+        assert!(!message.contains('\0'), "{method} {path} {body}: {message}");
+        town.world.assert_unchanged(&town.lab, &format!("{method} {path} {body}"));
+    }
+    let huge = format!(r#"{{"Name":"{}"}}"#, "x".repeat(8 << 20));
+    let (status, _) = ask("POST", "/networks/create", &huge);
+    assert_eq!(status, 413);
+    town.world.assert_unchanged(&town.lab, "a huge body");
+}
