@@ -98,8 +98,16 @@ fn frames_of_all_kinds(destination: Mac, source: Mac, to: [u8; 4]) -> Vec<Vec<u8
 }
 
 #[test]
-fn broadcast_and_multicast_reach_all_of_the_own_network_and_the_host() {
+fn frames_reach_whom_they_are_for_and_nobody_in_another_network() {
     let world = World::new();
+    broadcast_and_multicast_reach_all_of_the_own_network_and_the_host(&world);
+    every_protocol_passes_between_two_members_and_nobody_else_hears_it(&world);
+    a_frame_for_a_mac_of_another_network_goes_nowhere(&world);
+    a_frame_never_comes_back_to_its_sender(&world);
+    no_bridge_forwards_the_reserved_group(&world);
+}
+
+fn broadcast_and_multicast_reach_all_of_the_own_network_and_the_host(world: &World) {
     let everybody_else = [("red02", 1), ("both in red", 1), ("host in red", 1)];
     for destination in [BROADCAST, [0x01, 0x00, 0x5e, 0, 0, 0xfb], [0x33, 0x33, 0, 0, 0, 1]] {
         for frame in frames_of_all_kinds(destination, world.red01.mac(), [255; 4]) {
@@ -115,9 +123,7 @@ fn broadcast_and_multicast_reach_all_of_the_own_network_and_the_host() {
     assert_eq!(world.heard(), [("blue01", 1), ("both in blue", 1)]);
 }
 
-#[test]
-fn every_protocol_passes_between_two_members_and_nobody_else_hears_it() {
-    let world = World::new();
+fn every_protocol_passes_between_two_members_and_nobody_else_hears_it(world: &World) {
     for frame in frames_of_all_kinds(world.red02.mac(), world.red01.mac(), NOBODY) {
         world.red01.send(&frame);
         world.lab.reasons();
@@ -133,9 +139,7 @@ fn every_protocol_passes_between_two_members_and_nobody_else_hears_it() {
     assert_eq!(world.heard(), [("red02", 1)]);
 }
 
-#[test]
-fn a_frame_for_a_mac_of_another_network_goes_nowhere() {
-    let world = World::new();
+fn a_frame_for_a_mac_of_another_network_goes_nowhere(world: &World) {
     let own = world.red01.mac();
     for station in [&world.blue01, &world.both_blue, &world.host_blue] {
         let mac = station.mac();
@@ -207,9 +211,7 @@ fn a_container_in_two_networks_is_no_router_between_them() {
     lab.exec("both", "ping -c1 10.2.0.2").ok();
 }
 
-#[test]
-fn a_frame_never_comes_back_to_its_sender() {
-    let world = World::new();
+fn a_frame_never_comes_back_to_its_sender(world: &World) {
     let own = world.red01.mac();
     let mut frames = frames_of_all_kinds(own, own, RED01);
     let reply = arp(Arp::Reply, (own, RED01), (own, RED01));
@@ -217,9 +219,7 @@ fn a_frame_never_comes_back_to_its_sender() {
     world.send_and_lose(&frames, "hairpin");
 }
 
-#[test]
-fn no_bridge_forwards_the_reserved_group() {
-    let world = World::new();
+fn no_bridge_forwards_the_reserved_group(world: &World) {
     let frames: Vec<_> = [0x00, 0x02, 0x0e]
         .map(|last| ethernet([0x01, 0x80, 0xc2, 0, 0, last], world.red01.mac(), EXPERIMENT, MARK))
         .into();

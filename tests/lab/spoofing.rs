@@ -58,8 +58,16 @@ impl World {
 }
 
 #[test]
-fn a_mac_that_is_not_the_senders() {
+fn what_a_container_claims_falsely_reaches_nobody() {
     let world = World::new();
+    a_mac_that_is_not_the_senders(&world);
+    an_ipv4_address_that_is_not_the_senders(&world);
+    an_ipv6_address_that_is_not_the_senders(&world);
+    arp_that_lies_about_the_sender(&world);
+    what_has_no_shape_is_no_way_round(&world);
+}
+
+fn a_mac_that_is_not_the_senders(world: &World) {
     let alice = world.alice.mac();
     for (what, source) in [
         ("bob's MAC", world.bob.mac()),
@@ -76,9 +84,7 @@ fn a_mac_that_is_not_the_senders() {
     }
 }
 
-#[test]
-fn an_ipv4_address_that_is_not_the_senders() {
-    let world = World::new();
+fn an_ipv4_address_that_is_not_the_senders(world: &World) {
     let own = world.mallory.mac();
     for (what, source) in [
         ("bob's address", BOB),
@@ -98,9 +104,7 @@ fn an_ipv4_address_that_is_not_the_senders() {
     }
 }
 
-#[test]
-fn an_ipv6_address_that_is_not_the_senders() {
-    let world = World::new();
+fn an_ipv6_address_that_is_not_the_senders(world: &World) {
     let own = world.mallory.mac();
     let link_local = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
     let all = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
@@ -114,9 +118,7 @@ fn an_ipv6_address_that_is_not_the_senders() {
     }
 }
 
-#[test]
-fn arp_that_lies_about_the_sender() {
-    let world = World::new();
+fn arp_that_lies_about_the_sender(world: &World) {
     let (own, alice, bob) = (world.mallory.mac(), world.alice.mac(), world.bob.mac());
     for (what, operation, sender, target) in [
         ("a reply in bob's name", Arp::Reply, (own, BOB), (alice, ALICE)),
@@ -137,9 +139,7 @@ fn arp_that_lies_about_the_sender() {
     }
 }
 
-#[test]
-fn what_has_no_shape_is_no_way_round() {
-    let world = World::new();
+fn what_has_no_shape_is_no_way_round(world: &World) {
     let (own, alice) = (world.mallory.mac(), world.alice.mac());
     let stolen = ipv4(BOB, ALICE, MARK);
     let twice = tagged(0, VLAN, &tagged(0, IPV4, &stolen));

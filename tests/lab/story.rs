@@ -137,7 +137,7 @@ fn removing_everything_and_stopping_leaves_nothing() {
 
 #[test]
 fn bulk_traffic_arrives_unchanged_between_containers_and_the_host() {
-    const MEGABYTES: usize = 50;
+    const MEGABYTES: usize = 8;
     let lab = Lab::start();
     lab.network("mynet", MYNET);
     let folder = lab.path("/run/served");

@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs::File,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
     panic::resume_unwind,
     thread,
     time::{Duration, Instant},
@@ -114,16 +116,31 @@ impl Lab {
         format!("nb-{}", &id[..12])
     }
 
-    /// How many frames ended in which way so far.
+    /// How many frames ended in which way so far. Asked of the API itself: tests ask after each frame.
     #[track_caller]
     pub fn reasons(&self) -> BTreeMap<String, u64> {
-        let stats = self.netbpf(["stats", "--no-stream"]).ok();
-        let lines = stats.stdout.lines().skip_while(|line| !line.starts_with("REASON")).skip(1);
-        let reason = |line: &str| {
-            let mut words = line.split_whitespace();
-            Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+        let stats = self.ask("/stats");
+        let reason = |reason: &serde_json::Value| {
+            Some((reason["Reason"].as_str()?.to_owned(), reason["Packets"].as_u64()?))
         };
-        lines.filter_map(reason).collect()
+        let reasons = stats["Reasons"].as_array().unwrap_or_else(|| panic!("no reasons in {stats}"));
+        reasons.iter().map(|counted| reason(counted).unwrap_or_else(|| panic!("{counted}"))).collect()
+    }
+
+    /// What the daemon answers to GET.
+    #[track_caller]
+    fn ask(&self, path: &str) -> serde_json::Value {
+        let answer = UnixStream::connect(self.path("/run/netbpf/netbpf.sock")).and_then(|mut stream| {
+            stream.write_all(
+                format!("GET {path} HTTP/1.1\r\nHost: netbpf\r\nConnection: close\r\n\r\n").as_bytes(),
+            )?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        });
+        let answer = answer.expect("the daemon answers");
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("GET {path}: {error}: {answer}"))
     }
 
     /// The reasons for which frames were dropped since `before`.
