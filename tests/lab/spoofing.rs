@@ -190,6 +190,12 @@ fn neighbours_keep_what_they_know_under_attack() {
     let drops = lab.drops_since(&reasons);
     assert!(drops.get("spoofed-arp").is_some_and(|lies| *lies >= 4), "{drops:?}");
     assert_eq!(neighbours("alice"), before);
+    // Mallory still asks for alice's MAC in a false name, and gets no answer until it gives up.
+    lab.in_network_of(
+        "mallory",
+        "ip address del 10.1.0.4/24 dev eth0; ip address del 10.1.0.1/24 dev eth0; ip neigh flush dev eth0",
+    )
+    .ok();
     lab.exec("alice", "ping -c1 10.1.0.2").ok();
 }
 

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The first process of a booted kernel: runs the lab tests and powers off. xtask fills in what stands between @ signs.
 PATH=/usr/bin:/usr/sbin
-export PATH HOME=/root NETBPF_BIN=/usr/bin/netbpf RUST_TEST_THREADS=1 RUST_BACKTRACE=1
+export PATH HOME=/root NETBPF_BIN=/usr/bin/netbpf RUST_TEST_THREADS=4 RUST_BACKTRACE=1
 
 if [ ! -e /run/moved ]; then
     # The root of an initramfs cannot be pivoted away, and containers with a root of their own do that: on to a tmpfs.

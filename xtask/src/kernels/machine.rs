@@ -52,7 +52,10 @@ pub fn boot(kernel: &Path, initrd: &Path) -> Result<Run> {
         .arg(kernel)
         .arg("-initrd")
         .arg(initrd)
-        .args(["-append", "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on"])
+        .args([
+            "-append",
+            "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on rcupdate.rcu_expedited=1 mitigations=off",
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
