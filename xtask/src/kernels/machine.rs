@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 
 use super::initramfs::{BEGIN, END};
 
-/// A boot takes seconds and the tests a minute or two. What takes longer hangs.
-const TIMEOUT: Duration = Duration::from_secs(400);
+/// A boot takes seconds and the tests some minutes where the machine is shared. What takes longer hangs.
+const TIMEOUT: Duration = Duration::from_secs(600);
 /// All that the emulator can do, but for two things. Its cmpxchg16b at times leaves garbage in the flags (QEMU 7.2), and a
 /// kernel that allocates with it dies of a double fault; five levels of page tables are only slower.
 const PROCESSOR: &str = "max,-cx16,-la57";
