@@ -11,6 +11,7 @@ use aya::{
     programs::ProgramType,
     sys::{BpfHelper, is_helper_supported},
 };
+use nix::errno::Errno;
 use nix::{
     mount::{MsFlags, mount, umount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
@@ -87,8 +88,12 @@ pub fn unmount() -> Result<(), Error> {
     let others =
         |name: io::Result<fs::DirEntry>| name.is_ok_and(|name| !name.file_name().as_bytes().contains(&b'.'));
     if ours && !fs::read_dir(BPFFS).map_err(failed)?.any(others) {
-        umount(BPFFS).map_err(|errno| failed(errno.into()))?;
-        tracing::info!("unmounted the bpf file system on {BPFFS}");
+        match umount(BPFFS) {
+            Ok(()) => tracing::info!("unmounted the bpf file system on {BPFFS}"),
+            // Somebody else is in it, and it is theirs to leave.
+            Err(Errno::EBUSY) => tracing::info!("the bpf file system on {BPFFS} is in use and stays"),
+            Err(errno) => return Err(failed(errno.into())),
+        }
     }
     Ok(())
 }
