@@ -11,8 +11,8 @@ use aya::{
     programs::ProgramType,
     sys::{BpfHelper, is_helper_supported},
 };
-use nix::errno::Errno;
 use nix::{
+    errno::Errno,
     mount::{MsFlags, mount, umount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
     unistd::geteuid,
