@@ -51,10 +51,12 @@ pub const TOOLS: &[Tool] = &[
     tool("tcpdump", "tcpdump", &[For::Lab], "what really passes"),
     tool("nft", "nftables", &[For::Lab], "a host with a firewall"),
     tool("python3", "python3", &[For::Lab], "frames made by hand"),
+    tool("ethtool", "ethtool", &[For::Lab], "offloads of an interface"),
+    tool("kill", "procps", &[For::Lab], "signals"),
     tool(
         "busybox",
         "busybox-static",
-        &[For::Demo, For::Qemu],
+        &[For::Demo, For::Lab, For::Qemu],
         "a small web server; the system around a booted kernel",
     ),
     tool("qemu-system-x86_64", "qemu-system-x86", &[For::Qemu], "other kernels"),
