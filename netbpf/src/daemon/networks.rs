@@ -11,14 +11,10 @@ use crate::{
         types::{Created, NetworkCreate, NetworkResource, NetworksPruned},
     },
     ipam::{Occupied, Request},
-    model::{Bridge, Driver, Id, Network, State, Subnet, check_network_name},
+    model::{Bridge, Driver, Id, Network, Options, State, Subnet, check_network_name},
     plan::{Desired, NetworkWiring, Observed, Seen, diff},
     store::Change,
 };
-
-/// The option for both ends of each veth pair and the host device.
-const MTU: &str = "com.docker.network.driver.mtu";
-const DEFAULT_MTU: u32 = 1500;
 
 impl Daemon {
     /// `network create`.
@@ -53,7 +49,8 @@ impl Daemon {
         if let Some(option) = request.ipam.options.iter().flatten().map(|(key, _)| key).next() {
             return Err(Error::Invalid(format!("unknown IPAM option {option}: none is known")));
         }
-        let mtu = mtu(&request)?;
+        let options = Options::parse(&request.options, request.internal)
+            .map_err(|error| Error::Invalid(error.to_string()))?;
         let _one_at_a_time = self.networks_busy.lock().await;
         if self.world().networks().any(|network| network.name == request.name) {
             return Err(Error::NetworkExists(request.name));
@@ -69,7 +66,7 @@ impl Daemon {
             options: request.options,
             labels: request.labels,
         };
-        let id = self.add_bridge(network, None, subnet, mtu).await?;
+        let id = self.add_bridge(network, subnet, options).await?;
         Ok(Created { id: id.to_string(), warnings: Vec::new() })
     }
 
@@ -77,18 +74,17 @@ impl Daemon {
     pub(super) async fn add_bridge(
         self: &Arc<Self>,
         network: Network,
-        device: Option<&str>,
         subnet: Subnet,
-        mtu: u32,
+        options: Options,
     ) -> Result<Id, Error> {
         let id = network.id;
         let number = self.world().lease_network_number()?;
         let bridge = Bridge {
             number,
-            device: device.map_or_else(|| format!("nb-{}", id.short()), str::to_owned),
+            device: options.device.clone().unwrap_or_else(|| format!("nb-{}", id.short())),
             peer: format!("nbp{}", id.short()),
             subnet,
-            mtu,
+            options,
         };
         let mut steps = Steps::new(Arc::clone(self));
         let desired =
@@ -235,7 +231,8 @@ impl Daemon {
             let subnet = self.subnet(&crate::api::types::Ipam::default()).await?;
             tracing::info!(subnet = %subnet.net, "default network");
             let network = predefined(Network::DEFAULT, Driver::Null);
-            self.add_bridge(network, Some("netbpf0"), subnet, DEFAULT_MTU).await?;
+            let options = Options { device: Some("netbpf0".into()), ..Options::default() };
+            self.add_bridge(network, subnet, options).await?;
         }
         Ok(())
     }
@@ -260,23 +257,4 @@ fn predefined(name: &str, driver: Driver) -> Network {
         options: Default::default(),
         labels: Default::default(),
     }
-}
-
-/// The driver options that this driver knows; an unknown one is an error, where Docker is silent.
-fn mtu(request: &NetworkCreate) -> Result<u32, Error> {
-    let mut mtu = DEFAULT_MTU;
-    for (key, value) in &request.options {
-        if key != MTU {
-            return Err(Error::Invalid(format!("unknown driver option {key}: known are {MTU}")));
-        }
-        mtu = match value.parse::<i64>() {
-            Ok(0) => DEFAULT_MTU,
-            Ok(number @ 68..=65535) => number as u32,
-            Ok(number) => return Err(Error::Invalid(format!("invalid MTU number: {number}"))),
-            Err(error) => {
-                return Err(Error::Invalid(format!("failed to parse {MTU} value: {value} ({error})")));
-            }
-        };
-    }
-    Ok(mtu)
 }

@@ -7,6 +7,7 @@ pub mod lookup;
 mod mac;
 mod names;
 mod network;
+mod options;
 mod refusal;
 
 pub use container::{
@@ -19,4 +20,5 @@ pub use names::{
     check_search_domain, random_name,
 };
 pub use network::{Bridge, Driver, Network, Subnet};
+pub use options::{BadOption, GatewayMode, Options};
 pub use refusal::Refusal;

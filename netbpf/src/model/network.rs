@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Id, Mac};
+use super::{Id, Mac, Options};
 
 /// A network as the user made it, or one of the three that exist from the start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,8 +86,9 @@ pub struct Bridge {
     pub peer: String,
     /// Its addresses.
     pub subnet: Subnet,
-    /// Of the host device and both ends of each veth pair, in bytes.
-    pub mtu: u32,
+    /// How it behaves.
+    #[serde(flatten)]
+    pub options: Options,
 }
 
 impl Bridge {

@@ -33,7 +33,7 @@ impl NetworkWiring {
             peer: bridge.peer.clone(),
             mac: bridge.mac(),
             address: with_prefix(bridge.subnet.gateway, bridge.subnet.net),
-            mtu: bridge.mtu,
+            mtu: bridge.options.mtu,
         }
     }
 
@@ -74,7 +74,7 @@ impl PortWiring {
             interface: endpoint.interface.clone(),
             mac: endpoint.mac,
             address: with_prefix(endpoint.ipv4, bridge.subnet.net),
-            mtu: bridge.mtu,
+            mtu: bridge.options.mtu,
             namespace: Some(namespace),
         }
     }

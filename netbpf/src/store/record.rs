@@ -1,5 +1,5 @@
-//! Records: the model as JSON under its ID. A test holds the text of format 1 to the letter; a model that changes
-//! needs a new format and a reader for the old one.
+//! Records: the model as JSON under its ID. A test holds the text of format 1 to the letter. A field that is
+//! added has a default for records without it; any other change needs a new format and a reader for the old one.
 
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use serde::{Serialize, de::DeserializeOwned};

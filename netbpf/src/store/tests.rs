@@ -313,7 +313,7 @@ fn a_full_disk_at_any_point_of_a_commit_leaves_the_store_usable_and_unchanged() 
 fn format_1_is_written_to_the_letter() {
     let id = |n: u8| format!("{n:02x}").repeat(32);
     let network = format!(
-        r#"{{"id":"{}","name":"mynet","created":"2026-01-02T03:04:05Z","driver":{{"Bridge":{{"number":1,"device":"nb-010101010101","peer":"nbp010101010101","subnet":{{"net":"192.168.0.0/16","range":"192.168.1.0/24","gateway":"192.168.0.1","auxiliary":{{"k":"192.168.0.9"}}}},"mtu":1500}}}},"internal":true,"attachable":false,"options":{{"o":"1"}},"labels":{{"l":"2"}}}}"#,
+        r#"{{"id":"{}","name":"mynet","created":"2026-01-02T03:04:05Z","driver":{{"Bridge":{{"number":1,"device":"nb-010101010101","peer":"nbp010101010101","subnet":{{"net":"192.168.0.0/16","range":"192.168.1.0/24","gateway":"192.168.0.1","auxiliary":{{"k":"192.168.0.9"}}}},"icc":true,"masquerade":true,"host_binding":null,"gateway_mode_ipv4":"nat","gateway_mode_ipv6":"nat","inhibit_ipv4":false,"trusted":[],"interface_prefix":"eth","mtu":1500,"host_ipv4":null,"host_ipv6":null}}}},"internal":true,"attachable":false,"options":{{"o":"1"}},"labels":{{"l":"2"}}}}"#,
         id(1)
     );
     let sandbox = format!(
@@ -326,6 +326,12 @@ fn format_1_is_written_to_the_letter() {
     assert_eq!(serde_json::to_string(&parsed).unwrap(), network);
     let parsed: Container = serde_json::from_str(&sandbox).unwrap();
     assert_eq!(serde_json::to_string(&parsed).unwrap(), sandbox);
+    // What an earlier version wrote, which knew no option but the MTU.
+    let start = network.find(r#""icc""#).unwrap();
+    let end = network.find(r#""mtu""#).unwrap();
+    let rest = network[end..].replace(r#","host_ipv4":null,"host_ipv6":null"#, "");
+    let earlier: Network = serde_json::from_str(&format!("{}{rest}", &network[..start])).unwrap();
+    assert_eq!(serde_json::to_string(&earlier).unwrap(), network);
     for (state, mode, subject) in [
         (r#"{"Created":{"error":"e"}}"#, r#""None""#, r#"{"Path":"/run/netns/x"}"#),
         (

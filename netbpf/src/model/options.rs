@@ -1,0 +1,298 @@
+//! Driver options of a network (`-o key=value`), under Docker's names. An unknown one is an error that names the known
+//! ones, where Docker is silent. Knows no kernel.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+use serde::{Deserialize, Serialize};
+
+const NAME: &str = "com.docker.network.bridge.name";
+const ICC: &str = "com.docker.network.bridge.enable_icc";
+const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+const GATEWAY_MODE_IPV4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+const GATEWAY_MODE_IPV6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
+const INHIBIT_IPV4: &str = "com.docker.network.bridge.inhibit_ipv4";
+const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
+const MTU: &str = "com.docker.network.driver.mtu";
+const PREFIX: &str = "com.docker.network.container_iface_prefix";
+const HOST_IPV4: &str = "com.docker.network.host_ipv4";
+const HOST_IPV6: &str = "com.docker.network.host_ipv6";
+const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
+const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
+
+/// All that are known.
+const KNOWN: [&str; 14] = [
+    NAME,
+    ICC,
+    MASQUERADE,
+    HOST_BINDING,
+    GATEWAY_MODE_IPV4,
+    GATEWAY_MODE_IPV6,
+    INHIBIT_IPV4,
+    TRUSTED,
+    PREFIX,
+    MTU,
+    ENABLE_IPV4,
+    ENABLE_IPV6,
+    HOST_IPV4,
+    HOST_IPV6,
+];
+
+/// Longest name of an interface, in bytes: `IFNAMSIZ` less the final zero.
+const LONGEST_INTERFACE: usize = 15;
+
+/// How a bridge behaves. What matters only while it is made is not stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// Name of the host device; `nb-` and 12 digits of the network's ID if absent.
+    #[serde(skip)]
+    pub device: Option<String>,
+    /// Whether members may talk to each other.
+    pub icc: bool,
+    /// Whether what leaves the network gets the host's address.
+    pub masquerade: bool,
+    /// Where ports are published that name no address; all of the host's addresses if absent.
+    pub host_binding: Option<IpAddr>,
+    /// Who outside reaches containers, over IPv4.
+    pub gateway_mode_ipv4: GatewayMode,
+    /// Who outside reaches containers, over IPv6.
+    pub gateway_mode_ipv6: GatewayMode,
+    /// Whether the host device has no IPv4 address although containers use it as gateway.
+    pub inhibit_ipv4: bool,
+    /// Interfaces of the host whose neighbours may talk to containers without published ports.
+    pub trusted: Vec<String>,
+    /// Of the container's interfaces: `eth` makes `eth0`.
+    pub interface_prefix: String,
+    /// Of the host device and both ends of each veth pair, in bytes.
+    pub mtu: u32,
+    /// What leaves the network gets this address instead of the outgoing interface's.
+    pub host_ipv4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub host_ipv6: Option<Ipv6Addr>,
+    /// `--ipv4` as an option.
+    #[serde(skip)]
+    pub enable_ipv4: Option<bool>,
+    /// `--ipv6` as an option.
+    #[serde(skip)]
+    pub enable_ipv6: Option<bool>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            device: None,
+            icc: true,
+            masquerade: true,
+            host_binding: None,
+            gateway_mode_ipv4: GatewayMode::Nat,
+            gateway_mode_ipv6: GatewayMode::Nat,
+            inhibit_ipv4: false,
+            trusted: Vec::new(),
+            interface_prefix: "eth".to_owned(),
+            mtu: 1500,
+            host_ipv4: None,
+            host_ipv6: None,
+            enable_ipv4: None,
+            enable_ipv6: None,
+        }
+    }
+}
+
+/// Who outside a network reaches its containers (Docker's `gateway_mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// By published ports of the host only.
+    #[default]
+    Nat,
+    /// As `nat`, and all ports of a container at its own address.
+    NatUnprotected,
+    /// Published ports at the container's own address only; no address is translated.
+    Routed,
+    /// Nobody, not even the host: it has no address in the network.
+    Isolated,
+}
+
+/// A driver option that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadOption {
+    /// Not one of ours.
+    #[error("unknown driver option {key}: known are {known}", key = .0, known = KNOWN.join(", "))]
+    Unknown(String),
+    /// Docker's words.
+    #[error("failed to parse {key} value: {value} ({reason})")]
+    Value {
+        /// The option.
+        key: &'static str,
+        /// As it was given.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Docker's words.
+    #[error("driver-opt {0:?} is not a valid bool")]
+    Bool(&'static str),
+    /// Docker's words.
+    #[error("invalid MTU number: {0}")]
+    Mtu(i64),
+    /// Docker's words.
+    #[error("unknown gateway mode {0}")]
+    GatewayMode(String),
+    /// Docker's words.
+    #[error("gateway mode 'isolated' can only be used for an internal network")]
+    IsolatedNotInternal,
+}
+
+impl Options {
+    /// From what the user typed.
+    pub fn parse(given: &BTreeMap<String, String>, internal: bool) -> Result<Self, BadOption> {
+        let mut options = Self::default();
+        for (key, value) in given {
+            match key.as_str() {
+                NAME => options.device = Some(interface(NAME, value, LONGEST_INTERFACE)?),
+                ICC => options.icc = boolean(ICC, value)?,
+                MASQUERADE => options.masquerade = boolean(MASQUERADE, value)?,
+                HOST_BINDING => options.host_binding = Some(parse(HOST_BINDING, value)?),
+                GATEWAY_MODE_IPV4 => options.gateway_mode_ipv4 = gateway_mode(value, internal)?,
+                GATEWAY_MODE_IPV6 => options.gateway_mode_ipv6 = gateway_mode(value, internal)?,
+                INHIBIT_IPV4 => options.inhibit_ipv4 = boolean(INHIBIT_IPV4, value)?,
+                TRUSTED => {
+                    let names = value.split(':').filter(|name| !name.is_empty());
+                    options.trusted = names
+                        .map(|name| interface(TRUSTED, name, LONGEST_INTERFACE))
+                        .collect::<Result<_, _>>()?;
+                }
+                // A number of up to four digits follows.
+                PREFIX => options.interface_prefix = interface(PREFIX, value, LONGEST_INTERFACE - 4)?,
+                MTU => options.mtu = mtu(value)?,
+                HOST_IPV4 => options.host_ipv4 = Some(parse(HOST_IPV4, value)?),
+                HOST_IPV6 => options.host_ipv6 = Some(parse(HOST_IPV6, value)?),
+                ENABLE_IPV4 => options.enable_ipv4 = Some(family(ENABLE_IPV4, value)?),
+                ENABLE_IPV6 => options.enable_ipv6 = Some(family(ENABLE_IPV6, value)?),
+                _ => return Err(BadOption::Unknown(key.clone())),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn parse<T: FromStr<Err: ToString>>(key: &'static str, value: &str) -> Result<T, BadOption> {
+    value.parse().map_err(|error: T::Err| bad(key, value, error.to_string()))
+}
+
+fn bad(key: &'static str, value: &str, reason: impl Into<String>) -> BadOption {
+    BadOption::Value { key, value: value.to_owned(), reason: reason.into() }
+}
+
+/// The words that Go's `strconv.ParseBool` takes.
+fn go_bool(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn boolean(key: &'static str, value: &str) -> Result<bool, BadOption> {
+    go_bool(value).ok_or_else(|| bad(key, value, "invalid syntax"))
+}
+
+fn family(key: &'static str, value: &str) -> Result<bool, BadOption> {
+    go_bool(value).ok_or(BadOption::Bool(key))
+}
+
+/// What the kernel takes as the name of an interface (`dev_valid_name`).
+fn interface(key: &'static str, name: &str, longest: usize) -> Result<String, BadOption> {
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || c == '/' || c == ':';
+    if name.is_empty() || name.len() > longest || matches!(name, "." | "..") || name.contains(is_odd) {
+        let reason = format!("expected the name of an interface of at most {longest} bytes");
+        return Err(bad(key, name, reason));
+    }
+    Ok(name.to_owned())
+}
+
+/// 0 is the default; a veth takes from 68, the least that IPv4 works with (RFC 791), to 65535.
+fn mtu(value: &str) -> Result<u32, BadOption> {
+    match parse::<i64>(MTU, value)? {
+        0 => Ok(Options::default().mtu),
+        number @ 68..=65535 => Ok(number as u32),
+        number => Err(BadOption::Mtu(number)),
+    }
+}
+
+fn gateway_mode(value: &str, internal: bool) -> Result<GatewayMode, BadOption> {
+    match value {
+        "" | "nat" => Ok(GatewayMode::Nat),
+        "nat-unprotected" => Ok(GatewayMode::NatUnprotected),
+        "routed" => Ok(GatewayMode::Routed),
+        "isolated" if internal => Ok(GatewayMode::Isolated),
+        "isolated" => Err(BadOption::IsolatedNotInternal),
+        _ => Err(BadOption::GatewayMode(value.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(key: &str, value: &str) -> Result<Options, String> {
+        let given = [(key.to_owned(), value.to_owned())].into();
+        Options::parse(&given, false).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn none_are_dockers_defaults() {
+        assert_eq!(Options::parse(&BTreeMap::new(), false), Ok(Options::default()));
+        assert_eq!(parsed(MTU, "0"), Ok(Options::default()));
+        assert_eq!(parsed(GATEWAY_MODE_IPV4, ""), Ok(Options::default()));
+    }
+
+    #[test]
+    fn an_unknown_one_is_named_with_the_known_ones() {
+        let said = parsed("com.docker.network.bridge.enable_icq", "false").unwrap_err();
+        assert!(said.starts_with("unknown driver option com.docker.network.bridge.enable_icq: known are "));
+        assert!(KNOWN.iter().all(|key| said.contains(key)));
+    }
+
+    #[test]
+    fn bad_values_are_refused_in_dockers_words() {
+        for (key, value, said) in [
+            (ICC, "no", format!("failed to parse {ICC} value: no (invalid syntax)")),
+            (MTU, "big", format!("failed to parse {MTU} value: big (invalid digit found in string)")),
+            (MTU, "-1", "invalid MTU number: -1".to_owned()),
+            (MTU, "67", "invalid MTU number: 67".to_owned()),
+            (MTU, "65536", "invalid MTU number: 65536".to_owned()),
+            (GATEWAY_MODE_IPV4, "open", "unknown gateway mode open".to_owned()),
+            (
+                GATEWAY_MODE_IPV6,
+                "isolated",
+                "gateway mode 'isolated' can only be used for an internal network".to_owned(),
+            ),
+            (ENABLE_IPV6, "maybe", format!("driver-opt {ENABLE_IPV6:?} is not a valid bool")),
+            (
+                HOST_BINDING,
+                "everywhere",
+                format!("failed to parse {HOST_BINDING} value: everywhere (invalid IP address syntax)"),
+            ),
+        ] {
+            assert_eq!(parsed(key, value).unwrap_err(), said);
+        }
+        for name in ["", ".", "a/b", "a b", "0123456789abcdef"] {
+            assert!(parsed(NAME, name).unwrap_err().contains("the name of an interface"));
+        }
+    }
+
+    #[test]
+    fn values_are_taken() {
+        assert!(!parsed(ICC, "false").unwrap().icc);
+        assert_eq!(parsed(TRUSTED, "eth1:eth2").unwrap().trusted, ["eth1", "eth2"]);
+        assert_eq!(parsed(MTU, "9000").unwrap().mtu, 9000);
+        let internal = Options::parse(&[(GATEWAY_MODE_IPV4.into(), "isolated".into())].into(), true);
+        assert_eq!(internal.unwrap().gateway_mode_ipv4, GatewayMode::Isolated);
+    }
+}
