@@ -8,6 +8,7 @@ mod mac;
 mod names;
 mod network;
 mod options;
+mod publish;
 mod refusal;
 
 pub use container::{
@@ -21,4 +22,7 @@ pub use names::{
 };
 pub use network::{Bridge, Driver, Network, Subnet};
 pub use options::{BadOption, GatewayMode, Options};
+pub use publish::{
+    BadPublish, ContainerPort, Mapping, PortRange, Protocol, Publish, parse_expose, parse_publish,
+};
 pub use refusal::Refusal;

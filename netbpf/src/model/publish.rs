@@ -1,0 +1,436 @@
+//! Published ports: what a user asks for (`-p`, `--expose`), in Docker's forms and with Docker's messages, and what a
+//! running container has. Who holds which port of the host is not known here.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// What ports are published of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// IANA's number of it, as in an IP header.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = BadPublish;
+
+    fn from_str(text: &str) -> Result<Self, BadPublish> {
+        match text.to_ascii_lowercase().as_str() {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "sctp" => Ok(Self::Sctp),
+            other => Err(BadPublish::Protocol(other.to_owned())),
+        }
+    }
+}
+
+/// A container's port: `80/tcp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ContainerPort {
+    /// Never 0.
+    pub number: u16,
+    /// Of what.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for ContainerPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.protocol)
+    }
+}
+
+impl FromStr for ContainerPort {
+    type Err = BadPublish;
+
+    /// `80` is `80/tcp`.
+    fn from_str(text: &str) -> Result<Self, BadPublish> {
+        let (number, protocol) = split_protocol(text)?;
+        let bad = || BadPublish::ContainerPort(number.to_owned());
+        let number = number.parse().ok().filter(|number| *number != 0).ok_or_else(bad)?;
+        Ok(Self { number, protocol })
+    }
+}
+
+/// Ports from the first to the last, both included and neither 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// None where a port is 0 or the last comes before the first.
+    pub const fn new(first: u16, last: u16) -> Option<Self> {
+        if first == 0 || last < first { None } else { Some(Self { first, last }) }
+    }
+
+    /// The lowest.
+    pub const fn first(self) -> u16 {
+        self.first
+    }
+
+    /// The highest.
+    pub const fn last(self) -> u16 {
+        self.last
+    }
+
+    /// How many there are; never 0.
+    pub fn count(self) -> usize {
+        usize::from(self.last - self.first) + 1
+    }
+
+    /// All, from the lowest.
+    pub fn iter(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => write!(f, "{}", self.first),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    /// `8000` or `8000-8010`; what is wrong otherwise, in the words of Go's `strconv` as Docker passes them on.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("empty string specified for ports".into());
+        }
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        if last.contains('-') {
+            return Err(format!("invalid port range format: {text}"));
+        }
+        Self::new(port(first)?, port(last)?)
+            .ok_or_else(|| format!("invalid range specified for port: {text}"))
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number).ok_or_else(|| {
+        let reason = if is_number { "value out of range" } else { "invalid syntax" };
+        format!("strconv.ParseUint: parsing {text:?}: {reason}")
+    })
+}
+
+/// One port of a container that shall be published.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Publish {
+    /// Which.
+    pub container: ContainerPort,
+    /// On which address of the host; where absent, the network's default is meant (all of them, if it has none).
+    pub host: Option<IpAddr>,
+    /// On which port of the host: the first free one of these; any free one if absent.
+    pub host_ports: Option<PortRange>,
+}
+
+/// One published port of a running container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Mapping {
+    /// Of what.
+    pub protocol: Protocol,
+    /// An address of the host; unspecified (`0.0.0.0`, `::`) means all that it has of that family.
+    pub host: IpAddr,
+    /// A port of the host; 0 where the network is routed: then there is nothing on the host, and the container's own
+    /// address and port are what is opened.
+    pub host_port: u16,
+    /// The container's address.
+    pub container: IpAddr,
+    /// Its port.
+    pub container_port: u16,
+}
+
+impl Mapping {
+    /// `80/tcp`.
+    pub const fn container_port(&self) -> ContainerPort {
+        ContainerPort { number: self.container_port, protocol: self.protocol }
+    }
+}
+
+/// A `-p` or `--expose` that cannot be, in Docker's words where it has them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPublish {
+    /// The host's address.
+    #[error("invalid IP address: {}", .0.escape_debug())]
+    Address(String),
+    /// No container port.
+    #[error("no port specified: {}<empty>", .0.escape_debug())]
+    NoPort(String),
+    /// Not a port or a range.
+    #[error("invalid containerPort: {}", .0.escape_debug())]
+    ContainerPort(String),
+    /// Not a port or a range.
+    #[error("invalid hostPort: {}", .0.escape_debug())]
+    HostPort(String),
+    /// Ranges of different lengths.
+    #[error("invalid ranges specified for container and host Ports: {container} and {host}")]
+    Ranges {
+        /// As typed.
+        container: String,
+        /// As typed.
+        host: String,
+    },
+    /// Not one of the three.
+    #[error("invalid proto: {}", .0.escape_debug())]
+    Protocol(String),
+    /// In the long form.
+    #[error("invalid publish opts format (should be name=value but got '{}')", .0.escape_debug())]
+    Field(String),
+    /// In the long form; Docker passes over it in silence.
+    #[error("invalid publish opts: unknown name {}: known are published, target, protocol and host_ip", .0.escape_debug())]
+    UnknownField(String),
+    /// `--expose` with a host port.
+    #[error("invalid port format for --expose: {}", .0.escape_debug())]
+    Expose(String),
+    /// Not a port or a range.
+    #[error("invalid range format for --expose: {}, error: {reason}", .text.escape_debug())]
+    ExposeRange {
+        /// As typed.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// `-p`: `[ip:][hostPort[-hostPort]:]containerPort[-containerPort][/protocol]`, or the long form
+/// `published=…,target=…,protocol=…,host_ip=…`. One entry for each container port.
+pub fn parse_publish(text: &str) -> Result<Vec<Publish>, BadPublish> {
+    if text.contains('=') {
+        return parse_publish(&short_form(text)?);
+    }
+    // What is left of the last two colons is the address: an IPv6 one has colons of its own.
+    let mut parts = text.rsplitn(3, ':');
+    let container = parts.next().unwrap_or_default();
+    let host_ports = parts.next().unwrap_or_default();
+    let host = parts.next().unwrap_or_default();
+
+    if container.split('/').next().is_none_or(str::is_empty) {
+        return Err(BadPublish::NoPort(text.to_owned()));
+    }
+    let (container, protocol) = split_protocol(container)?;
+    let host = match host {
+        "" => None,
+        host => {
+            let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            Some(bare.parse().map_err(|_| BadPublish::Address(bare.to_owned()))?)
+        }
+    };
+    let ports: PortRange =
+        container.parse().map_err(|_: String| BadPublish::ContainerPort(container.to_owned()))?;
+    let host_ports: Option<PortRange> = match host_ports {
+        "" => None,
+        text => Some(text.parse().map_err(|_: String| BadPublish::HostPort(text.to_owned()))?),
+    };
+    // A range of host ports for one container port means: the first free one.
+    if let Some(host) = host_ports
+        && ports.count() != host.count()
+        && ports.count() != 1
+    {
+        return Err(BadPublish::Ranges { container: container.to_owned(), host: host.to_string() });
+    }
+    let published = |(index, number)| Publish {
+        container: ContainerPort { number, protocol },
+        host,
+        host_ports: match host_ports {
+            Some(host) if ports.count() > 1 => {
+                let port = host.first + index;
+                Some(PortRange { first: port, last: port })
+            }
+            other => other,
+        },
+    };
+    Ok((0..).zip(ports.iter()).map(published).collect())
+}
+
+/// `--expose`: `port[-port][/protocol]`.
+pub fn parse_expose(text: &str) -> Result<Vec<ContainerPort>, BadPublish> {
+    if text.contains(':') {
+        return Err(BadPublish::Expose(text.to_owned()));
+    }
+    let (ports, protocol) = split_protocol(text)?;
+    let ports: PortRange =
+        ports.parse().map_err(|reason| BadPublish::ExposeRange { text: text.to_owned(), reason })?;
+    Ok(ports.iter().map(|number| ContainerPort { number, protocol }).collect())
+}
+
+/// `80/udp`; TCP where nothing is said.
+fn split_protocol(text: &str) -> Result<(&str, Protocol), BadPublish> {
+    match text.split_once('/') {
+        None | Some((_, "")) => Ok((text.trim_end_matches('/'), Protocol::Tcp)),
+        Some((port, protocol)) => Ok((port, protocol.parse()?)),
+    }
+}
+
+/// `published=8080,target=80` is `8080:80/tcp`.
+fn short_form(text: &str) -> Result<String, BadPublish> {
+    let (mut host, mut published, mut target, mut protocol) = ("", "", "", "tcp");
+    for field in text.split(',') {
+        match field.split_once('=') {
+            None | Some(("", _)) => return Err(BadPublish::Field(field.to_owned())),
+            Some(("host_ip", value)) => host = value,
+            Some(("published", value)) => published = value,
+            Some(("target", value)) => target = value,
+            Some(("protocol", value)) => protocol = value,
+            Some((name, _)) => return Err(BadPublish::UnknownField(name.to_owned())),
+        }
+    }
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Ok(match host {
+        "" => format!("{published}:{target}/{protocol}"),
+        host => format!("[{host}]:{published}:{target}/{protocol}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `address host-ports container-port`, with `-` for what is left open.
+    fn shown(text: &str) -> Vec<String> {
+        parse_publish(text)
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+            .iter()
+            .map(|Publish { container, host, host_ports }| {
+                let host = host.map_or("-".to_owned(), |host| host.to_string());
+                let ports = host_ports.map_or("-".to_owned(), |ports| ports.to_string());
+                format!("{host} {ports} {container}")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_form_of_docker_is_understood() {
+        for (text, expected) in [
+            ("80", vec!["- - 80/tcp"]),
+            ("80/", vec!["- - 80/tcp"]),
+            ("53/udp", vec!["- - 53/udp"]),
+            ("3868/SCTP", vec!["- - 3868/sctp"]),
+            ("8080:80", vec!["- 8080 80/tcp"]),
+            (":80", vec!["- - 80/tcp"]),
+            ("127.0.0.1:8080:80/udp", vec!["127.0.0.1 8080 80/udp"]),
+            ("127.0.0.1::80", vec!["127.0.0.1 - 80/tcp"]),
+            ("0.0.0.0:8080:80", vec!["0.0.0.0 8080 80/tcp"]),
+            ("[::1]:8080:80", vec!["::1 8080 80/tcp"]),
+            ("[::]::80", vec![":: - 80/tcp"]),
+            ("::1:8080:80", vec!["::1 8080 80/tcp"]),
+            ("8000-8010:80", vec!["- 8000-8010 80/tcp"]),
+            ("8000-8001:80-81", vec!["- 8000 80/tcp", "- 8001 81/tcp"]),
+            ("80-81/udp", vec!["- - 80/udp", "- - 81/udp"]),
+            ("127.0.0.1::80-81", vec!["127.0.0.1 - 80/tcp", "127.0.0.1 - 81/tcp"]),
+            ("8000-8000:80-80", vec!["- 8000 80/tcp"]),
+            ("65535:65535", vec!["- 65535 65535/tcp"]),
+            ("published=8080,target=80", vec!["- 8080 80/tcp"]),
+            ("target=53,protocol=udp", vec!["- - 53/udp"]),
+            (
+                "published=8080-8081,target=80-81,host_ip=10.0.0.1",
+                vec!["10.0.0.1 8080 80/tcp", "10.0.0.1 8081 81/tcp"],
+            ),
+            ("host_ip=::1,published=8080,target=80", vec!["::1 8080 80/tcp"]),
+            ("host_ip=[::1],target=80", vec!["::1 - 80/tcp"]),
+        ] {
+            assert_eq!(shown(text), expected, "{text}");
+        }
+        assert_eq!(parse_publish("20000-20999:20000-20999").unwrap().len(), 1000);
+        assert_eq!(parse_publish("1-65535:1-65535").unwrap().len(), 65535);
+    }
+
+    #[test]
+    fn what_is_no_port_gets_dockers_words() {
+        for (text, message) in [
+            ("", "no port specified: <empty>"),
+            (":", "no port specified: :<empty>"),
+            ("8080:", "no port specified: 8080:<empty>"),
+            ("8080:/tcp", "no port specified: 8080:/tcp<empty>"),
+            ("x:8080:80", "invalid IP address: x"),
+            ("localhost:80:80", "invalid IP address: localhost"),
+            ("[::1:80:80", "invalid IP address: [::1"),
+            ("256.0.0.1::80", "invalid IP address: 256.0.0.1"),
+            ("0", "invalid containerPort: 0"),
+            ("8080:0", "invalid containerPort: 0"),
+            ("65536", "invalid containerPort: 65536"),
+            ("8080:65536", "invalid containerPort: 65536"),
+            ("x", "invalid containerPort: x"),
+            ("+80", "invalid containerPort: +80"),
+            ("81-80", "invalid containerPort: 81-80"),
+            ("80-81-82", "invalid containerPort: 80-81-82"),
+            ("80-", "invalid containerPort: 80-"),
+            ("0:80", "invalid hostPort: 0"),
+            ("65536:80", "invalid hostPort: 65536"),
+            ("-1:80", "invalid hostPort: -1"),
+            ("x:80", "invalid hostPort: x"),
+            ("8010-8000:80-90", "invalid hostPort: 8010-8000"),
+            ("8000-8010:80-81", "invalid ranges specified for container and host Ports: 80-81 and 8000-8010"),
+            ("8000:80-81", "invalid ranges specified for container and host Ports: 80-81 and 8000"),
+            ("80/icmp", "invalid proto: icmp"),
+            ("80/tcp/udp", "invalid proto: tcp/udp"),
+            ("published=80", "no port specified: 80:/tcp<empty>"),
+            ("published=80,81", "invalid publish opts format (should be name=value but got '81')"),
+            ("=80", "invalid publish opts format (should be name=value but got '=80')"),
+            (
+                "published=80,target=80,mode=host",
+                "invalid publish opts: unknown name mode: known are published, target, protocol and host_ip",
+            ),
+        ] {
+            assert_eq!(parse_publish(text).unwrap_err().to_string(), message, "{text}");
+        }
+    }
+
+    #[test]
+    fn exposed_ports_are_a_port_or_a_range() {
+        let shown = |text| parse_expose(text).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown("80"), ["80/tcp"]);
+        assert_eq!(shown("53-54/udp"), ["53/udp", "54/udp"]);
+        for (text, message) in [
+            ("8080:80", "invalid port format for --expose: 8080:80"),
+            ("/tcp", "invalid range format for --expose: /tcp, error: empty string specified for ports"),
+            (
+                "x",
+                "invalid range format for --expose: x, error: strconv.ParseUint: parsing \"x\": invalid syntax",
+            ),
+            (
+                "65536",
+                "invalid range format for --expose: 65536, error: strconv.ParseUint: parsing \"65536\": value out of range",
+            ),
+            (
+                "81-80",
+                "invalid range format for --expose: 81-80, error: invalid range specified for port: 81-80",
+            ),
+            ("80/icmp", "invalid proto: icmp"),
+        ] {
+            assert_eq!(parse_expose(text).unwrap_err().to_string(), message, "{text}");
+        }
+    }
+}
