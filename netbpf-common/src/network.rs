@@ -7,6 +7,11 @@ pub const MAX_NETWORKS: u32 = 1024;
 /// `NETWORKS`, and a frame that another network's host device brought in is known by its ingress ifindex.
 pub const NETWORK_IFINDEX: u32 = 1_100_000;
 
+/// Mark of a packet that the host may pass from one network to another: the answer to something that was allowed, or
+/// what a published port brings. The host's packet filter sets it ("nbpf"); no packet brings it along, because marks
+/// stay in the namespace that they were set in.
+pub const BETWEEN_NETWORKS: u32 = 0x6e62_7066;
+
 /// The ifindex of network `number`'s host device.
 #[inline(always)]
 pub const fn ifindex_of(number: u32) -> u32 {

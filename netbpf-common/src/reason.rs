@@ -68,6 +68,8 @@ reasons! {
     SpoofedIpv6 spoofed_ipv6 "spoofed-ipv6" true,
     /// An ARP packet that claims a MAC or address that is not the sender's.
     SpoofedArp spoofed_arp "spoofed-arp" true,
+    /// To 127.0.0.0/8, which is on no wire.
+    Loopback loopback "loopback" true,
     /// To the port that it came from.
     Hairpin hairpin "hairpin" true,
     /// From one network to another.

@@ -6,7 +6,8 @@
 //! - It sends IPv6 from its own addresses only, and from `::` if it has one to check (RFC 4862).
 //! - What it says in ARP is judged in [`crate::arp`].
 //! - No bridge forwards the group 01:80:c2:00:00:00 to :0f (IEEE 802.1Q 8.6.3).
-//! - The host forwards nothing from one network to another.
+//! - It sends nothing to 127.0.0.0/8: that is the host's own.
+//! - The host forwards nothing from one network to another, except what its packet filter marks.
 
 use netbpf_common::{
     endpoint::Port,
@@ -27,12 +28,19 @@ pub fn own_mac(port: &Port, frame: &Frame) -> Result<(), Reason> {
     if frame.source == port.mac { Ok(()) } else { Err(Reason::SpoofedMac) }
 }
 
-/// The sender's IP address is its own.
+/// The sender's IP address is its own, and the receiver's may be on a wire (RFC 1122 3.2.1.3): the host takes 127.0.0.0/8
+/// on its devices, for ports that are published there.
 #[inline(always)]
 pub fn own_addresses(packet: &Packet, port: &Port, frame: &Frame) -> Result<(), Reason> {
     match frame.content {
-        Content::Ipv4 if owns_ipv4(port, packet.header::<Ipv4>(frame.offset)?.source) => Ok(()),
-        Content::Ipv4 => Err(Reason::SpoofedIpv4),
+        Content::Ipv4 => {
+            let Ipv4 { source, destination, .. } = packet.header(frame.offset)?;
+            match (owns_ipv4(port, *source), destination) {
+                (false, _) => Err(Reason::SpoofedIpv4),
+                (true, [127, ..]) => Err(Reason::Loopback),
+                (true, _) => Ok(()),
+            }
+        }
         Content::Ipv6 if owns_ipv6(port, &packet.header::<Ipv6>(frame.offset)?.source) => Ok(()),
         Content::Ipv6 => Err(Reason::SpoofedIpv6),
         Content::Arp | Content::Other => Ok(()),
@@ -52,7 +60,13 @@ pub fn no_reserved_group(frame: &Frame) -> Result<(), Reason> {
 #[inline(always)]
 pub fn not_from_another_network(packet: &Packet, number: u32) -> Result<(), Reason> {
     match network::number_of(packet.ingress_ifindex()) {
-        Some(other) if other != number && maps::network(other).is_some() => Err(Reason::Isolated),
+        Some(other)
+            if other != number
+                && maps::network(other).is_some()
+                && packet.mark() != network::BETWEEN_NETWORKS =>
+        {
+            Err(Reason::Isolated)
+        }
         Some(_) | None => Ok(()),
     }
 }

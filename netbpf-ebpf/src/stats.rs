@@ -55,6 +55,7 @@ fn verdict(reason: Reason) -> i32 {
         | Reason::SpoofedIpv4
         | Reason::SpoofedIpv6
         | Reason::SpoofedArp
+        | Reason::Loopback
         | Reason::Hairpin
         | Reason::Isolated
         | Reason::Reserved

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod daemon;
 pub mod datapath;
 pub mod dns;
+pub mod firewall;
 pub mod ipam;
 pub mod link;
 pub mod model;

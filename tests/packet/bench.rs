@@ -102,6 +102,7 @@ pub struct Sent<'a> {
     program: &'static str,
     ifindex: u32,
     ingress_ifindex: u32,
+    mark: u32,
 }
 
 /// What a program made of a frame.
@@ -227,12 +228,18 @@ impl Bench {
 
     /// What a container sends.
     pub fn from(&self, container: Station) -> Sent<'_> {
-        Sent { bench: self, program: "from_container", ifindex: container.ifindex, ingress_ifindex: 0 }
+        Sent {
+            bench: self,
+            program: "from_container",
+            ifindex: container.ifindex,
+            ingress_ifindex: 0,
+            mark: 0,
+        }
     }
 
     /// What the host sends to a network.
     pub fn host(&self, gateway: Station) -> Sent<'_> {
-        Sent { bench: self, program: "from_host", ifindex: gateway.ifindex, ingress_ifindex: 0 }
+        Sent { bench: self, program: "from_host", ifindex: gateway.ifindex, ingress_ifindex: 0, mark: 0 }
     }
 
     fn reasons(&self) -> Vec<(Reason, Counter)> {
@@ -250,14 +257,18 @@ impl Sent<'_> {
         Self { ingress_ifindex: ifindex, ..self }
     }
 
+    /// With the mark that the host's packet filter gave it.
+    pub fn marked(self, mark: u32) -> Self {
+        Self { mark, ..self }
+    }
+
     /// Sends a frame, and says what became of it. Every counter counts once and the whole frame, or not at all.
     pub fn frame(&self, frame: &Frame) -> Outcome {
-        let Self { bench, program, ifindex, ingress_ifindex } = *self;
+        let Self { bench, program, ifindex, ingress_ifindex, mark } = *self;
         let path = bench.pin("programs", program);
         let program = SchedClassifier::from_pin(&path).expect("a pinned program");
-        // `ingress_ifindex` and `ifindex` are the 10th and the 11th word of `__sk_buff`; others may not be set.
-        let context: Vec<u8> = [[0; 9].as_slice(), &[ingress_ifindex, ifindex]]
-            .concat()
+        // The 3rd, the 10th and the 11th word of `__sk_buff`.
+        let context: Vec<u8> = [0, 0, mark, 0, 0, 0, 0, 0, 0, ingress_ifindex, ifindex]
             .iter()
             .flat_map(|word: &u32| word.to_ne_bytes())
             .collect();

@@ -59,6 +59,10 @@ fn a_container_speaks_for_itself_only() {
             Reason::SpoofedIpv4,
         );
         bench.from(ANNE).is_dropped("no address", &from((ANNE.mac(), [0; 4])), Reason::SpoofedIpv4);
+        for destination in [GATEWAY.mac(), BERT.mac(), BROADCAST] {
+            let loopback = Frame::ipv4(ANNE.at(), (destination, [127, 0, 0, 1]));
+            bench.from(ANNE).is_dropped("to 127.0.0.1", &loopback, Reason::Loopback);
+        }
         let broadcast = Frame::ipv4((ANNE.mac(), CLEO.ip), (BROADCAST, [255; 4]));
         bench.from(ANNE).is_dropped("another's address to all", &broadcast, Reason::SpoofedIpv4);
         let fragment = from((ANNE.mac(), CLEO.ip)).with(20, &[0x20, 0xb9]);

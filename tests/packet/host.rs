@@ -1,6 +1,6 @@
 //! What the host sends to a network.
 
-use netbpf_common::reason::Reason;
+use netbpf_common::{network::BETWEEN_NETWORKS, reason::Reason};
 
 use super::{
     bench::{ANNE, BERT, BLUE_GATEWAY, CLEO, DORA, GATEWAY, bench},
@@ -34,6 +34,10 @@ fn the_host_forwards_nothing_from_one_network_to_another() {
         let broadcast = Frame::ipv4((GATEWAY.mac(), DORA.ip), (BROADCAST, [255; 4]));
         let sent = bench.host(GATEWAY).received_by(BLUE_GATEWAY.ifindex);
         sent.is_dropped("to all, from the other network", &broadcast, Reason::Isolated);
+        let sent = bench.host(GATEWAY).received_by(BLUE_GATEWAY.ifindex).marked(BETWEEN_NETWORKS);
+        sent.passes("what the packet filter lets through", &frame, Reason::Forwarded, &[ANNE]);
+        let sent = bench.host(GATEWAY).received_by(BLUE_GATEWAY.ifindex).marked(!BETWEEN_NETWORKS);
+        sent.is_dropped("what has another mark", &frame, Reason::Isolated);
         let sent = bench.host(GATEWAY).received_by(BLUE_GATEWAY.ifindex + 7);
         sent.passes("from an interface that is no network of ours", &frame, Reason::Forwarded, &[ANNE]);
     });

@@ -174,7 +174,7 @@ impl Missing {
 impl Scope {
     fn wants(self, tool: For) -> bool {
         match self {
-            Self::Run => false,
+            Self::Run => tool == For::Daemon,
             Self::Demo => tool == For::Demo,
             Self::Test => tool == For::Lab,
             Self::TestOnKernels => matches!(tool, For::Lab | For::Kernels | For::Qemu),

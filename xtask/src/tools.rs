@@ -9,6 +9,8 @@ use std::{
 /// What needs a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
+    /// The daemon itself.
+    Daemon,
     /// The demo.
     Demo,
     /// The lab tests, on this machine.
@@ -32,6 +34,7 @@ pub struct Tool {
     pub why: &'static str,
 }
 
+const ALWAYS: &[For] = &[For::Daemon, For::Demo, For::Lab, For::Kernels];
 const EVERYWHERE: &[For] = &[For::Demo, For::Lab, For::Kernels];
 const TESTS: &[For] = &[For::Lab, For::Kernels];
 
@@ -49,7 +52,7 @@ pub const TOOLS: &[Tool] = &[
     tool("socat", "socat", TESTS, "any Ethernet protocol, TCP and UDP"),
     tool("iperf3", "iperf3", &[For::Lab], "TCP in bulk"),
     tool("tcpdump", "tcpdump", &[For::Lab], "what really passes"),
-    tool("nft", "nftables", &[For::Lab], "a host with a firewall"),
+    tool("nft", "nftables", ALWAYS, "the way to other hosts, and published ports"),
     tool("python3", "python3", &[For::Lab], "frames made by hand"),
     tool("ethtool", "ethtool", &[For::Lab], "offloads of an interface"),
     tool("kill", "procps", &[For::Lab], "signals"),

@@ -23,12 +23,15 @@ const LAYERS: &[Layer] = &[
     Layer { module: "plan", may_know: &["model", "ipam"], because: PURE },
     Layer { module: "datapath", may_know: &["model", "plan"], because: APART },
     Layer { module: "link", may_know: &["model", "plan"], because: APART },
+    Layer { module: "firewall", may_know: &["model", "plan"], because: APART },
     Layer { module: "store", may_know: &["model", "plan"], because: APART },
     Layer { module: "dns", may_know: &["model"], because: APART },
     Layer { module: "sandbox", may_know: &["model", "api::types"], because: APART },
     Layer {
         module: "daemon",
-        may_know: &["model", "ipam", "plan", "datapath", "link", "store", "dns", "sandbox", "api"],
+        may_know: &[
+            "model", "ipam", "plan", "datapath", "link", "firewall", "store", "dns", "sandbox", "api",
+        ],
         because: "it joins the layers below and is served by api::server, which knows it and not the other way round",
     },
     Layer {
@@ -39,6 +42,7 @@ const LAYERS: &[Layer] = &[
             "plan",
             "datapath",
             "link",
+            "firewall",
             "store",
             "dns",
             "sandbox",

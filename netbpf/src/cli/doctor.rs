@@ -65,7 +65,6 @@ fn host() -> Vec<Check> {
     let release = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
     let symbols = read("/proc/kallsyms");
     let modules = read(&format!("/lib/modules/{release}/modules.dep"));
-    let mounts = read("/proc/self/mounts");
     vec![
         Check {
             subject: "root",
@@ -82,7 +81,10 @@ fn host() -> Vec<Check> {
         },
         Check { subject: "bpffs", finding: bpffs(Path::new("/sys/fs/bpf")) },
         Check { subject: "attachment", finding: attachment(&symbols, &modules) },
-        Check { subject: "cgroup2", finding: cgroup2(&mounts) },
+        Check {
+            subject: "nft",
+            finding: nft(&["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft"]),
+        },
         Check { subject: "ip_forward", finding: forwarding(&read("/proc/sys/net/ipv4/ip_forward")) },
     ]
 }
@@ -127,11 +129,11 @@ fn attachment(symbols: &str, modules: &str) -> Result<String, String> {
     }
 }
 
-fn cgroup2(mounts: &str) -> Result<String, String> {
-    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    match mounts.find(|fields| fields.get(2) == Some(&"cgroup2")) {
-        Some(fields) => Ok(fields[1].to_owned()),
-        None => Err("mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup".to_owned()),
+/// The host's packet filter: the way to other hosts, and published ports.
+fn nft(places: &[&str]) -> Result<String, String> {
+    match places.iter().find(|place| Path::new(place).exists()) {
+        Some(place) => Ok((*place).to_owned()),
+        None => Err("install nftables 0.9.4 or later".to_owned()),
     }
 }
 
@@ -168,10 +170,9 @@ mod tests {
     }
 
     #[test]
-    fn mounts_and_settings() {
-        let mounts = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        assert_eq!(cgroup2(mounts), Ok("/sys/fs/cgroup/unified".to_owned()));
-        assert!(cgroup2("proc /proc proc rw 0 0\n").is_err());
+    fn tools_and_settings() {
+        assert_eq!(nft(&["/no/nft", "/proc/version"]), Ok("/proc/version".to_owned()));
+        assert!(nft(&["/no/nft"]).is_err());
         assert_eq!(forwarding("1\n"), Ok("1".to_owned()));
         assert!(forwarding("0\n").is_err());
     }

@@ -1,7 +1,7 @@
 //! Every way in which a request can fail: Docker's words where Docker has them, and Docker's status codes.
 
 use crate::{
-    datapath, dns, ipam, link,
+    datapath, dns, firewall, ipam, link,
     model::{self, Refusal},
     sandbox, store,
 };
@@ -155,6 +155,9 @@ pub enum Error {
     /// The kernel refused a program or a map entry.
     #[error(transparent)]
     Datapath(#[from] datapath::Error),
+    /// The packet filter could not be changed.
+    #[error(transparent)]
+    Firewall(#[from] firewall::Error),
     /// The name responder could not be told.
     #[error(transparent)]
     Dns(#[from] dns::Error),
@@ -219,6 +222,7 @@ impl Error {
             | Self::Store(_)
             | Self::Link(_)
             | Self::Datapath(_)
+            | Self::Firewall(_)
             | Self::Dns(_)
             | Self::Sandbox(_)
             | Self::Resolver { .. }

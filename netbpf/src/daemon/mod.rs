@@ -8,6 +8,7 @@ mod containers;
 mod ends;
 mod error;
 mod files;
+mod filter;
 mod foreign;
 mod gone;
 mod info;
@@ -32,12 +33,13 @@ use std::{
 
 pub use error::Error;
 pub use info::version;
-pub use options::Options;
+pub use options::{BPFFS, Options};
 pub use start::run;
 
 use crate::{
     datapath::Datapath,
     dns::Feed,
+    firewall::Firewall,
     link::{EndpointLink, HostDevice, Links, Namespace},
     model::Id,
     plan::{NetworkWiring, PortWiring},
@@ -60,6 +62,7 @@ pub struct Daemon {
     links: Links,
     datapath: Mutex<Datapath>,
     feed: Feed,
+    firewall: Firewall,
     /// One at a time on each container.
     busy: Mutex<HashMap<Id, Arc<tokio::sync::Mutex<()>>>>,
     /// One network is made or removed at a time: each looks at all subnets.

@@ -12,7 +12,7 @@ use crate::{
     },
     ipam::{Occupied, Request},
     model::{Bridge, Driver, Id, Network, Options, State, Subnet, check_network_name},
-    plan::{Desired, NetworkWiring, Observed, Seen, diff},
+    plan::{Action, Desired, NetworkRules, NetworkWiring, Observed, Seen, diff},
     store::Change,
 };
 
@@ -90,7 +90,10 @@ impl Daemon {
         let desired =
             Desired { networks: [(number, NetworkWiring::of(&bridge))].into(), ..Desired::default() };
         let network = Network { driver: Driver::Bridge(bridge), ..network };
-        let done = match steps.run(diff(&desired, &Observed::default())).await {
+        // Before the device, so that nothing passes that must not.
+        let rules = NetworkRules::of(&network).map(Action::AddRules);
+        let actions = rules.into_iter().chain(diff(&desired, &Observed::default()));
+        let done = match steps.run(actions).await {
             Ok(()) => self.commit(&[Change::PutNetwork(network.clone())]),
             Err(error) => Err(error),
         };
@@ -167,7 +170,8 @@ impl Daemon {
             networks: [(bridge.number, Seen::whole(&bridge.device, NetworkWiring::of(bridge)))].into(),
             ..Observed::default()
         };
-        self.carry_out(diff(&Desired::default(), &observed)).await;
+        let rules = NetworkRules::of(network).map(Action::RemoveRules);
+        self.carry_out(diff(&Desired::default(), &observed).into_iter().chain(rules)).await;
         self.world().release_network_number(bridge.number);
     }
 

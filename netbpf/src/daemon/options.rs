@@ -1,6 +1,9 @@
 //! Where a daemon keeps its things. All of it moves, so that several run on one host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The default of [`Options::bpffs`].
+pub const BPFFS: &str = "/sys/fs/bpf/netbpf";
 
 /// What `netbpf daemon` was told.
 #[derive(Clone, Debug)]
@@ -19,6 +22,16 @@ impl Options {
     /// The API's socket.
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join("netbpf.sock")
+    }
+
+    /// The name of this daemon's table in the packet filter: `netbpf`, or with the link group where the bpffs folder is
+    /// not the default one.
+    pub fn table(&self) -> String {
+        if self.bpffs == Path::new(BPFFS) {
+            "netbpf".to_owned()
+        } else {
+            format!("netbpf-{:08x}", self.group())
+        }
     }
 
     /// The link group of this daemon: a number made of the bpffs folder, which is what its datapath lives in (FNV-1a,

@@ -24,6 +24,8 @@ impl Daemon {
             actions = actions.len(),
             "reconcile"
         );
+        // Before the programs and links, so that nothing passes that must not.
+        self.replace_filter().await?;
         // One that fails is one endpoint's trouble, and must not keep the others down.
         let relinked = relinked(&actions);
         self.carry_out(actions).await;

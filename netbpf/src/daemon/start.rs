@@ -23,6 +23,7 @@ use crate::{
     api::server,
     datapath::Datapath,
     dns::Feed,
+    firewall::Firewall,
     link::{Links, sysctl},
     store::{Lock, Records, Store},
 };
@@ -53,6 +54,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     daemon.reconcile().await?;
     daemon.add_predefined_networks().await?;
     let listener = listen(&daemon.options.socket())?;
+    let guard = tokio::spawn(Arc::clone(&daemon).guard_filter());
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stop_serving, stopped) = oneshot::channel::<()>();
@@ -70,6 +72,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Ok(done) = tokio::time::timeout(PATIENCE, server).await {
         done.context("serve the API")?;
     }
+    guard.abort();
     stop(&daemon).await
 }
 
@@ -94,6 +97,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
     }
     tracing::info!(attachment = ?datapath.attachment(), bpffs = %options.bpffs.display(), "datapath");
     let links = Links::open()?;
+    let firewall = Firewall::open(options.table(), options.group()).await?;
     let feed = Feed::start(&exe, &options.run_dir).await?;
     Ok(Arc::new(Daemon {
         group: options.group(),
@@ -103,6 +107,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         links,
         datapath: Mutex::new(datapath),
         feed,
+        firewall,
         busy: Mutex::default(),
         networks_busy: tokio::sync::Mutex::default(),
         ends: Ends::new(),
@@ -157,6 +162,7 @@ async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     fs::remove_file(&socket).with_context(|| format!("remove {}", socket.display()))?;
     if daemon.is_empty() {
         daemon.tear_down().await?;
+        daemon.firewall.clear().await?;
         daemon.feed.stop().await?;
         Datapath::unpin_all(&daemon.options.bpffs)?;
         // Stays where a container that has ended has a folder in it.

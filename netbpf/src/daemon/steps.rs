@@ -147,6 +147,8 @@ impl Daemon {
             Action::DeleteLink { ifindex, .. } => {
                 self.links.delete(*ifindex).await?;
             }
+            Action::AddRules(rules) => self.firewall.add_network(rules, &self.rules(Some(rules))).await?,
+            Action::RemoveRules(rules) => self.firewall.remove_network(rules, &self.rules(None)).await?,
             Action::SetDefaultRoute { namespace, gateway, .. } => {
                 self.links.set_default_route(&open(namespace)?, *gateway).await?;
             }

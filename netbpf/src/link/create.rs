@@ -26,7 +26,7 @@ use super::{
     Error, Links, Namespace,
     links::{up, with_index},
     socket::Socket,
-    sysctl::disable_ipv6,
+    sysctl::{self, disable_ipv6},
     watch::Activation,
 };
 use crate::model::Mac;
@@ -94,6 +94,7 @@ impl Links {
     async fn finish_host_device(&self, device: &HostDevice) -> Result<(), Error> {
         disable_ipv6_here(&device.name).await?;
         disable_ipv6_here(&device.peer).await?;
+        accept_loopback_here(&device.name).await?;
         if let Some(address) = device.address {
             add_address(&self.socket, device.ifindex, &device.name, address).await?;
         }
@@ -232,6 +233,15 @@ async fn add_address(socket: &Socket, ifindex: u32, link: &str, address: Ipv4Net
         .ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
         .await
         .map_err(|refusal| Error::failed("add", format!("address {address} to {link}"), refusal))
+}
+
+/// Lets a port that is published at 127.0.0.1 answer through the device: the packet filter translates both addresses,
+/// after the kernel has looked at them. What containers send to 127.0.0.0/8 is dropped by the programs.
+async fn accept_loopback_here(interface: &str) -> Result<(), Error> {
+    let setting = format!("net/ipv4/conf/{interface}/route_localnet");
+    tokio::task::spawn_blocking(move || sysctl::write(&setting, "1").map(|_| ()))
+        .await
+        .unwrap_or_else(|_| Err(Error::Panicked("this network namespace".to_owned())))
 }
 
 /// In the namespace of the runtime. Writing a setting may wait for the kernel's lock on all links: not on a worker.

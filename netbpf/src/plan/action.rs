@@ -2,7 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use super::wiring::{NetworkWiring, PortWiring};
+use super::{
+    rules::NetworkRules,
+    wiring::{NetworkWiring, PortWiring},
+};
 use crate::model::Namespace;
 
 /// One change in the kernel. It is done whole or not at all.
@@ -58,6 +61,10 @@ pub enum Action {
         /// Its name, for messages.
         interface: String,
     },
+    /// Enter a network in the packet filter.
+    AddRules(NetworkRules),
+    /// Remove a network from the packet filter; it may be gone already.
+    RemoveRules(NetworkRules),
     /// Replace a container's default route.
     SetDefaultRoute {
         /// The container's.
@@ -87,6 +94,7 @@ impl Action {
             Self::WritePort(port) => {
                 Some(Self::ClearPort { number: port.number, interface: Some(port.host_interface.clone()) })
             }
+            Self::AddRules(rules) => Some(Self::RemoveRules(rules.clone())),
             Self::SetDefaultRoute { namespace, gateway, before } => Some(Self::SetDefaultRoute {
                 namespace: namespace.clone(),
                 gateway: *before,
@@ -99,6 +107,7 @@ impl Action {
             | Self::ClearNetwork { .. }
             | Self::ClearPort { .. }
             | Self::SetUp { .. }
+            | Self::RemoveRules(_)
             | Self::DeleteLink { .. } => None,
         }
     }

@@ -4,10 +4,12 @@
 
 mod action;
 mod route;
+mod rules;
 mod wiring;
 
 pub use action::Action;
 pub use route::default_gateway;
+pub use rules::{Inbound, NetworkRules, Source, Way};
 pub use wiring::{Desired, NetworkWiring, Observed, PortWiring, Seen};
 
 /// The actions that turn `observed` into `desired`: what is too much goes first, so that names, addresses and numbers

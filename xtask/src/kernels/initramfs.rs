@@ -21,7 +21,18 @@ pub const BEGIN: &str = "--- netbpf: tests begin";
 pub const END: &str = "--- netbpf: tests end with ";
 
 /// What netbpf and its tests need of the kernel; as far as it does not have them built in.
-const MODULES: &[&str] = &["veth", "cls_bpf", "sch_ingress"];
+const MODULES: &[&str] = &[
+    "veth",
+    "cls_bpf",
+    "sch_ingress",
+    "nf_tables",
+    "nf_conntrack_netlink",
+    "nft_chain_nat",
+    "nft_ct",
+    "nft_fib_inet",
+    "nft_masq",
+    "nft_nat",
+];
 /// Programs of the system that are copied beside the tools: the shell, and those that start others. busybox's would
 /// start its own `ip` and `ping` in place of the real ones.
 const SYSTEM: &[&str] = &["dash", "env", "find", "nice", "nohup", "setsid", "timeout", "xargs"];

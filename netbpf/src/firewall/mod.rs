@@ -1,0 +1,146 @@
+//! What is left to the host's packet filter: the way of containers to other hosts, published ports, and who may come in.
+//! One nftables table of ours (`table.nft`), in which a network or a published port is an element and never a rule; a
+//! rule in those chains of others that would drop our traffic for want of a word on it; the kernel's memory of flows.
+//! Knows networks and ports as values, and neither the world nor the programs.
+//!
+//! The table is nft's own language, sent to `nft`: it can be read. What others have is read as JSON.
+
+mod flows;
+mod foreign;
+mod nft;
+mod table;
+mod watch;
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::Mutex;
+
+pub use watch::Changes;
+
+use self::table::Elements;
+use crate::{model::Mapping, plan::NetworkRules};
+
+/// Why the packet filter could not be changed or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `nft` is not on this host.
+    #[error("nft is missing: install nftables 0.9.4 or newer")]
+    NoNft,
+    /// `nft` could not be run.
+    #[error("run nft: {0}")]
+    Run(#[source] std::io::Error),
+    /// `nft`, or the kernel, refused.
+    #[error("{operation}: nft: {said}")]
+    Refused {
+        /// What was to be done.
+        operation: &'static str,
+        /// In nft's words.
+        said: String,
+    },
+    /// What `nft` printed is not what it prints.
+    #[error("{operation}: read what nft says: {source}")]
+    Unreadable {
+        /// What was to be done.
+        operation: &'static str,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// The kernel's table of flows could not be read or changed.
+    #[error("{operation} flows: {source}")]
+    Flows {
+        /// What was to be done.
+        operation: &'static str,
+        /// The kernel's error.
+        source: std::io::Error,
+    },
+    /// The kernel does not say when rules change.
+    #[error("watch the packet filter: {0}")]
+    Watch(#[source] std::io::Error),
+}
+
+/// The packet filter of the namespace that the process is in.
+#[derive(Debug)]
+pub struct Firewall {
+    table: String,
+    /// The link group of our host devices.
+    group: u32,
+    /// One change at a time: nft reads before it writes.
+    busy: Mutex<()>,
+    /// How many rules the kernel counts in the whole table.
+    rules: AtomicUsize,
+}
+
+impl Firewall {
+    /// With a table of this name, for host devices of this link group. Fails if there is no `nft`.
+    pub async fn open(table: String, group: u32) -> Result<Self, Error> {
+        nft::check().await?;
+        Ok(Self { table, group, busy: Mutex::default(), rules: AtomicUsize::default() })
+    }
+
+    /// Puts the whole table in place, in one transaction: no packet meets half of it, and flows go on.
+    pub async fn replace(&self, networks: &[NetworkRules], mappings: &[Mapping]) -> Result<(), Error> {
+        let _alone = self.busy.lock().await;
+        let elements = Elements::of(networks, mappings);
+        nft::run("load the table", &table::replacement(&self.table, self.group, &elements)).await?;
+        self.rules.store(nft::rule_count(&self.table).await?.unwrap_or_default(), Ordering::Relaxed);
+        foreign::admit(&self.table, &devices(networks)).await
+    }
+
+    /// Whether the table and the rules in others' chains are there.
+    pub async fn is_whole(&self, networks: &[NetworkRules]) -> Result<bool, Error> {
+        let _alone = self.busy.lock().await;
+        let rules = nft::rule_count(&self.table).await?;
+        Ok(rules == Some(self.rules.load(Ordering::Relaxed))
+            && foreign::is_admitted(&self.table, &devices(networks)).await?)
+    }
+
+    /// Enters a network. `all` are the networks with it.
+    pub async fn add_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
+        let _alone = self.busy.lock().await;
+        nft::run("add network", &Elements::of([network], []).added_to(&self.table)).await?;
+        foreign::admit(&self.table, &devices(all)).await
+    }
+
+    /// Removes a network. `all` are the networks without it.
+    pub async fn remove_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
+        let _alone = self.busy.lock().await;
+        nft::run("remove network", &Elements::of([network], []).deleted_from(&self.table)).await?;
+        foreign::admit(&self.table, &devices(all)).await
+    }
+
+    /// Publishes ports.
+    pub async fn publish(&self, mappings: &[Mapping]) -> Result<(), Error> {
+        let _alone = self.busy.lock().await;
+        nft::run("publish ports", &Elements::of([], mappings).added_to(&self.table)).await
+    }
+
+    /// Withdraws published ports; flows that came through them are forgotten.
+    pub async fn withdraw(&self, mappings: &[Mapping]) -> Result<(), Error> {
+        let _alone = self.busy.lock().await;
+        nft::run("withdraw ports", &Elements::of([], mappings).deleted_from(&self.table)).await?;
+        self.forget(mappings.iter().map(|mapping| mapping.container)).await
+    }
+
+    /// Forgets all flows from and to containers that are gone, so that their successors get none of them.
+    pub async fn forget(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), Error> {
+        for address in addresses.into_iter().collect::<BTreeSet<_>>() {
+            flows::forget(address).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes away everything that is ours.
+    pub async fn clear(&self) -> Result<(), Error> {
+        let _alone = self.busy.lock().await;
+        foreign::admit(&self.table, &BTreeSet::new()).await?;
+        nft::run("remove the table", &table::removal(&self.table)).await
+    }
+}
+
+fn devices(networks: &[NetworkRules]) -> BTreeSet<&str> {
+    networks.iter().map(|network| network.device.as_str()).collect()
+}

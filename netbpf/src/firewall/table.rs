@@ -1,0 +1,184 @@
+//! The table as text, in nft's language: its rules, which are always the same, and an element for each network and each
+//! published port. Pure. Names of interfaces were checked where they were chosen: none breaks out of its quotes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::{Display, Write},
+    net::IpAddr,
+};
+
+use netbpf_common::network::BETWEEN_NETWORKS;
+
+use crate::{
+    model::Mapping,
+    plan::{Inbound, NetworkRules, Source, Way},
+};
+
+const RULES: &str = include_str!("table.nft");
+
+/// Elements by the set or map that they are in; text, as nft takes and prints it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Elements(BTreeMap<&'static str, BTreeSet<String>>);
+
+impl Elements {
+    /// Those of networks and published ports.
+    pub fn of<'a>(
+        networks: impl IntoIterator<Item = &'a NetworkRules>,
+        mappings: impl IntoIterator<Item = &'a Mapping>,
+    ) -> Self {
+        let mut elements = Self::default();
+        networks.into_iter().for_each(|network| elements.add_network(network));
+        mappings.into_iter().for_each(|mapping| elements.add_mapping(mapping));
+        elements
+    }
+
+    fn add(&mut self, set: &'static str, element: String) {
+        self.0.entry(set).or_default().insert(element);
+    }
+
+    fn add_network(&mut self, network: &NetworkRules) {
+        let device = format!("{:?}", network.device);
+        self.add("own", format!("{device} . {device}"));
+        if network.internal {
+            self.add("internal", device.clone());
+        }
+        for interface in &network.trusted {
+            self.add("trusted", format!("{interface:?} . {device}"));
+        }
+        self.add_way(&device, &network.ipv4, ["masquerade4", "source4", "routed4", "unprotected4"]);
+        self.add_way(&device, &network.ipv6, ["masquerade6", "source6", "routed6", "unprotected6"]);
+    }
+
+    fn add_way(&mut self, device: &str, way: &Way<impl Display>, sets: [&'static str; 4]) {
+        let [masquerade, source, routed, unprotected] = sets;
+        match &way.source {
+            Source::Own => {}
+            Source::Interface => self.add(masquerade, device.to_owned()),
+            Source::Chosen(address) => self.add(source, format!("{device} : {address}")),
+        }
+        match way.inbound {
+            Inbound::Published => {}
+            Inbound::Open => self.add(routed, device.to_owned()),
+            Inbound::All => self.add(unprotected, device.to_owned()),
+        }
+    }
+
+    fn add_mapping(&mut self, mapping: &Mapping) {
+        let Mapping { protocol, host, host_port, container, container_port } = mapping;
+        let (any, at, open) = match container {
+            IpAddr::V4(_) => ("any4", "at4", "open4"),
+            IpAddr::V6(_) => ("any6", "at6", "open6"),
+        };
+        self.add(open, format!("{container} . {protocol} . {container_port}"));
+        match host_port {
+            0 => {}
+            _ if host.is_unspecified() => {
+                self.add(any, format!("{protocol} . {host_port} : {container} . {container_port}"));
+            }
+            _ => self.add(at, format!("{host} . {protocol} . {host_port} : {container} . {container_port}")),
+        }
+    }
+
+    /// Commands that add all of them.
+    pub fn added_to(&self, table: &str) -> String {
+        self.commands("add", table)
+    }
+
+    /// Commands that take all of them away, whether they are there or not.
+    pub fn deleted_from(&self, table: &str) -> String {
+        self.commands("add", table) + &self.commands("delete", table)
+    }
+
+    fn commands(&self, verb: &str, table: &str) -> String {
+        let mut commands = String::new();
+        for (set, elements) in &self.0 {
+            let elements: Vec<_> = elements.iter().map(String::as_str).collect();
+            writeln!(commands, "{verb} element inet {table} {set} {{ {} }}", elements.join(", "))
+                .expect("a string takes all");
+        }
+        commands
+    }
+}
+
+/// Commands that put a table with these elements in the place of whatever has its name.
+pub fn replacement(table: &str, group: u32, elements: &Elements) -> String {
+    let rules = RULES
+        .replace("inet TABLE", &format!("inet {table}"))
+        .replace("GROUP", &group.to_string())
+        .replace("BETWEEN", &format!("{BETWEEN_NETWORKS:#x}"));
+    format!("{}{rules}{}", removal(table), elements.added_to(table))
+}
+
+/// Commands that remove the table, if there is one.
+pub fn removal(table: &str) -> String {
+    format!("add table inet {table}\ndelete table inet {table}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Protocol;
+
+    fn rules() -> NetworkRules {
+        NetworkRules {
+            device: "nb-0123456789ab".into(),
+            internal: false,
+            trusted: vec!["eth1".into()],
+            ipv4: Way { source: Source::Interface, inbound: Inbound::Published },
+            ipv6: Way { source: Source::Chosen("2001:db8::1".parse().unwrap()), inbound: Inbound::Open },
+        }
+    }
+
+    fn mapping(host: &str, host_port: u16) -> Mapping {
+        Mapping {
+            protocol: Protocol::Tcp,
+            host: host.parse().unwrap(),
+            host_port,
+            container: "172.17.0.2".parse().unwrap(),
+            container_port: 80,
+        }
+    }
+
+    #[test]
+    fn a_network_is_one_element_in_each_set_that_it_belongs_to() {
+        let elements = Elements::of([&rules()], []);
+        assert_eq!(
+            elements.added_to("t"),
+            "add element inet t masquerade4 { \"nb-0123456789ab\" }\n\
+             add element inet t own { \"nb-0123456789ab\" . \"nb-0123456789ab\" }\n\
+             add element inet t routed6 { \"nb-0123456789ab\" }\n\
+             add element inet t source6 { \"nb-0123456789ab\" : 2001:db8::1 }\n\
+             add element inet t trusted { \"eth1\" . \"nb-0123456789ab\" }\n"
+        );
+    }
+
+    #[test]
+    fn a_published_port_is_one_element_and_its_target_another() {
+        let mappings = [mapping("0.0.0.0", 8080), mapping("127.0.0.1", 81), mapping("0.0.0.0", 0)];
+        assert_eq!(
+            Elements::of([], &mappings).added_to("t"),
+            "add element inet t any4 { tcp . 8080 : 172.17.0.2 . 80 }\n\
+             add element inet t at4 { 127.0.0.1 . tcp . 81 : 172.17.0.2 . 80 }\n\
+             add element inet t open4 { 172.17.0.2 . tcp . 80 }\n"
+        );
+    }
+
+    #[test]
+    fn what_is_taken_away_need_not_be_there() {
+        let elements = Elements::of([], &[mapping("0.0.0.0", 0)]);
+        assert_eq!(
+            elements.deleted_from("t"),
+            "add element inet t open4 { 172.17.0.2 . tcp . 80 }\n\
+             delete element inet t open4 { 172.17.0.2 . tcp . 80 }\n"
+        );
+    }
+
+    #[test]
+    fn no_placeholder_is_left() {
+        let text = replacement("netbpf-1", 77, &Elements::default());
+        let rules: Vec<_> = text.lines().filter(|line| !line.trim().starts_with('#')).collect();
+        assert!(
+            !["TABLE", "GROUP", "BETWEEN"].iter().any(|word| rules.iter().any(|line| line.contains(word)))
+        );
+    }
+}

@@ -1,0 +1,86 @@
+//! What the host's packet filter has to know of a network: who may leave it, who may enter it, under which address.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::model::{GatewayMode, Network, Options};
+
+/// A network's rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkRules {
+    /// Its host device.
+    pub device: String,
+    /// Nobody leaves it, nobody enters it.
+    pub internal: bool,
+    /// Interfaces of the host whose neighbours may use open ports directly.
+    pub trusted: Vec<String>,
+    /// For IPv4.
+    pub ipv4: Way<Ipv4Addr>,
+    /// For IPv6.
+    pub ipv6: Way<Ipv6Addr>,
+}
+
+/// The way out and in, of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way<Address> {
+    /// What a packet has for a source when it has left.
+    pub source: Source<Address>,
+    /// Who may come in.
+    pub inbound: Inbound,
+}
+
+/// The source address of what leaves a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<Address> {
+    /// The container's.
+    Own,
+    /// The one of the interface that it leaves by.
+    Interface,
+    /// A chosen one of the host's.
+    Chosen(Address),
+}
+
+/// Who may come in from other hosts and networks, besides answers and what published ports of the host bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// Nobody.
+    Published,
+    /// Everybody to open ports, and echo requests.
+    Open,
+    /// Everybody.
+    All,
+}
+
+impl NetworkRules {
+    /// As a network's options want it; `host` and `none` have no rules.
+    pub fn of(network: &Network) -> Option<Self> {
+        let bridge = network.bridge()?;
+        let options = &bridge.options;
+        Some(Self {
+            device: bridge.device.clone(),
+            internal: network.internal,
+            trusted: options.trusted.clone(),
+            ipv4: way(network, options, options.gateway_mode_ipv4, options.host_ipv4),
+            ipv6: way(network, options, options.gateway_mode_ipv6, options.host_ipv6),
+        })
+    }
+}
+
+fn way<Address>(
+    network: &Network,
+    options: &Options,
+    mode: GatewayMode,
+    chosen: Option<Address>,
+) -> Way<Address> {
+    let source = match (mode, chosen) {
+        _ if network.internal || !options.masquerade => Source::Own,
+        (GatewayMode::Routed | GatewayMode::Isolated, _) => Source::Own,
+        (GatewayMode::Nat | GatewayMode::NatUnprotected, Some(address)) => Source::Chosen(address),
+        (GatewayMode::Nat | GatewayMode::NatUnprotected, None) => Source::Interface,
+    };
+    let inbound = match mode {
+        GatewayMode::Nat | GatewayMode::Isolated => Inbound::Published,
+        GatewayMode::NatUnprotected => Inbound::All,
+        GatewayMode::Routed => Inbound::Open,
+    };
+    Way { source, inbound }
+}
