@@ -10,6 +10,7 @@ mod isolation;
 mod lifecycle;
 mod maps;
 mod names;
+mod outside;
 mod persistence;
 mod scale;
 mod spoofing;

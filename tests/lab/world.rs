@@ -1,4 +1,4 @@
-//! All that a refused command could have changed: links, addresses, routes, map entries, pins, files, records.
+//! All that a refused command could have changed: links, addresses, routes, rules, map entries, pins, files, records.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -10,6 +10,7 @@ ip -o link | sed 's/^/link /'
 ip -o addr | sed 's/^/address /'
 ip route show table all | sed 's/^/route /'
 find /sys/fs/bpf /run -path /run/state/netbpf.redb -prune -o -printf 'file %p\n'
+nft -s list ruleset | sed 's/^/filter /'
 for map in FDB NEIGHBOURS; do
     bpftool -j map dump pinned /sys/fs/bpf/netbpf/v1/maps/$map | tr -d ' \n' | sed "s/},{\"key\"/}\n$map {\"key\"/g"
     echo

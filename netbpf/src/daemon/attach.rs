@@ -215,7 +215,16 @@ impl Daemon {
         }
         self.withdraw_names(before, after).await;
         let gone = self.observed_ports(before, after);
+        let addresses: Vec<IpAddr> = gone
+            .ports
+            .values()
+            .filter_map(|seen| seen.entry.as_ref())
+            .map(|port| port.address.addr().into())
+            .collect();
         self.carry_out(diff(&Desired::default(), &gone)).await;
+        if let Err(error) = self.firewall.forget(addresses).await {
+            tracing::error!(container = before.name, %error, "forget its flows");
+        }
         let networks: Vec<Id> = before
             .attachments
             .iter()

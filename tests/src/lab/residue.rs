@@ -1,4 +1,5 @@
-//! What is on a host, so that it can be compared with what was: links, processes, mounts, pins, files.
+//! What is on a host, so that it can be compared with what was: links, rules, processes, mounts, pins,
+//! files.
 
 use std::{
     collections::BTreeSet,
@@ -66,6 +67,7 @@ fn things(host: &Host, scope: &Scope) -> BTreeSet<String> {
             processes(host, &mut things);
             mounts(host, &mut things);
             links(host, &mut things);
+            filters(host, &mut things);
         }
     }
     things
@@ -77,6 +79,16 @@ fn links(host: &Host, things: &mut BTreeSet<String>) {
     let links = Process::start(host, ip).output().ok().json();
     let names = links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str());
     things.extend(names.map(|name| format!("link {name}")));
+}
+
+/// The packet filter, without its counters.
+fn filters(host: &Host, things: &mut BTreeSet<String>) {
+    let mut nft = Command::new("nft");
+    nft.args(["-s", "list", "ruleset"]);
+    let rules = Process::start(host, nft).output().ok().stdout;
+    things.extend(
+        rules.lines().map(str::trim).filter(|line| *line != "}").map(|line| format!("filter {line}")),
+    );
 }
 
 /// All but process 1, which is the host's.
