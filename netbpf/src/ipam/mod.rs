@@ -1,8 +1,10 @@
-//! Addresses: which subnet a network gets, and which address an endpoint gets in it. Docker's pools, order and errors.
-//! Pure: it is told what exists, and knows neither the host, nor the store, nor the API.
+//! Addresses: which subnet a network gets, which address an endpoint gets in it, which port of the host a published
+//! port gets. Docker's pools, order and errors. Pure: it is told what exists, and knows neither the host, nor the store,
+//! nor the API.
 
 mod occupied;
 mod pool;
+mod ports;
 mod request;
 
 use std::{fmt, net::Ipv4Addr};
@@ -11,6 +13,7 @@ use ipnet::Ipv4Net;
 
 pub use occupied::Occupied;
 pub use pool::Pool;
+pub use ports::{Ephemeral, PortError, Ports};
 pub use request::Request;
 
 use crate::model::{Id, Network, Refusal};
