@@ -298,6 +298,7 @@ mod tests {
                 })
                 .collect(),
             labels: [("app".to_owned(), "web".to_owned())].into(),
+            mappings: Vec::new(),
         }
     }
 

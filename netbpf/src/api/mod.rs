@@ -4,5 +4,6 @@
 pub mod client;
 pub mod filters;
 pub mod human;
+pub mod ports;
 pub mod server;
 pub mod types;

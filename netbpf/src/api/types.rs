@@ -336,6 +336,62 @@ pub struct ContainerCreate {
     pub dns_options: Vec<String>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
+    /// `--expose` and what is published: `80/tcp`.
+    pub exposed_ports: BTreeMap<String, Empty>,
+    /// What concerns the host. `inspect` has it in a place of its own.
+    #[serde(skip_serializing_if = "HostConfig::is_default")]
+    pub host_config: HostConfig,
+}
+
+/// Docker's `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// Docker's `HostConfig`: the part that a network sandbox has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HostConfig {
+    /// `-p`, by container port (`80/tcp`).
+    pub port_bindings: BTreeMap<String, Vec<PortBinding>>,
+    /// `-P`.
+    pub publish_all_ports: bool,
+}
+
+impl HostConfig {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Where a container's port is published, or shall be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PortBinding {
+    /// An address of the host; empty is the network's default, or none where the network is routed.
+    pub host_ip: String,
+    /// A port or a range of ports; empty is any, or none where the network is routed.
+    pub host_port: String,
+}
+
+/// A port in [`ContainerSummary`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PortSummary {
+    /// The host's address; empty where the port is not published.
+    #[serde(rename = "IP", default, skip_serializing_if = "String::is_empty")]
+    pub ip: String,
+    /// The container's.
+    pub private_port: u16,
+    /// The host's; 0 where the port is not published.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub public_port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    #[serde(rename = "Type")]
+    pub kind: String,
+}
+
+fn is_zero(port: &u16) -> bool {
+    *port == 0
 }
 
 /// `ps`.
@@ -360,6 +416,9 @@ pub struct ContainerSummary {
     pub labels: BTreeMap<String, String>,
     /// Names of its networks.
     pub networks: Vec<String>,
+    /// What is exposed and published, while it runs.
+    #[serde(default)]
+    pub ports: Vec<PortSummary>,
 }
 
 /// `inspect` of a container.
@@ -388,6 +447,8 @@ pub struct ContainerResource {
     pub log_path: String,
     /// With a leading slash.
     pub name: String,
+    /// What of the host it was given.
+    pub host_config: HostConfig,
     /// How it was asked for.
     pub config: ContainerCreate,
     /// What it got.
@@ -420,6 +481,9 @@ pub struct ContainerState {
 pub struct NetworkSettings {
     /// Its network namespace; empty while not running.
     pub sandbox_key: String,
+    /// While it runs, by container port (`80/tcp`): where it is published; null where it is only exposed.
+    #[serde(default)]
+    pub ports: BTreeMap<String, Option<Vec<PortBinding>>>,
     /// By network name.
     pub networks: BTreeMap<String, EndpointSettings>,
 }

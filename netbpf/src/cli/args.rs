@@ -5,7 +5,8 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use super::{
-    Error, console::Console, container, daemon, doctor, exec, inspect, logs, network, run, stats, system,
+    Error, console::Console, container, daemon, doctor, exec, inspect, logs, network, port, run, stats,
+    system,
 };
 use crate::api;
 
@@ -133,6 +134,8 @@ enum Command {
     Kill(container::Kill),
     /// Remove containers
     Rm(container::Rm),
+    /// Show where a container's ports are published
+    Port(port::Port),
     /// Show a container's output
     Logs(logs::Logs),
     /// Show what interfaces moved and how frames ended
@@ -191,6 +194,7 @@ impl Client {
             Command::Restart(args) => args.run(client, console).await,
             Command::Kill(args) => args.run(client, console).await,
             Command::Rm(args) => args.run(client, console).await,
+            Command::Port(args) => args.run(client, console).await,
             Command::Logs(args) => args.run(client, console).await,
             Command::Stats(args) => args.run(client, console).await,
             Command::Monitor(args) => args.run(client, console).await,

@@ -78,7 +78,7 @@ fn row(container: ContainerSummary, whole: bool, now: Timestamp) -> Row {
         ("RunningFor", format!("{} ago", crate::api::human::duration(now.as_second() - container.created))),
         ("State", container.state),
         ("Status", container.status),
-        ("Ports", String::new()),
+        ("Ports", super::port::column(container.ports)),
         ("Names", names.join(",")),
         ("Networks", container.networks.join(",")),
     ])

@@ -23,6 +23,17 @@ pub enum Error {
     /// Neither container nor network.
     #[error("Error: No such object: {0}")]
     NoObject(String),
+    /// `port` of what is not published.
+    #[error("no public port '{port}' published for {container}")]
+    NoPublicPort {
+        /// As typed.
+        port: String,
+        /// As typed.
+        container: String,
+    },
+    /// `port` of what is no port.
+    #[error("invalid port ({0}): expected a number up to 65535")]
+    BadPort(String),
     /// Subnets that do not belong together.
     #[error(transparent)]
     Subnet(#[from] Mismatch),

@@ -13,6 +13,7 @@ mod inspect;
 mod logs;
 mod network;
 mod parsers;
+mod port;
 mod render;
 mod run;
 mod stats;

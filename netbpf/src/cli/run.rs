@@ -8,7 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{Error, console::Console, logs, network, parsers};
 use crate::api::{
     client::{Client, LogQuery},
-    types::{ContainerCreate, EndpointSettings},
+    ports::{self, Exposed, Published},
+    types::{ContainerCreate, EndpointSettings, HostConfig},
 };
 
 /// `run`.
@@ -17,7 +18,8 @@ use crate::api::{
     disable_help_flag = true,
     after_help = "Example:\n  \
         netbpf run --rm -- ip address\n  \
-        netbpf run -d --name tomcat01 --net mynet --ip 192.168.0.9 -- python3 -m http.server 80"
+        netbpf run -d --name tomcat01 --net mynet --ip 192.168.0.9 -- python3 -m http.server 80\n  \
+        netbpf run -d --name web -p 8080:80 -p 127.0.0.1:5353:53/udp -- python3 -m http.server 80"
 )]
 pub struct Run {
     /// Leave it running and print its ID
@@ -47,6 +49,15 @@ pub struct Run {
     /// One more name in its network
     #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
     network_alias: Vec<String>,
+    /// A port of its on a port of the host: [ip:][hostPort:]containerPort[/protocol], ranges too
+    #[arg(short, long, value_name = "PORT", value_parser = ports::parse_publish)]
+    publish: Vec<Published>,
+    /// All that it exposes on free ports of the host
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// A port, or a range of them, that it serves: containerPort[/protocol]
+    #[arg(long, value_name = "PORT", value_parser = ports::parse_expose)]
+    expose: Vec<Exposed>,
     /// What it calls itself
     #[arg(short = 'h', long, default_value = "", hide_default_value = true)]
     hostname: String,
@@ -100,7 +111,7 @@ impl Run {
     }
 
     fn message(self) -> (String, ContainerCreate) {
-        let message = ContainerCreate {
+        let mut message = ContainerCreate {
             cmd: self.command,
             env: parsers::set_variables(self.env),
             working_dir: self.workdir,
@@ -119,7 +130,10 @@ impl Run {
             dns_search: self.dns_search,
             dns_options: self.dns_option,
             labels: self.label.into_iter().collect(),
+            host_config: HostConfig { publish_all_ports: self.publish_all, ..Default::default() },
+            ..Default::default()
         };
+        ports::ask(&mut message, self.publish, self.expose);
         (self.name, message)
     }
 }

@@ -235,7 +235,8 @@ async fn containers_are_listed() {
     let list = json!([
         { "Id": "0123".repeat(16), "Names": ["/web"], "Image": "host",
           "Command": "python3 -m http.server 80", "Created": now - 130, "State": "running",
-          "Status": "Up 2 minutes", "Labels": {}, "Networks": ["mynet", "redis"] },
+          "Status": "Up 2 minutes", "Labels": {}, "Networks": ["mynet", "redis"],
+          "Ports": [{ "IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp" }] },
         { "Id": "ab45".repeat(16), "Names": ["/db"], "Image": "/srv/db", "Command": "sh", "Created": now - 7200,
           "State": "exited", "Status": "Exited (0) 3 seconds ago", "Labels": {}, "Networks": [] },
     ]);
@@ -248,9 +249,9 @@ async fn containers_are_listed() {
         }),
     );
     let table = "\
-CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS                     PORTS     NAMES
-012301230123   host      \"python3 -m http.ser…\"   2 minutes ago   Up 2 minutes                         web
-ab45ab45ab45   /srv/db   \"sh\"                     2 hours ago     Exited (0) 3 seconds ago             db
+CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS                     PORTS                  NAMES
+012301230123   host      \"python3 -m http.ser…\"   2 minutes ago   Up 2 minutes               0.0.0.0:8080->80/tcp   web
+ab45ab45ab45   /srv/db   \"sh\"                     2 hours ago     Exited (0) 3 seconds ago                          db
 ";
     let filters = "--filter name=web --filter name=db";
     assert_eq!(netbpf(router.clone(), &format!("ps -a {filters}")).await, outcome(0, table, ""));
@@ -324,7 +325,7 @@ async fn run_takes_dockers_flags() {
     let (router, body) = recorder("/containers/create", json!({ "Id": "0123" }));
     let line = "run -d --name web --net mynet --ip 192.168.0.9 --mac-address 02:42:c0:a8:00:09 --network-alias a \
                 --net-alias b -h host --add-host db=10.0.0.1 --dns 1.1.1.1 --dns-search . --dns-option ndots:1 -l x=y \
-                -e A=b -e NETBPF_UNSET -w /tmp --rootfs /srv python3 -m http.server -d /srv";
+                -e A=b -e NETBPF_UNSET -w /tmp --rootfs /srv -p 8080:80 --publish 127.0.0.1::53/udp --expose 90 -P python3 -m http.server -d /srv";
     netbpf(router, line).await;
     let body = body.lock().expect("no panic before").clone();
     let request: types::ContainerCreate = serde_json::from_value(body).expect("the API's message");
@@ -342,6 +343,50 @@ async fn run_takes_dockers_flags() {
         (vec!["1.1.1.1".to_owned()], vec![".".to_owned()], vec!["ndots:1".to_owned()])
     );
     assert_eq!(request.labels["x"], "y");
+    assert_eq!(
+        serde_json::to_value(&request.host_config).expect("JSON"),
+        json!({
+            "PortBindings": {
+                "53/udp": [{ "HostIp": "127.0.0.1", "HostPort": "" }],
+                "80/tcp": [{ "HostIp": "", "HostPort": "8080" }],
+            },
+            "PublishAllPorts": true,
+        })
+    );
+    assert_eq!(request.exposed_ports.keys().collect::<Vec<_>>(), ["53/udp", "80/tcp", "90/tcp"]);
+}
+
+#[tokio::test]
+async fn published_ports_are_printed_as_docker_does() {
+    let at = |ip: &str, port: &str| json!({ "HostIp": ip, "HostPort": port });
+    let ports = json!({
+        "443/tcp": null,
+        "53/udp": [at("127.0.0.1", "5353")],
+        "8080/tcp": [at("", "")],
+        "80/tcp": [at("0.0.0.0", "9876"), at("::", "9876")],
+    });
+    let state = json!({
+        "Status": "running", "Running": true, "Pid": 7, "ExitCode": 0, "Error": "", "StartedAt": "", "FinishedAt": "",
+    });
+    let web = json!({
+        "Id": "0123", "Created": "", "Path": "", "Args": [], "State": state, "Image": "", "ResolvConfPath": "",
+        "HostnamePath": "", "HostsPath": "", "LogPath": "", "Name": "/web", "HostConfig": {}, "Config": {},
+        "NetworkSettings": { "SandboxKey": "", "Networks": {}, "Ports": ports },
+    });
+    let router = Router::new().route("/containers/web/json", get(|| async { Json(web) }));
+    let all = "53/udp -> 127.0.0.1:5353\n80/tcp -> 0.0.0.0:9876\n80/tcp -> [::]:9876\n";
+    let missing = |port| format!("no public port '{port}' published for web\n");
+    for (line, expected) in [
+        ("port web", outcome(0, all, "")),
+        ("port web 80", outcome(0, "0.0.0.0:9876\n[::]:9876\n", "")),
+        ("port web 53/udp", outcome(0, "127.0.0.1:5353\n", "")),
+        ("port web 53", outcome(1, "", &missing("53"))),
+        ("port web 443/tcp", outcome(1, "", &missing("443/tcp"))),
+        ("port web 8080", outcome(1, "", &missing("8080"))),
+        ("port web http", outcome(1, "", "invalid port (http): expected a number up to 65535\n")),
+    ] {
+        assert_eq!(netbpf(router.clone(), line).await, expected, "{line}");
+    }
 }
 
 #[test]
@@ -352,10 +397,14 @@ fn what_is_no_command_fails_with_dockers_codes() {
         ("network ls --nope", 1),
         ("network create", 1),
         ("network create --ipv6 x", 1),
-        ("port web", 1),
+        ("port", 1),
+        ("port web 80 81", 1),
         ("run", 125),
         ("run --nope x", 125),
-        ("run -p 80:80 x", 125),
+        ("run -p 0:80 x", 125),
+        ("run -p 80:80-81 x", 125),
+        ("run -p 80/icmp x", 125),
+        ("run --expose 80:80 x", 125),
         ("run --link db x", 125),
         ("run --add-host web x", 125),
         ("--socket /x run --dns x y", 125),

@@ -14,7 +14,7 @@ use crate::{
         Attachment, Container, Driver, EndpointRequest, Id, Mode, Namespace, Network, State, Subject,
         check_alias,
     },
-    plan::{Action, Desired, Observed, PortWiring, Seen, default_gateway, diff},
+    plan::{Action, Desired, Observed, PortWiring, Seen, default_gateway, diff, port_changes},
     store::Change,
 };
 
@@ -93,6 +93,13 @@ impl Daemon {
     /// Lease, do, commit: give a running container the endpoints that `after` has and `before` has not.
     pub(super) async fn wire(self: &Arc<Self>, before: Container, mut after: Container) -> Result<(), Error> {
         let leased = self.lease_endpoints(&mut after).await?;
+        let ports = match self.lease_ports(&before, &mut after) {
+            Ok(ports) => ports,
+            Err(error) => {
+                self.release_endpoints(&after, &leased);
+                return Err(error);
+            }
+        };
         let mut steps = Steps::new(Arc::clone(self));
         let done = match self.wire_steps(&mut steps, &before, &after).await {
             Ok(()) => self.commit(&[Change::PutContainer(after.clone())]),
@@ -101,11 +108,13 @@ impl Daemon {
         match done {
             Ok(()) => {
                 steps.keep();
+                self.release_ports(&before, &after);
                 self.world().put_container(after);
                 Ok(())
             }
             Err(error) => {
                 steps.undo().await;
+                self.undo_ports(ports);
                 self.release_endpoints(&after, &leased);
                 Err(error)
             }
@@ -167,6 +176,7 @@ impl Daemon {
         let new = Desired { ports: self.ports_of(after, before, &namespace), ..Desired::default() };
         steps.run(diff(&new, &Observed::default())).await?;
         steps.run(self.route_change(before, after, namespace.clone())).await?;
+        steps.run(port_changes(&before.mappings, &after.mappings)).await?;
         self.write_files(steps, after)?;
         let (record_before, record) = {
             let world = self.world();
@@ -183,14 +193,28 @@ impl Daemon {
     }
 
     /// Commit, then carry out: take from a container the endpoints that `before` has and `after` has not.
-    pub(super) async fn unwire(self: &Arc<Self>, before: Container, after: Container) -> Result<(), Error> {
+    pub(super) async fn unwire(
+        self: &Arc<Self>,
+        before: Container,
+        mut after: Container,
+    ) -> Result<(), Error> {
+        // As in Docker, ports that cannot move do not keep a container in a network.
+        let ports = self.lease_ports(&before, &mut after).map_err(|error| {
+            tracing::error!(container = before.name, %error, "publish in another network");
+            after.mappings.clear();
+        });
         let is_forgotten = matches!(after.subject, Subject::Foreign(_)) && after.attachments.is_empty();
         let change = if is_forgotten {
             Change::RemoveContainer(after.id)
         } else {
             Change::PutContainer(after.clone())
         };
-        self.commit(&[change])?;
+        if let Err(error) = self.commit(&[change]) {
+            if let Ok(ports) = ports {
+                self.undo_ports(ports);
+            }
+            return Err(error);
+        }
         // The world last: who sees the endpoint gone finds nothing of it left, and its address free.
         self.unwire_committed(&before, &after).await;
         if is_forgotten {
@@ -203,6 +227,9 @@ impl Daemon {
 
     /// What follows a committed removal of endpoints. It goes on past failures: what stays is removed at next start.
     pub(super) async fn unwire_committed(self: &Arc<Self>, before: &Container, after: &Container) {
+        // First, because a port leads to an address that is somebody else's soon.
+        self.carry_out(port_changes(&before.mappings, &after.mappings)).await;
+        self.release_ports(before, after);
         let runs = matches!(after.state, State::Running { .. });
         if runs && let Ok(namespace) = self.namespace_of(after) {
             // The route goes before the interface that it leads through, so that the new one finds no old one.
@@ -303,8 +330,8 @@ impl Daemon {
             return None;
         }
         let world = self.world();
-        let [before, gateway] =
-            [before, after].map(|container| default_gateway(container, |id| world.network(id)));
+        let [before, gateway] = [before, after]
+            .map(|container| Some(default_gateway(container, |id| world.network(id))?.address));
         (before != gateway).then_some(Action::SetDefaultRoute { namespace, gateway, before })
     }
 

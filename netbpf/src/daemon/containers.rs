@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Daemon, Error, attach::parse_request, view};
 use crate::{
     api::{
-        filters,
+        filters, ports,
         types::{ContainerCreate, ContainerResource, ContainerSummary, Created},
     },
     model::{
@@ -26,6 +26,12 @@ impl Daemon {
         }
         let id = Id::random();
         let (sandbox, attachment) = self.sandbox_of(&id, &request)?;
+        let warnings = match sandbox.mode {
+            Mode::Host if !sandbox.publish.is_empty() || sandbox.publish_all => {
+                vec!["Published ports are discarded when using host network mode".to_owned()]
+            }
+            _ => Vec::new(),
+        };
         let container = {
             let mut world = self.world();
             let name = match name {
@@ -46,6 +52,7 @@ impl Daemon {
                 state: State::Created { error: String::new() },
                 attachments: attachment.into_iter().collect(),
                 labels: request.labels,
+                mappings: Vec::new(),
             };
             world.put_container(container.clone());
             container
@@ -59,7 +66,7 @@ impl Daemon {
             self.remove_dirs(&id);
             return Err(error);
         }
-        Ok(Created { id: id.to_string(), warnings: Vec::new() })
+        Ok(Created { id: id.to_string(), warnings })
     }
 
     /// What a request asks for, judged.
@@ -86,6 +93,7 @@ impl Daemon {
         }
         let (mode, attachment) = self.mode_of(request)?;
         check_conflicts(&mode, request)?;
+        let (publish, exposed) = ports::asked(request).map_err(|error| Error::Invalid(error.to_string()))?;
         let hostname = match &mode {
             Mode::Host => nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
             Mode::Container(other) => match self.container(other)?.subject {
@@ -125,6 +133,9 @@ impl Daemon {
             dns: request.dns.iter().map(|text| name_server(text)).collect::<Result<_, _>>()?,
             dns_search: request.dns_search.clone(),
             dns_options: request.dns_options.clone(),
+            publish,
+            exposed,
+            publish_all: request.host_config.publish_all_ports,
         };
         Ok((sandbox, attachment))
     }
@@ -279,6 +290,14 @@ fn check_conflicts(mode: &Mode, request: &ContainerCreate) -> Result<(), Error> 
         Mode::Container(_) if !request.dns.is_empty() => "dns and the network mode",
         Mode::Container(_) if !request.extra_hosts.is_empty() => {
             "custom host-to-IP mapping and the network mode"
+        }
+        Mode::Container(_)
+            if !request.host_config.port_bindings.is_empty() || request.host_config.publish_all_ports =>
+        {
+            "port publishing and the container type network mode"
+        }
+        Mode::Container(_) if !request.exposed_ports.is_empty() => {
+            "port exposing and the container type network mode"
         }
         Mode::Container(_) | Mode::Host if !request.endpoint_config.mac_address.is_empty() => {
             "mac-address and the network mode"

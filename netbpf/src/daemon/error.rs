@@ -3,7 +3,7 @@
 use crate::{
     datapath, dns, firewall, ipam, link,
     model::{self, Refusal},
-    sandbox, store,
+    plan, sandbox, store,
 };
 
 /// A failed request.
@@ -146,6 +146,35 @@ pub enum Error {
     /// No subnet or address: [`ipam::Error::refusal`] tells the class.
     #[error(transparent)]
     Ipam(#[from] ipam::Error),
+    /// A container has the port of the host.
+    #[error(transparent)]
+    Port(#[from] ipam::PortError),
+    /// A process has the port of the host, or the host has not the address. Docker's words.
+    #[error("failed to bind host port {address}/{protocol}: {reason}")]
+    HostPort {
+        /// Where it should be.
+        address: std::net::SocketAddr,
+        /// Of what.
+        protocol: model::Protocol,
+        /// As Go says it.
+        reason: String,
+    },
+    /// An address of a family that the container has none of.
+    #[error(transparent)]
+    NoAddress(#[from] plan::NoAddress),
+    /// Docker's words around any of these.
+    #[error("driver failed programming external connectivity on endpoint {container} ({endpoint}): {source}")]
+    Publish {
+        /// The container's name.
+        container: String,
+        /// The endpoint's ID.
+        endpoint: model::Id,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// Docker's words around what fails at a start.
+    #[error("failed to set up container networking: {0}")]
+    StartNetworking(Box<Error>),
     /// Storing failed; nothing has changed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -219,6 +248,11 @@ impl Error {
                 Refusal::Conflict => 409,
             },
             Self::NoNumber(..)
+            | Self::Port(_)
+            | Self::HostPort { .. }
+            | Self::NoAddress(_)
+            | Self::Publish { .. }
+            | Self::StartNetworking(_)
             | Self::Store(_)
             | Self::Link(_)
             | Self::Datapath(_)

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Daemon, Error};
-use crate::{firewall::Changes, plan::NetworkRules};
+use crate::{firewall::Changes, model::Mapping, plan::NetworkRules};
 
 /// Between two attempts to restore what somebody else may be changing at the moment.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -19,7 +19,10 @@ impl Daemon {
 
     /// Put the whole packet filter in place.
     pub(super) async fn replace_filter(&self) -> Result<(), Error> {
-        Ok(self.firewall.replace(&self.rules(None), &[]).await?)
+        let rules = self.rules(None);
+        let mappings: Vec<Mapping> =
+            self.world().containers().flat_map(|container| container.mappings.clone()).collect();
+        Ok(self.firewall.replace(&rules, mappings).await?)
     }
 
     /// Look after the packet filter for as long as the daemon runs: a firewall that is reloaded, or an engine that starts
@@ -47,6 +50,6 @@ impl Daemon {
             return Ok(());
         }
         tracing::info!("somebody changed the packet filter: netbpf's part is put in place again");
-        self.replace_filter().await
+        Ok(self.firewall.restore(&self.rules(None)).await?)
     }
 }

@@ -39,6 +39,7 @@ impl Daemon {
             state: State::Running { supervisor: None, started: Timestamp::now() },
             attachments: Vec::new(),
             labels: Default::default(),
+            mappings: Vec::new(),
         };
         let id = container.id;
         self.world().put_container(container);

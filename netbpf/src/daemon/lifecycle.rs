@@ -56,6 +56,13 @@ impl Daemon {
         self.write_hostname(before, sandbox)?;
         let mut after = before.clone();
         let leased = self.lease_endpoints(&mut after).await?;
+        let ports = match self.lease_ports(before, &mut after) {
+            Ok(ports) => ports,
+            Err(error) => {
+                self.release_endpoints(&after, &leased);
+                return Err(Error::StartNetworking(Box::new(error)));
+            }
+        };
         let mut steps = Steps::new(Arc::clone(self));
         match self.start_steps(&mut steps, before, &mut after, &spec).await {
             Ok(supervisor) => {
@@ -64,6 +71,7 @@ impl Daemon {
             }
             Err(error) => {
                 steps.undo().await;
+                self.undo_ports(ports);
                 self.release_endpoints(&after, &leased);
                 Err(error)
             }
@@ -197,6 +205,7 @@ impl Daemon {
                 .iter()
                 .map(|attachment| Attachment { endpoint: None, ..attachment.clone() })
                 .collect(),
+            mappings: Vec::new(),
             ..before.clone()
         };
         let is_removed = sandbox.auto_remove;

@@ -11,6 +11,7 @@ mod files;
 mod filter;
 mod foreign;
 mod gone;
+mod held;
 mod info;
 mod lifecycle;
 mod logs;
@@ -18,6 +19,7 @@ mod names;
 mod networks;
 mod numbers;
 mod options;
+mod ports;
 mod reconcile;
 mod resolvers;
 mod start;
@@ -47,6 +49,7 @@ use crate::{
 };
 use ends::Ends;
 use gone::Folders;
+use held::Held;
 use logs::Followers;
 use world::World;
 
@@ -63,6 +66,7 @@ pub struct Daemon {
     datapath: Mutex<Datapath>,
     feed: Feed,
     firewall: Firewall,
+    held: Mutex<Held>,
     /// One at a time on each container.
     busy: Mutex<HashMap<Id, Arc<tokio::sync::Mutex<()>>>>,
     /// One network is made or removed at a time: each looks at all subnets.

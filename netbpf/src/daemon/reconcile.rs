@@ -15,6 +15,7 @@ impl Daemon {
     pub(super) async fn reconcile(self: &Arc<Self>) -> Result<(), Error> {
         self.sweep_folders()?;
         let running = self.find_running().await?;
+        self.resume_ports();
         let observed = self.observe().await?;
         let desired = self.desired();
         let actions = diff(&desired, &observed);

@@ -108,6 +108,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         datapath: Mutex::new(datapath),
         feed,
         firewall,
+        held: Mutex::default(),
         busy: Mutex::default(),
         networks_busy: tokio::sync::Mutex::default(),
         ends: Ends::new(),

@@ -152,6 +152,8 @@ impl Daemon {
             Action::SetDefaultRoute { namespace, gateway, .. } => {
                 self.links.set_default_route(&open(namespace)?, *gateway).await?;
             }
+            Action::Publish(mappings) => self.firewall.publish(mappings).await?,
+            Action::Withdraw(mappings) => self.firewall.withdraw(mappings).await?,
         }
         Ok(())
     }

@@ -1,19 +1,23 @@
 //! The model as the API shows it: Docker's keys, Docker's words.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use jiff::Timestamp;
 
 use super::{names, world::World};
 use crate::{
     api::{
-        human,
+        human, ports,
         types::{
-            ConfigFrom, ContainerCreate, ContainerResource, ContainerState, ContainerSummary, EndpointIpam,
-            EndpointSettings, Ipam, IpamConfig, NetworkContainer, NetworkResource, NetworkSettings,
+            ConfigFrom, ContainerCreate, ContainerResource, ContainerState, ContainerSummary, Empty,
+            EndpointIpam, EndpointSettings, HostConfig, Ipam, IpamConfig, NetworkContainer, NetworkResource,
+            NetworkSettings, PortBinding,
         },
     },
-    model::{Attachment, Container, Mode, Network, Sandbox, State, Subject},
+    model::{Attachment, Container, ContainerPort, Mode, Network, Sandbox, State, Subject},
 };
 
 /// `network inspect`.
@@ -94,6 +98,17 @@ pub fn summary(container: &Container, world: &World, now: Timestamp) -> Containe
                 .filter_map(|attachment| Some(world.network(&attachment.network)?.name.clone()))
                 .collect(),
         },
+        ports: ports::summaries(&exposed(container), &container.mappings),
+    }
+}
+
+/// Ports that a running container in networks shows, published or not.
+fn exposed(container: &Container) -> BTreeSet<ContainerPort> {
+    match (&container.subject, &container.state) {
+        (Subject::Sandbox(sandbox), State::Running { .. }) if sandbox.mode == Mode::Networks => {
+            sandbox.exposed.clone()
+        }
+        _ => BTreeSet::new(),
     }
 }
 
@@ -116,12 +131,17 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
         hosts_path: path("hosts"),
         log_path: path(super::logs::FILE),
         name: format!("/{}", container.name),
+        host_config: match &container.subject {
+            Subject::Sandbox(sandbox) => host_config(sandbox),
+            Subject::Foreign(_) => HostConfig::default(),
+        },
         config: match &container.subject {
             Subject::Sandbox(sandbox) => config(container, sandbox, world),
             Subject::Foreign(_) => ContainerCreate::default(),
         },
         network_settings: NetworkSettings {
             sandbox_key: namespace(container),
+            ports: ports::bindings(&exposed(container), &container.mappings),
             networks: container
                 .attachments
                 .iter()
@@ -184,7 +204,17 @@ fn config(container: &Container, sandbox: &Sandbox, world: &World) -> ContainerC
         dns_search: sandbox.dns_search.clone(),
         dns_options: sandbox.dns_options.clone(),
         labels: container.labels.clone(),
+        exposed_ports: sandbox.exposed.iter().map(|port| (port.to_string(), Empty {})).collect(),
+        host_config: HostConfig::default(),
     }
+}
+
+fn host_config(sandbox: &Sandbox) -> HostConfig {
+    let mut port_bindings: BTreeMap<String, Vec<PortBinding>> = BTreeMap::new();
+    for publish in &sandbox.publish {
+        port_bindings.entry(publish.container.to_string()).or_default().push(ports::request(publish));
+    }
+    HostConfig { port_bindings, publish_all_ports: sandbox.publish_all }
 }
 
 fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {

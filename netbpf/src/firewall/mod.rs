@@ -68,8 +68,8 @@ pub struct Firewall {
     table: String,
     /// The link group of our host devices.
     group: u32,
-    /// One change at a time: nft reads before it writes.
-    busy: Mutex<()>,
+    /// What is published. One change at a time: nft reads before it writes.
+    published: Mutex<BTreeSet<Mapping>>,
     /// How many rules the kernel counts in the whole table.
     rules: AtomicUsize,
 }
@@ -78,13 +78,28 @@ impl Firewall {
     /// With a table of this name, for host devices of this link group. Fails if there is no `nft`.
     pub async fn open(table: String, group: u32) -> Result<Self, Error> {
         nft::check().await?;
-        Ok(Self { table, group, busy: Mutex::default(), rules: AtomicUsize::default() })
+        Ok(Self { table, group, published: Mutex::default(), rules: AtomicUsize::default() })
     }
 
     /// Puts the whole table in place, in one transaction: no packet meets half of it, and flows go on.
-    pub async fn replace(&self, networks: &[NetworkRules], mappings: &[Mapping]) -> Result<(), Error> {
-        let _alone = self.busy.lock().await;
-        let elements = Elements::of(networks, mappings);
+    pub async fn replace(
+        &self,
+        networks: &[NetworkRules],
+        mappings: impl IntoIterator<Item = Mapping>,
+    ) -> Result<(), Error> {
+        let mut published = self.published.lock().await;
+        *published = mappings.into_iter().collect();
+        self.load(networks, &published).await
+    }
+
+    /// Puts the whole table in place again, with the ports that are published.
+    pub async fn restore(&self, networks: &[NetworkRules]) -> Result<(), Error> {
+        let published = self.published.lock().await;
+        self.load(networks, &published).await
+    }
+
+    async fn load(&self, networks: &[NetworkRules], published: &BTreeSet<Mapping>) -> Result<(), Error> {
+        let elements = Elements::of(networks, published);
         nft::run("load the table", &table::replacement(&self.table, self.group, &elements)).await?;
         self.rules.store(nft::rule_count(&self.table).await?.unwrap_or_default(), Ordering::Relaxed);
         foreign::admit(&self.table, &devices(networks)).await
@@ -92,7 +107,7 @@ impl Firewall {
 
     /// Whether the table and the rules in others' chains are there.
     pub async fn is_whole(&self, networks: &[NetworkRules]) -> Result<bool, Error> {
-        let _alone = self.busy.lock().await;
+        let _alone = self.published.lock().await;
         let rules = nft::rule_count(&self.table).await?;
         Ok(rules == Some(self.rules.load(Ordering::Relaxed))
             && foreign::is_admitted(&self.table, &devices(networks)).await?)
@@ -100,28 +115,32 @@ impl Firewall {
 
     /// Enters a network. `all` are the networks with it.
     pub async fn add_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
-        let _alone = self.busy.lock().await;
+        let _alone = self.published.lock().await;
         nft::run("add network", &Elements::of([network], []).added_to(&self.table)).await?;
         foreign::admit(&self.table, &devices(all)).await
     }
 
     /// Removes a network. `all` are the networks without it.
     pub async fn remove_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
-        let _alone = self.busy.lock().await;
+        let _alone = self.published.lock().await;
         nft::run("remove network", &Elements::of([network], []).deleted_from(&self.table)).await?;
         foreign::admit(&self.table, &devices(all)).await
     }
 
     /// Publishes ports.
     pub async fn publish(&self, mappings: &[Mapping]) -> Result<(), Error> {
-        let _alone = self.busy.lock().await;
-        nft::run("publish ports", &Elements::of([], mappings).added_to(&self.table)).await
+        let mut published = self.published.lock().await;
+        nft::run("publish ports", &Elements::of([], mappings).added_to(&self.table)).await?;
+        published.extend(mappings);
+        Ok(())
     }
 
     /// Withdraws published ports; flows that came through them are forgotten.
     pub async fn withdraw(&self, mappings: &[Mapping]) -> Result<(), Error> {
-        let _alone = self.busy.lock().await;
-        nft::run("withdraw ports", &Elements::of([], mappings).deleted_from(&self.table)).await?;
+        let mut published = self.published.lock().await;
+        // Of an earlier daemon's nothing is in the table that this one loads.
+        let gone: Vec<_> = mappings.iter().filter(|mapping| published.remove(mapping)).collect();
+        nft::run("withdraw ports", &Elements::of([], gone).deleted_from(&self.table)).await?;
         self.forget(mappings.iter().map(|mapping| mapping.container)).await
     }
 
@@ -135,7 +154,7 @@ impl Firewall {
 
     /// Takes away everything that is ours.
     pub async fn clear(&self) -> Result<(), Error> {
-        let _alone = self.busy.lock().await;
+        let _alone = self.published.lock().await;
         foreign::admit(&self.table, &BTreeSet::new()).await?;
         nft::run("remove the table", &table::removal(&self.table)).await
     }

@@ -1,7 +1,7 @@
 //! Containers: sandboxes that netbpf started, and network namespaces that it was asked to connect.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
 };
@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Id, Mac};
+use super::{ContainerPort, Id, Mac, Mapping, Publish};
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Container {
     pub attachments: Vec<Attachment>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
+    /// Its published ports, while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mappings: Vec<Mapping>,
 }
 
 /// What a container is.
@@ -78,6 +81,15 @@ pub struct Sandbox {
     pub dns_search: Vec<String>,
     /// `--dns-option`.
     pub dns_options: Vec<String>,
+    /// `-p`: by container port, one entry for each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publish>,
+    /// `--expose`, and what is published.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub exposed: BTreeSet<ContainerPort>,
+    /// `-P`: all that is exposed is published.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub publish_all: bool,
 }
 
 /// Whose network a sandbox has.

@@ -6,7 +6,7 @@ use super::{
     rules::NetworkRules,
     wiring::{NetworkWiring, PortWiring},
 };
-use crate::model::Namespace;
+use crate::model::{Mapping, Namespace};
 
 /// One change in the kernel. It is done whole or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,10 @@ pub enum Action {
         /// What it was.
         before: Option<Ipv4Addr>,
     },
+    /// Publish ports whose host ports are held.
+    Publish(Vec<Mapping>),
+    /// Publish them no more, and forget the connections that came through them.
+    Withdraw(Vec<Mapping>),
 }
 
 impl Action {
@@ -100,6 +104,8 @@ impl Action {
                 gateway: *before,
                 before: *gateway,
             }),
+            Self::Publish(mappings) => Some(Self::Withdraw(mappings.clone())),
+            Self::Withdraw(mappings) => Some(Self::Publish(mappings.clone())),
             // Clearing an entry detaches its program; deleting a link takes its state along. What was deleted on
             // purpose is not made again: a removal is committed before it is carried out.
             Self::AttachHostDevice { .. }

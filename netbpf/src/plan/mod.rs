@@ -3,12 +3,14 @@
 //! passes only the part of the world that it is about, so that its cost does not grow with the rest.
 
 mod action;
+mod ports;
 mod route;
 mod rules;
 mod wiring;
 
 pub use action::Action;
-pub use route::default_gateway;
+pub use ports::{HostPort, NoAddress, Wanted, port_changes, ports_to_keep, wanted};
+pub use route::{Gateway, default_gateway};
 pub use rules::{Inbound, NetworkRules, Source, Way};
 pub use wiring::{Desired, NetworkWiring, Observed, PortWiring, Seen};
 

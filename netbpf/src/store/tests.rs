@@ -37,6 +37,7 @@ fn container(name: &str) -> Container {
         state: State::Running { supervisor: None, started: "2026-01-02T03:04:05Z".parse().unwrap() },
         attachments: Vec::new(),
         labels: [].into(),
+        mappings: Vec::new(),
     }
 }
 
@@ -326,6 +327,17 @@ fn format_1_is_written_to_the_letter() {
     assert_eq!(serde_json::to_string(&parsed).unwrap(), network);
     let parsed: Container = serde_json::from_str(&sandbox).unwrap();
     assert_eq!(serde_json::to_string(&parsed).unwrap(), sandbox);
+    let published = sandbox
+        .replace(
+            r#""dns_options":["ndots:1"]"#,
+            r#""dns_options":["ndots:1"],"publish":[{"container":{"number":80,"protocol":"tcp"},"host":"127.0.0.1","host_ports":{"first":8000,"last":8010}}],"exposed":[{"number":53,"protocol":"udp"}],"publish_all":true"#,
+        )
+        .replace(
+            r#""labels":{}"#,
+            r#""labels":{},"mappings":[{"protocol":"tcp","host":"127.0.0.1","host_port":8000,"container":"192.168.0.2","container_port":80}]"#,
+        );
+    let parsed: Container = serde_json::from_str(&published).unwrap();
+    assert_eq!(serde_json::to_string(&parsed).unwrap(), published);
     // What an earlier version wrote, which knew no option but the MTU.
     let start = network.find(r#""icc""#).unwrap();
     let end = network.find(r#""mtu""#).unwrap();

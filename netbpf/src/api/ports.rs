@@ -1,0 +1,171 @@
+//! Published ports between the API's texts, which are Docker's, and the model. Decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::types::{ContainerCreate, Empty, PortBinding, PortSummary};
+use crate::model::{self, BadPublish, ContainerPort, Mapping, Publish};
+
+/// `-p`, as its parser left it.
+#[derive(Clone, Debug)]
+pub struct Published(Vec<Publish>);
+
+/// `--expose`, as its parser left it.
+#[derive(Clone, Debug)]
+pub struct Exposed(Vec<ContainerPort>);
+
+/// `-p`.
+pub fn parse_publish(text: &str) -> Result<Published, BadPublish> {
+    model::parse_publish(text).map(Published)
+}
+
+/// `--expose`.
+pub fn parse_expose(text: &str) -> Result<Exposed, BadPublish> {
+    model::parse_expose(text).map(Exposed)
+}
+
+/// What the command line asks for, into the message. What is published is exposed.
+pub fn ask(message: &mut ContainerCreate, published: Vec<Published>, exposed: Vec<Exposed>) {
+    let published: Vec<Publish> = published.into_iter().flat_map(|Published(ports)| ports).collect();
+    let exposed = exposed.into_iter().flat_map(|Exposed(ports)| ports);
+    let all = published.iter().map(|publish| publish.container).chain(exposed);
+    message.exposed_ports.extend(all.map(|port| (port.to_string(), Empty {})));
+    for publish in &published {
+        let bindings = message.host_config.port_bindings.entry(publish.container.to_string()).or_default();
+        bindings.push(request(publish));
+    }
+}
+
+/// A binding that is asked for.
+pub fn request(publish: &Publish) -> PortBinding {
+    PortBinding {
+        host_ip: publish.host.map(|host| host.to_string()).unwrap_or_default(),
+        host_port: publish.host_ports.map(|ports| ports.to_string()).unwrap_or_default(),
+    }
+}
+
+/// What a message asks for.
+pub fn asked(message: &ContainerCreate) -> Result<(Vec<Publish>, BTreeSet<ContainerPort>), BadPublish> {
+    let mut published = Vec::new();
+    for (port, bindings) in &message.host_config.port_bindings {
+        let container: ContainerPort = port.parse()?;
+        for PortBinding { host_ip, host_port } in bindings {
+            let host = (!host_ip.is_empty()).then(|| host_ip.parse()).transpose();
+            let host_ports = (!host_port.is_empty()).then(|| host_port.parse()).transpose();
+            published.push(Publish {
+                container,
+                host: host.map_err(|_| BadPublish::Address(host_ip.clone()))?,
+                host_ports: host_ports.map_err(|_: String| BadPublish::HostPort(host_port.clone()))?,
+            });
+        }
+    }
+    published.sort_unstable();
+    let exposed = message.exposed_ports.keys().map(|port| port.parse());
+    let mut exposed: BTreeSet<ContainerPort> = exposed.collect::<Result<_, _>>()?;
+    exposed.extend(published.iter().map(|publish| publish.container));
+    Ok((published, exposed))
+}
+
+/// `NetworkSettings.Ports` of a running container: what is exposed and not published has no bindings.
+pub fn bindings(
+    exposed: &BTreeSet<ContainerPort>,
+    mappings: &[Mapping],
+) -> BTreeMap<String, Option<Vec<PortBinding>>> {
+    let mut bindings: BTreeMap<String, Option<Vec<PortBinding>>> =
+        exposed.iter().map(|port| (port.to_string(), None)).collect();
+    for mapping in mappings {
+        let of_port = bindings.entry(mapping.container_port().to_string()).or_default();
+        of_port.get_or_insert_default().push(binding(mapping));
+    }
+    bindings
+}
+
+fn binding(mapping: &Mapping) -> PortBinding {
+    match mapping.host_port {
+        // Routed: at no address of the host.
+        0 => PortBinding::default(),
+        port => PortBinding { host_ip: mapping.host.to_string(), host_port: port.to_string() },
+    }
+}
+
+/// What `ps` says.
+pub fn summaries(exposed: &BTreeSet<ContainerPort>, mappings: &[Mapping]) -> Vec<PortSummary> {
+    let published: BTreeSet<ContainerPort> = mappings.iter().map(Mapping::container_port).collect();
+    let summary = |port: ContainerPort, ip, public_port| PortSummary {
+        ip,
+        private_port: port.number,
+        public_port,
+        kind: port.protocol.to_string(),
+    };
+    let only_exposed = exposed.difference(&published).map(|port| summary(*port, String::new(), 0));
+    let on_host = mappings.iter().map(|mapping| match mapping.host_port {
+        0 => summary(mapping.container_port(), String::new(), 0),
+        port => summary(mapping.container_port(), mapping.host.to_string(), port),
+    });
+    only_exposed.chain(on_host).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(publish: &[&str], expose: &[&str]) -> ContainerCreate {
+        let mut message = ContainerCreate::default();
+        let published = publish.iter().map(|text| parse_publish(text).unwrap()).collect();
+        let exposed = expose.iter().map(|text| parse_expose(text).unwrap()).collect();
+        ask(&mut message, published, exposed);
+        message
+    }
+
+    #[test]
+    fn what_is_typed_travels_as_dockers_json() {
+        let message = message(&["127.0.0.1:8080:80", "8000-8010:80", "53/udp"], &["443"]);
+        assert_eq!(
+            serde_json::to_value(&message.host_config).unwrap(),
+            serde_json::json!({
+                "PortBindings": {
+                    "53/udp": [{ "HostIp": "", "HostPort": "" }],
+                    "80/tcp": [
+                        { "HostIp": "127.0.0.1", "HostPort": "8080" },
+                        { "HostIp": "", "HostPort": "8000-8010" },
+                    ],
+                },
+                "PublishAllPorts": false,
+            })
+        );
+        assert_eq!(
+            serde_json::to_value(&message.exposed_ports).unwrap(),
+            serde_json::json!({ "443/tcp": {}, "53/udp": {}, "80/tcp": {} })
+        );
+    }
+
+    #[test]
+    fn what_travels_is_what_was_typed() {
+        let (published, exposed) =
+            asked(&message(&["8000-8010:80", "127.0.0.1:8080:80", "[::1]::81"], &["443"])).unwrap();
+        let mut typed: Vec<Publish> = ["8000-8010:80", "127.0.0.1:8080:80", "[::1]::81"]
+            .iter()
+            .flat_map(|text| model::parse_publish(text).unwrap())
+            .collect();
+        typed.sort_unstable();
+        assert_eq!(published, typed);
+        assert_eq!(
+            exposed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["80/tcp", "81/tcp", "443/tcp"]
+        );
+    }
+
+    #[test]
+    fn a_message_of_somebody_elses_is_judged() {
+        let bad = |port: &str, host_ip: &str, host_port: &str| {
+            let mut message = ContainerCreate::default();
+            let binding = PortBinding { host_ip: host_ip.into(), host_port: host_port.into() };
+            message.host_config.port_bindings.insert(port.into(), vec![binding]);
+            asked(&message).unwrap_err().to_string()
+        };
+        assert_eq!(bad("0/tcp", "", ""), "invalid containerPort: 0");
+        assert_eq!(bad("80-81", "", ""), "invalid containerPort: 80-81");
+        assert_eq!(bad("80/icmp", "", ""), "invalid proto: icmp");
+        assert_eq!(bad("80", "x", ""), "invalid IP address: x");
+        assert_eq!(bad("80", "", "65536"), "invalid hostPort: 65536");
+    }
+}
