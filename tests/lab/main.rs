@@ -12,6 +12,7 @@ mod maps;
 mod names;
 mod outside;
 mod persistence;
+mod ports;
 mod scale;
 mod spoofing;
 mod story;

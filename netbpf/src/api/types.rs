@@ -25,9 +25,15 @@
 //! conflict, 500. The daemon streams nothing but logs: what is followed from before the first start on misses nothing,
 //! for the head of the answer comes at once. `wait` by full ID also tells of a container that is removed already.
 
+mod ports;
+mod stats;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+pub use ports::{Empty, HostConfig, PortBinding, PortSummary};
+pub use stats::{EndpointStats, ReasonStats, Stats};
 
 /// Any failed request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -343,57 +349,6 @@ pub struct ContainerCreate {
     pub host_config: HostConfig,
 }
 
-/// Docker's `{}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Empty {}
-
-/// Docker's `HostConfig`: the part that a network sandbox has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct HostConfig {
-    /// `-p`, by container port (`80/tcp`).
-    pub port_bindings: BTreeMap<String, Vec<PortBinding>>,
-    /// `-P`.
-    pub publish_all_ports: bool,
-}
-
-impl HostConfig {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// Where a container's port is published, or shall be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct PortBinding {
-    /// An address of the host; empty is the network's default, or none where the network is routed.
-    pub host_ip: String,
-    /// A port or a range of ports; empty is any, or none where the network is routed.
-    pub host_port: String,
-}
-
-/// A port in [`ContainerSummary`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct PortSummary {
-    /// The host's address; empty where the port is not published.
-    #[serde(rename = "IP", default, skip_serializing_if = "String::is_empty")]
-    pub ip: String,
-    /// The container's.
-    pub private_port: u16,
-    /// The host's; 0 where the port is not published.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub public_port: u16,
-    /// `tcp`, `udp` or `sctp`.
-    #[serde(rename = "Type")]
-    pub kind: String,
-}
-
-fn is_zero(port: &u16) -> bool {
-    *port == 0
-}
-
 /// `ps`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -505,52 +460,4 @@ pub struct LogLine {
     pub stream: String,
     /// RFC 3339, nanoseconds.
     pub time: String,
-}
-
-/// `netbpf stats`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Stats {
-    /// Frames and bytes by reason, all CPUs, in the order of the reasons.
-    pub reasons: Vec<ReasonStats>,
-    /// One entry an endpoint, by container name.
-    pub endpoints: Vec<EndpointStats>,
-}
-
-/// One reason's counters.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct ReasonStats {
-    /// [`netbpf_common::reason::Reason::name`].
-    pub reason: String,
-    /// Whether frames counted here reached nobody.
-    pub drop: bool,
-    /// Frames.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-/// One endpoint's counters.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct EndpointStats {
-    /// Container name.
-    pub container: String,
-    /// Container ID.
-    pub id: String,
-    /// Network name.
-    pub network: String,
-    /// `eth0`.
-    pub interface: String,
-    /// What it received.
-    pub rx_packets: u64,
-    /// What it received.
-    pub rx_bytes: u64,
-    /// What it sent.
-    pub tx_packets: u64,
-    /// What it sent.
-    pub tx_bytes: u64,
-    /// What it sent and the programs dropped.
-    pub dropped_packets: u64,
 }

@@ -242,7 +242,10 @@ impl Daemon {
             if !force {
                 return Err(Error::ContainerRunning(container.name));
             }
-            self.end(&container, nix::libc::SIGKILL).await?;
+            match self.end(&container, nix::libc::SIGKILL).await {
+                Err(Error::NotRunning(_)) => {}
+                sent => sent?,
+            }
             // The watcher of the ended container takes its turn, and removes it too where it was run with `--rm`.
             drop(busy);
             self.ended(id).await;

@@ -249,8 +249,11 @@ impl Daemon {
 
     /// Send a running sandbox a signal.
     pub(super) async fn end(&self, container: &Container, signal: i32) -> Result<(), Error> {
-        self.supervisor_of(container)?.signal(signal).await?;
-        Ok(())
+        match self.supervisor_of(container)?.signal(signal).await {
+            // It ended meanwhile.
+            Err(sandbox::Error::Gone) => Err(Error::NotRunning(container.id.to_string())),
+            sent => Ok(sent?),
+        }
     }
 
     /// A running sandbox's supervisor.

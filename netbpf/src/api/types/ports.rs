@@ -1,0 +1,56 @@
+//! Ports in the API's messages, under Docker's keys.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Docker's `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// Docker's `HostConfig`: the part that a network sandbox has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HostConfig {
+    /// `-p`, by container port (`80/tcp`).
+    pub port_bindings: BTreeMap<String, Vec<PortBinding>>,
+    /// `-P`.
+    pub publish_all_ports: bool,
+}
+
+impl HostConfig {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Where a container's port is published, or shall be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PortBinding {
+    /// An address of the host; empty is the network's default, or none where the network is routed.
+    pub host_ip: String,
+    /// A port or a range of ports; empty is any, or none where the network is routed.
+    pub host_port: String,
+}
+
+/// A port in [`ContainerSummary`](super::ContainerSummary).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PortSummary {
+    /// The host's address; empty where the port is not published.
+    #[serde(rename = "IP", default, skip_serializing_if = "String::is_empty")]
+    pub ip: String,
+    /// The container's.
+    pub private_port: u16,
+    /// The host's; 0 where the port is not published.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub public_port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    #[serde(rename = "Type")]
+    pub kind: String,
+}
+
+fn is_zero(port: &u16) -> bool {
+    *port == 0
+}
