@@ -13,6 +13,7 @@ mod names;
 mod outside;
 mod persistence;
 mod ports;
+mod reach;
 mod scale;
 mod spoofing;
 mod story;

@@ -1,11 +1,11 @@
 //! The kernel's memory of flows (conntrack). An entry that outlives its container leads packets to whoever has the
 //! address next: those of a container that is gone are deleted.
 
-use std::{io, net::IpAddr};
+use std::{collections::BTreeSet, io, net::IpAddr};
 
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-    conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, Tuple},
+    conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple},
 };
 use rtnetlink::{
     packet_core::{
@@ -21,10 +21,12 @@ use super::Error;
 const FILTER: u16 = 25;
 /// `CTA_FILTER_F_CTA_IP_SRC`.
 const SOURCE: u32 = 1;
+/// `CTA_FILTER_F_CTA_PROTO_NUM`.
+const PROTOCOL: u32 = 1 << 3;
 /// Bytes of the filter: two headers of attributes and a number.
 const FILTER_LEN: usize = 12;
 
-/// The packets whose source a filter looks at.
+/// The packets that a filter looks at.
 #[derive(Clone, Copy)]
 enum Direction {
     /// The first one, and those like it.
@@ -36,44 +38,93 @@ enum Direction {
 /// Deletes all flows from and to an address. What a container began has it as the source of its first packet, what
 /// others began as the source of the answer, whatever was translated.
 pub async fn forget(address: IpAddr) -> Result<(), Error> {
-    let work = move || {
-        let flows = Flows::open(address).map_err(|source| Error::Flows { operation: "open", source })?;
-        for direction in [Direction::Original, Direction::Reply] {
-            let found = flows.list(direction).map_err(|source| Error::Flows { operation: "list", source })?;
-            for flow in found {
-                flows.delete(flow).map_err(|source| Error::Flows { operation: "delete", source })?;
-            }
-        }
-        Ok(())
-    };
-    // The kernel answers at once, but a list may be long.
+    in_background(address.is_ipv4(), move |flows| {
+        let tuple = || vec![Tuple::Ip(vec![IPTuple::SourceAddress(address)])];
+        // A kernel that does not know the filter lists all flows.
+        let is_about =
+            |flow: &Flow| [&flow.original, &flow.reply].iter().any(|tuples| source(tuples) == Some(address));
+        flows.delete_all(Direction::Original, tuple(), SOURCE, is_about)?;
+        flows.delete_all(Direction::Reply, tuple(), SOURCE, is_about)
+    })
+    .await
+}
+
+/// Deletes flows of datagrams that came to these ports of the host while nobody had published them: the kernel would
+/// go on to deliver them to the host for as long as their sender sends.
+pub async fn forget_datagrams(is_ipv4: bool, ports: BTreeSet<u16>) -> Result<(), Error> {
+    in_background(is_ipv4, move |flows| {
+        let tuple = vec![Tuple::Proto(vec![ProtoTuple::Protocol(Protocol::Udp)])];
+        flows.delete_all(Direction::Original, tuple, PROTOCOL, |flow| {
+            let is_translated = source(&flow.reply) != destination(&flow.original)
+                || source(&flow.original) != destination(&flow.reply);
+            let port = protocol_parts(&flow.original).find_map(|part| match part {
+                ProtoTuple::DestinationPort(port) => Some(*port),
+                _ => None,
+            });
+            let is_udp =
+                protocol_parts(&flow.original).any(|part| *part == ProtoTuple::Protocol(Protocol::Udp));
+            is_udp && !is_translated && port.is_some_and(|port| ports.contains(&port))
+        })
+    })
+    .await
+}
+
+/// The kernel answers at once, but a list may be long: not on a worker.
+async fn in_background(
+    is_ipv4: bool,
+    work: impl FnOnce(&Flows) -> Result<(), Error> + Send + 'static,
+) -> Result<(), Error> {
+    let work =
+        move || work(&Flows::open(is_ipv4).map_err(|source| Error::Flows { operation: "open", source })?);
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(Error::Flows { operation: "forget", source: error.into() }))
 }
 
-/// The flows of one address.
+/// One flow: what its packets have, and what the answers to them have.
+struct Flow {
+    original: Vec<Tuple>,
+    reply: Vec<Tuple>,
+}
+
+/// The flows of one family.
 struct Flows {
     socket: Socket,
-    address: IpAddr,
+    family: NetfilterProtoFamily,
 }
 
 impl Flows {
-    fn open(address: IpAddr) -> io::Result<Self> {
+    fn open(is_ipv4: bool) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, address })
+        let family = if is_ipv4 { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
+        Ok(Self { socket, family })
     }
 
-    /// The tuples of the first packets.
-    fn list(&self, direction: Direction) -> io::Result<Vec<Vec<Tuple>>> {
-        let source = vec![Tuple::Ip(vec![IPTuple::SourceAddress(self.address)])];
+    /// Deletes what the kernel finds by `flags` of `tuple`, and `is_meant` too.
+    fn delete_all(
+        &self,
+        direction: Direction,
+        tuple: Vec<Tuple>,
+        flags: u32,
+        is_meant: impl Fn(&Flow) -> bool,
+    ) -> Result<(), Error> {
+        let found = self
+            .list(direction, tuple, flags)
+            .map_err(|source| Error::Flows { operation: "list", source })?;
+        for flow in found.into_iter().filter(is_meant) {
+            self.delete(flow.original).map_err(|source| Error::Flows { operation: "delete", source })?;
+        }
+        Ok(())
+    }
+
+    fn list(&self, direction: Direction, tuple: Vec<Tuple>, flags: u32) -> io::Result<Vec<Flow>> {
         let tuple = match direction {
-            Direction::Original => ConntrackAttribute::CtaTupleOrig(source),
-            Direction::Reply => ConntrackAttribute::CtaTupleReply(source),
+            Direction::Original => ConntrackAttribute::CtaTupleOrig(tuple),
+            Direction::Reply => ConntrackAttribute::CtaTupleReply(tuple),
         };
-        let flags = DefaultNla::new(direction as u16, SOURCE.to_ne_bytes().to_vec());
+        let flags = DefaultNla::new(direction as u16, flags.to_ne_bytes().to_vec());
         let mut nested = vec![0; flags.buffer_len()];
         flags.emit(&mut nested);
         let filter = ConntrackAttribute::Other(DefaultNla::new(FILTER, nested));
@@ -84,11 +135,16 @@ impl Flows {
         request[kind..kind + 2].copy_from_slice(&(FILTER | NLA_F_NESTED).to_ne_bytes());
         let mut flows = Vec::new();
         for message in self.ask(&request)? {
-            if let ConntrackMessage::New(attributes) = message
-                && is_about(&attributes, self.address)
-            {
-                flows.extend(attributes.into_iter().find_map(original));
+            let ConntrackMessage::New(attributes) = message else { continue };
+            let mut flow = Flow { original: Vec::new(), reply: Vec::new() };
+            for attribute in attributes {
+                match attribute {
+                    ConntrackAttribute::CtaTupleOrig(tuples) => flow.original = tuples,
+                    ConntrackAttribute::CtaTupleReply(tuples) => flow.reply = tuples,
+                    _ => {}
+                }
             }
+            flows.push(flow);
         }
         Ok(flows)
     }
@@ -103,11 +159,7 @@ impl Flows {
     }
 
     fn request(&self, message: ConntrackMessage, flags: u16) -> Vec<u8> {
-        let family = match self.address {
-            IpAddr::V4(_) => NetfilterProtoFamily::IPv4,
-            IpAddr::V6(_) => NetfilterProtoFamily::IPv6,
-        };
-        let header = NetfilterHeader::new(family, 0, 0);
+        let header = NetfilterHeader::new(self.family, 0, 0);
         let mut request = NetlinkMessage::from(NetfilterMessage::new(header, message));
         request.header.flags = flags;
         request.finalize();
@@ -143,22 +195,30 @@ impl Flows {
     }
 }
 
-/// Whether one of the tuples has the address: a kernel that does not know the filter lists all flows.
-fn is_about(attributes: &[ConntrackAttribute], address: IpAddr) -> bool {
-    attributes.iter().any(|attribute| match attribute {
-        ConntrackAttribute::CtaTupleOrig(tuples) | ConntrackAttribute::CtaTupleReply(tuples) => {
-            tuples.iter().any(|tuple| match tuple {
-                Tuple::Ip(addresses) => addresses.contains(&IPTuple::SourceAddress(address)),
-                _ => false,
-            })
-        }
-        _ => false,
+fn addresses(tuples: &[Tuple]) -> impl Iterator<Item = &IPTuple> {
+    tuples.iter().flat_map(|tuple| match tuple {
+        Tuple::Ip(parts) => parts.as_slice(),
+        _ => &[],
     })
 }
 
-fn original(attribute: ConntrackAttribute) -> Option<Vec<Tuple>> {
-    match attribute {
-        ConntrackAttribute::CtaTupleOrig(tuples) => Some(tuples),
+fn source(tuples: &[Tuple]) -> Option<IpAddr> {
+    addresses(tuples).find_map(|part| match part {
+        IPTuple::SourceAddress(address) => Some(*address),
         _ => None,
-    }
+    })
+}
+
+fn destination(tuples: &[Tuple]) -> Option<IpAddr> {
+    addresses(tuples).find_map(|part| match part {
+        IPTuple::DestinationAddress(address) => Some(*address),
+        _ => None,
+    })
+}
+
+fn protocol_parts(tuples: &[Tuple]) -> impl Iterator<Item = &ProtoTuple> {
+    tuples.iter().flat_map(|tuple| match tuple {
+        Tuple::Proto(parts) => parts.as_slice(),
+        _ => &[],
+    })
 }

@@ -22,7 +22,10 @@ use tokio::sync::Mutex;
 pub use watch::Changes;
 
 use self::table::Elements;
-use crate::{model::Mapping, plan::NetworkRules};
+use crate::{
+    model::{Mapping, Protocol},
+    plan::NetworkRules,
+};
 
 /// Why the packet filter could not be changed or read.
 #[derive(Debug, thiserror::Error)]
@@ -127,11 +130,21 @@ impl Firewall {
         foreign::admit(&self.table, &devices(all)).await
     }
 
-    /// Publishes ports.
+    /// Publishes ports. What came to them before comes to the container from now on.
     pub async fn publish(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut published = self.published.lock().await;
         nft::run("publish ports", &Elements::of([], mappings).added_to(&self.table)).await?;
         published.extend(mappings);
+        for is_ipv4 in [true, false] {
+            let datagrams = mappings
+                .iter()
+                .filter(|mapping| mapping.protocol == Protocol::Udp && mapping.host_port != 0)
+                .filter(|mapping| mapping.container.is_ipv4() == is_ipv4);
+            let ports: BTreeSet<u16> = datagrams.map(|mapping| mapping.host_port).collect();
+            if !ports.is_empty() {
+                flows::forget_datagrams(is_ipv4, ports).await?;
+            }
+        }
         Ok(())
     }
 
