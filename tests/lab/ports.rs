@@ -213,8 +213,10 @@ fn a_taken_port_is_dockers_error_and_nothing_is_left() {
 #[test]
 fn ports_come_from_ranges_and_from_the_hosts_own() {
     let lab = Lab::start();
-    lab.host(["sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40009"]).ok();
-    lab.host(["sysctl", "-qw", "net.ipv4.ip_local_reserved_ports=40001-40002"]).ok();
+    for (setting, value) in [("port_range", "40000 40009"), ("reserved_ports", "40001-40002")] {
+        let write = format!("echo {value} > /proc/sys/net/ipv4/ip_local_{setting}");
+        lab.host(["sh", "-c", &write]).ok();
+    }
     lab.run("one", "-p 8000-8002:80");
     lab.run("two", "-p 8000-8002:80");
     assert_eq!(lab.netbpf(["port", "one", "80/tcp"]).ok().text(), "0.0.0.0:8000");
@@ -303,6 +305,16 @@ fn ports_follow_the_default_gateway() {
     leads_to("10.2.0.2");
     assert_eq!(said(&lab, "10.2.0.1:8080"), "web");
     assert_eq!(lab.netbpf(["port", "web"]).ok().stdout, ports, "the numbers stay");
+    // Where the ports cannot move, nothing does.
+    lab.network("0", "--subnet 10.4.0.0/24 -o com.docker.network.bridge.host_binding_ipv4=192.0.2.1");
+    lab.netbpf(["connect", "0", "web"]).fails_with(
+        1,
+        "failed to bind host port 192.0.2.1:8080/tcp: cannot assign requested address",
+    );
+    assert_eq!(lab.address("web", "0"), "");
+    leads_to("10.2.0.2");
+    assert_eq!(said(&lab, "10.2.0.1:8080"), "web");
+    is_held(&lab, "TCP-LISTEN:8080");
     lab.netbpf(["disconnect", "a", "web"]).ok();
     leads_to("10.1.0.2");
     assert_eq!(lab.netbpf(["port", "web"]).ok().stdout, ports);

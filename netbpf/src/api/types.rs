@@ -343,6 +343,7 @@ pub struct ContainerCreate {
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// `--expose` and what is published: `80/tcp`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub exposed_ports: BTreeMap<String, Empty>,
     /// What concerns the host. `inspect` has it in a place of its own.
     #[serde(skip_serializing_if = "HostConfig::is_default")]

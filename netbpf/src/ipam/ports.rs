@@ -79,7 +79,7 @@ impl Ports {
         let candidates = range.unwrap_or(ephemeral.range);
         let skips = |port| range.is_none() && ephemeral.is_reserved(port);
         let mut failed = None;
-        for port in self.from_cursor(protocol, candidates) {
+        for port in self.behind_cursor(protocol, candidates) {
             if skips(port) {
                 continue;
             }
@@ -102,7 +102,7 @@ impl Ports {
     }
 
     /// All ports of a range, those behind the one that was given last first.
-    fn from_cursor(&self, protocol: Protocol, range: PortRange) -> impl Iterator<Item = u16> + use<> {
+    fn behind_cursor(&self, protocol: Protocol, range: PortRange) -> impl Iterator<Item = u16> + use<> {
         let first = match self.cursors.get(&(protocol, range)) {
             Some(last) if *last < range.last() => last + 1,
             _ => range.first(),
