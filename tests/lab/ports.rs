@@ -307,10 +307,8 @@ fn ports_follow_the_default_gateway() {
     assert_eq!(lab.netbpf(["port", "web"]).ok().stdout, ports, "the numbers stay");
     // Where the ports cannot move, nothing does.
     lab.network("0", "--subnet 10.4.0.0/24 -o com.docker.network.bridge.host_binding_ipv4=192.0.2.1");
-    lab.netbpf(["connect", "0", "web"]).fails_with(
-        1,
-        "failed to bind host port 192.0.2.1:8080/tcp: cannot assign requested address",
-    );
+    lab.netbpf(["connect", "0", "web"])
+        .fails_with(1, "failed to bind host port 192.0.2.1:8080/tcp: cannot assign requested address");
     assert_eq!(lab.address("web", "0"), "");
     leads_to("10.2.0.2");
     assert_eq!(said(&lab, "10.2.0.1:8080"), "web");
@@ -374,8 +372,9 @@ fn a_thousand_ports_cost_two_seconds_and_no_process() {
     let took = start.elapsed();
     println!("1000 ports: {took:?}");
     assert!(took < Duration::from_secs(2), "1000 ports took {took:?}");
-    let command = 2;
-    assert!(processes(&lab) <= before + command, "no process a port");
+    // The container's own, and what the daemon's runtime keeps for a while.
+    let (few, now) = (20, processes(&lab));
+    assert!(now <= before + few, "{before} processes and threads before, {now} with a thousand ports");
     assert_eq!(lab.netbpf(["port", "web"]).ok().stdout.lines().count(), 1000);
     assert_eq!(
         lab.netbpf(["ps", "--filter", "name=web", "--format", "{{.Ports}}"]).ok().text(),
