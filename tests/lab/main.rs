@@ -6,6 +6,7 @@ mod cli;
 mod disk;
 mod foreign;
 mod harness;
+mod housekeeping;
 mod isolation;
 mod lifecycle;
 mod maps;

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    marker::PhantomData,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +20,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
+use super::events::Event;
 use super::types::{
     self, ContainerCreate, ContainerResource, ContainerSummary, ContainerWait, Created, Info, LogLine,
     NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkResource, NetworksPruned, Stats, Version,
@@ -212,6 +214,12 @@ impl Client {
         self.command(Method::POST, target(&container_path(name, "/kill")?, &query)).await
     }
 
+    /// `POST /containers/C/rename`.
+    pub async fn rename(&self, name: &str, new: &str) -> Result<()> {
+        let query = [("name", new.to_owned())];
+        self.command(Method::POST, target(&container_path(name, "/rename")?, &query)).await
+    }
+
     /// `POST /containers/C/wait`.
     pub async fn wait(&self, name: &str) -> Result<ContainerWait> {
         let call = Call::new(Method::POST, container_path(name, "/wait")?);
@@ -232,7 +240,22 @@ impl Client {
         pairs.extend(query.since.map(|since| ("since", since.to_string())));
         let call = Call::new(Method::GET, target(&container_path(name, "/logs")?, &pairs));
         let response = self.send(&call, None).await?;
-        Ok(Logs { call, body: response.into_body(), pending: Vec::new() })
+        Ok(Lines { call, body: response.into_body(), pending: Vec::new(), text: PhantomData })
+    }
+
+    /// `GET /events`. Returns when the daemon has begun to answer.
+    pub async fn events(
+        &self,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        filters: &Filters,
+    ) -> Result<Lines<Event>> {
+        let mut pairs = filter_query(filters);
+        pairs.extend(since.map(|since| ("since", since.to_string())));
+        pairs.extend(until.map(|until| ("until", until.to_string())));
+        let call = Call::new(Method::GET, target("/events", &pairs));
+        let response = self.send(&call, None).await?;
+        Ok(Lines { call, body: response.into_body(), pending: Vec::new(), text: PhantomData })
     }
 
     /// `GET /stats`; of all containers if none is named.
@@ -302,16 +325,20 @@ impl Client {
 }
 
 /// A container's output as it comes.
+pub type Logs = Lines<LogLine>;
+
+/// An answer that goes on, one JSON text a line.
 #[derive(Debug)]
-pub struct Logs {
+pub struct Lines<T> {
     call: Call,
     body: Incoming,
     pending: Vec<u8>,
+    text: PhantomData<fn() -> T>,
 }
 
-impl Logs {
+impl<T: DeserializeOwned> Lines<T> {
     /// The next line; nothing at the end.
-    pub async fn next(&mut self) -> Result<Option<LogLine>> {
+    pub async fn next(&mut self) -> Result<Option<T>> {
         loop {
             if let Some(end) = self.pending.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.pending.drain(..=end).collect();

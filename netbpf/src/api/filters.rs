@@ -71,14 +71,14 @@ impl Filters {
         self.0.entry(key.to_owned()).or_default().push(value.to_owned());
     }
 
-    fn only(&self, keys: &[&str]) -> Result<(), Error> {
+    pub(super) fn only(&self, keys: &[&str]) -> Result<(), Error> {
         match self.0.keys().find(|key| !keys.contains(&key.as_str())) {
             Some(unknown) => Err(Error::Key(unknown.clone())),
             None => Ok(()),
         }
     }
 
-    fn get(&self, key: &str) -> &[String] {
+    pub(super) fn get(&self, key: &str) -> &[String] {
         self.0.get(key).map_or(&[], Vec::as_slice)
     }
 
@@ -231,14 +231,13 @@ impl Containers {
 
     /// Whether a container is to be listed.
     pub fn matches<'a>(&self, container: &Container, network: impl Fn(&Id) -> Option<&'a Network>) -> bool {
-        let (state, exit_code) = match container.state {
-            State::Created { .. } => ("created", None),
-            State::Running { .. } => ("running", None),
-            State::Exited { code, .. } => ("exited", Some(code)),
+        let exit_code = match container.state {
+            State::Created { .. } | State::Running { .. } => None,
+            State::Exited { code, .. } => Some(code),
         };
         self.ids.matches(&container.id.to_string())
             && (self.names.matches(&container.name) || self.names.matches(&format!("/{}", container.name)))
-            && exact(self.filters.get("status"), state)
+            && exact(self.filters.get("status"), container.status())
             && (self.exit_codes.is_empty() || exit_code.is_some_and(|code| self.exit_codes.contains(&code)))
             && has_labels(&container.labels, self.filters.get("label"))
             && self.is_in_network(container, network)

@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
+use futures::Stream;
 use serde::Deserialize;
 use tokio::net::UnixListener;
 
@@ -35,6 +36,7 @@ pub async fn serve(
         .route("/version", get(version))
         .route("/info", get(info))
         .route("/stats", get(stats))
+        .route("/events", get(events))
         .route("/networks", get(list_networks))
         .route("/networks/create", post(create_network))
         .route("/networks/prune", post(prune_networks))
@@ -49,6 +51,7 @@ pub async fn serve(
         .route("/containers/{container}/stop", post(stop))
         .route("/containers/{container}/restart", post(restart))
         .route("/containers/{container}/kill", post(kill))
+        .route("/containers/{container}/rename", post(rename))
         .route("/containers/{container}/wait", post(wait))
         .route("/containers/{container}/logs", get(logs))
         .route("/containers/{container}", delete(remove_container))
@@ -120,6 +123,25 @@ struct StatsQuery {
 async fn stats(State(daemon): Shared, Query(query): Query<StatsQuery>) -> Result<Json<Stats>, Error> {
     let containers: Vec<&str> = query.containers.split(',').filter(|name| !name.is_empty()).collect();
     Ok(Json(daemon.stats(&containers).await?))
+}
+
+#[derive(Deserialize)]
+struct EventsQuery {
+    #[serde(default)]
+    since: String,
+    #[serde(default)]
+    until: String,
+    #[serde(default)]
+    filters: String,
+}
+
+async fn events(State(daemon): Shared, Query(query): Query<EventsQuery>) -> Result<Response, Error> {
+    let [since, until] = [("since", &query.since), ("until", &query.until)].map(|(key, text)| {
+        let bad = || Error::Invalid(format!("invalid {key}: {text}: expected a time (RFC 3339)"));
+        (!text.is_empty()).then(|| text.parse().map_err(|_| bad())).transpose()
+    });
+    let filters = FiltersQuery { filters: query.filters }.parse()?;
+    Ok(lines(daemon.follow_events(since?, until?, &filters)?))
 }
 
 #[derive(Deserialize)]
@@ -299,7 +321,16 @@ async fn kill(
     Query(query): Query<KillQuery>,
 ) -> Result<StatusCode, Error> {
     let signal = parse_signal(&query.signal, nix::sys::signal::SIGKILL)?;
-    daemon.kill_container(&container, signal).await?;
+    whole(async move { daemon.kill_container(&container, signal).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn rename(
+    State(daemon): Shared,
+    Path(container): Path<String>,
+    Query(query): Query<CreateQuery>,
+) -> Result<StatusCode, Error> {
+    whole(async move { daemon.rename_container(&container, &query.name).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -337,7 +368,14 @@ async fn logs(
         ),
     };
     let lines = daemon.logs(&container, query.follow, tail, since).await?;
-    Ok(([(header::CONTENT_TYPE, "application/jsonl")], Body::from_stream(lines)).into_response())
+    Ok(self::lines(lines))
+}
+
+/// An answer that goes on, one JSON text a line.
+fn lines<E: Into<axum::BoxError> + 'static>(
+    texts: impl Stream<Item = Result<String, E>> + Send + 'static,
+) -> Response {
+    ([(header::CONTENT_TYPE, "application/jsonl")], Body::from_stream(texts)).into_response()
 }
 
 #[derive(Deserialize)]

@@ -15,15 +15,19 @@
 //! | `GET /containers/C/json` | → [`ContainerResource`] |
 //! | `POST /containers/C/start` | → nothing; a command that cannot start: [`Error`] with `ExitCode` 126 or 127 |
 //! | `POST /containers/C/stop?t=SECONDS&signal=S`, `…/restart?t=SECONDS`, `…/kill?signal=S` | → nothing; stop of a stopped and start of a running one: 304 |
+//! | `POST /containers/C/rename?name=S` | → nothing |
 //! | `POST /containers/C/wait` | → [`ContainerWait`], when it has ended |
 //! | `DELETE /containers/C?force=B` | → nothing |
 //! | `GET /containers/C/logs?follow=B&tail=N\|all&since=RFC3339` | → a stream of [`LogLine`], one JSON text a line |
 //! | `GET /stats?containers=A,B` | → [`Stats`] |
+//! | `GET /events?since=RFC3339&until=RFC3339&filters=JSON` | → a stream of [`Event`](super::events::Event), one JSON text a line |
 //!
 //! `N` and `C` are a full ID, a full name or an unambiguous ID prefix, in this order. `filters` is Docker's JSON, a map
 //! of key to list of values. Any error is an [`Error`] with Docker's status code: 400 bad input, 403 forbidden, 404, 409
-//! conflict, 500. The daemon streams nothing but logs: what is followed from before the first start on misses nothing,
-//! for the head of the answer comes at once. `wait` by full ID also tells of a container that is removed already.
+//! conflict, 500. The daemon streams nothing but logs and events: what is followed from before the first start on
+//! misses nothing, for the head of the answer comes at once. `wait` by full ID also tells of a container that is removed already.
+//!
+//! Long because it is one list, which a client reads as a whole.
 
 mod ports;
 mod stats;
@@ -350,6 +354,16 @@ pub struct ContainerCreate {
     pub host_config: HostConfig,
 }
 
+/// `--restart`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RestartPolicy {
+    /// `no`, `always`, `unless-stopped` or `on-failure`; empty is `no`.
+    pub name: String,
+    /// Of `on-failure`; 0 for no limit.
+    pub maximum_retry_count: i64,
+}
+
 /// `ps`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -364,7 +378,7 @@ pub struct ContainerSummary {
     pub command: String,
     /// Seconds since the epoch.
     pub created: i64,
-    /// `created`, `running` or `exited`.
+    /// `created`, `running`, `restarting` or `exited`.
     pub state: String,
     /// `Up 3 minutes`, `Exited (0) 2 seconds ago`, `Created`.
     pub status: String,
@@ -405,6 +419,8 @@ pub struct ContainerResource {
     pub name: String,
     /// What of the host it was given.
     pub host_config: HostConfig,
+    /// How often its restart policy started it since a user did.
+    pub restart_count: u32,
     /// How it was asked for.
     pub config: ContainerCreate,
     /// What it got.
@@ -415,10 +431,12 @@ pub struct ContainerResource {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ContainerState {
-    /// `created`, `running` or `exited`.
+    /// `created`, `running`, `restarting` or `exited`.
     pub status: String,
-    /// Whether it runs.
+    /// Whether it runs, or will soon.
     pub running: bool,
+    /// Whether it waits for its next start.
+    pub restarting: bool,
     /// Its first process in the host's numbering; 0 while not running.
     pub pid: u32,
     /// Of its last run.

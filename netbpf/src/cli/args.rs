@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use super::{
-    Error, console::Console, container, daemon, doctor, exec, inspect, logs, network, port, run, stats,
-    system,
+    Error, console::Console, container, daemon, doctor, events, exec, inspect, logs, network, port, run,
+    stats, system,
 };
 use crate::api;
 
@@ -132,6 +132,8 @@ enum Command {
     Restart(container::Restart),
     /// Send running containers a signal
     Kill(container::Kill),
+    /// Give a container another name
+    Rename(container::Rename),
     /// Remove containers
     Rm(container::Rm),
     /// Show where a container's ports are published
@@ -142,6 +144,8 @@ enum Command {
     Stats(stats::Stats),
     /// Watch how frames end, second by second
     Monitor(stats::Monitor),
+    /// Show what happens to networks and containers
+    Events(events::Events),
     /// Show the daemon's state
     Info(system::Info),
     /// Show the versions of client and daemon
@@ -193,11 +197,13 @@ impl Client {
             Command::Stop(args) => args.run(client, console).await,
             Command::Restart(args) => args.run(client, console).await,
             Command::Kill(args) => args.run(client, console).await,
+            Command::Rename(args) => args.run(client).await,
             Command::Rm(args) => args.run(client, console).await,
             Command::Port(args) => args.run(client, console).await,
             Command::Logs(args) => args.run(client, console).await,
             Command::Stats(args) => args.run(client, console).await,
             Command::Monitor(args) => args.run(client, console).await,
+            Command::Events(args) => args.run(client, console).await,
             Command::Info(args) => args.run(client, console).await,
             Command::Version(args) => args.run(client, console).await,
             Command::Doctor(args) => args.run(client, console).await,

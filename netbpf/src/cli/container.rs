@@ -171,6 +171,24 @@ impl Kill {
     }
 }
 
+/// `rename`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  netbpf rename tomcat01 tomcat02")]
+pub struct Rename {
+    /// Name or ID
+    container: String,
+    /// What it shall be called
+    new_name: String,
+}
+
+impl Rename {
+    /// Does it; prints nothing, as Docker does.
+    pub async fn run(self, client: &Client) -> Result<u8, Error> {
+        client.rename(&self.container, &self.new_name).await?;
+        Ok(0)
+    }
+}
+
 /// `rm`.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  netbpf rm -f tomcat01 tomcat02")]

@@ -14,6 +14,9 @@ pub enum Error {
     /// As above, of `run`: who wrote the command may want to read how.
     #[error("{}", run_failed(.0))]
     Run(client::Error),
+    /// Options of `run` that exclude each other.
+    #[error("netbpf: conflicting options: {0}\n\nRun 'netbpf run --help' for more information")]
+    Conflict(&'static str),
     /// `--format` is no template, or names what is not there.
     #[error(transparent)]
     Template(#[from] template::Error),
@@ -62,7 +65,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Run(client::Error::Refused { exit_code, .. }) => exit_code.unwrap_or(125),
-            Self::Run(_) => 125,
+            Self::Run(_) | Self::Conflict(_) => 125,
             Self::Exec(sandbox::Error::Start { exit_code, .. }) => *exit_code,
             Self::InspectTemplate(_) => 64,
             _ => 1,

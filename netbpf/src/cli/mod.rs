@@ -8,6 +8,7 @@ mod container;
 mod daemon;
 mod doctor;
 mod error;
+mod events;
 mod exec;
 mod inspect;
 mod logs;

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::api::types::RestartPolicy;
+
 /// `key=value`; the value may be absent.
 pub fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
@@ -96,6 +98,24 @@ pub fn set_variables(variables: Vec<String>) -> Vec<String> {
     variables.into_iter().filter(|variable| variable.contains('=')).collect()
 }
 
+/// `--restart`: a name, and of `on-failure` perhaps how often.
+pub fn restart(text: &str) -> Result<RestartPolicy, String> {
+    let (name, count) = match text.split_once(':') {
+        Some(("", _)) => {
+            return Err("invalid restart policy format: no policy provided before colon".to_owned());
+        }
+        Some((name, count)) => (name, count),
+        None => (text, ""),
+    };
+    let maximum_retry_count = match count {
+        "" => 0,
+        count => count.parse().map_err(|_| {
+            "invalid restart policy format: maximum retry count must be an integer".to_owned()
+        })?,
+    };
+    Ok(RestartPolicy { name: name.to_owned(), maximum_retry_count })
+}
+
 /// `--tail`: a number, or `all`.
 pub fn tail(text: &str) -> Result<Tail, String> {
     match text {
@@ -156,6 +176,19 @@ mod tests {
         assert_eq!(search_domain("."), Ok(".".to_owned()));
         assert_eq!(search_domain("example.com."), Ok("example.com".to_owned()));
         assert_eq!(search_domain("-x"), Err("-x is not a valid domain".to_owned()));
+    }
+
+    #[test]
+    fn restart_policies() {
+        let policy = |name: &str, maximum_retry_count| {
+            Ok(RestartPolicy { name: name.to_owned(), maximum_retry_count })
+        };
+        assert_eq!(restart("always"), policy("always", 0));
+        assert_eq!(restart("on-failure:3"), policy("on-failure", 3));
+        assert_eq!(restart("on-failure:"), policy("on-failure", 0));
+        let format = |what: &str| Err(format!("invalid restart policy format: {what}"));
+        assert_eq!(restart("on-failure:x"), format("maximum retry count must be an integer"));
+        assert_eq!(restart(":3"), format("no policy provided before colon"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Error, console::Console, logs, network, parsers};
 use crate::api::{
     client::{Client, LogQuery},
     ports::{self, Exposed, Published},
-    types::{ContainerCreate, EndpointSettings, HostConfig},
+    types::{ContainerCreate, EndpointSettings, HostConfig, RestartPolicy},
 };
 
 /// `run`.
@@ -28,6 +28,9 @@ pub struct Run {
     /// Remove it when it ends
     #[arg(long)]
     rm: bool,
+    /// When to start it again: no, on-failure[:TIMES], always, unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no", hide_default_value = true, value_parser = parsers::restart)]
+    restart: RestartPolicy,
     /// Its name; found by itself if absent
     #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
@@ -96,6 +99,9 @@ pub struct Run {
 impl Run {
     /// Does it.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        if self.rm && !matches!(self.restart.name.as_str(), "" | "no") {
+            return Err(Error::Conflict("cannot specify both --restart and --rm"));
+        }
         let detach = self.detach;
         let (name, message) = self.message();
         let created = client.create_container(&name, &message).await.map_err(Error::Run)?;
@@ -130,7 +136,11 @@ impl Run {
             dns_search: self.dns_search,
             dns_options: self.dns_option,
             labels: self.label.into_iter().collect(),
-            host_config: HostConfig { publish_all_ports: self.publish_all, ..Default::default() },
+            host_config: HostConfig {
+                publish_all_ports: self.publish_all,
+                restart_policy: self.restart,
+                ..Default::default()
+            },
             ..Default::default()
         };
         ports::ask(&mut message, self.publish, self.expose);

@@ -109,7 +109,9 @@ impl Daemon {
             Ok(()) => {
                 steps.keep();
                 self.release_ports(&before, &after);
+                let id = after.id;
                 self.world().put_container(after);
+                self.tell_of_members(&id, &leased, "connect");
                 Ok(())
             }
             Err(error) => {
@@ -255,6 +257,7 @@ impl Daemon {
         let networks: Vec<Id> = before
             .attachments
             .iter()
+            .filter(|old| old.endpoint.is_some())
             .filter(|old| {
                 !after
                     .attachments
@@ -264,6 +267,7 @@ impl Daemon {
             .map(|old| old.network)
             .collect();
         self.release_endpoints(before, &networks);
+        self.tell_of_members(&before.id, &networks, "disconnect");
     }
 
     async fn withdraw_names(&self, before: &Container, after: &Container) {

@@ -4,15 +4,16 @@ use std::{fs, net::IpAddr, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{Daemon, Error, attach::parse_request, view};
+use super::{Daemon, Error, Happened, attach::parse_request, view};
 use crate::{
     api::{
         filters, ports,
         types::{ContainerCreate, ContainerResource, ContainerSummary, Created},
     },
     model::{
-        Attachment, BadName, Container, Driver, Id, Mode, Network, Sandbox, State, Subject, check_alias,
-        check_container_name, check_dns_option, check_hostname, check_search_domain, random_name,
+        Attachment, BadName, Container, Driver, Id, Mode, Network, Restart, RestartPolicy, Sandbox, State,
+        Subject, check_alias, check_container_name, check_dns_option, check_hostname, check_search_domain,
+        random_name,
     },
     store::Change,
 };
@@ -66,6 +67,7 @@ impl Daemon {
             self.remove_dirs(&id);
             return Err(error);
         }
+        self.tell(&container, Happened::Created);
         Ok(Created { id: id.to_string(), warnings })
     }
 
@@ -90,6 +92,12 @@ impl Daemon {
                 "invalid rootfs {}: not an absolute path of a directory",
                 rootfs.display()
             )));
+        }
+        let asked = &request.host_config.restart_policy;
+        let policy = RestartPolicy::parse(&asked.name, asked.maximum_retry_count)
+            .map_err(|error| Error::Invalid(error.to_string()))?;
+        if request.auto_remove && policy != RestartPolicy::No {
+            return Err(Error::Invalid("can't create 'AutoRemove' container with restart policy".into()));
         }
         let (mode, attachment) = self.mode_of(request)?;
         check_conflicts(&mode, request)?;
@@ -124,6 +132,7 @@ impl Daemon {
             hostname,
             rootfs: request.rootfs.clone(),
             auto_remove: request.auto_remove,
+            restart: Restart::new(policy),
             mode,
             extra_hosts: request
                 .extra_hosts
@@ -209,7 +218,7 @@ impl Daemon {
         let mut containers: Vec<_> = world
             .containers()
             .filter(|container| {
-                all || filter.asks_for_state() || matches!(container.state, State::Running { .. })
+                all || filter.asks_for_state() || matches!(container.status(), "running" | "restarting")
             })
             .filter(|container| filter.matches(container, |id| world.network(id)))
             .collect();
@@ -242,6 +251,7 @@ impl Daemon {
             if !force {
                 return Err(Error::ContainerRunning(container.name));
             }
+            self.note_restart(id, Restart::stop)?;
             match self.end(&container, nix::libc::SIGKILL).await {
                 Err(Error::NotRunning(_)) => {}
                 sent => sent?,
@@ -253,14 +263,20 @@ impl Daemon {
             let is_left = self.world().container(&id).is_some();
             return if is_left { self.forget(&id) } else { Ok(()) };
         }
+        if container.status() == "restarting" && !force {
+            return Err(Error::ContainerRestarting(container.name));
+        }
         self.forget(&id)
     }
 
     /// Remove a container that does not run.
     pub(super) fn forget(&self, id: &Id) -> Result<(), Error> {
         self.commit(&[Change::RemoveContainer(*id)])?;
-        self.world().remove_container(id);
+        let removed = self.world().remove_container(id);
         self.remove_dirs(id);
+        if let Some(container) = removed {
+            self.tell(&container, Happened::Destroyed);
+        }
         Ok(())
     }
 

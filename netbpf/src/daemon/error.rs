@@ -111,6 +111,11 @@ pub enum Error {
         "cannot remove container \"/{0}\": container is running: stop the container before removing or force remove"
     )]
     ContainerRunning(String),
+    /// `rm` of a container that waits for its next start.
+    #[error(
+        "cannot remove container \"/{0}\": container is restarting: stop the container before removing or force remove"
+    )]
+    ContainerRestarting(String),
     /// `exec`, `kill` of a container that does not run.
     #[error("container {0} is not running")]
     NotRunning(String),
@@ -236,6 +241,7 @@ impl Error {
             Self::NetworkExists(_)
             | Self::ContainerExists { .. }
             | Self::ContainerRunning(_)
+            | Self::ContainerRestarting(_)
             | Self::NotRunning(_)
             | Self::JoinNotRunning(..)
             | Self::Foreign(_)

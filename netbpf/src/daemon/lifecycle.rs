@@ -3,25 +3,29 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use nix::libc::SIGKILL;
+use nix::libc::{SIGKILL, SIGTERM};
 
-use super::{Daemon, Error, files, steps::Steps};
+use super::{Daemon, Error, Happened, files, restarts::with_restart, steps::Steps};
 use crate::{
-    model::{Attachment, Container, Id, Mode, Sandbox, State, Subject},
+    model::{Attachment, Container, Id, Mode, Restart, Sandbox, State, Subject},
     sandbox::{self, Supervisor},
     store::Change,
 };
+
+/// The exit code of what could not be started.
+const EXIT_CANNOT: i32 = 125;
 
 impl Daemon {
     /// `start`.
     pub async fn start_container(self: &Arc<Self>, key: &str) -> Result<(), Error> {
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
-        self.start_busy(id).await
+        self.start_busy(id, true).await
     }
 
-    async fn start_busy(self: &Arc<Self>, id: Id) -> Result<(), Error> {
-        let before = self.container(&id)?;
+    /// Start a container that the caller has for itself: because a user says so, or again.
+    pub(super) async fn start_busy(self: &Arc<Self>, id: Id, by_user: bool) -> Result<(), Error> {
+        let before = with_restart(self.container(&id)?, |restart| restart.start(by_user));
         let Subject::Sandbox(sandbox) = before.subject.clone() else {
             return Err(Error::Foreign(before.name));
         };
@@ -40,9 +44,17 @@ impl Daemon {
                     self.forget(&id)?;
                     return Err(error);
                 }
-                let failed = Container { state: State::Created { error: error.to_string() }, ..before };
+                let mut delay = None;
+                let failed = match by_user {
+                    true => Container { state: State::Created { error: error.to_string() }, ..before },
+                    // What keeps it from starting may pass: it is tried again, as one that ended at once.
+                    false => with_restart(before, |restart| delay = restart.end(EXIT_CANNOT, Duration::ZERO)),
+                };
                 self.world().put_container(failed.clone());
                 self.commit(&[Change::PutContainer(failed)])?;
+                if let Some(delay) = delay {
+                    self.restart_later(id, delay);
+                }
                 Err(error)
             }
         }
@@ -67,6 +79,8 @@ impl Daemon {
         match self.start_steps(&mut steps, before, &mut after, &spec).await {
             Ok(supervisor) => {
                 steps.keep();
+                self.tell_of_members(&after.id, &leased, "connect");
+                self.tell(&after, Happened::Started);
                 Ok(supervisor)
             }
             Err(error) => {
@@ -182,22 +196,31 @@ impl Daemon {
         tokio::spawn(async move {
             supervisor.wait().await;
             let _busy = daemon.busy(id).await;
-            if let Err(error) = daemon.clear_up(id, supervisor.pid()).await {
-                tracing::error!(container = %id.short(), %error, "clear up after the end");
+            match daemon.clear_up(id, supervisor.pid()).await {
+                Ok(Some(delay)) => daemon.restart_later(id, delay),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(container = %id.short(), %error, "clear up after the end");
+                }
             }
         });
     }
 
-    /// Record the end of a sandbox and take away what it had.
-    pub(super) async fn clear_up(self: &Arc<Self>, id: Id, pid: u32) -> Result<(), Error> {
-        let Ok(before) = self.container(&id) else { return Ok(()) };
-        let State::Running { supervisor: Some((running, _)), started } = before.state else { return Ok(()) };
-        let Subject::Sandbox(sandbox) = &before.subject else { return Ok(()) };
+    /// Record the end of a sandbox and take away what it had. Returns after which delay it is to be started again, if
+    /// it is.
+    pub(super) async fn clear_up(self: &Arc<Self>, id: Id, pid: u32) -> Result<Option<Duration>, Error> {
+        let Ok(before) = self.container(&id) else { return Ok(None) };
+        let State::Running { supervisor: Some((running, _)), started } = before.state else {
+            return Ok(None);
+        };
+        let Subject::Sandbox(sandbox) = &before.subject else { return Ok(None) };
         if running != pid {
-            return Ok(());
+            return Ok(None);
         }
         let exit = sandbox::exit_status(&self.supervisor_dir(&id));
         tracing::info!(container = before.name, code = exit.code, "ended");
+        let ran = exit.finished.duration_since(started);
+        self.tell(&before, Happened::Died { code: exit.code, ran });
         let after = Container {
             state: State::Exited { code: exit.code, started, finished: exit.finished },
             attachments: before
@@ -208,6 +231,9 @@ impl Daemon {
             mappings: Vec::new(),
             ..before.clone()
         };
+        let mut delay = None;
+        let ran = ran.try_into().unwrap_or_default();
+        let after = with_restart(after, |restart| delay = restart.end(exit.code, ran));
         let is_removed = sandbox.auto_remove;
         // A full disk must not keep what has ended in the network; a later start finds it ended once more.
         if let Err(error) = self.commit(&[Change::PutContainer(after.clone())]) {
@@ -218,7 +244,7 @@ impl Daemon {
         self.world().put_container(after);
         let forgotten = if is_removed { self.forget(&id) } else { Ok(()) };
         self.ends.announce(id, exit.code);
-        forgotten
+        forgotten.map(|()| delay)
     }
 
     /// Return when a container has ended and is cleared up; at once if it does not run.
@@ -251,9 +277,11 @@ impl Daemon {
     pub(super) async fn end(&self, container: &Container, signal: i32) -> Result<(), Error> {
         match self.supervisor_of(container)?.signal(signal).await {
             // It ended meanwhile.
-            Err(sandbox::Error::Gone) => Err(Error::NotRunning(container.id.to_string())),
-            sent => Ok(sent?),
+            Err(sandbox::Error::Gone) => return Err(Error::NotRunning(container.id.to_string())),
+            sent => sent?,
         }
+        self.tell(container, Happened::Killed(signal));
+        Ok(())
     }
 
     /// A running sandbox's supervisor.
@@ -267,9 +295,15 @@ impl Daemon {
 
     /// `kill`.
     pub async fn kill_container(&self, key: &str, signal: i32) -> Result<(), Error> {
-        let container = self.container(&self.find_subject(key)?)?;
+        let id = self.find_subject(key)?;
+        let _busy = self.busy(id).await;
+        let container = self.container(&id)?;
         if let Subject::Foreign(_) = container.subject {
             return Err(Error::Foreign(container.name));
+        }
+        // As in Docker, these two mean an end for good.
+        if matches!(signal, SIGKILL | SIGTERM) {
+            self.note_restart(id, Restart::stop)?;
         }
         self.end(&container, signal).await
     }
@@ -282,13 +316,23 @@ impl Daemon {
         patience: Duration,
     ) -> Result<(), Error> {
         let id = self.find_subject(key)?;
-        let container = self.container(&id)?;
-        if let Subject::Foreign(_) = container.subject {
-            return Err(Error::Foreign(container.name));
-        }
-        if !matches!(container.state, State::Running { .. }) {
-            return Err(Error::NotModified);
-        }
+        let container = {
+            let _busy = self.busy(id).await;
+            let container = self.container(&id)?;
+            if let Subject::Foreign(_) = container.subject {
+                return Err(Error::Foreign(container.name));
+            }
+            let status = container.status();
+            if !matches!(status, "running" | "restarting") {
+                return Err(Error::NotModified);
+            }
+            self.note_restart(id, Restart::stop)?;
+            if status == "restarting" {
+                self.tell(&container, Happened::Stopped);
+                return Ok(());
+            }
+            container
+        };
         match self.end(&container, signal).await {
             Err(Error::NotRunning(_)) | Ok(()) => {}
             Err(error) => return Err(error),
@@ -300,6 +344,7 @@ impl Daemon {
             }
             self.ended(id).await;
         }
+        self.tell(&container, Happened::Stopped);
         Ok(())
     }
 
@@ -314,7 +359,10 @@ impl Daemon {
             Ok(()) | Err(Error::NotModified) => {}
             Err(error) => return Err(error),
         }
-        self.start_container(key).await
+        self.start_container(key).await?;
+        let container = self.container(&self.find_subject(key)?)?;
+        self.tell(&container, Happened::Restarted);
+        Ok(())
     }
 }
 

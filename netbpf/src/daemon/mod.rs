@@ -7,6 +7,7 @@ mod attach;
 mod containers;
 mod ends;
 mod error;
+mod events;
 mod files;
 mod filter;
 mod foreign;
@@ -21,7 +22,9 @@ mod numbers;
 mod options;
 mod ports;
 mod reconcile;
+mod rename;
 mod resolvers;
+mod restarts;
 mod start;
 mod steps;
 mod view;
@@ -48,6 +51,7 @@ use crate::{
     store::{Change, Store},
 };
 use ends::Ends;
+use events::{Events, Happened};
 use gone::Folders;
 use held::Held;
 use logs::Followers;
@@ -72,6 +76,7 @@ pub struct Daemon {
     /// One network is made or removed at a time: each looks at all subnets.
     networks_busy: tokio::sync::Mutex<()>,
     ends: Ends,
+    events: Events,
     followers: Followers,
     folders: Folders,
     pruning: tokio::sync::Mutex<()>,

@@ -67,6 +67,10 @@ impl Daemon {
             labels: request.labels,
         };
         let id = self.add_bridge(network, subnet, options).await?;
+        let made = self.world().network(&id).cloned();
+        if let Some(network) = made {
+            self.tell_of_network(&network, "create");
+        }
         Ok(Created { id: id.to_string(), warnings: Vec::new() })
     }
 
@@ -160,6 +164,7 @@ impl Daemon {
             return Err(error);
         }
         self.remove_bridge(&network).await;
+        self.tell_of_network(&network, "destroy");
         Ok(())
     }
 
@@ -200,6 +205,7 @@ impl Daemon {
                 Err(error) => return Err(error),
             }
         }
+        self.tell_of_prune();
         Ok(pruned)
     }
 

@@ -35,6 +35,7 @@ impl Daemon {
         for (id, supervisor) in running {
             self.watch(id, supervisor);
         }
+        self.restart_after_start();
         Ok(())
     }
 
@@ -69,7 +70,9 @@ impl Daemon {
                 (Subject::Sandbox(_), State::Running { supervisor: Some((pid, start_time)), .. }) => {
                     match Supervisor::adopt(&self.supervisor_dir(&container.id), *pid, *start_time) {
                         Some(supervisor) => running.push((container.id, supervisor)),
-                        None => self.clear_up(container.id, *pid).await?,
+                        None => {
+                            self.clear_up(container.id, *pid).await?;
+                        }
                     }
                 }
                 (Subject::Foreign(namespace), _) if !Self::is_alive(namespace) => {

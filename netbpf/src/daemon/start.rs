@@ -18,7 +18,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{Daemon, Ends, Folders, Followers, Options, World};
+use super::{Daemon, Ends, Events, Folders, Followers, Options, World};
 use crate::{
     api::server,
     datapath::Datapath,
@@ -67,6 +67,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
+    daemon.events.end();
     drop(stop_serving);
     // What was asked is done; who only follows a log is not waited for.
     if let Ok(done) = tokio::time::timeout(PATIENCE, server).await {
@@ -112,6 +113,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         busy: Mutex::default(),
         networks_busy: tokio::sync::Mutex::default(),
         ends: Ends::new(),
+        events: Events::new(),
         followers: Followers::default(),
         folders: Folders::new().context("start inotify")?,
         pruning: tokio::sync::Mutex::default(),

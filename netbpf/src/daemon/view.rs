@@ -7,17 +7,17 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{names, world::World};
+use super::{names, restarts::restart_of, world::World};
 use crate::{
     api::{
         human, ports,
         types::{
             ConfigFrom, ContainerCreate, ContainerResource, ContainerState, ContainerSummary, Empty,
             EndpointIpam, EndpointSettings, HostConfig, Ipam, IpamConfig, NetworkContainer, NetworkResource,
-            NetworkSettings, PortBinding,
+            NetworkSettings, PortBinding, RestartPolicy,
         },
     },
-    model::{Attachment, Container, ContainerPort, Mode, Network, Sandbox, State, Subject},
+    model::{self, Attachment, Container, ContainerPort, Mode, Network, Sandbox, State, Subject},
 };
 
 /// `network inspect`.
@@ -86,7 +86,7 @@ pub fn summary(container: &Container, world: &World, now: Timestamp) -> Containe
         image: image(container),
         command: command(container).join(" "),
         created: container.created.as_second(),
-        state: state(container).into(),
+        state: container.status().into(),
         status: status(container, now),
         labels: container.labels.clone(),
         networks: match mode(container) {
@@ -135,6 +135,7 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
             Subject::Sandbox(sandbox) => host_config(sandbox),
             Subject::Foreign(_) => HostConfig::default(),
         },
+        restart_count: restart_of(container).map_or(0, |restart| restart.count),
         config: match &container.subject {
             Subject::Sandbox(sandbox) => config(container, sandbox, world),
             Subject::Foreign(_) => ContainerCreate::default(),
@@ -214,7 +215,15 @@ fn host_config(sandbox: &Sandbox) -> HostConfig {
     for publish in &sandbox.publish {
         port_bindings.entry(publish.container.to_string()).or_default().push(ports::request(publish));
     }
-    HostConfig { port_bindings, publish_all_ports: sandbox.publish_all }
+    let policy = sandbox.restart.policy;
+    let restart_policy = RestartPolicy {
+        name: policy.name().into(),
+        maximum_retry_count: match policy {
+            model::RestartPolicy::OnFailure { at_most } => at_most.into(),
+            _ => 0,
+        },
+    };
+    HostConfig { port_bindings, publish_all_ports: sandbox.publish_all, restart_policy }
 }
 
 fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
@@ -227,8 +236,9 @@ fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
         }
     };
     ContainerState {
-        status: state(container).into(),
-        running: matches!(container.state, State::Running { .. }),
+        status: container.status().into(),
+        running: matches!(container.status(), "running" | "restarting"),
+        restarting: container.status() == "restarting",
         pid: match (&container.subject, &container.state) {
             (Subject::Sandbox(_), State::Running { .. }) => pid.unwrap_or(0),
             (Subject::Foreign(crate::model::Namespace::Process { pid, .. }), _) => *pid,
@@ -258,7 +268,7 @@ fn mode(container: &Container) -> Option<&Mode> {
     }
 }
 
-fn image(container: &Container) -> String {
+pub fn image(container: &Container) -> String {
     match &container.subject {
         Subject::Sandbox(sandbox) => {
             sandbox.rootfs.as_ref().map_or_else(|| "host".into(), |rootfs| rootfs.display().to_string())
@@ -274,14 +284,6 @@ fn command(container: &Container) -> &[String] {
     }
 }
 
-fn state(container: &Container) -> &'static str {
-    match container.state {
-        State::Created { .. } => "created",
-        State::Running { .. } => "running",
-        State::Exited { .. } => "exited",
-    }
-}
-
 /// Docker's words: `Up 3 minutes`, `Exited (0) 2 seconds ago`, `Created`.
 fn status(container: &Container, now: Timestamp) -> String {
     match container.state {
@@ -290,7 +292,8 @@ fn status(container: &Container, now: Timestamp) -> String {
             format!("Up {}", human::duration(now.as_second() - started.as_second()))
         }
         State::Exited { code, finished, .. } => {
-            format!("Exited ({code}) {} ago", human::duration(now.as_second() - finished.as_second()))
+            let word = if container.status() == "restarting" { "Restarting" } else { "Exited" };
+            format!("{word} ({code}) {} ago", human::duration(now.as_second() - finished.as_second()))
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerPort, Id, Mac, Mapping, Publish};
+use super::{ContainerPort, Id, Mac, Mapping, Publish, Restart};
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,18 @@ pub struct Container {
     /// Its published ports, while it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mappings: Vec<Mapping>,
+}
+
+impl Container {
+    /// What it does, in one of Docker's words.
+    pub fn status(&self) -> &'static str {
+        match (&self.state, &self.subject) {
+            (State::Running { .. }, _) => "running",
+            (_, Subject::Sandbox(sandbox)) if sandbox.restart.waiting => "restarting",
+            (State::Created { .. }, _) => "created",
+            (State::Exited { .. }, _) => "exited",
+        }
+    }
 }
 
 /// What a container is.
@@ -71,6 +83,9 @@ pub struct Sandbox {
     pub rootfs: Option<PathBuf>,
     /// Removed when it ends.
     pub auto_remove: bool,
+    /// Whether it is started again when it ends.
+    #[serde(default, skip_serializing_if = "Restart::is_default")]
+    pub restart: Restart,
     /// Whose network it has.
     pub mode: Mode,
     /// `--add-host` lines, name to address.

@@ -10,6 +10,7 @@ mod network;
 mod options;
 mod publish;
 mod refusal;
+mod restart;
 
 pub use container::{
     Attachment, Container, Endpoint, EndpointRequest, Mode, Namespace, Sandbox, State, Subject,
@@ -26,3 +27,4 @@ pub use publish::{
     BadPublish, ContainerPort, Mapping, PortRange, Protocol, Publish, parse_expose, parse_publish,
 };
 pub use refusal::Refusal;
+pub use restart::{BadRestartPolicy, Restart, RestartPolicy};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::RestartPolicy;
+
 /// Docker's `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Empty {}
@@ -16,6 +18,8 @@ pub struct HostConfig {
     pub port_bindings: BTreeMap<String, Vec<PortBinding>>,
     /// `-P`.
     pub publish_all_ports: bool,
+    /// `--restart`.
+    pub restart_policy: RestartPolicy,
 }
 
 impl HostConfig {
