@@ -45,6 +45,7 @@ fn record(container: Id, network: Id, names: &[&str], address: &str) -> Record {
         names: names.iter().map(|name| name.to_string()).collect(),
         ipv4: vec![address.parse().expect("an address")],
         ipv6: vec![],
+        links: vec![],
     };
     Record { container, networks: vec![network], servers: Servers::Host }
 }

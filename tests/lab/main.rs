@@ -9,6 +9,7 @@ mod harness;
 mod housekeeping;
 mod isolation;
 mod lifecycle;
+mod links;
 mod maps;
 mod names;
 mod outside;

@@ -287,6 +287,9 @@ pub struct Connect {
     /// One more name in this network
     #[arg(long, value_delimiter = ',')]
     alias: Vec<String>,
+    /// Another container in this network, and what it is called here; nobody else knows
+    #[arg(long, value_name = "CONTAINER[:ALIAS]", value_delimiter = ',')]
+    link: Vec<String>,
     /// Options of the endpoint
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parsers::driver_option)]
     driver_opt: Vec<(String, String)>,
@@ -309,6 +312,7 @@ impl Connect {
             container: self.container,
             endpoint_config: EndpointSettings {
                 ipam_config: endpoint_ipam(self.ip),
+                links: some(self.link),
                 aliases: some(self.alias),
                 driver_opts: (!options.is_empty()).then(|| options.into_iter().collect()),
                 gw_priority: self.gw_priority,

@@ -61,6 +61,9 @@ pub struct Run {
     /// A port, or a range of them, that it serves: containerPort[/protocol]
     #[arg(long, value_name = "PORT", value_parser = ports::parse_expose)]
     expose: Vec<Exposed>,
+    /// Another container, and what it is called here; nobody else knows
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    link: Vec<String>,
     /// What it calls itself
     #[arg(short = 'h', long, default_value = "", hide_default_value = true)]
     hostname: String,
@@ -127,6 +130,7 @@ impl Run {
             network_mode: self.network,
             endpoint_config: EndpointSettings {
                 ipam_config: network::endpoint_ipam(self.ip),
+                links: network::some(self.link),
                 aliases: network::some(self.network_alias),
                 mac_address: self.mac_address,
                 ..Default::default()

@@ -11,7 +11,7 @@ use crate::{
     api::types::{EndpointSettings, NetworkConnect, NetworkDisconnect},
     dns::{Record, Sockets},
     model::{
-        Attachment, Container, Driver, EndpointRequest, Id, Mode, Namespace, Network, State, Subject,
+        Attachment, Container, Driver, EndpointRequest, Id, Link, Mode, Namespace, Network, State, Subject,
         check_alias,
     },
     plan::{Action, Desired, Observed, PortWiring, Seen, default_gateway, diff, port_changes},
@@ -112,6 +112,7 @@ impl Daemon {
                 let id = after.id;
                 self.world().put_container(after);
                 self.tell_of_members(&id, &leased, "connect");
+                self.refresh_links_to(id).await;
                 Ok(())
             }
             Err(error) => {
@@ -219,11 +220,13 @@ impl Daemon {
         }
         // The world last: who sees the endpoint gone finds nothing of it left, and its address free.
         self.unwire_committed(&before, &after).await;
+        let id = after.id;
         if is_forgotten {
-            self.world().remove_container(&after.id);
+            self.world().remove_container(&id);
         } else {
             self.world().put_container(after);
         }
+        self.refresh_links_to(id).await;
         Ok(())
     }
 
@@ -364,7 +367,7 @@ impl Daemon {
         let dir = self.container_dir(&container.id);
         let (hosts, resolv_conf) = {
             let world = self.world();
-            (files::hosts_of(container, sandbox)?, files::resolv_conf_of(container, sandbox, &world)?)
+            (files::hosts_of(container, sandbox, &world)?, files::resolv_conf_of(container, sandbox, &world)?)
         };
         steps.write(dir.join("hosts"), &hosts)?;
         let path = dir.join("resolv.conf");
@@ -455,11 +458,17 @@ pub(super) fn parse_request(
         "" => None,
         text => Some(text.parse().map_err(|error: crate::model::NotAMac| Error::Invalid(error.to_string()))?),
     };
-    if settings.links.as_ref().is_some_and(|links| !links.is_empty()) {
-        return Err(invalid("links are not supported by this version of netbpf".into()));
+    let links = settings
+        .links
+        .iter()
+        .flatten()
+        .map(|text| Link::parse(text).map_err(|error| invalid(error.to_string())))
+        .collect::<Result<Vec<_>, _>>()?;
+    if network.name == Network::DEFAULT && !links.is_empty() {
+        return Err(Error::LinkOnDefaultNetwork);
     }
     if let Some(option) = settings.driver_opts.iter().flatten().map(|(key, _)| key).next() {
         return Err(invalid(format!("unknown endpoint option {option}: none is known")));
     }
-    Ok(EndpointRequest { ipv4, mac, aliases, gateway_priority: settings.gw_priority })
+    Ok(EndpointRequest { ipv4, mac, aliases, links, gateway_priority: settings.gw_priority })
 }

@@ -4,11 +4,11 @@ use std::{fs, net::IpAddr, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{Daemon, Error, Happened, attach::parse_request, view};
+use super::{Daemon, Error, Happened, attach::parse_request, links, view};
 use crate::{
     api::{
         filters, ports,
-        types::{ContainerCreate, ContainerResource, ContainerSummary, Created},
+        types::{ContainerCreate, ContainerResource, ContainerSummary, Created, EndpointSettings},
     },
     model::{
         Attachment, BadName, Container, Driver, Id, Mode, Network, Restart, RestartPolicy, Sandbox, State,
@@ -179,7 +179,10 @@ impl Daemon {
             Driver::Null => return Ok((Mode::None, None)),
             Driver::Bridge(_) => {}
         }
-        let endpoint = parse_request(&request.endpoint_config, network)?;
+        let settings = EndpointSettings { links: None, ..request.endpoint_config.clone() };
+        let mut endpoint = parse_request(&settings, network)?;
+        endpoint.links =
+            links::parse(request.endpoint_config.links.as_deref().unwrap_or_default(), network, &world)?;
         Ok((Mode::Networks, Some(Attachment { network: network.id, request: endpoint, endpoint: None })))
     }
 
@@ -304,7 +307,15 @@ fn name_server(text: &str) -> Result<IpAddr, Error> {
 
 /// Options that make no sense with a mode, in Docker's words.
 fn check_conflicts(mode: &Mode, request: &ContainerCreate) -> Result<(), Error> {
+    let has_links = request.endpoint_config.links.as_ref().is_some_and(|links| !links.is_empty());
     let what = match mode {
+        Mode::Container(_) if has_links => {
+            "container type network can't be used with links. This would result in undefined behavior"
+        }
+        Mode::Host if has_links => {
+            "host type networking can't be used with links. This would result in undefined behavior"
+        }
+        Mode::None if has_links => "links and the network mode",
         Mode::Container(_) if !request.hostname.is_empty() => "hostname and the network mode",
         Mode::Container(_) if !request.dns.is_empty() => "dns and the network mode",
         Mode::Container(_) if !request.extra_hosts.is_empty() => {

@@ -16,6 +16,9 @@ pub enum Error {
     /// No container of this name or ID.
     #[error("No such container: {0}")]
     NoContainer(String),
+    /// `--link` to nobody.
+    #[error("could not get container for {0}: No such container: {0}")]
+    NoLinkTarget(String),
     /// A namespace that cannot be had: `netns:X`, `pid:N`.
     #[error("{0}")]
     NoNamespace(String),
@@ -88,6 +91,22 @@ pub enum Error {
         /// Network name.
         network: String,
     },
+    /// `start` with a link to a container that does not run.
+    #[error("Cannot link to a non running container: /{target} AS /{container}/{alias}")]
+    LinkNotRunning {
+        /// The other container.
+        target: String,
+        /// Who is linked to it.
+        container: String,
+        /// What it is called there.
+        alias: String,
+    },
+    /// `start` on the default network with a link to a container that is not there.
+    #[error("Cannot link to /{0}, as it does not belong to the default network")]
+    LinkElsewhere(String),
+    /// `connect --link` to the default network.
+    #[error("links are only supported for user-defined networks")]
+    LinkOnDefaultNetwork,
     /// Asked for in Docker's words.
     #[error("{0}")]
     Forbidden(String),
@@ -222,10 +241,11 @@ impl Error {
     /// Docker's HTTP status code for it.
     pub fn status(&self) -> u16 {
         match self {
-            Self::NoNetwork(_) | Self::NoContainer(_) | Self::NoNamespace(_) => 404,
+            Self::NoNetwork(_) | Self::NoContainer(_) | Self::NoLinkTarget(_) | Self::NoNamespace(_) => 404,
             Self::Invalid(_)
             | Self::AddressOnDefaultNetwork
             | Self::AliasOnDefaultNetwork
+            | Self::LinkOnDefaultNetwork
             | Self::CommandFailed { .. } => 400,
             Self::PredefinedCreate(_)
             | Self::PredefinedRemove(_)
@@ -259,6 +279,8 @@ impl Error {
             | Self::NoAddress(_)
             | Self::Publish { .. }
             | Self::StartNetworking(_)
+            | Self::LinkNotRunning { .. }
+            | Self::LinkElsewhere(_)
             | Self::Store(_)
             | Self::Link(_)
             | Self::Datapath(_)

@@ -35,6 +35,7 @@ impl Daemon {
         match self.try_start(&before, &sandbox).await {
             Ok(supervisor) => {
                 self.watch(id, supervisor);
+                self.refresh_links_to(id).await;
                 Ok(())
             }
             Err(error) => {
@@ -63,6 +64,7 @@ impl Daemon {
     /// All or nothing.
     async fn try_start(self: &Arc<Self>, before: &Container, sandbox: &Sandbox) -> Result<Supervisor, Error> {
         self.check_networks(before)?;
+        self.check_links(before)?;
         let spec = self.spec(before, sandbox)?;
         self.make_supervisor_dir(&before.id)?;
         self.write_hostname(before, sandbox)?;
@@ -242,6 +244,7 @@ impl Daemon {
         // Names, ports and leases first, the new state last: who sees the container ended finds nothing of it left.
         self.unwire_committed(&before, &after).await;
         self.world().put_container(after);
+        self.refresh_links_to(id).await;
         let forgotten = if is_removed { self.forget(&id) } else { Ok(()) };
         self.ends.announce(id, exit.code);
         forgotten.map(|()| delay)

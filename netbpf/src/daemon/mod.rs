@@ -15,6 +15,7 @@ mod gone;
 mod held;
 mod info;
 mod lifecycle;
+mod links;
 mod logs;
 mod names;
 mod networks;

@@ -51,6 +51,15 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
             names: if network.has_names() { names_of(container, attachment) } else { Vec::new() },
             ipv4: vec![endpoint.ipv4],
             ipv6: Vec::new(),
+            links: match network.has_names() {
+                true => attachment
+                    .request
+                    .links
+                    .iter()
+                    .map(|link| (link.alias.clone(), link.target.clone()))
+                    .collect(),
+                false => Vec::new(),
+            },
         };
         networks.push((attachment.request.gateway_priority, record));
     }

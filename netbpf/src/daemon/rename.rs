@@ -42,6 +42,7 @@ impl Daemon {
         match done {
             Ok(()) => {
                 steps.keep();
+                self.refresh_links_to(id).await;
                 self.tell(&after, Happened::Renamed { old: &before.name });
                 Ok(())
             }

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{names, restarts::restart_of, world::World};
+use super::{links, names, restarts::restart_of, world::World};
 use crate::{
     api::{
         human, ports,
@@ -148,14 +148,19 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
                 .iter()
                 .filter_map(|attachment| {
                     let network = world.network(&attachment.network)?;
-                    Some((network.name.clone(), endpoint_settings(container, attachment, network)))
+                    Some((network.name.clone(), endpoint_settings(container, attachment, network, world)))
                 })
                 .collect::<BTreeMap<_, _>>(),
         },
     }
 }
 
-fn endpoint_settings(container: &Container, attachment: &Attachment, network: &Network) -> EndpointSettings {
+fn endpoint_settings(
+    container: &Container,
+    attachment: &Attachment,
+    network: &Network,
+    world: &World,
+) -> EndpointSettings {
     let request = &attachment.request;
     let subnet = network.bridge().map(|bridge| &bridge.subnet);
     let endpoint = attachment.endpoint.as_ref();
@@ -164,6 +169,7 @@ fn endpoint_settings(container: &Container, attachment: &Attachment, network: &N
         ipam_config: request
             .ipv4
             .map(|address| EndpointIpam { ipv4_address: address.to_string(), ..EndpointIpam::default() }),
+        links: list(links::shown(&request.links, world)),
         aliases: list(request.aliases.clone()),
         mac_address: match (endpoint, request.mac) {
             (Some(endpoint), _) => endpoint.mac.to_string(),

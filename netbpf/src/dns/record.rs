@@ -36,6 +36,8 @@ pub struct NetworkRecord {
     pub ipv4: Vec<Ipv4Addr>,
     /// Its addresses.
     pub ipv6: Vec<Ipv6Addr>,
+    /// Names that it alone knows, and whom they mean in this network: alias and name.
+    pub links: Vec<(String, String)>,
 }
 
 /// Who is asked for unknown names.
@@ -85,6 +87,7 @@ mod tests {
                 names: vec![],
                 ipv4: vec![],
                 ipv6: vec![],
+                links: vec![],
             })
             .collect();
         Record { container: Id::random(), networks, servers }

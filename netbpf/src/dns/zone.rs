@@ -50,6 +50,8 @@ struct Membership {
     network: Id,
     names: Vec<Arc<[u8]>>,
     addresses: Arc<[IpAddr]>,
+    /// Names that the container alone knows, and whom they mean.
+    links: HashMap<Box<[u8]>, Box<[u8]>>,
 }
 
 impl Zone {
@@ -88,11 +90,13 @@ impl Zone {
     ) -> bool {
         let mut known = false;
         for (name, network_name) in readings(name) {
-            for network in self.networks_of(asker) {
+            for (membership, network) in self.memberships_of(asker) {
                 if network_name.is_some_and(|name| *name != *network.name) {
                     continue;
                 }
-                if let Some(members) = network.names.get(name) {
+                // A link to a name that nobody has is none.
+                let linked = membership.links.get(name).and_then(|target| network.names.get(&**target));
+                if let Some(members) = linked.or_else(|| network.names.get(name)) {
                     known = true;
                     let all = members.iter().flat_map(|member| member.addresses.iter());
                     addresses.extend(all.copied().filter(&wanted));
@@ -107,12 +111,14 @@ impl Zone {
 
     /// `container.network.` of an address in one of `asker`'s networks.
     pub fn name_of(&self, asker: Id, address: IpAddr) -> Option<&Name> {
-        self.networks_of(asker).find_map(|network| Some(&network.holders.get(&address)?.last()?.name))
+        self.memberships_of(asker).find_map(|(_, network)| Some(&network.holders.get(&address)?.last()?.name))
     }
 
-    fn networks_of(&self, container: Id) -> impl Iterator<Item = &Network> {
+    fn memberships_of(&self, container: Id) -> impl Iterator<Item = (&Membership, &Network)> {
         let memberships = self.containers.get(&container).map_or(&[][..], Vec::as_slice);
-        memberships.iter().filter_map(|membership| self.networks.get(&membership.network))
+        memberships
+            .iter()
+            .filter_map(|membership| Some((membership, self.networks.get(&membership.network)?)))
     }
 
     fn join(&mut self, container: Id, record: &NetworkRecord) -> Membership {
@@ -137,7 +143,9 @@ impl Zone {
                 network.holders.entry(*address).or_default().push(holder);
             }
         }
-        Membership { network: record.id, names, addresses }
+        let lower = |name: &str| name.to_ascii_lowercase().into_bytes().into();
+        let links = record.links.iter().map(|(alias, target)| (lower(alias), lower(target))).collect();
+        Membership { network: record.id, names, addresses, links }
     }
 }
 
@@ -187,6 +195,7 @@ mod tests {
             names: names.iter().map(|name| name.to_string()).collect(),
             ipv4: ipv4.iter().map(|address| address.parse().expect("an address")).collect(),
             ipv6: vec![],
+            links: vec![],
         }
     }
 
@@ -228,6 +237,26 @@ mod tests {
         };
         assert_eq!(reverse(carol, "10.0.0.2").as_deref(), Some("Alice.Blue."));
         assert_eq!(reverse(bob, "10.0.0.2"), None);
+    }
+
+    #[test]
+    fn a_link_is_known_to_one_and_follows_whoever_has_the_name() {
+        let (mut zone, net) = (Zone::default(), Id::random());
+        let (one, two, other) = (Id::random(), Id::random(), Id::random());
+        let links = vec![("DB".into(), "Two".into()), ("two".into(), "other".into())];
+        let record = NetworkRecord { links, ..network(net, "n", &["one"], &["10.0.0.2"]) };
+        zone.insert(one, &[record]);
+        assert_eq!(find(&zone, one, "db"), None, "nobody is called two yet");
+        zone.insert(two, &[network(net, "n", &["two"], &["10.0.0.3"])]);
+        assert_eq!(find(&zone, one, "db"), found(&["10.0.0.3"]));
+        assert_eq!(find(&zone, one, "db.n"), found(&["10.0.0.3"]));
+        assert_eq!(find(&zone, two, "db"), None);
+        assert_eq!(find(&zone, one, "two"), found(&["10.0.0.3"]), "nobody is called other yet");
+        zone.insert(other, &[network(net, "n", &["other"], &["10.0.0.4"])]);
+        assert_eq!(find(&zone, one, "two"), found(&["10.0.0.4"]), "a link goes before a name");
+        assert_eq!(find(&zone, other, "two"), found(&["10.0.0.3"]));
+        zone.remove(two);
+        assert_eq!(find(&zone, one, "db"), None);
     }
 
     #[test]

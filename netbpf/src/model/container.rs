@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerPort, Id, Mac, Mapping, Publish, Restart};
+use super::{ContainerPort, Id, Link, Mac, Mapping, Publish, Restart};
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -166,6 +166,9 @@ pub struct EndpointRequest {
     pub mac: Option<Mac>,
     /// `--alias`, `--network-alias`.
     pub aliases: Vec<String>,
+    /// `--link`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
     /// `--gw-priority`: the highest gives the default route.
     pub gateway_priority: i64,
 }

@@ -3,6 +3,7 @@
 
 mod container;
 mod id;
+mod link;
 pub mod lookup;
 mod mac;
 mod names;
@@ -16,6 +17,7 @@ pub use container::{
     Attachment, Container, Endpoint, EndpointRequest, Mode, Namespace, Sandbox, State, Subject,
 };
 pub use id::Id;
+pub use link::{BadLink, Link};
 pub use mac::{Mac, NotAMac};
 pub use names::{
     BadName, check_alias, check_container_name, check_dns_option, check_hostname, check_network_name,

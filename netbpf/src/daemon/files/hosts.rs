@@ -15,7 +15,7 @@ const LOCALHOST_IPV6: &str = "::1\tlocalhost ip6-localhost ip6-loopback\n\
                               ff02::1\tip6-allnodes\n\
                               ff02::2\tip6-allrouters\n";
 
-/// `/etc/hosts`: localhost, `--add-host`, and the container's own name at each address in the order of connecting.
+/// `/etc/hosts`: localhost, `--add-host` and links, and the container's own name at each address in the order of connecting.
 pub fn hosts(
     ipv6: bool,
     extra: &[(String, IpAddr)],

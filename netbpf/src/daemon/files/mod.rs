@@ -15,19 +15,21 @@ use nix::net::if_::if_nametoindex;
 pub use hosts::hostname;
 pub use resolv_conf::{HOST_FILE, SYSTEMD_FILE};
 
-use super::{Error, world::World};
+use super::{Error, links, world::World};
 use crate::model::{Container, Mode, Sandbox};
 use resolv_conf::{ResolvConf, Server};
 
 /// `/etc/hosts` of a container; with the host's network, the host's own.
-pub fn hosts_of(container: &Container, sandbox: &Sandbox) -> Result<String, Error> {
+pub fn hosts_of(container: &Container, sandbox: &Sandbox, world: &World) -> Result<String, Error> {
     if sandbox.mode == Mode::Host && sandbox.extra_hosts.is_empty() {
         return read("/etc/hosts");
     }
     let ipv6 = Path::new("/proc/net/if_inet6").exists();
     let endpoints = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
     let addresses = endpoints.map(|endpoint| endpoint.ipv4);
-    Ok(hosts::hosts(ipv6, &sandbox.extra_hosts, &sandbox.hostname, addresses))
+    let mut extra = sandbox.extra_hosts.clone();
+    extra.extend(links::hosts_of(container, world));
+    Ok(hosts::hosts(ipv6, &extra, &sandbox.hostname, addresses))
 }
 
 /// `/etc/resolv.conf` of a container.

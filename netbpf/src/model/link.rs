@@ -1,0 +1,69 @@
+//! `--link CONTAINER[:ALIAS]`: a name for another container that only this one knows. Knows no container.
+
+use serde::{Deserialize, Serialize};
+
+use super::names::{BadName, check_alias};
+
+/// A name for another container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The other one: on the default network its full ID; elsewhere a name as the user typed it, which nobody need have
+    /// yet.
+    pub target: String,
+    /// What it is called here.
+    pub alias: String,
+}
+
+/// A link that cannot be, in Docker's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadLink {
+    /// Nothing at all.
+    #[error("empty string specified for links")]
+    Empty,
+    /// More than two parts, or an empty one.
+    #[error("bad format for links: {0}")]
+    Format(String),
+    /// An alias that is no name.
+    #[error(transparent)]
+    Alias(#[from] BadName),
+}
+
+impl Link {
+    /// From what the user typed.
+    pub fn parse(text: &str) -> Result<Self, BadLink> {
+        if text.is_empty() {
+            return Err(BadLink::Empty);
+        }
+        let (target, alias) = text.split_once(':').unwrap_or((text, text));
+        let target = target.strip_prefix('/').unwrap_or(target);
+        // As `inspect` of Docker prints it: /target:/container/alias.
+        let alias = alias.rsplit('/').next().unwrap_or_default();
+        if target.is_empty() || alias.is_empty() || alias.contains(':') {
+            return Err(BadLink::Format(text.to_owned()));
+        }
+        check_alias(alias)?;
+        Ok(Self { target: target.to_owned(), alias: alias.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_read_as_docker_reads_them() {
+        for (text, target, alias) in [
+            ("web", "web", "web"),
+            ("web:shop", "web", "shop"),
+            ("/web", "web", "web"),
+            ("/web:/app/shop", "web", "shop"),
+        ] {
+            assert_eq!(Link::parse(text), Ok(Link { target: target.into(), alias: alias.into() }), "{text}");
+        }
+        assert_eq!(Link::parse(""), Err(BadLink::Empty));
+        for text in [":", "web:", ":shop", "web:a:b"] {
+            assert_eq!(Link::parse(text), Err(BadLink::Format(text.into())));
+        }
+        assert!(matches!(Link::parse("web:a b"), Err(BadLink::Alias(_))));
+    }
+}
