@@ -42,8 +42,10 @@ pub struct Port {
     pub next: u32,
     /// The MAC that the endpoint owns.
     pub mac: [u8; 6],
+    /// 1 where it may talk to the host and to nobody else, but for [`crate::link`]s.
+    pub icc_off: u8,
     /// Always zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// The IPv4 address that the endpoint owns, network order; zero for none.
     pub ipv4: [u8; 4],
     /// The global IPv6 address that the endpoint owns; zero for none.

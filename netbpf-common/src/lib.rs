@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod endpoint;
+pub mod link;
 pub mod network;
 pub mod reason;
 pub mod stats;

@@ -36,8 +36,10 @@ pub struct Network {
     pub first: u32,
     /// The host device's MAC.
     pub mac: [u8; 6],
+    /// 1 where members may talk to the host and not to each other.
+    pub icc_off: u8,
     /// Always zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// The gateway address that the host device carries, network order; zero for none.
     pub gateway: [u8; 4],
 }

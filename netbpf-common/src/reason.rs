@@ -72,6 +72,8 @@ reasons! {
     Loopback loopback "loopback" true,
     /// To the port that it came from.
     Hairpin hairpin "hairpin" true,
+    /// To another member of a network in which members do not talk to each other (`enable_icc=false`).
+    NoIcc no_icc "no-icc" true,
     /// From one network to another.
     Isolated isolated "isolated" true,
     /// To the reserved group 01:80:c2:00:00:0x, which no bridge forwards (IEEE 802.1Q 8.6.3).

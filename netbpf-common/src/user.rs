@@ -1,7 +1,7 @@
 //! `Pod` for the map types: they are `repr(C)`, hold integers only and have no padding (sizes are pinned beside each).
 #![expect(unsafe_code, reason = "Pod is an unsafe marker trait; this is its only place")]
 
-use crate::{endpoint, network, reason, stats};
+use crate::{endpoint, link, network, reason, stats};
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
@@ -18,6 +18,8 @@ pod!(
     endpoint::Station,
     endpoint::NeighbourKey,
     endpoint::Neighbour,
+    link::LinkKey,
+    link::Link,
     network::Network,
     reason::Reasons,
     stats::PortStats,

@@ -2,11 +2,12 @@
 //!
 //! A step that ends a frame returns `Err` with the reason, good or bad; the last step returns its own. From a
 //! container: only from its own addresses, and then, within its network only, to a group, to a member or to the host.
-//! From the host: whatever it sends, except what it forwards from another network.
+//! From the host: whatever it sends, except what it forwards from another network, or between members that do not talk
+//! to each other.
 
 use netbpf_common::reason::Reason;
 
-use crate::{arp, forward, isolation, packet::Packet, parse, port};
+use crate::{arp, forward, icc, isolation, packet::Packet, parse, port};
 
 /// What a sentence comes to.
 pub type End = Result<Reason, Reason>;
@@ -29,6 +30,7 @@ pub fn from_host(packet: &mut Packet) -> End {
     let (number, network) = port::network(packet)?;
     let frame = parse::frame(packet)?;
     isolation::not_from_another_network(packet, number)?;
+    icc::not_from_a_member(packet, number, network, &frame)?;
     isolation::no_reserved_group(&frame)?;
     arp::of_host(packet, number, network, &frame)?;
     forward::from_host(packet, number, &frame)

@@ -3,13 +3,14 @@
 
 use netbpf_common::{
     endpoint::{self, Port, Station},
+    network,
     reason::Reason,
     wire::is_group,
 };
 
 use crate::{
     bridge::End,
-    flood, maps,
+    flood, icc, maps,
     packet::{Packet, Side},
     parse::Frame,
     stats,
@@ -19,21 +20,28 @@ use crate::{
 #[inline(always)]
 pub fn from_container(packet: &mut Packet, port: &Port, frame: &Frame) -> End {
     if is_group(frame.destination) {
-        return flood::begin(packet, port.network);
+        return match port.icc_off {
+            0 => flood::begin(packet, port.network),
+            _ => to_host(packet, network::ifindex_of(port.network)),
+        };
     }
     let Station { ifindex } = another_station(packet, port.network, frame)?;
     match endpoint::number_of(ifindex) {
         Some(number) => {
+            icc::to_member(packet, port, number, frame)?;
             packet.redirect_peer(ifindex)?;
             stats::received(number, packet.len());
             Ok(Reason::Forwarded)
         }
-        // Both ends of the host device are in one namespace, where a redirect to the peer is not allowed.
-        None => {
-            packet.redirect(ifindex, Side::Receive)?;
-            Ok(Reason::Delivered)
-        }
+        None => to_host(packet, ifindex),
     }
+}
+
+/// Both ends of the host device are in one namespace, where a redirect to the peer is not allowed.
+#[inline(always)]
+fn to_host(packet: &mut Packet, ifindex: u32) -> End {
+    packet.redirect(ifindex, Side::Receive)?;
+    Ok(Reason::Delivered)
 }
 
 /// To a container or to all.

@@ -1,7 +1,7 @@
 //! netbpf's programs: the entry points, one line each.
 //!
 //! An entry point is one sentence of [`bridge`], settled by [`stats`]. Below the sentence: [`parse`] judges a frame's
-//! shape, [`port`] knows who sent it, [`isolation`] what the sender may say, [`arp`] answers, [`forward`] and
+//! shape, [`port`] knows who sent it, [`isolation`] and [`icc`] what the sender may say, [`arp`] answers, [`forward`] and
 //! [`mod@flood`] pass on. Only [`packet`] touches a frame's bytes and its context, only [`maps`] touches maps: there is no
 //! `unsafe` elsewhere.
 //!
@@ -14,6 +14,7 @@ mod arp;
 mod bridge;
 mod flood;
 mod forward;
+mod icc;
 mod isolation;
 mod maps;
 mod packet;

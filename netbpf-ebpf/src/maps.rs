@@ -12,6 +12,7 @@ use aya_ebpf::{
 };
 use netbpf_common::{
     endpoint::{FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Port, Station},
+    link::{Link, LinkKey, MAX_LINKS},
     network::{MAX_NETWORKS, Network},
     reason::{Reason, Reasons},
     stats::PortStats,
@@ -34,6 +35,10 @@ static FDB: HashMap<FdbKey, Station, { MAX_STATIONS as usize }> = HashMap::new()
 /// Whose an address is.
 #[btf_map]
 static NEIGHBOURS: HashMap<NeighbourKey, Neighbour, { MAX_STATIONS as usize }> = HashMap::new();
+
+/// Who may ask whom for what where members do not talk to each other.
+#[btf_map]
+static LINKS: HashMap<LinkKey, Link, { MAX_LINKS as usize }> = HashMap::new();
 
 /// What became of all frames.
 #[btf_map]
@@ -70,9 +75,21 @@ pub fn station(network: u32, mac: [u8; 6]) -> Option<Station> {
 /// Who answers for an IPv4 address in a network.
 #[inline(always)]
 pub fn neighbour(network: u32, address: [u8; 4]) -> Option<Neighbour> {
-    let key = NeighbourKey::ipv4(network, address);
+    owner(&NeighbourKey::ipv4(network, address))
+}
+
+/// Who answers for an address.
+#[inline(always)]
+pub fn owner(address: &NeighbourKey) -> Option<Neighbour> {
     // SAFETY: preallocated, see above; copied out at once.
-    unsafe { NEIGHBOURS.get(key).copied() }
+    unsafe { NEIGHBOURS.get(address).copied() }
+}
+
+/// Whether a link is there.
+#[inline(always)]
+pub fn is_open(link: &LinkKey) -> bool {
+    // SAFETY: preallocated, see above; nothing is kept of it.
+    unsafe { LINKS.get(link).is_some() }
 }
 
 /// Counts how a frame ended.

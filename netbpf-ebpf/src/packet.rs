@@ -88,6 +88,12 @@ impl Packet {
         Ok(unsafe { &*(start as *const T) })
     }
 
+    /// A copy of the header at an offset, wherever the kernel keeps its bytes: for what is rarely looked at.
+    #[inline(always)]
+    pub fn load<T: Wire>(&self, offset: usize) -> Result<T, Reason> {
+        self.ctx.load(offset).map_err(|_| Reason::Malformed)
+    }
+
     /// Writes a header at an offset.
     #[inline(always)]
     pub fn write<T: Wire>(&mut self, offset: usize, value: T) -> Result<(), Reason> {

@@ -57,6 +57,7 @@ fn verdict(reason: Reason) -> i32 {
         | Reason::SpoofedArp
         | Reason::Loopback
         | Reason::Hairpin
+        | Reason::NoIcc
         | Reason::Isolated
         | Reason::Reserved
         | Reason::Failed => TC_ACT_SHOT,

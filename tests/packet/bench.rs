@@ -190,13 +190,13 @@ pub fn veth(name: &str, ifindex: u32) {
 
 /// How the datapath is told of a network.
 pub fn network_entry(gateway: Station) -> NetworkEntry {
-    NetworkEntry { mac: Mac::of(gateway.ip.into()), gateway: Some(gateway.ip.into()) }
+    NetworkEntry { mac: Mac::of(gateway.ip.into()), gateway: Some(gateway.ip.into()), icc: true }
 }
 
 /// How the datapath is told of a container.
 pub fn port_entry(network: u32, station: Station) -> PortEntry {
     let ip = station.ip.into();
-    PortEntry { network, mac: Mac::of(ip), ipv4: Some(ip), ipv6: None, ipv6_link_local: None }
+    PortEntry { network, mac: Mac::of(ip), ipv4: Some(ip), ipv6: None, ipv6_link_local: None, icc: true }
 }
 
 impl Bench {

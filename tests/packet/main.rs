@@ -8,6 +8,7 @@
 //! | `shape` | what has no shape is dropped; VLAN tags |
 //! | `container` | what containers send |
 //! | `host` | what the host sends |
+//! | `icc` | networks whose members do not talk to each other, and their links |
 //! | `flood` | broadcast and multicast |
 //! | `keeping` | the maps and pins over the life of daemons |
 //! | `wire` | frames from a real interface |
@@ -21,6 +22,7 @@ mod container;
 mod flood;
 mod frame;
 mod host;
+mod icc;
 mod inspection;
 mod keeping;
 mod shape;

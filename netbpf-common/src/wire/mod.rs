@@ -4,10 +4,12 @@
 mod arp;
 mod ethernet;
 mod ip;
+mod transport;
 
 pub use arp::Arp;
 pub use ethernet::{EtherType, Ethernet, Tag, is_group};
 pub use ip::{Ipv4, Ipv6};
+pub use transport::{Transport, protocol};
 
 /// A header that may lie anywhere in a packet.
 ///
@@ -33,4 +35,5 @@ wire! {
     Arp: 28,
     Ipv4: 20,
     Ipv6: 40,
+    Transport: 4,
 }

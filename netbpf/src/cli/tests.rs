@@ -323,7 +323,7 @@ Run 'netbpf run --help' for more information
 #[tokio::test]
 async fn run_takes_dockers_flags() {
     let (router, body) = recorder("/containers/create", json!({ "Id": "0123" }));
-    let line = "run -d --name web --net mynet --ip 192.168.0.9 --mac-address 02:42:c0:a8:00:09 --network-alias a \
+    let line = "run -d --name web --net mynet --ip 192.168.0.9 --mac-address 02:42:c0:a8:00:09 --network-alias a --link db:d \
                 --net-alias b -h host --add-host db=10.0.0.1 --dns 1.1.1.1 --dns-search . --dns-option ndots:1 -l x=y \
                 -e A=b -e NETBPF_UNSET -w /tmp --rootfs /srv -p 8080:80 --publish 127.0.0.1::53/udp --expose 90 -P python3 -m http.server -d /srv";
     netbpf(router, line).await;
@@ -337,6 +337,7 @@ async fn run_takes_dockers_flags() {
     assert_eq!(request.network_mode, "mynet");
     assert_eq!(request.endpoint_config.mac_address, "02:42:c0:a8:00:09");
     assert_eq!(request.endpoint_config.aliases, Some(vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(request.endpoint_config.links, Some(vec!["db:d".to_owned()]));
     assert_eq!(request.extra_hosts, ["db:10.0.0.1"]);
     assert_eq!(
         (request.dns, request.dns_search, request.dns_options),
@@ -405,7 +406,7 @@ fn what_is_no_command_fails_with_dockers_codes() {
         ("run -p 80:80-81 x", 125),
         ("run -p 80/icmp x", 125),
         ("run --expose 80:80 x", 125),
-        ("run --link db x", 125),
+        ("run --restart on-failure:x y", 125),
         ("run --add-host web x", 125),
         ("--socket /x run --dns x y", 125),
         ("exec", 1),

@@ -119,6 +119,7 @@ impl Daemon {
                 mac: entry.mac,
                 address: entry.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
                 mtu: 0,
+                icc: entry.icc,
             });
         }
         for (number, entry) in maps.ports {
@@ -130,6 +131,7 @@ impl Daemon {
                 mac: entry.mac,
                 address: entry.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
                 mtu: 0,
+                icc: entry.icc,
                 namespace: None,
             });
         }

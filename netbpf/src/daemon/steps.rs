@@ -114,7 +114,11 @@ impl Daemon {
             }
             Action::WriteNetwork(network) => self.datapath().write_network(
                 network.number,
-                &crate::datapath::NetworkEntry { mac: network.mac, gateway: Some(network.address.addr()) },
+                &crate::datapath::NetworkEntry {
+                    mac: network.mac,
+                    gateway: Some(network.address.addr()),
+                    icc: network.icc,
+                },
             )?,
             Action::AttachHostDevice { number, interface } => {
                 self.datapath().attach_host_device(*number, interface)?;
@@ -137,6 +141,7 @@ impl Daemon {
                     ipv4: Some(port.address.addr()),
                     ipv6: None,
                     ipv6_link_local: None,
+                    icc: port.icc,
                 },
             )?,
             Action::AttachPort { number, interface } => self.datapath().attach_port(*number, interface)?,

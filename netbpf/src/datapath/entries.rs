@@ -16,6 +16,8 @@ pub struct NetworkEntry {
     pub mac: Mac,
     /// The address that the host device carries.
     pub gateway: Option<Ipv4Addr>,
+    /// Whether members talk to each other.
+    pub icc: bool,
 }
 
 /// A port, as far as the programs are concerned.
@@ -31,6 +33,8 @@ pub struct PortEntry {
     pub ipv6: Option<Ipv6Addr>,
     /// The endpoint's link-local IPv6 address.
     pub ipv6_link_local: Option<Ipv6Addr>,
+    /// Whether it talks to other members.
+    pub icc: bool,
 }
 
 /// A MAC and the addresses that it answers for, within a network: what `FDB` and `NEIGHBOURS` say of one station.
@@ -90,7 +94,8 @@ impl NetworkEntry {
             ifindex: network::ifindex_of(number),
             first: NO_PORT,
             mac: self.mac.octets(),
-            reserved: [0; 2],
+            icc_off: u8::from(!self.icc),
+            reserved: 0,
             gateway: self.gateway.map_or([0; 4], |address| address.octets()),
         }
     }
@@ -104,7 +109,8 @@ impl PortEntry {
             network: self.network,
             next: NO_PORT,
             mac: self.mac.octets(),
-            reserved: [0; 2],
+            icc_off: u8::from(!self.icc),
+            reserved: 0,
             ipv4: self.ipv4.map_or([0; 4], |address| address.octets()),
             ipv6: self.ipv6.map_or([0; 16], |address| address.octets()),
             ipv6_link_local: self.ipv6_link_local.map_or([0; 16], |address| address.octets()),
@@ -114,7 +120,7 @@ impl PortEntry {
 
 impl From<&Network> for NetworkEntry {
     fn from(network: &Network) -> Self {
-        Self { mac: Mac::from_octets(network.mac), gateway: ipv4(network.gateway) }
+        Self { mac: Mac::from_octets(network.mac), gateway: ipv4(network.gateway), icc: network.icc_off == 0 }
     }
 }
 
@@ -126,6 +132,7 @@ impl From<&Port> for PortEntry {
             ipv4: ipv4(port.ipv4),
             ipv6: ipv6(port.ipv6),
             ipv6_link_local: ipv6(port.ipv6_link_local),
+            icc: port.icc_off == 0,
         }
     }
 }
@@ -158,14 +165,15 @@ mod tests {
             ipv4: Some(address),
             ipv6: None,
             ipv6_link_local: None,
+            icc: true,
         }
     }
 
     #[test]
     fn what_is_written_is_what_is_read_back() {
-        let entry = PortEntry { ipv6_link_local: Some("fe80::2".parse().unwrap()), ..port(2) };
+        let entry = PortEntry { ipv6_link_local: Some("fe80::2".parse().unwrap()), icc: false, ..port(2) };
         assert_eq!(PortEntry::from(&entry.port(7)), entry);
-        let network = NetworkEntry { mac: Mac::of(Ipv4Addr::new(172, 17, 0, 1)), gateway: None };
+        let network = NetworkEntry { mac: Mac::of(Ipv4Addr::new(172, 17, 0, 1)), gateway: None, icc: false };
         assert_eq!(NetworkEntry::from(&network.network(3)), network);
     }
 

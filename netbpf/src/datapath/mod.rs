@@ -33,6 +33,7 @@ use std::{
 
 use netbpf_common::{
     endpoint::{self, MAX_PORTS, Port},
+    link::LinkKey,
     network::{self, MAX_NETWORKS, Network},
     reason::Reason,
     stats::{Counter, PortStats},
@@ -62,6 +63,7 @@ pub struct Datapath {
     tables: Tables,
     networks: BTreeMap<u32, Network>,
     ports: BTreeMap<u32, Port>,
+    links: BTreeSet<LinkKey>,
     attached: BTreeSet<String>,
     logs: Option<ProgramLogs>,
 }
@@ -102,7 +104,9 @@ impl Datapath {
         let tables = Tables::take(programs.object())?;
         let networks = tables.networks()?.into_iter().collect();
         let ports = tables.ports()?.into_iter().collect();
-        let mut datapath = Self { pins, programs, tables, networks, ports, attached: BTreeSet::new(), logs };
+        let links = tables.links()?;
+        let mut datapath =
+            Self { pins, programs, tables, networks, ports, links, attached: BTreeSet::new(), logs };
         datapath.mend()?;
         datapath.attach_all()?;
         Ok(datapath)
@@ -213,6 +217,19 @@ impl Datapath {
                 warn(self.write_port(number, &PortEntry::from(&present)));
             }
         })
+    }
+
+    /// Makes these the links, in networks whose members do not talk to each other.
+    pub fn set_links(&mut self, links: &BTreeSet<LinkKey>) -> Result<(), Error> {
+        for key in self.links.difference(links).copied().collect::<Vec<_>>() {
+            self.tables.close_link(key)?;
+            self.links.remove(&key);
+        }
+        for key in links.difference(&self.links).copied().collect::<Vec<_>>() {
+            self.tables.open_link(key)?;
+            self.links.insert(key);
+        }
+        Ok(())
     }
 
     /// Attaches `from_container` to a port's host side.
@@ -348,6 +365,9 @@ impl Datapath {
     fn clear_port(&mut self, number: u32) -> Result<(), Error> {
         let Some(port) = self.ports.get(&number).copied() else { return Ok(()) };
         self.forget(&Entries::of_port(&port))?;
+        // Its number may soon be another's.
+        let others = self.links.iter().filter(|link| link.from != number && link.to != number).copied();
+        self.set_links(&others.collect())?;
         match members::before(number, &self.networks, &self.ports) {
             Some(Before::Network(network)) => self.set_first(network, port.next)?,
             Some(Before::Port(before)) => {

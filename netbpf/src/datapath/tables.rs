@@ -1,5 +1,7 @@
 //! The maps, typed: what is read from them and written to them. Knows no order of writing and no meaning.
 
+use std::collections::BTreeSet;
+
 use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuValues},
@@ -7,6 +9,7 @@ use aya::{
 };
 use netbpf_common::{
     endpoint::{FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Port, Station},
+    link::{Link, LinkKey, MAX_LINKS},
     network::{MAX_NETWORKS, Network},
     reason::{Reason, Reasons},
     stats::{Counter, PortStats},
@@ -21,6 +24,7 @@ const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("PORTS", MapType::Array, 4, size_of::<Port>(), MAX_PORTS),
     ("FDB", MapType::Hash, size_of::<FdbKey>(), size_of::<Station>(), MAX_STATIONS),
     ("NEIGHBOURS", MapType::Hash, size_of::<NeighbourKey>(), size_of::<Neighbour>(), MAX_STATIONS),
+    ("LINKS", MapType::Hash, size_of::<LinkKey>(), size_of::<Link>(), MAX_LINKS),
     ("REASONS", MapType::PerCpuArray, 4, size_of::<Reasons>(), 1),
     ("PORT_STATS", MapType::PerCpuArray, 4, size_of::<PortStats>(), MAX_PORTS),
     ("FLOOD", MapType::ProgramArray, 4, 4, 1),
@@ -58,6 +62,7 @@ pub struct Tables {
     ports: Array<MapData, Port>,
     fdb: HashMap<MapData, FdbKey, Station>,
     neighbours: HashMap<MapData, NeighbourKey, Neighbour>,
+    links: HashMap<MapData, LinkKey, Link>,
     reasons: PerCpuArray<MapData, Reasons>,
     port_stats: PerCpuArray<MapData, PortStats>,
 }
@@ -70,6 +75,7 @@ impl Tables {
             ports: take(object, "PORTS")?,
             fdb: take(object, "FDB")?,
             neighbours: take(object, "NEIGHBOURS")?,
+            links: take(object, "LINKS")?,
             reasons: take(object, "REASONS")?,
             port_stats: take(object, "PORT_STATS")?,
         })
@@ -131,6 +137,24 @@ impl Tables {
     pub fn remove_neighbour(&mut self, key: NeighbourKey) -> Result<(), Error> {
         gone(self.neighbours.remove(&key))
             .map_err(|error| Error::failed("remove from NEIGHBOURS", key.ip(), error))
+    }
+
+    /// All links.
+    pub fn links(&self) -> Result<BTreeSet<LinkKey>, Error> {
+        self.links.keys().collect::<Result<_, _>>().map_err(reading("LINKS"))
+    }
+
+    /// Lets a port ask another.
+    pub fn open_link(&mut self, key: LinkKey) -> Result<(), Error> {
+        self.links
+            .insert(key, Link { open: 1 }, 0)
+            .map_err(|error| Error::failed("write to LINKS the link of port", key.from, error))
+    }
+
+    /// Does so no more.
+    pub fn close_link(&mut self, key: LinkKey) -> Result<(), Error> {
+        gone(self.links.remove(&key))
+            .map_err(|error| Error::failed("remove from LINKS the link of port", key.from, error))
     }
 
     /// The counters by reason, of all CPUs together.

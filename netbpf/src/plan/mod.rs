@@ -120,6 +120,7 @@ mod tests {
             mac: "02:42:0a:00:00:01".parse().unwrap(),
             address: "10.0.0.1/24".parse().unwrap(),
             mtu: 1500,
+            icc: true,
         }
     }
 
@@ -133,6 +134,7 @@ mod tests {
             mac: Mac::of(address.addr()),
             address,
             mtu: 1500,
+            icc: true,
             namespace: Some(Namespace::Path(PathBuf::from("/run/netns/blue"))),
         }
     }

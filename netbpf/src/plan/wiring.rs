@@ -22,6 +22,8 @@ pub struct NetworkWiring {
     pub address: Ipv4Net,
     /// In bytes.
     pub mtu: u32,
+    /// Whether members talk to each other.
+    pub icc: bool,
 }
 
 impl NetworkWiring {
@@ -34,12 +36,13 @@ impl NetworkWiring {
             mac: bridge.mac(),
             address: with_prefix(bridge.subnet.gateway, bridge.subnet.net),
             mtu: bridge.options.mtu,
+            icc: bridge.options.icc,
         }
     }
 
     /// Whether the map entry would be the same.
     pub fn same_entry(&self, other: &Self) -> bool {
-        self.mac == other.mac && self.address.addr() == other.address.addr()
+        self.mac == other.mac && self.address.addr() == other.address.addr() && self.icc == other.icc
     }
 }
 
@@ -60,6 +63,8 @@ pub struct PortWiring {
     pub address: Ipv4Net,
     /// Of both ends, in bytes.
     pub mtu: u32,
+    /// Whether it talks to other members.
+    pub icc: bool,
     /// Where the container's side is. Nothing reads it back from the kernel: an observed port has none.
     pub namespace: Option<Namespace>,
 }
@@ -75,13 +80,17 @@ impl PortWiring {
             mac: endpoint.mac,
             address: with_prefix(endpoint.ipv4, bridge.subnet.net),
             mtu: bridge.options.mtu,
+            icc: bridge.options.icc,
             namespace: Some(namespace),
         }
     }
 
     /// Whether the map entries would be the same.
     pub fn same_entry(&self, other: &Self) -> bool {
-        self.network == other.network && self.mac == other.mac && self.address.addr() == other.address.addr()
+        self.network == other.network
+            && self.mac == other.mac
+            && self.address.addr() == other.address.addr()
+            && self.icc == other.icc
     }
 }
 
