@@ -44,7 +44,15 @@ impl std::ops::Deref for Neighbourhood {
 
 impl Neighbourhood {
     pub fn start() -> Self {
-        let lab = Lab::start();
+        Self::around(Lab::start())
+    }
+
+    /// While no other test runs.
+    pub fn start_alone() -> Self {
+        Self::around(Lab::start_alone())
+    }
+
+    fn around(lab: Lab) -> Self {
         lab.host(["sh", "-ec", NEIGHBOURHOOD]).ok();
         Self { lab }
     }

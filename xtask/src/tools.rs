@@ -55,6 +55,10 @@ pub const TOOLS: &[Tool] = &[
     tool("nft", "nftables", ALWAYS, "the way to other hosts, and published ports"),
     tool("python3", "python3", &[For::Lab], "frames made by hand"),
     tool("ethtool", "ethtool", &[For::Lab], "offloads of an interface"),
+    tool("redis-server", "redis-server", &[For::Lab], "a cluster with fixed addresses"),
+    tool("redis-cli", "redis-tools", &[For::Lab], "its clients"),
+    tool("nginx", "nginx-light", &[For::Lab], "a web server behind a published port"),
+    tool("wrk", "wrk", &[For::Lab], "its clients"),
     tool("kill", "procps", &[For::Lab], "signals"),
     tool(
         "busybox",

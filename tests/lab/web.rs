@@ -1,0 +1,43 @@
+//! A real web server behind a published port, under load.
+
+use netbpf_tests::lab::eventually;
+
+use super::outside::Neighbourhood;
+
+/// Of nginx: everything that it writes goes to a folder of the lab's.
+const CONFIG: &str = "daemon off; worker_processes 1; pid /run/web/pid; error_log stderr;
+events { worker_connections 512; }
+http {
+    access_log off; client_body_temp_path /run/web/b; proxy_temp_path /run/web/p; fastcgi_temp_path /run/web/f;
+    uwsgi_temp_path /run/web/u; scgi_temp_path /run/web/s; keepalive_requests 100000000;
+    server { listen 80; location / { return 200 'netbpf\\n'; } }
+}
+";
+
+#[test]
+fn a_web_server_behind_a_published_port_fails_no_request_in_a_minute() {
+    let lab = Neighbourhood::start_alone();
+    std::fs::create_dir(lab.path("/run/web")).expect("a folder for the server");
+    std::fs::write(lab.path("/run/web/nginx.conf"), CONFIG).expect("its configuration");
+    lab.netbpf(["run", "-d", "--name", "web", "-p", "8080:80", "--", "nginx", "-c", "/run/web/nginx.conf"])
+        .ok();
+    let asked = eventually("the server answers", || {
+        let asked = lab.on("far", "busybox wget -qO- http://192.0.2.1:8080/");
+        asked.status.success().then_some(asked.stdout)
+    });
+    assert_eq!(asked, "netbpf\n");
+    // Half of the requests on connections that stay, half on new ones.
+    let kept =
+        lab.spawn(["ip", "netns", "exec", "far", "wrk", "-t1", "-c16", "-d60", "http://192.0.2.1:8080/"]);
+    let closed = ["wrk", "-t1", "-c4", "-d60", "-H", "Connection: close", "http://192.0.2.1:8080/"];
+    let closed = lab.spawn(["ip", "netns", "exec", "far"].into_iter().chain(closed));
+    for load in [kept, closed] {
+        let told = load.output().ok().stdout;
+        assert!(!told.contains("Socket errors") && !told.contains("Non-2xx"), "{told}");
+        let requests = told.lines().find_map(|line| line.trim().split_once(" requests in ")).map(|(n, _)| n);
+        let requests: u64 = requests.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{told}"));
+        assert!(requests > 10_000, "{told}");
+    }
+    lab.netbpf(["rm", "-f", "web"]).ok();
+    std::fs::remove_dir_all(lab.path("/run/web")).expect("the server's folder");
+}
