@@ -3,6 +3,7 @@
 mod containers;
 mod daemons;
 mod networks;
+mod ports;
 
 use netbpf_tests::lab::Lab;
 

@@ -1,7 +1,10 @@
 //! Published ports, as the host itself meets them: what a user types and reads, what is reachable, what is held, what is
 //! left when it fails or ends. What other hosts and networks meet is told elsewhere.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::{TcpListener, UdpSocket},
+    time::{Duration, Instant},
+};
 
 use netbpf_tests::lab::{Lab, eventually};
 
@@ -50,7 +53,7 @@ fn is_held(lab: &Lab, listen: &str) {
 /// Nobody has the port: a process can listen on it.
 #[track_caller]
 fn is_free(lab: &Lab, port: u16) {
-    let listener = lab.on_host(|| std::net::TcpListener::bind(("0.0.0.0", port)));
+    let listener = lab.on_host(|| TcpListener::bind(("0.0.0.0", port)));
     listener.unwrap_or_else(|error| panic!("port {port} is free: {error}"));
 }
 
@@ -132,7 +135,58 @@ fn a_datagram_comes_and_its_answer_goes_back() {
     is_held(&lab, "UDP-RECV:5353");
     is_free(&lab, 5353);
     lab.netbpf(["rm", "-f", "echo"]).ok();
-    lab.on_host(|| std::net::UdpSocket::bind("0.0.0.0:5353")).expect("a port that was given back");
+    lab.on_host(|| UdpSocket::bind("0.0.0.0:5353")).expect("a port that was given back");
+}
+
+/// Starts a container that answers each datagram to port 53 with its name.
+#[track_caller]
+fn answer(lab: &Lab, name: &str, options: &str) {
+    let before = ["run", "-d", "--name", name].into_iter().chain(options.split_whitespace());
+    // The question is read first: who is not listened to may be ended before he has spoken.
+    let said = format!("SYSTEM:head -c1 >/dev/null; echo {name}");
+    lab.netbpf(before.chain(["--", "socat", "UDP-RECVFROM:53,fork", said.as_str()])).ok();
+    listens(lab, name, "-lun", 53);
+}
+
+#[test]
+fn a_client_that_goes_on_sending_is_answered_by_who_has_the_port_now() {
+    let lab = Lab::start();
+    let client = lab.on_host(|| {
+        let client = UdpSocket::bind("0.0.0.0:0")?;
+        client.set_read_timeout(Some(Duration::from_secs(5)))?;
+        client.connect("172.17.0.1:5353")?;
+        Ok::<_, std::io::Error>(client)
+    });
+    let client = client.expect("a client");
+    let ask = || {
+        let mut answer = [0; 64];
+        client.send(b"?")?;
+        let length = client.recv(&mut answer)?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer[..length]).trim().to_owned())
+    };
+    answer(&lab, "first", "-p 5353:53/udp");
+    assert_eq!(ask().expect("an answer"), "first");
+    lab.netbpf(["rm", "-f", "first"]).ok();
+    // It gets the address of the first, and publishes nothing.
+    answer(&lab, "squatter", "");
+    assert_eq!(lab.address("squatter", "bridge"), "172.17.0.2");
+    answer(&lab, "second", "-p 5353:53/udp");
+    assert_eq!(ask().expect("an answer"), "second");
+    lab.netbpf(["rm", "-f", "second"]).ok();
+    ask().expect_err("nobody has the port");
+}
+
+#[test]
+fn sctp_is_published_also_where_the_kernel_does_not_speak_it() {
+    let lab = Lab::start();
+    lab.run("web", "-p 3868:3868/sctp -p 3868:3868");
+    assert_eq!(
+        lab.netbpf(["port", "web"]).ok().stdout,
+        "3868/sctp -> 0.0.0.0:3868\n3868/tcp -> 0.0.0.0:3868\n"
+    );
+    assert!(filter(&lab).contains("sctp . 3868 : 172.17.0.2 . 3868"), "{}", filter(&lab));
+    lab.netbpf(["run", "-d", "-p", "3868:1/sctp", "--", "true"])
+        .fails_with(125, "Bind for 0.0.0.0:3868 failed: port is already allocated");
 }
 
 #[test]

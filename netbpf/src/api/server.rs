@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, Query, State},
+    extract::{DefaultBodyLimit, Path, Query, State},
     http::{StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
@@ -26,6 +26,9 @@ use crate::daemon::{Daemon, Error};
 
 type Shared = State<Arc<Daemon>>;
 
+/// Of a container's description, in bytes: it may publish every port of TCP and UDP, each with an entry of its own.
+const LONGEST_CREATE: usize = 32 << 20;
+
 /// Answer until `end`, and then until what was asked is done.
 pub async fn serve(
     listener: UnixListener,
@@ -45,7 +48,7 @@ pub async fn serve(
         .route("/networks/{network}/connect", post(connect))
         .route("/networks/{network}/disconnect", post(disconnect))
         .route("/containers/json", get(list_containers))
-        .route("/containers/create", post(create_container))
+        .route("/containers/create", post(create_container).layer(DefaultBodyLimit::max(LONGEST_CREATE)))
         .route("/containers/{container}/json", get(inspect_container))
         .route("/containers/{container}/start", post(start))
         .route("/containers/{container}/stop", post(stop))
