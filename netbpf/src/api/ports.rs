@@ -120,16 +120,13 @@ mod tests {
     fn what_is_typed_travels_as_dockers_json() {
         let message = message(&["127.0.0.1:8080:80", "8000-8010:80", "53/udp"], &["443"]);
         assert_eq!(
-            serde_json::to_value(&message.host_config).unwrap(),
+            serde_json::to_value(&message.host_config.port_bindings).unwrap(),
             serde_json::json!({
-                "PortBindings": {
-                    "53/udp": [{ "HostIp": "", "HostPort": "" }],
-                    "80/tcp": [
-                        { "HostIp": "127.0.0.1", "HostPort": "8080" },
-                        { "HostIp": "", "HostPort": "8000-8010" },
-                    ],
-                },
-                "PublishAllPorts": false,
+                "53/udp": [{ "HostIp": "", "HostPort": "" }],
+                "80/tcp": [
+                    { "HostIp": "127.0.0.1", "HostPort": "8080" },
+                    { "HostIp": "", "HostPort": "8000-8010" },
+                ],
             })
         );
         assert_eq!(

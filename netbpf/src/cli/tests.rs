@@ -345,15 +345,13 @@ async fn run_takes_dockers_flags() {
     );
     assert_eq!(request.labels["x"], "y");
     assert_eq!(
-        serde_json::to_value(&request.host_config).expect("JSON"),
+        serde_json::to_value(&request.host_config.port_bindings).expect("JSON"),
         json!({
-            "PortBindings": {
-                "53/udp": [{ "HostIp": "127.0.0.1", "HostPort": "" }],
-                "80/tcp": [{ "HostIp": "", "HostPort": "8080" }],
-            },
-            "PublishAllPorts": true,
+            "53/udp": [{ "HostIp": "127.0.0.1", "HostPort": "" }],
+            "80/tcp": [{ "HostIp": "", "HostPort": "8080" }],
         })
     );
+    assert!(request.host_config.publish_all_ports);
     assert_eq!(request.exposed_ports.keys().collect::<Vec<_>>(), ["53/udp", "80/tcp", "90/tcp"]);
 }
 
@@ -367,11 +365,11 @@ async fn published_ports_are_printed_as_docker_does() {
         "80/tcp": [at("0.0.0.0", "9876"), at("::", "9876")],
     });
     let state = json!({
-        "Status": "running", "Running": true, "Pid": 7, "ExitCode": 0, "Error": "", "StartedAt": "", "FinishedAt": "",
+        "Status": "running", "Running": true, "Restarting": false, "Pid": 7, "ExitCode": 0, "Error": "", "StartedAt": "", "FinishedAt": "",
     });
     let web = json!({
         "Id": "0123", "Created": "", "Path": "", "Args": [], "State": state, "Image": "", "ResolvConfPath": "",
-        "HostnamePath": "", "HostsPath": "", "LogPath": "", "Name": "/web", "HostConfig": {}, "Config": {},
+        "HostnamePath": "", "HostsPath": "", "LogPath": "", "Name": "/web", "RestartCount": 0, "HostConfig": {}, "Config": {},
         "NetworkSettings": { "SandboxKey": "", "Networks": {}, "Ports": ports },
     });
     let router = Router::new().route("/containers/web/json", get(|| async { Json(web) }));

@@ -270,6 +270,7 @@ mod tests {
                 publish: publish.iter().flat_map(|text| parse_publish(text).unwrap()).collect(),
                 exposed: expose.iter().flat_map(|text| parse_expose(text).unwrap()).collect(),
                 publish_all: !expose.is_empty(),
+                restart: Default::default(),
             })),
             state: State::Created { error: String::new() },
             attachments: (2..).zip(networks).map(attachment).collect(),
