@@ -281,6 +281,15 @@ fn ports_come_from_ranges_and_from_the_hosts_own() {
         "53/udp -> 0.0.0.0:40000\n80/tcp -> 0.0.0.0:40000\n81/tcp -> 0.0.0.0:40003\n82/tcp -> 0.0.0.0:40004\n"
     );
     lab.run("four", "--expose 81-82 --expose 53/udp");
+    for (filter, names) in
+        [("publish=8001", "two\n"), ("publish=40000/udp", "three\n"), ("expose=81", "four\nthree\n")]
+    {
+        assert_eq!(
+            lab.netbpf(["ps", "--filter", filter, "--format", "{{.Names}}"]).ok().stdout,
+            names,
+            "{filter}"
+        );
+    }
     assert_eq!(lab.netbpf(["port", "four"]).ok().stdout, "");
     assert_eq!(
         lab.netbpf(["ps", "--filter", "name=four", "--format", "{{.Ports}}"]).ok().text(),

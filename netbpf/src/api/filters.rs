@@ -1,13 +1,13 @@
 //! `--filter` of `network ls`, `network prune` and `ps`: Docker's keys, rules and messages, on the model. Within a key
 //! any value will do, but a thing must have all labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
 use serde::Deserialize;
 
-use crate::model::{Container, Id, Mode, Network, State, Subject};
+use crate::model::{Container, ContainerPort, Id, Mapping, Mode, Network, State, Subject, parse_expose};
 
 /// What a user asked for: key to values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,6 +80,15 @@ impl Filters {
 
     pub(super) fn get(&self, key: &str) -> &[String] {
         self.0.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Ports or ranges of them: `80`, `8000-8010/udp`.
+    fn ports(&self, key: &'static str) -> Result<BTreeSet<ContainerPort>, Error> {
+        let mut ports = BTreeSet::new();
+        for text in self.get(key) {
+            ports.extend(parse_expose(text).map_err(|_| Error::Value(key, text.clone()))?);
+        }
+        Ok(ports)
     }
 
     fn patterns(&self, key: &str) -> Patterns {
@@ -205,12 +214,14 @@ pub struct Containers {
     ids: Patterns,
     names: Patterns,
     exit_codes: Vec<i32>,
+    published: BTreeSet<ContainerPort>,
+    exposed: BTreeSet<ContainerPort>,
 }
 
 impl Containers {
     /// What the filters mean here.
     pub fn parse(filters: &Filters) -> Result<Self, Error> {
-        filters.only(&["exited", "id", "label", "name", "network", "status"])?;
+        filters.only(&["exited", "expose", "id", "label", "name", "network", "publish", "status"])?;
         let states = ["created", "dead", "exited", "paused", "removing", "restarting", "running"];
         if let Some(bad) = filters.get("status").iter().find(|value| !states.contains(&value.as_str())) {
             return Err(Error::Value("status", bad.clone()));
@@ -221,7 +232,8 @@ impl Containers {
             .map(|text| text.parse().map_err(|_| Error::Value("exited", text.clone())))
             .collect::<Result<_, _>>()?;
         let (ids, names) = (filters.patterns("id"), filters.patterns("name"));
-        Ok(Self { filters: filters.clone(), ids, names, exit_codes })
+        let (published, exposed) = (filters.ports("publish")?, filters.ports("expose")?);
+        Ok(Self { filters: filters.clone(), ids, names, exit_codes, published, exposed })
     }
 
     /// Whether containers that do not run are listed without `-a`.
@@ -240,7 +252,22 @@ impl Containers {
             && exact(self.filters.get("status"), container.status())
             && (self.exit_codes.is_empty() || exit_code.is_some_and(|code| self.exit_codes.contains(&code)))
             && has_labels(&container.labels, self.filters.get("label"))
+            && self.has_port(container)
             && self.is_in_network(container, network)
+    }
+
+    /// By a port of the host (`publish`) or a port of its own (`expose`), while it runs.
+    fn has_port(&self, container: &Container) -> bool {
+        let exposed = match (&container.subject, &container.state) {
+            (Subject::Sandbox(sandbox), State::Running { .. }) => !sandbox.exposed.is_disjoint(&self.exposed),
+            _ => false,
+        };
+        let is_published = |mapping: &Mapping| {
+            let on_host = ContainerPort { number: mapping.host_port, protocol: mapping.protocol };
+            self.published.contains(&on_host)
+        };
+        let asks = !(self.published.is_empty() && self.exposed.is_empty());
+        !asks || exposed || container.mappings.iter().any(is_published)
     }
 
     /// By name or ID of a network.
@@ -266,7 +293,7 @@ impl Containers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Attachment, Driver, EndpointRequest, Namespace};
+    use crate::model::{Attachment, Driver, EndpointRequest, Namespace, Protocol};
 
     fn network(name: &str, labels: &[(&str, &str)]) -> Network {
         Network {
@@ -400,8 +427,16 @@ mod tests {
         let net = network("mynet", &[]);
         let time = Timestamp::UNIX_EPOCH;
         let exited = State::Exited { code: 137, started: time, finished: time };
+        let mut web = container("web", State::Running { supervisor: None, started: time }, &[&net]);
+        web.mappings.push(Mapping {
+            protocol: Protocol::Tcp,
+            host: "0.0.0.0".parse().unwrap(),
+            host_port: 8080,
+            container: "10.0.0.2".parse().unwrap(),
+            container_port: 80,
+        });
         let containers = [
-            container("web", State::Running { supervisor: None, started: time }, &[&net]),
+            web,
             container("web2", exited, &[]),
             container("db", State::Created { error: String::new() }, &[&net]),
         ];
@@ -418,6 +453,10 @@ mod tests {
         assert_eq!(list(&[("network", "mynet"), ("label", "app=web")]), Ok(vec!["web", "db"]));
         assert_eq!(list(&[("network", id.as_str())]), Ok(vec!["web", "db"]));
         assert_eq!(list(&[("network", "host")]), Ok(vec![]));
+        assert_eq!(list(&[("publish", "8000-8100")]), Ok(vec!["web"]));
+        assert_eq!(list(&[("publish", "8080/udp")]), Ok(vec![]));
+        assert_eq!(list(&[("publish", "80"), ("publish", "8080/tcp")]), Ok(vec!["web"]));
+        assert_eq!(list(&[("publish", "0")]), Err("invalid filter 'publish=0'".into()));
         assert_eq!(list(&[("status", "asleep")]), Err("invalid filter 'status=asleep'".into()));
         assert_eq!(list(&[("ancestor", "x")]), Err("invalid filter 'ancestor'".into()));
     }

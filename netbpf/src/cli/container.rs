@@ -29,7 +29,7 @@ pub struct Ps {
     /// Whole IDs and commands
     #[arg(long)]
     no_trunc: bool,
-    /// Only some: name, id, status, network, label, exited
+    /// Only some: name, id, status, network, label, exited, publish, expose
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = parsers::filter)]
     filter: Vec<(String, String)>,
     /// table, json, "table TEMPLATE" or a Go template

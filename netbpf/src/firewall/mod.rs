@@ -133,18 +133,14 @@ impl Firewall {
     /// Publishes ports. What came to them before comes to the container from now on.
     pub async fn publish(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut published = self.published.lock().await;
-        nft::run("publish ports", &Elements::of([], mappings).added_to(&self.table)).await?;
-        published.extend(mappings);
-        for is_ipv4 in [true, false] {
-            let datagrams = mappings
-                .iter()
-                .filter(|mapping| mapping.protocol == Protocol::Udp && mapping.host_port != 0)
-                .filter(|mapping| mapping.container.is_ipv4() == is_ipv4);
-            let ports: BTreeSet<u16> = datagrams.map(|mapping| mapping.host_port).collect();
-            if !ports.is_empty() {
-                flows::forget_datagrams(is_ipv4, ports).await?;
-            }
+        let elements = Elements::of([], mappings);
+        nft::run("publish ports", &elements.added_to(&self.table)).await?;
+        if let Err(error) = forget_strays(mappings).await {
+            // Whole or not at all.
+            nft::run("withdraw ports", &elements.deleted_from(&self.table)).await?;
+            return Err(error);
         }
+        published.extend(mappings);
         Ok(())
     }
 
@@ -175,4 +171,19 @@ impl Firewall {
 
 fn devices(networks: &[NetworkRules]) -> BTreeSet<&str> {
     networks.iter().map(|network| network.device.as_str()).collect()
+}
+
+/// Forgets datagrams' flows that came to these ports before they were published.
+async fn forget_strays(mappings: &[Mapping]) -> Result<(), Error> {
+    for is_ipv4 in [true, false] {
+        let datagrams = mappings
+            .iter()
+            .filter(|mapping| mapping.protocol == Protocol::Udp && mapping.host_port != 0)
+            .filter(|mapping| mapping.container.is_ipv4() == is_ipv4);
+        let ports: BTreeSet<u16> = datagrams.map(|mapping| mapping.host_port).collect();
+        if !ports.is_empty() {
+            flows::forget_datagrams(is_ipv4, ports).await?;
+        }
+    }
+    Ok(())
 }
