@@ -38,6 +38,7 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
         run_dir: options.run_dir,
         bpffs: options.bpffs,
         program_logs: options.program_logs,
+        icc: options.icc,
     };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(daemon::run(options))
 }

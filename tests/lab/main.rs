@@ -7,6 +7,7 @@ mod disk;
 mod foreign;
 mod harness;
 mod housekeeping;
+mod icc;
 mod isolation;
 mod lifecycle;
 mod links;

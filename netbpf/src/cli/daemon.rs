@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
+use clap::{ArgAction, ValueEnum};
 
 /// Where a daemon keeps its things, and what it says. With folders of its own, one more daemon runs beside others.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,6 +21,10 @@ pub struct Options {
     /// Load the programs that log each frame (slow)
     #[arg(long)]
     pub program_logs: bool,
+    /// Whether containers of the default network talk to each other
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true, num_args = 0..=1,
+          require_equals = true, default_missing_value = "true")]
+    pub icc: bool,
     /// How much the daemon says
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub log_level: LogLevel,

@@ -115,6 +115,7 @@ impl Daemon {
             }
             self.commit(&[Change::PutContainer(after.clone())])?;
             self.world().put_container(after.clone());
+            self.open_links()?;
             self.followers.connect(&after.id, &self.log_path(&after.id), &supervisor)?;
             supervisor.start().await.map_err(command_failed)
         }
@@ -276,7 +277,7 @@ impl Daemon {
         }
     }
 
-    /// Send a running sandbox a signal.
+    /// Send a running sandbox a signal. The caller has it for itself, so that its end is told of afterwards.
     pub(super) async fn end(&self, container: &Container, signal: i32) -> Result<(), Error> {
         match self.supervisor_of(container)?.signal(signal).await {
             // It ended meanwhile.
@@ -334,17 +335,19 @@ impl Daemon {
                 self.tell(&container, Happened::Stopped);
                 return Ok(());
             }
+            match self.end(&container, signal).await {
+                Err(Error::NotRunning(_)) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
             container
         };
-        match self.end(&container, signal).await {
-            Err(Error::NotRunning(_)) | Ok(()) => {}
-            Err(error) => return Err(error),
-        }
         if tokio::time::timeout(patience, self.ended(id)).await.is_err() {
+            let busy = self.busy(id).await;
             match self.end(&container, SIGKILL).await {
                 Err(Error::NotRunning(_)) | Ok(()) => {}
                 Err(error) => return Err(error),
             }
+            drop(busy);
             self.ended(id).await;
         }
         self.tell(&container, Happened::Stopped);

@@ -1,15 +1,21 @@
 //! `--link`. On the default network a link is a line in `/etc/hosts` of the container that asked for it, for as long as
-//! the other one runs there. In other networks it is a name that the responder knows for this container only.
+//! the other one runs there. In other networks it is a name that the responder knows for this container only. Where the
+//! members of a network do not talk to each other, a link opens the other one's exposed ports besides.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use super::{Daemon, Error, steps::Steps, world::World};
-use crate::model::{Attachment, Container, Id, Link, Network, State, Subject};
+use netbpf_common::link::{FRAGMENT, LinkKey};
+
+use super::{Daemon, Error, names, steps::Steps, world::World};
+use crate::model::{Attachment, Container, Endpoint, Id, Link, Network, State, Subject};
 
 impl Daemon {
     /// A container started, ended, came to the default network, left it or got another name: those who run and are
     /// linked to it hear of that.
     pub(super) async fn refresh_links_to(self: &Arc<Self>, target: Id) {
+        if let Err(error) = self.open_links() {
+            tracing::error!(%error, "open links");
+        }
         let linked: Vec<Id> = {
             let key = target.to_string();
             let world = self.world();
@@ -34,6 +40,14 @@ impl Daemon {
             }
             steps.keep();
         }
+    }
+
+    /// Let the programs know of all links in networks whose members do not talk to each other.
+    pub(super) fn open_links(&self) -> Result<(), Error> {
+        // Locked first, so that what is written last was looked at last.
+        let mut datapath = self.datapath();
+        let links = openings(&self.world());
+        Ok(datapath.set_links(&links)?)
     }
 
     /// Whether a container's links on the default network can be made now, in Docker's words.
@@ -78,6 +92,53 @@ fn linked<'a>(container: &'a Container, world: &'a World) -> impl Iterator<Item 
         .into_iter()
         .flat_map(|attachment| &attachment.request.links)
         .filter_map(|link| Some((link, world.container(&link.target.parse().ok()?)?)))
+}
+
+/// What links open in networks whose members do not talk to each other.
+fn openings(world: &World) -> BTreeSet<LinkKey> {
+    let mut keys = BTreeSet::new();
+    for container in world.containers() {
+        for attachment in &container.attachments {
+            let network = world.network(&attachment.network);
+            let Some((network, bridge)) = network.and_then(|network| Some((network, network.bridge()?)))
+            else {
+                continue;
+            };
+            let (Some(endpoint), false) = (&attachment.endpoint, bridge.options.icc) else { continue };
+            for link in &attachment.request.links {
+                for (target, there) in targets(link, network, world) {
+                    let Subject::Sandbox(sandbox) = &target.subject else { continue };
+                    for exposed in &sandbox.exposed {
+                        let protocol = exposed.protocol.number();
+                        let key =
+                            LinkKey { from: endpoint.port, to: there.port, protocol, ..LinkKey::default() };
+                        keys.insert(LinkKey { port: exposed.number.to_be_bytes(), ..key });
+                        keys.insert(LinkKey { port: FRAGMENT, ..key });
+                    }
+                }
+            }
+        }
+    }
+    keys
+}
+
+/// Whom a link means in a network, with their endpoints there.
+fn targets<'a>(
+    link: &'a Link,
+    network: &'a Network,
+    world: &'a World,
+) -> impl Iterator<Item = (&'a Container, &'a Endpoint)> {
+    world.members(&network.id).filter_map(move |target| {
+        let attachment = target.attachments.iter().find(|attachment| attachment.network == network.id)?;
+        let is_meant = match network.has_names() {
+            true => {
+                let names = names::names_of(target, attachment);
+                names.iter().any(|name| name.eq_ignore_ascii_case(&link.target))
+            }
+            false => target.id.to_string() == link.target,
+        };
+        Some((target, attachment.endpoint.as_ref().filter(|_| is_meant)?))
+    })
 }
 
 fn default_attachment<'a>(container: &'a Container, world: &World) -> Option<&'a Attachment> {

@@ -241,7 +241,8 @@ impl Daemon {
             let subnet = self.subnet(&crate::api::types::Ipam::default()).await?;
             tracing::info!(subnet = %subnet.net, "default network");
             let network = predefined(Network::DEFAULT, Driver::Null);
-            let options = Options { device: Some("netbpf0".into()), ..Options::default() };
+            let options =
+                Options { device: Some("netbpf0".into()), icc: self.options.icc, ..Options::default() };
             self.add_bridge(network, subnet, options).await?;
         }
         Ok(())

@@ -16,6 +16,8 @@ pub struct Options {
     pub bpffs: PathBuf,
     /// Load the programs that log (aya-log).
     pub program_logs: bool,
+    /// Whether members of the default network talk to each other.
+    pub icc: bool,
 }
 
 impl Options {

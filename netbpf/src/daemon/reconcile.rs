@@ -30,6 +30,7 @@ impl Daemon {
         // One that fails is one endpoint's trouble, and must not keep the others down.
         let relinked = relinked(&actions);
         self.carry_out(actions).await;
+        self.open_links()?;
         self.restore_routes(&relinked).await;
         self.publish_all().await?;
         for (id, supervisor) in running {

@@ -25,6 +25,7 @@ use crate::{
     dns::Feed,
     firewall::Firewall,
     link::{Links, sysctl},
+    model::{Driver, Network},
     store::{Lock, Records, Store},
 };
 
@@ -88,7 +89,13 @@ fn take(dir: &Path) -> anyhow::Result<Lock> {
 
 async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
     let exe = std::env::current_exe().context("find this program")?;
-    let (store, Records { networks, containers }) = Store::open(&options.state_dir.join("netbpf.redb"))?;
+    let (store, Records { mut networks, containers }) = Store::open(&options.state_dir.join("netbpf.redb"))?;
+    for network in networks.iter_mut().filter(|network| network.name == Network::DEFAULT) {
+        // It is the daemon's own, and as the daemon is told to have it.
+        if let Driver::Bridge(bridge) = &mut network.driver {
+            bridge.options.icc = options.icc;
+        }
+    }
     let mut datapath = Datapath::open(&options.bpffs, options.program_logs)?;
     if let Some(logs) = datapath.take_logs() {
         thread::Builder::new().name("program-logs".into()).spawn(move || {

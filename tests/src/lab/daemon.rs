@@ -47,13 +47,18 @@ pub struct Daemon(Process);
 
 impl Daemon {
     /// Starts it and waits until it answers; else says why it does not.
-    pub fn start(host: &Host, program: &Path, log: &File) -> Result<Self, String> {
+    pub fn start(host: &Host, program: &Path, options: &[String], log: &File) -> Result<Self, String> {
         let run_dir = host.path(RUN_DIR);
         let events = watch(&run_dir).map_err(|errno| format!("watch {RUN_DIR}: {errno}"))?;
         let log =
             || log.try_clone().map(Stdio::from).map_err(|error| format!("share the daemon's log: {error}"));
         let mut command = Command::new(program);
-        command.args(["daemon", "--state-dir", STATE_DIR]).stdin(Stdio::null()).stdout(log()?).stderr(log()?);
+        command
+            .args(["daemon", "--state-dir", STATE_DIR])
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(log()?)
+            .stderr(log()?);
         let daemon = Self(Process::start_as_it_is(host, command));
         let give_up = Instant::now() + PATIENCE;
         while !answers(&run_dir.join("netbpf.sock")) {

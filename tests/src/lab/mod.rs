@@ -47,6 +47,7 @@ pub const STATE_DIR: &str = "/run/state";
 pub struct Lab {
     // Fields drop in this order: the processes of a host end before it does.
     daemon: RefCell<Option<Daemon>>,
+    daemon_options: RefCell<Vec<String>>,
     before: Snapshot,
     /// The state directory of a daemon that knows nothing yet.
     fresh_state: RefCell<Option<Snapshot>>,
@@ -89,6 +90,7 @@ impl Lab {
         let before = Snapshot::of_host(&host);
         Self {
             daemon: RefCell::default(),
+            daemon_options: RefCell::default(),
             before,
             fresh_state: RefCell::default(),
             program,
@@ -140,13 +142,19 @@ impl Lab {
     pub fn start_daemon(&self) {
         let mut slot = self.daemon.borrow_mut();
         assert!(slot.is_none(), "the daemon runs already");
-        match Daemon::start(&self.host, &self.program, self.log.as_file()) {
+        let options = self.daemon_options.borrow();
+        match Daemon::start(&self.host, &self.program, &options, self.log.as_file()) {
             Ok(daemon) => *slot = Some(daemon),
             Err(reason) => panic!("{reason}; its log:\n{}", self.daemon_log()),
         }
         self.fresh_state
             .borrow_mut()
             .get_or_insert_with(|| Snapshot::of_files(&self.host, Path::new(STATE_DIR)));
+    }
+
+    /// What daemons are told that start from now on; words with blanks between.
+    pub fn tell_daemons(&self, options: &str) {
+        *self.daemon_options.borrow_mut() = options.split_whitespace().map(str::to_owned).collect();
     }
 
     /// Ends the daemon as an administrator does, by SIGTERM, and waits until it is gone.
