@@ -262,7 +262,6 @@ mod tests {
                 hostname: "web".into(),
                 rootfs: None,
                 auto_remove: false,
-                restart: Default::default(),
                 mode: Mode::Networks,
                 extra_hosts: Vec::new(),
                 dns: Vec::new(),
