@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netbpf_tests::lab::{Lab, eventually};
+use netbpf_tests::lab::{Lab, Process, eventually};
 
 /// A server for all of a container's ports: one TCP port that says a word to whoever comes.
 const SERVER: [&str; 3] = ["socat", "-dd", "TCP-LISTEN:80,fork,reuseaddr"];
@@ -295,6 +295,26 @@ fn ports_come_from_ranges_and_from_the_hosts_own() {
         lab.netbpf(["ps", "--filter", "name=four", "--format", "{{.Ports}}"]).ok().text(),
         "53/udp, 81-82/tcp"
     );
+}
+
+#[test]
+fn containers_that_start_together_share_a_range() {
+    let lab = Lab::start();
+    let start = |name: usize| {
+        let name = format!("web{name}");
+        lab.spawn_netbpf(["run", "-d", "--name", &name, "-p", "8000-8007:80", "--", "sleep", "infinity"])
+    };
+    let ended: Vec<_> = (0..12).map(start).collect::<Vec<_>>().into_iter().map(Process::output).collect();
+    let (started, refused): (Vec<_>, Vec<_>) = ended.into_iter().partition(|run| run.status.success());
+    assert_eq!((started.len(), refused.len()), (8, 4));
+    for run in refused {
+        run.fails_with(125, "all ports are allocated");
+    }
+    let ports = lab.netbpf(["ps", "--format", "{{.Ports}}"]).ok().stdout;
+    let mut ports: Vec<&str> = ports.lines().collect();
+    ports.sort_unstable();
+    let all: Vec<_> = (8000..8008).map(|port| format!("0.0.0.0:{port}->80/tcp")).collect();
+    assert_eq!(ports, all);
 }
 
 #[test]
