@@ -54,6 +54,7 @@ impl Network {
 
 /// What a network is made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "all but two networks are bridges")]
 pub enum Driver {
     /// Ports, a host device, programs that forward between them.
     Bridge(Bridge),
