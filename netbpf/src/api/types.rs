@@ -420,6 +420,7 @@ pub struct ContainerResource {
     /// What of the host it was given.
     pub host_config: HostConfig,
     /// How often its restart policy started it since a user did.
+    #[serde(default)]
     pub restart_count: u32,
     /// How it was asked for.
     pub config: ContainerCreate,
@@ -436,6 +437,7 @@ pub struct ContainerState {
     /// Whether it runs, or will soon.
     pub running: bool,
     /// Whether it waits for its next start.
+    #[serde(default)]
     pub restarting: bool,
     /// Its first process in the host's numbering; 0 while not running.
     pub pid: u32,
