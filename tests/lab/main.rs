@@ -13,6 +13,7 @@ mod lifecycle;
 mod links;
 mod maps;
 mod names;
+mod options;
 mod outside;
 mod persistence;
 mod ports;

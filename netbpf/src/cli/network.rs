@@ -291,7 +291,7 @@ pub struct Connect {
     #[arg(long, value_name = "CONTAINER[:ALIAS]", value_delimiter = ',')]
     link: Vec<String>,
     /// Options of the endpoint
-    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parsers::driver_option)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parsers::driver_option)]
     driver_opt: Vec<(String, String)>,
     /// The network with the highest one gives the default route
     #[arg(

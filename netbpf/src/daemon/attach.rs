@@ -11,8 +11,8 @@ use crate::{
     api::types::{EndpointSettings, NetworkConnect, NetworkDisconnect},
     dns::{Record, Sockets},
     model::{
-        Attachment, Container, Driver, EndpointRequest, Id, Link, Mode, Namespace, Network, State, Subject,
-        check_alias,
+        Attachment, Container, Driver, EndpointOptions, EndpointRequest, Id, Link, Mode, Namespace, Network,
+        State, Subject, check_alias,
     },
     plan::{Action, Desired, Observed, PortWiring, Seen, default_gateway, diff, port_changes},
     store::Change,
@@ -134,6 +134,10 @@ impl Daemon {
                 .filter_map(|attachment| Some(attachment.endpoint.as_ref()?.interface.clone()))
                 .collect(),
         };
+        // Names that were asked for are not given to others.
+        taken.extend(
+            container.attachments.iter().filter_map(|wanted| wanted.request.options.interface.clone()),
+        );
         let mut leased = Vec::new();
         for index in 0..container.attachments.len() {
             if container.attachments[index].endpoint.is_some() {
@@ -467,8 +471,9 @@ pub(super) fn parse_request(
     if network.name == Network::DEFAULT && !links.is_empty() {
         return Err(Error::LinkOnDefaultNetwork);
     }
-    if let Some(option) = settings.driver_opts.iter().flatten().map(|(key, _)| key).next() {
-        return Err(invalid(format!("unknown endpoint option {option}: none is known")));
-    }
-    Ok(EndpointRequest { ipv4, mac, aliases, links, gateway_priority: settings.gw_priority })
+    let options = settings.driver_opts.as_ref().map_or_else(
+        || Ok(EndpointOptions::default()),
+        |given| EndpointOptions::parse(given).map_err(|error| invalid(error.to_string())),
+    )?;
+    Ok(EndpointRequest { ipv4, mac, aliases, links, options, gateway_priority: settings.gw_priority })
 }

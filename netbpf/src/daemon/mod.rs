@@ -130,7 +130,7 @@ impl Daemon {
             peer: network.peer.clone(),
             mac: network.mac,
             mtu: network.mtu,
-            address: Some(network.address),
+            address: (!network.inhibit).then_some(network.address),
             group: self.group,
         }
     }

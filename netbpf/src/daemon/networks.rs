@@ -55,9 +55,11 @@ impl Daemon {
         if self.world().networks().any(|network| network.name == request.name) {
             return Err(Error::NetworkExists(request.name));
         }
+        let id = Id::random();
+        self.check_device(&id, &options)?;
         let subnet = self.subnet(&request.ipam).await?;
         let network = Network {
-            id: Id::random(),
+            id,
             name: request.name,
             created: Timestamp::now(),
             driver: Driver::Null,
@@ -112,6 +114,29 @@ impl Daemon {
                 self.world().release_network_number(number);
                 Err(error)
             }
+        }
+    }
+
+    /// A device that was asked for by name is nobody's yet. Docker takes a bridge that exists; netbpf's device is one
+    /// that it makes.
+    fn check_device(&self, id: &Id, options: &Options) -> Result<(), Error> {
+        let Some(device) = &options.device else { return Ok(()) };
+        let world = self.world();
+        let of_other = world.networks().find_map(|other| {
+            let bridge = other.bridge()?;
+            (bridge.device == *device || bridge.peer == *device).then_some(other.id)
+        });
+        if let Some(other) = of_other {
+            return Err(Error::Forbidden(format!(
+                "cannot create network {id} ({device}): conflicts with network {other} ({device}): networks have same \
+                 bridge name"
+            )));
+        }
+        match nix::net::if_::if_nametoindex(device.as_str()) {
+            Ok(_) => {
+                Err(Error::Forbidden(format!("existing interface {device} is not a bridge of netbpf's")))
+            }
+            Err(_) => Ok(()),
         }
     }
 

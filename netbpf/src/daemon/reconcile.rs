@@ -120,6 +120,7 @@ impl Daemon {
                 mac: entry.mac,
                 address: entry.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
                 mtu: 0,
+                inhibit: false,
                 icc: entry.icc,
             });
         }
@@ -133,6 +134,7 @@ impl Daemon {
                 address: entry.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
                 mtu: 0,
                 icc: entry.icc,
+                sysctls: Vec::new(),
                 namespace: None,
             });
         }

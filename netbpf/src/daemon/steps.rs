@@ -10,8 +10,9 @@ use std::{
 use super::{Daemon, error::Error};
 use crate::{
     dns::{Record, Sockets},
-    model::{Id, Namespace},
-    plan::Action,
+    link::sysctl,
+    model::{Id, Namespace, Sysctl},
+    plan::{Action, PortWiring},
 };
 
 /// Steps that were done, for as long as they may have to be taken back.
@@ -132,6 +133,10 @@ impl Daemon {
                 })?;
                 let namespace = open(namespace)?;
                 self.links.create_endpoint(&self.endpoint_link(port, &namespace)).await?;
+                if let Err(error) = self.set_sysctls(port, &namespace).await {
+                    self.links.delete(netbpf_common::endpoint::ifindex_of(port.number)).await?;
+                    return Err(error);
+                }
             }
             Action::WritePort(port) => self.datapath().write_port(
                 port.number,
@@ -161,6 +166,22 @@ impl Daemon {
             Action::Withdraw(mappings) => self.firewall.withdraw(mappings).await?,
         }
         Ok(())
+    }
+}
+
+impl Daemon {
+    /// Give the container's side of a port the settings that were asked for.
+    async fn set_sysctls(&self, port: &PortWiring, namespace: &crate::link::Namespace) -> Result<(), Error> {
+        if port.sysctls.is_empty() {
+            return Ok(());
+        }
+        let (interface, sysctls) = (port.interface.clone(), port.sysctls.clone());
+        let written = namespace.run(move || {
+            sysctls.iter().try_for_each(|Sysctl { family, table, name, value }| {
+                sysctl::write(&format!("net/{family}/{table}/{interface}/{name}"), value).map(drop)
+            })
+        });
+        Ok(written.await??)
     }
 }
 

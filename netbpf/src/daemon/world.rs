@@ -164,8 +164,8 @@ impl World {
         taken: &[String],
     ) -> Result<Endpoint, Error> {
         let found = self.networks.get(network).ok_or_else(|| Error::NoNetwork(network.to_string()))?;
-        let (name, gateway) = match found.bridge() {
-            Some(bridge) => (found.name.clone(), bridge.mac()),
+        let (name, gateway, prefix) = match found.bridge() {
+            Some(bridge) => (found.name.clone(), bridge.mac(), bridge.options.interface_prefix.clone()),
             None => return Err(Error::ConnectToHost),
         };
         let pool = self.pools.get_mut(network).ok_or_else(|| Error::NoNetwork(name.clone()))?;
@@ -186,10 +186,13 @@ impl World {
         }
         members.insert(*container, mac);
         let id = Id::random();
-        let interface = (0..)
-            .map(|index| format!("eth{index}"))
-            .find(|interface| !taken.contains(interface))
-            .expect("more indices than interfaces");
+        // Two that were asked to have the same name are told apart by the kernel, which refuses the second.
+        let interface = request.options.interface.clone().unwrap_or_else(|| {
+            (0..)
+                .map(|index| format!("{prefix}{index}"))
+                .find(|interface| !taken.contains(interface))
+                .expect("more indices than interfaces")
+        });
         Ok(Endpoint {
             id,
             port,
@@ -197,6 +200,7 @@ impl World {
             mac,
             host_interface: format!("veth{}", &id.to_string()[..7]),
             interface,
+            sysctls: request.options.sysctls.clone(),
         })
     }
 

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerPort, Id, Link, Mac, Mapping, Publish, Restart};
+use super::{ContainerPort, EndpointOptions, Id, Link, Mac, Mapping, Publish, Restart, Sysctl};
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -169,6 +169,9 @@ pub struct EndpointRequest {
     /// `--link`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// `--driver-opt`.
+    #[serde(default, skip_serializing_if = "EndpointOptions::is_default")]
+    pub options: EndpointOptions,
     /// `--gw-priority`: the highest gives the default route.
     pub gateway_priority: i64,
 }
@@ -188,4 +191,7 @@ pub struct Endpoint {
     pub host_interface: String,
     /// The other side: `eth0`, `eth1`, …
     pub interface: String,
+    /// Settings of that side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sysctls: Vec<Sysctl>,
 }

@@ -2,6 +2,7 @@
 //! async, no clock; nothing here knows the API's texts, the store's records or the kernel.
 
 mod container;
+mod endpoint_options;
 mod id;
 mod link;
 pub mod lookup;
@@ -16,6 +17,7 @@ mod restart;
 pub use container::{
     Attachment, Container, Endpoint, EndpointRequest, Mode, Namespace, Sandbox, State, Subject,
 };
+pub use endpoint_options::{BadEndpointOption, EndpointOptions, Sysctl};
 pub use id::Id;
 pub use link::{BadLink, Link};
 pub use mac::{Mac, NotAMac};

@@ -111,3 +111,13 @@ pub struct Subnet {
     /// `--aux-address`: reserved, by name.
     pub auxiliary: BTreeMap<String, Ipv4Addr>,
 }
+
+/// Docker's name of the auxiliary address that containers take for their gateway, in the place of the host device's.
+const DEFAULT_GATEWAY: &str = "DefaultGatewayIPv4";
+
+impl Subnet {
+    /// What a container's default route leads through.
+    pub fn default_gateway(&self) -> Ipv4Addr {
+        self.auxiliary.get(DEFAULT_GATEWAY).copied().unwrap_or(self.gateway)
+    }
+}

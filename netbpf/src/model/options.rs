@@ -43,7 +43,7 @@ const KNOWN: [&str; 14] = [
 ];
 
 /// Longest name of an interface, in bytes: `IFNAMSIZ` less the final zero.
-const LONGEST_INTERFACE: usize = 15;
+pub(super) const LONGEST_INTERFACE: usize = 15;
 
 /// How a bridge behaves. What matters only while it is made is not stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,7 +207,7 @@ fn family(key: &'static str, value: &str) -> Result<bool, BadOption> {
 }
 
 /// What the kernel takes as the name of an interface (`dev_valid_name`).
-fn interface(key: &'static str, name: &str, longest: usize) -> Result<String, BadOption> {
+pub(super) fn interface(key: &'static str, name: &str, longest: usize) -> Result<String, BadOption> {
     let is_odd = |c: char| c.is_whitespace() || c.is_control() || c == '/' || c == ':';
     if name.is_empty() || name.len() > longest || matches!(name, "." | "..") || name.contains(is_odd) {
         let reason = format!("expected the name of an interface of at most {longest} bytes");

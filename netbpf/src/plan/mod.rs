@@ -119,6 +119,7 @@ mod tests {
             peer: format!("nbp{number}"),
             mac: "02:42:0a:00:00:01".parse().unwrap(),
             address: "10.0.0.1/24".parse().unwrap(),
+            inhibit: false,
             mtu: 1500,
             icc: true,
         }
@@ -135,6 +136,7 @@ mod tests {
             address,
             mtu: 1500,
             icc: true,
+            sysctls: Vec::new(),
             namespace: Some(Namespace::Path(PathBuf::from("/run/netns/blue"))),
         }
     }

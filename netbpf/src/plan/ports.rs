@@ -249,6 +249,7 @@ mod tests {
                 mac: Mac::of([10, 0, 0, last].into()),
                 host_interface: format!("veth{last}"),
                 interface: "eth0".into(),
+                sysctls: Vec::new(),
             }),
         };
         Container {

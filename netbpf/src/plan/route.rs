@@ -32,6 +32,6 @@ pub fn default_gateway<'a>(
             (Reverse(attachment.request.gateway_priority), network.name.clone())
         })
         .and_then(|(_, endpoint, network)| {
-            Some(Gateway { address: network.bridge()?.subnet.gateway, network, endpoint })
+            Some(Gateway { address: network.bridge()?.subnet.default_gateway(), network, endpoint })
         })
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
-use crate::model::{Bridge, Endpoint, Mac, Namespace};
+use crate::model::{Bridge, Endpoint, Mac, Namespace, Sysctl};
 
 /// A network's host device and its entry in the map `NETWORKS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct NetworkWiring {
     pub mac: Mac,
     /// The gateway address with the subnet's prefix length.
     pub address: Ipv4Net,
+    /// Whether the device has no address, though containers take it for their gateway.
+    pub inhibit: bool,
     /// In bytes.
     pub mtu: u32,
     /// Whether members talk to each other.
@@ -35,6 +37,7 @@ impl NetworkWiring {
             peer: bridge.peer.clone(),
             mac: bridge.mac(),
             address: with_prefix(bridge.subnet.gateway, bridge.subnet.net),
+            inhibit: bridge.options.inhibit_ipv4,
             mtu: bridge.options.mtu,
             icc: bridge.options.icc,
         }
@@ -65,6 +68,8 @@ pub struct PortWiring {
     pub mtu: u32,
     /// Whether it talks to other members.
     pub icc: bool,
+    /// Settings of the container's side. Nothing reads them back: an observed port has none.
+    pub sysctls: Vec<Sysctl>,
     /// Where the container's side is. Nothing reads it back from the kernel: an observed port has none.
     pub namespace: Option<Namespace>,
 }
@@ -81,6 +86,7 @@ impl PortWiring {
             address: with_prefix(endpoint.ipv4, bridge.subnet.net),
             mtu: bridge.options.mtu,
             icc: bridge.options.icc,
+            sysctls: endpoint.sysctls.clone(),
             namespace: Some(namespace),
         }
     }

@@ -1,0 +1,155 @@
+//! Options of an endpoint (`--driver-opt key=value`), under Docker's names and with Docker's messages. Knows no kernel.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::options::{BadOption, LONGEST_INTERFACE, interface};
+
+const IFNAME: &str = "com.docker.network.endpoint.ifname";
+const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
+
+/// What an endpoint's interface is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointOptions {
+    /// Its name; the network's prefix and the next number if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Settings of it, in the order typed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sysctls: Vec<Sysctl>,
+}
+
+/// A setting of an interface: `net.ipv4.conf.IFNAME.log_martians=1`. Its parts are names, none a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// `ipv4`, `ipv6` or `mpls`.
+    pub family: String,
+    /// `conf`, `neigh`.
+    pub table: String,
+    /// Of the setting.
+    pub name: String,
+    /// As typed.
+    pub value: String,
+}
+
+/// An option that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadEndpointOption {
+    /// Not one of ours.
+    #[error("unknown endpoint option {0}: known are {IFNAME}, {SYSCTLS}")]
+    Unknown(String),
+    /// A name that no interface can have.
+    #[error(transparent)]
+    Interface(#[from] BadOption),
+    /// Docker's words.
+    #[error(
+        "unrecognised network interface sysctl '{0}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+    )]
+    Sysctl(String),
+}
+
+impl EndpointOptions {
+    /// From what the user typed.
+    pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, BadEndpointOption> {
+        let mut options = Self::default();
+        for (key, value) in given {
+            match key.as_str() {
+                IFNAME => options.interface = Some(interface(IFNAME, value, LONGEST_INTERFACE)?),
+                SYSCTLS => {
+                    options.sysctls = value.split(',').map(Sysctl::parse).collect::<Result<_, _>>()?;
+                }
+                _ => return Err(BadEndpointOption::Unknown(key.clone())),
+            }
+        }
+        Ok(options)
+    }
+
+    /// As the user typed them.
+    pub fn given(&self) -> BTreeMap<String, String> {
+        let sysctls: Vec<String> = self.sysctls.iter().map(ToString::to_string).collect();
+        let sysctls = (!sysctls.is_empty()).then(|| (SYSCTLS.to_owned(), sysctls.join(",")));
+        let interface = self.interface.clone().map(|name| (IFNAME.to_owned(), name));
+        interface.into_iter().chain(sysctls).collect()
+    }
+
+    /// Whether nothing was asked for.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Sysctl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { family, table, name, value } = self;
+        write!(f, "net.{family}.{table}.IFNAME.{name}={value}")
+    }
+}
+
+impl Sysctl {
+    fn parse(text: &str) -> Result<Self, BadEndpointOption> {
+        let bad = || BadEndpointOption::Sysctl(text.to_owned());
+        let (key, value) = text.split_once('=').ok_or_else(bad)?;
+        let is_name = |part: &str| {
+            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+        };
+        match key.split('.').collect::<Vec<_>>()[..] {
+            ["net", family @ ("ipv4" | "ipv6" | "mpls"), table, "IFNAME" | "ifname", name]
+                if is_name(table) && is_name(name) && !value.contains(['\0', '\n']) =>
+            {
+                let own = str::to_owned;
+                Ok(Self { family: own(family), table: own(table), name: own(name), value: own(value) })
+            }
+            _ => Err(bad()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(key: &str, value: &str) -> Result<EndpointOptions, String> {
+        EndpointOptions::parse(&[(key.to_owned(), value.to_owned())].into())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_and_settings_are_taken() {
+        assert_eq!(parsed(IFNAME, "web0").map(|options| options.interface), Ok(Some("web0".to_owned())));
+        let settings = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.neigh.ifname.gc_stale_time=30";
+        let sysctls = parsed(SYSCTLS, settings).expect("settings").sysctls;
+        let typed: Vec<_> = sysctls.iter().map(ToString::to_string).collect();
+        assert_eq!(typed, ["net.ipv4.conf.IFNAME.log_martians=1", "net.ipv6.neigh.IFNAME.gc_stale_time=30"]);
+        let given = parsed(SYSCTLS, settings).expect("settings").given();
+        assert_eq!(EndpointOptions::parse(&given).expect("the same").sysctls, sysctls);
+    }
+
+    #[test]
+    fn what_is_none_is_refused() {
+        for setting in [
+            "net.ipv4.conf.eth0.log_martians=1",
+            "net.ipv4.conf.IFNAME.log_martians",
+            "net.ipv4.ip_forward=1",
+            "net.core.conf.IFNAME.x=1",
+            "kernel.ipv4.conf.IFNAME.x=1",
+            "net.ipv4.conf.IFNAME.../../x=1",
+            "net.ipv4.conf.IFNAME.a/b=1",
+            "",
+        ] {
+            let message = parsed(SYSCTLS, setting).expect_err("no setting");
+            assert!(
+                message.starts_with(&format!("unrecognised network interface sysctl '{setting}'; ")),
+                "{message}"
+            );
+        }
+        assert!(
+            parsed(IFNAME, "a/b").expect_err("no name").starts_with("failed to parse com.docker.network.")
+        );
+        assert_eq!(
+            parsed("x", "y").expect_err("unknown"),
+            "unknown endpoint option x: known are com.docker.network.endpoint.ifname, \
+             com.docker.network.endpoint.sysctls"
+        );
+    }
+}
