@@ -42,6 +42,10 @@ impl World {
         lab.run("blue01", "--net blue");
         lab.run("both", "--net red");
         lab.netbpf(["connect", "blue", "both"]).ok();
+        // New namespaces take this from the machine: one that forwards sends what it is not meant to back.
+        for name in ["red01", "red02", "blue01", "both"] {
+            lab.in_network_of(name, "echo 0 > /proc/sys/net/ipv4/ip_forward").ok();
+        }
         Self {
             red01: lab.station("red01", "eth0"),
             red02: lab.station("red02", "eth0"),
@@ -178,9 +182,9 @@ fn the_host_routes_nothing_between_networks() {
     let frame = ethernet(world.host_red.mac(), world.red01.mac(), IPV4, &ipv4(RED01, BLUE01, MARK));
     let before = lab.reasons();
     world.red01.send(&frame);
-    assert_eq!(lab.drops_since(&before), [("isolated".to_owned(), 1)].into());
-    let heard: Vec<_> = world.heard().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(heard, ["host in red"]);
+    assert_eq!(lab.drops_since(&before), [("unpublished".to_owned(), 1)].into());
+    let heard = || world.heard().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(heard(), ["host in red"]);
 
     lab.in_network_of("red01", "ip route add 10.2.0.0/24 via 10.1.0.1").ok();
     lab.in_network_of("blue01", "ip route add 10.1.0.0/24 via 10.2.0.1").ok();
@@ -193,6 +197,15 @@ fn the_host_routes_nothing_between_networks() {
     // A gateway's address is the host's, whichever network it is of.
     lab.exec("red01", "ping -c1 10.1.0.1").ok();
     lab.exec("red01", "ping -c1 10.2.0.1").ok();
+    // The programs do not count on the packet filter, nor on the daemon.
+    let pid = lab.pid("red01").to_string();
+    lab.kill_daemon();
+    lab.host(["nft", "flush", "ruleset"]).ok();
+    world.red01.send(&frame);
+    lab.host(["nsenter", "-t", &pid, "-n", "ping", "-c1", "-W1", "10.2.0.2"]).fails_with(1, "");
+    lab.start_daemon();
+    assert_eq!(heard(), ["host in red"]);
+    assert_eq!(lab.drops_since(&before)["isolated"], 2);
 }
 
 #[test]

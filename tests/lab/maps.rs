@@ -32,7 +32,7 @@ fn maps_have_named_fields() {
     let lab = Lab::start();
     town(&lab);
     let pinned = lab.host(["ls", MAPS]).ok();
-    assert_eq!(pinned.text(), "FDB\nFLOOD\nNEIGHBOURS\nNETWORKS\nPORTS\nPORT_STATS\nREASONS");
+    assert_eq!(pinned.text(), "FDB\nFLOOD\nLINKS\nNEIGHBOURS\nNETWORKS\nPORTS\nPORT_STATS\nREASONS");
     let fdb = dump(&lab, "FDB").json();
     let web = serde_json::json!({
         "key": { "network": 1, "mac": [2, 66, 10, 0, 0, 2], "reserved": [0, 0] },

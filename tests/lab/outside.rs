@@ -175,6 +175,20 @@ fn internal_networks_reach_nobody_and_nobody_reaches_them() {
 }
 
 #[test]
+fn an_isolated_network_has_no_host_either() {
+    let lab = Neighbourhood::start();
+    let isolated = "com.docker.network.bridge.gateway_mode_ipv4=isolated";
+    lab.network("alone", &format!("--subnet 10.1.0.0/24 --internal -o {isolated}"));
+    lab.run("one", "--net alone");
+    lab.run("two", "--net alone");
+    lab.exec("one", "ping -c1 -W2 two").ok();
+    assert!(!lab.exec("one", "ping -c1 -W1 10.1.0.1").status.success());
+    assert!(!lab.host(["ping", "-c1", "-W1", &lab.address("one", "alone")]).status.success());
+    let device = lab.host(["ip", "-4", "-o", "address", "show", &lab.device("alone")]).ok();
+    assert_eq!(device.stdout, "");
+}
+
+#[test]
 fn a_gateway_mode_says_who_comes_in() {
     let lab = Neighbourhood::start();
     let mode = |mode| format!("-o com.docker.network.bridge.gateway_mode_ipv4={mode}");

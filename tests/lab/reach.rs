@@ -201,6 +201,25 @@ fn a_datagram_flow_of_a_removed_container_does_not_reach_its_successor() {
 }
 
 #[test]
+fn the_host_reaches_a_port_by_the_gateway_of_a_network_that_does_not_have_it() {
+    let lab = Neighbourhood::start();
+    lab.network("apple", "--subnet 10.1.0.0/24");
+    lab.network("melon", "--subnet 10.2.0.0/24");
+    serve(&lab, "web", "--net melon -p 8080:80 -p 8080:5300/udp");
+    lab.netbpf(["connect", "apple", "web"]).ok();
+    for kind in KINDS {
+        // The first name gives the default gateway, and has the ports.
+        for gateway in ["10.1.0.1", "10.2.0.1", "172.17.0.1", "127.0.0.1"] {
+            assert_eq!(
+                Asker::Host.ask(&lab, kind, gateway, 8080).as_deref(),
+                Some("10.1.0.1"),
+                "{kind} {gateway}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_routed_network_has_its_ports_at_its_own_addresses() {
     let lab = Neighbourhood::start();
     let routed = "com.docker.network.bridge.gateway_mode_ipv4=routed";

@@ -1,5 +1,7 @@
 //! A real web server behind a published port, under load.
 
+use std::time::Duration;
+
 use netbpf_tests::lab::eventually;
 
 use super::outside::Neighbourhood;
@@ -32,7 +34,7 @@ fn a_web_server_behind_a_published_port_fails_no_request_in_a_minute() {
     let closed = ["wrk", "-t1", "-c4", "-d60", "-H", "Connection: close", "http://192.0.2.1:8080/"];
     let closed = lab.spawn(["ip", "netns", "exec", "far"].into_iter().chain(closed));
     for load in [kept, closed] {
-        let told = load.output().ok().stdout;
+        let told = load.output_within(Duration::from_secs(90)).ok().stdout;
         assert!(!told.contains("Socket errors") && !told.contains("Non-2xx"), "{told}");
         let requests = told.lines().find_map(|line| line.trim().split_once(" requests in ")).map(|(n, _)| n);
         let requests: u64 = requests.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{told}"));

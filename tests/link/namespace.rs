@@ -58,11 +58,16 @@ fn a_namespace_lives_as_long_as_it_is_held() {
 fn a_setting_is_written_once_and_where_the_caller_is() {
     on_a_host(async || {
         let forward = "net/ipv4/ip_forward";
-        assert_eq!(sysctl::read(forward).unwrap(), "0");
+        // A new namespace takes it from the machine.
+        sysctl::write(forward, "0").unwrap();
         assert!(sysctl::write(forward, "1").unwrap());
         assert!(!sysctl::write(forward, "1").unwrap());
-        let inside = container().run(move || sysctl::read(forward).unwrap()).await.unwrap();
-        assert_eq!(inside, "0");
+        let inside = move || {
+            sysctl::write(forward, "0").unwrap();
+            sysctl::read(forward).unwrap()
+        };
+        assert_eq!(container().run(inside).await.unwrap(), "0");
+        assert_eq!(sysctl::read(forward).unwrap(), "1");
         let error = sysctl::write("net/ipv4/ip_forwards", "1").unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -70,6 +70,13 @@ impl Daemon {
                 })
                 .collect()
         };
+        let filtered = self.firewall.dropped().await?;
+        let filtered = filtered.into_iter().map(|counted| ReasonStats {
+            reason: counted.name,
+            drop: true,
+            packets: counted.packets,
+            bytes: counted.bytes,
+        });
         let datapath = self.datapath();
         let reasons = datapath
             .reasons()?
@@ -80,6 +87,7 @@ impl Daemon {
                 packets: counter.packets,
                 bytes: counter.bytes,
             })
+            .chain(filtered)
             .collect();
         let endpoints = endpoints
             .into_iter()

@@ -19,6 +19,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
+pub use nft::Counted;
 pub use watch::Changes;
 
 use self::table::Elements;
@@ -159,6 +160,11 @@ impl Firewall {
             flows::forget(address).await?;
         }
         Ok(())
+    }
+
+    /// What the table has dropped, by reason. A table that is put in place again counts from zero.
+    pub async fn dropped(&self) -> Result<Vec<Counted>, Error> {
+        nft::counters(&self.table).await
     }
 
     /// Takes away everything that is ours.

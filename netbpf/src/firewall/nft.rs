@@ -78,6 +78,27 @@ pub async fn list<T: DeserializeOwned>(
     Ok(Some(listing.nftables.into_iter().filter_map(|object| serde_json::from_value(object).ok()).collect()))
 }
 
+/// Packets and bytes that our table counts, by name.
+pub async fn counters(table: &str) -> Result<Vec<Counted>, Error> {
+    #[derive(Deserialize)]
+    struct Object {
+        counter: Counted,
+    }
+    let counters = list::<Object>("read the counters", &["counters", "table", "inet", table]).await?;
+    Ok(counters.unwrap_or_default().into_iter().map(|object| object.counter).collect())
+}
+
+/// A counter.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Counted {
+    /// Why packets ended here.
+    pub name: String,
+    /// How many.
+    pub packets: u64,
+    /// How long they were, without Ethernet headers.
+    pub bytes: u64,
+}
+
 /// How many rules our table has; `None` if there is no table.
 pub async fn rule_count(table: &str) -> Result<Option<usize>, Error> {
     #[derive(Deserialize)]

@@ -39,6 +39,10 @@ impl Elements {
     fn add_network(&mut self, network: &NetworkRules) {
         let device = format!("{:?}", network.device);
         self.add("own", format!("{device} . {device}"));
+        for gateway in &network.gateways {
+            let set = if gateway.is_ipv4() { "gateways4" } else { "gateways6" };
+            self.add(set, gateway.to_string());
+        }
         if network.internal {
             self.add("internal", device.clone());
         }
@@ -122,6 +126,7 @@ mod tests {
     fn rules() -> NetworkRules {
         NetworkRules {
             device: "nb-0123456789ab".into(),
+            gateways: vec!["10.1.0.1".parse().unwrap()],
             internal: false,
             trusted: vec!["eth1".into()],
             ipv4: Way { source: Source::Interface, inbound: Inbound::Published },
@@ -144,7 +149,8 @@ mod tests {
         let elements = Elements::of([&rules()], []);
         assert_eq!(
             elements.added_to("t"),
-            "add element inet t masquerade4 { \"nb-0123456789ab\" }\n\
+            "add element inet t gateways4 { 10.1.0.1 }\n\
+             add element inet t masquerade4 { \"nb-0123456789ab\" }\n\
              add element inet t own { \"nb-0123456789ab\" . \"nb-0123456789ab\" }\n\
              add element inet t routed6 { \"nb-0123456789ab\" }\n\
              add element inet t source6 { \"nb-0123456789ab\" : 2001:db8::1 }\n\

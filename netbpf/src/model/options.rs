@@ -181,6 +181,18 @@ impl Options {
     }
 }
 
+impl Options {
+    /// Whether the host has an IPv4 address in the network.
+    pub fn host_has_ipv4(&self) -> bool {
+        !self.inhibit_ipv4 && self.gateway_mode_ipv4 != GatewayMode::Isolated
+    }
+
+    /// Whether the host has an IPv6 address in the network.
+    pub fn host_has_ipv6(&self) -> bool {
+        self.gateway_mode_ipv6 != GatewayMode::Isolated
+    }
+}
+
 fn parse<T: FromStr<Err: ToString>>(key: &'static str, value: &str) -> Result<T, BadOption> {
     value.parse().map_err(|error: T::Err| bad(key, value, error.to_string()))
 }

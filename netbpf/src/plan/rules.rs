@@ -1,6 +1,6 @@
 //! What the host's packet filter has to know of a network: who may leave it, who may enter it, under which address.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::{GatewayMode, Network, Options};
 
@@ -9,6 +9,8 @@ use crate::model::{GatewayMode, Network, Options};
 pub struct NetworkRules {
     /// Its host device.
     pub device: String,
+    /// Addresses of the host in it.
+    pub gateways: Vec<IpAddr>,
     /// Nobody leaves it, nobody enters it.
     pub internal: bool,
     /// Interfaces of the host whose neighbours may use open ports directly.
@@ -57,6 +59,7 @@ impl NetworkRules {
         let options = &bridge.options;
         Some(Self {
             device: bridge.device.clone(),
+            gateways: options.host_has_ipv4().then_some(bridge.subnet.gateway.into()).into_iter().collect(),
             internal: network.internal,
             trusted: options.trusted.clone(),
             ipv4: way(network, options, options.gateway_mode_ipv4, options.host_ipv4),

@@ -37,7 +37,7 @@ impl NetworkWiring {
             peer: bridge.peer.clone(),
             mac: bridge.mac(),
             address: with_prefix(bridge.subnet.gateway, bridge.subnet.net),
-            inhibit: bridge.options.inhibit_ipv4,
+            inhibit: !bridge.options.host_has_ipv4(),
             mtu: bridge.options.mtu,
             icc: bridge.options.icc,
         }

@@ -5,6 +5,24 @@ use netbpf_tests::lab::Lab;
 use super::Town;
 use crate::world::World;
 
+/// All driver options, as an error lists them.
+const KNOWN: [&str; 14] = [
+    "com.docker.network.bridge.name",
+    "com.docker.network.bridge.enable_icc",
+    "com.docker.network.bridge.enable_ip_masquerade",
+    "com.docker.network.bridge.host_binding_ipv4",
+    "com.docker.network.bridge.gateway_mode_ipv4",
+    "com.docker.network.bridge.gateway_mode_ipv6",
+    "com.docker.network.bridge.inhibit_ipv4",
+    "com.docker.network.bridge.trusted_host_interfaces",
+    "com.docker.network.container_iface_prefix",
+    "com.docker.network.driver.mtu",
+    "com.docker.network.enable_ipv4",
+    "com.docker.network.enable_ipv6",
+    "com.docker.network.host_ipv4",
+    "com.docker.network.host_ipv6",
+];
+
 #[test]
 fn networks_that_cannot_be_made() {
     let town = Town::new();
@@ -56,7 +74,7 @@ fn networks_that_cannot_be_made() {
         "bridge driver doesn't support multiple subnets",
     );
     let mtu = "com.docker.network.driver.mtu";
-    create(&["-o", "mut=1400", "new"], &format!("unknown driver option mut: known are {mtu}"));
+    create(&["-o", "mut=1400", "new"], &format!("unknown driver option mut: known are {}", KNOWN.join(", ")));
     create(
         &["-o", "com.docker.network.driver.mtu=big", "new"],
         &format!("failed to parse {mtu} value: big (invalid digit found in string)"),

@@ -79,8 +79,19 @@ impl Process {
         self.try_output().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    pub(super) fn try_output(mut self) -> Result<Output, String> {
-        match self.end.recv_timeout(PATIENCE) {
+    /// Waits for the end of something that takes long on purpose.
+    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[track_caller]
+    pub fn output_within(self, patience: Duration) -> Output {
+        self.wait(patience).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(super) fn try_output(self) -> Result<Output, String> {
+        self.wait(PATIENCE)
+    }
+
+    fn wait(mut self, patience: Duration) -> Result<Output, String> {
+        match self.end.recv_timeout(patience) {
             Ok(Ok(output)) => {
                 self.ended = true;
                 Ok(Output {
@@ -94,7 +105,7 @@ impl Process {
             Err(RecvTimeoutError::Timeout) => Err(format!(
                 "{} did not end within {} s, or a child of it holds its output",
                 self.line,
-                PATIENCE.as_secs()
+                patience.as_secs()
             )),
             Err(RecvTimeoutError::Disconnected) => {
                 Err(format!("wait for {}: the waiting thread panicked", self.line))
