@@ -42,5 +42,9 @@ pub struct Network {
     pub reserved: u8,
     /// The gateway address that the host device carries, network order; zero for none.
     pub gateway: [u8; 4],
+    /// The IPv6 gateway address that it carries; zero for none.
+    pub gateway_ipv6: [u8; 16],
+    /// Its link-local IPv6 address; zero for none.
+    pub ipv6_link_local: [u8; 16],
 }
-const _: () = assert!(size_of::<Network>() == 20);
+const _: () = assert!(size_of::<Network>() == 52);

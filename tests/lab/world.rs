@@ -12,12 +12,12 @@ ip route show table all | sed 's/^/route /'
 find /sys/fs/bpf /run -path /run/state/netbpf.redb -prune -o -printf 'file %p\n'
 nft -s list ruleset | sed 's/^/filter /'
 for map in FDB NEIGHBOURS; do
-    bpftool -j map dump pinned /sys/fs/bpf/netbpf/v1/maps/$map | tr -d ' \n' | sed "s/},{\"key\"/}\n$map {\"key\"/g"
+    bpftool -j map dump pinned /sys/fs/bpf/netbpf/v*/maps/$map | tr -d ' \n' | sed "s/},{\"key\"/}\n$map {\"key\"/g"
     echo
 done
 # The first hundreds of entries: numbers are given out from 0 on.
 for map in NETWORKS PORTS; do
-    echo "$map $(bpftool map dump pinned /sys/fs/bpf/netbpf/v1/maps/$map | head -n 3000 | md5sum)"
+    echo "$map $(bpftool map dump pinned /sys/fs/bpf/netbpf/v*/maps/$map | head -n 3000 | md5sum)"
 done
 "#;
 

@@ -1,6 +1,6 @@
 //! A container's endpoint, and its way out.
 
-use netbpf::link::{EndpointLink, Links, Namespace};
+use netbpf::link::{EndpointLink, Family, Links, Namespace};
 
 use crate::host::{container, ip, ip_in, links, on_a_host};
 
@@ -12,7 +12,8 @@ pub fn endpoint(namespace: &Namespace) -> EndpointLink<'_> {
         mac: "02:42:ac:12:00:02".parse().unwrap(),
         mtu: 1400,
         group: 77,
-        address: "172.18.0.2/16".parse().unwrap(),
+        ipv4: Some("172.18.0.2/16".parse().unwrap()),
+        ipv6: None,
         namespace,
     }
 }
@@ -44,6 +45,39 @@ fn it_is_ready_inside_and_down_outside_until_it_is_set_up() {
         let loopback = inner[0]["addr_info"].as_array().unwrap();
         assert_eq!(loopback.len(), 2, "lo is up and keeps ::1");
         assert_eq!(host.interfaces_in(&netns).await.unwrap(), ["lo", "eth0"]);
+    });
+}
+
+/// Every address of an interface: `fd00::2/64 global permanent`, with what else its flags say.
+fn ipv6_addresses(link: &serde_json::Value) -> Vec<String> {
+    let of_family = |address: &&serde_json::Value| address["family"] == "inet6";
+    let text = |address: &serde_json::Value| {
+        let flags = ["tentative", "dadfailed", "dynamic"].into_iter().filter(|flag| address[*flag] == true);
+        let words = [address["local"].as_str().unwrap(), address["scope"].as_str().unwrap()];
+        words.into_iter().chain(flags).collect::<Vec<_>>().join(" ")
+    };
+    link["addr_info"].as_array().unwrap().iter().filter(of_family).map(text).collect()
+}
+
+#[test]
+fn with_ipv6_it_has_the_two_addresses_that_it_is_given_and_no_other() {
+    on_a_host(async || {
+        let netns = container();
+        let host = Links::open().unwrap();
+        let ipv6 = Some("fd00::2/64".parse().unwrap());
+        host.create_endpoint(&EndpointLink { ipv4: None, ipv6, ..endpoint(&netns) }).await.unwrap();
+        host.set_up(1_000_003).await.unwrap();
+        let inner = &ip_in(&netns, "addr show dev eth0").await[0];
+        assert_eq!(ipv6_addresses(inner), ["fd00::2 global", "fe80::42:acff:fe12:2 link"]);
+        assert_eq!(inner["addr_info"].as_array().unwrap().len(), 2, "no IPv4 address");
+        assert_eq!(ipv6_addresses(&ip("addr show dev veth0123456")[0]), [""; 0]);
+        // They come back with the link.
+        ip_in(&netns, "link set eth0 down").await;
+        ip_in(&netns, "link set eth0 up").await;
+        let inner = &ip_in(&netns, "addr show dev eth0").await[0];
+        let addresses = ipv6_addresses(inner);
+        assert_eq!(addresses.len(), 2, "{addresses:?}");
+        assert!(addresses[1].starts_with("fe80::42:acff:fe12:2 link"), "{addresses:?}");
     });
 }
 
@@ -88,7 +122,7 @@ fn a_name_that_the_container_has_is_said_and_nothing_is_left() {
 fn a_failure_half_way_leaves_nothing_on_either_side() {
     on_a_host(async || {
         let netns = container();
-        let no_address = EndpointLink { address: "224.0.0.1/24".parse().unwrap(), ..endpoint(&netns) };
+        let no_address = EndpointLink { ipv4: Some("224.0.0.1/24".parse().unwrap()), ..endpoint(&netns) };
         let host = Links::open().unwrap();
         let error = host.create_endpoint(&no_address).await.unwrap_err();
         assert!(error.to_string().starts_with("add address 224.0.0.1/24 to eth0 in "), "{error}");
@@ -107,26 +141,51 @@ fn the_default_route_is_set_replaced_and_removed() {
             ifindex: 1_000_004,
             host_interface: "veth0123457".into(),
             interface: "eth1".into(),
-            address: "172.19.0.2/16".parse().unwrap(),
+            ipv4: Some("172.19.0.2/16".parse().unwrap()),
             ..endpoint(&netns)
         })
         .await
         .unwrap();
         for (gateway, device) in [("172.18.0.1", "eth0"), ("172.19.0.1", "eth1"), ("172.19.0.1", "eth1")] {
-            host.set_default_route(&netns, Some(gateway.parse().unwrap())).await.unwrap();
+            host.set_default_route(&netns, gateway.parse().unwrap()).await.unwrap();
             let routes = ip_in(&netns, "route show default").await;
             assert_eq!(routes.as_array().unwrap().len(), 1);
             assert_eq!((&routes[0]["gateway"], &routes[0]["dev"]), (&gateway.into(), &device.into()));
             assert!(routes[0]["protocol"].is_null(), "as `ip route add` and Docker make it");
         }
         for _ in 0..2 {
-            host.set_default_route(&netns, None).await.unwrap();
+            host.remove_default_route(&netns, Family::Ipv4).await.unwrap();
             assert_eq!(ip_in(&netns, "route show default").await.as_array().unwrap().len(), 0);
         }
-        let error = host.set_default_route(&netns, Some("10.0.0.1".parse().unwrap())).await.unwrap_err();
+        let error = host.set_default_route(&netns, "10.0.0.1".parse().unwrap()).await.unwrap_err();
         let expected = format!(
             "set default route via 10.0.0.1 in {netns}: Network is unreachable (os error 101): Nexthop has invalid gateway"
         );
         assert_eq!(error.to_string(), expected);
+    });
+}
+
+#[test]
+fn the_families_have_default_routes_of_their_own() {
+    on_a_host(async || {
+        let netns = container();
+        let host = Links::open().unwrap();
+        let ipv6 = Some("fd00::2/64".parse().unwrap());
+        host.create_endpoint(&EndpointLink { ipv6, ..endpoint(&netns) }).await.unwrap();
+        let routes = async |family: &'static str| {
+            let routes = ip_in(&netns, family).await;
+            let gateway = |route: &serde_json::Value| route["gateway"].as_str().unwrap().to_owned();
+            routes.as_array().unwrap().iter().map(gateway).collect::<Vec<_>>()
+        };
+        let both = async || (routes("-4 route show default").await, routes("-6 route show default").await);
+        host.set_default_route(&netns, "172.18.0.1".parse().unwrap()).await.unwrap();
+        for gateway in ["fd00::1", "fd00::ff", "fd00::ff"] {
+            host.set_default_route(&netns, gateway.parse().unwrap()).await.unwrap();
+            assert_eq!(both().await, (vec!["172.18.0.1".to_owned()], vec![gateway.to_owned()]));
+        }
+        for _ in 0..2 {
+            host.remove_default_route(&netns, Family::Ipv6).await.unwrap();
+            assert_eq!(both().await, (vec!["172.18.0.1".to_owned()], vec![]));
+        }
     });
 }

@@ -1,6 +1,6 @@
 //! A network's host device.
 
-use netbpf::link::{HostDevice, Links};
+use netbpf::link::{HostDevice, Links, sysctl};
 
 use crate::host::{ip, links, on_a_host};
 
@@ -11,7 +11,8 @@ pub fn device() -> HostDevice {
         peer: "nbp0123456789ab".into(),
         mac: "02:42:ac:12:00:01".parse().unwrap(),
         mtu: 1400,
-        address: Some("172.18.0.1/16".parse().unwrap()),
+        ipv4: Some("172.18.0.1/16".parse().unwrap()),
+        ipv6: None,
         group: 77,
     }
 }
@@ -74,7 +75,7 @@ fn a_taken_name_or_number_is_said_and_nothing_is_left() {
 #[test]
 fn a_failure_half_way_leaves_nothing() {
     on_a_host(async || {
-        let no_address = HostDevice { address: Some("224.0.0.1/24".parse().unwrap()), ..device() };
+        let no_address = HostDevice { ipv4: Some("224.0.0.1/24".parse().unwrap()), ..device() };
         let error = Links::open().unwrap().create_host_device(&no_address).await.unwrap_err();
         assert!(
             error.to_string().starts_with("add address 224.0.0.1/24 to nb-0123456789ab: Invalid argument"),
@@ -105,5 +106,45 @@ fn deleting_it_deletes_both_ends_and_twice_is_no_error() {
         assert_eq!(links(), Vec::<String>::new());
         assert!(!links_of.delete(1_100_001).await.unwrap());
         assert!(links_of.set_up(1_100_001).await.unwrap_err().is_missing());
+    });
+}
+
+#[test]
+fn with_ipv6_its_gateway_address_works_at_once() {
+    on_a_host(async || {
+        let ipv6 = Some("fd00::1/64".parse().unwrap());
+        let links_of = Links::open().unwrap();
+        links_of.create_host_device(&HostDevice { ipv6, ..device() }).await.unwrap();
+        let addresses = ip("-6 addr show dev nb-0123456789ab");
+        let addresses = addresses[0]["addr_info"].as_array().unwrap();
+        let local = |address: &serde_json::Value| {
+            assert!(address["tentative"].is_null(), "{address}");
+            address["local"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(addresses.iter().map(local).collect::<Vec<_>>(), ["fd00::1", "fe80::42:acff:fe12:1"]);
+        std::net::UdpSocket::bind("[fd00::1]:0").expect("an address that is the host's");
+        let peer = ip("-6 addr show dev nbp0123456789ab");
+        assert!(peer.as_array().unwrap().iter().all(|link| link["addr_info"].is_null()), "{peer}");
+        assert_eq!(
+            links_of.on_link_routes_ipv6().await.unwrap(),
+            ["fd00::/64".parse().unwrap()],
+            "link-local subnets do not count"
+        );
+    });
+}
+
+#[test]
+fn a_host_that_forwards_ipv6_goes_on_listening_to_routers() {
+    on_a_host(async || {
+        ip("link add up0 type veth peer name up1");
+        ip("link add up2 type veth peer name up3");
+        let setting = |name: &str| sysctl::read(&format!("net/ipv6/conf/{name}")).unwrap();
+        sysctl::write("net/ipv6/conf/up2/accept_ra", "0").unwrap();
+        assert_eq!(setting("up0/accept_ra"), "1");
+        let mut done = sysctl::forward_ipv6().unwrap();
+        assert_eq!(done.pop().as_deref(), Some("net.ipv6.conf.all.forwarding to 1"));
+        assert!(done.contains(&"net.ipv6.conf.up0.accept_ra to 2".to_owned()), "{done:?}");
+        assert_eq!(["up0/accept_ra", "up2/accept_ra", "up0/forwarding"].map(setting), ["2", "0", "1"]);
+        assert_eq!(sysctl::forward_ipv6().unwrap(), [""; 0], "once");
     });
 }

@@ -59,7 +59,7 @@ fn subnets_on_a_link_are_known_and_routed_ones_are_not() {
             ifindex: 1_100_002,
             name: "nb-1".into(),
             peer: "nbp1".into(),
-            address: Some("10.1.0.1/24".parse().unwrap()),
+            ipv4: Some("10.1.0.1/24".parse().unwrap()),
             ..device()
         })
         .await

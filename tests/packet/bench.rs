@@ -190,7 +190,8 @@ pub fn veth(name: &str, ifindex: u32) {
 
 /// How the datapath is told of a network.
 pub fn network_entry(gateway: Station) -> NetworkEntry {
-    NetworkEntry { mac: Mac::of(gateway.ip.into()), gateway: Some(gateway.ip.into()), icc: true }
+    let ip = gateway.ip.into();
+    NetworkEntry { mac: Mac::of(ip), gateway: Some(ip), gateway_ipv6: None, ipv6_link_local: None, icc: true }
 }
 
 /// How the datapath is told of a container.

@@ -60,7 +60,8 @@ impl Command {
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  \
     netbpf network create mynet\n  \
-    netbpf network create --subnet 192.168.0.0/16 --gateway 192.168.0.1 mynet")]
+    netbpf network create --subnet 192.168.0.0/16 --gateway 192.168.0.1 mynet\n  \
+    netbpf network create --ipv6 --subnet 192.168.0.0/16 --subnet 2001:db8::/64 mynet")]
 pub struct Create {
     /// The network's name
     network: String,
@@ -85,6 +86,9 @@ pub struct Create {
     /// Whether containers get IPv4 addresses
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     ipv4: Option<bool>,
+    /// Whether containers get IPv6 addresses
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ipv6: Option<bool>,
     /// Metadata
     #[arg(long, value_name = "KEY=VALUE", value_parser = parsers::label)]
     label: Vec<(String, String)>,
@@ -130,7 +134,7 @@ impl Create {
             internal: self.internal,
             attachable: self.attachable,
             enable_ipv4: self.ipv4,
-            enable_ipv6: None,
+            enable_ipv6: self.ipv6,
             ipam: Ipam {
                 driver: self.ipam_driver,
                 options: (!self.ipam_opt.is_empty()).then(|| self.ipam_opt.into_iter().collect()),
@@ -284,6 +288,9 @@ pub struct Connect {
     /// The address it shall have
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     ip: String,
+    /// The IPv6 address it shall have
+    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
+    ip6: String,
     /// One more name in this network
     #[arg(long, value_delimiter = ',')]
     alias: Vec<String>,
@@ -311,7 +318,7 @@ impl Connect {
         let request = NetworkConnect {
             container: self.container,
             endpoint_config: EndpointSettings {
-                ipam_config: endpoint_ipam(self.ip),
+                ipam_config: endpoint_ipam(self.ip, self.ip6),
                 links: some(self.link),
                 aliases: some(self.alias),
                 driver_opts: (!options.is_empty()).then(|| options.into_iter().collect()),
@@ -324,9 +331,10 @@ impl Connect {
     }
 }
 
-/// `--ip` as the API takes it.
-pub fn endpoint_ipam(ip: String) -> Option<EndpointIpam> {
-    (!ip.is_empty()).then(|| EndpointIpam { ipv4_address: ip, ..Default::default() })
+/// `--ip` and `--ip6` as the API takes them.
+pub fn endpoint_ipam(ip: String, ip6: String) -> Option<EndpointIpam> {
+    let is_asked = !ip.is_empty() || !ip6.is_empty();
+    is_asked.then_some(EndpointIpam { ipv4_address: ip, ipv6_address: ip6 })
 }
 
 /// A list that is absent when it is empty.

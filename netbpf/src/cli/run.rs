@@ -46,6 +46,9 @@ pub struct Run {
     /// The address it shall have
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     ip: String,
+    /// The IPv6 address it shall have
+    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
+    ip6: String,
     /// The MAC it shall have
     #[arg(long, value_name = "MAC", default_value = "", hide_default_value = true)]
     mac_address: String,
@@ -129,7 +132,7 @@ impl Run {
             auto_remove: self.rm,
             network_mode: self.network,
             endpoint_config: EndpointSettings {
-                ipam_config: network::endpoint_ipam(self.ip),
+                ipam_config: network::endpoint_ipam(self.ip, self.ip6),
                 links: network::some(self.link),
                 aliases: network::some(self.network_alias),
                 mac_address: self.mac_address,

@@ -395,7 +395,7 @@ fn what_is_no_command_fails_with_dockers_codes() {
         ("network", 1),
         ("network ls --nope", 1),
         ("network create", 1),
-        ("network create --ipv6 x", 1),
+        ("network create --ipv6=maybe x", 1),
         ("port", 1),
         ("port web 80 81", 1),
         ("run", 125),

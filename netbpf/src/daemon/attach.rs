@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -10,11 +10,12 @@ use super::{Daemon, Error, files, names, steps::Steps};
 use crate::{
     api::types::{EndpointSettings, NetworkConnect, NetworkDisconnect},
     dns::{Record, Sockets},
+    ipam,
     model::{
         Attachment, Container, Driver, EndpointOptions, EndpointRequest, Id, Link, Mode, Namespace, Network,
         State, Subject, check_alias,
     },
-    plan::{Action, Desired, Observed, PortWiring, Seen, default_gateway, diff, port_changes},
+    plan::{Action, Desired, Observed, PortWiring, Seen, default_gateways, diff, port_changes},
     store::Change,
 };
 
@@ -255,7 +256,10 @@ impl Daemon {
             .ports
             .values()
             .filter_map(|seen| seen.entry.as_ref())
-            .map(|port| port.address.addr().into())
+            .flat_map(|port| {
+                let ipv4 = port.ipv4.map(|net| net.addr().into());
+                ipv4.into_iter().chain(port.ipv6.map(|net| net.addr().into()))
+            })
             .collect();
         self.carry_out(diff(&Desired::default(), &gone)).await;
         if let Err(error) = self.firewall.forget(addresses).await {
@@ -329,7 +333,7 @@ impl Daemon {
         Observed { ports, ..Observed::default() }
     }
 
-    /// The change of the default route, if there is one.
+    /// The change of the default routes, if there is one.
     pub(super) fn route_change(
         &self,
         before: &Container,
@@ -341,9 +345,9 @@ impl Daemon {
             return None;
         }
         let world = self.world();
-        let [before, gateway] = [before, after]
-            .map(|container| Some(default_gateway(container, |id| world.network(id))?.address));
-        (before != gateway).then_some(Action::SetDefaultRoute { namespace, gateway, before })
+        let [before, gateways] =
+            [before, after].map(|container| default_gateways(container, |id| world.network(id)));
+        (before != gateways).then_some(Action::SetDefaultRoutes { namespace, gateways, before })
     }
 
     /// Where a running container's interfaces are.
@@ -436,23 +440,30 @@ pub(super) fn parse_request(
 ) -> Result<EndpointRequest, Error> {
     let invalid = |message: String| Error::Invalid(format!("invalid endpoint settings:\n{message}"));
     let addresses = settings.ipam_config.clone().unwrap_or_default();
-    if !addresses.ipv6_address.is_empty() {
-        return Err(invalid(format!(
-            "invalid IPv6 address: {}: the network has no IPv6",
-            addresses.ipv6_address
-        )));
-    }
-    let ipv4 = match addresses.ipv4_address.as_str() {
+    let ipv4: Option<Ipv4Addr> = match addresses.ipv4_address.as_str() {
         "" => None,
         text => Some(text.parse().map_err(|_| invalid(format!("invalid IPv4 address: {text}")))?),
     };
+    let ipv6: Option<Ipv6Addr> = match addresses.ipv6_address.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| invalid(format!("invalid IPv6 address: {text}")))?),
+    };
     let aliases = settings.aliases.clone().unwrap_or_default();
     if network.name == Network::DEFAULT {
-        if ipv4.is_some() {
+        if ipv4.is_some() || ipv6.is_some() {
             return Err(Error::AddressOnDefaultNetwork);
         }
         if !aliases.is_empty() {
             return Err(Error::AliasOnDefaultNetwork);
+        }
+    }
+    if let Some(bridge) = network.bridge() {
+        let stray = [
+            ipv4.filter(|_| bridge.ipv4.is_none()).map(IpAddr::from),
+            ipv6.filter(|_| bridge.ipv6.is_none()).map(IpAddr::from),
+        ];
+        if let Some(address) = stray.into_iter().flatten().next() {
+            return Err(ipam::Error::Outside(address).into());
         }
     }
     for alias in &aliases {
@@ -475,5 +486,5 @@ pub(super) fn parse_request(
         || Ok(EndpointOptions::default()),
         |given| EndpointOptions::parse(given).map_err(|error| invalid(error.to_string())),
     )?;
-    Ok(EndpointRequest { ipv4, mac, aliases, links, options, gateway_priority: settings.gw_priority })
+    Ok(EndpointRequest { ipv4, ipv6, mac, aliases, links, options, gateway_priority: settings.gw_priority })
 }

@@ -198,7 +198,7 @@ impl Daemon {
             let gateway = world
                 .find_network(Network::DEFAULT)?
                 .bridge()
-                .map(|bridge| bridge.subnet.gateway)
+                .and_then(|bridge| Some(bridge.ipv4.as_ref()?.gateway))
                 .ok_or_else(|| Error::Invalid("unable to derive the IP value for host-gateway".into()))?;
             return Ok((name.to_owned(), gateway.into()));
         }
@@ -337,7 +337,9 @@ fn check_conflicts(mode: &Mode, request: &ContainerCreate) -> Result<(), Error> 
             let aliases = request.endpoint_config.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty());
             return match mode {
                 Mode::Networks => Ok(()),
-                _ if !addresses.ipv4_address.is_empty() => Err(Error::AddressOnDefaultNetwork),
+                _ if !addresses.ipv4_address.is_empty() || !addresses.ipv6_address.is_empty() => {
+                    Err(Error::AddressOnDefaultNetwork)
+                }
                 _ if aliases => Err(Error::AliasOnDefaultNetwork),
                 _ => Ok(()),
             };

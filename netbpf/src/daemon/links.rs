@@ -81,7 +81,7 @@ pub fn hosts_of(container: &Container, world: &World) -> Vec<(String, IpAddr)> {
             if link.alias != target.name {
                 names = format!("{names} {}", target.name);
             }
-            Some((names, endpoint.ipv4.into()))
+            Some((names, endpoint.addresses().next()?))
         })
         .collect()
 }

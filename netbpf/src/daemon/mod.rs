@@ -130,7 +130,8 @@ impl Daemon {
             peer: network.peer.clone(),
             mac: network.mac,
             mtu: network.mtu,
-            address: (!network.inhibit).then_some(network.address),
+            ipv4: network.ipv4.filter(|_| !network.inhibit),
+            ipv6: network.ipv6,
             group: self.group,
         }
     }
@@ -143,7 +144,8 @@ impl Daemon {
             mac: port.mac,
             mtu: port.mtu,
             group: self.group,
-            address: port.address,
+            ipv4: port.ipv4,
+            ipv6: port.ipv6,
             namespace,
         }
     }

@@ -1,12 +1,13 @@
 //! What the model says about names: the record that the responder gets of a container, and the files that a container
 //! sees.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 use super::world::World;
 use crate::{
     dns::{NetworkRecord, Record, Servers},
     model::{Attachment, Container, Namespace, Subject},
+    plan::rank,
 };
 
 /// What a container is found by in a network: its name, its aliases, its short ID, its host name.
@@ -35,7 +36,7 @@ fn foreign_name(namespace: &Namespace) -> String {
 /// The responder's record of a container; none where it is in no network that has names. The default network is in the
 /// record all the same, without names: through it the container reaches the host's servers.
 pub fn record_of(container: &Container, world: &World) -> Option<Record> {
-    let mut networks: Vec<(i64, NetworkRecord)> = Vec::new();
+    let mut networks = Vec::new();
     let mut has_names = false;
     for attachment in &container.attachments {
         let Some(network) = world.network(&attachment.network) else { continue };
@@ -47,10 +48,10 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
             id: network.id,
             name: network.name.clone(),
             internal: network.internal,
-            subnets: vec![bridge.subnet.net.into()],
+            subnets: bridge.nets().collect(),
             names: if network.has_names() { names_of(container, attachment) } else { Vec::new() },
-            ipv4: vec![endpoint.ipv4],
-            ipv6: Vec::new(),
+            ipv4: endpoint.ipv4.into_iter().collect(),
+            ipv6: endpoint.ipv6.into_iter().collect(),
             links: match network.has_names() {
                 true => attachment
                     .request
@@ -61,11 +62,9 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
                 false => Vec::new(),
             },
         };
-        networks.push((attachment.request.gateway_priority, record));
+        networks.push((rank(&attachment.request, network), record));
     }
-    networks.sort_by_cached_key(|(priority, network)| {
-        (Reverse(*priority), network.internal, network.name.clone())
-    });
+    networks.sort_by(|(one, _), (other, _)| one.cmp(other));
     let servers = match &container.subject {
         Subject::Sandbox(sandbox) if !sandbox.dns.is_empty() => {
             Servers::Own(sandbox.dns.iter().map(|server| (*server, 53).into()).collect())

@@ -1,20 +1,24 @@
 //! Networks are made, listed, removed.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 
-use super::{Daemon, Error, files, steps::Steps, view};
+use super::{Daemon, Error, files, start::forward_ipv6, steps::Steps, view};
 use crate::{
     api::{
         filters,
         types::{Created, NetworkCreate, NetworkResource, NetworksPruned},
     },
-    ipam::{Occupied, Request},
-    model::{Bridge, Driver, Id, Network, Options, State, Subnet, check_network_name},
+    ipam::{self, Occupied, Request, Resolved},
+    model::{Bridge, Driver, Id, Network, Options, State, check_network_name},
     plan::{Action, Desired, NetworkRules, NetworkWiring, Observed, Seen, diff},
     store::Change,
 };
+
+/// The least that IPv6 works with (RFC 8200 5), in bytes.
+const IPV6_MTU: u32 = 1280;
 
 impl Daemon {
     /// `network create`.
@@ -30,9 +34,6 @@ impl Daemon {
         }
         if matches!(request.name.as_str(), "bridge" | "host" | "none" | "default") {
             return Err(Error::PredefinedCreate(request.name));
-        }
-        if request.enable_ipv4 == Some(false) || request.enable_ipv6 == Some(true) {
-            return Err(Error::Invalid("IPv6 networks are not supported by this version of netbpf".into()));
         }
         if !matches!(request.scope.as_str(), "" | "local") {
             return Err(Error::Invalid(format!(
@@ -57,7 +58,15 @@ impl Daemon {
         }
         let id = Id::random();
         self.check_device(&id, &options)?;
-        let subnet = self.subnet(&request.ipam).await?;
+        let ipv4 = request.enable_ipv4.or(options.enable_ipv4).unwrap_or(true);
+        let ipv6 = request.enable_ipv6.or(options.enable_ipv6).unwrap_or(false);
+        if ipv6 && options.mtu < IPV6_MTU {
+            return Err(Error::Invalid(format!(
+                "invalid MTU number: {}: IPv6 needs {IPV6_MTU}",
+                options.mtu
+            )));
+        }
+        let subnets = self.subnets(&request.ipam, ipv4, ipv6).await?;
         let network = Network {
             id,
             name: request.name,
@@ -68,7 +77,7 @@ impl Daemon {
             options: request.options,
             labels: request.labels,
         };
-        let id = self.add_bridge(network, subnet, options).await?;
+        let id = self.add_bridge(network, subnets, options).await?;
         let made = self.world().network(&id).cloned();
         if let Some(network) = made {
             self.tell_of_network(&network, "create");
@@ -80,7 +89,7 @@ impl Daemon {
     pub(super) async fn add_bridge(
         self: &Arc<Self>,
         network: Network,
-        subnet: Subnet,
+        subnets: Resolved,
         options: Options,
     ) -> Result<Id, Error> {
         let id = network.id;
@@ -89,17 +98,23 @@ impl Daemon {
             number,
             device: options.device.clone().unwrap_or_else(|| format!("nb-{}", id.short())),
             peer: format!("nbp{}", id.short()),
-            subnet,
+            ipv4: subnets.ipv4,
+            ipv6: subnets.ipv6,
             options,
         };
         let mut steps = Steps::new(Arc::clone(self));
         let desired =
             Desired { networks: [(number, NetworkWiring::of(&bridge))].into(), ..Desired::default() };
+        let has_ipv6 = bridge.ipv6.is_some();
         let network = Network { driver: Driver::Bridge(bridge), ..network };
         // Before the device, so that nothing passes that must not.
         let rules = NetworkRules::of(&network).map(Action::AddRules);
         let actions = rules.into_iter().chain(diff(&desired, &Observed::default()));
-        let done = match steps.run(actions).await {
+        let made = match steps.run(actions).await {
+            Ok(()) if has_ipv6 => forward_ipv6(),
+            result => result,
+        };
+        let done = match made {
             Ok(()) => self.commit(&[Change::PutNetwork(network.clone())]),
             Err(error) => Err(error),
         };
@@ -140,17 +155,15 @@ impl Daemon {
         }
     }
 
-    /// The subnet that a request asks for, or the first free one of the default pools.
-    pub(super) async fn subnet(&self, ipam: &crate::api::types::Ipam) -> Result<Subnet, Error> {
-        let occupied = Occupied {
-            routes: self.links.on_link_routes().await?,
-            resolvers: files::host_resolvers()?,
-            networks: self
-                .world()
-                .networks()
-                .filter_map(|network| Some(network.bridge()?.subnet.net))
-                .collect(),
-        };
+    /// The subnets that a request asks for, or the first free ones of the default pools.
+    pub(super) async fn subnets(
+        &self,
+        ipam: &crate::api::types::Ipam,
+        ipv4: bool,
+        ipv6: bool,
+    ) -> Result<Resolved, Error> {
+        let ipv4 = if ipv4 { Some(self.occupied_ipv4().await?) } else { None };
+        let ipv6 = if ipv6 { Some(self.occupied_ipv6().await?) } else { None };
         let asked: Vec<_> = ipam
             .config
             .iter()
@@ -161,7 +174,46 @@ impl Daemon {
                 auxiliary: &config.auxiliary_addresses,
             })
             .collect();
-        Ok(Request::resolve(&asked, &occupied)?)
+        Ok(Request::resolve(&asked, ipv4.as_ref(), ipv6.as_ref())?)
+    }
+
+    async fn occupied_ipv4(&self) -> Result<Occupied<Ipv4Net>, Error> {
+        let of_family = |address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        };
+        Ok(Occupied {
+            routes: self.links.on_link_routes().await?,
+            resolvers: files::host_resolvers()?.into_iter().filter_map(of_family).collect(),
+            networks: self
+                .world()
+                .networks()
+                .filter_map(|network| Some(network.bridge()?.ipv4.as_ref()?.net))
+                .collect(),
+            pools: ipam::ipv4_pools(),
+        })
+    }
+
+    async fn occupied_ipv6(&self) -> Result<Occupied<Ipv6Net>, Error> {
+        let of_family = |address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address),
+        };
+        Ok(Occupied {
+            routes: self.links.on_link_routes_ipv6().await?,
+            resolvers: files::host_resolvers()?.into_iter().filter_map(of_family).collect(),
+            networks: self
+                .world()
+                .networks()
+                .filter_map(|network| Some(network.bridge()?.ipv6.as_ref()?.net))
+                .collect(),
+            pools: ipam::ipv6_pools(&files::host_id()?),
+        })
+    }
+
+    /// Whether any network has IPv6.
+    pub(super) fn has_ipv6(&self) -> bool {
+        self.world().networks().any(|network| network.bridge().is_some_and(|bridge| bridge.ipv6.is_some()))
     }
 
     /// `network rm`.
@@ -263,12 +315,15 @@ impl Daemon {
             }
         }
         if self.world().find_network(Network::DEFAULT).is_err() {
-            let subnet = self.subnet(&crate::api::types::Ipam::default()).await?;
-            tracing::info!(subnet = %subnet.net, "default network");
+            let subnets = self.subnets(&crate::api::types::Ipam::default(), true, false).await?;
+            tracing::info!(
+                subnet = subnets.ipv4.as_ref().map(|subnet| subnet.net.to_string()),
+                "default network"
+            );
             let network = predefined(Network::DEFAULT, Driver::Null);
             let options =
                 Options { device: Some("netbpf0".into()), icc: self.options.icc, ..Options::default() };
-            self.add_bridge(network, subnet, options).await?;
+            self.add_bridge(network, subnets, options).await?;
         }
         Ok(())
     }

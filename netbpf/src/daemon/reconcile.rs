@@ -1,7 +1,7 @@
 //! Start and recovery: the stored world against what the kernel has. What runs goes on untouched; what ended while no
 //! daemon looked is cleared up; what nobody knows is removed.
 
-use std::{collections::BTreeMap, fs, io, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, fs, io, sync::Arc};
 
 use super::{Daemon, Error, steps::Steps};
 use crate::{
@@ -118,7 +118,8 @@ impl Daemon {
                 device: String::new(),
                 peer: String::new(),
                 mac: entry.mac,
-                address: entry.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+                ipv4: entry.gateway.map(Into::into),
+                ipv6: entry.gateway_ipv6.map(Into::into),
                 mtu: 0,
                 inhibit: false,
                 icc: entry.icc,
@@ -131,7 +132,8 @@ impl Daemon {
                 host_interface: String::new(),
                 interface: String::new(),
                 mac: entry.mac,
-                address: entry.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+                ipv4: entry.ipv4.map(Into::into),
+                ipv6: entry.ipv6.map(Into::into),
                 mtu: 0,
                 icc: entry.icc,
                 sysctls: Vec::new(),

@@ -18,7 +18,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{Daemon, Ends, Events, Folders, Followers, Options, World};
+use super::{Daemon, Ends, Error, Events, Folders, Followers, Options, World};
 use crate::{
     api::server,
     datapath::Datapath,
@@ -51,6 +51,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         None => Lock::acquire(&bpffs)?,
     };
     forward_ipv4()?;
+    if daemon.has_ipv6() {
+        forward_ipv6()?;
+    }
     daemon.feed_host_servers().await?;
     daemon.reconcile().await?;
     daemon.add_predefined_networks().await?;
@@ -139,6 +142,14 @@ fn raise_file_limit() -> anyhow::Result<()> {
 fn forward_ipv4() -> anyhow::Result<()> {
     if sysctl::write("net/ipv4/ip_forward", "1")? {
         tracing::info!("set net.ipv4.ip_forward to 1");
+    }
+    Ok(())
+}
+
+/// The same for IPv6, from the first network that has it.
+pub(super) fn forward_ipv6() -> Result<(), Error> {
+    for change in sysctl::forward_ipv6()? {
+        tracing::info!("set {change}");
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,7 +11,7 @@ use std::{
 use super::{Daemon, error::Error};
 use crate::{
     dns::{Record, Sockets},
-    link::sysctl,
+    link::{Family, sysctl},
     model::{Id, Namespace, Sysctl},
     plan::{Action, PortWiring},
 };
@@ -75,7 +76,7 @@ impl Steps {
         while let Some(undo) = self.undo.pop() {
             let failed = match undo {
                 // A namespace that has gone took its routes along.
-                Undo::Action(Action::SetDefaultRoute { namespace, .. }) if open(&namespace).is_err() => None,
+                Undo::Action(Action::SetDefaultRoutes { namespace, .. }) if open(&namespace).is_err() => None,
                 Undo::Action(action) => self.daemon.perform(&action).await.err(),
                 Undo::File { path, before: Some(before) } => write_in_place(&path, &before).err(),
                 Undo::File { path, before: None } => fs::remove_file(&path).err().map(|source| Error::File {
@@ -117,7 +118,9 @@ impl Daemon {
                 network.number,
                 &crate::datapath::NetworkEntry {
                     mac: network.mac,
-                    gateway: Some(network.address.addr()),
+                    gateway: network.ipv4.map(|net| net.addr()),
+                    gateway_ipv6: network.ipv6.map(|net| net.addr()),
+                    ipv6_link_local: network.ipv6.map(|_| network.mac.link_local()),
                     icc: network.icc,
                 },
             )?,
@@ -143,9 +146,9 @@ impl Daemon {
                 &crate::datapath::PortEntry {
                     network: port.network,
                     mac: port.mac,
-                    ipv4: Some(port.address.addr()),
-                    ipv6: None,
-                    ipv6_link_local: None,
+                    ipv4: port.ipv4.map(|net| net.addr()),
+                    ipv6: port.ipv6.map(|net| net.addr()),
+                    ipv6_link_local: port.ipv6.map(|_| port.mac.link_local()),
                     icc: port.icc,
                 },
             )?,
@@ -159,8 +162,18 @@ impl Daemon {
             }
             Action::AddRules(rules) => self.firewall.add_network(rules, &self.rules(Some(rules))).await?,
             Action::RemoveRules(rules) => self.firewall.remove_network(rules, &self.rules(None)).await?,
-            Action::SetDefaultRoute { namespace, gateway, .. } => {
-                self.links.set_default_route(&open(namespace)?, *gateway).await?;
+            Action::SetDefaultRoutes { namespace, gateways, before } => {
+                let namespace = open(namespace)?;
+                for (family, gateway, before) in [
+                    (Family::Ipv4, gateways.ipv4.map(IpAddr::from), before.ipv4.map(IpAddr::from)),
+                    (Family::Ipv6, gateways.ipv6.map(IpAddr::from), before.ipv6.map(IpAddr::from)),
+                ] {
+                    match gateway {
+                        _ if gateway == before => {}
+                        Some(gateway) => self.links.set_default_route(&namespace, gateway).await?,
+                        None => self.links.remove_default_route(&namespace, family).await?,
+                    }
+                }
             }
             Action::Publish(mappings) => self.firewall.publish(mappings).await?,
             Action::Withdraw(mappings) => self.firewall.withdraw(mappings).await?,

@@ -17,35 +17,32 @@ use crate::{
             NetworkSettings, PortBinding, RestartPolicy,
         },
     },
-    model::{self, Attachment, Container, ContainerPort, Mode, Network, Sandbox, State, Subject},
+    model::{
+        self, Attachment, Block, Container, ContainerPort, Mode, Network, Sandbox, State, Subject, Subnet,
+    },
 };
 
 /// `network inspect`.
 pub fn network(network: &Network, world: &World) -> NetworkResource {
-    let subnet = network.bridge().map(|bridge| &bridge.subnet);
+    let bridge = network.bridge();
     NetworkResource {
         name: network.name.clone(),
         id: network.id.to_string(),
         created: nanoseconds(network.created),
         scope: "local".into(),
         driver: network.driver.name().into(),
-        enable_ipv4: true,
-        enable_ipv6: false,
+        // The two that are no bridges have what the host has.
+        enable_ipv4: bridge.is_none_or(|bridge| bridge.ipv4.is_some()),
+        enable_ipv6: bridge.is_some_and(|bridge| bridge.ipv6.is_some()),
         ipam: Ipam {
             driver: "default".into(),
             options: None,
-            config: subnet
-                .map(|subnet| IpamConfig {
-                    subnet: subnet.net.to_string(),
-                    ip_range: subnet.range.map(|range| range.to_string()).unwrap_or_default(),
-                    gateway: subnet.gateway.to_string(),
-                    auxiliary_addresses: subnet
-                        .auxiliary
-                        .iter()
-                        .map(|(name, address)| (name.clone(), address.to_string()))
-                        .collect(),
-                })
+            config: bridge
                 .into_iter()
+                .flat_map(|bridge| {
+                    let ipv4 = bridge.ipv4.as_ref().map(ipam_config);
+                    ipv4.into_iter().chain(bridge.ipv6.as_ref().map(ipam_config))
+                })
                 .collect(),
         },
         internal: network.internal,
@@ -63,8 +60,8 @@ pub fn network(network: &Network, world: &World) -> NetworkResource {
                         name: container.name.clone(),
                         endpoint_id: endpoint.id.to_string(),
                         mac_address: endpoint.mac.to_string(),
-                        ipv4_address: format!("{}/{}", endpoint.ipv4, subnet?.net.prefix_len()),
-                        ipv6_address: String::new(),
+                        ipv4_address: cidr(endpoint.ipv4, &bridge?.ipv4),
+                        ipv6_address: cidr(endpoint.ipv6, &bridge?.ipv6),
                     },
                 ))
             })
@@ -72,6 +69,22 @@ pub fn network(network: &Network, world: &World) -> NetworkResource {
         options: network.options.clone(),
         labels: network.labels.clone(),
     }
+}
+
+fn ipam_config<Net: Block>(subnet: &Subnet<Net>) -> IpamConfig {
+    let auxiliary = subnet.auxiliary.iter().map(|(name, address)| (name.clone(), address.to_string()));
+    IpamConfig {
+        subnet: subnet.net.to_string(),
+        ip_range: subnet.range.map(|range| range.to_string()).unwrap_or_default(),
+        gateway: subnet.gateway.to_string(),
+        auxiliary_addresses: auxiliary.collect(),
+    }
+}
+
+/// An endpoint's address with the prefix length of its subnet; empty without one.
+fn cidr<Net: Block>(address: Option<Net::Address>, subnet: &Option<Subnet<Net>>) -> String {
+    let net = address.zip(subnet.as_ref()).map(|(address, subnet)| subnet.net.with_host(address));
+    net.map(|net| net.to_string()).unwrap_or_default()
 }
 
 fn attachment_in<'a>(container: &'a Container, network: &Network) -> Option<&'a Attachment> {
@@ -162,13 +175,14 @@ fn endpoint_settings(
     world: &World,
 ) -> EndpointSettings {
     let request = &attachment.request;
-    let subnet = network.bridge().map(|bridge| &bridge.subnet);
     let endpoint = attachment.endpoint.as_ref();
+    let bridge = endpoint.and(network.bridge());
+    let (ipv4, ipv6) =
+        (bridge.and_then(|bridge| bridge.ipv4.as_ref()), bridge.and_then(|bridge| bridge.ipv6.as_ref()));
     let list = |names: Vec<String>| (!names.is_empty()).then_some(names);
     EndpointSettings {
-        ipam_config: request
-            .ipv4
-            .map(|address| EndpointIpam { ipv4_address: address.to_string(), ..EndpointIpam::default() }),
+        ipam_config: (request.ipv4.is_some() || request.ipv6.is_some())
+            .then(|| EndpointIpam { ipv4_address: text(request.ipv4), ipv6_address: text(request.ipv6) }),
         links: list(links::shown(&request.links, world)),
         aliases: list(request.aliases.clone()),
         mac_address: match (endpoint, request.mac) {
@@ -180,12 +194,20 @@ fn endpoint_settings(
         gw_priority: request.gateway_priority,
         network_id: network.id.to_string(),
         endpoint_id: endpoint.map(|endpoint| endpoint.id.to_string()).unwrap_or_default(),
-        gateway: endpoint.and(subnet).map(|subnet| subnet.default_gateway().to_string()).unwrap_or_default(),
-        ip_address: endpoint.map(|endpoint| endpoint.ipv4.to_string()).unwrap_or_default(),
-        ip_prefix_len: endpoint.and(subnet).map_or(0, |subnet| subnet.net.prefix_len()),
+        gateway: text(ipv4.map(|subnet| subnet.default_gateway())),
+        ip_address: text(endpoint.and_then(|endpoint| endpoint.ipv4)),
+        ip_prefix_len: ipv4.map_or(0, |subnet| subnet.net.prefix_len()),
+        ipv6_gateway: text(ipv6.map(|subnet| subnet.default_gateway())),
+        global_ipv6_address: text(endpoint.and_then(|endpoint| endpoint.ipv6)),
+        global_ipv6_prefix_len: ipv6.map_or(0, |subnet| subnet.net.prefix_len()),
         dns_names: network.has_names().then(|| names::names_of(container, attachment)),
         ..EndpointSettings::default()
     }
+}
+
+/// Empty for nothing.
+fn text(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 fn config(container: &Container, sandbox: &Sandbox, world: &World) -> ContainerCreate {

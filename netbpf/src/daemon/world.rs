@@ -1,13 +1,17 @@
 //! The model in memory, with what is derived from it: names, members, free addresses and numbers. Every method is quick
 //! and does no I/O: the world is behind a lock that nobody holds while waiting.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use netbpf_common::{endpoint::MAX_PORTS, network::MAX_NETWORKS};
 
 use super::{error::Error, numbers::Numbers};
 use crate::{
-    ipam::Pool,
+    ipam::{self, Pool},
     model::{Container, Endpoint, EndpointRequest, Id, Mac, Network, State, lookup},
 };
 
@@ -15,11 +19,17 @@ use crate::{
 pub struct World {
     networks: BTreeMap<Id, Network>,
     containers: BTreeMap<Id, Container>,
-    pools: HashMap<Id, Pool>,
+    pools: HashMap<Id, Pools>,
     /// Containers that have an endpoint in a network, or are getting one, with its MAC.
     members: HashMap<Id, HashMap<Id, Mac>>,
     network_numbers: Numbers,
     ports: Numbers,
+}
+
+/// The free addresses of a network.
+struct Pools {
+    ipv4: Option<Pool<Ipv4Net>>,
+    ipv6: Option<Pool<Ipv6Net>>,
 }
 
 impl World {
@@ -43,10 +53,10 @@ impl World {
             for attachment in &container.attachments {
                 let Some(endpoint) = &attachment.endpoint else { continue };
                 world.ports.take(endpoint.port);
-                if let Some(pool) = world.pools.get_mut(&attachment.network)
-                    && let Err(error) = pool.lease(Some(endpoint.ipv4))
+                if let Some(pools) = world.pools.get_mut(&attachment.network)
+                    && let Err(error) = pools.lease_again(endpoint)
                 {
-                    tracing::warn!(container = container.name, address = %endpoint.ipv4, %error, "lease");
+                    tracing::warn!(container = container.name, ?endpoint, %error, "lease");
                 }
                 world.members.entry(attachment.network).or_default().insert(container.id, endpoint.mac);
             }
@@ -132,7 +142,11 @@ impl World {
     /// Add a network whose number is leased.
     pub fn insert_network(&mut self, network: Network) {
         if let Some(bridge) = network.bridge() {
-            self.pools.insert(network.id, Pool::new(&bridge.subnet));
+            let pools = Pools {
+                ipv4: bridge.ipv4.as_ref().map(Pool::new),
+                ipv6: bridge.ipv6.as_ref().map(Pool::new),
+            };
+            self.pools.insert(network.id, pools);
         }
         self.networks.insert(network.id, network);
     }
@@ -154,7 +168,7 @@ impl World {
         self.containers.remove(id)
     }
 
-    /// Everything that an endpoint needs: an address, a port number, a MAC, names. `taken` are the interface names that
+    /// Everything that an endpoint needs: addresses, a port number, a MAC, names. `taken` are the interface names that
     /// the container has.
     pub fn lease_endpoint(
         &mut self,
@@ -168,19 +182,30 @@ impl World {
             Some(bridge) => (found.name.clone(), bridge.mac(), bridge.options.interface_prefix.clone()),
             None => return Err(Error::ConnectToHost),
         };
-        let pool = self.pools.get_mut(network).ok_or_else(|| Error::NoNetwork(name.clone()))?;
+        let pools = self.pools.get_mut(network).ok_or_else(|| Error::NoNetwork(name.clone()))?;
         let port = self.ports.lease().ok_or(Error::NoNumber("port", MAX_PORTS))?;
-        let ipv4 = match pool.lease(request.ipv4) {
-            Ok(address) => address,
+        let (ipv4, ipv6) = match pools.lease(request) {
+            Ok(addresses) => addresses,
             Err(error) => {
                 self.ports.release(port);
                 return Err(error.in_network(found).into());
             }
         };
-        let mac = request.mac.unwrap_or_else(|| Mac::of(ipv4));
         let members = self.members.entry(*network).or_default();
-        if mac == gateway || members.values().any(|other| *other == mac) {
-            pool.release(ipv4);
+        let is_taken = |mac: &Mac| *mac == gateway || members.values().any(|other| other == mac);
+        let mac = match (request.mac, ipv4, ipv6) {
+            (Some(mac), ..) => mac,
+            (None, Some(ipv4), _) => Mac::of(ipv4),
+            // Two addresses may fold to the same MAC.
+            (None, None, ipv6) => {
+                let first = Mac::of_ipv6(ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED));
+                std::iter::successors(Some(first), |mac| Some(mac.next()))
+                    .find(|mac| !is_taken(mac))
+                    .expect("more MACs than members")
+            }
+        };
+        if is_taken(&mac) {
+            pools.release(ipv4, ipv6);
             self.ports.release(port);
             return Err(Error::MacInUse { mac, network: name });
         }
@@ -197,6 +222,7 @@ impl World {
             id,
             port,
             ipv4,
+            ipv6,
             mac,
             host_interface: format!("veth{}", &id.to_string()[..7]),
             interface,
@@ -206,8 +232,8 @@ impl World {
 
     /// Give back what an endpoint had.
     pub fn release_endpoint(&mut self, container: &Id, network: &Id, endpoint: &Endpoint) {
-        if let Some(pool) = self.pools.get_mut(network) {
-            pool.release(endpoint.ipv4);
+        if let Some(pools) = self.pools.get_mut(network) {
+            pools.release(endpoint.ipv4, endpoint.ipv6);
         }
         if let Some(members) = self.members.get_mut(network) {
             members.remove(container);
@@ -218,5 +244,51 @@ impl World {
     /// Whether a container runs.
     pub fn is_running(&self, id: &Id) -> bool {
         matches!(self.containers.get(id), Some(Container { state: State::Running { .. }, .. }))
+    }
+}
+
+impl Pools {
+    /// An address of each family that the network has: those asked for, or the lowest free ones. Both or none.
+    fn lease(
+        &mut self,
+        request: &EndpointRequest,
+    ) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), ipam::Error> {
+        let ipv4 = match (&mut self.ipv4, request.ipv4) {
+            (Some(pool), wanted) => Some(pool.lease(wanted)?),
+            (None, Some(wanted)) => return Err(ipam::Error::Outside(wanted.into())),
+            (None, None) => None,
+        };
+        let ipv6 = match (&mut self.ipv6, request.ipv6) {
+            (Some(pool), wanted) => pool.lease(wanted).map(Some),
+            (None, Some(wanted)) => Err(ipam::Error::Outside(wanted.into())),
+            (None, None) => Ok(None),
+        };
+        match ipv6 {
+            Ok(ipv6) => Ok((ipv4, ipv6)),
+            Err(error) => {
+                self.release(ipv4, None);
+                Err(error)
+            }
+        }
+    }
+
+    /// What a stored endpoint has.
+    fn lease_again(&mut self, endpoint: &Endpoint) -> Result<(), ipam::Error> {
+        if let (Some(pool), Some(address)) = (&mut self.ipv4, endpoint.ipv4) {
+            pool.lease(Some(address))?;
+        }
+        if let (Some(pool), Some(address)) = (&mut self.ipv6, endpoint.ipv6) {
+            pool.lease(Some(address))?;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) {
+        if let (Some(pool), Some(address)) = (&mut self.ipv4, ipv4) {
+            pool.release(address);
+        }
+        if let (Some(pool), Some(address)) = (&mut self.ipv6, ipv6) {
+            pool.release(address);
+        }
     }
 }

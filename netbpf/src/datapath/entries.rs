@@ -14,8 +14,12 @@ use crate::model::Mac;
 pub struct NetworkEntry {
     /// The host device's MAC.
     pub mac: Mac,
-    /// The address that the host device carries.
+    /// The IPv4 address that the host device carries.
     pub gateway: Option<Ipv4Addr>,
+    /// The global IPv6 address that it carries.
+    pub gateway_ipv6: Option<Ipv6Addr>,
+    /// Its link-local IPv6 address.
+    pub ipv6_link_local: Option<Ipv6Addr>,
     /// Whether members talk to each other.
     pub icc: bool,
 }
@@ -62,18 +66,13 @@ impl Entries {
 
     /// Of a network's host device.
     pub fn of_network(number: u32, network: &Network) -> Self {
-        let addresses = ipv4(network.gateway).map(|address| key(number, address.into()));
-        Self::new(number, network.mac, network.ifindex, addresses.into_iter().collect())
+        let addresses = keys(number, network.gateway, [network.gateway_ipv6, network.ipv6_link_local]);
+        Self::new(number, network.mac, network.ifindex, addresses)
     }
 
     /// Of a port's endpoint.
     pub fn of_port(port: &Port) -> Self {
-        let addresses = ipv4(port.ipv4)
-            .map(IpAddr::V4)
-            .into_iter()
-            .chain([port.ipv6, port.ipv6_link_local].into_iter().filter_map(ipv6).map(IpAddr::V6))
-            .map(|address| key(port.network, address))
-            .collect();
+        let addresses = keys(port.network, port.ipv4, [port.ipv6, port.ipv6_link_local]);
         Self::new(port.network, port.mac, port.ifindex, addresses)
     }
 
@@ -97,6 +96,8 @@ impl NetworkEntry {
             icc_off: u8::from(!self.icc),
             reserved: 0,
             gateway: self.gateway.map_or([0; 4], |address| address.octets()),
+            gateway_ipv6: self.gateway_ipv6.map_or([0; 16], |address| address.octets()),
+            ipv6_link_local: self.ipv6_link_local.map_or([0; 16], |address| address.octets()),
         }
     }
 }
@@ -120,7 +121,13 @@ impl PortEntry {
 
 impl From<&Network> for NetworkEntry {
     fn from(network: &Network) -> Self {
-        Self { mac: Mac::from_octets(network.mac), gateway: ipv4(network.gateway), icc: network.icc_off == 0 }
+        Self {
+            mac: Mac::from_octets(network.mac),
+            gateway: ipv4(network.gateway),
+            gateway_ipv6: ipv6(network.gateway_ipv6),
+            ipv6_link_local: ipv6(network.ipv6_link_local),
+            icc: network.icc_off == 0,
+        }
     }
 }
 
@@ -135,6 +142,13 @@ impl From<&Port> for PortEntry {
             icc: port.icc_off == 0,
         }
     }
+}
+
+/// The keys of a station's addresses.
+fn keys(network: u32, of_ipv4: [u8; 4], of_ipv6: [[u8; 16]; 2]) -> Vec<NeighbourKey> {
+    let of_ipv4 = ipv4(of_ipv4).map(IpAddr::V4);
+    let of_ipv6 = of_ipv6.into_iter().filter_map(ipv6).map(IpAddr::V6);
+    of_ipv4.into_iter().chain(of_ipv6).map(|address| key(network, address)).collect()
 }
 
 fn key(network: u32, address: IpAddr) -> NeighbourKey {
@@ -173,7 +187,13 @@ mod tests {
     fn what_is_written_is_what_is_read_back() {
         let entry = PortEntry { ipv6_link_local: Some("fe80::2".parse().unwrap()), icc: false, ..port(2) };
         assert_eq!(PortEntry::from(&entry.port(7)), entry);
-        let network = NetworkEntry { mac: Mac::of(Ipv4Addr::new(172, 17, 0, 1)), gateway: None, icc: false };
+        let network = NetworkEntry {
+            mac: Mac::of(Ipv4Addr::new(172, 17, 0, 1)),
+            gateway: None,
+            gateway_ipv6: Some("fd00::1".parse().unwrap()),
+            ipv6_link_local: None,
+            icc: false,
+        };
         assert_eq!(NetworkEntry::from(&network.network(3)), network);
     }
 

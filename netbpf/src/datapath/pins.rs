@@ -1,9 +1,9 @@
 //! Where things are pinned: paths, and nothing but paths.
 //!
 //! ```text
-//! <bpffs>/v1/maps/PORTS              the maps, by name
-//! <bpffs>/v1/programs/from_container the programs, by name
-//! <bpffs>/v1/links/veth1a2b3c4       the links, by the interface that they attach a program to (tcx only)
+//! <bpffs>/v2/maps/PORTS              the maps, by name
+//! <bpffs>/v2/programs/from_container the programs, by name
+//! <bpffs>/v2/links/veth1a2b3c4       the links, by the interface that they attach a program to (tcx only)
 //! ```
 //! The version is that of the map layouts: a daemon never meets maps that it would misread.
 

@@ -7,14 +7,14 @@ mod pool;
 mod ports;
 mod request;
 
-use std::{fmt, net::Ipv4Addr};
+use std::{fmt, net::IpAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-pub use occupied::Occupied;
+pub use occupied::{Occupied, ipv4_pools, ipv6_pools};
 pub use pool::Pool;
 pub use ports::{Ephemeral, PortError, Ports};
-pub use request::Request;
+pub use request::{Request, Resolved};
 
 use crate::model::{Id, Network, Refusal};
 
@@ -27,18 +27,21 @@ pub enum Error {
     /// A range, gateway or auxiliary address without a subnet to be in.
     #[error("every ip-range or gateway must have a corresponding subnet")]
     NoSubnet,
-    /// A network has one subnet.
+    /// A network has one subnet a family.
     #[error("bridge driver doesn't support multiple subnets")]
     MultipleSubnets,
     /// The subnet is another network's, or the host has a route into it.
     #[error("invalid pool request: Pool overlaps with other one on this address space")]
     Overlap,
+    /// A network without addresses.
+    #[error("IPv4 or IPv6 must be enabled")]
+    NoFamily,
     /// No subnet is left to choose.
     #[error("all predefined address pools have been fully subnetted")]
     NoSubnetLeft,
     /// The gateway asked for is the network's or the broadcast address.
     #[error("failed to allocate gateway ({0}): Address already in use")]
-    GatewayInUse(Ipv4Addr),
+    GatewayInUse(IpAddr),
     /// The range holds no address for a gateway.
     #[error("failed to allocate gateway (): no available addresses on this pool")]
     NoGatewayLeft,
@@ -48,20 +51,22 @@ pub enum Error {
         /// Its name.
         name: String,
         /// What is taken.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// The address asked for is leased or reserved.
     #[error("Address already in use")]
     InUse,
     /// The address asked for is not in the subnet.
     #[error("no configured subnet contains IP address {0}")]
-    Outside(Ipv4Addr),
+    Outside(IpAddr),
     /// Every address of the range is leased; see [`Error::in_network`].
-    #[error("no available IPv4 addresses on this network's address pools")]
-    NoAddressLeft,
+    #[error("no available {0} addresses on this network's address pools")]
+    NoAddressLeft(&'static str),
     /// Every address of this network's range is leased.
-    #[error("no available IPv4 addresses on this network's address pools: {name} ({id})")]
+    #[error("no available {family} addresses on this network's address pools: {name} ({id})")]
     Exhausted {
+        /// Of which there are none.
+        family: &'static str,
         /// The network's name.
         name: String,
         /// The network.
@@ -73,7 +78,9 @@ impl Error {
     /// Names the network that a [`Pool`] does not know it belongs to.
     pub fn in_network(self, network: &Network) -> Self {
         match self {
-            Self::NoAddressLeft => Self::Exhausted { name: network.name.clone(), id: network.id },
+            Self::NoAddressLeft(family) => {
+                Self::Exhausted { family, name: network.name.clone(), id: network.id }
+            }
             other => other,
         }
     }
@@ -81,13 +88,15 @@ impl Error {
     /// Its class.
     pub fn refusal(&self) -> Refusal {
         match self {
-            Self::Config(_) | Self::NoSubnet | Self::NoSubnetLeft | Self::Outside(_) => Refusal::Invalid,
+            Self::Config(_) | Self::NoSubnet | Self::NoFamily | Self::NoSubnetLeft | Self::Outside(_) => {
+                Refusal::Invalid
+            }
             Self::MultipleSubnets
             | Self::Overlap
             | Self::GatewayInUse(_)
             | Self::AuxiliaryInUse { .. }
             | Self::InUse => Refusal::Forbidden,
-            Self::NoGatewayLeft | Self::NoAddressLeft | Self::Exhausted { .. } => Refusal::Conflict,
+            Self::NoGatewayLeft | Self::NoAddressLeft(_) | Self::Exhausted { .. } => Refusal::Conflict,
         }
     }
 }
@@ -137,25 +146,28 @@ pub enum Flaw {
     NotAnAddress,
     /// Host bits are set.
     #[error("it should be {0}")]
-    HostBits(Ipv4Net),
-    /// An IPv6 subnet.
-    #[error("IPv6 subnets are not supported yet")]
-    Ipv6,
-    /// IPv6 in an IPv4 subnet.
-    #[error("parent subnet is an IPv4 block")]
-    OtherFamily,
+    HostBits(IpNet),
+    /// A subnet of a family that the network is not to have, where Docker is silent.
+    #[error("the network has no {0} without {1}")]
+    FamilyOff(&'static str, &'static str),
+    /// An address of one family in a subnet of the other.
+    #[error("parent subnet is an {0} block")]
+    OtherFamily(&'static str),
+    /// A block that every IPv6 interface has addresses in.
+    #[error("link-local addresses are every interface's own")]
+    LinkLocal,
     /// Loopback, multicast, or the addresses that mean "this host".
     #[error("hosts have no addresses in {0}")]
-    NoHosts(Ipv4Net),
+    NoHosts(IpNet),
     /// A range that is more than the subnet.
     #[error("CIDR block is bigger than its parent subnet {0}")]
-    Bigger(Ipv4Net),
+    Bigger(IpNet),
     /// A range elsewhere.
     #[error("parent subnet {0} doesn't contain ip-range")]
-    RangeOutside(Ipv4Net),
+    RangeOutside(IpNet),
     /// An address elsewhere.
     #[error("parent subnet {0} doesn't contain this address")]
-    AddressOutside(Ipv4Net),
+    AddressOutside(IpNet),
 }
 
 /// Docker's way to print several errors: one as it is, more with a star each.

@@ -1,10 +1,12 @@
 //! What subnets are free: Docker's default pools in Docker's order.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
+use sha2::{Digest, Sha256};
 
 use super::Error;
+use crate::model::Block;
 
 /// Docker's pools: the block, and the prefix length of the subnets it is cut into. 31 subnets in all.
 const POOLS: [(Ipv4Net, u8); 7] = [
@@ -21,56 +23,72 @@ const fn pool([a, b, c, d]: [u8; 4], prefix_len: u8, subnets: u8) -> (Ipv4Net, u
     (Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_len), subnets)
 }
 
-/// What a new subnet has to keep away from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Occupied {
-    /// Subnets of networks: never shared.
-    pub networks: Vec<Ipv4Net>,
-    /// Routes of the host, netbpf's own left out: never shared. A default route does not count.
-    pub routes: Vec<Ipv4Net>,
-    /// The host's name servers: not chosen over, but a user may ask for a subnet that holds one.
-    pub resolvers: Vec<Ipv4Addr>,
+/// The prefix length of the IPv6 subnets that the host's own block is cut into.
+const IPV6_SUBNETS: u8 = 64;
+
+/// Blocks that IPv4 subnets are chosen from, and the prefix length of the subnets.
+pub fn ipv4_pools() -> Vec<(Ipv4Net, u8)> {
+    POOLS.to_vec()
 }
 
-impl Occupied {
+/// The same for IPv6: the host's own block of unique local addresses (RFC 4193), as Docker makes it, `fd` and the low
+/// 40 bits of the first eight bytes of the hash of the host's ID.
+pub fn ipv6_pools(host_id: &str) -> Vec<(Ipv6Net, u8)> {
+    let hash: [u8; 32] = Sha256::digest(host_id).into();
+    let mut octets = [0; 16];
+    octets[0] = 0xfd;
+    octets[1..6].copy_from_slice(&hash[3..8]);
+    vec![(Ipv6Net::new_assert(Ipv6Addr::from_octets(octets), 48), IPV6_SUBNETS)]
+}
+
+/// What a new subnet has to keep away from, and what it is chosen from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occupied<Net: Block> {
+    /// Subnets of networks: never shared.
+    pub networks: Vec<Net>,
+    /// Routes of the host, netbpf's own left out: never shared. A default route does not count.
+    pub routes: Vec<Net>,
+    /// The host's name servers: not chosen over, but a user may ask for a subnet that holds one.
+    pub resolvers: Vec<Net::Address>,
+    /// Blocks to choose from, with the prefix length of their subnets.
+    pub pools: Vec<(Net, u8)>,
+}
+
+impl<Net: Block> Occupied<Net> {
     /// The first free subnet, of Docker's size or of the one asked for.
-    pub fn choose(&self, prefix_len: Option<u8>) -> Result<Ipv4Net, Error> {
-        let resolvers: Vec<_> = self.resolvers.iter().copied().map(Ipv4Net::from).collect();
-        let occupied: Vec<_> = self.subnets().chain(&resolvers).collect();
-        POOLS
+    pub fn choose(&self, prefix_len: Option<u8>) -> Result<Net, Error> {
+        let resolvers = self.resolvers.iter().filter_map(|address| Net::around(*address, Net::BITS));
+        let occupied: Vec<_> = self.subnets().copied().chain(resolvers).collect();
+        self.pools
             .iter()
             .find_map(|&(block, usual)| first_gap(block, prefix_len.unwrap_or(usual), &occupied))
             .ok_or(Error::NoSubnetLeft)
     }
 
     /// Whether a subnet that is asked for is free.
-    pub fn check(&self, net: Ipv4Net) -> Result<(), Error> {
-        if self.subnets().any(|other| overlap(net, *other)) { Err(Error::Overlap) } else { Ok(()) }
+    pub fn check(&self, net: Net) -> Result<(), Error> {
+        if self.subnets().any(|other| net.overlaps(*other)) { Err(Error::Overlap) } else { Ok(()) }
     }
 
-    fn subnets(&self) -> impl Iterator<Item = &Ipv4Net> {
+    fn subnets(&self) -> impl Iterator<Item = &Net> {
         self.networks.iter().chain(self.routes.iter().filter(|route| route.prefix_len() > 0))
     }
 }
 
 /// The first subnet of this length in the block that overlaps nothing. Jumps over what is in the way, so that a /32
 /// out of a full pool is not a walk through all of them.
-fn first_gap(block: Ipv4Net, prefix_len: u8, occupied: &[&Ipv4Net]) -> Option<Ipv4Net> {
+fn first_gap<Net: Block>(block: Net, prefix_len: u8, occupied: &[Net]) -> Option<Net> {
     if prefix_len < block.prefix_len() {
         return None;
     }
-    let mut address = block.network();
-    while block.contains(&address) {
-        let net = Ipv4Net::new(address, prefix_len).ok()?.trunc();
-        let Some(other) = occupied.iter().find(|other| overlap(net, ***other)) else { return Some(net) };
-        let last = net.broadcast().max(other.broadcast());
-        address = u32::from(last).checked_add(1)?.into();
+    let mut address = block.first();
+    while block.holds(address) {
+        let net = Net::around(address, prefix_len)?;
+        let Some(other) = occupied.iter().find(|other| net.overlaps(**other)) else { return Some(net) };
+        let last = net.last().max(other.last());
+        address = Net::address(Net::number(last).checked_add(1)?)?;
     }
     None
-}
-
-fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
-    a.contains(&b.network()) || b.contains(&a.network())
 }
 
 #[cfg(test)]
@@ -83,7 +101,13 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    fn choose_all(mut occupied: Occupied, prefix_len: Option<u8>) -> Vec<String> {
+    /// Nothing, beside the pools of IPv4.
+    fn nothing() -> Occupied<Ipv4Net> {
+        let pools = POOLS.to_vec();
+        Occupied { networks: vec![], routes: vec![], resolvers: vec![], pools }
+    }
+
+    fn choose_all(mut occupied: Occupied<Ipv4Net>, prefix_len: Option<u8>) -> Vec<String> {
         let mut chosen = Vec::new();
         loop {
             match occupied.choose(prefix_len) {
@@ -105,45 +129,43 @@ mod tests {
             .map(|b| format!("172.{b}.0.0/16"))
             .chain((0..16).map(|c| format!("192.168.{}.0/20", c * 16)))
             .collect();
-        assert_eq!(choose_all(Occupied::default(), None), expected);
+        assert_eq!(choose_all(nothing(), None), expected);
     }
 
     #[test]
     fn beside_docker0_the_first_one_is_172_18() {
-        let occupied = Occupied { routes: nets(&["0.0.0.0/0", "172.17.0.0/16"]), ..Occupied::default() };
+        let occupied = Occupied { routes: nets(&["0.0.0.0/0", "172.17.0.0/16"]), ..nothing() };
         assert_eq!(occupied.choose(None), Ok("172.18.0.0/16".parse().unwrap()));
     }
 
     #[test]
     fn a_freed_subnet_is_the_next_one_again() {
-        let occupied =
-            Occupied { networks: nets(&["172.17.0.0/16", "172.19.0.0/16"]), ..Occupied::default() };
+        let occupied = Occupied { networks: nets(&["172.17.0.0/16", "172.19.0.0/16"]), ..nothing() };
         assert_eq!(occupied.choose(None), Ok("172.18.0.0/16".parse().unwrap()));
     }
 
     #[test]
     fn a_name_server_is_not_chosen_over_but_may_be_asked_over() {
-        let occupied = Occupied { resolvers: vec![[172, 17, 3, 4].into()], ..Occupied::default() };
+        let occupied = Occupied { resolvers: vec![[172, 17, 3, 4].into()], ..nothing() };
         assert_eq!(occupied.choose(None), Ok("172.18.0.0/16".parse().unwrap()));
         assert_eq!(occupied.check("172.17.0.0/16".parse().unwrap()), Ok(()));
     }
 
     #[test]
     fn a_small_or_large_neighbour_blocks_all_that_it_overlaps() {
-        let occupied =
-            Occupied { routes: nets(&["172.17.255.255/32", "172.18.0.0/15"]), ..Occupied::default() };
+        let occupied = Occupied { routes: nets(&["172.17.255.255/32", "172.18.0.0/15"]), ..nothing() };
         assert_eq!(occupied.choose(None), Ok("172.20.0.0/16".parse().unwrap()));
-        let all = Occupied { routes: nets(&["172.16.0.0/12", "192.168.0.0/17"]), ..Occupied::default() };
+        let all = Occupied { routes: nets(&["172.16.0.0/12", "192.168.0.0/17"]), ..nothing() };
         assert_eq!(all.choose(None), Ok("192.168.128.0/20".parse().unwrap()));
     }
 
     #[test]
     fn a_size_may_be_asked_for() {
-        let occupied = Occupied { networks: nets(&["172.17.0.0/24"]), ..Occupied::default() };
+        let occupied = Occupied { networks: nets(&["172.17.0.0/24"]), ..nothing() };
         assert_eq!(occupied.choose(Some(24)), Ok("172.17.1.0/24".parse().unwrap()));
         assert_eq!(occupied.choose(Some(14)), Ok("172.20.0.0/14".parse().unwrap()));
         assert_eq!(occupied.choose(Some(13)), Err(Error::NoSubnetLeft));
-        assert_eq!(choose_all(Occupied::default(), Some(14)).len(), 3);
+        assert_eq!(choose_all(nothing(), Some(14)).len(), 3);
     }
 
     #[test]
@@ -151,12 +173,27 @@ mod tests {
         let occupied = Occupied {
             networks: nets(&["10.1.0.0/16"]),
             routes: nets(&["0.0.0.0/0", "10.9.0.0/24"]),
-            ..Occupied::default()
+            ..nothing()
         };
         for taken in ["10.1.0.0/16", "10.1.2.0/24", "10.0.0.0/8", "10.9.0.0/25", "0.0.0.0/0"] {
             assert_eq!(occupied.check(taken.parse().unwrap()), Err(Error::Overlap), "{taken}");
         }
         assert_eq!(occupied.check("10.2.0.0/16".parse().unwrap()), Ok(()));
+    }
+
+    #[test]
+    fn ipv6_subnets_come_from_a_block_that_is_the_hosts_own() {
+        // sha256("netbpf") begins with c4dce7a32dc21560.
+        let block: Ipv6Net = "fda3:2dc2:1560::/48".parse().unwrap();
+        let pools = ipv6_pools("netbpf");
+        assert_eq!(pools, [(block, 64)]);
+        let occupied =
+            |networks| Occupied { networks, routes: vec![], resolvers: vec![], pools: pools.clone() };
+        let first = occupied(vec![]).choose(None).unwrap();
+        assert_eq!(first.to_string(), "fda3:2dc2:1560::/64");
+        assert_eq!(occupied(vec![first]).choose(None).unwrap().to_string(), "fda3:2dc2:1560:1::/64");
+        assert_eq!(occupied(vec![block]).choose(None), Err(Error::NoSubnetLeft));
+        assert_eq!(occupied(vec![]).choose(Some(80)).unwrap().prefix_len(), 80);
     }
 
     proptest! {
@@ -168,7 +205,7 @@ mod tests {
                 .into_iter()
                 .map(|(host, len)| Ipv4Net::new((0xac10_0000 | host).into(), len).unwrap().trunc())
                 .collect();
-            let occupied = Occupied { routes, ..Occupied::default() };
+            let occupied = Occupied { routes, ..nothing() };
             let free = |net: &Ipv4Net| occupied.check(*net).is_ok();
             let expected = (17..32)
                 .map(|b| Ipv4Net::new([172, b, 0, 0].into(), 16).unwrap())

@@ -1,29 +1,27 @@
-//! The addresses of one network: who may have which, lowest free first.
+//! The addresses of one network and family: who may have which, lowest free first.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
-
-use ipnet::Ipv4Net;
+use std::collections::BTreeMap;
 
 use super::Error;
-use crate::model::Subnet;
+use crate::model::{Block, Subnet};
 
-/// The addresses of one network.
+/// The addresses of one network and family.
 #[derive(Clone, Debug)]
-pub struct Pool {
-    net: Ipv4Net,
+pub struct Pool<Net: Block> {
+    net: Net,
     /// Where addresses that nobody asked for come from.
-    range: Ipv4Net,
-    reserved: Vec<Ipv4Addr>,
+    range: Net,
+    reserved: Vec<Net::Address>,
     taken: Intervals,
 }
 
-impl Pool {
-    /// All addresses are free but the gateway, the auxiliary ones, and in subnets of more than two addresses the first
-    /// and the last.
-    pub fn new(subnet: &Subnet) -> Self {
-        let reserved = ends(subnet.net)
+impl<Net: Block> Pool<Net> {
+    /// All addresses are free but the gateway, the auxiliary ones, and [those at the ends](Block::ends).
+    pub fn new(subnet: &Subnet<Net>) -> Self {
+        let reserved = subnet
+            .net
+            .ends()
             .into_iter()
-            .flatten()
             .chain([subnet.gateway])
             .chain(subnet.auxiliary.values().copied())
             .collect();
@@ -34,66 +32,61 @@ impl Pool {
             taken: Intervals::default(),
         };
         for address in &pool.reserved {
-            pool.taken.insert((*address).into());
+            pool.taken.insert(Net::number(*address));
         }
         pool
     }
 
     /// Takes this address, anywhere in the subnet, or the lowest free one of the range.
-    pub fn lease(&mut self, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr, Error> {
+    pub fn lease(&mut self, wanted: Option<Net::Address>) -> Result<Net::Address, Error> {
         let address = match wanted {
-            Some(address) if !self.net.contains(&address) => return Err(Error::Outside(address)),
-            Some(address) if self.taken.contains(address.into()) => return Err(Error::InUse),
+            Some(address) if !self.net.holds(address) => return Err(Error::Outside(address.into())),
+            Some(address) if self.taken.contains(Net::number(address)) => return Err(Error::InUse),
             Some(address) => address,
-            None => self.lowest_free().ok_or(Error::NoAddressLeft)?,
+            None => self.lowest_free().ok_or(Error::NoAddressLeft(Net::FAMILY))?,
         };
-        self.taken.insert(address.into());
+        self.taken.insert(Net::number(address));
         Ok(address)
     }
 
     /// Gives a leased address back. What is reserved stays so.
-    pub fn release(&mut self, address: Ipv4Addr) {
+    pub fn release(&mut self, address: Net::Address) {
         if !self.reserved.contains(&address) {
-            self.taken.remove(address.into());
+            self.taken.remove(Net::number(address));
         }
     }
 
-    fn lowest_free(&self) -> Option<Ipv4Addr> {
-        let address = self.taken.first_gap(self.range.network().into())?.into();
-        self.range.contains(&address).then_some(address)
+    fn lowest_free(&self) -> Option<Net::Address> {
+        let address = Net::address(self.taken.first_gap(Net::number(self.range.first()))?)?;
+        self.range.holds(address).then_some(address)
     }
 }
 
-/// The network's and the broadcast address, where there are such.
-pub(super) fn ends(net: Ipv4Net) -> Option<[Ipv4Addr; 2]> {
-    (net.prefix_len() < 31).then(|| [net.network(), net.broadcast()])
-}
-
 /// A set of numbers as disjoint intervals that do not touch, first to last: addresses are leased in sequence, so that
-/// a /8 costs nothing until it is used, and the next free number is one look-up.
+/// a /8 or a /64 costs nothing until it is used, and the next free number is one look-up.
 #[derive(Clone, Debug, Default)]
-struct Intervals(BTreeMap<u32, u32>);
+struct Intervals(BTreeMap<u128, u128>);
 
 impl Intervals {
     /// The interval that holds the number.
-    fn around(&self, number: u32) -> Option<(u32, u32)> {
+    fn around(&self, number: u128) -> Option<(u128, u128)> {
         let (first, last) = self.0.range(..=number).next_back()?;
         (*last >= number).then_some((*first, *last))
     }
 
-    fn contains(&self, number: u32) -> bool {
+    fn contains(&self, number: u128) -> bool {
         self.around(number).is_some()
     }
 
     /// The lowest number not below this one that is not in the set.
-    fn first_gap(&self, from: u32) -> Option<u32> {
+    fn first_gap(&self, from: u128) -> Option<u128> {
         match self.around(from) {
             Some((_, last)) => last.checked_add(1),
             None => Some(from),
         }
     }
 
-    fn insert(&mut self, number: u32) {
+    fn insert(&mut self, number: u128) {
         if self.contains(number) {
             return;
         }
@@ -107,7 +100,7 @@ impl Intervals {
         self.0.insert(first, last);
     }
 
-    fn remove(&mut self, number: u32) {
+    fn remove(&mut self, number: u128) {
         let Some((first, last)) = self.around(number) else { return };
         self.0.remove(&first);
         if first < number {
@@ -121,13 +114,22 @@ impl Intervals {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, net::Ipv4Addr};
 
+    use ipnet::{Ipv4Net, Ipv6Net};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn subnet(net: &str, range: Option<&str>, gateway: &str, auxiliary: &[&str]) -> Subnet {
+    fn subnet(net: &str, range: Option<&str>, gateway: &str, auxiliary: &[&str]) -> Subnet<Ipv4Net> {
+        of_family(net, range, gateway, auxiliary)
+    }
+
+    fn of_family<Net: Block>(net: &str, range: Option<&str>, gateway: &str, auxiliary: &[&str]) -> Subnet<Net>
+    where
+        <Net as std::str::FromStr>::Err: std::fmt::Debug,
+        <Net::Address as std::str::FromStr>::Err: std::fmt::Debug,
+    {
         Subnet {
             net: net.parse().unwrap(),
             range: range.map(|range| range.parse().unwrap()),
@@ -136,7 +138,7 @@ mod tests {
         }
     }
 
-    fn lease_all(pool: &mut Pool) -> Vec<String> {
+    fn lease_all(pool: &mut Pool<Ipv4Net>) -> Vec<String> {
         std::iter::from_fn(|| pool.lease(None).ok()).map(|address| address.to_string()).collect()
     }
 
@@ -154,7 +156,7 @@ mod tests {
     fn a_30_has_one_address_for_a_container() {
         let mut pool = Pool::new(&subnet("10.0.0.0/30", None, "10.0.0.1", &[]));
         assert_eq!(lease_all(&mut pool), ["10.0.0.2"]);
-        assert_eq!(pool.lease(None), Err(Error::NoAddressLeft));
+        assert_eq!(pool.lease(None), Err(Error::NoAddressLeft("IPv4")));
     }
 
     #[test]
@@ -201,6 +203,27 @@ mod tests {
         assert_eq!(lease_all(&mut pool).len(), 65_533);
         pool.release([172, 17, 200, 200].into());
         assert_eq!(pool.lease(None), Ok([172, 17, 200, 200].into()));
+    }
+
+    #[test]
+    fn ipv6_reserves_the_first_address_and_gives_the_last_one_away() {
+        let mut pool = Pool::new(&of_family::<Ipv6Net>("fd00::/64", None, "fd00::1", &["fd00::3"]));
+        let mut next = || pool.lease(None).unwrap().to_string();
+        assert_eq!([next(), next(), next()], ["fd00::2", "fd00::4", "fd00::5"]);
+        let asked = |text: &str| Some(text.parse().unwrap());
+        assert_eq!(pool.lease(asked("fd00::")), Err(Error::InUse));
+        let last = "fd00::ffff:ffff:ffff:ffff";
+        assert_eq!(pool.lease(asked(last)).unwrap().to_string(), last);
+        pool.release("fd00::2".parse().unwrap());
+        assert_eq!(pool.lease(None).unwrap().to_string(), "fd00::2");
+        let error = pool.lease(asked("fd01::2")).unwrap_err();
+        assert_eq!(error.to_string(), "no configured subnet contains IP address fd01::2");
+        let mut small = Pool::new(&of_family::<Ipv6Net>("fd00::/126", None, "fd00::1", &[]));
+        assert_eq!([small.lease(None).is_ok(), small.lease(None).is_ok()], [true; 2]);
+        assert_eq!(
+            small.lease(None).unwrap_err().to_string(),
+            "no available IPv6 addresses on this network's address pools"
+        );
     }
 
     #[derive(Clone, Debug)]
@@ -250,13 +273,13 @@ mod tests {
                         let expected = (u32::from(range.network())..=range.broadcast().into())
                             .map(Ipv4Addr::from)
                             .find(|address| !reserved.contains(address) && !leased.contains(address));
-                        prop_assert_eq!(pool.lease(None), expected.ok_or(Error::NoAddressLeft));
+                        prop_assert_eq!(pool.lease(None), expected.ok_or(Error::NoAddressLeft("IPv4")));
                         leased.extend(expected);
                     }
                     Step::LeaseThis(n) => {
                         let address = Ipv4Addr::new(10, 0, 0, n);
                         let expected = if !net.contains(&address) {
-                            Err(Error::Outside(address))
+                            Err(Error::Outside(address.into()))
                         } else if reserved.contains(&address) || !leased.insert(address) {
                             Err(Error::InUse)
                         } else {

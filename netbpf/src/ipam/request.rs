@@ -1,26 +1,16 @@
-//! From the texts a user typed to a subnet that is right. Judges as Docker does, and reports all faults at once.
+//! From the texts a user typed to subnets that are right. Judges as Docker does, and reports all faults at once.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::collections::BTreeMap;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Error, Fault, Flaw, Occupied, Subject, pool::ends};
-use crate::model::Subnet;
-
-/// Where no host has an address: "this host", loopback, multicast.
-const NO_HOSTS: [Ipv4Net; 3] = [
-    Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8),
-    Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
-    Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4),
-];
+use super::{Error, Fault, Flaw, Occupied, Subject};
+use crate::model::{Block, Subnet};
 
 /// What a user asks of a subnet; empty texts ask for nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// `192.168.0.0/16`; `0.0.0.0/24` and `/24` ask for the next free one of this size.
+    /// `192.168.0.0/16`; `0.0.0.0/24`, `/24` and `::/64` ask for the next free one of this size.
     pub subnet: &'a str,
     /// `192.168.1.0/24`.
     pub range: &'a str,
@@ -30,40 +20,60 @@ pub struct Request<'a> {
     pub auxiliary: &'a BTreeMap<String, String>,
 }
 
+/// The subnets of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// None where the network has no IPv4.
+    pub ipv4: Option<Subnet<Ipv4Net>>,
+    /// None where the network has no IPv6.
+    pub ipv6: Option<Subnet<Ipv6Net>>,
+}
+
 impl Request<'_> {
-    /// The subnet for a network with these requests. No request means any subnet; more than one is one too many.
-    pub fn resolve(requests: &[Request<'_>], occupied: &Occupied) -> Result<Subnet, Error> {
+    /// The subnets for a network with these requests, of the families that it is to have: those that `ipv4` and `ipv6`
+    /// say what is occupied of. No request of a family means any subnet; more than one is one too many.
+    pub fn resolve(
+        requests: &[Request<'_>],
+        ipv4: Option<&Occupied<Ipv4Net>>,
+        ipv6: Option<&Occupied<Ipv6Net>>,
+    ) -> Result<Resolved, Error> {
+        if ipv4.is_none() && ipv6.is_none() {
+            return Err(Error::NoFamily);
+        }
         let mut faults = Vec::new();
-        let asked: Vec<_> = requests.iter().map(|request| request.parse(&mut faults)).collect();
+        let (mut of_ipv4, mut of_ipv6) = (Vec::new(), Vec::new());
+        for request in requests {
+            let is_on = match request.subnet.contains(':') {
+                true => ipv6.is_some(),
+                false => ipv4.is_some(),
+            };
+            match request.subnet.contains(':') {
+                true => of_ipv6.push(request.parse::<Ipv6Net>(is_on, &mut faults)),
+                false => of_ipv4.push(request.parse::<Ipv4Net>(is_on, &mut faults)),
+            }
+        }
         if !faults.is_empty() {
             return Err(Error::Config(faults));
         }
-        let asked = match asked.as_slice() {
-            [] => &Asked::default(),
-            [asked] => asked,
-            _ => return Err(Error::MultipleSubnets),
-        };
-        let net = match asked.net {
-            Wanted::This(net) => {
-                occupied.check(net)?;
-                net
-            }
-            Wanted::Any(_) if asked.is_specific() => return Err(Error::NoSubnet),
-            Wanted::Any(prefix_len) => occupied.choose(prefix_len)?,
-        };
-        asked.reserve(net)
+        let ipv4 = ipv4.map(|occupied| subnet(&of_ipv4, occupied)).transpose()?;
+        let ipv6 = ipv6.map(|occupied| subnet(&of_ipv6, occupied)).transpose()?;
+        Ok(Resolved { ipv4, ipv6 })
     }
 
-    fn parse(&self, faults: &mut Vec<Fault>) -> Asked {
+    fn parse<Net: Family>(&self, is_on: bool, faults: &mut Vec<Fault>) -> Asked<Net> {
         let mut fault = |subject, flaw| faults.push(Fault { subject, flaw });
         let net = match parse_subnet(self.subnet) {
+            Ok(_) if !is_on => Err(Flaw::FamilyOff(Net::FAMILY, Net::OPTION)),
+            net => net,
+        };
+        let net = match net {
             Ok(net) => net,
             Err(flaw) => {
                 fault(Subject::Subnet(self.subnet.to_owned()), flaw);
                 return Asked::default();
             }
         };
-        // Without a subnet nothing is outside of it; resolve() refuses these.
+        // Without a subnet nothing is outside of it; subnet() refuses these.
         let parent = match net {
             Wanted::Any(_) => None,
             Wanted::This(net) => Some(net),
@@ -98,44 +108,113 @@ impl Request<'_> {
     }
 }
 
-/// A request whose texts are right.
-#[derive(Default)]
-struct Asked {
-    net: Wanted,
-    range: Option<Ipv4Net>,
-    gateway: Option<Ipv4Addr>,
-    auxiliary: Vec<(String, Ipv4Addr)>,
+/// What the families differ in, as far as requests are concerned.
+trait Family: Block {
+    /// What turns the family on.
+    const OPTION: &'static str;
+
+    /// The block, if it is of this family.
+    fn of(block: IpNet) -> Option<Self>;
+
+    /// Blocks that no network can be in.
+    fn unusable() -> impl Iterator<Item = (Self, Flaw)>;
 }
 
-enum Wanted {
-    /// The next free subnet, of this prefix length.
-    Any(Option<u8>),
-    This(Ipv4Net),
-}
+impl Family for Ipv4Net {
+    const OPTION: &'static str = "--ipv4";
 
-impl Default for Wanted {
-    fn default() -> Self {
-        Self::Any(None)
+    fn of(block: IpNet) -> Option<Self> {
+        match block {
+            IpNet::V4(net) => Some(net),
+            IpNet::V6(_) => None,
+        }
+    }
+
+    /// "This host", loopback, multicast.
+    fn unusable() -> impl Iterator<Item = (Self, Flaw)> {
+        [([0, 0, 0, 0], 8), ([127, 0, 0, 0], 8), ([224, 0, 0, 0], 4)].into_iter().map(
+            |(octets, prefix_len)| {
+                let net = Self::new_assert(octets.into(), prefix_len);
+                (net, Flaw::NoHosts(net.into()))
+            },
+        )
     }
 }
 
-impl Asked {
+impl Family for Ipv6Net {
+    const OPTION: &'static str = "--ipv6";
+
+    fn of(block: IpNet) -> Option<Self> {
+        match block {
+            IpNet::V4(_) => None,
+            IpNet::V6(net) => Some(net),
+        }
+    }
+
+    /// What the IETF keeps (RFC 4291 2.4: loopback, v4-mapped, translated), link-local, multicast.
+    fn unusable() -> impl Iterator<Item = (Self, Flaw)> {
+        [(0, 8), (0xfe80, 10), (0xff00, 8)].into_iter().map(|(first, prefix_len)| {
+            let net = Self::new_assert([first, 0, 0, 0, 0, 0, 0, 0].into(), prefix_len);
+            (net, if first == 0xfe80 { Flaw::LinkLocal } else { Flaw::NoHosts(net.into()) })
+        })
+    }
+}
+
+/// A request whose texts are right.
+struct Asked<Net: Block> {
+    net: Wanted<Net>,
+    range: Option<Net>,
+    gateway: Option<Net::Address>,
+    auxiliary: Vec<(String, Net::Address)>,
+}
+
+enum Wanted<Net> {
+    /// The next free subnet, of this prefix length.
+    Any(Option<u8>),
+    This(Net),
+}
+
+impl<Net: Block> Default for Asked<Net> {
+    fn default() -> Self {
+        Self { net: Wanted::Any(None), range: None, gateway: None, auxiliary: Vec::new() }
+    }
+}
+
+/// The subnet of one family.
+fn subnet<Net: Block>(asked: &[Asked<Net>], occupied: &Occupied<Net>) -> Result<Subnet<Net>, Error> {
+    let asked = match asked {
+        [] => &Asked::default(),
+        [asked] => asked,
+        _ => return Err(Error::MultipleSubnets),
+    };
+    let net = match asked.net {
+        Wanted::This(net) => {
+            occupied.check(net)?;
+            net
+        }
+        Wanted::Any(_) if asked.is_specific() => return Err(Error::NoSubnet),
+        Wanted::Any(prefix_len) => occupied.choose(prefix_len)?,
+    };
+    asked.reserve(net)
+}
+
+impl<Net: Block> Asked<Net> {
     fn is_specific(&self) -> bool {
         self.range.is_some() || self.gateway.is_some() || !self.auxiliary.is_empty()
     }
 
     /// The gateway first, then the auxiliary addresses, as Docker does: one that meets another is in use.
-    fn reserve(&self, net: Ipv4Net) -> Result<Subnet, Error> {
-        let mut reserved: Vec<_> = ends(net).into_iter().flatten().collect();
+    fn reserve(&self, net: Net) -> Result<Subnet<Net>, Error> {
+        let mut reserved = net.ends();
         let gateway = match self.gateway {
-            Some(gateway) if reserved.contains(&gateway) => return Err(Error::GatewayInUse(gateway)),
+            Some(gateway) if reserved.contains(&gateway) => return Err(Error::GatewayInUse(gateway.into())),
             Some(gateway) => gateway,
             None => first_free(self.range.unwrap_or(net), &reserved).ok_or(Error::NoGatewayLeft)?,
         };
         reserved.push(gateway);
         for (name, address) in &self.auxiliary {
             if reserved.contains(address) {
-                return Err(Error::AuxiliaryInUse { name: name.clone(), address: *address });
+                return Err(Error::AuxiliaryInUse { name: name.clone(), address: (*address).into() });
             }
             reserved.push(*address);
         }
@@ -143,13 +222,13 @@ impl Asked {
     }
 }
 
-fn first_free(range: Ipv4Net, reserved: &[Ipv4Addr]) -> Option<Ipv4Addr> {
-    (u32::from(range.network())..=u32::from(range.broadcast()))
-        .map(Ipv4Addr::from)
+fn first_free<Net: Block>(range: Net, reserved: &[Net::Address]) -> Option<Net::Address> {
+    (Net::number(range.first())..=Net::number(range.last()))
+        .filter_map(Net::address)
         .find(|address| !reserved.contains(address))
 }
 
-fn parse_subnet(text: &str) -> Result<Wanted, Flaw> {
+fn parse_subnet<Net: Family>(text: &str) -> Result<Wanted<Net>, Flaw> {
     if text.is_empty() {
         return Ok(Wanted::Any(None));
     }
@@ -157,227 +236,51 @@ fn parse_subnet(text: &str) -> Result<Wanted, Flaw> {
         Some(length) => format!("0.0.0.0/{length}").parse(),
         None => text.parse(),
     };
-    match net.map_err(|_| Flaw::NotABlock)? {
-        IpNet::V6(_) => Err(Flaw::Ipv6),
-        IpNet::V4(net) if net.addr().is_unspecified() => Ok(Wanted::Any(Some(net.prefix_len()))),
-        IpNet::V4(net) => Ok(Wanted::This(net)),
-    }
+    let net = net.ok().and_then(Net::of).ok_or(Flaw::NotABlock)?;
+    Ok(match net.into().addr().is_unspecified() {
+        true => Wanted::Any(Some(net.prefix_len())),
+        false => Wanted::This(net),
+    })
 }
 
-fn subnet_flaws(net: Ipv4Net) -> impl Iterator<Item = Flaw> {
-    let host_bits = (net != net.trunc()).then_some(Flaw::HostBits(net.trunc()));
-    let no_hosts = NO_HOSTS.into_iter().find(|other| other.contains(&net.network()) || net.contains(other));
-    host_bits.into_iter().chain(no_hosts.map(Flaw::NoHosts))
+fn subnet_flaws<Net: Family>(net: Net) -> impl Iterator<Item = Flaw> {
+    let host_bits = (net != net.trunc()).then(|| Flaw::HostBits(net.trunc().into()));
+    let unusable = Net::unusable().find_map(|(other, flaw)| other.overlaps(net).then_some(flaw));
+    host_bits.into_iter().chain(unusable)
 }
 
-fn parse_range(text: &str, parent: Option<Ipv4Net>) -> Result<Ipv4Net, Vec<Flaw>> {
-    let range = match text.parse() {
+fn parse_range<Net: Family>(text: &str, parent: Option<Net>) -> Result<Net, Vec<Flaw>> {
+    let range = match text.parse().map(Net::of) {
         Err(_) => return Err(vec![Flaw::NotABlock]),
-        Ok(IpNet::V6(_)) => return Err(vec![Flaw::OtherFamily]),
-        Ok(IpNet::V4(range)) => range,
+        Ok(None) => return Err(vec![Flaw::OtherFamily(Net::FAMILY)]),
+        Ok(Some(range)) => range,
     };
     let mut flaws = Vec::new();
     if let Some(parent) = parent.filter(|parent| range.prefix_len() < parent.prefix_len()) {
-        flaws.push(Flaw::Bigger(parent));
+        flaws.push(Flaw::Bigger(parent.into()));
     }
     if range != range.trunc() {
-        flaws.push(Flaw::HostBits(range.trunc()));
+        flaws.push(Flaw::HostBits(range.trunc().into()));
     }
-    if let Some(parent) = parent.filter(|parent| !parent.contains(&range) && !range.contains(parent)) {
-        flaws.push(Flaw::RangeOutside(parent));
+    if let Some(parent) = parent.filter(|parent| !parent.covers(range) && !range.covers(*parent)) {
+        flaws.push(Flaw::RangeOutside(parent.into()));
     }
     if flaws.is_empty() { Ok(range) } else { Err(flaws) }
 }
 
-fn parse_address(text: &str, parent: Option<Ipv4Net>) -> Result<Ipv4Addr, Flaw> {
+fn parse_address<Net: Family>(text: &str, parent: Option<Net>) -> Result<Net::Address, Flaw> {
+    let is_address = text.parse::<std::net::IpAddr>().is_ok();
     let address = match text.parse() {
+        Ok(address) => address,
+        Err(_) if is_address => return Err(Flaw::OtherFamily(Net::FAMILY)),
         Err(_) => return Err(Flaw::NotAnAddress),
-        Ok(IpAddr::V6(_)) => return Err(Flaw::OtherFamily),
-        Ok(IpAddr::V4(address)) => address,
     };
     match parent {
-        Some(parent) if !parent.contains(&address) => Err(Flaw::AddressOutside(parent)),
+        Some(parent) if !parent.holds(address) => Err(Flaw::AddressOutside(parent.into())),
         _ => Ok(address),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn resolve(
-        subnet: &str,
-        range: &str,
-        gateway: &str,
-        auxiliary: &[(&str, &str)],
-    ) -> Result<Subnet, String> {
-        resolve_beside(&Occupied::default(), subnet, range, gateway, auxiliary)
-    }
-
-    fn resolve_beside(
-        occupied: &Occupied,
-        subnet: &str,
-        range: &str,
-        gateway: &str,
-        auxiliary: &[(&str, &str)],
-    ) -> Result<Subnet, String> {
-        let auxiliary = &auxiliary.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-        let request = Request { subnet, range, gateway, auxiliary };
-        Request::resolve(&[request], occupied).map_err(|error| error.to_string())
-    }
-
-    fn gateway(subnet: &str, range: &str, gateway: &str) -> String {
-        resolve(subnet, range, gateway, &[]).unwrap().gateway.to_string()
-    }
-
-    /// What is wrong, without the line that Docker puts before it.
-    fn faults(subnet: &str, range: &str, gateway: &str, auxiliary: &[(&str, &str)]) -> String {
-        let error = resolve(subnet, range, gateway, auxiliary).unwrap_err();
-        error.strip_prefix("invalid network config:\n").expect("a config error").to_owned()
-    }
-
-    #[test]
-    fn nothing_asked_gives_the_first_subnet_and_its_first_address_as_gateway() {
-        let subnet = Request::resolve(&[], &Occupied::default()).unwrap();
-        assert_eq!(
-            (subnet.net.to_string(), subnet.gateway.to_string()),
-            ("172.17.0.0/16".into(), "172.17.0.1".into())
-        );
-        assert_eq!(resolve("", "", "", &[]), Ok(subnet));
-    }
-
-    #[test]
-    fn the_gateway_is_the_first_address_of_the_range_unless_it_is_asked_for() {
-        assert_eq!(gateway("192.168.0.0/16", "", ""), "192.168.0.1");
-        assert_eq!(gateway("192.168.0.0/16", "192.168.0.0/24", ""), "192.168.0.1");
-        assert_eq!(gateway("192.168.0.0/16", "192.168.5.0/24", ""), "192.168.5.0");
-        assert_eq!(gateway("192.168.0.0/16", "192.168.5.0/24", "192.168.0.1"), "192.168.0.1");
-        assert_eq!(gateway("10.0.0.0/31", "", ""), "10.0.0.0");
-        assert_eq!(gateway("10.0.0.7/32", "", ""), "10.0.0.7");
-    }
-
-    #[test]
-    fn a_size_alone_takes_the_next_free_subnet_of_it() {
-        assert_eq!(resolve("0.0.0.0/24", "", "", &[]).unwrap().net.to_string(), "172.17.0.0/24");
-        assert_eq!(resolve("/28", "", "", &[]).unwrap().net.to_string(), "172.17.0.0/28");
-        assert_eq!(
-            resolve("0.0.0.0/8", "", "", &[]),
-            Err("all predefined address pools have been fully subnetted".to_owned())
-        );
-    }
-
-    #[test]
-    fn subnets_that_make_no_sense_are_refused() {
-        for (text, flaw) in [
-            ("foobar", "invalid CIDR block notation"),
-            ("10.0.0.0", "invalid CIDR block notation"),
-            ("10.0.0.0/33", "invalid CIDR block notation"),
-            ("/", "invalid CIDR block notation"),
-            ("10.0.0.1/24", "it should be 10.0.0.0/24"),
-            ("fd00::/64", "IPv6 subnets are not supported yet"),
-            ("127.1.0.0/16", "hosts have no addresses in 127.0.0.0/8"),
-            ("224.0.0.0/24", "hosts have no addresses in 224.0.0.0/4"),
-        ] {
-            assert_eq!(faults(text, "", "", &[]), format!("invalid subnet {text}: {flaw}"));
-        }
-    }
-
-    #[test]
-    fn ranges_gateways_and_auxiliary_addresses_have_to_be_in_the_subnet() {
-        assert_eq!(
-            faults("10.0.0.0/8", "192.168.0.1/24", "192.168.0.1", &[("a", "192.168.0.1")]),
-            "* invalid ip-range 192.168.0.1/24: it should be 192.168.0.0/24\n\
-             * invalid ip-range 192.168.0.1/24: parent subnet 10.0.0.0/8 doesn't contain ip-range\n\
-             * invalid gateway 192.168.0.1: parent subnet 10.0.0.0/8 doesn't contain this address\n\
-             * invalid auxiliary address a: parent subnet 10.0.0.0/8 doesn't contain this address"
-        );
-        assert_eq!(
-            faults("10.10.10.0/24", "10.0.0.0/8", "", &[]),
-            "invalid ip-range 10.0.0.0/8: CIDR block is bigger than its parent subnet 10.10.10.0/24"
-        );
-        assert_eq!(
-            faults("10.10.10.0/24", "foobar", "1001.10.5.3", &[("a", "dummy"), ("b", "fd00::1")]),
-            "* invalid ip-range foobar: invalid CIDR block notation\n\
-             * invalid gateway 1001.10.5.3: invalid address\n\
-             * invalid auxiliary address a: invalid address\n\
-             * invalid auxiliary address b: parent subnet is an IPv4 block"
-        );
-    }
-
-    #[test]
-    fn addresses_without_a_subnet_are_refused() {
-        let message = Err("every ip-range or gateway must have a corresponding subnet".to_owned());
-        assert_eq!(resolve("", "", "10.0.0.1", &[]), message);
-        assert_eq!(resolve("0.0.0.0/24", "10.0.0.0/24", "", &[]), message);
-    }
-
-    #[test]
-    fn two_subnets_are_one_too_many() {
-        let none = BTreeMap::new();
-        let request = |subnet| Request { subnet, range: "", gateway: "", auxiliary: &none };
-        let error = Request::resolve(&[request("10.0.0.0/24"), request("10.0.1.0/24")], &Occupied::default())
-            .unwrap_err();
-        assert_eq!(error.to_string(), "bridge driver doesn't support multiple subnets");
-    }
-
-    #[test]
-    fn reserved_addresses_that_meet_are_in_use() {
-        for gateway in ["10.0.0.0", "10.0.0.255"] {
-            assert_eq!(
-                resolve("10.0.0.0/24", "", gateway, &[]),
-                Err(format!("failed to allocate gateway ({gateway}): Address already in use"))
-            );
-        }
-        for auxiliary in
-            [vec![("k", "10.0.0.1")], vec![("k", "10.0.0.255")], vec![("j", "10.0.0.9"), ("k", "10.0.0.9")]]
-        {
-            let taken = auxiliary.last().unwrap().1;
-            assert_eq!(
-                resolve("10.0.0.0/24", "", "", &auxiliary),
-                Err(format!("failed to allocate secondary ip address (k:{taken}): Address already in use"))
-            );
-        }
-        assert_eq!(
-            resolve("10.0.0.0/24", "10.0.0.255/32", "", &[]),
-            Err("failed to allocate gateway (): no available addresses on this pool".to_owned())
-        );
-    }
-
-    #[test]
-    fn a_subnet_of_another_network_or_a_route_of_the_host_is_refused_even_with_a_range() {
-        let occupied = Occupied {
-            networks: vec!["10.1.0.0/16".parse().unwrap()],
-            routes: vec!["10.2.3.0/24".parse().unwrap()],
-            ..Occupied::default()
-        };
-        for (subnet, range) in [("10.1.2.0/24", ""), ("10.0.0.0/8", "10.5.0.0/16"), ("10.2.0.0/16", "")] {
-            assert_eq!(
-                resolve_beside(&occupied, subnet, range, "", &[]),
-                Err("invalid pool request: Pool overlaps with other one on this address space".to_owned())
-            );
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_resolved_is_right(
-            subnet in "(|/|1[0-9]\\.0\\.[0-8]\\.[0-9]{1,3}/)(2[0-9]|3[0-3]|x)?",
-            range in "(|10\\.0\\.[0-8]\\.[0-9]{1,3}/(2[0-9]|3[0-3]))",
-            gateway in "(|1[0-9]\\.0\\.[0-8]\\.[0-9]{1,3})",
-            auxiliary in prop::collection::btree_map("[a-c]", "10\\.0\\.[0-8]\\.[0-9]{1,3}", 0..3),
-        ) {
-            let request = Request { subnet: &subnet, range: &range, gateway: &gateway, auxiliary: &auxiliary };
-            if let Ok(subnet) = Request::resolve(&[request], &Occupied::default()) {
-                prop_assert_eq!(subnet.net, subnet.net.trunc());
-                prop_assert!(subnet.range.is_none_or(|range| range == range.trunc() && subnet.net.contains(&range)));
-                let mut seen: Vec<_> = ends(subnet.net).into_iter().flatten().collect();
-                for address in [subnet.gateway].iter().chain(subnet.auxiliary.values()) {
-                    prop_assert!(subnet.net.contains(address) && !seen.contains(address));
-                    seen.push(*address);
-                }
-            }
-        }
-    }
-}
+#[path = "request_tests.rs"]
+mod tests;

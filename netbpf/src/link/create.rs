@@ -1,19 +1,22 @@
 //! Veth pairs, made whole or not at all: a network's host device with the end that lends it its carrier, and a
 //! container's endpoint, whose inner end is made in the container's namespace under its final name.
 //!
-//! IPv6 is off on every end: networks have IPv4 addresses only, and an interface with IPv6 would send frames (multicast
-//! reports, solicitations) that nobody asked for. It is turned off before the end goes up.
+//! IPv6 is off on every end that has no IPv6 address: with it the kernel would send frames (multicast reports,
+//! solicitations) that nobody asked for. Where it is on, the kernel takes no address from routers: the programs know
+//! the addresses that there are, the link-local one of the MAC among them. Ours are known to be nobody else's, so no
+//! duplicate is looked for. All this is set before the end goes up.
 //!
 //! A dropped future may leave a link behind; its group tells whose it is.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, AsRawFd, RawFd},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use netlink_packet_route::{
     RouteNetlinkMessage,
+    address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
     link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage},
 };
 use nix::net::if_::if_nametoindex;
@@ -26,7 +29,7 @@ use super::{
     Error, Links, Namespace,
     links::{up, with_index},
     socket::Socket,
-    sysctl::{self, disable_ipv6},
+    sysctl::{self, disable_ipv6, enable_ipv6},
     watch::Activation,
 };
 use crate::model::Mac;
@@ -48,7 +51,9 @@ pub struct HostDevice {
     /// Of both ends.
     pub mtu: u32,
     /// The gateway address and the prefix length of the subnet.
-    pub address: Option<Ipv4Net>,
+    pub ipv4: Option<Ipv4Net>,
+    /// The same for IPv6; with it the device has the link-local address of its MAC.
+    pub ipv6: Option<Ipv6Net>,
     /// Of both ends: whose they are.
     pub group: u32,
 }
@@ -69,7 +74,9 @@ pub struct EndpointLink<'a> {
     /// Of the host side: whose it is.
     pub group: u32,
     /// The container's address and the prefix length of the subnet.
-    pub address: Ipv4Net,
+    pub ipv4: Option<Ipv4Net>,
+    /// The same for IPv6; with it the inner side has the link-local address of its MAC.
+    pub ipv6: Option<Ipv6Net>,
     /// The container's namespace.
     pub namespace: &'a Namespace,
 }
@@ -92,12 +99,11 @@ impl Links {
     }
 
     async fn finish_host_device(&self, device: &HostDevice) -> Result<(), Error> {
-        disable_ipv6_here(&device.name).await?;
-        disable_ipv6_here(&device.peer).await?;
+        set_ipv6_here(&device.name, device.ipv6.is_some()).await?;
+        set_ipv6_here(&device.peer, false).await?;
         accept_loopback_here(&device.name).await?;
-        if let Some(address) = device.address {
-            add_address(&self.socket, device.ifindex, &device.name, address).await?;
-        }
+        let addresses = Addresses { ipv4: device.ipv4, ipv6: device.ipv6, mac: device.mac };
+        addresses.add(&self.socket, device.ifindex, &device.name).await?;
         let mut peer = LinkMessage::default();
         peer.attributes.push(LinkAttribute::IfName(device.peer.clone()));
         up(&self.socket, peer).await.map_err(|refusal| Error::failed("set up", &device.peer, refusal))?;
@@ -127,7 +133,7 @@ impl Links {
         };
         self.create_pair(end, inner, &endpoint.namespace.to_string()).await?;
         let (outer, inner) =
-            tokio::join!(disable_ipv6_here(&endpoint.host_interface), finish_inside(endpoint));
+            tokio::join!(set_ipv6_here(&endpoint.host_interface, false), finish_inside(endpoint));
         let inner = self.or_delete(endpoint.ifindex, outer.and(inner)).await?;
         self.inactive().insert(endpoint.ifindex, inner);
         Ok(())
@@ -207,16 +213,16 @@ impl End<'_> {
 
 /// What is done in the container's namespace, in one visit.
 async fn finish_inside(endpoint: &EndpointLink<'_>) -> Result<Activation, Error> {
-    let EndpointLink { namespace: netns, address, .. } = *endpoint;
+    let EndpointLink { namespace: netns, ipv4, ipv6, mac, .. } = *endpoint;
     let object = format!("{} in {netns}", endpoint.interface);
     let name = endpoint.interface.clone();
     let (socket, (ifindex, activation)) = Socket::open_in(netns, move || {
-        disable_ipv6(&name)?;
+        set_ipv6(&name, ipv6.is_some())?;
         let ifindex = if_nametoindex(&*name).map_err(|errno| Error::failed("find", name, errno))?;
         Ok((ifindex, Activation::watch(ifindex)?))
     })
     .await?;
-    add_address(&socket, ifindex, &object, address).await?;
+    Addresses { ipv4, ipv6, mac }.add(&socket, ifindex, &object).await?;
     up(&socket, with_index(ifindex)).await.map_err(|refusal| Error::failed("set up", object, refusal))?;
     up(&socket, with_index(LOOPBACK))
         .await
@@ -224,15 +230,41 @@ async fn finish_inside(endpoint: &EndpointLink<'_>) -> Result<Activation, Error>
     Ok(activation)
 }
 
-async fn add_address(socket: &Socket, ifindex: u32, link: &str, address: Ipv4Net) -> Result<(), Error> {
-    let message = AddressMessageBuilder::<Ipv4Addr>::new()
-        .index(ifindex)
-        .address(address.addr(), address.prefix_len())
-        .build();
+/// What an end has as addresses.
+struct Addresses {
+    ipv4: Option<Ipv4Net>,
+    ipv6: Option<Ipv6Net>,
+    mac: Mac,
+}
+
+impl Addresses {
+    async fn add(&self, socket: &Socket, ifindex: u32, link: &str) -> Result<(), Error> {
+        if let Some(net) = self.ipv4 {
+            let message = AddressMessageBuilder::<Ipv4Addr>::new().address(net.addr(), net.prefix_len());
+            add_address(socket, message.index(ifindex).build(), &format!("{net} to {link}")).await?;
+        }
+        let Some(net) = self.ipv6 else { return Ok(()) };
+        let link_local = Ipv6Net::new_assert(self.mac.link_local(), 64);
+        for net in [net, link_local] {
+            let message = AddressMessageBuilder::<Ipv6Addr>::new().address(net.addr(), net.prefix_len());
+            let mut message = message.index(ifindex).build();
+            message.header.flags = AddressHeaderFlags::Nodad;
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            add_address(socket, message, &format!("{net} to {link}")).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn add_address(socket: &Socket, message: AddressMessage, object: &str) -> Result<(), Error> {
     socket
         .ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
         .await
-        .map_err(|refusal| Error::failed("add", format!("address {address} to {link}"), refusal))
+        .map_err(|refusal| Error::failed("add", format!("address {object}"), refusal))
+}
+
+fn set_ipv6(interface: &str, on: bool) -> Result<(), Error> {
+    if on { enable_ipv6(interface) } else { disable_ipv6(interface) }
 }
 
 /// Lets a port that is published at 127.0.0.1 answer through the device: the packet filter translates both addresses,
@@ -245,9 +277,9 @@ async fn accept_loopback_here(interface: &str) -> Result<(), Error> {
 }
 
 /// In the namespace of the runtime. Writing a setting may wait for the kernel's lock on all links: not on a worker.
-async fn disable_ipv6_here(interface: &str) -> Result<(), Error> {
+async fn set_ipv6_here(interface: &str, on: bool) -> Result<(), Error> {
     let name = interface.to_owned();
-    tokio::task::spawn_blocking(move || disable_ipv6(&name))
+    tokio::task::spawn_blocking(move || set_ipv6(&name, on))
         .await
         .unwrap_or_else(|_| Err(Error::Panicked("this network namespace".to_owned())))
 }

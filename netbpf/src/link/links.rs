@@ -1,8 +1,8 @@
-//! What is done to links that exist, and the default route of a namespace.
+//! What is done to links that exist, and the default routes of a namespace.
 
 use std::{
     collections::HashMap,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,6 +22,15 @@ use super::{Error, Namespace, error::Refusal, socket::Socket, watch::Activation}
 
 /// How long the kernel may take to activate a side of a pair; more than any that was seen.
 const ACTIVATION: Duration = Duration::from_millis(500);
+
+/// Which of the two kinds of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
 
 /// The links of the namespace in which this value was made.
 pub struct Links {
@@ -66,34 +75,41 @@ impl Links {
         self.inactive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes `gateway` the way out of a namespace, in the place of any other; `None` leaves it without one.
-    pub async fn set_default_route(&self, netns: &Namespace, gateway: Option<Ipv4Addr>) -> Result<(), Error> {
+    /// Makes `gateway` the way out of a namespace for its family, in the place of any other.
+    pub async fn set_default_route(&self, netns: &Namespace, gateway: IpAddr) -> Result<(), Error> {
+        // "boot" is what iproute2 and Docker say, and what `ip route` leaves out.
+        let boot = RouteProtocol::Boot;
+        let route = match gateway {
+            IpAddr::V4(gateway) => {
+                RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).protocol(boot).build()
+            }
+            IpAddr::V6(gateway) => {
+                RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).protocol(boot).build()
+            }
+        };
         let (socket, ()) = Socket::open_in(netns, || Ok(())).await?;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new();
-        match gateway {
-            Some(gateway) => {
-                // "boot" is what iproute2 and Docker say, and what `ip route` leaves out.
-                let route = route.gateway(gateway).protocol(RouteProtocol::Boot).build();
-                socket.ask(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE).await.map_err(
-                    |refusal| {
-                        Error::failed("set", format!("default route via {gateway} in {netns}"), refusal)
-                    },
-                )
-            }
-            None => {
-                // Any scope, type and protocol.
-                let mut route = route.scope(RouteScope::NoWhere).build();
-                route.header.kind = RouteType::Unspec;
-                route.header.protocol = RouteProtocol::Unspec;
-                route.header.table = RouteHeader::RT_TABLE_MAIN;
-                let removed = socket.ask(RouteNetlinkMessage::DelRoute(route), 0).await;
-                match removed
-                    .map_err(|refusal| Error::failed("remove", format!("default route in {netns}"), refusal))
-                {
-                    Err(error) if error.is_missing() => Ok(()),
-                    result => result,
-                }
-            }
+        socket.ask(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE).await.map_err(
+            |refusal| Error::failed("set", format!("default route via {gateway} in {netns}"), refusal),
+        )
+    }
+
+    /// Leaves a namespace without a way out for a family, whether it has one or not.
+    pub async fn remove_default_route(&self, netns: &Namespace, family: Family) -> Result<(), Error> {
+        let mut route = match family {
+            Family::Ipv4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            Family::Ipv6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        };
+        // Any scope, type and protocol.
+        route.header.scope = RouteScope::NoWhere;
+        route.header.kind = RouteType::Unspec;
+        route.header.protocol = RouteProtocol::Unspec;
+        route.header.table = RouteHeader::RT_TABLE_MAIN;
+        let (socket, ()) = Socket::open_in(netns, || Ok(())).await?;
+        let removed = socket.ask(RouteNetlinkMessage::DelRoute(route), 0).await;
+        match removed.map_err(|refusal| Error::failed("remove", format!("default route in {netns}"), refusal))
+        {
+            Err(error) if error.is_missing() => Ok(()),
+            result => result,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `create` | veth pairs: a network's host device, a container's endpoint |
-//! | `links` | what is done to a link that exists, the default route |
+//! | `links` | what is done to a link that exists, the default routes |
 //! | `observe` | what is there: links of ours, their counters, routes |
 //! | `watch` | which links go |
 //! | `netns` | namespaces, and visits to them |
@@ -23,7 +23,7 @@ mod watch;
 
 pub use create::{EndpointLink, HostDevice};
 pub use error::{Error, Refusal};
-pub use links::Links;
+pub use links::{Family, Links};
 pub use netns::{Namespace, start_time};
 pub use observe::{OwnedLink, Received};
 pub use watch::{Deletions, LinkEvent};

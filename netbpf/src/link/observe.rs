@@ -1,8 +1,11 @@
 //! What is there: our links, their counters, the host's routes, a namespace's interfaces. Changes nothing.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
@@ -67,16 +70,26 @@ impl Links {
     /// Subnets that are on a link of the host: what a new network must not overlap (Docker's rule since v23; a route
     /// over a gateway does not count). Only the table `main` is looked at.
     pub async fn on_link_routes(&self) -> Result<Vec<Ipv4Net>, Error> {
-        let request = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes = self.routes(RouteMessageBuilder::<Ipv4Addr>::new().build()).await?;
+        Ok(routes.iter().filter_map(on_link).collect())
+    }
+
+    /// The same for IPv6. Link-local subnets are every link's and do not count.
+    pub async fn on_link_routes_ipv6(&self) -> Result<Vec<Ipv6Net>, Error> {
+        let routes = self.routes(RouteMessageBuilder::<Ipv6Addr>::new().build()).await?;
+        Ok(routes.iter().filter_map(on_link_ipv6).collect())
+    }
+
+    async fn routes(&self, request: RouteMessage) -> Result<Vec<RouteMessage>, Error> {
         let routes = self
             .socket
             .dump(RouteNetlinkMessage::GetRoute(request))
             .await
             .map_err(|refusal| Error::failed("list", "routes", refusal))?;
         Ok(routes
-            .iter()
+            .into_iter()
             .filter_map(|entry| match entry {
-                RouteNetlinkMessage::NewRoute(route) => on_link(route),
+                RouteNetlinkMessage::NewRoute(route) => Some(route),
                 _ => None,
             })
             .collect())
@@ -151,4 +164,27 @@ fn on_link(route: &RouteMessage) -> Option<Ipv4Net> {
         }
         _ => None,
     })
+}
+
+/// IPv6 routes have no scope: those without a gateway are on a link.
+fn on_link_ipv6(route: &RouteMessage) -> Option<Ipv6Net> {
+    let header = &route.header;
+    let leads_on = |attribute: &RouteAttribute| {
+        matches!(
+            attribute,
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_)
+        )
+    };
+    if (header.table, header.kind) != (RouteHeader::RT_TABLE_MAIN, RouteType::Unicast)
+        || route.attributes.iter().any(leads_on)
+    {
+        return None;
+    }
+    let net = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
+            Ipv6Net::new(*address, header.destination_prefix_length).ok()
+        }
+        _ => None,
+    });
+    net.filter(|net| !net.addr().is_unicast_link_local() && !net.addr().is_multicast())
 }

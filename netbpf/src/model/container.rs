@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
@@ -162,6 +162,9 @@ pub struct Attachment {
 pub struct EndpointRequest {
     /// `--ip`: kept over restarts.
     pub ipv4: Option<Ipv4Addr>,
+    /// `--ip6`: kept over restarts.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Addr>,
     /// `--mac-address`.
     pub mac: Option<Mac>,
     /// `--alias`, `--network-alias`.
@@ -183,8 +186,12 @@ pub struct Endpoint {
     pub id: Id,
     /// Port number: index in the map `PORTS`; the host side has ifindex `PORT_IFINDEX + port`.
     pub port: u32,
-    /// Its address.
-    pub ipv4: Ipv4Addr,
+    /// Its address; none in a network of IPv6 only.
+    #[serde(default)]
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its address; none in a network of IPv4 only.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Addr>,
     /// Its MAC.
     pub mac: Mac,
     /// The host side of its veth pair: `veth` and 7 hex digits.
@@ -194,4 +201,11 @@ pub struct Endpoint {
     /// Settings of that side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sysctls: Vec<Sysctl>,
+}
+
+impl Endpoint {
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.ipv4.map(IpAddr::from).into_iter().chain(self.ipv6.map(IpAddr::from))
+    }
 }

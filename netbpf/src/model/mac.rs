@@ -1,6 +1,10 @@
-//! MAC addresses, and the rule that makes one from an IPv4 address.
+//! MAC addresses, the rules that make one from an IP address, and the address that follows from one.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -13,6 +17,25 @@ impl Mac {
     pub const fn of(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
         Self([0x02, 0x42, a, b, c, d])
+    }
+
+    /// `02:42:` and the address folded to four bytes: for who has no IPv4 address.
+    pub fn of_ipv6(address: Ipv6Addr) -> Self {
+        let number = u128::from(address);
+        let folded = (0..4).fold(0, |folded, word| folded ^ (number >> (32 * word)) as u32);
+        Self::of(folded.into())
+    }
+
+    /// The next one by its last four bytes: for who finds the one of its address taken.
+    pub fn next(self) -> Self {
+        let [_, _, a, b, c, d] = self.0;
+        Self::of(u32::from_be_bytes([a, b, c, d]).wrapping_add(1).into())
+    }
+
+    /// The link-local IPv6 address of an interface with this MAC (modified EUI-64, RFC 4291 appendix A).
+    pub const fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        Ipv6Addr::from_octets([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
     }
 
     /// Of octets that were a `Mac` when the kernel was given them.
@@ -81,6 +104,21 @@ mod tests {
     #[test]
     fn a_mac_is_made_of_the_address() {
         assert_eq!(Mac::of(Ipv4Addr::new(172, 17, 0, 2)).to_string(), "02:42:ac:11:00:02");
+    }
+
+    #[test]
+    fn without_ipv4_it_is_made_of_the_whole_ipv6_address() {
+        let mac = |text: &str| Mac::of_ipv6(text.parse().unwrap()).to_string();
+        assert_eq!(mac("2001:db8::2"), "02:42:20:01:0d:ba");
+        assert_ne!(mac("fd00:0:0:1::2"), mac("fd00:0:0:2::2"));
+        let last: Mac = "02:42:ff:ff:ff:ff".parse().unwrap();
+        assert_eq!(last.next().to_string(), "02:42:00:00:00:00");
+    }
+
+    #[test]
+    fn the_link_local_address_follows_from_it() {
+        let mac: Mac = "02:42:ac:11:00:02".parse().unwrap();
+        assert_eq!(mac.link_local().to_string(), "fe80::42:acff:fe11:2");
     }
 
     #[test]

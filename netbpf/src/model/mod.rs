@@ -1,6 +1,7 @@
 //! What netbpf knows of the world: networks, containers, their endpoints. Values that exist are right. No I/O, no
 //! async, no clock; nothing here knows the API's texts, the store's records or the kernel.
 
+mod block;
 mod container;
 mod endpoint_options;
 mod id;
@@ -14,6 +15,7 @@ mod publish;
 mod refusal;
 mod restart;
 
+pub use block::Block;
 pub use container::{
     Attachment, Container, Endpoint, EndpointRequest, Mode, Namespace, Sandbox, State, Subject,
 };

@@ -1,12 +1,12 @@
 //! Networks: what a user makes, and the bridge that it is on the host. Knows no kernel and no map.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::collections::BTreeMap;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Id, Mac, Options};
+use super::{Block, Id, Mac, Options};
 
 /// A network as the user made it, or one of the three that exist from the start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,8 +85,12 @@ pub struct Bridge {
     /// The other end of the host device's veth pair: `nbp` and 12 digits of the ID. It only lends the host device its
     /// carrier; no frame reaches it.
     pub peer: String,
-    /// Its addresses.
-    pub subnet: Subnet,
+    /// Its IPv4 addresses; absent in a network of IPv6 only.
+    #[serde(rename = "subnet", default)]
+    pub ipv4: Option<Subnet<Ipv4Net>>,
+    /// Its IPv6 addresses; absent in a network of IPv4 only. It has at least one of the two.
+    #[serde(rename = "subnet_ipv6", default)]
+    pub ipv6: Option<Subnet<Ipv6Net>>,
     /// How it behaves.
     #[serde(flatten)]
     pub options: Options,
@@ -95,29 +99,43 @@ pub struct Bridge {
 impl Bridge {
     /// MAC of the host device.
     pub fn mac(&self) -> Mac {
-        Mac::of(self.subnet.gateway)
+        match (&self.ipv4, &self.ipv6) {
+            (Some(subnet), _) => Mac::of(subnet.gateway),
+            (None, Some(subnet)) => Mac::of_ipv6(subnet.gateway),
+            (None, None) => Mac::of([0; 4].into()),
+        }
+    }
+
+    /// Its subnets, IPv4 first.
+    pub fn nets(&self) -> impl Iterator<Item = IpNet> {
+        let ipv4 = self.ipv4.as_ref().map(|subnet| subnet.net.into());
+        ipv4.into_iter().chain(self.ipv6.as_ref().map(|subnet| subnet.net.into()))
     }
 }
 
-/// An IPv4 subnet and what is not given away in it.
+/// A subnet of one family and what is not given away in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subnet {
+#[serde(bound = "")]
+pub struct Subnet<Net: Block> {
     /// No host bits set.
-    pub net: Ipv4Net,
+    pub net: Net,
     /// Where addresses are taken from when none is asked for; the whole subnet if absent.
-    pub range: Option<Ipv4Net>,
+    pub range: Option<Net>,
     /// Within `net`; what the host device carries.
-    pub gateway: Ipv4Addr,
+    pub gateway: Net::Address,
     /// `--aux-address`: reserved, by name.
-    pub auxiliary: BTreeMap<String, Ipv4Addr>,
+    pub auxiliary: BTreeMap<String, Net::Address>,
 }
 
-/// Docker's name of the auxiliary address that containers take for their gateway, in the place of the host device's.
-const DEFAULT_GATEWAY: &str = "DefaultGatewayIPv4";
+/// What Docker's name of the auxiliary address begins with that containers take for their gateway, in the place of the
+/// host device's; the family follows.
+const DEFAULT_GATEWAY: &str = "DefaultGateway";
 
-impl Subnet {
+impl<Net: Block> Subnet<Net> {
     /// What a container's default route leads through.
-    pub fn default_gateway(&self) -> Ipv4Addr {
-        self.auxiliary.get(DEFAULT_GATEWAY).copied().unwrap_or(self.gateway)
+    pub fn default_gateway(&self) -> Net::Address {
+        let named = |name: &str| name.strip_prefix(DEFAULT_GATEWAY) == Some(Net::FAMILY);
+        let asked = self.auxiliary.iter().find(|(name, _)| named(name));
+        asked.map_or(self.gateway, |(_, address)| *address)
     }
 }

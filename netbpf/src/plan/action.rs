@@ -1,8 +1,7 @@
 //! The actions, and what takes each back.
 
-use std::net::Ipv4Addr;
-
 use super::{
+    route::Gateways,
     rules::NetworkRules,
     wiring::{NetworkWiring, PortWiring},
 };
@@ -11,7 +10,7 @@ use crate::model::{Mapping, Namespace};
 /// One change in the kernel. It is done whole or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Make a network's veth pair, with the gateway address, up.
+    /// Make a network's veth pair, with the gateway addresses, up.
     AddHostDevice(NetworkWiring),
     /// Enter the network in `NETWORKS`, its gateway in `FDB` and `NEIGHBOURS`.
     WriteNetwork(NetworkWiring),
@@ -65,14 +64,14 @@ pub enum Action {
     AddRules(NetworkRules),
     /// Remove a network from the packet filter; it may be gone already.
     RemoveRules(NetworkRules),
-    /// Replace a container's default route.
-    SetDefaultRoute {
+    /// Replace a container's default routes.
+    SetDefaultRoutes {
         /// The container's.
         namespace: Namespace,
-        /// None removes the route.
-        gateway: Option<Ipv4Addr>,
-        /// What it was.
-        before: Option<Ipv4Addr>,
+        /// What they lead through; no gateway removes the route.
+        gateways: Gateways,
+        /// What they led through.
+        before: Gateways,
     },
     /// Publish ports whose host ports are held.
     Publish(Vec<Mapping>),
@@ -99,10 +98,10 @@ impl Action {
                 Some(Self::ClearPort { number: port.number, interface: Some(port.host_interface.clone()) })
             }
             Self::AddRules(rules) => Some(Self::RemoveRules(rules.clone())),
-            Self::SetDefaultRoute { namespace, gateway, before } => Some(Self::SetDefaultRoute {
+            Self::SetDefaultRoutes { namespace, gateways, before } => Some(Self::SetDefaultRoutes {
                 namespace: namespace.clone(),
-                gateway: *before,
-                before: *gateway,
+                gateways: *before,
+                before: *gateways,
             }),
             Self::Publish(mappings) => Some(Self::Withdraw(mappings.clone())),
             Self::Withdraw(mappings) => Some(Self::Publish(mappings.clone())),

@@ -10,7 +10,7 @@ mod wiring;
 
 pub use action::Action;
 pub use ports::{HostPort, NoAddress, Wanted, port_changes, ports_to_keep, wanted};
-pub use route::{Gateway, default_gateway};
+pub use route::{Gateway, Gateways, default_gateway, default_gateway_ipv6, default_gateways, rank};
 pub use rules::{Inbound, NetworkRules, Source, Way};
 pub use wiring::{Desired, NetworkWiring, Observed, PortWiring, Seen};
 
@@ -118,7 +118,8 @@ mod tests {
             device: format!("nb-{number}"),
             peer: format!("nbp{number}"),
             mac: "02:42:0a:00:00:01".parse().unwrap(),
-            address: "10.0.0.1/24".parse().unwrap(),
+            ipv4: Some("10.0.0.1/24".parse().unwrap()),
+            ipv6: Some("fd00::1/64".parse().unwrap()),
             inhibit: false,
             mtu: 1500,
             icc: true,
@@ -133,7 +134,8 @@ mod tests {
             host_interface: format!("veth{number}"),
             interface: "eth0".into(),
             mac: Mac::of(address.addr()),
-            address,
+            ipv4: Some(address),
+            ipv6: Some("fd00::2/64".parse().unwrap()),
             mtu: 1500,
             icc: true,
             sysctls: Vec::new(),

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{Action, default_gateway};
+use super::{Action, default_gateway, default_gateway_ipv6};
 use crate::model::{
     Container, ContainerPort, Endpoint, GatewayMode, Id, Mapping, Network, PortRange, Publish, Subject,
 };
@@ -96,11 +96,13 @@ pub fn wanted<'a>(
         return Ok(Vec::new());
     }
     let mut wanted = Vec::new();
-    if let Some(gateway) = default_gateway(container, &network)
-        && !is_routed(gateway.network)
-    {
+    let of_ipv4 = default_gateway(container, &network).map(|gateway| (gateway.network, gateway.endpoint));
+    let gateway = of_ipv4.or_else(|| {
+        default_gateway_ipv6(container, &network).map(|gateway| (gateway.network, gateway.endpoint))
+    });
+    if let Some((network, endpoint)) = gateway.filter(|(network, _)| !is_routed(network)) {
         for request in &requests {
-            wanted.push(translated(request, gateway.network, gateway.endpoint)?);
+            wanted.push(translated(request, network, endpoint)?);
         }
     }
     for attachment in &container.attachments {
@@ -152,7 +154,7 @@ fn routed(port: ContainerPort, endpoint: &Endpoint) -> Wanted {
 
 /// One of each family that the network has.
 fn addresses_of(endpoint: &Endpoint) -> Vec<IpAddr> {
-    vec![endpoint.ipv4.into()]
+    endpoint.addresses().collect()
 }
 
 /// All addresses of the host, of the family of `own`.
@@ -227,7 +229,8 @@ mod tests {
                 number: 0,
                 device: "nb".into(),
                 peer: "nbp".into(),
-                subnet,
+                ipv4: Some(subnet),
+                ipv6: None,
                 options,
             }),
             internal,
@@ -245,7 +248,8 @@ mod tests {
             endpoint: Some(Endpoint {
                 id: Id::random(),
                 port: last.into(),
-                ipv4: [10, 0, 0, last].into(),
+                ipv4: Some([10, 0, 0, last].into()),
+                ipv6: None,
                 mac: Mac::of([10, 0, 0, last].into()),
                 host_interface: format!("veth{last}"),
                 interface: "eth0".into(),

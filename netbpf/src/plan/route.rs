@@ -1,37 +1,162 @@
-//! Which of a container's networks gives its default route.
+//! Which of a container's networks gives its default routes.
 
-use std::{cmp::Reverse, net::Ipv4Addr};
+use std::{
+    cmp::Reverse,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
-use crate::model::{Container, Endpoint, Id, Network};
+use crate::model::{Attachment, Bridge, Container, Endpoint, EndpointRequest, Id, Network};
 
-/// What gives a container its default route.
+/// What gives a container its default route of one family.
 #[derive(Clone, Copy, Debug)]
-pub struct Gateway<'a> {
+pub struct Gateway<'a, Address> {
     /// Where the route leads.
-    pub address: Ipv4Addr,
+    pub address: Address,
     /// The network.
     pub network: &'a Network,
     /// The container's endpoint in it: the one that ports are published at.
     pub endpoint: &'a Endpoint,
 }
 
-/// The gateway by Docker's rule: highest `--gw-priority`, then networks that are not internal, then the first name.
-/// Internal networks never give one.
+/// What a container's default routes lead through. The families choose apart: a network without one of them leaves that
+/// one to another network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gateways {
+    /// None: no route.
+    pub ipv4: Option<Ipv4Addr>,
+    /// None: no route.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+/// A network's claim to a container's default routes by Docker's rule, the first one wins: highest `--gw-priority`, then
+/// networks that are not internal, then those with both families, then the first name.
+pub fn rank(request: &EndpointRequest, network: &Network) -> impl Ord + use<> {
+    let families = network.bridge().map_or(0, |bridge| bridge.nets().count());
+    (Reverse(request.gateway_priority), network.internal, Reverse(families), network.name.clone())
+}
+
+/// The network that gives a container its IPv4 default route: the first by [`rank`] that has IPv4. Internal networks
+/// never give one.
 pub fn default_gateway<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
-) -> Option<Gateway<'a>> {
-    container
-        .attachments
-        .iter()
-        .filter_map(|attachment| {
-            Some((attachment, attachment.endpoint.as_ref()?, network(&attachment.network)?))
-        })
-        .filter(|(_, _, network)| !network.internal)
-        .min_by_key(|(attachment, _, network)| {
-            (Reverse(attachment.request.gateway_priority), network.name.clone())
-        })
-        .and_then(|(_, endpoint, network)| {
-            Some(Gateway { address: network.bridge()?.subnet.default_gateway(), network, endpoint })
-        })
+) -> Option<Gateway<'a, Ipv4Addr>> {
+    first(container, network, |bridge| Some(bridge.ipv4.as_ref()?.default_gateway()))
+}
+
+/// The same for IPv6.
+pub fn default_gateway_ipv6<'a>(
+    container: &'a Container,
+    network: impl Fn(&Id) -> Option<&'a Network>,
+) -> Option<Gateway<'a, Ipv6Addr>> {
+    first(container, network, |bridge| Some(bridge.ipv6.as_ref()?.default_gateway()))
+}
+
+/// Where both default routes lead.
+pub fn default_gateways<'a>(
+    container: &'a Container,
+    network: impl Fn(&Id) -> Option<&'a Network>,
+) -> Gateways {
+    let ipv4 = default_gateway(container, &network).map(|gateway| gateway.address);
+    let ipv6 = default_gateway_ipv6(container, &network).map(|gateway| gateway.address);
+    Gateways { ipv4, ipv6 }
+}
+
+fn first<'a, Address>(
+    container: &'a Container,
+    network: impl Fn(&Id) -> Option<&'a Network>,
+    address: impl Fn(&Bridge) -> Option<Address>,
+) -> Option<Gateway<'a, Address>> {
+    let gateway = |attachment: &'a Attachment| {
+        let network = network(&attachment.network).filter(|network| !network.internal)?;
+        let gateway = Gateway {
+            address: address(network.bridge()?)?,
+            network,
+            endpoint: attachment.endpoint.as_ref()?,
+        };
+        Some((rank(&attachment.request, network), gateway))
+    };
+    let gateways = container.attachments.iter().filter_map(gateway);
+    gateways.min_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, gateway)| gateway)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::PathBuf};
+
+    use super::*;
+    use crate::model::{Block, Driver, Namespace, Options, State, Subject, Subnet};
+
+    fn subnet<Net: Block>(net: &str) -> Option<Subnet<Net>> {
+        let net = net.parse::<Net>().ok()?;
+        let gateway = Net::address(Net::number(net.first()) + 1)?;
+        Some(Subnet { net, range: None, gateway, auxiliary: BTreeMap::new() })
+    }
+
+    /// Empty texts are families that it has not.
+    fn network(name: &str, ipv4: &str, ipv6: &str) -> Network {
+        let bridge = Bridge {
+            number: 0,
+            device: String::new(),
+            peer: String::new(),
+            ipv4: subnet(ipv4),
+            ipv6: subnet(ipv6),
+            options: Options::default(),
+        };
+        Network {
+            id: Id::random(),
+            name: name.into(),
+            created: Default::default(),
+            driver: Driver::Bridge(bridge),
+            internal: false,
+            attachable: false,
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// What a container in these networks, each with a priority, goes out by.
+    fn gateways(networks: &[(&Network, i64)]) -> [String; 2] {
+        let attachments = networks.iter().map(|(network, priority)| Attachment {
+            network: network.id,
+            request: EndpointRequest { gateway_priority: *priority, ..EndpointRequest::default() },
+            endpoint: Some(Endpoint {
+                id: Id::random(),
+                port: 0,
+                ipv4: None,
+                ipv6: None,
+                mac: "02:42:0a:00:00:02".parse().unwrap(),
+                host_interface: String::new(),
+                interface: String::new(),
+                sysctls: Vec::new(),
+            }),
+        });
+        let container = Container {
+            id: Id::random(),
+            name: "c".into(),
+            created: Default::default(),
+            subject: Subject::Foreign(Namespace::Path(PathBuf::new())),
+            state: State::Created { error: String::new() },
+            attachments: attachments.collect(),
+            mappings: Vec::new(),
+            labels: BTreeMap::new(),
+        };
+        let find = |id: &Id| networks.iter().map(|(network, _)| *network).find(|network| network.id == *id);
+        let Gateways { ipv4, ipv6 } = default_gateways(&container, find);
+        [ipv4.map_or(String::new(), |ip| ip.to_string()), ipv6.map_or(String::new(), |ip| ip.to_string())]
+    }
+
+    #[test]
+    fn each_family_goes_out_by_the_first_network_that_has_it() {
+        let (a, b) = (network("a", "10.1.0.0/24", ""), network("b", "10.2.0.0/24", ""));
+        let (both, six) = (network("x", "10.3.0.0/24", "fd03::/64"), network("y", "", "fd04::/64"));
+        assert_eq!(gateways(&[(&b, 0), (&a, 0)]), ["10.1.0.1", ""]);
+        assert_eq!(gateways(&[(&b, 1), (&a, 0)]), ["10.2.0.1", ""]);
+        assert_eq!(gateways(&[(&a, 0), (&six, 0)]), ["10.1.0.1", "fd04::1"]);
+        assert_eq!(gateways(&[(&a, 0), (&both, 0)]), ["10.3.0.1", "fd03::1"], "both families come first");
+        assert_eq!(gateways(&[(&a, 1), (&both, 0)]), ["10.1.0.1", "fd03::1"], "a priority comes before that");
+        assert_eq!(gateways(&[(&both, 0), (&six, 1)]), ["10.3.0.1", "fd04::1"]);
+        let internal = Network { internal: true, ..both };
+        assert_eq!(gateways(&[(&internal, 9), (&six, 0)]), ["", "fd04::1"]);
+    }
 }

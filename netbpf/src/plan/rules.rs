@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::{GatewayMode, Network, Options};
+use crate::model::{Bridge, GatewayMode, Network, Options};
 
 /// A network's rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,13 +59,21 @@ impl NetworkRules {
         let options = &bridge.options;
         Some(Self {
             device: bridge.device.clone(),
-            gateways: options.host_has_ipv4().then_some(bridge.subnet.gateway.into()).into_iter().collect(),
+            gateways: gateways(bridge),
             internal: network.internal,
             trusted: options.trusted.clone(),
             ipv4: way(network, options, options.gateway_mode_ipv4, options.host_ipv4),
             ipv6: way(network, options, options.gateway_mode_ipv6, options.host_ipv6),
         })
     }
+}
+
+/// Where the host is in the network.
+fn gateways(bridge: &Bridge) -> Vec<IpAddr> {
+    let ipv4 = bridge.ipv4.as_ref().filter(|_| bridge.options.host_has_ipv4());
+    let ipv6 = bridge.ipv6.as_ref().filter(|_| bridge.options.host_has_ipv6());
+    let ipv4 = ipv4.map(|subnet| subnet.gateway.into());
+    ipv4.into_iter().chain(ipv6.map(|subnet| subnet.gateway.into())).collect()
 }
 
 fn way<Address>(

@@ -1,11 +1,11 @@
 //! The two things that netbpf keeps in the kernel, a network's host device and an endpoint's port: as they should be,
 //! and as they were seen.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::collections::BTreeMap;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::model::{Bridge, Endpoint, Mac, Namespace, Sysctl};
+use crate::model::{Block, Bridge, Endpoint, Mac, Namespace, Subnet, Sysctl};
 
 /// A network's host device and its entry in the map `NETWORKS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,9 +18,12 @@ pub struct NetworkWiring {
     pub peer: String,
     /// The host device's MAC.
     pub mac: Mac,
-    /// The gateway address with the subnet's prefix length.
-    pub address: Ipv4Net,
-    /// Whether the device has no address, though containers take it for their gateway.
+    /// The IPv4 gateway address with the subnet's prefix length.
+    pub ipv4: Option<Ipv4Net>,
+    /// The IPv6 gateway address with the subnet's prefix length. With it the device has the link-local address of its
+    /// MAC.
+    pub ipv6: Option<Ipv6Net>,
+    /// Whether the device has no IPv4 address, though containers take it for their gateway.
     pub inhibit: bool,
     /// In bytes.
     pub mtu: u32,
@@ -36,7 +39,8 @@ impl NetworkWiring {
             device: bridge.device.clone(),
             peer: bridge.peer.clone(),
             mac: bridge.mac(),
-            address: with_prefix(bridge.subnet.gateway, bridge.subnet.net),
+            ipv4: bridge.ipv4.as_ref().map(gateway),
+            ipv6: bridge.ipv6.as_ref().map(gateway),
             inhibit: !bridge.options.host_has_ipv4(),
             mtu: bridge.options.mtu,
             icc: bridge.options.icc,
@@ -45,7 +49,10 @@ impl NetworkWiring {
 
     /// Whether the map entry would be the same.
     pub fn same_entry(&self, other: &Self) -> bool {
-        self.mac == other.mac && self.address.addr() == other.address.addr() && self.icc == other.icc
+        self.mac == other.mac
+            && same(self.ipv4, other.ipv4)
+            && same(self.ipv6, other.ipv6)
+            && self.icc == other.icc
     }
 }
 
@@ -62,8 +69,10 @@ pub struct PortWiring {
     pub interface: String,
     /// The container's MAC.
     pub mac: Mac,
-    /// Its address with the subnet's prefix length.
-    pub address: Ipv4Net,
+    /// Its IPv4 address with the subnet's prefix length.
+    pub ipv4: Option<Ipv4Net>,
+    /// Its IPv6 address with the subnet's prefix length. With it the interface has the link-local address of its MAC.
+    pub ipv6: Option<Ipv6Net>,
     /// Of both ends, in bytes.
     pub mtu: u32,
     /// Whether it talks to other members.
@@ -83,7 +92,8 @@ impl PortWiring {
             host_interface: endpoint.host_interface.clone(),
             interface: endpoint.interface.clone(),
             mac: endpoint.mac,
-            address: with_prefix(endpoint.ipv4, bridge.subnet.net),
+            ipv4: address(endpoint.ipv4, &bridge.ipv4),
+            ipv6: address(endpoint.ipv6, &bridge.ipv6),
             mtu: bridge.options.mtu,
             icc: bridge.options.icc,
             sysctls: endpoint.sysctls.clone(),
@@ -95,14 +105,25 @@ impl PortWiring {
     pub fn same_entry(&self, other: &Self) -> bool {
         self.network == other.network
             && self.mac == other.mac
-            && self.address.addr() == other.address.addr()
+            && same(self.ipv4, other.ipv4)
+            && same(self.ipv6, other.ipv6)
             && self.icc == other.icc
     }
 }
 
-/// `address` with the prefix length of the subnet that it is in.
-fn with_prefix(address: Ipv4Addr, net: Ipv4Net) -> Ipv4Net {
-    Ipv4Net::new_assert(address, net.prefix_len())
+/// A gateway with the prefix length of its subnet.
+fn gateway<Net: Block>(subnet: &Subnet<Net>) -> Net {
+    subnet.net.with_host(subnet.gateway)
+}
+
+/// An endpoint's address with the prefix length of the subnet that it is in.
+fn address<Net: Block>(address: Option<Net::Address>, subnet: &Option<Subnet<Net>>) -> Option<Net> {
+    Some(subnet.as_ref()?.net.with_host(address?))
+}
+
+/// Whether the addresses are the same; prefix lengths are not in the maps.
+fn same<Net: Block>(one: Option<Net>, other: Option<Net>) -> bool {
+    one.map(|net| net.host()) == other.map(|net| net.host())
 }
 
 /// What should be there.

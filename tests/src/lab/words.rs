@@ -146,7 +146,7 @@ impl Lab {
     /// The reasons for which frames were dropped since `before`.
     #[track_caller]
     pub fn drops_since(&self, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-        let not_dropped = ["forwarded", "flooded", "delivered", "answered-arp"];
+        let not_dropped = ["forwarded", "flooded", "delivered", "answered-arp", "answered-nd"];
         let mut now = self.reasons();
         now.retain(|reason, count| {
             *count -= before.get(reason).copied().unwrap_or_default();

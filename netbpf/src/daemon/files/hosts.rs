@@ -1,9 +1,6 @@
 //! What `/etc/hosts` and `/etc/hostname` of a container say. Text in, text out.
 
-use std::{
-    fmt::Write as _,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{fmt::Write as _, net::IpAddr};
 
 /// A line of its own for each.
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n";
@@ -20,7 +17,7 @@ pub fn hosts(
     ipv6: bool,
     extra: &[(String, IpAddr)],
     hostname: &str,
-    addresses: impl IntoIterator<Item = Ipv4Addr>,
+    addresses: impl IntoIterator<Item = IpAddr>,
 ) -> String {
     let mut text = LOCALHOST.to_owned();
     if ipv6 {
@@ -34,7 +31,7 @@ pub fn hosts(
         None => hostname.to_owned(),
     };
     for address in addresses {
-        line(&mut text, address.into(), &own);
+        line(&mut text, address, &own);
     }
     text
 }
@@ -74,12 +71,18 @@ mod tests {
             ("host.docker.internal".to_owned(), [172, 17, 0, 1].into()),
         ];
         assert_eq!(
-            hosts(false, &extra, "web", [[172, 17, 0, 2].into(), [192, 168, 0, 4].into()]),
+            hosts(
+                false,
+                &extra,
+                "web",
+                [[172, 17, 0, 2].into(), "fd00::2".parse().expect("an address"), [192, 168, 0, 4].into()]
+            ),
             "127.0.0.1\tlocalhost\n\
              10.0.0.9\tdb\n\
              fd00::9\tsix\n\
              172.17.0.1\thost.docker.internal\n\
              172.17.0.2\tweb\n\
+             fd00::2\tweb\n\
              192.168.0.4\tweb\n"
         );
     }

@@ -6,7 +6,7 @@ mod resolv_conf;
 use std::{
     fs,
     io::ErrorKind,
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, SocketAddr, SocketAddrV6},
     path::Path,
 };
 
@@ -26,7 +26,7 @@ pub fn hosts_of(container: &Container, sandbox: &Sandbox, world: &World) -> Resu
     }
     let ipv6 = Path::new("/proc/net/if_inet6").exists();
     let endpoints = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-    let addresses = endpoints.map(|endpoint| endpoint.ipv4);
+    let addresses = endpoints.flat_map(|endpoint| endpoint.addresses());
     let mut extra = sandbox.extra_hosts.clone();
     extra.extend(links::hosts_of(container, world));
     Ok(hosts::hosts(ipv6, &extra, &sandbox.hostname, addresses))
@@ -59,13 +59,19 @@ pub fn host_servers() -> Result<Vec<SocketAddr>, Error> {
     Ok(host_conf()?.servers().iter().filter_map(socket_address).collect())
 }
 
-/// The host's IPv4 name servers: no network is to cover them.
-pub fn host_resolvers() -> Result<Vec<Ipv4Addr>, Error> {
-    let of_ipv4 = |server: &Server| match server.address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    };
-    Ok(host_conf()?.servers().iter().filter_map(of_ipv4).collect())
+/// The host's name servers: no network is to cover them.
+pub fn host_resolvers() -> Result<Vec<IpAddr>, Error> {
+    Ok(host_conf()?.servers().iter().map(|server| server.address).collect())
+}
+
+/// What tells this host from others: its machine ID, or its name without one.
+pub fn host_id() -> Result<String, Error> {
+    let id = read("/etc/machine-id")?.trim().to_owned();
+    Ok(if id.is_empty() {
+        nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
+    } else {
+        id
+    })
 }
 
 fn socket_address(server: &Server) -> Option<SocketAddr> {
