@@ -6,6 +6,7 @@
 //! implicit padding, because the kernel compares keys byte by byte.
 #![cfg_attr(not(test), no_std)]
 
+pub mod checksum;
 pub mod endpoint;
 pub mod link;
 pub mod network;

@@ -52,13 +52,16 @@ reasons! {
     Delivered delivered "delivered" false,
     /// An ARP request, answered by the program.
     AnsweredArp answered_arp "answered-arp" false,
+    /// A neighbour solicitation, answered by the program.
+    AnsweredNd answered_nd "answered-nd" false,
     /// Shorter than its headers say.
     Malformed malformed "malformed" true,
     /// From an interface that is no port of any network.
     UnknownPort unknown_port "unknown-port" true,
     /// To a MAC that no member of the network has.
     UnknownDestination unknown_destination "unknown-destination" true,
-    /// An ARP request for an address that nobody in the network has.
+    /// An ARP request for an address that nobody in the network has, or a neighbour solicitation for one that nobody
+    /// but its sender has.
     UnknownAddress unknown_address "unknown-address" true,
     /// From a MAC that is not the sender's.
     SpoofedMac spoofed_mac "spoofed-mac" true,
@@ -68,6 +71,9 @@ reasons! {
     SpoofedIpv6 spoofed_ipv6 "spoofed-ipv6" true,
     /// An ARP packet that claims a MAC or address that is not the sender's.
     SpoofedArp spoofed_arp "spoofed-arp" true,
+    /// A message of neighbour discovery that claims a MAC or address that is not the sender's, or comes from a container
+    /// as only a router's may, or behind extension headers.
+    SpoofedNd spoofed_nd "spoofed-nd" true,
     /// To 127.0.0.0/8, which is on no wire.
     Loopback loopback "loopback" true,
     /// To the port that it came from.

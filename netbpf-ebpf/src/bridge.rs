@@ -7,7 +7,7 @@
 
 use netbpf_common::reason::Reason;
 
-use crate::{arp, forward, icc, isolation, packet::Packet, parse, port};
+use crate::{arp, forward, icc, isolation, nd, packet::Packet, parse, port};
 
 /// What a sentence comes to.
 pub type End = Result<Reason, Reason>;
@@ -21,6 +21,7 @@ pub fn from_container(packet: &mut Packet) -> End {
     isolation::no_reserved_group(&frame)?;
     isolation::own_addresses(packet, port, &frame)?;
     arp::of_container(packet, port, &frame)?;
+    nd::of_container(packet, port, &frame)?;
     forward::from_container(packet, port, &frame)
 }
 
@@ -33,5 +34,6 @@ pub fn from_host(packet: &mut Packet) -> End {
     icc::not_from_a_member(packet, number, network, &frame)?;
     isolation::no_reserved_group(&frame)?;
     arp::of_host(packet, number, network, &frame)?;
+    nd::of_host(packet, number, network, &frame)?;
     forward::from_host(packet, number, &frame)
 }

@@ -4,7 +4,7 @@
 //! - It sends IPv4 from its own address only; 0.0.0.0 is nobody's, because addresses are leased before a container
 //!   starts.
 //! - It sends IPv6 from its own addresses only, and from `::` if it has one to check (RFC 4862).
-//! - What it says in ARP is judged in [`crate::arp`].
+//! - What it says in ARP is judged in [`crate::arp`], in neighbour discovery in [`crate::nd`].
 //! - No bridge forwards the group 01:80:c2:00:00:00 to :0f (IEEE 802.1Q 8.6.3).
 //! - It sends nothing to 127.0.0.0/8: that is the host's own.
 //! - The host forwards nothing from one network to another, except what its packet filter marks.
@@ -75,6 +75,12 @@ pub fn not_from_another_network(packet: &Packet, number: u32) -> Result<(), Reas
 #[inline(always)]
 pub fn owns_ipv4(port: &Port, address: [u8; 4]) -> bool {
     address == port.ipv4 && address != [0; 4]
+}
+
+/// Whether the port has the IPv6 address.
+#[inline(always)]
+pub fn has_ipv6(port: &Port, address: &[u8; 16]) -> bool {
+    (*address == port.ipv6 || *address == port.ipv6_link_local) && *address != [0; 16]
 }
 
 #[inline(always)]

@@ -1,9 +1,9 @@
 //! netbpf's programs: the entry points, one line each.
 //!
 //! An entry point is one sentence of [`bridge`], settled by [`stats`]. Below the sentence: [`parse`] judges a frame's
-//! shape, [`port`] knows who sent it, [`isolation`] and [`icc`] what the sender may say, [`arp`] answers, [`forward`] and
-//! [`mod@flood`] pass on. Only [`packet`] touches a frame's bytes and its context, only [`maps`] touches maps: there is no
-//! `unsafe` elsewhere.
+//! shape, [`port`] knows who sent it, [`isolation`] and [`icc`] what the sender may say, [`arp`] and [`nd`] answer,
+//! [`forward`] and [`mod@flood`] pass on. Only [`packet`] touches a frame's bytes and its context, only [`maps`] touches
+//! maps: there is no `unsafe` elsewhere.
 //!
 //! What the kernel knows of an skb is never repaired here: fragments, GSO frames and partial checksums pass as they
 //! came, and no length that a header claims is trusted.
@@ -17,6 +17,7 @@ mod forward;
 mod icc;
 mod isolation;
 mod maps;
+mod nd;
 mod packet;
 mod parse;
 mod port;

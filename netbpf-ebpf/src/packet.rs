@@ -8,10 +8,15 @@
     reason = "packet pointers, context fields and helpers are raw; this file makes them safe"
 )]
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_F_INGRESS, TC_ACT_REDIRECT},
-    helpers::{bpf_redirect, bpf_redirect_peer},
+    helpers::{
+        bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_load_bytes,
+        bpf_skb_store_bytes,
+    },
     programs::TcContext,
 };
 use netbpf_common::{
@@ -19,7 +24,8 @@ use netbpf_common::{
     wire::{Ethernet, Ipv6, Tag, Wire},
 };
 
-/// All headers that the programs read. In a frame with less of them in its linear part, they are pulled there first.
+/// The headers that the programs read of every frame. In a frame with less of them in its linear part, they are pulled
+/// there first.
 const HEADERS: usize = size_of::<Ethernet>() + size_of::<Tag>() + size_of::<Ipv6>();
 
 /// `PACKET_HOST` of linux/if_packet.h: for us.
@@ -94,6 +100,36 @@ impl Packet {
         self.ctx.load(offset).map_err(|_| Reason::Malformed)
     }
 
+    /// The same in a place that the caller has: a program's stack is small.
+    #[inline(always)]
+    pub fn load_words<'a, T: Wire>(
+        &self,
+        offset: usize,
+        place: &'a mut MaybeUninit<Words<T>>,
+    ) -> Result<&'a mut Words<T>, Reason> {
+        let size = size_of::<T>() as u32;
+        // SAFETY: the kernel passes a valid context, and writes as many bytes as a `T` has.
+        match unsafe {
+            bpf_skb_load_bytes(self.ctx.skb.skb.cast(), offset as u32, place.as_mut_ptr().cast(), size)
+        } {
+            // SAFETY: the kernel has written all of it; `Wire` takes any bytes.
+            0 => Ok(unsafe { place.assume_init_mut() }),
+            _ => Err(Reason::Malformed),
+        }
+    }
+
+    /// Writes a header at an offset, wherever the kernel keeps the bytes there.
+    #[inline(always)]
+    pub fn store<T: Wire>(&mut self, offset: usize, value: &T) -> Result<(), Reason> {
+        let (value, size): (*const T, _) = (value, size_of::<T>() as u32);
+        // SAFETY: the kernel passes a valid context and reads as many bytes as a `T` has; references into the frame ended
+        // when it was taken by `&mut`.
+        match unsafe { bpf_skb_store_bytes(self.ctx.skb.skb, offset as u32, value.cast(), size, 0) } {
+            0 => Ok(()),
+            _ => Err(Reason::Malformed),
+        }
+    }
+
     /// Writes a header at an offset.
     #[inline(always)]
     pub fn write<T: Wire>(&mut self, offset: usize, value: T) -> Result<(), Reason> {
@@ -115,6 +151,19 @@ impl Packet {
             return Ok(());
         }
         self.ctx.pull_data(wanted as u32).map_err(|_| Reason::Failed)
+    }
+
+    /// Gives the frame another length, by zeros at its end or by cutting it.
+    #[inline(always)]
+    pub fn resize(&mut self, bytes: usize) -> Result<(), Reason> {
+        if self.len() as usize == bytes {
+            return Ok(());
+        }
+        // SAFETY: the kernel passes a valid context; references into the frame ended when it was taken by `&mut`.
+        match unsafe { bpf_skb_change_tail(self.ctx.skb.skb, bytes as u32, 0) } {
+            0 => Ok(()),
+            _ => Err(Reason::Failed),
+        }
     }
 
     /// Hands the frame to a device. Device 0 does not exist: the kernel then frees the frame and the sender hears
@@ -167,6 +216,20 @@ impl Packet {
     }
 }
 
+/// Bytes that the kernel may read four at a time.
+#[repr(C, align(4))]
+pub struct Words<T>(pub T);
+
+/// What a checksum has to be changed by when what it covers changes.
+#[inline(always)]
+pub fn difference<T: Wire>(before: &Words<T>, after: &Words<T>) -> u32 {
+    const { assert!(size_of::<T>().is_multiple_of(4)) };
+    let (before, after): (*const Words<T>, *const Words<T>) = (before, after);
+    let size = size_of::<T>() as u32;
+    // SAFETY: both are read for their size, which is a multiple of four, and not changed.
+    unsafe { bpf_csum_diff(before.cast_mut().cast(), size, after.cast_mut().cast(), size, 0) as u32 }
+}
+
 impl Side {
     #[inline(always)]
     fn flags(self) -> u64 {
@@ -180,4 +243,29 @@ impl Side {
 #[inline(always)]
 fn done(action: i64) -> Result<(), Reason> {
     if action == TC_ACT_REDIRECT as i64 { Ok(()) } else { Err(Reason::Failed) }
+}
+
+/// What the verifier judges once, and not on each way that leads to it: functions that other objects could call.
+#[cfg(feature = "log")]
+pub mod apart {
+    use aya_ebpf::bindings::__sk_buff;
+
+    use super::{Packet, Reason, TcContext};
+
+    /// Says how a frame ended.
+    #[inline(always)]
+    pub fn log(packet: &Packet, reason: Reason) {
+        netbpf_log(packet.ctx.skb.skb, reason as u32);
+    }
+
+    /// Making a line is longer than all the rest.
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    pub extern "C" fn netbpf_log(skb: *mut __sk_buff, reason: u32) -> u32 {
+        let packet = Packet::new(TcContext::new(skb));
+        let Some(reason) = Reason::ALL.get(reason as usize) else { return 0 };
+        let (bytes, ifindex) = (packet.len(), packet.ifindex());
+        aya_log_ebpf::info!(packet.context(), "{} bytes at {}: {}", bytes, ifindex, reason.name());
+        1
+    }
 }

@@ -24,8 +24,7 @@ pub fn settle(packet: &mut Packet, sentence: impl FnOnce(&mut Packet) -> End) ->
 #[cfg(feature = "log")]
 #[inline(always)]
 fn log(packet: &Packet, reason: Reason) {
-    let (bytes, ifindex) = (packet.len(), packet.ifindex());
-    aya_log_ebpf::info!(packet.context(), "{} bytes at {}: {}", bytes, ifindex, reason.name());
+    crate::packet::apart::log(packet, reason);
 }
 
 /// There is no log in the normal object: its map would keep bpftool from loading it.
@@ -46,7 +45,11 @@ pub fn received(number: u32, bytes: u32) {
 #[inline(always)]
 fn verdict(reason: Reason) -> i32 {
     match reason {
-        Reason::Forwarded | Reason::Flooded | Reason::Delivered | Reason::AnsweredArp => TC_ACT_REDIRECT,
+        Reason::Forwarded
+        | Reason::Flooded
+        | Reason::Delivered
+        | Reason::AnsweredArp
+        | Reason::AnsweredNd => TC_ACT_REDIRECT,
         Reason::Malformed
         | Reason::UnknownPort
         | Reason::UnknownDestination
@@ -55,6 +58,7 @@ fn verdict(reason: Reason) -> i32 {
         | Reason::SpoofedIpv4
         | Reason::SpoofedIpv6
         | Reason::SpoofedArp
+        | Reason::SpoofedNd
         | Reason::Loopback
         | Reason::Hairpin
         | Reason::NoIcc

@@ -340,10 +340,15 @@ impl Sent<'_> {
 
     /// The frame is turned into an answer.
     pub fn is_answered(&self, says: &str, frame: &Frame, answer: &Frame) {
+        self.is_answered_as(says, frame, answer, Reason::AnsweredArp);
+    }
+
+    /// The frame is turned into an answer, for this reason.
+    pub fn is_answered_as(&self, says: &str, frame: &Frame, answer: &Frame, reason: Reason) {
         let outcome = self.frame(frame);
         let expected = Outcome {
             verdict: REDIRECT,
-            reasons: vec![Reason::AnsweredArp],
+            reasons: vec![reason],
             received: vec![],
             dropped: vec![],
             frame: answer.clone(),

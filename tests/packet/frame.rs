@@ -35,6 +35,26 @@ impl Frame {
             .then(&[0; 8])
     }
 
+    /// An ICMPv6 frame with a right checksum, as no router has sent on; the message's own is ignored.
+    pub fn icmpv6(source: ([u8; 6], [u8; 16]), destination: ([u8; 6], [u8; 16]), message: &[u8]) -> Self {
+        let length = u8::try_from(message.len()).expect("a short message");
+        let frame = Self::ethernet(source.0, destination.0, 0x86dd)
+            .then(&[0x60, 0, 0, 0, 0, length, 58, 255])
+            .then(&source.1)
+            .then(&destination.1)
+            .then(message)
+            .with(14 + 40 + 2, &[0, 0]);
+        let checksum = icmpv6_checksum(&frame);
+        frame.with(14 + 40 + 2, &checksum)
+    }
+
+    /// An IPv6 frame with extension headers, of which the first has this number.
+    pub fn behind(mut self, first: u8, headers: &[u8]) -> Self {
+        let rest = self.0.split_off(14 + 40);
+        let length = u8::try_from(rest.len() + headers.len()).expect("a short packet");
+        self.with(14 + 5, &[length, first]).then(headers).then(&rest)
+    }
+
     /// An ARP frame.
     pub fn arp(source: [u8; 6], destination: [u8; 6], arp: Arp) -> Self {
         Self::ethernet(source, destination, 0x0806).then(&arp_bytes(arp))
@@ -74,4 +94,27 @@ pub fn request(sha: [u8; 6], spa: [u8; 4], tpa: [u8; 4]) -> Arp {
 pub fn arp_bytes(arp: Arp) -> Vec<u8> {
     let Arp { hrd, pro, hln, pln, op, sha, spa, tha, tpa } = arp;
     [&hrd[..], &pro, &[hln, pln], &op, &sha, &spa, &tha, &tpa].concat()
+}
+
+/// What the checksum of an ICMPv6 frame without one is to be; zero for a frame with a right one.
+pub fn icmpv6_checksum(frame: &Frame) -> [u8; 2] {
+    let ipv6 = &frame.0[14..];
+    let length = usize::from(ipv6[5]);
+    let pseudo = [&ipv6[8..40], &[0, 0, 0, ipv6[5], 0, 0, 0, 58], &ipv6[40..40 + length]].concat();
+    let words =
+        pseudo.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], *word.get(1).unwrap_or(&0)])));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    (!(((folded & 0xffff) + (folded >> 16)) as u16)).to_be_bytes()
+}
+
+/// An option of neighbour discovery of eight bytes.
+pub fn option(kind: u8, mac: [u8; 6]) -> Vec<u8> {
+    [&[kind, 1][..], &mac].concat()
+}
+
+/// The group that whoever has the address is in, and its MAC.
+pub fn solicited_node(address: [u8; 16]) -> ([u8; 16], [u8; 6]) {
+    let [.., a, b, c] = address;
+    ([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c], [0x33, 0x33, 0xff, a, b, c])
 }

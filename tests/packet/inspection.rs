@@ -92,6 +92,11 @@ fn programs_log_how_frames_ended_if_asked() {
     bench(|bench| {
         bench.datapath = Datapath::open(&bench.bpffs, true).expect("the programs load with logs");
         let logs = bench.datapath.take_logs().expect("logs");
+        for name in ["from_container", "from_host", "flood"] {
+            let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
+            let Some(verified) = info.verified_instruction_count() else { continue };
+            assert!(verified < 200_000, "{name}: {verified} instructions verified");
+        }
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).finish();
         thread::spawn(move || tracing::subscriber::with_default(subscriber, || logs.read()));

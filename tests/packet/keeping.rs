@@ -141,7 +141,11 @@ fn what_a_crash_left_half_done_is_mended() {
             "bpftool map delete pinned {BPFFS}/v{LAYOUT}/maps/FDB key hex 00 00 00 00 02 42 ac 11 00 03 00 00"
         ));
         // Network RED with a list that leads to a vacant port.
-        update("NETWORKS", "00 00 00 00", "e0 c8 10 00 07 00 00 00 02 42 ac 11 00 01 00 00 ac 11 00 01");
+        update(
+            "NETWORKS",
+            "00 00 00 00",
+            &("e0 c8 10 00 07 00 00 00 02 42 ac 11 00 01 00 00 ac 11 00 01".to_owned() + &" 00".repeat(32)),
+        );
 
         bench.datapath = open();
         let after = bench.datapath.observed();

@@ -9,6 +9,7 @@
 //! | `container` | what containers send |
 //! | `host` | what the host sends |
 //! | `icc` | networks whose members do not talk to each other, and their links |
+//! | `nd` | neighbour discovery |
 //! | `flood` | broadcast and multicast |
 //! | `keeping` | the maps and pins over the life of daemons |
 //! | `wire` | frames from a real interface |
@@ -25,5 +26,6 @@ mod host;
 mod icc;
 mod inspection;
 mod keeping;
+mod nd;
 mod shape;
 mod wire;

@@ -4,11 +4,13 @@
 mod arp;
 mod ethernet;
 mod ip;
+mod nd;
 mod transport;
 
 pub use arp::Arp;
 pub use ethernet::{EtherType, Ethernet, Tag, is_group};
 pub use ip::{Ipv4, Ipv6};
+pub use nd::{ALL_NODES, DiscoveryOption, Extension, Icmpv6, NeighbourMessage, NeighbourPacket};
 pub use transport::{Transport, protocol};
 
 /// A header that may lie anywhere in a packet.
@@ -35,5 +37,10 @@ wire! {
     Arp: 28,
     Ipv4: 20,
     Ipv6: 40,
+    Icmpv6: 4,
+    NeighbourMessage: 24,
+    DiscoveryOption: 8,
+    NeighbourPacket: 72,
+    Extension: 8,
     Transport: 4,
 }
