@@ -8,6 +8,7 @@ mod foreign;
 mod harness;
 mod housekeeping;
 mod icc;
+mod ipv6;
 mod isolation;
 mod lifecycle;
 mod links;

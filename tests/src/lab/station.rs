@@ -126,6 +126,19 @@ pub fn ipv6(source: [u8; 16], destination: [u8; 16], payload: &[u8]) -> Vec<u8> 
     [&[0x60, 0, 0, 0, length[0], length[1], 253, 64][..], &source, &destination, payload].concat()
 }
 
+/// An IPv6 packet with an ICMPv6 message, whose checksum is put right; as no router has sent on.
+pub fn icmpv6(source: [u8; 16], destination: [u8; 16], message: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(message.len()).expect("a small packet").to_be_bytes();
+    let mut message = message.to_vec();
+    message[2..4].fill(0);
+    let covered = [&source[..], &destination, &[0, 0], &length, &[0, 0, 0, 58], &message].concat();
+    let sum: u32 = covered.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    [&[0x60, 0, 0, 0, length[0], length[1], 58, 255][..], &source, &destination, &message].concat()
+}
+
 /// An ARP packet: what the sender says of itself, and of whom.
 pub fn arp(operation: Arp, sender: (Mac, [u8; 4]), target: (Mac, [u8; 4])) -> Vec<u8> {
     [&[0, 1, 8, 0, 6, 4, 0, operation as u8][..], &sender.0, &sender.1, &target.0, &target.1].concat()
