@@ -206,3 +206,42 @@ fn the_default_route_goes_by_priority_then_by_name_and_never_inside() {
     connect("beta", "0");
     assert_eq!(route(), "10.2.0.1");
 }
+
+#[test]
+fn a_container_is_run_in_several_networks_at_once() {
+    let lab = Lab::start();
+    lab.network("front", "--subnet 10.1.0.0/24");
+    lab.network("back", "--subnet 10.2.0.0/24");
+    lab.run("friend", "--net back");
+    lab.run("web", "--network front --network name=back,alias=shop,ip=10.2.0.99,gw-priority=1 --ip 10.1.0.9");
+    for _ in 0..2 {
+        assert_eq!(
+            (lab.address("web", "front"), lab.address("web", "back")),
+            ("10.1.0.9".into(), "10.2.0.99".into())
+        );
+        assert_eq!(interfaces(&lab, "web"), ["eth0", "eth1"]);
+        assert_eq!(default_route(&lab, "web").as_deref(), Some("10.2.0.1"));
+        lab.exec("friend", "ping -c1 -W2 shop").ok();
+        lab.netbpf(["restart", "-t", "0", "web"]).ok();
+    }
+    let world = World::of(&lab);
+    for (options, message) in [
+        ("--net front --net front", "network \"front\" is specified multiple times"),
+        (
+            "--net front --net bridge",
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+        ),
+        (
+            "--net none --net front",
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+        ),
+        ("--net front --net nobody", "network nobody not found"),
+        ("--net front --net name=back,ip=10.2.0.99", "Address already in use"),
+        ("--net name=front,ip=10.1.0.8 --ip 10.1.0.7", "conflicting options: cannot specify both --ip and"),
+        ("--net ip=10.1.0.8", "network name/id is not specified"),
+    ] {
+        let words = ["run", "--rm"].into_iter().chain(options.split(' ')).chain(["--", "true"]);
+        lab.netbpf(words).fails_with(125, message);
+        world.assert_unchanged(&lab, options);
+    }
+}

@@ -336,6 +336,9 @@ pub struct ContainerCreate {
     pub network_mode: String,
     /// `--ip`, `--mac-address`, `--network-alias` for that network.
     pub endpoint_config: EndpointSettings,
+    /// More networks, in the order of connecting: all of them, and the first, are the user's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkAttachment>,
     /// `--add-host`, `name:address`.
     pub extra_hosts: Vec<String>,
     /// `--dns`.
@@ -352,6 +355,16 @@ pub struct ContainerCreate {
     /// What concerns the host. `inspect` has it in a place of its own.
     #[serde(skip_serializing_if = "HostConfig::is_default")]
     pub host_config: HostConfig,
+}
+
+/// A network of a container that is made, and what is asked of its endpoint there.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkAttachment {
+    /// Name or ID.
+    pub network: String,
+    /// As for `connect`.
+    pub endpoint_config: EndpointSettings,
 }
 
 /// `--restart`.

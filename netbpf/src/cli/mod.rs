@@ -3,6 +3,7 @@
 //! The daemon's other processes are told apart by `main`, before any of this.
 
 mod args;
+mod attachment;
 mod console;
 mod container;
 mod daemon;

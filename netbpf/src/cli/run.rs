@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::ArgAction;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Error, console::Console, logs, network, parsers};
+use super::{Error, attachment, console::Console, logs, network, parsers};
 use crate::api::{
     client::{Client, LogQuery},
     ports::{self, Exposed, Published},
-    types::{ContainerCreate, EndpointSettings, HostConfig, RestartPolicy},
+    types::{ContainerCreate, EndpointSettings, HostConfig, NetworkAttachment, RestartPolicy},
 };
 
 /// `run`.
@@ -34,15 +34,10 @@ pub struct Run {
     /// Its name; found by itself if absent
     #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
-    /// bridge, none, host, container:NAME or a network
-    #[arg(
-        long,
-        visible_alias = "net",
-        value_name = "NETWORK",
-        default_value = "",
-        hide_default_value = true
-    )]
-    network: String,
+    /// bridge, none, host, container:NAME or a network; again for more networks; with what is asked of one:
+    /// name=NETWORK,alias=NAME,ip=ADDRESS,mac-address=MAC,gw-priority=NUMBER,driver-opt=KEY=VALUE
+    #[arg(long, visible_alias = "net", value_name = "NETWORK", value_parser = attachment::parse)]
+    network: Vec<NetworkAttachment>,
     /// The address it shall have
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     ip: String,
@@ -109,7 +104,7 @@ impl Run {
             return Err(Error::Conflict("cannot specify both --restart and --rm"));
         }
         let detach = self.detach;
-        let (name, message) = self.message();
+        let (name, message) = self.message()?;
         let created = client.create_container(&name, &message).await.map_err(Error::Run)?;
         for warning in &created.warnings {
             console.complain(&format_args!("WARNING: {warning}"));
@@ -122,7 +117,15 @@ impl Run {
         foreground(client, console, &created.id).await
     }
 
-    fn message(self) -> (String, ContainerCreate) {
+    fn message(self) -> Result<(String, ContainerCreate), Error> {
+        let flags = EndpointSettings {
+            ipam_config: network::endpoint_ipam(self.ip, self.ip6),
+            links: network::some(self.link),
+            aliases: network::some(self.network_alias),
+            mac_address: self.mac_address,
+            ..Default::default()
+        };
+        let (first, networks) = attachment::first_and_others(self.network, flags)?;
         let mut message = ContainerCreate {
             cmd: self.command,
             env: parsers::set_variables(self.env),
@@ -130,14 +133,9 @@ impl Run {
             hostname: self.hostname,
             rootfs: self.rootfs,
             auto_remove: self.rm,
-            network_mode: self.network,
-            endpoint_config: EndpointSettings {
-                ipam_config: network::endpoint_ipam(self.ip, self.ip6),
-                links: network::some(self.link),
-                aliases: network::some(self.network_alias),
-                mac_address: self.mac_address,
-                ..Default::default()
-            },
+            network_mode: first.network,
+            endpoint_config: first.endpoint_config,
+            networks,
             extra_hosts: self.add_host,
             dns: self.dns,
             dns_search: self.dns_search,
@@ -151,7 +149,7 @@ impl Run {
             ..Default::default()
         };
         ports::ask(&mut message, self.publish, self.expose);
-        (self.name, message)
+        Ok((self.name, message))
     }
 }
 

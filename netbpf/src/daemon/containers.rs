@@ -26,7 +26,7 @@ impl Daemon {
             check_container_name(name).map_err(bad_name)?;
         }
         let id = Id::random();
-        let (sandbox, attachment) = self.sandbox_of(&id, &request)?;
+        let (sandbox, attachments) = self.sandbox_of(&id, &request)?;
         let warnings = match sandbox.mode {
             Mode::Host if !sandbox.publish.is_empty() || sandbox.publish_all => {
                 vec!["Published ports are discarded when using host network mode".to_owned()]
@@ -51,7 +51,7 @@ impl Daemon {
                 created: Timestamp::now(),
                 subject: Subject::Sandbox(Box::new(sandbox)),
                 state: State::Created { error: String::new() },
-                attachments: attachment.into_iter().collect(),
+                attachments,
                 labels: request.labels,
                 mappings: Vec::new(),
             };
@@ -72,7 +72,7 @@ impl Daemon {
     }
 
     /// What a request asks for, judged.
-    fn sandbox_of(&self, id: &Id, request: &ContainerCreate) -> Result<(Sandbox, Option<Attachment>), Error> {
+    fn sandbox_of(&self, id: &Id, request: &ContainerCreate) -> Result<(Sandbox, Vec<Attachment>), Error> {
         if request.cmd.first().is_none_or(String::is_empty) {
             return Err(Error::Invalid("no command specified".into()));
         }
@@ -99,7 +99,7 @@ impl Daemon {
         if request.auto_remove && policy != RestartPolicy::No {
             return Err(Error::Invalid("can't create 'AutoRemove' container with restart policy".into()));
         }
-        let (mode, attachment) = self.mode_of(request)?;
+        let (mode, attachments) = self.modes_of(request)?;
         check_conflicts(&mode, request)?;
         let (publish, exposed) = ports::asked(request).map_err(|error| Error::Invalid(error.to_string()))?;
         let hostname = match &mode {
@@ -146,10 +146,35 @@ impl Daemon {
             exposed,
             publish_all: request.host_config.publish_all_ports,
         };
-        Ok((sandbox, attachment))
+        Ok((sandbox, attachments))
     }
 
-    /// `--net`, and the attachment that follows from it.
+    /// `--net`, and the attachments that follow from it.
+    fn modes_of(&self, request: &ContainerCreate) -> Result<(Mode, Vec<Attachment>), Error> {
+        let (mode, first) = self.mode_of(request)?;
+        let mut attachments: Vec<Attachment> = first.into_iter().collect();
+        for other in &request.networks {
+            let world = self.world();
+            let has_names = |id: &Id| world.network(id).is_some_and(Network::has_names);
+            let network = world.find_network(&other.network)?;
+            if !network.has_names() || !attachments.first().is_some_and(|first| has_names(&first.network)) {
+                return Err(Error::Invalid(
+                    "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+                        .into(),
+                ));
+            }
+            if attachments.iter().any(|attachment| attachment.network == network.id) {
+                return Err(Error::Invalid(format!(
+                    "network {:?} is specified multiple times",
+                    network.name
+                )));
+            }
+            let request = parse_request(&other.endpoint_config, network)?;
+            attachments.push(Attachment { network: network.id, request, endpoint: None });
+        }
+        Ok((mode, attachments))
+    }
+
     fn mode_of(&self, request: &ContainerCreate) -> Result<(Mode, Option<Attachment>), Error> {
         let world = self.world();
         let network = match request.network_mode.as_str() {

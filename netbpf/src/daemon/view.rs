@@ -229,6 +229,7 @@ fn config(container: &Container, sandbox: &Sandbox, world: &World) -> ContainerC
                 .unwrap_or_default(),
         },
         endpoint_config: EndpointSettings::default(),
+        networks: Vec::new(),
         extra_hosts: sandbox.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect(),
         dns: sandbox.dns.iter().map(ToString::to_string).collect(),
         dns_search: sandbox.dns_search.clone(),

@@ -1,0 +1,150 @@
+//! `--network` of `run`: a network, or one with all that is asked of it (`name=mynet,alias=db,ip=10.1.0.9`). The first
+//! one also gets what flags of `run` ask for. Messages are Docker's.
+
+use std::collections::BTreeMap;
+
+use super::{Error, network, parsers};
+use crate::api::types::{EndpointSettings, NetworkAttachment};
+
+/// One `--network`.
+pub fn parse(text: &str) -> Result<NetworkAttachment, String> {
+    // `\w+=\w+` is what Docker takes for the long form.
+    let is_long = text.match_indices('=').any(|(at, _)| {
+        let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        is_word(text[..at].chars().next_back()) && is_word(text[at + 1..].chars().next())
+    });
+    if !is_long {
+        return Ok(NetworkAttachment { network: text.to_owned(), ..NetworkAttachment::default() });
+    }
+    let mut attachment = NetworkAttachment::default();
+    let (mut ip, mut ip6) = (String::new(), String::new());
+    let mut aliases = Vec::new();
+    let mut options = BTreeMap::new();
+    for field in fields(text)? {
+        let (key, value) = field
+            .split_once('=')
+            .map(|(key, value)| (key.trim(), value.trim()))
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| format!("invalid field {field}"))?;
+        match key.to_lowercase().as_str() {
+            "name" => attachment.network = value.to_owned(),
+            "alias" => aliases.push(value.to_owned()),
+            "ip" => ip = value.to_owned(),
+            "ip6" => ip6 = value.to_owned(),
+            "mac-address" => attachment.endpoint_config.mac_address = value.to_owned(),
+            "driver-opt" => options.extend([parsers::driver_option(value)?]),
+            "gw-priority" => {
+                let number =
+                    value.parse().map_err(|_| format!("invalid gw-priority ({value}): invalid syntax"));
+                attachment.endpoint_config.gw_priority = number?;
+            }
+            _ => return Err(format!("invalid field key {key}")),
+        }
+    }
+    if attachment.network.is_empty() {
+        return Err("network name/id is not specified".to_owned());
+    }
+    attachment.endpoint_config = EndpointSettings {
+        ipam_config: network::endpoint_ipam(ip, ip6),
+        aliases: network::some(aliases),
+        driver_opts: (!options.is_empty()).then_some(options),
+        ..attachment.endpoint_config
+    };
+    Ok(attachment)
+}
+
+/// The first of the networks, with what flags ask for, and the others. No `--network` is the default network.
+pub fn first_and_others(
+    networks: Vec<NetworkAttachment>,
+    flags: EndpointSettings,
+) -> Result<(NetworkAttachment, Vec<NetworkAttachment>), Error> {
+    let mut networks = networks.into_iter();
+    let NetworkAttachment { network, endpoint_config: own } = networks.next().unwrap_or_default();
+    let conflict = match () {
+        () if own.aliases.is_some() && flags.aliases.is_some() => {
+            "cannot specify both --network-alias and per-network alias"
+        }
+        () if own.ipam_config.is_some() && flags.ipam_config.is_some() => {
+            "cannot specify both --ip and per-network IPv4 address"
+        }
+        () if !own.mac_address.is_empty() && !flags.mac_address.is_empty() => {
+            "cannot specify both --mac-address and per-network MAC address"
+        }
+        () => {
+            let endpoint_config = EndpointSettings {
+                aliases: own.aliases.or(flags.aliases),
+                ipam_config: own.ipam_config.or(flags.ipam_config),
+                mac_address: own.mac_address + &flags.mac_address,
+                driver_opts: own.driver_opts,
+                gw_priority: own.gw_priority,
+                ..flags
+            };
+            return Ok((NetworkAttachment { network, endpoint_config }, networks.collect()));
+        }
+    };
+    Err(Error::Conflict(conflict))
+}
+
+/// What stands between commas; a field in double quotes may have some, and `""` in it is a quote (RFC 4180).
+fn fields(text: &str) -> Result<Vec<String>, String> {
+    let mut fields = vec![String::new()];
+    let mut characters = text.chars().peekable();
+    let mut quoted = false;
+    while let Some(character) = characters.next() {
+        let field = fields.last_mut().expect("there is one from the start");
+        match character {
+            '"' if quoted && characters.peek() == Some(&'"') => field.extend(characters.next()),
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            character => field.push(character),
+        }
+    }
+    if quoted { Err(format!("invalid network {text}: a quote without its end")) } else { Ok(fields) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_a_name_or_all_that_is_asked_of_it() {
+        assert_eq!(parse("my-net").expect("a name").network, "my-net");
+        assert_eq!(parse("container:web").expect("a mode").network, "container:web");
+        let all = parse(
+            "name=mynet,alias=db,alias=store,ip=10.1.0.9,mac-address=02:42:0a:01:00:09,gw-priority=-1,\
+             \"driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.a=1,net.ipv4.conf.IFNAME.b=2\"",
+        );
+        let NetworkAttachment { network, endpoint_config } = all.expect("a network");
+        assert_eq!(network, "mynet");
+        assert_eq!(endpoint_config.aliases, Some(vec!["db".to_owned(), "store".to_owned()]));
+        assert_eq!(endpoint_config.ipam_config.expect("an address").ipv4_address, "10.1.0.9");
+        assert_eq!(endpoint_config.mac_address, "02:42:0a:01:00:09");
+        assert_eq!(endpoint_config.gw_priority, -1);
+        assert_eq!(
+            endpoint_config.driver_opts.expect("options")["com.docker.network.endpoint.sysctls"],
+            "net.ipv4.conf.IFNAME.a=1,net.ipv4.conf.IFNAME.b=2"
+        );
+        for (text, message) in [
+            ("alias=db", "network name/id is not specified"),
+            ("name=x,colour=red", "invalid field key colour"),
+            ("name=x,alias", "invalid field alias"),
+            ("name=x,gw-priority=high", "invalid gw-priority (high): invalid syntax"),
+            ("name=x,\"alias=y", "invalid network name=x,\"alias=y: a quote without its end"),
+        ] {
+            assert_eq!(parse(text).map(|_| ()), Err(message.to_owned()));
+        }
+    }
+
+    #[test]
+    fn flags_are_for_the_first_network() {
+        let networks = ["name=one,gw-priority=3", "two"].map(|text| parse(text).expect("a network"));
+        let flags = EndpointSettings { aliases: Some(vec!["a".to_owned()]), ..Default::default() };
+        let (first, others) = first_and_others(networks.into(), flags.clone()).expect("no conflict");
+        assert_eq!((first.network.as_str(), first.endpoint_config.gw_priority), ("one", 3));
+        assert_eq!(first.endpoint_config.aliases, flags.aliases);
+        assert_eq!(others.iter().map(|other| other.network.as_str()).collect::<Vec<_>>(), ["two"]);
+        let networks = vec![parse("name=one,alias=b").expect("a network")];
+        let conflict = first_and_others(networks, flags).map(|_| ()).expect_err("two aliases");
+        assert!(conflict.to_string().contains("cannot specify both --network-alias and per-network alias"));
+    }
+}
