@@ -33,6 +33,8 @@ const MODULES: &[&str] = &[
     "nft_masq",
     "nft_nat",
 ];
+/// What newer kernels have within nf_tables.
+const OLD_MODULES: &[&str] = &["nft_counter", "nft_objref"];
 /// Programs of the system that are copied beside the tools: the shell, and those that start others. busybox's would
 /// start its own `ip` and `ping` in place of the real ones.
 const SYSTEM: &[&str] = &["dash", "env", "find", "nice", "nohup", "setsid", "timeout", "xargs"];
@@ -184,7 +186,7 @@ fn parse_ldd(text: &str) -> Vec<PathBuf> {
 fn modules(image: &Image) -> Result<Vec<PathBuf>> {
     let modprobe = tools::find("modprobe").context("find modprobe")?;
     let mut files = Vec::new();
-    for module in MODULES {
+    for module in MODULES.iter().chain(OLD_MODULES) {
         let output = Command::new(&modprobe)
             .arg("-d")
             .arg(&image.root)
@@ -192,6 +194,9 @@ fn modules(image: &Image) -> Result<Vec<PathBuf>> {
             .output()
             .context("start modprobe")?;
         if !output.status.success() {
+            if OLD_MODULES.contains(module) {
+                continue;
+            }
             bail!(
                 "find the module {module} of {}: {}",
                 image.release,
