@@ -46,5 +46,26 @@ pub struct Network {
     pub gateway_ipv6: [u8; 16],
     /// Its link-local IPv6 address; zero for none.
     pub ipv6_link_local: [u8; 16],
+    /// Another address that containers take for their gateway, network order; zero for none. The host device answers for
+    /// it, whether it carries it or not.
+    pub default_gateway: [u8; 4],
+    /// The same for IPv6.
+    pub default_gateway_ipv6: [u8; 16],
 }
-const _: () = assert!(size_of::<Network>() == 52);
+const _: () = assert!(size_of::<Network>() == 72);
+
+impl Network {
+    /// Whether an IPv4 address is the host device's.
+    #[inline(always)]
+    pub fn is_own(&self, address: [u8; 4]) -> bool {
+        address == self.gateway || address == self.default_gateway && address != [0; 4]
+    }
+
+    /// Whether an IPv6 address, not `::`, is the host device's.
+    #[inline(always)]
+    pub fn is_own_ipv6(&self, address: [u8; 16]) -> bool {
+        address == self.gateway_ipv6
+            || address == self.ipv6_link_local
+            || address == self.default_gateway_ipv6
+    }
+}

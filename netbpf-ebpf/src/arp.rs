@@ -41,7 +41,7 @@ pub fn of_host(packet: &mut Packet, number: u32, network: &Network, frame: &Fram
         return Ok(());
     }
     let arp = *packet.header::<Arp>(frame.offset)?;
-    if !arp.is_request() || arp.tpa == network.gateway {
+    if !arp.is_request() || network.is_own(arp.tpa) {
         return Ok(());
     }
     answer(packet, number, frame, &arp, Side::Receive)

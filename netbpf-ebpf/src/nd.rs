@@ -98,7 +98,7 @@ pub fn of_host(packet: &mut Packet, number: u32, network: &Network, frame: &Fram
         return Ok(());
     }
     let target = packet.load::<NeighbourMessage>(message.offset)?.target;
-    if target == network.gateway_ipv6 || target == network.ipv6_link_local {
+    if network.is_own_ipv6(target) {
         return Err(Reason::UnknownAddress);
     }
     answer(packet, number, frame, &message, Side::Receive)

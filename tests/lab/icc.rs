@@ -159,9 +159,8 @@ fn links_open_ports_in_networks_with_names_too() {
     lab.netbpf(["rename", "other", "store"]).ok();
     assert_eq!(said(&lab, "app", "db:80").as_deref(), Some("store"));
     let links = || {
-        let pin = std::fs::read_dir(lab.path("/sys/fs/bpf/netbpf")).expect("pins").flatten().next();
-        let map = format!("/sys/fs/bpf/netbpf/{}/maps/LINKS", pin.expect("a layout").file_name().display());
-        lab.host(["bpftool", "-j", "map", "dump", "pinned", &map])
+        let map = "/sys/fs/bpf/netbpf/v2/maps/LINKS";
+        lab.host(["bpftool", "-j", "map", "dump", "pinned", map])
             .ok()
             .json()
             .as_array()

@@ -245,3 +245,44 @@ fn a_container_is_run_in_several_networks_at_once() {
         world.assert_unchanged(&lab, options);
     }
 }
+
+#[test]
+fn the_default_gateway_may_be_another_address_of_the_host() {
+    let lab = Lab::start();
+    lab.network(
+        "mynet",
+        "--subnet 10.1.0.0/24 --aux-address DefaultGatewayIPv4=10.1.0.254 --aux-address x=10.1.0.2",
+    );
+    lab.run("web", "--net mynet");
+    assert_eq!(lab.address("web", "mynet"), "10.1.0.3");
+    assert_eq!(default_route(&lab, "web").as_deref(), Some("10.1.0.254"));
+    let device = lab.host(["ip", "-4", "-br", "address", "show", "dev", &lab.device("mynet")]).ok();
+    assert!(device.text().ends_with(" 10.1.0.1/24"), "the device keeps its own: {device}");
+    assert_eq!(lab.inspect("web")["NetworkSettings"]["Networks"]["mynet"]["Gateway"], "10.1.0.254");
+    // The way out leads through it.
+    lab.host(["ip", "address", "add", "192.0.2.1/32", "dev", "lo"]).ok();
+    for _ in 0..2 {
+        lab.exec("web", "ping -c1 -W2 192.0.2.1").ok();
+        lab.restart_daemon();
+    }
+    lab.host(["ip", "address", "add", "10.1.0.254/32", "dev", "lo"]).ok();
+    lab.exec("web", "ping -c1 -W2 10.1.0.254").ok();
+    lab.host(["ip", "address", "del", "10.1.0.254/32", "dev", "lo"]).ok();
+    lab.host(["ip", "address", "del", "192.0.2.1/32", "dev", "lo"]).ok();
+    let world = World::of(&lab);
+    lab.netbpf(["connect", "--ip", "10.1.0.254", "mynet", "web"])
+        .fails_with(1, "already exists in network mynet");
+    lab.netbpf(["run", "--rm", "--net", "mynet", "--ip", "10.1.0.254", "--", "true"])
+        .fails_with(125, "Address already in use");
+    lab.netbpf([
+        "network",
+        "create",
+        "--subnet",
+        "10.2.0.0/24",
+        "--aux-address",
+        "DefaultGatewayIPv4=10.3.0.1",
+        "bad",
+    ])
+    .fails_with(1, "no matching subnet for aux-address");
+    world.assert_unchanged(&lab, "gateways that cannot be");
+}

@@ -11,7 +11,7 @@ ip -o addr | sed 's/^/address /'
 ip route show table all | sed 's/^/route /'
 find /sys/fs/bpf /run -path /run/state/netbpf.redb -prune -o -printf 'file %p\n'
 nft -s list ruleset | sed 's/^/filter /'
-for map in FDB NEIGHBOURS; do
+for map in FDB NEIGHBOURS LINKS; do
     bpftool -j map dump pinned /sys/fs/bpf/netbpf/v*/maps/$map | tr -d ' \n' | sed "s/},{\"key\"/}\n$map {\"key\"/g"
     echo
 done

@@ -191,7 +191,15 @@ pub fn veth(name: &str, ifindex: u32) {
 /// How the datapath is told of a network.
 pub fn network_entry(gateway: Station) -> NetworkEntry {
     let ip = gateway.ip.into();
-    NetworkEntry { mac: Mac::of(ip), gateway: Some(ip), gateway_ipv6: None, ipv6_link_local: None, icc: true }
+    NetworkEntry {
+        mac: Mac::of(ip),
+        gateway: Some(ip),
+        gateway_ipv6: None,
+        ipv6_link_local: None,
+        default_gateway: None,
+        default_gateway_ipv6: None,
+        icc: true,
+    }
 }
 
 /// How the datapath is told of a container.

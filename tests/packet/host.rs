@@ -1,9 +1,10 @@
 //! What the host sends to a network.
 
+use netbpf::datapath::NetworkEntry;
 use netbpf_common::{network::BETWEEN_NETWORKS, reason::Reason};
 
 use super::{
-    bench::{ANNE, BERT, BLUE_GATEWAY, CLEO, DORA, GATEWAY, bench},
+    bench::{ANNE, BERT, BLUE_GATEWAY, CLEO, DORA, GATEWAY, RED, bench, network_entry},
     frame::{BROADCAST, Frame, request},
 };
 
@@ -54,6 +55,24 @@ fn arp_requests_are_answered_on_the_spot() {
         bench.host(GATEWAY).is_dropped("for an address of another network", &frame, Reason::UnknownAddress);
         let frame = Frame::arp(GATEWAY.mac(), BROADCAST, request(GATEWAY.mac(), GATEWAY.ip, GATEWAY.ip));
         bench.host(GATEWAY).passes("an announcement", &frame, Reason::Flooded, &[ANNE, BERT, CLEO]);
+    });
+}
+
+#[test]
+fn the_host_answers_for_another_gateway_too() {
+    bench(|bench| {
+        let other = [172, 17, 0, 254];
+        let asked = request(ANNE.mac(), ANNE.ip, other);
+        let frame = Frame::arp(ANNE.mac(), BROADCAST, asked);
+        bench.from(ANNE).is_dropped("before there is one", &frame, Reason::UnknownAddress);
+        let network = NetworkEntry { default_gateway: Some(other.into()), ..network_entry(GATEWAY) };
+        bench.datapath.write_network(RED, &network).expect("a network");
+        let answer = Frame::arp(GATEWAY.mac(), ANNE.mac(), asked.reply(GATEWAY.mac()));
+        bench.from(ANNE).is_answered("a request", &frame, &answer);
+        let announcement = Frame::arp(GATEWAY.mac(), BROADCAST, request(GATEWAY.mac(), other, other));
+        bench.host(GATEWAY).passes("an announcement", &announcement, Reason::Flooded, &[ANNE, BERT, CLEO]);
+        bench.datapath.write_network(RED, &network_entry(GATEWAY)).expect("a network");
+        bench.from(ANNE).is_dropped("when there is none any more", &frame, Reason::UnknownAddress);
     });
 }
 

@@ -121,6 +121,8 @@ impl Daemon {
                 ipv4: entry.gateway.map(Into::into),
                 ipv6: entry.gateway_ipv6.map(Into::into),
                 mtu: 0,
+                default_gateway: entry.default_gateway,
+                default_gateway_ipv6: entry.default_gateway_ipv6,
                 inhibit: false,
                 icc: entry.icc,
             });

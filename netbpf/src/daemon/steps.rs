@@ -121,6 +121,8 @@ impl Daemon {
                     gateway: network.ipv4.map(|net| net.addr()),
                     gateway_ipv6: network.ipv6.map(|net| net.addr()),
                     ipv6_link_local: network.ipv6.map(|_| network.mac.link_local()),
+                    default_gateway: network.default_gateway,
+                    default_gateway_ipv6: network.default_gateway_ipv6,
                     icc: network.icc,
                 },
             )?,

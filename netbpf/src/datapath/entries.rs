@@ -20,6 +20,10 @@ pub struct NetworkEntry {
     pub gateway_ipv6: Option<Ipv6Addr>,
     /// Its link-local IPv6 address.
     pub ipv6_link_local: Option<Ipv6Addr>,
+    /// Another address that it answers for.
+    pub default_gateway: Option<Ipv4Addr>,
+    /// Another IPv6 address that it answers for.
+    pub default_gateway_ipv6: Option<Ipv6Addr>,
     /// Whether members talk to each other.
     pub icc: bool,
 }
@@ -66,7 +70,8 @@ impl Entries {
 
     /// Of a network's host device.
     pub fn of_network(number: u32, network: &Network) -> Self {
-        let addresses = keys(number, network.gateway, [network.gateway_ipv6, network.ipv6_link_local]);
+        let mut addresses = keys(number, network.gateway, [network.gateway_ipv6, network.ipv6_link_local]);
+        addresses.extend(keys(number, network.default_gateway, [network.default_gateway_ipv6, [0; 16]]));
         Self::new(number, network.mac, network.ifindex, addresses)
     }
 
@@ -98,6 +103,8 @@ impl NetworkEntry {
             gateway: self.gateway.map_or([0; 4], |address| address.octets()),
             gateway_ipv6: self.gateway_ipv6.map_or([0; 16], |address| address.octets()),
             ipv6_link_local: self.ipv6_link_local.map_or([0; 16], |address| address.octets()),
+            default_gateway: self.default_gateway.map_or([0; 4], |address| address.octets()),
+            default_gateway_ipv6: self.default_gateway_ipv6.map_or([0; 16], |address| address.octets()),
         }
     }
 }
@@ -126,6 +133,8 @@ impl From<&Network> for NetworkEntry {
             gateway: ipv4(network.gateway),
             gateway_ipv6: ipv6(network.gateway_ipv6),
             ipv6_link_local: ipv6(network.ipv6_link_local),
+            default_gateway: ipv4(network.default_gateway),
+            default_gateway_ipv6: ipv6(network.default_gateway_ipv6),
             icc: network.icc_off == 0,
         }
     }
@@ -192,6 +201,8 @@ mod tests {
             gateway: None,
             gateway_ipv6: Some("fd00::1".parse().unwrap()),
             ipv6_link_local: None,
+            default_gateway: Some([172, 17, 0, 254].into()),
+            default_gateway_ipv6: Some("fd00::fe".parse().unwrap()),
             icc: false,
         };
         assert_eq!(NetworkEntry::from(&network.network(3)), network);

@@ -120,6 +120,8 @@ mod tests {
             mac: "02:42:0a:00:00:01".parse().unwrap(),
             ipv4: Some("10.0.0.1/24".parse().unwrap()),
             ipv6: Some("fd00::1/64".parse().unwrap()),
+            default_gateway: None,
+            default_gateway_ipv6: None,
             inhibit: false,
             mtu: 1500,
             icc: true,

@@ -1,7 +1,10 @@
 //! The two things that netbpf keeps in the kernel, a network's host device and an endpoint's port: as they should be,
 //! and as they were seen.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -23,6 +26,10 @@ pub struct NetworkWiring {
     /// The IPv6 gateway address with the subnet's prefix length. With it the device has the link-local address of its
     /// MAC.
     pub ipv6: Option<Ipv6Net>,
+    /// Another address that containers take for their gateway: the device answers for it too.
+    pub default_gateway: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub default_gateway_ipv6: Option<Ipv6Addr>,
     /// Whether the device has no IPv4 address, though containers take it for their gateway.
     pub inhibit: bool,
     /// In bytes.
@@ -41,6 +48,8 @@ impl NetworkWiring {
             mac: bridge.mac(),
             ipv4: bridge.ipv4.as_ref().map(gateway),
             ipv6: bridge.ipv6.as_ref().map(gateway),
+            default_gateway: bridge.ipv4.as_ref().and_then(other_gateway),
+            default_gateway_ipv6: bridge.ipv6.as_ref().and_then(other_gateway),
             inhibit: !bridge.options.host_has_ipv4(),
             mtu: bridge.options.mtu,
             icc: bridge.options.icc,
@@ -52,6 +61,8 @@ impl NetworkWiring {
         self.mac == other.mac
             && same(self.ipv4, other.ipv4)
             && same(self.ipv6, other.ipv6)
+            && self.default_gateway == other.default_gateway
+            && self.default_gateway_ipv6 == other.default_gateway_ipv6
             && self.icc == other.icc
     }
 }
@@ -114,6 +125,11 @@ impl PortWiring {
 /// A gateway with the prefix length of its subnet.
 fn gateway<Net: Block>(subnet: &Subnet<Net>) -> Net {
     subnet.net.with_host(subnet.gateway)
+}
+
+/// What containers take for their gateway, where that is not the host device's own address.
+fn other_gateway<Net: Block>(subnet: &Subnet<Net>) -> Option<Net::Address> {
+    Some(subnet.default_gateway()).filter(|address| *address != subnet.gateway)
 }
 
 /// An endpoint's address with the prefix length of the subnet that it is in.
