@@ -104,6 +104,7 @@ enum Commands {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for as long as the process lives")]
 enum Command {
     /// Manage networks
     #[command(subcommand, after_help = "Example:\n  netbpf network ls")]

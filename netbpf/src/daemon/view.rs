@@ -201,7 +201,6 @@ fn endpoint_settings(
         global_ipv6_address: text(endpoint.and_then(|endpoint| endpoint.ipv6)),
         global_ipv6_prefix_len: ipv6.map_or(0, |subnet| subnet.net.prefix_len()),
         dns_names: network.has_names().then(|| names::names_of(container, attachment)),
-        ..EndpointSettings::default()
     }
 }
 

@@ -89,6 +89,7 @@ pub struct Records {
 
 /// A step of a commit.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are a few, for as long as a commit takes")]
 pub enum Change {
     /// Adds or replaces a network.
     PutNetwork(Network),
