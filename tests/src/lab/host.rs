@@ -115,6 +115,11 @@ fn make_namespaces() {
     mounted().expect("the mounts of a host");
     let lo = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
     assert!(lo.expect("iproute2's ip").success(), "lo goes up");
+    // A new namespace takes the first from the machine. The second would keep errors from who asks often: a resolver
+    // that nobody has a route to is then waited for.
+    for (setting, value) in [("ip_forward", "0"), ("icmp_ratelimit", "0")] {
+        std::fs::write(format!("/proc/sys/net/ipv4/{setting}"), value).expect("a setting of the host");
+    }
     // Last, because the next process is process 1.
     unshare(CloneFlags::CLONE_NEWPID).expect("a namespace of processes");
 }
