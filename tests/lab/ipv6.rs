@@ -272,6 +272,40 @@ fn the_host_routes_no_ipv6_between_networks() {
     lab.exec("carol", "ping -6 -c1 alice").ok();
 }
 
+#[test]
+fn an_isolated_network_has_no_host_over_ipv6() {
+    let lab = two(&format!("{SIX} --internal -o com.docker.network.bridge.gateway_mode_ipv6=isolated"));
+    lab.exec("alice", "ping -6 -c1 bob").ok();
+    lab.exec("alice", "ping -c1 10.6.0.1").ok();
+    lab.exec("alice", "ping -c1 -W1 fd00:6::1").fails_with(1, "");
+    assert_eq!(lab.host(["ip", "-6", "address", "show", "dev", &lab.device("six")]).ok().text(), "");
+    assert_eq!(lab.exec("alice", "ip -6 route show default").ok().text(), "");
+}
+
+#[test]
+fn a_port_is_published_at_both_addresses() {
+    let lab = two(SIX);
+    let serve = ["socat", "TCP6-LISTEN:80,fork,reuseaddr", "SYSTEM:echo web"];
+    lab.netbpf(
+        ["run", "-d", "--name", "web", "--net", "six", "-p", "8080:80", "--"].into_iter().chain(serve),
+    )
+    .ok();
+    assert_eq!(lab.netbpf(["port", "web"]).ok().stdout, "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n");
+    lab.network("other", "--ipv6 --subnet 10.7.0.0/24 --subnet fd00:7::/64");
+    lab.run("carol", "--net other");
+    for address in ["TCP6:[fd00:7::1]:8080", "TCP4:10.7.0.1:8080", "TCP6:[fd00:6::1]:8080"] {
+        eventually("the port answers", || {
+            let said = lab.exec("carol", &format!("socat -T5 - {address},connect-timeout=5"));
+            (said.status.success() && said.text() == "web").then_some(())
+        });
+        assert_eq!(lab.exec("alice", &format!("socat -T5 - {address},connect-timeout=5")).ok().text(), "web");
+        assert_eq!(
+            lab.host(["socat", "-T5", "-", &format!("{address},connect-timeout=5")]).ok().text(),
+            "web"
+        );
+    }
+}
+
 fn global(network: u8, host: u8) -> [u8; 16] {
     [0xfd, 0, 0, network, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]
 }

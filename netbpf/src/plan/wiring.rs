@@ -41,15 +41,16 @@ pub struct NetworkWiring {
 impl NetworkWiring {
     /// How a bridge should be in the kernel.
     pub fn of(bridge: &Bridge) -> Self {
+        let ipv6 = bridge.ipv6.as_ref().filter(|_| bridge.options.host_has_ipv6());
         Self {
             number: bridge.number,
             device: bridge.device.clone(),
             peer: bridge.peer.clone(),
             mac: bridge.mac(),
             ipv4: bridge.ipv4.as_ref().map(gateway),
-            ipv6: bridge.ipv6.as_ref().map(gateway),
+            ipv6: ipv6.map(gateway),
             default_gateway: bridge.ipv4.as_ref().and_then(other_gateway),
-            default_gateway_ipv6: bridge.ipv6.as_ref().and_then(other_gateway),
+            default_gateway_ipv6: ipv6.and_then(other_gateway),
             inhibit: !bridge.options.host_has_ipv4(),
             mtu: bridge.options.mtu,
             icc: bridge.options.icc,
