@@ -142,6 +142,33 @@ fn a_network_of_ipv6_only_has_nothing_of_ipv4() {
 }
 
 #[test]
+fn a_namespace_of_somebody_elses_gets_ipv6_and_keeps_its_routes() {
+    let lab = two(SIX);
+    lab.host(["ip", "netns", "add", "blue"]).ok();
+    let blue = |script: &str| lab.host(["nsenter", "--net=/run/netns/blue", "sh", "-c", script]);
+    blue("echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6").ok();
+    lab.netbpf(["connect", "--ip6", "fd00:6::b1", "six", "netns:blue"]).ok();
+    blue("ping -c1 fd00:6::2").ok();
+    assert_eq!(blue("ip -6 route show default").ok().text(), "");
+    let pinged = lab.exec("alice", "ping -6 -c1 blue").ok();
+    assert!(pinged.stdout.contains("64 bytes from blue.six (fd00:6::b1)"), "{pinged}");
+    lab.netbpf(["disconnect", "six", "netns:blue"]).ok();
+    lab.host(["ip", "netns", "del", "blue"]).ok();
+}
+
+#[test]
+fn containers_may_go_out_by_another_gateway_than_the_host() {
+    let lab = Lab::start();
+    lab.network("six", &format!("{SIX} --aux-address DefaultGatewayIPv6=fd00:6::fe"));
+    lab.run("router", "--net six --mac-address 02:00:00:00:00:fe");
+    lab.run("alice", "--net six");
+    let route = lab.exec("alice", "ip -6 route show default").ok();
+    assert!(route.text().starts_with("default via fd00:6::fe dev eth0"), "{route}");
+    assert_eq!(lab.inspect("alice")["NetworkSettings"]["Networks"]["six"]["IPv6Gateway"], "fd00:6::fe");
+    lab.exec("alice", "ping -c1 fd00:6::1").ok();
+}
+
+#[test]
 fn an_address_that_another_container_has_fails_its_detection() {
     let lab = two(SIX);
     let added = |address: &str| {

@@ -12,16 +12,21 @@ use netbpf_common::reason::Reason;
 use nix::{libc, net::if_::if_nametoindex};
 
 use super::{
-    bench::{ANNE, BERT, Bench, CLEO, GATEWAY, bench, run},
-    frame::{Frame, arp_bytes, ipv4, request},
+    bench::{ANNE, BERT, Bench, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, GATEWAY, bench, run},
+    frame::{Frame, arp_bytes, ipv4, option, request},
 };
 
 /// Sends a frame from Anne's end, with the first `linear` bytes in the head of the kernel's buffer if there are more than
 /// a page, and returns the reason that counted it.
 fn sent(bench: &Bench, frame: &Frame, linear: u16) -> Reason {
+    sent_by(bench, "anne-in", frame, linear)
+}
+
+/// The same from another end.
+fn sent_by(bench: &Bench, interface: &str, frame: &Frame, linear: u16) -> Reason {
     let reasons = || bench.datapath.reasons().expect("REASONS");
     let before = reasons();
-    send("anne-in", frame, linear).expect("sent");
+    send(interface, frame, linear).expect("sent");
     loop {
         let counted = before.iter().zip(reasons()).find(|(before, after)| before.1 != after.1);
         if let Some(((reason, _), _)) = counted {
@@ -127,6 +132,35 @@ fn headers_that_a_sender_keeps_out_of_the_head_are_read_all_the_same() {
             let arp = request(ANNE.mac(), ANNE.ip, BERT.ip);
             let asked = long(Frame::arp(ANNE.mac(), BERT.mac(), arp));
             assert_eq!(sent(bench, &asked, linear), Reason::AnsweredArp, "{linear} bytes in the head");
+        }
+    });
+}
+
+#[test]
+fn neighbour_discovery_is_judged_wherever_its_bytes_are() {
+    bench(|bench| {
+        for interface in ["cleo", "cleo-in"] {
+            run(&format!("ip link set {interface} mtu 9000"));
+        }
+        bench.datapath.attach_port(CLEO.port().expect("a container"), "cleo").expect("attached");
+        let (own, bert) = ((CLEO.mac(), CLEO_IPV6), (BERT.mac(), CLEO_IPV6));
+        let message = |kind: u8, target: [u8; 16], mac: [u8; 6]| {
+            let bytes = [&[kind, 0, 0, 0, 0, 0, 0, 0], &target[..], &option(kind - 134, mac)].concat();
+            Frame::icmpv6(own, bert, &bytes)
+        };
+        let long = |frame: Frame| frame.then(&[0; 6000]);
+        for linear in [14, 20, 54, 55, 62, 70, 80, 86] {
+            let says = format!("{linear} bytes in the head");
+            let cases = [
+                (message(136, CLEO_IPV6, CLEO.mac()), Reason::Forwarded),
+                (message(136, CLEO_IPV6, ANNE.mac()), Reason::SpoofedNd),
+                (message(136, CLEO_LINK_LOCAL, ANNE.mac()), Reason::SpoofedNd),
+                (message(135, [9; 16], CLEO.mac()), Reason::UnknownAddress),
+                (message(136, [9; 16], CLEO.mac()).behind(60, &[58, 0, 1, 4, 0, 0, 0, 0]), Reason::SpoofedNd),
+            ];
+            for (frame, reason) in cases {
+                assert_eq!(sent_by(bench, "cleo-in", &long(frame), linear), reason, "{says}");
+            }
         }
     });
 }

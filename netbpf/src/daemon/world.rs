@@ -272,15 +272,17 @@ impl Pools {
         }
     }
 
-    /// What a stored endpoint has.
+    /// What a stored endpoint has, as far as it can be had.
     fn lease_again(&mut self, endpoint: &Endpoint) -> Result<(), ipam::Error> {
-        if let (Some(pool), Some(address)) = (&mut self.ipv4, endpoint.ipv4) {
-            pool.lease(Some(address))?;
-        }
-        if let (Some(pool), Some(address)) = (&mut self.ipv6, endpoint.ipv6) {
-            pool.lease(Some(address))?;
-        }
-        Ok(())
+        let ipv4 = match (&mut self.ipv4, endpoint.ipv4) {
+            (Some(pool), Some(address)) => pool.lease(Some(address)).map(drop),
+            _ => Ok(()),
+        };
+        let ipv6 = match (&mut self.ipv6, endpoint.ipv6) {
+            (Some(pool), Some(address)) => pool.lease(Some(address)).map(drop),
+            _ => Ok(()),
+        };
+        ipv4.and(ipv6)
     }
 
     fn release(&mut self, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) {
