@@ -171,3 +171,35 @@ fn links_open_ports_in_networks_with_names_too() {
     lab.netbpf(["rm", "-f", "store"]).ok();
     assert_eq!(links(), 0);
 }
+
+#[test]
+fn ipv6_is_kept_apart_and_linked_alike() {
+    let lab = Lab::start();
+    lab.network("apart", &format!("--ipv6 --subnet 10.1.0.0/24 --subnet fd00:9::/64 {OFF}"));
+    lab.run("app", "--net apart --link db");
+    lab.netbpf([
+        "run",
+        "-d",
+        "--name",
+        "db",
+        "--net",
+        "apart",
+        "--expose",
+        "80",
+        "--",
+        "sh",
+        "-c",
+        "socat TCP6-LISTEN:80,fork SYSTEM:'echo six' & exec socat TCP6-LISTEN:81,fork SYSTEM:'echo six'",
+    ])
+    .ok();
+    let networks = lab.inspect("db")["NetworkSettings"]["Networks"].take();
+    let db = networks["apart"]["GlobalIPv6Address"].as_str().expect("an address").to_owned();
+    eventually("it serves", || said(&lab, "app", &format!("[{db}]:80")).filter(|word| word == "six"));
+    assert_eq!(said(&lab, "app", &format!("[{db}]:81")), None);
+    let before = lab.reasons();
+    assert!(!pings(&lab, "app", &db));
+    assert!(!pings(&lab, "db", "fd00:9::2"));
+    assert_eq!(lab.drops_since(&before).keys().collect::<Vec<_>>(), ["no-icc"]);
+    assert!(pings(&lab, "app", "fd00:9::1"));
+    lab.host(["ping", "-c1", "-W1", &db]).ok();
+}

@@ -72,8 +72,9 @@ impl Daemon {
 /// What `/etc/hosts` says of a container's links: names by address, as Docker writes them.
 pub fn hosts_of(container: &Container, world: &World) -> Vec<(String, IpAddr)> {
     linked(container, world)
-        .filter_map(|(link, target)| {
-            let endpoint = default_attachment(target, world)?.endpoint.as_ref()?;
+        .flat_map(|(link, target)| {
+            let attachment = default_attachment(target, world);
+            let endpoint = attachment.and_then(|attachment| attachment.endpoint.as_ref());
             let mut names = link.alias.clone();
             if let Subject::Sandbox(sandbox) = &target.subject {
                 names = format!("{names} {}", sandbox.hostname);
@@ -81,7 +82,10 @@ pub fn hosts_of(container: &Container, world: &World) -> Vec<(String, IpAddr)> {
             if link.alias != target.name {
                 names = format!("{names} {}", target.name);
             }
-            Some((names, endpoint.addresses().next()?))
+            endpoint
+                .into_iter()
+                .flat_map(|endpoint| endpoint.addresses())
+                .map(move |address| (names.clone(), address))
         })
         .collect()
 }
