@@ -142,6 +142,23 @@ fn a_network_of_ipv6_only_has_nothing_of_ipv4() {
 }
 
 #[test]
+fn an_address_that_changed_hands_is_found_at_once() {
+    let lab = two(SIX);
+    let alices = |lab: &Lab| {
+        let table = lab.exec("bob", "ip -6 neigh show to fd00:6::2").ok();
+        table.text().split_whitespace().nth(4).unwrap_or_default().to_owned()
+    };
+    lab.exec("bob", "ping -c1 fd00:6::2").ok();
+    lab.host(["ping", "-c1", "fd00:6::2"]).ok();
+    assert_eq!(alices(&lab), "02:42:0a:06:00:02");
+    lab.netbpf(["rm", "-f", "alice"]).ok();
+    lab.run("carol", "--net six --ip 10.6.0.50 --ip6 fd00:6::2");
+    lab.exec("bob", "ping -c1 -W1 fd00:6::2").ok();
+    lab.host(["ping", "-c1", "-W1", "fd00:6::2"]).ok();
+    assert_eq!(alices(&lab), "02:42:0a:06:00:32");
+}
+
+#[test]
 fn a_namespace_of_somebody_elses_gets_ipv6_and_keeps_its_routes() {
     let lab = two(SIX);
     lab.host(["ip", "netns", "add", "blue"]).ok();

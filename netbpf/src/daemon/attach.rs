@@ -183,6 +183,7 @@ impl Daemon {
         let namespace = self.namespace_of(after)?;
         let new = Desired { ports: self.ports_of(after, before, &namespace), ..Desired::default() };
         steps.run(diff(&new, &Observed::default())).await?;
+        self.announce(new.ports.values(), &namespace).await;
         steps.run(self.route_change(before, after, namespace.clone())).await?;
         steps.run(port_changes(&before.mappings, &after.mappings)).await?;
         self.write_files(steps, after)?;

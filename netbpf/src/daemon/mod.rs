@@ -3,6 +3,7 @@
 //! a daemon that is killed at any instruction leaves either the old state, or one that the next start brings to the
 //! stored one. Requests on one container wait for each other; requests on different ones do not.
 
+mod announce;
 mod attach;
 mod containers;
 mod ends;

@@ -6,12 +6,14 @@
 //! |---|---|
 //! | `create` | veth pairs: a network's host device, a container's endpoint |
 //! | `links` | what is done to a link that exists, the default routes |
+//! | `announce` | what a new interface says of itself |
 //! | `observe` | what is there: links of ours, their counters, routes |
 //! | `watch` | which links go |
 //! | `netns` | namespaces, and visits to them |
 //! | `sysctl` | settings |
 //! | `socket` | one netlink request and its answer |
 
+mod announce;
 mod create;
 mod error;
 mod links;
