@@ -2,6 +2,7 @@
 //! subject.
 
 mod bad_input;
+mod beside;
 mod cli;
 mod disk;
 mod foreign;

@@ -82,19 +82,24 @@ fn serve(lab: &Neighbourhood, name: &str, options: &str) {
 /// `web` in `red`, published on all of the host's addresses (8080), on 127.0.0.1 (8081) and on one address (8082).
 fn world() -> Neighbourhood {
     let lab = Neighbourhood::start();
+    people(&lab);
+    lab
+}
+
+/// The containers of [`world`].
+pub fn people(lab: &Neighbourhood) {
     lab.network("red", "--subnet 10.1.0.0/24");
     lab.network("blue", "--subnet 10.2.0.0/24");
     let publish = |host: &str| format!("-p {host}:80 -p {host}:5300/udp");
     let published = ["8080", "127.0.0.1:8081", "192.0.2.1:8082"].map(publish).join(" ");
-    serve(&lab, "web", &format!("--net red {published}"));
+    serve(lab, "web", &format!("--net red {published}"));
     lab.run("red02", "--net red");
     lab.run("blue01", "--net blue");
     lab.run("plain", "");
-    lab
 }
 
 /// Every row is true whatever the host's own rules are.
-fn each_row(lab: &Neighbourhood) {
+pub fn each_row(lab: &Neighbourhood) {
     let far = Asker::Neighbour("far");
     let side = Asker::Neighbour("side");
     let other = Asker::Container("blue01");

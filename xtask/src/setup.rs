@@ -3,10 +3,12 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Command, Stdio},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use xtask::toolchain::{self, Compiler};
 
 use crate::{
@@ -162,6 +164,7 @@ impl Missing {
             step::run("reading Debian's package lists", update, apt_progress)?;
             let mut install = apt();
             install.args(["install", "--yes", "--no-install-recommends"]).args(&packages);
+            let _no_services = Silence::impose()?;
             step::run("installing packages", install, apt_progress)?;
         }
         if let Some(compiler) = self.linker {
@@ -219,6 +222,34 @@ fn linker_by_hand(compiler: Compiler) -> String {
     let (args, environment) = linker_recipe(compiler);
     let environment = environment.map(|(name, value)| format!("{name}={value} ")).unwrap_or_default();
     format!("{environment}cargo {}", args.join(" "))
+}
+
+/// Keeps what is installed from being started: tests want the programs of servers, and nobody asked for the servers.
+/// Debian's rule for that is a file (deb-systemd-invoke(1)); one that is there already is the administrator's.
+struct Silence(Option<&'static Path>);
+
+impl Silence {
+    fn impose() -> Result<Self> {
+        let policy = Path::new("/usr/sbin/policy-rc.d");
+        if policy.exists() {
+            return Ok(Self(None));
+        }
+        let forbid = || {
+            fs::write(policy, "#!/bin/sh\nexit 101\n")?;
+            fs::set_permissions(policy, fs::Permissions::from_mode(0o755))
+        };
+        forbid().with_context(|| format!("write {}", policy.display()))?;
+        Ok(Self(Some(policy)))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        if let Some(policy) = self.0 {
+            // What cannot be removed is said by the next installation of whoever owns the machine.
+            let _ = fs::remove_file(policy);
+        }
+    }
 }
 
 fn apt() -> Command {

@@ -55,6 +55,8 @@ pub const TOOLS: &[Tool] = &[
     tool("nft", "nftables", ALWAYS, "the way to other hosts, and published ports"),
     tool("python3", "python3", &[For::Lab], "frames made by hand"),
     tool("ethtool", "ethtool", &[For::Lab], "offloads of an interface"),
+    tool("dockerd", "docker.io", &[For::Lab], "an engine with rules of its own"),
+    tool("iptables", "iptables", &[For::Lab], "its rules"),
     tool("redis-server", "redis-server", &[For::Lab], "a cluster with fixed addresses"),
     tool("redis-cli", "redis-tools", &[For::Lab], "its clients"),
     tool("nginx", "nginx-light", &[For::Lab], "a web server behind a published port"),
