@@ -73,8 +73,13 @@ pub fn bindings(
     let mut bindings: BTreeMap<String, Option<Vec<PortBinding>>> =
         exposed.iter().map(|port| (port.to_string(), None)).collect();
     for mapping in mappings {
-        let of_port = bindings.entry(mapping.container_port().to_string()).or_default();
-        of_port.get_or_insert_default().push(binding(mapping));
+        let of_port =
+            bindings.entry(mapping.container_port().to_string()).or_default().get_or_insert_default();
+        let binding = binding(mapping);
+        // A routed port is one, though it is open at an address of each family.
+        if !of_port.contains(&binding) {
+            of_port.push(binding);
+        }
     }
     bindings
 }
@@ -97,11 +102,15 @@ pub fn summaries(exposed: &BTreeSet<ContainerPort>, mappings: &[Mapping]) -> Vec
         kind: port.protocol.to_string(),
     };
     let only_exposed = exposed.difference(&published).map(|port| summary(*port, String::new(), 0));
-    let on_host = mappings.iter().map(|mapping| match mapping.host_port {
-        0 => summary(mapping.container_port(), String::new(), 0),
-        port => summary(mapping.container_port(), mapping.host.to_string(), port),
-    });
-    only_exposed.chain(on_host).collect()
+    // Routed: once, though it is open at an address of each family.
+    let open: BTreeSet<ContainerPort> =
+        mappings.iter().filter(|mapping| mapping.host_port == 0).map(Mapping::container_port).collect();
+    let open = open.into_iter().map(|port| summary(port, String::new(), 0));
+    let on_host = mappings
+        .iter()
+        .filter(|mapping| mapping.host_port != 0)
+        .map(|mapping| summary(mapping.container_port(), mapping.host.to_string(), mapping.host_port));
+    only_exposed.chain(open).chain(on_host).collect()
 }
 
 #[cfg(test)]

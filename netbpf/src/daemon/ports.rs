@@ -12,7 +12,7 @@ use crate::{
     ipam::Ephemeral,
     link::sysctl,
     model::{Container, Id, Mapping, Protocol, State},
-    plan::{HostPort, Wanted, ports_to_keep, wanted},
+    plan::{HostPort, Wanted, default_gateway, default_gateway_ipv6, ports_to_keep, wanted},
 };
 
 /// Ports of the host that were taken for a container, for as long as they may have to be given back.
@@ -117,7 +117,10 @@ impl Daemon {
     fn cannot_publish(&self, container: &Container, endpoint: Option<Id>, error: Error) -> Error {
         let endpoint = endpoint.or_else(|| {
             let world = self.world();
-            crate::plan::default_gateway(container, |id| world.network(id)).map(|gateway| gateway.endpoint.id)
+            let ipv4 = default_gateway(container, |id| world.network(id)).map(|gateway| gateway.endpoint.id);
+            ipv4.or_else(|| {
+                default_gateway_ipv6(container, |id| world.network(id)).map(|gateway| gateway.endpoint.id)
+            })
         });
         Error::Publish {
             container: container.name.clone(),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use super::{Action, default_gateway, default_gateway_ipv6};
@@ -74,8 +74,8 @@ impl HostPort {
     }
 }
 
-/// What shall be published of a container with the endpoints that it has: at the endpoint of its default gateway, and
-/// at each one in a routed network (Docker's rule). Nothing is published in internal networks.
+/// What shall be published of a container with the endpoints that it has: at the endpoint that gives the
+/// default route of a family, and at each one in a network that routes the family (Docker's rule). Nothing is published in internal networks.
 pub fn wanted<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
@@ -95,73 +95,116 @@ pub fn wanted<'a>(
     if requests.is_empty() {
         return Ok(Vec::new());
     }
+    let places = gateways(container, &network);
     let mut wanted = Vec::new();
-    let of_ipv4 = default_gateway(container, &network).map(|gateway| (gateway.network, gateway.endpoint));
-    let gateway = of_ipv4.or_else(|| {
-        default_gateway_ipv6(container, &network).map(|gateway| (gateway.network, gateway.endpoint))
-    });
-    if let Some((network, endpoint)) = gateway.filter(|(network, _)| !is_routed(network)) {
-        for request in &requests {
-            wanted.push(translated(request, network, endpoint)?);
-        }
+    for request in &requests {
+        wanted.extend(translated(request, &places)?);
     }
     for attachment in &container.attachments {
-        let found = network(&attachment.network).filter(|network| !network.internal && is_routed(network));
-        if let (Some(_), Some(endpoint)) = (found, &attachment.endpoint) {
-            let ports: BTreeSet<ContainerPort> = requests.iter().map(|publish| publish.container).collect();
-            wanted.extend(ports.into_iter().map(|port| routed(port, endpoint)));
+        let network = network(&attachment.network).filter(|network| !network.internal);
+        if let (Some(network), Some(endpoint)) = (network, &attachment.endpoint) {
+            wanted.extend(routed(&requests, network, endpoint));
         }
     }
     wanted.sort_by_key(|wanted| (wanted.host_port, wanted.port));
     Ok(wanted)
 }
 
-fn is_routed(network: &Network) -> bool {
-    network.bridge().is_some_and(|bridge| bridge.options.gateway_mode_ipv4 == GatewayMode::Routed)
+/// Where ports of one family are published.
+struct Place<'a> {
+    network: &'a Network,
+    endpoint: Id,
+    /// The container's address there.
+    own: IpAddr,
 }
 
-/// On the host's ports.
-fn translated(request: &Publish, network: &Network, endpoint: &Endpoint) -> Result<Wanted, NoAddress> {
-    let own = addresses_of(endpoint);
-    let host = request.host.or_else(|| network.bridge()?.options.host_binding);
-    let addresses: Vec<_> = match host {
-        Some(host) => {
-            own.into_iter().filter(|own| own.is_ipv4() == host.is_ipv4()).map(|own| (host, own)).collect()
-        }
-        None => own.into_iter().map(|own| (unspecified(own), own)).collect(),
+/// Where the default route of each family leads through: it need not be the same network.
+fn gateways<'a>(container: &'a Container, network: impl Fn(&Id) -> Option<&'a Network>) -> Vec<Place<'a>> {
+    let place = |network, endpoint: &Endpoint, own: Option<IpAddr>| {
+        own.map(|own| Place { network, endpoint: endpoint.id, own })
     };
-    if addresses.is_empty() {
-        let host = host.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        return Err(NoAddress { host, port: request.container });
+    let ipv4 = default_gateway(container, &network)
+        .and_then(|gateway| place(gateway.network, gateway.endpoint, gateway.endpoint.ipv4.map(IpAddr::V4)));
+    let ipv6 = default_gateway_ipv6(container, &network)
+        .and_then(|gateway| place(gateway.network, gateway.endpoint, gateway.endpoint.ipv6.map(IpAddr::V6)));
+    ipv4.into_iter().chain(ipv6).collect()
+}
+
+impl Place<'_> {
+    /// The address of the host that a port is published on here. A network's choice of IPv4 is none for IPv6, unless
+    /// it chose them all.
+    fn host(&self, request: &Publish) -> Option<IpAddr> {
+        let chosen = request.host.or_else(|| self.binding()).unwrap_or(unspecified(self.own));
+        (chosen.is_ipv4() == self.own.is_ipv4()).then_some(chosen)
     }
-    Ok(Wanted {
-        endpoint: endpoint.id,
-        port: request.container,
-        addresses,
-        host_port: HostPort::of(request.host_ports),
+
+    /// What the network says where the user does not. Docker's default, 0.0.0.0, is all addresses of both families.
+    fn binding(&self) -> Option<IpAddr> {
+        let binding = self.network.bridge()?.options.host_binding;
+        binding.filter(|binding| *binding != IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    fn is_routed(&self) -> bool {
+        is_routed(self.network, self.own)
+    }
+}
+
+/// Whether a network has no translation for addresses of the family of `own`.
+fn is_routed(network: &Network, own: IpAddr) -> bool {
+    network.bridge().is_some_and(|bridge| {
+        let options = &bridge.options;
+        let mode = if own.is_ipv4() { options.gateway_mode_ipv4 } else { options.gateway_mode_ipv6 };
+        mode == GatewayMode::Routed
     })
 }
 
-/// At the container's own addresses.
-fn routed(port: ContainerPort, endpoint: &Endpoint) -> Wanted {
-    Wanted {
-        endpoint: endpoint.id,
-        port,
-        addresses: addresses_of(endpoint).into_iter().map(|own| (unspecified(own), own)).collect(),
-        host_port: HostPort::Routed,
-    }
+/// Whether a port may be published at an address of the family of `own`.
+fn accepts(request: &Publish, own: IpAddr) -> bool {
+    request.host.is_none_or(|host| host.is_ipv4() == own.is_ipv4())
 }
 
-/// One of each family that the network has.
-fn addresses_of(endpoint: &Endpoint) -> Vec<IpAddr> {
-    endpoint.addresses().collect()
+/// On the host's ports, in each family that is not routed.
+fn translated(request: &Publish, places: &[Place]) -> Result<Option<Wanted>, NoAddress> {
+    let on_host = || places.iter().filter(|place| !place.is_routed());
+    let addresses: Vec<_> = on_host().filter_map(|place| Some((place.host(request)?, place.own))).collect();
+    let Some(first) = on_host().next() else { return Ok(None) };
+    if addresses.is_empty() {
+        if places.iter().any(|place| place.is_routed() && accepts(request, place.own)) {
+            return Ok(None);
+        }
+        let host = request.host.or_else(|| first.binding()).unwrap_or(unspecified(first.own));
+        return Err(NoAddress { host, port: request.container });
+    }
+    Ok(Some(Wanted {
+        endpoint: first.endpoint,
+        port: request.container,
+        addresses,
+        host_port: HostPort::of(request.host_ports),
+    }))
+}
+
+/// At the container's own addresses, in each family that is routed.
+fn routed(requests: &[Publish], network: &Network, endpoint: &Endpoint) -> Vec<Wanted> {
+    let mut ports: BTreeMap<ContainerPort, BTreeSet<IpAddr>> = BTreeMap::new();
+    for own in endpoint.addresses().filter(|own| is_routed(network, *own)) {
+        for request in requests.iter().filter(|request| accepts(request, own)) {
+            ports.entry(request.container).or_default().insert(own);
+        }
+    }
+    let wanted = |(port, addresses): (ContainerPort, BTreeSet<IpAddr>)| Wanted {
+        endpoint: endpoint.id,
+        port,
+        addresses: addresses.into_iter().map(|own| (unspecified(own), own)).collect(),
+        host_port: HostPort::Routed,
+    };
+    ports.into_iter().map(wanted).collect()
 }
 
 /// All addresses of the host, of the family of `own`.
 fn unspecified(own: IpAddr) -> IpAddr {
     match own {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 
@@ -205,196 +248,5 @@ pub fn port_changes(before: &[Mapping], after: &[Mapping]) -> Vec<Action> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap as Map;
-
-    use super::*;
-    use crate::model::{
-        Attachment, Bridge, Driver, EndpointRequest, Mac, Mode, Options, Protocol, Sandbox, State, Subnet,
-        parse_expose, parse_publish,
-    };
-
-    fn network(name: &str, internal: bool, options: Options) -> Network {
-        let subnet = Subnet {
-            net: "10.0.0.0/24".parse().unwrap(),
-            range: None,
-            gateway: "10.0.0.1".parse().unwrap(),
-            auxiliary: Map::new(),
-        };
-        Network {
-            id: Id::random(),
-            name: name.into(),
-            created: Default::default(),
-            driver: Driver::Bridge(Bridge {
-                number: 0,
-                device: "nb".into(),
-                peer: "nbp".into(),
-                ipv4: Some(subnet),
-                ipv6: None,
-                options,
-            }),
-            internal,
-            attachable: false,
-            options: Map::new(),
-            labels: Map::new(),
-        }
-    }
-
-    /// In `networks`, with 10.0.0.2 in the first, 10.0.0.3 in the second, …
-    fn container(networks: &[&Network], publish: &[&str], expose: &[&str]) -> Container {
-        let attachment = |(last, network): (u8, &&Network)| Attachment {
-            network: network.id,
-            request: EndpointRequest::default(),
-            endpoint: Some(Endpoint {
-                id: Id::random(),
-                port: last.into(),
-                ipv4: Some([10, 0, 0, last].into()),
-                ipv6: None,
-                mac: Mac::of([10, 0, 0, last].into()),
-                host_interface: format!("veth{last}"),
-                interface: "eth0".into(),
-                sysctls: Vec::new(),
-            }),
-        };
-        Container {
-            id: Id::random(),
-            name: "web".into(),
-            created: Default::default(),
-            subject: Subject::Sandbox(Box::new(Sandbox {
-                command: vec!["sh".into()],
-                env: Vec::new(),
-                working_dir: "/".into(),
-                hostname: "web".into(),
-                rootfs: None,
-                auto_remove: false,
-                mode: Mode::Networks,
-                extra_hosts: Vec::new(),
-                dns: Vec::new(),
-                dns_search: Vec::new(),
-                dns_options: Vec::new(),
-                publish: publish.iter().flat_map(|text| parse_publish(text).unwrap()).collect(),
-                exposed: expose.iter().flat_map(|text| parse_expose(text).unwrap()).collect(),
-                publish_all: !expose.is_empty(),
-                restart: Default::default(),
-            })),
-            state: State::Created { error: String::new() },
-            attachments: (2..).zip(networks).map(attachment).collect(),
-            labels: Map::new(),
-            mappings: Vec::new(),
-        }
-    }
-
-    fn shown(container: &Container, networks: &[&Network]) -> Result<Vec<String>, String> {
-        let find = |id: &Id| networks.iter().find(|network| network.id == *id).copied();
-        let line = |Wanted { port, addresses, host_port, .. }: Wanted| {
-            let at: Vec<_> = addresses.iter().map(|(host, own)| format!("{host}->{own}")).collect();
-            format!("{port} {host_port:?} {}", at.join(" "))
-        };
-        Ok(wanted(container, find).map_err(|error| error.to_string())?.into_iter().map(line).collect())
-    }
-
-    fn of(network: &Network, publish: &[&str], expose: &[&str]) -> Result<Vec<String>, String> {
-        shown(&container(&[network], publish, expose), &[network])
-    }
-
-    #[test]
-    fn ports_are_published_on_all_addresses_or_the_networks_own() {
-        let plain = network("plain", false, Options::default());
-        assert_eq!(of(&plain, &["8080:80"], &[]), Ok(vec!["80/tcp Exact(8080) 0.0.0.0->10.0.0.2".into()]));
-        assert_eq!(of(&plain, &["127.0.0.1::80"], &[]), Ok(vec!["80/tcp Any 127.0.0.1->10.0.0.2".into()]));
-        let host_binding = Some("192.0.2.1".parse().unwrap());
-        let bound = network("bound", false, Options { host_binding, ..Options::default() });
-        assert_eq!(of(&bound, &["80"], &[]), Ok(vec!["80/tcp Any 192.0.2.1->10.0.0.2".into()]));
-        assert_eq!(of(&bound, &["0.0.0.0::80"], &[]), Ok(vec!["80/tcp Any 0.0.0.0->10.0.0.2".into()]));
-        assert_eq!(
-            of(&plain, &["[::1]:8080:80"], &[]).unwrap_err(),
-            "cannot publish 80/tcp on ::1: the container has no IPv6 address"
-        );
-    }
-
-    #[test]
-    fn all_that_is_exposed_is_published_once() {
-        let plain = network("plain", false, Options::default());
-        assert_eq!(
-            of(&plain, &["8080:80"], &["80-81", "53/udp"]),
-            Ok(vec![
-                "80/tcp Exact(8080) 0.0.0.0->10.0.0.2".into(),
-                "53/udp Any 0.0.0.0->10.0.0.2".into(),
-                "81/tcp Any 0.0.0.0->10.0.0.2".into(),
-            ])
-        );
-    }
-
-    #[test]
-    fn a_certain_port_is_taken_before_a_search_can_take_it() {
-        let plain = network("plain", false, Options::default());
-        let ports = of(&plain, &["80", "8000-8001:81", "8000:82"], &[]).unwrap();
-        let order: Vec<_> = ports.iter().map(|line| line.split(' ').next().unwrap()).collect();
-        assert_eq!(order, ["82/tcp", "81/tcp", "80/tcp"]);
-    }
-
-    #[test]
-    fn the_default_gateways_endpoint_has_the_ports() {
-        let [a, b] = ["a", "b"].map(|name| network(name, false, Options::default()));
-        let internal = network("0", true, Options::default());
-        let networks = [&internal, &b, &a];
-        let container = container(&networks, &["8080:80"], &[]);
-        assert_eq!(shown(&container, &networks), Ok(vec!["80/tcp Exact(8080) 0.0.0.0->10.0.0.4".into()]));
-        assert_eq!(of(&internal, &["8080:80"], &[]), Ok(vec![]), "nothing is published in internal networks");
-    }
-
-    #[test]
-    fn a_routed_network_opens_ports_at_the_containers_address() {
-        let gateway_mode_ipv4 = GatewayMode::Routed;
-        let routed = network("routed", false, Options { gateway_mode_ipv4, ..Options::default() });
-        let plain = network("plain", false, Options::default());
-        let own = "80/tcp Routed 0.0.0.0->10.0.0.2".to_owned();
-        assert_eq!(of(&routed, &["8080:80", "8081:80"], &[]), Ok(vec![own.clone()]));
-        // Its name comes behind the other's, so the gateway is the other network's.
-        let networks = [&routed, &plain];
-        let both = shown(&container(&networks, &["8080:80"], &[]), &networks);
-        assert_eq!(both, Ok(vec!["80/tcp Exact(8080) 0.0.0.0->10.0.0.3".into(), own]));
-    }
-
-    fn mapping(host: &str, host_port: u16, container: &str, container_port: u16) -> Mapping {
-        let [host, container] = [host, container].map(|address| address.parse().unwrap());
-        Mapping { protocol: Protocol::Tcp, host, host_port, container, container_port }
-    }
-
-    #[test]
-    fn a_port_keeps_its_number_when_it_moves() {
-        let plain = network("plain", false, Options::default());
-        let find = |id: &Id| (*id == plain.id).then_some(&plain);
-        let container = container(&[&plain], &["80", "8000-8001:81", "8080:82", "127.0.0.1::83"], &[]);
-        let wanted = wanted(&container, find).unwrap();
-        let order: Vec<_> = wanted.iter().map(|wanted| wanted.port.number).collect();
-        assert_eq!(order, [82, 81, 80, 83]);
-        let before = [
-            mapping("0.0.0.0", 32768, "172.17.0.2", 80),
-            mapping("0.0.0.0", 8001, "172.17.0.2", 81),
-            mapping("0.0.0.0", 9999, "172.17.0.2", 82),
-            mapping("192.0.2.1", 32769, "172.17.0.2", 83),
-        ];
-        assert_eq!(ports_to_keep(&wanted, &before), [None, Some(8001), Some(32768), Some(32769)]);
-        assert_eq!(ports_to_keep(&wanted, &[]), [None; 4]);
-    }
-
-    #[test]
-    fn one_containers_port_on_several_ports_keeps_all_of_them() {
-        let plain = network("plain", false, Options::default());
-        let find = |id: &Id| (*id == plain.id).then_some(&plain);
-        let container = container(&[&plain], &["80", "127.0.0.1::80"], &[]);
-        let wanted = wanted(&container, find).unwrap();
-        let before =
-            [mapping("0.0.0.0", 32769, "172.17.0.2", 80), mapping("127.0.0.1", 32768, "172.17.0.2", 80)];
-        assert_eq!(ports_to_keep(&wanted, &before), [Some(32769), Some(32768)]);
-    }
-
-    #[test]
-    fn only_what_differs_is_withdrawn_and_published() {
-        let [a, b, c] = [1, 2, 3].map(|port| mapping("0.0.0.0", port, "10.0.0.2", port));
-        assert_eq!(port_changes(&[a, b], &[b, c]), [Action::Withdraw(vec![a]), Action::Publish(vec![c])]);
-        assert_eq!(port_changes(&[a, b], &[b, a]), []);
-        assert_eq!(Action::Publish(vec![a]).undo(), Some(Action::Withdraw(vec![a])));
-    }
-}
+#[path = "ports_tests.rs"]
+mod tests;

@@ -1,0 +1,272 @@
+//! What is published where, of networks of one family and of both.
+
+use std::collections::BTreeMap as Map;
+
+use super::*;
+use crate::model::{
+    Attachment, Bridge, Driver, EndpointRequest, Mac, Mode, Options, Protocol, Sandbox, State, Subnet,
+    parse_expose, parse_publish,
+};
+
+fn network(name: &str, internal: bool, options: Options) -> Network {
+    let subnet = Subnet {
+        net: "10.0.0.0/24".parse().unwrap(),
+        range: None,
+        gateway: "10.0.0.1".parse().unwrap(),
+        auxiliary: Map::new(),
+    };
+    Network {
+        id: Id::random(),
+        name: name.into(),
+        created: Default::default(),
+        driver: Driver::Bridge(Bridge {
+            number: 0,
+            device: "nb".into(),
+            peer: "nbp".into(),
+            ipv4: Some(subnet),
+            ipv6: None,
+            options,
+        }),
+        internal,
+        attachable: false,
+        options: Map::new(),
+        labels: Map::new(),
+    }
+}
+
+/// The same with IPv6, and without IPv4 if `only`.
+fn six(name: &str, only: bool, options: Options) -> Network {
+    let mut network = network(name, false, options);
+    let Driver::Bridge(bridge) = &mut network.driver else { unreachable!() };
+    bridge.ipv6 = Some(Subnet {
+        net: "fd00::/64".parse().unwrap(),
+        range: None,
+        gateway: "fd00::1".parse().unwrap(),
+        auxiliary: Map::new(),
+    });
+    if only {
+        bridge.ipv4 = None;
+    }
+    network
+}
+
+/// In `networks`, with 10.0.0.2 and fd00::2 in the first, 10.0.0.3 and fd00::3 in the second, …
+fn container(networks: &[&Network], publish: &[&str], expose: &[&str]) -> Container {
+    let attachment = |(last, network): (u8, &&Network)| Attachment {
+        network: network.id,
+        request: EndpointRequest::default(),
+        endpoint: Some(Endpoint {
+            id: Id::random(),
+            port: last.into(),
+            ipv4: network.bridge().unwrap().ipv4.as_ref().map(|_| [10, 0, 0, last].into()),
+            ipv6: network
+                .bridge()
+                .unwrap()
+                .ipv6
+                .as_ref()
+                .map(|_| [0xfd00, 0, 0, 0, 0, 0, 0, last.into()].into()),
+            mac: Mac::of([10, 0, 0, last].into()),
+            host_interface: format!("veth{last}"),
+            interface: "eth0".into(),
+            sysctls: Vec::new(),
+        }),
+    };
+    Container {
+        id: Id::random(),
+        name: "web".into(),
+        created: Default::default(),
+        subject: Subject::Sandbox(Box::new(Sandbox {
+            command: vec!["sh".into()],
+            env: Vec::new(),
+            working_dir: "/".into(),
+            hostname: "web".into(),
+            rootfs: None,
+            auto_remove: false,
+            mode: Mode::Networks,
+            extra_hosts: Vec::new(),
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            publish: publish.iter().flat_map(|text| parse_publish(text).unwrap()).collect(),
+            exposed: expose.iter().flat_map(|text| parse_expose(text).unwrap()).collect(),
+            publish_all: !expose.is_empty(),
+            restart: Default::default(),
+        })),
+        state: State::Created { error: String::new() },
+        attachments: (2..).zip(networks).map(attachment).collect(),
+        labels: Map::new(),
+        mappings: Vec::new(),
+    }
+}
+
+fn shown(container: &Container, networks: &[&Network]) -> Result<Vec<String>, String> {
+    let find = |id: &Id| networks.iter().find(|network| network.id == *id).copied();
+    let line = |Wanted { port, addresses, host_port, .. }: Wanted| {
+        let at: Vec<_> = addresses.iter().map(|(host, own)| format!("{host}->{own}")).collect();
+        format!("{port} {host_port:?} {}", at.join(" "))
+    };
+    Ok(wanted(container, find).map_err(|error| error.to_string())?.into_iter().map(line).collect())
+}
+
+fn of(network: &Network, publish: &[&str], expose: &[&str]) -> Result<Vec<String>, String> {
+    shown(&container(&[network], publish, expose), &[network])
+}
+
+#[test]
+fn ports_are_published_on_all_addresses_or_the_networks_own() {
+    let plain = network("plain", false, Options::default());
+    assert_eq!(of(&plain, &["8080:80"], &[]), Ok(vec!["80/tcp Exact(8080) 0.0.0.0->10.0.0.2".into()]));
+    assert_eq!(of(&plain, &["127.0.0.1::80"], &[]), Ok(vec!["80/tcp Any 127.0.0.1->10.0.0.2".into()]));
+    let host_binding = Some("192.0.2.1".parse().unwrap());
+    let bound = network("bound", false, Options { host_binding, ..Options::default() });
+    assert_eq!(of(&bound, &["80"], &[]), Ok(vec!["80/tcp Any 192.0.2.1->10.0.0.2".into()]));
+    assert_eq!(of(&bound, &["0.0.0.0::80"], &[]), Ok(vec!["80/tcp Any 0.0.0.0->10.0.0.2".into()]));
+    assert_eq!(
+        of(&plain, &["[::1]:8080:80"], &[]).unwrap_err(),
+        "cannot publish 80/tcp on ::1: the container has no IPv6 address"
+    );
+}
+
+#[test]
+fn both_families_have_a_port_of_the_same_number() {
+    let both = six("both", false, Options::default());
+    assert_eq!(
+        of(&both, &["8080:80"], &[]),
+        Ok(vec!["80/tcp Exact(8080) 0.0.0.0->10.0.0.2 ::->fd00::2".into()])
+    );
+    assert_eq!(of(&both, &["0.0.0.0::80"], &[]), Ok(vec!["80/tcp Any 0.0.0.0->10.0.0.2".into()]));
+    assert_eq!(of(&both, &["[::]::80"], &[]), Ok(vec!["80/tcp Any ::->fd00::2".into()]));
+    assert_eq!(of(&both, &["[2001:db8::1]::80"], &[]), Ok(vec!["80/tcp Any 2001:db8::1->fd00::2".into()]));
+    let only = six("only", true, Options::default());
+    assert_eq!(of(&only, &["80"], &[]), Ok(vec!["80/tcp Any ::->fd00::2".into()]));
+    assert_eq!(
+        of(&only, &["192.0.2.1::80"], &[]).unwrap_err(),
+        "cannot publish 80/tcp on 192.0.2.1: the container has no IPv4 address"
+    );
+}
+
+#[test]
+fn a_networks_choice_of_one_address_is_of_one_family() {
+    let bound = |binding: &str| {
+        let host_binding = Some(binding.parse().unwrap());
+        of(&six("bound", false, Options { host_binding, ..Options::default() }), &["80"], &[])
+    };
+    assert_eq!(bound("192.0.2.1"), Ok(vec!["80/tcp Any 192.0.2.1->10.0.0.2".into()]));
+    assert_eq!(bound("0.0.0.0"), Ok(vec!["80/tcp Any 0.0.0.0->10.0.0.2 ::->fd00::2".into()]));
+    assert_eq!(bound("::"), Ok(vec!["80/tcp Any ::->fd00::2".into()]));
+    assert_eq!(bound("2001:db8::1"), Ok(vec!["80/tcp Any 2001:db8::1->fd00::2".into()]));
+}
+
+#[test]
+fn each_family_has_its_ports_where_its_default_route_leads() {
+    let (four, only) = (network("four", false, Options::default()), six("only", true, Options::default()));
+    let both = six("both", false, Options::default());
+    let of = |networks: &[&Network]| shown(&container(networks, &["8080:80"], &[]), networks);
+    assert_eq!(of(&[&four, &only]), Ok(vec!["80/tcp Exact(8080) 0.0.0.0->10.0.0.2 ::->fd00::3".into()]));
+    assert_eq!(of(&[&four, &both]), Ok(vec!["80/tcp Exact(8080) 0.0.0.0->10.0.0.3 ::->fd00::3".into()]));
+    assert_eq!(of(&[&both, &only]), Ok(vec!["80/tcp Exact(8080) 0.0.0.0->10.0.0.2 ::->fd00::2".into()]));
+}
+
+#[test]
+fn a_family_that_is_routed_opens_its_ports_and_the_other_is_translated() {
+    let routed = GatewayMode::Routed;
+    let mixed = |options| six("mixed", false, options);
+    let six_routed = mixed(Options { gateway_mode_ipv6: routed, ..Options::default() });
+    assert_eq!(
+        of(&six_routed, &["8080:80"], &[]),
+        Ok(vec!["80/tcp Exact(8080) 0.0.0.0->10.0.0.2".into(), "80/tcp Routed ::->fd00::2".into()])
+    );
+    assert_eq!(of(&six_routed, &["[::1]:1:80"], &[]), Ok(vec!["80/tcp Routed ::->fd00::2".into()]));
+    assert_eq!(of(&six_routed, &["1.1.1.1::80"], &[]), Ok(vec!["80/tcp Any 1.1.1.1->10.0.0.2".into()]));
+    let both_routed =
+        mixed(Options { gateway_mode_ipv4: routed, gateway_mode_ipv6: routed, ..Options::default() });
+    assert_eq!(
+        of(&both_routed, &["8080:80"], &[]),
+        Ok(vec!["80/tcp Routed 0.0.0.0->10.0.0.2 ::->fd00::2".into()])
+    );
+}
+
+#[test]
+fn all_that_is_exposed_is_published_once() {
+    let plain = network("plain", false, Options::default());
+    assert_eq!(
+        of(&plain, &["8080:80"], &["80-81", "53/udp"]),
+        Ok(vec![
+            "80/tcp Exact(8080) 0.0.0.0->10.0.0.2".into(),
+            "53/udp Any 0.0.0.0->10.0.0.2".into(),
+            "81/tcp Any 0.0.0.0->10.0.0.2".into(),
+        ])
+    );
+}
+
+#[test]
+fn a_certain_port_is_taken_before_a_search_can_take_it() {
+    let plain = network("plain", false, Options::default());
+    let ports = of(&plain, &["80", "8000-8001:81", "8000:82"], &[]).unwrap();
+    let order: Vec<_> = ports.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(order, ["82/tcp", "81/tcp", "80/tcp"]);
+}
+
+#[test]
+fn the_default_gateways_endpoint_has_the_ports() {
+    let [a, b] = ["a", "b"].map(|name| network(name, false, Options::default()));
+    let internal = network("0", true, Options::default());
+    let networks = [&internal, &b, &a];
+    let container = container(&networks, &["8080:80"], &[]);
+    assert_eq!(shown(&container, &networks), Ok(vec!["80/tcp Exact(8080) 0.0.0.0->10.0.0.4".into()]));
+    assert_eq!(of(&internal, &["8080:80"], &[]), Ok(vec![]), "nothing is published in internal networks");
+}
+
+#[test]
+fn a_routed_network_opens_ports_at_the_containers_address() {
+    let gateway_mode_ipv4 = GatewayMode::Routed;
+    let routed = network("routed", false, Options { gateway_mode_ipv4, ..Options::default() });
+    let plain = network("plain", false, Options::default());
+    let own = "80/tcp Routed 0.0.0.0->10.0.0.2".to_owned();
+    assert_eq!(of(&routed, &["8080:80", "8081:80"], &[]), Ok(vec![own.clone()]));
+    // Its name comes behind the other's, so the gateway is the other network's.
+    let networks = [&routed, &plain];
+    let both = shown(&container(&networks, &["8080:80"], &[]), &networks);
+    assert_eq!(both, Ok(vec!["80/tcp Exact(8080) 0.0.0.0->10.0.0.3".into(), own]));
+}
+
+fn mapping(host: &str, host_port: u16, container: &str, container_port: u16) -> Mapping {
+    let [host, container] = [host, container].map(|address| address.parse().unwrap());
+    Mapping { protocol: Protocol::Tcp, host, host_port, container, container_port }
+}
+
+#[test]
+fn a_port_keeps_its_number_when_it_moves() {
+    let plain = network("plain", false, Options::default());
+    let find = |id: &Id| (*id == plain.id).then_some(&plain);
+    let container = container(&[&plain], &["80", "8000-8001:81", "8080:82", "127.0.0.1::83"], &[]);
+    let wanted = wanted(&container, find).unwrap();
+    let order: Vec<_> = wanted.iter().map(|wanted| wanted.port.number).collect();
+    assert_eq!(order, [82, 81, 80, 83]);
+    let before = [
+        mapping("0.0.0.0", 32768, "172.17.0.2", 80),
+        mapping("0.0.0.0", 8001, "172.17.0.2", 81),
+        mapping("0.0.0.0", 9999, "172.17.0.2", 82),
+        mapping("192.0.2.1", 32769, "172.17.0.2", 83),
+    ];
+    assert_eq!(ports_to_keep(&wanted, &before), [None, Some(8001), Some(32768), Some(32769)]);
+    assert_eq!(ports_to_keep(&wanted, &[]), [None; 4]);
+}
+
+#[test]
+fn one_containers_port_on_several_ports_keeps_all_of_them() {
+    let plain = network("plain", false, Options::default());
+    let find = |id: &Id| (*id == plain.id).then_some(&plain);
+    let container = container(&[&plain], &["80", "127.0.0.1::80"], &[]);
+    let wanted = wanted(&container, find).unwrap();
+    let before = [mapping("0.0.0.0", 32769, "172.17.0.2", 80), mapping("127.0.0.1", 32768, "172.17.0.2", 80)];
+    assert_eq!(ports_to_keep(&wanted, &before), [Some(32769), Some(32768)]);
+}
+
+#[test]
+fn only_what_differs_is_withdrawn_and_published() {
+    let [a, b, c] = [1, 2, 3].map(|port| mapping("0.0.0.0", port, "10.0.0.2", port));
+    assert_eq!(port_changes(&[a, b], &[b, c]), [Action::Withdraw(vec![a]), Action::Publish(vec![c])]);
+    assert_eq!(port_changes(&[a, b], &[b, a]), []);
+    assert_eq!(Action::Publish(vec![a]).undo(), Some(Action::Withdraw(vec![a])));
+}
