@@ -5,17 +5,22 @@ use netbpf_tests::lab::{Lab, Output, Process, eventually};
 /// Two hosts behind two uplinks, and one behind the first that is reached over a link of a smaller MTU. `far` and
 /// `beyond` know the way back to all containers, so that only netbpf can keep them out.
 ///
-/// | | address | reached by |
-/// |---|---|---|
-/// | the host | 192.0.2.1, 203.0.113.1 | |
-/// | `far` | 192.0.2.2 | `uplink` |
-/// | `beyond` | 198.51.100.2 | `far`, MTU 1400 |
-/// | `side` | 203.0.113.2 | `second` |
+/// | | IPv4 address | IPv6 address | reached by |
+/// |---|---|---|---|
+/// | the host | 192.0.2.1, 203.0.113.1 | 2001:db8:1::1, 2001:db8:3::1 | |
+/// | `far` | 192.0.2.2 | 2001:db8:1::2 | `uplink` |
+/// | `beyond` | 198.51.100.2 | 2001:db8:2::2 | `far`, MTU 1400 |
+/// | `side` | 203.0.113.2 | 2001:db8:3::2 | `second` |
+///
+/// Nobody waits for the detection of duplicate addresses, which is a second's silence.
 const NEIGHBOURHOOD: &str = "
     ip netns add far; ip netns add beyond; ip netns add side
     ip link add uplink type veth peer name eth0 netns far
     ip link add second type veth peer name eth0 netns side
     ip -n far link add eth1 mtu 1400 type veth peer name eth0 mtu 1400 netns beyond
+    for name in uplink second; do sysctl -qw net.ipv6.conf.$name.accept_dad=0; done
+    for name in far beyond side; do ip netns exec $name sysctl -qw net.ipv6.conf.eth0.accept_dad=0; done
+    ip netns exec far sysctl -qw net.ipv6.conf.eth1.accept_dad=0 net.ipv6.conf.all.forwarding=1
     ip addr add 192.0.2.1/24 dev uplink; ip link set uplink up
     ip addr add 203.0.113.1/24 dev second; ip link set second up
     ip -n far addr add 192.0.2.2/24 dev eth0; ip -n far link set eth0 up; ip -n far link set lo up
@@ -27,6 +32,23 @@ const NEIGHBOURHOOD: &str = "
     ip -n beyond route add default via 198.51.100.1
     ip -n side route add default via 203.0.113.1
     ip netns exec far sysctl -qw net.ipv4.ip_forward=1
+    ip addr add 2001:db8:1::1/64 dev uplink; ip addr add 2001:db8:3::1/64 dev second
+    ip -n far addr add 2001:db8:1::2/64 dev eth0; ip -n far addr add 2001:db8:2::1/64 dev eth1
+    ip -n beyond addr add 2001:db8:2::2/64 dev eth0; ip -n side addr add 2001:db8:3::2/64 dev eth0
+    ip -6 route add default via 2001:db8:1::2
+    ip -n far -6 route add default via 2001:db8:1::1
+    ip -n beyond -6 route add default via 2001:db8:2::1
+    ip -n side -6 route add default via 2001:db8:3::1
+";
+
+/// Tells each client from which address it comes, in both families. Argument: the port.
+const SERVER: &str = "
+import socket, sys
+server = socket.create_server(('', int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
+while True:
+    connection, peer = server.accept()
+    connection.sendall(peer[0].removeprefix('::ffff:').encode())
+    connection.close()
 ";
 
 /// A lab with neighbours.
@@ -67,9 +89,9 @@ impl Neighbourhood {
     /// A TCP server that tells each client from which address it comes.
     #[track_caller]
     pub fn serve(&self, neighbour: &str, port: u16) -> Process {
-        let server = format!("TCP-LISTEN:{port},fork,reuseaddr");
-        let says = "SYSTEM:echo $SOCAT_PEERADDR";
-        let process = self.lab.spawn(["ip", "netns", "exec", neighbour, "socat", &server, says]);
+        let port_text = port.to_string();
+        let server = ["ip", "netns", "exec", neighbour, "python3", "-c", SERVER, &port_text];
+        let process = self.lab.spawn(server);
         eventually("the server listens", || {
             let listening = self.on(neighbour, "ss -Hltn").ok().stdout;
             listening.contains(&format!(":{port} ")).then_some(())
@@ -89,7 +111,7 @@ impl Drop for Neighbourhood {
 }
 
 /// Asks a server of [`Neighbourhood::serve`].
-fn ask(address: &str) -> String {
+pub fn ask(address: &str) -> String {
     format!("timeout 3 socat -T2 - TCP:{address} </dev/null")
 }
 
@@ -250,8 +272,8 @@ fn nobody_else_s_policy_keeps_containers_in() {
 
 /// A container that answers at port 80.
 #[track_caller]
-fn run_server(lab: &Lab, name: &str, network: &str) {
-    let server = ["socat", "TCP-LISTEN:80,fork", "SYSTEM:echo reached"];
+pub fn run_server(lab: &Lab, name: &str, network: &str) {
+    let server = ["socat", "TCP6-LISTEN:80,fork,ipv6only=0", "SYSTEM:echo reached"];
     lab.netbpf(["run", "-d", "--name", name, "--net", network, "--"].into_iter().chain(server)).ok();
     eventually("the server listens", || {
         lab.in_network_of(name, "ss -Hltn").ok().stdout.contains(":80 ").then_some(())

@@ -4,28 +4,30 @@ use netbpf_tests::lab::eventually;
 
 use super::outside::Neighbourhood;
 
-/// Tells each client which address it comes from, by TCP at port 80 and by UDP at port 5300.
+/// Tells each client which address it comes from, by TCP at port 80 and by UDP at port 5300, in both families.
 const SERVER: &str = "
 import select, socket
-tcp = socket.create_server(('', 80))
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+tcp = socket.create_server(('', 80), family=socket.AF_INET6, dualstack_ipv6=True)
+udp = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
 udp.bind(('', 5300))
+def address(peer): return peer[0].removeprefix('::ffff:').encode()
 while True:
     for ready in select.select([tcp, udp], [], [])[0]:
         if ready is tcp:
             connection, peer = tcp.accept()
-            connection.sendall(peer[0].encode())
+            connection.sendall(address(peer))
             connection.close()
         else:
             peer = udp.recvfrom(9)[1]
-            udp.sendto(peer[0].encode(), peer)
+            udp.sendto(address(peer), peer)
 ";
 
 /// Prints what the server says, or nothing. Arguments: kind, address, port, own port.
 const CLIENT: &str = "
 import socket, sys
 kind = socket.SOCK_STREAM if sys.argv[1] == 'TCP' else socket.SOCK_DGRAM
-client = socket.socket(socket.AF_INET, kind)
+client = socket.socket(socket.AF_INET6 if ':' in sys.argv[2] else socket.AF_INET, kind)
 client.settimeout(1.5)
 client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 client.bind(('', int(sys.argv[4])))
@@ -38,11 +40,11 @@ except OSError:
 ";
 
 /// Ways to ask, and what is asked for: TCP comes to port 80 of the container, UDP to port 5300.
-const KINDS: [&str; 2] = ["TCP", "UDP"];
+pub const KINDS: [&str; 2] = ["TCP", "UDP"];
 
 /// Whoever asks.
 #[derive(Clone, Copy)]
-enum Asker {
+pub enum Asker {
     Host,
     Container(&'static str),
     Neighbour(&'static str),
@@ -50,12 +52,19 @@ enum Asker {
 
 impl Asker {
     /// The address that the server sees; none if nothing came back.
-    fn ask(self, lab: &Neighbourhood, kind: &str, address: &str, port: u16) -> Option<String> {
+    pub fn ask(self, lab: &Neighbourhood, kind: &str, address: &str, port: u16) -> Option<String> {
         self.ask_from(lab, kind, address, port, 0)
     }
 
     /// From a port of its own.
-    fn ask_from(self, lab: &Neighbourhood, kind: &str, address: &str, port: u16, own: u16) -> Option<String> {
+    pub fn ask_from(
+        self,
+        lab: &Neighbourhood,
+        kind: &str,
+        address: &str,
+        port: u16,
+        own: u16,
+    ) -> Option<String> {
         let (port, own) = (port.to_string(), own.to_string());
         let client = ["python3", "-c", CLIENT, kind, address, &port, &own];
         let output = match self {
@@ -70,7 +79,7 @@ impl Asker {
 
 /// Starts the server and waits for it.
 #[track_caller]
-fn serve(lab: &Neighbourhood, name: &str, options: &str) {
+pub fn serve(lab: &Neighbourhood, name: &str, options: &str) {
     let before = ["run", "-d", "--name", name].into_iter().chain(options.split_whitespace());
     lab.netbpf(before.chain(["--", "python3", "-c", SERVER])).ok();
     eventually("the server listens", || {
@@ -98,6 +107,9 @@ pub fn people(lab: &Neighbourhood) {
     lab.run("plain", "");
 }
 
+/// Who asks, by what; and whom the server sees. Port 0 is the container's own.
+pub type Row<'a> = (&'a str, Asker, &'a str, u16, Option<&'a str>);
+
 /// Every row is true whatever the host's own rules are.
 pub fn each_row(lab: &Neighbourhood) {
     let far = Asker::Neighbour("far");
@@ -106,7 +118,7 @@ pub fn each_row(lab: &Neighbourhood) {
     let default = Asker::Container("plain");
     let same = Asker::Container("red02");
     let itself = Asker::Container("web");
-    let rows: &[(&str, Asker, &str, u16, Option<&str>)] = &[
+    let rows: &[Row] = &[
         ("another host, its address is kept", far, "192.0.2.1", 8080, Some("192.0.2.2")),
         ("another host, by another uplink", side, "203.0.113.1", 8080, Some("203.0.113.2")),
         ("another host, at one address", far, "192.0.2.1", 8082, Some("192.0.2.2")),
@@ -129,9 +141,14 @@ pub fn each_row(lab: &Neighbourhood) {
         ("itself, by the host's address", itself, "192.0.2.1", 8080, Some("10.1.0.1")),
         ("itself, by the gateway", itself, "10.1.0.1", 8080, Some("10.1.0.1")),
     ];
+    are_true(lab, rows);
+}
+
+/// Both kinds of each row.
+#[track_caller]
+pub fn are_true(lab: &Neighbourhood, rows: &[Row]) {
     for (says, asker, address, port, sees) in rows {
         for kind in KINDS {
-            // 0: the container's own port.
             let port = match (port, kind) {
                 (0 | 80, "TCP") => 80,
                 (0 | 80, _) => 5300,

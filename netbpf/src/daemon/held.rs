@@ -138,7 +138,7 @@ fn words(errno: Errno) -> String {
 mod tests {
     use std::{
         io::{ErrorKind, Read as _},
-        net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
+        net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket},
     };
 
     use super::*;
@@ -146,6 +146,9 @@ mod tests {
 
     const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const ALL: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+    const LOCALHOST_IPV6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    const ALL_IPV6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
     fn ephemeral() -> Ephemeral {
         Ephemeral::parse("32768 60999", "")
@@ -202,6 +205,40 @@ mod tests {
         );
         drop((tcp, udp));
         assert_eq!(lease(&mut held, owner, Udp, LOCALHOST, port), Ok(port), "the refusal kept nothing");
+    }
+
+    #[test]
+    fn each_family_is_held_by_a_socket_of_its_own() {
+        let (mut held, owner) = (Held::default(), Id::random());
+        for protocol in [Tcp, Udp] {
+            let is_held = |host: IpAddr, port: u16| match protocol {
+                Udp => UdpSocket::bind((host, port)).is_err(),
+                _ => TcpListener::bind((host, port)).is_err(),
+            };
+            let port = held.lease(owner, protocol, &[ALL_IPV6], None, &ephemeral()).unwrap();
+            assert!(is_held(LOCALHOST_IPV6, port) && is_held(ALL_IPV6, port), "{protocol}");
+            assert!(!is_held(LOCALHOST, port) && !is_held(ALL, port), "{protocol}: the other family is free");
+            assert_eq!(lease(&mut held, owner, protocol, ALL, port), Ok(port), "{protocol}");
+            held.release(owner, protocol, ALL_IPV6, port);
+            assert!(is_held(LOCALHOST, port) && !is_held(LOCALHOST_IPV6, port), "{protocol}");
+            held.release(owner, protocol, ALL, port);
+            let both = held.lease(owner, protocol, &[ALL, ALL_IPV6], None, &ephemeral()).unwrap();
+            assert!(is_held(LOCALHOST, both) && is_held(LOCALHOST_IPV6, both), "{protocol}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_a_process_has_over_ipv6_is_named_with_brackets() {
+        let (mut held, owner) = (Held::default(), Id::random());
+        let tcp = TcpListener::bind((LOCALHOST_IPV6, 0)).unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        let range = PortRange::new(port, port);
+        assert_eq!(
+            held.lease(owner, Tcp, &[ALL, ALL_IPV6], range, &ephemeral()).unwrap_err().to_string(),
+            format!("failed to bind host port [::]:{port}/tcp: address already in use")
+        );
+        drop(tcp);
+        drop(TcpListener::bind((LOCALHOST, port)).expect("the refusal kept nothing"));
     }
 
     #[test]
