@@ -160,6 +160,30 @@ fn errors_and_the_mtu_of_a_path_find_their_way_back() {
 }
 
 #[test]
+fn the_mtu_of_a_network_is_found_by_those_who_come_in() {
+    let lab = Neighbourhood::start();
+    lab.network("small", "--subnet 10.1.0.0/24 -o com.docker.network.driver.mtu=1300");
+    let sum = ["sh", "-c", "socat -u TCP-LISTEN:80 - | md5sum; exec sleep infinity"];
+    lab.netbpf(
+        ["run", "-d", "--name", "web", "--net", "small", "-p", "8080:80", "-p", "8080:80/udp", "--"]
+            .into_iter()
+            .chain(sum),
+    )
+    .ok();
+    eventually("the server listens", || {
+        lab.in_network_of("web", "ss -Hltn").ok().stdout.contains(":80 ").then_some(())
+    });
+    lab.on("far", "head -c 3000000 /dev/zero | timeout 20 socat -u - TCP:192.0.2.1:8080").ok();
+    let expected = lab.host(["sh", "-c", "head -c 3000000 /dev/zero | md5sum"]).ok().stdout;
+    eventually("all of it came", || (lab.netbpf(["logs", "web"]).ok().stdout == expected).then_some(()));
+    // TCP knows the other's segment size from the start; a datagram that may not be cut is answered by an error.
+    lab.on("far", "head -c 1400 /dev/zero | socat -u - UDP:192.0.2.1:8080,mtudiscover=2").ok();
+    eventually("the way is known to be narrow", || {
+        lab.on("far", "ip route get 192.0.2.1").ok().stdout.contains("mtu 1300").then_some(())
+    });
+}
+
+#[test]
 fn other_hosts_reach_no_container_directly() {
     let lab = Neighbourhood::start();
     run_server(&lab, "web", "bridge");

@@ -372,7 +372,13 @@ fn ports_follow_the_default_gateway() {
     lab.network("m", "--subnet 10.1.0.0/24");
     lab.network("a", "--subnet 10.2.0.0/24");
     lab.network("inside", "--internal --subnet 10.3.0.0/24");
-    serve(&lab, "web", "--net inside -p 8080:80 -p 81");
+    lab.netbpf(["run", "-d", "--net", "inside", "-p", "8080:80", "--", "true"])
+        .fails_with(125, "cannot publish ports: network inside is internal");
+    assert_eq!(lab.netbpf(["ps", "-aq"]).ok().stdout, "");
+    serve(&lab, "web", "--net m -p 8080:80 -p 81");
+    lab.netbpf(["connect", "inside", "web"]).ok();
+    assert_eq!(said(&lab, "10.1.0.1:8080"), "web");
+    lab.netbpf(["disconnect", "m", "web"]).ok();
     assert_eq!(lab.netbpf(["port", "web"]).ok().stdout, "", "an internal network publishes nothing");
     is_free(&lab, 8080);
 

@@ -27,6 +27,7 @@ impl Daemon {
         }
         let id = Id::random();
         let (sandbox, attachments) = self.sandbox_of(&id, &request)?;
+        self.check_ports(&sandbox, &attachments)?;
         let warnings = match sandbox.mode {
             Mode::Host if !sandbox.publish.is_empty() || sandbox.publish_all => {
                 vec!["Published ports are discarded when using host network mode".to_owned()]
@@ -69,6 +70,23 @@ impl Daemon {
         }
         self.tell(&container, Happened::Created);
         Ok(Created { id: id.to_string(), warnings })
+    }
+
+    /// Ports cannot be published where nobody comes in. Docker takes no notice of them.
+    fn check_ports(&self, sandbox: &Sandbox, attachments: &[Attachment]) -> Result<(), Error> {
+        if sandbox.publish.is_empty() || attachments.is_empty() {
+            return Ok(());
+        }
+        let world = self.world();
+        let mut networks = attachments.iter().filter_map(|attachment| world.network(&attachment.network));
+        match networks.find(|network| !network.internal) {
+            Some(_) => Ok(()),
+            None => {
+                let name = attachments.first().and_then(|one| world.network(&one.network));
+                let name = name.map(|network| network.name.as_str()).unwrap_or_default();
+                Err(Error::Invalid(format!("cannot publish ports: network {name} is internal")))
+            }
+        }
     }
 
     /// What a request asks for, judged.
