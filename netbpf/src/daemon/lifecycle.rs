@@ -109,7 +109,7 @@ impl Daemon {
             supervisor: Some((supervisor.pid(), supervisor.start_time())),
             started: Timestamp::now(),
         };
-        let started = async {
+        let prepared = async {
             if after.attachments.iter().any(|attachment| attachment.endpoint.is_some()) {
                 self.wire_steps(steps, before, after).await?;
             }
@@ -117,10 +117,14 @@ impl Daemon {
             self.world().put_container(after.clone());
             self.open_links()?;
             self.followers.connect(&after.id, &self.log_path(&after.id), &supervisor)?;
-            supervisor.start().await.map_err(command_failed)
+            Ok::<_, Error>(())
         }
         .await;
-        match started {
+        if let Err(error) = prepared {
+            supervisor.abandon().await;
+            return Err(error);
+        }
+        match supervisor.start().await.map_err(command_failed) {
             Ok(()) => Ok(supervisor),
             Err(error) => {
                 supervisor.kill();
