@@ -141,12 +141,11 @@ fn unpublished(lab: &Neighbourhood) -> u64 {
 fn internal_networks_reach_nobody_over_ipv6_and_nobody_reaches_them() {
     let lab = Neighbourhood::start();
     lab.network("inner", "--internal --ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
-    lab.run("web", "--net inner -p 8080:80");
+    lab.run("web", "--net inner");
     let out = lab.exec("web", "ping -c1 -W1 2001:db8:1::2");
     assert!(out.stderr.contains("Network is unreachable"), "{out:?}");
     lab.exec("web", "ping -c1 -W1 fd00:1::1").ok();
     lab.host(["ping", "-c1", "-W1", "fd00:1::2"]).ok();
-    assert_eq!(lab.netbpf(["port", "web"]).ok().stdout, "");
     assert!(!lab.on("far", "ping -c1 -W1 fd00:1::2").status.success());
     // With a route of its own making it gets no further.
     lab.in_network_of("web", "ip -6 route add default via fd00:1::1").ok();

@@ -1,6 +1,8 @@
 //! Published ports over IPv6, as the host itself meets them: what a user types and reads, what is held, what is left
 //! when it fails or ends.
 
+use std::time::{Duration, Instant};
+
 use netbpf_tests::lab::{Lab, eventually};
 
 const SIX: &str = "--ipv6 --subnet 10.6.0.0/24 --subnet fd00:6::/64";
@@ -154,4 +156,20 @@ fn a_network_that_chose_an_ipv4_address_publishes_on_that_one_only() {
         lab.netbpf(["rm", "-f", "web"]).ok();
         lab.netbpf(["network", "rm", "bound"]).ok();
     }
+}
+
+#[test]
+fn a_thousand_ports_of_both_families_cost_two_seconds() {
+    let lab = Lab::start_alone();
+    lab.network("six", SIX);
+    let start = Instant::now();
+    lab.run("web", "--net six -p 20000-20999:20000-20999 -p 20000-20999:20000-20999/udp");
+    let took = start.elapsed();
+    println!("1000 ports of TCP and UDP in both families: {took:?}");
+    let start = Instant::now();
+    lab.run("more", "--net six -p 30000-30999:20000-20999");
+    let took = start.elapsed();
+    println!("1000 ports in both families: {took:?}");
+    assert!(took < Duration::from_secs(2), "1000 ports took {took:?}");
+    assert_eq!(lab.netbpf(["port", "more"]).ok().stdout.lines().count(), 2000);
 }

@@ -1,7 +1,7 @@
 //! Who reaches a published port over IPv6, by which address, and whom the server sees: the rows of Docker's table that
 //! are there for it. What is different is told: IPv6 has no loopback address that a packet may leave the host with.
 
-use netbpf_tests::lab::{Output, eventually};
+use netbpf_tests::lab::eventually;
 
 use super::{
     outside::Neighbourhood,
@@ -58,7 +58,27 @@ fn each_row(lab: &Neighbourhood) {
 
 #[test]
 fn a_published_port_is_reached_over_ipv6() {
-    each_row(&world());
+    let lab = world();
+    each_row(&lab);
+    // Without a daemon, and with the next one.
+    let ask = || Asker::Neighbour("far").ask(&lab, "TCP", "2001:db8:1::1", 8080);
+    lab.kill_daemon();
+    assert_eq!(ask().as_deref(), Some("2001:db8:1::2"));
+    lab.start_daemon();
+    assert_eq!(ask().as_deref(), Some("2001:db8:1::2"));
+}
+
+#[test]
+fn who_comes_from_a_link_local_address_is_refused() {
+    let lab = world();
+    let connect = "import socket, sys; socket.create_connection((sys.argv[1], 8080), 5)";
+    let shown = lab.host(["ip", "-o", "-6", "address", "show", "dev", "uplink", "scope", "link"]).ok();
+    let own = shown.text().split_whitespace().find_map(|word| word.strip_suffix("/64"));
+    let own = own.expect("a link-local address");
+    let from_far = lab.on("far", &format!("python3 -c '{connect}' {own}%eth0"));
+    from_far.fails_with(1, "ConnectionRefusedError");
+    let gateway = "fe80::42:aff:fe01:1%eth0";
+    lab.netbpf(["exec", "red02", "python3", "-c", connect, gateway]).fails_with(1, "ConnectionRefusedError");
 }
 
 #[test]
@@ -92,7 +112,7 @@ for address in ['::1', '127.0.0.1']:
 #[test]
 fn a_client_on_the_host_is_refused_at_once_by_loopback_and_goes_on_to_ipv4() {
     let lab = world();
-    let tried: Output = lab.host(["python3", "-c", TRY_BOTH]).ok();
+    let tried = lab.host(["python3", "-c", TRY_BOTH]).ok();
     assert_eq!(tried.text(), "ConnectionRefusedError\n10.1.0.1");
     // Of IPv6 only there is nothing to go on to.
     lab.network("six", "--ipv4=false --ipv6 --subnet fd00:6::/64");

@@ -159,8 +159,8 @@ mod tests {
         held.lease(owner, protocol, &[host], range, &ephemeral()).map_err(|error| error.to_string())
     }
 
-    fn refusal(port: u16) -> ErrorKind {
-        TcpStream::connect((LOCALHOST, port)).expect_err("nobody listens").kind()
+    fn refusal(localhost: IpAddr, port: u16) -> ErrorKind {
+        TcpStream::connect((localhost, port)).expect_err("nobody listens").kind()
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
                 assert_eq!(taken.unwrap_err().kind(), ErrorKind::AddrInUse, "{protocol} {host} {other}");
             }
             if protocol == Tcp {
-                assert_eq!(refusal(port), ErrorKind::ConnectionRefused);
+                assert_eq!(refusal(LOCALHOST, port), ErrorKind::ConnectionRefused);
             }
             held.release(owner, protocol, host, port);
             match protocol {
@@ -254,19 +254,21 @@ mod tests {
     /// A server on the host that closed its connection first leaves the port in TIME_WAIT.
     #[test]
     fn ended_connections_do_not_stand_in_the_way() {
-        let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let mut client = TcpStream::connect((LOCALHOST, port)).unwrap();
-        drop(listener.accept().unwrap());
-        assert_eq!(client.read(&mut [0]).unwrap(), 0);
-        drop((client, listener));
-        assert_eq!(bound(Tcp, (LOCALHOST, port).into(), false).unwrap_err(), Errno::ADDRINUSE);
+        for (localhost, all) in [(LOCALHOST, ALL), (LOCALHOST_IPV6, ALL_IPV6)] {
+            let listener = TcpListener::bind((localhost, 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let mut client = TcpStream::connect((localhost, port)).unwrap();
+            drop(listener.accept().unwrap());
+            assert_eq!(client.read(&mut [0]).unwrap(), 0);
+            drop((client, listener));
+            assert_eq!(bound(Tcp, (localhost, port).into(), false).unwrap_err(), Errno::ADDRINUSE);
 
-        let (mut held, owner) = (Held::default(), Id::random());
-        assert_eq!(lease(&mut held, owner, Tcp, ALL, port), Ok(port));
-        assert_eq!(TcpListener::bind((LOCALHOST, port)).unwrap_err().kind(), ErrorKind::AddrInUse);
-        assert_eq!(bound(Tcp, (ALL, port).into(), true).unwrap_err(), Errno::ADDRINUSE);
-        assert_eq!(refusal(port), ErrorKind::ConnectionRefused);
+            let (mut held, owner) = (Held::default(), Id::random());
+            assert_eq!(lease(&mut held, owner, Tcp, all, port), Ok(port));
+            assert_eq!(TcpListener::bind((localhost, port)).unwrap_err().kind(), ErrorKind::AddrInUse);
+            assert_eq!(bound(Tcp, (all, port).into(), true).unwrap_err(), Errno::ADDRINUSE);
+            assert_eq!(refusal(localhost, port), ErrorKind::ConnectionRefused);
+        }
     }
 
     #[test]
