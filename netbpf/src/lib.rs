@@ -1,6 +1,6 @@
 //! netbpf in user space: one binary that is daemon, name responder, sandbox supervisor and command line.
 //!
-//! `model`, `ipam` and `plan` are pure. `datapath`, `link`, `store` and `sandbox` do the I/O and do not know each
+//! `model`, `ipam` and `plan` are pure. `datapath`, `link`, `firewall`, `store`, `sandbox` and `engine` do the I/O and do not know each
 //! other. `daemon` joins them; `api` is its edge, and `cli` knows only that edge.
 
 pub mod api;
@@ -8,6 +8,7 @@ pub mod cli;
 pub mod daemon;
 pub mod datapath;
 pub mod dns;
+pub mod engine;
 pub mod firewall;
 pub mod ipam;
 pub mod link;

@@ -26,11 +26,13 @@ const LAYERS: &[Layer] = &[
     Layer { module: "firewall", may_know: &["model", "plan"], because: APART },
     Layer { module: "store", may_know: &["model", "plan"], because: APART },
     Layer { module: "dns", may_know: &["model"], because: APART },
+    Layer { module: "engine", may_know: &["model"], because: APART },
     Layer { module: "sandbox", may_know: &["model", "api::types"], because: APART },
     Layer {
         module: "daemon",
         may_know: &[
-            "model", "ipam", "plan", "datapath", "link", "firewall", "store", "dns", "sandbox", "api",
+            "model", "ipam", "plan", "datapath", "link", "firewall", "store", "dns", "engine", "sandbox",
+            "api",
         ],
         because: "it joins the layers below and is served by api::server, which knows it and not the other way round",
     },
@@ -45,6 +47,7 @@ const LAYERS: &[Layer] = &[
             "firewall",
             "store",
             "dns",
+            "engine",
             "sandbox",
             "api",
             "api::server",
