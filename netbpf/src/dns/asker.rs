@@ -25,7 +25,9 @@ use tokio::{
 
 use super::{
     answer::{Answerer, Outcome},
+    control::Pair,
     forward,
+    inside::Inside,
     message::{Envelope, Reply, Transport},
     record::{Record, Servers},
     zone::Zone,
@@ -48,6 +50,8 @@ pub(super) struct Shared {
     zone: RefCell<Zone>,
     servers: RefCell<HashMap<Id, Servers>>,
     host_servers: RefCell<Vec<SocketAddr>>,
+    /// The ways to servers that only a container itself reaches.
+    inside: RefCell<HashMap<Id, Rc<Inside>>>,
     workshop: RefCell<Workshop>,
     /// Room for the largest datagram.
     scratch: RefCell<Box<[u8]>>,
@@ -69,6 +73,7 @@ impl Shared {
             zone: RefCell::default(),
             servers: RefCell::default(),
             host_servers: RefCell::default(),
+            inside: RefCell::default(),
             workshop: RefCell::new(Workshop {
                 query: vec![0; LARGEST_QUERY].into(),
                 reply: Vec::new(),
@@ -89,6 +94,22 @@ impl Shared {
     pub(super) fn remove(&self, container: Id) {
         self.zone.borrow_mut().remove(container);
         self.servers.borrow_mut().remove(&container);
+        self.take_back(container);
+    }
+
+    /// Two more sockets of a container's network namespace.
+    pub(super) fn lend(&self, container: Id, pair: Pair) {
+        self.inside.borrow_mut().entry(container).or_default().add(pair);
+    }
+
+    /// The sockets that a container has lent are closed.
+    pub(super) fn take_back(&self, container: Id) {
+        self.inside.borrow_mut().remove(&container);
+    }
+
+    /// All sockets that are lent.
+    pub(super) fn lent(&self) -> HashMap<Id, Vec<Rc<Pair>>> {
+        self.inside.borrow().iter().map(|(container, inside)| (*container, inside.all())).collect()
     }
 
     /// The containers it knows.
@@ -103,7 +124,7 @@ impl Shared {
 
     fn servers_of(&self, asker: Id) -> Vec<SocketAddr> {
         match self.servers.borrow().get(&asker) {
-            Some(Servers::Own(servers)) => servers.clone(),
+            Some(Servers::Own(servers) | Servers::Inside(servers)) => servers.clone(),
             Some(Servers::Host) => self.host_servers.borrow().clone(),
             None => Vec::new(),
         }
@@ -117,8 +138,13 @@ impl Shared {
     /// What another server says, or that none does, fit for the client.
     async fn pass_on(&self, asker: Id, query: &[u8], envelope: &Envelope, transport: Transport) -> Vec<u8> {
         let servers = self.servers_of(asker);
+        let inside = match self.servers.borrow().get(&asker) {
+            // With nothing lent nobody is asked: the way from here may lead to somebody else of the same address.
+            Some(Servers::Inside(_)) => Some(self.inside.borrow().get(&asker).cloned().unwrap_or_default()),
+            _ => None,
+        };
         let mut out = Vec::new();
-        match forward::forward(query, transport, &servers, &self.scratch).await {
+        match forward::forward(query, transport, &servers, inside.as_deref(), &self.scratch).await {
             Some(reply) if reply.len() <= envelope.passed_on_limit(transport) => return reply,
             Some(_) => {
                 let cut = Reply { truncated: true, ..Reply::empty(ResponseCode::NoError) };

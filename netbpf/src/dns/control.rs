@@ -3,7 +3,7 @@
 //!
 //! A packet holds JSON values, one after another, and the descriptors that they speak of, in their order; thousands of
 //! containers are told in a few dozen packets. The responder greets a connection with [`Response::Held`] for every
-//! container whose sockets it has, then [`Response::Ready`]. From then on every packet of requests gets one
+//! container whose sockets it has, [`Response::Lent`] for those beside, then [`Response::Ready`]. From then on every packet of requests gets one
 //! [`Response::Done`], in order.
 
 use std::{
@@ -20,7 +20,7 @@ use super::{fds, record::Record};
 use crate::model::Id;
 
 /// The version of these messages. The greeting stays as it is in every version.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 /// The largest packet: what a socket's default send buffer surely takes.
 pub(super) const LARGEST_PACKET: usize = 160 * 1024;
 
@@ -33,6 +33,9 @@ pub(super) enum Request {
     Upsert(Record),
     /// The next two descriptors are this container's sockets from now on, UDP first.
     Serve(Id),
+    /// The next two descriptors are unconnected ones of this container's network namespace, UDP first: servers that only
+    /// it reaches are asked through them. [`Request::Serve`] takes earlier ones back.
+    Lend(Id),
     /// A container is gone.
     Remove(Id),
     /// The host's resolvers.
@@ -48,6 +51,8 @@ pub(super) enum Request {
 pub(super) enum Response {
     /// The next two descriptors are this container's sockets, UDP first.
     Held(Id),
+    /// The next two descriptors are lent ones of this container, which [`Response::Held`] has named.
+    Lent(Id),
     /// The greeting is complete.
     Ready {
         /// [`PROTOCOL`] of the responder.
@@ -64,8 +69,16 @@ pub(super) struct Packet<'a> {
     descriptors: Vec<BorrowedFd<'a>>,
 }
 
-/// A container's sockets, UDP first.
-pub(super) type Pair = [OwnedFd; 2];
+/// Two sockets of a container, UDP first.
+pub type Pair = [OwnedFd; 2];
+
+/// All sockets of a container.
+pub(super) struct Held {
+    /// Its queries come in on these.
+    pub(super) serve: Pair,
+    /// Those that servers are asked through.
+    pub(super) lent: Vec<Pair>,
+}
 
 /// What was received at once.
 pub(super) struct Received<T> {

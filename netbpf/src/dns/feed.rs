@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use self::process::Process;
 use super::{
-    control::{self, LARGEST_PACKET, Message, Pair, Request},
+    control::{self, Held, LARGEST_PACKET, Message, Pair, Request},
     record::Record,
 };
 use crate::model::Id;
@@ -60,13 +60,15 @@ pub enum Error {
     Ended,
 }
 
-/// The sockets that a container asks: 127.0.0.11:53 in its network namespace.
+/// A container's sockets, all of its network namespace.
 #[derive(Debug)]
 pub struct Sockets {
-    /// For datagrams.
+    /// For datagrams: it asks there.
     pub udp: std::net::UdpSocket,
-    /// For connections.
+    /// For connections: it asks there.
     pub tcp: std::net::TcpListener,
+    /// Unconnected ones, UDP first, through which its [`super::Servers::Inside`] are asked.
+    pub lent: Vec<Pair>,
 }
 
 /// A handle on the feed. The last one to go ends the feed and leaves the responder as it is.
@@ -149,7 +151,7 @@ impl Feed {
 struct Entry {
     /// The request that says so, ready to be sent.
     request: Vec<u8>,
-    sockets: Option<Arc<Pair>>,
+    sockets: Option<Arc<Held>>,
 }
 
 /// Owns the state and the process.
@@ -160,7 +162,7 @@ struct Keeper {
     containers: BTreeMap<Id, Arc<Entry>>,
     host_servers: Vec<SocketAddr>,
     /// Sockets that a responder from before had, of containers not named yet.
-    adopted: HashMap<Id, Pair>,
+    adopted: HashMap<Id, Held>,
     started: Instant,
     /// Deaths in a row that came soon after the start.
     failures: u32,
@@ -222,7 +224,10 @@ impl Keeper {
         match order {
             Order::Upsert(container, request, sockets) => {
                 let (sockets, new) = match (sockets, self.containers.get(&container)) {
-                    (Some(sockets), _) => (Some(Arc::new([sockets.udp.into(), sockets.tcp.into()])), true),
+                    (Some(sockets), _) => {
+                        let serve = [sockets.udp.into(), sockets.tcp.into()];
+                        (Some(Arc::new(Held { serve, lent: sockets.lent })), true)
+                    }
                     (None, Some(entry)) if entry.sockets.is_some() => (entry.sockets.clone(), false),
                     (None, _) => {
                         let new = !self.process.as_ref().is_some_and(Process::is_adopted);
@@ -231,7 +236,8 @@ impl Keeper {
                 };
                 let entry = Arc::new(Entry { request, sockets });
                 self.containers.insert(container, Arc::clone(&entry));
-                let sockets = entry.sockets.as_ref().filter(|_| new).map(|pair| serve(container, pair));
+                let sockets = entry.sockets.as_ref().filter(|_| new).map(|held| serve(container, held));
+                let sockets = sockets.into_iter().flatten();
                 self.tell(iter::once(Message::encoded(&entry.request)).chain(sockets)).await
             }
             Order::Remove(container) => {
@@ -290,10 +296,10 @@ impl Keeper {
         let servers = Message::new(&Request::HostServers(self.host_servers.clone()));
         let records = self.containers.values().map(|entry| Message::encoded(&entry.request));
         // All names before the first socket: whoever asks now has been waiting for them.
-        let sockets = self
-            .containers
-            .iter()
-            .filter_map(|(&container, entry)| Some(serve(container, entry.sockets.as_ref()?)));
+        let mut sockets = Vec::new();
+        for (&container, entry) in &self.containers {
+            sockets.extend(entry.sockets.iter().flat_map(|held| serve(container, held)));
+        }
         let told = timeout(PATIENCE, process.call(iter::once(servers).chain(records).chain(sockets))).await;
         if let Err(error) = told.unwrap_or_else(|elapsed| Err(elapsed.into())) {
             process.kill().await;
@@ -315,7 +321,10 @@ impl Keeper {
     }
 }
 
-fn serve(container: Id, sockets: &Pair) -> Message<'_> {
-    let [udp, tcp] = sockets;
-    Message::new(&Request::Serve(container)).with([udp.as_fd(), tcp.as_fd()])
+fn serve(container: Id, sockets: &Held) -> Vec<Message<'_>> {
+    let lent = sockets.lent.iter().map(|pair| (Request::Lend(container), pair));
+    iter::once((Request::Serve(container), &sockets.serve))
+        .chain(lent)
+        .map(|(request, [udp, tcp])| Message::new(&request).with([udp.as_fd(), tcp.as_fd()]))
+        .collect()
 }

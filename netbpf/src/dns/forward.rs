@@ -14,29 +14,43 @@ use tokio::{
     time::timeout,
 };
 
-use super::message::{self, Transport};
+use super::{
+    inside::Inside,
+    message::{self, Transport},
+};
 
 /// How many servers are asked, one after another.
 const SERVERS: usize = 3;
 /// How long each may take.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Asks the servers in turn until one has a reply that is neither SERVFAIL nor REFUSED. `scratch` is room for the
-/// largest datagram.
+/// Asks the servers in turn until one has a reply that is neither SERVFAIL nor REFUSED; from here, or from `inside`
+/// another network namespace. `scratch` is room for the largest datagram.
 pub(super) async fn forward(
     query: &[u8],
     transport: Transport,
     servers: &[SocketAddr],
+    inside: Option<&Inside>,
     scratch: &RefCell<Box<[u8]>>,
 ) -> Option<Vec<u8>> {
+    if inside.is_some_and(|inside| inside.is_asking(query)) {
+        // A server there asks back: to pass it on would never end.
+        return None;
+    }
     for &server in servers.iter().take(SERVERS) {
         // An ID and a source port that nobody can foresee: who wants to forge a reply has to guess both.
         let mut asked = query.to_vec();
         message::set_id(&mut asked, rand::random());
         let exchange = async {
-            match transport {
-                Transport::Udp => by_udp(&asked, server, scratch).await,
-                Transport::Tcp => by_tcp(&asked, server).await,
+            let lent = match inside {
+                Some(inside) => Some(inside.borrow(&asked).await?),
+                None => None,
+            };
+            match (transport, &lent) {
+                (Transport::Udp, None) => by_udp(&asked, connected(server).await?, scratch).await,
+                (Transport::Udp, Some(lent)) => by_udp(&asked, lent.udp(server).await?, scratch).await,
+                (Transport::Tcp, None) => by_tcp(&asked, TcpStream::connect(server).await?).await,
+                (Transport::Tcp, Some(lent)) => by_tcp(&asked, lent.tcp(server).await?).await,
             }
         };
         let Ok(Ok(mut reply)) = timeout(PATIENCE, exchange).await else { continue };
@@ -51,11 +65,15 @@ pub(super) async fn forward(
     None
 }
 
-async fn by_udp(query: &[u8], server: SocketAddr, scratch: &RefCell<Box<[u8]>>) -> io::Result<Vec<u8>> {
+async fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr =
         if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
+    Ok(socket)
+}
+
+async fn by_udp(query: &[u8], socket: UdpSocket, scratch: &RefCell<Box<[u8]>>) -> io::Result<Vec<u8>> {
     socket.send(query).await?;
     loop {
         if socket.ready(Interest::READABLE | Interest::ERROR).await?.is_error() {
@@ -72,8 +90,7 @@ async fn by_udp(query: &[u8], server: SocketAddr, scratch: &RefCell<Box<[u8]>>) 
     }
 }
 
-async fn by_tcp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(server).await?;
+async fn by_tcp(query: &[u8], mut stream: TcpStream) -> io::Result<Vec<u8>> {
     stream.write_all(&framed(query)).await?;
     let mut reply = Vec::new();
     read_framed(&mut stream, &mut reply).await?;

@@ -184,6 +184,16 @@ pub fn answers(query: &[u8], reply: &[u8]) -> bool {
     }
 }
 
+/// Whether two queries are the same: ID and question.
+pub fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let read = |message| {
+        let mut message = BinDecoder::new(message);
+        let header = Header::read(&mut message).ok()?;
+        Some((header.metadata.id, Question::read(&mut message).ok()?))
+    };
+    read(one).is_some_and(|one| read(other) == Some(one))
+}
+
 /// The outcome that a reply's header gives.
 pub fn code(reply: &[u8]) -> Option<ResponseCode> {
     Header::read(&mut BinDecoder::new(reply)).ok().map(|header| header.metadata.response_code)

@@ -47,10 +47,13 @@ pub enum Servers {
     Host,
     /// `--dns`.
     Own(Vec<SocketAddr>),
+    /// Whom the container asked before, through sockets of its own network namespace: an engine's resolver on its
+    /// loopback, or servers on the engine's networks.
+    Inside(Vec<SocketAddr>),
 }
 
 impl Record {
-    /// The servers that may be asked for this container. They are asked from the host's network namespace, so that a
+    /// The servers that may be asked for this container. Those of the first two kinds are asked from the host's network namespace, so that a
     /// container with internal networks only reaches none but its own ones within these networks, and an own one on
     /// the container's loopback is out of reach.
     pub(super) fn reachable_servers(&self) -> Servers {
@@ -61,6 +64,7 @@ impl Record {
         match &self.servers {
             Servers::Host if confined => Servers::Own(Vec::new()),
             Servers::Host => Servers::Host,
+            Servers::Inside(servers) => Servers::Inside(servers.clone()),
             Servers::Own(servers) => Servers::Own(
                 servers
                     .iter()

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io, mem,
+    io, iter, mem,
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
     time::Duration,
@@ -140,8 +140,15 @@ impl Responder {
     /// Tells a daemon which sockets are here; none if it is gone before it has read that.
     async fn greet(&mut self, stream: UnixStream) -> Option<Connection> {
         let connection = Connection::new(stream);
-        let held = self.askers.iter().map(|(&container, asker)| {
-            Message::new(&Response::Held(container)).with([asker.udp.as_fd(), asker.tcp.as_fd()])
+        let lent = self.shared.lent();
+        let held = self.askers.iter().flat_map(|(&container, asker)| {
+            let serve = Message::new(&Response::Held(container)).with([asker.udp.as_fd(), asker.tcp.as_fd()]);
+            let lent = lent.get(&container).into_iter().flatten();
+            let lent = lent.map(move |pair| {
+                let [udp, tcp] = &**pair;
+                Message::new(&Response::Lent(container)).with([udp.as_fd(), tcp.as_fd()])
+            });
+            iter::once(serve).chain(lent)
         });
         let ready = Message::new(&Response::Ready { protocol: PROTOCOL });
         let greeting = async {
@@ -170,7 +177,9 @@ impl Responder {
                 let asker = Asker::new(container, udp.into(), tcp.into(), &self.shared)
                     .with_context(|| format!("take the sockets of container {}", container.short()))?;
                 self.askers.insert(container, asker);
+                self.shared.take_back(container);
             }
+            Request::Lend(container) => self.shared.lend(container, beside.sockets()?),
             Request::Remove(container) => self.forget(container).await,
             Request::HostServers(servers) => self.shared.set_host_servers(servers),
             Request::End => {

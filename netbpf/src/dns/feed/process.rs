@@ -33,7 +33,7 @@ use tracing::warn;
 
 use super::Error;
 use crate::{
-    dns::control::{self, Connection, Message, PROTOCOL, Pair, Response},
+    dns::control::{self, Connection, Held, Message, PROTOCOL, Response},
     model::Id,
 };
 
@@ -58,7 +58,7 @@ enum Body {
 
 impl Process {
     /// Takes over the one that an earlier daemon left behind: itself if it is of use, and the sockets that it has.
-    pub(super) async fn adopt(run_dir: &Path) -> (Option<Self>, HashMap<Id, Pair>) {
+    pub(super) async fn adopt(run_dir: &Path) -> (Option<Self>, HashMap<Id, Held>) {
         let mut held = HashMap::new();
         let Ok(connected) = connect_to(&socket_path(run_dir)) else { return (None, held) };
         let Ok(peer) = getsockopt(&connected, PeerCredentials) else { return (None, held) };
@@ -179,12 +179,16 @@ impl Process {
     }
 
     /// Reads the greeting: the sockets that it has, and its protocol.
-    async fn greeted(&mut self, held: &mut HashMap<Id, Pair>) -> io::Result<u32> {
+    async fn greeted(&mut self, held: &mut HashMap<Id, Held>) -> io::Result<u32> {
         while let Some(mut received) = self.connection.receive().await? {
             for response in mem::take(&mut received.messages) {
                 match response {
                     Response::Held(container) => {
-                        held.insert(container, received.sockets()?);
+                        held.insert(container, Held { serve: received.sockets()?, lent: Vec::new() });
+                    }
+                    Response::Lent(container) => {
+                        let pair = received.sockets()?;
+                        held.get_mut(&container).map(|held| held.lent.push(pair)).unwrap_or_default();
                     }
                     Response::Ready { protocol } => return Ok(protocol),
                     Response::Done => {}
