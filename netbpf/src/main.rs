@@ -37,6 +37,7 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
         state_dir: options.state_dir,
         run_dir: options.run_dir,
         bpffs: options.bpffs,
+        docker_socket: options.docker_socket,
         program_logs: options.program_logs,
         icc: options.icc,
     };

@@ -279,7 +279,7 @@ impl Containers {
                 Mode::None => Some("none"),
                 Mode::Networks | Mode::Container(_) => None,
             },
-            Subject::Foreign(_) => None,
+            Subject::Foreign(_) | Subject::Engine(_) => None,
         };
         wanted.is_empty()
             || mode.is_some_and(|mode| exact(wanted, mode))

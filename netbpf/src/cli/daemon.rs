@@ -18,6 +18,9 @@ pub struct Options {
     /// Pinned maps, programs and links
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/netbpf")]
     pub bpffs: PathBuf,
+    /// Where a Docker engine listens, if there is one
+    #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
+    pub docker_socket: PathBuf,
     /// Load the programs that log each frame (slow)
     #[arg(long)]
     pub program_logs: bool,

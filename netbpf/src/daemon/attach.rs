@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
 use super::{Daemon, Error, files, names, steps::Steps};
 use crate::{
     api::types::{EndpointSettings, NetworkConnect, NetworkDisconnect},
@@ -22,19 +24,32 @@ use crate::{
 /// Where containers ask for names, in their own network namespaces (Docker's address).
 const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
 
+/// The same beside an engine's resolver, to which the engine's own rules in the namespace lead whatever goes to the first.
+const BESIDE_ENGINE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 12)), 53);
+
+/// How many queries of one engine's container for other servers are on their way at a time.
+const LENT: usize = 8;
+
 impl Daemon {
     /// `network connect`.
     pub async fn connect(self: &Arc<Self>, network: &str, request: NetworkConnect) -> Result<(), Error> {
         let network = self.world().find_network(network)?.clone();
-        let (id, is_new) = self.find_or_adopt(&request.container)?;
+        let (id, is_new) = self.find_or_adopt(&request.container).await?;
+        if !is_new && matches!(self.container(&id)?.subject, Subject::Engine(_)) {
+            // The engine's last event may be on its way still.
+            self.bring(id).await;
+        }
         let _busy = self.busy(id).await;
         let connected = self.connect_busy(id, &network, &request.endpoint_config).await;
         if is_new {
-            match (&connected, self.container(&id)?.subject) {
-                (Ok(()), Subject::Foreign(namespace)) => self.watch_namespace(id, namespace),
+            let container = self.container(&id)?;
+            match (&connected, &container.subject) {
+                (Ok(()), Subject::Foreign(namespace)) => self.watch_namespace(id, namespace.clone()),
+                (Ok(()), Subject::Engine(_)) => self.follow(&container),
                 (Ok(()), Subject::Sandbox(_)) => {}
                 (Err(_), _) => {
                     self.world().remove_container(&id);
+                    self.remove_dirs(&id);
                 }
             }
         }
@@ -92,8 +107,18 @@ impl Daemon {
     }
 
     /// Lease, do, commit: give a running container the endpoints that `after` has and `before` has not.
-    pub(super) async fn wire(self: &Arc<Self>, before: Container, mut after: Container) -> Result<(), Error> {
-        let leased = self.lease_endpoints(&mut after).await?;
+    pub(super) async fn wire(self: &Arc<Self>, before: Container, after: Container) -> Result<(), Error> {
+        self.wire_in(before, after, None).await
+    }
+
+    /// The same for one network, or for all.
+    pub(super) async fn wire_in(
+        self: &Arc<Self>,
+        before: Container,
+        mut after: Container,
+        only: Option<Id>,
+    ) -> Result<(), Error> {
+        let leased = self.lease_endpoints(&mut after, only).await?;
         let ports = match self.lease_ports(&before, &mut after) {
             Ok(ports) => ports,
             Err(error) => {
@@ -125,10 +150,18 @@ impl Daemon {
         }
     }
 
-    /// Lease an endpoint for each attachment that has none; all or none. What was leased is named by network.
-    pub(super) async fn lease_endpoints(&self, container: &mut Container) -> Result<Vec<Id>, Error> {
+    /// Lease an endpoint for each attachment that has none, or for the one in `only` this network; all or none. What was
+    /// leased is named by network.
+    pub(super) async fn lease_endpoints(
+        &self,
+        container: &mut Container,
+        only: Option<Id>,
+    ) -> Result<Vec<Id>, Error> {
         let mut taken = match &container.subject {
-            Subject::Foreign(namespace) => self.links.interfaces_in(&super::steps::open(namespace)?).await?,
+            Subject::Foreign(_) | Subject::Engine(_) => {
+                let namespace = self.namespace_of(container)?;
+                self.links.interfaces_in(&super::steps::open(&namespace)?).await?
+            }
             Subject::Sandbox(_) => container
                 .attachments
                 .iter()
@@ -141,11 +174,19 @@ impl Daemon {
         );
         let mut leased = Vec::new();
         for index in 0..container.attachments.len() {
-            if container.attachments[index].endpoint.is_some() {
+            let Attachment { network, request, endpoint: None } = container.attachments[index].clone() else {
+                continue;
+            };
+            if only.is_some_and(|only| only != network) {
                 continue;
             }
-            let Attachment { network, request, .. } = container.attachments[index].clone();
-            let endpoint = self.world().lease_endpoint(&container.id, &network, &request, &taken);
+            let lease = |request| self.world().lease_endpoint(&container.id, &network, request, &taken);
+            let endpoint = match &container.subject {
+                Subject::Engine(engine) => {
+                    lease(&engine.request_again(&network, &request)).or_else(|_| lease(&request))
+                }
+                Subject::Sandbox(_) | Subject::Foreign(_) => lease(&request),
+            };
             match endpoint {
                 Ok(endpoint) => {
                     taken.push(endpoint.interface.clone());
@@ -186,7 +227,6 @@ impl Daemon {
         self.announce(new.ports.values(), &namespace).await;
         steps.run(self.route_change(before, after, namespace.clone())).await?;
         steps.run(port_changes(&before.mappings, &after.mappings)).await?;
-        self.write_files(steps, after)?;
         let (record_before, record) = {
             let world = self.world();
             (names::record_of(before, &world), names::record_of(after, &world))
@@ -194,11 +234,12 @@ impl Daemon {
         if let Some(record) = record {
             let sockets = match record_before {
                 Some(_) => None,
-                None => Some(self.open_sockets(&namespace).await?),
+                None => Some(self.open_sockets(after, &namespace).await?),
             };
             steps.publish(after.id, record, record_before, sockets).await?;
         }
-        Ok(())
+        // After somebody answers where they say.
+        self.write_files(steps, after)
     }
 
     /// Commit, then carry out: take from a container the endpoints that `before` has and `after` has not.
@@ -212,7 +253,7 @@ impl Daemon {
             tracing::error!(container = before.name, %error, "publish in another network");
             after.mappings.clear();
         });
-        let is_forgotten = matches!(after.subject, Subject::Foreign(_)) && after.attachments.is_empty();
+        let is_forgotten = !matches!(after.subject, Subject::Sandbox(_)) && after.attachments.is_empty();
         let change = if is_forgotten {
             Change::RemoveContainer(after.id)
         } else {
@@ -229,6 +270,7 @@ impl Daemon {
         let id = after.id;
         if is_forgotten {
             self.world().remove_container(&id);
+            self.remove_dirs(&id);
         } else {
             self.world().put_container(after);
         }
@@ -341,7 +383,7 @@ impl Daemon {
         after: &Container,
         namespace: Namespace,
     ) -> Option<Action> {
-        if matches!(after.subject, Subject::Foreign(_)) {
+        if !matches!(after.subject, Subject::Sandbox(_)) {
             // Its owner chose its routes; ours would take its traffic away.
             return None;
         }
@@ -355,10 +397,10 @@ impl Daemon {
     pub(super) fn namespace_of(&self, container: &Container) -> Result<Namespace, Error> {
         match (&container.subject, &container.state) {
             (Subject::Foreign(namespace), _) => Ok(namespace.clone()),
-            (Subject::Sandbox(_), State::Running { supervisor: Some((pid, start_time)), .. }) => {
+            (_, State::Running { supervisor: Some((pid, start_time)), .. }) => {
                 Ok(Namespace::Process { pid: *pid, start_time: *start_time })
             }
-            (Subject::Sandbox(_), _) => Err(Error::NotRunning(container.id.to_string())),
+            (Subject::Sandbox(_) | Subject::Engine(_), _) => Err(Error::NotRunning(container.id.to_string())),
         }
     }
 
@@ -369,11 +411,18 @@ impl Daemon {
 
     /// `/etc/hosts` and `/etc/resolv.conf` as the container's networks want them.
     pub(super) fn write_files(&self, steps: &mut Steps, container: &Container) -> Result<(), Error> {
-        let Subject::Sandbox(sandbox) = &container.subject else { return Ok(()) };
-        if matches!(sandbox.mode, Mode::Container(_)) {
-            return Ok(());
-        }
         let dir = self.container_dir(&container.id);
+        let sandbox = match &container.subject {
+            Subject::Sandbox(sandbox) if matches!(sandbox.mode, Mode::Container(_)) => return Ok(()),
+            Subject::Sandbox(sandbox) => sandbox,
+            Subject::Foreign(_) => return Ok(()),
+            Subject::Engine(engine) => {
+                return match (&engine.resolv_conf, self.record_of(container)) {
+                    (Some(path), Some(_)) => steps.borrow(dir, path),
+                    _ => files::give_back(&dir),
+                };
+            }
+        };
         let (hosts, resolv_conf) = {
             let world = self.world();
             (files::hosts_of(container, sandbox, &world)?, files::resolv_conf_of(container, sandbox, &world)?)
@@ -388,15 +437,37 @@ impl Daemon {
     }
 
     /// The sockets that a container's queries come in on.
-    pub(super) async fn open_sockets(&self, namespace: &Namespace) -> Result<Sockets, Error> {
+    pub(super) async fn open_sockets(
+        &self,
+        container: &Container,
+        namespace: &Namespace,
+    ) -> Result<Sockets, Error> {
         let namespace = super::steps::open(namespace)?;
-        let bound = namespace.run(|| {
+        let (address, lent) = match &container.subject {
+            Subject::Sandbox(_) | Subject::Foreign(_) => (RESOLVER, None),
+            Subject::Engine(engine) => {
+                let is_ipv4 = engine.servers.iter().all(IpAddr::is_ipv4);
+                (BESIDE_ENGINE, Some(if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 }))
+            }
+        };
+        let bound = namespace.run(move || {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let lend = |family| -> nix::Result<_> {
+                Ok([
+                    socket(family, SockType::Datagram, flags, None)?,
+                    socket(family, SockType::Stream, flags, None)?,
+                ])
+            };
             Ok::<_, std::io::Error>(Sockets {
-                udp: std::net::UdpSocket::bind(RESOLVER)?,
-                tcp: std::net::TcpListener::bind(RESOLVER)?,
+                udp: std::net::UdpSocket::bind(address)?,
+                tcp: std::net::TcpListener::bind(address)?,
+                lent: lent
+                    .into_iter()
+                    .flat_map(|family| (0..LENT).map(move |_| lend(family)))
+                    .collect::<Result<_, _>>()?,
             })
         });
-        bound.await?.map_err(|source| Error::Resolver { address: RESOLVER, source })
+        bound.await?.map_err(|source| Error::Resolver { address, source })
     }
 
     /// What the responder should know of a container.
@@ -429,8 +500,8 @@ fn check_modes(container: &Container, network: &Network) -> Result<(), Error> {
             Mode::Networks if network.driver == Driver::Null => Err(Error::PrivateMode),
             Mode::Networks => Ok(()),
         },
-        Subject::Foreign(_) if network.driver == Driver::Null => Err(Error::PrivateMode),
-        Subject::Foreign(_) => Ok(()),
+        Subject::Foreign(_) | Subject::Engine(_) if network.driver == Driver::Null => Err(Error::PrivateMode),
+        Subject::Foreign(_) | Subject::Engine(_) => Ok(()),
     }
 }
 

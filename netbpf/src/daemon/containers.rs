@@ -4,7 +4,7 @@ use std::{fs, net::IpAddr, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{Daemon, Error, Happened, attach::parse_request, links, view};
+use super::{Daemon, Error, Happened, attach::parse_request, files, links, view};
 use crate::{
     api::{
         filters, ports,
@@ -124,7 +124,7 @@ impl Daemon {
             Mode::Host => nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
             Mode::Container(other) => match self.container(other)?.subject {
                 Subject::Sandbox(sandbox) => sandbox.hostname,
-                Subject::Foreign(_) => id.short(),
+                Subject::Foreign(_) | Subject::Engine(_) => id.short(),
             },
             Mode::Networks | Mode::None if request.hostname.is_empty() => id.short(),
             Mode::Networks | Mode::None => request.hostname.clone(),
@@ -211,7 +211,7 @@ impl Daemon {
                         Error::Invalid("cannot join the network of a container that joined another's".into()),
                     ),
                     Subject::Sandbox(_) => Ok((Mode::Container(other.id), None)),
-                    Subject::Foreign(_) => Err(Error::Foreign(other.name.clone())),
+                    Subject::Foreign(_) | Subject::Engine(_) => Err(Error::Foreign(other.name.clone())),
                 };
             }
             "" | "default" => world.find_network(Network::DEFAULT)?,
@@ -286,7 +286,7 @@ impl Daemon {
         let id = self.find_subject(key)?;
         let busy = self.busy(id).await;
         let container = self.container(&id)?;
-        if let Subject::Foreign(_) = container.subject {
+        if !matches!(container.subject, Subject::Sandbox(_)) {
             if !force {
                 return Err(Error::Foreign(container.name));
             }
@@ -327,6 +327,9 @@ impl Daemon {
     }
 
     pub(super) fn remove_dirs(&self, id: &Id) {
+        if let Err(error) = files::give_back(&self.container_dir(id)) {
+            tracing::error!(container = %id.short(), %error, "give resolv.conf back");
+        }
         for dir in [self.container_dir(id), self.supervisor_dir(id)] {
             if let Err(error) = fs::remove_dir_all(&dir)
                 && error.kind() != std::io::ErrorKind::NotFound

@@ -1,7 +1,7 @@
 //! Every way in which a request can fail: Docker's words where Docker has them, and Docker's status codes.
 
 use crate::{
-    datapath, dns, firewall, ipam, link,
+    datapath, dns, engine, firewall, ipam, link,
     model::{self, Refusal},
     plan, sandbox, store,
 };
@@ -19,6 +19,9 @@ pub enum Error {
     /// `--link` to nobody.
     #[error("could not get container for {0}: No such container: {0}")]
     NoLinkTarget(String),
+    /// No container of netbpf's, and no engine to ask for others.
+    #[error("No such container: {0}; {1}")]
+    NoEngine(String, engine::Error),
     /// A namespace that cannot be had: `netns:X`, `pid:N`.
     #[error("{0}")]
     NoNamespace(String),
@@ -214,6 +217,9 @@ pub enum Error {
     /// The name responder could not be told.
     #[error(transparent)]
     Dns(#[from] dns::Error),
+    /// The engine does not say what it should.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
     /// The supervisor could not be started or reached.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
@@ -241,7 +247,11 @@ impl Error {
     /// Docker's HTTP status code for it.
     pub fn status(&self) -> u16 {
         match self {
-            Self::NoNetwork(_) | Self::NoContainer(_) | Self::NoLinkTarget(_) | Self::NoNamespace(_) => 404,
+            Self::NoNetwork(_)
+            | Self::NoContainer(_)
+            | Self::NoEngine(..)
+            | Self::NoLinkTarget(_)
+            | Self::NoNamespace(_) => 404,
             Self::Invalid(_)
             | Self::AddressOnDefaultNetwork
             | Self::AliasOnDefaultNetwork
@@ -286,6 +296,7 @@ impl Error {
             | Self::Datapath(_)
             | Self::Firewall(_)
             | Self::Dns(_)
+            | Self::Engine(_)
             | Self::Sandbox(_)
             | Self::Resolver { .. }
             | Self::File { .. } => 500,

@@ -175,9 +175,10 @@ impl Daemon {
         }))
     }
 
-    /// Something happened to a sandbox; a namespace of somebody else's has no life of ours to tell of.
+    /// Something happened to a sandbox; what is somebody else's has no life of ours to tell of: an engine tells of its
+    /// containers itself.
     pub(super) fn tell(&self, container: &Container, happened: Happened<'_>) {
-        if let Subject::Foreign(_) = container.subject {
+        if !matches!(container.subject, Subject::Sandbox(_)) {
             return;
         }
         let mut attributes = container.labels.clone();

@@ -18,10 +18,15 @@ impl Daemon {
         Ok(self.world().find_container(&name)?.id)
     }
 
-    /// A known container, or a namespace that becomes one; true if it is new.
-    pub(super) fn find_or_adopt(self: &Arc<Self>, text: &str) -> Result<(Id, bool), Error> {
+    /// A known container, or a namespace or an engine's container that becomes one; true if it is new.
+    pub(super) async fn find_or_adopt(self: &Arc<Self>, text: &str) -> Result<(Id, bool), Error> {
         let Some((namespace, name)) = parse(text)? else {
-            return Ok((self.world().find_container(text)?.id, false));
+            let known = self.world().find_container(text).map(|container| container.id);
+            return match known {
+                Ok(id) => Ok((id, false)),
+                Err(Error::NoContainer(_)) => self.adopt_from_engine(text).await,
+                Err(error) => Err(error),
+            };
         };
         if let Ok(container) = self.world().find_container(&name) {
             return Ok((container.id, false));

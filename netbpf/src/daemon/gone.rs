@@ -86,7 +86,7 @@ impl Daemon {
     }
 
     /// True when the process has ended, false when nobody wants to know any more.
-    async fn process_gone(&self, id: Id, pid: u32, namespace: &Namespace) -> io::Result<bool> {
+    pub(super) async fn process_gone(&self, id: Id, pid: u32, namespace: &Namespace) -> io::Result<bool> {
         let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
         let number = number.ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = match rustix::process::pidfd_open(number, rustix::process::PidfdFlags::NONBLOCK) {
@@ -140,7 +140,7 @@ impl Daemon {
                 {
                     Some((container.id, namespace.clone()))
                 }
-                Subject::Foreign(_) | Subject::Sandbox(_) => None,
+                Subject::Foreign(_) | Subject::Sandbox(_) | Subject::Engine(_) => None,
             })
             .collect()
     }

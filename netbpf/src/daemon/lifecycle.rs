@@ -69,7 +69,7 @@ impl Daemon {
         self.make_supervisor_dir(&before.id)?;
         self.write_hostname(before, sandbox)?;
         let mut after = before.clone();
-        let leased = self.lease_endpoints(&mut after).await?;
+        let leased = self.lease_endpoints(&mut after, None).await?;
         let ports = match self.lease_ports(before, &mut after) {
             Ok(ports) => ports,
             Err(error) => {
@@ -306,7 +306,7 @@ impl Daemon {
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
         let container = self.container(&id)?;
-        if let Subject::Foreign(_) = container.subject {
+        if !matches!(container.subject, Subject::Sandbox(_)) {
             return Err(Error::Foreign(container.name));
         }
         // As in Docker, these two mean an end for good.
@@ -327,7 +327,7 @@ impl Daemon {
         let container = {
             let _busy = self.busy(id).await;
             let container = self.container(&id)?;
-            if let Subject::Foreign(_) = container.subject {
+            if !matches!(container.subject, Subject::Sandbox(_)) {
                 return Err(Error::Foreign(container.name));
             }
             let status = container.status();

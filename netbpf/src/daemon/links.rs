@@ -76,8 +76,10 @@ pub fn hosts_of(container: &Container, world: &World) -> Vec<(String, IpAddr)> {
             let attachment = default_attachment(target, world);
             let endpoint = attachment.and_then(|attachment| attachment.endpoint.as_ref());
             let mut names = link.alias.clone();
-            if let Subject::Sandbox(sandbox) = &target.subject {
-                names = format!("{names} {}", sandbox.hostname);
+            match &target.subject {
+                Subject::Sandbox(sandbox) => names = format!("{names} {}", sandbox.hostname),
+                Subject::Engine(engine) => names = format!("{names} {}", engine.hostname),
+                Subject::Foreign(_) => {}
             }
             if link.alias != target.name {
                 names = format!("{names} {}", target.name);

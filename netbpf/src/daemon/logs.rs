@@ -68,7 +68,7 @@ impl Daemon {
         since: Option<Timestamp>,
     ) -> Result<impl Stream<Item = Result<String, sandbox::Error>> + use<>, Error> {
         let container = self.container(&self.find_subject(key)?)?;
-        if let Subject::Foreign(_) = container.subject {
+        if !matches!(container.subject, Subject::Sandbox(_)) {
             return Err(Error::Foreign(container.name));
         }
         let path = self.log_path(&container.id);

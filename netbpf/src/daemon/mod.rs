@@ -7,6 +7,7 @@ mod announce;
 mod attach;
 mod containers;
 mod ends;
+mod engine;
 mod error;
 mod events;
 mod files;
@@ -46,6 +47,7 @@ pub use start::run;
 use crate::{
     datapath::Datapath,
     dns::Feed,
+    engine::Engine,
     firewall::Firewall,
     link::{EndpointLink, HostDevice, Links, Namespace},
     model::Id,
@@ -58,6 +60,9 @@ use gone::Folders;
 use held::Held;
 use logs::Followers;
 use world::World;
+
+/// Who has to wait for whom, by container.
+type Turns = Mutex<HashMap<Id, Arc<tokio::sync::Mutex<()>>>>;
 
 /// A running daemon.
 pub struct Daemon {
@@ -74,13 +79,18 @@ pub struct Daemon {
     firewall: Firewall,
     held: Mutex<Held>,
     /// One at a time on each container.
-    busy: Mutex<HashMap<Id, Arc<tokio::sync::Mutex<()>>>>,
+    busy: Turns,
     /// One network is made or removed at a time: each looks at all subnets.
     networks_busy: tokio::sync::Mutex<()>,
     ends: Ends,
     events: Events,
     followers: Followers,
     folders: Folders,
+    engine: Engine,
+    /// There are containers of the engine's to follow.
+    followed: tokio::sync::Notify,
+    /// The engine is asked of one container at a time, so that its answers come in their order.
+    engine_turns: Turns,
     pruning: tokio::sync::Mutex<()>,
 }
 
@@ -102,12 +112,7 @@ impl Daemon {
 
     /// Wait for other requests on the same container.
     async fn busy(&self, container: Id) -> tokio::sync::OwnedMutexGuard<()> {
-        let lock = {
-            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-            busy.retain(|id, lock| *id == container || Arc::strong_count(lock) > 1);
-            busy.entry(container).or_default().clone()
-        };
-        lock.lock_owned().await
+        turn(&self.busy, container).await
     }
 
     /// What a container's sandbox keeps on disk: its `/etc` files and its output.
@@ -150,4 +155,14 @@ impl Daemon {
             namespace,
         }
     }
+}
+
+/// Wait for one's turn with a container.
+async fn turn(turns: &Turns, container: Id) -> tokio::sync::OwnedMutexGuard<()> {
+    let lock = {
+        let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|id, lock| *id == container || Arc::strong_count(lock) > 1);
+        turns.entry(container).or_default().clone()
+    };
+    lock.lock_owned().await
 }

@@ -15,13 +15,14 @@ pub fn names_of(container: &Container, attachment: &Attachment) -> Vec<String> {
     let (name, hostname) = match &container.subject {
         Subject::Sandbox(sandbox) => (container.name.clone(), Some(sandbox.hostname.clone())),
         Subject::Foreign(namespace) => (foreign_name(namespace), None),
+        Subject::Engine(engine) => (container.name.clone(), Some(engine.hostname.clone())),
     };
     let mut seen = BTreeSet::new();
     std::iter::once(name)
         .chain(attachment.request.aliases.iter().cloned())
         .chain([container.id.short()])
         .chain(hostname)
-        .filter(|name| seen.insert(name.to_lowercase()))
+        .filter(|name| !name.is_empty() && seen.insert(name.to_lowercase()))
         .collect()
 }
 
@@ -70,6 +71,9 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
             Servers::Own(sandbox.dns.iter().map(|server| (*server, 53).into()).collect())
         }
         Subject::Sandbox(_) | Subject::Foreign(_) => Servers::Host,
+        Subject::Engine(engine) => {
+            Servers::Inside(engine.servers.iter().map(|server| (*server, 53).into()).collect())
+        }
     };
     let networks = networks.into_iter().map(|(_, network)| network).collect();
     has_names.then_some(Record { container: container.id, networks, servers })

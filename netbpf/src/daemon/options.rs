@@ -14,6 +14,8 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// Pinned maps, programs and links.
     pub bpffs: PathBuf,
+    /// Docker's socket.
+    pub docker_socket: PathBuf,
     /// Load the programs that log (aya-log).
     pub program_logs: bool,
     /// Whether members of the default network talk to each other.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, io, sync::Arc};
 
 use super::{Daemon, Error, steps::Steps};
 use crate::{
-    model::{Attachment, Container, Id, State, Subject},
+    model::{Attachment, Container, Id, Namespace, State, Subject},
     plan::{Action, Desired, NetworkWiring, Observed, PortWiring, Seen, diff},
     sandbox::Supervisor,
 };
@@ -82,7 +82,15 @@ impl Daemon {
                     self.unwire(container, after).await?;
                 }
                 (Subject::Foreign(namespace), _) => self.watch_namespace(container.id, namespace.clone()),
-                (Subject::Sandbox(_), _) => {}
+                (Subject::Engine(_), State::Running { supervisor: Some((pid, start_time)), .. }) => {
+                    let process = Namespace::Process { pid: *pid, start_time: *start_time };
+                    match Self::is_alive(&process) {
+                        true => self.watch_process(&container),
+                        // Why it ended, the engine will say.
+                        false => drop(self.end_guest(container, None).await?),
+                    }
+                }
+                (Subject::Sandbox(_) | Subject::Engine(_), _) => {}
             }
         }
         Ok(running)
@@ -181,13 +189,13 @@ impl Daemon {
         for container in containers {
             let Ok(namespace) = self.namespace_of(&container) else { continue };
             if let Some(record) = self.record_of(&container) {
-                records.push((record, namespace));
+                records.push((record, container, namespace));
             }
         }
-        for (record, namespace) in records {
+        for (record, container, namespace) in records {
             let sockets = match self.feed.holds(record.container) {
                 true => None,
-                false => match self.open_sockets(&namespace).await {
+                false => match self.open_sockets(&container, &namespace).await {
                     Ok(sockets) => Some(sockets),
                     Err(error) => {
                         tracing::error!(container = %record.container.short(), %error, "open sockets");

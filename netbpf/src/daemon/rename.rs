@@ -19,7 +19,7 @@ impl Daemon {
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
         let before = self.container(&id)?;
-        if let Subject::Foreign(_) = before.subject {
+        if !matches!(before.subject, Subject::Sandbox(_)) {
             return Err(Error::Foreign(before.name));
         }
         if before.name == name {

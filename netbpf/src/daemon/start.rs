@@ -23,6 +23,7 @@ use crate::{
     api::server,
     datapath::Datapath,
     dns::Feed,
+    engine::Engine,
     firewall::Firewall,
     link::{Links, sysctl},
     model::{Driver, Network},
@@ -59,6 +60,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     daemon.add_predefined_networks().await?;
     let listener = listen(&daemon.options.socket())?;
     let guard = tokio::spawn(Arc::clone(&daemon).guard_filter());
+    let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stop_serving, stopped) = oneshot::channel::<()>();
@@ -78,6 +80,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         done.context("serve the API")?;
     }
     guard.abort();
+    follower.abort();
     stop(&daemon).await
 }
 
@@ -126,6 +129,9 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         events: Events::new(),
         followers: Followers::default(),
         folders: Folders::new().context("start inotify")?,
+        engine: Engine::new(&options.docker_socket),
+        followed: tokio::sync::Notify::new(),
+        engine_turns: Mutex::default(),
         pruning: tokio::sync::Mutex::default(),
         options,
     }))

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Daemon, error::Error};
+use super::{Daemon, error::Error, files};
 use crate::{
     dns::{Record, Sockets},
     link::{Family, sysctl},
@@ -25,6 +25,7 @@ pub struct Steps {
 enum Undo {
     Action(Action),
     File { path: PathBuf, before: Option<String> },
+    Borrowed { dir: PathBuf },
     Names { container: Id, before: Option<Record> },
 }
 
@@ -54,6 +55,14 @@ impl Steps {
         Ok(())
     }
 
+    /// Have an engine's container ask netbpf for names; what its file said is kept in `dir`.
+    pub fn borrow(&mut self, dir: PathBuf, path: &Path) -> Result<(), Error> {
+        if files::borrow(&dir, path)? {
+            self.undo.push(Undo::Borrowed { dir });
+        }
+        Ok(())
+    }
+
     /// Let the responder know what a container is called and what it may ask.
     pub async fn publish(
         &mut self,
@@ -79,6 +88,7 @@ impl Steps {
                 Undo::Action(Action::SetDefaultRoutes { namespace, .. }) if open(&namespace).is_err() => None,
                 Undo::Action(action) => self.daemon.perform(&action).await.err(),
                 Undo::File { path, before: Some(before) } => write_in_place(&path, &before).err(),
+                Undo::Borrowed { dir } => files::give_back(&dir).err(),
                 Undo::File { path, before: None } => fs::remove_file(&path).err().map(|source| Error::File {
                     operation: "remove",
                     path,

@@ -130,7 +130,7 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
     let command = command(container);
     let path = |file: &str| match &container.subject {
         Subject::Sandbox(_) => dir.join(file).display().to_string(),
-        Subject::Foreign(_) => String::new(),
+        Subject::Foreign(_) | Subject::Engine(_) => String::new(),
     };
     ContainerResource {
         id: container.id.to_string(),
@@ -146,12 +146,18 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
         name: format!("/{}", container.name),
         host_config: match &container.subject {
             Subject::Sandbox(sandbox) => host_config(sandbox),
-            Subject::Foreign(_) => HostConfig::default(),
+            Subject::Foreign(_) | Subject::Engine(_) => HostConfig::default(),
         },
         restart_count: restart_of(container).map_or(0, |restart| restart.count),
         config: match &container.subject {
             Subject::Sandbox(sandbox) => config(container, sandbox, world),
             Subject::Foreign(_) => ContainerCreate::default(),
+            Subject::Engine(engine) => ContainerCreate {
+                cmd: engine.command.clone(),
+                hostname: engine.hostname.clone(),
+                labels: container.labels.clone(),
+                ..ContainerCreate::default()
+            },
         },
         network_settings: NetworkSettings {
             sandbox_key: namespace(container),
@@ -270,6 +276,7 @@ fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
         restarting: container.status() == "restarting",
         pid: match (&container.subject, &container.state) {
             (Subject::Sandbox(_), State::Running { .. }) => pid.unwrap_or(0),
+            (Subject::Engine(_), State::Running { supervisor: Some((pid, _)), .. }) => *pid,
             (Subject::Foreign(crate::model::Namespace::Process { pid, .. }), _) => *pid,
             _ => 0,
         },
@@ -283,7 +290,7 @@ fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
 fn namespace(container: &Container) -> String {
     match (&container.subject, &container.state) {
         (Subject::Foreign(namespace), _) => super::steps::path(namespace).display().to_string(),
-        (Subject::Sandbox(_), State::Running { supervisor: Some((pid, _)), .. }) => {
+        (Subject::Sandbox(_) | Subject::Engine(_), State::Running { supervisor: Some((pid, _)), .. }) => {
             format!("/proc/{pid}/ns/net")
         }
         _ => String::new(),
@@ -293,7 +300,7 @@ fn namespace(container: &Container) -> String {
 fn mode(container: &Container) -> Option<&Mode> {
     match &container.subject {
         Subject::Sandbox(sandbox) => Some(&sandbox.mode),
-        Subject::Foreign(_) => None,
+        Subject::Foreign(_) | Subject::Engine(_) => None,
     }
 }
 
@@ -303,6 +310,7 @@ pub fn image(container: &Container) -> String {
             sandbox.rootfs.as_ref().map_or_else(|| "host".into(), |rootfs| rootfs.display().to_string())
         }
         Subject::Foreign(_) => "-".into(),
+        Subject::Engine(engine) => engine.image.clone(),
     }
 }
 
@@ -310,6 +318,7 @@ fn command(container: &Container) -> &[String] {
     match &container.subject {
         Subject::Sandbox(sandbox) => &sandbox.command,
         Subject::Foreign(_) => &[],
+        Subject::Engine(engine) => &engine.command,
     }
 }
 

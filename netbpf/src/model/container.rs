@@ -52,6 +52,50 @@ pub enum Subject {
     Sandbox(Box<Sandbox>),
     /// A network namespace of somebody else's, for as long as it exists.
     Foreign(Namespace),
+    /// A container of an engine's, under the engine's ID, from its first connection to its last or until the engine
+    /// removes it.
+    Engine(Box<EngineContainer>),
+}
+
+/// A container that an engine starts and ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineContainer {
+    /// What it was made of.
+    pub image: String,
+    /// Its first process, with arguments.
+    pub command: Vec<String>,
+    /// Its UTS host name.
+    pub hostname: String,
+    /// The host's file that is its `/etc/resolv.conf`.
+    pub resolv_conf: Option<PathBuf>,
+    /// The name servers that the engine has put there.
+    pub servers: Vec<IpAddr>,
+    /// What it had in networks when it ran last: it gets that again if it is free.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<LastAddress>,
+}
+
+impl EngineContainer {
+    /// What is asked for in a network, with the addresses that it had there where the user did not say which.
+    pub fn request_again(&self, network: &Id, request: &EndpointRequest) -> EndpointRequest {
+        let last = self.addresses.iter().find(|last| last.network == *network);
+        EndpointRequest {
+            ipv4: request.ipv4.or(last.and_then(|last| last.ipv4)),
+            ipv6: request.ipv6.or(last.and_then(|last| last.ipv6)),
+            ..request.clone()
+        }
+    }
+}
+
+/// What a container had in a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastAddress {
+    /// Where.
+    pub network: Id,
+    /// Its address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its address.
+    pub ipv6: Option<Ipv6Addr>,
 }
 
 /// A network namespace of somebody else's.
@@ -130,7 +174,8 @@ pub enum State {
     },
     /// It runs. A foreign namespace always does.
     Running {
-        /// The supervisor's process and its start time, for a sandbox.
+        /// The process that holds its namespaces, and its start time: a sandbox's supervisor, the first process of an
+        /// engine's container.
         supervisor: Option<(u32, u64)>,
         /// Since when.
         started: Timestamp,

@@ -17,7 +17,8 @@ mod restart;
 
 pub use block::Block;
 pub use container::{
-    Attachment, Container, Endpoint, EndpointRequest, Mode, Namespace, Sandbox, State, Subject,
+    Attachment, Container, Endpoint, EndpointRequest, EngineContainer, LastAddress, Mode, Namespace, Sandbox,
+    State, Subject,
 };
 pub use endpoint_options::{BadEndpointOption, EndpointOptions, Sysctl};
 pub use id::Id;

@@ -1,5 +1,6 @@
 //! The files in a container's `/etc`: [`hosts`] and [`resolv_conf`] make the texts, this file reads what the host has.
 
+mod borrowed;
 mod hosts;
 mod resolv_conf;
 
@@ -12,6 +13,7 @@ use std::{
 
 use nix::net::if_::if_nametoindex;
 
+pub use borrowed::{borrow, give_back, servers};
 pub use hosts::hostname;
 pub use resolv_conf::{HOST_FILE, SYSTEMD_FILE};
 

@@ -17,6 +17,9 @@ const SYSTEMD_STUB: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
 /// Where containers with names ask.
 const RESPONDER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
+/// Where an engine's containers with names ask: the first address is the engine's own there.
+const BESIDE_ENGINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 12);
+
 /// For containers that would have none: Google's, as Docker has it.
 const DEFAULT: [Ipv4Addr; 2] = [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(8, 8, 4, 4)];
 
@@ -160,18 +163,30 @@ impl ResolvConf {
 
     /// For a container in a network with names: it asks the responder, which asks the servers named in a comment.
     /// `ndots:0` lets plain names through the responder before any search domain is tried.
-    pub fn for_names(mut self) -> String {
-        let external: Vec<_> = self
-            .servers
-            .iter()
-            .map(|server| if self.overrides.servers { server.to_string() } else { format!("host({server})") })
-            .collect();
+    pub fn for_names(self) -> String {
+        let own = self.overrides.servers;
+        let external = self.servers.iter().map(|server| match own {
+            true => server.to_string(),
+            false => format!("host({server})"),
+        });
+        let external = external.collect();
+        self.asking(RESPONDER, external)
+    }
+
+    /// For a container of an engine's, made of the file that it has from there: the same, but the servers are asked as
+    /// the container would.
+    pub fn for_engine(self) -> String {
+        let external = self.servers.iter().map(ToString::to_string).collect();
+        self.asking(BESIDE_ENGINE, external)
+    }
+
+    fn asking(mut self, responder: Ipv4Addr, external: Vec<String>) -> String {
         let mut outcome = Outcome { transform: Some("internal resolver"), ..Outcome::default() };
         if external.is_empty() {
             outcome.warning = Some("NO EXTERNAL NAMESERVERS DEFINED");
         }
         outcome.external = external;
-        self.servers = vec![IpAddr::from(RESPONDER).into()];
+        self.servers = vec![IpAddr::from(responder).into()];
         self.options.retain(|option| match option.strip_prefix("ndots") {
             None => true,
             Some(rest) if !rest.is_empty() && !rest.starts_with(':') => true,
