@@ -1,6 +1,6 @@
 //! Beside a Docker engine with networks and rules of its own.
 
-use netbpf_tests::lab::{Process, eventually};
+use netbpf_tests::lab::{Lab, Process, eventually};
 
 use super::{outside::Neighbourhood, reach};
 
@@ -19,13 +19,13 @@ const ENGINE: [&str; 11] = [
     "--userland-proxy=true",
 ];
 
-const DOCKER: &str = "docker -H unix:///run/engine/docker.sock";
+pub const DOCKER: &str = "docker -H unix:///run/engine/docker.sock";
 
-/// Starts the engine and waits until it answers.
+/// Starts the engine, with more options, and waits until it answers.
 #[track_caller]
-fn start_engine(lab: &Neighbourhood) -> Process {
+pub fn start_engine(lab: &Lab, options: &str) -> Process {
     lab.host(["mkdir", "-p", "/run/engine"]).ok();
-    let engine = lab.spawn(ENGINE);
+    let engine = lab.spawn(ENGINE.into_iter().chain(options.split_whitespace()));
     eventually("the engine answers", || {
         lab.host(["sh", "-c", &format!("{DOCKER} version")]).status.success().then_some(())
     });
@@ -34,11 +34,11 @@ fn start_engine(lab: &Neighbourhood) -> Process {
 
 /// Ends the engine, and removes what engines leave.
 #[track_caller]
-fn stop_engine(lab: &Neighbourhood, engine: Process) {
+pub fn stop_engine(lab: &Lab, engine: Process) {
     engine.signal(nix::sys::signal::Signal::SIGTERM);
     let _ = engine.output();
     let clear = "for link in $(ip -br link show type bridge | cut -d' ' -f1); do ip link del $link; done
-                 for file in $(cut -d' ' -f2 /proc/self/mounts | grep ^/run/ | grep -e engine -e docker); do umount $file; done
+                 for file in $(cut -d' ' -f2 /proc/self/mounts | grep ^/run/ | grep -e engine -e docker); do busybox umount $file; done
                  rm -rf /run/engine /run/docker /run/xtables.lock /run/containerd; nft flush ruleset";
     lab.host(["sh", "-c", clear]).ok();
 }
@@ -52,7 +52,7 @@ fn rules(lab: &Neighbourhood) -> String {
 #[test]
 fn a_docker_engine_and_netbpf_leave_each_other_alone() {
     let lab = Neighbourhood::start();
-    let engine = start_engine(&lab);
+    let engine = start_engine(&lab, "");
     // As the engine has it where it turned forwarding on itself.
     lab.host(["iptables", "-P", "FORWARD", "DROP"]).ok();
     lab.host(["sh", "-c", &format!("{DOCKER} network create theirs")]).ok();

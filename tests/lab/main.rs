@@ -5,6 +5,7 @@ mod bad_input;
 mod beside;
 mod cli;
 mod disk;
+mod engine;
 mod foreign;
 mod frames;
 mod harness;

@@ -263,7 +263,7 @@ fn unknown_names_go_to_the_hosts_resolvers() {
 }
 
 /// Name servers on the host, which know one name.
-struct Upstream {
+pub struct Upstream {
     asked: Arc<AtomicUsize>,
     ended: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -271,7 +271,7 @@ struct Upstream {
 
 impl Upstream {
     /// At 10.9.9.9, with this `/etc/resolv.conf` on the host.
-    fn start(lab: &Lab, conf: &str) -> Self {
+    pub fn start(lab: &Lab, conf: &str) -> Self {
         fs::write(lab.path("/run/resolv.conf"), conf).expect("a resolv.conf");
         lab.host(["busybox", "mount", "-o", "bind", "/run/resolv.conf", "/etc/resolv.conf"]).ok();
         lab.host(["ip", "address", "add", "10.9.9.9/32", "dev", "lo"]).ok();
@@ -311,11 +311,11 @@ impl Upstream {
         Self { asked, ended, threads: vec![datagrams, connections] }
     }
 
-    fn asked(&self) -> usize {
+    pub fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
 
-    fn stop(self, lab: &Lab) {
+    pub fn stop(self, lab: &Lab) {
         self.ended.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread.join().expect("a name server ends");

@@ -1,0 +1,395 @@
+//! Containers of a Docker engine in networks of netbpf's: `netbpf connect mynet tomcat01`.
+
+use std::{cell::RefCell, ops::Deref};
+
+use netbpf_tests::lab::{Lab, Output, Process, eventually};
+use nix::sys::signal::Signal;
+
+use super::{
+    beside::{DOCKER, start_engine, stop_engine},
+    names::Upstream,
+};
+
+/// A root file system of busybox alone.
+const IMAGE: &str = "
+    mkdir -p /run/engine/root/bin /run/engine/root/etc
+    cp $(command -v busybox) /run/engine/root/bin/busybox
+    for tool in sh sleep ping nslookup ip cat; do ln -s busybox /run/engine/root/bin/$tool; done
+    tar -C /run/engine/root -c . | docker -H unix:///run/engine/docker.sock import - busybox:1
+";
+
+/// A host with an engine and the network `mynet`, in which a container of netbpf's is at 10.1.0.2.
+struct Dock {
+    engine: RefCell<Option<Process>>,
+    lab: Lab,
+}
+
+impl Deref for Dock {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        &self.lab
+    }
+}
+
+impl Dock {
+    fn start(options: &str) -> Self {
+        Self::on(Lab::without_daemon(), options)
+    }
+
+    fn on(lab: Lab, options: &str) -> Self {
+        lab.tell_daemons("--docker-socket /run/engine/docker.sock");
+        lab.start_daemon();
+        lab.network("mynet", "--subnet 10.1.0.0/24");
+        lab.run("native", "--net mynet");
+        let dock = Self { engine: RefCell::default(), lab };
+        dock.start_engine(options);
+        dock.host(["sh", "-ec", IMAGE]).ok();
+        dock
+    }
+
+    fn start_engine(&self, options: &str) {
+        *self.engine.borrow_mut() = Some(start_engine(&self.lab, options));
+    }
+
+    /// Ends the engine by a signal, with all of its containers or, with live-restore, without.
+    fn end_engine(&self, signal: Signal) {
+        let engine = self.engine.take().expect("the engine runs");
+        engine.signal(signal);
+        let _ = engine.output();
+    }
+
+    /// Removes the engine and all that was its.
+    fn finish(self) {
+        let all = "for id in $(docker -H unix:///run/engine/docker.sock ps -aq); do
+                   docker -H unix:///run/engine/docker.sock rm -f $id; done";
+        self.host(["sh", "-c", all]).ok();
+        let engine = self.engine.take().expect("the engine runs");
+        stop_engine(&self.lab, engine);
+    }
+
+    /// Types a command of Docker's.
+    #[must_use = "say what is expected"]
+    #[track_caller]
+    fn docker(&self, line: &str) -> Output {
+        self.host(["sh", "-c", &format!("{DOCKER} {line}")])
+    }
+
+    /// Starts a container of Docker's that does nothing.
+    #[track_caller]
+    fn docker_run(&self, name: &str, options: &str) {
+        self.docker(&format!("run -d --name {name} {options} busybox:1 sleep 1000000")).ok();
+    }
+
+    #[track_caller]
+    fn docker_field(&self, name: &str, field: &str) -> String {
+        self.docker(&format!("inspect -f '{{{{{field}}}}}' {name}")).ok().text().to_owned()
+    }
+
+    /// The bytes of a container's `resolv.conf`.
+    #[track_caller]
+    fn conf(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(self.docker_field(name, ".ResolvConfPath"))).expect("a resolv.conf")
+    }
+
+    /// IPv4 addresses in a container, by interface.
+    #[track_caller]
+    fn addresses(&self, name: &str) -> String {
+        let shown = self.docker(&format!("exec {name} ip -o -4 address")).ok();
+        let words = shown.text().lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut addresses: Vec<_> = words.map(|words| format!("{} {}", words[1], words[3])).collect();
+        addresses.sort();
+        addresses.join(", ")
+    }
+
+    /// Runs a command in the network of a container, with the host's tools.
+    #[must_use = "say what is expected"]
+    #[track_caller]
+    fn inside_of(&self, name: &str, script: &str) -> Output {
+        let pid = self.docker_field(name, ".State.Pid");
+        self.host(["nsenter", "-t", &pid, "-n", "sh", "-c", script])
+    }
+
+    /// Whether it gets there within some time.
+    #[track_caller]
+    fn has_address(&self, name: &str, address: &str) {
+        eventually(&format!("{name} has {address}"), || {
+            let shown = self.docker(&format!("exec {name} ip -o -4 address"));
+            shown.stdout.contains(&format!("inet {address}/24 ")).then_some(())
+        });
+    }
+
+    #[track_caller]
+    fn members(&self) -> Vec<String> {
+        let network = self.inspect("mynet");
+        let containers = network["Containers"].as_object().expect("containers");
+        let mut names: Vec<_> = containers
+            .values()
+            .map(|member| member["Name"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Each of them has one interface.
+    #[track_caller]
+    fn nothing_is_left_but(&self, members: &[&str]) {
+        self.nothing_is_left(members, members.len());
+    }
+
+    #[track_caller]
+    fn nothing_is_left(&self, members: &[&str], interfaces: usize) {
+        eventually("the others are gone", || (self.members() == members).then_some(()));
+        eventually("their interfaces are gone", || {
+            let links = self.host(["ip", "-o", "link", "show", "group", &self.group()]).ok();
+            (links.text().lines().filter(|line| line.contains(": veth")).count() == interfaces).then_some(())
+        });
+    }
+
+    /// The group of netbpf's links; Docker has veth pairs too.
+    fn group(&self) -> String {
+        let device = self.device("mynet");
+        let link = self.host(["ip", "-j", "link", "show", &device]).ok().json();
+        link[0]["group"].as_str().expect("a group").to_owned()
+    }
+}
+
+#[test]
+fn a_container_of_dockers_has_addresses_and_names_in_both_worlds() {
+    let lab = Lab::without_daemon();
+    let upstream = Upstream::start(&lab, "nameserver 10.9.9.9\noptions timeout:1\n");
+    let dock = Dock::on(lab, "");
+    dock.docker("network create theirs").ok();
+    dock.docker_run("neighbour", "--net theirs");
+    for (mode, first) in [("bridge", 1), ("theirs", 1), ("none", 0)] {
+        dock.docker_run("tomcat01", &format!("--net {mode} --hostname web -p 127.0.0.1:8080:80"));
+        let (conf, before) = (dock.conf("tomcat01"), dock.addresses("tomcat01"));
+        let route = dock.inside_of("tomcat01", "ip route show default").ok().stdout;
+
+        dock.netbpf(["connect", "--alias", "cat", "mynet", "tomcat01"]).ok();
+        let own = before.replace(", lo", &format!(", eth{first} 10.1.0.3/24, lo"));
+        let own = if first == 0 { format!("eth0 10.1.0.3/24, {before}") } else { own };
+        assert_eq!(dock.addresses("tomcat01"), own, "{mode}");
+        assert_eq!(dock.inside_of("tomcat01", "ip route show default").ok().stdout, route, "{mode}");
+        let links = dock.inside_of("tomcat01", &format!("ip link show eth{first}")).ok();
+        assert!(links.text().contains("02:42:0a:01:00:03"), "{links}");
+        dock.host(["ping", "-c1", "10.1.0.3"]).ok();
+
+        // Names, from both sides, by the C library's way too.
+        for name in ["tomcat01", "cat", "web", "tomcat01.mynet"] {
+            dock.exec("native", &format!("ping -c1 {name}")).ok();
+        }
+        dock.docker("exec tomcat01 ping -c1 native").ok();
+        dock.docker("exec tomcat01 ping -c1 native.mynet").ok();
+        let ask = |name: &str| dock.inside_of("tomcat01", &format!("dig +short +tries=1 @127.0.0.12 {name}"));
+        assert_eq!(ask("native").ok().text(), "10.1.0.2");
+        assert_eq!(ask("-x 10.1.0.2").ok().text(), "native.mynet.");
+        if mode == "theirs" {
+            dock.docker("exec tomcat01 ping -c1 neighbour").ok();
+            assert_eq!(ask("+tcp neighbour").ok().text(), ask("neighbour").ok().text());
+        }
+        if mode != "none" {
+            for how in ["", "+tcp "] {
+                let asked = upstream.asked();
+                assert_eq!(ask(&format!("{how}known.example")).ok().text(), "203.0.113.9", "{mode}");
+                assert!(upstream.asked() > asked);
+            }
+            let many = "for i in $(seq 40); do dig +short @127.0.0.12 known.example & done; wait";
+            let answers = dock.inside_of("tomcat01", many).ok();
+            assert_eq!(answers.text().lines().filter(|line| *line == "203.0.113.9").count(), 40);
+        }
+
+        // netbpf shows it by Docker's ID; what is Docker's own is not changed.
+        let id = dock.docker_field("tomcat01", ".Id");
+        let shown = dock.inspect("tomcat01");
+        assert_eq!(
+            (shown["Id"].as_str(), dock.address(&id[..12], "mynet").as_str()),
+            (Some(&*id), "10.1.0.3")
+        );
+        assert_eq!(shown["Config"]["Hostname"], "web");
+        let listed = dock.netbpf(["ps"]).ok();
+        assert!(listed.text().contains("busybox:1") && listed.text().contains(&id[..12]), "{listed}");
+        let stats = dock.netbpf(["stats", "--no-stream", "tomcat01"]).ok();
+        assert!(stats.text().contains(&format!("eth{first}")), "{stats}");
+        dock.netbpf(["connect", "mynet", "tomcat01"])
+            .fails_with(1, "endpoint with name tomcat01 already exists");
+        dock.netbpf(["stop", "tomcat01"]).fails_with(1, "was not started by netbpf");
+        dock.netbpf(["disconnect", "mynet", &id[..12]]).ok();
+        assert_eq!((dock.conf("tomcat01"), dock.addresses("tomcat01")), (conf, before), "{mode}");
+        dock.nothing_is_left_but(&["native"]);
+        dock.netbpf(["inspect", "tomcat01"]).fails_with(1, "");
+        dock.docker("rm -f tomcat01").ok();
+    }
+    upstream.stop(&dock);
+    dock.finish();
+}
+
+#[test]
+fn stop_start_restart_rename_and_rm_are_followed() {
+    let dock = Dock::start("");
+    dock.network("other", "--subnet 10.2.0.0/24");
+    dock.docker_run("tomcat01", "");
+    dock.docker_run("tomcat02", "");
+    dock.netbpf(["connect", "mynet", "tomcat01"]).ok();
+    dock.netbpf(["connect", "--ip", "10.1.0.77", "mynet", "tomcat02"]).ok();
+    dock.netbpf(["connect", "other", "tomcat02"]).ok();
+    let conf = dock.conf("tomcat01");
+    assert!(conf.contains("nameserver 127.0.0.12"), "{conf}");
+
+    dock.docker("stop -t 0 tomcat01").ok();
+    dock.nothing_is_left(&["native", "tomcat02"], 3);
+    dock.exec("native", "ping -c1 tomcat01").fails_with(2, "");
+    assert!(!dock.conf("tomcat01").contains("127.0.0.12"));
+    let status = dock.netbpf(["ps", "-a"]).ok();
+    assert!(status.text().contains("Exited (137)"), "{status}");
+    // Freed, and taken by somebody else for a while.
+    dock.run("passing", "--net mynet");
+    assert_eq!(dock.address("passing", "mynet"), "10.1.0.3");
+    dock.netbpf(["rm", "-f", "passing"]).ok();
+
+    dock.run("low", "--net mynet --ip 10.1.0.4");
+    dock.docker("start tomcat01").ok();
+    dock.has_address("tomcat01", "10.1.0.3");
+    dock.exec("native", "ping -c1 tomcat01").ok();
+    dock.docker("exec tomcat01 ping -c1 native").ok();
+    dock.netbpf(["rm", "-f", "low"]).ok();
+
+    for name in ["tomcat01", "tomcat02"] {
+        dock.docker(&format!("restart -t 0 {name}")).ok();
+    }
+    dock.has_address("tomcat01", "10.1.0.3");
+    dock.has_address("tomcat02", "10.1.0.77");
+    dock.has_address("tomcat02", "10.2.0.2");
+
+    dock.docker("rename tomcat01 tomcat09").ok();
+    eventually("the new name", || dock.exec("native", "ping -c1 tomcat09").status.success().then_some(()));
+    dock.exec("native", "ping -c1 tomcat01").fails_with(2, "");
+    assert_eq!(dock.members(), ["native", "tomcat02", "tomcat09"]);
+
+    // One whose address is gone has its other network all the same.
+    dock.docker("stop -t 0 tomcat02").ok();
+    dock.nothing_is_left_but(&["native", "tomcat09"]);
+    dock.run("squatter", "--net mynet --ip 10.1.0.77");
+    dock.docker("start tomcat02").ok();
+    dock.has_address("tomcat02", "10.2.0.2");
+    assert!(!dock.addresses("tomcat02").contains("10.1.0."));
+    dock.netbpf(["rm", "-f", "squatter"]).ok();
+
+    dock.docker("rm -f tomcat09 tomcat02").ok();
+    dock.nothing_is_left_but(&["native"]);
+    eventually("netbpf forgets them", || {
+        (dock.netbpf(["ps", "-aq"]).ok().text().lines().count() == 1).then_some(())
+    });
+    dock.finish();
+}
+
+#[test]
+fn a_daemon_that_is_killed_finds_what_happened_meanwhile() {
+    let dock = Dock::start("");
+    for name in ["stays", "stops", "restarts", "goes", "changes"] {
+        dock.docker_run(name, "");
+        dock.netbpf(["connect", "mynet", name]).ok();
+    }
+    let conf = dock.conf("stays");
+    let address = dock.address("restarts", "mynet");
+    dock.kill_daemon();
+    // Traffic and names go on.
+    dock.docker("exec stays ping -c1 native").ok();
+    dock.docker("stop -t 0 stops").ok();
+    dock.docker("restart -t 0 restarts").ok();
+    dock.docker("rename changes changed").ok();
+    dock.docker("rm -f goes").ok();
+    dock.start_daemon();
+    dock.nothing_is_left_but(&["changed", "native", "restarts", "stays"]);
+    dock.has_address("restarts", &address);
+    for name in ["changed", "restarts", "stays"] {
+        dock.exec("native", &format!("ping -c1 {name}")).ok();
+        dock.docker(&format!("exec {name} ping -c1 native")).ok();
+    }
+    assert_eq!(dock.conf("stays"), conf);
+    dock.netbpf(["disconnect", "mynet", "stays"]).ok();
+    assert!(!dock.conf("stays").contains("127.0.0.12"));
+    dock.docker("start stops").ok();
+    eventually("stops runs again", || dock.exec("native", "ping -c1 stops").status.success().then_some(()));
+    dock.finish();
+}
+
+#[test]
+fn an_engine_may_go_and_come() {
+    let dock = Dock::start("--live-restore");
+    dock.docker_run("tomcat01", "--restart always");
+    dock.netbpf(["connect", "mynet", "tomcat01"]).ok();
+    let pid = dock.docker_field("tomcat01", ".State.Pid");
+    dock.end_engine(Signal::SIGTERM);
+    // With live-restore its containers go on, and so does what they have here.
+    dock.exec("native", "ping -c1 tomcat01").ok();
+    dock.restart_daemon();
+    dock.exec("native", "ping -c1 tomcat01").ok();
+    dock.start_engine("--live-restore");
+    assert_eq!(dock.docker_field("tomcat01", ".State.Pid"), pid);
+    dock.docker("exec tomcat01 ping -c1 native").ok();
+    dock.docker("rename tomcat01 tomcat02").ok();
+    eventually("events are heard again", || (dock.members() == ["native", "tomcat02"]).then_some(()));
+    // One that ends while its engine is away is found out all the same.
+    dock.end_engine(Signal::SIGKILL);
+    dock.host(["kill", "-9", &pid]).ok();
+    dock.nothing_is_left_but(&["native"]);
+    dock.host(["rm", "-f", "/run/engine/pid"]).ok();
+
+    // Without live-restore they end with it, and some start with it.
+    dock.start_engine("");
+    dock.has_address("tomcat02", "10.1.0.3");
+    dock.end_engine(Signal::SIGTERM);
+    dock.nothing_is_left_but(&["native"]);
+    dock.stop_daemon();
+    dock.start_engine("");
+    dock.start_daemon();
+    dock.has_address("tomcat02", "10.1.0.3");
+    dock.docker("exec tomcat02 ping -c1 native").ok();
+    dock.finish();
+}
+
+#[test]
+fn who_cannot_be_connected_is_told_why() {
+    let lab = Lab::start();
+    lab.network("plain", "--subnet 10.3.0.0/24");
+    lab.netbpf(["connect", "plain", "tomcat01"]).fails_with(
+        1,
+        "No such container: tomcat01; Docker's socket /var/run/docker.sock: No such file or directory",
+    );
+    drop(lab);
+
+    let dock = Dock::start("");
+    dock.netbpf(["connect", "mynet", "nobody"]).fails_with(1, "No such container: nobody\n");
+    dock.docker_run("of-host", "--net host");
+    dock.docker_run("tomcat01", "");
+    dock.docker_run("sharer", "--net container:tomcat01");
+    let sharing = "container sharing network namespace with another container or host cannot be connected to any other network";
+    for name in ["of-host", "sharer"] {
+        dock.netbpf(["connect", "mynet", name]).fails_with(1, sharing);
+    }
+    dock.netbpf(["connect", "host", "tomcat01"]).fails_with(1, "cannot connect container to host network");
+    dock.netbpf(["connect", "--ip", "10.1.0.2", "mynet", "tomcat01"]).fails_with(1, "Address already in use");
+    dock.netbpf(["connect", "--ip", "10.9.0.2", "mynet", "tomcat01"]).fails_with(1, "no configured subnet");
+    assert_eq!(dock.netbpf(["ps", "-aq"]).ok().text().lines().count(), 1, "nobody is half connected");
+    assert!(!dock.conf("tomcat01").contains("127.0.0.12"));
+
+    // Somebody in the container has the port that names need.
+    let squatter = {
+        let pid = dock.docker_field("tomcat01", ".State.Pid");
+        dock.spawn(["nsenter", "-t", &pid, "-n", "socat", "UDP-RECV:53", "STDOUT"])
+    };
+    eventually("the port is taken", || {
+        dock.inside_of("tomcat01", "ss -Hlun").ok().stdout.contains(":53 ").then_some(())
+    });
+    dock.netbpf(["connect", "mynet", "tomcat01"]).fails_with(1, "listen on 127.0.0.12:53 in the container");
+    dock.nothing_is_left_but(&["native"]);
+    assert!(!dock.conf("tomcat01").contains("127.0.0.12"));
+    drop(squatter);
+    dock.run("tomcat02", "");
+    dock.docker_run("tomcat02", "");
+    let id = dock.docker_field("tomcat02", ".Id");
+    dock.netbpf(["connect", "mynet", &id])
+        .fails_with(1, "The container name \"/tomcat02\" is already in use");
+    dock.finish();
+}
