@@ -100,6 +100,9 @@ impl World {
     /// A container as a user names it.
     pub fn find_container(&self, key: &str) -> Result<&Container, Error> {
         let key = key.strip_prefix('/').unwrap_or(key);
+        if key.is_empty() {
+            return Err(Error::Invalid("invalid container name or ID: value is empty".to_owned()));
+        }
         lookup::find(self.containers.values(), key, |container| (&container.id, &container.name)).map_err(
             |error| match error {
                 lookup::Error::NotFound => Error::NoContainer(key.to_owned()),
