@@ -159,6 +159,30 @@ fn a_network_that_chose_an_ipv4_address_publishes_on_that_one_only() {
 }
 
 #[test]
+fn a_port_of_a_family_that_is_gone_takes_no_other_with_it() {
+    let lab = Lab::start();
+    lab.network("four", "--subnet 10.4.0.0/24");
+    lab.network("six", SIX);
+    lab.run("web", "--net six -p 8080:80 -p [::1]:81:80");
+    lab.netbpf(["connect", "four", "web"]).ok();
+    lab.netbpf(["disconnect", "six", "web"]).ok();
+    assert_eq!(lab.netbpf(["port", "web"]).ok().text(), "80/tcp -> 0.0.0.0:8080");
+    assert!(!is_held(&lab, "tcp", "::", 8080) && !is_held(&lab, "tcp", "::1", 81));
+    // It is no news to the next network either, and comes back with the family.
+    lab.network("another", "--subnet 10.5.0.0/24");
+    lab.netbpf(["connect", "another", "web"]).ok();
+    lab.netbpf(["connect", "six", "web"]).ok();
+    assert_eq!(
+        lab.netbpf(["port", "web"]).ok().text(),
+        "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n80/tcp -> [::1]:81"
+    );
+    lab.netbpf(["disconnect", "six", "web"]).ok();
+    lab.netbpf(["stop", "-t", "0", "web"]).ok();
+    lab.netbpf(["start", "web"])
+        .fails_with(1, "cannot publish 80/tcp on ::1: the container has no IPv6 address");
+}
+
+#[test]
 fn a_thousand_ports_of_both_families_cost_two_seconds() {
     let lab = Lab::start_alone();
     lab.network("six", SIX);

@@ -8,7 +8,7 @@ use std::{
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::{Daemon, Error, files, names, steps::Steps};
+use super::{Daemon, Error, files, names, ports::Homeless, steps::Steps};
 use crate::{
     api::types::{EndpointSettings, NetworkConnect, NetworkDisconnect},
     dns::{Record, Sockets},
@@ -119,7 +119,7 @@ impl Daemon {
         only: Option<Id>,
     ) -> Result<(), Error> {
         let leased = self.lease_endpoints(&mut after, only).await?;
-        let ports = match self.lease_ports(&before, &mut after) {
+        let ports = match self.lease_ports(&before, &mut after, Homeless::Refused) {
             Ok(ports) => ports,
             Err(error) => {
                 self.release_endpoints(&after, &leased);
@@ -249,7 +249,7 @@ impl Daemon {
         mut after: Container,
     ) -> Result<(), Error> {
         // As in Docker, ports that cannot move do not keep a container in a network.
-        let ports = self.lease_ports(&before, &mut after).map_err(|error| {
+        let ports = self.lease_ports(&before, &mut after, Homeless::LeftOut).map_err(|error| {
             tracing::error!(container = before.name, %error, "publish in another network");
             after.mappings.clear();
         });

@@ -5,7 +5,7 @@ use std::{fs, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use nix::libc::{SIGKILL, SIGTERM};
 
-use super::{Daemon, Error, Happened, files, restarts::with_restart, steps::Steps};
+use super::{Daemon, Error, Happened, files, ports::Homeless, restarts::with_restart, steps::Steps};
 use crate::{
     model::{Attachment, Container, Id, Mode, Restart, Sandbox, State, Subject},
     sandbox::{self, Supervisor},
@@ -70,7 +70,7 @@ impl Daemon {
         self.write_hostname(before, sandbox)?;
         let mut after = before.clone();
         let leased = self.lease_endpoints(&mut after, None).await?;
-        let ports = match self.lease_ports(before, &mut after) {
+        let ports = match self.lease_ports(before, &mut after, Homeless::Refused) {
             Ok(ports) => ports,
             Err(error) => {
                 self.release_endpoints(&after, &leased);

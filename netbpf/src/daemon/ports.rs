@@ -23,17 +23,39 @@ pub struct PortLease {
     dropped: Vec<OnHost>,
 }
 
+/// What becomes of a port for which the container has no address of the family any more.
+#[derive(Clone, Copy)]
+pub enum Homeless {
+    /// Nothing is published.
+    Refused,
+    /// All others are.
+    LeftOut,
+}
+
 impl Daemon {
     /// Lease the ports of the host that `after` needs for its endpoints and `before` has not, all or none, and note in
     /// `after` what is published then. What `before` has and `after` has not stays held until
     /// [`Daemon::release_ports`], unless it may be in the way.
-    pub(super) fn lease_ports(&self, before: &Container, after: &mut Container) -> Result<PortLease, Error> {
+    pub(super) fn lease_ports(
+        &self,
+        before: &Container,
+        after: &mut Container,
+        homeless: Homeless,
+    ) -> Result<PortLease, Error> {
         let mut lease = PortLease { owner: after.id, taken: Vec::new(), dropped: Vec::new() };
-        let wanted = {
+        let (wanted, missing) = {
             let world = self.world();
-            wanted(after, |id| world.network(id)).map_err(Error::from)
+            let (_, known) = wanted(before, |id| world.network(id));
+            let (wanted, mut missing) = wanted(after, |id| world.network(id));
+            missing.retain(|error| !known.contains(error));
+            (wanted, missing)
         };
-        let wanted = wanted.map_err(|error| self.cannot_publish(after, None, error))?;
+        for error in missing {
+            match homeless {
+                Homeless::Refused => return Err(self.cannot_publish(after, None, error.into())),
+                Homeless::LeftOut => tracing::warn!(container = after.name, %error, "withdraw"),
+            }
+        }
         let ephemeral = match wanted.is_empty() {
             true => {
                 after.mappings.clear();

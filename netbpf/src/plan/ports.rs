@@ -74,13 +74,15 @@ impl HostPort {
     }
 }
 
-/// What shall be published of a container with the endpoints that it has: at the endpoint that gives the
-/// default route of a family, and at each one in a network that routes the family (Docker's rule). Nothing is published in internal networks.
+/// What shall be published of a container with the endpoints that it has, and what cannot be: at the endpoint that gives
+/// the default route of a family, and at each one in a network that routes the family (Docker's rule). Nothing is
+/// published in internal networks.
 pub fn wanted<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
-) -> Result<Vec<Wanted>, NoAddress> {
-    let Subject::Sandbox(sandbox) = &container.subject else { return Ok(Vec::new()) };
+) -> (Vec<Wanted>, Vec<NoAddress>) {
+    let (mut wanted, mut missing) = (Vec::new(), Vec::new());
+    let Subject::Sandbox(sandbox) = &container.subject else { return (wanted, missing) };
     let mut requests: Vec<Publish> = sandbox.publish.clone();
     if sandbox.publish_all {
         let published: BTreeSet<ContainerPort> = requests.iter().map(|publish| publish.container).collect();
@@ -93,12 +95,14 @@ pub fn wanted<'a>(
         );
     }
     if requests.is_empty() {
-        return Ok(Vec::new());
+        return (wanted, missing);
     }
     let places = gateways(container, &network);
-    let mut wanted = Vec::new();
     for request in &requests {
-        wanted.extend(translated(request, &places)?);
+        match translated(request, &places) {
+            Ok(port) => wanted.extend(port),
+            Err(error) => missing.push(error),
+        }
     }
     for attachment in &container.attachments {
         let network = network(&attachment.network).filter(|network| !network.internal);
@@ -107,7 +111,7 @@ pub fn wanted<'a>(
         }
     }
     wanted.sort_by_key(|wanted| (wanted.host_port, wanted.port));
-    Ok(wanted)
+    (wanted, missing)
 }
 
 /// Where ports of one family are published.

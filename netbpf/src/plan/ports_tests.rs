@@ -105,7 +105,10 @@ fn shown(container: &Container, networks: &[&Network]) -> Result<Vec<String>, St
         let at: Vec<_> = addresses.iter().map(|(host, own)| format!("{host}->{own}")).collect();
         format!("{port} {host_port:?} {}", at.join(" "))
     };
-    Ok(wanted(container, find).map_err(|error| error.to_string())?.into_iter().map(line).collect())
+    match wanted(container, find) {
+        (wanted, missing) if missing.is_empty() => Ok(wanted.into_iter().map(line).collect()),
+        (_, missing) => Err(missing[0].to_string()),
+    }
 }
 
 fn of(network: &Network, publish: &[&str], expose: &[&str]) -> Result<Vec<String>, String> {
@@ -240,7 +243,7 @@ fn a_port_keeps_its_number_when_it_moves() {
     let plain = network("plain", false, Options::default());
     let find = |id: &Id| (*id == plain.id).then_some(&plain);
     let container = container(&[&plain], &["80", "8000-8001:81", "8080:82", "127.0.0.1::83"], &[]);
-    let wanted = wanted(&container, find).unwrap();
+    let (wanted, _) = wanted(&container, find);
     let order: Vec<_> = wanted.iter().map(|wanted| wanted.port.number).collect();
     assert_eq!(order, [82, 81, 80, 83]);
     let before = [
@@ -258,7 +261,7 @@ fn one_containers_port_on_several_ports_keeps_all_of_them() {
     let plain = network("plain", false, Options::default());
     let find = |id: &Id| (*id == plain.id).then_some(&plain);
     let container = container(&[&plain], &["80", "127.0.0.1::80"], &[]);
-    let wanted = wanted(&container, find).unwrap();
+    let (wanted, _) = wanted(&container, find);
     let before = [mapping("0.0.0.0", 32769, "172.17.0.2", 80), mapping("127.0.0.1", 32768, "172.17.0.2", 80)];
     assert_eq!(ports_to_keep(&wanted, &before), [Some(32769), Some(32768)]);
 }
