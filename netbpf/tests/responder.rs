@@ -31,7 +31,7 @@ fn sockets() -> (Sockets, SocketAddr) {
         let tcp = TcpListener::bind("127.0.0.1:0").expect("listen");
         let address = tcp.local_addr().expect("an address");
         if let Ok(udp) = UdpSocket::bind(address) {
-            return (Sockets { udp, tcp }, address);
+            return (Sockets { udp, tcp, lent: Vec::new() }, address);
         }
     }
 }
@@ -112,7 +112,7 @@ fn addresses(reply: &Message) -> Vec<String> {
 
 /// A server on loopback whose every reply is what `reply` makes of the query. By UDP it tries to deceive first.
 fn upstream(reply: impl Fn(&Message) -> Message + Send + Clone + 'static) -> SocketAddr {
-    let (Sockets { udp, tcp }, address) = sockets();
+    let (Sockets { udp, tcp, .. }, address) = sockets();
     let by_tcp = reply.clone();
     thread::spawn(move || {
         let mut buffer = [0; 4096];

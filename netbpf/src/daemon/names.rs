@@ -1,14 +1,100 @@
-//! What the model says about names: the record that the responder gets of a container, and the files that a container
-//! sees.
+//! What the model says about names: the record that the responder gets of a container, the files that a container
+//! sees, and the sockets that its queries come in on.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
-use super::world::World;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use super::{
+    Daemon, Error, files,
+    steps::{Steps, open},
+    world::World,
+};
 use crate::{
-    dns::{NetworkRecord, Record, Servers},
-    model::{Attachment, Container, Namespace, Subject},
+    dns::{NetworkRecord, Record, Servers, Sockets},
+    model::{Attachment, Container, Mode, Namespace, Subject},
     plan::rank,
 };
+
+/// Where containers ask for names, in their own network namespaces (Docker's address).
+const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
+
+/// The same beside an engine's resolver, to which the engine's own rules in the namespace lead whatever goes to the first.
+const BESIDE_ENGINE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 12)), 53);
+
+/// How many queries of one engine's container for other servers are on their way at a time.
+const LENT: usize = 8;
+
+impl Daemon {
+    /// `/etc/hosts` and `/etc/resolv.conf` as the container's networks want them.
+    pub(super) fn write_files(&self, steps: &mut Steps, container: &Container) -> Result<(), Error> {
+        let dir = self.container_dir(&container.id);
+        let sandbox = match &container.subject {
+            Subject::Sandbox(sandbox) if matches!(sandbox.mode, Mode::Container(_)) => return Ok(()),
+            Subject::Sandbox(sandbox) => sandbox,
+            Subject::Foreign(_) => return Ok(()),
+            Subject::Engine(engine) => {
+                return match (&engine.resolv_conf, self.record_of(container)) {
+                    (Some(path), Some(_)) => steps.borrow(dir, path),
+                    _ => files::give_back(&dir),
+                };
+            }
+        };
+        let (hosts, resolv_conf) = {
+            let world = self.world();
+            (files::hosts_of(container, sandbox, &world)?, files::resolv_conf_of(container, sandbox, &world)?)
+        };
+        steps.write(dir.join("hosts"), &hosts)?;
+        let path = dir.join("resolv.conf");
+        if files::is_edited(&path) {
+            tracing::info!(container = container.name, "its resolv.conf was edited and stays as it is");
+            return Ok(());
+        }
+        steps.write(path, &resolv_conf)
+    }
+
+    /// The sockets that a container's queries come in on.
+    pub(super) async fn open_sockets(
+        &self,
+        container: &Container,
+        namespace: &Namespace,
+    ) -> Result<Sockets, Error> {
+        let namespace = open(namespace)?;
+        let (address, lent) = match &container.subject {
+            Subject::Sandbox(_) | Subject::Foreign(_) => (RESOLVER, None),
+            Subject::Engine(engine) => {
+                let is_ipv4 = engine.servers.iter().all(IpAddr::is_ipv4);
+                (BESIDE_ENGINE, Some(if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 }))
+            }
+        };
+        let bound = namespace.run(move || {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let lend = |family| -> nix::Result<_> {
+                Ok([
+                    socket(family, SockType::Datagram, flags, None)?,
+                    socket(family, SockType::Stream, flags, None)?,
+                ])
+            };
+            Ok::<_, std::io::Error>(Sockets {
+                udp: std::net::UdpSocket::bind(address)?,
+                tcp: std::net::TcpListener::bind(address)?,
+                lent: lent
+                    .into_iter()
+                    .flat_map(|family| (0..LENT).map(move |_| lend(family)))
+                    .collect::<Result<_, _>>()?,
+            })
+        });
+        bound.await?.map_err(|source| Error::Resolver { address, source })
+    }
+
+    /// What the responder should know of a container.
+    pub(super) fn record_of(&self, container: &Container) -> Option<Record> {
+        record_of(container, &self.world())
+    }
+}
 
 /// What a container is found by in a network: its name, its aliases, its short ID, its host name.
 pub fn names_of(container: &Container, attachment: &Attachment) -> Vec<String> {

@@ -9,7 +9,10 @@ use crate::world::World;
 fn containers_that_cannot_be_connected() {
     let town = Town::new();
     town.daemon_refuses(&["connect", "nobody", "one"], "network nobody not found");
-    town.daemon_refuses(&["connect", "free", "nobody"], "No such container: nobody");
+    town.daemon_refuses(
+        &["connect", "free", "nobody"],
+        "No such container: nobody; Docker's socket /var/run/docker.sock: No such file or directory (os error 2)",
+    );
     town.daemon_refuses(
         &["connect", "mynet", "member"],
         "endpoint with name member already exists in network mynet",
