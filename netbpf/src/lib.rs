@@ -1,13 +1,15 @@
 //! netbpf in user space: one binary that is daemon, name responder, sandbox supervisor and command line.
 //!
-//! `model`, `ipam` and `plan` are pure. `datapath`, `link`, `firewall`, `store`, `sandbox` and `engine` do the I/O and do not know each
-//! other. `daemon` joins them; `api` is its edge, and `cli` knows only that edge.
+//! `model`, `ipam` and `plan` are pure. `datapath`, `link`, `firewall`, `store`, `sandbox` and `engine` do the I/O and do
+//! not know each other. `daemon` joins them; `api` is its edge, and `cli` knows only that edge; `docker` is its other
+//! edge, for Docker.
 
 pub mod api;
 pub mod cli;
 pub mod daemon;
 pub mod datapath;
 pub mod dns;
+pub mod docker;
 pub mod engine;
 pub mod firewall;
 pub mod ipam;

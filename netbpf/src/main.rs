@@ -33,6 +33,7 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .init();
+    let docker_plugin = options.docker_plugin();
     let options = daemon::Options {
         state_dir: options.state_dir,
         run_dir: options.run_dir,
@@ -40,6 +41,7 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
         docker_socket: options.docker_socket,
         program_logs: options.program_logs,
         icc: options.icc,
+        docker_plugin,
     };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(daemon::run(options))
 }

@@ -14,7 +14,7 @@ pub fn endpoint(namespace: &Namespace) -> EndpointLink<'_> {
         group: 77,
         ipv4: Some("172.18.0.2/16".parse().unwrap()),
         ipv6: None,
-        namespace,
+        namespace: Some(namespace),
     }
 }
 

@@ -51,6 +51,7 @@ const LAYERS: &[Layer] = &[
             "sandbox",
             "api",
             "api::server",
+            "docker",
             "daemon",
         ],
         because: "it puts the daemon together, its server too",
@@ -59,6 +60,11 @@ const LAYERS: &[Layer] = &[
         module: "api::server",
         may_know: &["model", "daemon"],
         because: "it turns requests into calls of the daemon",
+    },
+    Layer {
+        module: "docker",
+        may_know: &["model", "api::types", "daemon"],
+        because: "it turns Docker's requests into calls of the daemon",
     },
     Layer { module: "api", may_know: &["model"], because: EDGE },
     Layer {

@@ -260,6 +260,7 @@ impl Containers {
     fn has_port(&self, container: &Container) -> bool {
         let exposed = match (&container.subject, &container.state) {
             (Subject::Sandbox(sandbox), State::Running { .. }) => !sandbox.exposed.is_disjoint(&self.exposed),
+            (Subject::Docker(endpoint), _) => !endpoint.exposed.is_disjoint(&self.exposed),
             _ => false,
         };
         let is_published = |mapping: &Mapping| {
@@ -279,7 +280,7 @@ impl Containers {
                 Mode::None => Some("none"),
                 Mode::Networks | Mode::Container(_) => None,
             },
-            Subject::Foreign(_) | Subject::Engine(_) => None,
+            Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => None,
         };
         wanted.is_empty()
             || mode.is_some_and(|mode| exact(wanted, mode))
@@ -305,6 +306,7 @@ mod tests {
             attachable: false,
             options: BTreeMap::new(),
             labels: labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            origin: Default::default(),
         }
     }
 

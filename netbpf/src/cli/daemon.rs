@@ -1,8 +1,16 @@
 //! `netbpf daemon`: what it can be told. It runs in the foreground.
 
-use std::path::PathBuf;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use clap::{ArgAction, ValueEnum};
+
+/// Where the daemon of a host has its sockets.
+const RUN_DIR: &str = "/run/netbpf";
+/// Where Docker looks for a network driver called netbpf.
+const DOCKER_PLUGIN: &str = "/run/docker/plugins/netbpf.sock";
 
 /// Where a daemon keeps its things, and what it says. With folders of its own, one more daemon runs beside others.
 #[derive(Clone, Debug, clap::Args)]
@@ -13,7 +21,7 @@ pub struct Options {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/netbpf")]
     pub state_dir: PathBuf,
     /// Sockets; the API's is netbpf.sock in it
-    #[arg(long, value_name = "DIR", default_value = "/run/netbpf")]
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
     pub run_dir: PathBuf,
     /// Pinned maps, programs and links
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/netbpf")]
@@ -28,9 +36,23 @@ pub struct Options {
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true, num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
     pub icc: bool,
+    /// Socket of Docker's network driver netbpf; '' for none [default: /run/docker/plugins/netbpf.sock, none for a daemon
+    /// with another --run-dir]
+    #[arg(long, value_name = "PATH")]
+    pub docker_plugin: Option<OsString>,
     /// How much the daemon says
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub log_level: LogLevel,
+}
+
+impl Options {
+    /// Where Docker is served, if it is: by one daemon of a host.
+    pub fn docker_plugin(&self) -> Option<PathBuf> {
+        match &self.docker_plugin {
+            Some(path) => Some(PathBuf::from(path)).filter(|path| !path.as_os_str().is_empty()),
+            None => (self.run_dir == Path::new(RUN_DIR)).then(|| DOCKER_PLUGIN.into()),
+        }
+    }
 }
 
 /// How much the daemon says.

@@ -34,7 +34,7 @@ impl Daemon {
             match (&connected, &container.subject) {
                 (Ok(()), Subject::Foreign(namespace)) => self.watch_namespace(id, namespace.clone()),
                 (Ok(()), Subject::Engine(_)) => self.follow(&container),
-                (Ok(()), Subject::Sandbox(_)) => {}
+                (Ok(()), Subject::Sandbox(_) | Subject::Docker(_)) => {}
                 (Err(_), _) => {
                     self.world().remove_container(&id);
                     self.remove_dirs(&id);
@@ -51,6 +51,7 @@ impl Daemon {
         settings: &EndpointSettings,
     ) -> Result<(), Error> {
         let container = self.container(&id)?;
+        super::docker::refuse(&container, "docker network connect")?;
         check_modes(&container, network)?;
         if container.attachments.iter().any(|attachment| attachment.network == network.id) {
             return Err(Error::AlreadyConnected { container: container.name, network: network.name.clone() });
@@ -83,6 +84,9 @@ impl Daemon {
         };
         let _busy = self.busy(id).await;
         let container = self.container(&id)?;
+        if !request.force {
+            super::docker::refuse(&container, "docker network disconnect")?;
+        }
         if network.driver == Driver::Host {
             return Err(Error::DisconnectFromHost);
         }
@@ -150,7 +154,7 @@ impl Daemon {
                 let namespace = self.namespace_of(container)?;
                 self.links.interfaces_in(&super::steps::open(&namespace)?).await?
             }
-            Subject::Sandbox(_) => container
+            Subject::Sandbox(_) | Subject::Docker(_) => container
                 .attachments
                 .iter()
                 .filter_map(|attachment| Some(attachment.endpoint.as_ref()?.interface.clone()))
@@ -173,7 +177,7 @@ impl Daemon {
                 Subject::Engine(engine) => {
                     lease(&engine.request_again(&network, &request)).or_else(|_| lease(&request))
                 }
-                Subject::Sandbox(_) | Subject::Foreign(_) => lease(&request),
+                Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Docker(_) => lease(&request),
             };
             match endpoint {
                 Ok(endpoint) => {
@@ -210,7 +214,8 @@ impl Daemon {
         after: &Container,
     ) -> Result<(), Error> {
         let namespace = self.namespace_of(after)?;
-        let new = Desired { ports: self.ports_of(after, before, &namespace), ..Desired::default() };
+        let ports = self.ports_of(after, before, Some(&namespace));
+        let new = Desired { ports, ..Desired::default() };
         steps.run(diff(&new, &Observed::default())).await?;
         self.announce(new.ports.values(), &namespace).await;
         steps.run(self.route_change(before, after, namespace.clone())).await?;
@@ -343,21 +348,20 @@ impl Daemon {
         &self,
         container: &Container,
         before: &Container,
-        namespace: &Namespace,
+        namespace: Option<&Namespace>,
     ) -> BTreeMap<u32, PortWiring> {
         let world = self.world();
         endpoints_without(container, before)
             .filter_map(|(network, endpoint)| {
                 let bridge = world.network(network)?.bridge()?;
-                Some((endpoint.port, PortWiring::of(endpoint, bridge, namespace.clone())))
+                Some((endpoint.port, PortWiring::of(endpoint, bridge, namespace.cloned())))
             })
             .collect()
     }
 
     fn observed_ports(&self, before: &Container, after: &Container) -> Observed {
-        let nowhere = Namespace::Path(Default::default());
         let ports = self
-            .ports_of(before, after, &nowhere)
+            .ports_of(before, after, None)
             .into_iter()
             .map(|(number, port)| (number, Seen::whole(&port.host_interface.clone(), port)))
             .collect();
@@ -388,7 +392,9 @@ impl Daemon {
             (_, State::Running { supervisor: Some((pid, start_time)), .. }) => {
                 Ok(Namespace::Process { pid: *pid, start_time: *start_time })
             }
-            (Subject::Sandbox(_) | Subject::Engine(_), _) => Err(Error::NotRunning(container.id.to_string())),
+            (Subject::Sandbox(_) | Subject::Engine(_) | Subject::Docker(_), _) => {
+                Err(Error::NotRunning(container.id.to_string()))
+            }
         }
     }
 
@@ -423,7 +429,7 @@ fn check_modes(container: &Container, network: &Network) -> Result<(), Error> {
             Mode::Networks => Ok(()),
         },
         Subject::Foreign(_) | Subject::Engine(_) if network.driver == Driver::Null => Err(Error::PrivateMode),
-        Subject::Foreign(_) | Subject::Engine(_) => Ok(()),
+        Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => Ok(()),
     }
 }
 

@@ -124,7 +124,7 @@ impl Daemon {
             Mode::Host => nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
             Mode::Container(other) => match self.container(other)?.subject {
                 Subject::Sandbox(sandbox) => sandbox.hostname,
-                Subject::Foreign(_) | Subject::Engine(_) => id.short(),
+                Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => id.short(),
             },
             Mode::Networks | Mode::None if request.hostname.is_empty() => id.short(),
             Mode::Networks | Mode::None => request.hostname.clone(),
@@ -211,7 +211,9 @@ impl Daemon {
                         Error::Invalid("cannot join the network of a container that joined another's".into()),
                     ),
                     Subject::Sandbox(_) => Ok((Mode::Container(other.id), None)),
-                    Subject::Foreign(_) | Subject::Engine(_) => Err(Error::Foreign(other.name.clone())),
+                    Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => {
+                        Err(Error::Foreign(other.name.clone()))
+                    }
                 };
             }
             "" | "default" => world.find_network(Network::DEFAULT)?,
@@ -286,6 +288,9 @@ impl Daemon {
         let id = self.find_subject(key)?;
         let busy = self.busy(id).await;
         let container = self.container(&id)?;
+        if !force {
+            super::docker::refuse(&container, "docker rm")?;
+        }
         if !matches!(container.subject, Subject::Sandbox(_)) {
             if !force {
                 return Err(Error::Foreign(container.name));

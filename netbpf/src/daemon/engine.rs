@@ -215,7 +215,7 @@ impl Daemon {
     ) -> Result<Container, Error> {
         let addresses = match &before.subject {
             Subject::Engine(engine) => engine.addresses.clone(),
-            Subject::Sandbox(_) | Subject::Foreign(_) => Vec::new(),
+            Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Docker(_) => Vec::new(),
         };
         let subject = Subject::Engine(Box::new(self.subject_of(found, addresses)?));
         let after = Container { state, subject, labels: found.labels.clone(), ..before };

@@ -110,6 +110,19 @@ pub enum Error {
     /// `connect --link` to the default network.
     #[error("links are only supported for user-defined networks")]
     LinkOnDefaultNetwork,
+    /// A change to what Docker has made, or runs.
+    #[error("{what} {name} is Docker's: use {use_}")]
+    OfDocker {
+        /// `network`, `container`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The command that does it.
+        use_: &'static str,
+    },
+    /// An endpoint of Docker's that is not there.
+    #[error("endpoint {0} not found")]
+    NoEndpoint(model::Id),
     /// Asked for in Docker's words.
     #[error("{0}")]
     Forbidden(String),
@@ -251,7 +264,8 @@ impl Error {
             | Self::NoContainer(_)
             | Self::NoEngine(..)
             | Self::NoLinkTarget(_)
-            | Self::NoNamespace(_) => 404,
+            | Self::NoNamespace(_)
+            | Self::NoEndpoint(_) => 404,
             Self::Invalid(_)
             | Self::AddressOnDefaultNetwork
             | Self::AliasOnDefaultNetwork
@@ -267,6 +281,7 @@ impl Error {
             | Self::SharedNamespace
             | Self::PrivateMode
             | Self::MacInUse { .. }
+            | Self::OfDocker { .. }
             | Self::Forbidden(_) => 403,
             Self::NetworkExists(_)
             | Self::ContainerExists { .. }

@@ -233,7 +233,7 @@ impl Daemon {
 }
 
 fn named(network: &Network) -> BTreeMap<String, String> {
-    [("name", network.name.as_str()), ("type", network.driver.name())]
+    [("name", network.name.as_str()), ("type", network.driver_name())]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
 }

@@ -140,7 +140,7 @@ impl Daemon {
                 {
                     Some((container.id, namespace.clone()))
                 }
-                Subject::Foreign(_) | Subject::Sandbox(_) | Subject::Engine(_) => None,
+                Subject::Foreign(_) | Subject::Sandbox(_) | Subject::Engine(_) | Subject::Docker(_) => None,
             })
             .collect()
     }

@@ -26,6 +26,7 @@ impl Daemon {
     /// Start a container that the caller has for itself: because a user says so, or again.
     pub(super) async fn start_busy(self: &Arc<Self>, id: Id, by_user: bool) -> Result<(), Error> {
         let before = with_restart(self.container(&id)?, |restart| restart.start(by_user));
+        super::docker::refuse(&before, "docker start")?;
         let Subject::Sandbox(sandbox) = before.subject.clone() else {
             return Err(Error::Foreign(before.name));
         };
@@ -306,6 +307,7 @@ impl Daemon {
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
         let container = self.container(&id)?;
+        super::docker::refuse(&container, "docker kill")?;
         if !matches!(container.subject, Subject::Sandbox(_)) {
             return Err(Error::Foreign(container.name));
         }
@@ -327,6 +329,7 @@ impl Daemon {
         let container = {
             let _busy = self.busy(id).await;
             let container = self.container(&id)?;
+            super::docker::refuse(&container, "docker stop")?;
             if !matches!(container.subject, Subject::Sandbox(_)) {
                 return Err(Error::Foreign(container.name));
             }

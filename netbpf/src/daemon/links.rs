@@ -79,7 +79,7 @@ pub fn hosts_of(container: &Container, world: &World) -> Vec<(String, IpAddr)> {
             match &target.subject {
                 Subject::Sandbox(sandbox) => names = format!("{names} {}", sandbox.hostname),
                 Subject::Engine(engine) => names = format!("{names} {}", engine.hostname),
-                Subject::Foreign(_) => {}
+                Subject::Foreign(_) | Subject::Docker(_) => {}
             }
             if link.alias != target.name {
                 names = format!("{names} {}", target.name);

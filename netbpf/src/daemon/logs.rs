@@ -68,6 +68,7 @@ impl Daemon {
         since: Option<Timestamp>,
     ) -> Result<impl Stream<Item = Result<String, sandbox::Error>> + use<>, Error> {
         let container = self.container(&self.find_subject(key)?)?;
+        super::docker::refuse(&container, "docker logs")?;
         if !matches!(container.subject, Subject::Sandbox(_)) {
             return Err(Error::Foreign(container.name));
         }

@@ -6,6 +6,7 @@
 mod announce;
 mod attach;
 mod containers;
+mod docker;
 mod ends;
 mod engine;
 mod error;
@@ -39,6 +40,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+pub use docker::{DockerEndpointRequest, DockerNetwork, Joined};
 pub use error::Error;
 pub use info::version;
 pub use options::{BPFFS, Options};
@@ -142,7 +144,7 @@ impl Daemon {
         }
     }
 
-    fn endpoint_link<'a>(&self, port: &PortWiring, namespace: &'a Namespace) -> EndpointLink<'a> {
+    fn endpoint_link<'a>(&self, port: &PortWiring, namespace: Option<&'a Namespace>) -> EndpointLink<'a> {
         EndpointLink {
             ifindex: netbpf_common::endpoint::ifindex_of(port.number),
             host_interface: port.host_interface.clone(),

@@ -35,7 +35,7 @@ impl Daemon {
         let sandbox = match &container.subject {
             Subject::Sandbox(sandbox) if matches!(sandbox.mode, Mode::Container(_)) => return Ok(()),
             Subject::Sandbox(sandbox) => sandbox,
-            Subject::Foreign(_) => return Ok(()),
+            Subject::Foreign(_) | Subject::Docker(_) => return Ok(()),
             Subject::Engine(engine) => {
                 return match (&engine.resolv_conf, self.record_of(container)) {
                     (Some(path), Some(_)) => steps.borrow(dir, path),
@@ -64,7 +64,7 @@ impl Daemon {
     ) -> Result<Sockets, Error> {
         let namespace = open(namespace)?;
         let (address, lent) = match &container.subject {
-            Subject::Sandbox(_) | Subject::Foreign(_) => (RESOLVER, None),
+            Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Docker(_) => (RESOLVER, None),
             Subject::Engine(engine) => {
                 let is_ipv4 = engine.servers.iter().all(IpAddr::is_ipv4);
                 (BESIDE_ENGINE, Some(if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 }))
@@ -102,6 +102,7 @@ pub fn names_of(container: &Container, attachment: &Attachment) -> Vec<String> {
         Subject::Sandbox(sandbox) => (container.name.clone(), Some(sandbox.hostname.clone())),
         Subject::Foreign(namespace) => (foreign_name(namespace), None),
         Subject::Engine(engine) => (container.name.clone(), Some(engine.hostname.clone())),
+        Subject::Docker(_) => (container.name.clone(), None),
     };
     let mut seen = BTreeSet::new();
     std::iter::once(name)
@@ -123,6 +124,10 @@ fn foreign_name(namespace: &Namespace) -> String {
 /// The responder's record of a container; none where it is in no network that has names. The default network is in the
 /// record all the same, without names: through it the container reaches the host's servers.
 pub fn record_of(container: &Container, world: &World) -> Option<Record> {
+    if let Subject::Docker(_) = container.subject {
+        // Docker answers its containers itself, and has not told what this one is called.
+        return None;
+    }
     let mut networks = Vec::new();
     let mut has_names = false;
     for attachment in &container.attachments {
@@ -156,7 +161,7 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
         Subject::Sandbox(sandbox) if !sandbox.dns.is_empty() => {
             Servers::Own(sandbox.dns.iter().map(|server| (*server, 53).into()).collect())
         }
-        Subject::Sandbox(_) | Subject::Foreign(_) => Servers::Host,
+        Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Docker(_) => Servers::Host,
         Subject::Engine(engine) => {
             Servers::Inside(engine.servers.iter().map(|server| (*server, 53).into()).collect())
         }

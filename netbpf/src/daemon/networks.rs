@@ -12,7 +12,7 @@ use crate::{
         types::{Created, NetworkCreate, NetworkResource, NetworksPruned},
     },
     ipam::{self, Occupied, Request, Resolved},
-    model::{Bridge, Driver, Id, Network, Options, State, check_network_name},
+    model::{Bridge, Driver, Id, Network, Options, Origin, State, check_network_name},
     plan::{Action, Desired, NetworkRules, NetworkWiring, Observed, Seen, diff},
     store::Change,
 };
@@ -60,12 +60,7 @@ impl Daemon {
         self.check_device(&id, &options)?;
         let ipv4 = request.enable_ipv4.or(options.enable_ipv4).unwrap_or(true);
         let ipv6 = request.enable_ipv6.or(options.enable_ipv6).unwrap_or(false);
-        if ipv6 && options.mtu < IPV6_MTU {
-            return Err(Error::Invalid(format!(
-                "invalid MTU number: {}: IPv6 needs {IPV6_MTU}",
-                options.mtu
-            )));
-        }
+        check_mtu(&options, ipv6)?;
         let subnets = self.subnets(&request.ipam, ipv4, ipv6).await?;
         let network = Network {
             id,
@@ -76,6 +71,7 @@ impl Daemon {
             attachable: request.attachable,
             options: request.options,
             labels: request.labels,
+            origin: Origin::Netbpf,
         };
         let id = self.add_bridge(network, subnets, options).await?;
         let made = self.world().network(&id).cloned();
@@ -134,7 +130,7 @@ impl Daemon {
 
     /// A device that was asked for by name is nobody's yet. Docker takes a bridge that exists; netbpf's device is one
     /// that it makes.
-    fn check_device(&self, id: &Id, options: &Options) -> Result<(), Error> {
+    pub(super) fn check_device(&self, id: &Id, options: &Options) -> Result<(), Error> {
         let Some(device) = &options.device else { return Ok(()) };
         let world = self.world();
         let of_other = world.networks().find_map(|other| {
@@ -220,11 +216,27 @@ impl Daemon {
     pub async fn remove_network(self: &Arc<Self>, key: &str) -> Result<(), Error> {
         let _one_at_a_time = self.networks_busy.lock().await;
         let network = {
-            let mut world = self.world();
+            let world = self.world();
             let network = world.find_network(key)?.clone();
             if network.is_predefined() {
                 return Err(Error::PredefinedRemove(network.name));
             }
+            if network.origin == Origin::Docker {
+                return Err(Error::OfDocker {
+                    what: "network",
+                    name: network.name,
+                    use_: "docker network rm",
+                });
+            }
+            network
+        };
+        self.remove_unused(network).await
+    }
+
+    /// Remove a network that nobody is in. The caller has networks for itself.
+    pub(super) async fn remove_unused(self: &Arc<Self>, network: Network) -> Result<(), Error> {
+        {
+            let mut world = self.world();
             if world.has_members(&network.id) {
                 let endpoints = world
                     .members(&network.id)
@@ -234,8 +246,7 @@ impl Daemon {
                 return Err(Error::NetworkInUse { network: network.name, endpoints });
             }
             world.remove_network(&network.id);
-            network
-        };
+        }
         if let Err(error) = self.commit(&[Change::RemoveNetwork(network.id)]) {
             self.world().insert_network(network);
             return Err(error);
@@ -269,7 +280,8 @@ impl Daemon {
             let world = self.world();
             world
                 .networks()
-                .filter(|network| !network.is_predefined() && !world.has_members(&network.id))
+                .filter(|network| !network.is_predefined() && network.origin.is_own())
+                .filter(|network| !world.has_members(&network.id))
                 .filter(|network| filter.matches(network))
                 .map(|network| (network.id, network.name.clone()))
                 .collect()
@@ -337,6 +349,14 @@ impl Daemon {
     }
 }
 
+/// A network with IPv6 has an MTU that IPv6 works with.
+pub(super) fn check_mtu(options: &Options, ipv6: bool) -> Result<(), Error> {
+    if ipv6 && options.mtu < IPV6_MTU {
+        return Err(Error::Invalid(format!("invalid MTU number: {}: IPv6 needs {IPV6_MTU}", options.mtu)));
+    }
+    Ok(())
+}
+
 fn predefined(name: &str, driver: Driver) -> Network {
     Network {
         id: Id::random(),
@@ -347,5 +367,6 @@ fn predefined(name: &str, driver: Driver) -> Network {
         attachable: false,
         options: Default::default(),
         labels: Default::default(),
+        origin: Origin::Netbpf,
     }
 }

@@ -20,6 +20,8 @@ pub struct Options {
     pub program_logs: bool,
     /// Whether members of the default network talk to each other.
     pub icc: bool,
+    /// Where Docker finds its network driver; none: Docker is not served.
+    pub docker_plugin: Option<PathBuf>,
 }
 
 impl Options {

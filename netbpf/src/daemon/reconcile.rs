@@ -66,6 +66,7 @@ impl Daemon {
     async fn find_running(self: &Arc<Self>) -> Result<Vec<(Id, Supervisor)>, Error> {
         let stored: Vec<Container> = self.world().containers().cloned().collect();
         let mut running = Vec::new();
+        self.forget_lost_endpoints().await;
         for container in stored {
             match (&container.subject, &container.state) {
                 (Subject::Sandbox(_), State::Running { supervisor: Some((pid, start_time)), .. }) => {
@@ -90,7 +91,7 @@ impl Daemon {
                         false => drop(self.end_guest(container, None).await?),
                     }
                 }
-                (Subject::Sandbox(_) | Subject::Engine(_), _) => {}
+                (Subject::Sandbox(_) | Subject::Engine(_) | Subject::Docker(_), _) => {}
             }
         }
         Ok(running)
@@ -105,7 +106,11 @@ impl Daemon {
             .collect();
         let mut ports = BTreeMap::new();
         for container in world.containers() {
-            let Ok(namespace) = self.namespace_of(container) else { continue };
+            let namespace = match (&container.subject, self.namespace_of(container)) {
+                (Subject::Docker(_), _) => None,
+                (_, Ok(namespace)) => Some(namespace),
+                (_, Err(_)) => continue,
+            };
             for Attachment { network, endpoint, .. } in &container.attachments {
                 let bridge = world.network(network).and_then(|network| network.bridge());
                 if let (Some(endpoint), Some(bridge)) = (endpoint, bridge) {

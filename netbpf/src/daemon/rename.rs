@@ -19,6 +19,7 @@ impl Daemon {
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
         let before = self.container(&id)?;
+        super::docker::refuse(&before, "docker rename")?;
         if !matches!(before.subject, Subject::Sandbox(_)) {
             return Err(Error::Foreign(before.name));
         }

@@ -78,7 +78,7 @@ impl Daemon {
 pub fn restart_of(container: &Container) -> Option<&Restart> {
     match &container.subject {
         Subject::Sandbox(sandbox) => Some(&sandbox.restart),
-        Subject::Foreign(_) | Subject::Engine(_) => None,
+        Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => None,
     }
 }
 

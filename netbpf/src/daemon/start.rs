@@ -2,7 +2,10 @@
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        net::UnixStream,
+    },
     path::Path,
     pin::pin,
     sync::{Arc, Mutex},
@@ -10,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use futures::{FutureExt as _, future::join};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::UnixListener,
@@ -23,6 +27,7 @@ use crate::{
     api::server,
     datapath::Datapath,
     dns::Feed,
+    docker,
     engine::Engine,
     firewall::Firewall,
     link::{Links, sysctl},
@@ -56,19 +61,24 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         forward_ipv6()?;
     }
     daemon.feed_host_servers().await?;
+    // Before anything is looked at, so that nothing that goes is missed.
+    let deletions = Links::watch_deleted()?;
     daemon.reconcile().await?;
+    tokio::spawn(Arc::clone(&daemon).watch_docker_endpoints(deletions));
     daemon.add_predefined_networks().await?;
     let listener = listen(&daemon.options.socket())?;
+    let plugin = daemon.options.docker_plugin.as_deref().map(listen_for_docker).transpose()?;
     let guard = tokio::spawn(Arc::clone(&daemon).guard_filter());
     let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stop_serving, stopped) = oneshot::channel::<()>();
-    let mut server = pin!(server::serve(listener, Arc::clone(&daemon), async {
-        let _ = stopped.await;
-    }));
+    let stopped = stopped.map(drop).shared();
+    let mut server = pin!(server::serve(listener, Arc::clone(&daemon), stopped.clone()));
+    let mut plugin = pin!(serve_docker(plugin, Arc::clone(&daemon), stopped));
     tokio::select! {
         done = &mut server => done.context("serve the API")?,
+        done = &mut plugin => done.context("serve Docker")?,
         done = Arc::clone(&daemon).watch_folders() => done.context("watch the folders of namespaces")?,
         _ = term.recv() => {}
         _ = int.recv() => {}
@@ -76,8 +86,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     daemon.events.end();
     drop(stop_serving);
     // What was asked is done; who only follows a log is not waited for.
-    if let Ok(done) = tokio::time::timeout(PATIENCE, server).await {
-        done.context("serve the API")?;
+    if let Ok((server, plugin)) = tokio::time::timeout(PATIENCE, join(server, plugin)).await {
+        server.context("serve the API")?;
+        plugin.context("serve Docker")?;
     }
     guard.abort();
     follower.abort();
@@ -178,6 +189,35 @@ fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
+/// The socket that Docker finds its driver by. Only root may use it: Docker is root.
+fn listen_for_docker(path: &Path) -> anyhow::Result<UnixListener> {
+    if UnixStream::connect(path).is_ok() {
+        bail!("{} is served by another process: stop it, or name another --docker-plugin", path.display());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    }
+    let listener = listen(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("restrict {}", path.display()))?;
+    Ok(listener)
+}
+
+/// Until `end`; with nobody to serve, that is all.
+async fn serve_docker(
+    listener: Option<UnixListener>,
+    daemon: Arc<Daemon>,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    match listener {
+        Some(listener) => docker::serve(listener, daemon, end).await,
+        None => {
+            end.await;
+            Ok(())
+        }
+    }
+}
+
 /// The group's number, if it exists.
 pub(super) fn group() -> Option<u32> {
     nix::unistd::Group::from_name(GROUP).ok().flatten().map(|group| group.gid.as_raw())
@@ -187,6 +227,11 @@ pub(super) fn group() -> Option<u32> {
 async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     let socket = daemon.options.socket();
     fs::remove_file(&socket).with_context(|| format!("remove {}", socket.display()))?;
+    if let Some(plugin) = &daemon.options.docker_plugin {
+        // It may have gone with the folders of a Docker that was removed. Docker's own folders stay: they are not empty.
+        let _ = fs::remove_file(plugin);
+        plugin.ancestors().skip(1).take(2).take_while(|folder| fs::remove_dir(folder).is_ok()).for_each(drop);
+    }
     if daemon.is_empty() {
         daemon.tear_down().await?;
         daemon.firewall.clear().await?;

@@ -143,11 +143,10 @@ impl Daemon {
                 self.datapath().remove_network(*number, interface.as_deref())?;
             }
             Action::AddEndpointLink(port) => {
-                let namespace = port.namespace.as_ref().ok_or_else(|| {
-                    Error::NoNamespace(format!("port {} has no namespace to be made in", port.number))
-                })?;
-                let namespace = open(namespace)?;
-                self.links.create_endpoint(&self.endpoint_link(port, &namespace)).await?;
+                let namespace = port.namespace.as_ref().map(open).transpose()?;
+                self.links.create_endpoint(&self.endpoint_link(port, namespace.as_ref())).await?;
+                // What Docker takes, Docker sets.
+                let Some(namespace) = namespace else { return Ok(()) };
                 if let Err(error) = self.set_sysctls(port, &namespace).await {
                     self.links.delete(netbpf_common::endpoint::ifindex_of(port.number)).await?;
                     return Err(error);

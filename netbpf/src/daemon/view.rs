@@ -30,7 +30,7 @@ pub fn network(network: &Network, world: &World) -> NetworkResource {
         id: network.id.to_string(),
         created: nanoseconds(network.created),
         scope: "local".into(),
-        driver: network.driver.name().into(),
+        driver: network.driver_name().into(),
         // The two that are no bridges have what the host has.
         enable_ipv4: bridge.is_none_or(|bridge| bridge.ipv4.is_some()),
         enable_ipv6: bridge.is_some_and(|bridge| bridge.ipv6.is_some()),
@@ -121,6 +121,7 @@ fn exposed(container: &Container) -> BTreeSet<ContainerPort> {
         (Subject::Sandbox(sandbox), State::Running { .. }) if sandbox.mode == Mode::Networks => {
             sandbox.exposed.clone()
         }
+        (Subject::Docker(endpoint), _) => endpoint.exposed.clone(),
         _ => BTreeSet::new(),
     }
 }
@@ -130,7 +131,7 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
     let command = command(container);
     let path = |file: &str| match &container.subject {
         Subject::Sandbox(_) => dir.join(file).display().to_string(),
-        Subject::Foreign(_) | Subject::Engine(_) => String::new(),
+        Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => String::new(),
     };
     ContainerResource {
         id: container.id.to_string(),
@@ -146,12 +147,12 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
         name: format!("/{}", container.name),
         host_config: match &container.subject {
             Subject::Sandbox(sandbox) => host_config(sandbox),
-            Subject::Foreign(_) | Subject::Engine(_) => HostConfig::default(),
+            Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => HostConfig::default(),
         },
         restart_count: restart_of(container).map_or(0, |restart| restart.count),
         config: match &container.subject {
             Subject::Sandbox(sandbox) => config(container, sandbox, world),
-            Subject::Foreign(_) => ContainerCreate::default(),
+            Subject::Foreign(_) | Subject::Docker(_) => ContainerCreate::default(),
             Subject::Engine(engine) => ContainerCreate {
                 cmd: engine.command.clone(),
                 hostname: engine.hostname.clone(),
@@ -290,6 +291,9 @@ fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
 fn namespace(container: &Container) -> String {
     match (&container.subject, &container.state) {
         (Subject::Foreign(namespace), _) => super::steps::path(namespace).display().to_string(),
+        (Subject::Docker(endpoint), _) => {
+            endpoint.sandbox.as_ref().map(|sandbox| sandbox.display().to_string()).unwrap_or_default()
+        }
         (Subject::Sandbox(_) | Subject::Engine(_), State::Running { supervisor: Some((pid, _)), .. }) => {
             format!("/proc/{pid}/ns/net")
         }
@@ -300,7 +304,7 @@ fn namespace(container: &Container) -> String {
 fn mode(container: &Container) -> Option<&Mode> {
     match &container.subject {
         Subject::Sandbox(sandbox) => Some(&sandbox.mode),
-        Subject::Foreign(_) | Subject::Engine(_) => None,
+        Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => None,
     }
 }
 
@@ -311,13 +315,14 @@ pub fn image(container: &Container) -> String {
         }
         Subject::Foreign(_) => "-".into(),
         Subject::Engine(engine) => engine.image.clone(),
+        Subject::Docker(_) => "docker".into(),
     }
 }
 
 fn command(container: &Container) -> &[String] {
     match &container.subject {
         Subject::Sandbox(sandbox) => &sandbox.command,
-        Subject::Foreign(_) => &[],
+        Subject::Foreign(_) | Subject::Docker(_) => &[],
         Subject::Engine(engine) => &engine.command,
     }
 }

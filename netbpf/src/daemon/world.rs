@@ -154,6 +154,11 @@ impl World {
         self.networks.insert(network.id, network);
     }
 
+    /// Replace what is known of a network beside its bridge.
+    pub fn replace_network(&mut self, network: Network) {
+        self.networks.insert(network.id, network);
+    }
+
     /// Forget a network without members. Its number stays leased until its device is gone.
     pub fn remove_network(&mut self, id: &Id) -> Option<Network> {
         self.pools.remove(id);

@@ -77,8 +77,9 @@ pub struct EndpointLink<'a> {
     pub ipv4: Option<Ipv4Net>,
     /// The same for IPv6; with it the inner side has the link-local address of its MAC.
     pub ipv6: Option<Ipv6Net>,
-    /// The container's namespace.
-    pub namespace: &'a Namespace,
+    /// The container's namespace. None: the inner side stays among the host's own links, bare and down, for somebody
+    /// else to move, address and set up.
+    pub namespace: Option<&'a Namespace>,
 }
 
 impl Links {
@@ -112,7 +113,7 @@ impl Links {
             .map_err(|refusal| Error::failed("set up", &device.name, refusal))
     }
 
-    /// Makes a container's interface; it has its address and is up. The host side stays down, and the interface without
+    /// Makes a container's interface; in a namespace it has its address and is up. The host side stays down, and the interface without
     /// a carrier, until [`Links::set_up`]: programs are attached before.
     pub async fn create_endpoint(&self, endpoint: &EndpointLink<'_>) -> Result<(), Error> {
         let end = End {
@@ -128,12 +129,20 @@ impl Links {
             name: &endpoint.interface,
             mac: Some(endpoint.mac),
             group: 0,
-            netns: Some(endpoint.namespace.as_fd().as_raw_fd()),
+            netns: endpoint.namespace.map(|namespace| namespace.as_fd().as_raw_fd()),
             ..end
         };
-        self.create_pair(end, inner, &endpoint.namespace.to_string()).await?;
+        let Some(namespace) = endpoint.namespace else {
+            self.create_pair(end, inner, "this network namespace").await?;
+            let (outer, inner) = tokio::join!(
+                set_ipv6_here(&endpoint.host_interface, false),
+                set_ipv6_here(&endpoint.interface, false)
+            );
+            return self.or_delete(endpoint.ifindex, outer.and(inner)).await;
+        };
+        self.create_pair(end, inner, &namespace.to_string()).await?;
         let (outer, inner) =
-            tokio::join!(set_ipv6_here(&endpoint.host_interface, false), finish_inside(endpoint));
+            tokio::join!(set_ipv6_here(&endpoint.host_interface, false), finish_inside(endpoint, namespace));
         let inner = self.or_delete(endpoint.ifindex, outer.and(inner)).await?;
         self.inactive().insert(endpoint.ifindex, inner);
         Ok(())
@@ -212,8 +221,8 @@ impl End<'_> {
 }
 
 /// What is done in the container's namespace, in one visit.
-async fn finish_inside(endpoint: &EndpointLink<'_>) -> Result<Activation, Error> {
-    let EndpointLink { namespace: netns, ipv4, ipv6, mac, .. } = *endpoint;
+async fn finish_inside(endpoint: &EndpointLink<'_>, netns: &Namespace) -> Result<Activation, Error> {
+    let EndpointLink { ipv4, ipv6, mac, .. } = *endpoint;
     let object = format!("{} in {netns}", endpoint.interface);
     let name = endpoint.interface.clone();
     let (socket, (ifindex, activation)) = Socket::open_in(netns, move || {

@@ -1,4 +1,5 @@
-//! Containers: sandboxes that netbpf started, and network namespaces that it was asked to connect.
+//! Containers: sandboxes that netbpf started, network namespaces that it was asked to connect, and endpoints that Docker
+//! asked for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +10,9 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerPort, EndpointOptions, Id, Link, Mac, Mapping, Publish, Restart, Sysctl};
+use super::{
+    ContainerPort, DockerEndpoint, EndpointOptions, Id, Link, Mac, Mapping, Publish, Restart, Sysctl,
+};
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +58,9 @@ pub enum Subject {
     /// A container of an engine's, under the engine's ID, from its first connection to its last or until the engine
     /// removes it.
     Engine(Box<EngineContainer>),
+    /// An endpoint of Docker's, whose network driver netbpf is, under the endpoint's ID: one for each network that a
+    /// container of Docker's is in.
+    Docker(Box<DockerEndpoint>),
 }
 
 /// A container that an engine starts and ends.

@@ -3,6 +3,7 @@
 
 mod block;
 mod container;
+mod docker;
 mod endpoint_options;
 mod id;
 mod link;
@@ -20,6 +21,7 @@ pub use container::{
     Attachment, Container, Endpoint, EndpointRequest, EngineContainer, LastAddress, Mode, Namespace, Sandbox,
     State, Subject,
 };
+pub use docker::{DockerContainer, DockerEndpoint};
 pub use endpoint_options::{BadEndpointOption, EndpointOptions, Sysctl};
 pub use id::Id;
 pub use link::{BadLink, Link};
@@ -28,7 +30,7 @@ pub use names::{
     BadName, check_alias, check_container_name, check_dns_option, check_hostname, check_network_name,
     check_search_domain, random_name,
 };
-pub use network::{Bridge, Driver, Network, Subnet};
+pub use network::{Bridge, Driver, Network, Origin, Subnet};
 pub use options::{BadOption, GatewayMode, Options};
 pub use publish::{
     BadPublish, ContainerPort, Mapping, PortRange, Protocol, Publish, parse_expose, parse_publish,

@@ -27,6 +27,27 @@ pub struct Network {
     pub options: BTreeMap<String, String>,
     /// `--label key=value`.
     pub labels: BTreeMap<String, String>,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "Origin::is_own")]
+    pub origin: Origin,
+}
+
+/// Who made a network, and so who removes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// netbpf's own commands, or netbpf itself.
+    #[default]
+    Netbpf,
+    /// Docker, whose network driver netbpf is. Addresses in it are Docker's to give away.
+    Docker,
+}
+
+impl Origin {
+    /// Whether it is netbpf's own.
+    pub fn is_own(&self) -> bool {
+        *self == Self::Netbpf
+    }
 }
 
 impl Network {
@@ -41,6 +62,14 @@ impl Network {
     /// Whether its containers find each other by name: all but the default one, as with docker0.
     pub fn has_names(&self) -> bool {
         matches!(self.driver, Driver::Bridge(_)) && self.name != Self::DEFAULT
+    }
+
+    /// What it is listed as made of: Docker knows its own by the name of this driver.
+    pub fn driver_name(&self) -> &'static str {
+        match self.origin {
+            Origin::Netbpf => self.driver.name(),
+            Origin::Docker => "netbpf",
+        }
     }
 
     /// Its bridge; `host` and `none` have none.

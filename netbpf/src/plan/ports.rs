@@ -82,18 +82,7 @@ pub fn wanted<'a>(
     network: impl Fn(&Id) -> Option<&'a Network>,
 ) -> (Vec<Wanted>, Vec<NoAddress>) {
     let (mut wanted, mut missing) = (Vec::new(), Vec::new());
-    let Subject::Sandbox(sandbox) = &container.subject else { return (wanted, missing) };
-    let mut requests: Vec<Publish> = sandbox.publish.clone();
-    if sandbox.publish_all {
-        let published: BTreeSet<ContainerPort> = requests.iter().map(|publish| publish.container).collect();
-        requests.extend(
-            sandbox.exposed.iter().filter(|port| !published.contains(port)).map(|port| Publish {
-                container: *port,
-                host: None,
-                host_ports: None,
-            }),
-        );
-    }
+    let requests = requests(&container.subject);
     if requests.is_empty() {
         return (wanted, missing);
     }
@@ -112,6 +101,28 @@ pub fn wanted<'a>(
     }
     wanted.sort_by_key(|wanted| (wanted.host_port, wanted.port));
     (wanted, missing)
+}
+
+/// All that a user asked for.
+fn requests(subject: &Subject) -> Vec<Publish> {
+    let sandbox = match subject {
+        Subject::Sandbox(sandbox) => sandbox,
+        // Docker has replaced `-P` by what it means.
+        Subject::Docker(endpoint) => return endpoint.publish.clone(),
+        Subject::Foreign(_) | Subject::Engine(_) => return Vec::new(),
+    };
+    let mut requests = sandbox.publish.clone();
+    if sandbox.publish_all {
+        let published: BTreeSet<ContainerPort> = requests.iter().map(|publish| publish.container).collect();
+        requests.extend(
+            sandbox.exposed.iter().filter(|port| !published.contains(port)).map(|port| Publish {
+                container: *port,
+                host: None,
+                host_ports: None,
+            }),
+        );
+    }
+    requests
 }
 
 /// Where ports of one family are published.

@@ -31,6 +31,7 @@ fn network(name: &str, internal: bool, options: Options) -> Network {
         attachable: false,
         options: Map::new(),
         labels: Map::new(),
+        origin: Default::default(),
     }
 }
 

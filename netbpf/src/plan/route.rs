@@ -112,6 +112,7 @@ mod tests {
             attachable: false,
             options: BTreeMap::new(),
             labels: BTreeMap::new(),
+            origin: Default::default(),
         }
     }
 

@@ -91,13 +91,14 @@ pub struct PortWiring {
     pub icc: bool,
     /// Settings of the container's side. Nothing reads them back: an observed port has none.
     pub sysctls: Vec<Sysctl>,
-    /// Where the container's side is. Nothing reads it back from the kernel: an observed port has none.
+    /// Where the container's side is made; none where it is made among the host's own links, for Docker to take. Nothing
+    /// reads it back from the kernel: an observed port has none.
     pub namespace: Option<Namespace>,
 }
 
 impl PortWiring {
     /// How an endpoint should be in the kernel.
-    pub fn of(endpoint: &Endpoint, bridge: &Bridge, namespace: Namespace) -> Self {
+    pub fn of(endpoint: &Endpoint, bridge: &Bridge, namespace: Option<Namespace>) -> Self {
         Self {
             number: endpoint.port,
             network: bridge.number,
@@ -109,7 +110,7 @@ impl PortWiring {
             mtu: bridge.options.mtu,
             icc: bridge.options.icc,
             sysctls: endpoint.sysctls.clone(),
-            namespace: Some(namespace),
+            namespace,
         }
     }
 

@@ -25,6 +25,7 @@ fn network(name: &str) -> Network {
         attachable: false,
         options: [("k".to_owned(), "v".to_owned())].into(),
         labels: [].into(),
+        origin: Default::default(),
     }
 }
 

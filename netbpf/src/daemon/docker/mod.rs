@@ -1,0 +1,24 @@
+//! What Docker asks of its network driver, in the daemon's own terms. Docker decides who is in which network under which
+//! address, and netbpf makes it so; every request may come twice, because Docker repeats what broke off. Knows no message
+//! of the protocol and never asks Docker anything: it waits for the answer and could not give one.
+
+mod endpoints;
+mod networks;
+mod stale;
+
+pub use endpoints::{DockerEndpointRequest, Joined};
+pub use networks::DockerNetwork;
+
+use super::Error;
+use crate::model::{Container, Subject};
+
+/// What Docker has made is changed by Docker's commands, else Docker would not know of it.
+pub(super) fn refuse(container: &Container, command: &'static str) -> Result<(), Error> {
+    match &container.subject {
+        Subject::Docker(endpoint) => {
+            let name = endpoint.container.as_ref().map_or(&container.name, |container| &container.name);
+            Err(Error::OfDocker { what: "container", name: name.clone(), use_: command })
+        }
+        Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Engine(_) => Ok(()),
+    }
+}

@@ -1,0 +1,94 @@
+//! Endpoints that Docker will never ask to be deleted: it was killed, and starts without them. One whose interface is
+//! gone is stale; one whose interface is among the host's own links is, once another Docker asks.
+
+use std::sync::Arc;
+
+use crate::{
+    daemon::Daemon,
+    link::{Deletions, LinkEvent},
+    model::{Container, Endpoint, EndpointRequest, Id, Subject},
+};
+
+impl Daemon {
+    /// Forget endpoints whose interface was lost while no daemon looked.
+    pub(in crate::daemon) async fn forget_lost_endpoints(self: &Arc<Self>) {
+        for id in self.docker_endpoints(|endpoint| !exists(&endpoint.host_interface)) {
+            self.forget_docker_endpoint(id, |endpoint| !exists(&endpoint.host_interface)).await;
+        }
+    }
+
+    /// A Docker that has just started has endpoints in containers only: what lies among the host's links was another's.
+    pub async fn forget_unused_endpoints(self: &Arc<Self>) {
+        for id in self.docker_endpoints(is_unused) {
+            self.forget_docker_endpoint(id, is_unused).await;
+        }
+    }
+
+    /// The same of those that have in a network what Docker gives away again.
+    pub(super) async fn forget_stale_in(self: &Arc<Self>, network: &Id, wanted: &EndpointRequest) {
+        let members: Vec<Id> = self.world().members(network).map(|container| container.id).collect();
+        let has_it = |endpoint: &Endpoint| {
+            (endpoint.ipv4.is_some() && endpoint.ipv4 == wanted.ipv4)
+                || (endpoint.ipv6.is_some() && endpoint.ipv6 == wanted.ipv6)
+                || Some(endpoint.mac) == wanted.mac
+        };
+        for id in members {
+            self.forget_docker_endpoint(id, |endpoint| is_unused(endpoint) && has_it(endpoint)).await;
+        }
+    }
+
+    /// Forget endpoints as their interfaces go, for as long as the daemon runs.
+    pub(in crate::daemon) async fn watch_docker_endpoints(self: Arc<Self>, mut deletions: Deletions) {
+        while let Some(event) = deletions.next().await {
+            let gone = match event {
+                LinkEvent::Resync => self.docker_endpoints(|endpoint| !exists(&endpoint.host_interface)),
+                LinkEvent::Deleted(ifindex) => {
+                    let number = netbpf_common::endpoint::number_of(ifindex);
+                    self.docker_endpoints(|endpoint| Some(endpoint.port) == number)
+                }
+            };
+            for id in gone {
+                let daemon = Arc::clone(&self);
+                tokio::spawn(async move {
+                    daemon.forget_docker_endpoint(id, |endpoint| !exists(&endpoint.host_interface)).await;
+                });
+            }
+        }
+        tracing::error!("the kernel tells no more of links that go");
+    }
+
+    fn docker_endpoints(&self, is_meant: impl Fn(&Endpoint) -> bool) -> Vec<Id> {
+        let world = self.world();
+        let containers = world.containers().filter(|container| is_docker(container, &is_meant));
+        containers.map(|container| container.id).collect()
+    }
+
+    /// Take an endpoint away, unless it is not stale after all.
+    async fn forget_docker_endpoint(self: &Arc<Self>, id: Id, is_stale: impl Fn(&Endpoint) -> bool) {
+        let _busy = self.busy(id).await;
+        let Ok(before) = self.container(&id) else { return };
+        if !is_docker(&before, is_stale) {
+            return;
+        }
+        tracing::info!(endpoint = before.name, "Docker has left it");
+        let after = Container { attachments: Vec::new(), ..before.clone() };
+        if let Err(error) = self.unwire(before, after).await {
+            tracing::error!(endpoint = %id.short(), %error, "forget");
+        }
+    }
+}
+
+fn is_docker(container: &Container, is_meant: impl Fn(&Endpoint) -> bool) -> bool {
+    let mut endpoints = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
+    matches!(container.subject, Subject::Docker(_)) && endpoints.any(is_meant)
+}
+
+/// Whether no container has it.
+fn is_unused(endpoint: &Endpoint) -> bool {
+    !exists(&endpoint.host_interface) || exists(&endpoint.interface)
+}
+
+/// Whether the host has an interface of this name.
+pub(super) fn exists(interface: &str) -> bool {
+    nix::net::if_::if_nametoindex(interface).is_ok()
+}

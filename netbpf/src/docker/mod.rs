@@ -1,0 +1,14 @@
+//! Docker's remote network driver: the messages exactly as Docker sends them, what they mean, and the socket that they
+//! come in on. Decides nothing, and never asks Docker anything.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `wire` | the messages of the network driver |
+//! | `convert` | from messages to what the daemon is asked for, and back |
+//! | `server` | methods, time limits, refusals |
+
+mod convert;
+mod server;
+mod wire;
+
+pub use server::serve;

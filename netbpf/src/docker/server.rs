@@ -1,0 +1,246 @@
+//! The socket's edge: methods and bodies in, calls of the daemon, answers out. Docker waits for an answer without end, so
+//! each comes within a time of its own; what is done afterwards all the same is taken back.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State},
+    http::{StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixListener;
+
+use super::{
+    convert::{self, Bad},
+    wire,
+};
+use crate::daemon::{Daemon, DockerEndpointRequest, DockerNetwork};
+
+/// How long a request may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Of a message, in bytes: it may publish every port of TCP and UDP, each with an entry of its own.
+const LONGEST: usize = 32 << 20;
+/// What Docker asks for and takes.
+const MEDIA_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
+
+type Shared = State<Arc<Daemon>>;
+
+/// Answer until `end`, and then until what was asked is done.
+pub async fn serve(
+    listener: UnixListener,
+    daemon: Arc<Daemon>,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/Plugin.Activate", post(activate))
+        .route("/NetworkDriver.GetCapabilities", post(capabilities))
+        .route("/NetworkDriver.CreateNetwork", post(create_network))
+        .route("/NetworkDriver.DeleteNetwork", post(delete_network))
+        // Only Docker's swarm asks these, of drivers whose networks span hosts.
+        .route("/NetworkDriver.AllocateNetwork", post(nothing_to_do))
+        .route("/NetworkDriver.FreeNetwork", post(nothing_to_do))
+        .route("/NetworkDriver.CreateEndpoint", post(create_endpoint))
+        .route("/NetworkDriver.EndpointOperInfo", post(endpoint_oper_info))
+        .route("/NetworkDriver.Join", post(join))
+        .route("/NetworkDriver.Leave", post(leave))
+        .route("/NetworkDriver.DeleteEndpoint", post(delete_endpoint))
+        .route("/NetworkDriver.ProgramExternalConnectivity", post(program))
+        .route("/NetworkDriver.RevokeExternalConnectivity", post(revoke))
+        .route("/NetworkDriver.DiscoverNew", post(nothing_to_do))
+        .route("/NetworkDriver.DiscoverDelete", post(nothing_to_do))
+        .fallback(async |uri: Uri| {
+            refuse(StatusCode::NOT_FOUND, format!("no method {}", uri.path().trim_start_matches('/')))
+        })
+        .layer(DefaultBodyLimit::max(LONGEST))
+        .with_state(daemon);
+    axum::serve(listener, router).with_graceful_shutdown(end).await
+}
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Bad(#[from] Bad),
+    #[error(transparent)]
+    Daemon(#[from] crate::daemon::Error),
+}
+
+/// Docker passes on what stands in `Err`, after "remote: ".
+fn refuse(status: StatusCode, err: String) -> Response {
+    (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], Json(wire::Refusal { err })).into_response()
+}
+
+fn answer(answer: impl Serialize) -> Response {
+    ([(header::CONTENT_TYPE, MEDIA_TYPE)], Json(answer)).into_response()
+}
+
+/// Does what a message asks for, in time. It is done whole, also where Docker goes away meanwhile; where it came too late
+/// for Docker to know, `undo` takes it back.
+async fn call<Request, Done, Work, Undone>(
+    body: Bytes,
+    work: impl FnOnce(Request) -> Work,
+    undo: impl FnOnce() -> Undone + Send + 'static,
+) -> Response
+where
+    Request: DeserializeOwned,
+    Done: Serialize + Send + 'static,
+    Work: Future<Output = Result<Done, Error>> + Send + 'static,
+    Undone: Future<Output = ()> + Send,
+{
+    let request = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, format!("invalid JSON: {error}")),
+    };
+    let mut working = tokio::spawn(work(request));
+    match tokio::time::timeout(LIMIT, &mut working).await {
+        Ok(Ok(Ok(done))) => answer(done),
+        Ok(Ok(Err(error))) => {
+            tracing::info!(%error, "refused to Docker");
+            refuse(StatusCode::OK, error.to_string())
+        }
+        Ok(Err(panicked)) => refuse(StatusCode::OK, format!("netbpf failed: {panicked}")),
+        Err(_) => {
+            tokio::spawn(async move {
+                if let Ok(Ok(_)) = working.await {
+                    undo().await;
+                }
+            });
+            refuse(StatusCode::OK, format!("netbpf was not done within {} s", LIMIT.as_secs()))
+        }
+    }
+}
+
+/// Nothing to take back: what was asked for goes, or stays as it was asked for before.
+async fn nothing() {}
+
+async fn activate(State(daemon): Shared) -> Response {
+    daemon.forget_unused_endpoints().await;
+    answer(wire::Activated { implements: vec!["NetworkDriver"] })
+}
+
+async fn capabilities() -> Response {
+    answer(wire::Capabilities { scope: "local", connectivity_scope: "local", gw_alloc_checker: false })
+}
+
+async fn nothing_to_do() -> Result<Response, Infallible> {
+    Ok(answer(wire::Done {}))
+}
+
+async fn create_network(State(daemon): Shared, body: Bytes) -> Response {
+    let asked: Option<wire::OfNetwork> = serde_json::from_slice(&body).ok();
+    let late = Arc::clone(&daemon);
+    let work = async move |message: wire::CreateNetwork| {
+        daemon.create_docker_network(DockerNetwork::try_from(message)?).await?;
+        Ok(wire::Done {})
+    };
+    call(body, work, async move || {
+        if let Some(Ok(id)) = asked.map(|asked| convert::network_id(&asked.network_id)) {
+            take_back(late.delete_docker_network(id).await);
+        }
+    })
+    .await
+}
+
+async fn delete_network(State(daemon): Shared, body: Bytes) -> Response {
+    let work = async move |message: wire::OfNetwork| {
+        daemon.delete_docker_network(convert::network_id(&message.network_id)?).await?;
+        Ok(wire::Done {})
+    };
+    call(body, work, nothing).await
+}
+
+async fn create_endpoint(State(daemon): Shared, body: Bytes) -> Response {
+    let asked: Option<wire::OfEndpoint> = serde_json::from_slice(&body).ok();
+    let late = Arc::clone(&daemon);
+    let work = async move |message: wire::CreateEndpoint| {
+        let interface = message.interface.clone();
+        let wanted = DockerEndpointRequest::try_from(message)?;
+        let prefixes = daemon.prefix_lengths(&wanted.network);
+        let endpoint = daemon.create_docker_endpoint(wanted).await?;
+        Ok(wire::EndpointCreated { interface: convert::chosen(&endpoint, prefixes, &interface) })
+    };
+    call(body, work, async move || {
+        if let Some(Ok(id)) = asked.map(|asked| convert::endpoint_id(&asked.endpoint_id)) {
+            take_back(late.delete_docker_endpoint(id).await);
+        }
+    })
+    .await
+}
+
+fn take_back(undone: Result<(), crate::daemon::Error>) {
+    if let Err(error) = undone {
+        tracing::error!(%error, "take back what came too late for Docker");
+    }
+}
+
+async fn endpoint_oper_info(State(daemon): Shared, body: Bytes) -> Response {
+    let work = async move |message: wire::OfEndpoint| {
+        let (network, endpoint) = ids(&message)?;
+        daemon.check_docker_endpoint(network, endpoint)?;
+        Ok(wire::EndpointOperInfo::default())
+    };
+    call(body, work, nothing).await
+}
+
+async fn join(State(daemon): Shared, body: Bytes) -> Response {
+    let work = async move |message: wire::Join| {
+        let network = convert::network_id(&message.network_id)?;
+        let endpoint = convert::endpoint_id(&message.endpoint_id)?;
+        let joined = daemon.join_docker_endpoint(network, endpoint, message.sandbox_key.into()).await?;
+        Ok(wire::Joined::from(joined))
+    };
+    call(body, work, nothing).await
+}
+
+async fn leave(State(daemon): Shared, body: Bytes) -> Response {
+    let work = async move |message: wire::OfEndpoint| {
+        let (network, endpoint) = ids(&message)?;
+        daemon.leave_docker_endpoint(network, endpoint).await?;
+        Ok(wire::Done {})
+    };
+    call(body, work, nothing).await
+}
+
+async fn delete_endpoint(State(daemon): Shared, body: Bytes) -> Response {
+    let work = async move |message: wire::OfEndpoint| {
+        let (_, endpoint) = ids(&message)?;
+        daemon.delete_docker_endpoint(endpoint).await?;
+        Ok(wire::Done {})
+    };
+    call(body, work, nothing).await
+}
+
+async fn program(State(daemon): Shared, body: Bytes) -> Response {
+    let asked: Option<wire::OfEndpoint> = serde_json::from_slice(&body).ok();
+    let late = Arc::clone(&daemon);
+    let work = async move |message: wire::ProgramExternalConnectivity| {
+        let network = convert::network_id(&message.network_id)?;
+        let endpoint = convert::endpoint_id(&message.endpoint_id)?;
+        let publish = convert::publish(&message.options)?;
+        daemon.publish_docker_endpoint(network, endpoint, publish).await?;
+        Ok(wire::Done {})
+    };
+    call(body, work, async move || {
+        if let Some(Ok((network, endpoint))) = asked.map(|asked| ids(&asked)) {
+            take_back(late.publish_docker_endpoint(network, endpoint, Vec::new()).await);
+        }
+    })
+    .await
+}
+
+async fn revoke(State(daemon): Shared, body: Bytes) -> Response {
+    let work = async move |message: wire::OfEndpoint| {
+        let (network, endpoint) = ids(&message)?;
+        daemon.publish_docker_endpoint(network, endpoint, Vec::new()).await?;
+        Ok(wire::Done {})
+    };
+    call(body, work, nothing).await
+}
+
+fn ids(message: &wire::OfEndpoint) -> Result<(crate::model::Id, crate::model::Id), Bad> {
+    Ok((convert::network_id(&message.network_id)?, convert::endpoint_id(&message.endpoint_id)?))
+}

@@ -1,0 +1,127 @@
+//! A Docker engine on a lab's host: Debian's, with its own folders, one image, and nothing left at its end.
+
+use std::{cell::RefCell, path::Path};
+
+use netbpf_tests::lab::{Lab, Output, Process, eventually};
+use nix::sys::signal::Signal;
+
+/// The image of all containers: busybox, which does nothing.
+pub const IMAGE: &str = "box:1";
+
+/// Images and containers; on the lab's own file system.
+const DATA: &str = "/run/dockerdata";
+
+/// An engine that answers.
+pub struct Engine<'a> {
+    lab: &'a Lab,
+    daemon: RefCell<Option<Process>>,
+}
+
+impl<'a> Engine<'a> {
+    /// Starts one, and makes the image.
+    #[track_caller]
+    pub fn start(lab: &'a Lab) -> Self {
+        let engine = Self { lab, daemon: RefCell::default() };
+        engine.start_again();
+        lab.host([
+            "sh",
+            "-ec",
+            "root=/run/dockerroot; mkdir -p $root/bin $root/tmp $root/www; cp $(command -v busybox) $root/bin/busybox
+             for applet in $(busybox --list | grep -vx busybox); do ln -sf busybox $root/bin/$applet; done
+             echo hello > $root/www/index.html
+             tar -C $root -c . | docker import - box:1; rm -r $root",
+        ])
+        .ok();
+        engine
+    }
+
+    /// Starts it again with what it had.
+    #[track_caller]
+    pub fn start_again(&self) {
+        let mut slot = self.daemon.borrow_mut();
+        assert!(slot.is_none(), "the engine runs already");
+        *slot = Some(self.lab.spawn(["dockerd", "--data-root", DATA, "--storage-driver", "overlay2"]));
+        eventually("an engine that answers", || {
+            self.lab.host(["docker", "info"]).status.success().then_some(())
+        });
+    }
+
+    /// Ends it as an administrator does.
+    #[track_caller]
+    pub fn stop(&self) {
+        let daemon = self.daemon.borrow_mut().take().expect("the engine runs");
+        daemon.signal(Signal::SIGTERM);
+        daemon.output().ok();
+    }
+
+    /// Ends it as a crash does. Its containers go on.
+    #[track_caller]
+    pub fn kill(&self) {
+        let daemon = self.daemon.borrow_mut().take().expect("the engine runs");
+        daemon.signal(Signal::SIGKILL);
+        // containerd, which holds the same output, ends with it.
+        let _ = daemon.output();
+    }
+
+    /// Types `docker ARGUMENTS`, words with blanks between.
+    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[track_caller]
+    pub fn docker(&self, arguments: &str) -> Output {
+        self.lab.host(["docker"].into_iter().chain(arguments.split_whitespace()))
+    }
+
+    /// Starts a container that does nothing; `options` are those of `docker run`.
+    #[track_caller]
+    pub fn run(&self, name: &str, options: &str) {
+        self.docker(&format!("run -d --name {name} {options} {IMAGE} sleep 1000000")).ok();
+    }
+
+    /// Types a command in a container.
+    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[track_caller]
+    pub fn exec(&self, container: &str, command: &str) -> Output {
+        self.docker(&format!("exec {container} {command}"))
+    }
+
+    /// What the engine says of a container in a network.
+    #[track_caller]
+    pub fn endpoint(&self, container: &str, network: &str) -> serde_json::Value {
+        let mut inspected = self.docker(&format!("inspect {container}")).ok().json();
+        inspected[0]["NetworkSettings"]["Networks"][network].take()
+    }
+
+    /// Removes all containers.
+    #[track_caller]
+    pub fn remove_containers(&self) {
+        let containers = self.docker("ps -aq").ok();
+        if !containers.text().is_empty() {
+            self.docker(&format!("rm -f {}", containers.text())).ok();
+        }
+    }
+}
+
+impl Drop for Engine<'_> {
+    /// The engine leaves its bridge, its rules and its folders, like on any host.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        self.remove_containers();
+        self.docker("network prune -f").ok();
+        self.stop();
+        let tables = self.lab.host(["nft", "list", "tables"]).ok();
+        for table in tables.text().lines().filter_map(|line| line.strip_prefix("table ")) {
+            if !table.contains("netbpf") {
+                self.lab.host(["nft", "delete", "table"].into_iter().chain(table.split(' '))).ok();
+            }
+        }
+        self.lab.host(["ip", "link", "delete", "docker0"]).ok();
+        // The plugin's socket is netbpf's to remove.
+        let script = format!(
+            "umount /run/docker/netns/* 2>/dev/null; find /run/docker -mindepth 1 -maxdepth 1 ! -name plugins -exec rm -r {{}} +
+             rm -rf {DATA} /run/containerd /run/mount /run/docker.pid /run/docker.sock /run/xtables.lock"
+        );
+        self.lab.host(["sh", "-c", &script]).ok();
+        assert!(!Path::new(&self.lab.path(DATA)).exists());
+    }
+}

@@ -1,0 +1,6 @@
+//! netbpf as a network driver of a real Docker engine, each on a host made of namespaces. One module by subject.
+
+mod engine;
+mod recovery;
+mod refusals;
+mod story;

@@ -1,0 +1,152 @@
+//! What a user of Docker does on any day, with `-d netbpf`.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use netbpf_tests::lab::Lab;
+
+use crate::engine::Engine;
+
+/// What a web server says to somebody on the host.
+fn get(lab: &Lab, address: &str) -> std::io::Result<String> {
+    lab.on_host(|| {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.rsplit("\r\n\r\n").next().unwrap_or_default().trim_end().to_owned())
+    })
+}
+
+/// Names of a container's interfaces.
+#[track_caller]
+fn interfaces(engine: &Engine<'_>, container: &str) -> Vec<String> {
+    let links = engine.exec(container, "ls /sys/class/net").ok();
+    links.text().split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn containers_find_each_other_in_a_network_and_nobody_in_others() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    let made =
+        engine.docker("network create -d netbpf --subnet 192.168.0.0/16 --gateway 192.168.0.1 mynet").ok();
+    assert_eq!(made.text().len(), 64);
+    let listed = lab.netbpf(["network", "ls", "--no-trunc", "--format", "{{.ID}} {{.Driver}}"]).ok();
+    assert!(listed.text().contains(&format!("{} netbpf", made.text())), "{listed}");
+
+    engine.run("tomcat01", "--network mynet");
+    engine.run("tomcat02", "--network mynet --network-alias cat");
+    for (container, names) in [("tomcat01", "tomcat02 cat 192.168.0.3 192.168.0.1"), ("tomcat02", "tomcat01")]
+    {
+        for name in names.split(' ') {
+            engine.exec(container, &format!("ping -c1 -W2 {name}")).ok();
+        }
+    }
+    lab.host(["ping", "-c1", "192.168.0.2"]).ok();
+    let endpoint = engine.endpoint("tomcat01", "mynet");
+    assert_eq!(
+        (&endpoint["IPAddress"], &endpoint["Gateway"]),
+        (&"192.168.0.2".into(), &"192.168.0.1".into())
+    );
+    assert_eq!(endpoint["MacAddress"], "02:42:c0:a8:00:02");
+    let address = engine.exec("tomcat01", "cat /sys/class/net/eth0/address").ok();
+    assert_eq!(address.text(), "02:42:c0:a8:00:02");
+    assert_eq!(interfaces(&engine, "tomcat01"), ["eth0", "lo"], "no bridge of Docker's beside it");
+
+    engine.docker("network create -d netbpf --subnet 10.9.0.0/24 other").ok();
+    engine.run("tomcat03", "--network other");
+    engine.exec("tomcat03", "ping -c1 -W1 192.168.0.2").fails_with(1, "");
+    engine.docker("network connect --ip 10.9.0.77 other tomcat01").ok();
+    assert_eq!(interfaces(&engine, "tomcat01"), ["eth0", "eth1", "lo"]);
+    engine.exec("tomcat01", "ping -c1 -W2 tomcat03").ok();
+    engine.exec("tomcat03", "ping -c1 -W2 10.9.0.77").ok();
+    engine.docker("network disconnect other tomcat01").ok();
+    assert_eq!(interfaces(&engine, "tomcat01"), ["eth0", "lo"]);
+    engine.exec("tomcat03", "ping -c1 -W1 10.9.0.77").fails_with(1, "");
+    engine.docker("network connect --ip 10.9.0.77 other tomcat02").ok();
+    engine.exec("tomcat03", "ping -c1 -W2 10.9.0.77").ok();
+
+    engine.docker("restart -t 0 tomcat01").ok();
+    engine.exec("tomcat02", "ping -c1 -W2 tomcat01").ok();
+    engine.remove_containers();
+    engine.docker("network rm mynet other").ok();
+    assert_eq!(lab.netbpf(["ps", "-aq"]).ok().text(), "");
+    assert_eq!(lab.netbpf(["network", "ls", "-q"]).ok().text().lines().count(), 3);
+}
+
+#[test]
+fn what_docker_made_is_shown_and_left_to_docker() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    let id = engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
+    engine.run("web", "--network mynet --expose 80");
+    let network = lab.inspect(id.text());
+    assert_eq!(network["IPAM"]["Config"][0]["Subnet"], "10.8.0.0/24");
+    let members = network["Containers"].as_object().expect("containers");
+    let (endpoint, member) = members.iter().next().expect("a member");
+    assert_eq!(member["IPv4Address"], "10.8.0.2/24");
+    assert_eq!(engine.endpoint("web", "mynet")["EndpointID"], endpoint.as_str());
+    let listed = lab.netbpf(["ps", "--format", "{{.Image}} {{.Ports}}"]).ok();
+    assert_eq!(listed.text(), "docker 80/tcp");
+
+    let name = format!("ep-{}", &endpoint[..12]);
+    for (command, words) in [
+        (&["network", "rm", id.text()][..], "docker network rm"),
+        (&["rm", endpoint], "docker rm"),
+        (&["stop", &name], "docker stop"),
+        (&["disconnect", id.text(), &name], "docker network disconnect"),
+        (&["connect", "bridge", &name], "docker network connect"),
+    ] {
+        lab.netbpf(command).fails_with(1, &format!("is Docker's: use {words}"));
+    }
+    lab.netbpf(["network", "prune", "-f"]).ok();
+    engine.exec("web", "ping -c1 -W2 10.8.0.1").ok();
+}
+
+#[test]
+fn an_internal_network_leads_nowhere() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    engine.docker("network create -d netbpf --internal --subnet 10.8.0.0/24 inside").ok();
+    engine.run("one", "--network inside");
+    engine.run("two", "--network inside");
+    engine.exec("one", "ping -c1 -W2 two").ok();
+    assert_eq!(interfaces(&engine, "one"), ["eth0", "lo"], "no bridge of Docker's beside it");
+    let routes = engine.exec("one", "ip route").ok();
+    assert!(!routes.text().contains("default"), "{routes}");
+}
+
+#[test]
+fn ports_are_published_moved_and_given_back() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
+    let serve = "box:1 httpd -f -p 80 -h /www";
+    engine.docker(&format!("run -d --name web --network mynet -p 8080:80 {serve}")).ok();
+    for address in ["127.0.0.1:8080", "10.8.0.1:8080", "10.8.0.2:80"] {
+        assert_eq!(get(&lab, address).expect("an answer"), "hello", "{address}");
+    }
+    engine.run("client", "--network mynet");
+    let ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 10.8.0.1 8080";
+    let answer = lab.host(["docker", "exec", "client", "sh", "-c", ask]).ok();
+    assert!(answer.text().ends_with("hello"), "{answer}");
+    let listed = lab.netbpf(["ps", "--format", "{{.Ports}}", "--filter", "publish=8080"]).ok();
+    assert!(listed.text().contains("0.0.0.0:8080->80/tcp"), "{listed}");
+
+    engine
+        .docker(&format!("run -d --name late --network mynet -p 8080:80 {serve}"))
+        .fails_with(125, "Bind for 0.0.0.0:8080 failed: port is already allocated");
+    engine.docker("rm -f late").ok();
+    engine.docker("rm -f web").ok();
+    get(&lab, "127.0.0.1:8080").expect_err("nobody is published there");
+    engine.docker(&format!("run -d --name web -P --expose 80 --network mynet {serve}")).ok();
+    let listed = lab.netbpf(["ps", "--format", "{{.Ports}}", "--filter", "expose=80"]).ok();
+    let port =
+        listed.text().strip_prefix("0.0.0.0:").and_then(|text| text.split('-').next()).expect("a port");
+    assert_eq!(get(&lab, &format!("127.0.0.1:{port}")).expect("an answer"), "hello");
+}
