@@ -21,7 +21,8 @@ while True:
         frame, beside, _, sender = wire.recvmsg(65536, 64)
         status, tag = next((struct.unpack_from('I12xH', data) for _, kind, data in beside if kind == 8), (0, 0))
         if sender[2] != 4 and status & 16 and tag & 4095 == vid: # PACKET_OUTGOING, TP_STATUS_VLAN_VALID
-            tap.write(frame)
+            try: tap.write(frame)
+            except OSError: pass # the interface is down
 ";
 
 /// Makes a container a member of a VLAN; the interface ends with the process.
