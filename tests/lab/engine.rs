@@ -393,3 +393,58 @@ fn who_cannot_be_connected_is_told_why() {
         .fails_with(1, "The container name \"/tomcat02\" is already in use");
     dock.finish();
 }
+
+#[test]
+fn dockers_own_connect_afterwards_leaves_names_of_both() {
+    let lab = Lab::without_daemon();
+    let upstream = Upstream::start(&lab, "nameserver 10.9.9.9\noptions timeout:1\n");
+    let dock = Dock::on(lab, "");
+    dock.docker("network create theirs").ok();
+    dock.docker_run("neighbour", "--net theirs");
+    dock.docker_run("tomcat01", "");
+    // Docker counts eth0, eth1, … for itself: a name of another kind is never in its way.
+    let name = "com.docker.network.endpoint.ifname=nb0";
+    dock.netbpf(["connect", "--driver-opt", name, "mynet", "tomcat01"]).ok();
+    assert_eq!(dock.addresses("tomcat01"), "eth0 10.199.0.2/24, lo 127.0.0.1/8, nb0 10.1.0.3/24");
+    dock.docker("network connect theirs tomcat01").ok();
+    eventually("the file is netbpf's again", || dock.conf("tomcat01").contains("127.0.0.12").then_some(()));
+    for name in ["native", "neighbour"] {
+        dock.docker(&format!("exec tomcat01 ping -c1 {name}")).ok();
+    }
+    dock.docker("exec neighbour ping -c1 tomcat01").ok();
+    let ask = "dig +short @127.0.0.12 known.example";
+    assert_eq!(dock.inside_of("tomcat01", ask).ok().text(), "203.0.113.9");
+    dock.netbpf(["disconnect", "mynet", "tomcat01"]).ok();
+    assert_eq!(dock.conf("tomcat01"), "nameserver 127.0.0.11\noptions timeout:1 ndots:0\n");
+    dock.docker("exec tomcat01 ping -c1 neighbour").ok();
+    dock.nothing_is_left_but(&["native"]);
+    upstream.stop(&dock);
+    dock.finish();
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_it_connects_leaves_all_or_nothing() {
+    let dock = Dock::start("");
+    dock.docker_run("tomcat01", "");
+    let conf = dock.conf("tomcat01");
+    let mut outcomes = [0, 0];
+    for round in 0..12 {
+        let connect = dock.spawn_netbpf(["connect", "mynet", "tomcat01"]);
+        std::thread::sleep(std::time::Duration::from_millis(12 * round));
+        dock.kill_daemon();
+        let _ = connect.output();
+        dock.start_daemon();
+        let is_member = dock.members().contains(&"tomcat01".to_owned());
+        outcomes[usize::from(is_member)] += 1;
+        if is_member {
+            assert!(dock.conf("tomcat01").contains("nameserver 127.0.0.12"), "round {round}");
+            dock.docker("exec tomcat01 ping -c1 native").ok();
+            dock.exec("native", "ping -c1 tomcat01").ok();
+            dock.netbpf(["disconnect", "mynet", "tomcat01"]).ok();
+        }
+        assert_eq!(dock.conf("tomcat01"), conf, "round {round}");
+        dock.nothing_is_left_but(&["native"]);
+    }
+    assert!(outcomes.iter().all(|count| *count > 0), "killed before and after: {outcomes:?}");
+    dock.finish();
+}

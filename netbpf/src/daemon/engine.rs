@@ -181,6 +181,8 @@ impl Daemon {
         };
         if is_new {
             container = self.start_guest(container, state, found)?;
+        } else {
+            container = self.ask_anew(container, found).await?;
         }
         if container.attachments.iter().any(|attachment| attachment.endpoint.is_none()) {
             self.attach_again(&container).await;
@@ -223,6 +225,25 @@ impl Daemon {
         self.world().put_container(after.clone());
         tracing::info!(container = after.name, "started");
         self.watch_process(&after);
+        Ok(after)
+    }
+
+    /// The engine has written its resolver over ours: that one is asked from now on, and asked by ours.
+    async fn ask_anew(self: &Arc<Self>, before: Container, found: &Found) -> Result<Container, Error> {
+        let Subject::Engine(engine) = &before.subject else { return Ok(before) };
+        let (dir, path) = (self.container_dir(&before.id), engine.resolv_conf.clone());
+        let Some(path) = path.filter(|path| files::is_made_anew(&dir, path).unwrap_or_default()) else {
+            return Ok(before);
+        };
+        tracing::info!(container = before.name, "the engine has changed its resolv.conf");
+        let subject = self.subject_of(found, engine.addresses.clone())?;
+        let after = Container { subject: Subject::Engine(Box::new(subject)), ..before };
+        self.commit(&[Change::PutContainer(after.clone())])?;
+        self.world().put_container(after.clone());
+        if let Some(record) = self.record_of(&after) {
+            self.feed.upsert(record, None).await?;
+            files::borrow(&dir, &path)?;
+        }
         Ok(after)
     }
 

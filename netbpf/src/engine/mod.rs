@@ -9,7 +9,7 @@ use std::{
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum},
+    models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EventMessage},
     query_parameters::EventsOptionsBuilder,
 };
 use futures::{Stream, StreamExt as _};
@@ -20,8 +20,8 @@ use crate::model::{Id, check_container_name};
 /// Seconds that an answer may take: the engine says nothing of a container while it starts or stops it.
 const PATIENCE: u64 = 30;
 
-/// What can change where a container is, what it is called, or whether it is.
-const EVENTS: [&str; 4] = ["start", "die", "rename", "destroy"];
+/// What can change where a container is, what it is called, or whether it is; and, of networks, whom it asks for names.
+const EVENTS: [&str; 6] = ["start", "die", "rename", "destroy", "connect", "disconnect"];
 
 /// Why the engine does not say.
 #[derive(Debug, thiserror::Error)]
@@ -133,14 +133,14 @@ impl Engine {
         since: Timestamp,
     ) -> Result<impl Stream<Item = Result<Id, Error>> + use<>, Error> {
         let docker = self.connect().await?;
-        let filters = HashMap::from([("type", vec!["container"]), ("event", EVENTS.to_vec())]);
+        let filters = HashMap::from([("type", vec!["container", "network"]), ("event", EVENTS.to_vec())]);
         let options =
             EventsOptionsBuilder::default().since(&since.as_second().to_string()).filters(&filters).build();
-        let concerned = async |event: Result<bollard::models::EventMessage, _>| match event {
-            Ok(event) => event.actor?.id?.parse().ok().map(Ok),
+        let concerning = async |event: Result<EventMessage, _>| match event {
+            Ok(event) => concerned(event).map(Ok),
             Err(error) => Some(Err(Error::from(error))),
         };
-        Ok(Box::pin(docker.events(Some(options)).filter_map(concerned)))
+        Ok(Box::pin(docker.events(Some(options)).filter_map(concerning)))
     }
 
     /// Engines refuse versions of the API that are too new or too old for them: both agree on one first.
@@ -152,6 +152,16 @@ impl Engine {
         let docker = Docker::connect_with_unix(path, PATIENCE, API_DEFAULT_VERSION)?;
         Ok(docker.negotiate_version().await?)
     }
+}
+
+/// The container that an event is about; a network's names it beside.
+fn concerned(event: EventMessage) -> Option<Id> {
+    let actor = event.actor?;
+    let id = match actor.attributes.unwrap_or_default().remove("container") {
+        Some(container) => container,
+        None => actor.id?,
+    };
+    id.parse().ok()
 }
 
 fn found(container: ContainerInspectResponse) -> Result<Found, Error> {

@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::ErrorKind,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +16,9 @@ use crate::{daemon::Error, sandbox::write_in_place};
 
 /// In a container's folder.
 const KEPT: &str = "resolv.conf.kept";
+
+/// Docker's resolver, in containers that are in networks with names.
+const ENGINES_OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// What has to come back.
 #[derive(Serialize, Deserialize)]
@@ -40,6 +43,18 @@ pub fn borrow(dir: &Path, path: &Path) -> Result<bool, Error> {
     fs::rename(&part, &file).map_err(failed("write", &file))?;
     write_in_place(path, &kept.ours).map_err(failed("write", path))?;
     Ok(true)
+}
+
+/// Whether the engine has made the file anew since it was borrowed: with its own resolver in it, as it does when the
+/// container comes to a network of the engine's that has names. What somebody else has written is not touched.
+pub fn is_made_anew(dir: &Path, path: &Path) -> Result<bool, Error> {
+    let is_kept = kept(dir)?.is_some_and(|kept| kept.path == path);
+    Ok(is_kept && servers(dir, path)?.contains(&ENGINES_OWN) && !is_ours(dir, path)?)
+}
+
+fn is_ours(dir: &Path, path: &Path) -> Result<bool, Error> {
+    let now = read(path)?;
+    Ok(kept(dir)?.is_some_and(|kept| now.is_some_and(|now| kept.ours == now)))
 }
 
 /// Puts back what was there, unless somebody has written something else since.
@@ -118,6 +133,21 @@ mod tests {
         assert_eq!(servers(&dir, &path).expect("servers"), [IpAddr::from([10, 0, 0, 2])]);
         give_back(&dir).expect("given back");
         assert_eq!(fs::read_to_string(&path).expect("a text"), "nameserver 10.0.0.2\n");
+    }
+
+    #[test]
+    fn the_engines_hand_is_told_from_others() {
+        let (_root, dir, path) = file(b"nameserver 10.0.0.1\n");
+        let is_anew = || is_made_anew(&dir, &path).expect("a file");
+        assert!(!is_anew(), "not borrowed");
+        borrow(&dir, &path).expect("borrowed");
+        assert!(!is_anew());
+        fs::write(&path, "nameserver 10.0.0.2\n").expect("somebody writes");
+        assert!(!is_anew());
+        fs::write(&path, "nameserver 127.0.0.11\noptions ndots:0\n").expect("the engine writes");
+        assert!(is_anew());
+        borrow(&dir, &path).expect("borrowed");
+        assert!(!is_anew(), "it asks the engine's, and is ours");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 
 use nix::net::if_::if_nametoindex;
 
-pub use borrowed::{borrow, give_back, servers};
+pub use borrowed::{borrow, give_back, is_made_anew, servers};
 pub use hosts::hostname;
 pub use resolv_conf::{HOST_FILE, SYSTEMD_FILE};
 
