@@ -24,7 +24,7 @@ const LAYERS: &[Layer] = &[
     Layer { module: "datapath", may_know: &["model", "plan"], because: APART },
     Layer { module: "link", may_know: &["model", "plan"], because: APART },
     Layer { module: "firewall", may_know: &["model", "plan"], because: APART },
-    Layer { module: "store", may_know: &["model", "plan"], because: APART },
+    Layer { module: "store", may_know: &["model", "ipam", "plan"], because: APART },
     Layer { module: "dns", may_know: &["model"], because: APART },
     Layer { module: "engine", may_know: &["model"], because: APART },
     Layer { module: "sandbox", may_know: &["model", "api::types"], because: APART },

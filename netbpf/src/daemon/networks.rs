@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 
 use super::{Daemon, Error, files, start::forward_ipv6, steps::Steps, view};
@@ -61,7 +61,7 @@ impl Daemon {
         let ipv4 = request.enable_ipv4.or(options.enable_ipv4).unwrap_or(true);
         let ipv6 = request.enable_ipv6.or(options.enable_ipv6).unwrap_or(false);
         check_mtu(&options, ipv6)?;
-        let subnets = self.subnets(&request.ipam, ipv4, ipv6).await?;
+        let subnets = self.subnets(&request.ipam, ipv4, ipv6, &[]).await?;
         let network = Network {
             id,
             name: request.name,
@@ -151,15 +151,17 @@ impl Daemon {
         }
     }
 
-    /// The subnets that a request asks for, or the first free ones of the default pools.
+    /// The subnets that a request asks for, or the first free ones of the default pools. What is lent to Docker is free
+    /// for those only whose `own` it is.
     pub(super) async fn subnets(
         &self,
         ipam: &crate::api::types::Ipam,
         ipv4: bool,
         ipv6: bool,
+        own: &[IpNet],
     ) -> Result<Resolved, Error> {
-        let ipv4 = if ipv4 { Some(self.occupied_ipv4().await?) } else { None };
-        let ipv6 = if ipv6 { Some(self.occupied_ipv6().await?) } else { None };
+        let ipv4 = if ipv4 { Some(self.occupied_ipv4(own).await?) } else { None };
+        let ipv6 = if ipv6 { Some(self.occupied_ipv6(own).await?) } else { None };
         let asked: Vec<_> = ipam
             .config
             .iter()
@@ -173,7 +175,15 @@ impl Daemon {
         Ok(Request::resolve(&asked, ipv4.as_ref(), ipv6.as_ref())?)
     }
 
-    async fn occupied_ipv4(&self) -> Result<Occupied<Ipv4Net>, Error> {
+    /// Subnets of networks, and those that Docker has for its own; of one family.
+    fn subnets_in_use<Net>(&self, own: &[IpNet], family: impl Fn(IpNet) -> Option<Net>) -> Vec<Net> {
+        let world = self.world();
+        let networks = world.networks().filter_map(Network::bridge).flat_map(Bridge::nets);
+        let lent = world.lent_subnets().filter(|subnet| !own.contains(subnet));
+        networks.chain(lent).filter_map(family).collect()
+    }
+
+    async fn occupied_ipv4(&self, own: &[IpNet]) -> Result<Occupied<Ipv4Net>, Error> {
         let of_family = |address| match address {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
@@ -181,16 +191,15 @@ impl Daemon {
         Ok(Occupied {
             routes: self.links.on_link_routes().await?,
             resolvers: files::host_resolvers()?.into_iter().filter_map(of_family).collect(),
-            networks: self
-                .world()
-                .networks()
-                .filter_map(|network| Some(network.bridge()?.ipv4.as_ref()?.net))
-                .collect(),
+            networks: self.subnets_in_use(own, |net| match net {
+                IpNet::V4(net) => Some(net),
+                IpNet::V6(_) => None,
+            }),
             pools: ipam::ipv4_pools(),
         })
     }
 
-    async fn occupied_ipv6(&self) -> Result<Occupied<Ipv6Net>, Error> {
+    async fn occupied_ipv6(&self, own: &[IpNet]) -> Result<Occupied<Ipv6Net>, Error> {
         let of_family = |address| match address {
             IpAddr::V4(_) => None,
             IpAddr::V6(address) => Some(address),
@@ -198,11 +207,10 @@ impl Daemon {
         Ok(Occupied {
             routes: self.links.on_link_routes_ipv6().await?,
             resolvers: files::host_resolvers()?.into_iter().filter_map(of_family).collect(),
-            networks: self
-                .world()
-                .networks()
-                .filter_map(|network| Some(network.bridge()?.ipv6.as_ref()?.net))
-                .collect(),
+            networks: self.subnets_in_use(own, |net| match net {
+                IpNet::V6(net) => Some(net),
+                IpNet::V4(_) => None,
+            }),
             pools: ipam::ipv6_pools(&files::host_id()?),
         })
     }
@@ -327,7 +335,7 @@ impl Daemon {
             }
         }
         if self.world().find_network(Network::DEFAULT).is_err() {
-            let subnets = self.subnets(&crate::api::types::Ipam::default(), true, false).await?;
+            let subnets = self.subnets(&crate::api::types::Ipam::default(), true, false, &[]).await?;
             tracing::info!(
                 subnet = subnets.ipv4.as_ref().map(|subnet| subnet.net.to_string()),
                 "default network"

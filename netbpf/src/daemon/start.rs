@@ -106,7 +106,8 @@ fn take(dir: &Path) -> anyhow::Result<Lock> {
 
 async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
     let exe = std::env::current_exe().context("find this program")?;
-    let (store, Records { mut networks, containers }) = Store::open(&options.state_dir.join("netbpf.redb"))?;
+    let (store, Records { mut networks, containers, lent }) =
+        Store::open(&options.state_dir.join("netbpf.redb"))?;
     for network in networks.iter_mut().filter(|network| network.name == Network::DEFAULT) {
         // It is the daemon's own, and as the daemon is told to have it.
         if let Driver::Bridge(bridge) = &mut network.driver {
@@ -127,7 +128,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
     Ok(Arc::new(Daemon {
         group: options.group(),
         exe,
-        world: Mutex::new(World::new(networks, containers)),
+        world: Mutex::new(World::new(networks, containers, lent)),
         store: Mutex::new(store),
         links,
         datapath: Mutex::new(datapath),

@@ -6,12 +6,12 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netbpf_common::{endpoint::MAX_PORTS, network::MAX_NETWORKS};
 
 use super::{error::Error, numbers::Numbers};
 use crate::{
-    ipam::{self, Pool},
+    ipam::{self, Lent, Pool},
     model::{Container, Endpoint, EndpointRequest, Id, Mac, Network, State, lookup},
 };
 
@@ -19,6 +19,8 @@ use crate::{
 pub struct World {
     networks: BTreeMap<Id, Network>,
     containers: BTreeMap<Id, Container>,
+    /// Subnets that are lent to Docker.
+    lent: BTreeMap<IpNet, Lent>,
     pools: HashMap<Id, Pools>,
     /// Containers that have an endpoint in a network, or are getting one, with its MAC.
     members: HashMap<Id, HashMap<Id, Mac>>,
@@ -34,10 +36,11 @@ struct Pools {
 
 impl World {
     /// The world as it was stored. Addresses that two endpoints claim are kept by the first.
-    pub fn new(networks: Vec<Network>, containers: Vec<Container>) -> Self {
+    pub fn new(networks: Vec<Network>, containers: Vec<Container>, lent: Vec<Lent>) -> Self {
         let mut world = Self {
             networks: BTreeMap::new(),
             containers: BTreeMap::new(),
+            lent: lent.into_iter().map(|lent| (lent.subnet, lent)).collect(),
             pools: HashMap::new(),
             members: HashMap::new(),
             network_numbers: Numbers::below(MAX_NETWORKS),
@@ -152,6 +155,26 @@ impl World {
             self.pools.insert(network.id, pools);
         }
         self.networks.insert(network.id, network);
+    }
+
+    /// Subnets that are lent to Docker.
+    pub fn lent_subnets(&self) -> impl Iterator<Item = IpNet> {
+        self.lent.keys().copied()
+    }
+
+    /// A subnet that is lent to Docker.
+    pub fn lent(&self, subnet: &IpNet) -> Option<&Lent> {
+        self.lent.get(subnet)
+    }
+
+    /// Lend a subnet, or replace what was known of one.
+    pub fn put_lent(&mut self, lent: Lent) {
+        self.lent.insert(lent.subnet, lent);
+    }
+
+    /// A subnet was given back.
+    pub fn remove_lent(&mut self, subnet: &IpNet) {
+        self.lent.remove(subnet);
     }
 
     /// Replace what is known of a network beside its bridge.

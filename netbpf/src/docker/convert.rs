@@ -39,12 +39,16 @@ pub enum Bad {
     /// Docker's words.
     #[error("bridge driver doesn't support multiple subnets")]
     MultipleSubnets,
+    /// `--ipam-opt`.
+    #[error("unknown IPAM option {0}: none is known")]
+    IpamOption(String),
     /// An endpoint's option.
     #[error(transparent)]
     Option(#[from] crate::model::BadEndpointOption),
 }
 
-fn bad(field: &'static str, value: impl ToString) -> Bad {
+/// A field that means nothing.
+pub fn bad(field: &'static str, value: impl ToString) -> Bad {
     Bad::Field { field, value: value.to_string() }
 }
 
@@ -115,8 +119,8 @@ impl TryFrom<wire::CreateEndpoint> for DockerEndpointRequest {
     }
 }
 
-/// Nothing where the text is empty.
-fn given<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<Option<T>, Bad> {
+/// Nothing where the text is empty, else what it reads as.
+pub fn given<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<Option<T>, Bad> {
     match text {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| bad(field, text)),

@@ -16,7 +16,7 @@ use tokio::net::UnixListener;
 
 use super::{
     convert::{self, Bad},
-    wire,
+    ipam, wire,
 };
 use crate::daemon::{Daemon, DockerEndpointRequest, DockerNetwork};
 
@@ -52,6 +52,7 @@ pub async fn serve(
         .route("/NetworkDriver.RevokeExternalConnectivity", post(revoke))
         .route("/NetworkDriver.DiscoverNew", post(nothing_to_do))
         .route("/NetworkDriver.DiscoverDelete", post(nothing_to_do))
+        .merge(ipam::routes())
         .fallback(async |uri: Uri| {
             refuse(StatusCode::NOT_FOUND, format!("no method {}", uri.path().trim_start_matches('/')))
         })
@@ -62,25 +63,29 @@ pub async fn serve(
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub enum Error {
+    /// It means nothing.
     #[error(transparent)]
     Bad(#[from] Bad),
+    /// It cannot be.
     #[error(transparent)]
     Daemon(#[from] crate::daemon::Error),
 }
 
 /// Docker passes on what stands in `Err`, after "remote: ".
 fn refuse(status: StatusCode, err: String) -> Response {
-    (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], Json(wire::Refusal { err })).into_response()
+    (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], Json(wire::Refusal { error: err.clone(), err }))
+        .into_response()
 }
 
-fn answer(answer: impl Serialize) -> Response {
+/// An answer.
+pub fn answer(answer: impl Serialize) -> Response {
     ([(header::CONTENT_TYPE, MEDIA_TYPE)], Json(answer)).into_response()
 }
 
 /// Does what a message asks for, in time. It is done whole, also where Docker goes away meanwhile; where it came too late
 /// for Docker to know, `undo` takes it back.
-async fn call<Request, Done, Work, Undone>(
+pub async fn call<Request, Done, Work, Undone>(
     body: Bytes,
     work: impl FnOnce(Request) -> Work,
     undo: impl FnOnce() -> Undone + Send + 'static,
@@ -119,7 +124,7 @@ async fn nothing() {}
 
 async fn activate(State(daemon): Shared) -> Response {
     daemon.forget_unused_endpoints().await;
-    answer(wire::Activated { implements: vec!["NetworkDriver"] })
+    answer(wire::Activated { implements: vec!["NetworkDriver", "IpamDriver"] })
 }
 
 async fn capabilities() -> Response {

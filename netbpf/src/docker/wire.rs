@@ -189,14 +189,18 @@ pub struct EndpointOperInfo {
 #[derive(Debug, Default, Serialize)]
 pub struct Done {}
 
-/// An answer that says that nothing was.
+/// An answer that says that nothing was. Network drivers say why in `Err`, IPAM drivers in `Error`; Docker passes over the
+/// other.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Refusal {
     pub err: String,
+    pub error: String,
 }
 
 /// Go's `null` is what the type is empty.
-fn or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub fn or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }

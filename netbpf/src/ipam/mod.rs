@@ -2,6 +2,7 @@
 //! port gets. Docker's pools, order and errors. Pure: it is told what exists, and knows neither the host, nor the store,
 //! nor the API.
 
+mod lent;
 mod occupied;
 mod pool;
 mod ports;
@@ -11,6 +12,7 @@ use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
+pub use lent::Lent;
 pub use occupied::{Occupied, ipv4_pools, ipv6_pools};
 pub use pool::Pool;
 pub use ports::{Ephemeral, PortError, Ports};

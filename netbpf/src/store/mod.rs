@@ -16,7 +16,12 @@ use redb::{Database, ReadableDatabase};
 
 pub use lock::Lock;
 
-use crate::model::{Container, Id, Network};
+use ipnet::IpNet;
+
+use crate::{
+    ipam::Lent,
+    model::{Container, Id, Network},
+};
 use record::Write;
 
 /// Why the store cannot be used, or did not change.
@@ -85,6 +90,8 @@ pub struct Records {
     pub networks: Vec<Network>,
     /// Containers.
     pub containers: Vec<Container>,
+    /// Subnets that are lent to Docker.
+    pub lent: Vec<Lent>,
 }
 
 /// A step of a commit.
@@ -99,6 +106,10 @@ pub enum Change {
     PutContainer(Container),
     /// Removes it, if it is there.
     RemoveContainer(Id),
+    /// Adds or replaces a lent subnet.
+    PutLent(Lent),
+    /// Removes it, if it is there.
+    RemoveLent(IpNet),
 }
 
 /// The store.

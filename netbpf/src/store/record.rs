@@ -1,11 +1,10 @@
 //! Records: the model as JSON under its ID. A test holds the text of format 1 to the letter. A field that is
 //! added has a default for records without it; any other change needs a new format and a reader for the old one.
 
-use redb::{ReadTransaction, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, TableDefinition, TableError, WriteTransaction};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Change, Records};
-use crate::model::Id;
 
 /// Of the records.
 pub const FORMAT: u32 = 1;
@@ -15,6 +14,8 @@ type Table = TableDefinition<'static, &'static str, &'static str>;
 const META: TableDefinition<'static, &'static str, u32> = TableDefinition::new("netbpf");
 const NETWORKS: Table = TableDefinition::new("networks");
 const CONTAINERS: Table = TableDefinition::new("containers");
+/// By subnet. A store of before there were any has no such table.
+const LENT: Table = TableDefinition::new("lent");
 
 /// Why records cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,10 @@ pub fn read(transaction: &ReadTransaction) -> Result<Records, Error> {
         Some(FORMAT) => Ok(Records {
             networks: read_table(transaction, "networks", NETWORKS)?,
             containers: read_table(transaction, "containers", CONTAINERS)?,
+            lent: match transaction.open_table(LENT) {
+                Err(TableError::TableDoesNotExist(_)) => Vec::new(),
+                _ => read_table(transaction, "lent", LENT)?,
+            },
         }),
         other => Err(Error::Format(other.unwrap_or(0))),
     }
@@ -91,18 +96,20 @@ impl From<&Change> for Write {
             Change::RemoveNetwork(id) => Self::remove(NETWORKS, *id),
             Change::PutContainer(container) => Self::put(CONTAINERS, container.id, container),
             Change::RemoveContainer(id) => Self::remove(CONTAINERS, *id),
+            Change::PutLent(lent) => Self::put(LENT, lent.subnet, lent),
+            Change::RemoveLent(subnet) => Self::remove(LENT, *subnet),
         }
     }
 }
 
 impl Write {
-    fn put(table: Table, id: Id, record: &impl Serialize) -> Self {
+    fn put(table: Table, id: impl ToString, record: &impl Serialize) -> Self {
         let text =
             serde_json::to_string(record).expect("the model has string keys and no failing serializer");
         Self { table, key: id.to_string(), text: Some(text) }
     }
 
-    fn remove(table: Table, id: Id) -> Self {
+    fn remove(table: Table, id: impl ToString) -> Self {
         Self { table, key: id.to_string(), text: None }
     }
 

@@ -4,6 +4,7 @@
 
 mod endpoints;
 mod networks;
+mod pools;
 mod stale;
 
 pub use endpoints::{DockerEndpointRequest, Joined};

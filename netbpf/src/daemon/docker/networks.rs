@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::{
@@ -44,7 +45,9 @@ impl Daemon {
         check_mtu(&options, !ipv6.is_empty())?;
         let (has_ipv4, has_ipv6) = (!ipv4.is_empty(), !ipv6.is_empty());
         let ipam = Ipam { config: ipv4.into_iter().chain(ipv6).collect(), ..Ipam::default() };
-        let subnets = self.subnets(&ipam, has_ipv4, has_ipv6).await?;
+        // Docker may have asked netbpf for these before.
+        let own: Vec<IpNet> = ipam.config.iter().filter_map(|config| config.subnet.parse().ok()).collect();
+        let subnets = self.subnets(&ipam, has_ipv4, has_ipv6, &own).await?;
         let network = Network {
             id,
             name: id.short(),
