@@ -1,6 +1,11 @@
 //! One daemon for each of its directories.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use nix::{
     errno::Errno,
@@ -8,6 +13,9 @@ use nix::{
 };
 
 use super::Error;
+
+/// How long a process that a killed daemon had just forked may take until its exec, which closes the lock's descriptor.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Held by the daemon that uses a directory, for as long as it lives: the kernel lets go of it with the process.
 #[derive(Debug)]
@@ -18,11 +26,16 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock of a directory, which exists.
     pub fn acquire(dir: &Path) -> Result<Self, Error> {
-        let file = File::open(dir).map_err(|source| Error::Lock { dir: dir.to_owned(), source })?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Self { _file: file }),
-            Err((_, Errno::EWOULDBLOCK)) => Err(Error::Locked { dir: dir.to_owned() }),
-            Err((_, errno)) => Err(Error::Lock { dir: dir.to_owned(), source: errno.into() }),
+        let mut file = File::open(dir).map_err(|source| Error::Lock { dir: dir.to_owned(), source })?;
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => return Ok(Self { _file: file }),
+                Err((file, Errno::EWOULDBLOCK)) if Instant::now() < give_up => file,
+                Err((_, Errno::EWOULDBLOCK)) => return Err(Error::Locked { dir: dir.to_owned() }),
+                Err((_, errno)) => return Err(Error::Lock { dir: dir.to_owned(), source: errno.into() }),
+            };
+            thread::sleep(Duration::from_millis(10));
         }
     }
 }
