@@ -275,6 +275,16 @@ fn stop_start_restart_rename_and_rm_are_followed() {
     assert!(!dock.addresses("tomcat02").contains("10.1.0."));
     dock.netbpf(["rm", "-f", "squatter"]).ok();
 
+    // A network that was removed meanwhile is forgotten, and with the last one the container.
+    dock.docker("stop -t 0 tomcat02").ok();
+    dock.nothing_is_left_but(&["native", "tomcat09"]);
+    dock.netbpf(["network", "rm", "other"]).ok();
+    dock.docker("start tomcat02").ok();
+    dock.has_address("tomcat02", "10.1.0.77");
+    assert_eq!(
+        dock.inspect("tomcat02")["NetworkSettings"]["Networks"].as_object().map(|all| all.len()),
+        Some(1)
+    );
     dock.docker("rm -f tomcat09 tomcat02").ok();
     dock.nothing_is_left_but(&["native"]);
     eventually("netbpf forgets them", || {
@@ -446,5 +456,26 @@ fn a_daemon_that_is_killed_while_it_connects_leaves_all_or_nothing() {
         dock.nothing_is_left_but(&["native"]);
     }
     assert!(outcomes.iter().all(|count| *count > 0), "killed before and after: {outcomes:?}");
+    dock.finish();
+}
+
+#[test]
+fn ipv6_comes_along_where_docker_has_none() {
+    let dock = Dock::start("");
+    dock.network("six", "--ipv6 --subnet 10.6.0.0/24 --subnet 2001:db8:6::/64");
+    dock.run("native6", "--net six");
+    dock.docker_run("tomcat01", "");
+    dock.netbpf(["connect", "--ip6", "2001:db8:6::66", "six", "tomcat01"]).ok();
+    let shown = dock.docker("exec tomcat01 ip -6 address show dev eth1").ok();
+    assert!(shown.text().contains("2001:db8:6::66/64"), "{shown}");
+    dock.exec("native6", "ping -6 -c1 tomcat01").ok();
+    dock.inside_of("tomcat01", "ping -6 -c1 2001:db8:6::2").ok();
+    let asked = dock.inside_of("tomcat01", "dig +short @127.0.0.12 AAAA native6").ok();
+    assert_eq!(asked.text(), "2001:db8:6::2");
+    dock.docker("restart -t 0 tomcat01").ok();
+    eventually("the same address", || {
+        dock.docker("exec tomcat01 ip -6 address").stdout.contains("2001:db8:6::66/64").then_some(())
+    });
+    dock.netbpf(["disconnect", "six", "tomcat01"]).ok();
     dock.finish();
 }

@@ -179,6 +179,17 @@ impl Daemon {
             (_, State::Running { .. }) => true,
             _ => return Ok(()),
         };
+        let is_left = |attachment: &Attachment| self.world().network(&attachment.network).is_some();
+        if is_new && !container.attachments.iter().all(is_left) {
+            // As in Docker, a network may be removed while one of its containers is stopped.
+            tracing::info!(container = container.name, "a network of its has been removed meanwhile");
+            let before = container.clone();
+            container.attachments.retain(is_left);
+            self.unwire(before, container.clone()).await?;
+            if container.attachments.is_empty() {
+                return Ok(());
+            }
+        }
         if is_new {
             container = self.start_guest(container, state, found)?;
         } else {
