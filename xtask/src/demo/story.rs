@@ -35,7 +35,7 @@ pub enum Expect {
 use Expect::{Fails, FailsAnyhow, Id, Lacks, Prints, Succeeds};
 use Step::{Kill, Say, Start, Stop, Type};
 
-/// PRODUCT: two commands, then the networks that a docker0 user knows.
+/// What a docker0 user does with networks, from the first container to nothing left.
 pub const STORY: &[Step] = &[
     Say("The daemon runs in a terminal of its own."),
     Start,
@@ -52,6 +52,19 @@ pub const STORY: &[Step] = &[
     Type("netbpf exec tomcat02 ping -c1 172.17.0.2", &[Prints("64 bytes from 172.17.0.2")]),
     Say("As with docker0, there are no names on it."),
     Type("netbpf exec tomcat02 ping -c1 tomcat01", &[FailsAnyhow]),
+    Say("Only a link gives one there, in one direction."),
+    Type("netbpf run -d --name tomcat03 --link tomcat02 -- busybox httpd -f -p 8080 -h /etc", &[Id]),
+    Type("netbpf exec tomcat03 ping -c1 tomcat02", &[Prints("64 bytes from tomcat02 (172.17.0.3)")]),
+    Type("netbpf exec tomcat02 ping -c1 tomcat03", &[FailsAnyhow]),
+    Say("A published port is the host's, at all of its addresses; nobody else gets it."),
+    Type("netbpf run -d --name tomcat04 -p 8080:8080 -- busybox httpd -f -p 8080 -h /etc", &[Id]),
+    Type("netbpf port tomcat04", &[Prints("8080/tcp -> 0.0.0.0:8080")]),
+    Type("busybox wget -qO- http://127.0.0.1:8080/hostname", &[Succeeds]),
+    Type("netbpf exec tomcat01 busybox wget -qO- http://172.17.0.1:8080/hosts", &[Prints("172.17.0.5")]),
+    Type(
+        "netbpf run -d --rm -p 8080:80 -- sleep infinity",
+        &[Fails(125, "Bind for 0.0.0.0:8080 failed: port is already allocated")],
+    ),
     //
     Say("A network of one's own has names."),
     Type("netbpf network create --driver bridge --subnet 192.168.0.0/16 --gateway 192.168.0.1 mynet", &[Id]),
@@ -120,7 +133,10 @@ pub const STORY: &[Step] = &[
     Type("netbpf exec tomcat01 ip -4 -brief address", &[Prints("172.17.0.2/16"), Lacks("192.168.0.4/16")]),
     //
     Say("And nothing is left."),
-    Type("netbpf rm -f tomcat01 tomcat02 tomcat-mynet-01 tomcat-mynet-02", &[Prints("tomcat-mynet-02")]),
+    Type(
+        "netbpf rm -f tomcat01 tomcat02 tomcat03 tomcat04 tomcat-mynet-01 tomcat-mynet-02",
+        &[Prints("tomcat-mynet-02")],
+    ),
     Type("netbpf network rm mynet", &[Prints("mynet")]),
     Type("netbpf ps -a", &[Lacks("tomcat")]),
     Type("netbpf network ls", &[Lacks("mynet")]),
