@@ -12,7 +12,7 @@ use netbpf_common::{endpoint::MAX_PORTS, network::MAX_NETWORKS};
 use super::{error::Error, numbers::Numbers};
 use crate::{
     ipam::{self, Lent, Pool},
-    model::{Container, Endpoint, EndpointRequest, Id, Mac, Network, State, lookup},
+    model::{Bridge, Container, Endpoint, EndpointRequest, Id, Mac, Network, Origin, State, lookup},
 };
 
 /// Networks and containers.
@@ -213,9 +213,12 @@ impl World {
             Some(bridge) => (found.name.clone(), bridge.mac(), bridge.options.interface_prefix.clone()),
             None => return Err(Error::ConnectToHost),
         };
+        // Where Docker gives addresses away without asking, ours are as far from its own as can be.
+        let mut nets = found.bridge().into_iter().flat_map(Bridge::nets);
+        let is_dockers = found.origin == Origin::Docker && !nets.any(|net| self.lent.contains_key(&net));
         let pools = self.pools.get_mut(network).ok_or_else(|| Error::NoNetwork(name.clone()))?;
         let port = self.ports.lease().ok_or(Error::NoNumber("port", MAX_PORTS))?;
-        let (ipv4, ipv6) = match pools.lease(request) {
+        let (ipv4, ipv6) = match pools.lease(request, is_dockers) {
             Ok(addresses) => addresses,
             Err(error) => {
                 self.ports.release(port);
@@ -279,17 +282,21 @@ impl World {
 }
 
 impl Pools {
-    /// An address of each family that the network has: those asked for, or the lowest free ones. Both or none.
+    /// An address of each family that the network has: those asked for, or the lowest free ones, or the highest. Both or
+    /// none.
     fn lease(
         &mut self,
         request: &EndpointRequest,
+        highest: bool,
     ) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), ipam::Error> {
         let ipv4 = match (&mut self.ipv4, request.ipv4) {
+            (Some(pool), None) if highest => Some(pool.lease_highest()?),
             (Some(pool), wanted) => Some(pool.lease(wanted)?),
             (None, Some(wanted)) => return Err(ipam::Error::Outside(wanted.into())),
             (None, None) => None,
         };
         let ipv6 = match (&mut self.ipv6, request.ipv6) {
+            (Some(pool), None) if highest => pool.lease_highest().map(Some),
             (Some(pool), wanted) => pool.lease(wanted).map(Some),
             (None, Some(wanted)) => Err(ipam::Error::Outside(wanted.into())),
             (None, None) => Ok(None),

@@ -49,6 +49,13 @@ impl<Net: Block> Pool<Net> {
         Ok(address)
     }
 
+    /// Takes the highest free address of the subnet: where somebody else gives away the lowest.
+    pub fn lease_highest(&mut self) -> Result<Net::Address, Error> {
+        let last = self.taken.last_gap(Net::number(self.net.last()));
+        let address = last.and_then(Net::address).filter(|address| self.net.holds(*address));
+        self.lease(Some(address.ok_or(Error::NoAddressLeft(Net::FAMILY))?))
+    }
+
     /// Gives a leased address back. What is reserved stays so.
     pub fn release(&mut self, address: Net::Address) {
         if !self.reserved.contains(&address) {
@@ -82,6 +89,14 @@ impl Intervals {
     fn first_gap(&self, from: u128) -> Option<u128> {
         match self.around(from) {
             Some((_, last)) => last.checked_add(1),
+            None => Some(from),
+        }
+    }
+
+    /// The highest number not above this one that is not in the set.
+    fn last_gap(&self, from: u128) -> Option<u128> {
+        match self.around(from) {
+            Some((first, _)) => first.checked_sub(1),
             None => Some(from),
         }
     }
@@ -140,6 +155,15 @@ mod tests {
 
     fn lease_all(pool: &mut Pool<Ipv4Net>) -> Vec<String> {
         std::iter::from_fn(|| pool.lease(None).ok()).map(|address| address.to_string()).collect()
+    }
+
+    #[test]
+    fn the_highest_free_address_is_as_far_from_the_lowest_as_can_be() {
+        let mut pool = Pool::new(&subnet("10.0.0.0/29", None, "10.0.0.1", &["10.0.0.5"]));
+        let highest: Vec<_> =
+            std::iter::from_fn(|| pool.lease_highest().ok()).map(|address| address.octets()[3]).collect();
+        assert_eq!(highest, [6, 4, 3, 2]);
+        assert_eq!(pool.lease_highest(), Err(Error::NoAddressLeft("IPv4")));
     }
 
     #[test]
