@@ -17,7 +17,12 @@ fn a_killed_netbpf_takes_no_traffic_along_and_knows_everything_again() {
     let network = engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
     engine.run("one", "--network mynet -p 8080:80");
     engine.run("two", "--network mynet");
-    let before = lab.inspect(network.text());
+    let before = eventually("what Docker calls them", || {
+        let network = lab.inspect(network.text());
+        let members = network["Containers"].as_object()?;
+        let is_named = |member: &serde_json::Value| matches!(member["Name"].as_str(), Some("one" | "two"));
+        (network["Name"] == "mynet" && members.values().all(is_named)).then_some(network)
+    });
     lab.kill_daemon();
     engine.exec("one", "ping -c1 -W2 two").ok();
     lab.start_daemon();

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use netbpf_tests::lab::Lab;
+use netbpf_tests::lab::{Lab, eventually};
 
 use crate::engine::Engine;
 
@@ -88,16 +88,31 @@ fn what_docker_made_is_shown_and_left_to_docker() {
     let network = lab.inspect(id.text());
     assert_eq!(network["IPAM"]["Config"][0]["Subnet"], "10.8.0.0/24");
     let members = network["Containers"].as_object().expect("containers");
-    let (endpoint, member) = members.iter().next().expect("a member");
+    let member = members.values().next().expect("a member");
     assert_eq!(member["IPv4Address"], "10.8.0.2/24");
-    assert_eq!(engine.endpoint("web", "mynet")["EndpointID"], endpoint.as_str());
+    let endpoint = engine.endpoint("web", "mynet")["EndpointID"].as_str().expect("an ID").to_owned();
+    assert_eq!(member["EndpointID"], endpoint);
     let listed = lab.netbpf(["ps", "--format", "{{.Image}} {{.Ports}}"]).ok();
     assert_eq!(listed.text(), "docker 80/tcp");
+
+    // Docker does not say what things are called: it is asked afterwards.
+    let container = engine.docker("inspect --format {{.Id}} web").ok();
+    eventually("what Docker calls them", || {
+        let listed = lab.netbpf(["ps", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Networks}}"]).ok();
+        (listed.text() == format!("{} web mynet", container.text())).then_some(())
+    });
+    assert_eq!(lab.inspect("mynet")["Containers"][container.text()]["Name"], "web");
+    assert_eq!(lab.address("web", "mynet"), "10.8.0.2");
+    // Docker does not know of it, and gives away the lowest addresses itself.
+    lab.run("mine", "--net mynet");
+    assert_eq!(lab.address("mine", "mynet"), "10.8.0.254");
+    lab.exec("mine", "ping -c1 -W2 10.8.0.2").ok();
+    lab.netbpf(["rm", "-f", "mine"]).ok();
 
     let name = format!("ep-{}", &endpoint[..12]);
     for (command, words) in [
         (&["network", "rm", id.text()][..], "docker network rm"),
-        (&["rm", endpoint], "docker rm"),
+        (&["rm", &endpoint], "docker rm"),
         (&["stop", &name], "docker stop"),
         (&["disconnect", id.text(), &name], "docker network disconnect"),
         (&["connect", "bridge", &name], "docker network connect"),

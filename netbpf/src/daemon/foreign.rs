@@ -15,7 +15,19 @@ impl Daemon {
     /// A known container: by name, by ID, or as the namespace that a user writes.
     pub(super) fn find_subject(&self, text: &str) -> Result<Id, Error> {
         let name = parse(text)?.map_or_else(|| text.to_owned(), |(_, name)| name);
-        Ok(self.world().find_container(&name)?.id)
+        let world = self.world();
+        match world.find_container(&name) {
+            Ok(container) => Ok(container.id),
+            // An endpoint of Docker's is found by what Docker calls its container too.
+            Err(error) => {
+                let mut containers = world.containers();
+                let found = containers.find(|container| {
+                    let (id, shown) = super::docker::shown(container);
+                    id != container.id && (shown == name || id.to_string() == name || id.short() == name)
+                });
+                found.map(|container| container.id).ok_or(error)
+            }
+        }
     }
 
     /// A known container, or a namespace or an engine's container that becomes one; true if it is new.

@@ -65,8 +65,9 @@ impl Daemon {
                 .filter_map(|(container, attachment)| {
                     let endpoint = attachment.endpoint.clone()?;
                     let network = world.network(&attachment.network)?.name.clone();
-                    let key = (container.name.clone(), endpoint.interface.clone());
-                    Some((key, (container.id, network, endpoint.port)))
+                    let (id, name) = super::docker::shown(container);
+                    let key = (name.to_owned(), endpoint.interface.clone());
+                    Some((key, (id, network, endpoint.port)))
                 })
                 .collect()
         };

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{links, names, restarts::restart_of, world::World};
+use super::{docker::shown, links, names, restarts::restart_of, world::World};
 use crate::{
     api::{
         human, ports,
@@ -54,10 +54,11 @@ pub fn network(network: &Network, world: &World) -> NetworkResource {
             .members(&network.id)
             .filter_map(|container| {
                 let endpoint = attachment_in(container, network)?.endpoint.as_ref()?;
+                let (id, name) = shown(container);
                 Some((
-                    container.id.to_string(),
+                    id.to_string(),
                     NetworkContainer {
-                        name: container.name.clone(),
+                        name: name.to_owned(),
                         endpoint_id: endpoint.id.to_string(),
                         mac_address: endpoint.mac.to_string(),
                         ipv4_address: cidr(endpoint.ipv4, &bridge?.ipv4),
@@ -93,9 +94,10 @@ fn attachment_in<'a>(container: &'a Container, network: &Network) -> Option<&'a 
 
 /// A line of `ps`.
 pub fn summary(container: &Container, world: &World, now: Timestamp) -> ContainerSummary {
+    let (id, name) = shown(container);
     ContainerSummary {
-        id: container.id.to_string(),
-        names: vec![format!("/{}", container.name)],
+        id: id.to_string(),
+        names: vec![format!("/{name}")],
         image: image(container),
         command: command(container).join(" "),
         created: container.created.as_second(),
@@ -133,8 +135,9 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
         Subject::Sandbox(_) => dir.join(file).display().to_string(),
         Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => String::new(),
     };
+    let (id, name) = shown(container);
     ContainerResource {
-        id: container.id.to_string(),
+        id: id.to_string(),
         created: nanoseconds(container.created),
         path: command.first().cloned().unwrap_or_default(),
         args: command.iter().skip(1).cloned().collect(),
@@ -144,7 +147,7 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
         hostname_path: path("hostname"),
         hosts_path: path("hosts"),
         log_path: path(super::logs::FILE),
-        name: format!("/{}", container.name),
+        name: format!("/{name}"),
         host_config: match &container.subject {
             Subject::Sandbox(sandbox) => host_config(sandbox),
             Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => HostConfig::default(),

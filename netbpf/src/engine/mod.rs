@@ -15,7 +15,7 @@ use bollard::{
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
 
-use crate::model::{Id, check_container_name};
+use crate::model::{DockerContainer, Id, check_container_name};
 
 /// Seconds that an answer may take: the engine says nothing of a container while it starts or stops it.
 const PATIENCE: u64 = 30;
@@ -75,6 +75,15 @@ pub struct Found {
     pub has_own_network: bool,
 }
 
+/// A network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundNetwork {
+    /// What it is called.
+    pub name: String,
+    /// Its endpoints, with their containers.
+    pub endpoints: Vec<(Id, DockerContainer)>,
+}
+
 /// What a container does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FoundState {
@@ -125,6 +134,23 @@ impl Engine {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// A network by its ID.
+    pub async fn network(&self, id: &Id) -> Result<FoundNetwork, Error> {
+        let docker = self.connect().await?;
+        let network = docker.inspect_network(&id.to_string(), None).await?;
+        let members = network.containers.into_iter().flatten();
+        Ok(FoundNetwork {
+            name: network.name.filter(|name| !name.is_empty()).unwrap_or_else(|| id.short()),
+            // One that is about to be a container's is listed under its own ID.
+            endpoints: members
+                .filter_map(|(container, endpoint)| {
+                    let container = DockerContainer { id: container.parse().ok()?, name: endpoint.name? };
+                    Some((endpoint.endpoint_id?.parse().ok()?, container))
+                })
+                .collect(),
+        })
     }
 
     /// The IDs of containers that something happens to, from a moment on; the end of the engine ends it.

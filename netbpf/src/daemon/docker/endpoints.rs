@@ -152,6 +152,7 @@ impl Daemon {
         };
         let docker = DockerEndpoint { sandbox: Some(sandbox), ..docker };
         self.put_docker_endpoint(&before, docker)?;
+        self.learn_names(network.id, Some(id));
         Ok(joined)
     }
 
@@ -250,7 +251,11 @@ impl Daemon {
         }
     }
 
-    fn put_docker_endpoint(&self, before: &Container, docker: DockerEndpoint) -> Result<(), Error> {
+    pub(super) fn put_docker_endpoint(
+        &self,
+        before: &Container,
+        docker: DockerEndpoint,
+    ) -> Result<(), Error> {
         let after = Container { subject: Subject::Docker(Box::new(docker)), ..before.clone() };
         if after != *before {
             self.commit(&[Change::PutContainer(after.clone())])?;

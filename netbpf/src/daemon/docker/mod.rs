@@ -3,9 +3,12 @@
 //! of the protocol and never asks Docker anything: it waits for the answer and could not give one.
 
 mod endpoints;
+mod names;
 mod networks;
 mod pools;
 mod stale;
+
+pub(super) use names::shown;
 
 pub use endpoints::{DockerEndpointRequest, Joined};
 pub use networks::DockerNetwork;
@@ -16,9 +19,9 @@ use crate::model::{Container, Subject};
 /// What Docker has made is changed by Docker's commands, else Docker would not know of it.
 pub(super) fn refuse(container: &Container, command: &'static str) -> Result<(), Error> {
     match &container.subject {
-        Subject::Docker(endpoint) => {
-            let name = endpoint.container.as_ref().map_or(&container.name, |container| &container.name);
-            Err(Error::OfDocker { what: "container", name: name.clone(), use_: command })
+        Subject::Docker(_) => {
+            let (_, name) = shown(container);
+            Err(Error::OfDocker { what: "container", name: name.to_owned(), use_: command })
         }
         Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Engine(_) => Ok(()),
     }

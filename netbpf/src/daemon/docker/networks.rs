@@ -61,6 +61,7 @@ impl Daemon {
         };
         self.add_bridge(network.clone(), subnets, options).await?;
         self.tell_of_network(&network, "create");
+        self.learn_names(id, None);
         Ok(())
     }
 

@@ -1,0 +1,98 @@
+//! What Docker's networks and endpoints are called. Docker does not say, and cannot be asked while it waits for an answer:
+//! it is asked afterwards, and where it does not answer, things keep the beginning of their ID for a name.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    daemon::{Daemon, Error},
+    engine::FoundNetwork,
+    model::{Container, DockerContainer, DockerEndpoint, Id, Network, Origin, Subject},
+    store::Change,
+};
+
+/// Before each time that Docker is asked, until it knows what it has just made.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(15),
+];
+
+impl Daemon {
+    /// Learn, some time soon, what a network is called, or whose an endpoint in it is.
+    pub(super) fn learn_names(self: &Arc<Self>, network: Id, endpoint: Option<Id>) {
+        let daemon = Arc::clone(self);
+        tokio::spawn(async move {
+            for pause in PAUSES {
+                tokio::time::sleep(pause).await;
+                let learnt = match daemon.engine.network(&network).await {
+                    Ok(found) => daemon.note_names(network, found).await,
+                    Err(error) => {
+                        tracing::debug!(network = %network.short(), %error, "ask Docker for its name");
+                        continue;
+                    }
+                };
+                if let Err(error) = learnt {
+                    tracing::warn!(network = %network.short(), %error, "note its name");
+                }
+                if endpoint.is_none_or(|endpoint| daemon.is_named(&endpoint)) {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Whether Docker has told whose an endpoint is; one that is gone needs no name.
+    fn is_named(&self, endpoint: &Id) -> bool {
+        match self.container(endpoint).map(|container| container.subject) {
+            Ok(Subject::Docker(docker)) => docker.container.is_some(),
+            _ => true,
+        }
+    }
+
+    async fn note_names(self: &Arc<Self>, id: Id, found: FoundNetwork) -> Result<(), Error> {
+        self.note_network(id, found.name).await?;
+        for (endpoint, container) in found.endpoints {
+            self.note_endpoint(endpoint, container).await?;
+        }
+        Ok(())
+    }
+
+    /// A name that another network has stays that one's.
+    async fn note_network(self: &Arc<Self>, id: Id, name: String) -> Result<(), Error> {
+        let _one_at_a_time = self.networks_busy.lock().await;
+        let (network, is_taken) = {
+            let world = self.world();
+            (world.network(&id).cloned(), world.networks().any(|network| network.name == name))
+        };
+        let network = network.filter(|network| network.origin == Origin::Docker && !is_taken);
+        let Some(network) = network else { return Ok(()) };
+        let named = Network { name, ..network };
+        self.commit(&[Change::PutNetwork(named.clone())])?;
+        self.world().replace_network(named);
+        Ok(())
+    }
+
+    async fn note_endpoint(self: &Arc<Self>, id: Id, container: DockerContainer) -> Result<(), Error> {
+        let _busy = self.busy(id).await;
+        let Ok(before) = self.container(&id) else { return Ok(()) };
+        let Subject::Docker(docker) = &before.subject else { return Ok(()) };
+        if docker.container.as_ref() == Some(&container) {
+            return Ok(());
+        }
+        let docker = DockerEndpoint { container: Some(container), ..(**docker).clone() };
+        self.put_docker_endpoint(&before, docker)
+    }
+}
+
+/// What users know a container by: Docker's ID and name of it, where Docker has told.
+pub fn shown(container: &Container) -> (Id, &str) {
+    match &container.subject {
+        Subject::Docker(docker) => match &docker.container {
+            Some(docker) => (docker.id, &docker.name),
+            None => (container.id, &container.name),
+        },
+        Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Engine(_) => (container.id, &container.name),
+    }
+}
