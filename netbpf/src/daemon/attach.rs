@@ -12,7 +12,7 @@ use crate::{
     ipam,
     model::{
         Attachment, Container, Driver, EndpointOptions, EndpointRequest, Id, Link, Mode, Namespace, Network,
-        State, Subject, check_alias,
+        Origin, State, Subject, check_alias,
     },
     plan::{Action, Desired, Observed, PortWiring, Seen, default_gateways, diff, port_changes},
     store::Change,
@@ -22,6 +22,9 @@ impl Daemon {
     /// `network connect`.
     pub async fn connect(self: &Arc<Self>, network: &str, request: NetworkConnect) -> Result<(), Error> {
         let network = self.world().find_network(network)?.clone();
+        if network.origin == Origin::Docker {
+            return self.connect_by_engine(&network, request).await;
+        }
         let (id, is_new) = self.find_or_adopt(&request.container).await?;
         if !is_new && matches!(self.container(&id)?.subject, Subject::Engine(_)) {
             // The engine's last event may be on its way still.
@@ -77,6 +80,9 @@ impl Daemon {
         request: NetworkDisconnect,
     ) -> Result<(), Error> {
         let network = self.world().find_network(network)?.clone();
+        if network.origin == Origin::Docker {
+            return self.disconnect_by_engine(&network, request).await;
+        }
         let id = match self.find_subject(&request.container) {
             Ok(id) => id,
             Err(Error::NoContainer(_)) if request.force => return Ok(()),

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 
 use super::{Daemon, Error, files, turn};
 use crate::{
+    api::types::{NetworkConnect, NetworkDisconnect},
     engine::{self, Found, FoundState},
     link,
-    model::{Attachment, Container, EngineContainer, Id, LastAddress, Namespace, State, Subject},
+    model::{Attachment, Container, EngineContainer, Id, LastAddress, Namespace, Network, State, Subject},
     store::Change,
 };
 
@@ -67,6 +68,51 @@ impl Daemon {
             resolv_conf: found.resolv_conf.clone(),
             addresses,
         })
+    }
+
+    /// A network that Docker has made: Docker gives its addresses away and answers for its names, so Docker does it.
+    pub(super) async fn connect_by_engine(
+        &self,
+        network: &Network,
+        request: NetworkConnect,
+    ) -> Result<(), Error> {
+        let container = self.of_docker(network, &request.container)?;
+        let settings = request.endpoint_config;
+        let addresses = settings.ipam_config.unwrap_or_default();
+        let wanted = engine::Wanted {
+            ipv4: addresses.ipv4_address,
+            ipv6: addresses.ipv6_address,
+            mac: settings.mac_address,
+            aliases: settings.aliases.unwrap_or_default(),
+            links: settings.links.unwrap_or_default(),
+            options: settings.driver_opts.unwrap_or_default(),
+            gateway_priority: settings.gw_priority,
+        };
+        Ok(self.engine.connect_to(&network.id, &container, wanted).await?)
+    }
+
+    /// The same the other way.
+    pub(super) async fn disconnect_by_engine(
+        &self,
+        network: &Network,
+        request: NetworkDisconnect,
+    ) -> Result<(), Error> {
+        let container = self.of_docker(network, &request.container)?;
+        Ok(self.engine.disconnect_from(&network.id, &container, request.force).await?)
+    }
+
+    /// What Docker knows a container by; what is not Docker's has no place in its networks.
+    fn of_docker(&self, network: &Network, key: &str) -> Result<String, Error> {
+        let known = self.find_subject(key).and_then(|id| self.container(&id));
+        match known.map(|container| (container.subject, container.id)) {
+            Ok((Subject::Engine(_), id)) => Ok(id.to_string()),
+            Ok((Subject::Docker(_), _)) | Err(Error::NoContainer(_)) => Ok(key.to_owned()),
+            Ok((Subject::Sandbox(_) | Subject::Foreign(_), _)) => {
+                let name = network.name.clone();
+                Err(Error::OfDocker { what: "network", name, use_: "docker network connect" })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A container of the engine's is connected: hear of it from now on.

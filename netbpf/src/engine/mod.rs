@@ -1,5 +1,5 @@
-//! A Docker engine as its API shows it: who a container is, and what happens to containers. It asks and never changes
-//! anything there. It must not know what netbpf makes of the answers.
+//! A Docker engine as its API shows it: who a container is, and what happens to containers. It changes nothing there but
+//! who is in networks that are the engine's. It must not know what netbpf makes of the answers.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,7 +9,10 @@ use std::{
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EventMessage},
+    models::{
+        ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EndpointIpamConfig,
+        EndpointSettings, EventMessage, NetworkConnectRequest, NetworkDisconnectRequest,
+    },
     query_parameters::EventsOptionsBuilder,
 };
 use futures::{Stream, StreamExt as _};
@@ -37,6 +40,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// It does not do what it was asked to: its own words.
+    #[error("{0}")]
+    Refused(String),
     /// It answers something else.
     #[error("Docker's engine: {0}")]
     Engine(#[from] bollard::errors::Error),
@@ -48,6 +54,26 @@ pub enum Error {
         /// What is missing.
         what: &'static str,
     },
+}
+
+/// What a user wants of an endpoint in a network of the engine's, as typed; the engine judges it. What is empty is the
+/// engine's to choose.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wanted {
+    /// `--ip`.
+    pub ipv4: String,
+    /// `--ip6`.
+    pub ipv6: String,
+    /// `--mac-address`.
+    pub mac: String,
+    /// `--alias`.
+    pub aliases: Vec<String>,
+    /// `--link`.
+    pub links: Vec<String>,
+    /// `--driver-opt`.
+    pub options: BTreeMap<String, String>,
+    /// `--gw-priority`.
+    pub gateway_priority: i64,
 }
 
 /// A container.
@@ -153,6 +179,36 @@ impl Engine {
         })
     }
 
+    /// Has the engine connect a container to a network of its own.
+    pub async fn connect_to(&self, network: &Id, container: &str, wanted: Wanted) -> Result<(), Error> {
+        let some = |text: String| (!text.is_empty()).then_some(text);
+        let request = NetworkConnectRequest {
+            container: container.to_owned(),
+            endpoint_config: Some(EndpointSettings {
+                ipam_config: Some(EndpointIpamConfig {
+                    ipv4_address: some(wanted.ipv4),
+                    ipv6_address: some(wanted.ipv6),
+                    ..EndpointIpamConfig::default()
+                }),
+                mac_address: some(wanted.mac),
+                aliases: Some(wanted.aliases),
+                links: Some(wanted.links),
+                driver_opts: Some(wanted.options.into_iter().collect()),
+                gw_priority: (wanted.gateway_priority != 0).then_some(wanted.gateway_priority),
+                ..EndpointSettings::default()
+            }),
+        };
+        let docker = self.connect().await?;
+        docker.connect_network(&network.to_string(), request).await.map_err(refused)
+    }
+
+    /// Has the engine disconnect a container from a network of its own.
+    pub async fn disconnect_from(&self, network: &Id, container: &str, force: bool) -> Result<(), Error> {
+        let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(force) };
+        let docker = self.connect().await?;
+        docker.disconnect_network(&network.to_string(), request).await.map_err(refused)
+    }
+
     /// The IDs of containers that something happens to, from a moment on; the end of the engine ends it.
     pub async fn events(
         &self,
@@ -177,6 +233,13 @@ impl Engine {
         let path = self.socket.to_str().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
         let docker = Docker::connect_with_unix(path, PATIENCE, API_DEFAULT_VERSION)?;
         Ok(docker.negotiate_version().await?)
+    }
+}
+
+fn refused(error: bollard::errors::Error) -> Error {
+    match error {
+        bollard::errors::Error::DockerResponseServerError { message, .. } => Error::Refused(message),
+        error => error.into(),
     }
 }
 
