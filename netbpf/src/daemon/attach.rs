@@ -12,7 +12,7 @@ use crate::{
     ipam,
     model::{
         Attachment, Container, Driver, EndpointOptions, EndpointRequest, Id, Link, Mode, Namespace, Network,
-        Origin, State, Subject, check_alias,
+        State, Subject, check_alias,
     },
     plan::{Action, Desired, Observed, PortWiring, Seen, default_gateways, diff, port_changes},
     store::Change,
@@ -22,8 +22,8 @@ impl Daemon {
     /// `network connect`.
     pub async fn connect(self: &Arc<Self>, network: &str, request: NetworkConnect) -> Result<(), Error> {
         let network = self.world().find_network(network)?.clone();
-        if network.origin == Origin::Docker {
-            return self.connect_by_engine(&network, request).await;
+        if let Some(container) = self.of_docker(&network, &request.container)? {
+            return self.connect_by_engine(&network, &container, request.endpoint_config).await;
         }
         let (id, is_new) = self.find_or_adopt(&request.container).await?;
         if !is_new && matches!(self.container(&id)?.subject, Subject::Engine(_)) {
@@ -80,8 +80,8 @@ impl Daemon {
         request: NetworkDisconnect,
     ) -> Result<(), Error> {
         let network = self.world().find_network(network)?.clone();
-        if network.origin == Origin::Docker {
-            return self.disconnect_by_engine(&network, request).await;
+        if let Some(container) = self.of_docker(&network, &request.container)? {
+            return Ok(self.engine.disconnect_from(&network.id, &container, request.force).await?);
         }
         let id = match self.find_subject(&request.container) {
             Ok(id) => id,

@@ -9,10 +9,12 @@ use jiff::Timestamp;
 
 use super::{Daemon, Error, files, turn};
 use crate::{
-    api::types::{NetworkConnect, NetworkDisconnect},
+    api::types::EndpointSettings,
     engine::{self, Found, FoundState},
     link,
-    model::{Attachment, Container, EngineContainer, Id, LastAddress, Namespace, Network, State, Subject},
+    model::{
+        Attachment, Container, EngineContainer, Id, LastAddress, Namespace, Network, Origin, State, Subject,
+    },
     store::Change,
 };
 
@@ -70,14 +72,30 @@ impl Daemon {
         })
     }
 
-    /// A network that Docker has made: Docker gives its addresses away and answers for its names, so Docker does it.
+    /// What Docker knows a container by that is to be in a network of Docker's: addresses there are Docker's to give to
+    /// its containers, and names Docker's to answer for. None where the network or the container is netbpf's own.
+    pub(super) fn of_docker(&self, network: &Network, key: &str) -> Result<Option<String>, Error> {
+        if network.origin != Origin::Docker {
+            return Ok(None);
+        }
+        let known = self.find_subject(key).and_then(|id| self.container(&id));
+        match known.map(|container| (container.subject, container.id)) {
+            Ok((Subject::Engine(_), id)) => Ok(Some(id.to_string())),
+            Ok((Subject::Docker(_), _)) => Ok(Some(key.to_owned())),
+            // Docker has no names like `netns:blue`.
+            Err(Error::NoContainer(_)) => Ok((!key.contains(':')).then(|| key.to_owned())),
+            Ok((Subject::Sandbox(_) | Subject::Foreign(_), _)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Have Docker connect a container.
     pub(super) async fn connect_by_engine(
         &self,
         network: &Network,
-        request: NetworkConnect,
+        container: &str,
+        settings: EndpointSettings,
     ) -> Result<(), Error> {
-        let container = self.of_docker(network, &request.container)?;
-        let settings = request.endpoint_config;
         let addresses = settings.ipam_config.unwrap_or_default();
         let wanted = engine::Wanted {
             ipv4: addresses.ipv4_address,
@@ -88,31 +106,7 @@ impl Daemon {
             options: settings.driver_opts.unwrap_or_default(),
             gateway_priority: settings.gw_priority,
         };
-        Ok(self.engine.connect_to(&network.id, &container, wanted).await?)
-    }
-
-    /// The same the other way.
-    pub(super) async fn disconnect_by_engine(
-        &self,
-        network: &Network,
-        request: NetworkDisconnect,
-    ) -> Result<(), Error> {
-        let container = self.of_docker(network, &request.container)?;
-        Ok(self.engine.disconnect_from(&network.id, &container, request.force).await?)
-    }
-
-    /// What Docker knows a container by; what is not Docker's has no place in its networks.
-    fn of_docker(&self, network: &Network, key: &str) -> Result<String, Error> {
-        let known = self.find_subject(key).and_then(|id| self.container(&id));
-        match known.map(|container| (container.subject, container.id)) {
-            Ok((Subject::Engine(_), id)) => Ok(id.to_string()),
-            Ok((Subject::Docker(_), _)) | Err(Error::NoContainer(_)) => Ok(key.to_owned()),
-            Ok((Subject::Sandbox(_) | Subject::Foreign(_), _)) => {
-                let name = network.name.clone();
-                Err(Error::OfDocker { what: "network", name, use_: "docker network connect" })
-            }
-            Err(error) => Err(error),
-        }
+        Ok(self.engine.connect_to(&network.id, container, wanted).await?)
     }
 
     /// A container of the engine's is connected: hear of it from now on.
