@@ -65,6 +65,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let deletions = Links::watch_deleted()?;
     daemon.reconcile().await?;
     tokio::spawn(Arc::clone(&daemon).watch_docker_endpoints(deletions));
+    tokio::spawn(Arc::clone(&daemon).forget_abandoned_endpoints());
     daemon.add_predefined_networks().await?;
     let listener = listen(&daemon.options.socket())?;
     let plugin = daemon.options.docker_plugin.as_deref().map(listen_for_docker).transpose()?;

@@ -96,6 +96,11 @@ where
     Work: Future<Output = Result<Done, Error>> + Send + 'static,
     Undone: Future<Output = ()> + Send,
 {
+    if body.is_empty() {
+        // An engine (20.10 is one) repeats a request without its body where the connection broke in the middle of it.
+        let err = "Docker's request came without its message, as it does when netbpf is started again meanwhile: try again";
+        return refuse(StatusCode::BAD_REQUEST, err.to_owned());
+    }
     let request = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, format!("invalid JSON: {error}")),

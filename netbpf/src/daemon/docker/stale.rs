@@ -1,7 +1,7 @@
 //! Endpoints that Docker will never ask to be deleted: it was killed, and starts without them. One whose interface is
 //! gone is stale; one whose interface is among the host's own links is, once another Docker asks.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     daemon::Daemon,
@@ -9,11 +9,24 @@ use crate::{
     model::{Container, Endpoint, EndpointRequest, Id, Subject},
 };
 
+/// How long an endpoint may be in nobody's container; more than Docker takes to start one.
+const ABANDONED: Duration = Duration::from_secs(60);
+
 impl Daemon {
     /// Forget endpoints whose interface was lost while no daemon looked.
     pub(in crate::daemon) async fn forget_lost_endpoints(self: &Arc<Self>) {
         for id in self.docker_endpoints(|endpoint| !exists(&endpoint.host_interface)) {
             self.forget_docker_endpoint(id, |endpoint| !exists(&endpoint.host_interface)).await;
+        }
+    }
+
+    /// Docker gave up what it was told of by a daemon that died before the answer came: what no container has when a daemon
+    /// starts, nor long after.
+    pub(in crate::daemon) async fn forget_abandoned_endpoints(self: Arc<Self>) {
+        let unused = self.docker_endpoints(is_unused);
+        tokio::time::sleep(ABANDONED).await;
+        for id in unused {
+            self.forget_docker_endpoint(id, is_unused).await;
         }
     }
 

@@ -1,0 +1,108 @@
+//! Many containers at once, and daemons that die among them.
+
+use netbpf_tests::lab::{Lab, Process, eventually};
+
+use crate::engine::{Engine, IMAGE};
+
+/// Starts `docker run` for each of these, all at once.
+#[track_caller]
+fn spawn_runs(lab: &Lab, numbers: std::ops::Range<u32>) -> Vec<Process> {
+    let name = |number: u32| format!("c{number}");
+    let run = |number| {
+        let name = name(number);
+        lab.spawn([
+            "docker",
+            "run",
+            "-d",
+            "--name",
+            &name,
+            "--network",
+            "mynet",
+            "-P",
+            "--expose",
+            "80",
+            IMAGE,
+            "sleep",
+            "1000000",
+        ])
+    };
+    numbers.map(run).collect()
+}
+
+#[track_caller]
+fn veths(lab: &Lab) -> usize {
+    let links = lab.host(["ip", "-o", "link"]).ok();
+    links.text().lines().filter(|line| line.contains(": veth") || line.contains(": nbd")).count()
+}
+
+#[test]
+fn containers_come_and_go_in_batches_and_leave_nothing() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
+    for batch in 0..3 {
+        for run in spawn_runs(&lab, 8 * batch..8 * (batch + 1)) {
+            run.output().ok();
+        }
+    }
+    assert_eq!(veths(&lab), 24);
+    engine.exec("c0", "ping -c1 -W2 c23").ok();
+    let containers = engine.docker("ps -q").ok();
+    let removals: Vec<_> =
+        containers.text().lines().map(|container| lab.spawn(["docker", "rm", "-f", container])).collect();
+    for removal in removals {
+        removal.output().ok();
+    }
+    assert_eq!(veths(&lab), 0);
+    assert_eq!(lab.netbpf(["ps", "-aq"]).ok().text(), "");
+    engine.run("again", "--network mynet");
+    assert_eq!(engine.endpoint("again", "mynet")["IPAddress"], "10.8.0.2");
+}
+
+#[test]
+fn netbpf_is_killed_while_docker_starts_containers() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
+    for round in 0..3 {
+        let runs = spawn_runs(&lab, 4 * round..4 * (round + 1));
+        eventually("an endpoint in the making", || (veths(&lab) > 4 * round as usize).then_some(()));
+        lab.kill_daemon();
+        lab.start_daemon();
+        for (number, run) in (4 * round..).zip(runs) {
+            let run = run.output();
+            if !run.status.success() {
+                // Docker asks again where the answer did not come, but forgets what.
+                run.fails_with(125, "netbpf is started again meanwhile: try again");
+                engine.docker(&format!("start c{number}")).ok();
+            }
+        }
+    }
+    engine.exec("c0", "ping -c1 -W2 c11").ok();
+    engine.remove_containers();
+    engine.stop();
+    engine.start_again();
+    // What a request that broke off has left goes with the first that Docker asks for.
+    engine.run("again", "--network mynet");
+    assert_eq!(veths(&lab), 1);
+    assert_eq!(lab.netbpf(["ps", "-aq"]).ok().text().lines().count(), 1);
+}
+
+#[test]
+fn docker_is_killed_while_it_starts_containers() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
+    let runs = spawn_runs(&lab, 0..4);
+    eventually("an endpoint in the making", || (veths(&lab) > 0).then_some(()));
+    engine.kill();
+    for run in runs {
+        let _ = run.output();
+    }
+    engine.start_again();
+    engine.remove_containers();
+    // Whatever was left half made goes with the first that Docker asks for.
+    engine.run("again", "--network mynet");
+    eventually("nothing but what Docker knows", || (veths(&lab) == 1).then_some(()));
+    engine.exec("again", "ping -c1 -W2 10.8.0.1").ok();
+}
