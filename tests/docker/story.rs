@@ -165,3 +165,24 @@ fn ports_are_published_moved_and_given_back() {
         listed.text().strip_prefix("0.0.0.0:").and_then(|text| text.split('-').next()).expect("a port");
     assert_eq!(get(&lab, &format!("127.0.0.1:{port}")).expect("an answer"), "hello");
 }
+
+#[test]
+fn a_network_with_both_families_has_both_ways() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    engine.docker("network create -d netbpf --ipv6 --subnet 10.8.0.0/24 --subnet fd00:8::/64 mynet").ok();
+    engine.run("one", "--network mynet");
+    engine.run("two", "--network mynet --ip6 fd00:8::77");
+    let endpoint = engine.endpoint("two", "mynet");
+    assert_eq!(
+        (&endpoint["GlobalIPv6Address"], &endpoint["MacAddress"]),
+        (&"fd00:8::77".into(), &"02:42:0a:08:00:03".into())
+    );
+    assert_eq!(engine.endpoint("one", "mynet")["IPv6Gateway"], "fd00:8::1");
+    for address in ["fd00:8::77", "fd00:8::1", "10.8.0.3"] {
+        engine.exec("one", &format!("ping -c1 -W2 {address}")).ok();
+    }
+    let route = engine.exec("one", "ip -6 route").ok();
+    assert!(route.text().contains("default via fd00:8::1"), "{route}");
+    lab.host(["ping", "-c1", "fd00:8::77"]).ok();
+}
