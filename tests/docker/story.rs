@@ -152,6 +152,11 @@ fn ports_are_published_moved_and_given_back() {
     assert!(answer.text().ends_with("hello"), "{answer}");
     let listed = lab.netbpf(["ps", "--format", "{{.Ports}}", "--filter", "publish=8080"]).ok();
     assert!(listed.text().contains("0.0.0.0:8080->80/tcp"), "{listed}");
+    let ports = eventually("what Docker calls it", || {
+        let ports = lab.netbpf(["port", "web"]);
+        ports.status.success().then_some(ports)
+    });
+    assert_eq!(ports.text(), "80/tcp -> 0.0.0.0:8080");
 
     engine
         .docker(&format!("run -d --name late --network mynet -p 8080:80 {serve}"))
