@@ -143,6 +143,7 @@ fn ports_are_published_moved_and_given_back() {
     engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
     let serve = "box:1 httpd -f -p 80 -h /www";
     engine.docker(&format!("run -d --name web --network mynet -p 8080:80 {serve}")).ok();
+    eventually("the server listens", || get(&lab, "10.8.0.2:80").ok());
     for address in ["127.0.0.1:8080", "10.8.0.1:8080", "10.8.0.2:80"] {
         assert_eq!(get(&lab, address).expect("an answer"), "hello", "{address}");
     }
@@ -168,7 +169,8 @@ fn ports_are_published_moved_and_given_back() {
     let listed = lab.netbpf(["ps", "--format", "{{.Ports}}", "--filter", "expose=80"]).ok();
     let port =
         listed.text().strip_prefix("0.0.0.0:").and_then(|text| text.split('-').next()).expect("a port");
-    assert_eq!(get(&lab, &format!("127.0.0.1:{port}")).expect("an answer"), "hello");
+    let said = eventually("the server listens", || get(&lab, &format!("127.0.0.1:{port}")).ok());
+    assert_eq!(said, "hello");
 }
 
 #[test]

@@ -79,12 +79,13 @@ impl Daemon {
             return Ok(None);
         }
         let known = self.find_subject(key).and_then(|id| self.container(&id));
-        match known.map(|container| (container.subject, container.id)) {
-            Ok((Subject::Engine(_), id)) => Ok(Some(id.to_string())),
-            Ok((Subject::Docker(_), _)) => Ok(Some(key.to_owned())),
+        match known.map(|container| (container.subject, container.id, container.name)) {
+            Ok((Subject::Engine(_), id, _)) => Ok(Some(id.to_string())),
+            // The name that the endpoint has here is none that Docker knows.
+            Ok((Subject::Docker(_), _, name)) => Ok((name != key).then(|| key.to_owned())),
             // Docker has no names like `netns:blue`.
             Err(Error::NoContainer(_)) => Ok((!key.contains(':')).then(|| key.to_owned())),
-            Ok((Subject::Sandbox(_) | Subject::Foreign(_), _)) => Ok(None),
+            Ok((Subject::Sandbox(_) | Subject::Foreign(_), ..)) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -130,7 +130,7 @@ fn the_api_answers_junk_with_json() {
         ("POST", "/networks/create", "{}", 400, "invalid "),
         ("POST", "/networks/create", r#"{"Name":7}"#, 400, "invalid JSON: invalid type: integer"),
         ("POST", "/networks/create", r#"{"Name":"x"} {}"#, 400, "invalid JSON: trailing characters"),
-        ("POST", "/networks/mynet/connect", "{}", 404, "No such container: "),
+        ("POST", "/networks/mynet/connect", "{}", 400, "invalid container name or ID: value is empty"),
         (
             "POST",
             "/networks/create",
