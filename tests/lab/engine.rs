@@ -278,7 +278,10 @@ fn stop_start_restart_rename_and_rm_are_followed() {
     // A network that was removed meanwhile is forgotten, and with the last one the container.
     dock.docker("stop -t 0 tomcat02").ok();
     dock.nothing_is_left_but(&["native", "tomcat09"]);
-    dock.netbpf(["network", "rm", "other"]).ok();
+    // It was in no other network, so nothing else tells when it has left this one.
+    eventually("nobody is in the network", || {
+        dock.netbpf(["network", "rm", "other"]).status.success().then_some(())
+    });
     dock.docker("start tomcat02").ok();
     dock.has_address("tomcat02", "10.1.0.77");
     assert_eq!(
