@@ -34,6 +34,16 @@ struct Rule {
 
 /// Lets everything pass from and to these devices, and takes away what let others pass. `owner` is the comment of ours.
 pub async fn admit(owner: &str, devices: &BTreeSet<&str>) -> Result<(), Error> {
+    nft::run("let traffic pass others' chains", &changes(owner, devices).await?).await
+}
+
+/// Whether [`admit`] would change nothing.
+pub async fn is_admitted(owner: &str, devices: &BTreeSet<&str>) -> Result<bool, Error> {
+    Ok(changes(owner, devices).await?.is_empty())
+}
+
+/// The commands that are missing to what is wanted.
+async fn changes(owner: &str, devices: &BTreeSet<&str>) -> Result<String, Error> {
     let wanted = wanted(devices);
     let mut commands = String::new();
     for chain in chains(owner).await? {
@@ -52,19 +62,7 @@ pub async fn admit(owner: &str, devices: &BTreeSet<&str>) -> Result<(), Error> {
             }
         }
     }
-    nft::run("let traffic pass others' chains", &commands).await
-}
-
-/// Whether [`admit`] would change nothing.
-pub async fn is_admitted(owner: &str, devices: &BTreeSet<&str>) -> Result<bool, Error> {
-    let wanted = wanted(devices);
-    for chain in chains(owner).await?.iter().filter(|chain| chain.drops()) {
-        let rules = chain.rules_of(owner).await?;
-        if !wanted.iter().all(|interface| rules.iter().any(|(ours, _)| ours == interface)) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    Ok(commands)
 }
 
 /// What our rules match: one pair for all devices with names of our making, one for each other.
