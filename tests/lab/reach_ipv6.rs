@@ -5,7 +5,7 @@ use netbpf_tests::lab::eventually;
 
 use super::{
     outside::Neighbourhood,
-    reach::{Asker, KINDS, are_true, serve},
+    reach::{Asker, KINDS, a_flow_ends_with_its_container, are_true, serve},
 };
 
 /// `web` in `red`, published on all of the host's addresses (8080), on ::1 (8081) and on one address (8082).
@@ -128,17 +128,7 @@ fn a_client_on_the_host_is_refused_at_once_by_loopback_and_goes_on_to_ipv4() {
 
 #[test]
 fn a_datagram_flow_over_ipv6_of_a_removed_container_does_not_reach_its_successor() {
-    let lab = world();
-    // A client that goes on asking from one port keeps its flow alive in the kernel's memory.
-    let ask = || Asker::Neighbour("far").ask_from(&lab, "UDP", "2001:db8:1::1", 8080, 7000);
-    assert_eq!(ask().as_deref(), Some("2001:db8:1::2"));
-    lab.netbpf(["rm", "-f", "web"]).ok();
-    serve(&lab, "next", "--net red");
-    assert_eq!(lab.address("next", "red"), "10.1.0.2");
-    assert_eq!(ask(), None, "nothing is published");
-    lab.netbpf(["rm", "-f", "next"]).ok();
-    serve(&lab, "third", "--net blue -p 8080:5300/udp");
-    assert_eq!(ask().as_deref(), Some("2001:db8:1::2"), "the new one has the port");
+    a_flow_ends_with_its_container(&world(), "2001:db8:1::1", "2001:db8:1::2");
 }
 
 #[test]
