@@ -9,6 +9,9 @@ pub const MAX_PORTS: u32 = 8192;
 /// How many MACs and addresses there are to know: each port's, and each network's own.
 pub const MAX_STATIONS: u32 = 2 * MAX_PORTS;
 
+/// How many entries `FDB_SLOTS` has: so many that ports of one network, whose addresses follow each other, have one each.
+pub const FDB_SLOTS: u32 = MAX_STATIONS;
+
 /// Port numbers start here as ifindexes: port `n` is the host side of its veth pair, created with ifindex
 /// `PORT_IFINDEX + n`. A frame's ifindex is then an index into `PORTS`, with no hash on the way.
 pub const PORT_IFINDEX: u32 = 1_000_000;
@@ -68,15 +71,27 @@ pub struct FdbKey {
 }
 const _: () = assert!(size_of::<FdbKey>() == 12);
 
-/// Value of `FDB`: where frames for the MAC go. An ifindex that [`number_of`] knows is a container's port, any other
+/// Value of `FDB` and of `FDB_SLOTS`: where frames for the MAC go. An ifindex that [`number_of`] knows is a container's port, any other
 /// is the network's host device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Station {
-    /// Host side of the container's veth pair, or the host device.
+    /// Host side of the container's veth pair, or the host device; 0 in a vacant slot.
     pub ifindex: u32,
 }
 const _: () = assert!(size_of::<Station>() == 4);
+
+impl FdbKey {
+    /// The entry of the array `FDB_SLOTS` that may name the MAC's station: a MAC ends as the IPv4 address that it is made
+    /// of, and networks begin far from each other. What is there has to be compared, and where it is another's, `FDB`
+    /// knows.
+    #[inline(always)]
+    pub const fn slot(network: u32, mac: [u8; 6]) -> u32 {
+        let [.., high, low] = mac;
+        let host = u16::from_be_bytes([high, low]) as u32;
+        host.wrapping_add(network.wrapping_mul(0x9e37)) % FDB_SLOTS
+    }
+}
 
 /// Key of the hash `NEIGHBOURS`: an address within a network.
 #[repr(C)]
@@ -126,6 +141,18 @@ mod tests {
         let address = Ipv4Addr::new(172, 17, 0, 2);
         let key = NeighbourKey::ipv4(3, address.octets());
         assert_eq!((key.network, key.address), (3, address.to_ipv6_mapped().octets()));
+    }
+
+    #[test]
+    fn neighbouring_addresses_have_slots_of_their_own() {
+        let slots: std::collections::BTreeSet<_> = (0..MAX_PORTS as u16)
+            .map(|host| {
+                let [high, low] = host.to_be_bytes();
+                FdbKey::slot(7, [0x02, 0x42, 10, 0, high, low])
+            })
+            .collect();
+        assert_eq!(slots.len(), MAX_PORTS as usize);
+        assert!(slots.iter().all(|slot| *slot < FDB_SLOTS));
     }
 
     #[test]

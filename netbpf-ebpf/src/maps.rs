@@ -11,9 +11,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use netbpf_common::{
-    endpoint::{FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Port, Station},
+    endpoint::{self, FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Port, Station},
     link::{Link, LinkKey, MAX_LINKS},
-    network::{MAX_NETWORKS, Network},
+    network::{self, MAX_NETWORKS, Network},
     reason::{Reason, Reasons},
     stats::PortStats,
 };
@@ -31,6 +31,10 @@ static PORTS: Array<Port, { MAX_PORTS as usize }> = Array::new();
 /// Where a MAC is.
 #[btf_map]
 static FDB: HashMap<FdbKey, Station, { MAX_STATIONS as usize }> = HashMap::new();
+
+/// Where a MAC probably is: a look at an array is a fraction of one at a hash.
+#[btf_map]
+static FDB_SLOTS: Array<Station, { endpoint::FDB_SLOTS as usize }> = Array::new();
 
 /// Whose an address is.
 #[btf_map]
@@ -67,9 +71,24 @@ pub fn network(number: u32) -> Option<&'static Network> {
 /// Where a MAC is in a network.
 #[inline(always)]
 pub fn station(network: u32, mac: [u8; 6]) -> Option<Station> {
+    if let Some(station) = FDB_SLOTS.get(FdbKey::slot(network, mac)).copied()
+        && is_there(station, network, mac)
+    {
+        return Some(station);
+    }
     let key = FdbKey { network, mac, reserved: [0; 2] };
     // SAFETY: preallocated, see above; copied out at once.
     unsafe { FDB.get(key).copied() }
+}
+
+/// Whether the station is the one with the MAC: what a slot says may be of another MAC, or of yesterday.
+#[inline(always)]
+fn is_there(station: Station, network: u32, mac: [u8; 6]) -> bool {
+    if let Some(port) = endpoint::number_of(station.ifindex).and_then(port) {
+        return port.mac == mac && port.network == network;
+    }
+    network::number_of(station.ifindex) == Some(network)
+        && self::network(network).is_some_and(|network| network.mac == mac)
 }
 
 /// Who answers for an IPv4 address in a network.

@@ -3,7 +3,7 @@
 use netbpf_common::{endpoint, reason::Reason, wire::Arp};
 
 use super::{
-    bench::{ANNE, BERT, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, DORA, GATEWAY, Station, bench},
+    bench::{ANNE, BERT, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, DORA, GATEWAY, RED, Station, bench, port_entry},
     frame::{BROADCAST, Frame, request},
 };
 
@@ -21,6 +21,27 @@ fn unicast_goes_to_its_station() {
         bench.from(ANNE).is_dropped("to itself", &to(ANNE), Reason::Hairpin);
         let fragment = to(BERT).with(20, &[0x20, 0xb9]);
         bench.from(ANNE).passes("a fragment", &fragment, Reason::Forwarded, &[BERT]);
+    });
+}
+
+/// `FDB_SLOTS` has one place for all MACs that end alike, in this network or, with others, in another.
+#[test]
+fn macs_that_share_a_slot_are_told_apart() {
+    bench(|bench| {
+        let twin = Station { ifindex: endpoint::ifindex_of(5), ip: [10, 0, BERT.ip[2], BERT.ip[3]] };
+        let to = |station: Station| Frame::ipv4(ANNE.at(), station.at());
+        super::bench::veth("twin", twin.ifindex);
+        bench.from(ANNE).is_dropped("to the twin, who is not there", &to(twin), Reason::UnknownDestination);
+        bench.datapath.write_port(5, &port_entry(RED, twin)).expect("a port");
+        bench.from(ANNE).passes("to the last one in the slot", &to(twin), Reason::Forwarded, &[twin]);
+        bench.from(ANNE).passes("to the first one", &to(BERT), Reason::Forwarded, &[BERT]);
+        bench.datapath.remove_port(5, None).expect("a port");
+        bench.from(ANNE).is_dropped("to the twin, who is gone", &to(twin), Reason::UnknownDestination);
+        bench.from(ANNE).passes("to the one who stayed", &to(BERT), Reason::Forwarded, &[BERT]);
+        let gateway = Station { ip: [10, 0, GATEWAY.ip[2], GATEWAY.ip[3]], ..twin };
+        bench.datapath.write_port(5, &port_entry(RED, gateway)).expect("a port");
+        bench.from(ANNE).passes("to the gateway", &to(GATEWAY), Reason::Delivered, &[]);
+        bench.from(ANNE).passes("to its twin", &to(gateway), Reason::Forwarded, &[gateway]);
     });
 }
 

@@ -1,6 +1,9 @@
 //! What the control plane says of a network or a port, and the map entries that say it to the programs. Pure.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use netbpf_common::{
     endpoint::{self, FdbKey, NO_PORT, Neighbour, NeighbourKey, Port, Station},
@@ -81,13 +84,27 @@ impl Entries {
         Self::new(port.network, port.mac, port.ifindex, addresses)
     }
 
-    /// What both have, as a user would name it.
-    pub fn clash(&self, other: &Self) -> Option<String> {
-        if self.mac == other.mac {
-            return Some(format!("MAC {}", Mac::from_octets(self.mac.mac)));
+    /// What one station of a network has and no other may have.
+    pub fn claims(&self) -> impl Iterator<Item = Claim> {
+        [Claim::Mac(self.mac)].into_iter().chain(self.addresses.iter().copied().map(Claim::Address))
+    }
+}
+
+/// What only one station of a network may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Claim {
+    /// A MAC.
+    Mac(FdbKey),
+    /// An address.
+    Address(NeighbourKey),
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mac(key) => write!(f, "MAC {}", Mac::from_octets(key.mac)),
+            Self::Address(key) => write!(f, "address {}", key.ip()),
         }
-        let address = self.addresses.iter().find(|address| other.addresses.contains(address))?;
-        Some(format!("address {}", address.ip()))
     }
 }
 
@@ -218,13 +235,17 @@ mod tests {
     }
 
     #[test]
-    fn two_ports_clash_by_mac_or_address_within_a_network() {
-        let clash =
-            |a: PortEntry, b: PortEntry| Entries::of_port(&a.port(1)).clash(&Entries::of_port(&b.port(2)));
-        assert_eq!(clash(port(2), port(3)), None);
-        assert_eq!(clash(port(2), port(2)).as_deref(), Some("MAC 02:42:ac:11:00:02"));
+    fn two_ports_of_a_network_claim_different_macs_and_addresses() {
+        let claims = |port: PortEntry| Entries::of_port(&port.port(1)).claims().collect::<Vec<_>>();
+        let shown: Vec<_> = claims(port(2)).iter().map(Claim::to_string).collect();
+        assert_eq!(shown, ["MAC 02:42:ac:11:00:02", "address 172.17.0.2"]);
+        let shared = |one, other| {
+            let other = claims(other);
+            claims(one).iter().filter(|claim| other.contains(claim)).map(Claim::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(shared(port(2), port(3)), [""; 0]);
         let other_mac = PortEntry { mac: Mac::of(Ipv4Addr::new(10, 0, 0, 1)), ..port(2) };
-        assert_eq!(clash(port(2), other_mac).as_deref(), Some("address 172.17.0.2"));
-        assert_eq!(clash(port(2), PortEntry { network: 4, ..port(2) }), None);
+        assert_eq!(shared(port(2), other_mac), ["address 172.17.0.2"]);
+        assert_eq!(shared(port(2), PortEntry { network: 4, ..port(2) }), [""; 0]);
     }
 }

@@ -1,7 +1,7 @@
 //! The lists that broadcasts walk: pure reading and repairing of them. A list starts at a network's `first`, goes on
 //! by its ports' `next`, and holds each of the network's ports once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use netbpf_common::{
     endpoint::{NO_PORT, Port},
@@ -17,14 +17,11 @@ pub enum Before {
     Port(u32),
 }
 
-/// What leads to a port; none if nothing does.
-pub fn before(number: u32, networks: &BTreeMap<u32, Network>, ports: &BTreeMap<u32, Port>) -> Option<Before> {
-    let network = ports.get(&number)?.network;
-    if networks.get(&network)?.first == number {
-        return Some(Before::Network(network));
-    }
-    let mut others = ports.iter().filter(|(_, port)| port.network == network);
-    others.find(|(_, port)| port.next == number).map(|(before, _)| Before::Port(*before))
+/// What leads to each port that something leads to.
+pub fn all_before(networks: &BTreeMap<u32, Network>, ports: &BTreeMap<u32, Port>) -> HashMap<u32, Before> {
+    let of_networks = networks.iter().map(|(number, network)| (network.first, Before::Network(*number)));
+    let of_ports = ports.iter().map(|(number, port)| (port.next, Before::Port(*number)));
+    of_networks.chain(of_ports).filter(|(number, _)| *number != NO_PORT).collect()
 }
 
 /// Values that have to be written anew.
@@ -130,8 +127,7 @@ mod tests {
     fn what_leads_to_a_port_is_its_network_or_another_port() {
         let networks = BTreeMap::from([(0, network(5))]);
         let ports = BTreeMap::from([(2, port(0, NO_PORT)), (5, port(0, 2)), (6, port(0, NO_PORT))]);
-        assert_eq!(before(5, &networks, &ports), Some(Before::Network(0)));
-        assert_eq!(before(2, &networks, &ports), Some(Before::Port(5)));
-        assert_eq!(before(6, &networks, &ports), None);
+        let before = all_before(&networks, &ports);
+        assert_eq!(before, HashMap::from([(5, Before::Network(0)), (2, Before::Port(5))]));
     }
 }

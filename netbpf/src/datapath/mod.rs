@@ -26,7 +26,7 @@ mod programs;
 mod tables;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
     path::Path,
 };
@@ -41,7 +41,7 @@ use netbpf_common::{
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use self::{
-    entries::Entries,
+    entries::{Claim, Entries},
     members::Before,
     pins::Pins,
     programs::{Programs, Role},
@@ -64,6 +64,10 @@ pub struct Datapath {
     networks: BTreeMap<u32, Network>,
     ports: BTreeMap<u32, Port>,
     links: BTreeSet<LinkKey>,
+    /// Who has which MAC and which address, by ifindex.
+    claims: HashMap<Claim, u32>,
+    /// What leads to each port in its network's list.
+    before: HashMap<u32, Before>,
     attached: BTreeSet<String>,
     logs: Option<ProgramLogs>,
 }
@@ -105,8 +109,18 @@ impl Datapath {
         let networks = tables.networks()?.into_iter().collect();
         let ports = tables.ports()?.into_iter().collect();
         let links = tables.links()?;
-        let mut datapath =
-            Self { pins, programs, tables, networks, ports, links, attached: BTreeSet::new(), logs };
+        let mut datapath = Self {
+            pins,
+            programs,
+            tables,
+            networks,
+            ports,
+            links,
+            claims: HashMap::new(),
+            before: HashMap::new(),
+            attached: BTreeSet::new(),
+            logs,
+        };
         datapath.mend()?;
         datapath.attach_all()?;
         Ok(datapath)
@@ -151,7 +165,7 @@ impl Datapath {
             network.first = present.first;
         }
         let entries = Entries::of_network(number, &network);
-        self.not_taken(number, &entries, |ifindex| ifindex == network.ifindex)?;
+        self.not_taken(number, &entries)?;
         let written = match present {
             Some(present) if present != network => self.forget(&Entries::of_network(number, &present)),
             Some(_) | None => Ok(()),
@@ -195,7 +209,7 @@ impl Datapath {
         let network = *self.networks.get(&entry.network).ok_or(Error::UnknownNetwork(entry.network))?;
         let mut port = entry.port(number);
         let entries = Entries::of_port(&port);
-        self.not_taken(entry.network, &entries, |ifindex| ifindex == port.ifindex)?;
+        self.not_taken(entry.network, &entries)?;
         let present = self.ports.get(&number).copied();
         if let Some(present) = present {
             if PortEntry::from(&present) == *entry {
@@ -222,8 +236,7 @@ impl Datapath {
     /// Makes these the links, in networks whose members do not talk to each other.
     pub fn set_links(&mut self, links: &BTreeSet<LinkKey>) -> Result<(), Error> {
         for key in self.links.difference(links).copied().collect::<Vec<_>>() {
-            self.tables.close_link(key)?;
-            self.links.remove(&key);
+            self.close_link(key)?;
         }
         for key in links.difference(&self.links).copied().collect::<Vec<_>>() {
             self.tables.open_link(key)?;
@@ -276,14 +289,15 @@ impl Datapath {
         for (number, network) in changes.networks {
             self.set_network(number, network)?;
         }
+        self.before = members::all_before(&self.networks, &self.ports);
         let all: Vec<_> = self.all_entries().collect();
         for entries in &all {
             self.enter(entries)?;
         }
         let macs: BTreeSet<_> = all.iter().map(|entries| (entries.mac.network, entries.mac.mac)).collect();
-        for (key, _) in self.tables.fdb()? {
+        for (key, station) in self.tables.fdb()? {
             if !macs.contains(&(key.network, key.mac)) {
-                self.tables.remove_station(key)?;
+                self.tables.remove_station(key, station)?;
             }
         }
         let addresses: BTreeSet<_> =
@@ -341,24 +355,37 @@ impl Datapath {
     }
 
     /// No other station of the network has the MAC or an address.
-    fn not_taken(&self, network: u32, entries: &Entries, is_self: impl Fn(u32) -> bool) -> Result<(), Error> {
-        let mut others = self.all_entries().filter(|other| !is_self(other.station.ifindex));
-        match others.find_map(|other| entries.clash(&other)) {
-            Some(address) => Err(Error::Taken { address, network }),
+    fn not_taken(&self, network: u32, entries: &Entries) -> Result<(), Error> {
+        let is_others =
+            |claim: &Claim| self.claims.get(claim).is_some_and(|owner| *owner != entries.station.ifindex);
+        match entries.claims().find(is_others) {
+            Some(claim) => Err(Error::Taken { address: claim.to_string(), network }),
             None => Ok(()),
         }
     }
 
     /// Says where a station is and what it answers for.
     fn enter(&mut self, entries: &Entries) -> Result<(), Error> {
-        self.tables.set_station(entries.mac, entries.station)?;
-        entries.addresses.iter().try_for_each(|key| self.tables.set_neighbour(*key, entries.neighbour))
+        for claim in entries.claims() {
+            match claim {
+                Claim::Mac(key) => self.tables.set_station(key, entries.station)?,
+                Claim::Address(key) => self.tables.set_neighbour(key, entries.neighbour)?,
+            }
+            self.claims.insert(claim, entries.station.ifindex);
+        }
+        Ok(())
     }
 
     /// Forgets where a station is and what it answers for.
     fn forget(&mut self, entries: &Entries) -> Result<(), Error> {
-        self.tables.remove_station(entries.mac)?;
-        entries.addresses.iter().try_for_each(|key| self.tables.remove_neighbour(*key))
+        for claim in entries.claims() {
+            match claim {
+                Claim::Mac(key) => self.tables.remove_station(key, entries.station)?,
+                Claim::Address(key) => self.tables.remove_neighbour(key)?,
+            }
+            self.claims.remove(&claim);
+        }
+        Ok(())
     }
 
     /// Makes a port vacant: nobody finds it any more, no list leads to it, and only then it loses its own.
@@ -366,11 +393,14 @@ impl Datapath {
         let Some(port) = self.ports.get(&number).copied() else { return Ok(()) };
         self.forget(&Entries::of_port(&port))?;
         // Its number may soon be another's.
-        let others = self.links.iter().filter(|link| link.from != number && link.to != number).copied();
-        self.set_links(&others.collect())?;
-        match members::before(number, &self.networks, &self.ports) {
-            Some(Before::Network(network)) => self.set_first(network, port.next)?,
+        let its = |link: &&LinkKey| link.from == number || link.to == number;
+        for link in self.links.iter().filter(its).copied().collect::<Vec<_>>() {
+            self.close_link(link)?;
+        }
+        match self.before.get(&number) {
+            Some(Before::Network(network)) => self.set_first(*network, port.next)?,
             Some(Before::Port(before)) => {
+                let before = *before;
                 if let Some(before_it) = self.ports.get(&before).copied() {
                     self.set_port(before, Port { next: port.next, ..before_it })?;
                 }
@@ -378,6 +408,12 @@ impl Datapath {
             None => {}
         }
         self.vacate_port(number)
+    }
+
+    fn close_link(&mut self, key: LinkKey) -> Result<(), Error> {
+        self.tables.close_link(key)?;
+        self.links.remove(&key);
+        Ok(())
     }
 
     fn set_first(&mut self, number: u32, first: u32) -> Result<(), Error> {
@@ -388,12 +424,14 @@ impl Datapath {
     fn set_network(&mut self, number: u32, network: Network) -> Result<(), Error> {
         self.tables.set_network(number, network)?;
         self.networks.insert(number, network);
+        self.before.insert(network.first, Before::Network(number));
         Ok(())
     }
 
     fn set_port(&mut self, number: u32, port: Port) -> Result<(), Error> {
         self.tables.set_port(number, port)?;
         self.ports.insert(number, port);
+        self.before.insert(port.next, Before::Port(number));
         Ok(())
     }
 
@@ -405,7 +443,14 @@ impl Datapath {
 
     fn vacate_port(&mut self, number: u32) -> Result<(), Error> {
         self.tables.set_port(number, Port::default())?;
-        self.ports.remove(&number);
+        self.before.remove(&number);
+        if let Some(port) = self.ports.remove(&number)
+            && let Some(network) = self.networks.get(&port.network)
+            && network.first == port.next
+        {
+            // It was in front of the first, and no list led to it yet.
+            self.before.insert(port.next, Before::Network(port.network));
+        }
         Ok(())
     }
 }

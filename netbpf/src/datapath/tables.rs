@@ -8,7 +8,7 @@ use aya::{
     util::nr_cpus,
 };
 use netbpf_common::{
-    endpoint::{FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Port, Station},
+    endpoint::{FDB_SLOTS, FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Port, Station},
     link::{Link, LinkKey, MAX_LINKS},
     network::{MAX_NETWORKS, Network},
     reason::{Reason, Reasons},
@@ -23,6 +23,7 @@ const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("NETWORKS", MapType::Array, 4, size_of::<Network>(), MAX_NETWORKS),
     ("PORTS", MapType::Array, 4, size_of::<Port>(), MAX_PORTS),
     ("FDB", MapType::Hash, size_of::<FdbKey>(), size_of::<Station>(), MAX_STATIONS),
+    ("FDB_SLOTS", MapType::Array, 4, size_of::<Station>(), FDB_SLOTS),
     ("NEIGHBOURS", MapType::Hash, size_of::<NeighbourKey>(), size_of::<Neighbour>(), MAX_STATIONS),
     ("LINKS", MapType::Hash, size_of::<LinkKey>(), size_of::<Link>(), MAX_LINKS),
     ("REASONS", MapType::PerCpuArray, 4, size_of::<Reasons>(), 1),
@@ -61,6 +62,7 @@ pub struct Tables {
     networks: Array<MapData, Network>,
     ports: Array<MapData, Port>,
     fdb: HashMap<MapData, FdbKey, Station>,
+    fdb_slots: Array<MapData, Station>,
     neighbours: HashMap<MapData, NeighbourKey, Neighbour>,
     links: HashMap<MapData, LinkKey, Link>,
     reasons: PerCpuArray<MapData, Reasons>,
@@ -74,6 +76,7 @@ impl Tables {
             networks: take(object, "NETWORKS")?,
             ports: take(object, "PORTS")?,
             fdb: take(object, "FDB")?,
+            fdb_slots: take(object, "FDB_SLOTS")?,
             neighbours: take(object, "NEIGHBOURS")?,
             links: take(object, "LINKS")?,
             reasons: take(object, "REASONS")?,
@@ -115,15 +118,20 @@ impl Tables {
 
     /// Says where a MAC is.
     pub fn set_station(&mut self, key: FdbKey, station: Station) -> Result<(), Error> {
-        self.fdb
-            .insert(key, station, 0)
-            .map_err(|error| Error::failed("write to FDB", Mac::from_octets(key.mac), error))
+        let failed = |error| Error::failed("write to FDB", Mac::from_octets(key.mac), error);
+        self.fdb.insert(key, station, 0).map_err(failed)?;
+        self.fdb_slots.set(FdbKey::slot(key.network, key.mac), station, 0).map_err(failed)
     }
 
     /// Forgets where a MAC is.
-    pub fn remove_station(&mut self, key: FdbKey) -> Result<(), Error> {
-        gone(self.fdb.remove(&key))
-            .map_err(|error| Error::failed("remove from FDB", Mac::from_octets(key.mac), error))
+    pub fn remove_station(&mut self, key: FdbKey, station: Station) -> Result<(), Error> {
+        let failed = |error| Error::failed("remove from FDB", Mac::from_octets(key.mac), error);
+        let slot = FdbKey::slot(key.network, key.mac);
+        // The slot may be another's by now, which has the same.
+        if self.fdb_slots.get(&slot, 0).map_err(failed)? == station {
+            self.fdb_slots.set(slot, Station::default(), 0).map_err(failed)?;
+        }
+        gone(self.fdb.remove(&key)).map_err(failed)
     }
 
     /// Says whose an address is.
