@@ -43,7 +43,7 @@ impl Daemon {
                     .expect("a name is free, because numbers never end"),
                 name => name.to_owned(),
             };
-            if let Some(other) = world.containers().find(|container| container.name == name) {
+            if let Some(other) = world.container_named(&name) {
                 return Err(Error::ContainerExists { name, id: other.id });
             }
             let container = Container {

@@ -50,7 +50,7 @@ impl Daemon {
         if world.container(&found.id).is_some() {
             return Ok((found.id, false));
         }
-        if let Some(other) = world.containers().find(|other| other.name == found.name) {
+        if let Some(other) = world.container_named(&found.name) {
             return Err(Error::ContainerExists { name: found.name, id: other.id });
         }
         world.put_container(container);
@@ -320,7 +320,7 @@ impl Daemon {
     async fn rename_guest(self: &Arc<Self>, before: Container, name: &str) -> Result<Container, Error> {
         let after = Container { name: name.to_owned(), ..before.clone() };
         tracing::info!(from = before.name, to = name, "renamed");
-        if self.world().containers().any(|other| other.name == name) {
+        if self.world().container_named(name).is_some() {
             tracing::warn!(name, "two containers have this name: say the ID");
         }
         self.commit(&[Change::PutContainer(after.clone())])?;

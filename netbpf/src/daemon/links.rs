@@ -25,7 +25,7 @@ impl Daemon {
                         attachment.request.links.iter().any(|link| link.target == key)
                     })
             };
-            world.containers().filter(is_linked).map(|container| container.id).collect()
+            world.linking().filter(is_linked).map(|container| container.id).collect()
         };
         for id in linked {
             // Links form no circle: a container can only be linked to one that was there before it.
@@ -103,7 +103,7 @@ fn linked<'a>(container: &'a Container, world: &'a World) -> impl Iterator<Item 
 /// What links open in networks whose members do not talk to each other.
 fn openings(world: &World) -> BTreeSet<LinkKey> {
     let mut keys = BTreeSet::new();
-    for container in world.containers() {
+    for container in world.linking() {
         for attachment in &container.attachments {
             let network = world.network(&attachment.network);
             let Some((network, bridge)) = network.and_then(|network| Some((network, network.bridge()?)))

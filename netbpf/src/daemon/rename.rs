@@ -29,7 +29,7 @@ impl Daemon {
         let after = Container { name: name.to_owned(), ..before.clone() };
         {
             let mut world = self.world();
-            if let Some(other) = world.containers().find(|container| container.name == name) {
+            if let Some(other) = world.container_named(name) {
                 return Err(Error::ContainerExists { name: name.to_owned(), id: other.id });
             }
             // Nobody else can take it from here on.

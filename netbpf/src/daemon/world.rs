@@ -2,7 +2,7 @@
 //! and does no I/O: the world is behind a lock that nobody holds while waiting.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::{Ipv4Addr, Ipv6Addr},
 };
 
@@ -12,20 +12,32 @@ use netbpf_common::{endpoint::MAX_PORTS, network::MAX_NETWORKS};
 use super::{error::Error, numbers::Numbers};
 use crate::{
     ipam::{self, Lent, Pool},
-    model::{Bridge, Container, Endpoint, EndpointRequest, Id, Mac, Network, Origin, State, lookup},
+    model::{
+        Bridge, Container, Endpoint, EndpointRequest, Id, Mac, Network, Origin, State,
+        lookup::{self, Directory},
+    },
 };
 
 /// Networks and containers.
 pub struct World {
-    networks: BTreeMap<Id, Network>,
-    containers: BTreeMap<Id, Container>,
+    networks: Directory<Network>,
+    containers: Directory<Container>,
+    /// Containers that name others in links: what few have, and many would have to be searched for.
+    linking: BTreeSet<Id>,
     /// Subnets that are lent to Docker.
     lent: BTreeMap<IpNet, Lent>,
     pools: HashMap<Id, Pools>,
-    /// Containers that have an endpoint in a network, or are getting one, with its MAC.
-    members: HashMap<Id, HashMap<Id, Mac>>,
+    members: HashMap<Id, Members>,
     network_numbers: Numbers,
     ports: Numbers,
+}
+
+/// Containers that have an endpoint in a network, or are getting one.
+#[derive(Default)]
+struct Members {
+    macs: HashMap<Id, Mac>,
+    /// The same MACs, each once: two endpoints of one store may claim the same.
+    taken: HashSet<Mac>,
 }
 
 /// The free addresses of a network.
@@ -38,8 +50,9 @@ impl World {
     /// The world as it was stored. Addresses that two endpoints claim are kept by the first.
     pub fn new(networks: Vec<Network>, containers: Vec<Container>, lent: Vec<Lent>) -> Self {
         let mut world = Self {
-            networks: BTreeMap::new(),
-            containers: BTreeMap::new(),
+            networks: Directory::default(),
+            containers: Directory::default(),
+            linking: BTreeSet::new(),
             lent: lent.into_iter().map(|lent| (lent.subnet, lent)).collect(),
             pools: HashMap::new(),
             members: HashMap::new(),
@@ -63,7 +76,7 @@ impl World {
                 }
                 world.members.entry(attachment.network).or_default().insert(container.id, endpoint.mac);
             }
-            world.containers.insert(container.id, container);
+            world.put_container(container);
         }
         world
     }
@@ -90,12 +103,10 @@ impl World {
 
     /// A network as a user names it.
     pub fn find_network(&self, key: &str) -> Result<&Network, Error> {
-        lookup::find(self.networks.values(), key, |network| (&network.id, &network.name)).map_err(|error| {
-            match error {
-                lookup::Error::NotFound => Error::NoNetwork(key.to_owned()),
-                lookup::Error::Ambiguous { matches, by } => {
-                    Error::Invalid(format!("network {key} is ambiguous ({matches} matches found {by})"))
-                }
+        self.networks.find(key).map_err(|error| match error {
+            lookup::Error::NotFound => Error::NoNetwork(key.to_owned()),
+            lookup::Error::Ambiguous { matches, by } => {
+                Error::Invalid(format!("network {key} is ambiguous ({matches} matches found {by})"))
             }
         })
     }
@@ -106,14 +117,22 @@ impl World {
         if key.is_empty() {
             return Err(Error::Invalid("invalid container name or ID: value is empty".to_owned()));
         }
-        lookup::find(self.containers.values(), key, |container| (&container.id, &container.name)).map_err(
-            |error| match error {
-                lookup::Error::NotFound => Error::NoContainer(key.to_owned()),
-                lookup::Error::Ambiguous { .. } => {
-                    Error::Invalid(format!("multiple IDs found with provided prefix: {key}"))
-                }
-            },
-        )
+        self.containers.find(key).map_err(|error| match error {
+            lookup::Error::NotFound => Error::NoContainer(key.to_owned()),
+            lookup::Error::Ambiguous { .. } => {
+                Error::Invalid(format!("multiple IDs found with provided prefix: {key}"))
+            }
+        })
+    }
+
+    /// Whoever is called `name`.
+    pub fn container_named(&self, name: &str) -> Option<&Container> {
+        self.containers.named(name).next()
+    }
+
+    /// Containers that name others in links.
+    pub fn linking(&self) -> impl Iterator<Item = &Container> {
+        self.linking.iter().filter_map(|id| self.containers.get(id))
     }
 
     /// Running containers in a network, or those that are getting there.
@@ -121,13 +140,13 @@ impl World {
         self.members
             .get(network)
             .into_iter()
-            .flat_map(HashMap::keys)
+            .flat_map(|members| members.macs.keys())
             .filter_map(|container| self.containers.get(container))
     }
 
     /// Whether anybody has an endpoint in a network.
     pub fn has_members(&self, network: &Id) -> bool {
-        self.members.get(network).is_some_and(|members| !members.is_empty())
+        self.members.get(network).is_some_and(|members| !members.macs.is_empty())
     }
 
     /// Ports in use.
@@ -154,7 +173,7 @@ impl World {
             };
             self.pools.insert(network.id, pools);
         }
-        self.networks.insert(network.id, network);
+        self.networks.insert(network);
     }
 
     /// Subnets that are lent to Docker.
@@ -179,7 +198,7 @@ impl World {
 
     /// Replace what is known of a network beside its bridge.
     pub fn replace_network(&mut self, network: Network) {
-        self.networks.insert(network.id, network);
+        self.networks.insert(network);
     }
 
     /// Forget a network without members. Its number stays leased until its device is gone.
@@ -191,11 +210,17 @@ impl World {
 
     /// Add a container, or replace what was known of it.
     pub fn put_container(&mut self, container: Container) {
-        self.containers.insert(container.id, container);
+        if container.attachments.iter().any(|attachment| !attachment.request.links.is_empty()) {
+            self.linking.insert(container.id);
+        } else {
+            self.linking.remove(&container.id);
+        }
+        self.containers.insert(container);
     }
 
     /// Forget a container without endpoints.
     pub fn remove_container(&mut self, id: &Id) -> Option<Container> {
+        self.linking.remove(id);
         self.containers.remove(id)
     }
 
@@ -226,7 +251,7 @@ impl World {
             }
         };
         let members = self.members.entry(*network).or_default();
-        let is_taken = |mac: &Mac| *mac == gateway || members.values().any(|other| other == mac);
+        let is_taken = |mac: &Mac| *mac == gateway || members.taken.contains(mac);
         let mac = match (request.mac, ipv4, ipv6) {
             (Some(mac), ..) => mac,
             (None, Some(ipv4), _) => Mac::of(ipv4),
@@ -278,6 +303,19 @@ impl World {
     /// Whether a container runs.
     pub fn is_running(&self, id: &Id) -> bool {
         matches!(self.containers.get(id), Some(Container { state: State::Running { .. }, .. }))
+    }
+}
+
+impl Members {
+    fn insert(&mut self, container: Id, mac: Mac) {
+        self.macs.insert(container, mac);
+        self.taken.insert(mac);
+    }
+
+    fn remove(&mut self, container: &Id) {
+        if let Some(mac) = self.macs.remove(container) {
+            self.taken.remove(&mac);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ContainerPort, DockerEndpoint, EndpointOptions, Id, Link, Mac, Mapping, Publish, Restart, Sysctl,
+    lookup::Named,
 };
 
 /// A container.
@@ -34,6 +35,16 @@ pub struct Container {
     /// Its published ports, while it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mappings: Vec<Mapping>,
+}
+
+impl Named for Container {
+    fn id(&self) -> Id {
+        self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl Container {

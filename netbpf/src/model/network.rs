@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Block, Id, Mac, Options};
+use super::{Block, Id, Mac, Options, lookup::Named};
 
 /// A network as the user made it, or one of the three that exist from the start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,16 @@ impl Origin {
     /// Whether it is netbpf's own.
     pub fn is_own(&self) -> bool {
         *self == Self::Netbpf
+    }
+}
+
+impl Named for Network {
+    fn id(&self) -> Id {
+        self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
     }
 }
 
