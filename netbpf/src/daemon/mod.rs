@@ -15,6 +15,7 @@ mod files;
 mod filter;
 mod foreign;
 mod gone;
+mod grace;
 mod held;
 mod info;
 mod lifecycle;
@@ -59,6 +60,7 @@ use crate::{
 use ends::Ends;
 use events::{Events, Happened};
 use gone::Folders;
+use grace::GracePeriods;
 use held::Held;
 use logs::Followers;
 use world::World;
@@ -77,6 +79,7 @@ pub struct Daemon {
     store: Mutex<Store>,
     links: Links,
     datapath: Mutex<Datapath>,
+    grace: GracePeriods,
     feed: Feed,
     firewall: Firewall,
     held: Mutex<Held>,

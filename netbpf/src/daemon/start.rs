@@ -22,7 +22,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{Daemon, Ends, Error, Events, Folders, Followers, Options, World};
+use super::{Daemon, Ends, Error, Events, Folders, Followers, GracePeriods, Options, World};
 use crate::{
     api::server,
     datapath::Datapath,
@@ -133,6 +133,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         store: Mutex::new(store),
         links,
         datapath: Mutex::new(datapath),
+        grace: GracePeriods::open(&options.run_dir),
         feed,
         firewall,
         held: Mutex::default(),

@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::task::block_in_place;
+
 use super::{Daemon, error::Error, files};
 use crate::{
     dns::{Record, Sockets},
@@ -137,7 +139,8 @@ impl Daemon {
                 },
             )?,
             Action::AttachHostDevice { number, interface } => {
-                self.datapath().attach_host_device(*number, interface)?;
+                let _expedited = self.grace.expedite();
+                block_in_place(|| self.datapath().attach_host_device(*number, interface))?;
             }
             Action::ClearNetwork { number, interface } => {
                 self.datapath().remove_network(*number, interface.as_deref())?;
@@ -163,12 +166,16 @@ impl Daemon {
                     icc: port.icc,
                 },
             )?,
-            Action::AttachPort { number, interface } => self.datapath().attach_port(*number, interface)?,
+            Action::AttachPort { number, interface } => {
+                let _expedited = self.grace.expedite();
+                block_in_place(|| self.datapath().attach_port(*number, interface))?;
+            }
             Action::ClearPort { number, interface } => {
                 self.datapath().remove_port(*number, interface.as_deref())?;
             }
             Action::SetUp { ifindex, .. } => self.links.set_up(*ifindex).await?,
             Action::DeleteLink { ifindex, .. } => {
+                let _expedited = self.grace.expedite();
                 self.links.delete(*ifindex).await?;
             }
             Action::AddRules(rules) => self.firewall.add_network(rules, &self.rules(Some(rules))).await?,

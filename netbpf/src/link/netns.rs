@@ -31,7 +31,8 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// The one that a file holds: `/run/netns/NAME`, `/proc/N/ns/net`, a Docker sandbox key.
+    /// The one that a file holds: `/run/netns/NAME`, `/proc/N/ns/net`, a Docker sandbox key. That it is one of another
+    /// kind shows when it is entered.
     pub fn open_path(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
         // Without O_NONBLOCK, a FIFO of that name would hold us until somebody writes to it.
@@ -44,15 +45,7 @@ impl Namespace {
         if kind != NSFS_MAGIC {
             return Err(Error::NotANamespace(name));
         }
-        let namespace = Self { file: Arc::new(file), name: name.into() };
-        // A namespace of another kind shows only when it is entered.
-        let enter = || setns(&namespace.file, CloneFlags::CLONE_NEWNET);
-        match thread::scope(|scope| scope.spawn(enter).join()) {
-            Ok(Ok(())) => Ok(namespace),
-            Ok(Err(Errno::EINVAL)) => Err(Error::NotANamespace(namespace.to_string())),
-            Ok(Err(errno)) => Err(Error::failed("enter", namespace.to_string(), errno)),
-            Err(_) => Err(Error::Panicked(namespace.to_string())),
-        }
+        Ok(Self { file: Arc::new(file), name: name.into() })
     }
 
     /// The one of a process.
@@ -90,6 +83,8 @@ impl Namespace {
             .map_err(|error: io::Error| Error::failed("start a thread for", self.to_string(), error))?;
         match result.await {
             Ok(Ok(value)) => Ok(value),
+            // A namespace of another kind shows only now.
+            Ok(Err(Errno::EINVAL)) => Err(Error::NotANamespace(self.to_string())),
             Ok(Err(errno)) => Err(Error::failed("enter", self.to_string(), errno)),
             Err(_) => Err(Error::Panicked(self.to_string())),
         }

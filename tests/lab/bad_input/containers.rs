@@ -67,6 +67,7 @@ fn containers_that_cannot_be_connected() {
     connect(&["mynet", "pid:x"], "invalid process pid:x: expected pid:NUMBER");
     connect(&["mynet", "netns:blue"], "open /run/netns/blue: No such file or directory (os error 2)");
     connect(&["mynet", "netns:/etc/passwd"], "/etc/passwd is not a network namespace");
+    connect(&["mynet", "netns:/proc/1/ns/uts"], "/proc/1/ns/uts is not a network namespace");
     connect(&["mynet", "netns:"], "invalid network namespace netns:: expected netns:NAME or netns:/PATH");
     connect(&["mynet", "pid:1"], "cannot connect pid:1: it is the host's own network namespace");
     town.refuses(&["connect", "", "one"], 1, "invalid network name or ID: value is empty");
