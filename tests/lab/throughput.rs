@@ -22,8 +22,14 @@ const BRIDGE: (&str, &str, &str) = ("10.61.0.1", "bridged1", "bridged2");
 
 impl Ways {
     fn new() -> Self {
+        Self::on(&[])
+    }
+
+    /// On a network that is made in this way.
+    fn on(options: &[&str]) -> Self {
         let lab = Lab::start_alone();
-        lab.netbpf(["network", "create", "--subnet", "10.60.0.0/24", "fast"]).ok();
+        let words = [&["network", "create", "--subnet", "10.60.0.0/24"][..], options, &["fast"]].concat();
+        lab.netbpf(words).ok();
         for name in ["server", "client"] {
             lab.host(["ip", "netns", "add", name]).ok();
             lab.host(["ip", "-n", name, "link", "set", "lo", "up"]).ok();
@@ -134,6 +140,19 @@ fn tcp_moves_packets_larger_than_the_mtu() {
     ways.tcp(NETBPF);
     let seen = capture.output().ok();
     assert!(seen.stderr.contains("20 packets captured"), "{seen}");
+}
+
+/// BIG TCP: nothing of an internal network, or of one that was told so, has to fit an uplink. (Linux 6.3)
+#[test]
+fn tcp_moves_packets_larger_than_64_kilobytes_where_no_uplink_has_to_take_them() {
+    for options in [&["--internal"][..], &["-o", "netbpf.gso_max_size=262144"]] {
+        let ways = Ways::on(options);
+        let _server = ways.serve(NETBPF.1);
+        let capture = ways.capture("5", &["tcp", "and", "greater", "66000"]);
+        ways.tcp(NETBPF);
+        let seen = capture.output().ok();
+        assert!(seen.stderr.contains("5 packets captured"), "{seen}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub fn endpoint(namespace: &Namespace) -> EndpointLink<'_> {
         interface: "eth0".into(),
         mac: "02:42:ac:12:00:02".parse().unwrap(),
         mtu: 1400,
+        gso_max_size: 65536,
         group: 77,
         ipv4: Some("172.18.0.2/16".parse().unwrap()),
         ipv6: None,

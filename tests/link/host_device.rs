@@ -11,6 +11,7 @@ pub fn device() -> HostDevice {
         peer: "nbp0123456789ab".into(),
         mac: "02:42:ac:12:00:01".parse().unwrap(),
         mtu: 1400,
+        gso_max_size: 65536,
         ipv4: Some("172.18.0.1/16".parse().unwrap()),
         ipv6: None,
         group: 77,

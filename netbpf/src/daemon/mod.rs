@@ -134,26 +134,33 @@ impl Daemon {
         self.container_dir(id).join(logs::FILE)
     }
 
-    fn host_device(&self, network: &NetworkWiring) -> HostDevice {
+    fn host_device(&self, network: &NetworkWiring, gso_max_size: u32) -> HostDevice {
         HostDevice {
             ifindex: netbpf_common::network::ifindex_of(network.number),
             name: network.device.clone(),
             peer: network.peer.clone(),
             mac: network.mac,
             mtu: network.mtu,
+            gso_max_size,
             ipv4: network.ipv4.filter(|_| !network.inhibit),
             ipv6: network.ipv6,
             group: self.group,
         }
     }
 
-    fn endpoint_link<'a>(&self, port: &PortWiring, namespace: Option<&'a Namespace>) -> EndpointLink<'a> {
+    fn endpoint_link<'a>(
+        &self,
+        port: &PortWiring,
+        gso_max_size: u32,
+        namespace: Option<&'a Namespace>,
+    ) -> EndpointLink<'a> {
         EndpointLink {
             ifindex: netbpf_common::endpoint::ifindex_of(port.number),
             host_interface: port.host_interface.clone(),
             interface: port.interface.clone(),
             mac: port.mac,
             mtu: port.mtu,
+            gso_max_size,
             group: self.group,
             ipv4: port.ipv4,
             ipv6: port.ipv6,

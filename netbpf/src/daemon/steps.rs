@@ -124,7 +124,8 @@ impl Daemon {
         tracing::debug!(?action, "perform");
         match action {
             Action::AddHostDevice(network) => {
-                self.links.create_host_device(&self.host_device(network)).await?;
+                let size = self.links.gso_max_size(network.gso_max_size).await?;
+                self.links.create_host_device(&self.host_device(network, size)).await?;
             }
             Action::WriteNetwork(network) => self.datapath().write_network(
                 network.number,
@@ -147,7 +148,8 @@ impl Daemon {
             }
             Action::AddEndpointLink(port) => {
                 let namespace = port.namespace.as_ref().map(open).transpose()?;
-                self.links.create_endpoint(&self.endpoint_link(port, namespace.as_ref())).await?;
+                let size = self.links.gso_max_size(port.gso_max_size).await?;
+                self.links.create_endpoint(&self.endpoint_link(port, size, namespace.as_ref())).await?;
                 // What Docker takes, Docker sets.
                 let Some(namespace) = namespace else { return Ok(()) };
                 if let Err(error) = self.set_sysctls(port, &namespace).await {

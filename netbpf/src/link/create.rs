@@ -32,7 +32,7 @@ use super::{
     sysctl::{self, disable_ipv6, enable_ipv6},
     watch::Activation,
 };
-use crate::model::Mac;
+use crate::model::{GSO_LEGACY_MAX_SIZE, Mac};
 
 /// `lo` has this number in every namespace.
 const LOOPBACK: u32 = 1;
@@ -50,6 +50,8 @@ pub struct HostDevice {
     pub mac: Mac,
     /// Of both ends.
     pub mtu: u32,
+    /// The largest TCP packet that both ends hand over in one piece, in bytes: see [`Links::gso_max_size`].
+    pub gso_max_size: u32,
     /// The gateway address and the prefix length of the subnet.
     pub ipv4: Option<Ipv4Net>,
     /// The same for IPv6; with it the device has the link-local address of its MAC.
@@ -71,6 +73,8 @@ pub struct EndpointLink<'a> {
     pub mac: Mac,
     /// Of both sides.
     pub mtu: u32,
+    /// The largest TCP packet that both sides hand over in one piece, in bytes: see [`Links::gso_max_size`].
+    pub gso_max_size: u32,
     /// Of the host side: whose it is.
     pub group: u32,
     /// The container's address and the prefix length of the subnet.
@@ -90,6 +94,7 @@ impl Links {
             name: &device.name,
             mac: Some(device.mac),
             mtu: device.mtu,
+            gso_max_size: device.gso_max_size,
             group: device.group,
             netns: None,
         };
@@ -121,6 +126,7 @@ impl Links {
             name: &endpoint.host_interface,
             mac: None,
             mtu: endpoint.mtu,
+            gso_max_size: endpoint.gso_max_size,
             group: endpoint.group,
             netns: None,
         };
@@ -203,6 +209,7 @@ struct End<'a> {
     /// None: the kernel chooses.
     mac: Option<Mac>,
     mtu: u32,
+    gso_max_size: u32,
     group: u32,
     /// None: where the request is made.
     netns: Option<RawFd>,
@@ -214,6 +221,15 @@ impl End<'_> {
         message.attributes.push(LinkAttribute::IfName(self.name.to_owned()));
         message.attributes.push(LinkAttribute::Mtu(self.mtu));
         message.attributes.push(LinkAttribute::Group(self.group));
+        if self.gso_max_size != GSO_LEGACY_MAX_SIZE {
+            let size = self.gso_max_size;
+            message.attributes.extend([
+                LinkAttribute::GsoMaxSize(size),
+                LinkAttribute::GroMaxSize(size),
+                LinkAttribute::GsoIpv4MaxSize(size),
+                LinkAttribute::GroIpv4MaxSize(size),
+            ]);
+        }
         message.attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
         message.attributes.extend(self.netns.map(LinkAttribute::NetNsFd));
         message

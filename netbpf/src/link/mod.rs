@@ -8,6 +8,7 @@
 //! | `links` | what is done to a link that exists, the default routes |
 //! | `announce` | what a new interface says of itself |
 //! | `observe` | what is there: links of ours, their counters, routes |
+//! | `uplink` | how the host reaches the world |
 //! | `watch` | which links go |
 //! | `netns` | namespaces, and visits to them |
 //! | `sysctl` | settings |
@@ -21,6 +22,7 @@ mod netns;
 mod observe;
 mod socket;
 pub mod sysctl;
+mod uplink;
 mod watch;
 
 pub use create::{EndpointLink, HostDevice};

@@ -74,6 +74,21 @@ impl Socket {
         Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
     }
 
+    /// One answer to a question.
+    pub async fn get(&self, message: RouteNetlinkMessage) -> Result<RouteNetlinkMessage, Refusal> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST;
+        let mut answers = self.request(request)?;
+        while let Some(answer) = answers.next().await {
+            match answer.payload {
+                NetlinkPayload::InnerMessage(message) => return Ok(message),
+                NetlinkPayload::Error(error) => return Err(refusal(&error, false)),
+                _ => {}
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
+    }
+
     /// All that there is, as it was at one moment.
     pub async fn dump(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
         for _ in 0..DUMP_ATTEMPTS {

@@ -31,7 +31,7 @@ pub use names::{
     check_search_domain, random_name,
 };
 pub use network::{Bridge, Driver, Network, Origin, Subnet};
-pub use options::{BadOption, GatewayMode, Options};
+pub use options::{BIG_TCP, BadOption, GSO_LEGACY_MAX_SIZE, GatewayMode, Options};
 pub use publish::{
     BadPublish, ContainerPort, Mapping, PortRange, Protocol, Publish, parse_expose, parse_publish,
 };

@@ -23,9 +23,10 @@ const HOST_IPV4: &str = "com.docker.network.host_ipv4";
 const HOST_IPV6: &str = "com.docker.network.host_ipv6";
 const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
 const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
+const GSO_MAX_SIZE: &str = "netbpf.gso_max_size";
 
 /// All that are known.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     NAME,
     ICC,
     MASQUERADE,
@@ -40,7 +41,17 @@ const KNOWN: [&str; 14] = [
     ENABLE_IPV6,
     HOST_IPV4,
     HOST_IPV6,
+    GSO_MAX_SIZE,
 ];
+
+/// The largest packet that every device takes in one piece, in bytes (the kernel's `GSO_LEGACY_MAX_SIZE`).
+pub const GSO_LEGACY_MAX_SIZE: u32 = 65536;
+
+/// The largest that one is worth making, in bytes: beyond it nothing is won.
+pub const BIG_TCP: u32 = 262_144;
+
+/// The largest that the kernel makes, in bytes (its `GSO_MAX_SIZE`).
+const GSO_MAX: u32 = 524_280;
 
 /// Longest name of an interface, in bytes: `IFNAMSIZ` less the final zero.
 pub(super) const LONGEST_INTERFACE: usize = 15;
@@ -70,6 +81,10 @@ pub struct Options {
     pub interface_prefix: String,
     /// Of the host device and both ends of each veth pair, in bytes.
     pub mtu: u32,
+    /// The largest TCP packet that members hand over in one piece, in bytes (`gso_max_size` of both ends of each veth
+    /// pair); what the host's uplinks take if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gso_max_size: Option<u32>,
     /// What leaves the network gets this address instead of the outgoing interface's.
     pub host_ipv4: Option<Ipv4Addr>,
     /// The same for IPv6.
@@ -95,6 +110,7 @@ impl Default for Options {
             trusted: Vec::new(),
             interface_prefix: "eth".to_owned(),
             mtu: 1500,
+            gso_max_size: None,
             host_ipv4: None,
             host_ipv6: None,
             enable_ipv4: None,
@@ -151,7 +167,8 @@ pub enum BadOption {
 impl Options {
     /// From what the user typed.
     pub fn parse(given: &BTreeMap<String, String>, internal: bool) -> Result<Self, BadOption> {
-        let mut options = Self::default();
+        // Nothing of an internal network has to be cut for an uplink.
+        let mut options = Self { gso_max_size: internal.then_some(BIG_TCP), ..Self::default() };
         for (key, value) in given {
             match key.as_str() {
                 NAME => options.device = Some(interface(NAME, value, LONGEST_INTERFACE)?),
@@ -170,6 +187,7 @@ impl Options {
                 // A number of up to four digits follows.
                 PREFIX => options.interface_prefix = interface(PREFIX, value, LONGEST_INTERFACE - 4)?,
                 MTU => options.mtu = mtu(value)?,
+                GSO_MAX_SIZE => options.gso_max_size = Some(gso_max_size(value)?),
                 HOST_IPV4 => options.host_ipv4 = Some(parse(HOST_IPV4, value)?),
                 HOST_IPV6 => options.host_ipv6 = Some(parse(HOST_IPV6, value)?),
                 ENABLE_IPV4 => options.enable_ipv4 = Some(family(ENABLE_IPV4, value)?),
@@ -237,6 +255,13 @@ fn mtu(value: &str) -> Result<u32, BadOption> {
     }
 }
 
+fn gso_max_size(value: &str) -> Result<u32, BadOption> {
+    match parse::<u32>(GSO_MAX_SIZE, value)? {
+        size @ GSO_LEGACY_MAX_SIZE..=GSO_MAX => Ok(size),
+        _ => Err(bad(GSO_MAX_SIZE, value, format!("expected {GSO_LEGACY_MAX_SIZE} to {GSO_MAX}"))),
+    }
+}
+
 fn gateway_mode(value: &str, internal: bool) -> Result<GatewayMode, BadOption> {
     match value {
         "" | "nat" => Ok(GatewayMode::Nat),
@@ -285,6 +310,11 @@ mod tests {
                 "isolated",
                 "gateway mode 'isolated' can only be used for an internal network".to_owned(),
             ),
+            (
+                GSO_MAX_SIZE,
+                "1500",
+                format!("failed to parse {GSO_MAX_SIZE} value: 1500 (expected 65536 to 524280)"),
+            ),
             (ENABLE_IPV6, "maybe", format!("driver-opt {ENABLE_IPV6:?} is not a valid bool")),
             (
                 HOST_BINDING,
@@ -304,7 +334,9 @@ mod tests {
         assert!(!parsed(ICC, "false").unwrap().icc);
         assert_eq!(parsed(TRUSTED, "eth1:eth2").unwrap().trusted, ["eth1", "eth2"]);
         assert_eq!(parsed(MTU, "9000").unwrap().mtu, 9000);
-        let internal = Options::parse(&[(GATEWAY_MODE_IPV4.into(), "isolated".into())].into(), true);
-        assert_eq!(internal.unwrap().gateway_mode_ipv4, GatewayMode::Isolated);
+        assert_eq!(parsed(GSO_MAX_SIZE, "65536").unwrap().gso_max_size, Some(65536));
+        let internal = Options::parse(&[(GATEWAY_MODE_IPV4.into(), "isolated".into())].into(), true).unwrap();
+        assert_eq!(internal.gateway_mode_ipv4, GatewayMode::Isolated);
+        assert_eq!(internal.gso_max_size, Some(BIG_TCP));
     }
 }

@@ -124,6 +124,7 @@ mod tests {
             default_gateway_ipv6: None,
             inhibit: false,
             mtu: 1500,
+            gso_max_size: None,
             icc: true,
         }
     }
@@ -139,6 +140,7 @@ mod tests {
             ipv4: Some(address),
             ipv6: Some("fd00::2/64".parse().unwrap()),
             mtu: 1500,
+            gso_max_size: None,
             icc: true,
             sysctls: Vec::new(),
             namespace: Some(Namespace::Path(PathBuf::from("/run/netns/blue"))),

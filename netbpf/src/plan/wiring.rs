@@ -34,6 +34,8 @@ pub struct NetworkWiring {
     pub inhibit: bool,
     /// In bytes.
     pub mtu: u32,
+    /// The largest packet in bytes that is handed over in one piece; what uplinks take if absent. Nothing reads it back.
+    pub gso_max_size: Option<u32>,
     /// Whether members talk to each other.
     pub icc: bool,
 }
@@ -53,6 +55,7 @@ impl NetworkWiring {
             default_gateway_ipv6: ipv6.and_then(other_gateway),
             inhibit: !bridge.options.host_has_ipv4(),
             mtu: bridge.options.mtu,
+            gso_max_size: bridge.options.gso_max_size,
             icc: bridge.options.icc,
         }
     }
@@ -87,6 +90,8 @@ pub struct PortWiring {
     pub ipv6: Option<Ipv6Net>,
     /// Of both ends, in bytes.
     pub mtu: u32,
+    /// As that of the network.
+    pub gso_max_size: Option<u32>,
     /// Whether it talks to other members.
     pub icc: bool,
     /// Settings of the container's side. Nothing reads them back: an observed port has none.
@@ -108,6 +113,7 @@ impl PortWiring {
             ipv4: address(endpoint.ipv4, &bridge.ipv4),
             ipv6: address(endpoint.ipv6, &bridge.ipv6),
             mtu: bridge.options.mtu,
+            gso_max_size: bridge.options.gso_max_size,
             icc: bridge.options.icc,
             sysctls: endpoint.sysctls.clone(),
             namespace,

@@ -1,0 +1,63 @@
+//! How large packets may be, by what the host's uplinks take.
+
+use netbpf::link::{HostDevice, Links};
+
+use crate::{
+    host::{ip, on_a_host},
+    host_device::device,
+};
+
+/// More than a device takes unless it is told to.
+const LARGE: u32 = 262_144;
+
+/// A host whose uplink takes packets of this size.
+async fn uplink(gso_max_size: u32) -> Links {
+    let links = Links::open().unwrap();
+    links.create_host_device(&HostDevice { gso_max_size, ..device() }).await.unwrap();
+    ip("route add default via 172.18.0.9");
+    links
+}
+
+#[test]
+fn both_ends_of_a_pair_hand_over_what_they_are_told_to() {
+    on_a_host(async || {
+        uplink(LARGE).await;
+        for name in [device().name, device().peer] {
+            let link = &ip(&format!("-d link show dev {name}"))[0];
+            assert_eq!((&link["gso_max_size"], &link["gro_max_size"]), (&LARGE.into(), &LARGE.into()));
+        }
+    });
+}
+
+#[test]
+fn packets_are_as_large_as_the_uplink_takes() {
+    on_a_host(async || {
+        let links = Links::open().unwrap();
+        assert_eq!(links.gso_max_size(None).await.unwrap(), 65536, "a host without an uplink may get one");
+    });
+    on_a_host(async || assert_eq!(uplink(65536).await.gso_max_size(None).await.unwrap(), 65536));
+    on_a_host(async || assert_eq!(uplink(LARGE).await.gso_max_size(None).await.unwrap(), LARGE));
+    on_a_host(async || {
+        let links = uplink(2 * LARGE - 8).await;
+        assert_eq!(links.gso_max_size(None).await.unwrap(), LARGE, "more is not worth it");
+    });
+}
+
+#[test]
+fn every_uplink_counts_and_what_is_asked_for_counts_more() {
+    on_a_host(async || {
+        let links = uplink(LARGE).await;
+        let second = HostDevice {
+            ifindex: 1_100_002,
+            name: "second".into(),
+            peer: "second-peer".into(),
+            ipv4: None,
+            ipv6: Some("fd00::1/64".parse().unwrap()),
+            ..device()
+        };
+        links.create_host_device(&second).await.unwrap();
+        ip("-6 route add default via fd00::9 dev second");
+        assert_eq!(links.gso_max_size(None).await.unwrap(), 65536);
+        assert_eq!(links.gso_max_size(Some(LARGE)).await.unwrap(), LARGE);
+    });
+}
