@@ -12,10 +12,11 @@ pub mod link;
 pub mod network;
 pub mod reason;
 pub mod stats;
+pub mod uplink;
 #[cfg(feature = "user")]
 mod user;
 pub mod wire;
 
 /// Version of the map layouts in this crate; part of the pin path, so that a daemon never reads maps of another layout.
 /// Raise it with every change of a key, a value or a map's type.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;

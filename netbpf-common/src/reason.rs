@@ -86,6 +86,10 @@ reasons! {
     Reserved reserved "reserved" true,
     /// The kernel refused to pass the frame on.
     Failed failed "failed" true,
+    /// From another host straight to a container that nobody may reach directly.
+    Unpublished unpublished "unpublished" true,
+    /// From another host to an internal network, or, as the packet filter counts, from one.
+    Internal internal "internal" true,
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `Pod` for the map types: they are `repr(C)`, hold integers only and have no padding (sizes are pinned beside each).
 #![expect(unsafe_code, reason = "Pod is an unsafe marker trait; this is its only place")]
 
-use crate::{endpoint, link, network, reason, stats};
+use crate::{endpoint, link, network, reason, stats, uplink};
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
@@ -23,4 +23,6 @@ pod!(
     network::Network,
     reason::Reasons,
     stats::PortStats,
+    uplink::ClosedSubnet,
+    uplink::Uplink,
 );

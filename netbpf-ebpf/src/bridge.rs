@@ -7,7 +7,11 @@
 
 use netbpf_common::reason::Reason;
 
-use crate::{arp, forward, icc, isolation, nd, packet::Packet, parse, port};
+use crate::{
+    arp, forward, icc, isolation, nd,
+    packet::{Arrival, Packet},
+    parse, port, uplink,
+};
 
 /// What a sentence comes to.
 pub type End = Result<Reason, Reason>;
@@ -36,4 +40,13 @@ pub fn from_host(packet: &mut Packet) -> End {
     arp::of_host(packet, number, network, &frame)?;
     nd::of_host(packet, number, network, &frame)?;
     forward::from_host(packet, number, &frame)
+}
+
+/// A frame that another host sent: why it ends here, if it does.
+#[inline(always)]
+pub fn from_uplink(arrival: &Arrival) -> Option<Reason> {
+    let packet = parse::routed(arrival)?;
+    let subnet = uplink::closed(&packet)?;
+    uplink::is_for_the_host(arrival)?;
+    uplink::would_go_in(arrival, &packet, subnet)
 }

@@ -2,7 +2,7 @@
 //!
 //! An entry point is one sentence of [`bridge`], settled by [`stats`]. Below the sentence: [`parse`] judges a frame's
 //! shape, [`port`] knows who sent it, [`isolation`] and [`icc`] what the sender may say, [`arp`] and [`nd`] answer,
-//! [`forward`] and [`mod@flood`] pass on. Only [`packet`] touches a frame's bytes and its context, only [`maps`] touches
+//! [`forward`] and [`mod@flood`] pass on, [`uplink`] knows who may not come in. Only [`packet`] touches a frame's bytes and its context, only [`maps`] touches
 //! maps: there is no `unsafe` elsewhere.
 //!
 //! What the kernel knows of an skb is never repaired here: fragments, GSO frames and partial checksums pass as they
@@ -22,10 +22,14 @@ mod packet;
 mod parse;
 mod port;
 mod stats;
+mod uplink;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 
-use self::packet::Packet;
+use self::packet::{Arrival, Packet};
 
 /// A frame that a container sent: tc ingress of its port's host side.
 #[classifier]
@@ -44,6 +48,20 @@ fn from_host(ctx: TcContext) -> i32 {
 fn flood(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), flood::go_on)
 }
+
+/// A frame that came in by an uplink, before the kernel has made an skb of it: XDP.
+#[xdp]
+fn from_uplink(ctx: XdpContext) -> u32 {
+    stats::settle_arrival(&Arrival::new(ctx), bridge::from_uplink)
+}
+
+/// What the kernel asks of programs that look up routes.
+#[expect(unsafe_code, reason = "a section of its own; the kernel reads it as a string that ends in a zero")]
+#[cfg(target_arch = "bpf")]
+#[used]
+// SAFETY: nothing else is in this section.
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 /// An endless loop, which the verifier refuses: a program that could panic does not load.
 #[cfg(target_arch = "bpf")]

@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "map values are raw pointers; this file copies them out or counts in them")]
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, PerCpuArray, ProgramArray},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, lpm_trie::Key},
     macros::btf_map,
 };
 use netbpf_common::{
@@ -16,6 +16,7 @@ use netbpf_common::{
     network::{self, MAX_NETWORKS, Network},
     reason::{Reason, Reasons},
     stats::PortStats,
+    uplink::{ADDRESS_BITS, ClosedSubnet, MAX_CLOSED_SUBNETS, MAX_UPLINKS, Uplink},
 };
 
 use crate::packet::Packet;
@@ -51,6 +52,14 @@ static REASONS: PerCpuArray<Reasons, 1> = PerCpuArray::new();
 /// What ports received, and what of theirs was dropped.
 #[btf_map]
 static PORT_STATS: PerCpuArray<PortStats, { MAX_PORTS as usize }> = PerCpuArray::new();
+
+/// Which subnets nobody outside may reach directly.
+#[btf_map]
+static CLOSED_SUBNETS: LpmTrie<[u8; 16], ClosedSubnet, { MAX_CLOSED_SUBNETS as usize }> = LpmTrie::new();
+
+/// Interfaces to other hosts that `from_uplink` is attached to.
+#[btf_map]
+static UPLINKS: HashMap<u32, Uplink, { MAX_UPLINKS as usize }> = HashMap::new();
 
 /// The program `flood`, for tail calls.
 #[btf_map]
@@ -109,6 +118,19 @@ pub fn owner(address: &NeighbourKey) -> Option<Neighbour> {
 pub fn is_open(link: &LinkKey) -> bool {
     // SAFETY: preallocated, see above; nothing is kept of it.
     unsafe { LINKS.get(link).is_some() }
+}
+
+/// The closed subnet that an address is in. The trie frees a node only when no program can be reading it any more.
+#[inline(always)]
+pub fn closed_subnet(address: [u8; 16]) -> Option<ClosedSubnet> {
+    CLOSED_SUBNETS.get(&Key::new(ADDRESS_BITS, address)).copied()
+}
+
+/// The uplink with an ifindex.
+#[inline(always)]
+pub fn uplink(ifindex: u32) -> Option<Uplink> {
+    // SAFETY: preallocated, see above; copied out at once.
+    unsafe { UPLINKS.get(ifindex).copied() }
 }
 
 /// Counts how a frame ended.

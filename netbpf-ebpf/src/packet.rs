@@ -8,6 +8,8 @@
     reason = "packet pointers, context fields and helpers are raw; this file makes them safe"
 )]
 
+mod arrival;
+
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
@@ -23,6 +25,8 @@ use netbpf_common::{
     reason::Reason,
     wire::{Ethernet, Ipv6, Tag, Wire},
 };
+
+pub use arrival::Arrival;
 
 /// The headers that the programs read of every frame. In a frame with less of them in its linear part, they are pulled
 /// there first.
@@ -248,9 +252,12 @@ fn done(action: i64) -> Result<(), Reason> {
 /// What the verifier judges once, and not on each way that leads to it: functions that other objects could call.
 #[cfg(feature = "log")]
 pub mod apart {
-    use aya_ebpf::bindings::__sk_buff;
+    use aya_ebpf::{
+        bindings::{__sk_buff, xdp_md},
+        programs::XdpContext,
+    };
 
-    use super::{Packet, Reason, TcContext};
+    use super::{Arrival, Packet, Reason, TcContext};
 
     /// Says how a frame ended.
     #[inline(always)]
@@ -266,6 +273,23 @@ pub mod apart {
         let Some(reason) = Reason::ALL.get(reason as usize) else { return 0 };
         let (bytes, ifindex) = (packet.len(), packet.ifindex());
         aya_log_ebpf::info!(packet.context(), "{} bytes at {}: {}", bytes, ifindex, reason.name());
+        1
+    }
+
+    /// Says why a frame of an uplink ended.
+    #[inline(always)]
+    pub fn log_arrival(arrival: &Arrival, reason: Reason) {
+        netbpf_log_arrival(arrival.ctx.ctx, reason as u32);
+    }
+
+    /// The same for a frame that is no skb yet.
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    pub extern "C" fn netbpf_log_arrival(xdp: *mut xdp_md, reason: u32) -> u32 {
+        let arrival = Arrival::new(XdpContext::new(xdp));
+        let Some(reason) = Reason::ALL.get(reason as usize) else { return 0 };
+        let (bytes, ifindex) = (arrival.len(), arrival.ifindex());
+        aya_log_ebpf::info!(&arrival.ctx, "{} bytes at {}: {}", bytes, ifindex, reason.name());
         1
     }
 }

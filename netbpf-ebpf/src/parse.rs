@@ -1,4 +1,4 @@
-//! Headers → [`Frame`]: judges shape, never policy.
+//! Headers → [`Frame`], or [`Routed`]: judges shape, never policy.
 //!
 //! A VLAN tag is beside the bytes when the kernel took it out of them, and in the bytes when it did not (a frame from
 //! BPF_PROG_TEST_RUN, or from a device without VLAN offload). A tag with a VLAN is somebody's own business: such a
@@ -7,10 +7,11 @@
 
 use netbpf_common::{
     reason::Reason,
+    uplink,
     wire::{Arp, EtherType, Ethernet, Ipv4, Ipv6, Tag},
 };
 
-use crate::packet::Packet;
+use crate::packet::{Arrival, Packet};
 
 /// What is known of a frame.
 pub struct Frame {
@@ -35,6 +36,46 @@ pub enum Content {
     Ipv6,
     /// Something of a VLAN, or of a protocol without a rule here.
     Other,
+}
+
+/// What a router looks at.
+pub struct Routed {
+    /// Where the packet comes from, an IPv4 address as [`uplink::mapped`] has it.
+    pub source: [u8; 16],
+    /// Where it shall go.
+    pub destination: [u8; 16],
+    /// Whether it is an IPv4 packet.
+    pub is_ipv4: bool,
+    /// Type of service, or traffic class.
+    pub class: u8,
+}
+
+/// Reads the headers of a frame that came in by an uplink. None: it carries nothing that is forwarded, or is in a VLAN.
+/// One hop more must be left to the packet: whoever sent it with fewer is told so by the host.
+#[inline(always)]
+pub fn routed(arrival: &Arrival) -> Option<Routed> {
+    let offset = size_of::<Ethernet>();
+    match arrival.header::<Ethernet>(0)?.ethertype {
+        EtherType::IPV4 => {
+            let ipv4 = arrival.header::<Ipv4>(offset)?;
+            (ipv4.is_version_4() && ipv4.ttl > 1).then_some(Routed {
+                source: uplink::mapped(ipv4.source),
+                destination: uplink::mapped(ipv4.destination),
+                is_ipv4: true,
+                class: ipv4.tos,
+            })
+        }
+        EtherType::IPV6 => {
+            let ipv6 = arrival.header::<Ipv6>(offset)?;
+            (ipv6.is_version_6() && ipv6.hop_limit > 1).then_some(Routed {
+                source: ipv6.source,
+                destination: ipv6.destination,
+                is_ipv4: false,
+                class: ipv6.class(),
+            })
+        }
+        _ => None,
+    }
 }
 
 /// Reads the headers.

@@ -1,9 +1,16 @@
 //! How a frame ended: the one place that makes a reason into a counter and a verdict.
 
-use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT};
+use aya_ebpf::bindings::{
+    TC_ACT_REDIRECT, TC_ACT_SHOT,
+    xdp_action::{XDP_DROP, XDP_PASS},
+};
 use netbpf_common::{endpoint, reason::Reason};
 
-use crate::{bridge::End, maps, packet::Packet};
+use crate::{
+    bridge::End,
+    maps,
+    packet::{Arrival, Packet},
+};
 
 /// Lets a sentence decide about a frame, counts and gives the verdict.
 #[inline(always)]
@@ -20,6 +27,16 @@ pub fn settle(packet: &mut Packet, sentence: impl FnOnce(&mut Packet) -> End) ->
     verdict(reason)
 }
 
+/// Lets a sentence decide whether what other hosts send ends here. What does not is not counted: the host has it yet to
+/// judge.
+#[inline(always)]
+pub fn settle_arrival(arrival: &Arrival, sentence: impl FnOnce(&Arrival) -> Option<Reason>) -> u32 {
+    let Some(reason) = sentence(arrival) else { return XDP_PASS };
+    maps::count(reason, arrival.len());
+    log_arrival(arrival, reason);
+    XDP_DROP
+}
+
 /// Says in the programs' log how a frame ended.
 #[cfg(feature = "log")]
 #[inline(always)]
@@ -27,10 +44,22 @@ fn log(packet: &Packet, reason: Reason) {
     crate::packet::apart::log(packet, reason);
 }
 
+/// The same for a frame of an uplink.
+#[cfg(feature = "log")]
+#[inline(always)]
+fn log_arrival(arrival: &Arrival, reason: Reason) {
+    crate::packet::apart::log_arrival(arrival, reason);
+}
+
 /// There is no log in the normal object: its map would keep bpftool from loading it.
 #[cfg(not(feature = "log"))]
 #[inline(always)]
 fn log(_: &Packet, _: Reason) {}
+
+/// The same for a frame of an uplink.
+#[cfg(not(feature = "log"))]
+#[inline(always)]
+fn log_arrival(_: &Arrival, _: Reason) {}
 
 /// Counts what a port gets.
 #[inline(always)]
@@ -64,6 +93,8 @@ fn verdict(reason: Reason) -> i32 {
         | Reason::NoIcc
         | Reason::Isolated
         | Reason::Reserved
-        | Reason::Failed => TC_ACT_SHOT,
+        | Reason::Failed
+        | Reason::Unpublished
+        | Reason::Internal => TC_ACT_SHOT,
     }
 }

@@ -4,7 +4,9 @@ use std::{env, ffi::OsString, path::Path, process::ExitCode};
 
 use netbpf::{
     cli::{self, DaemonOptions, Process},
-    daemon, dns, sandbox,
+    daemon, dns,
+    model::XdpMode,
+    sandbox,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -34,6 +36,11 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
         .with_target(false)
         .init();
     let docker_plugin = options.docker_plugin();
+    let uplinks = options
+        .xdp
+        .into_iter()
+        .map(|uplink| (uplink.interface, if uplink.generic { XdpMode::Generic } else { XdpMode::Native }));
+    let uplinks = uplinks.collect();
     let options = daemon::Options {
         state_dir: options.state_dir,
         run_dir: options.run_dir,
@@ -42,6 +49,7 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
         program_logs: options.program_logs,
         icc: options.icc,
         docker_plugin,
+        uplinks,
     };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(daemon::run(options))
 }

@@ -295,7 +295,10 @@ fn doctor_info_and_version() {
     let doctor = town.lab.netbpf(["doctor"]).ok();
     let subjects: Vec<&str> =
         doctor.stdout.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    assert_eq!(subjects, ["root", "kernel", "BTF", "bpffs", "attachment", "nft", "ip_forward", "daemon"]);
+    assert_eq!(
+        subjects,
+        ["root", "kernel", "BTF", "bpffs", "attachment", "nft", "ip_forward", "xdp", "daemon"]
+    );
     assert!(doctor.stdout.lines().all(|line| line.starts_with("ok ")), "{doctor}");
     town.lab.stop_daemon();
     let doctor = town.lab.netbpf(["doctor"]).fails_with(1, "");

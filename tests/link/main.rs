@@ -8,4 +8,4 @@ mod host_device;
 mod namespace;
 mod observe;
 mod pace;
-mod uplink;
+mod size;

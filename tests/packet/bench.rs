@@ -20,6 +20,7 @@ use aya::{
 use netbpf::{
     datapath::{Datapath, NetworkEntry, PortEntry},
     model::Mac,
+    plan::Closed,
 };
 use netbpf_common::{
     LAYOUT, endpoint, network,
@@ -199,6 +200,7 @@ pub fn network_entry(gateway: Station) -> NetworkEntry {
         default_gateway: None,
         default_gateway_ipv6: None,
         icc: true,
+        closed: Closed::default(),
     }
 }
 

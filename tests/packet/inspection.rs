@@ -8,13 +8,16 @@ use std::{
 };
 
 use aya::programs::ProgramInfo;
-use netbpf::datapath::Datapath;
+use netbpf::{
+    datapath::{Datapath, NetworkEntry},
+    plan::Closed,
+};
 use netbpf_common::reason::Reason;
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{
-    bench::{ANNE, BERT, Bench, bench, run},
+    bench::{ANNE, BERT, Bench, GATEWAY, RED, bench, network_entry, run},
     frame::Frame,
 };
 
@@ -56,6 +59,15 @@ fn every_map_prints_named_fields() {
                 "{field}"
             );
         }
+        let closed = Closed { ipv4: "172.17.0.0/16".parse().ok(), ipv6: None, internal: true };
+        let network = NetworkEntry { closed, ..network_entry(GATEWAY) };
+        bench.datapath.write_network(RED, &network).expect("written");
+        let address = json!([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 172, 17, 0, 0]);
+        let entry = json!({
+            "key": { "prefix_len": 112, "data": address },
+            "value": { "network": 0, "internal": 1 }
+        });
+        assert_eq!(dump(bench, "CLOSED_SUBNETS"), [entry]);
         let stats = dump(bench, "PORT_STATS");
         assert_eq!((total(&stats[2]["values"], "received"), total(&stats[2]["values"], "dropped")), (1, 0));
     });
@@ -64,7 +76,7 @@ fn every_map_prints_named_fields() {
 #[test]
 fn programs_are_named_and_small() {
     bench(|bench| {
-        for name in ["from_container", "from_host", "flood"] {
+        for name in ["from_container", "from_host", "flood", "from_uplink"] {
             let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
             assert_eq!(info.name_as_str(), Some(name));
             // Linux before 5.16 does not say.

@@ -11,6 +11,7 @@
 //! | `icc` | networks whose members do not talk to each other, and their links |
 //! | `nd` | neighbour discovery |
 //! | `flood` | broadcast and multicast |
+//! | `uplink` | what other hosts send |
 //! | `keeping` | the maps and pins over the life of daemons |
 //! | `wire` | frames from a real interface |
 //! | `inspection` | what bpftool sees |
@@ -28,4 +29,5 @@ mod inspection;
 mod keeping;
 mod nd;
 mod shape;
+mod uplink;
 mod wire;

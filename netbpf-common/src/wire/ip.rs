@@ -58,4 +58,10 @@ impl Ipv6 {
     pub const fn is_version_6(self) -> bool {
         self.version_class_flow[0] >> 4 == 6
     }
+
+    /// Traffic class.
+    #[inline(always)]
+    pub const fn class(self) -> u8 {
+        self.version_class_flow[0] << 4 | self.version_class_flow[1] >> 4
+    }
 }

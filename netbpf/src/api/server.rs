@@ -114,7 +114,7 @@ async fn version() -> Json<Version> {
 }
 
 async fn info(State(daemon): Shared) -> Json<Info> {
-    Json(daemon.info())
+    Json(daemon.info().await)
 }
 
 #[derive(Deserialize)]

@@ -31,6 +31,7 @@
 
 mod ports;
 mod stats;
+mod uplink;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 
 pub use ports::{Empty, HostConfig, PortBinding, PortSummary};
 pub use stats::{EndpointStats, ReasonStats, Stats};
+pub use uplink::Uplink;
 
 /// Any failed request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,6 +92,9 @@ pub struct Info {
     pub ports: usize,
     /// `tcx` or `clsact`.
     pub attachment: String,
+    /// Interfaces to other hosts that the daemon was told of, by name.
+    #[serde(default)]
+    pub uplinks: Vec<Uplink>,
     /// Where maps and links are pinned.
     pub bpffs: PathBuf,
     /// Where the daemon keeps its records.

@@ -40,6 +40,10 @@ pub struct Options {
     /// with another --run-dir]
     #[arg(long, value_name = "PATH")]
     pub docker_plugin: Option<OsString>,
+    /// Drop what nobody may send to containers as soon as this interface to other hosts receives it, in its driver, or
+    /// with =generic in the stack; more than once for more interfaces
+    #[arg(long, value_name = "INTERFACE[=generic]", value_parser = Uplink::parse)]
+    pub xdp: Vec<Uplink>,
     /// How much the daemon says
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub log_level: LogLevel,
@@ -52,6 +56,34 @@ impl Options {
             Some(path) => Some(PathBuf::from(path)).filter(|path| !path.as_os_str().is_empty()),
             None => (self.run_dir == Path::new(RUN_DIR)).then(|| DOCKER_PLUGIN.into()),
         }
+    }
+}
+
+/// An interface to other hosts, and where its XDP program runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name.
+    pub interface: String,
+    /// In the stack, not in its driver.
+    pub generic: bool,
+}
+
+impl Uplink {
+    /// The longest name of an interface, in bytes.
+    const LONGEST: usize = 15;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (interface, mode) = text.split_once('=').unwrap_or((text, "native"));
+        let is_odd = |c: char| c.is_whitespace() || c.is_control() || c == '/' || c == ':';
+        if interface.is_empty() || interface.len() > Self::LONGEST || interface.contains(is_odd) {
+            return Err(format!("expected the name of an interface of at most {} bytes", Self::LONGEST));
+        }
+        let generic = match mode {
+            "native" => false,
+            "generic" => true,
+            _ => return Err(format!("expected {interface}, {interface}=native or {interface}=generic")),
+        };
+        Ok(Self { interface: interface.to_owned(), generic })
     }
 }
 
@@ -79,6 +111,27 @@ impl LogLevel {
             Self::Info => "info",
             Self::Debug => "debug",
             Self::Trace => "trace",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_uplink_is_native_unless_it_is_asked_to_be_generic() {
+        let uplink = |interface: &str, generic| Ok(Uplink { interface: interface.to_owned(), generic });
+        assert_eq!(Uplink::parse("eth0"), uplink("eth0", false));
+        assert_eq!(Uplink::parse("eth0.5=native"), uplink("eth0.5", false));
+        assert_eq!(Uplink::parse("eth0=generic"), uplink("eth0", true));
+        let said = Uplink::parse("eth0=offload").unwrap_err();
+        assert_eq!(said, "expected eth0, eth0=native or eth0=generic");
+        for odd in ["", "=generic", "eth 0", "eth0:1", "0123456789abcdef"] {
+            assert_eq!(
+                Uplink::parse(odd).unwrap_err(),
+                "expected the name of an interface of at most 15 bytes"
+            );
         }
     }
 }

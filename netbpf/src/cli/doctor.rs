@@ -15,7 +15,10 @@ use super::{
     Error,
     console::{Colour, Console},
 };
-use crate::api::client::{self, Client};
+use crate::api::{
+    client::{self, Client},
+    types::Uplink,
+};
 
 /// `doctor`.
 #[derive(clap::Args)]
@@ -33,6 +36,9 @@ impl Doctor {
     /// Does it; 1 if something is missing.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let mut checks = host();
+        if let Ok(info) = client.info().await {
+            checks.extend(uplinks(&info.uplinks, &read("/proc/net/route")));
+        }
         checks.push(daemon(client).await);
         for check in &checks {
             let line = line(check, console);
@@ -144,6 +150,35 @@ fn forwarding(setting: &str) -> Result<String, String> {
     }
 }
 
+/// The interfaces to other hosts at which the daemon drops early what nobody may send to containers. Whether a driver can
+/// do so natively, the kernel says when it is tried.
+fn uplinks(told: &[Uplink], routes: &str) -> Vec<Check> {
+    let check = |finding| Check { subject: "xdp", finding };
+    if told.is_empty() {
+        let uplink = default_uplink(routes).unwrap_or("INTERFACE");
+        return vec![check(Ok(format!(
+            "not asked for; to drop a flood early: netbpf daemon --xdp {uplink}"
+        )))];
+    }
+    let finding = |uplink: &Uplink| {
+        let Uplink { interface, mode, trouble } = uplink;
+        match (trouble.as_str(), mode.as_str()) {
+            ("", "generic") => Ok(format!("{interface}: generic; native costs less where its driver has it")),
+            ("", mode) => Ok(format!("{interface}: {mode}")),
+            (trouble, _) => Err(trouble.to_owned()),
+        }
+    };
+    told.iter().map(|uplink| check(finding(uplink))).collect()
+}
+
+/// The interface that the default route leads to (`/proc/net/route`: name, destination, …, mask in the eighth place).
+fn default_uplink(routes: &str) -> Option<&str> {
+    routes.lines().find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        (words.get(1) == Some(&"00000000") && words.get(7) == Some(&"00000000")).then_some(words[0])
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +210,24 @@ mod tests {
         assert!(nft(&["/no/nft"]).is_err());
         assert_eq!(forwarding("1\n"), Ok("1".to_owned()));
         assert!(forwarding("0\n").is_err());
+    }
+
+    #[test]
+    fn uplinks_stand_as_the_daemon_says() {
+        let routes = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n\
+                      eth1\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\n\
+                      eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\n";
+        let said = |told: &[Uplink]| uplinks(told, routes).into_iter().next().expect("a check").finding;
+        let choice = "not asked for; to drop a flood early: netbpf daemon --xdp eth0";
+        assert_eq!(said(&[]), Ok(choice.to_owned()));
+        let uplink = |mode: &str, trouble: &str| Uplink {
+            interface: "eth0".to_owned(),
+            mode: mode.to_owned(),
+            trouble: trouble.to_owned(),
+        };
+        assert_eq!(said(&[uplink("native", "")]), Ok("eth0: native".to_owned()));
+        assert!(said(&[uplink("generic", "")]).expect("attached").starts_with("eth0: generic"));
+        assert_eq!(said(&[uplink("native", "no native XDP")]), Err("no native XDP".to_owned()));
     }
 
     #[test]

@@ -39,6 +39,10 @@ impl Info {
             info.name,
             info.server_version,
         )?;
+        for uplink in &info.uplinks {
+            let standing = if uplink.trouble.is_empty() { &uplink.mode } else { "not attached" };
+            writeln!(console.out, "Uplink {}: {standing}", uplink.interface)?;
+        }
         Ok(0)
     }
 }

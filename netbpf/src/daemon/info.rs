@@ -26,8 +26,9 @@ pub fn version() -> Version {
 
 impl Daemon {
     /// `netbpf info`.
-    pub fn info(&self) -> Info {
+    pub async fn info(&self) -> Info {
         let version = version();
+        let uplinks = self.standing_of_uplinks().await;
         let (containers, containers_running, networks, ports) = {
             let world = self.world();
             let running =
@@ -41,6 +42,7 @@ impl Daemon {
             networks,
             ports,
             attachment: self.datapath().attachment().to_string(),
+            uplinks,
             bpffs: self.options.bpffs.clone(),
             state_dir: self.options.state_dir.clone(),
             run_dir: self.options.run_dir.clone(),
@@ -72,23 +74,20 @@ impl Daemon {
                 .collect()
         };
         let filtered = self.firewall.dropped().await?;
-        let filtered = filtered.into_iter().map(|counted| ReasonStats {
-            reason: counted.name,
-            drop: true,
-            packets: counted.packets,
-            bytes: counted.bytes,
-        });
         let datapath = self.datapath();
         let reasons = datapath
             .reasons()?
             .into_iter()
-            .map(|(reason, counter)| ReasonStats {
-                reason: reason.name().into(),
-                drop: reason.is_drop(),
-                packets: counter.packets,
-                bytes: counter.bytes,
+            .map(|(reason, counter)| {
+                // What an uplink has not dropped already, the packet filter drops under the same name.
+                let also: Vec<_> = filtered.iter().filter(|counted| counted.name == reason.name()).collect();
+                ReasonStats {
+                    reason: reason.name().into(),
+                    drop: reason.is_drop(),
+                    packets: counter.packets + also.iter().map(|counted| counted.packets).sum::<u64>(),
+                    bytes: counter.bytes + also.iter().map(|counted| counted.bytes).sum::<u64>(),
+                }
             })
-            .chain(filtered)
             .collect();
         let endpoints = endpoints
             .into_iter()

@@ -32,6 +32,7 @@ mod resolvers;
 mod restarts;
 mod start;
 mod steps;
+mod uplinks;
 mod view;
 mod world;
 
@@ -63,6 +64,7 @@ use gone::Folders;
 use grace::GracePeriods;
 use held::Held;
 use logs::Followers;
+use uplinks::Uplinks;
 use world::World;
 
 /// Who has to wait for whom, by container.
@@ -97,6 +99,8 @@ pub struct Daemon {
     /// The engine is asked of one container at a time, so that its answers come in their order.
     engine_turns: Turns,
     pruning: tokio::sync::Mutex<()>,
+    /// How it stands with the ways to other hosts; one change at a time.
+    uplinks: tokio::sync::Mutex<Uplinks>,
 }
 
 impl Daemon {

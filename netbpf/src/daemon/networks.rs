@@ -99,10 +99,10 @@ impl Daemon {
             options,
         };
         let mut steps = Steps::new(Arc::clone(self));
-        let desired =
-            Desired { networks: [(number, NetworkWiring::of(&bridge))].into(), ..Desired::default() };
         let has_ipv6 = bridge.ipv6.is_some();
         let network = Network { driver: Driver::Bridge(bridge), ..network };
+        let wiring = NetworkWiring::of(&network).map(|wiring| (number, wiring));
+        let desired = Desired { networks: wiring.into_iter().collect(), ..Desired::default() };
         // Before the device, so that nothing passes that must not.
         let rules = NetworkRules::of(&network).map(Action::AddRules);
         let actions = rules.into_iter().chain(diff(&desired, &Observed::default()));
@@ -266,14 +266,15 @@ impl Daemon {
 
     /// Take a network that is forgotten already out of the kernel.
     pub(super) async fn remove_bridge(self: &Arc<Self>, network: &Network) {
-        let Some(bridge) = network.bridge() else { return };
+        let Some(wiring) = NetworkWiring::of(network) else { return };
+        let number = wiring.number;
         let observed = Observed {
-            networks: [(bridge.number, Seen::whole(&bridge.device, NetworkWiring::of(bridge)))].into(),
+            networks: [(number, Seen::whole(&wiring.device.clone(), wiring))].into(),
             ..Observed::default()
         };
         let rules = NetworkRules::of(network).map(Action::RemoveRules);
         self.carry_out(diff(&Desired::default(), &observed).into_iter().chain(rules)).await;
-        self.world().release_network_number(bridge.number);
+        self.world().release_network_number(number);
     }
 
     /// `network prune`.

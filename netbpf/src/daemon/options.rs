@@ -1,6 +1,11 @@
 //! Where a daemon keeps its things. All of it moves, so that several run on one host.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use crate::model::XdpMode;
 
 /// The default of [`Options::bpffs`].
 pub const BPFFS: &str = "/sys/fs/bpf/netbpf";
@@ -22,6 +27,8 @@ pub struct Options {
     pub icc: bool,
     /// Where Docker finds its network driver; none: Docker is not served.
     pub docker_plugin: Option<PathBuf>,
+    /// Interfaces to other hosts that have an XDP program, and where it runs.
+    pub uplinks: BTreeMap<String, XdpMode>,
 }
 
 impl Options {

@@ -99,11 +99,8 @@ impl Daemon {
 
     fn desired(&self) -> Desired {
         let world = self.world();
-        let networks = world
-            .networks()
-            .filter_map(|network| network.bridge())
-            .map(|bridge| (bridge.number, NetworkWiring::of(bridge)))
-            .collect();
+        let networks =
+            world.networks().filter_map(NetworkWiring::of).map(|wiring| (wiring.number, wiring)).collect();
         let mut ports = BTreeMap::new();
         for container in world.containers() {
             let namespace = match (&container.subject, self.namespace_of(container)) {
@@ -139,6 +136,7 @@ impl Daemon {
                 default_gateway_ipv6: entry.default_gateway_ipv6,
                 inhibit: false,
                 icc: entry.icc,
+                closed: entry.closed,
             });
         }
         for (number, entry) in maps.ports {

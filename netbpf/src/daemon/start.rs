@@ -64,6 +64,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // Before anything is looked at, so that nothing that goes is missed.
     let deletions = Links::watch_deleted()?;
     daemon.reconcile().await?;
+    let uplink_changes = daemon.uplink_changes()?;
+    daemon.bring_up_uplinks().await?;
+    if let Some(changes) = uplink_changes {
+        tokio::spawn(Arc::clone(&daemon).follow_uplinks(changes));
+    }
     tokio::spawn(Arc::clone(&daemon).watch_docker_endpoints(deletions));
     tokio::spawn(Arc::clone(&daemon).forget_abandoned_endpoints());
     daemon.add_predefined_networks().await?;
@@ -147,6 +152,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         followed: tokio::sync::Notify::new(),
         engine_turns: Mutex::default(),
         pruning: tokio::sync::Mutex::default(),
+        uplinks: tokio::sync::Mutex::default(),
         options,
     }))
 }

@@ -137,6 +137,7 @@ impl Daemon {
                     default_gateway: network.default_gateway,
                     default_gateway_ipv6: network.default_gateway_ipv6,
                     icc: network.icc,
+                    closed: network.closed,
                 },
             )?,
             Action::AttachHostDevice { number, interface } => {

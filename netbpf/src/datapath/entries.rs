@@ -10,7 +10,7 @@ use netbpf_common::{
     network::{self, Network},
 };
 
-use crate::model::Mac;
+use crate::{model::Mac, plan::Closed};
 
 /// A network, as far as the programs are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct NetworkEntry {
     pub default_gateway_ipv6: Option<Ipv6Addr>,
     /// Whether members talk to each other.
     pub icc: bool,
+    /// What other hosts may not send to.
+    pub closed: Closed,
 }
 
 /// A port, as far as the programs are concerned.
@@ -143,8 +145,9 @@ impl PortEntry {
     }
 }
 
-impl From<&Network> for NetworkEntry {
-    fn from(network: &Network) -> Self {
+impl NetworkEntry {
+    /// What the maps say.
+    pub fn of(network: &Network, closed: Closed) -> Self {
         Self {
             mac: Mac::from_octets(network.mac),
             gateway: ipv4(network.gateway),
@@ -153,6 +156,7 @@ impl From<&Network> for NetworkEntry {
             default_gateway: ipv4(network.default_gateway),
             default_gateway_ipv6: ipv6(network.default_gateway_ipv6),
             icc: network.icc_off == 0,
+            closed,
         }
     }
 }
@@ -221,8 +225,9 @@ mod tests {
             default_gateway: Some([172, 17, 0, 254].into()),
             default_gateway_ipv6: Some("fd00::fe".parse().unwrap()),
             icc: false,
+            closed: Closed { ipv4: None, ipv6: Some("fd00::/64".parse().unwrap()), internal: true },
         };
-        assert_eq!(NetworkEntry::from(&network.network(3)), network);
+        assert_eq!(NetworkEntry::of(&network.network(3), network.closed), network);
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `host` | what the machine has to have: rights, kernel, bpffs |
 //! | `pins` | paths |
+//! | `folders` | what is in a folder, and its end |
 //! | `programs` | loading and attaching |
+//! | `uplinks` | the XDP program at the ways to other hosts, and what it drops there |
 //! | `tables` | the maps, typed |
 //! | `entries` | networks and ports ↔ map entries |
 //! | `members` | the lists that broadcasts walk |
@@ -18,16 +20,18 @@
 
 mod entries;
 mod error;
+mod folders;
 mod host;
 mod logs;
 mod members;
 mod pins;
 mod programs;
 mod tables;
+mod uplinks;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs, io,
+    fs,
     path::Path,
 };
 
@@ -42,6 +46,7 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use self::{
     entries::{Claim, Entries},
+    folders::{list, remove_folder},
     members::Before,
     pins::Pins,
     programs::{Programs, Role},
@@ -52,7 +57,9 @@ pub use self::{
     error::Error,
     logs::ProgramLogs,
     programs::{Attachment, PROGRAMS},
+    uplinks::{UplinkDevice, XdpProgram},
 };
+use crate::plan::Closed;
 
 /// The loaded programs and their maps.
 ///
@@ -68,6 +75,8 @@ pub struct Datapath {
     claims: HashMap<Claim, u32>,
     /// What leads to each port in its network's list.
     before: HashMap<u32, Before>,
+    /// What is closed of each network.
+    closed: BTreeMap<u32, Closed>,
     attached: BTreeSet<String>,
     logs: Option<ProgramLogs>,
 }
@@ -118,6 +127,7 @@ impl Datapath {
             links,
             claims: HashMap::new(),
             before: HashMap::new(),
+            closed: BTreeMap::new(),
             attached: BTreeSet::new(),
             logs,
         };
@@ -139,7 +149,11 @@ impl Datapath {
     /// What the kernel has.
     pub fn observed(&self) -> Observed {
         Observed {
-            networks: self.networks.iter().map(|(number, network)| (*number, network.into())).collect(),
+            networks: self
+                .networks
+                .iter()
+                .map(|(number, network)| (*number, NetworkEntry::of(network, self.closed(*number))))
+                .collect(),
             ports: self.ports.iter().map(|(number, port)| (*number, port.into())).collect(),
             attached: self.attached.clone(),
         }
@@ -165,14 +179,18 @@ impl Datapath {
             network.first = present.first;
         }
         let entries = Entries::of_network(number, &network);
+        let closed = self.closed(number);
         self.not_taken(number, &entries)?;
         let written = match present {
             Some(present) if present != network => self.forget(&Entries::of_network(number, &present)),
             Some(_) | None => Ok(()),
         };
-        let written =
-            written.and_then(|()| self.set_network(number, network)).and_then(|()| self.enter(&entries));
+        let written = written
+            .and_then(|()| self.set_network(number, network))
+            .and_then(|()| self.enter(&entries))
+            .and_then(|()| self.close(number, entry.closed));
         written.inspect_err(|_| {
+            warn(self.close(number, closed));
             let undone = self.forget(&entries).and_then(|()| match present {
                 Some(present) => {
                     self.set_network(number, present)?;
@@ -197,6 +215,7 @@ impl Datapath {
             return Err(Error::NetworkInUse(number));
         }
         if let Some(network) = self.networks.get(&number).copied() {
+            self.close(number, Closed::default())?;
             self.forget(&Entries::of_network(number, &network))?;
             self.vacate_network(number)?;
         }
@@ -307,7 +326,7 @@ impl Datapath {
                 self.tables.remove_neighbour(key)?;
             }
         }
-        Ok(())
+        self.mend_closed()
     }
 
     /// Attaches to all interfaces that have a number in the maps or a link; those with another are nobody's.
@@ -469,32 +488,5 @@ fn in_range(what: &'static str, number: u32, most: u32) -> Result<(), Error> {
 fn warn(undone: Result<(), Error>) {
     if let Err(error) = undone {
         tracing::warn!("undo: {error}");
-    }
-}
-
-/// The names in a folder that may not be there; folders in it are not listed.
-fn list(folder: &Path) -> Result<Vec<String>, Error> {
-    let failed = |error: io::Error| Error::failed("list", folder.display(), error);
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        if entry.file_type().map_err(failed)?.is_file() {
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    Ok(names)
-}
-
-/// Removes a folder that is empty; one that is not belongs to somebody else too.
-fn remove_folder(folder: &Path) -> Result<(), Error> {
-    match fs::remove_dir(folder) {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
-            Err(Error::failed("remove", folder.display(), error))
-        }
-        Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -1,9 +1,10 @@
 //! Where things are pinned: paths, and nothing but paths.
 //!
 //! ```text
-//! <bpffs>/v2/maps/PORTS              the maps, by name
-//! <bpffs>/v2/programs/from_container the programs, by name
-//! <bpffs>/v2/links/veth1a2b3c4       the links, by the interface that they attach a program to (tcx only)
+//! <bpffs>/v3/maps/PORTS              the maps, by name
+//! <bpffs>/v3/programs/from_container the programs, by name
+//! <bpffs>/v3/links/veth1a2b3c4       the links, by the interface that they attach a program to (tcx only)
+//! <bpffs>/v3/uplinks/eth0            the same for XDP; a dot in a name, which a bpffs does not take, is a colon
 //! ```
 //! The version is that of the map layouts: a daemon never meets maps that it would misread.
 
@@ -29,8 +30,9 @@ impl Pins {
     }
 
     /// All folders, outer ones first.
-    pub fn folders(&self) -> [PathBuf; 4] {
-        [self.root.clone(), self.root.join("maps"), self.root.join("programs"), self.links()]
+    pub fn folders(&self) -> [PathBuf; 5] {
+        let [maps, programs] = ["maps", "programs"].map(|folder| self.root.join(folder));
+        [self.root.clone(), maps, programs, self.links(), self.uplinks()]
     }
 
     /// A map's.
@@ -51,5 +53,20 @@ impl Pins {
     /// The link's at an interface.
     pub fn link(&self, interface: &str) -> PathBuf {
         self.links().join(interface)
+    }
+
+    /// The folder of all links at uplinks.
+    pub fn uplinks(&self) -> PathBuf {
+        self.root.join("uplinks")
+    }
+
+    /// The link's at an uplink. No interface has a colon in its name.
+    pub fn uplink(&self, interface: &str) -> PathBuf {
+        self.uplinks().join(interface.replace('.', ":"))
+    }
+
+    /// The uplink of a pin in their folder.
+    pub fn uplink_of(pin: &str) -> String {
+        pin.replace(':', ".")
     }
 }

@@ -11,9 +11,10 @@ use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     maps::ProgramArray,
     programs::{
-        Link, LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        Link, LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType,
         links::{FdLink, LinkError, PinnedLink},
         tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
+        xdp::XdpError,
     },
 };
 
@@ -72,6 +73,9 @@ impl Role {
     }
 }
 
+/// The XDP program.
+pub const FROM_UPLINK: &str = "from_uplink";
+
 /// The loaded programs.
 pub struct Programs {
     object: Ebpf,
@@ -89,9 +93,13 @@ impl Programs {
         }
         let object = loader.load(bytes).map_err(|error| Error::failed("load", "the programs", error))?;
         let mut programs = Self { object, attachment: probe(), pins: pins.clone() };
-        for name in ["flood", Role::Port.program(), Role::HostDevice.program()] {
-            let program = programs.program(name)?;
-            program.load().map_err(|error| Error::failed("load the program", name, error))?;
+        for name in ["flood", Role::Port.program(), Role::HostDevice.program(), FROM_UPLINK] {
+            let program = programs.object.program_mut(name).ok_or_else(|| absent(name))?;
+            match &mut *program {
+                Program::Xdp(program) => program.load(),
+                program => <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load),
+            }
+            .map_err(|error| Error::failed("load the program", name, error))?;
             let (path, new) = (pins.program(name), pins.program(&format!("{name}_new")));
             // A pin cannot be overwritten, but another can be moved over it.
             program.pin(&new).map_err(|error| Error::failed("pin the program", name, error))?;
@@ -192,12 +200,13 @@ impl Programs {
     }
 
     fn program(&mut self, name: &str) -> Result<&mut SchedClassifier, Error> {
-        let program = self
-            .object
-            .program_mut(name)
-            .ok_or_else(|| Error::failed("find the program", name, "the object has none"))?;
+        let program = self.object.program_mut(name).ok_or_else(|| absent(name))?;
         program.try_into().map_err(|error: ProgramError| Error::failed("open the program", name, error))
     }
+}
+
+fn absent(name: &str) -> Error {
+    Error::failed("find the program", name, "the object has none")
 }
 
 /// Whether the kernel takes tcx links: it answers a query for them, or does not know what that is.
@@ -224,21 +233,21 @@ fn filter(role: Role, interface: &str) -> io::Result<SchedClassifierLink> {
 }
 
 /// Whether there was nothing to replace or to detach: no such filter, or a link whose interface is gone.
-fn is_absent(error: &ProgramError) -> bool {
+pub fn is_absent(error: &ProgramError) -> bool {
     matches!(errno(error), Some(ENOENT | ENODEV | ENOLINK))
 }
 
-fn errno(error: &ProgramError) -> Option<i32> {
+pub fn errno(error: &ProgramError) -> Option<i32> {
     match error {
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        ProgramError::NetlinkError(error) | ProgramError::TcError(TcError::NetlinkError(error)) => {
-            error.raw_os_error()
-        }
+        ProgramError::NetlinkError(error)
+        | ProgramError::TcError(TcError::NetlinkError(error))
+        | ProgramError::XdpError(XdpError::NetlinkError(error)) => error.raw_os_error(),
         _ => None,
     }
 }
 
-fn remove(pin: &Path) -> Result<(), Error> {
+pub fn remove(pin: &Path) -> Result<(), Error> {
     match fs::remove_file(pin) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::failed("remove", pin.display(), error))

@@ -1,10 +1,16 @@
 //! The maps, typed: what is read from them and written to them. Knows no order of writing and no meaning.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv6Addr,
+};
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuValues},
+    maps::{
+        Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuValues,
+        lpm_trie::{Key, LpmTrie},
+    },
     util::nr_cpus,
 };
 use netbpf_common::{
@@ -13,10 +19,14 @@ use netbpf_common::{
     network::{MAX_NETWORKS, Network},
     reason::{Reason, Reasons},
     stats::{Counter, PortStats},
+    uplink::{ClosedSubnet, MAX_CLOSED_SUBNETS, MAX_UPLINKS, Uplink},
 };
 
 use super::{Error, pins::Pins};
 use crate::model::Mac;
+
+/// Key of `CLOSED_SUBNETS`: length of the prefix in bits, address in network order.
+pub type Prefix = Key<[u8; 16]>;
 
 /// The pinned maps as the programs' object declares them: name, type, sizes of key and value, entries.
 const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
@@ -28,6 +38,8 @@ const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("LINKS", MapType::Hash, size_of::<LinkKey>(), size_of::<Link>(), MAX_LINKS),
     ("REASONS", MapType::PerCpuArray, 4, size_of::<Reasons>(), 1),
     ("PORT_STATS", MapType::PerCpuArray, 4, size_of::<PortStats>(), MAX_PORTS),
+    ("CLOSED_SUBNETS", MapType::LpmTrie, size_of::<Prefix>(), size_of::<ClosedSubnet>(), MAX_CLOSED_SUBNETS),
+    ("UPLINKS", MapType::Hash, 4, size_of::<Uplink>(), MAX_UPLINKS),
     ("FLOOD", MapType::ProgramArray, 4, 4, 1),
 ];
 
@@ -67,6 +79,8 @@ pub struct Tables {
     links: HashMap<MapData, LinkKey, Link>,
     reasons: PerCpuArray<MapData, Reasons>,
     port_stats: PerCpuArray<MapData, PortStats>,
+    closed_subnets: LpmTrie<MapData, [u8; 16], ClosedSubnet>,
+    uplinks: HashMap<MapData, u32, Uplink>,
 }
 
 impl Tables {
@@ -81,6 +95,8 @@ impl Tables {
             links: take(object, "LINKS")?,
             reasons: take(object, "REASONS")?,
             port_stats: take(object, "PORT_STATS")?,
+            closed_subnets: take(object, "CLOSED_SUBNETS")?,
+            uplinks: take(object, "UPLINKS")?,
         })
     }
 
@@ -165,6 +181,42 @@ impl Tables {
             .map_err(|error| Error::failed("remove from LINKS the link of port", key.from, error))
     }
 
+    /// All closed subnets.
+    pub fn closed_subnets(&self) -> Result<Vec<(Prefix, ClosedSubnet)>, Error> {
+        self.closed_subnets.iter().collect::<Result<_, _>>().map_err(reading("CLOSED_SUBNETS"))
+    }
+
+    /// Closes a subnet.
+    pub fn close_subnet(&mut self, prefix: Prefix, subnet: ClosedSubnet) -> Result<(), Error> {
+        self.closed_subnets
+            .insert(&prefix, subnet, 0)
+            .map_err(|error| Error::failed("write to CLOSED_SUBNETS", shown(prefix), error))
+    }
+
+    /// Opens it.
+    pub fn open_subnet(&mut self, prefix: Prefix) -> Result<(), Error> {
+        gone(self.closed_subnets.remove(&prefix))
+            .map_err(|error| Error::failed("remove from CLOSED_SUBNETS", shown(prefix), error))
+    }
+
+    /// All uplinks.
+    pub fn uplinks(&self) -> Result<BTreeMap<u32, Uplink>, Error> {
+        self.uplinks.iter().collect::<Result<_, _>>().map_err(reading("UPLINKS"))
+    }
+
+    /// Enters an uplink.
+    pub fn set_uplink(&mut self, ifindex: u32, uplink: Uplink) -> Result<(), Error> {
+        self.uplinks
+            .insert(ifindex, uplink, 0)
+            .map_err(|error| Error::failed("write to UPLINKS link", ifindex, error))
+    }
+
+    /// Forgets an uplink.
+    pub fn remove_uplink(&mut self, ifindex: u32) -> Result<(), Error> {
+        gone(self.uplinks.remove(&ifindex))
+            .map_err(|error| Error::failed("remove from UPLINKS link", ifindex, error))
+    }
+
     /// The counters by reason, of all CPUs together.
     pub fn reasons(&self) -> Result<Vec<(Reason, Counter)>, Error> {
         let values = self.reasons.get(&0, 0).map_err(reading("REASONS"))?;
@@ -189,6 +241,10 @@ impl Tables {
             PerCpuValues::try_from(vec![PortStats::default(); cpus]).map_err(|error| failed(error.into()))?;
         self.port_stats.set(number, zeros, 0).map_err(failed)
     }
+}
+
+fn shown(prefix: Prefix) -> String {
+    format!("{}/{}", Ipv6Addr::from(prefix.data()), prefix.prefix_len())
 }
 
 /// A typed map out of the object.

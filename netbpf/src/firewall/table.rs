@@ -120,6 +120,8 @@ pub fn removal(table: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use netbpf_common::reason::Reason;
+
     use super::*;
     use crate::model::Protocol;
 
@@ -177,6 +179,16 @@ mod tests {
             "add element inet t open4 { 172.17.0.2 . tcp . 80 }\n\
              delete element inet t open4 { 172.17.0.2 . tcp . 80 }\n"
         );
+    }
+
+    #[test]
+    fn what_it_counts_are_reasons() {
+        let declared = RULES.lines().filter_map(|line| line.trim().strip_prefix("counter "));
+        let names: Vec<_> = declared.filter_map(|line| line.strip_suffix(" { }")).collect();
+        assert_eq!(names, ["internal", "unpublished"]);
+        for name in names {
+            assert!(Reason::ALL.iter().any(|reason| reason.name() == name && reason.is_drop()), "{name}");
+        }
     }
 
     #[test]

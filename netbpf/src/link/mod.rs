@@ -8,8 +8,9 @@
 //! | `links` | what is done to a link that exists, the default routes |
 //! | `announce` | what a new interface says of itself |
 //! | `observe` | what is there: links of ours, their counters, routes |
-//! | `uplink` | how the host reaches the world |
-//! | `watch` | which links go |
+//! | `size` | how large packets may be |
+//! | `uplink` | what an interface to other hosts is |
+//! | `watch` | which links go, which change |
 //! | `netns` | namespaces, and visits to them |
 //! | `sysctl` | settings |
 //! | `socket` | one netlink request and its answer |
@@ -20,6 +21,7 @@ mod error;
 mod links;
 mod netns;
 mod observe;
+mod size;
 mod socket;
 pub mod sysctl;
 mod uplink;
@@ -30,4 +32,5 @@ pub use error::{Error, Refusal};
 pub use links::{Family, Links};
 pub use netns::{Namespace, start_time};
 pub use observe::{OwnedLink, Received};
-pub use watch::{Deletions, LinkEvent};
+pub use uplink::Uplink;
+pub use watch::{Changes, Deletions, LinkEvent};

@@ -1,108 +1,79 @@
-//! How the host reaches the world, and what that means for the packets that it is sent.
-//!
-//! TCP hands over as much in one piece as the device of its route takes. Between containers, large pieces are what makes
-//! bulk transfers fast: with four times the usual 64 KB (BIG TCP; both families from Linux 6.3) one CPU moves more than
-//! twice as much. But TCP asks its own device only. Where an uplink takes less, the kernel cuts each piece to single
-//! frames in software, and traffic to the world loses half of its speed. So a link gets what the uplinks take.
-
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+//! What an interface to other hosts is, as far as a program at it must know. Changes nothing.
 
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{LinkAttribute, LinkMessage},
-    route::{RouteAttribute, RouteMessage},
+    link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
 };
-use rtnetlink::RouteMessageBuilder;
 
-use super::{Error, Links, links::with_index};
-use crate::model::{BIG_TCP, GSO_LEGACY_MAX_SIZE};
+use super::{Error, Links};
+use crate::model::{Mac, XdpMode};
 
-/// Addresses of nobody (RFC 5737, RFC 3849): the way to them is the way to the world.
-const ELSEWHERE: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
-
-/// `lo` has this number in every namespace.
-const LOOPBACK: u32 = 1;
+/// An interface to other hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its number.
+    pub ifindex: u32,
+    /// Its MAC; none if it is not Ethernet.
+    pub mac: Option<Mac>,
+    /// The number of the XDP program that is attached to it, and how that runs.
+    pub program: Option<(u32, XdpMode)>,
+}
 
 impl Links {
-    /// The largest packet that a new link should hand over in one piece, in bytes: as wanted, or what all of the host's
-    /// uplinks take, but no more than is worth it. 65536 where the kernel knows no more (before 6.3), and where there is
-    /// no uplink, because one may come.
-    pub async fn gso_max_size(&self, wanted: Option<u32>) -> Result<u32, Error> {
-        if let Some(size) = wanted {
-            // A kernel that has no such size says none.
-            let is_known = limit(&self.link(LOOPBACK).await?).is_some();
-            return Ok(if is_known { size } else { GSO_LEGACY_MAX_SIZE });
-        }
-        let mut smallest = None;
-        for address in ELSEWHERE {
-            let Some(uplink) = self.way_to(address).await else { continue };
-            let takes = limit(&self.link(uplink).await?).unwrap_or(GSO_LEGACY_MAX_SIZE);
-            smallest = Some(smallest.map_or(takes, |smallest: u32| smallest.min(takes)));
-        }
-        Ok(smallest.unwrap_or(GSO_LEGACY_MAX_SIZE).clamp(GSO_LEGACY_MAX_SIZE, BIG_TCP))
-    }
-
-    /// The number of the link that leads to an address; none if nothing does.
-    async fn way_to(&self, address: IpAddr) -> Option<u32> {
-        let route = match address {
-            IpAddr::V4(address) => {
-                RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build()
-            }
-            IpAddr::V6(address) => {
-                RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(address, 128).build()
-            }
-        };
-        match self.socket.get(RouteNetlinkMessage::GetRoute(route)).await {
-            Ok(RouteNetlinkMessage::NewRoute(route)) => link_of(&route),
-            // Unreachable, or forbidden.
-            Ok(_) | Err(_) => None,
-        }
-    }
-
-    async fn link(&self, ifindex: u32) -> Result<LinkMessage, Error> {
-        let failed = |refusal| Error::failed("look at", format!("link {ifindex}"), refusal);
-        match self.socket.get(RouteNetlinkMessage::GetLink(with_index(ifindex))).await.map_err(failed)? {
-            RouteNetlinkMessage::NewLink(link) => Ok(link),
-            _ => Ok(LinkMessage::default()),
+    /// The interface of this name, if there is one.
+    pub async fn uplink(&self, name: &str) -> Result<Option<Uplink>, Error> {
+        let mut question = LinkMessage::default();
+        question.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        match self.socket.get(RouteNetlinkMessage::GetLink(question)).await {
+            Ok(RouteNetlinkMessage::NewLink(link)) => Ok(Some(uplink(&link))),
+            Ok(_) => Ok(None),
+            Err(refusal) => match Error::failed("look at", format!("link {name}"), refusal) {
+                error if error.is_missing() => Ok(None),
+                error => Err(error),
+            },
         }
     }
 }
 
-fn link_of(route: &RouteMessage) -> Option<u32> {
-    route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(ifindex) => Some(*ifindex),
-        _ => None,
-    })
-}
-
-/// The largest packet that a link takes of both families; none on a kernel that has one size for all.
-fn limit(link: &LinkMessage) -> Option<u32> {
-    let mut sizes = (None, None);
+fn uplink(link: &LinkMessage) -> Uplink {
+    let mut uplink = Uplink { ifindex: link.header.index, mac: None, program: None };
     for attribute in &link.attributes {
         match attribute {
-            LinkAttribute::GsoMaxSize(size) => sizes.0 = Some(*size),
-            LinkAttribute::GsoIpv4MaxSize(size) => sizes.1 = Some(*size),
+            LinkAttribute::Address(octets) if link.header.link_layer_type == LinkLayerType::Ether => {
+                uplink.mac = <[u8; 6]>::try_from(octets.as_slice()).ok().map(Mac::from_octets);
+            }
+            LinkAttribute::Xdp(xdp) => uplink.program = program(xdp),
             _ => {}
         }
     }
-    Some(sizes.0?.min(sizes.1?))
+    uplink
+}
+
+/// What is attached in one mode only: a device that runs one program in the driver and another in the stack has none of
+/// ours, which shares with nobody.
+fn program(xdp: &[LinkXdp]) -> Option<(u32, XdpMode)> {
+    let mode = xdp.iter().find_map(|attribute| match attribute {
+        LinkXdp::Attached(XdpAttached::Driver) => Some(XdpMode::Native),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(XdpMode::Generic),
+        _ => None,
+    })?;
+    let id = xdp.iter().find_map(|attribute| match attribute {
+        LinkXdp::ProgId(id) => Some(*id),
+        _ => None,
+    })?;
+    Some((id, mode))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn link(attributes: Vec<LinkAttribute>) -> LinkMessage {
-        let mut link = LinkMessage::default();
-        link.attributes = attributes;
-        link
-    }
-
     #[test]
-    fn a_link_takes_what_both_families_may_have() {
-        let both = [LinkAttribute::GsoMaxSize(262_144), LinkAttribute::GsoIpv4MaxSize(65536)];
-        assert_eq!(limit(&link(both.to_vec())), Some(65536));
-        assert_eq!(limit(&link(vec![LinkAttribute::GsoMaxSize(65536)])), None);
+    fn a_program_is_known_by_its_number_and_its_mode() {
+        let attached = |mode| [LinkXdp::Attached(mode), LinkXdp::ProgId(7)];
+        assert_eq!(program(&attached(XdpAttached::Driver)), Some((7, XdpMode::Native)));
+        assert_eq!(program(&attached(XdpAttached::SocketBuffer)), Some((7, XdpMode::Generic)));
+        assert_eq!(program(&attached(XdpAttached::Multiple)), None);
+        assert_eq!(program(&[LinkXdp::Attached(XdpAttached::None)]), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Which links go, and when one begins to work: the kernel's own announcements, so that nobody has to ask.
+//! Which links go or change, and when one begins to work: the kernel's own announcements, so that nobody has to ask.
 
 use std::time::Duration;
 
@@ -58,10 +58,42 @@ pub enum LinkEvent {
 /// Links that go, from the moment this value was made.
 pub struct Deletions(Announcements);
 
+/// Links that come, go and change, from the moment this value was made.
+pub struct Changes(Announcements);
+
 impl Links {
     /// Listens in the namespace of the calling thread.
     pub fn watch_deleted() -> Result<Deletions, Error> {
         Announcements::listen().map(Deletions)
+    }
+
+    /// The same for all that happens to links.
+    pub fn watch_changed() -> Result<Changes, Error> {
+        Announcements::listen().map(Changes)
+    }
+}
+
+impl Changes {
+    /// The number and name of the next link that comes, goes or changes; an empty name when announcements were lost, and
+    /// it may have been any. `None` when the kernel's socket is broken.
+    pub async fn next(&mut self) -> Option<(u32, String)> {
+        loop {
+            match self.0.next().await? {
+                NetlinkPayload::Overrun(_) => return Some((0, String::new())),
+                NetlinkPayload::InnerMessage(
+                    RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link),
+                ) => {
+                    let name = link.attributes.into_iter().find_map(|attribute| match attribute {
+                        LinkAttribute::IfName(name) => Some(name),
+                        _ => None,
+                    });
+                    if let Some(name) = name {
+                        return Some((link.header.index, name));
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 }
 

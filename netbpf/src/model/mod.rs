@@ -15,6 +15,7 @@ mod options;
 mod publish;
 mod refusal;
 mod restart;
+mod uplink;
 
 pub use block::Block;
 pub use container::{
@@ -37,3 +38,4 @@ pub use publish::{
 };
 pub use refusal::Refusal;
 pub use restart::{BadRestartPolicy, Restart, RestartPolicy};
+pub use uplink::XdpMode;

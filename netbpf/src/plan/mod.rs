@@ -3,12 +3,14 @@
 //! passes only the part of the world that it is about, so that its cost does not grow with the rest.
 
 mod action;
+mod closed;
 mod ports;
 mod route;
 mod rules;
 mod wiring;
 
 pub use action::Action;
+pub use closed::Closed;
 pub use ports::{HostPort, NoAddress, Wanted, port_changes, ports_to_keep, wanted};
 pub use route::{Gateway, Gateways, default_gateway, default_gateway_ipv6, default_gateways, rank};
 pub use rules::{Inbound, NetworkRules, Source, Way};
@@ -126,6 +128,7 @@ mod tests {
             mtu: 1500,
             gso_max_size: None,
             icc: true,
+            closed: Closed::default(),
         }
     }
 
@@ -229,6 +232,13 @@ mod tests {
         assert_eq!(seen(|port| port.up = false), ["SetUp"]);
         assert_eq!(seen(|port| port.entry = None), ["WritePort"]);
         assert_eq!(seen(|port| port.interface = None), ["AddEndpointLink", "AttachPort", "SetUp"]);
+    }
+
+    #[test]
+    fn a_network_that_is_opened_is_written_again() {
+        let closed = Closed { ipv4: Some("10.0.0.0/24".parse().unwrap()), ipv6: None, internal: false };
+        let before = observed(&desired(&[NetworkWiring { closed, ..network(0) }], &[]));
+        assert_eq!(names(&diff(&desired(&[network(0)], &[]), &before)), ["WriteNetwork"]);
     }
 
     #[test]

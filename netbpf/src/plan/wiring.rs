@@ -8,7 +8,8 @@ use std::{
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::model::{Block, Bridge, Endpoint, Mac, Namespace, Subnet, Sysctl};
+use super::closed::Closed;
+use crate::model::{Block, Bridge, Endpoint, Mac, Namespace, Network, Subnet, Sysctl};
 
 /// A network's host device and its entry in the map `NETWORKS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +39,16 @@ pub struct NetworkWiring {
     pub gso_max_size: Option<u32>,
     /// Whether members talk to each other.
     pub icc: bool,
+    /// What other hosts may not send to.
+    pub closed: Closed,
 }
 
 impl NetworkWiring {
-    /// How a bridge should be in the kernel.
-    pub fn of(bridge: &Bridge) -> Self {
+    /// How a network should be in the kernel; `host` and `none` are not there.
+    pub fn of(network: &Network) -> Option<Self> {
+        let bridge = network.bridge()?;
         let ipv6 = bridge.ipv6.as_ref().filter(|_| bridge.options.host_has_ipv6());
-        Self {
+        Some(Self {
             number: bridge.number,
             device: bridge.device.clone(),
             peer: bridge.peer.clone(),
@@ -57,7 +61,8 @@ impl NetworkWiring {
             mtu: bridge.options.mtu,
             gso_max_size: bridge.options.gso_max_size,
             icc: bridge.options.icc,
-        }
+            closed: Closed::of(network),
+        })
     }
 
     /// Whether the map entry would be the same.
@@ -68,6 +73,7 @@ impl NetworkWiring {
             && self.default_gateway == other.default_gateway
             && self.default_gateway_ipv6 == other.default_gateway_ipv6
             && self.icc == other.icc
+            && self.closed == other.closed
     }
 }
 

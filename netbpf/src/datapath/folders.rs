@@ -1,0 +1,32 @@
+//! The folders that pins are in: what is in one, and its end. Knows no paths.
+
+use std::{fs, io, path::Path};
+
+use super::Error;
+
+/// The names in a folder that may not be there; folders in it are not listed.
+pub fn list(folder: &Path) -> Result<Vec<String>, Error> {
+    let failed = |error: io::Error| Error::failed("list", folder.display(), error);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Removes a folder that is empty; one that is not belongs to somebody else too.
+pub fn remove_folder(folder: &Path) -> Result<(), Error> {
+    match fs::remove_dir(folder) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Err(Error::failed("remove", folder.display(), error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,242 @@
+//! The ways to other hosts: `from_uplink` at an interface, and the subnets that it lets nobody out there send to.
+//!
+//! As with tcx, the link is pinned: it outlives the daemon, and a new one puts its program behind the same link. The
+//! pin has the interface's name, but a name may go over to another interface, so what the kernel says of the interface
+//! decides whether a link is still its own.
+
+use std::{io, net::IpAddr, path::Path, thread, time::Duration};
+
+use aya::programs::{
+    ProgramError, Xdp, XdpMode as Mode,
+    links::{FdLink, LinkError, PinnedLink},
+    xdp::XdpLink,
+};
+use ipnet::IpNet;
+use netbpf_common::uplink::{ADDRESS_BITS, ClosedSubnet, Uplink, mapped};
+use nix::libc::{EBUSY, EEXIST, EINVAL, ENOMEM, ENOSPC, EOPNOTSUPP, ERANGE};
+
+use super::{
+    Datapath, Error,
+    folders::list,
+    pins::Pins,
+    programs::{FROM_UPLINK, errno, is_absent, remove},
+    tables::Prefix,
+};
+use crate::{
+    model::{Mac, XdpMode},
+    plan::Closed,
+};
+
+/// The kernel detaches a link some time after its last pin went: how often to look, and how long to wait in between.
+const PATIENCE: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// An interface to other hosts, as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UplinkDevice {
+    /// Its number.
+    pub ifindex: u32,
+    /// What frames for the host are sent to.
+    pub mac: Mac,
+    /// The XDP program that is attached to it.
+    pub program: Option<XdpProgram>,
+}
+
+/// An XDP program at an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XdpProgram {
+    /// Its number.
+    pub id: u32,
+    /// How it runs.
+    pub mode: XdpMode,
+}
+
+impl Datapath {
+    /// Attaches `from_uplink` to an uplink, in the place of an older one of ours if there is one. False: it is there
+    /// already.
+    pub fn attach_uplink(
+        &mut self,
+        interface: &str,
+        device: &UplinkDevice,
+        mode: XdpMode,
+    ) -> Result<bool, Error> {
+        let failed = |error: ProgramError| refused(interface, mode, error);
+        // Before it is attached, so that it knows what is for the host from the first frame on.
+        let entry = Uplink { mac: device.mac.octets(), reserved: [0; 2] };
+        self.tables.set_uplink(device.ifindex, entry)?;
+        let pin = self.pins.uplink(interface);
+        let mut attempts = 1;
+        let program = xdp(&mut self.programs)?;
+        let own = program.info().map_err(failed)?.id();
+        if let Some((link, id)) = pinned(&pin)? {
+            if device.program == Some(XdpProgram { id, mode }) {
+                if id == own {
+                    return Ok(false);
+                }
+                match program.attach_to_link(link) {
+                    Ok(id) => return program.take_link(id).map(|_| true).map_err(failed),
+                    Err(error) if is_absent(&error) => {}
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+            // Another mode is another attachment; or the pin is that of an interface which had this name.
+            remove(&pin)?;
+            attempts = PATIENCE;
+        }
+        let mode = match mode {
+            XdpMode::Native => Mode::Driver,
+            XdpMode::Generic => Mode::Skb,
+        };
+        let id = loop {
+            attempts -= 1;
+            match program.attach_to_if_index(device.ifindex, mode) {
+                Err(error) if attempts > 0 && is_busy(&error) => thread::sleep(PAUSE),
+                attached => break attached.map_err(failed)?,
+            }
+        };
+        let link = program.take_link(id).map_err(failed)?;
+        FdLink::try_from(link)
+            .map_err(|error| Error::failed("take the link at", interface, error))?
+            .pin(&pin)
+            .map_err(|error| Error::failed("pin the link", pin.display(), error))?;
+        Ok(true)
+    }
+
+    /// Detaches from an uplink, which may be gone already.
+    pub fn detach_uplink(&mut self, interface: &str) -> Result<(), Error> {
+        remove(&self.pins.uplink(interface))
+    }
+
+    /// The uplinks that have, or had, our program.
+    pub fn uplinks(&self) -> Result<Vec<String>, Error> {
+        let pins = list(&self.pins.uplinks())?;
+        Ok(pins.iter().map(|pin| Pins::uplink_of(pin)).collect())
+    }
+
+    /// Forgets all other uplinks than those with these numbers.
+    pub fn forget_uplinks_but(&mut self, ifindexes: &[u32]) -> Result<(), Error> {
+        let others = self.tables.uplinks()?.into_keys().filter(|ifindex| !ifindexes.contains(ifindex));
+        others.collect::<Vec<_>>().into_iter().try_for_each(|ifindex| self.tables.remove_uplink(ifindex))
+    }
+
+    /// What is closed of a network.
+    pub(super) fn closed(&self, number: u32) -> Closed {
+        self.closed.get(&number).copied().unwrap_or_default()
+    }
+
+    /// Makes this what is closed of a network. What stays so is not open for an instant.
+    pub(super) fn close(&mut self, number: u32, closed: Closed) -> Result<(), Error> {
+        let stays: Vec<_> = closed.subnets().collect();
+        for subnet in self.closed(number).subnets().filter(|subnet| !stays.contains(subnet)) {
+            self.tables.open_subnet(prefix(subnet))?;
+        }
+        let value = ClosedSubnet { network: number, internal: u32::from(closed.internal) };
+        for subnet in stays {
+            self.tables.close_subnet(prefix(subnet), value)?;
+        }
+        match closed == Closed::default() {
+            true => self.closed.remove(&number),
+            false => self.closed.insert(number, closed),
+        };
+        Ok(())
+    }
+
+    /// Reads what is closed, and opens what is no network's.
+    pub(super) fn mend_closed(&mut self) -> Result<(), Error> {
+        self.closed.clear();
+        for (prefix, subnet) in self.tables.closed_subnets()? {
+            if !self.networks.contains_key(&subnet.network) {
+                self.tables.open_subnet(prefix)?;
+                continue;
+            }
+            let closed = self.closed.entry(subnet.network).or_default();
+            closed.internal = subnet.internal != 0;
+            match net(prefix) {
+                Some(IpNet::V4(net)) => closed.ipv4 = Some(net),
+                Some(IpNet::V6(net)) => closed.ipv6 = Some(net),
+                None => self.tables.open_subnet(prefix)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn xdp(programs: &mut super::Programs) -> Result<&mut Xdp, Error> {
+    let failed = |error: ProgramError| Error::failed("open the program", FROM_UPLINK, error);
+    let program = programs.object().program_mut(FROM_UPLINK);
+    let program =
+        program.ok_or_else(|| Error::failed("find the program", FROM_UPLINK, "the object has none"))?;
+    program.try_into().map_err(failed)
+}
+
+/// The pinned link with the number of its program, if there is one.
+fn pinned(pin: &Path) -> Result<Option<(XdpLink, u32)>, Error> {
+    let failed = |error: LinkError| Error::failed("open the link", pin.display(), error);
+    let link = match PinnedLink::from_pin(pin) {
+        Ok(link) => FdLink::from(link),
+        Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let program = link.info().map_err(failed)?.program_id();
+    Ok(Some((XdpLink::try_from(link).map_err(failed)?, program)))
+}
+
+/// Whether another program is there.
+fn is_busy(error: &ProgramError) -> bool {
+    matches!(errno(error), Some(EBUSY | EEXIST))
+}
+
+/// Why it cannot be attached, and what to do.
+fn refused(interface: &str, mode: XdpMode, error: ProgramError) -> Error {
+    let number = errno(&error);
+    match (number, mode) {
+        _ if is_busy(&error) => Error::missing(
+            format!("uplink {interface} has another XDP program"),
+            format!("take that off (bpftool net detach xdp dev {interface}), or leave out --xdp {interface}"),
+        ),
+        (Some(EOPNOTSUPP), XdpMode::Native) => Error::missing(
+            format!("the driver of uplink {interface} has no native XDP"),
+            format!("start with --xdp {interface}=generic, or without --xdp {interface}"),
+        ),
+        // What drivers say to an MTU, an offload or a number of queues that they cannot have beside XDP.
+        (Some(EINVAL | ERANGE | ENOMEM | ENOSPC), XdpMode::Native) => Error::missing(
+            format!("the driver of uplink {interface} refuses native XDP as the interface is now ({error})"),
+            format!("see its kernel log, lower its MTU, or start with --xdp {interface}=generic"),
+        ),
+        _ => Error::failed("attach XDP to", interface, error),
+    }
+}
+
+fn prefix(net: IpNet) -> Prefix {
+    let unused = ADDRESS_BITS - u32::from(net.max_prefix_len());
+    let address = match net.network() {
+        IpAddr::V4(address) => mapped(address.octets()),
+        IpAddr::V6(address) => address.octets(),
+    };
+    // IPv4 addresses are the end of ::ffff:0:0/96.
+    Prefix::new(u32::from(net.prefix_len()) + unused, address)
+}
+
+fn net(prefix: Prefix) -> Option<IpNet> {
+    let address = IpAddr::from(prefix.data()).to_canonical();
+    let bits = prefix.prefix_len();
+    let bits = if address.is_ipv4() { bits.checked_sub(ADDRESS_BITS - 32)? } else { bits };
+    IpNet::new(address, u8::try_from(bits).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnet_is_the_prefix_that_all_of_its_addresses_have() {
+        for (subnet, bits) in [("172.17.0.0/16", 112), ("10.0.0.0/32", 128), ("fd00:1::/64", 64), ("::/0", 0)]
+        {
+            let subnet: IpNet = subnet.parse().unwrap();
+            assert_eq!(prefix(subnet).prefix_len(), bits, "{subnet}");
+            assert_eq!(net(prefix(subnet)), Some(subnet));
+        }
+    }
+}
