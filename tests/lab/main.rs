@@ -30,5 +30,6 @@ mod scale;
 mod spoofing;
 mod story;
 mod throughput;
+mod uplink;
 mod web;
 mod world;
