@@ -34,7 +34,7 @@ fn maps_have_named_fields() {
     let pinned = lab.host(["ls", MAPS]).ok();
     assert_eq!(
         pinned.text(),
-        "CLOSED_SUBNETS\nFDB\nFLOOD\nLINKS\nNEIGHBOURS\nNETWORKS\nPORTS\nPORT_STATS\nREASONS\nUPLINKS"
+        "CLOSED_SUBNETS\nFDB\nFDB_SLOTS\nFLOOD\nLINKS\nNEIGHBOURS\nNETWORKS\nPORTS\nPORT_STATS\nREASONS\nUPLINKS"
     );
     let fdb = dump(&lab, "FDB").json();
     let web = serde_json::json!({

@@ -54,6 +54,10 @@ fn host(test: impl FnOnce(&mut Bench) + Send) {
         ] {
             run(&format!("ip address add {address}"));
         }
+        // The kernel takes an IPv6 address for the host's own some time after it was added.
+        while !run("ip -6 route show table local").contains("local 2001:db8::1 ") {
+            thread::yield_now();
+        }
         close(bench, true);
         let device = UplinkDevice { ifindex: IFINDEX, mac: mac(UPLINK.0), program: None };
         bench.datapath.attach_uplink("uplink", &device, XdpMode::Native).expect("attached");
