@@ -13,6 +13,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, RawFd},
 };
 
+use futures::future::try_join_all;
 use ipnet::{Ipv4Net, Ipv6Net};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -247,11 +248,19 @@ async fn finish_inside(endpoint: &EndpointLink<'_>, netns: &Namespace) -> Result
         Ok((ifindex, Activation::watch(ifindex)?))
     })
     .await?;
-    Addresses { ipv4, ipv6, mac }.add(&socket, ifindex, &object).await?;
-    up(&socket, with_index(ifindex)).await.map_err(|refusal| Error::failed("set up", object, refusal))?;
-    up(&socket, with_index(LOOPBACK))
-        .await
-        .map_err(|refusal| Error::failed("set up", format!("lo in {netns}"), refusal))?;
+    // One after another in the kernel, without waiting for each answer.
+    let addresses = Addresses { ipv4, ipv6, mac };
+    tokio::try_join!(
+        addresses.add(&socket, ifindex, &object),
+        async {
+            let set_up = up(&socket, with_index(ifindex)).await;
+            set_up.map_err(|refusal| Error::failed("set up", &object, refusal))
+        },
+        async {
+            let set_up = up(&socket, with_index(LOOPBACK)).await;
+            set_up.map_err(|refusal| Error::failed("set up", format!("lo in {netns}"), refusal))
+        },
+    )?;
     Ok(activation)
 }
 
@@ -263,25 +272,27 @@ struct Addresses {
 }
 
 impl Addresses {
+    /// All are asked for at once.
     async fn add(&self, socket: &Socket, ifindex: u32, link: &str) -> Result<(), Error> {
-        if let Some(net) = self.ipv4 {
+        let ipv4 = self.ipv4.map(|net| {
             let message = AddressMessageBuilder::<Ipv4Addr>::new().address(net.addr(), net.prefix_len());
-            add_address(socket, message.index(ifindex).build(), &format!("{net} to {link}")).await?;
-        }
-        let Some(net) = self.ipv6 else { return Ok(()) };
-        let link_local = Ipv6Net::new_assert(self.mac.link_local(), 64);
-        for net in [net, link_local] {
+            (message.index(ifindex).build(), format!("{net} to {link}"))
+        });
+        let link_local = || Ipv6Net::new_assert(self.mac.link_local(), 64);
+        let ipv6 = self.ipv6.into_iter().flat_map(|net| [net, link_local()]).map(|net| {
             let message = AddressMessageBuilder::<Ipv6Addr>::new().address(net.addr(), net.prefix_len());
             let mut message = message.index(ifindex).build();
             message.header.flags = AddressHeaderFlags::Nodad;
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-            add_address(socket, message, &format!("{net} to {link}")).await?;
-        }
-        Ok(())
+            (message, format!("{net} to {link}"))
+        });
+        let added =
+            ipv4.into_iter().chain(ipv6).map(|(message, object)| add_address(socket, message, object));
+        try_join_all(added).await.map(drop)
     }
 }
 
-async fn add_address(socket: &Socket, message: AddressMessage, object: &str) -> Result<(), Error> {
+async fn add_address(socket: &Socket, message: AddressMessage, object: String) -> Result<(), Error> {
     socket
         .ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
         .await

@@ -34,13 +34,16 @@ impl Links {
             let is_known = limit(&self.link(LOOPBACK).await?).is_some();
             return Ok(if is_known { size } else { GSO_LEGACY_MAX_SIZE });
         }
-        let mut smallest = None;
-        for address in ELSEWHERE {
-            let Some(uplink) = self.way_to(address).await else { continue };
-            let takes = limit(&self.link(uplink).await?).unwrap_or(GSO_LEGACY_MAX_SIZE);
-            smallest = Some(smallest.map_or(takes, |smallest: u32| smallest.min(takes)));
-        }
+        let [ipv4, ipv6] = ELSEWHERE;
+        let takes = tokio::try_join!(self.taken_to(ipv4), self.taken_to(ipv6))?;
+        let smallest = [takes.0, takes.1].into_iter().flatten().min();
         Ok(smallest.unwrap_or(GSO_LEGACY_MAX_SIZE).clamp(GSO_LEGACY_MAX_SIZE, BIG_TCP))
+    }
+
+    /// The largest packet that the link takes which leads to an address; none if nothing leads there.
+    async fn taken_to(&self, address: IpAddr) -> Result<Option<u32>, Error> {
+        let Some(uplink) = self.way_to(address).await else { return Ok(None) };
+        Ok(Some(limit(&self.link(uplink).await?).unwrap_or(GSO_LEGACY_MAX_SIZE)))
     }
 
     /// The number of the link that leads to an address; none if nothing does.
