@@ -63,7 +63,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "docker",
-        may_know: &["model", "api::types", "daemon"],
+        may_know: &["model", "api::types", "api::connections", "daemon"],
         because: "it turns Docker's requests into calls of the daemon",
     },
     Layer { module: "api", may_know: &["model"], because: EDGE },

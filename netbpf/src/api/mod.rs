@@ -2,6 +2,7 @@
 //! their own. Client and server live in files of their own.
 
 pub mod client;
+pub mod connections;
 pub mod events;
 pub mod filters;
 pub mod human;

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::net::UnixListener;
 
 use super::{
+    connections,
     filters::Filters,
     types::{
         self, ContainerCreate, ContainerResource, ContainerSummary, ContainerWait, Created, Info,
@@ -61,7 +62,7 @@ pub async fn serve(
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "page not found".into(), None) })
         .layer(middleware::map_response(refuse_in_json))
         .with_state(daemon);
-    axum::serve(listener, router).with_graceful_shutdown(end).await
+    connections::serve(listener, router, end).await
 }
 
 impl IntoResponse for Error {

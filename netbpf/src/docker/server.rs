@@ -18,7 +18,10 @@ use super::{
     convert::{self, Bad},
     ipam, wire,
 };
-use crate::daemon::{Daemon, DockerEndpointRequest, DockerNetwork};
+use crate::{
+    api::connections,
+    daemon::{Daemon, DockerEndpointRequest, DockerNetwork},
+};
 
 /// How long a request may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -58,7 +61,7 @@ pub async fn serve(
         })
         .layer(DefaultBodyLimit::max(LONGEST))
         .with_state(daemon);
-    axum::serve(listener, router).with_graceful_shutdown(end).await
+    connections::serve(listener, router, end).await
 }
 
 /// Why a request is refused.
