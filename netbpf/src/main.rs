@@ -51,7 +51,11 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
         docker_plugin,
         uplinks,
     };
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(daemon::run(options))
+    let inherited = daemon::Inherited::from_env()?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(daemon::run(options, inherited))
 }
 
 fn finish<E: Into<anyhow::Error>>(done: Result<(), E>) -> ExitCode {

@@ -194,7 +194,7 @@ impl Daemon {
                 hostname: files.join("hostname"),
             },
             log: self.log_path(&container.id),
-            socket_group: super::start::group(),
+            socket_group: super::sockets::group(),
         })
     }
 

@@ -23,6 +23,7 @@ mod links;
 mod logs;
 mod names;
 mod networks;
+mod notify;
 mod numbers;
 mod options;
 mod ports;
@@ -30,6 +31,7 @@ mod reconcile;
 mod rename;
 mod resolvers;
 mod restarts;
+mod sockets;
 mod start;
 mod steps;
 mod uplinks;
@@ -46,6 +48,7 @@ pub use docker::{DockerEndpointRequest, DockerNetwork, Joined};
 pub use error::Error;
 pub use info::version;
 pub use options::{BPFFS, Options};
+pub use sockets::Inherited;
 pub use start::run;
 
 use crate::{

@@ -2,10 +2,7 @@
 
 use std::{
     fs,
-    os::unix::{
-        fs::{PermissionsExt, chown},
-        net::UnixStream,
-    },
+    os::unix::fs::PermissionsExt,
     path::Path,
     pin::pin,
     sync::{Arc, Mutex},
@@ -13,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use futures::{FutureExt as _, future::join};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
@@ -22,7 +19,10 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{Daemon, Ends, Error, Events, Folders, Followers, GracePeriods, Options, World};
+use super::{
+    Daemon, Ends, Error, Events, Folders, Followers, GracePeriods, Inherited, Options, World, notify,
+    sockets::Sockets,
+};
 use crate::{
     api::server,
     datapath::Datapath,
@@ -35,15 +35,14 @@ use crate::{
     store::{Lock, Records, Store},
 };
 
-/// Who besides root may use the API, if the group exists.
-const GROUP: &str = "netbpf";
-
 /// How long requests may take that were under way when the daemon was told to end.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Run until SIGTERM or SIGINT. Containers and their traffic go on afterwards.
-pub async fn run(options: Options) -> anyhow::Result<()> {
+pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "netbpf daemon needs root: run it with sudo");
+    let sockets = Sockets::new(options.socket(), options.docker_plugin.clone(), inherited)?;
+    notify::status("loading the programs");
     raise_file_limit()?;
     let _locks = [take(&options.state_dir)?, take(&options.run_dir)?];
     fs::set_permissions(&options.state_dir, fs::Permissions::from_mode(0o700))
@@ -63,6 +62,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     daemon.feed_host_servers().await?;
     // Before anything is looked at, so that nothing that goes is missed.
     let deletions = Links::watch_deleted()?;
+    notify::status("bringing back networks and containers");
     daemon.reconcile().await?;
     let uplink_changes = daemon.uplink_changes()?;
     daemon.bring_up_uplinks().await?;
@@ -72,12 +72,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tokio::spawn(Arc::clone(&daemon).watch_docker_endpoints(deletions));
     tokio::spawn(Arc::clone(&daemon).forget_abandoned_endpoints());
     daemon.add_predefined_networks().await?;
-    let listener = listen(&daemon.options.socket())?;
-    let plugin = daemon.options.docker_plugin.as_deref().map(listen_for_docker).transpose()?;
+    let (listener, plugin) = sockets.listen()?;
     let guard = tokio::spawn(Arc::clone(&daemon).guard_filter());
     let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Who connects from now on is answered: the sockets listen.
+    notify::ready(&format!("serving {}", sockets.named()));
     let (stop_serving, stopped) = oneshot::channel::<()>();
     let stopped = stopped.map(drop).shared();
     let mut server = pin!(server::serve(listener, Arc::clone(&daemon), stopped.clone()));
@@ -89,6 +90,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
+    notify::stopping();
     daemon.events.end();
     drop(stop_serving);
     // What was asked is done; who only follows a log is not waited for.
@@ -98,6 +100,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     guard.abort();
     follower.abort();
+    sockets.remove()?;
     stop(&daemon).await
 }
 
@@ -180,38 +183,6 @@ pub(super) fn forward_ipv6() -> Result<(), Error> {
     Ok(())
 }
 
-/// A socket that root and the group may use. A socket file that a killed daemon left is replaced: the lock on the state
-/// directory is ours.
-fn listen(path: &Path) -> anyhow::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("replace {}", path.display()));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
-        .with_context(|| format!("restrict {}", path.display()))?;
-    if let Some(group) = group() {
-        chown(path, None, Some(group)).with_context(|| format!("give {} to {GROUP}", path.display()))?;
-    }
-    Ok(listener)
-}
-
-/// The socket that Docker finds its driver by. Only root may use it: Docker is root.
-fn listen_for_docker(path: &Path) -> anyhow::Result<UnixListener> {
-    if UnixStream::connect(path).is_ok() {
-        bail!("{} is served by another process: stop it, or name another --docker-plugin", path.display());
-    }
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    }
-    let listener = listen(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
-        .with_context(|| format!("restrict {}", path.display()))?;
-    Ok(listener)
-}
-
 /// Until `end`; with nobody to serve, that is all.
 async fn serve_docker(
     listener: Option<UnixListener>,
@@ -227,20 +198,8 @@ async fn serve_docker(
     }
 }
 
-/// The group's number, if it exists.
-pub(super) fn group() -> Option<u32> {
-    nix::unistd::Group::from_name(GROUP).ok().flatten().map(|group| group.gid.as_raw())
-}
-
 /// With containers or networks of the user's left, everything stays for the next daemon; else nothing does.
 async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
-    let socket = daemon.options.socket();
-    fs::remove_file(&socket).with_context(|| format!("remove {}", socket.display()))?;
-    if let Some(plugin) = &daemon.options.docker_plugin {
-        // It may have gone with the folders of a Docker that was removed. Docker's own folders stay: they are not empty.
-        let _ = fs::remove_file(plugin);
-        plugin.ancestors().skip(1).take(2).take_while(|folder| fs::remove_dir(folder).is_ok()).for_each(drop);
-    }
     if daemon.is_empty() {
         daemon.tear_down().await?;
         daemon.firewall.clear().await?;

@@ -92,6 +92,8 @@ impl Process {
             .map_err(failed("open the log of", &log))?;
         let child = Command::new(exe)
             .arg("responder")
+            // It outlives the daemon, for which alone the service manager listens.
+            .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::from(listener))
             .stdout(Stdio::null())
             .stderr(log)
