@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use super::{
-    Error, console::Console, container, daemon, doctor, events, exec, inspect, logs, network, port, run,
+    Error, console::Console, container, daemon, doctor, events, exec, inspect, logs, man, network, port, run,
     stats, system,
 };
 use crate::api;
@@ -155,6 +155,9 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
     Completion(Completion),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man(man::Man),
 }
 
 #[derive(clap::Args)]
@@ -209,6 +212,7 @@ impl Client {
             Command::Version(args) => args.run(client, console).await,
             Command::Doctor(args) => args.run(client, console).await,
             Command::Completion(args) => args.run(console),
+            Command::Man(args) => args.run(),
         }
     }
 }

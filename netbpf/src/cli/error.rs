@@ -1,6 +1,6 @@
 //! What can go wrong in a command, and what it then exits with.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use super::{subnet::Mismatch, template};
 use crate::{api::client, sandbox};
@@ -52,6 +52,14 @@ pub enum Error {
     /// Nobody reads what is printed, or the disk is full.
     #[error("write output: {0}")]
     Output(io::Error),
+    /// A manual page cannot be written.
+    #[error("write {}: {error}", path.display())]
+    Page {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
     /// The asynchronous part did not start.
     #[error("start the runtime: {0}")]
     Runtime(io::Error),

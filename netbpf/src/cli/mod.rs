@@ -13,6 +13,7 @@ mod events;
 mod exec;
 mod inspect;
 mod logs;
+mod man;
 mod network;
 mod parsers;
 mod port;
