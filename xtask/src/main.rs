@@ -3,12 +3,14 @@
 
 mod cargo;
 mod demo;
+mod install;
 mod kernels;
 mod run;
 mod setup;
 mod step;
 mod test;
 mod tools;
+mod uninstall;
 
 use std::process::ExitCode;
 
@@ -21,6 +23,8 @@ enum Task {
     Run(run::Options),
     Demo(demo::Options),
     Test(test::Options),
+    Install(install::Options),
+    Uninstall(uninstall::Options),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +32,8 @@ fn main() -> ExitCode {
         Task::Run(options) => run::run(options),
         Task::Demo(options) => demo::run(options),
         Task::Test(options) => test::run(options),
+        Task::Install(options) => install::run(options),
+        Task::Uninstall(options) => uninstall::run(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -390,7 +390,8 @@ mod tests {
              rustc-web, cargo-web, libstd-rust-web-dev-bpf: a compiler for the kernel programs\n  \
              bpf-linker: links them (goes into target/tools)\n  \
              llvm-22-dev: builds bpf-linker\n  \
-             util-linux: nsenter (commands in a namespace), unshare (namespaces of a test's own)\n"
+             util-linux: nsenter (commands in a namespace), unshare (namespaces of a test's own), \
+             setpriv (users and rights of processes)\n"
         );
     }
 
@@ -401,7 +402,7 @@ mod tests {
             commands,
             "  rustup toolchain install nightly --component rust-src\n  \
              cargo install bpf-linker --version ^0.13 --locked\n  \
-             dnf install '*bin/nsenter' '*bin/unshare'"
+             dnf install '*bin/nsenter' '*bin/unshare' '*bin/setpriv'"
         );
         assert_eq!(Machine::from_release(UBUNTU, true).family, Family::Debian);
     }

@@ -95,6 +95,7 @@ pub fn run(options: Options) -> Result<()> {
 
     let built = cargo::build(&[&["build", "--all-targets"], cargo::PACKAGES].concat())?;
     let netbpf = cargo::program(&built, "netbpf")?;
+    let xtask = cargo::program(&built, "xtask")?;
     let groups = groups(&built);
     let filter: Vec<&str> = filter.as_deref().into_iter().collect();
     let mut stages = Vec::new();
@@ -104,7 +105,11 @@ pub fn run(options: Options) -> Result<()> {
         stages.push(stage("pure tests", pure)?);
         for group in &groups {
             let mut tests = Command::new(&group.path);
-            tests.args(&filter).current_dir(&group.package).env("NETBPF_BIN", &netbpf);
+            tests
+                .args(&filter)
+                .current_dir(&group.package)
+                .env("NETBPF_BIN", &netbpf)
+                .env("XTASK_BIN", &xtask);
             stages.push(stage(&format!("{} tests", group.name), tests)?);
         }
     }

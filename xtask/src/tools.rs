@@ -48,6 +48,7 @@ pub const TOOLS: &[Tool] = &[
     tool("dig", "bind9-dnsutils", TESTS, "questions to the name responder"),
     tool("nsenter", "util-linux", TESTS, "commands in a namespace"),
     tool("unshare", "util-linux", TESTS, "namespaces of a test's own"),
+    tool("setpriv", "util-linux", TESTS, "users and rights of processes"),
     tool("bpftool", "bpftool", TESTS, "maps and programs, as a user sees them"),
     tool("socat", "socat", TESTS, "any Ethernet protocol, TCP and UDP"),
     tool("iperf3", "iperf3", &[For::Lab], "TCP in bulk"),
@@ -63,6 +64,10 @@ pub const TOOLS: &[Tool] = &[
     tool("nginx", "nginx-light", &[For::Lab], "a web server behind a published port"),
     tool("wrk", "wrk", &[For::Lab], "its clients"),
     tool("kill", "procps", &[For::Lab], "signals"),
+    tool("systemd-analyze", "systemd", &[For::Lab], "the units, as systemd reads them"),
+    tool("groff", "groff-base", &[For::Lab], "the manual pages, as they are shown"),
+    tool("zsh", "zsh", &[For::Lab], "completions"),
+    tool("fish", "fish", &[For::Lab], "completions"),
     tool(
         "busybox",
         "busybox-static",
