@@ -73,3 +73,21 @@ fn docker_waits_for_a_netbpf_that_starts_again() {
     run.output().ok();
     lab.host(["ping", "-c1", "10.8.0.2"]).ok();
 }
+
+#[test]
+fn docker_waits_at_a_socket_that_a_service_manager_holds() {
+    let lab = Lab::without_daemon();
+    lab.hold_sockets();
+    lab.start_daemon();
+    {
+        let engine = Engine::start(&lab);
+        engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
+        engine.run("one", "--network mynet");
+        lab.stop_daemon();
+        let run = lab.spawn("docker run -d --name two --network mynet box:1 sleep 1000000".split(' '));
+        lab.start_daemon();
+        run.output().ok();
+        engine.exec("two", "ping -c1 -W2 one").ok();
+    }
+    lab.release_sockets();
+}

@@ -27,6 +27,7 @@ mod reach;
 mod reach_ipv6;
 mod redis;
 mod scale;
+mod service;
 mod spoofing;
 mod story;
 mod throughput;

@@ -1,6 +1,7 @@
 //! The daemon of a lab: which program, its start, its readiness, its end.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{Read, Write},
     os::{fd::AsFd, unix::net::UnixStream},
@@ -17,7 +18,7 @@ use nix::{
     },
 };
 
-use super::{Output, Process, STATE_DIR, host::Host};
+use super::{Output, Process, STATE_DIR, host::Host, manager::HeldSockets};
 
 /// netbpf's default.
 pub const RUN_DIR: &str = "/run/netbpf";
@@ -42,23 +43,38 @@ pub fn program() -> PathBuf {
         .expect("netbpf: run `cargo build`, or name the program in NETBPF_BIN")
 }
 
+/// How daemons of a lab are started.
+#[derive(Default)]
+pub struct Manner {
+    /// What they are told.
+    pub options: Vec<String>,
+    /// The command that becomes the daemon; none: the daemon itself.
+    pub by: Vec<String>,
+    /// Sockets that they get handed over.
+    pub sockets: Option<HeldSockets>,
+}
+
 /// A daemon that answers.
 pub struct Daemon(Process);
 
 impl Daemon {
     /// Starts it and waits until it answers; else says why it does not.
-    pub fn start(host: &Host, program: &Path, options: &[String], log: &File) -> Result<Self, String> {
+    pub fn start(host: &Host, program: &Path, manner: &Manner, log: &File) -> Result<Self, String> {
         let run_dir = host.path(RUN_DIR);
         let events = watch(&run_dir).map_err(|errno| format!("watch {RUN_DIR}: {errno}"))?;
         let log =
             || log.try_clone().map(Stdio::from).map_err(|error| format!("share the daemon's log: {error}"));
-        let mut command = Command::new(program);
-        command
-            .args(["daemon", "--state-dir", STATE_DIR])
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(log()?)
-            .stderr(log()?);
+        let Manner { options, by, sockets } = manner;
+        let mut words = by.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut command = match sockets {
+            Some(sockets) => sockets.hand_over(words)?,
+            None => {
+                let mut command = Command::new(words.next().unwrap_or_default());
+                command.args(words).stdin(Stdio::null()).stdout(log()?);
+                command
+            }
+        };
+        command.args(["daemon", "--state-dir", STATE_DIR]).args(options).stderr(log()?);
         let daemon = Self(Process::start_as_it_is(host, command));
         let give_up = Instant::now() + PATIENCE;
         while !answers(&run_dir.join("netbpf.sock")) {

@@ -18,6 +18,7 @@
 
 mod daemon;
 mod host;
+mod manager;
 mod process;
 mod residue;
 pub mod station;
@@ -33,8 +34,9 @@ use std::{
     thread,
 };
 
-use daemon::Daemon;
+use daemon::{Daemon, Manner};
 use host::Host;
+pub use manager::Ears;
 pub use process::{Output, Process};
 use residue::Snapshot;
 use turn::Turn;
@@ -47,7 +49,7 @@ pub const STATE_DIR: &str = "/run/state";
 pub struct Lab {
     // Fields drop in this order: the processes of a host end before it does.
     daemon: RefCell<Option<Daemon>>,
-    daemon_options: RefCell<Vec<String>>,
+    manner: RefCell<Manner>,
     before: Snapshot,
     /// The state directory of a daemon that knows nothing yet.
     fresh_state: RefCell<Option<Snapshot>>,
@@ -90,7 +92,7 @@ impl Lab {
         let before = Snapshot::of_host(&host);
         Self {
             daemon: RefCell::default(),
-            daemon_options: RefCell::default(),
+            manner: RefCell::default(),
             before,
             fresh_state: RefCell::default(),
             program,
@@ -142,8 +144,7 @@ impl Lab {
     pub fn start_daemon(&self) {
         let mut slot = self.daemon.borrow_mut();
         assert!(slot.is_none(), "the daemon runs already");
-        let options = self.daemon_options.borrow();
-        match Daemon::start(&self.host, &self.program, &options, self.log.as_file()) {
+        match Daemon::start(&self.host, &self.program, &self.manner.borrow(), self.log.as_file()) {
             Ok(daemon) => *slot = Some(daemon),
             Err(reason) => panic!("{reason}; its log:\n{}", self.daemon_log()),
         }
@@ -154,7 +155,12 @@ impl Lab {
 
     /// What daemons are told that start from now on; words with blanks between.
     pub fn tell_daemons(&self, options: &str) {
-        *self.daemon_options.borrow_mut() = options.split_whitespace().map(str::to_owned).collect();
+        self.manner.borrow_mut().options = options.split_whitespace().map(str::to_owned).collect();
+    }
+
+    /// The command that becomes the daemon when daemons start from now on.
+    pub fn start_daemons_by(&self, command: &[&str]) {
+        self.manner.borrow_mut().by = command.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Ends the daemon as an administrator does, by SIGTERM, and waits until it is gone.
