@@ -35,26 +35,42 @@ fn veths(lab: &Lab) -> usize {
     links.text().lines().filter(|line| line.contains(": veth") || line.contains(": nbd")).count()
 }
 
+/// What netbpf keeps for containers: elements of its packet filter, entries of its maps, pins, files.
+#[track_caller]
+fn kept(lab: &Lab) -> String {
+    let look = "nft -s list table inet netbpf; find /sys/fs/bpf /run/state /run/netbpf | sort
+                for map in FDB NEIGHBOURS LINKS; do bpftool map dump pinned /sys/fs/bpf/netbpf/v*/maps/$map; done";
+    lab.host(["sh", "-c", look]).ok().stdout
+}
+
 #[test]
 fn containers_come_and_go_in_batches_and_leave_nothing() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
-    for batch in 0..3 {
-        for run in spawn_runs(&lab, 8 * batch..8 * (batch + 1)) {
+    let before = kept(&lab);
+    for first in (0..100).step_by(8) {
+        for run in spawn_runs(&lab, first..100.min(first + 8)) {
             run.output().ok();
         }
     }
-    assert_eq!(veths(&lab), 24);
-    engine.exec("c0", "ping -c1 -W2 c23").ok();
+    assert_eq!(veths(&lab), 100);
+    engine.exec("c0", "ping -c1 -W2 c99").ok();
     let containers = engine.docker("ps -q").ok();
-    let removals: Vec<_> =
-        containers.text().lines().map(|container| lab.spawn(["docker", "rm", "-f", container])).collect();
-    for removal in removals {
-        removal.output().ok();
+    let containers: Vec<_> = containers.text().lines().collect();
+    for batch in containers.chunks(8) {
+        let removals: Vec<_> =
+            batch.iter().map(|container| lab.spawn(["docker", "rm", "-f", container])).collect();
+        for removal in removals {
+            removal.output().ok();
+        }
     }
     assert_eq!(veths(&lab), 0);
+    assert_eq!(kept(&lab), before);
+    // What is stored is what a new daemon knows.
+    lab.restart_daemon();
     assert_eq!(lab.netbpf(["ps", "-aq"]).ok().text(), "");
+    assert_eq!(kept(&lab), before);
     engine.run("again", "--network mynet");
     assert_eq!(engine.endpoint("again", "mynet")["IPAddress"], "10.8.0.2");
 }

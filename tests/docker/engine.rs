@@ -5,8 +5,17 @@ use std::{cell::RefCell, path::Path};
 use netbpf_tests::lab::{Lab, Output, Process, eventually};
 use nix::sys::signal::Signal;
 
+/// The client that came with the engine. Another one on the path may be too new to ask it for everything.
+const CLIENT: &str = "/usr/bin/docker";
+
 /// The image of all containers: busybox, which does nothing.
 pub const IMAGE: &str = "box:1";
+
+/// The program under test, for what is typed into a shell.
+pub fn netbpf() -> String {
+    std::env::var("NETBPF_BIN")
+        .unwrap_or_else(|_| format!("{}/../target/debug/netbpf", env!("CARGO_MANIFEST_DIR")))
+}
 
 /// Images and containers; on the lab's own file system.
 const DATA: &str = "/run/dockerdata";
@@ -14,6 +23,8 @@ const DATA: &str = "/run/dockerdata";
 /// An engine that answers.
 pub struct Engine<'a> {
     lab: &'a Lab,
+    /// What it is told beside its folders.
+    options: &'static str,
     daemon: RefCell<Option<Process>>,
 }
 
@@ -21,14 +32,21 @@ impl<'a> Engine<'a> {
     /// Starts one, and makes the image.
     #[track_caller]
     pub fn start(lab: &'a Lab) -> Self {
-        let engine = Self { lab, daemon: RefCell::default() };
+        Self::start_with(lab, "")
+    }
+
+    /// The same with options of dockerd's.
+    #[track_caller]
+    pub fn start_with(lab: &'a Lab, options: &'static str) -> Self {
+        let engine = Self { lab, options, daemon: RefCell::default() };
         engine.start_again();
         lab.host([
             "sh",
             "-ec",
             "root=/run/dockerroot; mkdir -p $root/bin $root/tmp $root/www; cp $(command -v busybox) $root/bin/busybox
              for applet in $(busybox --list | grep -vx busybox); do ln -sf busybox $root/bin/$applet; done
-             echo hello > $root/www/index.html
+             echo hello > $root/www/index.html; mkdir $root/www/cgi-bin
+             printf '#!/bin/sh\necho; echo $REMOTE_ADDR\n' > $root/www/cgi-bin/peer; chmod +x $root/www/cgi-bin/peer
              tar -C $root -c . | docker import - box:1; rm -r $root",
         ])
         .ok();
@@ -38,9 +56,22 @@ impl<'a> Engine<'a> {
     /// Starts it again with what it had.
     #[track_caller]
     pub fn start_again(&self) {
+        self.spawn();
+        self.wait();
+    }
+
+    /// Starts it, and does not wait.
+    #[track_caller]
+    pub fn spawn(&self) {
         let mut slot = self.daemon.borrow_mut();
         assert!(slot.is_none(), "the engine runs already");
-        *slot = Some(self.lab.spawn(["dockerd", "--data-root", DATA, "--storage-driver", "overlay2"]));
+        let command = ["dockerd", "--data-root", DATA, "--storage-driver", "overlay2"];
+        *slot = Some(self.lab.spawn(command.into_iter().chain(self.options.split_whitespace())));
+    }
+
+    /// Waits until it answers.
+    #[track_caller]
+    pub fn wait(&self) {
         eventually("an engine that answers", || {
             self.lab.host(["docker", "info"]).status.success().then_some(())
         });
@@ -67,7 +98,7 @@ impl<'a> Engine<'a> {
     #[must_use = "say what is expected: .ok() or .fails_with()"]
     #[track_caller]
     pub fn docker(&self, arguments: &str) -> Output {
-        self.lab.host(["docker"].into_iter().chain(arguments.split_whitespace()))
+        self.lab.host([CLIENT].into_iter().chain(arguments.split_whitespace()))
     }
 
     /// Starts a container that does nothing; `options` are those of `docker run`.

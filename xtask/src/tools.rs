@@ -58,6 +58,7 @@ pub const TOOLS: &[Tool] = &[
     tool("ethtool", "ethtool", &[For::Lab], "offloads of an interface"),
     tool("dockerd", "docker.io", &[For::Lab], "a real engine, whose network driver netbpf is"),
     tool("docker", "docker.io", &[For::Lab], "its command line"),
+    tool("docker-compose", "docker-compose", &[For::Lab], "its containers, several at once"),
     tool("iptables", "iptables", &[For::Lab], "its rules"),
     tool("redis-server", "redis-server", &[For::Lab], "a cluster with fixed addresses"),
     tool("redis-cli", "redis-tools", &[For::Lab], "its clients"),

@@ -231,6 +231,8 @@ impl End<'_> {
                 LinkAttribute::GroIpv4MaxSize(size),
             ]);
         }
+        // As with Docker: nothing waits in a veth.
+        message.attributes.push(LinkAttribute::TxQueueLen(0));
         message.attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
         message.attributes.extend(self.netns.map(LinkAttribute::NetNsFd));
         message

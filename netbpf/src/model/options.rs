@@ -229,7 +229,12 @@ fn go_bool(value: &str) -> Option<bool> {
 }
 
 fn boolean(key: &'static str, value: &str) -> Result<bool, BadOption> {
-    go_bool(value).ok_or_else(|| bad(key, value, "invalid syntax"))
+    go_bool(value).ok_or_else(|| bad(key, value, go_syntax("ParseBool", value)))
+}
+
+/// What Go says of a text that a function of its `strconv` cannot read.
+fn go_syntax(function: &str, value: &str) -> String {
+    format!("strconv.{function}: parsing {value:?}: invalid syntax")
 }
 
 fn family(key: &'static str, value: &str) -> Result<bool, BadOption> {
@@ -248,7 +253,7 @@ pub(super) fn interface(key: &'static str, name: &str, longest: usize) -> Result
 
 /// 0 is the default; a veth takes from 68, the least that IPv4 works with (RFC 791), to 65535.
 fn mtu(value: &str) -> Result<u32, BadOption> {
-    match parse::<i64>(MTU, value)? {
+    match value.parse::<i64>().map_err(|_| bad(MTU, value, go_syntax("Atoi", value)))? {
         0 => Ok(Options::default().mtu),
         number @ 68..=65535 => Ok(number as u32),
         number => Err(BadOption::Mtu(number)),
@@ -299,8 +304,18 @@ mod tests {
     #[test]
     fn bad_values_are_refused_in_dockers_words() {
         for (key, value, said) in [
-            (ICC, "no", format!("failed to parse {ICC} value: no (invalid syntax)")),
-            (MTU, "big", format!("failed to parse {MTU} value: big (invalid digit found in string)")),
+            (
+                ICC,
+                "no",
+                format!(
+                    "failed to parse {ICC} value: no (strconv.ParseBool: parsing \"no\": invalid syntax)"
+                ),
+            ),
+            (
+                MTU,
+                "big",
+                format!("failed to parse {MTU} value: big (strconv.Atoi: parsing \"big\": invalid syntax)"),
+            ),
             (MTU, "-1", "invalid MTU number: -1".to_owned()),
             (MTU, "67", "invalid MTU number: 67".to_owned()),
             (MTU, "65536", "invalid MTU number: 65536".to_owned()),

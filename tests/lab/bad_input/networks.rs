@@ -77,7 +77,7 @@ fn networks_that_cannot_be_made() {
     create(&["-o", "mut=1400", "new"], &format!("unknown driver option mut: known are {}", KNOWN.join(", ")));
     create(
         &["-o", "com.docker.network.driver.mtu=big", "new"],
-        &format!("failed to parse {mtu} value: big (invalid digit found in string)"),
+        &format!("failed to parse {mtu} value: big (strconv.Atoi: parsing \"big\": invalid syntax)"),
     );
     create(&["-o", "com.docker.network.driver.mtu=-1", "new"], "invalid MTU number: -1");
     create(&["-o", "com.docker.network.driver.mtu=67", "new"], "invalid MTU number: 67");

@@ -1,0 +1,186 @@
+//! Docker and netbpf start, stop and change names without each other; who runs goes on, and what is gone is collected.
+
+use std::path::Path;
+
+use netbpf_tests::lab::{Lab, Process, eventually};
+
+use crate::engine::Engine;
+
+/// The endpoints that netbpf knows, with their containers' names.
+#[track_caller]
+fn endpoints(lab: &Lab) -> Vec<String> {
+    let network = lab.inspect("mynet");
+    let members = network["Containers"].as_object().expect("containers").values();
+    let mut endpoints: Vec<_> =
+        members.map(|member| format!("{} {}", member["Name"], member["EndpointID"])).collect();
+    endpoints.sort();
+    endpoints
+}
+
+/// The same, once netbpf knows these names.
+#[track_caller]
+fn named(lab: &Lab, names: &str) -> Vec<String> {
+    eventually(&format!("netbpf knows {names}"), || {
+        let listed = lab.netbpf(["ps", "--format", "{{.Names}}"]).ok();
+        let mut known: Vec<_> = listed.text().split_whitespace().collect();
+        known.sort_unstable();
+        (known.join(" ") == names).then_some(())
+    });
+    endpoints(lab)
+}
+
+/// Pings `address` five times a second until [`all_answered`].
+fn pings(lab: &Lab, address: &str) -> Process {
+    lab.spawn(["ping", "-i0.2", address])
+}
+
+#[track_caller]
+fn all_answered(pings: Process) {
+    let said = pings.interrupt();
+    assert!(said.stdout.contains(" 0% packet loss"), "{said}");
+}
+
+/// What is published at 8080 answers the host.
+#[track_caller]
+fn is_published(lab: &Lab) {
+    eventually("the server listens", || {
+        let page = lab.host(["timeout", "3", "busybox", "wget", "-q", "-O-", "http://127.0.0.1:8080/"]);
+        (page.text() == "hello").then_some(())
+    });
+}
+
+#[test]
+fn a_docker_that_keeps_its_containers_alive_finds_them_as_they_were() {
+    let lab = Lab::start();
+    let engine = Engine::start_with(&lab, "--live-restore");
+    engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
+    engine.docker("run -d --name web --network mynet -p 8080:80 box:1 httpd -f -p 80 -h /www").ok();
+    engine.run("two", "--network mynet");
+    let before = named(&lab, "two web");
+    let pings = pings(&lab, "10.8.0.2");
+    for end in [Engine::stop, Engine::kill] {
+        end(&engine);
+        is_published(&lab);
+        engine.start_again();
+        engine.exec("two", "ping -c1 -W2 web").ok();
+        is_published(&lab);
+        assert_eq!(endpoints(&lab), before, "neither doubled nor cleared away");
+    }
+    // The other one, too, while Docker runs, and while it does not.
+    lab.restart_daemon();
+    assert_eq!(endpoints(&lab), before);
+    engine.stop();
+    lab.restart_daemon();
+    engine.start_again();
+    assert_eq!(endpoints(&lab), before);
+    all_answered(pings);
+    is_published(&lab);
+    engine.run("three", "--network mynet");
+    engine.exec("three", "ping -c1 -W2 web").ok();
+    engine.docker("stop -t 0 web").ok();
+    lab.host(["timeout", "3", "busybox", "wget", "-q", "-O-", "http://127.0.0.1:8080/"]).fails_with(1, "");
+    engine.docker("start web").ok();
+    is_published(&lab);
+    engine.docker("rm -f web two").ok();
+    assert_eq!(named(&lab, "three").len(), 1);
+}
+
+#[test]
+fn either_may_start_while_the_other_is_away() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
+    engine.run("one", "--network mynet --restart always");
+    named(&lab, "one");
+
+    engine.stop();
+    lab.stop_daemon();
+    lab.start_daemon();
+    // Nobody can be asked: everything stays.
+    assert!(lab.netbpf(["network", "ls"]).ok().text().contains("mynet"));
+    engine.start_again();
+    eventually("it runs again", || {
+        engine.exec("one", "ping -c1 -W2 10.8.0.1").status.success().then_some(())
+    });
+
+    engine.stop();
+    lab.stop_daemon();
+    engine.spawn();
+    eventually("Docker misses netbpf", || {
+        std::fs::exists(lab.path("/run/docker/containerd/containerd.sock")).unwrap_or_default().then_some(())
+    });
+    lab.start_daemon();
+    engine.wait();
+    eventually("it runs again", || {
+        engine.exec("one", "ping -c1 -W2 10.8.0.1").status.success().then_some(())
+    });
+    assert_eq!(named(&lab, "one").len(), 1);
+}
+
+/// Somebody at the driver's socket who refuses whatever Docker asks for: nothing is removed here that Docker removes.
+fn refuse_all(lab: &Lab) -> Process {
+    let refusal = "SYSTEM:printf \"HTTP/1.1 500 No\\\\r\\\\nContent-Length\\: 0\\\\r\\\\nConnection\\: close\\\\r\\\\n\\\\r\\\\n\"";
+    lab.host(["mkdir", "-p", "/run/docker/plugins"]).ok();
+    let socket = "UNIX-LISTEN:/run/docker/plugins/netbpf.sock,fork,unlink-close=0";
+    let refuser = lab.spawn(["socat", socket, refusal]);
+    let path = lab.path("/run/docker/plugins/netbpf.sock");
+    eventually("a socket", || Path::exists(&path).then_some(()));
+    refuser
+}
+
+#[test]
+fn what_docker_removed_while_netbpf_was_away_is_collected() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    engine.docker("network create -d netbpf --subnet 10.7.0.0/24 gone").ok();
+    engine.docker("network create -d netbpf --ipam-driver netbpf --subnet 10.8.0.0/24 mynet").ok();
+    engine.docker("network create -d bridge --ipam-driver netbpf --subnet 10.9.0.0/24 lent").ok();
+    for (name, network) in [("one", "mynet"), ("two", "mynet"), ("three", "gone")] {
+        engine.run(name, &format!("--network {network}"));
+    }
+    named(&lab, "one three two");
+    lab.stop_daemon();
+    let refuser = refuse_all(&lab);
+    engine.docker("rm -f two three").ok();
+    engine.docker("network rm gone lent").ok();
+    drop(refuser);
+    engine.docker("rename one eins").ok();
+    lab.start_daemon();
+    eventually("the network goes", || {
+        let listed = lab.netbpf(["network", "ls"]).ok();
+        (!listed.text().contains("gone")).then_some(())
+    });
+    named(&lab, "eins");
+    engine.exec("eins", "ping -c1 -W2 10.8.0.1").ok();
+    // Docker may be about to use what it was lent just before the daemon started: that goes later.
+    eventually("no subnet is lent but one", || {
+        let made = lab.netbpf(["network", "create", "--subnet", "10.9.0.0/24", "mine"]);
+        made.status.success().then_some(())
+    });
+    eventually("the address is free again", || {
+        engine.docker("rm -f late").ok();
+        let made = engine.docker("run -d --name late --network mynet --ip 10.8.0.3 box:1 sleep 1000000");
+        made.status.success().then_some(())
+    });
+}
+
+#[test]
+fn a_name_that_docker_changes_is_changed() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
+    engine.docker("network create -d netbpf --subnet 10.9.0.0/24 other").ok();
+    engine.run("one", "--network mynet");
+    engine.docker("network connect other one").ok();
+    let before = named(&lab, "one one");
+    engine.docker("rename one uno").ok();
+    let after = named(&lab, "uno uno");
+    assert_eq!(after, before.iter().map(|line| line.replace("one", "uno")).collect::<Vec<_>>());
+    // With Docker away meanwhile.
+    engine.stop();
+    engine.start_again();
+    engine.docker("start uno").ok();
+    engine.docker("rename uno eins").ok();
+    named(&lab, "eins eins");
+    engine.exec("eins", "ping -c1 -W2 10.8.0.1").ok();
+}

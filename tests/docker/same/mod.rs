@@ -1,0 +1,119 @@
+//! The same commands once with `-d bridge` and once with `-d netbpf`: what a user sees must be the same. The steps are in
+//! [`steps`], what may differ is in [`texts`]; this file runs and compares.
+
+mod steps;
+mod texts;
+
+use std::{fmt::Write, thread};
+
+use netbpf_tests::lab::{Lab, Process, eventually};
+
+use crate::engine::{Engine, netbpf};
+use steps::{STEPS, Step, WORDS};
+
+/// Another host, `far`, at 192.0.2.2 behind the host's `uplink`; it knows the way to all containers.
+const NEIGHBOUR: &str = "
+    ip netns add far
+    ip link add uplink type veth peer name eth0 netns far
+    sysctl -qw net.ipv6.conf.uplink.accept_dad=0
+    ip netns exec far sysctl -qw net.ipv6.conf.eth0.accept_dad=0
+    ip addr add 192.0.2.1/24 dev uplink; ip addr add 2001:db8:1::1/64 dev uplink; ip link set uplink up
+    ip -n far addr add 192.0.2.2/24 dev eth0; ip -n far addr add 2001:db8:1::2/64 dev eth0
+    ip -n far link set eth0 up; ip -n far link set lo up
+    ip route add default via 192.0.2.2; ip -n far route add default via 192.0.2.1
+    ip -6 route add default via 2001:db8:1::2; ip -n far -6 route add default via 2001:db8:1::1
+    echo nameserver 192.0.2.2 > /run/resolv.conf
+    busybox mount -o bind /run/resolv.conf /etc/resolv.conf
+";
+
+const NO_NEIGHBOUR: &str = "
+    busybox umount /etc/resolv.conf; rm /run/resolv.conf; ip netns del far; ip route flush root 0/0 || true
+";
+
+/// Its name server: 203.0.113.9 for `known.example`, no other name.
+const NAME_SERVER: &str = "
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(('192.0.2.2', 53))
+while True:
+    question, asker = server.recvfrom(1500)
+    end = question.index(0, 12) + 5
+    known = question[12:end - 4].lower() == b'\\x05known\\x07example\\0'
+    header = question[:2] + (b'\\x81\\x80' if known else b'\\x81\\x83') + bytes([0, 1, 0, known, 0, 0, 0, 0])
+    record = b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x3c\\0\\4\\xcb\\0\\x71\\x09' if known else b''
+    server.sendto(header + question[12:end] + record, asker)
+";
+
+/// What came of a step.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Seen {
+    fn text(&self) -> String {
+        let Self { code, stdout, stderr } = self;
+        let code = code.map_or_else(|| "a signal".to_owned(), |code| code.to_string());
+        format!("{stdout}{stderr}exit code {code}\n")
+    }
+}
+
+/// A host with netbpf and an engine on it, and another one beside it.
+fn play(driver: &str) -> Vec<Seen> {
+    let lab = Lab::start();
+    lab.host(["sh", "-ec", NEIGHBOUR]).ok();
+    let engine = Engine::start(&lab);
+    let name_server: Process = lab.spawn(["ip", "netns", "exec", "far", "python3", "-c", NAME_SERVER]);
+    eventually("a name server", || {
+        let known = lab.host(["dig", "+short", "+tries=1", "+time=1", "known.example"]);
+        (known.text() == "203.0.113.9").then_some(())
+    });
+    let port = match driver {
+        "netbpf" => format!("{} port", netbpf()),
+        _ => "docker port".to_owned(),
+    };
+    let words = format!("DRIVER={driver}; port='{port}'\n{WORDS}");
+    let seen = STEPS.iter().map(|step| see(&lab, &words, step)).collect();
+    drop(engine);
+    drop(name_server);
+    lab.host(["sh", "-c", NO_NEIGHBOUR]).ok();
+    seen
+}
+
+fn see(lab: &Lab, words: &str, step: &Step) -> Seen {
+    let output = lab.host(["sh", "-c", &format!("{words}\n{}", step.command)]);
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| texts::normal(text));
+    Seen { code: output.status.code(), stdout, stderr }
+}
+
+#[test]
+fn what_a_user_of_docker_sees_is_the_same_with_the_bridge_driver_and_with_netbpf() {
+    let [bridge, netbpf] = thread::scope(|scope| {
+        ["bridge", "netbpf"]
+            .map(|driver| scope.spawn(move || play(driver)))
+            .map(|play| play.join().expect("a play without a failure of its own"))
+    });
+    let mut wrong = String::new();
+    for ((step, bridge), netbpf) in STEPS.iter().zip(&bridge).zip(&netbpf) {
+        let Step { says, command, .. } = step;
+        let as_said = match step.differs {
+            None => bridge == netbpf,
+            // Where a difference has gone, so has its reason.
+            Some(_) => bridge != netbpf,
+        };
+        let worked = bridge.code == Some(step.code);
+        if !as_said || !worked {
+            let expected = step.differs.unwrap_or("no difference");
+            let _ = write!(
+                wrong,
+                "\n{says}\n$ {command}\nexpected: exit code {}, {expected}\n-- bridge\n{}-- netbpf\n{}",
+                step.code,
+                bridge.text(),
+                netbpf.text()
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}

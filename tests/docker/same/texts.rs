@@ -1,0 +1,49 @@
+//! What may differ in what is printed, and why: the one place where a difference is taken out of a text. All others are
+//! steps that say so.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// A pattern, what stands for it, and why.
+const NORMAL: &[(&str, &str, &str)] = &[
+    (r"\b[0-9a-f]{64}\b", "<ID>", "Docker makes IDs by chance"),
+    (r"\b[0-9a-f]{12}\b", "<ID>", "their beginnings too"),
+    (r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-][0-9:]+)", "<TIME>", "the time of day"),
+    (r"time=[0-9.]+ ?ms", "time=<TIME>", "how long a round trip took"),
+    (r"(round-trip|rtt) .*", "$1 <TIMES>", "the same"),
+    (r"time \d+ms", "time <TIME>", "the same"),
+    (r#""(bridge|netbpf)""#, r#""<DRIVER>""#, "the word that was typed"),
+    (
+        r"(?m)(\S+ +)(bridge|netbpf)( +local)$",
+        "$1<DRIVER> local",
+        "the same, in a table that is as wide as it",
+    ),
+    (r"(?m)^\d+: (\w+)@if\d+:", "$1:", "the kernel's number of an interface, and of its peer"),
+    (r"(?m)^\d+: (\w+)", "$1", "the same"),
+    (r"link-netnsid \d+", "link-netnsid <N>", "the kernel's number of a namespace"),
+    (r"remote: ", "", "what Docker puts before the words of a driver that is not its own"),
+    (r"\b(3[2-9]|4\d|5\d|6[0-5])\d{3}\b", "<PORT>", "any free port of the host"),
+];
+
+static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+    let compile = |(pattern, stands, _): &(&str, &'static str, &str)| {
+        (Regex::new(pattern).expect("a pattern"), *stands)
+    };
+    NORMAL.iter().map(compile).collect()
+});
+
+/// A text without what may differ.
+pub fn normal(text: &str) -> String {
+    PATTERNS
+        .iter()
+        .fold(text.to_owned(), |text, (pattern, stands)| pattern.replace_all(&text, *stands).into_owned())
+}
+
+#[test]
+fn what_is_not_listed_stays() {
+    let text = "64 bytes from 192.168.0.3: seq=0 ttl=64 time=0.087 ms\n";
+    assert_eq!(normal(text), "64 bytes from 192.168.0.3: seq=0 ttl=64 time=<TIME>\n");
+    assert_eq!(normal("eth0 02:42:c0:a8:00:02 mtu 1500 8080"), "eth0 02:42:c0:a8:00:02 mtu 1500 8080");
+    assert_eq!(normal("0123456789ab   mynet   bridge   local\n"), "<ID>   mynet   <DRIVER> local\n");
+}
