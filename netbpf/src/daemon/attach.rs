@@ -125,23 +125,14 @@ impl Daemon {
             }
         };
         let mut steps = Steps::new(Arc::clone(self));
-        let done = match self.wire_steps(&mut steps, &before, &after).await {
-            Ok(()) => self.commit(&[Change::PutContainer(after.clone())]),
-            Err(error) => Err(error),
-        };
-        match done {
+        let done = self.wire_steps(&mut steps, &before, &after).await;
+        match self.conclude(done, steps, ports, &before, &after).await {
             Ok(()) => {
-                steps.keep();
-                self.release_ports(&before, &after);
-                let id = after.id;
-                self.world().put_container(after);
-                self.tell_of_members(&id, &leased, "connect");
-                self.refresh_links_to(id).await;
+                self.tell_of_members(&after.id, &leased, "connect");
+                self.refresh_links_to(after.id).await;
                 Ok(())
             }
             Err(error) => {
-                steps.undo().await;
-                self.undo_ports(ports);
                 self.release_endpoints(&after, &leased);
                 Err(error)
             }

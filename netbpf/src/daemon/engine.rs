@@ -129,11 +129,11 @@ impl Daemon {
         });
     }
 
-    /// Follow the engine's events for as long as the daemon runs and containers of its are connected.
+    /// Follow the engine's events for as long as the daemon runs and something of the engine's is here.
     pub(super) async fn follow_engine(self: Arc<Self>) {
         let [mut pause, longest] = PAUSES;
         loop {
-            while self.of_engine().is_empty() {
+            while self.of_engine().is_empty() && !self.has_of_docker() {
                 self.followed.notified().await;
             }
             match self.follow_engine_events().await {
@@ -152,17 +152,33 @@ impl Daemon {
         for id in self.of_engine() {
             self.bring_later(id);
         }
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(id) if self.of_engine().contains(&id) => self.bring_later(id),
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!(%error, "the engine's events end");
-                    break;
+        let hear = async {
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => self.heard(event),
+                    Err(error) => return tracing::debug!(%error, "the engine's events end"),
                 }
             }
+        };
+        let settle = async {
+            self.settle_with_docker().await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = hear => {}
+            () = settle => {}
         }
         Ok(())
+    }
+
+    fn heard(self: &Arc<Self>, event: engine::Event) {
+        if self.of_engine().contains(&event.container) {
+            self.bring_later(event.container);
+        }
+        if event.is_rename {
+            let daemon = Arc::clone(self);
+            tokio::spawn(async move { daemon.learn_new_name(event.container).await });
+        }
     }
 
     fn of_engine(&self) -> Vec<Id> {

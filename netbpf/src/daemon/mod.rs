@@ -97,8 +97,10 @@ pub struct Daemon {
     followers: Followers,
     folders: Folders,
     engine: Engine,
-    /// There are containers of the engine's to follow.
+    /// There is something of the engine's to follow.
     followed: tokio::sync::Notify,
+    /// What the engine may not know yet that it has.
+    recent: docker::Recent,
     /// The engine is asked of one container at a time, so that its answers come in their order.
     engine_turns: Turns,
     pruning: tokio::sync::Mutex<()>,

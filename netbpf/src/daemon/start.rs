@@ -153,6 +153,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         folders: Folders::new().context("start inotify")?,
         engine: Engine::new(&options.docker_socket),
         followed: tokio::sync::Notify::new(),
+        recent: super::docker::Recent::new(),
         engine_turns: Mutex::default(),
         pruning: tokio::sync::Mutex::default(),
         uplinks: tokio::sync::Mutex::default(),

@@ -10,12 +10,13 @@ use std::{
 
 use tokio::task::block_in_place;
 
-use super::{Daemon, error::Error, files};
+use super::{Daemon, error::Error, files, ports::PortLease};
 use crate::{
     dns::{Record, Sockets},
     link::{Family, sysctl},
-    model::{Id, Namespace, Sysctl},
+    model::{Container, Id, Namespace, Sysctl},
     plan::{Action, PortWiring},
+    store::Change,
 };
 
 /// Steps that were done, for as long as they may have to be taken back.
@@ -204,6 +205,31 @@ impl Daemon {
 }
 
 impl Daemon {
+    /// The end of a change of a container: once its steps are done it is committed, else all is taken back, ports of the
+    /// host included.
+    pub(super) async fn conclude(
+        &self,
+        done: Result<(), Error>,
+        steps: Steps,
+        ports: PortLease,
+        before: &Container,
+        after: &Container,
+    ) -> Result<(), Error> {
+        match done.and_then(|()| self.commit(&[Change::PutContainer(after.clone())])) {
+            Ok(()) => {
+                steps.keep();
+                self.release_ports(before, after);
+                self.world().put_container(after.clone());
+                Ok(())
+            }
+            Err(error) => {
+                steps.undo().await;
+                self.undo_ports(ports);
+                Err(error)
+            }
+        }
+    }
+
     /// Give the container's side of a port the settings that were asked for.
     async fn set_sysctls(&self, port: &PortWiring, namespace: &crate::link::Namespace) -> Result<(), Error> {
         if port.sysctls.is_empty() {

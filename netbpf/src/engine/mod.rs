@@ -16,6 +16,7 @@ use bollard::{
     query_parameters::EventsOptionsBuilder,
 };
 use futures::{Stream, StreamExt as _};
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::model::{DockerContainer, Id, check_container_name};
@@ -46,6 +47,9 @@ pub enum Error {
     /// It answers something else.
     #[error("Docker's engine: {0}")]
     Engine(#[from] bollard::errors::Error),
+    /// What it says of a network makes no sense.
+    #[error("Docker's engine lists a network whose ID is no ID: {0:?}")]
+    UnknownNetwork(String),
     /// What it says of a container makes no sense.
     #[error("Docker's engine says of container {container}: no {what}")]
     Incomplete {
@@ -108,6 +112,24 @@ pub struct FoundNetwork {
     pub name: String,
     /// Its endpoints, with their containers.
     pub endpoints: Vec<(Id, DockerContainer)>,
+}
+
+/// A network in the list of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedNetwork {
+    /// Docker's.
+    pub id: Id,
+    /// Its subnets.
+    pub subnets: Vec<IpNet>,
+}
+
+/// Something that happened to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Whom.
+    pub container: Id,
+    /// It was given another name.
+    pub is_rename: bool,
 }
 
 /// What a container does.
@@ -179,6 +201,12 @@ impl Engine {
         })
     }
 
+    /// All networks, of whatever driver.
+    pub async fn networks(&self) -> Result<Vec<ListedNetwork>, Error> {
+        let docker = self.connect().await?;
+        docker.list_networks(None).await?.into_iter().map(listed).collect()
+    }
+
     /// Has the engine connect a container to a network of its own.
     pub async fn connect_to(&self, network: &Id, container: &str, wanted: Wanted) -> Result<(), Error> {
         let some = |text: String| (!text.is_empty()).then_some(text);
@@ -209,11 +237,11 @@ impl Engine {
         docker.disconnect_network(&network.to_string(), request).await.map_err(refused)
     }
 
-    /// The IDs of containers that something happens to, from a moment on; the end of the engine ends it.
+    /// What happens to containers, from a moment on; the end of the engine ends it.
     pub async fn events(
         &self,
         since: Timestamp,
-    ) -> Result<impl Stream<Item = Result<Id, Error>> + use<>, Error> {
+    ) -> Result<impl Stream<Item = Result<Event, Error>> + use<>, Error> {
         let docker = self.connect().await?;
         let filters = HashMap::from([("type", vec!["container", "network"]), ("event", EVENTS.to_vec())]);
         let options =
@@ -244,13 +272,24 @@ fn refused(error: bollard::errors::Error) -> Error {
 }
 
 /// The container that an event is about; a network's names it beside.
-fn concerned(event: EventMessage) -> Option<Id> {
+fn concerned(event: EventMessage) -> Option<Event> {
+    let is_rename = event.action.as_deref() == Some("rename");
     let actor = event.actor?;
     let id = match actor.attributes.unwrap_or_default().remove("container") {
         Some(container) => container,
         None => actor.id?,
     };
-    id.parse().ok()
+    Some(Event { container: id.parse().ok()?, is_rename })
+}
+
+/// A list without one of its entries would be one of other networks: an ID that cannot be read is an error.
+fn listed(network: bollard::models::Network) -> Result<ListedNetwork, Error> {
+    let id = network.id.unwrap_or_default();
+    let configs = network.ipam.and_then(|ipam| ipam.config).into_iter().flatten();
+    Ok(ListedNetwork {
+        id: id.parse().map_err(|_| Error::UnknownNetwork(id))?,
+        subnets: configs.filter_map(|config| config.subnet?.parse().ok()).collect(),
+    })
 }
 
 fn found(container: ContainerInspectResponse) -> Result<Found, Error> {
@@ -332,6 +371,23 @@ mod tests {
         for (mode, own) in [("default", true), ("none", true), ("host", false), ("container:abc", false)] {
             assert_eq!(container("{}", mode).has_own_network, own, "{mode}");
         }
+    }
+
+    #[test]
+    fn a_list_of_networks_says_which_subnets_are_whose() {
+        let id = "cd".repeat(32);
+        let network = |id: &str| {
+            let text = format!(
+                r#"{{"Id":"{id}","Driver":"bridge","IPAM":{{"Driver":"netbpf","Config":[{{"Subnet":"10.1.0.0/24"}},{{}}]}}}}"#
+            );
+            listed(serde_json::from_str(&text).expect("JSON as the engine sends it"))
+        };
+        let subnets = vec!["10.1.0.0/24".parse().expect("a subnet")];
+        assert_eq!(
+            network(&id).expect("a network"),
+            ListedNetwork { id: id.parse().expect("an ID"), subnets }
+        );
+        network("bridge").expect_err("no ID");
     }
 
     #[test]

@@ -197,23 +197,8 @@ impl Daemon {
             return Ok(());
         }
         let mut steps = Steps::new(Arc::clone(self));
-        let done = match steps.run(port_changes(&before.mappings, &after.mappings)).await {
-            Ok(()) => self.commit(&[Change::PutContainer(after.clone())]),
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(()) => {
-                steps.keep();
-                self.release_ports(&before, &after);
-                self.world().put_container(after);
-                Ok(())
-            }
-            Err(error) => {
-                steps.undo().await;
-                self.undo_ports(leased);
-                Err(error)
-            }
-        }
+        let done = steps.run(port_changes(&before.mappings, &after.mappings)).await;
+        self.conclude(done, steps, leased, &before, &after).await
     }
 
     /// How long the prefixes of a network's subnets are.

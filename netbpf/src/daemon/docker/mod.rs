@@ -7,8 +7,10 @@ mod names;
 mod networks;
 mod pools;
 mod stale;
+mod sweep;
 
 pub(super) use names::shown;
+pub(super) use sweep::Recent;
 
 pub use endpoints::{DockerEndpointRequest, Joined};
 pub use networks::DockerNetwork;

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    daemon::{Daemon, Error},
+    daemon::{Daemon, Error, turn},
     engine::FoundNetwork,
     model::{Container, DockerContainer, DockerEndpoint, Id, Network, Origin, Subject},
     store::Change,
@@ -41,6 +41,31 @@ impl Daemon {
                 }
             }
         });
+    }
+
+    /// Docker calls a container something else.
+    pub(in crate::daemon) async fn learn_new_name(self: &Arc<Self>, container: Id) {
+        let endpoints: Vec<Id> = {
+            let world = self.world();
+            let all = world.containers();
+            all.filter(|endpoint| is_of(endpoint, &container)).map(|endpoint| endpoint.id).collect()
+        };
+        if endpoints.is_empty() {
+            return;
+        }
+        let _turn = turn(&self.engine_turns, container).await;
+        let name = match self.engine.find(&container.to_string()).await {
+            Ok(found) => found.name,
+            Err(error) => {
+                return tracing::warn!(container = %container.short(), %error, "ask Docker for its new name");
+            }
+        };
+        for endpoint in endpoints {
+            let named = DockerContainer { id: container, name: name.clone() };
+            if let Err(error) = self.note_endpoint(endpoint, named).await {
+                tracing::warn!(container = name, %error, "note its new name");
+            }
+        }
     }
 
     /// Whether Docker has told whose an endpoint is; one that is gone needs no name.
@@ -84,6 +109,12 @@ impl Daemon {
         let docker = DockerEndpoint { container: Some(container), ..(**docker).clone() };
         self.put_docker_endpoint(&before, docker)
     }
+}
+
+/// Whether an endpoint is this container's.
+fn is_of(endpoint: &Container, container: &Id) -> bool {
+    matches!(&endpoint.subject, Subject::Docker(docker)
+        if docker.container.as_ref().is_some_and(|docker| docker.id == *container))
 }
 
 /// What users know a container by: Docker's ID and name of it, where Docker has told.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::types::{Ipam, IpamConfig},
-    daemon::{Daemon, Error, networks::check_mtu},
+    daemon::{Daemon, Error, docker::sweep::Asked, networks::check_mtu},
     model::{Driver, Id, Network, Options, Origin, Subject},
     store::Change,
 };
@@ -33,6 +33,7 @@ impl Daemon {
     pub async fn create_docker_network(self: &Arc<Self>, wanted: DockerNetwork) -> Result<(), Error> {
         let DockerNetwork { id, internal, options: given, ipv4, ipv6 } = wanted;
         let options = Options::parse(&given, internal).map_err(|error| Error::Invalid(error.to_string()))?;
+        self.recent.note(Asked::Network(id));
         let _one_at_a_time = self.networks_busy.lock().await;
         let known = self.world().network(&id).cloned();
         if let Some(known) = known {
@@ -61,6 +62,7 @@ impl Daemon {
         };
         self.add_bridge(network.clone(), subnets, options).await?;
         self.tell_of_network(&network, "create");
+        self.followed.notify_one();
         self.learn_names(id, None);
         Ok(())
     }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::{
     api::types::{Ipam, IpamConfig},
-    daemon::{Daemon, Error},
+    daemon::{Daemon, Error, docker::sweep::Asked},
     ipam::Lent,
     model::Subject,
     store::Change,
@@ -34,8 +34,10 @@ impl Daemon {
         let subnet = ipv4.or(resolved.ipv6.map(|subnet| IpNet::V6(subnet.net)));
         let subnet = subnet.ok_or(crate::ipam::Error::NoFamily)?;
         let lent = Lent { subnet, range, addresses: BTreeSet::new() };
+        self.recent.note(Asked::Pool(subnet));
         self.commit(&[Change::PutLent(lent.clone())])?;
         self.world().put_lent(lent);
+        self.followed.notify_one();
         Ok(subnet)
     }
 
@@ -66,6 +68,7 @@ impl Daemon {
             let address = lent.lease(wanted, |address| taken.contains(&address))?;
             (lent, address)
         };
+        self.recent.note(Asked::Address(pool, address.addr()));
         self.commit(&[Change::PutLent(lent.clone())])?;
         self.world().put_lent(lent);
         Ok(address)

@@ -97,7 +97,7 @@ fn is_docker(container: &Container, is_meant: impl Fn(&Endpoint) -> bool) -> boo
 }
 
 /// Whether no container has it.
-fn is_unused(endpoint: &Endpoint) -> bool {
+pub(super) fn is_unused(endpoint: &Endpoint) -> bool {
     !exists(&endpoint.host_interface) || exists(&endpoint.interface)
 }
 

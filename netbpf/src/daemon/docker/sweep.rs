@@ -1,0 +1,213 @@
+//! What Docker removed, or called something else, while nobody here could be told. Docker is asked which networks it has
+//! when the daemon starts and whenever the engine comes back; while it cannot be asked, everything stays.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+
+use super::stale::is_unused;
+use crate::{
+    daemon::{Daemon, Error},
+    engine::{self, ListedNetwork},
+    model::{Block, Container, Id, Network, Origin, Subject, Subnet},
+    store::Change,
+};
+
+/// How long Docker may not list yet what it has asked for: longer than it repeats a request that broke off (15 s).
+const MAKING: Duration = Duration::from_secs(20);
+
+/// What Docker has asked for lately, and may not know itself yet.
+pub struct Recent {
+    /// When this daemon started: what an earlier one was asked for just before is not known.
+    started: Instant,
+    asked: Mutex<HashMap<Asked, Instant>>,
+}
+
+/// Something that Docker asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Asked {
+    /// A network.
+    Network(Id),
+    /// A subnet.
+    Pool(IpNet),
+    /// An address in a subnet.
+    Address(IpNet, IpAddr),
+}
+
+impl Recent {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self { started: Instant::now(), asked: Mutex::default() }
+    }
+
+    /// Docker has asked for this.
+    pub fn note(&self, what: Asked) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.retain(|_, when| when.elapsed() < MAKING);
+        asked.insert(what, Instant::now());
+    }
+
+    fn has(&self, what: Asked) -> bool {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let just_started = self.started.elapsed() < MAKING;
+        match what {
+            // Docker asks again for a network that it got no answer about, and gets it again.
+            Asked::Network(_) => asked.contains_key(&what),
+            Asked::Pool(_) | Asked::Address(..) => just_started || asked.contains_key(&what),
+        }
+    }
+}
+
+impl Daemon {
+    /// Whether there is anything of Docker's here that may go without a word.
+    pub(in crate::daemon) fn has_of_docker(&self) -> bool {
+        let world = self.world();
+        let is_dockers = |network: &Network| network.origin == Origin::Docker;
+        world.networks().any(is_dockers) || world.lent_subnets().next().is_some()
+    }
+
+    /// Collect what Docker does not have any more, until that is known of all.
+    pub(in crate::daemon) async fn settle_with_docker(self: &Arc<Self>) {
+        loop {
+            match self.sweep_docker().await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "ask Docker for its networks"),
+            }
+            tokio::time::sleep(MAKING).await;
+        }
+    }
+
+    /// The same once; false where Docker may be making something still.
+    async fn sweep_docker(self: &Arc<Self>) -> Result<bool, engine::Error> {
+        let (networks, pools) = {
+            let world = self.world();
+            let networks = world.networks().filter(|network| network.origin == Origin::Docker);
+            let networks: Vec<Id> = networks.map(|network| network.id).collect();
+            (networks, world.lent_subnets().collect::<Vec<_>>())
+        };
+        let listed = self.engine.networks().await?;
+        let mut is_settled = true;
+        for id in networks {
+            match listed.iter().find(|listed| listed.id == id) {
+                Some(_) => self.learn_names(id, None),
+                None if self.recent.has(Asked::Network(id)) => is_settled = false,
+                None => self.forget_removed_network(id).await,
+            }
+        }
+        for pool in pools {
+            let is_settled_too = match is_subnet_of(&listed, pool) {
+                true => self.collect_addresses(pool).await,
+                false => self.collect_pool(pool).await,
+            };
+            is_settled &= is_settled_too.unwrap_or_else(|error| {
+                tracing::error!(%pool, %error, "collect what Docker has left");
+                true
+            });
+        }
+        Ok(is_settled)
+    }
+
+    /// Docker has no such network any more. Whoever is in it, though, is not thrown out: then it is another Docker that
+    /// was asked.
+    async fn forget_removed_network(self: &Arc<Self>, id: Id) {
+        let is_lived_in = self.world().members(&id).any(is_in_a_container);
+        if is_lived_in {
+            return tracing::warn!(network = %id.short(), "Docker does not list it, but has containers in it");
+        }
+        tracing::info!(network = %id.short(), "Docker has removed it meanwhile");
+        if let Err(error) = self.delete_docker_network(id).await {
+            tracing::error!(network = %id.short(), %error, "forget");
+        }
+    }
+
+    /// Take back a subnet that no network of Docker's has.
+    async fn collect_pool(self: &Arc<Self>, pool: IpNet) -> Result<bool, Error> {
+        if self.recent.has(Asked::Pool(pool)) {
+            return Ok(false);
+        }
+        tracing::info!(%pool, "Docker has left it");
+        self.return_pool(pool).await.map(|()| true)
+    }
+
+    /// Take back addresses that nobody has in Docker's network of this subnet. In networks of other drivers that is not
+    /// known here.
+    async fn collect_addresses(&self, pool: IpNet) -> Result<bool, Error> {
+        let _one_at_a_time = self.networks_busy.lock().await;
+        let (lent, used) = {
+            let world = self.world();
+            let Some(lent) = world.lent(&pool).cloned() else { return Ok(true) };
+            let mut networks = world.networks().filter(|network| network.origin == Origin::Docker);
+            let has_it = |network: &&Network| {
+                network.bridge().is_some_and(|bridge| bridge.nets().any(|net| net == pool))
+            };
+            let Some(network) = networks.find(has_it) else { return Ok(true) };
+            let bridge = network.bridge();
+            let mut used: BTreeSet<IpAddr> = BTreeSet::new();
+            used.extend(bridge.and_then(|bridge| bridge.ipv4.as_ref()).into_iter().flat_map(reserved));
+            used.extend(bridge.and_then(|bridge| bridge.ipv6.as_ref()).into_iter().flat_map(reserved));
+            let members = world.members(&network.id).flat_map(|member| &member.attachments);
+            let endpoints = members.filter_map(|attachment| attachment.endpoint.as_ref());
+            used.extend(endpoints.flat_map(|endpoint| endpoint.addresses()));
+            (lent, used)
+        };
+        let unused: Vec<IpAddr> = lent.addresses.difference(&used).copied().collect();
+        let (recent, left): (Vec<_>, Vec<_>) =
+            unused.into_iter().partition(|address| self.recent.has(Asked::Address(pool, *address)));
+        if !left.is_empty() {
+            tracing::info!(%pool, addresses = ?left, "Docker has left them");
+            let mut lent = lent;
+            left.into_iter().for_each(|address| lent.release(address));
+            self.commit(&[Change::PutLent(lent.clone())])?;
+            self.world().put_lent(lent);
+        }
+        Ok(recent.is_empty())
+    }
+}
+
+/// Whether any network has this subnet, whoever its addresses come from.
+fn is_subnet_of(listed: &[ListedNetwork], pool: IpNet) -> bool {
+    listed.iter().any(|network| network.subnets.contains(&pool))
+}
+
+/// What is given away in a subnet before anybody is in it.
+fn reserved<Net: Block>(subnet: &Subnet<Net>) -> impl Iterator<Item = IpAddr> {
+    let auxiliary = subnet.auxiliary.values().copied();
+    std::iter::once(subnet.gateway).chain(auxiliary).map(Into::into)
+}
+
+/// Whether an endpoint of Docker's is in some container's namespace.
+fn is_in_a_container(member: &Container) -> bool {
+    let mut endpoints = member.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
+    matches!(member.subject, Subject::Docker(_)) && endpoints.any(|endpoint| !is_unused(endpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_before_this_daemon_started_may_be_in_the_making_but_for_networks() {
+        let recent = Recent::new();
+        let (network, pool) = (Asked::Network(Id::random()), Asked::Pool("10.1.0.0/24".parse().unwrap()));
+        assert!(!recent.has(network) && recent.has(pool));
+        recent.note(network);
+        assert!(recent.has(network));
+    }
+
+    #[test]
+    fn what_was_asked_for_long_ago_is_not_recent() {
+        let Some(long_ago) = Instant::now().checked_sub(MAKING) else { return };
+        let network = Asked::Network(Id::random());
+        let recent = Recent { started: long_ago, asked: Mutex::new([(network, long_ago)].into()) };
+        let pool = Asked::Pool("10.1.0.0/24".parse().unwrap());
+        assert!(!recent.has(pool));
+        recent.note(pool);
+        assert!(recent.has(pool) && !recent.has(network));
+    }
+}
