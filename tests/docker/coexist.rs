@@ -1,7 +1,5 @@
 //! Docker and netbpf start, stop and change names without each other; who runs goes on, and what is gone is collected.
 
-use std::path::Path;
-
 use netbpf_tests::lab::{Lab, Process, eventually};
 
 use crate::engine::Engine;
@@ -118,13 +116,27 @@ fn either_may_start_while_the_other_is_away() {
 }
 
 /// Somebody at the driver's socket who refuses whatever Docker asks for: nothing is removed here that Docker removes.
+const REFUSER: &str = "
+import http.server, socketserver
+class Refuser(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get('Content-Length', 0)))
+        self.send_error(500)
+    def address_string(self):
+        return 'Docker'
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    pass
+Server('/run/docker/plugins/netbpf.sock', Refuser).serve_forever()
+";
+
+#[track_caller]
 fn refuse_all(lab: &Lab) -> Process {
-    let refusal = "SYSTEM:printf \"HTTP/1.1 500 No\\\\r\\\\nContent-Length\\: 0\\\\r\\\\nConnection\\: close\\\\r\\\\n\\\\r\\\\n\"";
     lab.host(["mkdir", "-p", "/run/docker/plugins"]).ok();
-    let socket = "UNIX-LISTEN:/run/docker/plugins/netbpf.sock,fork,unlink-close=0";
-    let refuser = lab.spawn(["socat", socket, refusal]);
-    let path = lab.path("/run/docker/plugins/netbpf.sock");
-    eventually("a socket", || Path::exists(&path).then_some(()));
+    let refuser = lab.spawn(["python3", "-c", REFUSER]);
+    eventually("a socket", || {
+        let is_there = std::fs::exists(lab.path("/run/docker/plugins/netbpf.sock"));
+        is_there.unwrap_or_default().then_some(())
+    });
     refuser
 }
 
@@ -150,13 +162,17 @@ fn what_docker_removed_while_netbpf_was_away_is_collected() {
         let listed = lab.netbpf(["network", "ls"]).ok();
         (!listed.text().contains("gone")).then_some(())
     });
-    named(&lab, "eins");
+    eventually("the new name", || {
+        let listed = lab.netbpf(["ps", "--format", "{{.Names}}"]).ok();
+        listed.text().contains("eins").then_some(())
+    });
     engine.exec("eins", "ping -c1 -W2 10.8.0.1").ok();
-    // Docker may be about to use what it was lent just before the daemon started: that goes later.
+    // Docker may be about to use what it was given just before the daemon started: that goes later.
     eventually("no subnet is lent but one", || {
         let made = lab.netbpf(["network", "create", "--subnet", "10.9.0.0/24", "mine"]);
         made.status.success().then_some(())
     });
+    assert_eq!(named(&lab, "eins").len(), 1);
     eventually("the address is free again", || {
         engine.docker("rm -f late").ok();
         let made = engine.docker("run -d --name late --network mynet --ip 10.8.0.3 box:1 sleep 1000000");

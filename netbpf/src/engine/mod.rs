@@ -110,8 +110,8 @@ pub struct Found {
 pub struct FoundNetwork {
     /// What it is called.
     pub name: String,
-    /// Its endpoints, with their containers.
-    pub endpoints: Vec<(Id, DockerContainer)>,
+    /// Its endpoints, with their containers; one that is about to be a container's has none yet.
+    pub endpoints: Vec<(Id, Option<DockerContainer>)>,
 }
 
 /// A network in the list of all.
@@ -191,10 +191,11 @@ impl Engine {
         let members = network.containers.into_iter().flatten();
         Ok(FoundNetwork {
             name: network.name.filter(|name| !name.is_empty()).unwrap_or_else(|| id.short()),
-            // One that is about to be a container's is listed under its own ID.
             endpoints: members
                 .filter_map(|(container, endpoint)| {
-                    let container = DockerContainer { id: container.parse().ok()?, name: endpoint.name? };
+                    // Without a container it is listed under its own ID.
+                    let container = container.parse().ok().zip(endpoint.name);
+                    let container = container.map(|(id, name)| DockerContainer { id, name });
                     Some((endpoint.endpoint_id?.parse().ok()?, container))
                 })
                 .collect(),

@@ -105,6 +105,7 @@ pub const STEPS: &[Step] = &[
     fails("no such network", 125, "run late --net nowhere"),
     step("is cleared away", "docker rm -f late"),
     step("who is in it", "members mynet"),
+    step("who is in none", "net ls -f dangling=true --format '{{.Name}}' | grep -v bridge"),
     step("who is in the other", "members ranged"),
     step("the interfaces", "inside one ip -o link"),
     step("their addresses", "inside one ip -o addr"),

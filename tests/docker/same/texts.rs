@@ -22,6 +22,7 @@ const NORMAL: &[(&str, &str, &str)] = &[
     (r"(?m)^\d+: (\w+)@if\d+:", "$1:", "the kernel's number of an interface, and of its peer"),
     (r"(?m)^\d+: (\w+)", "$1", "the same"),
     (r"link-netnsid \d+", "link-netnsid <N>", "the kernel's number of a namespace"),
+    (r"link tentative ", "link ", "how long it takes to see that nobody else has an address"),
     (r"remote: ", "", "what Docker puts before the words of a driver that is not its own"),
     (r"\b(3[2-9]|4\d|5\d|6[0-5])\d{3}\b", "<PORT>", "any free port of the host"),
 ];

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 
-use super::stale::exists;
+use super::{stale::exists, sweep::Asked};
 use crate::{
     daemon::{Daemon, Error, ports::Homeless, steps::Steps},
     ipam,
@@ -68,6 +68,7 @@ impl Daemon {
                 .ok_or_else(|| Error::Forbidden(format!("endpoint {id} exists")));
         }
         let network = self.docker_network(&wanted.network)?;
+        self.recent.note(Asked::Endpoint(id));
         let request = EndpointRequest {
             ipv4: wanted.ipv4.map(|net| net.addr()),
             ipv6: wanted.ipv6.map(|net| net.addr()),

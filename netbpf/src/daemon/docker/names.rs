@@ -76,10 +76,13 @@ impl Daemon {
         }
     }
 
-    async fn note_names(self: &Arc<Self>, id: Id, found: FoundNetwork) -> Result<(), Error> {
+    /// What Docker says of a network and those in it.
+    pub(super) async fn note_names(self: &Arc<Self>, id: Id, found: FoundNetwork) -> Result<(), Error> {
         self.note_network(id, found.name).await?;
         for (endpoint, container) in found.endpoints {
-            self.note_endpoint(endpoint, container).await?;
+            if let Some(container) = container {
+                self.note_endpoint(endpoint, container).await?;
+            }
         }
         Ok(())
     }

@@ -77,7 +77,11 @@ impl Daemon {
     }
 
     /// Take an endpoint away, unless it is not stale after all.
-    async fn forget_docker_endpoint(self: &Arc<Self>, id: Id, is_stale: impl Fn(&Endpoint) -> bool) {
+    pub(super) async fn forget_docker_endpoint(
+        self: &Arc<Self>,
+        id: Id,
+        is_stale: impl Fn(&Endpoint) -> bool,
+    ) {
         let _busy = self.busy(id).await;
         let Ok(before) = self.container(&id) else { return };
         if !is_docker(&before, is_stale) {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long Docker may not list yet what it has asked for: longer than it repeats a request that broke off (15 s).
-const MAKING: Duration = Duration::from_secs(20);
+const MAKING: Duration = Duration::from_secs(17);
 
 /// What Docker has asked for lately, and may not know itself yet.
 pub struct Recent {
@@ -33,6 +33,8 @@ pub struct Recent {
 pub enum Asked {
     /// A network.
     Network(Id),
+    /// An endpoint.
+    Endpoint(Id),
     /// A subnet.
     Pool(IpNet),
     /// An address in a subnet.
@@ -58,7 +60,9 @@ impl Recent {
         match what {
             // Docker asks again for a network that it got no answer about, and gets it again.
             Asked::Network(_) => asked.contains_key(&what),
-            Asked::Pool(_) | Asked::Address(..) => just_started || asked.contains_key(&what),
+            Asked::Endpoint(_) | Asked::Pool(_) | Asked::Address(..) => {
+                just_started || asked.contains_key(&what)
+            }
         }
     }
 }
@@ -95,7 +99,7 @@ impl Daemon {
         let mut is_settled = true;
         for id in networks {
             match listed.iter().find(|listed| listed.id == id) {
-                Some(_) => self.learn_names(id, None),
+                Some(_) => is_settled &= self.sweep_network(id).await?,
                 None if self.recent.has(Asked::Network(id)) => is_settled = false,
                 None => self.forget_removed_network(id).await,
             }
@@ -111,6 +115,37 @@ impl Daemon {
             });
         }
         Ok(is_settled)
+    }
+
+    /// Learn what Docker says of a network, and forget endpoints that it does not name; false where it may be making one.
+    async fn sweep_network(self: &Arc<Self>, id: Id) -> Result<bool, engine::Error> {
+        let found = match self.engine.network(&id).await {
+            Ok(found) => found,
+            // It went in between, and Docker says so to its driver.
+            Err(engine::Error::Engine(error)) => {
+                tracing::debug!(network = %id.short(), %error, "ask Docker for its endpoints");
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
+        let left: Vec<Id> = {
+            let world = self.world();
+            let members = world.members(&id).filter(|member| matches!(member.subject, Subject::Docker(_)));
+            let is_named = |member: &&Container| found.endpoints.iter().any(|(id, _)| *id == member.id);
+            members
+                .filter(|member| !is_named(member) && !is_in_a_container(member))
+                .map(|member| member.id)
+                .collect()
+        };
+        if let Err(error) = self.note_names(id, found).await {
+            tracing::warn!(network = %id.short(), %error, "note names");
+        }
+        let (recent, left): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|endpoint| self.recent.has(Asked::Endpoint(*endpoint)));
+        for endpoint in left {
+            self.forget_docker_endpoint(endpoint, is_unused).await;
+        }
+        Ok(recent.is_empty())
     }
 
     /// Docker has no such network any more. Whoever is in it, though, is not thrown out: then it is another Docker that
