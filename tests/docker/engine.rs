@@ -32,7 +32,8 @@ impl<'a> Engine<'a> {
     /// Starts one, and makes the image.
     #[track_caller]
     pub fn start(lab: &'a Lab) -> Self {
-        Self::start_with(lab, "")
+        // Names that Docker does not know: nobody is asked, and nobody waited for.
+        Self::start_with(lab, "--dns 127.0.0.1")
     }
 
     /// The same with options of dockerd's.

@@ -64,7 +64,7 @@ impl Seen {
 fn play(driver: &str) -> Vec<Seen> {
     let lab = Lab::start();
     lab.host(["sh", "-ec", NEIGHBOUR]).ok();
-    let engine = Engine::start(&lab);
+    let engine = Engine::start_with(&lab, "");
     let name_server: Process = lab.spawn(["ip", "netns", "exec", "far", "python3", "-c", NAME_SERVER]);
     eventually("a name server", || {
         let known = lab.host(["dig", "+short", "+tries=1", "+time=1", "known.example"]);
