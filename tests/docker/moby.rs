@@ -3,7 +3,7 @@
 
 use netbpf_tests::lab::{Lab, eventually};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, NAME_SERVER};
 
 /// Both addresses of a container in a network.
 #[track_caller]
@@ -65,7 +65,9 @@ fn a_preferred_address_is_kept_over_stop_and_start() {
 #[test]
 fn aliases_and_links_are_of_one_network_and_go_with_it() {
     let lab = Lab::start();
-    let engine = Engine::start(&lab);
+    lab.host(["ip", "address", "add", "10.9.9.9/32", "dev", "lo"]).ok();
+    let _upstream = lab.spawn(["python3", "-c", NAME_SERVER, "10.9.9.9"]);
+    let engine = Engine::start_with(&lab, "--dns 10.9.9.9");
     for network in ["net1", "net2", "br.net1"] {
         engine.docker(&format!("network create -d netbpf {network}")).ok();
     }

@@ -8,7 +8,7 @@ use std::{fmt::Write, thread};
 
 use netbpf_tests::lab::{Lab, Process, eventually};
 
-use crate::engine::{Engine, netbpf};
+use crate::engine::{Engine, NAME_SERVER, netbpf};
 use steps::{STEPS, Step, WORDS};
 
 /// Another host, `far`, at 192.0.2.2 behind the host's `uplink`; it knows the way to all containers.
@@ -28,20 +28,6 @@ const NEIGHBOUR: &str = "
 
 const NO_NEIGHBOUR: &str = "
     busybox umount /etc/resolv.conf; rm /run/resolv.conf; ip netns del far; ip route flush root 0/0 || true
-";
-
-/// Its name server: 203.0.113.9 for `known.example`, no other name.
-const NAME_SERVER: &str = "
-import socket
-server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-server.bind(('192.0.2.2', 53))
-while True:
-    question, asker = server.recvfrom(1500)
-    end = question.index(0, 12) + 5
-    known = question[12:end - 4].lower() == b'\\x05known\\x07example\\0'
-    header = question[:2] + (b'\\x81\\x80' if known else b'\\x81\\x83') + bytes([0, 1, 0, known, 0, 0, 0, 0])
-    record = b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x3c\\0\\4\\xcb\\0\\x71\\x09' if known else b''
-    server.sendto(header + question[12:end] + record, asker)
 ";
 
 /// What came of a step.
@@ -64,8 +50,9 @@ impl Seen {
 fn play(driver: &str) -> Vec<Seen> {
     let lab = Lab::start();
     lab.host(["sh", "-ec", NEIGHBOUR]).ok();
-    let engine = Engine::start_with(&lab, "");
-    let name_server: Process = lab.spawn(["ip", "netns", "exec", "far", "python3", "-c", NAME_SERVER]);
+    let engine = Engine::start(&lab);
+    let name_server: Process =
+        lab.spawn(["ip", "netns", "exec", "far", "python3", "-c", NAME_SERVER, "192.0.2.2"]);
     eventually("a name server", || {
         let known = lab.host(["dig", "+short", "+tries=1", "+time=1", "known.example"]);
         (known.text() == "203.0.113.9").then_some(())
