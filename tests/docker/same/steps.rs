@@ -224,7 +224,7 @@ pub const STEPS: &[Step] = &[
     step(
         "by UDP, from the host and from another",
         "inside web sh -c 'socat UDP4-LISTEN:5300,fork SYSTEM:\"echo \\$SOCAT_PEERADDR\" >/dev/null 2>&1 & echo $! >/run/udp'; sleep 0.2
-         echo x | socat -T1 - UDP4:127.0.0.1:5300; echo x | far socat -T1 - UDP4:192.0.2.1:5300
+         echo x | socat -t5 - UDP4:127.0.0.1:5300,readbytes=9; echo; echo x | far socat -t5 - UDP4:192.0.2.1:5300,readbytes=9
          kill $(cat /run/udp); rm /run/udp",
     ),
     step("from the host, by [::1]", "$(page [::1]:8080)")
