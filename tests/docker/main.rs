@@ -4,10 +4,11 @@ mod coexist;
 mod compose;
 mod connect;
 mod crowd;
-mod engine;
 mod ipam;
 mod moby;
 mod recovery;
 mod refusals;
 mod same;
 mod story;
+
+use netbpf_tests::engine;

@@ -2,8 +2,9 @@
 
 use std::{cell::RefCell, path::Path};
 
-use netbpf_tests::lab::{Lab, Output, Process, eventually};
 use nix::sys::signal::Signal;
+
+use crate::lab::{Lab, Output, Process, eventually};
 
 /// The client that came with the engine. Another one on the path may be too new to ask it for everything.
 const CLIENT: &str = "/usr/bin/docker";
