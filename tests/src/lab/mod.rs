@@ -26,7 +26,7 @@ mod turn;
 mod words;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     ffi::OsStr,
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -55,6 +55,8 @@ pub struct Lab {
     fresh_state: RefCell<Option<Snapshot>>,
     program: PathBuf,
     log: tempfile::NamedTempFile,
+    /// Nobody wants to know what is left on it.
+    is_left: Cell<bool>,
     host: Host,
     _turn: Turn,
 }
@@ -71,7 +73,15 @@ impl Lab {
     /// A host with a daemon that is ready, while no other test runs: for what is measured.
     #[track_caller]
     pub fn start_alone() -> Self {
-        let lab = Self::take(Turn::alone());
+        let lab = Self::take(Turn::alone(), daemon::program());
+        lab.start_daemon();
+        lab
+    }
+
+    /// A host with a daemon of this program that is ready.
+    #[track_caller]
+    pub fn start_program(program: &Path) -> Self {
+        let lab = Self::take(Turn::shared(), program.to_owned());
         lab.start_daemon();
         lab
     }
@@ -79,12 +89,11 @@ impl Lab {
     /// A host on which netbpf never ran.
     #[track_caller]
     pub fn without_daemon() -> Self {
-        Self::take(Turn::shared())
+        Self::take(Turn::shared(), daemon::program())
     }
 
     #[track_caller]
-    fn take(turn: Turn) -> Self {
-        let program = daemon::program();
+    fn take(turn: Turn, program: PathBuf) -> Self {
         let host = Host::new();
         let log = tempfile::NamedTempFile::new().expect("a file for the daemon's log");
         // Here, so that its start can be watched for a socket in it.
@@ -97,6 +106,7 @@ impl Lab {
             fresh_state: RefCell::default(),
             program,
             log,
+            is_left: Cell::default(),
             host,
             _turn: turn,
         }
@@ -188,6 +198,11 @@ impl Lab {
         std::fs::read_to_string(self.log.path()).unwrap_or_else(|error| error.to_string())
     }
 
+    /// Takes the host away with all that is on it, and looks at nothing: for what is no test.
+    pub fn leave(self) {
+        self.is_left.set(true);
+    }
+
     #[track_caller]
     fn running_daemon(&self) -> Daemon {
         self.daemon.borrow_mut().take().expect("the daemon runs")
@@ -226,6 +241,9 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if self.is_left.get() {
+            return;
+        }
         if thread::panicking() {
             return self.print_world();
         }

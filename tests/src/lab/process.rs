@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -49,6 +50,8 @@ impl Process {
     /// Starts a command whose descriptors are the caller's choice.
     #[track_caller]
     pub(super) fn start_as_it_is(host: &Host, mut command: Command) -> Self {
+        // A ^C at the terminal is for whoever runs these: it ends them, in order.
+        command.process_group(0);
         let words = [command.get_program()].into_iter().chain(command.get_args());
         let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
         let entrance = host.entrance();
