@@ -1,6 +1,7 @@
 //! `cargo xtask TASK`: one file per task, each with its `Options` and its `run`. Knows no netbpf code, so that it builds
 //! in seconds and before the kernel programs can be built.
 
+mod bench;
 mod cargo;
 mod demo;
 mod install;
@@ -23,6 +24,7 @@ enum Task {
     Run(run::Options),
     Demo(demo::Options),
     Test(test::Options),
+    Bench(bench::Options),
     Install(install::Options),
     Uninstall(uninstall::Options),
 }
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Task::Run(options) => run::run(options),
         Task::Demo(options) => demo::run(options),
         Task::Test(options) => test::run(options),
+        Task::Bench(options) => bench::run(options),
         Task::Install(options) => install::run(options),
         Task::Uninstall(options) => uninstall::run(options),
     };

@@ -24,6 +24,8 @@ pub enum Scope {
     Run,
     /// The acceptance story.
     Demo,
+    /// The benchmark.
+    Bench,
     /// The tests on this machine.
     Test,
     /// The tests on this machine and on others' kernels.
@@ -179,6 +181,7 @@ impl Scope {
         match self {
             Self::Run => tool == For::Daemon,
             Self::Demo => tool == For::Demo,
+            Self::Bench => tool == For::Bench,
             Self::Test => tool == For::Lab,
             Self::TestOnKernels => matches!(tool, For::Lab | For::Kernels | For::Qemu),
         }
@@ -391,7 +394,8 @@ mod tests {
              bpf-linker: links them (goes into target/tools)\n  \
              llvm-22-dev: builds bpf-linker\n  \
              util-linux: nsenter (commands in a namespace), unshare (namespaces of a test's own), \
-             setpriv (users and rights of processes)\n"
+             setpriv (users and rights of processes), taskset (ends of a connection on a CPU of their own, or on the \
+             same)\n"
         );
     }
 
@@ -402,7 +406,7 @@ mod tests {
             commands,
             "  rustup toolchain install nightly --component rust-src\n  \
              cargo install bpf-linker --version ^0.13 --locked\n  \
-             dnf install '*bin/nsenter' '*bin/unshare' '*bin/setpriv'"
+             dnf install '*bin/nsenter' '*bin/unshare' '*bin/setpriv' '*bin/taskset'"
         );
         assert_eq!(Machine::from_release(UBUNTU, true).family, Family::Debian);
     }

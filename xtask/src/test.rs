@@ -125,7 +125,7 @@ fn groups(built: &[Executable]) -> Vec<&Executable> {
     let tests = toolchain::workspace().join("tests");
     let mut groups: Vec<_> = built
         .iter()
-        .filter(|executable| executable.kind == Kind::Tests && executable.package == tests)
+        .filter(|executable| executable.kind != Kind::Program && executable.package == tests)
         .collect();
     groups.sort_by_key(|group| (group.name == LAB, group.name != "packet", group.name.clone()));
     groups

@@ -15,6 +15,8 @@ pub enum For {
     Demo,
     /// The lab tests, on this machine.
     Lab,
+    /// The benchmark.
+    Bench,
     /// The lab tests on other kernels: copied there.
     Kernels,
     /// Fetching and booting those kernels.
@@ -34,37 +36,52 @@ pub struct Tool {
     pub why: &'static str,
 }
 
-const ALWAYS: &[For] = &[For::Daemon, For::Demo, For::Lab, For::Kernels];
-const EVERYWHERE: &[For] = &[For::Demo, For::Lab, For::Kernels];
+const ALWAYS: &[For] = &[For::Daemon, For::Demo, For::Lab, For::Bench, For::Kernels];
+const EVERYWHERE: &[For] = &[For::Demo, For::Lab, For::Bench, For::Kernels];
 const TESTS: &[For] = &[For::Lab, For::Kernels];
+const LOAD: &[For] = &[For::Lab, For::Bench];
 
 /// All of them.
 pub const TOOLS: &[Tool] = &[
     tool("ip", "iproute2", EVERYWHERE, "namespaces and links, as a user sees them"),
     tool("tc", "iproute2", TESTS, "what is attached to a link"),
-    tool("ss", "iproute2", TESTS, "who listens"),
+    tool("ss", "iproute2", &[For::Lab, For::Bench, For::Kernels], "who listens"),
     tool("ping", "iputils-ping", EVERYWHERE, "who reaches whom"),
     tool("arping", "iputils-arping", TESTS, "ARP requests and replies"),
     tool("dig", "bind9-dnsutils", TESTS, "questions to the name responder"),
-    tool("nsenter", "util-linux", TESTS, "commands in a namespace"),
+    tool("nsenter", "util-linux", &[For::Lab, For::Bench, For::Kernels], "commands in a namespace"),
     tool("unshare", "util-linux", TESTS, "namespaces of a test's own"),
     tool("setpriv", "util-linux", TESTS, "users and rights of processes"),
-    tool("bpftool", "bpftool", TESTS, "maps and programs, as a user sees them"),
+    tool(
+        "bpftool",
+        "bpftool",
+        &[For::Lab, For::Bench, For::Kernels],
+        "maps and programs, as a user sees them",
+    ),
     tool("socat", "socat", TESTS, "any Ethernet protocol, TCP and UDP"),
-    tool("iperf3", "iperf3", &[For::Lab], "TCP in bulk"),
+    tool("iperf3", "iperf3", LOAD, "TCP in bulk"),
     tool("tcpdump", "tcpdump", &[For::Lab], "what really passes"),
     tool("nft", "nftables", ALWAYS, "the way to other hosts, and published ports"),
     tool("python3", "python3", &[For::Lab], "frames made by hand"),
     tool("ethtool", "ethtool", &[For::Lab], "offloads of an interface"),
-    tool("dockerd", "docker.io", &[For::Lab], "a real engine, whose network driver netbpf is"),
-    tool("docker", "docker.io", &[For::Lab], "its command line"),
+    tool("dockerd", "docker.io", LOAD, "a real engine, whose network driver netbpf is"),
+    tool("docker", "docker.io", LOAD, "its command line"),
     tool("docker-compose", "docker-compose", &[For::Lab], "its containers, several at once"),
-    tool("iptables", "iptables", &[For::Lab], "its rules"),
+    tool("iptables", "iptables", LOAD, "its rules"),
     tool("redis-server", "redis-server", &[For::Lab], "a cluster with fixed addresses"),
     tool("redis-cli", "redis-tools", &[For::Lab], "its clients"),
-    tool("nginx", "nginx-light", &[For::Lab], "a web server behind a published port"),
-    tool("wrk", "wrk", &[For::Lab], "its clients"),
-    tool("kill", "procps", &[For::Lab], "signals"),
+    tool("nginx", "nginx-light", LOAD, "a web server behind a published port"),
+    tool("wrk", "wrk", LOAD, "its clients"),
+    tool("sockperf", "sockperf", &[For::Bench], "round trips and floods"),
+    tool("dnsperf", "dnsperf", &[For::Bench], "questions to name servers, many and timed"),
+    tool(
+        "taskset",
+        "util-linux",
+        &[For::Bench],
+        "ends of a connection on a CPU of their own, or on the same",
+    ),
+    tool("rsvg-convert", "librsvg2-bin", &[For::Bench], "the plot as PNG"),
+    tool("kill", "procps", LOAD, "signals"),
     tool("systemd-analyze", "systemd", &[For::Lab], "the units, as systemd reads them"),
     tool("groff", "groff-base", &[For::Lab], "the manual pages, as they are shown"),
     tool("zsh", "zsh", &[For::Lab], "completions"),
@@ -72,7 +89,7 @@ pub const TOOLS: &[Tool] = &[
     tool(
         "busybox",
         "busybox-static",
-        &[For::Demo, For::Lab, For::Qemu],
+        &[For::Demo, For::Lab, For::Bench, For::Qemu],
         "a small web server; the system around a booted kernel",
     ),
     tool("qemu-system-x86_64", "qemu-system-x86", &[For::Qemu], "other kernels"),

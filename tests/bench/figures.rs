@@ -1,0 +1,221 @@
+//! Figures: what was measured of several subjects in the same rounds, and what can be said of it. Pure.
+//!
+//! Samples of one round were taken one right after the other, so that a noisy moment of the machine hits all subjects
+//! alike: ratios and differences are made in each round and then reduced to their median, never the other way round.
+
+/// Whom or what a figure is of: the columns of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A veth pair between two namespaces: the limit.
+    Bare,
+    /// Docker's bridge without br_netfilter, as Docker has it since 28.
+    Bridge,
+    /// Docker's bridge with br_netfilter, as Docker has it up to 27, and with `icc=false`.
+    Filtered,
+    /// The engine as a whole: its command line, its name server.
+    Docker,
+    /// Another build of netbpf (`--against`).
+    Against,
+    /// netbpf.
+    Netbpf,
+}
+
+impl Subject {
+    /// All of them, in the order of the columns.
+    pub const ALL: [Self; 6] =
+        [Self::Bare, Self::Bridge, Self::Filtered, Self::Docker, Self::Against, Self::Netbpf];
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare veth",
+            Self::Bridge => "bridge",
+            Self::Filtered => "br_netfilter",
+            Self::Docker => "Docker",
+            Self::Against => "other netbpf",
+            Self::Netbpf => "netbpf",
+        }
+    }
+}
+
+/// What the numbers of a figure are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// µs.
+    Microseconds,
+    /// ms.
+    Milliseconds,
+    /// 10⁹ bit/s.
+    Gigabits,
+    /// Thousands a second: packets, connections, queries.
+    Thousands,
+    /// Seconds of CPU time for 10⁹ bytes.
+    CpuPerGigabyte,
+    /// Seconds of CPU time for 10⁶ packets.
+    CpuPerMillion,
+}
+
+impl Unit {
+    /// Whether a larger number is the better one.
+    pub fn more_is_better(self) -> bool {
+        matches!(self, Self::Gigabits | Self::Thousands)
+    }
+
+    /// As it is written behind numbers.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Microseconds => "µs",
+            Self::Milliseconds => "ms",
+            Self::Gigabits => "Gbit/s",
+            Self::Thousands => "k/s",
+            Self::CpuPerGigabyte => "CPU s/GB",
+            Self::CpuPerMillion => "CPU s/million",
+        }
+    }
+}
+
+/// One line of the tables.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// The scene that it belongs to.
+    pub scene: &'static str,
+    /// What was measured, in words; its only name.
+    pub name: String,
+    /// Of what its numbers are.
+    pub unit: Unit,
+    /// For each subject one number for each round.
+    pub samples: Vec<(Subject, Vec<f64>)>,
+}
+
+impl Figure {
+    /// The samples of a subject, round by round.
+    pub fn of(&self, subject: Subject) -> Option<&[f64]> {
+        self.samples.iter().find(|(of, _)| *of == subject).map(|(_, values)| values.as_slice())
+    }
+
+    /// The median and the spread of a subject's samples.
+    pub fn spread(&self, subject: Subject) -> Option<Spread> {
+        Spread::of(self.of(subject)?)
+    }
+
+    /// One subject's samples divided by another's, in pairs of the same round.
+    pub fn ratio(&self, subject: Subject, to: Subject) -> Option<Spread> {
+        ratio(self.of(subject)?, self.of(to)?)
+    }
+
+    /// What one subject has above [`Subject::Bare`], divided by what another has above it. Differences are made in each
+    /// round; their medians are divided, because a single difference may be next to nothing.
+    pub fn overhead_ratio(&self, subject: Subject, to: Subject) -> Option<f64> {
+        let bare = self.of(Subject::Bare)?;
+        let above = |subject| Some(Spread::of(&pairs(self.of(subject)?, bare, |a, b| a - b))?.median);
+        let (above, others) = (above(subject)?, above(to)?);
+        (others > 0.0).then(|| above / others)
+    }
+}
+
+/// Ratios of pairs of samples from the same rounds.
+pub fn ratio(values: &[f64], to: &[f64]) -> Option<Spread> {
+    Spread::of(&pairs(values, to, |a, b| a / b))
+}
+
+fn pairs(values: &[f64], to: &[f64], combine: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    values.iter().zip(to).map(|(a, b)| combine(*a, *b)).filter(|value| value.is_finite()).collect()
+}
+
+/// The middle of some samples and how far they are apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// Half of the samples are below it.
+    pub median: f64,
+    /// A quarter of them is below.
+    pub lower: f64,
+    /// A quarter of them is above.
+    pub upper: f64,
+}
+
+impl Spread {
+    /// Of any samples; none of none.
+    pub fn of(samples: &[f64]) -> Option<Self> {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        Some(Self {
+            median: quantile(&sorted, 0.5)?,
+            lower: quantile(&sorted, 0.25)?,
+            upper: quantile(&sorted, 0.75)?,
+        })
+    }
+
+    /// Half the distance between the quartiles.
+    pub fn half_width(self) -> f64 {
+        (self.upper - self.lower) / 2.0
+    }
+}
+
+/// Of sorted samples, with straight lines between neighbours.
+pub fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    let place = part * last as f64;
+    let below = place.floor();
+    let (low, high) = (sorted[below as usize], sorted[(below as usize + 1).min(last)]);
+    Some(low + (high - low) * (place - below))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(samples: &[(Subject, &[f64])]) -> Figure {
+        Figure {
+            scene: "round-trip",
+            name: "UDP".to_owned(),
+            unit: Unit::Microseconds,
+            samples: samples.iter().map(|(subject, values)| (*subject, values.to_vec())).collect(),
+        }
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle_and_the_quartiles_around_it() {
+        let spread = Spread::of(&[5.0, 1.0, 3.0, 2.0, 4.0]).unwrap();
+        assert_eq!(spread, Spread { median: 3.0, lower: 2.0, upper: 4.0 });
+        assert_eq!(spread.half_width(), 1.0);
+        assert_eq!(Spread::of(&[1.0, 2.0]).unwrap().median, 1.5);
+        assert_eq!(Spread::of(&[7.0]).unwrap(), Spread { median: 7.0, lower: 7.0, upper: 7.0 });
+        assert_eq!(Spread::of(&[]), None);
+    }
+
+    /// Rounds differ by more than the subjects: medians of each would say nothing.
+    #[test]
+    fn ratios_are_of_the_same_round() {
+        let noisy = figure(&[
+            (Subject::Bridge, &[2.0, 20.0, 4.0, 100.0, 8.0]),
+            (Subject::Netbpf, &[1.0, 10.0, 2.0, 50.0, 4.0]),
+        ]);
+        assert_eq!(noisy.ratio(Subject::Netbpf, Subject::Bridge).unwrap().median, 0.5);
+        assert_eq!(noisy.ratio(Subject::Netbpf, Subject::Docker), None);
+    }
+
+    #[test]
+    fn overhead_is_what_is_above_the_bare_pair() {
+        let measured = figure(&[
+            (Subject::Bare, &[3.0, 6.0, 3.0]),
+            (Subject::Bridge, &[3.5, 7.0, 3.5]),
+            (Subject::Netbpf, &[3.1, 6.2, 3.1]),
+        ]);
+        let ratio = measured.overhead_ratio(Subject::Netbpf, Subject::Bridge).unwrap();
+        assert!((ratio - 0.2).abs() < 1e-9, "{ratio}");
+    }
+
+    #[test]
+    fn an_overhead_of_nothing_is_no_measure() {
+        let measured =
+            figure(&[(Subject::Bare, &[3.0]), (Subject::Bridge, &[3.0]), (Subject::Netbpf, &[3.1])]);
+        assert_eq!(measured.overhead_ratio(Subject::Netbpf, Subject::Bridge), None);
+    }
+
+    #[test]
+    fn quantiles_are_on_the_line_between_neighbours() {
+        let sorted: Vec<f64> = (0..=100).map(f64::from).collect();
+        assert_eq!(quantile(&sorted, 0.99), Some(99.0));
+        assert_eq!(quantile(&[0.0, 10.0], 0.25), Some(2.5));
+    }
+}

@@ -1,0 +1,200 @@
+//! A pair of containers, or of plain namespaces: where clients and servers run, how one reaches the other, and the
+//! servers that listen. Must not know what made them.
+
+use std::{cell::RefCell, time::Duration};
+
+use anyhow::{Result, bail};
+use netbpf_tests::lab::{Lab, Output, Process, eventually};
+
+/// How long a command may take above what it was told.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The CPUs that both ends are tied to.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpus {
+    /// Clients run on it, and servers where both ends share one CPU.
+    pub one: usize,
+    /// Servers run on it where they do not; none on a machine with one CPU.
+    pub other: Option<usize>,
+}
+
+/// Something that a server does, at a port of its own; each once on each of the two CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// sockperf, which sends back what it gets over UDP.
+    UdpEcho,
+    /// The same over TCP.
+    TcpEcho,
+    /// sockperf, which gets a flood of UDP.
+    Sink,
+    /// iperf3.
+    Bulk,
+    /// nginx.
+    Web,
+}
+
+/// All of them.
+pub const SERVICES: [Service; 5] =
+    [Service::UdpEcho, Service::TcpEcho, Service::Sink, Service::Bulk, Service::Web];
+
+impl Service {
+    /// The port where it listens on a CPU.
+    pub fn port(self, shares_cpu: bool) -> u16 {
+        1000 + 10 * self as u16 + u16::from(shares_cpu)
+    }
+
+    fn command(self, port: u16, folder: &str) -> Vec<String> {
+        let words = match self {
+            Self::UdpEcho | Self::Sink => format!("sockperf server -i 0.0.0.0 -p {port}"),
+            Self::TcpEcho => format!("sockperf server --tcp -i 0.0.0.0 -p {port}"),
+            Self::Bulk => format!("iperf3 -s -p {port}"),
+            Self::Web => format!("nginx -e stderr -c {folder}/nginx.conf"),
+        };
+        words.split(' ').map(str::to_owned).collect()
+    }
+
+    /// As `docker run -p` names its protocol.
+    pub fn protocol(self) -> &'static str {
+        match self {
+            Self::UdpEcho | Self::Sink => "udp",
+            Self::TcpEcho | Self::Bulk | Self::Web => "tcp",
+        }
+    }
+}
+
+/// The options that publish all services of a container, with `offset` added to the port.
+pub fn publish_all(offset: u16) -> String {
+    let ports = SERVICES.iter().flat_map(|service| [true, false].map(|shares| (*service, shares)));
+    let options = ports.map(|(service, shares)| {
+        let port = service.port(shares);
+        format!("-p {}:{port}/{}", offset + port, service.protocol())
+    });
+    options.collect::<Vec<_>>().join(" ")
+}
+
+/// Two ends of a network on a host.
+pub struct Pair<'a> {
+    /// The host that they are on.
+    pub host: &'a Lab,
+    /// The client's namespace, as nsenter takes it.
+    pub client: String,
+    /// The server's.
+    pub server: String,
+    /// The server's address.
+    pub address: String,
+    /// What is added to the ports that are published at the host: another number for each pair of it.
+    pub offset: u16,
+    running: RefCell<Vec<(Service, bool, Process)>>,
+}
+
+/// A client's way to the server of a pair.
+#[derive(Clone)]
+pub struct Way<'a> {
+    pair: &'a Pair<'a>,
+    from: String,
+    /// Where it finds the server.
+    pub address: String,
+    offset: u16,
+}
+
+impl<'a> Pair<'a> {
+    /// Two ends that exist already; namespaces are `/run/netns/NAME` or `/proc/PID/ns/net` of the host.
+    pub fn new(host: &'a Lab, client: String, server: String, address: String, offset: u16) -> Self {
+        Self { host, client, server, address, offset, running: RefCell::default() }
+    }
+
+    /// From the client to the server.
+    pub fn inside(&'a self) -> Way<'a> {
+        Way { pair: self, from: self.client.clone(), address: self.address.clone(), offset: 0 }
+    }
+
+    /// From `from` to what the server has published at an address of the host.
+    pub fn published(&'a self, from: &str, address: &str) -> Way<'a> {
+        Way { pair: self, from: from.to_owned(), address: address.to_owned(), offset: self.offset }
+    }
+
+    /// Has a server listen, on the CPU that the client runs on or on the other one.
+    fn serve(&self, service: Service, cpus: Cpus, shares_cpu: bool) -> Result<()> {
+        let mut running = self.running.borrow_mut();
+        if running.iter().any(|(of, shares, _)| (*of, *shares) == (service, shares_cpu)) {
+            return Ok(());
+        }
+        let port = service.port(shares_cpu);
+        // The host's file system is one for all pairs.
+        let folder = format!("/run/web-{}", self.offset + port);
+        if service == Service::Web {
+            std::fs::create_dir_all(self.host.path(&folder))?;
+            std::fs::write(self.host.path(&folder).join("nginx.conf"), web_config(&folder, port))?;
+        }
+        let cpu = if shares_cpu { Some(cpus.one) } else { cpus.other };
+        let command = service.command(port, &folder);
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let process = self.host.spawn(words(&self.server, cpu, &command));
+        eventually(&format!("{service:?} listens"), || {
+            let listening = self.host.host(words(&self.server, None, &["ss", "-Hltun"])).ok();
+            listening.stdout.contains(&format!(":{port} ")).then_some(())
+        });
+        running.push((service, shares_cpu, process));
+        Ok(())
+    }
+}
+
+impl Way<'_> {
+    /// Has a server listen at the end of this way, and returns the port where the client finds it.
+    pub fn serve(&self, service: Service, cpus: Cpus, shares_cpu: bool) -> Result<u16> {
+        self.pair.serve(service, cpus, shares_cpu)?;
+        Ok(self.offset + service.port(shares_cpu))
+    }
+
+    /// Runs a command at the client's end, tied to a CPU perhaps, and returns what it printed.
+    pub fn run(&self, cpu: Option<usize>, command: &[&str]) -> Result<String> {
+        text(self.pair.host.spawn(words(&self.from, cpu, command)).output_within(2 * PATIENCE))
+    }
+
+    /// What the kernel counted at the server's end: `(received by the server, lost at its full socket)`, UDP over IPv4.
+    pub fn udp_counters(&self) -> Result<(u64, u64)> {
+        let said = text(self.pair.host.host(words(&self.pair.server, None, &["cat", "/proc/net/snmp"])))?;
+        let mut lines = said.lines().filter_map(|line| line.strip_prefix("Udp: "));
+        let (Some(names), Some(values)) = (lines.next(), lines.next()) else { bail!("no UDP in {said}") };
+        let value = |name: &str| {
+            let at = names.split(' ').position(|it| it == name)?;
+            values.split(' ').nth(at)?.parse().ok()
+        };
+        match (value("InDatagrams"), value("RcvbufErrors")) {
+            (Some(received), Some(lost)) => Ok((received, lost)),
+            _ => bail!("no UDP counters in {said}"),
+        }
+    }
+}
+
+/// What a command printed, unless it failed.
+pub fn text(output: Output) -> Result<String> {
+    if !output.status.success() {
+        bail!("{output}");
+    }
+    Ok(output.stdout)
+}
+
+/// The words that run a command in a namespace, tied to a CPU perhaps.
+fn words(namespace: &str, cpu: Option<usize>, command: &[&str]) -> Vec<String> {
+    let mut words = vec!["nsenter".to_owned(), format!("--net={namespace}")];
+    if let Some(cpu) = cpu {
+        words.extend(["taskset".to_owned(), "-c".to_owned(), cpu.to_string()]);
+    }
+    words.extend(command.iter().map(|word| (*word).to_owned()));
+    words
+}
+
+/// Everything that nginx writes goes to a folder of the host's.
+fn web_config(folder: &str, port: u16) -> String {
+    format!(
+        "daemon off; worker_processes 1; pid {folder}/pid; error_log stderr;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
+    fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+    server {{ listen {port}; location / {{ return 200 'netbpf\\n'; }} }}
+}}
+"
+    )
+}

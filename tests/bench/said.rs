@@ -1,0 +1,150 @@
+//! What the tools say, as numbers: sockperf, iperf3, wrk, dnsperf. Pure; an output without the number is an error that
+//! shows it.
+
+use anyhow::{Context, Result, bail};
+
+use crate::figures::quantile;
+
+/// The median one-way latency that `sockperf ping-pong` found, in µs.
+pub fn sockperf_median(said: &str) -> Result<f64> {
+    after(said, "percentile 50.000 =").with_context(|| format!("no median from sockperf:\n{said}"))
+}
+
+/// What `sockperf throughput` sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flood {
+    /// So many messages.
+    pub messages: f64,
+    /// In so many seconds.
+    pub seconds: f64,
+}
+
+/// Reads what `sockperf throughput` printed: `Total of 84581 messages sent in 1.010 sec`.
+pub fn sockperf_flood(said: &str) -> Result<Flood> {
+    let flood =
+        || Some(Flood { messages: after(said, "Total of")?, seconds: after(said, "messages sent in")? });
+    flood().with_context(|| format!("no flood from sockperf:\n{said}"))
+}
+
+/// What `iperf3 --json` sent over TCP.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bulk {
+    /// Bits a second, as the server got them.
+    pub bits_per_second: f64,
+    /// Bytes that it got.
+    pub bytes: f64,
+}
+
+/// Reads what `iperf3 --json` printed.
+pub fn iperf3(said: &str) -> Result<Bulk> {
+    let report: serde_json::Value = serde_json::from_str(said).context("iperf3 printed no JSON")?;
+    if let Some(error) = report["error"].as_str() {
+        bail!("iperf3: {error}");
+    }
+    let received = &report["end"]["sum_received"];
+    let number = |key: &str| received[key].as_f64().with_context(|| format!("no {key} from iperf3:\n{said}"));
+    Ok(Bulk { bits_per_second: number("bits_per_second")?, bytes: number("bytes")? })
+}
+
+/// Requests a second that `wrk` had answered. Any that failed make it no measure.
+pub fn wrk(said: &str) -> Result<f64> {
+    if said.contains("Socket errors") || said.contains("Non-2xx") {
+        bail!("requests failed:\n{said}");
+    }
+    after(said, "Requests/sec:").with_context(|| format!("no rate from wrk:\n{said}"))
+}
+
+/// What `dnsperf` found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Names {
+    /// Answers a second.
+    pub rate: f64,
+    /// µs from a question to its answer, half of them.
+    pub median: f64,
+    /// And 99 of 100 of them.
+    pub p99: f64,
+}
+
+/// Reads the answers a second that `dnsperf` printed. Any that were lost make it no measure.
+pub fn dnsperf_rate(said: &str) -> Result<f64> {
+    let lost = after(said, "Queries lost:").with_context(|| format!("no count of lost queries:\n{said}"))?;
+    if lost > 0.0 {
+        bail!("queries were lost:\n{}", tail(said));
+    }
+    after(said, "Queries per second:").with_context(|| format!("no rate from dnsperf:\n{said}"))
+}
+
+/// Reads what `dnsperf -v` printed, a line for each answer: `> NOERROR server.mynet A 0.000087`.
+pub fn dnsperf(said: &str) -> Result<Names> {
+    let mut micros = Vec::new();
+    for line in said.lines().filter_map(|line| line.strip_prefix("> ")) {
+        let (code, rest) = line.split_once(' ').with_context(|| format!("no answer of dnsperf's: {line}"))?;
+        if code != "NOERROR" {
+            bail!("the name is not known: {line}");
+        }
+        let seconds = rest.split(' ').next_back().and_then(|last| last.parse::<f64>().ok());
+        micros.push(seconds.with_context(|| format!("no time in {line}"))? * 1e6);
+    }
+    micros.sort_by(f64::total_cmp);
+    let part = |part| quantile(&micros, part).with_context(|| format!("no answers from dnsperf:\n{said}"));
+    Ok(Names { rate: dnsperf_rate(said)?, median: part(0.5)?, p99: part(0.99)? })
+}
+
+/// The first number after some words.
+fn after(text: &str, words: &str) -> Option<f64> {
+    let (_, rest) = text.split_once(words)?;
+    let number = rest.trim_start().split(|c: char| c.is_whitespace() || c == ';').next()?;
+    number.trim_end_matches(',').parse().ok()
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockperf_says_a_median_and_a_flood() {
+        let said = "sockperf: ---> <MAX> observation = 1234.567\nsockperf: ---> percentile 99.000 =    5.012\n\
+                    sockperf: ---> percentile 50.000 =    3.104\n";
+        assert_eq!(sockperf_median(said).unwrap(), 3.104);
+        let said = "sockperf: Test ended\nsockperf: Total of 571234 messages sent in 1.010 sec\n";
+        assert_eq!(sockperf_flood(said).unwrap(), Flood { messages: 571_234.0, seconds: 1.01 });
+        assert!(sockperf_median("sockperf: No messages were received").is_err());
+    }
+
+    #[test]
+    fn iperf3_says_what_the_server_got() {
+        let said = r#"{"end":{"sum_sent":{"bits_per_second":2e10},"sum_received":{"bytes":1.5e9,"bits_per_second":1.2e10}}}"#;
+        assert_eq!(iperf3(said).unwrap(), Bulk { bits_per_second: 1.2e10, bytes: 1.5e9 });
+        let refused = iperf3(r#"{"end":{},"error":"unable to connect to server"}"#).unwrap_err();
+        assert_eq!(refused.to_string(), "iperf3: unable to connect to server");
+    }
+
+    #[test]
+    fn wrk_says_a_rate_unless_requests_failed() {
+        assert_eq!(
+            wrk("  1200 requests in 1.00s\nRequests/sec:   1234.56\nTransfer/sec: 1MB").unwrap(),
+            1234.56
+        );
+        assert!(
+            wrk("  Socket errors: connect 0, read 3, write 0, timeout 0\nRequests/sec: 1234.56").is_err()
+        );
+    }
+
+    #[test]
+    fn dnsperf_says_the_time_of_each_answer() {
+        let said = "> NOERROR server A 0.000100\n> NOERROR server A 0.000300\n> NOERROR server A 0.000200\n\
+            [Status] Testing complete (time limit)\n  Queries sent:         3\n  Queries lost:         0 (0.00%)\n\
+            \x20 Queries per second:   9000.500000\n";
+        let names = dnsperf(said).unwrap();
+        assert!((names.median - 200.0).abs() < 1e-6, "{names:?}");
+        assert!((names.p99 - 298.0).abs() < 1e-6, "{names:?}");
+        assert_eq!(names.rate, 9000.5);
+        assert!(dnsperf("> NXDOMAIN server A 0.000100\n").is_err());
+        assert!(dnsperf_rate("  Queries lost:         7 (0.10%)\n  Queries per second:   9000.5\n").is_err());
+    }
+}

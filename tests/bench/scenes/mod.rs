@@ -1,0 +1,42 @@
+//! The scenes: each measures one thing everywhere that it makes sense.
+
+pub mod bulk;
+pub mod commands;
+pub mod connections;
+pub mod names;
+pub mod published;
+pub mod rate;
+pub mod round_trip;
+
+use anyhow::Result;
+
+use crate::{measure::Session, world::World};
+
+/// One thing that is measured.
+pub struct Scene {
+    /// What users call it on the command line.
+    pub name: &'static str,
+    /// Its title in the report.
+    pub title: &'static str,
+    /// Whether it is one of those that matter most.
+    pub quick: bool,
+    /// Measures it.
+    pub run: fn(&World<'_>, &Session) -> Result<()>,
+}
+
+/// All of them, in the order of the report.
+pub const SCENES: &[Scene] = &[
+    Scene { name: "round-trip", title: "Round trip, one way", quick: true, run: round_trip::run },
+    Scene { name: "rate", title: "Small packets", quick: true, run: rate::run },
+    Scene { name: "bulk", title: "TCP bulk", quick: true, run: bulk::run },
+    Scene { name: "connections", title: "New connections", quick: false, run: connections::run },
+    Scene { name: "published", title: "Published port, from another host", quick: true, run: published::run },
+    Scene {
+        name: "hairpin",
+        title: "Published port, from its own network",
+        quick: false,
+        run: published::hairpin,
+    },
+    Scene { name: "names", title: "Name lookup", quick: true, run: names::run },
+    Scene { name: "commands", title: "Command line", quick: true, run: commands::run },
+];

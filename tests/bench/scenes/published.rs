@@ -1,0 +1,51 @@
+//! Published ports: from another host, and from a container on the network that they are published from. Both of
+//! Docker's bridges have Docker's rules here.
+
+use anyhow::Result;
+
+use super::{
+    bulk::{self, placements},
+    connections,
+    round_trip::{self, on},
+};
+use crate::{measure::Session, pair::Service, world::World};
+
+/// Before the names of this scene's figures.
+const OUTSIDE: &str = "From outside, ";
+const HAIRPIN: &str = "From its own network, ";
+
+/// What the figures are called that targets are about.
+pub fn figures() -> Vec<String> {
+    let echoes = [Service::UdpEcho, Service::TcpEcho];
+    let round_trips = echoes.map(|service| round_trip::name(OUTSIDE, service, true));
+    let bulk = [true, false].map(|shares_cpu| bulk_name(OUTSIDE, shares_cpu));
+    round_trips.into_iter().chain(bulk).chain([connections::name(OUTSIDE, true)]).collect()
+}
+
+fn bulk_name(before: &str, shares_cpu: bool) -> String {
+    format!("{before}TCP bulk, {}", on(shares_cpu))
+}
+
+/// From another host.
+pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
+    let ways = world.outside();
+    for service in [Service::UdpEcho, Service::TcpEcho] {
+        round_trip::measure(session, OUTSIDE, &ways, service, world.cpus, true)?;
+    }
+    for shares_cpu in placements(world.cpus) {
+        bulk::measure(session, &bulk_name(OUTSIDE, *shares_cpu), &ways, world.cpus, 1, *shares_cpu)?;
+    }
+    connections::measure(session, &connections::name(OUTSIDE, true), &ways, world.cpus, true)
+}
+
+/// From a container to another on its network, by the host's address. Docker's proxies, which carry this, are tied to
+/// the same CPU as both ends: elsewhere the wake-ups would hide what they cost.
+pub fn hairpin(world: &World<'_>, session: &Session) -> Result<()> {
+    world.tie_proxies()?;
+    let ways = world.hairpin();
+    for service in [Service::UdpEcho, Service::TcpEcho] {
+        round_trip::measure(session, HAIRPIN, &ways, service, world.cpus, true)?;
+    }
+    bulk::measure(session, &bulk_name(HAIRPIN, true), &ways, world.cpus, 1, true)?;
+    connections::measure(session, &connections::name(HAIRPIN, true), &ways, world.cpus, true)
+}

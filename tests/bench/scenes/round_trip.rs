@@ -1,0 +1,67 @@
+//! Round trips of 64 bytes: what one packet costs. Both ends on one CPU tell most: a wake-up across CPUs costs more than
+//! any path.
+
+use anyhow::Result;
+
+use crate::{
+    figures::{Subject, Unit},
+    measure::Session,
+    pair::{Cpus, Service, Way},
+    said,
+    world::World,
+};
+
+/// Between two containers.
+pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
+    let ways = world.inside();
+    for shares_cpu in placements(world.cpus, session) {
+        for service in [Service::UdpEcho, Service::TcpEcho] {
+            measure(session, "", &ways, service, world.cpus, shares_cpu)?;
+        }
+    }
+    Ok(())
+}
+
+/// Both ends on one CPU, and on two where there are two and time for them.
+pub fn placements(cpus: Cpus, session: &Session) -> Vec<bool> {
+    if cpus.other.is_some() && !session.plan.quick { vec![true, false] } else { vec![true] }
+}
+
+/// As titles say it.
+pub fn on(shares_cpu: bool) -> &'static str {
+    if shares_cpu { "one CPU" } else { "two CPUs" }
+}
+
+/// The round trip's median over some ways: in twice as many rounds as other things, because what they differ in is
+/// little.
+pub fn measure(
+    session: &Session,
+    before: &str,
+    ways: &[(Subject, Way<'_>)],
+    service: Service,
+    cpus: Cpus,
+    shares_cpu: bool,
+) -> Result<()> {
+    let name = name(before, service, shares_cpu);
+    session.measure(2 * session.plan.rounds, [(&name, Unit::Microseconds)], ways, |way| {
+        Ok([sample(way, service, cpus, shares_cpu, session.plan.seconds)?])
+    })
+}
+
+/// What the figure is called.
+pub fn name(before: &str, service: Service, shares_cpu: bool) -> String {
+    let protocol = if service == Service::TcpEcho { "TCP" } else { "UDP" };
+    format!("{before}{protocol} round trip, {}", on(shares_cpu))
+}
+
+/// One run of sockperf: its median, in µs, one way.
+pub fn sample(way: &Way<'_>, service: Service, cpus: Cpus, shares_cpu: bool, seconds: u32) -> Result<f64> {
+    let port = way.serve(service, cpus, shares_cpu)?.to_string();
+    let seconds = seconds.to_string();
+    let mut command =
+        vec!["sockperf", "ping-pong", "-i", &way.address, "-p", &port, "-m", "64", "-t", &seconds];
+    if service == Service::TcpEcho {
+        command.push("--tcp");
+    }
+    said::sockperf_median(&way.run(Some(cpus.one), &command)?)
+}

@@ -1,0 +1,139 @@
+//! What netbpf wants to reach, and whether this run shows it. Pure.
+
+use crate::{
+    figures::{Figure, Spread, Subject},
+    pair::Service,
+    scenes::{bulk, commands, names, published, rate, round_trip},
+};
+
+/// Something to reach.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// What is compared.
+    pub what: String,
+    /// How it should be.
+    pub limit: Limit,
+    /// How it is; none if a figure for it was not measured.
+    pub value: Option<f64>,
+    /// What the value is counted in: `×`, `ms`, ….
+    pub unit: &'static str,
+}
+
+/// How a value should be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// No more than this.
+    AtMost(f64),
+    /// No less than this.
+    AtLeast(f64),
+}
+
+impl Target {
+    /// Whether it is reached; none if it was not measured.
+    pub fn is_met(&self) -> Option<bool> {
+        self.value.map(|value| match self.limit {
+            Limit::AtMost(limit) => value <= limit,
+            Limit::AtLeast(limit) => value >= limit,
+        })
+    }
+}
+
+/// All targets, with the figures of this run.
+pub fn targets(figures: &[Figure]) -> Vec<Target> {
+    use Limit::{AtLeast, AtMost};
+    use Subject::{Bare, Bridge, Docker, Filtered, Netbpf};
+
+    let mut targets = Vec::new();
+    let find = |name: &str| figures.iter().find(|figure| figure.name == name);
+    let mut times = |what: String, limit, value| targets.push(Target { what, limit, value, unit: "×" });
+
+    for service in [Service::UdpEcho, Service::TcpEcho] {
+        let name = round_trip::name("", service, true);
+        for (to, limit) in [(Bridge, 0.35), (Filtered, 0.15)] {
+            let value = find(&name).and_then(|figure| figure.overhead_ratio(Netbpf, to));
+            times(format!("{name}: overhead to that of {}", to.name()), AtMost(limit), value);
+        }
+    }
+    let median_ratio =
+        |name: &str, to| find(name).and_then(|figure| figure.ratio(Netbpf, to)).map(|ratio| ratio.median);
+    for (to, limit) in [(Bridge, 1.15), (Filtered, 1.45), (Bare, 0.93)] {
+        times(
+            format!("{}: to {}", rate::CARRIED, to.name()),
+            AtLeast(limit),
+            median_ratio(rate::CARRIED, to),
+        );
+    }
+    for (shares_cpu, limit) in [(false, 1.35), (true, 2.3)] {
+        let name = bulk::name(1500, 1, shares_cpu);
+        for to in [Bridge, Filtered] {
+            times(format!("{name}: to {}", to.name()), AtLeast(limit), median_ratio(&name, to));
+        }
+    }
+    for name in published::figures() {
+        for to in [Bridge, Filtered] {
+            let value = find(&name).and_then(|figure| better_by(figure, Netbpf, to));
+            times(format!("{name}: better than {}", to.name()), AtLeast(1.1), value);
+        }
+    }
+    times(format!("{}: to Docker", names::MEDIAN), AtMost(0.8), median_ratio(names::MEDIAN, Docker));
+    times(format!("{}: to Docker", names::RATE), AtLeast(1.5), median_ratio(names::RATE, Docker));
+    times(format!("{}: to Docker", commands::CONNECT), AtMost(0.3), median_ratio(commands::CONNECT, Docker));
+    let connect = find(commands::CONNECT).and_then(|figure| figure.spread(Netbpf));
+    targets.push(Target {
+        what: commands::CONNECT.to_owned(),
+        limit: AtMost(8.0),
+        value: connect.map(|spread| spread.median),
+        unit: "ms",
+    });
+    targets
+}
+
+/// How many times better one subject is than another, in pairs of the same round: faster, or more of it.
+pub fn better_by(figure: &Figure, subject: Subject, than: Subject) -> Option<f64> {
+    let spread =
+        if figure.unit.more_is_better() { figure.ratio(subject, than) } else { figure.ratio(than, subject) };
+    spread.map(|spread: Spread| spread.median)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::Unit;
+
+    fn figure(name: &str, unit: Unit, samples: &[(Subject, f64)]) -> Figure {
+        let samples = samples.iter().map(|(subject, value)| (*subject, vec![*value; 3])).collect();
+        Figure { scene: "", name: name.to_owned(), unit, samples }
+    }
+
+    #[test]
+    fn a_target_is_met_missed_or_not_measured() {
+        let round_trip = figure(
+            &round_trip::name("", Service::UdpEcho, true),
+            Unit::Microseconds,
+            &[
+                (Subject::Bare, 3.0),
+                (Subject::Bridge, 3.5),
+                (Subject::Filtered, 4.25),
+                (Subject::Netbpf, 3.25),
+            ],
+        );
+        let targets = targets(&[round_trip]);
+        let met = |what: &str| {
+            targets.iter().find(|target| target.what.contains(what)).map(Target::is_met).expect("a target")
+        };
+        assert_eq!(met("UDP round trip, one CPU: overhead to that of bridge"), Some(false));
+        assert_eq!(met("UDP round trip, one CPU: overhead to that of br_netfilter"), Some(false));
+        assert_eq!(met("TCP round trip"), None);
+        let exact = Target { what: String::new(), limit: Limit::AtMost(0.5), value: Some(0.5), unit: "×" };
+        assert_eq!(exact.is_met(), Some(true));
+    }
+
+    #[test]
+    fn better_is_less_time_and_more_of_everything_else() {
+        let samples = [(Subject::Bridge, 10.0), (Subject::Netbpf, 5.0)];
+        let time = figure("t", Unit::Microseconds, &samples);
+        assert_eq!(better_by(&time, Subject::Netbpf, Subject::Bridge), Some(2.0));
+        let rate = figure("r", Unit::Gigabits, &samples);
+        assert_eq!(better_by(&rate, Subject::Netbpf, Subject::Bridge), Some(0.5));
+    }
+}
