@@ -53,6 +53,10 @@ pub enum Unit {
     CpuPerGigabyte,
     /// Seconds of CPU time for 10⁶ packets.
     CpuPerMillion,
+    /// 10⁶ bytes.
+    Megabytes,
+    /// Containers.
+    Containers,
 }
 
 impl Unit {
@@ -70,6 +74,8 @@ impl Unit {
             Self::Thousands => "k/s",
             Self::CpuPerGigabyte => "CPU s/GB",
             Self::CpuPerMillion => "CPU s/million",
+            Self::Megabytes => "MB",
+            Self::Containers => "",
         }
     }
 }
@@ -103,11 +109,15 @@ impl Figure {
         ratio(self.of(subject)?, self.of(to)?)
     }
 
+    /// What one subject has above another, in pairs of the same round.
+    pub fn difference(&self, subject: Subject, above: Subject) -> Option<Spread> {
+        Spread::of(&pairs(self.of(subject)?, self.of(above)?, |a, b| a - b))
+    }
+
     /// What one subject has above [`Subject::Bare`], divided by what another has above it. Differences are made in each
     /// round; their medians are divided, because a single difference may be next to nothing.
     pub fn overhead_ratio(&self, subject: Subject, to: Subject) -> Option<f64> {
-        let bare = self.of(Subject::Bare)?;
-        let above = |subject| Some(Spread::of(&pairs(self.of(subject)?, bare, |a, b| a - b))?.median);
+        let above = |subject| Some(self.difference(subject, Subject::Bare)?.median);
         let (above, others) = (above(subject)?, above(to)?);
         (others > 0.0).then(|| above / others)
     }

@@ -3,9 +3,11 @@
 //! This file: what can be typed, the order of things, and that nothing stays behind.
 
 mod cpu;
+mod crowd;
 mod figures;
 mod measure;
 mod pair;
+mod plot;
 mod report;
 mod said;
 mod scenes;
@@ -115,6 +117,7 @@ fn measure(options: &Options, session: &Session, chosen: &[&'static Scene]) -> R
         docker: (!options.without_docker).then(Lab::without_daemon),
         netbpf: Lab::start_program(&options.netbpf),
         against: options.against.as_deref().map(Lab::start_program),
+        programs: (options.netbpf.clone(), options.against.clone()),
     };
     let engine = hosts.docker.as_ref().map(Engine::start);
     let world = World::new(&hosts, engine.as_ref(), cpus)?;
@@ -145,7 +148,17 @@ fn conclude(options: &Options, session: &Session, failures: &[String]) -> Result
     let targets = targets::targets(&figures);
     if !figures.is_empty() {
         std::fs::create_dir_all(&options.out).with_context(|| format!("create {}", options.out.display()))?;
-        let results = report::json(machine(options, session.plan), &figures, &targets, failures);
+        let machine = machine(options, session.plan);
+        let text = |key: &str| machine[key].as_str().unwrap_or_default();
+        let below = format!(
+            "{} CPUs ({}), Linux {}, {}, medians of {} rounds; lines: quartiles",
+            machine["cpus"],
+            text("cpu"),
+            text("kernel"),
+            text("netbpf"),
+            session.plan.rounds
+        );
+        let results = report::json(machine, &figures, &targets, failures);
         write(&options.out.join("bench.json"), &format!("{results:#}\n"))?;
         print!("{}", report::tables(&figures));
         println!("\nTargets\n{}", report::targets_table(&targets));
@@ -154,7 +167,9 @@ fn conclude(options: &Options, session: &Session, failures: &[String]) -> Result
              pairs from the same round.",
             session.plan.rounds
         );
-        println!("Every sample: {}/bench.json", options.out.display());
+        let is_drawn = plot::write(&options.out, &figures, &below)?;
+        let plot = if is_drawn { ", bench.svg, bench.png" } else { "" };
+        println!("In {}: bench.json{plot}", options.out.display());
     }
     for failure in failures {
         eprintln!("failed: {failure}");

@@ -1,9 +1,9 @@
 //! What netbpf wants to reach, and whether this run shows it. Pure.
 
 use crate::{
-    figures::{Figure, Spread, Subject},
+    figures::{Figure, Spread, Subject, ratio},
     pair::Service,
-    scenes::{bulk, commands, names, published, rate, round_trip},
+    scenes::{bulk, commands, names, published, rate, round_trip, scale},
 };
 
 /// Something to reach.
@@ -85,7 +85,39 @@ pub fn targets(figures: &[Figure]) -> Vec<Target> {
         value: connect.map(|spread| spread.median),
         unit: "ms",
     });
+    let beside =
+        ratio_of(find(&scale::with(scale::ROUND_TRIP, 3000)), find(&scale::beside(3000)), |large, small| {
+            Some(ratio(large.of(Netbpf)?, small.of(Netbpf)?)?.median)
+        });
+    // Hundreds of other commands lie between these two: there are no pairs.
+    let later = ratio_of(
+        find(&scale::with(scale::CONNECT, 1000)),
+        find(&scale::with(scale::CONNECT, 10)),
+        |later, early| Some(later.spread(Netbpf)?.median / early.spread(Netbpf)?.median),
+    );
+    let median = |name: String| find(&name)?.spread(Netbpf).map(|spread| spread.median);
+    for (what, limit, value, unit) in [
+        ("TCP round trip with 3,000 containers: to one with 2", 1.05, beside, "×"),
+        ("connect with 1,000 containers: to one with 10", 1.2, later, "×"),
+        ("daemon with 1,000 containers", 60.0, median(scale::with(scale::DAEMON, 1000)), "MB"),
+        (
+            "woken by an ARP request, of 1,000 containers",
+            0.0,
+            median(scale::with(scale::ARP, 1000)),
+            "containers",
+        ),
+    ] {
+        targets.push(Target { what: what.to_owned(), limit: AtMost(limit), value, unit });
+    }
     targets
+}
+
+fn ratio_of(
+    figure: Option<&Figure>,
+    to: Option<&Figure>,
+    divide: impl Fn(&Figure, &Figure) -> Option<f64>,
+) -> Option<f64> {
+    divide(figure?, to?)
 }
 
 /// How many times better one subject is than another, in pairs of the same round: faster, or more of it.

@@ -6,6 +6,8 @@
 //! Where br_netfilter is loaded, or built into the kernel, its hook is called for the other bridge too, and returns at
 //! once; a host without it is faster by that.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail};
 use netbpf_tests::{
     engine::{Engine, IMAGE},
@@ -38,12 +40,14 @@ pub struct Hosts {
     pub netbpf: Lab,
     /// For the netbpf that it is compared with.
     pub against: Option<Lab>,
+    /// Both netbpfs.
+    pub programs: (PathBuf, Option<PathBuf>),
 }
 
 impl Hosts {
     /// Takes them away.
     pub fn leave(self) {
-        let Self { bare, docker, netbpf, against } = self;
+        let Self { bare, docker, netbpf, against, programs: _ } = self;
         for lab in [Some(bare), docker, Some(netbpf), against].into_iter().flatten() {
             lab.leave();
         }
@@ -113,6 +117,13 @@ impl<'a> World<'a> {
             pairs.push((*subject, netbpf(lab, "jumbo", MTU, None)?));
         }
         Ok(pairs)
+    }
+
+    /// The netbpfs themselves, for hosts of a scene's own.
+    pub fn programs(&self) -> impl Iterator<Item = (Subject, &'a Path)> {
+        let (netbpf, against) = &self.hosts.programs;
+        let against = against.as_deref().map(|against| (Subject::Against, against));
+        std::iter::once((Subject::Netbpf, netbpf.as_path())).chain(against)
     }
 
     /// Ties Docker's proxies to the CPU that clients run on.

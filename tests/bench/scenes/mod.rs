@@ -7,6 +7,7 @@ pub mod names;
 pub mod published;
 pub mod rate;
 pub mod round_trip;
+pub mod scale;
 
 use anyhow::Result;
 
@@ -39,4 +40,5 @@ pub const SCENES: &[Scene] = &[
     },
     Scene { name: "names", title: "Name lookup", quick: true, run: names::run },
     Scene { name: "commands", title: "Command line", quick: true, run: commands::run },
+    Scene { name: "scale", title: "Many containers on one network", quick: false, run: scale::run },
 ];

@@ -34,6 +34,7 @@ use std::{
     thread,
 };
 
+pub use daemon::program;
 use daemon::{Daemon, Manner};
 use host::Host;
 pub use manager::Ears;
@@ -73,7 +74,7 @@ impl Lab {
     /// A host with a daemon that is ready, while no other test runs: for what is measured.
     #[track_caller]
     pub fn start_alone() -> Self {
-        let lab = Self::take(Turn::alone(), daemon::program());
+        let lab = Self::take(Turn::alone(), program());
         lab.start_daemon();
         lab
     }
@@ -89,7 +90,7 @@ impl Lab {
     /// A host on which netbpf never ran.
     #[track_caller]
     pub fn without_daemon() -> Self {
-        Self::take(Turn::shared(), daemon::program())
+        Self::take(Turn::shared(), program())
     }
 
     #[track_caller]

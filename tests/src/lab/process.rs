@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
@@ -141,7 +141,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if !self.ended && self.is_running() {
-            let _ = kill(self.pid, Signal::SIGKILL);
+            // Its group: a worker that it leaves would hold its output.
+            let _ = killpg(self.pid, Signal::SIGKILL);
             let _ = self.end.recv_timeout(PATIENCE);
         }
     }

@@ -1,12 +1,16 @@
 //! A raw socket on one interface: it sends any bytes as a frame and hears all that come in. Knows Ethernet, not
 //! netbpf.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::{Duration, Instant},
+};
 
 use nix::{
     errno::Errno,
     ifaddrs::getifaddrs,
     libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
         AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvfrom, sendto, socket,
     },
@@ -31,6 +35,12 @@ impl Lab {
     #[track_caller]
     pub fn station(&self, container: &str, interface: &str) -> Station {
         self.inside(container, || Station::open(interface))
+    }
+
+    /// An interface of a network namespace of the host's.
+    #[track_caller]
+    pub fn station_in(&self, namespace: &str, interface: &str) -> Station {
+        self.in_namespace(namespace, || Station::open(interface))
     }
 
     /// An interface of the host.
@@ -89,6 +99,23 @@ impl Station {
                 Err(errno) => panic!("receive a frame: {errno}"),
             }
         }
+    }
+
+    /// Waits for a frame that ends in these bytes. Whether it came in time.
+    #[track_caller]
+    pub fn hears(&self, mark: &[u8], patience: Duration) -> bool {
+        let give_up = Instant::now() + patience;
+        while self.heard_ending_in(mark) == 0 {
+            let left = give_up.saturating_duration_since(Instant::now());
+            let Ok(left) = PollTimeout::try_from(left) else { return false };
+            let mut coming = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut coming, left) {
+                Ok(0) => return false,
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => panic!("wait for a frame: {errno}"),
+            }
+        }
+        true
     }
 
     /// How many of the frames that came in since the last call end in these bytes.

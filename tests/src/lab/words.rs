@@ -67,8 +67,9 @@ impl Lab {
         self.in_namespace("/proc/1/ns/net", work)
     }
 
+    /// Does something on a thread that is in a network namespace of the host's.
     #[track_caller]
-    fn in_namespace<T: Send>(&self, path: &str, work: impl FnOnce() -> T + Send) -> T {
+    pub fn in_namespace<T: Send>(&self, path: &str, work: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(self.path(path)).expect("a network namespace");
         let worker = || {
             setns(namespace, CloneFlags::CLONE_NEWNET).expect("a thread enters a network namespace");

@@ -1,0 +1,172 @@
+//! Many members on one network, and a network of two beside it on the same host: netbpf's, or a kernel bridge's. Members
+//! are plain namespaces, `m1`, `m2`, …; the two are `s1` and `s2`. Must not know what is measured.
+
+use std::{
+    fmt::Write,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use netbpf_tests::lab::{Lab, station::Station};
+
+use crate::{
+    measure::go_on,
+    pair::{Pair, text},
+};
+
+/// A kernel bridge has no more ports.
+pub const BRIDGE_LIMIT: u32 = 1023;
+
+/// A host with two networks, one of which grows.
+pub struct Crowd {
+    /// The host.
+    pub lab: Lab,
+    kind: Kind,
+    size: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Netbpf,
+    Bridge,
+}
+
+impl Crowd {
+    /// On netbpf, with nobody but the two.
+    pub fn of_netbpf(program: &Path) -> Result<Self> {
+        let mut crowd = Self { lab: Lab::start_program(program), kind: Kind::Netbpf, size: 0 };
+        for (network, subnet) in [("big", "10.50.0.0/16"), ("small", "10.51.0.0/16")] {
+            text(crowd.lab.netbpf(["network", "create", "--subnet", subnet, network]))?;
+        }
+        crowd.make_namespaces("s", 1, 2)?;
+        for member in ["netns:s1", "netns:s2"] {
+            text(crowd.lab.netbpf(["connect", "small", member]))?;
+        }
+        crowd.grow(2)?;
+        Ok(crowd)
+    }
+
+    /// On a kernel bridge, with nobody but the two.
+    pub fn of_bridge() -> Result<Self> {
+        let mut crowd = Self { lab: Lab::without_daemon(), kind: Kind::Bridge, size: 0 };
+        // The bridge of a plain host: br_netfilter would be on by the kernel's default.
+        crowd.script(
+            "for name in big small; do ip link add $name type bridge; ip link set $name up; done
+             for family in iptables ip6tables arptables; do sysctl -qw net.bridge.bridge-nf-call-$family=0; done",
+        )?;
+        crowd.make_namespaces("s", 1, 2)?;
+        crowd.plug("small", "s", 51, 1, 2)?;
+        crowd.grow(2)?;
+        Ok(crowd)
+    }
+
+    /// How many members the large network has.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Whether it may have so many.
+    pub fn may_have(&self, members: u32) -> bool {
+        self.kind == Kind::Netbpf || members <= BRIDGE_LIMIT
+    }
+
+    /// Adds members until there are so many.
+    pub fn grow(&mut self, members: u32) -> Result<()> {
+        let first = self.size + 1;
+        self.make_namespaces("m", first, members)?;
+        match self.kind {
+            Kind::Bridge => self.plug("big", "m", 50, first, members)?,
+            Kind::Netbpf => {
+                for number in first..=members {
+                    go_on()?;
+                    self.connect(number)?;
+                }
+            }
+        }
+        self.size = members;
+        Ok(())
+    }
+
+    /// Has a member join the large network of netbpf's, by the command line; says how long that took.
+    pub fn connect(&self, number: u32) -> Result<Duration> {
+        self.time(["connect", "big", &format!("netns:m{number}")])
+    }
+
+    /// Has it leave.
+    pub fn disconnect(&self, number: u32) -> Result<Duration> {
+        self.time(["disconnect", "big", &format!("netns:m{number}")])
+    }
+
+    fn time(&self, command: [&str; 3]) -> Result<Duration> {
+        let started = Instant::now();
+        let output = self.lab.netbpf(command);
+        let took = started.elapsed();
+        text(output).map(|_| took)
+    }
+
+    /// Two of the large network, and the two of the small one.
+    pub fn pairs(&self) -> Result<[Pair<'_>; 2]> {
+        let pair = |letter: &str, offset| {
+            let (client, server) = (format!("/run/netns/{letter}2"), format!("/run/netns/{letter}1"));
+            Ok::<_, anyhow::Error>(Pair::new(
+                &self.lab,
+                client,
+                server,
+                self.address(&format!("{letter}1"))?,
+                offset,
+            ))
+        };
+        Ok([pair("m", 1000)?, pair("s", 2000)?])
+    }
+
+    /// A namespace's IPv4 address.
+    pub fn address(&self, namespace: &str) -> Result<String> {
+        let said = text(self.lab.host(["ip", "-n", namespace, "-4", "-o", "addr", "show", "dev", "eth0"]))?;
+        let address = said.split_whitespace().find_map(|word| Some(word.split_once('/')?.0.to_owned()));
+        address.with_context(|| format!("no address in {said}"))
+    }
+
+    /// A raw socket of a member.
+    pub fn station(&self, number: u32) -> Station {
+        self.lab.station_in(&format!("/run/netns/m{number}"), "eth0")
+    }
+
+    /// How many frames these members have received so far.
+    pub fn received(&self, members: std::ops::RangeInclusive<u32>) -> Result<u64> {
+        members
+            .map(|number| {
+                let read = || std::fs::read_to_string("/proc/thread-self/net/dev");
+                let counters = self.lab.in_namespace(&format!("/run/netns/m{number}"), read)?;
+                let line = counters.lines().find_map(|line| line.trim_start().strip_prefix("eth0:"));
+                let packets = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+                packets.with_context(|| format!("no eth0 in\n{counters}"))
+            })
+            .sum()
+    }
+
+    /// Runs a script of the shell on the host.
+    pub fn script(&self, script: &str) -> Result<String> {
+        text(self.lab.spawn(["sh", "-ec", script]).output_within(Duration::from_secs(600)))
+    }
+
+    fn make_namespaces(&self, letter: &str, first: u32, last: u32) -> Result<()> {
+        self.script(&format!("seq -f 'netns add {letter}%g' {first} {last} | ip -batch -")).map(drop)
+    }
+
+    /// Plugs namespaces into a bridge. Those that packets are for have addresses, of `10.NET.0.0/16`.
+    fn plug(&self, bridge: &str, letter: &str, net: u32, first: u32, last: u32) -> Result<()> {
+        let mut plugs = String::new();
+        for number in first..=last {
+            let name = format!("{letter}{number}");
+            let _ = writeln!(plugs, "link add p{name} type veth peer name eth0 up netns {name}");
+            let _ = writeln!(plugs, "link set p{name} master {bridge} up");
+        }
+        std::fs::write(self.lab.path("/run/plugs"), plugs)?;
+        self.script("ip -batch /run/plugs")?;
+        for number in (first..=last).filter(|number| *number <= 2) {
+            self.script(&format!("ip -n {letter}{number} addr add 10.{net}.0.{}/16 dev eth0", number + 1))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! What grows with the number of containers on a network, and what should not: round trips, commands, memory, the work
+//! that a broadcast and an ARP request make. A kernel bridge beside it, as far as it goes: 1,023 ports.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use netbpf_tests::lab::station::{self, Arp};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
+
+use super::round_trip;
+use crate::{
+    crowd::Crowd,
+    figures::{Subject, Unit},
+    measure::Session,
+    pair::{Cpus, Service, text},
+    world::World,
+};
+
+/// How many members the network has, one after another.
+const SIZES: [u32; 5] = [2, 10, 100, 1000, 3000];
+/// How many broadcasts, and ARP requests, make a sample.
+const FRAMES: u32 = 20;
+/// How long a broadcast may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A figure with the number of members in its name.
+pub fn with(what: &str, members: u32) -> String {
+    format!("{what}, {} containers", thousands(members))
+}
+
+pub const ROUND_TRIP: &str = "TCP round trip, one CPU";
+pub const CONNECT: &str = "connect";
+pub const ARP: &str = "woken by an ARP request";
+pub const DAEMON: &str = "daemon, resident";
+
+/// The round trip of the network of two on the same host, measured in the same rounds.
+pub fn beside(members: u32) -> String {
+    format!("{ROUND_TRIP}, 2 beside {}", thousands(members))
+}
+
+/// Grows all networks at once, so that they are compared at each size.
+pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
+    session.doing("making the networks");
+    let mut crowds = vec![(Subject::Bridge, Crowd::of_bridge()?)];
+    for (subject, program) in world.programs() {
+        crowds.push((subject, Crowd::of_netbpf(program)?));
+    }
+    let done = SIZES.iter().try_for_each(|members| {
+        for (subject, crowd) in &mut crowds {
+            if crowd.may_have(*members) && crowd.size() < *members {
+                session.doing(&format!("{}: {} containers", subject.name(), thousands(*members)));
+                crowd.grow(*members)?;
+            }
+        }
+        let of_this_size: Vec<(Subject, &Crowd)> = crowds
+            .iter()
+            .filter(|(_, crowd)| crowd.size() == *members)
+            .map(|(subject, crowd)| (*subject, crowd))
+            .collect();
+        measure(world.cpus, session, &of_this_size, *members)
+    });
+    session.doing("taking the networks away");
+    for (_, crowd) in crowds {
+        crowd.lab.leave();
+    }
+    done
+}
+
+fn measure(cpus: Cpus, session: &Session, crowds: &[(Subject, &Crowd)], members: u32) -> Result<()> {
+    let pairs = crowds.iter().map(|(subject, crowd)| Ok((*subject, crowd.pairs()?)));
+    let pairs: Vec<_> = pairs.collect::<Result<_>>()?;
+    let names = [with(ROUND_TRIP, members), beside(members)];
+    let titles = [(names[0].as_str(), Unit::Microseconds), (names[1].as_str(), Unit::Microseconds)];
+    session.measure(session.plan.rounds, titles, &pairs, |pairs| {
+        let [large, small] = pairs;
+        let sample = |way| round_trip::sample(way, Service::TcpEcho, cpus, true, session.plan.seconds);
+        Ok([sample(&large.inside())?, sample(&small.inside())?])
+    })?;
+    drop(pairs);
+
+    let netbpfs: Vec<_> = crowds.iter().copied().filter(|(subject, _)| *subject != Subject::Bridge).collect();
+    let names = [with(CONNECT, members), with("disconnect", members)];
+    let titles = [(names[0].as_str(), Unit::Milliseconds), (names[1].as_str(), Unit::Milliseconds)];
+    session.measure(2 * session.plan.rounds, titles, &netbpfs, |crowd| {
+        let disconnected = crowd.disconnect(members)?;
+        let connected = crowd.connect(members)?;
+        Ok([connected, disconnected].map(|took| took.as_secs_f64() * 1e3))
+    })?;
+
+    let names =
+        [with("a broadcast until all have it", members), with(ARP, members), with("an ARP request", members)];
+    let units = [Unit::Microseconds, Unit::Containers, Unit::Microseconds];
+    let titles: [_; 3] = std::array::from_fn(|index| (names[index].as_str(), units[index]));
+    session.measure(session.plan.rounds.min(5), titles, crowds, |crowd| frames(crowd, cpus))?;
+
+    let names = [DAEMON, "daemon, its share of memory", "responder, resident", "maps"]
+        .map(|what| with(what, members));
+    let titles: [_; 4] = std::array::from_fn(|index| (names[index].as_str(), Unit::Megabytes));
+    session.measure(1, titles, &netbpfs, |crowd| memory(crowd))
+}
+
+/// Time for a broadcast to reach all; how many others an ARP request reaches; time for it to be answered.
+fn frames(crowd: &Crowd, cpus: Cpus) -> Result<[f64; 3]> {
+    const ETHERTYPE_FOR_EXPERIMENTS: u16 = 0x88b5;
+    const ARP: u16 = 0x0806;
+    let members = crowd.size();
+    let mut cpu = CpuSet::new();
+    cpu.set(cpus.one)?;
+    // Whoever is served last, the first member or the last one, it is one of these. The sender is not.
+    let (sender, first, last) = (crowd.station(2), crowd.station(1), crowd.station(members));
+    let listeners = if members > 2 { vec![&first, &last] } else { vec![&first] };
+    let mac = sender.mac();
+    let ip = |number: u32| -> Result<[u8; 4]> {
+        Ok(crowd.address(&format!("m{number}"))?.parse::<std::net::Ipv4Addr>()?.octets())
+    };
+    let (own, target) = (ip(2)?, ip(1)?);
+    let answer = station::arp(Arp::Reply, (first.mac(), target), (mac, own));
+    let request = station::ethernet(
+        station::BROADCAST,
+        mac,
+        ARP,
+        &station::arp(Arp::Request, (mac, own), ([0; 6], target)),
+    );
+    tied(&cpu, || {
+        let mut broadcast = Duration::ZERO;
+        for number in 0..FRAMES {
+            let mark = [b"netbpf-bench".as_slice(), &number.to_be_bytes()].concat();
+            let payload = [&[0; 40][..], &mark].concat();
+            let frame = station::ethernet(station::BROADCAST, mac, ETHERTYPE_FOR_EXPERIMENTS, &payload);
+            let started = Instant::now();
+            sender.send(&frame);
+            if !listeners.iter().all(|listener| listener.hears(&mark, PATIENCE)) {
+                bail!("a broadcast does not reach all {members}");
+            }
+            broadcast += started.elapsed();
+        }
+        let others = || Ok::<_, anyhow::Error>(crowd.received(1..=1)? + crowd.received(3..=members)?);
+        let before = others()?;
+        let mut asked = Duration::ZERO;
+        for _ in 0..FRAMES {
+            let started = Instant::now();
+            sender.send(&request);
+            if !sender.hears(&answer, PATIENCE) {
+                bail!("nobody answers for a member's address");
+            }
+            asked += started.elapsed();
+        }
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(FRAMES);
+        let woken = (others()? - before) as f64 / f64::from(FRAMES);
+        Ok([each(broadcast), woken, each(asked)])
+    })
+}
+
+/// Does something with this thread tied to CPUs.
+fn tied<T>(cpus: &CpuSet, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let this = Pid::from_raw(0);
+    let before = sched_getaffinity(this)?;
+    sched_setaffinity(this, cpus)?;
+    let done = work();
+    sched_setaffinity(this, &before)?;
+    done
+}
+
+/// Of the daemon its resident pages and its share of them, of the responder its resident ones, of the maps what the
+/// kernel counts for them; in MB.
+fn memory(crowd: &Crowd) -> Result<[f64; 4]> {
+    let of = |word: &str, file: &str, field: &str| -> Result<f64> {
+        let process = crowd.lab.processes(word).first().copied();
+        let process =
+            process.with_context(|| format!("no process of netbpf's has {word} in its command line"))?;
+        let said = std::fs::read_to_string(crowd.lab.path(format!("/proc/{process}/{file}")))?;
+        let line = said.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+        Ok(kilobytes.with_context(|| format!("no {field} in {file}"))? * 1024.0 / 1e6)
+    };
+    let maps = text(crowd.lab.host([
+        "sh",
+        "-ec",
+        "for map in /sys/fs/bpf/netbpf/v*/maps/*; do bpftool -j map show pinned $map; echo; done",
+    ]))?;
+    let bytes = maps.lines().filter(|line| !line.trim().is_empty()).map(|line| {
+        let map: serde_json::Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+        map["bytes_memlock"].as_f64().with_context(|| format!("no bytes_memlock in {line}"))
+    });
+    let maps: f64 = bytes.sum::<Result<f64>>()? / 1e6;
+    Ok([
+        of("daemon", "status", "VmRSS")?,
+        of("daemon", "smaps_rollup", "Pss")?,
+        of("responder", "status", "VmRSS")?,
+        maps,
+    ])
+}
+
+/// `1,000`.
+fn thousands(number: u32) -> String {
+    match number {
+        0..1000 => number.to_string(),
+        _ => format!("{},{:03}", number / 1000, number % 1000),
+    }
+}
