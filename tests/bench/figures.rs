@@ -144,9 +144,9 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of any samples; none of none.
+    /// Of any samples; none of none. Those that are no numbers are of rounds without a result.
     pub fn of(samples: &[f64]) -> Option<Self> {
-        let mut sorted = samples.to_vec();
+        let mut sorted: Vec<f64> = samples.iter().copied().filter(|sample| sample.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
         Some(Self {
             median: quantile(&sorted, 0.5)?,
@@ -191,6 +191,7 @@ mod tests {
         assert_eq!(Spread::of(&[1.0, 2.0]).unwrap().median, 1.5);
         assert_eq!(Spread::of(&[7.0]).unwrap(), Spread { median: 7.0, lower: 7.0, upper: 7.0 });
         assert_eq!(Spread::of(&[]), None);
+        assert_eq!(Spread::of(&[f64::NAN, 7.0]).unwrap().median, 7.0);
     }
 
     /// Rounds differ by more than the subjects: medians of each would say nothing.

@@ -30,6 +30,13 @@ pub struct Plan {
     pub quick: bool,
 }
 
+impl Plan {
+    /// Rounds for subjects that differ in little.
+    pub fn fine_rounds(&self) -> usize {
+        if self.quick { self.rounds + self.rounds.div_ceil(2) } else { 2 * self.rounds }
+    }
+}
+
 /// The figures of this run, and those that are being made.
 pub struct Session {
     /// How much is measured.
@@ -147,7 +154,9 @@ impl Session {
             match sample() {
                 Err(error) if tried == TRIES || INTERRUPTED.load(Ordering::Relaxed) => return Err(error),
                 Err(error) => {
-                    self.say(&format!("once more, because {error:#}"));
+                    let error = format!("{error:#}");
+                    let last = error.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+                    self.say(&format!("once more: {last}"));
                     std::thread::sleep(Duration::from_millis(300));
                 }
                 done => return done,

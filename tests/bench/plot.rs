@@ -49,9 +49,8 @@ const TIMES: &[(&str, &str)] = &[
     ("From outside, new connections, one CPU", "published port: connections"),
     ("Lookup, median", "name lookup"),
     ("Lookups, four clients", "name lookups, four clients"),
-    ("network connect", "network connect"),
-    ("run -d", "run -d"),
 ];
+const COMMANDS: &[&str] = &["network connect", "network disconnect", "run -d", "rm -f"];
 
 /// One bar: its length in the panel's measure, the quartiles around it, and what is written behind it.
 struct Bar {
@@ -89,9 +88,11 @@ fn draw(figures: &[Figure], below: &str) -> Option<Document> {
             .filter_map(|(name, short)| row(figures.iter().find(|figure| figure.name == *name)?, short));
         found.collect::<Vec<Row>>()
     };
+    let commands: Vec<_> = COMMANDS.iter().map(|name| (*name, *name)).collect();
     let panels = [
         ("Time above a bare veth pair, µs, one way", "shorter is better", rows(ABOVE_BARE, above_bare)),
         ("Times as good as Docker's bridge", "longer is better", rows(TIMES, times)),
+        ("Command line, ms", "shorter is better", rows(&commands, plain)),
     ];
     let panels: Vec<_> = panels.into_iter().filter(|(_, _, rows)| !rows.is_empty()).collect();
     let all = || panels.iter().flat_map(|(_, _, rows)| rows);
@@ -139,6 +140,16 @@ fn above_bare(figure: &Figure, name: &'static str) -> Option<Row> {
         let label = format!("{} of {} µs", number(above.median), number(absolute));
         let quartiles = Some((above.lower.max(0.0), above.upper.max(0.0)));
         Some(Bar { subject: *subject, value: above.median.max(0.0), quartiles, label })
+    });
+    row(name, bars.collect(), None)
+}
+
+/// What each takes.
+fn plain(figure: &Figure, name: &'static str) -> Option<Row> {
+    let bars = BARS.iter().filter_map(|(subject, _)| {
+        let Spread { median, lower, upper } = figure.spread(*subject)?;
+        let label = absolute(median, figure.unit);
+        Some(Bar { subject: *subject, value: median, quartiles: Some((lower, upper)), label })
     });
     row(name, bars.collect(), None)
 }

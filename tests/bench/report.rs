@@ -96,9 +96,10 @@ fn number_like(value: f64, like: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// The targets, a line each.
+/// The targets that this run says something of, a line each, and how many others there are.
 pub fn targets_table(targets: &[Target]) -> String {
-    let rows: Vec<Vec<String>> = targets
+    let measured: Vec<&Target> = targets.iter().filter(|target| target.value.is_some()).collect();
+    let rows: Vec<Vec<String>> = measured
         .iter()
         .map(|target| {
             let Target { what, limit, value, unit } = target;
@@ -106,7 +107,7 @@ pub fn targets_table(targets: &[Target]) -> String {
                 Limit::AtMost(limit) => format!("≤ {limit} {unit}"),
                 Limit::AtLeast(limit) => format!("≥ {limit} {unit}"),
             };
-            let value = value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.2} {unit}"));
+            let value = value.map_or_else(String::new, |value| format!("{value:.2} {unit}"));
             let met = match target.is_met() {
                 Some(true) => "met",
                 Some(false) => "NOT MET",
@@ -115,7 +116,11 @@ pub fn targets_table(targets: &[Target]) -> String {
             vec![what.clone(), limit, value, met.to_owned()]
         })
         .collect();
-    aligned(&rows)
+    let others = match targets.len() - measured.len() {
+        0 => String::new(),
+        others => format!("  ({others} not measured)\n"),
+    };
+    aligned(&rows) + &others
 }
 
 /// Everything, with each single sample, for programs.
@@ -226,9 +231,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "  connect  ≤ 8 ms       5.00 ms      met",
-                "  connect  ≥ 8 ms       5.00 ms  NOT MET",
-                "  connect  ≤ 8 ms  not measured",
+                "  connect  ≤ 8 ms  5.00 ms      met",
+                "  connect  ≥ 8 ms  5.00 ms  NOT MET",
+                "  (1 not measured)",
             ]
         );
     }

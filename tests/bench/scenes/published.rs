@@ -29,10 +29,13 @@ fn bulk_name(before: &str, shares_cpu: bool) -> String {
 /// From another host.
 pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
     let ways = world.outside();
-    for service in [Service::UdpEcho, Service::TcpEcho] {
-        round_trip::measure(session, OUTSIDE, &ways, service, world.cpus, true)?;
+    let quick = session.plan.quick;
+    let echoes: &[Service] = if quick { &[Service::TcpEcho] } else { &[Service::UdpEcho, Service::TcpEcho] };
+    for service in echoes {
+        round_trip::measure(session, OUTSIDE, &ways, *service, world.cpus, true)?;
     }
-    for shares_cpu in placements(world.cpus) {
+    let placements = if quick { &[true] } else { placements(world.cpus) };
+    for shares_cpu in placements {
         bulk::measure(session, &bulk_name(OUTSIDE, *shares_cpu), &ways, world.cpus, 1, *shares_cpu)?;
     }
     connections::measure(session, &connections::name(OUTSIDE, true), &ways, world.cpus, true)

@@ -32,8 +32,7 @@ pub fn on(shares_cpu: bool) -> &'static str {
     if shares_cpu { "one CPU" } else { "two CPUs" }
 }
 
-/// The round trip's median over some ways: in twice as many rounds as other things, because what they differ in is
-/// little.
+/// The round trip's median over some ways: in more rounds than other things, because what they differ in is little.
 pub fn measure(
     session: &Session,
     before: &str,
@@ -43,7 +42,7 @@ pub fn measure(
     shares_cpu: bool,
 ) -> Result<()> {
     let name = name(before, service, shares_cpu);
-    session.measure(2 * session.plan.rounds, [(&name, Unit::Microseconds)], ways, |way| {
+    session.measure(session.plan.fine_rounds(), [(&name, Unit::Microseconds)], ways, |way| {
         Ok([sample(way, service, cpus, shares_cpu, session.plan.seconds)?])
     })
 }
