@@ -18,12 +18,14 @@ pub enum Subject {
     Against,
     /// netbpf.
     Netbpf,
+    /// A network of netbpf's whose containers hand over 256 KB in one piece, whatever the uplinks take.
+    Large,
 }
 
 impl Subject {
     /// All of them, in the order of the columns.
-    pub const ALL: [Self; 6] =
-        [Self::Bare, Self::Bridge, Self::Filtered, Self::Docker, Self::Against, Self::Netbpf];
+    pub const ALL: [Self; 7] =
+        [Self::Bare, Self::Bridge, Self::Filtered, Self::Docker, Self::Against, Self::Netbpf, Self::Large];
 
     /// What people call it.
     pub fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Subject {
             Self::Docker => "Docker",
             Self::Against => "other netbpf",
             Self::Netbpf => "netbpf",
+            Self::Large => "netbpf, 256 KB",
         }
     }
 }

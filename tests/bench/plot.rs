@@ -29,7 +29,8 @@ const PALE_INK: &str = "#5f5f5f";
 const GRID: &str = "#e3e3e3";
 
 /// Who has a bar, from above to below, and its colour.
-const BARS: [(Subject, &str); 5] = [
+const BARS: [(Subject, &str); 6] = [
+    (Subject::Large, "#003f66"),
     (Subject::Netbpf, "#0072b2"),
     (Subject::Against, "#56b4e9"),
     (Subject::Bridge, "#8c8c8c"),
@@ -254,7 +255,7 @@ fn legend(y: f64, has: impl Fn(Subject) -> bool, has_bare: bool) -> Group {
     let mut entry = |group: Group, sign: Group, words: &str| {
         let shifted = sign.set("transform", format!("translate({x} {})", y - 11.0));
         let group = group.add(shifted).add(text(x + 20.0, y, words, INK));
-        x += 44.0 + 7.6 * words.chars().count() as f64;
+        x += 44.0 + 7.0 * words.chars().count() as f64;
         group
     };
     let square = |colour: &str| {
@@ -264,6 +265,7 @@ fn legend(y: f64, has: impl Fn(Subject) -> bool, has_bare: bool) -> Group {
         let words = match subject {
             Subject::Bridge => "bridge (Docker 28)",
             Subject::Filtered => "bridge with br_netfilter (Docker ≤ 27)",
+            Subject::Large => "netbpf, 256 KB in one piece",
             // It has the bridge's colour and stands where that is.
             Subject::Docker if has(Subject::Bridge) => continue,
             other => other.name(),

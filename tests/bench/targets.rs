@@ -41,7 +41,7 @@ impl Target {
 /// All targets, with the figures of this run.
 pub fn targets(figures: &[Figure]) -> Vec<Target> {
     use Limit::{AtLeast, AtMost};
-    use Subject::{Bare, Bridge, Docker, Filtered, Netbpf};
+    use Subject::{Bare, Bridge, Docker, Filtered, Large, Netbpf};
 
     let mut targets = Vec::new();
     let find = |name: &str| figures.iter().find(|figure| figure.name == name);
@@ -65,8 +65,9 @@ pub fn targets(figures: &[Figure]) -> Vec<Target> {
     }
     for (shares_cpu, limit) in [(false, 1.35), (true, 2.3)] {
         let name = bulk::name(1500, 1, shares_cpu);
-        for to in [Bridge, Filtered] {
-            times(format!("{name}: to {}", to.name()), AtLeast(limit), median_ratio(&name, to));
+        for (subject, to) in [(Netbpf, Bridge), (Netbpf, Filtered), (Large, Bridge), (Large, Filtered)] {
+            let value = find(&name).and_then(|figure| figure.ratio(subject, to)).map(|ratio| ratio.median);
+            times(format!("{name}: {} to {}", subject.name(), to.name()), AtLeast(limit), value);
         }
     }
     for name in published::figures() {

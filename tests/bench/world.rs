@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The host's address on its uplink.
-pub const UPLINK: &str = "192.0.2.1";
+pub const UPLINK: &str = "198.51.100.1";
 /// The namespace behind the uplink: another host.
 const OUTSIDE: &str = "/run/netns/outside";
 
@@ -82,7 +82,7 @@ impl<'a> World<'a> {
         }
         for (subject, lab) in &netbpfs {
             uplink(lab)?;
-            pairs.push((*subject, netbpf(lab, "mynet", 1500, Some(OFFSETS[0]))?));
+            pairs.push((*subject, netbpf(lab, "mynet", 1500, "", Some(OFFSETS[0]))?));
         }
         Ok(Self { cpus, engine, netbpfs, hosts, pairs })
     }
@@ -114,9 +114,16 @@ impl<'a> World<'a> {
             filter(engine, lab, "plain-9k", "filtered-9k")?;
         }
         for (subject, lab) in &self.netbpfs {
-            pairs.push((*subject, netbpf(lab, "jumbo", MTU, None)?));
+            pairs.push((*subject, netbpf(lab, "jumbo", MTU, "", None)?));
         }
         Ok(pairs)
+    }
+
+    /// A pair on a network of netbpf's whose containers hand over 256 KB in one piece. It is made for whoever asks.
+    pub fn large(&self, mtu: u32) -> Result<(Subject, Pair<'a>)> {
+        let network = format!("large-{mtu}");
+        let pair = netbpf(&self.hosts.netbpf, &network, mtu, "-o netbpf.gso_max_size=262144", None)?;
+        Ok((Subject::Large, pair))
     }
 
     /// The netbpfs themselves, for hosts of a scene's own.
@@ -165,14 +172,16 @@ fn bare(lab: &Lab, mtu: u32) -> Result<Pair<'_>> {
     Ok(Pair::new(lab, namespace(&client), namespace(&server), "10.90.0.2".to_owned(), 0))
 }
 
-/// Another host behind an uplink.
+/// Another host behind an uplink, which is the way to everywhere. It takes 64 KB in one piece, as most uplinks do: that
+/// decides what netbpf's containers hand over where nobody says otherwise.
 fn uplink(lab: &Lab) -> Result<()> {
     script(
         lab,
         &format!(
             "ip netns add outside; ip link add uplink type veth peer name eth0 netns outside
              ip addr add {UPLINK}/24 dev uplink; ip link set uplink up
-             ip -n outside addr add 192.0.2.2/24 dev eth0; ip -n outside link set eth0 up; ip -n outside link set lo up"
+             ip -n outside addr add 198.51.100.2/24 dev eth0; ip -n outside link set eth0 up; ip -n outside link set lo up
+             ip route add default via 198.51.100.2"
         ),
     )?;
     Ok(())
@@ -244,9 +253,9 @@ fn filtered_packets(lab: &Lab) -> Result<u64> {
 }
 
 /// Two containers on a network of netbpf's.
-fn netbpf<'a>(lab: &'a Lab, network: &str, mtu: u32, offset: Option<u16>) -> Result<Pair<'a>> {
+fn netbpf<'a>(lab: &'a Lab, network: &str, mtu: u32, options: &str, offset: Option<u16>) -> Result<Pair<'a>> {
     let netbpf = |arguments: &str| pair::text(lab.netbpf(arguments.split_whitespace()));
-    netbpf(&format!("network create -o com.docker.network.driver.mtu={mtu} {network}"))?;
+    netbpf(&format!("network create -o com.docker.network.driver.mtu={mtu} {options} {network}"))?;
     let publish = offset.map(pair::publish_all).unwrap_or_default();
     let (client, server) = (format!("client-{network}"), format!("server-{network}"));
     for (name, options) in [(&client, ""), (&server, publish.as_str())] {

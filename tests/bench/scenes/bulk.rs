@@ -12,13 +12,18 @@ use crate::{
     world::World,
 };
 
-/// Between two containers, with frames of up to 1,500 and 9,000 bytes.
+/// Between two containers, with frames of up to 1,500 and 9,000 bytes; in netbpf's networks also with as much in one
+/// piece as the kernel can.
 pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
     let streams: &[u32] = if session.plan.quick { &[1] } else { &[1, 8] };
-    measure_all(world.cpus, session, &world.inside(), 1500, streams)?;
+    let large = world.large(1500)?;
+    let mut ways = world.inside();
+    ways.push((large.0, large.1.inside()));
+    measure_all(world.cpus, session, &ways, 1500, streams)?;
     if !session.plan.quick {
         session.doing("networks for frames of 9,000 bytes");
-        let pairs = world.jumbo()?;
+        let mut pairs = world.jumbo()?;
+        pairs.push(world.large(9000)?);
         let ways: Vec<_> = pairs.iter().map(|(subject, pair)| (*subject, pair.inside())).collect();
         measure_all(world.cpus, session, &ways, 9000, streams)?;
     }
