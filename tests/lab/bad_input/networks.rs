@@ -6,7 +6,7 @@ use super::Town;
 use crate::world::World;
 
 /// All driver options, as an error lists them.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     "com.docker.network.bridge.name",
     "com.docker.network.bridge.enable_icc",
     "com.docker.network.bridge.enable_ip_masquerade",
@@ -21,6 +21,7 @@ const KNOWN: [&str; 14] = [
     "com.docker.network.enable_ipv6",
     "com.docker.network.host_ipv4",
     "com.docker.network.host_ipv6",
+    "netbpf.gso_max_size",
 ];
 
 #[test]
