@@ -35,7 +35,7 @@ enum Kind {
 impl Crowd {
     /// On netbpf, with nobody but the two.
     pub fn of_netbpf(program: &Path) -> Result<Self> {
-        let mut crowd = Self { lab: Lab::start_program(program), kind: Kind::Netbpf, size: 0 };
+        let mut crowd = Self { lab: Lab::start_program(program).unchecked(), kind: Kind::Netbpf, size: 0 };
         for (network, subnet) in [("big", "10.50.0.0/16"), ("small", "10.51.0.0/16")] {
             text(crowd.lab.netbpf(["network", "create", "--subnet", subnet, network]))?;
         }
@@ -49,7 +49,7 @@ impl Crowd {
 
     /// On a kernel bridge, with nobody but the two.
     pub fn of_bridge() -> Result<Self> {
-        let mut crowd = Self { lab: Lab::without_daemon(), kind: Kind::Bridge, size: 0 };
+        let mut crowd = Self { lab: Lab::without_daemon().unchecked(), kind: Kind::Bridge, size: 0 };
         // The bridge of a plain host: br_netfilter would be on by the kernel's default.
         crowd.script(
             "for name in big small; do ip link add $name type bridge; ip link set $name up; done
@@ -159,11 +159,13 @@ impl Crowd {
         let mut plugs = String::new();
         for number in first..=last {
             let name = format!("{letter}{number}");
-            let _ = writeln!(plugs, "link add p{name} type veth peer name eth0 up netns {name}");
+            let _ = writeln!(plugs, "link add p{name} type veth peer name eth0 netns {name}");
             let _ = writeln!(plugs, "link set p{name} master {bridge} up");
         }
         std::fs::write(self.lab.path("/run/plugs"), plugs)?;
-        self.script("ip -batch /run/plugs")?;
+        self.script(&format!(
+            "ip -batch /run/plugs; for number in $(seq {first} {last}); do ip -n {letter}$number link set eth0 up; done"
+        ))?;
         for number in (first..=last).filter(|number| *number <= 2) {
             self.script(&format!("ip -n {letter}{number} addr add 10.{net}.0.{}/16 dev eth0", number + 1))?;
         }

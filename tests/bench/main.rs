@@ -57,6 +57,9 @@ struct Options {
     /// Without Docker, and so without bridges: netbpf beside the bare veth pair
     #[arg(long)]
     without_docker: bool,
+    /// The most containers on one network
+    #[arg(long, value_name = "N", default_value_t = 3000)]
+    containers: u32,
     /// Where the results go
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -90,8 +93,12 @@ fn run(options: &Options) -> Result<()> {
     }
     end_on_signals()?;
     let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 10 });
-    let session =
-        Session::new(Plan { rounds: rounds.into(), seconds: options.seconds, quick: options.quick });
+    let session = Session::new(Plan {
+        rounds: rounds.into(),
+        seconds: options.seconds,
+        quick: options.quick,
+        containers: options.containers,
+    });
     let chosen: Vec<&Scene> = match options.scenes.as_slice() {
         [] => SCENES.iter().filter(|scene| scene.quick || !options.quick).collect(),
         chosen => chosen.to_vec(),
@@ -113,10 +120,10 @@ fn measure(options: &Options, session: &Session, chosen: &[&'static Scene]) -> R
     let cpus = cpus()?;
     session.doing("making the hosts");
     let hosts = Hosts {
-        bare: Lab::without_daemon(),
-        docker: (!options.without_docker).then(Lab::without_daemon),
-        netbpf: Lab::start_program(&options.netbpf),
-        against: options.against.as_deref().map(Lab::start_program),
+        bare: Lab::without_daemon().unchecked(),
+        docker: (!options.without_docker).then(|| Lab::without_daemon().unchecked()),
+        netbpf: Lab::start_program(&options.netbpf).unchecked(),
+        against: options.against.as_deref().map(|against| Lab::start_program(against).unchecked()),
         programs: (options.netbpf.clone(), options.against.clone()),
     };
     let engine = hosts.docker.as_ref().map(Engine::start);
@@ -138,7 +145,7 @@ fn measure(options: &Options, session: &Session, chosen: &[&'static Scene]) -> R
     session.doing("taking the hosts away");
     drop(world);
     drop(engine);
-    hosts.leave();
+    drop(hosts);
     Ok(failures)
 }
 

@@ -28,6 +28,8 @@ pub struct Plan {
     pub seconds: u32,
     /// Only what matters most.
     pub quick: bool,
+    /// The most containers on one network.
+    pub containers: u32,
 }
 
 impl Plan {
@@ -184,7 +186,7 @@ mod tests {
     use super::*;
 
     fn session() -> Session {
-        Session::new(Plan { rounds: 3, seconds: 1, quick: true })
+        Session::new(Plan { rounds: 3, seconds: 1, quick: true, containers: 10 })
     }
 
     #[test]

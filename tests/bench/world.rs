@@ -44,16 +44,6 @@ pub struct Hosts {
     pub programs: (PathBuf, Option<PathBuf>),
 }
 
-impl Hosts {
-    /// Takes them away.
-    pub fn leave(self) {
-        let Self { bare, docker, netbpf, against, programs: _ } = self;
-        for lab in [Some(bare), docker, Some(netbpf), against].into_iter().flatten() {
-            lab.leave();
-        }
-    }
-}
-
 /// Everything that can be measured.
 pub struct World<'a> {
     /// Both ends' CPUs.

@@ -30,6 +30,9 @@ pub struct Options {
     /// Only this scene; may be given again
     #[arg(long = "scene", value_name = "NAME")]
     scenes: Vec<String>,
+    /// The most containers on one network
+    #[arg(long, value_name = "N")]
+    containers: Option<u32>,
     /// Measure this netbpf instead of building one
     #[arg(long, value_name = "FILE", env = "NETBPF_BIN")]
     netbpf: Option<PathBuf>,
@@ -64,13 +67,14 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 fn command(bench: &Path, netbpf: &Path, options: &Options) -> Command {
-    let Options { quick, rounds, seconds, scenes, netbpf: _, against, without_docker } = options;
+    let Options { quick, rounds, seconds, scenes, containers, netbpf: _, against, without_docker } = options;
     let mut command = Command::new(bench);
     command.arg("--netbpf").arg(netbpf).arg("--out").arg(toolchain::workspace().join("target/bench"));
     for (name, given) in [("--quick", quick), ("--without-docker", without_docker)] {
         command.args(given.then_some(name));
     }
-    let values = [("--rounds", rounds.map(u32::from)), ("--seconds", *seconds)];
+    let values =
+        [("--rounds", rounds.map(u32::from)), ("--seconds", *seconds), ("--containers", *containers)];
     for (name, value) in values {
         command.args(value.map(|value| format!("{name}={value}")));
     }
@@ -92,6 +96,7 @@ mod tests {
             rounds: Some(7),
             seconds: None,
             scenes: vec!["rate".to_owned(), "names".to_owned()],
+            containers: Some(100),
             netbpf: None,
             against: Some("/old".into()),
             without_docker: false,
@@ -101,7 +106,15 @@ mod tests {
         assert_eq!(words[..3], ["--netbpf", "/new", "--out"]);
         assert_eq!(
             words[4..],
-            ["--quick", "--rounds=7", "--scene=rate", "--scene=names", "--against", "/old"]
+            [
+                "--quick",
+                "--rounds=7",
+                "--containers=100",
+                "--scene=rate",
+                "--scene=names",
+                "--against",
+                "/old"
+            ]
         );
     }
 }

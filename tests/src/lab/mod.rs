@@ -56,8 +56,8 @@ pub struct Lab {
     fresh_state: RefCell<Option<Snapshot>>,
     program: PathBuf,
     log: tempfile::NamedTempFile,
-    /// Nobody wants to know what is left on it.
-    is_left: Cell<bool>,
+    /// Nobody looks at what is left on it.
+    is_unchecked: Cell<bool>,
     host: Host,
     _turn: Turn,
 }
@@ -107,7 +107,7 @@ impl Lab {
             fresh_state: RefCell::default(),
             program,
             log,
-            is_left: Cell::default(),
+            is_unchecked: Cell::default(),
             host,
             _turn: turn,
         }
@@ -199,9 +199,11 @@ impl Lab {
         std::fs::read_to_string(self.log.path()).unwrap_or_else(|error| error.to_string())
     }
 
-    /// Takes the host away with all that is on it, and looks at nothing: for what is no test.
-    pub fn leave(self) {
-        self.is_left.set(true);
+    /// The same, but nobody looks at what is left on it: for what is no test.
+    #[must_use]
+    pub fn unchecked(self) -> Self {
+        self.is_unchecked.set(true);
+        self
     }
 
     #[track_caller]
@@ -242,7 +244,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if self.is_left.get() {
+        if self.is_unchecked.get() {
             return;
         }
         if thread::panicking() {
