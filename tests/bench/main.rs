@@ -8,6 +8,7 @@ mod figures;
 mod measure;
 mod pair;
 mod plot;
+mod question;
 mod report;
 mod said;
 mod scenes;

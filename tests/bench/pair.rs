@@ -151,6 +151,11 @@ impl Way<'_> {
         text(self.pair.host.spawn(words(&self.from, cpu, command)).output_within(2 * PATIENCE))
     }
 
+    /// Does something on a thread at the client's end.
+    pub fn at_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.pair.host.in_namespace(&self.from, work)
+    }
+
     /// What the kernel counted at the server's end: `(received by the server, lost at its full socket)`, UDP over IPv4.
     pub fn udp_counters(&self) -> Result<(u64, u64)> {
         let said = text(self.pair.host.host(words(&self.pair.server, None, &["cat", "/proc/net/snmp"])))?;

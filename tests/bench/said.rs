@@ -3,8 +3,6 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::figures::quantile;
-
 /// The median one-way latency that `sockperf ping-pong` found, in µs.
 pub fn sockperf_median(said: &str) -> Result<f64> {
     after(said, "percentile 50.000 =").with_context(|| format!("no median from sockperf:\n{said}"))
@@ -54,40 +52,16 @@ pub fn wrk(said: &str) -> Result<f64> {
     after(said, "Requests/sec:").with_context(|| format!("no rate from wrk:\n{said}"))
 }
 
-/// What `dnsperf` found.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Names {
-    /// Answers a second.
-    pub rate: f64,
-    /// µs from a question to its answer, half of them.
-    pub median: f64,
-    /// And 99 of 100 of them.
-    pub p99: f64,
-}
-
 /// Reads the answers a second that `dnsperf` printed. Any that were lost make it no measure.
 pub fn dnsperf_rate(said: &str) -> Result<f64> {
     let lost = after(said, "Queries lost:").with_context(|| format!("no count of lost queries:\n{said}"))?;
     if lost > 0.0 {
         bail!("queries were lost:\n{}", tail(said));
     }
-    after(said, "Queries per second:").with_context(|| format!("no rate from dnsperf:\n{said}"))
-}
-
-/// Reads what `dnsperf -v` printed, a line for each answer: `> NOERROR server.mynet A 0.000087`.
-pub fn dnsperf(said: &str) -> Result<Names> {
-    let mut micros = Vec::new();
-    for line in said.lines().filter_map(|line| line.strip_prefix("> ")) {
-        let (code, rest) = line.split_once(' ').with_context(|| format!("no answer of dnsperf's: {line}"))?;
-        if code != "NOERROR" {
-            bail!("the name is not known: {line}");
-        }
-        let seconds = rest.split(' ').next_back().and_then(|last| last.parse::<f64>().ok());
-        micros.push(seconds.with_context(|| format!("no time in {line}"))? * 1e6);
+    if !said.contains("NOERROR") || said.contains("NXDOMAIN") || said.contains("SERVFAIL") {
+        bail!("the name is not known:\n{}", tail(said));
     }
-    micros.sort_by(f64::total_cmp);
-    let part = |part| quantile(&micros, part).with_context(|| format!("no answers from dnsperf:\n{said}"));
-    Ok(Names { rate: dnsperf_rate(said)?, median: part(0.5)?, p99: part(0.99)? })
+    after(said, "Queries per second:").with_context(|| format!("no rate from dnsperf:\n{said}"))
 }
 
 /// The first number after some words.
@@ -136,15 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn dnsperf_says_the_time_of_each_answer() {
-        let said = "> NOERROR server A 0.000100\n> NOERROR server A 0.000300\n> NOERROR server A 0.000200\n\
-            [Status] Testing complete (time limit)\n  Queries sent:         3\n  Queries lost:         0 (0.00%)\n\
-            \x20 Queries per second:   9000.500000\n";
-        let names = dnsperf(said).unwrap();
-        assert!((names.median - 200.0).abs() < 1e-6, "{names:?}");
-        assert!((names.p99 - 298.0).abs() < 1e-6, "{names:?}");
-        assert_eq!(names.rate, 9000.5);
-        assert!(dnsperf("> NXDOMAIN server A 0.000100\n").is_err());
-        assert!(dnsperf_rate("  Queries lost:         7 (0.10%)\n  Queries per second:   9000.5\n").is_err());
+    fn dnsperf_says_a_rate_unless_queries_were_lost() {
+        let said = "  Queries sent:         3\n  Queries completed:    3 (100.00%)\n  Queries lost:         0 (0.00%)\n\n\
+            \x20 Response codes:       NOERROR 3 (100.00%)\n  Queries per second:   9000.500000\n";
+        assert_eq!(dnsperf_rate(said).unwrap(), 9000.5);
+        assert!(dnsperf_rate(&said.replace("lost:         0", "lost:         7")).is_err());
+        assert!(dnsperf_rate(&said.replace("NOERROR 3 (100", "NXDOMAIN 3 (100")).is_err());
     }
 }

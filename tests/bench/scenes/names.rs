@@ -1,12 +1,14 @@
 //! Looking up a neighbour's name: netbpf's responder against Docker's embedded server, each at 127.0.0.11 of a container.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 
 use crate::{
-    figures::{Subject, Unit},
+    figures::{Subject, Unit, quantile},
     measure::Session,
     pair::text,
-    said,
+    question, said,
     world::World,
 };
 
@@ -17,32 +19,36 @@ pub const RATE: &str = "Lookups, four clients";
 /// A file with one question, for dnsperf.
 const QUESTION: &str = "/run/question";
 
+/// Where each asks.
+const SERVER: &str = "127.0.0.11";
+
 /// One at a time, and from four clients at once.
 pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
     let mut ways = Vec::new();
     for (subject, pair) in world.published() {
-        let (subject, server) = match subject {
+        let (subject, name) = match subject {
             Subject::Bridge => (Subject::Docker, "server-plain"),
             Subject::Filtered => continue,
             netbpf => (netbpf, "server-mynet"),
         };
-        text(pair.host.host(["sh", "-c", &format!("echo {server} A > {QUESTION}")]))?;
-        ways.push((subject, pair.inside()));
+        text(pair.host.host(["sh", "-c", &format!("echo {name} A > {QUESTION}")]))?;
+        ways.push((subject, (pair.inside(), name)));
     }
-    let seconds = session.plan.seconds.to_string();
-    let ask = ["dnsperf", "-s", "127.0.0.11", "-d", QUESTION, "-l", &seconds, "-T", "1"];
+    let seconds = session.plan.seconds;
     let titles = [
         (MEDIAN, Unit::Microseconds),
         ("Lookup, 99th percentile", Unit::Microseconds),
         ("Lookups, one at a time", Unit::Thousands),
     ];
-    session.measure(session.plan.rounds, titles, &ways, |way| {
-        let one = [&ask[..], &["-c", "1", "-q", "1", "-v"]].concat();
-        let names = said::dnsperf(&way.run(None, &one)?)?;
-        Ok([names.median, names.p99, names.rate / 1e3])
+    session.measure(session.plan.rounds, titles, &ways, |(way, name)| {
+        let time = Duration::from_secs(seconds.into());
+        let times = way.at_client(|| question::ask(SERVER, name, time))?;
+        let part = |part| quantile(&times, part).context("no answer came");
+        Ok([part(0.5)?, part(0.99)?, times.len() as f64 / f64::from(seconds) / 1e3])
     })?;
-    session.measure(session.plan.rounds, [(RATE, Unit::Thousands)], &ways, |way| {
-        let four = [&ask[..], &["-c", "4", "-q", "80"]].concat();
-        Ok([said::dnsperf_rate(&way.run(None, &four)?)? / 1e3])
+    let seconds = seconds.to_string();
+    session.measure(session.plan.rounds, [(RATE, Unit::Thousands)], &ways, |(way, _)| {
+        let ask = ["dnsperf", "-s", SERVER, "-d", QUESTION, "-l", &seconds, "-T", "1", "-c", "4", "-q", "80"];
+        Ok([said::dnsperf_rate(&way.run(None, &ask)?)? / 1e3])
     })
 }
