@@ -8,6 +8,7 @@ mod figures;
 mod measure;
 mod pair;
 mod plot;
+mod probe;
 mod question;
 mod report;
 mod said;
@@ -79,7 +80,12 @@ fn program(path: &str) -> std::io::Result<PathBuf> {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let done = match words.split_first() {
+        Some((first, probe)) if first == "probe" => probe::run(probe),
+        _ => run(&Options::parse()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -159,7 +165,7 @@ fn conclude(options: &Options, session: &Session, failures: &[String]) -> Result
         let machine = machine(options, session.plan);
         let text = |key: &str| machine[key].as_str().unwrap_or_default();
         let below = format!(
-            "{} CPUs ({}), Linux {}, {}, medians of {} rounds; lines: quartiles",
+            "{} CPUs ({}), Linux {}, {}, medians of {} rounds or more; lines: quartiles",
             machine["cpus"],
             text("cpu"),
             text("kernel"),
@@ -171,7 +177,7 @@ fn conclude(options: &Options, session: &Session, failures: &[String]) -> Result
         print!("{}", report::tables(&figures));
         println!("\nTargets\n{}", report::targets_table(&targets));
         println!(
-            "±: half the distance between the quartiles of {} rounds; ×: how many times better netbpf is, the median of \
+            "±: half the distance between the quartiles of at least {} rounds; ×: how many times better netbpf is, the median of \
              pairs from the same round.",
             session.plan.rounds
         );

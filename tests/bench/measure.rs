@@ -33,9 +33,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Rounds for subjects that differ in little.
+    /// Rounds of short samples.
     pub fn fine_rounds(&self) -> usize {
-        if self.quick { self.rounds + self.rounds.div_ceil(2) } else { 2 * self.rounds }
+        5 * self.rounds
+    }
+
+    /// How long short samples take.
+    pub fn short(&self) -> Duration {
+        Duration::from_secs(self.seconds.into()) / 5
     }
 }
 

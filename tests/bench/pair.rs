@@ -1,9 +1,13 @@
 //! A pair of containers, or of plain namespaces: where clients and servers run, how one reaches the other, and the
 //! servers that listen. Must not know what made them.
 
-use std::{cell::RefCell, time::Duration};
+use std::{
+    cell::RefCell,
+    net::{Ipv4Addr, UdpSocket},
+    time::Duration,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use netbpf_tests::lab::{Lab, Output, Process, eventually};
 
 /// How long a command may take above what it was told.
@@ -21,11 +25,11 @@ pub struct Cpus {
 /// Something that a server does, at a port of its own; each once on each of the two CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// sockperf, which sends back what it gets over UDP.
+    /// A probe that sends back what it gets over UDP.
     UdpEcho,
     /// The same over TCP.
     TcpEcho,
-    /// sockperf, which gets a flood of UDP.
+    /// A probe that reads what it gets over UDP.
     Sink,
     /// iperf3.
     Bulk,
@@ -43,14 +47,15 @@ impl Service {
         1000 + 10 * self as u16 + u16::from(shares_cpu)
     }
 
-    fn command(self, port: u16, folder: &str) -> Vec<String> {
+    fn command(self, port: u16, folder: &str) -> Result<Vec<String>> {
         let words = match self {
-            Self::UdpEcho | Self::Sink => format!("sockperf server -i 0.0.0.0 -p {port}"),
-            Self::TcpEcho => format!("sockperf server --tcp -i 0.0.0.0 -p {port}"),
+            Self::UdpEcho => return probe(&["echo", "udp", &port.to_string()]),
+            Self::TcpEcho => return probe(&["echo", "tcp", &port.to_string()]),
+            Self::Sink => return probe(&["sink", &port.to_string()]),
             Self::Bulk => format!("iperf3 -s -p {port}"),
             Self::Web => format!("nginx -e stderr -c {folder}/nginx.conf"),
         };
-        words.split(' ').map(str::to_owned).collect()
+        Ok(words.split(' ').map(str::to_owned).collect())
     }
 
     /// As `docker run -p` names its protocol.
@@ -127,7 +132,7 @@ impl<'a> Pair<'a> {
             std::fs::write(self.host.path(&folder).join("nginx.conf"), web_config(&folder, port))?;
         }
         let cpu = if shares_cpu { Some(cpus.one) } else { cpus.other };
-        let command = service.command(port, &folder);
+        let command = service.command(port, &folder)?;
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         let process = self.host.spawn(words(&self.server, cpu, &command));
         eventually(&format!("{service:?} listens"), || {
@@ -151,9 +156,24 @@ impl Way<'_> {
         text(self.pair.host.spawn(words(&self.from, cpu, command)).output_within(2 * PATIENCE))
     }
 
+    /// Runs a probe at the client's end, tied to a CPU, and returns what it printed.
+    pub fn probe(&self, cpu: usize, told: &[&str]) -> Result<String> {
+        let command = probe(told)?;
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        self.run(Some(cpu), &command)
+    }
+
     /// Does something on a thread at the client's end.
     pub fn at_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.pair.host.in_namespace(&self.from, work)
+    }
+
+    /// A UDP socket at the server's end that nobody reads, and where it is.
+    pub fn unread(&self) -> Result<(UdpSocket, u16)> {
+        let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+        let socket = self.pair.host.in_namespace(&self.pair.server, bind)?;
+        let port = socket.local_addr()?.port();
+        Ok((socket, port))
     }
 
     /// What the kernel counted at the server's end: `(received by the server, lost at its full socket)`, UDP over IPv4.
@@ -170,6 +190,13 @@ impl Way<'_> {
             _ => bail!("no UDP counters in {said}"),
         }
     }
+}
+
+/// The words that start this program as a probe.
+fn probe(told: &[&str]) -> Result<Vec<String>> {
+    let this = std::env::current_exe().context("find this program")?;
+    let this = this.to_str().context("this program's path is no text")?;
+    Ok([this, "probe"].iter().chain(told).map(|word| (*word).to_owned()).collect())
 }
 
 /// What a command printed, unless it failed.

@@ -1,14 +1,14 @@
-//! What the tools say, as numbers: sockperf, iperf3, wrk, dnsperf. Pure; an output without the number is an error that
+//! What the tools say, as numbers: our own probes, iperf3, wrk, dnsperf. Pure; an output without the number is an error that
 //! shows it.
 
 use anyhow::{Context, Result, bail};
 
-/// The median one-way latency that `sockperf ping-pong` found, in µs.
-pub fn sockperf_median(said: &str) -> Result<f64> {
-    after(said, "percentile 50.000 =").with_context(|| format!("no median from sockperf:\n{said}"))
+/// The one-way latency that `probe ping` found, in µs.
+pub fn ping(said: &str) -> Result<f64> {
+    said.trim().parse().with_context(|| format!("no time from the probe:\n{said}"))
 }
 
-/// What `sockperf throughput` sent.
+/// What `probe flood` sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Flood {
     /// So many messages.
@@ -17,11 +17,13 @@ pub struct Flood {
     pub seconds: f64,
 }
 
-/// Reads what `sockperf throughput` printed: `Total of 84581 messages sent in 1.010 sec`.
-pub fn sockperf_flood(said: &str) -> Result<Flood> {
-    let flood =
-        || Some(Flood { messages: after(said, "Total of")?, seconds: after(said, "messages sent in")? });
-    flood().with_context(|| format!("no flood from sockperf:\n{said}"))
+/// Reads what `probe flood` printed: `84581 1.010000`.
+pub fn flood(said: &str) -> Result<Flood> {
+    let flood = || {
+        let (messages, seconds) = said.trim().split_once(' ')?;
+        Some(Flood { messages: messages.parse().ok()?, seconds: seconds.parse().ok()? })
+    };
+    flood().with_context(|| format!("no flood from the probe:\n{said}"))
 }
 
 /// What `iperf3 --json` sent over TCP.
@@ -81,13 +83,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockperf_says_a_median_and_a_flood() {
-        let said = "sockperf: ---> <MAX> observation = 1234.567\nsockperf: ---> percentile 99.000 =    5.012\n\
-                    sockperf: ---> percentile 50.000 =    3.104\n";
-        assert_eq!(sockperf_median(said).unwrap(), 3.104);
-        let said = "sockperf: Test ended\nsockperf: Total of 571234 messages sent in 1.010 sec\n";
-        assert_eq!(sockperf_flood(said).unwrap(), Flood { messages: 571_234.0, seconds: 1.01 });
-        assert!(sockperf_median("sockperf: No messages were received").is_err());
+    fn probes_say_a_time_and_a_flood() {
+        assert_eq!(ping("3.1040\n").unwrap(), 3.104);
+        assert_eq!(flood("571234 1.010000\n").unwrap(), Flood { messages: 571_234.0, seconds: 1.01 });
+        assert!(ping("").is_err());
+        assert!(flood("571234\n").is_err());
     }
 
     #[test]

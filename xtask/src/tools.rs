@@ -72,7 +72,6 @@ pub const TOOLS: &[Tool] = &[
     tool("redis-cli", "redis-tools", &[For::Lab], "its clients"),
     tool("nginx", "nginx-light", LOAD, "a web server behind a published port"),
     tool("wrk", "wrk", LOAD, "its clients"),
-    tool("sockperf", "sockperf", &[For::Bench], "round trips and floods"),
     tool("dnsperf", "dnsperf", &[For::Bench], "questions to name servers, many and timed"),
     tool(
         "taskset",

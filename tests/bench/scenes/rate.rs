@@ -1,30 +1,68 @@
-//! A flood of 64-byte datagrams, both ends on one CPU. What counts is what came over the network to the server's socket;
-//! that the server then gets less, because it shares the CPU with the flood, is the same for all.
+//! A flood of 64-byte datagrams, both ends on one CPU. It goes to a socket that nobody reads: what counts is what came over
+//! the network to it, full or not. A server that reads is another figure: waking it for each datagram costs more than any
+//! path.
 
 use anyhow::Result;
 
-use crate::{cpu, figures::Unit, measure::Session, pair::Service, said, world::World};
+use crate::{
+    cpu,
+    figures::Unit,
+    measure::Session,
+    pair::{Service, Way},
+    said,
+    world::World,
+};
 
 /// The figure that targets are about.
 pub const CARRIED: &str = "UDP 64 bytes, carried, one CPU";
 
 /// Between two containers.
 pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
+    let cpu = world.cpus.one;
     let titles = [
         (CARRIED, Unit::Thousands),
         ("UDP 64 bytes, sent, one CPU", Unit::Thousands),
-        ("UDP 64 bytes, read by the server, one CPU", Unit::Thousands),
         ("CPU time for small packets, both ends", Unit::CpuPerMillion),
     ];
-    let seconds = session.plan.seconds.to_string();
     session.measure(session.plan.rounds, titles, &world.inside(), |way| {
-        let port = way.serve(Service::Sink, world.cpus, true)?.to_string();
-        let command = ["sockperf", "throughput", "-i", &way.address, "-p", &port, "-m", "64", "-t", &seconds];
-        let (before, busy) = (way.udp_counters()?, cpu::busy(&[world.cpus.one])?);
-        let flood = said::sockperf_flood(&way.run(Some(world.cpus.one), &command)?)?;
-        let (after, busy) = (way.udp_counters()?, cpu::busy(&[world.cpus.one])? - busy);
-        let (read, lost) = ((after.0 - before.0) as f64, (after.1 - before.1) as f64);
-        let thousands = |count: f64| count / flood.seconds / 1e3;
-        Ok([thousands(read + lost), thousands(flood.messages), thousands(read), busy / (read + lost) * 1e6])
+        let (_socket, port) = way.unread()?;
+        let busy = cpu::busy(&[cpu])?;
+        let Arrived { sent, read, lost } = flood(way, cpu, port, session.plan.seconds)?;
+        let busy = cpu::busy(&[cpu])? - busy;
+        Ok([(read + lost) / 1e3, sent / 1e3, busy / (read + lost) / f64::from(session.plan.seconds) * 1e6])
+    })?;
+    if session.plan.quick {
+        return Ok(());
+    }
+    let titles = [
+        ("UDP 64 bytes to a server, carried, one CPU", Unit::Thousands),
+        ("UDP 64 bytes to a server, read by it, one CPU", Unit::Thousands),
+    ];
+    session.measure(session.plan.rounds, titles, &world.inside(), |way| {
+        let port = way.serve(Service::Sink, world.cpus, true)?;
+        let Arrived { sent: _, read, lost } = flood(way, cpu, port, session.plan.seconds)?;
+        Ok([(read + lost) / 1e3, read / 1e3])
+    })
+}
+
+/// What became of a flood, in datagrams a second.
+struct Arrived {
+    sent: f64,
+    /// Given to the server.
+    read: f64,
+    /// Lost at the server's full socket.
+    lost: f64,
+}
+
+fn flood(way: &Way<'_>, cpu: usize, port: u16, seconds: u32) -> Result<Arrived> {
+    let (address, millis) = (format!("{}:{port}", way.address), (1000 * seconds).to_string());
+    let before = way.udp_counters()?;
+    let flood = said::flood(&way.probe(cpu, &["flood", &address, &millis])?)?;
+    let after = way.udp_counters()?;
+    let each_second = |from: u64, to: u64| (to - from) as f64 / flood.seconds;
+    Ok(Arrived {
+        sent: flood.messages / flood.seconds,
+        read: each_second(before.0, after.0),
+        lost: each_second(before.1, after.1),
     })
 }

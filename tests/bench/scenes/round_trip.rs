@@ -1,6 +1,8 @@
 //! Round trips of 64 bytes: what one packet costs. Both ends on one CPU tell most: a wake-up across CPUs costs more than
 //! any path.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::{
@@ -32,7 +34,7 @@ pub fn on(shares_cpu: bool) -> &'static str {
     if shares_cpu { "one CPU" } else { "two CPUs" }
 }
 
-/// The round trip's median over some ways: in more rounds than other things, because what they differ in is little.
+/// The round trip's median over some ways: in more rounds than other things, and shorter ones, because what they differ in is little.
 pub fn measure(
     session: &Session,
     before: &str,
@@ -43,7 +45,7 @@ pub fn measure(
 ) -> Result<()> {
     let name = name(before, service, shares_cpu);
     session.measure(session.plan.fine_rounds(), [(&name, Unit::Microseconds)], ways, |way| {
-        Ok([sample(way, service, cpus, shares_cpu, session.plan.seconds)?])
+        Ok([sample(way, service, cpus, shares_cpu, session.plan.short())?])
     })
 }
 
@@ -53,14 +55,10 @@ pub fn name(before: &str, service: Service, shares_cpu: bool) -> String {
     format!("{before}{protocol} round trip, {}", on(shares_cpu))
 }
 
-/// One run of sockperf: its median, in µs, one way.
-pub fn sample(way: &Way<'_>, service: Service, cpus: Cpus, shares_cpu: bool, seconds: u32) -> Result<f64> {
-    let port = way.serve(service, cpus, shares_cpu)?.to_string();
-    let seconds = seconds.to_string();
-    let mut command =
-        vec!["sockperf", "ping-pong", "-i", &way.address, "-p", &port, "-m", "64", "-t", &seconds];
-    if service == Service::TcpEcho {
-        command.push("--tcp");
-    }
-    said::sockperf_median(&way.run(Some(cpus.one), &command)?)
+/// One run of the probe: its median, in µs, one way.
+pub fn sample(way: &Way<'_>, service: Service, cpus: Cpus, shares_cpu: bool, time: Duration) -> Result<f64> {
+    let port = way.serve(service, cpus, shares_cpu)?;
+    let (address, millis) = (format!("{}:{port}", way.address), time.as_millis().to_string());
+    let protocol = if service == Service::TcpEcho { "tcp" } else { "udp" };
+    said::ping(&way.probe(cpus.one, &["ping", protocol, &address, &millis])?)
 }

@@ -75,9 +75,9 @@ fn measure(cpus: Cpus, session: &Session, crowds: &[(Subject, &Crowd)], members:
     let pairs: Vec<_> = pairs.collect::<Result<_>>()?;
     let names = [with(ROUND_TRIP, members), beside(members)];
     let titles = [(names[0].as_str(), Unit::Microseconds), (names[1].as_str(), Unit::Microseconds)];
-    session.measure(session.plan.rounds, titles, &pairs, |pairs| {
+    session.measure(session.plan.fine_rounds(), titles, &pairs, |pairs| {
         let [large, small] = pairs;
-        let sample = |way| round_trip::sample(way, Service::TcpEcho, cpus, true, session.plan.seconds);
+        let sample = |way| round_trip::sample(way, Service::TcpEcho, cpus, true, session.plan.short());
         Ok([sample(&large.inside())?, sample(&small.inside())?])
     })?;
     drop(pairs);
