@@ -216,37 +216,41 @@ fn panel(top: f64, rows: &[Row]) -> (Group, f64) {
             y += BAR + 1.0;
         }
         if let Some(bare) = row.bare {
-            group = group.add(
-                line(x(bare), begin - 3.0, x(bare), y + 2.0, INK)
-                    .set("stroke-width", 1.5)
-                    .set("stroke-dasharray", "3 2"),
-            );
+            group = group.add(mark_of_bare(line(x(bare), begin - 3.0, x(bare), y + 2.0, INK)));
+        }
+        // Last, so that nothing crosses them.
+        for (bar, y) in row.bars.iter().zip((0_u8..).map(|bar| begin + f64::from(bar) * (BAR + 1.0))) {
+            group = group.add(label(bar, y, x));
         }
         y += GAP;
     }
     (group, height + 16.0)
 }
 
+fn mark_of_bare(line: Line) -> Line {
+    line.set("stroke-width", 1.5).set("stroke-dasharray", "3 2")
+}
+
 fn draw_bar(bar: &Bar, y: f64, x: impl Fn(f64) -> f64) -> Group {
-    let own = bar.subject == Subject::Netbpf;
     let colour = BARS.iter().find(|(subject, _)| *subject == bar.subject).map_or(INK, |(_, colour)| colour);
-    let mut group = Group::new().add(
-        Rectangle::new()
-            .set("x", LEFT)
-            .set("y", y)
-            .set("width", (x(bar.value) - LEFT).max(1.0))
-            .set("height", BAR)
-            .set("fill", colour),
-    );
-    let mut end = x(bar.value);
-    if let Some((lower, upper)) = bar.quartiles {
-        let middle = y + BAR / 2.0;
-        group = group.add(line(x(lower), middle, x(upper), middle, INK).set("stroke-width", 1));
-        end = end.max(x(upper));
-    }
-    let label =
-        text(end + 6.0, y + BAR - 2.5, &bar.label, if own { INK } else { PALE_INK }).set("font-size", 11);
-    group.add(if own { label.set("font-weight", "bold") } else { label })
+    let length = (x(bar.value) - LEFT).max(1.0);
+    let rectangle = Rectangle::new().set("x", LEFT).set("y", y).set("width", length).set("height", BAR);
+    let group = Group::new().add(rectangle.set("fill", colour));
+    let Some((lower, upper)) = bar.quartiles else { return group };
+    let middle = y + BAR / 2.0;
+    group.add(line(x(lower), middle, x(upper), middle, INK))
+}
+
+/// What is written behind a bar.
+fn label(bar: &Bar, y: f64, x: impl Fn(f64) -> f64) -> Text {
+    let own = bar.subject == Subject::Netbpf;
+    let end = bar.quartiles.map_or(bar.value, |(_, upper)| upper.max(bar.value));
+    let label = text(x(end) + 6.0, y + BAR - 2.5, &bar.label, if own { INK } else { PALE_INK })
+        .set("font-size", 11)
+        .set("stroke", "#ffffff")
+        .set("stroke-width", 3)
+        .set("paint-order", "stroke");
+    if own { label.set("font-weight", "bold") } else { label }
 }
 
 fn legend(y: f64, has: impl Fn(Subject) -> bool, has_bare: bool) -> Group {
@@ -254,8 +258,8 @@ fn legend(y: f64, has: impl Fn(Subject) -> bool, has_bare: bool) -> Group {
     let mut x = 24.0;
     let mut entry = |group: Group, sign: Group, words: &str| {
         let shifted = sign.set("transform", format!("translate({x} {})", y - 11.0));
-        let group = group.add(shifted).add(text(x + 20.0, y, words, INK));
-        x += 44.0 + 7.0 * words.chars().count() as f64;
+        let group = group.add(shifted).add(text(x + 19.0, y, words, INK).set("font-size", 12));
+        x += 36.0 + 6.3 * words.chars().count() as f64;
         group
     };
     let square = |colour: &str| {
@@ -275,8 +279,7 @@ fn legend(y: f64, has: impl Fn(Subject) -> bool, has_bare: bool) -> Group {
         }
     }
     if has_bare {
-        let sign = Group::new()
-            .add(line(6.0, -1.0, 6.0, 14.0, INK).set("stroke-width", 1.5).set("stroke-dasharray", "3 2"));
+        let sign = Group::new().add(mark_of_bare(line(6.0, -1.0, 6.0, 14.0, INK)));
         group = entry(group, sign, "bare veth pair");
     }
     group
