@@ -143,6 +143,8 @@ fn send_frames(crowd: &Crowd, cpus: Cpus) -> Result<[f64; 5]> {
             sender.send(&frame);
             let is_heard = listeners.iter().all(|listener| listener.hears(&mark, PATIENCE));
             broadcast = broadcast.filter(|_| is_heard).map(|time| time + started.elapsed());
+            // The next one finds the queue empty, or there is no place in it for the frame itself.
+            settled(crowd)?;
         }
         let before = settled(crowd)?;
         let mut asked = Duration::ZERO;
