@@ -173,6 +173,13 @@ pub fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     Some(low + (high - low) * (place - below))
 }
 
+/// A figure for tests: three rounds of the same value for each subject.
+#[cfg(test)]
+pub fn steady(name: &str, unit: Unit, samples: &[(Subject, f64)]) -> Figure {
+    let samples = samples.iter().map(|(subject, value)| (*subject, vec![*value; 3])).collect();
+    Figure { scene: "", name: name.to_owned(), unit, samples }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -307,16 +307,12 @@ fn line(x1: f64, y1: f64, x2: f64, y2: f64, colour: &str) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn figure(name: &str, unit: Unit, samples: &[(Subject, f64)]) -> Figure {
-        let samples = samples.iter().map(|(subject, value)| (*subject, vec![*value; 3])).collect();
-        Figure { scene: "", name: name.to_owned(), unit, samples }
-    }
+    use crate::figures::steady;
 
     #[test]
     fn bars_are_as_long_as_what_they_show() {
         let figure =
-            figure("run -d", Unit::Milliseconds, &[(Subject::Docker, 200.0), (Subject::Netbpf, 50.0)]);
+            steady("run -d", Unit::Milliseconds, &[(Subject::Docker, 200.0), (Subject::Netbpf, 50.0)]);
         let row = times(&figure, "run").unwrap();
         let bars: Vec<_> = row.bars.iter().map(|bar| (bar.subject, bar.value, bar.label.as_str())).collect();
         assert_eq!(bars, [(Subject::Netbpf, 4.0, "50.0 ms"), (Subject::Docker, 1.0, "200 ms")]);
@@ -325,7 +321,7 @@ mod tests {
     #[test]
     fn what_is_above_the_bare_pair_is_a_panel_of_its_own() {
         let samples = [(Subject::Bare, 3.0), (Subject::Bridge, 3.5), (Subject::Netbpf, 3.1)];
-        let picture = draw(&[figure("UDP round trip, one CPU", Unit::Microseconds, &samples)], "").unwrap();
+        let picture = draw(&[steady("UDP round trip, one CPU", Unit::Microseconds, &samples)], "").unwrap();
         let text = picture.to_string();
         assert!(text.contains("0.500 of 3.50 µs") && text.contains("Time above a bare veth pair"), "{text}");
         assert!(!text.contains("Times as good"), "{text}");
@@ -333,7 +329,7 @@ mod tests {
 
     #[test]
     fn nothing_to_compare_is_no_picture() {
-        assert!(draw(&[figure("run -d", Unit::Milliseconds, &[(Subject::Netbpf, 50.0)])], "").is_none());
+        assert!(draw(&[steady("run -d", Unit::Milliseconds, &[(Subject::Netbpf, 50.0)])], "").is_none());
         assert!(draw(&[], "").is_none());
     }
 

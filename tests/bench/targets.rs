@@ -131,16 +131,11 @@ pub fn better_by(figure: &Figure, subject: Subject, than: Subject) -> Option<f64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::Unit;
-
-    fn figure(name: &str, unit: Unit, samples: &[(Subject, f64)]) -> Figure {
-        let samples = samples.iter().map(|(subject, value)| (*subject, vec![*value; 3])).collect();
-        Figure { scene: "", name: name.to_owned(), unit, samples }
-    }
+    use crate::figures::{Unit, steady};
 
     #[test]
     fn a_target_is_met_missed_or_not_measured() {
-        let round_trip = figure(
+        let round_trip = steady(
             &round_trip::name("", Service::UdpEcho, true),
             Unit::Microseconds,
             &[
@@ -164,9 +159,9 @@ mod tests {
     #[test]
     fn better_is_less_time_and_more_of_everything_else() {
         let samples = [(Subject::Bridge, 10.0), (Subject::Netbpf, 5.0)];
-        let time = figure("t", Unit::Microseconds, &samples);
+        let time = steady("t", Unit::Microseconds, &samples);
         assert_eq!(better_by(&time, Subject::Netbpf, Subject::Bridge), Some(2.0));
-        let rate = figure("r", Unit::Gigabits, &samples);
+        let rate = steady("r", Unit::Gigabits, &samples);
         assert_eq!(better_by(&rate, Subject::Netbpf, Subject::Bridge), Some(0.5));
     }
 }

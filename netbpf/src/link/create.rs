@@ -28,15 +28,12 @@ use rtnetlink::{
 
 use super::{
     Error, Links, Namespace,
-    links::{up, with_index},
+    links::{LOOPBACK, up, with_index},
     socket::Socket,
     sysctl::{self, disable_ipv6, enable_ipv6},
     watch::Activation,
 };
 use crate::model::{GSO_LEGACY_MAX_SIZE, Mac};
-
-/// `lo` has this number in every namespace.
-const LOOPBACK: u32 = 1;
 
 /// The device through which the host is on a network.
 #[derive(Clone, Debug)]

@@ -23,6 +23,9 @@ use super::{Error, Namespace, error::Refusal, socket::Socket, watch::Activation}
 /// How long the kernel may take to activate a side of a pair; more than any that was seen.
 const ACTIVATION: Duration = Duration::from_millis(500);
 
+/// `lo` has this number in every namespace.
+pub(super) const LOOPBACK: u32 = 1;
+
 /// Which of the two kinds of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {

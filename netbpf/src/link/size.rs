@@ -14,15 +14,15 @@ use netlink_packet_route::{
 };
 use rtnetlink::RouteMessageBuilder;
 
-use super::{Error, Links, links::with_index};
+use super::{
+    Error, Links,
+    links::{LOOPBACK, with_index},
+};
 use crate::model::{BIG_TCP, GSO_LEGACY_MAX_SIZE};
 
 /// Addresses of nobody (RFC 5737, RFC 3849): the way to them is the way to the world.
 const ELSEWHERE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
-
-/// `lo` has this number in every namespace.
-const LOOPBACK: u32 = 1;
 
 impl Links {
     /// The largest packet that a new link should hand over in one piece, in bytes: as wanted, or what all of the host's
