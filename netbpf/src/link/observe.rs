@@ -139,16 +139,14 @@ fn owned_link(message: &LinkMessage) -> OwnedLink {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::Address(octets) => link.mac = mac(octets),
+            LinkAttribute::Address(octets) => {
+                let octets = <[u8; 6]>::try_from(octets.as_slice());
+                link.mac = octets.ok().and_then(|octets| octets.try_into().ok());
+            }
             _ => {}
         }
     }
     link
-}
-
-fn mac(octets: &[u8]) -> Option<Mac> {
-    let digits: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-    digits.join(":").parse().ok()
 }
 
 fn on_link(route: &RouteMessage) -> Option<Ipv4Net> {

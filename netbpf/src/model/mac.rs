@@ -78,10 +78,20 @@ impl FromStr for Mac {
             let part = parts.next().filter(|part| part.len() == 2).ok_or_else(error)?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| error())?;
         }
-        if parts.next().is_some() || octets[0] & 1 == 1 || octets == [0; 6] {
+        if parts.next().is_some() {
             return Err(error());
         }
-        Ok(Self(octets))
+        Self::try_from(octets).map_err(|_| error())
+    }
+}
+
+/// In network order.
+impl TryFrom<[u8; 6]> for Mac {
+    type Error = NotAMac;
+
+    fn try_from(octets: [u8; 6]) -> Result<Self, NotAMac> {
+        let is_group = octets[0] & 1 == 1;
+        if is_group || octets == [0; 6] { Err(NotAMac(Self(octets).to_string())) } else { Ok(Self(octets)) }
     }
 }
 
