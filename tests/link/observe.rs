@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::Stdio, time::Duration};
 
-use netbpf::link::{EndpointLink, HostDevice, LinkEvent, Links};
+use netbpf::link::{EndpointLink, Heard, HostDevice, Links};
 
 use crate::{
     endpoint::{broadcast, endpoint},
@@ -85,13 +85,13 @@ fn a_link_that_goes_is_announced() {
             } else {
                 ip_in(&netns, "link del eth0").await;
             }
-            assert_eq!(deletions.next().await, Some(LinkEvent::Deleted(ifindex)));
+            assert_eq!(deletions.next().await, Some(Heard::Of(ifindex)));
         }
         host.create_endpoint(&endpoint(&netns)).await.unwrap();
         host.set_up(1_000_003).await.unwrap();
         drop(netns);
         let announced = tokio::time::timeout(Duration::from_secs(10), deletions.next()).await;
-        assert_eq!(announced.unwrap(), Some(LinkEvent::Deleted(1_000_003)), "its namespace went");
+        assert_eq!(announced.unwrap(), Some(Heard::Of(1_000_003)), "its namespace went");
     });
 }
 
@@ -108,7 +108,7 @@ fn a_bridge_that_loses_a_port_is_no_deletion() {
         ] {
             ip(command);
         }
-        assert_eq!(deletions.next().await, Some(LinkEvent::Deleted(50)));
+        assert_eq!(deletions.next().await, Some(Heard::Of(50)));
     });
 }
 
@@ -128,6 +128,6 @@ fn lost_announcements_are_admitted() {
         }
         drop(commands);
         assert!(batch.wait().unwrap().success());
-        assert_eq!(deletions.next().await, Some(LinkEvent::Resync));
+        assert_eq!(deletions.next().await, Some(Heard::Lost));
     });
 }

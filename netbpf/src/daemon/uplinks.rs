@@ -7,7 +7,7 @@ use super::Daemon;
 use crate::{
     api::types::Uplink,
     datapath::{self, UplinkDevice, XdpProgram},
-    link::{Changes, Links},
+    link::{Changes, Heard, Links},
     model::XdpMode,
 };
 
@@ -40,13 +40,16 @@ impl Daemon {
 
     /// Follow uplinks that vanish, come back or get another MAC, for as long as the daemon runs.
     pub(super) async fn follow_uplinks(self: Arc<Self>, mut changes: Changes) {
-        while let Some((ifindex, name)) = changes.next().await {
+        while let Some(heard) = changes.next().await {
             let concerned: Vec<_> = {
                 let uplinks = self.uplinks.lock().await;
-                let concerns = |interface: &String| {
-                    name.is_empty()
-                        || *interface == name
-                        || uplinks.get(interface).is_some_and(|standing| standing.ifindex == Some(ifindex))
+                let concerns = |interface: &String| match &heard {
+                    Heard::Lost => true,
+                    Heard::Of((ifindex, name)) => {
+                        let standing = uplinks.get(interface);
+                        interface == name
+                            || standing.is_some_and(|standing| standing.ifindex == Some(*ifindex))
+                    }
                 };
                 self.options.uplinks.iter().filter(|(interface, _)| concerns(interface)).collect()
             };

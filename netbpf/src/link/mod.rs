@@ -33,4 +33,4 @@ pub use links::{Family, Links};
 pub use netns::{Namespace, start_time};
 pub use observe::{OwnedLink, Received};
 pub use uplink::Uplink;
-pub use watch::{Changes, Deletions, LinkEvent};
+pub use watch::{Changes, Deletions, Heard};

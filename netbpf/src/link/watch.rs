@@ -48,11 +48,11 @@ impl Drop for Announcements {
 
 /// What was heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkEvent {
-    /// The link of this number is gone: deleted, or moved to another namespace.
-    Deleted(u32),
+pub enum Heard<Event> {
+    /// This happened.
+    Of(Event),
     /// Announcements were lost: look at all links.
-    Resync,
+    Lost,
 }
 
 /// Links that go, from the moment this value was made.
@@ -74,12 +74,11 @@ impl Links {
 }
 
 impl Changes {
-    /// The number and name of the next link that comes, goes or changes; an empty name when announcements were lost, and
-    /// it may have been any. `None` when the kernel's socket is broken.
-    pub async fn next(&mut self) -> Option<(u32, String)> {
+    /// The number and name of the next link that comes, goes or changes. `None` when the kernel's socket is broken.
+    pub async fn next(&mut self) -> Option<Heard<(u32, String)>> {
         loop {
             match self.0.next().await? {
-                NetlinkPayload::Overrun(_) => return Some((0, String::new())),
+                NetlinkPayload::Overrun(_) => return Some(Heard::Lost),
                 NetlinkPayload::InnerMessage(
                     RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link),
                 ) => {
@@ -88,7 +87,7 @@ impl Changes {
                         _ => None,
                     });
                     if let Some(name) = name {
-                        return Some((link.header.index, name));
+                        return Some(Heard::Of((link.header.index, name)));
                     }
                 }
                 _ => {}
@@ -98,16 +97,17 @@ impl Changes {
 }
 
 impl Deletions {
-    /// The next one; `None` when the kernel's socket is broken. Nothing is lost if the future is dropped.
-    pub async fn next(&mut self) -> Option<LinkEvent> {
+    /// The number of the next link that is gone: deleted, or moved to another namespace. `None` when the kernel's socket
+    /// is broken. Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<Heard<u32>> {
         loop {
             match self.0.next().await? {
-                NetlinkPayload::Overrun(_) => return Some(LinkEvent::Resync),
+                NetlinkPayload::Overrun(_) => return Some(Heard::Lost),
                 // A bridge announces the loss of a port in its own family: that link may live on.
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link))
                     if link.header.interface_family == AddressFamily::Unspec =>
                 {
-                    return Some(LinkEvent::Deleted(link.header.index));
+                    return Some(Heard::Of(link.header.index));
                 }
                 _ => {}
             }

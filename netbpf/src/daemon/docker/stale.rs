@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     daemon::Daemon,
-    link::{Deletions, LinkEvent},
+    link::{Deletions, Heard},
     model::{Container, Endpoint, EndpointRequest, Id, Subject},
 };
 
@@ -54,8 +54,8 @@ impl Daemon {
     pub(in crate::daemon) async fn watch_docker_endpoints(self: Arc<Self>, mut deletions: Deletions) {
         while let Some(event) = deletions.next().await {
             let gone = match event {
-                LinkEvent::Resync => self.docker_endpoints(|endpoint| !exists(&endpoint.host_interface)),
-                LinkEvent::Deleted(ifindex) => {
+                Heard::Lost => self.docker_endpoints(|endpoint| !exists(&endpoint.host_interface)),
+                Heard::Of(ifindex) => {
                     let number = netbpf_common::endpoint::number_of(ifindex);
                     self.docker_endpoints(|endpoint| Some(endpoint.port) == number)
                 }
