@@ -1,0 +1,217 @@
+//! Networks, and what a container has in one, in the API's messages, under Docker's keys.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Docker's `IPAM` object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Ipam {
+    /// `default`.
+    pub driver: String,
+    /// `--ipam-opt`.
+    pub options: Option<BTreeMap<String, String>>,
+    /// One entry a subnet.
+    pub config: Vec<IpamConfig>,
+}
+
+/// One subnet of a network; texts as the user typed them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct IpamConfig {
+    /// `192.168.0.0/16`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subnet: String,
+    /// `192.168.1.0/24`.
+    #[serde(rename = "IPRange", skip_serializing_if = "String::is_empty")]
+    pub ip_range: String,
+    /// `192.168.0.1`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub gateway: String,
+    /// Name to address.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub auxiliary_addresses: BTreeMap<String, String>,
+}
+
+/// `network create`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkCreate {
+    /// The new network's name.
+    pub name: String,
+    /// `bridge` or `netbpf`; empty means `bridge`.
+    pub driver: String,
+    /// `local` or empty.
+    pub scope: String,
+    /// No way out.
+    pub internal: bool,
+    /// Stored, as Docker does for local networks.
+    pub attachable: bool,
+    /// `--ipv4`; absent means true.
+    #[serde(rename = "EnableIPv4")]
+    pub enable_ipv4: Option<bool>,
+    /// `--ipv6`.
+    #[serde(rename = "EnableIPv6")]
+    pub enable_ipv6: Option<bool>,
+    /// Subnets.
+    #[serde(rename = "IPAM")]
+    pub ipam: Ipam,
+    /// `-o key=value`.
+    pub options: BTreeMap<String, String>,
+    /// `--label key=value`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// `network inspect`: Docker's keys in Docker's order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NetworkResource {
+    /// Unique.
+    pub name: String,
+    /// 64 hex digits.
+    pub id: String,
+    /// RFC 3339, nanoseconds, UTC.
+    pub created: String,
+    /// `local`.
+    pub scope: String,
+    /// `bridge`, `host` or `null`.
+    pub driver: String,
+    /// Has IPv4.
+    #[serde(rename = "EnableIPv4")]
+    pub enable_ipv4: bool,
+    /// Has IPv6.
+    #[serde(rename = "EnableIPv6")]
+    pub enable_ipv6: bool,
+    /// Subnets.
+    #[serde(rename = "IPAM")]
+    pub ipam: Ipam,
+    /// No way out.
+    pub internal: bool,
+    /// As created.
+    pub attachable: bool,
+    /// Always false: a swarm notion.
+    pub ingress: bool,
+    /// Always empty: a swarm notion.
+    pub config_from: ConfigFrom,
+    /// Always false: a swarm notion.
+    pub config_only: bool,
+    /// Running containers by ID.
+    pub containers: BTreeMap<String, NetworkContainer>,
+    /// `-o`.
+    pub options: BTreeMap<String, String>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Docker's `ConfigFrom`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ConfigFrom {
+    /// Always empty.
+    pub network: String,
+}
+
+/// A running container in [`NetworkResource`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NetworkContainer {
+    /// The container's name.
+    pub name: String,
+    /// 64 hex digits.
+    #[serde(rename = "EndpointID")]
+    pub endpoint_id: String,
+    /// Lower case, colons.
+    pub mac_address: String,
+    /// With prefix length, or empty.
+    #[serde(rename = "IPv4Address")]
+    pub ipv4_address: String,
+    /// With prefix length, or empty.
+    #[serde(rename = "IPv6Address")]
+    pub ipv6_address: String,
+}
+
+/// `network connect`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkConnect {
+    /// Name, ID, `netns:NAME`, `netns:/PATH` or `pid:N`.
+    pub container: String,
+    /// What the endpoint shall be.
+    pub endpoint_config: EndpointSettings,
+}
+
+/// What a user asks of an endpoint, and what it got.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct EndpointSettings {
+    /// `--ip`, `--ip6`.
+    #[serde(rename = "IPAMConfig")]
+    pub ipam_config: Option<EndpointIpam>,
+    /// `--link`; issue of the default network and of user-defined ones.
+    pub links: Option<Vec<String>>,
+    /// `--alias`.
+    pub aliases: Option<Vec<String>>,
+    /// `--mac-address`, or what it got.
+    pub mac_address: String,
+    /// `--driver-opt`.
+    pub driver_opts: Option<BTreeMap<String, String>>,
+    /// `--gw-priority`.
+    pub gw_priority: i64,
+    /// The network, 64 hex digits.
+    #[serde(rename = "NetworkID")]
+    pub network_id: String,
+    /// The endpoint, 64 hex digits; empty while not running.
+    #[serde(rename = "EndpointID")]
+    pub endpoint_id: String,
+    /// The network's gateway address.
+    pub gateway: String,
+    /// The address it got.
+    #[serde(rename = "IPAddress")]
+    pub ip_address: String,
+    /// Prefix length of `IPAddress`.
+    #[serde(rename = "IPPrefixLen")]
+    pub ip_prefix_len: u8,
+    /// The network's IPv6 gateway.
+    #[serde(rename = "IPv6Gateway")]
+    pub ipv6_gateway: String,
+    /// The IPv6 address it got.
+    #[serde(rename = "GlobalIPv6Address")]
+    pub global_ipv6_address: String,
+    /// Prefix length of `GlobalIPv6Address`.
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    pub global_ipv6_prefix_len: u8,
+    /// The names that others in the network find it by.
+    #[serde(rename = "DNSNames")]
+    pub dns_names: Option<Vec<String>>,
+}
+
+/// Addresses that a user asks for; texts as typed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct EndpointIpam {
+    /// `--ip`.
+    #[serde(rename = "IPv4Address", skip_serializing_if = "String::is_empty")]
+    pub ipv4_address: String,
+    /// `--ip6`.
+    #[serde(rename = "IPv6Address", skip_serializing_if = "String::is_empty")]
+    pub ipv6_address: String,
+}
+
+/// `network disconnect`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkDisconnect {
+    /// As in [`NetworkConnect`].
+    pub container: String,
+    /// Also when the container is gone.
+    pub force: bool,
+}
+
+/// `network prune`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworksPruned {
+    /// Names.
+    pub networks_deleted: Vec<String>,
+}
