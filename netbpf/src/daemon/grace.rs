@@ -9,17 +9,18 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// The kernel's setting.
 const SETTING: &str = "/sys/kernel/rcu_expedited";
-/// Where a daemon notes that the setting is its to change: one that was killed may have left it on.
+/// Where a daemon notes that it has turned the setting on: one that was killed leaves it so.
 const NOTE: &str = "rcu_expedited";
 
-/// The setting, where it is ours to change: it can be written, and nobody else has turned it on.
+/// The setting, where it can be written.
 pub struct GracePeriods {
     setting: Option<Setting>,
 }
@@ -41,20 +42,15 @@ impl GracePeriods {
     }
 
     fn open_at(setting: &Path, note: PathBuf) -> Self {
-        let take = || -> io::Result<Option<Setting>> {
-            let file = OpenOptions::new().write(true).open(setting)?;
-            if note.exists() {
-                write(&file, false)?;
-            } else if fs::read_to_string(setting)?.trim() != "0" {
-                return Ok(None);
+        let open = || {
+            let file = OpenOptions::new().read(true).write(true).open(setting)?;
+            let setting = Setting { file, note, users: Mutex::new(0) };
+            if setting.note.exists() {
+                setting.turn_off()?;
             }
-            fs::write(&note, "")?;
-            Ok(Some(Setting { file, note: note.clone(), users: Mutex::new(0) }))
+            Ok(setting)
         };
-        let setting = take().unwrap_or_else(|error| {
-            tracing::debug!(%error, "grace periods take their time");
-            None
-        });
+        let setting = open().inspect_err(told).ok();
         Self { setting }
     }
 
@@ -62,10 +58,7 @@ impl GracePeriods {
     pub fn expedite(&self) -> Expedited<'_> {
         let Some(setting) = &self.setting else { return Expedited(None) };
         let mut users = setting.users();
-        if *users == 0
-            && let Err(error) = write(&setting.file, true)
-        {
-            tracing::debug!(%error, "grace periods take their time");
+        if *users == 0 && !setting.turn_on().inspect_err(told).unwrap_or_default() {
             return Expedited(None);
         }
         *users += 1;
@@ -77,6 +70,23 @@ impl Setting {
     fn users(&self) -> MutexGuard<'_, usize> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// False: somebody else has it on, and it is not ours to turn off.
+    fn turn_on(&self) -> io::Result<bool> {
+        let mut value = [0];
+        self.file.read_exact_at(&mut value, 0)?;
+        if value != *b"0" {
+            return Ok(false);
+        }
+        fs::write(&self.note, "")?;
+        self.file.write_all_at(b"1", 0)?;
+        Ok(true)
+    }
+
+    fn turn_off(&self) -> io::Result<()> {
+        self.file.write_all_at(b"0", 0)?;
+        fs::remove_file(&self.note)
+    }
 }
 
 impl Drop for Expedited<'_> {
@@ -85,23 +95,15 @@ impl Drop for Expedited<'_> {
         let mut users = setting.users();
         *users -= 1;
         if *users == 0
-            && let Err(error) = write(&setting.file, false)
+            && let Err(error) = setting.turn_off()
         {
-            tracing::warn!(%error, "{SETTING} stays on");
+            tracing::warn!(%error, "turn {SETTING} off");
         }
     }
 }
 
-impl Drop for Setting {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.note) {
-            tracing::warn!(%error, "remove {}", self.note.display());
-        }
-    }
-}
-
-fn write(mut setting: &File, on: bool) -> io::Result<()> {
-    setting.write_all(if on { b"1" } else { b"0" })
+fn told(error: &io::Error) {
+    tracing::debug!(%error, "grace periods take their time");
 }
 
 #[cfg(test)]
@@ -116,43 +118,47 @@ mod tests {
         (folder, setting)
     }
 
-    /// What was written last: a file of sysfs has one value, a file on disk all that was written to it.
-    fn last(setting: &Path) -> char {
-        fs::read_to_string(setting).unwrap().chars().last().unwrap()
+    fn value(setting: &Path) -> String {
+        fs::read_to_string(setting).unwrap()
     }
 
     #[test]
     fn it_is_on_from_the_first_to_the_last_that_wants_it() {
-        let (folder, setting) = host("0");
+        let (folder, setting) = host("0\n");
         let note = folder.path().join(NOTE);
         let periods = GracePeriods::open_at(&setting, note.clone());
         let first = periods.expedite();
         let second = periods.expedite();
-        assert_eq!(last(&setting), '1');
+        assert_eq!((&*value(&setting), note.exists()), ("1\n", true));
         drop(first);
-        assert_eq!(last(&setting), '1');
+        assert_eq!((&*value(&setting), note.exists()), ("1\n", true));
         drop(second);
-        assert_eq!(last(&setting), '0');
-        assert!(note.exists());
-        drop(periods);
-        assert!(!note.exists());
+        assert_eq!((&*value(&setting), note.exists()), ("0\n", false));
     }
 
     #[test]
     fn what_somebody_else_turned_on_stays_on() {
         let (folder, setting) = host("1\n");
         let periods = GracePeriods::open_at(&setting, folder.path().join(NOTE));
-        drop(periods.expedite());
-        assert_eq!(fs::read_to_string(&setting).unwrap(), "1\n");
+        let first = periods.expedite();
         assert!(!folder.path().join(NOTE).exists());
+        drop(first);
+        assert_eq!(value(&setting), "1\n");
+        // Another one on the same host, whose step has ended.
+        fs::write(&setting, "0\n").unwrap();
+        let second = periods.expedite();
+        assert_eq!(value(&setting), "1\n");
+        drop(second);
+        assert_eq!(value(&setting), "0\n");
     }
 
     #[test]
     fn what_a_killed_daemon_left_on_is_turned_off() {
-        let (folder, setting) = host("1");
-        fs::write(folder.path().join(NOTE), "").unwrap();
-        let _periods = GracePeriods::open_at(&setting, folder.path().join(NOTE));
-        assert_eq!(last(&setting), '0');
+        let (folder, setting) = host("1\n");
+        let note = folder.path().join(NOTE);
+        fs::write(&note, "").unwrap();
+        let _periods = GracePeriods::open_at(&setting, note.clone());
+        assert_eq!((&*value(&setting), note.exists()), ("0\n", false));
     }
 
     #[test]
