@@ -1,6 +1,7 @@
 //! The lab itself: what it promises to the tests in it.
 
 use netbpf_tests::lab::Lab;
+use nix::sys::signal::Signal;
 
 #[test]
 fn a_host_has_its_own_network_processes_and_folders() {
@@ -19,8 +20,10 @@ fn orphans_are_buried_and_background_processes_end_with_their_value() {
     let lab = Lab::without_daemon();
     lab.host(["sh", "-c", "true & exec true"]).ok();
     drop(lab.spawn(["sleep", "infinity"]));
-    let slept = lab.spawn(["sleep", "infinity"]).interrupt();
-    assert_eq!(slept.status.code(), None);
+    let sleeper = lab.spawn(["sleep", "infinity"]);
+    // Not SIGINT, which a shell has its background processes ignore, this one's parents perhaps among them.
+    sleeper.signal(Signal::SIGTERM);
+    assert_eq!(sleeper.output().status.code(), None);
     lab.host(["sh", "-c", "echo out; echo wrong >&2; exit 7"]).fails_with(7, "wrong");
 }
 

@@ -47,6 +47,8 @@ named() {
     inside $who unshare -m sh -c 'busybox mount -o bind "$0" /etc/resolv.conf && exec "$@"' $conf "$@"
 }
 far() { ip netns exec far "$@"; }
+# Until somebody has a port: of the host, or in a container.
+listens() { until ${2:+inside $2} ss -Hlntu "sport = :$1" | grep -q .; do sleep 0.05; done; }
 # Whom a container's web server takes its client for; or nothing but that it answers.
 peer() { echo timeout 2 busybox wget -q -O - http://$1/cgi-bin/peer; }
 page() { echo timeout 2 busybox wget -q -O - http://$1/; }
@@ -207,7 +209,7 @@ pub const STEPS: &[Step] = &[
     // Published ports.
     step(
         "a server",
-        "serve web --net mynet -p 8080:80 -p 127.0.0.1:8081:80 -p 192.0.2.1:8082:80 -p 5300:5300/udp; sleep 0.3",
+        "serve web --net mynet -p 8080:80 -p 127.0.0.1:8081:80 -p 192.0.2.1:8082:80 -p 5300:5300/udp; listens 80 web",
     ),
     step("from the host, by 127.0.0.1", "$(peer 127.0.0.1:8080); $(peer 127.0.0.1:8081)"),
     step("by the host's address", "$(peer 192.0.2.1:8080); $(peer 192.0.2.1:8082)"),
@@ -221,9 +223,10 @@ pub const STEPS: &[Step] = &[
     step("from the container itself", "in_ web $(peer 192.0.2.1:8080); in_ web $(peer 192.168.0.1:8080)"),
     fails("from an internal network", SILENCE, "in_ in1 $(page 192.0.2.1:8080)"),
     fails("from another network, by the container's address", SILENCE, "in_ other $(page $(address web mynet))"),
+    // The question is read first: who is not listened to may be ended before he has spoken.
     step(
         "by UDP, from the host and from another",
-        "inside web sh -c 'socat UDP4-LISTEN:5300,fork SYSTEM:\"echo \\$SOCAT_PEERADDR\" >/dev/null 2>&1 & echo $! >/run/udp'; sleep 0.2
+        "inside web sh -c 'socat UDP4-LISTEN:5300,fork SYSTEM:\"head -c1 >/dev/null; echo \\$SOCAT_PEERADDR\" >/dev/null 2>&1 & echo $! >/run/udp'; listens 5300 web
          echo x | socat -t5 - UDP4:127.0.0.1:5300,readbytes=9; echo; echo x | far socat -t5 - UDP4:192.0.2.1:5300,readbytes=9
          kill $(cat /run/udp); rm /run/udp",
     ),
@@ -231,7 +234,7 @@ pub const STEPS: &[Step] = &[
         .differs("there is no proxy, and no packet leaves a host with the address ::1"),
     step("from another host, by IPv6", "far $(page [2001:db8:1::1]:8080)")
         .differs("there is no proxy that speaks IPv4 to a container without IPv6"),
-    fails("a port that another process has", 125, "socat TCP4-LISTEN:8099 - </dev/null & sleep 0.2; serve late --net mynet -p 8099:80; code=$?; kill $!; exit $code")
+    fails("a port that another process has", 125, "socat TCP4-LISTEN:8099 - </dev/null & listens 8099; serve late --net mynet -p 8099:80; code=$?; kill $!; exit $code")
         .differs("engines of this age name their proxy; netbpf says what later ones do"),
     step("is cleared away", "docker rm -f late"),
     fails("a port that is taken", 125, "serve late --net mynet -p 8080:80"),
@@ -239,13 +242,13 @@ pub const STEPS: &[Step] = &[
     step("what is published", "$port web").differs("no container without IPv6 is published at the host's IPv6 addresses: there is no proxy"),
     step("what Docker shows of it", "docker port web; docker ps -f name=web --format '{{.Ports}}'")
         .differs("Docker shows the ports of its own drivers only"),
-    step("any port", "serve any --net mynet -P --expose 80; sleep 0.3; $(page 127.0.0.1:$($port any 80 | head -n1 | sed 's/.*://'))"),
-    step("stopped, it is free", "docker stop -t 0 web; serve late --net mynet -p 8080:80; sleep 0.3; $(page 127.0.0.1:8080)"),
+    step("any port", "serve any --net mynet -P --expose 80; listens 80 any; $(page 127.0.0.1:$($port any 80 | head -n1 | sed 's/.*://'))"),
+    step("stopped, it is free", "docker stop -t 0 web; serve late --net mynet -p 8080:80; listens 80 late; $(page 127.0.0.1:8080)"),
     fails("and taken when it starts again", 1, "docker start web"),
-    step("and had again", "docker rm -f late; docker start web; sleep 0.3; $(page 127.0.0.1:8080)"),
-    step("it moves with the way out", "net connect ranged web; net disconnect mynet web; sleep 0.3; $(page 127.0.0.1:8080)"),
-    step("not from internal networks only", "serve hidden --net inside -p 8090:80; sleep 0.3; $(page 127.0.0.1:8090) || true"),
-    step("by both families", "serve web6 --net both -p 8086:80; sleep 0.3; far $(page [2001:db8:1::1]:8086); far $(page 192.0.2.1:8086)"),
+    step("and had again", "docker rm -f late; docker start web; listens 80 web; $(page 127.0.0.1:8080)"),
+    step("it moves with the way out", "net connect ranged web; net disconnect mynet web; $(page 127.0.0.1:8080)"),
+    step("not from internal networks only", "serve hidden --net inside -p 8090:80; listens 80 hidden; $(page 127.0.0.1:8090) || true"),
+    step("by both families", "serve web6 --net both -p 8086:80; listens 80 web6; far $(page [2001:db8:1::1]:8086); far $(page 192.0.2.1:8086)"),
     // The end.
     fails("a network that is in use", 1, "net rm mynet"),
     fails("a network that is not there", 1, "net rm nowhere"),

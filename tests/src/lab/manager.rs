@@ -4,6 +4,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    io::ErrorKind,
     os::{
         fd::OwnedFd,
         unix::net::{UnixDatagram, UnixListener},
@@ -94,7 +95,11 @@ impl Ears {
         let mut heard = Vec::new();
         let mut buffer = [0; 4096];
         while !heard.iter().any(|line| line == word) {
-            let length = self.0.recv(&mut buffer).unwrap_or_else(|error| panic!("{error} after {heard:?}"));
+            let length = match self.0.recv(&mut buffer) {
+                // With a timeout it is not begun again after a signal (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                received => received.unwrap_or_else(|error| panic!("{error} after {heard:?}")),
+            };
             heard.extend(String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned));
         }
         heard
