@@ -114,7 +114,13 @@ impl<'a> Engine<'a> {
     #[must_use = "say what is expected: .ok() or .fails_with()"]
     #[track_caller]
     pub fn docker(&self, arguments: &str) -> Output {
-        self.lab.host([CLIENT].into_iter().chain(arguments.split_whitespace()))
+        self.spawn_docker(arguments).output()
+    }
+
+    /// Starts `docker ARGUMENTS` in the background.
+    #[track_caller]
+    pub fn spawn_docker(&self, arguments: &str) -> Process {
+        self.lab.spawn([CLIENT].into_iter().chain(arguments.split_whitespace()))
     }
 
     /// Starts a container that does nothing; `options` are those of `docker run`.

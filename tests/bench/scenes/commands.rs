@@ -1,11 +1,11 @@
-//! How long people wait for commands, from the start of the client to its end.
+//! How long people wait for commands, from the start of the client to its end: one at a time, and several at once.
 
 use std::time::Instant;
 
 use anyhow::Result;
 use netbpf_tests::{
     engine::{Engine, IMAGE},
-    lab::Lab,
+    lab::{Lab, Process},
 };
 
 use crate::{
@@ -18,6 +18,9 @@ use crate::{
 /// What the figure is called that targets are about.
 pub const CONNECT: &str = "network connect";
 
+/// How many commands are given at once.
+const AT_ONCE: usize = 8;
+
 /// Who is told.
 enum Told<'a> {
     Engine(&'a Engine<'a>),
@@ -25,51 +28,38 @@ enum Told<'a> {
 }
 
 impl Told<'_> {
-    fn make(&self) -> Result<()> {
+    fn start(&self, command: &str) -> Process {
         match self {
-            Self::Engine(engine) => {
-                text(engine.docker("network create side"))?;
-                text(engine.docker(&format!("run -d --name moves {IMAGE} sleep 1000000")))?;
-            }
-            Self::Netbpf(lab) => {
-                text(lab.netbpf(["network", "create", "side"]))?;
-                text(lab.netbpf(["run", "-d", "--name", "moves", "--", "sleep", "infinity"]))?;
-            }
+            Self::Engine(engine) => engine.spawn_docker(command),
+            Self::Netbpf(lab) => lab.spawn_netbpf(command.split_whitespace()),
         }
-        Ok(())
-    }
-
-    fn unmake(&self) -> Result<()> {
-        match self {
-            Self::Engine(engine) => {
-                text(engine.docker("rm -f moves"))?;
-                text(engine.docker("network rm side"))?;
-            }
-            Self::Netbpf(lab) => {
-                text(lab.netbpf(["rm", "-f", "moves"]))?;
-                text(lab.netbpf(["network", "rm", "side"]))?;
-            }
-        }
-        Ok(())
     }
 
     /// How long a command took, in ms.
-    fn time(&self, command: &str) -> Result<f64> {
-        let started = Instant::now();
-        let output = match self {
-            Self::Engine(engine) => engine.docker(command),
-            Self::Netbpf(lab) => lab.netbpf(command.split_whitespace()),
-        };
-        let took = started.elapsed().as_secs_f64() * 1e3;
-        text(output).map(|_| took)
+    fn time(&self, command: impl AsRef<str>) -> Result<f64> {
+        self.time_all([command])
     }
 
-    fn run(&self) -> String {
+    /// The same of commands that are given at once, until the last of them has ended.
+    fn time_all<S: AsRef<str>>(&self, commands: impl IntoIterator<Item = S>) -> Result<f64> {
+        let started = Instant::now();
+        let commands: Vec<_> = commands.into_iter().map(|command| self.start(command.as_ref())).collect();
+        let outputs: Vec<_> = commands.into_iter().map(Process::output).collect();
+        let took = started.elapsed().as_secs_f64() * 1e3;
+        outputs.into_iter().try_for_each(|output| text(output).map(drop))?;
+        Ok(took)
+    }
+
+    fn run(&self, name: &str, network: &str) -> String {
         match self {
-            Self::Engine(_) => format!("run -d --name new --network side {IMAGE} sleep 1000000"),
-            Self::Netbpf(_) => "run -d --name new --net side -- sleep infinity".to_owned(),
+            Self::Engine(_) => format!("run -d --name {name} --network {network} {IMAGE} sleep 1000000"),
+            Self::Netbpf(_) => format!("run -d --name {name} --net {network} -- sleep infinity"),
         }
     }
+}
+
+fn numbered(command: &str) -> impl Iterator<Item = String> {
+    (0..AT_ONCE).map(move |number| format!("{command}-{number}"))
 }
 
 /// Docker against netbpf.
@@ -78,16 +68,37 @@ pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
     let netbpfs = world.netbpfs.iter().map(|(subject, lab)| (*subject, Told::Netbpf(lab)));
     let told: Vec<_> = engine.into_iter().chain(netbpfs).collect();
     for (_, who) in &told {
-        who.make()?;
+        who.time("network create side")?;
+        who.time_all(numbered("moves").map(|name| who.run(&name, "bridge")))?;
     }
     // They take milliseconds: many rounds cost little.
     let titles = [(CONNECT, Unit::Milliseconds), ("network disconnect", Unit::Milliseconds)];
     session.measure(3 * session.plan.rounds, titles, &told, |who| {
-        Ok([who.time("network connect side moves")?, who.time("network disconnect side moves")?])
+        Ok([who.time("network connect side moves-0")?, who.time("network disconnect side moves-0")?])
     })?;
     let titles = [("run -d", Unit::Milliseconds), ("rm -f", Unit::Milliseconds)];
     session.measure(session.plan.rounds, titles, &told, |who| {
-        Ok([who.time(&who.run())?, who.time("rm -f new")?])
+        Ok([who.time(who.run("new", "side"))?, who.time("rm -f new")?])
     })?;
-    told.iter().try_for_each(|(_, who)| who.unmake())
+    if !session.plan.quick {
+        run_at_once(session, &told)?;
+    }
+    told.iter().try_for_each(|(_, who)| {
+        who.time_all(numbered("rm -f moves"))?;
+        who.time("network rm side").map(drop)
+    })
+}
+
+fn run_at_once(session: &Session, told: &[(Subject, Told<'_>)]) -> Result<()> {
+    let names = ["network connect", "network disconnect", "run -d", "rm -f"]
+        .map(|command| format!("{AT_ONCE} times {command} at once"));
+    let titles: [_; 4] = std::array::from_fn(|index| (names[index].as_str(), Unit::Milliseconds));
+    session.measure(session.plan.rounds, titles, told, |who| {
+        Ok([
+            who.time_all(numbered("network connect side moves"))?,
+            who.time_all(numbered("network disconnect side moves"))?,
+            who.time_all(numbered("new").map(|name| who.run(&name, "side")))?,
+            who.time_all(numbered("rm -f new"))?,
+        ])
+    })
 }
