@@ -11,6 +11,7 @@
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, AsRawFd, RawFd},
+    sync::Arc,
 };
 
 use futures::future::try_join_all;
@@ -30,7 +31,7 @@ use super::{
     Error, Links, Namespace,
     links::{LOOPBACK, up, with_index},
     socket::Socket,
-    sysctl::{self, disable_ipv6, enable_ipv6},
+    sysctl::{self, Procfs},
     watch::Activation,
 };
 use crate::model::{GSO_LEGACY_MAX_SIZE, Mac};
@@ -103,8 +104,8 @@ impl Links {
     }
 
     async fn finish_host_device(&self, device: &HostDevice) -> Result<(), Error> {
-        set_ipv6_here(&device.name, device.ipv6.is_some()).await?;
-        set_ipv6_here(&device.peer, false).await?;
+        self.set_ipv6(&device.name, device.ipv6.is_some()).await?;
+        self.set_ipv6(&device.peer, false).await?;
         accept_loopback_here(&device.name).await?;
         let addresses = Addresses { ipv4: device.ipv4, ipv6: device.ipv6, mac: device.mac };
         addresses.add(&self.socket, device.ifindex, &device.name).await?;
@@ -139,14 +140,14 @@ impl Links {
         let Some(namespace) = endpoint.namespace else {
             self.create_pair(end, inner, "this network namespace").await?;
             let (outer, inner) = tokio::join!(
-                set_ipv6_here(&endpoint.host_interface, false),
-                set_ipv6_here(&endpoint.interface, false)
+                self.set_ipv6(&endpoint.host_interface, false),
+                self.set_ipv6(&endpoint.interface, false)
             );
             return self.or_delete(endpoint.ifindex, outer.and(inner)).await;
         };
         self.create_pair(end, inner, &namespace.to_string()).await?;
         let (outer, inner) =
-            tokio::join!(set_ipv6_here(&endpoint.host_interface, false), finish_inside(endpoint, namespace));
+            tokio::join!(self.set_ipv6(&endpoint.host_interface, false), finish_inside(endpoint, namespace));
         let inner = self.or_delete(endpoint.ifindex, outer.and(inner)).await?;
         self.inactive().insert(endpoint.ifindex, inner);
         Ok(())
@@ -185,6 +186,14 @@ impl Links {
 
     async fn exists(&self, message: LinkMessage) -> bool {
         self.socket.ask(RouteNetlinkMessage::GetLink(message), 0).await.is_ok()
+    }
+
+    /// In the namespace of the runtime. Writing a setting may wait for the kernel's lock on all links: not on a worker.
+    async fn set_ipv6(&self, interface: &str, on: bool) -> Result<(), Error> {
+        let (settings, name) = (Arc::clone(&self.settings), interface.to_owned());
+        tokio::task::spawn_blocking(move || set_ipv6(&settings, &name, on))
+            .await
+            .unwrap_or_else(|_| Err(Error::Panicked("this network namespace".to_owned())))
     }
 
     /// Undoes the creation of a pair whose configuration failed.
@@ -242,7 +251,7 @@ async fn finish_inside(endpoint: &EndpointLink<'_>, netns: &Namespace) -> Result
     let object = format!("{} in {netns}", endpoint.interface);
     let name = endpoint.interface.clone();
     let (socket, (ifindex, activation)) = Socket::open_in(netns, move || {
-        set_ipv6(&name, ipv6.is_some())?;
+        set_ipv6(&Procfs::open()?, &name, ipv6.is_some())?;
         let ifindex = if_nametoindex(&*name).map_err(|errno| Error::failed("find", name, errno))?;
         Ok((ifindex, Activation::watch(ifindex)?))
     })
@@ -298,8 +307,8 @@ async fn add_address(socket: &Socket, message: AddressMessage, object: String) -
         .map_err(|refusal| Error::failed("add", format!("address {object}"), refusal))
 }
 
-fn set_ipv6(interface: &str, on: bool) -> Result<(), Error> {
-    if on { enable_ipv6(interface) } else { disable_ipv6(interface) }
+fn set_ipv6(settings: &Procfs, interface: &str, on: bool) -> Result<(), Error> {
+    if on { settings.enable_ipv6(interface) } else { settings.disable_ipv6(interface) }
 }
 
 /// Lets a port that is published at 127.0.0.1 answer through the device: the packet filter translates both addresses,
@@ -307,14 +316,6 @@ fn set_ipv6(interface: &str, on: bool) -> Result<(), Error> {
 async fn accept_loopback_here(interface: &str) -> Result<(), Error> {
     let setting = format!("net/ipv4/conf/{interface}/route_localnet");
     tokio::task::spawn_blocking(move || sysctl::write(&setting, "1").map(|_| ()))
-        .await
-        .unwrap_or_else(|_| Err(Error::Panicked("this network namespace".to_owned())))
-}
-
-/// In the namespace of the runtime. Writing a setting may wait for the kernel's lock on all links: not on a worker.
-async fn set_ipv6_here(interface: &str, on: bool) -> Result<(), Error> {
-    let name = interface.to_owned();
-    tokio::task::spawn_blocking(move || set_ipv6(&name, on))
         .await
         .unwrap_or_else(|_| Err(Error::Panicked("this network namespace".to_owned())))
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use rtnetlink::{
 };
 use tokio::time::timeout;
 
-use super::{Error, Namespace, error::Refusal, socket::Socket, watch::Activation};
+use super::{Error, Namespace, error::Refusal, socket::Socket, sysctl::Procfs, watch::Activation};
 
 /// How long the kernel may take to activate a side of a pair; more than any that was seen.
 const ACTIVATION: Duration = Duration::from_millis(500);
@@ -38,13 +38,14 @@ pub enum Family {
 /// The links of the namespace in which this value was made.
 pub struct Links {
     pub(super) socket: Socket,
+    pub(super) settings: Arc<Procfs>,
     inactive: Mutex<HashMap<u32, Activation>>,
 }
 
 impl Links {
     /// Of the namespace of the calling thread; must be called in a tokio runtime.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open()?, inactive: Mutex::default() })
+        Ok(Self { socket: Socket::open()?, settings: Arc::new(Procfs::open()?), inactive: Mutex::default() })
     }
 
     /// Brings the host side of an endpoint up. If it was just made, frames pass both ways when this returns: the kernel

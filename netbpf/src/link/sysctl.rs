@@ -2,8 +2,14 @@
 
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{self, Write},
+    os::fd::OwnedFd,
     path::PathBuf,
+};
+
+use rustix::{
+    fs::{Mode, OFlags, open, openat},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
 };
 
 use super::Error;
@@ -25,27 +31,51 @@ pub fn write(setting: &str, value: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Turns IPv6 off on an interface. It is off where the kernel has none, and where the MTU is too small for it.
-///
-/// Written without a look before: the kernel's way to a setting grows with the number of namespaces, so it is gone once.
-pub(super) fn disable_ipv6(interface: &str) -> Result<(), Error> {
-    match set(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1") {
-        Err(error) if error.is_missing() => Ok(()),
-        result => result,
-    }
-}
+/// The settings of interfaces that come and go, by a procfs of its own (`fsopen`, Linux 5.2), which costs 50 µs. In the one
+/// that all share the kernel keeps an entry `net/ipv6` for each namespace that was ever looked into, and looks through
+/// all of them, at 0.2 to 1 µs each, for that of the calling thread.
+pub(super) struct Procfs(OwnedFd);
 
-/// Turns IPv6 on, on an interface that is down, with no addresses but those that it is given: none that a router
-/// announces, and no link-local one but that of its MAC. They are there again when somebody set the interface down and
-/// up: the given ones stay (Linux 4.6), the link-local one is made anew by the kernel.
-pub(super) fn enable_ipv6(interface: &str) -> Result<(), Error> {
-    const EUI64: &str = "0";
-    for (setting, value) in
-        [("addr_gen_mode", EUI64), ("accept_ra", "0"), ("keep_addr_on_down", "1"), ("disable_ipv6", "0")]
-    {
-        set(&format!("net/ipv6/conf/{interface}/{setting}"), value)?;
+impl Procfs {
+    /// For one namespace, or there are as many entries in this one soon. Where none can be made it is the shared one.
+    pub fn open() -> Result<Self, Error> {
+        let own = || {
+            let procfs = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            fsconfig_create(&procfs)?;
+            fsmount(&procfs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        };
+        let shared = |_| open("/proc", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let opened = own().or_else(shared).map_err(io::Error::from);
+        opened.map(Self).map_err(|error| Error::failed("open", "/proc", error))
     }
-    Ok(())
+
+    /// Turns IPv6 off on an interface. It is off where the kernel has none, and where the MTU is too small for it.
+    pub fn disable_ipv6(&self, interface: &str) -> Result<(), Error> {
+        match self.set(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1") {
+            Err(error) if error.is_missing() => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Turns IPv6 on, on an interface that is down, with no addresses but those that it is given: none that a router
+    /// announces, and no link-local one but that of its MAC. They are there again when somebody set the interface down
+    /// and up: the given ones stay (Linux 4.6), the link-local one is made anew by the kernel.
+    pub fn enable_ipv6(&self, interface: &str) -> Result<(), Error> {
+        const EUI64: &str = "0";
+        for (setting, value) in
+            [("addr_gen_mode", EUI64), ("accept_ra", "0"), ("keep_addr_on_down", "1"), ("disable_ipv6", "0")]
+        {
+            self.set(&format!("net/ipv6/conf/{interface}/{setting}"), value)?;
+        }
+        Ok(())
+    }
+
+    fn set(&self, setting: &str, value: &str) -> Result<(), Error> {
+        openat(&self.0, format!("sys/{setting}"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(io::Error::from)
+            .and_then(|file| File::from(file).write_all(value.as_bytes()))
+            .map_err(|error| Error::failed("write", format!("{value} to {}", path(setting).display()), error))
+    }
 }
 
 /// Has the host forward IPv6. A host that forwards stops listening to routers, which may be how it got its own
