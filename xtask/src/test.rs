@@ -4,6 +4,7 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -27,6 +28,10 @@ pub struct Options {
     filter: Option<String>,
 }
 
+/// Tests that wait more than they work: twice as many run at once. Those among them that measure run alone.
+const WAITING: &[&str] = &["docker", LAB];
+/// How many tests run at once, for their runner.
+const THREADS: &str = "RUST_TEST_THREADS";
 /// The tests of the whole, which run on other kernels too.
 const LAB: &str = "lab";
 /// The packages whose tests need no root.
@@ -103,6 +108,7 @@ pub fn run(options: Options) -> Result<()> {
         let mut pure = cargo::command();
         pure.arg("test").args(PURE).args(["--no-fail-fast", "--"]).args(&filter);
         stages.push(stage("pure tests", pure)?);
+        let threads = 2 * thread::available_parallelism().context("count CPUs")?.get();
         for group in &groups {
             let mut tests = Command::new(&group.path);
             tests
@@ -110,6 +116,9 @@ pub fn run(options: Options) -> Result<()> {
                 .current_dir(&group.package)
                 .env("NETBPF_BIN", &netbpf)
                 .env("XTASK_BIN", &xtask);
+            if WAITING.contains(&group.name.as_str()) && std::env::var_os(THREADS).is_none() {
+                tests.env(THREADS, threads.to_string());
+            }
             stages.push(stage(&format!("{} tests", group.name), tests)?);
         }
     }
