@@ -49,6 +49,8 @@ named() {
 far() { ip netns exec far "$@"; }
 # Until somebody has a port: of the host, or in a container.
 listens() { until ${2:+inside $2} ss -Hlntu "sport = :$1" | grep -q .; do sleep 0.05; done; }
+# Until no address of a prefix is tentative any more, which nobody may use (RFC 4862 5.4): of the host, or in a container.
+settled() { while ${2:+inside $2} ip -6 -o addr show to $1 tentative -dadfailed | grep -q .; do sleep 0.05; done; }
 # Whom a container's web server takes its client for; or nothing but that it answers.
 peer() { echo timeout 2 busybox wget -q -O - http://$1/cgi-bin/peer; }
 page() { echo timeout 2 busybox wget -q -O - http://$1/; }
@@ -197,7 +199,11 @@ pub const STEPS: &[Step] = &[
     fails("another network into it", 1, "in_ one ping -c1 -W1 10.30.0.2"),
     step("with a second network there is a way", "net connect mynet in2; inside in2 ip route; in_ in2 ping -c1 -W2 192.0.2.2"),
     // IPv6.
-    step("containers", "run six1 --net both; run six2 --net both --ip6 fd00:40::77"),
+    step(
+        "containers",
+        "run six1 --net both; run six2 --net both --ip6 fd00:40::77
+         settled fd00:40::/64; settled fd00:40::/64 six1; settled fd00:40::/64 six2",
+    ),
     step("who is in it", "members both; endpoint six1 both"),
     step("addresses and routes", "inside six1 ip -o -6 addr; inside six1 ip -6 route; in_ six1 cat /etc/hosts"),
     step("by address", "in_ six1 ping -6 -c1 -W2 fd00:40::77"),
@@ -248,7 +254,7 @@ pub const STEPS: &[Step] = &[
     step("and had again", "docker rm -f late; docker start web; listens 80 web; $(page 127.0.0.1:8080)"),
     step("it moves with the way out", "net connect ranged web; net disconnect mynet web; $(page 127.0.0.1:8080)"),
     step("not from internal networks only", "serve hidden --net inside -p 8090:80; listens 80 hidden; $(page 127.0.0.1:8090) || true"),
-    step("by both families", "serve web6 --net both -p 8086:80; listens 80 web6; far $(page [2001:db8:1::1]:8086); far $(page 192.0.2.1:8086)"),
+    step("by both families", "serve web6 --net both -p 8086:80; listens 80 web6; settled fd00:40::/64 web6; far $(page [2001:db8:1::1]:8086); far $(page 192.0.2.1:8086)"),
     // The end.
     fails("a network that is in use", 1, "net rm mynet"),
     fails("a network that is not there", 1, "net rm nowhere"),
