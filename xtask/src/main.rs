@@ -1,6 +1,7 @@
 //! `cargo xtask TASK`: one file per task, each with its `Options` and its `run`. Knows no netbpf code, so that it builds
 //! in seconds and before the kernel programs can be built.
 
+mod apt;
 mod bench;
 mod cargo;
 mod demo;

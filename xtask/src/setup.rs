@@ -1,18 +1,13 @@
 //! What a task needs on the machine beyond Rust, and how it gets there: says what is missing, then installs that, and
 //! only that. Looks at files, so that it is done in an instant when nothing is missing. Must not change anything else.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs, process::Command};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use xtask::toolchain::{self, Compiler};
 
 use crate::{
-    cargo,
+    apt, cargo,
     step::{self, Progress},
     tools::{self, For, TOOLS, Tool},
 };
@@ -161,13 +156,7 @@ impl Missing {
     fn install(&self) -> Result<()> {
         let packages = self.packages();
         if !packages.is_empty() {
-            let mut update = apt();
-            update.arg("update");
-            step::run("reading Debian's package lists", update, apt_progress)?;
-            let mut install = apt();
-            install.args(["install", "--yes", "--no-install-recommends"]).args(&packages);
-            let _no_services = Silence::impose()?;
-            step::run("installing packages", install, apt_progress)?;
+            apt::install(&packages)?;
         }
         if let Some(compiler) = self.linker {
             step::run("building bpf-linker", install_linker(compiler), cargo_progress)?;
@@ -225,58 +214,6 @@ fn linker_by_hand(compiler: Compiler) -> String {
     let (args, environment) = linker_recipe(compiler);
     let environment = environment.map(|(name, value)| format!("{name}={value} ")).unwrap_or_default();
     format!("{environment}cargo {}", args.join(" "))
-}
-
-/// Keeps what is installed from being started: tests want the programs of servers, and nobody asked for the servers.
-/// Debian's rule for that is a file (deb-systemd-invoke(1)); one that is there already is the administrator's.
-struct Silence(Option<&'static Path>);
-
-impl Silence {
-    fn impose() -> Result<Self> {
-        let policy = Path::new("/usr/sbin/policy-rc.d");
-        if policy.exists() {
-            return Ok(Self(None));
-        }
-        let forbid = || {
-            fs::write(policy, "#!/bin/sh\nexit 101\n")?;
-            fs::set_permissions(policy, fs::Permissions::from_mode(0o755))
-        };
-        forbid().with_context(|| format!("write {}", policy.display()))?;
-        Ok(Self(Some(policy)))
-    }
-}
-
-impl Drop for Silence {
-    fn drop(&mut self) {
-        if let Some(policy) = self.0 {
-            // What cannot be removed is said by the next installation of whoever owns the machine.
-            let _ = fs::remove_file(policy);
-        }
-    }
-}
-
-fn apt() -> Command {
-    let mut command = Command::new("apt-get");
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .args(["-o", "APT::Status-Fd=1", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"])
-        .stdin(Stdio::null());
-    command
-}
-
-/// `dlstatus:1:20.5:Retrieving file 1 of 9`, `pmstatus:gcc:40.0:Unpacking gcc`.
-fn apt_progress(line: &str) -> Option<Progress> {
-    let mut fields = line.splitn(4, ':');
-    let kind = fields.next()?;
-    let _number_or_package = fields.next()?;
-    let percent: f64 = fields.next()?.parse().ok()?;
-    let doing = fields.next()?.trim().to_owned();
-    // Fetching and unpacking each count to 100.
-    match kind {
-        "dlstatus" => Some(Progress::Percent((percent / 2.0) as u64, doing)),
-        "pmstatus" => Some(Progress::Percent((50.0 + percent / 2.0) as u64, doing)),
-        _ => None,
-    }
 }
 
 /// `   Compiling llvm-sys v221.0.0`.
@@ -417,16 +354,5 @@ mod tests {
             Missing { compiler: false, linker: None, packages_of_linker: Vec::new(), tools: Vec::new() };
         assert!(nothing.is_empty() && nothing.packages().is_empty());
         assert!(!everything().is_empty());
-    }
-
-    #[test]
-    fn apt_counts_to_a_hundred_once() {
-        let percent = |line: &str| match apt_progress(line) {
-            Some(Progress::Percent(percent, _)) => Some(percent),
-            _ => None,
-        };
-        assert_eq!(percent("dlstatus:3:50.0:Retrieving file 3 of 9"), Some(25));
-        assert_eq!(percent("pmstatus:gcc:50.0:Unpacking gcc"), Some(75));
-        assert_eq!(percent("Setting up gcc (4:12.2.0-3) ..."), None);
     }
 }
