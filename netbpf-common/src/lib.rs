@@ -19,4 +19,4 @@ pub mod wire;
 
 /// Version of the map layouts in this crate; part of the pin path, so that a daemon never reads maps of another layout.
 /// Raise it with every change of a key, a value or a map's type.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;

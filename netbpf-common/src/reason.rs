@@ -90,6 +90,13 @@ reasons! {
     Unpublished unpublished "unpublished" true,
     /// From another host to an internal network, or, as the packet filter counts, from one.
     Internal internal "internal" true,
+    /// From a container to another host, and still with the container's own address where it should have one of the
+    /// host's: conntrack calls the packet invalid or does not track it, and translates neither. Only the packet filter
+    /// counts it.
+    Untranslated untranslated "untranslated" true,
+    /// Through the host, from and to no network of netbpf's, where the host forwards only because netbpf has it do so.
+    /// Only the packet filter counts it.
+    Transit transit "transit" true,
 }
 
 #[cfg(test)]

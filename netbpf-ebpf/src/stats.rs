@@ -95,6 +95,8 @@ fn verdict(reason: Reason) -> i32 {
         | Reason::Reserved
         | Reason::Failed
         | Reason::Unpublished
-        | Reason::Internal => TC_ACT_SHOT,
+        | Reason::Internal
+        | Reason::Untranslated
+        | Reason::Transit => TC_ACT_SHOT,
     }
 }

@@ -13,6 +13,7 @@ mod housekeeping;
 mod icc;
 mod ipv6;
 mod isolation;
+mod leaving;
 mod lifecycle;
 mod links;
 mod maps;

@@ -9,7 +9,7 @@ use netbpf_tests::lab::{Lab, Output, STATE_DIR};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-const MAPS: &str = "/sys/fs/bpf/netbpf/v3/maps";
+const MAPS: &str = "/sys/fs/bpf/netbpf/v4/maps";
 
 /// bpftool shows what tcx attached from this version on.
 const KNOWS_TCX: (u32, u32) = (7, 3);
@@ -82,7 +82,7 @@ fn programs_and_their_places_have_names() {
         program.map(|program| program["name"].as_str().unwrap_or_default().to_owned())
     };
     for program in ["flood", "from_container", "from_host"] {
-        let pin = format!("/sys/fs/bpf/netbpf/v3/programs/{program}");
+        let pin = format!("/sys/fs/bpf/netbpf/v4/programs/{program}");
         let shown = lab.host(["bpftool", "-j", "prog", "show", "pinned", &pin]).ok().json();
         assert_eq!((&shown["name"], &shown["type"]), (&program.into(), &"sched_cls".into()));
     }
@@ -92,7 +92,7 @@ fn programs_and_their_places_have_names() {
     let attachment = lab.netbpf(["info", "--format", "{{.Attachment}}"]).ok().text().to_owned();
     if attachment == "tcx" {
         for (link, program) in [("netbpf0", "from_host"), (&port_of(&lab), "from_container")] {
-            let pin = format!("/sys/fs/bpf/netbpf/v3/links/{link}");
+            let pin = format!("/sys/fs/bpf/netbpf/v4/links/{link}");
             let shown = lab.host(["bpftool", "-j", "link", "show", "pinned", &pin]).ok().json();
             assert_eq!(name(&shown["prog_id"]).as_deref(), Some(program), "{shown}");
         }

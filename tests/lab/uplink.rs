@@ -168,7 +168,7 @@ fn networks_are_closed_and_opened_as_they_come_and_go() {
     let lab = Neighbourhood::start();
     restart_with(&lab, "--xdp uplink");
     let closed = || {
-        let map = "/sys/fs/bpf/netbpf/v3/maps/CLOSED_SUBNETS";
+        let map = "/sys/fs/bpf/netbpf/v4/maps/CLOSED_SUBNETS";
         let dump = lab.host(["bpftool", "map", "dump", "pinned", map]).ok().json();
         let lengths = |entry: &Value| entry["key"]["prefix_len"].as_u64().expect("a length");
         let mut lengths: Vec<_> = dump.as_array().expect("entries").iter().map(lengths).collect();
@@ -240,7 +240,7 @@ fn an_uplink_that_cannot_have_it_is_named_with_what_to_do() {
     assert_eq!((mode_at(&lab, "big"), mode_at(&lab, "taken")), (Some("generic"), Some("native")));
     assert_eq!(standing(&lab), ["Uplink big: generic", "Uplink taken: native"]);
     // Somebody else's program stays.
-    let pin = "/sys/fs/bpf/netbpf/v3/programs/from_uplink";
+    let pin = "/sys/fs/bpf/netbpf/v4/programs/from_uplink";
     restart_with(&lab, "--xdp big=generic");
     eventually("the program is gone", || mode_at(&lab, "taken").is_none().then_some(()));
     lab.host(["bpftool", "net", "attach", "xdpdrv", "pinned", pin, "dev", "taken"]).ok();

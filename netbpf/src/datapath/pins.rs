@@ -1,10 +1,10 @@
 //! Where things are pinned: paths, and nothing but paths.
 //!
 //! ```text
-//! <bpffs>/v3/maps/PORTS              the maps, by name
-//! <bpffs>/v3/programs/from_container the programs, by name
-//! <bpffs>/v3/links/veth1a2b3c4       the links, by the interface that they attach a program to (tcx only)
-//! <bpffs>/v3/uplinks/eth0            the same for XDP; a dot in a name, which a bpffs does not take, is a colon
+//! <bpffs>/v4/maps/PORTS              the maps, by name
+//! <bpffs>/v4/programs/from_container the programs, by name
+//! <bpffs>/v4/links/veth1a2b3c4       the links, by the interface that they attach a program to (tcx only)
+//! <bpffs>/v4/uplinks/eth0            the same for XDP; a dot in a name, which a bpffs does not take, is a colon
 //! ```
 //! The version is that of the map layouts: a daemon never meets maps that it would misread.
 

@@ -58,7 +58,10 @@ impl Elements {
         match &way.source {
             Source::Own => {}
             Source::Interface => self.add(masquerade, device.to_owned()),
-            Source::Chosen(address) => self.add(source, format!("{device} : {address}")),
+            Source::Chosen(address) => {
+                self.add(masquerade, device.to_owned());
+                self.add(source, format!("{device} : {address}"));
+            }
         }
         match way.inbound {
             Inbound::Published => {}
@@ -153,6 +156,7 @@ mod tests {
             elements.added_to("t"),
             "add element inet t gateways4 { 10.1.0.1 }\n\
              add element inet t masquerade4 { \"nb-0123456789ab\" }\n\
+             add element inet t masquerade6 { \"nb-0123456789ab\" }\n\
              add element inet t own { \"nb-0123456789ab\" . \"nb-0123456789ab\" }\n\
              add element inet t routed6 { \"nb-0123456789ab\" }\n\
              add element inet t source6 { \"nb-0123456789ab\" : 2001:db8::1 }\n\
@@ -185,7 +189,7 @@ mod tests {
     fn what_it_counts_are_reasons() {
         let declared = RULES.lines().filter_map(|line| line.trim().strip_prefix("counter "));
         let names: Vec<_> = declared.filter_map(|line| line.strip_suffix(" { }")).collect();
-        assert_eq!(names, ["internal", "unpublished"]);
+        assert_eq!(names, ["internal", "unpublished", "transit", "untranslated"]);
         for name in names {
             assert!(Reason::ALL.iter().any(|reason| reason.name() == name && reason.is_drop()), "{name}");
         }

@@ -1,0 +1,108 @@
+//! What leaves a network has an address of the host's, or does not leave.
+
+use netbpf_tests::lab::{eventually, station::Station};
+
+use super::outside::Neighbourhood;
+
+/// Sends what conntrack translates for nobody: TCP that belongs to no connection, a wrong checksum, ICMP errors about
+/// nothing. Arguments: own address, address
+/// of the other host, the same for IPv6.
+const SEND: &str = r"
+import socket, struct, sys
+own, other, own6, other6 = sys.argv[1:]
+
+def sum16(data):
+    data += b'\0' * (len(data) % 2)
+    total = sum(struct.unpack('!%dH' % (len(data) // 2), data))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+def pseudo(family, protocol, length):
+    pton = lambda text: socket.inet_pton(family, text)
+    if family == socket.AF_INET: return pton(own) + pton(other) + struct.pack('!BBH', 0, protocol, length)
+    return pton(own6) + pton(other6) + struct.pack('!II', length, protocol)
+
+def send(family, protocol, data):
+    socket.socket(family, socket.SOCK_RAW, protocol).sendto(data, (other if family == socket.AF_INET else other6, 0))
+
+for family in (socket.AF_INET, socket.AF_INET6):
+    for flags in (0x04, 0x11, 0x00, 0x12, 0x3f): # RST, FIN and ACK, none, SYN and ACK, all
+        segment = struct.pack('!HHIIBBHHH', 40000, 80, 1, 1, 0x50, flags, 1024, 0, 0)
+        checksum = sum16(pseudo(family, 6, len(segment)) + segment)
+        send(family, 6, segment) # with a checksum that is wrong
+        send(family, 6, segment[:16] + struct.pack('!H', checksum) + segment[18:])
+    # UDP-Lite whose checksum covers less than its header (RFC 3828 3.1), SCTP with an INIT beside another chunk (RFC 9260 6.10)
+    send(family, 136, struct.pack('!HHHH', 40000, 80, 3, 1) + b'netbpf')
+    send(family, 132, struct.pack('!HHII', 40000, 80, 0, 0) + struct.pack('!BBHIIHHI', 1, 0, 20, 1, 1500, 1, 1, 1) * 2)
+
+inner = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 28, 1, 0, 64, 17, 0, socket.inet_aton('192.0.2.7'), socket.inet_aton('192.0.2.8')) + bytes(8)
+error = struct.pack('!BBHI', 3, 3, 0, 0) + inner
+send(socket.AF_INET, 1, error[:2] + struct.pack('!H', sum16(error)) + error[4:])
+# The kernel makes the checksum of ICMPv6.
+send(socket.AF_INET6, 58, struct.pack('!BBHI', 1, 4, 0, 0) + bytes(48))
+";
+
+const OWN_IPV4: [u8; 4] = [10, 1, 0, 2];
+const OWN_IPV6: &str = "fd00:1::2";
+
+/// How many frames came in from the container's own addresses.
+fn untranslated(far: &Station) -> usize {
+    let ipv6: std::net::Ipv6Addr = OWN_IPV6.parse().expect("an address");
+    let is_own = |frame: &&Vec<u8>| match frame.get(12..14) {
+        Some([0x08, 0x00]) => frame.get(26..30) == Some(&OWN_IPV4),
+        Some([0x86, 0xdd]) => frame.get(22..38) == Some(&ipv6.octets()),
+        _ => false,
+    };
+    far.heard().iter().filter(is_own).count()
+}
+
+#[test]
+fn nothing_leaves_a_network_with_the_containers_own_address() {
+    let lab = Neighbourhood::start();
+    lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
+    lab.run("web", "--net red");
+    lab.exec("web", "ping -c1 -W2 192.0.2.2").ok();
+    lab.exec("web", "ping -c1 -W2 2001:db8:1::2").ok();
+    let far = lab.station_in("/run/netns/far", "eth0");
+    let send = || {
+        let words = ["10.1.0.2", "192.0.2.2", OWN_IPV6, "2001:db8:1::2"];
+        lab.netbpf(["exec", "web", "python3", "-c", SEND].into_iter().chain(words)).ok();
+        // Frames stay in order: what was sent before this has come.
+        lab.exec("web", "ping -c1 -W2 192.0.2.2").ok();
+        lab.exec("web", "ping -c1 -W2 2001:db8:1::2").ok();
+    };
+    let before = lab.reasons();
+    send();
+    assert_eq!(untranslated(&far), 0);
+    let drops = lab.drops_since(&before);
+    assert_eq!(drops.keys().collect::<Vec<_>>(), ["untranslated"]);
+    assert!(drops["untranslated"] >= 20, "{drops:?}");
+
+    // The administrator has a kind of packets not tracked: they are not translated either.
+    let notrack = "add table inet own; \
+                   add chain inet own raw { type filter hook prerouting priority -300; policy accept; }; \
+                   add rule inet own raw udp dport 4000 notrack";
+    lab.host(["nft", notrack]).ok();
+    let before = lab.reasons();
+    for address in ["192.0.2.2", "[2001:db8:1::2]"] {
+        lab.exec_script("web", &format!("echo x | socat - UDP:{address}:4000")).ok();
+    }
+    send();
+    assert_eq!(untranslated(&far), 0);
+    assert!(lab.drops_since(&before)["untranslated"] >= 22);
+    lab.host(["nft", "delete", "table", "inet", "own"]).ok();
+}
+
+#[test]
+fn networks_that_keep_their_addresses_send_what_they_like() {
+    let lab = Neighbourhood::start();
+    let kept = "-o com.docker.network.bridge.enable_ip_masquerade=false";
+    lab.network("red", &format!("--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64 {kept}"));
+    lab.run("web", "--net red");
+    let far = lab.station_in("/run/netns/far", "eth0");
+    let before = lab.reasons();
+    let words = ["10.1.0.2", "192.0.2.2", OWN_IPV6, "2001:db8:1::2"];
+    lab.netbpf(["exec", "web", "python3", "-c", SEND].into_iter().chain(words)).ok();
+    eventually("they come", || (untranslated(&far) > 0).then_some(()));
+    assert_eq!(lab.drops_since(&before).get("untranslated"), None);
+}
