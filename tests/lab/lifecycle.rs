@@ -229,6 +229,31 @@ fn modes() {
 }
 
 #[test]
+fn who_joins_one_that_joined_another_is_in_the_same_network() {
+    let lab = Lab::start();
+    sleeper(&lab, "owner", &["--hostname", "shared"]);
+    sleeper(&lab, "side", &["--net", "container:owner"]);
+    sleeper(&lab, "third", &["--net", "container:side"]);
+    let own =
+        |name: &str| exec(&lab, name, "readlink /proc/self/ns/net; cat /etc/hosts; hostname").ok().stdout;
+    assert_eq!(own("third"), own("owner"));
+    lab.netbpf(["connect", "bridge", "third"]).fails_with(1, "container sharing network namespace");
+
+    // Whom it joined has to run; who made the network has not.
+    lab.netbpf(["stop", "-t", "0", "third", "owner"]).ok();
+    lab.netbpf(["start", "third"]).ok();
+    assert_eq!(own("third"), own("side"));
+    lab.netbpf(["stop", "-t", "0", "third", "side"]).ok();
+    lab.netbpf(["start", "third"]).fails_with(1, "cannot join network namespace of a non running container");
+    lab.netbpf(["start", "owner"]).ok();
+    lab.netbpf(["start", "side"]).ok();
+    lab.netbpf(["start", "third"]).ok();
+    assert_eq!(own("third"), own("owner"));
+    lab.netbpf(["rm", "-f", "owner", "side"]).ok();
+    assert!(own("third").contains("shared"));
+}
+
+#[test]
 fn addresses_are_given_anew_unless_they_were_asked_for() {
     let lab = Lab::start();
     lab.netbpf(["network", "create", "--subnet", "10.0.0.0/24", "mynet"]).ok();

@@ -6,6 +6,7 @@ mod beside;
 mod cli;
 mod disk;
 mod engine;
+mod files;
 mod foreign;
 mod frames;
 mod harness;

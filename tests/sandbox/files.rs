@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use netbpf::sandbox::{Supervisor, write_in_place};
+use netbpf::sandbox::{SharedFile, Supervisor};
 
 use crate::world::World;
 
@@ -41,7 +41,8 @@ async fn the_files_are_the_sandboxs_and_the_hosts_stay() {
 async fn a_rewritten_file_is_seen_at_once() {
     let world = World::new("sleep 1000");
     let supervisor = world.start().await;
-    write_in_place(&world.spec.files.hosts, b"10.1.1.1\tx\n").unwrap();
+    let hosts = SharedFile::open(&world.dir(), "hosts".as_ref()).unwrap().unwrap();
+    hosts.replace(b"10.1.1.1\tx\n").unwrap();
     assert_eq!(world.sh("cat /etc/hosts"), "10.1.1.1\tx\n");
     end(supervisor).await;
 }

@@ -1,6 +1,6 @@
 //! A sandbox on a root of its own.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 
 use crate::world::World;
 
@@ -57,6 +57,16 @@ async fn a_link_in_a_rootfs_does_not_lead_out() {
     assert_eq!(fs::read_to_string(&outside).unwrap(), "the host's");
     assert!(!Path::new("/escaped").exists());
     assert!(rootfs.join("escaped/dir").exists());
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
+    let world = World::with_rootfs("cat /etc/hosts");
+    let etc = world.spec.rootfs.clone().unwrap().join("etc");
+    fs::create_dir(&etc).unwrap();
+    nix::unistd::mkfifo(&etc.join("hosts"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let run = tokio::time::timeout(Duration::from_secs(20), world.run());
+    assert_eq!(run.await.expect("it starts").0, "127.0.0.1\tlocalhost\n10.9.8.7\tbox\n");
 }
 
 #[tokio::test]

@@ -17,6 +17,23 @@ const LEFTOVERS: &[(&str, &str, &str)] = &[
     ("#[ign", "ore", "a test that does not run proves nothing; one that cannot run fails"),
 ];
 
+/// Who may touch files that a container can change, and the one way to do it: `sandbox::SharedFile`, which is bounded,
+/// follows no link and waits for nothing.
+const SHARED_FILES: &[&str] =
+    &["daemon/files/own.rs", "daemon/files/borrowed.rs", "daemon/steps.rs", "daemon/names.rs"];
+const BYPASSES: &[&str] = &["fs::read", "fs::write", "fs::copy", "File::open", "File::create", "OpenOptions"];
+
+#[test]
+fn files_of_containers_are_opened_in_one_way() {
+    let folder = source::workspace().join("netbpf/src");
+    for name in SHARED_FILES {
+        let text = source::code(&folder.join(name));
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let bypass = BYPASSES.iter().find(|bypass| code.contains(*bypass));
+        assert_eq!(bypass, None, "{name} opens a file that a container can change past SharedFile");
+    }
+}
+
 #[test]
 fn a_file_begins_with_what_it_owns() {
     complain(|file| {

@@ -3,6 +3,7 @@
 use std::{fs, net::IpAddr, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
+use tokio::task::block_in_place;
 
 use super::{Daemon, Error, Happened, attach::parse_request, files, links, view};
 use crate::{
@@ -207,9 +208,6 @@ impl Daemon {
                 }
                 let other = world.find_container(key)?;
                 return match &other.subject {
-                    Subject::Sandbox(sandbox) if matches!(sandbox.mode, Mode::Container(_)) => Err(
-                        Error::Invalid("cannot join the network of a container that joined another's".into()),
-                    ),
                     Subject::Sandbox(_) => Ok((Mode::Container(other.id), None)),
                     Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => {
                         Err(Error::Foreign(other.name.clone()))
@@ -332,7 +330,7 @@ impl Daemon {
     }
 
     pub(super) fn remove_dirs(&self, id: &Id) {
-        if let Err(error) = files::give_back(&self.container_dir(id)) {
+        if let Err(error) = block_in_place(|| files::give_back(&self.container_dir(id))) {
             tracing::error!(container = %id.short(), %error, "give resolv.conf back");
         }
         for dir in [self.container_dir(id), self.supervisor_dir(id)] {

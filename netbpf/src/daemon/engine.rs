@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
+use tokio::task::block_in_place;
 
 use super::{Daemon, Error, files, turn};
 use crate::{
@@ -59,15 +60,26 @@ impl Daemon {
 
     fn subject_of(&self, found: &Found, addresses: Vec<LastAddress>) -> Result<EngineContainer, Error> {
         let dir = self.container_dir(&found.id);
+        let resolv_conf = found.resolv_conf.clone().filter(|path| {
+            let is_engines = files::is_engines_own(path, &found.id);
+            if !is_engines {
+                tracing::warn!(
+                    container = found.name,
+                    path = %path.display(),
+                    "its resolv.conf is not the engine's own and stays as it is: it finds no names of networks here"
+                );
+            }
+            is_engines
+        });
         Ok(EngineContainer {
             image: found.image.clone(),
             command: found.command.clone(),
             hostname: found.hostname.clone(),
-            servers: match &found.resolv_conf {
-                Some(path) => files::servers(&dir, path)?,
+            servers: match &resolv_conf {
+                Some(path) => block_in_place(|| files::servers(&dir, path))?,
                 None => Vec::new(),
             },
-            resolv_conf: found.resolv_conf.clone(),
+            resolv_conf,
             addresses,
         })
     }
@@ -269,7 +281,7 @@ impl Daemon {
             return Ok(after);
         }
         tracing::info!(container = before.name, "ended");
-        if let Err(error) = files::give_back(&self.container_dir(&before.id)) {
+        if let Err(error) = block_in_place(|| files::give_back(&self.container_dir(&before.id))) {
             tracing::error!(container = before.name, %error, "give resolv.conf back");
         }
         self.unwire(before, after.clone()).await?;
@@ -300,7 +312,9 @@ impl Daemon {
     async fn ask_anew(self: &Arc<Self>, before: Container, found: &Found) -> Result<Container, Error> {
         let Subject::Engine(engine) = &before.subject else { return Ok(before) };
         let (dir, path) = (self.container_dir(&before.id), engine.resolv_conf.clone());
-        let Some(path) = path.filter(|path| files::is_made_anew(&dir, path).unwrap_or_default()) else {
+        let Some(path) =
+            path.filter(|path| block_in_place(|| files::is_made_anew(&dir, path)).unwrap_or_default())
+        else {
             return Ok(before);
         };
         tracing::info!(container = before.name, "the engine has changed its resolv.conf");
@@ -310,7 +324,7 @@ impl Daemon {
         self.world().put_container(after.clone());
         if let Some(record) = self.record_of(&after) {
             self.feed.upsert(record, None).await?;
-            files::borrow(&dir, &path)?;
+            block_in_place(|| files::borrow(&dir, &path))?;
         }
         Ok(after)
     }

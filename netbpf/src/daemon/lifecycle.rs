@@ -5,7 +5,7 @@ use std::{fs, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use nix::libc::{SIGKILL, SIGTERM};
 
-use super::{Daemon, Error, Happened, files, ports::Homeless, restarts::with_restart, steps::Steps};
+use super::{Daemon, Error, Happened, ports::Homeless, restarts::with_restart, steps::Steps};
 use crate::{
     model::{Attachment, Container, Id, Mode, Restart, Sandbox, State, Subject},
     sandbox::{self, Supervisor},
@@ -68,7 +68,6 @@ impl Daemon {
         self.check_links(before)?;
         let spec = self.spec(before, sandbox)?;
         self.make_supervisor_dir(&before.id)?;
-        self.write_hostname(before, sandbox)?;
         let mut after = before.clone();
         let leased = self.lease_endpoints(&mut after, None).await?;
         let ports = match self.lease_ports(before, &mut after, Homeless::Refused) {
@@ -79,7 +78,7 @@ impl Daemon {
             }
         };
         let mut steps = Steps::new(Arc::clone(self));
-        match self.start_steps(&mut steps, before, &mut after, &spec).await {
+        match self.start_steps(&mut steps, before, &mut after, sandbox, &spec).await {
             Ok(supervisor) => {
                 steps.keep();
                 self.tell_of_members(&after.id, &leased, "connect");
@@ -102,9 +101,10 @@ impl Daemon {
         steps: &mut Steps,
         before: &Container,
         after: &mut Container,
+        sandbox: &Sandbox,
         spec: &sandbox::Spec,
     ) -> Result<Supervisor, Error> {
-        self.write_files(steps, after)?;
+        self.make_files(after, sandbox)?;
         let supervisor = Supervisor::spawn(&self.exe, &self.supervisor_dir(&after.id), spec).await?;
         after.state = State::Running {
             supervisor: Some((supervisor.pid(), supervisor.start_time())),
@@ -141,13 +141,6 @@ impl Daemon {
         fs::create_dir_all(&path).map_err(|source| Error::File { operation: "create", path, source })
     }
 
-    /// `/etc/hostname`; of a container that joined another's network, that one's.
-    fn write_hostname(&self, container: &Container, sandbox: &Sandbox) -> Result<(), Error> {
-        let path = self.container_dir(&container.id).join("hostname");
-        sandbox::write_in_place(&path, files::hostname(&sandbox.hostname).as_bytes())
-            .map_err(|source| Error::File { operation: "write", path, source })
-    }
-
     /// Networks can be removed while a container is stopped.
     fn check_networks(&self, container: &Container) -> Result<(), Error> {
         let world = self.world();
@@ -163,12 +156,11 @@ impl Daemon {
             Mode::Networks | Mode::None => (sandbox::Network::New, container.id),
             Mode::Host => (sandbox::Network::Host, container.id),
             Mode::Container(other) => {
-                let owner = self.world().container(other).cloned();
-                let owner = owner.ok_or_else(|| {
-                    Error::NoContainer(format!("joining network namespace of container: {other}"))
-                })?;
+                let owner = self.joined(other)?;
                 match self.namespace_of(&owner) {
-                    Ok(namespace) => (sandbox::Network::Join(super::steps::path(&namespace)), owner.id),
+                    Ok(namespace) => {
+                        (sandbox::Network::Join(super::steps::path(&namespace)), self.owner_of_files(owner)?)
+                    }
                     Err(_) => {
                         let state = match owner.state {
                             State::Exited { .. } => "exited",
@@ -196,6 +188,23 @@ impl Daemon {
             log: self.log_path(&container.id),
             socket_group: super::sockets::group(),
         })
+    }
+
+    /// Who made the files that a container has: one that joined another's network has that one's, which may have joined
+    /// a third's.
+    fn owner_of_files(&self, mut container: Container) -> Result<Id, Error> {
+        while let Subject::Sandbox(sandbox) = &container.subject
+            && let Mode::Container(other) = &sandbox.mode
+        {
+            container = self.joined(other)?;
+        }
+        Ok(container.id)
+    }
+
+    /// The container whose network another one is in.
+    fn joined(&self, id: &Id) -> Result<Container, Error> {
+        let found = self.world().container(id).cloned();
+        found.ok_or_else(|| Error::NoContainer(format!("joining network namespace of container: {id}")))
     }
 
     /// Wait for a sandbox's end and clear up after it.

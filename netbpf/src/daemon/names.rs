@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use tokio::task::block_in_place;
 
 use super::{
     Daemon, Error, files,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     dns::{NetworkRecord, Record, Servers, Sockets},
-    model::{Attachment, Container, Mode, Namespace, Subject},
+    model::{Attachment, Container, Mode, Namespace, Sandbox, Subject},
     plan::rank,
 };
 
@@ -29,31 +30,38 @@ const BESIDE_ENGINE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 
 const LENT: usize = 8;
 
 impl Daemon {
-    /// `/etc/hosts` and `/etc/resolv.conf` as the container's networks want them.
+    /// `/etc/hosts` and `/etc/resolv.conf` of a running container as its networks want them.
     pub(super) fn write_files(&self, steps: &mut Steps, container: &Container) -> Result<(), Error> {
         let dir = self.container_dir(&container.id);
-        let sandbox = match &container.subject {
-            Subject::Sandbox(sandbox) if matches!(sandbox.mode, Mode::Container(_)) => return Ok(()),
-            Subject::Sandbox(sandbox) => sandbox,
-            Subject::Foreign(_) | Subject::Docker(_) => return Ok(()),
-            Subject::Engine(engine) => {
-                return match (&engine.resolv_conf, self.record_of(container)) {
-                    (Some(path), Some(_)) => steps.borrow(dir, path),
-                    _ => files::give_back(&dir),
-                };
-            }
-        };
-        let (hosts, resolv_conf) = {
-            let world = self.world();
-            (files::hosts_of(container, sandbox, &world)?, files::resolv_conf_of(container, sandbox, &world)?)
-        };
-        steps.write(dir.join("hosts"), &hosts)?;
-        let path = dir.join("resolv.conf");
-        if files::is_edited(&path) {
-            tracing::info!(container = container.name, "its resolv.conf was edited and stays as it is");
-            return Ok(());
+        match &container.subject {
+            Subject::Sandbox(sandbox) => match self.texts_of(container, sandbox)? {
+                Some(texts) => steps.update_files(dir, &texts),
+                None => Ok(()),
+            },
+            Subject::Foreign(_) | Subject::Docker(_) => Ok(()),
+            Subject::Engine(engine) => match (&engine.resolv_conf, self.record_of(container)) {
+                (Some(path), Some(_)) => steps.borrow(dir, path),
+                _ => block_in_place(|| files::give_back(&dir)),
+            },
         }
-        steps.write(path, &resolv_conf)
+    }
+
+    /// The files of a sandbox that is about to start. Nothing takes them back: nobody sees them until it runs, and the
+    /// next start makes them anew.
+    pub(super) fn make_files(&self, container: &Container, sandbox: &Sandbox) -> Result<(), Error> {
+        let Some(texts) = self.texts_of(container, sandbox)? else { return Ok(()) };
+        let dir = self.container_dir(&container.id);
+        block_in_place(|| files::make(&dir, &texts, &sandbox.hostname))
+    }
+
+    /// None for a sandbox that has another's files.
+    fn texts_of(&self, container: &Container, sandbox: &Sandbox) -> Result<Option<files::Texts>, Error> {
+        match sandbox.mode {
+            Mode::Container(_) => Ok(None),
+            Mode::Networks | Mode::None | Mode::Host => {
+                files::texts_of(container, sandbox, &self.world()).map(Some)
+            }
+        }
     }
 
     /// The sockets that a container's queries come in on.

@@ -2,7 +2,6 @@
 //! or [`Steps::undo`] stays done; callers end in one of the two.
 
 use std::{
-    fs,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,7 +26,7 @@ pub struct Steps {
 
 enum Undo {
     Action(Action),
-    File { path: PathBuf, before: Option<String> },
+    Files { dir: PathBuf, before: files::Before },
     Borrowed { dir: PathBuf },
     Names { container: Id, before: Option<Record> },
 }
@@ -47,20 +46,16 @@ impl Steps {
         Ok(())
     }
 
-    /// Write a file that a container sees: in place, because a bind mount holds the inode.
-    pub fn write(&mut self, path: PathBuf, content: &str) -> Result<(), Error> {
-        let before = fs::read_to_string(&path).ok();
-        if before.as_deref() == Some(content) {
-            return Ok(());
-        }
-        write_in_place(&path, content)?;
-        self.undo.push(Undo::File { path, before });
+    /// Bring the files that a running container sees to what they should say.
+    pub fn update_files(&mut self, dir: PathBuf, texts: &files::Texts) -> Result<(), Error> {
+        let before = block_in_place(|| files::update(&dir, texts))?;
+        self.undo.push(Undo::Files { dir, before });
         Ok(())
     }
 
     /// Have an engine's container ask netbpf for names; what its file said is kept in `dir`.
     pub fn borrow(&mut self, dir: PathBuf, path: &Path) -> Result<(), Error> {
-        if files::borrow(&dir, path)? {
+        if block_in_place(|| files::borrow(&dir, path))? {
             self.undo.push(Undo::Borrowed { dir });
         }
         Ok(())
@@ -90,13 +85,8 @@ impl Steps {
                 // A namespace that has gone took its routes along.
                 Undo::Action(Action::SetDefaultRoutes { namespace, .. }) if open(&namespace).is_err() => None,
                 Undo::Action(action) => self.daemon.perform(&action).await.err(),
-                Undo::File { path, before: Some(before) } => write_in_place(&path, &before).err(),
-                Undo::Borrowed { dir } => files::give_back(&dir).err(),
-                Undo::File { path, before: None } => fs::remove_file(&path).err().map(|source| Error::File {
-                    operation: "remove",
-                    path,
-                    source,
-                }),
+                Undo::Files { dir, before } => block_in_place(|| files::take_back(&dir, before)).err(),
+                Undo::Borrowed { dir } => block_in_place(|| files::give_back(&dir)).err(),
                 Undo::Names { container, before: None } => {
                     self.daemon.feed.remove(container).await.err().map(Error::from)
                 }
@@ -109,14 +99,6 @@ impl Steps {
             }
         }
     }
-}
-
-fn write_in_place(path: &Path, content: &str) -> Result<(), Error> {
-    crate::sandbox::write_in_place(path, content.as_bytes()).map_err(|source| Error::File {
-        operation: "write",
-        path: path.to_owned(),
-        source,
-    })
 }
 
 impl Daemon {

@@ -231,17 +231,20 @@ fn change_root(spec: &Spec, root: &Path) -> Result<(), Error> {
     mount_sys()
 }
 
-/// An empty file if there is none, also where a link leads to nowhere.
+/// An empty file if there is none, also where a link leads to nowhere. What is there is not opened: it may be a pipe,
+/// which would wait for another end, or a device.
 fn create_file(path: &Path) -> io::Result<()> {
-    let create = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path);
-    match create() {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let target = path.parent().unwrap_or(path).join(fs::read_link(path)?);
-            fs::create_dir_all(target.parent().unwrap_or(&target))?;
-            create().map(drop)
-        }
-        result => result.map(drop),
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        found => return found.map(drop),
     }
+    let create = |path: &Path| OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
+    if fs::symlink_metadata(path).is_err() {
+        return create(path).map(drop);
+    }
+    let target = path.parent().unwrap_or(path).join(fs::read_link(path)?);
+    fs::create_dir_all(target.parent().unwrap_or(&target))?;
+    create(&target).map(drop)
 }
 
 /// Docker's devices and no others.

@@ -58,7 +58,7 @@ pub enum Network {
     Join(PathBuf),
 }
 
-/// Existing files that a sandbox sees in `/etc`. The daemon changes them by [`super::write_in_place`].
+/// Existing files that a sandbox sees in `/etc`. The daemon changes them by [`super::SharedFile`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
     /// `/etc/hosts`.

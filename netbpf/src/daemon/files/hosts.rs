@@ -1,6 +1,7 @@
-//! What `/etc/hosts` and `/etc/hostname` of a container say. Text in, text out.
+//! What `/etc/hosts` and `/etc/hostname` of a container say, and how lines of netbpf's come and go in a file that its user
+//! writes too. Text in, text out.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::net::IpAddr;
 
 /// A line of its own for each.
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n";
@@ -12,28 +13,66 @@ const LOCALHOST_IPV6: &str = "::1\tlocalhost ip6-localhost ip6-loopback\n\
                               ff02::1\tip6-allnodes\n\
                               ff02::2\tip6-allrouters\n";
 
-/// `/etc/hosts`: localhost, `--add-host` and links, and the container's own name at each address in the order of connecting.
-pub fn hosts(
-    ipv6: bool,
-    extra: &[(String, IpAddr)],
-    hostname: &str,
-    addresses: impl IntoIterator<Item = IpAddr>,
-) -> String {
-    let mut text = LOCALHOST.to_owned();
-    if ipv6 {
-        text.push_str(LOCALHOST_IPV6);
+/// `/etc/hosts` as it is made for a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hosts {
+    /// What stays as it is until the next start.
+    pub head: String,
+    /// Lines behind it that come and go with networks and links, each without its newline.
+    pub lines: Vec<String>,
+}
+
+impl Hosts {
+    /// Localhost; then `--add-host` and links, and the container's own name at each address in the order of connecting.
+    pub fn new(
+        ipv6: bool,
+        extra: &[(String, IpAddr)],
+        hostname: &str,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Self {
+        let own = match hostname.split_once('.') {
+            Some((first, _)) => format!("{hostname} {first}"),
+            None => hostname.to_owned(),
+        };
+        let extra = extra.iter().map(|(name, address)| line(*address, name));
+        let addresses = addresses.into_iter().map(|address| line(address, &own));
+        Self {
+            head: format!("{LOCALHOST}{}", if ipv6 { LOCALHOST_IPV6 } else { "" }),
+            lines: extra.chain(addresses).collect(),
+        }
     }
-    for (name, address) in extra {
-        line(&mut text, *address, name);
+
+    /// All of it.
+    pub fn text(&self) -> String {
+        self.lines.iter().fold(self.head.clone(), |text, line| format!("{text}{line}\n"))
     }
-    let own = match hostname.split_once('.') {
-        Some((first, _)) => format!("{hostname} {first}"),
-        None => hostname.to_owned(),
+}
+
+/// `text` with the lines `after` in the place of the lines `before`. As in Docker, only what differs between the two is
+/// touched: a line that the user removed or changed stays so, and the user's own lines stay where they are. Doing it
+/// twice is doing it once.
+pub fn exchanged(text: &[u8], before: &[String], after: &[String]) -> Vec<u8> {
+    let only_in = |some: &[String], others: &[String]| -> Vec<String> {
+        some.iter().filter(|line| !others.contains(line)).cloned().collect()
     };
-    for address in addresses {
-        line(&mut text, address, &own);
+    let (gone, new) = (only_in(before, after), only_in(after, before));
+    let is = |line: &[u8], ours: &String| line.strip_suffix(b"\n").unwrap_or(line) == ours.as_bytes();
+    let mut changed: Vec<u8> = text
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| !gone.iter().any(|ours| is(line, ours)))
+        .flatten()
+        .copied()
+        .collect();
+    for ours in new {
+        if changed.split_inclusive(|byte| *byte == b'\n').any(|line| is(line, &ours)) {
+            continue;
+        }
+        if changed.last().is_some_and(|byte| *byte != b'\n') {
+            changed.push(b'\n');
+        }
+        changed.extend_from_slice(format!("{ours}\n").as_bytes());
     }
-    text
+    changed
 }
 
 /// `/etc/hostname`.
@@ -41,13 +80,60 @@ pub fn hostname(name: &str) -> String {
     format!("{name}\n")
 }
 
-fn line(text: &mut String, address: IpAddr, names: &str) {
-    writeln!(text, "{address}\t{names}").expect("a string takes all");
+fn line(address: IpAddr, names: &str) -> String {
+    format!("{address}\t{names}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The whole text.
+    fn hosts(
+        ipv6: bool,
+        extra: &[(String, IpAddr)],
+        hostname: &str,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> String {
+        Hosts::new(ipv6, extra, hostname, addresses).text()
+    }
+
+    fn exchanged(text: &str, before: &[&str], after: &[&str]) -> String {
+        let [before, after] =
+            [before, after].map(|lines| lines.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let once = super::exchanged(text.as_bytes(), &before, &after);
+        assert_eq!(super::exchanged(&once, &before, &after), once, "twice");
+        String::from_utf8(once).expect("text in, text out")
+    }
+
+    #[test]
+    fn lines_come_and_go_between_the_users() {
+        let text = "127.0.0.1\tlocalhost\n10.0.0.2\tca\n# mine\n10.9.8.7 licence\n";
+        let more = "127.0.0.1\tlocalhost\n10.0.0.2\tca\n# mine\n10.9.8.7 licence\n10.1.0.2\tca\n";
+        assert_eq!(exchanged(text, &["10.0.0.2\tca"], &["10.0.0.2\tca", "10.1.0.2\tca"]), more);
+        assert_eq!(exchanged(more, &["10.0.0.2\tca", "10.1.0.2\tca"], &["10.0.0.2\tca"]), text);
+        assert_eq!(exchanged(text, &["10.0.0.2\tca"], &["10.0.0.2\tca"]), text);
+    }
+
+    #[test]
+    fn what_the_user_removed_or_changed_stays_so() {
+        for text in ["", "10.0.0.2\tca alias\n", "#10.0.0.2\tca\n"] {
+            assert_eq!(exchanged(text, &["10.0.0.2\tca"], &["10.0.0.2\tca"]), text);
+            assert_eq!(exchanged(text, &["10.0.0.2\tca"], &[]), text);
+        }
+        assert_eq!(exchanged("10.1.0.2\tca\n", &[], &["10.1.0.2\tca"]), "10.1.0.2\tca\n", "it is there");
+    }
+
+    #[test]
+    fn a_last_line_without_its_end_gets_one() {
+        assert_eq!(exchanged("a b", &[], &["c\td"]), "a b\nc\td\n");
+        assert_eq!(exchanged("a b\nc\td", &["c\td"], &[]), "a b\n");
+        assert_eq!(
+            super::exchanged(b"\xff\n", &[], &["c\td".to_owned()]),
+            b"\xff\nc\td\n",
+            "what is no text"
+        );
+    }
 
     #[test]
     fn a_container_without_networks_knows_localhost() {

@@ -1,7 +1,11 @@
-//! The files in a container's `/etc`: [`hosts`] and [`resolv_conf`] make the texts, this file reads what the host has.
+//! The files in a container's `/etc`. [`hosts`] and [`resolv_conf`] make the texts, [`own`] and [`borrowed`] write them,
+//! through [`crate::sandbox::SharedFile`] only: a container may have made anything of such a file. This file reads what
+//! the host has.
 
 mod borrowed;
 mod hosts;
+mod kept;
+mod own;
 mod resolv_conf;
 
 use std::{
@@ -13,29 +17,38 @@ use std::{
 
 use nix::net::if_::if_nametoindex;
 
-pub use borrowed::{borrow, give_back, is_made_anew, servers};
-pub use hosts::hostname;
+pub use borrowed::{borrow, give_back, is_engines_own, is_made_anew, servers};
+pub use own::{Before, Texts, make, take_back, update};
 pub use resolv_conf::{HOST_FILE, SYSTEMD_FILE};
 
 use super::{Error, links, world::World};
 use crate::model::{Container, Mode, Sandbox};
+use hosts::Hosts;
 use resolv_conf::{ResolvConf, Server};
 
+/// What a container's files should say.
+pub fn texts_of(container: &Container, sandbox: &Sandbox, world: &World) -> Result<Texts, Error> {
+    Ok(Texts {
+        hosts: hosts_of(container, sandbox, world)?,
+        resolv_conf: resolv_conf_of(container, sandbox, world)?,
+    })
+}
+
 /// `/etc/hosts` of a container; with the host's network, the host's own.
-pub fn hosts_of(container: &Container, sandbox: &Sandbox, world: &World) -> Result<String, Error> {
+fn hosts_of(container: &Container, sandbox: &Sandbox, world: &World) -> Result<Hosts, Error> {
     if sandbox.mode == Mode::Host && sandbox.extra_hosts.is_empty() {
-        return read("/etc/hosts");
+        return Ok(Hosts { head: read("/etc/hosts")?, lines: Vec::new() });
     }
     let ipv6 = Path::new("/proc/net/if_inet6").exists();
     let endpoints = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
     let addresses = endpoints.flat_map(|endpoint| endpoint.addresses());
     let mut extra = sandbox.extra_hosts.clone();
     extra.extend(links::hosts_of(container, world));
-    Ok(hosts::hosts(ipv6, &extra, &sandbox.hostname, addresses))
+    Ok(Hosts::new(ipv6, &extra, &sandbox.hostname, addresses))
 }
 
 /// `/etc/resolv.conf` of a container.
-pub fn resolv_conf_of(container: &Container, sandbox: &Sandbox, world: &World) -> Result<String, Error> {
+fn resolv_conf_of(container: &Container, sandbox: &Sandbox, world: &World) -> Result<String, Error> {
     let mut networks =
         container.attachments.iter().filter_map(|attachment| world.network(&attachment.network));
     let has_names = networks.any(|network| network.has_names());
@@ -49,11 +62,6 @@ pub fn resolv_conf_of(container: &Container, sandbox: &Sandbox, world: &World) -
         Mode::Networks => conf.for_default_network(),
         Mode::None | Mode::Host | Mode::Container(_) => conf.unchanged(),
     })
-}
-
-/// Whether somebody changed a container's `/etc/resolv.conf`.
-pub fn is_edited(path: &Path) -> bool {
-    fs::read(path).is_ok_and(|text| resolv_conf::is_edited(&String::from_utf8_lossy(&text)))
 }
 
 /// The host's name servers, for the responder to ask. One on an interface that is gone cannot be asked.
@@ -103,4 +111,8 @@ fn read(path: &str) -> Result<String, Error> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         Err(source) => Err(Error::File { operation: "read", path: path.into(), source }),
     }
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    move |source| Error::File { operation, path: path.to_owned(), source }
 }
