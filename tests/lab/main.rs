@@ -17,6 +17,7 @@ mod isolation;
 mod leaving;
 mod lifecycle;
 mod links;
+mod macs;
 mod maps;
 mod names;
 mod options;

@@ -252,22 +252,17 @@ impl World {
         };
         let members = self.members.entry(*network).or_default();
         let is_taken = |mac: &Mac| *mac == gateway || members.taken.contains(mac);
-        let mac = match (request.mac, ipv4, ipv6) {
-            (Some(mac), ..) => mac,
-            (None, Some(ipv4), _) => Mac::of(ipv4),
-            // Two addresses may fold to the same MAC.
-            (None, None, ipv6) => {
-                let first = Mac::of_ipv6(ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED));
-                std::iter::successors(Some(first), |mac| Some(mac.next()))
-                    .find(|mac| !is_taken(mac))
-                    .expect("more MACs than members")
-            }
+        // The MAC of its address may be one that somebody chose.
+        let of_address = ipv4.map_or_else(|| Mac::of_ipv6(ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED)), Mac::of);
+        let free = match request.mac {
+            Some(mac) => Some(mac).filter(|mac| !is_taken(mac)),
+            None => of_address.and_alternatives().find(|mac| !is_taken(mac)),
         };
-        if is_taken(&mac) {
+        let Some(mac) = free else {
             pools.release(ipv4, ipv6);
             self.ports.release(port);
-            return Err(Error::MacInUse { mac, network: name });
-        }
+            return Err(Error::MacInUse { mac: request.mac.unwrap_or(of_address), network: name });
+        };
         members.insert(*container, mac);
         let id = Id::random();
         // Two that were asked to have the same name are told apart by the kernel, which refuses the second.

@@ -26,10 +26,22 @@ impl Mac {
         Self::of(folded.into())
     }
 
-    /// The next one by its last four bytes: for who finds the one of its address taken.
-    pub fn next(self) -> Self {
-        let [_, _, a, b, c, d] = self.0;
-        Self::of(u32::from_be_bytes([a, b, c, d]).wrapping_add(1).into())
+    /// This MAC and what stands in for it where it is taken: the last four bytes stay, the first two change. None of the
+    /// others is made of an address, so that no endpoint loses the MAC of its address to one that came before. All
+    /// are locally administered and unicast (IEEE 802 8.2), and there are 16,384, more than ports.
+    pub fn and_alternatives(self) -> impl Iterator<Item = Self> {
+        const LOCALLY_ADMINISTERED: u8 = 0b10;
+        let [first, second, last @ ..] = self.0;
+        let [a, b, c, d] = last;
+        (0..=u8::MAX).flat_map(move |second_step| {
+            (0..64).map(move |first_step: u8| match (first_step, second_step) {
+                (0, 0) => self,
+                _ => {
+                    let first = (first & !0b11 | LOCALLY_ADMINISTERED).wrapping_add(first_step << 2);
+                    Self([first, second.wrapping_add(second_step), a, b, c, d])
+                }
+            })
+        })
     }
 
     /// The link-local IPv6 address of an interface with this MAC (modified EUI-64, RFC 4291 appendix A).
@@ -121,8 +133,18 @@ mod tests {
         let mac = |text: &str| Mac::of_ipv6(text.parse().unwrap()).to_string();
         assert_eq!(mac("2001:db8::2"), "02:42:20:01:0d:ba");
         assert_ne!(mac("fd00:0:0:1::2"), mac("fd00:0:0:2::2"));
-        let last: Mac = "02:42:ff:ff:ff:ff".parse().unwrap();
-        assert_eq!(last.next().to_string(), "02:42:00:00:00:00");
+    }
+
+    #[test]
+    fn a_mac_has_more_alternatives_than_there_are_ports() {
+        let mac: Mac = "02:42:ac:11:00:02".parse().unwrap();
+        let all: Vec<_> = mac.and_alternatives().collect();
+        assert_eq!(all[0], mac);
+        assert_eq!(all[1].to_string(), "06:42:ac:11:00:02");
+        assert_eq!(all[64].to_string(), "02:43:ac:11:00:02");
+        let each_once: std::collections::HashSet<_> = all.iter().copied().collect();
+        assert_eq!((all.len(), each_once.len()), (16_384, 16_384));
+        assert!(all.iter().all(|mac| mac.octets()[0] & 0b11 == 0b10 && mac.octets()[2..] == [172, 17, 0, 2]));
     }
 
     #[test]

@@ -1,0 +1,102 @@
+//! MACs of endpoints: which one an endpoint gets, and how neighbours learn of one that an address has now.
+
+use netbpf_tests::lab::Lab;
+
+const NETWORK: &str = "--subnet 10.5.0.0/24";
+
+fn mac(lab: &Lab, container: &str) -> String {
+    lab.exec(container, "cat /sys/class/net/eth0/address").ok().text().to_owned()
+}
+
+#[test]
+fn who_finds_the_mac_of_its_address_taken_gets_another() {
+    let lab = Lab::start();
+    lab.network("m", NETWORK);
+    lab.run("chooser", "--net m --mac-address 02:42:0a:05:00:03");
+    for (name, address) in [("one", "10.5.0.3"), ("two", "10.5.0.4")] {
+        lab.run(name, "--net m");
+        assert_eq!(lab.address(name, "m"), address);
+    }
+    assert_eq!(mac(&lab, "one"), "06:42:0a:05:00:03");
+    assert_eq!(mac(&lab, "two"), "02:42:0a:05:00:04", "the next one keeps the MAC of its address");
+    for (from, to) in [("chooser", "one"), ("one", "two"), ("two", "chooser")] {
+        lab.exec(from, &format!("ping -c1 -W1 {to}")).ok();
+    }
+    lab.host(["ping", "-c1", "-W1", "10.5.0.3"]).ok();
+
+    lab.restart_daemon();
+    lab.netbpf(["restart", "-t0", "one"]).ok();
+    assert_eq!(mac(&lab, "one"), "06:42:0a:05:00:03", "after a restart");
+    lab.exec("chooser", "ping -c1 -W1 one").ok();
+}
+
+#[test]
+fn a_chosen_mac_does_not_keep_a_stopped_container_from_its_address() {
+    let lab = Lab::start();
+    lab.network("m", NETWORK);
+    lab.run("sleeper", "--net m --ip 10.5.0.9");
+    lab.netbpf(["stop", "-t0", "sleeper"]).ok();
+    lab.run("chooser", "--net m --mac-address 02:42:0a:05:00:09");
+    lab.netbpf(["start", "sleeper"]).ok();
+    lab.exec("chooser", "ping -c1 -W1 10.5.0.9").ok();
+}
+
+#[test]
+fn the_mac_of_an_ipv6_address_may_be_taken_too() {
+    let lab = Lab::start();
+    lab.network("six", "--ipv6 --ipv4=false --subnet fd00:5::/64");
+    lab.run("first", "--net six --ip6 fd00:5::3");
+    let derived = mac(&lab, "first");
+    lab.netbpf(["rm", "-f", "first"]).ok();
+    lab.run("chooser", &format!("--net six --mac-address {derived}"));
+    lab.run("second", "--net six --ip6 fd00:5::3");
+    assert_ne!(mac(&lab, "second"), derived);
+    lab.exec("chooser", "ping -c1 -W1 fd00:5::3").ok();
+}
+
+#[test]
+fn a_chosen_mac_that_somebody_has_is_refused() {
+    let lab = Lab::start();
+    lab.network("m", NETWORK);
+    lab.run("one", "--net m");
+    for taken in ["02:42:0a:05:00:01", "02:42:0a:05:00:02"] {
+        let options = ["run", "--rm", "--net", "m", "--mac-address", taken, "--", "true"];
+        lab.netbpf(options).fails_with(125, "is already in use");
+    }
+}
+
+#[test]
+fn an_address_that_comes_back_with_another_mac_loses_no_packet() {
+    let lab = Lab::start();
+    lab.network("m", "--subnet 10.5.0.0/24 --ipv6 --subnet fd00:5::/64");
+    lab.run("peer", "--net m");
+    let peer = lab.address("peer", "m");
+    let address = "--ip 10.5.0.10 --ip6 fd00:5::10";
+    for mac in ["--mac-address 02:52:1a:16:9f:75", "", "--mac-address 02:52:1a:16:9f:76"] {
+        lab.run("member", &format!("--net m {address} {mac}"));
+        for address in ["10.5.0.10", "fd00:5::10"] {
+            // All three in less than a second: nobody's entry gets the time to be doubted.
+            let ping = format!("ping -c3 -i0.2 -W1 {address}");
+            for output in [lab.exec("peer", &ping), lab.host(ping.split(' '))] {
+                let output = output.ok();
+                assert!(output.text().contains("3 packets transmitted, 3 received"), "{mac}: {output}");
+            }
+        }
+        for address in [&peer, "10.5.0.1", "fd00:5::1"] {
+            let output = lab.exec("member", &format!("ping -c3 -i0.2 -W1 {address}")).ok();
+            assert!(output.text().contains("3 packets transmitted, 3 received"), "{mac}: {output}");
+        }
+        lab.netbpf(["rm", "-f", "member"]).ok();
+    }
+}
+
+#[test]
+fn the_host_finds_out_which_addresses_are_free() {
+    let lab = Lab::start();
+    lab.network("m", NETWORK);
+    lab.run("one", "--net m");
+    let device = lab.device("m");
+    let probe = |address| lab.host(["arping", "-D", "-c2", "-w2", "-I", &device, address]);
+    probe("10.5.0.77").ok();
+    probe("10.5.0.2").fails_with(1, "");
+}
