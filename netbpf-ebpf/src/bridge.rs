@@ -19,7 +19,7 @@ pub type End = Result<Reason, Reason>;
 /// A frame that a container sent.
 #[inline(always)]
 pub fn from_container(packet: &mut Packet) -> End {
-    let port = port::sender(packet)?;
+    let port = &port::sender(packet)?;
     let frame = parse::frame(packet)?;
     isolation::own_mac(port, &frame)?;
     isolation::no_reserved_group(&frame)?;
@@ -32,7 +32,7 @@ pub fn from_container(packet: &mut Packet) -> End {
 /// A frame that the host sent to a network.
 #[inline(always)]
 pub fn from_host(packet: &mut Packet) -> End {
-    let (number, network) = port::network(packet)?;
+    let (number, ref network) = port::network(packet)?;
     let frame = parse::frame(packet)?;
     isolation::not_from_another_network(packet, number)?;
     icc::not_from_a_member(packet, number, network, &frame)?;

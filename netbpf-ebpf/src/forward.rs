@@ -1,18 +1,19 @@
 //! Passing a frame on: to the one station with its MAC, or by [`mod@crate::flood`] to all. A MAC that no station has is
-//! nobody's: whoever is in a network is known, so nothing is learnt and nothing unknown is flooded.
+//! nobody's, or was once that of the packet's address: whoever is in a network is known, so nothing is learnt and nothing
+//! unknown is flooded.
 
 use netbpf_common::{
-    endpoint::{self, Port, Station},
+    endpoint::{self, NeighbourKey, Port, Station},
     network,
     reason::Reason,
-    wire::is_group,
+    wire::{Ethernet, Ipv4, Ipv6, is_group},
 };
 
 use crate::{
     bridge::End,
     flood, icc, maps,
     packet::{Packet, Side},
-    parse::Frame,
+    parse::{Content, Frame},
     stats,
 };
 
@@ -60,7 +61,28 @@ pub fn from_host(packet: &mut Packet, network: u32, frame: &Frame) -> End {
 
 /// The station with the frame's destination, if that is not where it came from.
 #[inline(always)]
-fn another_station(packet: &Packet, network: u32, frame: &Frame) -> Result<Station, Reason> {
-    let station = maps::station(network, frame.destination).ok_or(Reason::UnknownDestination)?;
+fn another_station(packet: &mut Packet, network: u32, frame: &Frame) -> Result<Station, Reason> {
+    let Some(station) = maps::station(network, frame.destination) else {
+        return successor(packet, network, frame);
+    };
     if station.ifindex == packet.ifindex() { Err(Reason::Hairpin) } else { Ok(station) }
+}
+
+/// The station that has the packet's IP address, where nobody has the frame's MAC: an address may come back with another
+/// one, and who talked to it before learns of that when its own doubts come, up to a minute later.
+#[inline(always)]
+fn successor(packet: &mut Packet, network: u32, frame: &Frame) -> Result<Station, Reason> {
+    let address = match frame.content {
+        Content::Ipv4 => NeighbourKey::ipv4(network, packet.header::<Ipv4>(frame.offset)?.destination),
+        Content::Ipv6 => NeighbourKey { network, address: packet.header::<Ipv6>(frame.offset)?.destination },
+        Content::Arp | Content::Other => return Err(Reason::UnknownDestination),
+    };
+    let mac = maps::owner(&address).ok_or(Reason::UnknownDestination)?.mac;
+    let station = maps::station(network, mac).ok_or(Reason::UnknownDestination)?;
+    if station.ifindex == packet.ifindex() {
+        return Err(Reason::Hairpin);
+    }
+    let ethernet = *packet.header::<Ethernet>(0)?;
+    packet.write(0, Ethernet { destination: mac, ..ethernet })?;
+    Ok(station)
 }

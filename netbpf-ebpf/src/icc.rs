@@ -18,7 +18,7 @@ use netbpf_common::{
 use crate::{
     maps,
     packet::Packet,
-    parse::{Content, Frame},
+    parse::{self, Content, Frame},
 };
 
 /// The length of an IPv4 header without options.
@@ -63,7 +63,7 @@ pub fn not_from_a_member(
 /// What the frame carries between which ports. None of them is 0, which stands for fragments.
 #[inline(always)]
 fn ports(packet: &Packet, frame: &Frame) -> Result<(u8, Transport), Reason> {
-    let (protocol, offset) = match frame.content {
+    let (protocol, offset, end) = match frame.content {
         Content::Ipv4 => {
             let Ipv4 { version_ihl, fragment, protocol, .. } = *packet.header(frame.offset)?;
             if version_ihl != IPV4 {
@@ -72,15 +72,18 @@ fn ports(packet: &Packet, frame: &Frame) -> Result<(u8, Transport), Reason> {
             if u16::from_be_bytes(fragment) & 0x1fff != 0 {
                 return Ok((protocol, Transport { source: FRAGMENT, destination: FRAGMENT }));
             }
-            (protocol, frame.offset + size_of::<Ipv4>())
+            (protocol, frame.offset + size_of::<Ipv4>(), parse::end_of_ipv4(packet, frame.offset)?)
         }
-        Content::Ipv6 => (packet.header::<Ipv6>(frame.offset)?.next_header, frame.offset + size_of::<Ipv6>()),
+        Content::Ipv6 => {
+            let protocol = packet.header::<Ipv6>(frame.offset)?.next_header;
+            (protocol, frame.offset + size_of::<Ipv6>(), parse::end_of_ipv6(packet, frame.offset)?)
+        }
         Content::Arp | Content::Other => return Err(Reason::NoIcc),
     };
     if !link::has_ports(protocol) {
         return Err(Reason::NoIcc);
     }
-    match packet.load(offset)? {
+    match packet.load_within(offset, end)? {
         Transport { source: FRAGMENT, .. } | Transport { destination: FRAGMENT, .. } => Err(Reason::NoIcc),
         ports => Ok((protocol, ports)),
     }

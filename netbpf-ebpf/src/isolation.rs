@@ -3,7 +3,7 @@
 //! - A container sends with its own MAC only.
 //! - It sends IPv4 from its own address only; 0.0.0.0 is nobody's, because addresses are leased before a container
 //!   starts.
-//! - It sends IPv6 from its own addresses only, and from `::` if it has one to check (RFC 4862).
+//! - It sends IPv6 from its own addresses only, and from `::` only what a node sends that has no address yet (RFC 4862, MLD).
 //! - What it says in ARP is judged in [`crate::arp`], in neighbour discovery in [`crate::nd`].
 //! - No bridge forwards the group 01:80:c2:00:00:00 to :0f (IEEE 802.1Q 8.6.3).
 //! - It sends nothing to 127.0.0.0/8: that is the host's own.
@@ -17,7 +17,7 @@ use netbpf_common::{
 };
 
 use crate::{
-    maps,
+    maps, nd,
     packet::Packet,
     parse::{Content, Frame},
 };
@@ -41,8 +41,8 @@ pub fn own_addresses(packet: &Packet, port: &Port, frame: &Frame) -> Result<(), 
                 (true, _) => Ok(()),
             }
         }
-        Content::Ipv6 if owns_ipv6(port, &packet.header::<Ipv6>(frame.offset)?.source) => Ok(()),
-        Content::Ipv6 => Err(Reason::SpoofedIpv6),
+        Content::Ipv6 if has_ipv6(port, &packet.header::<Ipv6>(frame.offset)?.source) => Ok(()),
+        Content::Ipv6 => no_address_yet(packet, port, frame),
         Content::Arp | Content::Other => Ok(()),
     }
 }
@@ -83,8 +83,14 @@ pub fn has_ipv6(port: &Port, address: &[u8; 16]) -> bool {
     (*address == port.ipv6 || *address == port.ipv6_link_local) && *address != [0; 16]
 }
 
+/// The source is `::`, of a port that has an IPv6 address, in what is sent before it is used.
 #[inline(always)]
-fn owns_ipv6(port: &Port, address: &[u8; 16]) -> bool {
+fn no_address_yet(packet: &Packet, port: &Port, frame: &Frame) -> Result<(), Reason> {
     let has_one = port.ipv6 != [0; 16] || port.ipv6_link_local != [0; 16];
-    has_one && (*address == port.ipv6 || *address == port.ipv6_link_local || *address == [0; 16])
+    let is_unspecified = packet.header::<Ipv6>(frame.offset)?.source == [0; 16];
+    if has_one && is_unspecified && nd::may_be_unspecified(packet, frame)? {
+        Ok(())
+    } else {
+        Err(Reason::SpoofedIpv6)
+    }
 }

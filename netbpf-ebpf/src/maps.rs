@@ -67,14 +67,14 @@ static FLOOD: ProgramArray<1> = ProgramArray::new();
 
 /// The port with a number; none if vacant.
 #[inline(always)]
-pub fn port(number: u32) -> Option<&'static Port> {
-    PORTS.get(number).filter(|port| port.ifindex != 0)
+pub fn port(number: u32) -> Option<Port> {
+    PORTS.get(number).copied().filter(|port| port.ifindex != 0)
 }
 
 /// The network with a number; none if vacant.
 #[inline(always)]
-pub fn network(number: u32) -> Option<&'static Network> {
-    NETWORKS.get(number).filter(|network| network.ifindex != 0)
+pub fn network(number: u32) -> Option<Network> {
+    NETWORKS.get(number).copied().filter(|network| network.ifindex != 0)
 }
 
 /// Where a MAC is in a network.
@@ -142,11 +142,22 @@ pub fn count(reason: Reason, bytes: u64) {
     }
 }
 
-/// This CPU's counters of a port.
+/// Counts a frame that a port received.
 #[inline(always)]
-pub fn port_stats(number: u32) -> Option<&'static mut PortStats> {
-    // SAFETY: this CPU's own value; programs of one CPU do not interrupt each other.
-    PORT_STATS.get_ptr_mut(number).map(|stats| unsafe { &mut *stats })
+pub fn count_received(number: u32, bytes: u64) {
+    if let Some(stats) = PORT_STATS.get_ptr_mut(number) {
+        // SAFETY: this CPU's own value; programs of one CPU do not interrupt each other, and no reference outlives this.
+        unsafe { (*stats).received.add(bytes) }
+    }
+}
+
+/// Counts a frame that a port sent and that was dropped.
+#[inline(always)]
+pub fn count_dropped(number: u32, bytes: u64) {
+    if let Some(stats) = PORT_STATS.get_ptr_mut(number) {
+        // SAFETY: as in `count_received`.
+        unsafe { (*stats).dropped.add(bytes) }
+    }
 }
 
 /// Goes on in the program `flood`; comes back only if that failed.

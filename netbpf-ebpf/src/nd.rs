@@ -8,6 +8,7 @@
 //! - What asks for routers goes to the host only.
 //! - A message is alone in its packet, unfragmented (RFC 6980), behind no other header and with at most one option of
 //!   eight bytes: nobody sends more, and what is longer could hide a lie behind a truth.
+//! - What is behind the end of a packet, as its header has it, is no part of the message.
 
 use core::mem::MaybeUninit;
 
@@ -22,7 +23,7 @@ use netbpf_common::{
 use crate::{
     isolation, maps,
     packet::{self, Packet, Side},
-    parse::{Content, Frame},
+    parse::{self, Content, Frame},
 };
 
 /// Extension headers that are looked behind; RFC 8200 4.1 has no use for more.
@@ -52,7 +53,7 @@ pub fn of_container(packet: &mut Packet, port: &Port, frame: &Frame) -> Result<(
     }
     let next_header = packet.header::<Ipv6>(frame.offset)?.next_header;
     if Extension::is_one(next_header) {
-        return nothing_behind(packet, next_header, frame.offset + size_of::<Ipv6>());
+        return nothing_behind(packet, next_header, frame);
     }
     let Some(message) = message(packet, frame)? else { return Ok(()) };
     match message.kind {
@@ -104,6 +105,29 @@ pub fn of_host(packet: &mut Packet, number: u32, network: &Network, frame: &Fram
     answer(packet, number, frame, &message, Side::Receive)
 }
 
+/// Whether a packet may come from `::`: a node that has no address yet asks for routers and for who has its address (RFC
+/// 4861 4.1, 4.3), and says which groups it is in, behind a router alert (RFC 3590 4, RFC 3810 5.2.13).
+#[inline(always)]
+pub fn may_be_unspecified(packet: &Packet, frame: &Frame) -> Result<bool, Reason> {
+    let end = parse::end_of_ipv6(packet, frame.offset)?;
+    let offset = frame.offset + size_of::<Ipv6>();
+    match packet.header::<Ipv6>(frame.offset)?.next_header {
+        Icmpv6::PROTOCOL => {
+            let kind = packet.load_within::<Icmpv6>(offset, end)?.kind;
+            Ok(matches!(kind, Icmpv6::ROUTER_SOLICITATION | Icmpv6::NEIGHBOUR_SOLICITATION))
+        }
+        Extension::HOP_BY_HOP => {
+            let options = packet.load_within::<Extension>(offset, end)?;
+            if options.next_header != Icmpv6::PROTOCOL {
+                return Ok(false);
+            }
+            let offset = offset + options.bytes(Extension::HOP_BY_HOP);
+            Ok(packet.load_within::<Icmpv6>(offset, end)?.is_membership())
+        }
+        _ => Ok(false),
+    }
+}
+
 /// The message of neighbour discovery in an IPv6 packet, if there is one.
 #[inline(always)]
 fn message(packet: &Packet, frame: &Frame) -> Result<Option<Message>, Reason> {
@@ -111,7 +135,7 @@ fn message(packet: &Packet, frame: &Frame) -> Result<Option<Message>, Reason> {
         return Ok(None);
     }
     let offset = frame.offset + size_of::<Ipv6>();
-    let icmpv6 = packet.load::<Icmpv6>(offset)?;
+    let icmpv6 = packet.load_within::<Icmpv6>(offset, parse::end_of_ipv6(packet, frame.offset)?)?;
     if !icmpv6.is_discovery() {
         return Ok(None);
     }
@@ -125,17 +149,18 @@ fn message(packet: &Packet, frame: &Frame) -> Result<Option<Message>, Reason> {
 
 /// What comes behind extension headers is no neighbour discovery.
 #[inline(always)]
-fn nothing_behind(packet: &Packet, next_header: u8, offset: usize) -> Result<(), Reason> {
-    let (mut next_header, mut offset) = (next_header, offset);
+fn nothing_behind(packet: &Packet, next_header: u8, frame: &Frame) -> Result<(), Reason> {
+    let end = parse::end_of_ipv6(packet, frame.offset)?;
+    let (mut next_header, mut offset) = (next_header, frame.offset + size_of::<Ipv6>());
     for _ in 0..EXTENSIONS {
-        let extension = packet.load::<Extension>(offset)?;
+        let extension = packet.load_within::<Extension>(offset, end)?;
         if extension.continues(next_header) {
             return Ok(());
         }
         offset += extension.bytes(next_header);
         next_header = extension.next_header;
         if next_header == Icmpv6::PROTOCOL {
-            let icmpv6 = packet.load::<Icmpv6>(offset)?;
+            let icmpv6 = packet.load_within::<Icmpv6>(offset, end)?;
             return if icmpv6.is_discovery() { Err(Reason::SpoofedNd) } else { Ok(()) };
         }
         if !Extension::is_one(next_header) {

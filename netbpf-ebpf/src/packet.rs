@@ -104,7 +104,14 @@ impl Packet {
         self.ctx.load(offset).map_err(|_| Reason::Malformed)
     }
 
-    /// The same in a place that the caller has: a program's stack is small.
+    /// The same of a packet that ends at `end`, maybe before its frame does: what is behind is padding, which receivers
+    /// do not read.
+    #[inline(always)]
+    pub fn load_within<T: Wire>(&self, offset: usize, end: usize) -> Result<T, Reason> {
+        if offset + size_of::<T>() > end { Err(Reason::Malformed) } else { self.load(offset) }
+    }
+
+    /// The same as [`Self::load`] in a place that the caller has: a program's stack is small.
     #[inline(always)]
     pub fn load_words<'a, T: Wire>(
         &self,
@@ -176,6 +183,12 @@ impl Packet {
     pub fn redirect(&mut self, ifindex: u32, side: Side) -> Result<(), Reason> {
         // SAFETY: takes no pointer; the frame is handed on when the program has returned.
         done(unsafe { bpf_redirect(ifindex, side.flags()) })
+    }
+
+    /// Ends the frame without a word to its sender.
+    #[inline(always)]
+    pub fn lose(&mut self) -> Result<(), Reason> {
+        self.redirect(0, Side::Transmit)
     }
 
     /// Hands the frame to the other end of a veth pair, in its own namespace, without a queue in between.

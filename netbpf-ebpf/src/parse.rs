@@ -8,7 +8,7 @@
 use netbpf_common::{
     reason::Reason,
     uplink,
-    wire::{Arp, EtherType, Ethernet, Ipv4, Ipv6, Tag},
+    wire::{Arp, EtherType, Ethernet, Extension, Ipv4, Ipv6, Tag, protocol},
 };
 
 use crate::packet::{Arrival, Packet};
@@ -91,6 +91,26 @@ pub fn frame(packet: &mut Packet) -> Result<Frame, Reason> {
         Some(_) | None => Content::Other,
     };
     Ok(Frame { destination, source, content, offset })
+}
+
+/// Where the IPv4 packet at an offset ends, as its header says. BIG TCP packets have no length there and fill their frame.
+#[inline(always)]
+pub fn end_of_ipv4(packet: &Packet, offset: usize) -> Result<usize, Reason> {
+    match u16::from_be_bytes(packet.header::<Ipv4>(offset)?.total_length) {
+        0 => Ok(packet.len() as usize),
+        length => Ok(offset + length as usize),
+    }
+}
+
+/// Where the IPv6 packet at an offset ends, as its header says. BIG TCP packets have no length there and fill their frame,
+/// as do all with options for a hop and without a length (RFC 2675); before Linux 7.0 the former are among the latter.
+#[inline(always)]
+pub fn end_of_ipv6(packet: &Packet, offset: usize) -> Result<usize, Reason> {
+    let Ipv6 { payload_length, next_header, .. } = packet.header(offset)?;
+    match (u16::from_be_bytes(*payload_length), *next_header) {
+        (0, Extension::HOP_BY_HOP | protocol::TCP) => Ok(packet.len() as usize),
+        (length, _) => Ok(offset + size_of::<Ipv6>() + length as usize),
+    }
 }
 
 /// The EtherType of what is not in a VLAN, and where it begins.

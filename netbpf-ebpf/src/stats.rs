@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{
     TC_ACT_REDIRECT, TC_ACT_SHOT,
     xdp_action::{XDP_DROP, XDP_PASS},
 };
-use netbpf_common::{endpoint, reason::Reason};
+use netbpf_common::{endpoint, network, reason::Reason};
 
 use crate::{
     bridge::End,
@@ -20,9 +20,12 @@ pub fn settle(packet: &mut Packet, sentence: impl FnOnce(&mut Packet) -> End) ->
     maps::count(reason, bytes);
     log(packet, reason);
     if reason.is_drop()
-        && let Some(stats) = endpoint::number_of(packet.ifindex()).and_then(maps::port_stats)
+        && let Some(number) = endpoint::number_of(packet.ifindex())
     {
-        stats.dropped.add(bytes);
+        maps::count_dropped(number, bytes);
+    }
+    if reason == Reason::UnknownAddress && is_from_host(packet) && packet.lose().is_ok() {
+        return TC_ACT_REDIRECT;
     }
     verdict(reason)
 }
@@ -64,9 +67,14 @@ fn log_arrival(_: &Arrival, _: Reason) {}
 /// Counts what a port gets.
 #[inline(always)]
 pub fn received(number: u32, bytes: u32) {
-    if let Some(stats) = maps::port_stats(number) {
-        stats.received.add(bytes as u64);
-    }
+    maps::count_received(number, bytes as u64);
+}
+
+/// Whether the host sent the frame. A question that nobody answers was sent all the same: `arping -D` takes the error
+/// that a drop at egress gives to the sender for an answer.
+#[inline(always)]
+fn is_from_host(packet: &Packet) -> bool {
+    network::number_of(packet.ifindex()).is_some()
 }
 
 /// What the kernel does with the frame. tcx and clsact understand both verdicts; a frame that is passed on was

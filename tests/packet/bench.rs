@@ -348,6 +348,24 @@ impl Sent<'_> {
         assert_eq!(outcome, expected, "{says}");
     }
 
+    /// The frame ends for this reason, and its sender, the host, hears nothing of that.
+    pub fn is_lost(&self, says: &str, frame: &Frame, reason: Reason) {
+        let outcome = self.frame(frame);
+        let reasons = vec![reason];
+        let expected =
+            Outcome { verdict: REDIRECT, reasons, received: vec![], dropped: vec![], frame: frame.clone() };
+        assert_eq!(outcome, expected, "{says}");
+    }
+
+    /// The frame goes on to this station, whose MAC it has got.
+    pub fn is_readdressed(&self, says: &str, frame: &Frame, reason: Reason, to: Station) {
+        let outcome = self.frame(frame);
+        let received = to.port().into_iter().collect();
+        let frame = frame.clone().with(0, &to.mac());
+        let expected = Outcome { verdict: REDIRECT, reasons: vec![reason], received, dropped: vec![], frame };
+        assert_eq!(outcome, expected, "{says}");
+    }
+
     /// The frame is turned into an answer.
     pub fn is_answered(&self, says: &str, frame: &Frame, answer: &Frame) {
         self.is_answered_as(says, frame, answer, Reason::AnsweredArp);

@@ -95,8 +95,7 @@ fn a_container_speaks_for_itself_only() {
 fn ipv6_is_for_those_who_have_it() {
     bench(|bench| {
         let from = |station: Station, source| Frame::ipv6((station.mac(), source), (BERT.mac(), [9; 16]));
-        let ours =
-            [("global", CLEO_IPV6), ("link-local", CLEO_LINK_LOCAL), ("unspecified, for DAD,", [0; 16])];
+        let ours = [("global", CLEO_IPV6), ("link-local", CLEO_LINK_LOCAL)];
         for (kind, address) in ours {
             let says = format!("the own {kind} address");
             bench.from(CLEO).passes(&says, &from(CLEO, address), Reason::Forwarded, &[BERT]);
@@ -104,6 +103,68 @@ fn ipv6_is_for_those_who_have_it() {
             bench.from(ANNE).is_dropped(&says, &from(ANNE, address), Reason::SpoofedIpv6);
         }
         bench.from(CLEO).is_dropped("another's address", &from(CLEO, [7; 16]), Reason::SpoofedIpv6);
+    });
+}
+
+#[test]
+fn without_an_address_only_what_looks_for_one_is_said() {
+    const ALL: ([u8; 6], [u8; 16]) =
+        ([0x33, 0x33, 0, 0, 0, 1], [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    /// What follows, length, a router alert (RFC 2711), padding.
+    const ROUTER_ALERT: [u8; 8] = [58, 0, 5, 2, 0, 0, 1, 0];
+    bench(|bench| {
+        let none = (CLEO.mac(), [0; 16]);
+        for kind in [131, 132, 143] {
+            let plain = Frame::icmpv6(none, ALL, &[kind, 0, 0, 0, 0, 0, 0, 0]);
+            let report = plain.clone().behind(0, &ROUTER_ALERT);
+            let says = format!("a message of type {kind} on groups");
+            bench.from(CLEO).passes(&says, &report, Reason::Flooded, &[ANNE, BERT]);
+            let (says, short) = (format!("{says}, cut off by its header"), report.clone().with(14 + 5, &[8]));
+            bench.from(CLEO).is_dropped(&says, &short, Reason::Malformed);
+            let says = format!("a message of type {kind} without a router alert");
+            bench.from(CLEO).is_dropped(&says, &plain, Reason::SpoofedIpv6);
+            let other = Frame::icmpv6((ANNE.mac(), [0; 16]), ALL, &[kind, 0, 0, 0, 0, 0, 0, 0]);
+            let other = other.behind(0, &ROUTER_ALERT);
+            bench.from(ANNE).is_dropped("one of somebody without IPv6", &other, Reason::SpoofedIpv6);
+        }
+        for kind in [1, 3, 128, 129, 130, 134, 136, 137, 144] {
+            let plain = Frame::icmpv6(none, ALL, &[kind, 0, 0, 0, 0, 0, 0, 0]);
+            let says = format!("a message of type {kind}");
+            bench.from(CLEO).is_dropped(&says, &plain, Reason::SpoofedIpv6);
+            let behind = plain.behind(0, &ROUTER_ALERT);
+            bench.from(CLEO).is_dropped(&says, &behind, Reason::SpoofedIpv6);
+        }
+        for to in [(BERT.mac(), [9; 16]), (GATEWAY.mac(), [9; 16]), ALL] {
+            let udp = Frame::ipv6(none, to);
+            bench.from(CLEO).is_dropped("UDP", &udp, Reason::SpoofedIpv6);
+            let behind = udp.behind(0, &[17, 0, 5, 2, 0, 0, 1, 0]);
+            bench.from(CLEO).is_dropped("UDP behind options", &behind, Reason::SpoofedIpv6);
+        }
+    });
+}
+
+/// Whoever talked to an address remembers the MAC that it had.
+#[test]
+fn what_is_for_a_mac_that_is_gone_goes_to_the_address() {
+    bench(|bench| {
+        let gone = [2, 0x52, 0x1a, 0x16, 0x9f, 0x75];
+        let ipv4 = |source, ip| Frame::ipv4(source, (gone, ip));
+        let says = "from a container";
+        bench.from(ANNE).is_readdressed(says, &ipv4(ANNE.at(), BERT.ip), Reason::Forwarded, BERT);
+        let says = "to the host";
+        bench.from(ANNE).is_readdressed(says, &ipv4(ANNE.at(), GATEWAY.ip), Reason::Delivered, GATEWAY);
+        let says = "from the host";
+        bench.host(GATEWAY).is_readdressed(says, &ipv4(GATEWAY.at(), ANNE.ip), Reason::Forwarded, ANNE);
+        let ipv6 = |source| Frame::ipv6(source, (gone, CLEO_IPV6));
+        let (says, frame) = ("IPv6 from the host", ipv6((GATEWAY.mac(), [9; 16])));
+        bench.host(GATEWAY).is_readdressed(says, &frame, Reason::Forwarded, CLEO);
+        let own = ipv4(ANNE.at(), ANNE.ip);
+        bench.from(ANNE).is_dropped("to the sender's own address", &own, Reason::Hairpin);
+        for (says, ip) in [("nobody's address", NOBODY.ip), ("another network's", DORA.ip)] {
+            bench.from(ANNE).is_dropped(says, &ipv4(ANNE.at(), ip), Reason::UnknownDestination);
+        }
+        let other = Frame::ethernet(ANNE.mac(), gone, 0x88b5);
+        bench.from(ANNE).is_dropped("another protocol", &other, Reason::UnknownDestination);
     });
 }
 

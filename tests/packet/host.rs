@@ -24,6 +24,17 @@ fn unicast_goes_to_its_container() {
     });
 }
 
+/// `arping -D` takes an error of its socket for a sign that the address is taken.
+#[test]
+fn a_question_that_nobody_answers_is_no_error_to_the_host() {
+    bench(|bench| {
+        for (says, sender) in [("a request", GATEWAY.ip), ("a probe", [0; 4])] {
+            let frame = Frame::arp(GATEWAY.mac(), BROADCAST, request(GATEWAY.mac(), sender, [172, 17, 9, 9]));
+            bench.host(GATEWAY).is_lost(says, &frame, Reason::UnknownAddress);
+        }
+    });
+}
+
 #[test]
 fn the_host_forwards_nothing_from_one_network_to_another() {
     bench(|bench| {
@@ -52,7 +63,7 @@ fn arp_requests_are_answered_on_the_spot() {
         let frame = Frame::arp(GATEWAY.mac(), BROADCAST, asked);
         bench.host(GATEWAY).is_answered("a request", &frame, &answer);
         let frame = Frame::arp(GATEWAY.mac(), BROADCAST, request(GATEWAY.mac(), GATEWAY.ip, DORA.ip));
-        bench.host(GATEWAY).is_dropped("for an address of another network", &frame, Reason::UnknownAddress);
+        bench.host(GATEWAY).is_lost("for an address of another network", &frame, Reason::UnknownAddress);
         let frame = Frame::arp(GATEWAY.mac(), BROADCAST, request(GATEWAY.mac(), GATEWAY.ip, GATEWAY.ip));
         bench.host(GATEWAY).passes("an announcement", &frame, Reason::Flooded, &[ANNE, BERT, CLEO]);
     });

@@ -160,7 +160,7 @@ fn a_probe_finds_the_duplicate_that_there_is_and_no_other() {
             bench.host(GATEWAY).is_answered_as("by the host", &probe, &told, Reason::AnsweredNd);
             for own in [GATEWAY_IPV6, link_local(GATEWAY), NOBODY] {
                 let probe = solicitation((GATEWAY, NONE), own, options);
-                bench.host(GATEWAY).is_dropped("by the host, its own", &probe, Reason::UnknownAddress);
+                bench.host(GATEWAY).is_lost("by the host, its own", &probe, Reason::UnknownAddress);
             }
         }
     });
@@ -174,7 +174,7 @@ fn solicitations_are_never_flooded() {
             bench.from(CLEO).is_dropped("nobody else's address", &asked, Reason::UnknownAddress);
         }
         let asked = solicitation((GATEWAY, GATEWAY_IPV6), NOBODY, &source(GATEWAY));
-        bench.host(GATEWAY).is_dropped("nobody's address", &asked, Reason::UnknownAddress);
+        bench.host(GATEWAY).is_lost("nobody's address", &asked, Reason::UnknownAddress);
         let without_ipv6 = solicitation((ANNE, NONE), NOBODY, &[]);
         bench.from(ANNE).is_dropped("by one without IPv6", &without_ipv6, Reason::SpoofedIpv6);
     });
@@ -242,13 +242,14 @@ fn what_is_a_lie_goes_nowhere() {
             ("of nobody's address", message(136, 0x20, own, bert, NOBODY, &target(CLEO))),
             ("of no address", message(136, 0x20, own, bert, NONE, &target(CLEO))),
             ("with another's MAC", message(136, 0x60, own, bert, CLEO_IPV6, &target(ANNE))),
-            ("from no address", message(136, 0x20, nobody, bert, CLEO_IPV6, &[])),
             ("a router's advertisement", router(134, 12)),
             ("a router's advertisement with options", router(134, 44)),
             ("a redirect", router(137, 36)),
         ] {
             bench.from(CLEO).is_dropped(says, &frame, Reason::SpoofedNd);
         }
+        let nameless = message(136, 0x20, nobody, bert, CLEO_IPV6, &[]);
+        bench.from(CLEO).is_dropped("from no address", &nameless, Reason::SpoofedIpv6);
         let false_name = message(136, 0x60, (CLEO.mac(), BERT_IPV6), bert, CLEO_IPV6, &target(CLEO));
         bench.from(CLEO).is_dropped("from another's address", &false_name, Reason::SpoofedIpv6);
     });
@@ -304,6 +305,40 @@ fn neighbour_discovery_does_not_hide_behind_extension_headers() {
         let report = Frame::icmpv6((CLEO.mac(), NONE), all_mld, &[143, 0, 0, 0, 0, 0, 0, 0])
             .behind(0, &[58, 0, 5, 2, 0, 0, 1, 0]);
         bench.from(CLEO).passes("a report of groups", &report, Reason::Flooded, &[ANNE, BERT]);
+    });
+}
+
+/// Ethernet pads short frames; what a packet's own header leaves out is padding, whatever it looks like.
+#[test]
+fn what_is_behind_the_end_of_a_packet_is_not_read() {
+    bench_ipv6(|bench| {
+        let echo =
+            Frame::icmpv6((CLEO.mac(), CLEO_IPV6), (BERT.mac(), BERT_IPV6), &[128, 0, 0, 0, 0, 1, 0, 1]);
+        let fragment = |next: u8| vec![next, 0, 0, 1, 0, 0, 0, 7];
+        let padding = |next: u8| vec![next, 0, 1, 4, 0, 0, 0, 0];
+        let beyond = |frame: Frame, length: u8| frame.with(14 + 5, &[length]);
+        for (says, frame) in [
+            ("a message without a packet", beyond(echo.clone(), 0)),
+            ("half a type", beyond(echo.clone(), 3)),
+            ("options", beyond(echo.clone().behind(60, &padding(58)), 4)),
+            ("a message behind options", beyond(echo.clone().behind(60, &padding(58)), 8)),
+            (
+                "a message behind options in a fragment",
+                beyond(echo.clone().behind(44, &[fragment(60), padding(58)].concat()), 16),
+            ),
+            (
+                "options in a fragment",
+                beyond(echo.clone().behind(44, &[fragment(60), padding(58)].concat()), 8),
+            ),
+        ] {
+            bench.from(CLEO).is_dropped(says, &frame, Reason::Malformed);
+        }
+        let padded = echo.clone().behind(60, &padding(58)).then(&[0; 6]);
+        bench.from(CLEO).passes("a padded frame", &padded, Reason::Forwarded, &[BERT]);
+        let tcp = Frame::ipv6((CLEO.mac(), CLEO_IPV6), (BERT.mac(), BERT_IPV6)).with(14 + 6, &[6]);
+        let big = tcp.clone().behind(0, &[6, 0, 0xc2, 4, 0, 1, 0, 0]);
+        bench.from(CLEO).passes("BIG TCP", &beyond(big, 0), Reason::Forwarded, &[BERT]);
+        bench.from(CLEO).passes("BIG TCP of Linux 7", &beyond(tcp, 0), Reason::Forwarded, &[BERT]);
     });
 }
 

@@ -20,6 +20,12 @@ pub struct Icmpv6 {
 impl Icmpv6 {
     /// Next header of ICMPv6.
     pub const PROTOCOL: u8 = 58;
+    /// A node is in a group (RFC 2710).
+    pub const MEMBERSHIP_REPORT: u8 = 131;
+    /// A node leaves a group (RFC 2710).
+    pub const MEMBERSHIP_DONE: u8 = 132;
+    /// A node is in these groups (RFC 3810).
+    pub const MEMBERSHIP_REPORT_V2: u8 = 143;
     /// A host asks for routers.
     pub const ROUTER_SOLICITATION: u8 = 133;
     /// A router says what there is.
@@ -30,6 +36,12 @@ impl Icmpv6 {
     pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
     /// A router knows a better one.
     pub const REDIRECT: u8 = 137;
+
+    /// Whether a node says with it which groups it is in.
+    #[inline(always)]
+    pub const fn is_membership(self) -> bool {
+        matches!(self.kind, Self::MEMBERSHIP_REPORT | Self::MEMBERSHIP_DONE | Self::MEMBERSHIP_REPORT_V2)
+    }
 
     /// Whether it is a message of neighbour discovery.
     #[inline(always)]
