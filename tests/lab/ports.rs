@@ -280,6 +280,15 @@ fn ports_come_from_ranges_and_from_the_hosts_own() {
         lab.netbpf(["port", "three"]).ok().stdout,
         "53/udp -> 0.0.0.0:40000\n80/tcp -> 0.0.0.0:40000\n81/tcp -> 0.0.0.0:40003\n82/tcp -> 0.0.0.0:40004\n"
     );
+    // Port 0 is any free one too, in each form.
+    for (name, publish, port) in [
+        ("zero", "0:80", "0.0.0.0:40005"),
+        ("zero-at", "127.0.0.1:0:80", "127.0.0.1:40006"),
+        ("zero-long", "published=0,target=80", "0.0.0.0:40007"),
+    ] {
+        lab.run(name, &format!("-p {publish}"));
+        assert_eq!(lab.netbpf(["port", name, "80"]).ok().text(), port, "{publish}");
+    }
     lab.run("four", "--expose 81-82 --expose 53/udp");
     for (filter, names) in
         [("publish=8001", "two\n"), ("publish=40000/udp", "three\n"), ("expose=81", "four\nthree\n")]

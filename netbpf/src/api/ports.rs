@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::types::{ContainerCreate, Empty, PortBinding, PortSummary};
-use crate::model::{self, BadPublish, ContainerPort, Mapping, Publish};
+use crate::model::{self, BadPublish, ContainerPort, Mapping, Publish, parse_host_ports};
 
 /// `-p`, as its parser left it.
 #[derive(Clone, Debug)]
@@ -50,11 +50,10 @@ pub fn asked(message: &ContainerCreate) -> Result<(Vec<Publish>, BTreeSet<Contai
         let container: ContainerPort = port.parse()?;
         for PortBinding { host_ip, host_port } in bindings {
             let host = (!host_ip.is_empty()).then(|| host_ip.parse()).transpose();
-            let host_ports = (!host_port.is_empty()).then(|| host_port.parse()).transpose();
             published.push(Publish {
                 container,
                 host: host.map_err(|_| BadPublish::Address(host_ip.clone()))?,
-                host_ports: host_ports.map_err(|_: String| BadPublish::HostPort(host_port.clone()))?,
+                host_ports: parse_host_ports(host_port)?,
             });
         }
     }

@@ -400,7 +400,7 @@ fn what_is_no_command_fails_with_dockers_codes() {
         ("port web 80 81", 1),
         ("run", 125),
         ("run --nope x", 125),
-        ("run -p 0:80 x", 125),
+        ("run -p 0-1:80 x", 125),
         ("run -p 80:80-81 x", 125),
         ("run -p 80/icmp x", 125),
         ("run --expose 80:80 x", 125),

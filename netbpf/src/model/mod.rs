@@ -34,7 +34,8 @@ pub use names::{
 pub use network::{Bridge, Driver, Network, Origin, Subnet};
 pub use options::{BIG_TCP, BadOption, GSO_LEGACY_MAX_SIZE, GatewayMode, Options};
 pub use publish::{
-    BadPublish, ContainerPort, Mapping, PortRange, Protocol, Publish, parse_expose, parse_publish,
+    BadPublish, ContainerPort, Mapping, PortRange, Protocol, Publish, parse_expose, parse_host_ports,
+    parse_publish,
 };
 pub use refusal::Refusal;
 pub use restart::{BadRestartPolicy, Restart, RestartPolicy};

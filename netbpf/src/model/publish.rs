@@ -250,16 +250,12 @@ pub fn parse_publish(text: &str) -> Result<Vec<Publish>, BadPublish> {
     };
     let ports: PortRange =
         container.parse().map_err(|_: String| BadPublish::ContainerPort(container.to_owned()))?;
-    let host_ports: Option<PortRange> = match host_ports {
-        "" => None,
-        text => Some(text.parse().map_err(|_: String| BadPublish::HostPort(text.to_owned()))?),
-    };
+    let typed = host_ports;
+    let host_ports = parse_host_ports(typed)?;
     // A range of host ports for one container port means: the first free one.
-    if let Some(host) = host_ports
-        && ports.count() != host.count()
-        && ports.count() != 1
-    {
-        return Err(BadPublish::Ranges { container: container.to_owned(), host: host.to_string() });
+    let count = host_ports.map_or(1, PortRange::count);
+    if !typed.is_empty() && ports.count() != count && ports.count() != 1 {
+        return Err(BadPublish::Ranges { container: container.to_owned(), host: typed.to_owned() });
     }
     let published = |(index, number)| Publish {
         container: ContainerPort { number, protocol },
@@ -273,6 +269,15 @@ pub fn parse_publish(text: &str) -> Result<Vec<Publish>, BadPublish> {
         },
     };
     Ok((0..).zip(ports.iter()).map(published).collect())
+}
+
+/// The host's ports in `-p` and in the API's `HostPort`: a port, a range of ports, or any free port, which is nothing or
+/// 0, as in Docker.
+pub fn parse_host_ports(text: &str) -> Result<Option<PortRange>, BadPublish> {
+    if text.bytes().all(|byte| byte == b'0') {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_: String| BadPublish::HostPort(text.to_owned()))
 }
 
 /// `--expose`: `port[-port][/protocol]`.
@@ -345,6 +350,9 @@ mod tests {
             ("0.0.0.0:8080:80", vec!["0.0.0.0 8080 80/tcp"]),
             ("[::1]:8080:80", vec!["::1 8080 80/tcp"]),
             ("[::]::80", vec![":: - 80/tcp"]),
+            ("0:80", vec!["- - 80/tcp"]),
+            ("127.0.0.1:0:80/udp", vec!["127.0.0.1 - 80/udp"]),
+            ("published=0,target=80", vec!["- - 80/tcp"]),
             ("::1:8080:80", vec!["::1 8080 80/tcp"]),
             ("8000-8010:80", vec!["- 8000-8010 80/tcp"]),
             ("8000-8001:80-81", vec!["- 8000 80/tcp", "- 8001 81/tcp"]),
@@ -387,7 +395,8 @@ mod tests {
             ("81-80", "invalid containerPort: 81-80"),
             ("80-81-82", "invalid containerPort: 80-81-82"),
             ("80-", "invalid containerPort: 80-"),
-            ("0:80", "invalid hostPort: 0"),
+            ("0-1:80", "invalid hostPort: 0-1"),
+            ("0:80-81", "invalid ranges specified for container and host Ports: 80-81 and 0"),
             ("65536:80", "invalid hostPort: 65536"),
             ("-1:80", "invalid hostPort: -1"),
             ("x:80", "invalid hostPort: x"),

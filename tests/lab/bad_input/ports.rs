@@ -6,7 +6,7 @@ use super::Town;
 fn ports_that_are_none() {
     let town = Town::new();
     for (publish, complaint) in [
-        ("0:80", "invalid hostPort: 0"),
+        ("0-1:80", "invalid hostPort: 0-1"),
         ("65536:80", "invalid hostPort: 65536"),
         ("8010-8000:80-90", "invalid hostPort: 8010-8000"),
         ("80:0", "invalid containerPort: 0"),
