@@ -2,6 +2,7 @@
 
 use std::{env, ffi::OsString, path::Path, process::ExitCode};
 
+use anyhow::Context as _;
 use netbpf::{
     cli::{self, DaemonOptions, Process},
     daemon, dns,
@@ -39,8 +40,13 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
     let uplinks = options
         .xdp
         .into_iter()
-        .map(|uplink| (uplink.interface, if uplink.generic { XdpMode::Generic } else { XdpMode::Native }));
-    let uplinks = uplinks.collect();
+        .map(|uplink| {
+            let mode = if uplink.generic { XdpMode::Generic } else { XdpMode::Native };
+            let interface =
+                uplink.interface.parse().with_context(|| format!("--xdp {:?}", uplink.interface))?;
+            Ok((interface, mode))
+        })
+        .collect::<anyhow::Result<_>>()?;
     let options = daemon::Options {
         state_dir: options.state_dir,
         run_dir: options.run_dir,

@@ -62,8 +62,8 @@ fn interfaces_are_called_as_was_asked() {
         &lab,
         &format!("connect --driver-opt {ifname}=a/b third web"),
         &format!(
-            "invalid endpoint settings:\nfailed to parse {ifname} value: a/b (expected the name of an interface of \
-             at most 15 bytes)"
+            "invalid endpoint settings:\nfailed to parse {ifname} value: a/b (expected the name of an interface: at \
+             most 15 characters of a-z, A-Z, 0-9, '_' and '-', the first of them no '-')"
         ),
     );
     let prefix = "com.docker.network.container_iface_prefix";
@@ -71,9 +71,38 @@ fn interfaces_are_called_as_was_asked() {
         &lab,
         &format!("network create -o {prefix}=twelve-bytes bad"),
         &format!(
-            "failed to parse {prefix} value: twelve-bytes (expected the name of an interface of at most 11 bytes)"
+            "failed to parse {prefix} value: twelve-bytes (expected the name of an interface: at most 11 characters \
+             of a-z, A-Z, 0-9, '_' and '-', the first of them no '-')"
         ),
     );
+}
+
+#[test]
+fn a_name_that_nft_or_the_kernel_would_misread_is_refused() {
+    let lab = Lab::start();
+    lab.run("web", "");
+    lab.network("mynet", "");
+    let world = World::of(&lab);
+    for name in ["int\\", "a\"b", "a'b", "*", "e*", "nb%d", "-a", "a.b", "a;b", "a\u{1b}b"] {
+        for key in ["bridge.name", "container_iface_prefix"] {
+            let option = format!("com.docker.network.{key}={name}");
+            lab.netbpf(["network", "create", "--internal", "-o", &option, "bad"])
+                .fails_with(1, "expected the name of an interface");
+        }
+        let option = format!("com.docker.network.endpoint.ifname={name}");
+        lab.netbpf(["connect", "--driver-opt", &option, "mynet", "web"])
+            .fails_with(1, "expected the name of an interface");
+    }
+    let trusted = "com.docker.network.bridge.trusted_host_interfaces";
+    for name in ["e*", "a\".\"b", "int\\", "eth%d"] {
+        lab.netbpf(["network", "create", "-o", &format!("{trusted}=eth0:{name}"), "bad"])
+            .fails_with(1, "expected the name of an interface");
+    }
+    world.assert_unchanged(&lab, "names that are none");
+    // The host's own interfaces may be called like this.
+    lab.network("trusting", &format!("-o {trusted}=eth0.100:wg+0"));
+    let rules = lab.host(["nft", "list", "set", "inet", "netbpf", "trusted"]).ok().stdout;
+    assert!(rules.contains("\"eth0.100\" . ") && rules.contains("\"wg+0\" . "), "{rules}");
 }
 
 #[test]

@@ -154,12 +154,15 @@ impl Daemon {
             Subject::Sandbox(_) | Subject::Docker(_) => container
                 .attachments
                 .iter()
-                .filter_map(|attachment| Some(attachment.endpoint.as_ref()?.interface.clone()))
+                .filter_map(|attachment| Some(attachment.endpoint.as_ref()?.interface.to_string()))
                 .collect(),
         };
         // Names that were asked for are not given to others.
         taken.extend(
-            container.attachments.iter().filter_map(|wanted| wanted.request.options.interface.clone()),
+            container
+                .attachments
+                .iter()
+                .filter_map(|wanted| wanted.request.options.interface.clone().map(String::from)),
         );
         let mut leased = Vec::new();
         for index in 0..container.attachments.len() {
@@ -178,7 +181,7 @@ impl Daemon {
             };
             match endpoint {
                 Ok(endpoint) => {
-                    taken.push(endpoint.interface.clone());
+                    taken.push(endpoint.interface.to_string());
                     container.attachments[index].endpoint = Some(endpoint);
                     leased.push(network);
                 }

@@ -68,7 +68,7 @@ impl Daemon {
                     let endpoint = attachment.endpoint.clone()?;
                     let network = world.network(&attachment.network)?.name.clone();
                     let (id, name) = super::docker::shown(container);
-                    let key = (name.to_owned(), endpoint.interface.clone());
+                    let key = (name.to_owned(), endpoint.interface.to_string());
                     Some((key, (id, network, endpoint.port)))
                 })
                 .collect()

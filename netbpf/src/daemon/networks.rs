@@ -12,7 +12,7 @@ use crate::{
         types::{Created, NetworkCreate, NetworkResource, NetworksPruned},
     },
     ipam::{self, Occupied, Request, Resolved},
-    model::{Bridge, Driver, Id, Network, Options, Origin, State, check_network_name},
+    model::{Bridge, Driver, Id, InterfaceName, Network, Options, Origin, State, check_network_name},
     plan::{Action, Desired, NetworkRules, NetworkWiring, Observed, Seen, diff},
     store::Change,
 };
@@ -92,8 +92,8 @@ impl Daemon {
         let number = self.world().lease_network_number()?;
         let bridge = Bridge {
             number,
-            device: options.device.clone().unwrap_or_else(|| format!("nb-{}", id.short())),
-            peer: format!("nbp{}", id.short()),
+            device: options.device.clone().unwrap_or_else(|| InterfaceName::made_of("nb-", &id.short())),
+            peer: InterfaceName::made_of("nbp", &id.short()),
             ipv4: subnets.ipv4,
             ipv6: subnets.ipv6,
             options,
@@ -143,7 +143,7 @@ impl Daemon {
                  bridge name"
             )));
         }
-        match nix::net::if_::if_nametoindex(device.as_str()) {
+        match nix::net::if_::if_nametoindex(&**device) {
             Ok(_) => {
                 Err(Error::Forbidden(format!("existing interface {device} is not a bridge of netbpf's")))
             }
@@ -342,8 +342,8 @@ impl Daemon {
                 "default network"
             );
             let network = predefined(Network::DEFAULT, Driver::Null);
-            let options =
-                Options { device: Some("netbpf0".into()), icc: self.options.icc, ..Options::default() };
+            let device = Some(InterfaceName::made_of("netbpf", "0"));
+            let options = Options { device, icc: self.options.icc, ..Options::default() };
             self.add_bridge(network, subnets, options).await?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::model::XdpMode;
+use crate::model::{HostInterface, XdpMode};
 
 /// The default of [`Options::bpffs`].
 pub const BPFFS: &str = "/sys/fs/bpf/netbpf";
@@ -28,7 +28,7 @@ pub struct Options {
     /// Where Docker finds its network driver; none: Docker is not served.
     pub docker_plugin: Option<PathBuf>,
     /// Interfaces to other hosts that have an XDP program, and where it runs.
-    pub uplinks: BTreeMap<String, XdpMode>,
+    pub uplinks: BTreeMap<HostInterface, XdpMode>,
 }
 
 impl Options {

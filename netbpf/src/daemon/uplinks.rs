@@ -8,7 +8,7 @@ use crate::{
     api::types::Uplink,
     datapath::{self, UplinkDevice, XdpProgram},
     link::{Changes, Heard, Links},
-    model::XdpMode,
+    model::{HostInterface, XdpMode},
 };
 
 /// How it stands with each uplink.
@@ -28,7 +28,9 @@ impl Daemon {
     /// program.
     pub(super) async fn bring_up_uplinks(&self) -> Result<(), datapath::Error> {
         let present = self.datapath().uplinks()?;
-        for interface in present.iter().filter(|interface| !self.options.uplinks.contains_key(*interface)) {
+        for interface in
+            present.iter().filter(|interface| !self.options.uplinks.contains_key(interface.as_str()))
+        {
             self.datapath().detach_uplink(interface)?;
             tracing::info!(uplink = interface, "XDP is detached: the daemon was started without it");
         }
@@ -43,7 +45,7 @@ impl Daemon {
         while let Some(heard) = changes.next().await {
             let concerned: Vec<_> = {
                 let uplinks = self.uplinks.lock().await;
-                let concerns = |interface: &String| match &heard {
+                let concerns = |interface: &str| match &heard {
                     Heard::Lost => true,
                     Heard::Of((ifindex, name)) => {
                         let standing = uplinks.get(interface);
@@ -117,10 +119,10 @@ impl Daemon {
     /// How it stands with each, for whoever asks.
     pub(super) async fn standing_of_uplinks(&self) -> Vec<Uplink> {
         let uplinks = self.uplinks.lock().await;
-        let standing = |(interface, mode): (&String, &XdpMode)| Uplink {
-            interface: interface.clone(),
+        let standing = |(interface, mode): (&HostInterface, &XdpMode)| Uplink {
+            interface: interface.to_string(),
             mode: mode.to_string(),
-            trouble: uplinks.get(interface).and_then(|uplink| uplink.trouble.clone()).unwrap_or_default(),
+            trouble: uplinks.get(&**interface).and_then(|uplink| uplink.trouble.clone()).unwrap_or_default(),
         };
         self.options.uplinks.iter().map(standing).collect()
     }

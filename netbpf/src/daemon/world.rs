@@ -13,7 +13,7 @@ use super::{error::Error, numbers::Numbers};
 use crate::{
     ipam::{self, Lent, Pool},
     model::{
-        Bridge, Container, Endpoint, EndpointRequest, Id, Mac, Network, Origin, State,
+        Bridge, Container, Endpoint, EndpointRequest, Id, InterfaceName, Mac, Network, Origin, State,
         lookup::{self, Directory},
     },
 };
@@ -268,8 +268,8 @@ impl World {
         // Two that were asked to have the same name are told apart by the kernel, which refuses the second.
         let interface = request.options.interface.clone().unwrap_or_else(|| {
             (0..)
-                .map(|index| format!("{prefix}{index}"))
-                .find(|interface| !taken.contains(interface))
+                .map(|index| InterfaceName::made_of(&prefix, &index.to_string()))
+                .find(|interface| !taken.iter().any(|taken| **interface == **taken))
                 .expect("more indices than interfaces")
         });
         Ok(Endpoint {
@@ -278,7 +278,7 @@ impl World {
             ipv4,
             ipv6,
             mac,
-            host_interface: format!("veth{}", &id.to_string()[..7]),
+            host_interface: InterfaceName::made_of("veth", &id.to_string()[..7]),
             interface,
             sysctls: request.options.sysctls.clone(),
         })

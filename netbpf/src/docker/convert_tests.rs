@@ -121,8 +121,8 @@ fn only_what_docker_left_open_is_answered() {
         ipv4: "10.77.0.2".parse().ok(),
         ipv6: None,
         mac: "02:42:0a:4d:00:02".parse().unwrap(),
-        host_interface: "veth0".into(),
-        interface: "nbd0".into(),
+        host_interface: "veth0".parse().unwrap(),
+        interface: "nbd0".parse().unwrap(),
         sysctls: Vec::new(),
     };
     let answer =
@@ -137,7 +137,7 @@ fn only_what_docker_left_open_is_answered() {
 fn docker_is_never_left_to_find_a_way_out_of_its_own() {
     let joined = |gateway: Option<&str>, internal| {
         wire::Joined::from(Joined {
-            interface: "nbd0".into(),
+            interface: "nbd0".parse().unwrap(),
             prefix: "eth".into(),
             name: None,
             gateway: gateway.map(|gateway| gateway.parse().unwrap()),

@@ -176,7 +176,7 @@ impl Firewall {
 }
 
 fn devices(networks: &[NetworkRules]) -> BTreeSet<&str> {
-    networks.iter().map(|network| network.device.as_str()).collect()
+    networks.iter().map(|network| &*network.device).collect()
 }
 
 /// Forgets datagrams' flows that came to these ports before they were published.

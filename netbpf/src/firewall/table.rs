@@ -1,5 +1,5 @@
 //! The table as text, in nft's language: its rules, which are always the same, and an element for each network and each
-//! published port. Pure. Names of interfaces were checked where they were chosen: none breaks out of its quotes.
+//! published port. Pure. Names of interfaces are of types that have nothing in them that nft reads between quotes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,7 +37,7 @@ impl Elements {
     }
 
     fn add_network(&mut self, network: &NetworkRules) {
-        let device = format!("{:?}", network.device);
+        let device = quoted(&network.device);
         self.add("own", format!("{device} . {device}"));
         for gateway in &network.gateways {
             let set = if gateway.is_ipv4() { "gateways4" } else { "gateways6" };
@@ -47,7 +47,7 @@ impl Elements {
             self.add("internal", device.clone());
         }
         for interface in &network.trusted {
-            self.add("trusted", format!("{interface:?} . {device}"));
+            self.add("trusted", format!("{} . {device}", quoted(interface)));
         }
         self.add_way(&device, &network.ipv4, ["masquerade4", "source4", "routed4", "unprotected4"]);
         self.add_way(&device, &network.ipv6, ["masquerade6", "source6", "routed6", "unprotected6"]);
@@ -107,6 +107,11 @@ impl Elements {
     }
 }
 
+/// nft's strings end at the next quote and know no escapes; `*` at the end of one is any ending.
+fn quoted(name: &impl Display) -> String {
+    format!("\"{name}\"")
+}
+
 /// Commands that put a table with these elements in the place of whatever has its name.
 pub fn replacement(table: &str, group: u32, elements: &Elements) -> String {
     let rules = RULES
@@ -126,14 +131,14 @@ mod tests {
     use netbpf_common::reason::Reason;
 
     use super::*;
-    use crate::model::Protocol;
+    use crate::model::{InterfaceName, Protocol};
 
     fn rules() -> NetworkRules {
         NetworkRules {
-            device: "nb-0123456789ab".into(),
+            device: InterfaceName::made_of("nb-", "0123456789ab"),
             gateways: vec!["10.1.0.1".parse().unwrap()],
             internal: false,
-            trusted: vec!["eth1".into()],
+            trusted: vec!["eth1".parse().unwrap()],
             ipv4: Way { source: Source::Interface, inbound: Inbound::Published },
             ipv6: Way { source: Source::Chosen("2001:db8::1".parse().unwrap()), inbound: Inbound::Open },
         }

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerPort, DockerEndpoint, EndpointOptions, Id, Link, Mac, Mapping, Publish, Restart, Sysctl,
-    lookup::Named,
+    ContainerPort, DockerEndpoint, EndpointOptions, Id, InterfaceName, Link, Mac, Mapping, Publish, Restart,
+    Sysctl, lookup::Named,
 };
 
 /// A container.
@@ -257,9 +257,9 @@ pub struct Endpoint {
     /// Its MAC.
     pub mac: Mac,
     /// The host side of its veth pair: `veth` and 7 hex digits.
-    pub host_interface: String,
+    pub host_interface: InterfaceName,
     /// The other side: `eth0`, `eth1`, …
-    pub interface: String,
+    pub interface: InterfaceName,
     /// Settings of that side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sysctls: Vec<Sysctl>,

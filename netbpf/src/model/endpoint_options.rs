@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::options::{BadOption, LONGEST_INTERFACE, interface};
+use super::{
+    InterfaceName,
+    interface::LONGEST_INTERFACE,
+    options::{BadOption, interface},
+};
 
 const IFNAME: &str = "com.docker.network.endpoint.ifname";
 const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
@@ -14,7 +18,7 @@ const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
 pub struct EndpointOptions {
     /// Its name; the network's prefix and the next number if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interface: Option<String>,
+    pub interface: Option<InterfaceName>,
     /// Settings of it, in the order typed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sysctls: Vec<Sysctl>,
@@ -69,7 +73,7 @@ impl EndpointOptions {
     pub fn given(&self) -> BTreeMap<String, String> {
         let sysctls: Vec<String> = self.sysctls.iter().map(ToString::to_string).collect();
         let sysctls = (!sysctls.is_empty()).then(|| (SYSCTLS.to_owned(), sysctls.join(",")));
-        let interface = self.interface.clone().map(|name| (IFNAME.to_owned(), name));
+        let interface = self.interface.clone().map(|name| (IFNAME.to_owned(), name.into()));
         interface.into_iter().chain(sysctls).collect()
     }
 
@@ -116,7 +120,10 @@ mod tests {
 
     #[test]
     fn names_and_settings_are_taken() {
-        assert_eq!(parsed(IFNAME, "web0").map(|options| options.interface), Ok(Some("web0".to_owned())));
+        assert_eq!(
+            parsed(IFNAME, "web0").map(|options| options.interface),
+            Ok(Some("web0".parse().expect("a name")))
+        );
         let settings = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.neigh.ifname.gc_stale_time=30";
         let sysctls = parsed(SYSCTLS, settings).expect("settings").sysctls;
         let typed: Vec<_> = sysctls.iter().map(ToString::to_string).collect();

@@ -6,6 +6,7 @@ mod container;
 mod docker;
 mod endpoint_options;
 mod id;
+mod interface;
 mod link;
 pub mod lookup;
 mod mac;
@@ -25,6 +26,7 @@ pub use container::{
 pub use docker::{DockerContainer, DockerEndpoint};
 pub use endpoint_options::{BadEndpointOption, EndpointOptions, Sysctl};
 pub use id::Id;
+pub use interface::{BadInterface, HostInterface, InterfaceName};
 pub use link::{BadLink, Link};
 pub use mac::{Mac, NotAMac};
 pub use names::{

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Block, Id, Mac, Options, lookup::Named};
+use super::{Block, Id, InterfaceName, Mac, Options, lookup::Named};
 
 /// A network as the user made it, or one of the three that exist from the start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,10 +120,10 @@ pub struct Bridge {
     /// Index in the map `NETWORKS`; the host device has ifindex `NETWORK_IFINDEX + number`.
     pub number: u32,
     /// The host device that carries the gateway address: `netbpf0`, else `nb-` and 12 digits of the ID.
-    pub device: String,
+    pub device: InterfaceName,
     /// The other end of the host device's veth pair: `nbp` and 12 digits of the ID. It only lends the host device its
     /// carrier; no frame reaches it.
-    pub peer: String,
+    pub peer: InterfaceName,
     /// Its IPv4 addresses; absent in a network of IPv6 only.
     #[serde(rename = "subnet", default)]
     pub ipv4: Option<Subnet<Ipv4Net>>,

@@ -9,6 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::interface::{BadInterface, HostInterface, InterfaceName, LONGEST_INTERFACE};
+
 const NAME: &str = "com.docker.network.bridge.name";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
@@ -53,16 +55,13 @@ pub const BIG_TCP: u32 = 262_144;
 /// The largest that the kernel makes, in bytes (its `GSO_MAX_SIZE`).
 const GSO_MAX: u32 = 524_280;
 
-/// Longest name of an interface, in bytes: `IFNAMSIZ` less the final zero.
-pub(super) const LONGEST_INTERFACE: usize = 15;
-
 /// How a bridge behaves. What matters only while it is made is not stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
     /// Name of the host device; `nb-` and 12 digits of the network's ID if absent.
     #[serde(skip)]
-    pub device: Option<String>,
+    pub device: Option<InterfaceName>,
     /// Whether members may talk to each other.
     pub icc: bool,
     /// Whether what leaves the network gets the host's address.
@@ -76,9 +75,9 @@ pub struct Options {
     /// Whether the host device has no IPv4 address although containers use it as gateway.
     pub inhibit_ipv4: bool,
     /// Interfaces of the host whose neighbours may talk to containers without published ports.
-    pub trusted: Vec<String>,
+    pub trusted: Vec<HostInterface>,
     /// Of the container's interfaces: `eth` makes `eth0`.
-    pub interface_prefix: String,
+    pub interface_prefix: InterfaceName,
     /// Of the host device and both ends of each veth pair, in bytes.
     pub mtu: u32,
     /// The largest TCP packet that members hand over in one piece, in bytes (`gso_max_size` of both ends of each veth
@@ -108,7 +107,7 @@ impl Default for Options {
             gateway_mode_ipv6: GatewayMode::Nat,
             inhibit_ipv4: false,
             trusted: Vec::new(),
-            interface_prefix: "eth".to_owned(),
+            interface_prefix: InterfaceName::made_of("eth", ""),
             mtu: 1500,
             gso_max_size: None,
             host_ipv4: None,
@@ -180,9 +179,7 @@ impl Options {
                 INHIBIT_IPV4 => options.inhibit_ipv4 = boolean(INHIBIT_IPV4, value)?,
                 TRUSTED => {
                     let names = value.split(':').filter(|name| !name.is_empty());
-                    options.trusted = names
-                        .map(|name| interface(TRUSTED, name, LONGEST_INTERFACE))
-                        .collect::<Result<_, _>>()?;
+                    options.trusted = names.map(|name| parse(TRUSTED, name)).collect::<Result<_, _>>()?;
                 }
                 // A number of up to four digits follows.
                 PREFIX => options.interface_prefix = interface(PREFIX, value, LONGEST_INTERFACE - 4)?,
@@ -241,14 +238,9 @@ fn family(key: &'static str, value: &str) -> Result<bool, BadOption> {
     go_bool(value).ok_or(BadOption::Bool(key))
 }
 
-/// What the kernel takes as the name of an interface (`dev_valid_name`).
-pub(super) fn interface(key: &'static str, name: &str, longest: usize) -> Result<String, BadOption> {
-    let is_odd = |c: char| c.is_whitespace() || c.is_control() || c == '/' || c == ':';
-    if name.is_empty() || name.len() > longest || matches!(name, "." | "..") || name.contains(is_odd) {
-        let reason = format!("expected the name of an interface of at most {longest} bytes");
-        return Err(bad(key, name, reason));
-    }
-    Ok(name.to_owned())
+/// The name of an interface that netbpf makes.
+pub(super) fn interface(key: &'static str, name: &str, longest: usize) -> Result<InterfaceName, BadOption> {
+    InterfaceName::choose(name, longest).map_err(|error: BadInterface| bad(key, name, error.to_string()))
 }
 
 /// 0 is the default; a veth takes from 68, the least that IPv4 works with (RFC 791), to 65535.
@@ -339,15 +331,16 @@ mod tests {
         ] {
             assert_eq!(parsed(key, value).unwrap_err(), said);
         }
-        for name in ["", ".", "a/b", "a b", "0123456789abcdef"] {
-            assert!(parsed(NAME, name).unwrap_err().contains("the name of an interface"));
+        for (key, name) in [(NAME, "int\\"), (NAME, "nb%d"), (PREFIX, "0123456789ab"), (TRUSTED, "eth1:e*")] {
+            assert!(parsed(key, name).unwrap_err().contains("expected the name of an interface"), "{key}");
         }
     }
 
     #[test]
     fn values_are_taken() {
         assert!(!parsed(ICC, "false").unwrap().icc);
-        assert_eq!(parsed(TRUSTED, "eth1:eth2").unwrap().trusted, ["eth1", "eth2"]);
+        let trusted = parsed(TRUSTED, "eth1:eth0.100").unwrap().trusted;
+        assert_eq!(trusted.iter().map(ToString::to_string).collect::<Vec<_>>(), ["eth1", "eth0.100"]);
         assert_eq!(parsed(MTU, "9000").unwrap().mtu, 9000);
         assert_eq!(parsed(GSO_MAX_SIZE, "65536").unwrap().gso_max_size, Some(65536));
         let internal = Options::parse(&[(GATEWAY_MODE_IPV4.into(), "isolated".into())].into(), true).unwrap();

@@ -64,7 +64,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{Bridge, Driver, Id, Options, Origin};
+    use crate::model::{Bridge, Driver, Id, InterfaceName, Options, Origin};
 
     fn network(internal: bool, options: &[(&str, &str)]) -> Network {
         let options: BTreeMap<_, _> = options
@@ -76,8 +76,8 @@ mod tests {
         }
         let bridge = Bridge {
             number: 3,
-            device: "nb-0123456789ab".into(),
-            peer: "nbp0123456789ab".into(),
+            device: InterfaceName::made_of("nb-", "0123456789ab"),
+            peer: InterfaceName::made_of("nbp", "0123456789ab"),
             ipv4: subnet("10.1.0.0/16".parse().unwrap(), "10.1.0.1".parse().unwrap()),
             ipv6: subnet("fd00:1::/64".parse().unwrap(), "fd00:1::1".parse().unwrap()),
             options: Options::parse(&options, internal).unwrap(),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap as Map;
 
 use super::*;
 use crate::model::{
-    Attachment, Bridge, Driver, EndpointRequest, Mac, Mode, Options, Protocol, Sandbox, State, Subnet,
-    parse_expose, parse_publish,
+    Attachment, Bridge, Driver, EndpointRequest, InterfaceName, Mac, Mode, Options, Protocol, Sandbox, State,
+    Subnet, parse_expose, parse_publish,
 };
 
 fn network(name: &str, internal: bool, options: Options) -> Network {
@@ -21,8 +21,8 @@ fn network(name: &str, internal: bool, options: Options) -> Network {
         created: Default::default(),
         driver: Driver::Bridge(Bridge {
             number: 0,
-            device: "nb".into(),
-            peer: "nbp".into(),
+            device: "nb".parse().unwrap(),
+            peer: "nbp".parse().unwrap(),
             ipv4: Some(subnet),
             ipv6: None,
             options,
@@ -67,8 +67,8 @@ fn container(networks: &[&Network], publish: &[&str], expose: &[&str]) -> Contai
                 .as_ref()
                 .map(|_| [0xfd00, 0, 0, 0, 0, 0, 0, last.into()].into()),
             mac: Mac::of([10, 0, 0, last].into()),
-            host_interface: format!("veth{last}"),
-            interface: "eth0".into(),
+            host_interface: InterfaceName::made_of("veth", &last.to_string()),
+            interface: "eth0".parse().unwrap(),
             sysctls: Vec::new(),
         }),
     };

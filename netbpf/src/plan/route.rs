@@ -97,8 +97,8 @@ mod tests {
     fn network(name: &str, ipv4: &str, ipv6: &str) -> Network {
         let bridge = Bridge {
             number: 0,
-            device: String::new(),
-            peer: String::new(),
+            device: "nb".parse().unwrap(),
+            peer: "nbp".parse().unwrap(),
             ipv4: subnet(ipv4),
             ipv6: subnet(ipv6),
             options: Options::default(),
@@ -127,8 +127,8 @@ mod tests {
                 ipv4: None,
                 ipv6: None,
                 mac: "02:42:0a:00:00:02".parse().unwrap(),
-                host_interface: String::new(),
-                interface: String::new(),
+                host_interface: "veth".parse().unwrap(),
+                interface: "eth0".parse().unwrap(),
                 sysctls: Vec::new(),
             }),
         });

@@ -2,19 +2,19 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::{Bridge, GatewayMode, Network, Options};
+use crate::model::{Bridge, GatewayMode, HostInterface, InterfaceName, Network, Options};
 
 /// A network's rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkRules {
     /// Its host device.
-    pub device: String,
+    pub device: InterfaceName,
     /// Addresses of the host in it.
     pub gateways: Vec<IpAddr>,
     /// Nobody leaves it, nobody enters it.
     pub internal: bool,
     /// Interfaces of the host whose neighbours may use open ports directly.
-    pub trusted: Vec<String>,
+    pub trusted: Vec<HostInterface>,
     /// For IPv4.
     pub ipv4: Way<Ipv4Addr>,
     /// For IPv6.

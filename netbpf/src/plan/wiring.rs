@@ -50,8 +50,8 @@ impl NetworkWiring {
         let ipv6 = bridge.ipv6.as_ref().filter(|_| bridge.options.host_has_ipv6());
         Some(Self {
             number: bridge.number,
-            device: bridge.device.clone(),
-            peer: bridge.peer.clone(),
+            device: bridge.device.to_string(),
+            peer: bridge.peer.to_string(),
             mac: bridge.mac(),
             ipv4: bridge.ipv4.as_ref().map(gateway),
             ipv6: ipv6.map(gateway),
@@ -113,8 +113,8 @@ impl PortWiring {
         Self {
             number: endpoint.port,
             network: bridge.number,
-            host_interface: endpoint.host_interface.clone(),
-            interface: endpoint.interface.clone(),
+            host_interface: endpoint.host_interface.to_string(),
+            interface: endpoint.interface.to_string(),
             mac: endpoint.mac,
             ipv4: address(endpoint.ipv4, &bridge.ipv4),
             ipv6: address(endpoint.ipv6, &bridge.ipv6),

@@ -12,7 +12,7 @@ use crate::{
     ipam,
     model::{
         Attachment, Container, ContainerPort, DockerEndpoint, Endpoint, EndpointOptions, EndpointRequest, Id,
-        Mac, Network, Origin, Publish, State, Subject,
+        InterfaceName, Mac, Network, Origin, Publish, State, Subject,
     },
     plan::{Desired, Observed, diff, port_changes},
     store::Change,
@@ -85,7 +85,7 @@ impl Daemon {
             }
             leased => leased,
         }?;
-        let endpoint = Endpoint { id, interface: format!("nbd{}", id.short()), ..leased };
+        let endpoint = Endpoint { id, interface: InterfaceName::made_of("nbd", &id.short()), ..leased };
         let container = Container {
             id,
             name: format!("ep-{}", id.short()),
@@ -136,9 +136,9 @@ impl Daemon {
             return Err(Error::NoEndpoint(id));
         };
         let joined = Joined {
-            interface: endpoint.interface.clone(),
-            prefix: bridge.options.interface_prefix.clone(),
-            name: attachment.request.options.interface.clone(),
+            interface: endpoint.interface.to_string(),
+            prefix: bridge.options.interface_prefix.to_string(),
+            name: attachment.request.options.interface.clone().map(String::from),
             gateway: bridge
                 .ipv4
                 .as_ref()
