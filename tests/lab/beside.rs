@@ -62,6 +62,7 @@ fn a_docker_engine_and_netbpf_leave_each_other_alone() {
     reach::people(&lab);
     reach::each_row(&lab);
     assert_eq!(rules(&lab), before, "no rule of theirs was touched");
+    what_docker_keeps_out_stays_out(&lab);
 
     // Theirs come again, ours stay.
     lab.host(["sh", "-c", &format!("{DOCKER} network rm theirs")]).ok();
@@ -73,4 +74,33 @@ fn a_docker_engine_and_netbpf_leave_each_other_alone() {
         lab.host(["nft", "list", "table", "inet", "netbpf"]).status.success().then_some(())
     });
     reach::each_row(&lab);
+}
+
+/// With a container of the engine's at 10.199.0.2: its network has no image to start one from.
+#[track_caller]
+fn what_docker_keeps_out_stays_out(lab: &Neighbourhood) {
+    let add = "ip netns add theirs; ip link add veththeirs type veth peer name eth0 netns theirs
+               ip link set veththeirs master docker0 up
+               ip -n theirs addr add 10.199.0.2/24 dev eth0; ip -n theirs link set eth0 up
+               ip -n theirs route add default via 10.199.0.1";
+    lab.host(["sh", "-ec", add]).ok();
+    lab.run("guest", "");
+    let reaches = |address: &str| lab.exec("guest", &format!("ping -c1 -W1 {address}")).status.success();
+    lab.host(["ping", "-c1", "10.199.0.2"]).ok();
+    eventually("guest reaches other hosts", || reaches("192.0.2.2").then_some(()));
+    assert!(!reaches("10.199.0.2"), "two bridges are apart");
+    // Docker's administrators have the last word on netbpf's containers too.
+    let user = |rule: &str| {
+        lab.host(["sh", "-ec", &format!("iptables {rule}")]).ok();
+    };
+    let rule = "DOCKER-USER -d 192.0.2.2 -j DROP";
+    user(&format!("-I {rule}"));
+    assert!(!reaches("192.0.2.2") && reaches("203.0.113.2"));
+    user(&format!("-D {rule}"));
+    user("-I DOCKER-USER -j DROP");
+    eventually("DOCKER-USER drops all", || (!reaches("203.0.113.2")).then_some(()));
+    user("-D DOCKER-USER -j DROP");
+    eventually("guest reaches other hosts again", || reaches("192.0.2.2").then_some(()));
+    lab.netbpf(["rm", "-f", "guest"]).ok();
+    lab.host(["ip", "netns", "del", "theirs"]).ok();
 }

@@ -7,6 +7,7 @@ mod cli;
 mod disk;
 mod engine;
 mod files;
+mod firewalls;
 mod foreign;
 mod frames;
 mod harness;

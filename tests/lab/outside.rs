@@ -74,6 +74,11 @@ impl Neighbourhood {
         Self::around(Lab::start_alone())
     }
 
+    /// On a host on which netbpf never ran.
+    pub fn without_daemon() -> Self {
+        Self::around(Lab::without_daemon())
+    }
+
     fn around(lab: Lab) -> Self {
         lab.host(["sh", "-ec", NEIGHBOURHOOD]).ok();
         Self { lab }

@@ -28,6 +28,7 @@
 //! misses nothing, for the head of the answer comes at once. `wait` by full ID also tells of a container that is removed already.
 
 mod container;
+mod foreign;
 mod network;
 mod ports;
 mod stats;
@@ -41,6 +42,7 @@ pub use container::{
     ContainerCreate, ContainerResource, ContainerState, ContainerSummary, ContainerWait, LogLine,
     NetworkAttachment, NetworkSettings, RestartPolicy,
 };
+pub use foreign::{ForeignChain, ForeignChainState};
 pub use network::{
     ConfigFrom, EndpointIpam, EndpointSettings, Ipam, IpamConfig, NetworkConnect, NetworkContainer,
     NetworkCreate, NetworkDisconnect, NetworkResource, NetworksPruned,
@@ -103,6 +105,9 @@ pub struct Info {
     /// Interfaces to other hosts that the daemon was told of, by name.
     #[serde(default)]
     pub uplinks: Vec<Uplink>,
+    /// Chains of others that drop what they have no rule for, by name.
+    #[serde(default)]
+    pub foreign_chains: Vec<ForeignChain>,
     /// Where maps and links are pinned.
     pub bpffs: PathBuf,
     /// Where the daemon keeps its records.

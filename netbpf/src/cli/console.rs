@@ -51,6 +51,8 @@ pub enum Colour {
     Red = 31,
     /// All is well.
     Green = 32,
+    /// Something is worth a look.
+    Yellow = 33,
 }
 
 #[cfg(test)]

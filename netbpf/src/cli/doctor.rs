@@ -17,7 +17,7 @@ use super::{
 };
 use crate::api::{
     client::{self, Client},
-    types::Uplink,
+    types::{ForeignChain, ForeignChainState, Uplink},
 };
 
 /// `doctor`.
@@ -28,8 +28,24 @@ pub struct Doctor {}
 /// One need, and how it stands.
 struct Check {
     subject: &'static str,
-    /// What is there, or what to do about it.
-    finding: Result<String, String>,
+    finding: Finding,
+}
+
+/// What there is to say of a need.
+#[derive(Debug, PartialEq, Eq)]
+enum Finding {
+    /// It is there.
+    Good(String),
+    /// Nothing is wrong, but it may be what somebody looks for.
+    Note(String),
+    /// It is not there, and what to do about it.
+    Missing(String),
+}
+
+impl From<Result<String, String>> for Finding {
+    fn from(found: Result<String, String>) -> Self {
+        found.map_or_else(Self::Missing, Self::Good)
+    }
 }
 
 impl Doctor {
@@ -37,6 +53,7 @@ impl Doctor {
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let mut checks = host();
         if let Ok(info) = client.info().await {
+            checks.extend(foreign_chains(&info.foreign_chains));
             checks.extend(uplinks(&info.uplinks, &read("/proc/net/route")));
         }
         checks.push(daemon(client).await);
@@ -44,14 +61,15 @@ impl Doctor {
             let line = line(check, console);
             writeln!(console.out, "{line}")?;
         }
-        Ok(u8::from(checks.iter().any(|check| check.finding.is_err())))
+        Ok(u8::from(checks.iter().any(|check| matches!(check.finding, Finding::Missing(_)))))
     }
 }
 
 fn line(Check { subject, finding }: &Check, console: &Console) -> String {
     let (mark, text) = match finding {
-        Ok(text) => (console.paint(Colour::Green, "ok     "), text),
-        Err(text) => (console.paint(Colour::Red, "missing"), text),
+        Finding::Good(text) => (console.paint(Colour::Green, "ok     "), text),
+        Finding::Note(text) => (console.paint(Colour::Yellow, "note   "), text),
+        Finding::Missing(text) => (console.paint(Colour::Red, "missing"), text),
     };
     format!("{mark}  {subject:<11}  {text}")
 }
@@ -64,7 +82,7 @@ async fn daemon(client: &Client) -> Check {
         }
         Err(error) => Err(error.to_string()),
     };
-    Check { subject: "daemon", finding }
+    Check { subject: "daemon", finding: finding.into() }
 }
 
 fn host() -> Vec<Check> {
@@ -78,20 +96,21 @@ fn host() -> Vec<Check> {
                 Ok("yes".to_owned())
             } else {
                 Err("the daemon needs it: become root (sudo -i)".to_owned())
-            },
+            }
+            .into(),
         },
-        Check { subject: "kernel", finding: kernel(&release) },
+        Check { subject: "kernel", finding: kernel(&release).into() },
         Check {
             subject: "BTF",
-            finding: file("/sys/kernel/btf/vmlinux", "a kernel with CONFIG_DEBUG_INFO_BTF=y"),
+            finding: file("/sys/kernel/btf/vmlinux", "a kernel with CONFIG_DEBUG_INFO_BTF=y").into(),
         },
-        Check { subject: "bpffs", finding: bpffs(Path::new("/sys/fs/bpf")) },
-        Check { subject: "attachment", finding: attachment(&symbols, &modules) },
+        Check { subject: "bpffs", finding: bpffs(Path::new("/sys/fs/bpf")).into() },
+        Check { subject: "attachment", finding: attachment(&symbols, &modules).into() },
         Check {
             subject: "nft",
-            finding: nft(&["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft"]),
+            finding: nft(&["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft"]).into(),
         },
-        Check { subject: "ip_forward", finding: forwarding(&read("/proc/sys/net/ipv4/ip_forward")) },
+        Check { subject: "ip_forward", finding: forwarding(&read("/proc/sys/net/ipv4/ip_forward")).into() },
     ]
 }
 
@@ -150,10 +169,27 @@ fn forwarding(setting: &str) -> Result<String, String> {
     }
 }
 
+/// Chains of others in the packet filter that drop what they have no rule for.
+fn foreign_chains(told: &[ForeignChain]) -> Vec<Check> {
+    let check = |finding| Check { subject: "firewall", finding };
+    if told.is_empty() {
+        return vec![check(Finding::Good("nobody else's chain cuts containers off".to_owned()))];
+    }
+    let finding = |ForeignChain { chain, state, text }: &ForeignChain| {
+        let text = format!("{chain} {text}");
+        match state {
+            ForeignChainState::Answered => Finding::Good(text),
+            ForeignChainState::Closed => Finding::Note(text),
+            ForeignChainState::Refused => Finding::Missing(text),
+        }
+    };
+    told.iter().map(|chain| check(finding(chain))).collect()
+}
+
 /// The interfaces to other hosts at which the daemon drops early what nobody may send to containers. Whether a driver can
 /// do so natively, the kernel says when it is tried.
 fn uplinks(told: &[Uplink], routes: &str) -> Vec<Check> {
-    let check = |finding| Check { subject: "xdp", finding };
+    let check = |finding: Result<String, String>| Check { subject: "xdp", finding: finding.into() };
     if told.is_empty() {
         let uplink = default_uplink(routes).unwrap_or("INTERFACE");
         return vec![check(Ok(format!(
@@ -219,21 +255,33 @@ mod tests {
                       eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\n";
         let said = |told: &[Uplink]| uplinks(told, routes).into_iter().next().expect("a check").finding;
         let choice = "not asked for; to drop a flood early: netbpf daemon --xdp eth0";
-        assert_eq!(said(&[]), Ok(choice.to_owned()));
+        assert_eq!(said(&[]), Finding::Good(choice.to_owned()));
         let uplink = |mode: &str, trouble: &str| Uplink {
             interface: "eth0".to_owned(),
             mode: mode.to_owned(),
             trouble: trouble.to_owned(),
         };
-        assert_eq!(said(&[uplink("native", "")]), Ok("eth0: native".to_owned()));
-        assert!(said(&[uplink("generic", "")]).expect("attached").starts_with("eth0: generic"));
-        assert_eq!(said(&[uplink("native", "no native XDP")]), Err("no native XDP".to_owned()));
+        assert_eq!(said(&[uplink("native", "")]), Finding::Good("eth0: native".to_owned()));
+        let Finding::Good(generic) = said(&[uplink("generic", "")]) else { panic!("attached") };
+        assert!(generic.starts_with("eth0: generic"), "{generic}");
+        assert_eq!(said(&[uplink("native", "no native XDP")]), Finding::Missing("no native XDP".to_owned()));
+    }
+
+    #[test]
+    fn a_chain_of_somebody_else_s_is_named() {
+        let said = |told: &[ForeignChain]| foreign_chains(told).into_iter().next().expect("a check").finding;
+        assert_eq!(said(&[]), Finding::Good("nobody else's chain cuts containers off".to_owned()));
+        let chain = |state| ForeignChain { chain: "ip filter INPUT".into(), state, text: "drops".into() };
+        let text = || "ip filter INPUT drops".to_owned();
+        assert_eq!(said(&[chain(ForeignChainState::Answered)]), Finding::Good(text()));
+        assert_eq!(said(&[chain(ForeignChainState::Closed)]), Finding::Note(text()));
+        assert_eq!(said(&[chain(ForeignChainState::Refused)]), Finding::Missing(text()));
     }
 
     #[test]
     fn what_is_missing_is_said_with_what_to_do() {
         let (console, _) = Console::of_test();
-        let check = Check { subject: "ip_forward", finding: forwarding("0") };
+        let check = Check { subject: "ip_forward", finding: forwarding("0").into() };
         assert_eq!(
             line(&check, &console),
             "missing  ip_forward   the daemon sets it; by hand: sysctl -w net.ipv4.ip_forward=1"

@@ -4,7 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Daemon, Error};
-use crate::{firewall::Changes, model::Mapping, plan::NetworkRules};
+use crate::{
+    api::types::{ForeignChain, ForeignChainState},
+    firewall::{Changes, Standing, State},
+    model::Mapping,
+    plan::NetworkRules,
+};
 
 /// Between two attempts to restore what somebody else may be changing at the moment.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -43,10 +48,25 @@ impl Daemon {
         }
     }
 
+    /// How containers fare in the chains of others, for whoever asks.
+    pub(super) async fn standing_in_others(&self) -> Vec<ForeignChain> {
+        let standing = self.firewall.standing_in_others().await;
+        let word = |state| match state {
+            State::Answered => ForeignChainState::Answered,
+            State::Closed => ForeignChainState::Closed,
+            State::Refused => ForeignChainState::Refused,
+        };
+        standing
+            .into_iter()
+            .map(|(chain, Standing { state, text })| ForeignChain { chain, state: word(state), text })
+            .collect()
+    }
+
     async fn restore_filter(&self) -> Result<(), Error> {
         // A network that is being made or removed is in the filter and not in the world, or the other way round.
         let _nobody_else = self.networks_busy.lock().await;
-        if self.firewall.is_whole(&self.rules(None)).await? {
+        if self.firewall.is_whole().await? {
+            self.firewall.admit(&self.rules(None)).await;
             return Ok(());
         }
         tracing::info!("somebody changed the packet filter: netbpf's part is put in place again");

@@ -29,6 +29,7 @@ impl Daemon {
     pub async fn info(&self) -> Info {
         let version = version();
         let uplinks = self.standing_of_uplinks().await;
+        let foreign_chains = self.standing_in_others().await;
         let (containers, containers_running, networks, ports) = {
             let world = self.world();
             let running =
@@ -43,6 +44,7 @@ impl Daemon {
             ports,
             attachment: self.datapath().attachment().to_string(),
             uplinks,
+            foreign_chains,
             bpffs: self.options.bpffs.clone(),
             state_dir: self.options.state_dir.clone(),
             run_dir: self.options.run_dir.clone(),

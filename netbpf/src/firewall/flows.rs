@@ -4,18 +4,15 @@
 use std::{collections::BTreeSet, fs, io, net::IpAddr};
 
 use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+    NetfilterMessageInner, NetfilterProtoFamily,
     conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple},
 };
-use rtnetlink::{
-    packet_core::{
-        DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage,
-        NetlinkPayload,
-    },
-    sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER},
-};
+use rtnetlink::packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 
-use super::Error;
+use super::{
+    Error,
+    kernel::{self, Kernel},
+};
 
 /// How many flows there are in the namespace.
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
@@ -113,17 +110,14 @@ struct Flow {
 
 /// The flows of one family.
 struct Flows {
-    socket: Socket,
+    kernel: Kernel,
     family: NetfilterProtoFamily,
 }
 
 impl Flows {
     fn open(is_ipv4: bool) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
         let family = if is_ipv4 { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
-        Ok(Self { socket, family })
+        Ok(Self { kernel: Kernel::open()?, family })
     }
 
     /// Deletes what is meant, of all flows or of those that the kernel finds. One that does not know filters (before 5.8)
@@ -142,8 +136,10 @@ impl Flows {
             None => self.request(ConntrackMessage::Get(Vec::new()), NLM_F_REQUEST | NLM_F_DUMP),
         };
         let mut flows = Vec::new();
-        for message in self.ask(&request)? {
-            let ConntrackMessage::New(attributes) = message else { continue };
+        for message in self.kernel.ask(&request)? {
+            let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message.inner else {
+                continue;
+            };
             let mut flow = Flow { original: Vec::new(), reply: Vec::new() };
             for attribute in attributes {
                 match attribute {
@@ -176,7 +172,7 @@ impl Flows {
 
     fn delete(&self, flow: Vec<Tuple>) -> io::Result<()> {
         let message = ConntrackMessage::Delete(vec![ConntrackAttribute::CtaTupleOrig(flow)]);
-        match self.ask(&self.request(message, NLM_F_REQUEST | NLM_F_ACK)) {
+        match self.kernel.ask(&self.request(message, NLM_F_REQUEST | NLM_F_ACK)) {
             // Ended meanwhile.
             Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => Ok(()),
             done => done.map(|_| ()),
@@ -184,39 +180,7 @@ impl Flows {
     }
 
     fn request(&self, message: ConntrackMessage, flags: u16) -> Vec<u8> {
-        let header = NetfilterHeader::new(self.family, 0, 0);
-        let mut request = NetlinkMessage::from(NetfilterMessage::new(header, message));
-        request.header.flags = flags;
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        bytes
-    }
-
-    /// Everything up to the end of the answer.
-    fn ask(&self, request: &[u8]) -> io::Result<Vec<ConntrackMessage>> {
-        self.socket.send(request, 0)?;
-        let mut messages = Vec::new();
-        loop {
-            let (datagram, _) = self.socket.recv_from_full()?;
-            let mut rest = datagram.as_slice();
-            while !rest.is_empty() {
-                let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-                // Messages begin at multiples of four.
-                let length = (message.header.length as usize).next_multiple_of(4);
-                rest = rest.get(length..).unwrap_or_default();
-                match message.payload {
-                    NetlinkPayload::InnerMessage(NetfilterMessage {
-                        inner: NetfilterMessageInner::Conntrack(message),
-                        ..
-                    }) => messages.push(message),
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(messages),
-                    _ => {}
-                }
-            }
-        }
+        kernel::request(self.family, message, flags)
     }
 }
 

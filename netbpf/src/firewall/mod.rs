@@ -1,28 +1,33 @@
 //! What is left to the host's packet filter: the way of containers to other hosts, published ports, and who may come in.
-//! One nftables table of ours (`table.nft`), in which a network or a published port is an element and never a rule; a
-//! rule in those chains of others that would drop our traffic for want of a word on it; the kernel's memory of flows.
+//! One nftables table of ours (`table.nft`), in which a network or a published port is an element and never a rule; rules
+//! in those chains of others that would drop our traffic for want of a word on it; the kernel's memory of flows.
 //! Knows networks and ports as values, and neither the world nor the programs.
 //!
-//! The table is nft's own language, sent to `nft`: it can be read. What others have is read as JSON.
+//! Whatever is changed is nft's own language, sent to `nft`: it can be read. What others have is asked of the kernel.
 
+mod advice;
 mod flows;
 mod foreign;
+mod kernel;
 mod nft;
+mod ruleset;
 mod table;
+mod walk;
 mod watch;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use tokio::sync::Mutex;
 
+pub use foreign::{Standing, State};
 pub use nft::Counted;
 pub use watch::Changes;
 
-use self::table::Elements;
+use self::{foreign::Others, table::Elements};
 use crate::{
     model::{Mapping, Protocol},
     plan::NetworkRules,
@@ -61,6 +66,9 @@ pub enum Error {
         /// The kernel's error.
         source: std::io::Error,
     },
+    /// The kernel does not say what rules others have.
+    #[error("read the packet filter's rules: {0}")]
+    Others(#[source] std::io::Error),
     /// The kernel does not say when rules change.
     #[error("watch the packet filter: {0}")]
     Watch(#[source] std::io::Error),
@@ -74,6 +82,8 @@ pub struct Firewall {
     group: u32,
     /// What is published. One change at a time: nft reads before it writes.
     published: Mutex<BTreeSet<Mapping>>,
+    /// Chains that are not ours.
+    others: Mutex<Others>,
     /// How many rules the kernel counts in the whole table.
     rules: AtomicUsize,
 }
@@ -82,7 +92,8 @@ impl Firewall {
     /// With a table of this name, for host devices of this link group. Fails if there is no `nft`.
     pub async fn open(table: String, group: u32) -> Result<Self, Error> {
         nft::check().await?;
-        Ok(Self { table, group, published: Mutex::default(), rules: AtomicUsize::default() })
+        let others = Mutex::new(Others::new(table.clone()));
+        Ok(Self { table, group, published: Mutex::default(), others, rules: AtomicUsize::default() })
     }
 
     /// Puts the whole table in place, in one transaction: no packet meets half of it, and flows go on.
@@ -106,29 +117,40 @@ impl Firewall {
         let elements = Elements::of(networks, published);
         nft::run("load the table", &table::replacement(&self.table, self.group, &elements)).await?;
         self.rules.store(nft::rule_count(&self.table).await?.unwrap_or_default(), Ordering::Relaxed);
-        foreign::admit(&self.table, &devices(networks)).await
+        self.admit(networks).await;
+        Ok(())
     }
 
-    /// Whether the table and the rules in others' chains are there.
-    pub async fn is_whole(&self, networks: &[NetworkRules]) -> Result<bool, Error> {
+    /// Whether the table is there.
+    pub async fn is_whole(&self) -> Result<bool, Error> {
         let _alone = self.published.lock().await;
-        let rules = nft::rule_count(&self.table).await?;
-        Ok(rules == Some(self.rules.load(Ordering::Relaxed))
-            && foreign::is_admitted(&self.table, &devices(networks)).await?)
+        Ok(nft::rule_count(&self.table).await? == Some(self.rules.load(Ordering::Relaxed)))
+    }
+
+    /// Has others' chains let pass what networks send and receive, where that can be done.
+    pub async fn admit(&self, networks: &[NetworkRules]) {
+        self.others.lock().await.admit(&devices(networks)).await;
+    }
+
+    /// How containers fare in chains of others that drop what they have no rule for: those by family, table and name.
+    pub async fn standing_in_others(&self) -> BTreeMap<String, Standing> {
+        self.others.lock().await.standing().clone()
     }
 
     /// Enters a network. `all` are the networks with it.
     pub async fn add_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         nft::run("add network", &Elements::of([network], []).added_to(&self.table)).await?;
-        foreign::admit(&self.table, &devices(all)).await
+        self.admit(all).await;
+        Ok(())
     }
 
     /// Removes a network. `all` are the networks without it.
     pub async fn remove_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         nft::run("remove network", &Elements::of([network], []).deleted_from(&self.table)).await?;
-        foreign::admit(&self.table, &devices(all)).await
+        self.admit(all).await;
+        Ok(())
     }
 
     /// Publishes ports. What came to them before comes to the container from now on.
@@ -170,7 +192,7 @@ impl Firewall {
     /// Takes away everything that is ours.
     pub async fn clear(&self) -> Result<(), Error> {
         let _alone = self.published.lock().await;
-        foreign::admit(&self.table, &BTreeSet::new()).await?;
+        self.admit(&[]).await;
         nft::run("remove the table", &table::removal(&self.table)).await
     }
 }

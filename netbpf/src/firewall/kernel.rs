@@ -1,0 +1,70 @@
+//! Questions to the kernel's packet filter over netlink: a request in, all messages of the answer out. Knows neither
+//! flows nor rules.
+
+use std::io;
+
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+use rtnetlink::{
+    packet_core::{NLM_F_DUMP_INTR, NetlinkMessage, NetlinkPayload},
+    sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER},
+};
+
+/// A connection to the packet filter of a namespace.
+pub struct Kernel(Socket);
+
+impl Kernel {
+    /// To that of the calling thread's namespace.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self(socket))
+    }
+
+    /// Everything up to the end of the answer. [`io::ErrorKind::Interrupted`] if a list changed while it was read.
+    pub fn ask(&self, request: &[u8]) -> io::Result<Vec<NetfilterMessage>> {
+        self.0.send(request, 0)?;
+        let mut messages = Vec::new();
+        let mut is_consistent = true;
+        loop {
+            let (datagram, _) = self.0.recv_from_full()?;
+            let mut rest = datagram.as_slice();
+            while !rest.is_empty() {
+                let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                is_consistent &= message.header.flags & NLM_F_DUMP_INTR == 0;
+                // Messages begin at multiples of four.
+                let length = (message.header.length as usize).next_multiple_of(4);
+                rest = rest.get(length..).unwrap_or_default();
+                match message.payload {
+                    NetlinkPayload::InnerMessage(message) => messages.push(message),
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) if is_consistent => {
+                        return Ok(messages);
+                    }
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => {
+                        return Err(io::ErrorKind::Interrupted.into());
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// A request as bytes, with flags of netlink's (`NLM_F_…`).
+pub fn request(
+    family: NetfilterProtoFamily,
+    message: impl Into<NetfilterMessageInner>,
+    flags: u16,
+) -> Vec<u8> {
+    let header = NetfilterHeader::new(family, 0, 0);
+    let mut request = NetlinkMessage::from(NetfilterMessage::new(header, message));
+    request.header.flags = flags;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    bytes
+}
