@@ -2,7 +2,7 @@
 
 use netbpf_tests::lab::{Lab, eventually};
 
-use crate::engine::Engine;
+use crate::engine::{CLIENT, Engine};
 
 /// How many endpoints netbpf knows of.
 #[track_caller]
@@ -57,18 +57,8 @@ fn docker_waits_for_a_netbpf_that_starts_again() {
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
     lab.stop_daemon();
-    let run = lab.spawn([
-        "docker",
-        "run",
-        "-d",
-        "--name",
-        "one",
-        "--network",
-        "mynet",
-        "box:1",
-        "sleep",
-        "1000000",
-    ]);
+    let run =
+        lab.spawn([CLIENT, "run", "-d", "--name", "one", "--network", "mynet", "box:1", "sleep", "1000000"]);
     lab.start_daemon();
     run.output().ok();
     lab.host(["ping", "-c1", "10.8.0.2"]).ok();

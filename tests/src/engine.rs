@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use crate::lab::{Lab, Output, Process, eventually};
 
 /// The client that came with the engine. Another one on the path may be too new to ask it for everything.
-const CLIENT: &str = "/usr/bin/docker";
+pub const CLIENT: &str = "/usr/bin/docker";
 
 /// The image of all containers: busybox, which does nothing.
 pub const IMAGE: &str = "box:1";
@@ -63,7 +63,7 @@ impl<'a> Engine<'a> {
              for applet in $(busybox --list | grep -vx busybox); do ln -sf busybox $root/bin/$applet; done
              echo hello > $root/www/index.html; mkdir $root/www/cgi-bin
              printf '#!/bin/sh\necho; echo $REMOTE_ADDR\n' > $root/www/cgi-bin/peer; chmod +x $root/www/cgi-bin/peer
-             tar -C $root -c . | docker import - box:1; rm -r $root",
+             tar -C $root -c . | /usr/bin/docker import - box:1; rm -r $root",
         ])
         .ok();
         engine
@@ -89,7 +89,7 @@ impl<'a> Engine<'a> {
     #[track_caller]
     pub fn wait(&self) {
         eventually("an engine that answers", || {
-            self.lab.host(["docker", "info"]).status.success().then_some(())
+            self.lab.host([CLIENT, "info"]).status.success().then_some(())
         });
     }
 

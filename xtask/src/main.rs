@@ -22,6 +22,7 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
+    Setup(setup::Options),
     Run(run::Options),
     Demo(demo::Options),
     Test(test::Options),
@@ -32,6 +33,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Task::parse() {
+        Task::Setup(options) => setup::run(options),
         Task::Run(options) => run::run(options),
         Task::Demo(options) => demo::run(options),
         Task::Test(options) => test::run(options),

@@ -1,5 +1,6 @@
-//! What a task needs on the machine beyond Rust, and how it gets there: says what is missing, then installs that, and
-//! only that. Looks at files, so that it is done in an instant when nothing is missing. Must not change anything else.
+//! `cargo xtask setup`, and the first step of the other tasks: what a task needs on the machine beyond Rust and a C
+//! compiler, and how it gets there. Says what is missing, then installs that, and only that. Quick when nothing is
+//! missing. Must not change anything else.
 
 use std::{fs, process::Command};
 
@@ -9,11 +10,19 @@ use xtask::toolchain::{self, Compiler};
 use crate::{
     apt, cargo,
     step::{self, Progress},
-    tools::{self, For, TOOLS, Tool},
+    tools::{self, For, Lack, TOOLS, Tool},
 };
 
+/// Install what a task needs, and do no more
+#[derive(clap::Args)]
+pub struct Options {
+    /// The task that the machine is made ready for
+    #[arg(default_value = "run")]
+    task: Scope,
+}
+
 /// What is about to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scope {
     /// Build and run.
     Run,
@@ -22,17 +31,25 @@ pub enum Scope {
     /// The benchmark.
     Bench,
     /// The tests on this machine.
-    Test,
+    #[value(skip)]
+    TestHere,
     /// The tests on this machine and on others' kernels.
-    TestOnKernels,
+    Test,
 }
 
 /// Debian's compiler with `core` prebuilt for the bpf targets.
 const COMPILER: &[&str] = &["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 /// The LLVM of that compiler, which bpf-linker is built with: it reads the compiler's bitcode.
 const LLVM: &str = "22";
-/// Versions of bpf-linker that can be built with it.
-const LINKER: &str = "^0.13";
+/// The version of bpf-linker that is built with it.
+const LINKER: &str = "=0.13.0";
+
+/// Makes the machine ready, and says so.
+pub fn run(options: Options) -> Result<()> {
+    prepare(options.task)?;
+    println!("nothing is missing");
+    Ok(())
+}
 
 /// Makes the machine ready for `scope`.
 pub fn prepare(scope: Scope) -> Result<()> {
@@ -52,7 +69,15 @@ pub fn prepare(scope: Scope) -> Result<()> {
     eprintln!("{}It is installed now; the log is {}.", missing.listed(), step::log_path().display());
     missing.install().map_err(|error| {
         error.context(format!("the machine is not ready. By hand:\n{}", missing.by_hand(&machine)))
-    })
+    })?;
+    let still = Missing::find(scope);
+    if !still.is_empty() {
+        bail!(
+            "all was installed, and the machine is not ready still: another program may be in the way. {}",
+            still.listed()
+        );
+    }
+    Ok(())
 }
 
 /// What is not there.
@@ -63,7 +88,7 @@ struct Missing {
     linker: Option<Compiler>,
     /// What bpf-linker is linked with.
     packages_of_linker: Vec<String>,
-    tools: Vec<&'static Tool>,
+    tools: Vec<(&'static Tool, Lack)>,
 }
 
 impl Missing {
@@ -79,9 +104,10 @@ impl Missing {
                 packages_of_linker.push("g++".to_owned());
             }
         }
-        let tools = TOOLS.iter().filter(|tool| {
-            tool.wanted.iter().any(|what| scope.wants(*what)) && tools::find(tool.program).is_none()
-        });
+        let tools = TOOLS
+            .iter()
+            .filter(|tool| tool.wanted.iter().any(|what| scope.wants(*what)))
+            .filter_map(|tool| tool.find().err().map(|lack| (tool, lack)));
         Self { compiler: compiler.is_none(), linker, packages_of_linker, tools: tools.collect() }
     }
 
@@ -96,7 +122,7 @@ impl Missing {
             packages.extend(COMPILER);
         }
         packages.extend(self.packages_of_linker.iter().map(String::as_str));
-        for tool in &self.tools {
+        for (tool, _) in &self.tools {
             if !packages.contains(&tool.package) {
                 packages.push(tool.package);
             }
@@ -114,9 +140,9 @@ impl Missing {
             lines.push("  bpf-linker: links them (goes into target/tools)".to_owned());
         }
         lines.extend(self.packages_of_linker.iter().map(|package| format!("  {package}: builds bpf-linker")));
-        for tools in self.tools.chunk_by(|one, other| one.package == other.package) {
-            let uses: Vec<_> = tools.iter().map(|tool| format!("{} ({})", tool.program, tool.why)).collect();
-            lines.push(format!("  {}: {}", tools[0].package, uses.join(", ")));
+        for tools in self.tools.chunk_by(|(one, _), (other, _)| one.package == other.package) {
+            let uses: Vec<_> = tools.iter().map(|(tool, lack)| tool.use_of(lack)).collect();
+            lines.push(format!("  {}: {}", tools[0].0.package, uses.join(", ")));
         }
         lines.push(String::new());
         lines.join("\n")
@@ -168,11 +194,11 @@ impl Missing {
 impl Scope {
     fn wants(self, tool: For) -> bool {
         match self {
-            Self::Run => tool == For::Daemon,
+            Self::Run => matches!(tool, For::Daemon | For::Readme),
             Self::Demo => tool == For::Demo,
             Self::Bench => tool == For::Bench,
-            Self::Test => tool == For::Lab,
-            Self::TestOnKernels => matches!(tool, For::Lab | For::Kernels | For::Qemu),
+            Self::TestHere => tool == For::Lab,
+            Self::Test => matches!(tool, For::Lab | For::Kernels | For::Qemu),
         }
     }
 }
@@ -265,11 +291,11 @@ impl Machine {
 
 impl Family {
     /// The command that installs `tools`.
-    fn install(self, tools: &[&Tool]) -> String {
-        let programs = || tools.iter().map(|tool| tool.program);
+    fn install(self, tools: &[(&Tool, Lack)]) -> String {
+        let programs = || tools.iter().map(|(tool, _)| tool.program);
         match self {
             Self::Debian => {
-                let mut packages: Vec<_> = tools.iter().map(|tool| tool.package).collect();
+                let mut packages: Vec<_> = tools.iter().map(|(tool, _)| tool.package).collect();
                 packages.dedup();
                 format!("apt-get install --no-install-recommends {}", packages.join(" "))
             }
@@ -298,7 +324,11 @@ mod tests {
             compiler: true,
             linker: Some(Compiler::Debian),
             packages_of_linker: vec!["llvm-22-dev".to_owned()],
-            tools: TOOLS.iter().filter(|tool| tool.package == "util-linux").collect(),
+            tools: TOOLS
+                .iter()
+                .filter(|tool| tool.package == "util-linux")
+                .map(|tool| (tool, Lack::Absent))
+                .collect(),
         }
     }
 
@@ -317,7 +347,7 @@ mod tests {
             commands,
             "  sudo apt-get update\n  \
              sudo apt-get install --no-install-recommends rustc-web cargo-web libstd-rust-web-dev-bpf llvm-22-dev util-linux\n  \
-             LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version ^0.13 --locked --no-default-features \
+             LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version =0.13.0 --locked --no-default-features \
              --features llvm-22"
         );
     }
@@ -337,12 +367,30 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_is_not_what_is_needed_is_named() {
+        let tools = TOOLS.iter().filter(|tool| tool.program == "busybox");
+        let lack = Lack::Unfit("/bin/busybox".into(), "not statically linked".to_owned());
+        let missing = Missing {
+            compiler: false,
+            linker: None,
+            packages_of_linker: Vec::new(),
+            tools: tools.map(|tool| (tool, lack.clone())).collect(),
+        };
+        let listed = missing.listed();
+        assert!(
+            listed.contains("  busybox-static: busybox (")
+                && listed.contains("; /bin/busybox is not statically linked)"),
+            "{listed}"
+        );
+    }
+
+    #[test]
     fn elsewhere_rustup_brings_the_compiler() {
         let commands = everything().by_hand(&Machine::from_release(FEDORA, true));
         assert_eq!(
             commands,
             "  rustup toolchain install nightly --component rust-src\n  \
-             cargo install bpf-linker --version ^0.13 --locked\n  \
+             cargo install bpf-linker --version =0.13.0 --locked\n  \
              dnf install '*bin/nsenter' '*bin/unshare' '*bin/setpriv' '*bin/taskset'"
         );
         assert_eq!(Machine::from_release(UBUNTU, true).family, Family::Debian);

@@ -91,7 +91,7 @@ pub fn run(options: Options) -> Result<()> {
         Some(Choice::One(kernel)) => vec![kernel],
         Some(Choice::None) => Vec::new(),
     };
-    setup::prepare(if kernels.is_empty() { Scope::Test } else { Scope::TestOnKernels })?;
+    setup::prepare(if kernels.is_empty() { Scope::TestHere } else { Scope::Test })?;
     if here && !nix::unistd::geteuid().is_root() {
         bail!(
             "these tests need root. Pure ones do not: cargo test. All of them:\n  sudo --preserve-env=HOME env \"PATH=$PATH\" cargo xtask test"

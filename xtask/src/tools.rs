@@ -1,16 +1,21 @@
-//! The programs of other people that netbpf's tasks and tests call, and the Debian packages they come from. The only
-//! list of them.
+//! The programs of other people that netbpf's tasks and tests call, what they must be, and the Debian packages they come
+//! from. The only list of them.
 
 use std::{
     env,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
+
+use anyhow::{Context, Result};
 
 /// What needs a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
     /// The daemon itself.
     Daemon,
+    /// What README has a user type.
+    Readme,
     /// The demo.
     Demo,
     /// The lab tests, on this machine.
@@ -34,38 +39,67 @@ pub struct Tool {
     pub wanted: &'static [For],
     /// What for.
     pub why: &'static str,
+    /// What it must be, beside a program of this name.
+    pub must: Must,
 }
 
-const ALWAYS: &[For] = &[For::Daemon, For::Demo, For::Lab, For::Bench, For::Kernels];
-const EVERYWHERE: &[For] = &[For::Demo, For::Lab, For::Bench, For::Kernels];
+/// What a program must be: its name alone does not tell.
+#[derive(Clone, Copy, Debug)]
+pub enum Must {
+    /// Any program of this name.
+    Exist,
+    /// In the distribution's own folders: it is called by its path there, or copied with its libraries.
+    BeOfSystem,
+    /// Of the system and statically linked: it runs in folders that hold no libraries.
+    BeStatic,
+    /// Of the system, and this is in what it says of its version. Other programs have the same name.
+    Say(&'static str),
+    /// Of this version or newer.
+    BeSince(&'static [u64]),
+}
+
+/// Why a tool is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// No program has its name.
+    Absent,
+    /// The program that has its name, and what is wrong with it.
+    Unfit(PathBuf, String),
+}
+
+const ALWAYS: &[For] = &[For::Daemon, For::Readme, For::Demo, For::Lab, For::Bench, For::Kernels];
+const EVERYWHERE: &[For] = &[For::Readme, For::Demo, For::Lab, For::Bench, For::Kernels];
 const TESTS: &[For] = &[For::Lab, For::Kernels];
 const LOAD: &[For] = &[For::Lab, For::Bench];
 
 /// All of them.
 pub const TOOLS: &[Tool] = &[
-    tool("ip", "iproute2", EVERYWHERE, "namespaces and links, as a user sees them"),
-    tool("tc", "iproute2", TESTS, "what is attached to a link"),
-    tool("ss", "iproute2", &[For::Lab, For::Bench, For::Kernels], "who listens"),
-    tool("ping", "iputils-ping", EVERYWHERE, "who reaches whom"),
-    tool("arping", "iputils-arping", TESTS, "ARP requests and replies"),
-    tool("dig", "bind9-dnsutils", TESTS, "questions to the name responder"),
-    tool("nsenter", "util-linux", &[For::Lab, For::Bench, For::Kernels], "commands in a namespace"),
-    tool("unshare", "util-linux", TESTS, "namespaces of a test's own"),
-    tool("setpriv", "util-linux", TESTS, "users and rights of processes"),
+    tool("ip", "iproute2", EVERYWHERE, "namespaces and links, as a user sees them").must(Must::BeOfSystem),
+    tool("tc", "iproute2", TESTS, "what is attached to a link").must(Must::BeOfSystem),
+    tool("ss", "iproute2", &[For::Lab, For::Bench, For::Kernels], "who listens").must(Must::BeOfSystem),
+    tool("ping", "iputils-ping", EVERYWHERE, "who reaches whom").must(Must::Say("iputils")),
+    tool("arping", "iputils-arping", TESTS, "ARP requests and replies").must(Must::Say("iputils")),
+    tool("dig", "bind9-dnsutils", TESTS, "questions to the name responder").must(Must::BeOfSystem),
+    tool("nsenter", "util-linux", &[For::Lab, For::Bench, For::Kernels], "commands in a namespace")
+        .must(Must::BeOfSystem),
+    tool("unshare", "util-linux", TESTS, "namespaces of a test's own").must(Must::BeOfSystem),
+    tool("setpriv", "util-linux", TESTS, "users and rights of processes").must(Must::BeOfSystem),
     tool(
         "bpftool",
         "bpftool",
-        &[For::Lab, For::Bench, For::Kernels],
+        &[For::Readme, For::Lab, For::Bench, For::Kernels],
         "maps and programs, as a user sees them",
-    ),
-    tool("socat", "socat", TESTS, "any Ethernet protocol, TCP and UDP"),
+    )
+    .must(Must::BeOfSystem),
+    tool("socat", "socat", TESTS, "any Ethernet protocol, TCP and UDP").must(Must::BeOfSystem),
     tool("iperf3", "iperf3", LOAD, "TCP in bulk"),
     tool("tcpdump", "tcpdump", &[For::Lab], "what really passes"),
-    tool("nft", "nftables", ALWAYS, "the way to other hosts, and published ports"),
-    tool("python3", "python3", &[For::Lab], "frames made by hand"),
+    tool("nft", "nftables", ALWAYS, "the way to other hosts, and published ports")
+        .must(Must::BeSince(&[0, 9, 4])),
+    tool("python3", "python3", &[For::Readme, For::Lab], "small servers, and frames made by hand"),
     tool("ethtool", "ethtool", &[For::Lab], "offloads of an interface"),
     tool("dockerd", "docker.io", LOAD, "a real engine, whose network driver netbpf is"),
-    tool("docker", "docker.io", LOAD, "its command line"),
+    tool("docker", "docker.io", LOAD, "its command line").must(Must::BeOfSystem),
     tool("docker-compose", "docker-compose", &[For::Lab], "its containers, several at once"),
     tool("iptables", "iptables", LOAD, "its rules"),
     tool("redis-server", "redis-server", &[For::Lab], "a cluster with fixed addresses"),
@@ -90,7 +124,8 @@ pub const TOOLS: &[Tool] = &[
         "busybox-static",
         &[For::Demo, For::Lab, For::Bench, For::Qemu],
         "a small web server; the system around a booted kernel",
-    ),
+    )
+    .must(Must::BeStatic),
     tool("qemu-system-x86_64", "qemu-system-x86", &[For::Qemu], "other kernels"),
     tool("modprobe", "kmod", &[For::Qemu], "their modules, in order"),
     tool("strip", "binutils", &[For::Qemu], "netbpf and its tests, small enough to boot with"),
@@ -103,7 +138,90 @@ const fn tool(
     wanted: &'static [For],
     why: &'static str,
 ) -> Tool {
-    Tool { program, package, wanted, why }
+    Tool { program, package, wanted, why, must: Must::Exist }
+}
+
+impl Tool {
+    const fn must(self, must: Must) -> Self {
+        Self { must, ..self }
+    }
+
+    /// What it is for, and what is wrong with the program that has its name.
+    pub fn use_of(&self, lack: &Lack) -> String {
+        let Self { program, why, .. } = self;
+        match lack {
+            Lack::Absent => format!("{program} ({why})"),
+            Lack::Unfit(file, what) => format!("{program} ({why}; {} is {what})", file.display()),
+        }
+    }
+
+    /// Looks for the program, and whether it is what it must be.
+    pub fn find(&self) -> Result<PathBuf, Lack> {
+        let found = find(self.program).ok_or(Lack::Absent)?;
+        let file = match self.must {
+            Must::Exist | Must::BeSince(_) => found,
+            Must::BeOfSystem | Must::BeStatic | Must::Say(_) => find_of_system(self.program)
+                .ok_or_else(|| Lack::Unfit(found, "not the distribution's".to_owned()))?,
+        };
+        match self.must.complaint(&file) {
+            Ok(None) => Ok(file),
+            Ok(Some(complaint)) => Err(Lack::Unfit(file, complaint)),
+            Err(error) => Err(Lack::Unfit(file, format!("{error:#}"))),
+        }
+    }
+}
+
+impl Must {
+    /// What is wrong with `program`.
+    fn complaint(self, program: &Path) -> Result<Option<String>> {
+        Ok(match self {
+            Self::Exist | Self::BeOfSystem => None,
+            Self::BeStatic => (!libraries(program)?.is_empty()).then(|| "not statically linked".to_owned()),
+            Self::Say(word) => (!says(program, "-V")?.contains(word)).then(|| format!("not that of {word}")),
+            Self::BeSince(oldest) => {
+                let said = says(program, "--version")?;
+                let version = version(&said);
+                (version.as_slice() < oldest).then(|| {
+                    let numbers =
+                        |version: &[u64]| version.iter().map(u64::to_string).collect::<Vec<_>>().join(".");
+                    format!("older than {}", numbers(oldest))
+                })
+            }
+        })
+    }
+}
+
+/// The shared libraries of a program, the loader among them. None for a static one.
+pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).stderr(Stdio::null()).output().context("start ldd")?;
+    Ok(parse_ldd(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+fn parse_ldd(text: &str) -> Vec<PathBuf> {
+    text.lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .map(PathBuf::from)
+        .collect()
+}
+
+/// What a program prints when it is asked for its version. Some fail although they answer.
+fn says(program: &Path, option: &str) -> Result<String> {
+    let output = Command::new(program)
+        .arg(option)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("start {}", program.display()))?;
+    Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+/// The first version in a text, as numbers: `nftables v1.0.6 (Lester Gooch #5)` has 1, 0 and 6.
+fn version(text: &str) -> Vec<u64> {
+    let words = text.split_whitespace().map(|word| word.trim_start_matches('v'));
+    let mut versions =
+        words.filter(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()));
+    let version = versions.next().unwrap_or_default();
+    version.split('.').map_while(|number| number.parse().ok()).collect()
 }
 
 /// The file of `program`: on `PATH`, or where Debian keeps what only root uses.
@@ -141,6 +259,65 @@ mod tests {
                 tool.program
             );
         }
+    }
+
+    #[test]
+    fn what_readme_types_is_brought_by_the_first_command() {
+        let readme = include_str!("../../README.md");
+        let typed = readme.lines().filter_map(|line| line.strip_prefix("$ ").or(line.strip_prefix("# ")));
+        // Headings begin as a root's prompt does.
+        let typed = typed.filter(|line| !line.starts_with(char::is_uppercase));
+        let mut programs: Vec<&str> = typed
+            .map(|line| {
+                let inside = line.strip_prefix("netbpf exec ").and_then(|rest| rest.split_once(' '));
+                let inside = inside.or_else(|| line.strip_prefix("netbpf run ")?.split_once(" -- "));
+                inside.map_or(line, |(_, command)| command).split(' ').next().unwrap_or_default()
+            })
+            .filter(|program| !["netbpf", "cargo", "docker", "sleep"].contains(program))
+            .collect();
+        programs.sort_unstable();
+        programs.dedup();
+        assert!(programs.contains(&"ping") && programs.contains(&"python3"), "{programs:?}");
+        for program in programs {
+            let tool = TOOLS.iter().find(|tool| tool.program == program);
+            assert!(tool.is_some_and(|tool| tool.wanted.contains(&For::Readme)), "nothing brings {program}");
+        }
+    }
+
+    #[test]
+    fn what_is_copied_is_the_systems() {
+        for tool in TOOLS.iter().filter(|tool| tool.wanted.contains(&For::Kernels) && tool.program != "nft") {
+            assert!(!matches!(tool.must, Must::Exist), "{} is copied with its libraries", tool.program);
+        }
+    }
+
+    #[test]
+    fn a_program_must_be_what_is_needed() {
+        let (shell, folder) =
+            (find_of_system("sh").expect("a shell"), tempfile::tempdir().expect("a folder"));
+        assert_eq!(Must::BeStatic.complaint(&shell).expect("ldd"), Some("not statically linked".to_owned()));
+        let busybox = TOOLS.iter().find(|tool| tool.program == "busybox").expect("it is listed");
+        assert!(matches!(busybox.must, Must::BeStatic), "containers without libraries run it");
+        let old = folder.path().join("nft");
+        std::fs::write(&old, "#!/bin/sh\necho 'nftables v0.9.3 (Topsy)'\n").expect("a program");
+        std::process::Command::new("chmod").arg("+x").arg(&old).status().expect("chmod");
+        let since = |oldest| Must::BeSince(oldest).complaint(&old).expect("a version");
+        assert_eq!(since(&[0, 9, 4]), Some("older than 0.9.4".to_owned()));
+        assert_eq!(since(&[0, 9, 3]), None);
+        assert_eq!(
+            Must::Say("iputils").complaint(&old).expect("a version"),
+            Some("not that of iputils".to_owned())
+        );
+        assert_eq!(Must::Say("nftables").complaint(&old).expect("a version"), None);
+    }
+
+    #[test]
+    fn ldd_names_libraries_and_the_loader() {
+        let text = "\tlinux-vdso.so.1 (0x00007ffe)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
+                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        let libraries = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
+        assert_eq!(parse_ldd(text), libraries);
+        assert!(parse_ldd("\tnot a dynamic executable\n").is_empty());
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Tree {
     fn program(&self, from: &Path, to: &str) -> Result<Vec<PathBuf>> {
         let from = from.canonicalize().with_context(|| format!("find {}", from.display()))?;
         self.copy(&from, to)?;
-        libraries(&from)
+        tools::libraries(&from)
     }
 
     fn copy(&self, from: &Path, to: &str) -> Result<()> {
@@ -166,20 +166,6 @@ fn inside(library: &Path) -> Result<String> {
     let folder = library.parent().unwrap_or(Path::new("/"));
     let folder = folder.canonicalize().with_context(|| format!("find {}", folder.display()))?;
     Ok(folder.join(name).to_string_lossy().trim_start_matches('/').to_owned())
-}
-
-/// The shared libraries of a program, the loader among them. None for a static one.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).stderr(Stdio::null()).output().context("start ldd")?;
-    Ok(parse_ldd(&String::from_utf8_lossy(&output.stdout)))
-}
-
-/// `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
-fn parse_ldd(text: &str) -> Vec<PathBuf> {
-    text.lines()
-        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
-        .map(PathBuf::from)
-        .collect()
 }
 
 /// The kernel's module files, in the order of loading.
@@ -265,18 +251,4 @@ fn remove(folder: &Path) -> Result<()> {
 
 fn write(file: &Path, text: &str) -> Result<()> {
     fs::write(file, text).with_context(|| format!("write {}", file.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ldd_names_libraries_and_the_loader() {
-        let text = "\tlinux-vdso.so.1 (0x00007ffe)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
-                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        let libraries = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
-        assert_eq!(parse_ldd(text), libraries);
-        assert!(parse_ldd("\tnot a dynamic executable\n").is_empty());
-    }
 }
