@@ -117,6 +117,7 @@ pub const TOOLS: &[Tool] = &[
     tool("kill", "procps", LOAD, "signals"),
     tool("systemd-analyze", "systemd", &[For::Lab], "the units, as systemd reads them"),
     tool("groff", "groff-base", &[For::Lab], "the manual pages, as they are shown"),
+    tool("mmdebstrap", "mmdebstrap", &[For::Lab], "a bare Debian, to install on"),
     tool("zsh", "zsh", &[For::Lab], "completions"),
     tool("fish", "fish", &[For::Lab], "completions"),
     tool(
@@ -128,7 +129,12 @@ pub const TOOLS: &[Tool] = &[
     .must(Must::BeStatic),
     tool("qemu-system-x86_64", "qemu-system-x86", &[For::Qemu], "other kernels"),
     tool("modprobe", "kmod", &[For::Qemu], "their modules, in order"),
-    tool("strip", "binutils", &[For::Qemu], "netbpf and its tests, small enough to boot with"),
+    tool(
+        "strip",
+        "binutils",
+        &[For::Readme, For::Lab, For::Qemu],
+        "what is installed or booted with, made small",
+    ),
     tool("xz", "xz-utils", &[For::Qemu], "their modules, unpacked"),
 ];
 

@@ -5,9 +5,10 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::layout::{Content, File};
 
@@ -46,9 +47,10 @@ impl Changes {
         let write = || {
             match &file.content {
                 Content::Text(text) => fs::write(&new, text)?,
-                Content::CopyOf(other) => drop(fs::copy(other, &new)?),
+                Content::Program(program) => strip(program, &new)?,
             }
-            fs::set_permissions(&new, fs::Permissions::from_mode(file.mode))
+            fs::set_permissions(&new, fs::Permissions::from_mode(file.mode))?;
+            anyhow::Ok(())
         };
         write().with_context(|| format!("write {}", path.display()))?;
         let undo = match path.symlink_metadata() {
@@ -107,6 +109,16 @@ impl Drop for Changes {
             }
         }
     }
+}
+
+/// Copies a program without its symbols, which are most of it. Its build ID stays, so that debuggers find it in them.
+fn strip(program: &Path, copy: &Path) -> Result<()> {
+    let output =
+        Command::new("strip").arg("-o").arg(copy).arg(program).output().context("start strip (binutils)")?;
+    if !output.status.success() {
+        bail!("strip {}: {}", program.display(), String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    Ok(())
 }
 
 /// A name that only these changes use.

@@ -37,8 +37,8 @@ pub struct File {
 pub enum Content {
     /// This.
     Text(Vec<u8>),
-    /// What is in another one.
-    CopyOf(PathBuf),
+    /// This program, without its symbols.
+    Program(PathBuf),
 }
 
 /// All that an installation put somewhere.
@@ -102,7 +102,7 @@ impl Place {
     pub fn files(&self, program: &Path) -> Result<Vec<File>> {
         let text = |path: PathBuf, text: Vec<u8>| File { path, content: Content::Text(text), mode: 0o644 };
         let mut files =
-            vec![File { path: self.program(), content: Content::CopyOf(program.to_owned()), mode: 0o755 }];
+            vec![File { path: self.program(), content: Content::Program(program.to_owned()), mode: 0o755 }];
         for (shell, path) in COMPLETIONS {
             files.push(text(self.prefix.join(path), ask(program, &["completion", shell])?));
         }
