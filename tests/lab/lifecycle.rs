@@ -324,3 +324,42 @@ fn files_that_a_user_edited_stay_as_they_are() {
     lab.netbpf(["restart", "-t", "0", "edited"]).ok();
     assert_eq!(resolvers("edited"), "nameserver 10.2.2.2");
 }
+
+#[test]
+fn a_stopped_container_of_a_removed_network_can_leave_it() {
+    let lab = Lab::start();
+    for made_anew in [false, true] {
+        lab.network("gone", "");
+        let id = lab.inspect("gone")["Id"].as_str().expect("an ID").to_owned();
+        lab.run("left", "--net gone");
+        lab.netbpf(["stop", "-t", "0", "left"]).ok();
+        lab.netbpf(["network", "rm", "gone"]).ok();
+        if made_anew {
+            lab.network("gone", "");
+        }
+        let networks = || lab.inspect("left")["NetworkSettings"]["Networks"].clone();
+        assert_eq!(networks()["gone"]["NetworkID"], id);
+        lab.netbpf(["start", "left"]).fails_with(1, &format!("network {id} not found"));
+        lab.netbpf(["network", "disconnect", "gone", "left"]).ok();
+        assert_eq!(networks(), serde_json::json!({}));
+        lab.netbpf(["start", "left"]).ok();
+        lab.netbpf(["rm", "-f", "left"]).ok();
+        if made_anew {
+            lab.netbpf(["network", "rm", "gone"]).ok();
+        }
+    }
+}
+
+#[test]
+fn a_network_made_anew_takes_the_place_of_a_removed_one() {
+    let lab = Lab::start();
+    lab.network("gone", "");
+    lab.run("left", "--net gone");
+    lab.netbpf(["stop", "-t", "0", "left"]).ok();
+    lab.netbpf(["network", "rm", "gone"]).ok();
+    lab.netbpf(["disconnect", "other", "left"]).fails_with(1, "network other not found");
+    lab.network("gone", "--subnet 10.7.0.0/24");
+    lab.netbpf(["connect", "gone", "left"]).ok();
+    lab.netbpf(["start", "left"]).ok();
+    assert_eq!(lab.address("left", "gone"), "10.7.0.2");
+}

@@ -319,11 +319,7 @@ mod tests {
             state,
             attachments: networks
                 .iter()
-                .map(|network| Attachment {
-                    network: network.id,
-                    request: EndpointRequest::default(),
-                    endpoint: None,
-                })
+                .map(|network| Attachment::new(network, EndpointRequest::default()))
                 .collect(),
             labels: [("app".to_owned(), "web".to_owned())].into(),
             mappings: Vec::new(),

@@ -1,19 +1,11 @@
 //! Containers are connected to networks and disconnected.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use super::{Daemon, Error, names, ports::Homeless, steps::Steps};
+use super::{Daemon, Error, endpoint_request::parse_request, names, ports::Homeless, steps::Steps};
 use crate::{
     api::types::{EndpointSettings, NetworkConnect, NetworkDisconnect},
-    ipam,
-    model::{
-        Attachment, Container, Driver, EndpointOptions, EndpointRequest, Id, Link, Mode, Namespace, Network,
-        State, Subject, check_alias,
-    },
+    model::{Attachment, Container, Driver, Id, Mode, Namespace, Network, State, Subject},
     plan::{Action, Desired, Observed, PortWiring, Seen, default_gateways, diff, port_changes},
     store::Change,
 };
@@ -56,13 +48,19 @@ impl Daemon {
         let container = self.container(&id)?;
         super::docker::refuse(&container, "docker network connect")?;
         check_modes(&container, network)?;
-        if container.attachments.iter().any(|attachment| attachment.network == network.id) {
+        if is_attached(&container, &network.id) {
             return Err(Error::AlreadyConnected { container: container.name, network: network.name.clone() });
         }
         let request = parse_request(settings, network)?;
-        let attachment = Attachment { network: network.id, request, endpoint: None };
         let mut after = container.clone();
-        after.attachments.push(attachment);
+        {
+            let world = self.world();
+            // As in Docker, a network of the same name takes the place of one that is removed.
+            after
+                .attachments
+                .retain(|old| old.network_name != network.name || world.network(&old.network).is_some());
+        }
+        after.attachments.push(Attachment::new(network, request));
         match &container.state {
             State::Running { .. } => self.wire(container, after).await,
             State::Created { .. } | State::Exited { .. } => {
@@ -79,8 +77,11 @@ impl Daemon {
         network: &str,
         request: NetworkDisconnect,
     ) -> Result<(), Error> {
-        let network = self.world().find_network(network)?.clone();
-        if let Some(container) = self.of_docker(&network, &request.container)? {
+        let key = network;
+        let network = self.world().find_network(key).cloned();
+        if let Ok(network) = &network
+            && let Some(container) = self.of_docker(network, &request.container)?
+        {
             return Ok(self.engine.disconnect_from(&network.id, &container, request.force).await?);
         }
         let id = match self.find_subject(&request.container) {
@@ -93,15 +94,32 @@ impl Daemon {
         if !request.force {
             super::docker::refuse(&container, "docker network disconnect")?;
         }
-        if network.driver == Driver::Host {
-            return Err(Error::DisconnectFromHost);
-        }
-        if !container.attachments.iter().any(|attachment| attachment.network == network.id) {
-            return Err(Error::NotConnected { container: id.to_string(), network: network.name });
-        }
+        let left = match network {
+            Ok(network) if network.driver == Driver::Host => return Err(Error::DisconnectFromHost),
+            Ok(network) if is_attached(&container, &network.id) => network.id,
+            network => match (self.removed_network_of(&container, key), network) {
+                (Some(removed), _) => removed,
+                (None, Ok(network)) => {
+                    return Err(Error::NotConnected { container: id.to_string(), network: network.name });
+                }
+                (None, Err(error)) => return Err(error),
+            },
+        };
         let mut after = container.clone();
-        after.attachments.retain(|attachment| attachment.network != network.id);
+        after.attachments.retain(|attachment| attachment.network != left);
         self.unwire(container, after).await
+    }
+
+    /// The network that a user means by name or ID and that was removed while the container was stopped.
+    fn removed_network_of(&self, container: &Container, key: &str) -> Option<Id> {
+        let world = self.world();
+        let mut removed =
+            container.attachments.iter().filter(|attachment| world.network(&attachment.network).is_none());
+        let found = removed.find(|attachment| {
+            attachment.network_name == key
+                || [attachment.network.to_string(), attachment.network.short()].iter().any(|id| id == key)
+        });
+        found.map(|attachment| attachment.network)
     }
 
     /// Lease, do, commit: give a running container the endpoints that `after` has and `before` has not.
@@ -166,7 +184,8 @@ impl Daemon {
         );
         let mut leased = Vec::new();
         for index in 0..container.attachments.len() {
-            let Attachment { network, request, endpoint: None } = container.attachments[index].clone() else {
+            let Attachment { network, request, endpoint: None, .. } = container.attachments[index].clone()
+            else {
                 continue;
             };
             if only.is_some_and(|only| only != network) {
@@ -416,6 +435,10 @@ fn endpoints_without<'a>(
     })
 }
 
+fn is_attached(container: &Container, network: &Id) -> bool {
+    container.attachments.iter().any(|attachment| attachment.network == *network)
+}
+
 /// Docker's rules on who can be connected to what.
 fn check_modes(container: &Container, network: &Network) -> Result<(), Error> {
     if network.driver == Driver::Host {
@@ -431,60 +454,4 @@ fn check_modes(container: &Container, network: &Network) -> Result<(), Error> {
         Subject::Foreign(_) | Subject::Engine(_) if network.driver == Driver::Null => Err(Error::PrivateMode),
         Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => Ok(()),
     }
-}
-
-/// What a user asks of an endpoint in `network`.
-pub(super) fn parse_request(
-    settings: &EndpointSettings,
-    network: &Network,
-) -> Result<EndpointRequest, Error> {
-    let invalid = |message: String| Error::Invalid(format!("invalid endpoint settings:\n{message}"));
-    let addresses = settings.ipam_config.clone().unwrap_or_default();
-    let ipv4: Option<Ipv4Addr> = match addresses.ipv4_address.as_str() {
-        "" => None,
-        text => Some(text.parse().map_err(|_| invalid(format!("invalid IPv4 address: {text}")))?),
-    };
-    let ipv6: Option<Ipv6Addr> = match addresses.ipv6_address.as_str() {
-        "" => None,
-        text => Some(text.parse().map_err(|_| invalid(format!("invalid IPv6 address: {text}")))?),
-    };
-    let aliases = settings.aliases.clone().unwrap_or_default();
-    if network.name == Network::DEFAULT {
-        if ipv4.is_some() || ipv6.is_some() {
-            return Err(Error::AddressOnDefaultNetwork);
-        }
-        if !aliases.is_empty() {
-            return Err(Error::AliasOnDefaultNetwork);
-        }
-    }
-    if let Some(bridge) = network.bridge() {
-        let stray = [
-            ipv4.filter(|_| bridge.ipv4.is_none()).map(IpAddr::from),
-            ipv6.filter(|_| bridge.ipv6.is_none()).map(IpAddr::from),
-        ];
-        if let Some(address) = stray.into_iter().flatten().next() {
-            return Err(ipam::Error::Outside(address).into());
-        }
-    }
-    for alias in &aliases {
-        check_alias(alias).map_err(|error| invalid(error.to_string()))?;
-    }
-    let mac = match settings.mac_address.as_str() {
-        "" => None,
-        text => Some(text.parse().map_err(|error: crate::model::NotAMac| Error::Invalid(error.to_string()))?),
-    };
-    let links = settings
-        .links
-        .iter()
-        .flatten()
-        .map(|text| Link::parse(text).map_err(|error| invalid(error.to_string())))
-        .collect::<Result<Vec<_>, _>>()?;
-    if network.name == Network::DEFAULT && !links.is_empty() {
-        return Err(Error::LinkOnDefaultNetwork);
-    }
-    let options = settings.driver_opts.as_ref().map_or_else(
-        || Ok(EndpointOptions::default()),
-        |given| EndpointOptions::parse(given).map_err(|error| invalid(error.to_string())),
-    )?;
-    Ok(EndpointRequest { ipv4, ipv6, mac, aliases, links, options, gateway_priority: settings.gw_priority })
 }

@@ -5,7 +5,7 @@ use std::{fs, net::IpAddr, path::PathBuf, sync::Arc};
 use jiff::Timestamp;
 use tokio::task::block_in_place;
 
-use super::{Daemon, Error, Happened, attach::parse_request, files, links, view};
+use super::{Daemon, Error, Happened, endpoint_request::parse_request, files, links, view};
 use crate::{
     api::{
         filters, ports,
@@ -189,7 +189,7 @@ impl Daemon {
                 )));
             }
             let request = parse_request(&other.endpoint_config, network)?;
-            attachments.push(Attachment { network: network.id, request, endpoint: None });
+            attachments.push(Attachment::new(network, request));
         }
         Ok((mode, attachments))
     }
@@ -226,7 +226,7 @@ impl Daemon {
         let mut endpoint = parse_request(&settings, network)?;
         endpoint.links =
             links::parse(request.endpoint_config.links.as_deref().unwrap_or_default(), network, &world)?;
-        Ok((Mode::Networks, Some(Attachment { network: network.id, request: endpoint, endpoint: None })))
+        Ok((Mode::Networks, Some(Attachment::new(network, endpoint))))
     }
 
     /// `--add-host name:address`; `host-gateway` is the default network's gateway, as Docker has it.
@@ -269,7 +269,7 @@ impl Daemon {
             .filter(|container| filter.matches(container, |id| world.network(id)))
             .collect();
         containers.sort_by_key(|container| std::cmp::Reverse(container.created));
-        Ok(containers.into_iter().map(|container| view::summary(container, &world, now)).collect())
+        Ok(containers.into_iter().map(|container| view::summary(container, now)).collect())
     }
 
     /// `inspect` of a container.

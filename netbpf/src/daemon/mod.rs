@@ -7,6 +7,7 @@ mod announce;
 mod attach;
 mod containers;
 mod docker;
+mod endpoint_request;
 mod ends;
 mod engine;
 mod error;

@@ -93,7 +93,7 @@ fn attachment_in<'a>(container: &'a Container, network: &Network) -> Option<&'a 
 }
 
 /// A line of `ps`.
-pub fn summary(container: &Container, world: &World, now: Timestamp) -> ContainerSummary {
+pub fn summary(container: &Container, now: Timestamp) -> ContainerSummary {
     let (id, name) = shown(container);
     ContainerSummary {
         id: id.to_string(),
@@ -107,11 +107,9 @@ pub fn summary(container: &Container, world: &World, now: Timestamp) -> Containe
         networks: match mode(container) {
             Some(Mode::Host) => vec!["host".into()],
             Some(Mode::None) => vec!["none".into()],
-            Some(Mode::Networks | Mode::Container(_)) | None => container
-                .attachments
-                .iter()
-                .filter_map(|attachment| Some(world.network(&attachment.network)?.name.clone()))
-                .collect(),
+            Some(Mode::Networks | Mode::Container(_)) | None => {
+                container.attachments.iter().map(|attachment| attachment.network_name.clone()).collect()
+            }
         },
         ports: ports::summaries(&exposed(container), &container.mappings),
     }
@@ -154,7 +152,7 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
         },
         restart_count: restart_of(container).map_or(0, |restart| restart.count),
         config: match &container.subject {
-            Subject::Sandbox(sandbox) => config(container, sandbox, world),
+            Subject::Sandbox(sandbox) => config(container, sandbox),
             Subject::Foreign(_) | Subject::Docker(_) => ContainerCreate::default(),
             Subject::Engine(engine) => ContainerCreate {
                 cmd: engine.command.clone(),
@@ -169,9 +167,10 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
             networks: container
                 .attachments
                 .iter()
-                .filter_map(|attachment| {
-                    let network = world.network(&attachment.network)?;
-                    Some((network.name.clone(), endpoint_settings(container, attachment, network, world)))
+                .map(|attachment| {
+                    let network = world.network(&attachment.network);
+                    let settings = endpoint_settings(container, attachment, network, world);
+                    (attachment.network_name.clone(), settings)
                 })
                 .collect::<BTreeMap<_, _>>(),
         },
@@ -181,12 +180,12 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
 fn endpoint_settings(
     container: &Container,
     attachment: &Attachment,
-    network: &Network,
+    network: Option<&Network>,
     world: &World,
 ) -> EndpointSettings {
     let request = &attachment.request;
     let endpoint = attachment.endpoint.as_ref();
-    let bridge = endpoint.and(network.bridge());
+    let bridge = endpoint.and(network).and_then(Network::bridge);
     let (ipv4, ipv6) =
         (bridge.and_then(|bridge| bridge.ipv4.as_ref()), bridge.and_then(|bridge| bridge.ipv6.as_ref()));
     let list = |names: Vec<String>| (!names.is_empty()).then_some(names);
@@ -202,7 +201,7 @@ fn endpoint_settings(
         },
         driver_opts: (!request.options.is_default()).then(|| request.options.given()),
         gw_priority: request.gateway_priority,
-        network_id: network.id.to_string(),
+        network_id: attachment.network.to_string(),
         endpoint_id: endpoint.map(|endpoint| endpoint.id.to_string()).unwrap_or_default(),
         gateway: text(ipv4.map(|subnet| subnet.default_gateway())),
         ip_address: text(endpoint.and_then(|endpoint| endpoint.ipv4)),
@@ -210,7 +209,7 @@ fn endpoint_settings(
         ipv6_gateway: text(ipv6.map(|subnet| subnet.default_gateway())),
         global_ipv6_address: text(endpoint.and_then(|endpoint| endpoint.ipv6)),
         global_ipv6_prefix_len: ipv6.map_or(0, |subnet| subnet.net.prefix_len()),
-        dns_names: network.has_names().then(|| names::names_of(container, attachment)),
+        dns_names: network.is_some_and(Network::has_names).then(|| names::names_of(container, attachment)),
     }
 }
 
@@ -219,7 +218,7 @@ fn text(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-fn config(container: &Container, sandbox: &Sandbox, world: &World) -> ContainerCreate {
+fn config(container: &Container, sandbox: &Sandbox) -> ContainerCreate {
     ContainerCreate {
         cmd: sandbox.command.clone(),
         env: sandbox.env.clone(),
@@ -234,7 +233,7 @@ fn config(container: &Container, sandbox: &Sandbox, world: &World) -> ContainerC
             Mode::Networks => container
                 .attachments
                 .first()
-                .and_then(|attachment| Some(world.network(&attachment.network)?.name.clone()))
+                .map(|attachment| attachment.network_name.clone())
                 .unwrap_or_default(),
         },
         endpoint_config: EndpointSettings::default(),

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerPort, DockerEndpoint, EndpointOptions, Id, InterfaceName, Link, Mac, Mapping, Publish, Restart,
-    Sysctl, lookup::Named,
+    ContainerPort, DockerEndpoint, EndpointOptions, Id, InterfaceName, Link, Mac, Mapping, Network,
+    Publish, Restart, Sysctl, lookup::Named,
 };
 
 /// A container.
@@ -211,12 +211,22 @@ pub enum State {
 /// A container's place in a network. It outlives a stop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// The network.
+    /// The network. It may be removed while the container is stopped.
     pub network: Id,
+    /// The network's name, by which the user can still name it when it is removed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub network_name: String,
     /// What the user asked for.
     pub request: EndpointRequest,
     /// What it has while the container runs.
     pub endpoint: Option<Endpoint>,
+}
+
+impl Attachment {
+    /// A place in `network` that has no endpoint yet.
+    pub fn new(network: &Network, request: EndpointRequest) -> Self {
+        Self { network: network.id, network_name: network.name.clone(), request, endpoint: None }
+    }
 }
 
 /// What a user asks of an endpoint.

@@ -54,8 +54,6 @@ fn six(name: &str, only: bool, options: Options) -> Network {
 /// In `networks`, with 10.0.0.2 and fd00::2 in the first, 10.0.0.3 and fd00::3 in the second, …
 fn container(networks: &[&Network], publish: &[&str], expose: &[&str]) -> Container {
     let attachment = |(last, network): (u8, &&Network)| Attachment {
-        network: network.id,
-        request: EndpointRequest::default(),
         endpoint: Some(Endpoint {
             id: Id::random(),
             port: last.into(),
@@ -71,6 +69,7 @@ fn container(networks: &[&Network], publish: &[&str], expose: &[&str]) -> Contai
             interface: "eth0".parse().unwrap(),
             sysctls: Vec::new(),
         }),
+        ..Attachment::new(network, EndpointRequest::default())
     };
     Container {
         id: Id::random(),

@@ -118,9 +118,8 @@ mod tests {
 
     /// What a container in these networks, each with a priority, goes out by.
     fn gateways(networks: &[(&Network, i64)]) -> [String; 2] {
+        let request = |gateway_priority| EndpointRequest { gateway_priority, ..EndpointRequest::default() };
         let attachments = networks.iter().map(|(network, priority)| Attachment {
-            network: network.id,
-            request: EndpointRequest { gateway_priority: *priority, ..EndpointRequest::default() },
             endpoint: Some(Endpoint {
                 id: Id::random(),
                 port: 0,
@@ -131,6 +130,7 @@ mod tests {
                 interface: "eth0".parse().unwrap(),
                 sysctls: Vec::new(),
             }),
+            ..Attachment::new(network, request(*priority))
         });
         let container = Container {
             id: Id::random(),

@@ -95,7 +95,10 @@ impl Daemon {
                 ..DockerEndpoint::default()
             })),
             state: State::Running { supervisor: None, started: Timestamp::now() },
-            attachments: vec![Attachment { network: network.id, request, endpoint: Some(endpoint.clone()) }],
+            attachments: vec![Attachment {
+                endpoint: Some(endpoint.clone()),
+                ..Attachment::new(&network, request)
+            }],
             labels: Default::default(),
             mappings: Vec::new(),
         };
