@@ -2,9 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, Permissions},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -324,4 +325,53 @@ fn ports(lab: &Lab) -> BTreeSet<(String, String)> {
     used.filter(|port| port["ifindex"] != 0)
         .map(|port| (join(&port["mac"], ":", true), join(&port["ipv4"], ".", false)))
         .collect()
+}
+
+#[test]
+fn an_address_that_a_stopped_container_asked_for_is_given_away_last() {
+    let lab = Lab::start();
+    lab.network("m", "--subnet 10.5.0.0/29 --ipv6 --subnet fd05::/64");
+    lab.run("db", "--net m --ip 10.5.0.2 --ip6 fd05::2");
+    lab.netbpf(["stop", "-t", "0", "db"]).ok();
+    lab.run("web", "--net m");
+    assert_eq!(lab.address("web", "m"), "10.5.0.3");
+    assert_eq!(lab.inspect("web")["NetworkSettings"]["Networks"]["m"]["GlobalIPv6Address"], "fd05::3");
+    lab.restart_daemon();
+    lab.run("more", "--net m");
+    assert_eq!(lab.address("more", "m"), "10.5.0.4");
+    lab.netbpf(["start", "db"]).ok();
+    assert_eq!(lab.address("db", "m"), "10.5.0.2");
+    // Who has none at all gets it.
+    lab.netbpf(["stop", "-t", "0", "db"]).ok();
+    for (name, address) in [("third", "10.5.0.5"), ("fourth", "10.5.0.6"), ("fifth", "10.5.0.2")] {
+        lab.run(name, "--net m");
+        assert_eq!(lab.address(name, "m"), address);
+    }
+    // Nobody wishes for it any more.
+    lab.netbpf(["rm", "-f", "db", "third", "fifth"]).ok();
+    lab.run("sixth", "--net m");
+    assert_eq!(lab.address("sixth", "m"), "10.5.0.2");
+}
+
+#[test]
+fn what_keeps_a_container_from_being_started_again_is_said_once() {
+    let lab = Lab::start();
+    let program = lab.path("/run/program");
+    let make = || {
+        fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").expect("a program");
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("a program");
+    };
+    make();
+    lab.netbpf(["run", "-d", "--name", "again", "--restart", "always", "--", "/run/program"]).ok();
+    fs::remove_file(&program).expect("a file");
+    lab.host(["kill", "-9", &lab.pid("again").to_string()]).ok();
+    let tries = || lab.inspect("again")["RestartCount"].as_u64();
+    eventually("four tries", || tries().filter(|tries| *tries > 4));
+    let log = lab.daemon_log();
+    let said = log.lines().filter(|line| line.contains("WARN") && line.contains("start again")).count();
+    assert_eq!(said, 1, "{log}");
+    make();
+    eventually("it runs", || (lab.inspect("again")["State"]["Running"] == true).then_some(()));
+    lab.netbpf(["rm", "-f", "again"]).ok();
+    fs::remove_file(&program).expect("a file");
 }

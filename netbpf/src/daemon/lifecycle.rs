@@ -49,8 +49,9 @@ impl Daemon {
                 let mut delay = None;
                 let failed = match by_user {
                     true => Container { state: State::Created { error: error.to_string() }, ..before },
-                    // What keeps it from starting may pass: it is tried again, as one that ended at once.
-                    false => with_restart(before, |restart| delay = restart.end(EXIT_CANNOT, Duration::ZERO)),
+                    false => with_restart(before, |restart| {
+                        delay = restart.fail(EXIT_CANNOT, error.to_string());
+                    }),
                 };
                 self.world().put_container(failed.clone());
                 self.commit(&[Change::PutContainer(failed)])?;

@@ -256,7 +256,7 @@ impl Daemon {
             world.remove_network(&network.id);
         }
         if let Err(error) = self.commit(&[Change::RemoveNetwork(network.id)]) {
-            self.world().insert_network(network);
+            self.world().put_back_network(network);
             return Err(error);
         }
         self.remove_bridge(&network).await;

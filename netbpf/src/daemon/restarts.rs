@@ -57,8 +57,12 @@ impl Daemon {
         if !is_due(&container) {
             return;
         }
-        if let Err(error) = self.start_busy(id, false).await {
-            tracing::warn!(container = container.name, %error, "start again");
+        let known = restart_of(&container).map(|restart| restart.error.as_str());
+        if let Err(error) = self.start_busy(id, false).await
+            && known != Some(error.to_string().as_str())
+        {
+            // Said once: it is tried for as long as the error stays.
+            tracing::warn!(container = container.name, %error, "cannot start again yet");
         }
     }
 

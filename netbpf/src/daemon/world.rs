@@ -65,8 +65,14 @@ impl World {
             }
             world.insert_network(network);
         }
-        for container in containers {
-            for attachment in &container.attachments {
+        for mut container in containers {
+            for attachment in &mut container.attachments {
+                if attachment.network_name.is_empty()
+                    && let Some(network) = world.networks.get(&attachment.network)
+                {
+                    // Stored by a version that did not keep names.
+                    attachment.network_name.clone_from(&network.name);
+                }
                 let Some(endpoint) = &attachment.endpoint else { continue };
                 world.ports.take(endpoint.port);
                 if let Some(pools) = world.pools.get_mut(&attachment.network)
@@ -201,6 +207,17 @@ impl World {
         self.networks.insert(network);
     }
 
+    /// Take back that a network was forgotten.
+    pub fn put_back_network(&mut self, network: Network) {
+        let id = network.id;
+        self.insert_network(network);
+        let Some(pools) = self.pools.get_mut(&id) else { return };
+        let attachments = self.containers.values().flat_map(|container| &container.attachments);
+        attachments
+            .filter(|attachment| attachment.network == id)
+            .for_each(|attachment| pools.wish(&attachment.request));
+    }
+
     /// Forget a network without members. Its number stays leased until its device is gone.
     pub fn remove_network(&mut self, id: &Id) -> Option<Network> {
         self.pools.remove(id);
@@ -215,13 +232,31 @@ impl World {
         } else {
             self.linking.remove(&container.id);
         }
+        // First the new wishes: what both have stays wished.
+        self.note_wishes(&container, Pools::wish);
+        if let Some(before) = self.containers.remove(&container.id) {
+            self.note_wishes(&before, Pools::unwish);
+        }
         self.containers.insert(container);
     }
 
     /// Forget a container without endpoints.
     pub fn remove_container(&mut self, id: &Id) -> Option<Container> {
         self.linking.remove(id);
-        self.containers.remove(id)
+        let removed = self.containers.remove(id);
+        if let Some(container) = &removed {
+            self.note_wishes(container, Pools::unwish);
+        }
+        removed
+    }
+
+    /// A container's `--ip` and `--ip6` are given to others last, also while it does not run.
+    fn note_wishes(&mut self, container: &Container, note: impl Fn(&mut Pools, &EndpointRequest)) {
+        for attachment in &container.attachments {
+            if let Some(pools) = self.pools.get_mut(&attachment.network) {
+                note(pools, &attachment.request);
+            }
+        }
     }
 
     /// Everything that an endpoint needs: addresses, a port number, a MAC, names. `taken` are the interface names that
@@ -354,6 +389,24 @@ impl Pools {
             _ => Ok(()),
         };
         ipv4.and(ipv6)
+    }
+
+    fn wish(&mut self, request: &EndpointRequest) {
+        if let (Some(pool), Some(address)) = (&mut self.ipv4, request.ipv4) {
+            pool.wish(address);
+        }
+        if let (Some(pool), Some(address)) = (&mut self.ipv6, request.ipv6) {
+            pool.wish(address);
+        }
+    }
+
+    fn unwish(&mut self, request: &EndpointRequest) {
+        if let (Some(pool), Some(address)) = (&mut self.ipv4, request.ipv4) {
+            pool.unwish(address);
+        }
+        if let (Some(pool), Some(address)) = (&mut self.ipv6, request.ipv6) {
+            pool.unwish(address);
+        }
     }
 
     fn release(&mut self, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) {

@@ -13,6 +13,10 @@ pub struct Pool<Net: Block> {
     range: Net,
     reserved: Vec<Net::Address>,
     taken: Intervals,
+    /// Addresses that somebody wants to have when it starts, and how many do.
+    wished: BTreeMap<u128, usize>,
+    /// What is taken or wished: an address that nobody asked for is none of these, as long as there are others.
+    avoided: Intervals,
 }
 
 impl<Net: Block> Pool<Net> {
@@ -30,41 +34,79 @@ impl<Net: Block> Pool<Net> {
             range: subnet.range.unwrap_or(subnet.net),
             reserved,
             taken: Intervals::default(),
+            wished: BTreeMap::new(),
+            avoided: Intervals::default(),
         };
         for address in &pool.reserved {
             pool.taken.insert(Net::number(*address));
+            pool.avoided.insert(Net::number(*address));
         }
         pool
     }
 
-    /// Takes this address, anywhere in the subnet, or the lowest free one of the range.
+    /// Somebody wants this address later: it is given last to those who did not ask for it.
+    pub fn wish(&mut self, address: Net::Address) {
+        let number = Net::number(address);
+        *self.wished.entry(number).or_default() += 1;
+        self.avoided.insert(number);
+    }
+
+    /// Takes a [wish](Self::wish) back.
+    pub fn unwish(&mut self, address: Net::Address) {
+        let number = Net::number(address);
+        match self.wished.get_mut(&number) {
+            Some(wishes @ 2..) => *wishes -= 1,
+            Some(_) => {
+                self.wished.remove(&number);
+                if !self.taken.contains(number) {
+                    self.avoided.remove(number);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Takes this address, anywhere in the subnet, or the lowest free one of the range, those that nobody
+    /// [wishes](Self::wish) for first.
     pub fn lease(&mut self, wanted: Option<Net::Address>) -> Result<Net::Address, Error> {
         let address = match wanted {
             Some(address) if !self.net.holds(address) => return Err(Error::Outside(address.into())),
             Some(address) if self.taken.contains(Net::number(address)) => return Err(Error::InUse),
             Some(address) => address,
-            None => self.lowest_free().ok_or(Error::NoAddressLeft(Net::FAMILY))?,
+            None => [&self.avoided, &self.taken]
+                .into_iter()
+                .find_map(|used| self.lowest_outside(used))
+                .ok_or(Error::NoAddressLeft(Net::FAMILY))?,
         };
         self.taken.insert(Net::number(address));
+        self.avoided.insert(Net::number(address));
         Ok(address)
     }
 
-    /// Takes the highest free address of the subnet: where somebody else gives away the lowest.
+    /// Takes the highest free address of the subnet: where somebody else gives away the lowest. Those that nobody
+    /// [wishes](Self::wish) for come first.
     pub fn lease_highest(&mut self) -> Result<Net::Address, Error> {
-        let last = self.taken.last_gap(Net::number(self.net.last()));
-        let address = last.and_then(Net::address).filter(|address| self.net.holds(*address));
+        let highest = |used: &Intervals| {
+            let last = used.last_gap(Net::number(self.net.last()));
+            last.and_then(Net::address).filter(|address| self.net.holds(*address))
+        };
+        let address = highest(&self.avoided).or_else(|| highest(&self.taken));
         self.lease(Some(address.ok_or(Error::NoAddressLeft(Net::FAMILY))?))
     }
 
     /// Gives a leased address back. What is reserved stays so.
     pub fn release(&mut self, address: Net::Address) {
+        let number = Net::number(address);
         if !self.reserved.contains(&address) {
-            self.taken.remove(Net::number(address));
+            self.taken.remove(number);
+            if !self.wished.contains_key(&number) {
+                self.avoided.remove(number);
+            }
         }
     }
 
-    fn lowest_free(&self) -> Option<Net::Address> {
-        let address = Net::address(self.taken.first_gap(Net::number(self.range.first()))?)?;
+    fn lowest_outside(&self, used: &Intervals) -> Option<Net::Address> {
+        let address = Net::address(used.first_gap(Net::number(self.range.first()))?)?;
         self.range.holds(address).then_some(address)
     }
 }
@@ -177,6 +219,30 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_somebody_wishes_for_is_given_to_others_last() {
+        let mut pool = Pool::new(&subnet("10.0.0.0/29", None, "10.0.0.1", &[]));
+        let address = |last| Ipv4Addr::new(10, 0, 0, last);
+        // Two wish for the first; a reserved one stays reserved whoever wishes for it.
+        for last in [2, 2, 3, 7] {
+            pool.wish(address(last));
+        }
+        pool.unwish(address(2));
+        pool.unwish(address(7));
+        assert_eq!(pool.lease_highest(), Ok(address(6)));
+        assert_eq!(pool.lease(Some(address(3))), Ok(address(3)));
+        assert_eq!(pool.lease(None), Ok(address(4)));
+        assert_eq!(pool.lease(None), Ok(address(5)));
+        assert_eq!(pool.lease(None), Ok(address(2)), "before nobody gets any");
+        assert_eq!(pool.lease(None), Err(Error::NoAddressLeft("IPv4")));
+        for last in [2, 3, 4] {
+            pool.release(address(last));
+        }
+        assert_eq!(pool.lease(None), Ok(address(4)), "the others are wished for still");
+        pool.unwish(address(3));
+        assert_eq!(pool.lease(None), Ok(address(3)));
+    }
+
+    #[test]
     fn a_30_has_one_address_for_a_container() {
         let mut pool = Pool::new(&subnet("10.0.0.0/30", None, "10.0.0.1", &[]));
         assert_eq!(lease_all(&mut pool), ["10.0.0.2"]);
@@ -255,6 +321,8 @@ mod tests {
         Lease,
         LeaseThis(u8),
         Release(u8),
+        Wish(u8),
+        Unwish(u8),
     }
 
     proptest! {
@@ -269,6 +337,8 @@ mod tests {
                     3 => Just(Step::Lease),
                     1 => any::<u8>().prop_map(Step::LeaseThis),
                     2 => any::<u8>().prop_map(Step::Release),
+                    1 => any::<u8>().prop_map(Step::Wish),
+                    1 => any::<u8>().prop_map(Step::Unwish),
                 ],
                 0..400,
             ),
@@ -290,13 +360,17 @@ mod tests {
                 reserved.extend([net.network(), net.broadcast()]);
             }
             let mut leased = BTreeSet::new();
+            let mut wished: Vec<Ipv4Addr> = Vec::new();
             for step in steps {
                 match step {
                     Step::Lease => {
                         let range = range.unwrap_or(net);
-                        let expected = (u32::from(range.network())..=range.broadcast().into())
-                            .map(Ipv4Addr::from)
-                            .find(|address| !reserved.contains(address) && !leased.contains(address));
+                        let free = || {
+                            (u32::from(range.network())..=range.broadcast().into())
+                                .map(Ipv4Addr::from)
+                                .filter(|address| !reserved.contains(address) && !leased.contains(address))
+                        };
+                        let expected = free().find(|address| !wished.contains(address)).or(free().next());
                         prop_assert_eq!(pool.lease(None), expected.ok_or(Error::NoAddressLeft("IPv4")));
                         leased.extend(expected);
                     }
@@ -315,6 +389,16 @@ mod tests {
                         let address = Ipv4Addr::new(10, 0, 0, n);
                         pool.release(address);
                         leased.remove(&address);
+                    }
+                    Step::Wish(n) => {
+                        pool.wish(host(n));
+                        wished.push(host(n));
+                    }
+                    Step::Unwish(n) => {
+                        pool.unwish(host(n));
+                        if let Some(at) = wished.iter().position(|address| *address == host(n)) {
+                            wished.remove(at);
+                        }
                     }
                 }
             }

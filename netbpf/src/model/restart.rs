@@ -96,6 +96,9 @@ pub struct Restart {
     stopped: bool,
     /// It has ended and waits to be started again.
     pub waiting: bool,
+    /// Why it could not be started again, the last time.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
 }
 
 impl Restart {
@@ -113,8 +116,17 @@ impl Restart {
     pub fn start(&mut self, by_user: bool) {
         match by_user {
             true => *self = Self::new(self.policy),
-            false => self.waiting = false,
+            false => {
+                self.waiting = false;
+                self.error.clear();
+            }
         }
+    }
+
+    /// It could not be started again. Returns as [`end`](Self::end): what keeps it from starting may pass.
+    pub fn fail(&mut self, code: i32, error: String) -> Option<Duration> {
+        self.error = error;
+        self.end(code, Duration::ZERO)
     }
 
     /// A user ends it, or wants it to stay as it is.
