@@ -41,7 +41,7 @@ fn record(container: Id, network: Id, names: &[&str], address: &str) -> Record {
         id: network,
         name: "mynet".into(),
         internal: false,
-        subnets: vec!["192.168.0.0/16".parse().expect("a subnet")],
+        icc: true,
         names: names.iter().map(|name| name.to_string()).collect(),
         ipv4: vec![address.parse().expect("an address")],
         ipv6: vec![],
@@ -283,25 +283,81 @@ async fn unknown_names_go_from_server_to_server() {
     feed.stop().await.expect("stop");
 }
 
+/// A server that never answers, and its address.
+fn mute() -> (UdpSocket, SocketAddr) {
+    let mute = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let address = mute.local_addr().expect("an address");
+    (mute, address)
+}
+
+/// How many queries a mute server has been sent since the last call.
+fn sent_to(mute: &UdpSocket) -> usize {
+    mute.set_nonblocking(true).expect("set");
+    let count = std::iter::from_fn(|| mute.recv(&mut [0; 512]).ok()).count();
+    mute.set_nonblocking(false).expect("set");
+    count
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_server_costs_four_seconds_and_nobody_else() {
+async fn a_silent_server_delays_little_and_is_asked_last_then() {
     let lab = Lab::new();
     let (feed, _, at) = lab.with_alice().await;
-    let mute = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    let mute_at = mute.local_addr().expect("an address");
+    let (mute, mute_at) = mute();
     let knowing = upstream(replying(ResponseCode::NoError, &["10.20.30.40"]));
     feed.set_host_servers(vec![mute_at, knowing]).await.expect("set");
 
-    let client = client();
     let start = Instant::now();
-    send(&client, at, &query("example.com."));
-    assert_eq!(addresses(&ask(at, "alice.")), ["192.168.0.2"]);
-    assert!(start.elapsed() < Duration::from_secs(1));
-    assert_eq!(addresses(&receive(&client)), ["10.20.30.40"]);
-    assert!((3500..6000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    let by_tcp = thread::spawn(move || {
+        let mut stream = TcpStream::connect(at).expect("connect");
+        addresses(&exchange(&mut stream, &query("example.com.")))
+    });
+    assert_eq!(addresses(&ask(at, "example.com.")), ["10.20.30.40"]);
+    assert_eq!(by_tcp.join().expect("an answer"), ["10.20.30.40"]);
+    assert!((150..2000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
 
-    // More than can wait are refused at once.
+    // It is given four seconds, in which the datagram is sent again twice.
+    while start.elapsed() < Duration::from_millis(4500) {
+        mute.set_read_timeout(Some(Duration::from_millis(4600) - start.elapsed())).expect("set");
+        let _ = mute.recv(&mut [0; 512]);
+    }
+    for _ in 0..20 {
+        assert_eq!(addresses(&ask(at, "example.com.")), ["10.20.30.40"]);
+    }
+    assert_eq!(sent_to(&mute), 0, "nobody waits for it any more");
+    feed.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_server_is_waited_for_where_the_second_knows_nothing() {
+    let lab = Lab::new();
+    let (feed, _, at) = lab.with_alice().await;
+    let knowing = replying(ResponseCode::NoError, &["10.20.30.40"]);
+    let slow = upstream(move |query| {
+        thread::sleep(Duration::from_millis(400));
+        knowing(query)
+    });
+    for code in [ResponseCode::NXDomain, ResponseCode::NoError, ResponseCode::ServFail] {
+        let ignorant = upstream(replying(code, &[]));
+        feed.set_host_servers(vec![slow, ignorant]).await.expect("set");
+        assert_eq!(addresses(&ask(at, "intranet.example.")), ["10.20.30.40"], "{code}");
+    }
+    // What never answers is not waited for as long.
+    let (_mute, mute_at) = mute();
+    let ignorant = upstream(replying(ResponseCode::NXDomain, &[]));
+    feed.set_host_servers(vec![mute_at, ignorant]).await.expect("set");
+    let start = Instant::now();
+    assert_eq!(ask(at, "nobody.example.").metadata.response_code, ResponseCode::NXDomain);
+    assert!((1900..3500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    feed.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_that_wait_keep_nobody_from_what_is_known_and_are_bounded() {
+    let lab = Lab::new();
+    let (feed, _, at) = lab.with_alice().await;
+    let (_mute, mute_at) = mute();
     feed.set_host_servers(vec![mute_at]).await.expect("set");
+    let client = client();
     for burst in 0..1024 {
         send(&client, at, &query("example.com."));
         // Known ones in between, so that the socket's buffer holds what is sent.
@@ -311,6 +367,19 @@ async fn a_silent_server_costs_four_seconds_and_nobody_else() {
     }
     assert_eq!(ask(at, "example.com.").metadata.response_code, ResponseCode::Refused);
     assert_eq!(addresses(&ask(at, "alice.")), ["192.168.0.2"]);
+    feed.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_responder_without_the_sockets_that_servers_are_asked_through_does_not_hold_all() {
+    let lab = Lab::new();
+    let (first, mut alice, at) = lab.with_alice().await;
+    drop(first);
+    let feed = lab.feed().await;
+    assert_eq!(feed.holds(&alice).await.ok(), Some(true));
+    alice.servers = Servers::Inside(vec!["127.0.0.1:53".parse().expect("an address")]);
+    assert_eq!(feed.holds(&alice).await.ok(), Some(false));
+    UdpSocket::bind(at).expect("its sockets are closed, to be opened anew");
     feed.stop().await.expect("stop");
 }
 
@@ -371,7 +440,9 @@ async fn it_outlives_the_daemon_and_the_next_one_takes_it_over() {
     let feed = lab.feed().await;
     assert_eq!(lab.responders(), before);
     let carol = record(Id::random(), network, &["carol"], "192.168.0.4");
-    assert!(feed.holds(stays.container) && feed.holds(bob.container) && !feed.holds(carol.container));
+    for (record, is_held) in [(&stays, true), (&bob, true), (&carol, false)] {
+        assert_eq!(feed.holds(record).await.ok(), Some(is_held));
+    }
     assert_eq!(addresses(&ask(at_bob, "alice.")), ["192.168.0.2"], "the state before holds until settled");
     feed.upsert(stays, None).await.expect("upsert");
     feed.upsert(carol, None).await.expect("upsert");

@@ -4,9 +4,9 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
@@ -262,43 +262,58 @@ fn unknown_names_go_to_the_hosts_resolvers() {
     assert_eq!(dig(&lab, "tomcat01", "known.example").status, "SERVFAIL");
 }
 
-/// Name servers on the host, which know one name.
+/// Name servers at one address, which know one name.
 pub struct Upstream {
     asked: Arc<AtomicUsize>,
+    askers: Arc<Mutex<BTreeSet<IpAddr>>>,
     ended: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Upstream {
-    /// At 10.9.9.9, with this `/etc/resolv.conf` on the host.
+    /// On the host, at 10.9.9.9, with this `/etc/resolv.conf`.
     pub fn start(lab: &Lab, conf: &str) -> Self {
         fs::write(lab.path("/run/resolv.conf"), conf).expect("a resolv.conf");
         lab.host(["busybox", "mount", "-o", "bind", "/run/resolv.conf", "/etc/resolv.conf"]).ok();
         lab.host(["ip", "address", "add", "10.9.9.9/32", "dev", "lo"]).ok();
-        let address = SocketAddr::from(([10, 9, 9, 9], 53));
-        let (udp, tcp) = lab.on_host(|| (UdpSocket::bind(address), TcpListener::bind(address)));
-        let (udp, tcp) = (udp.expect("a socket"), tcp.expect("a listener"));
+        Self::at(lab.on_host(|| sockets([10, 9, 9, 9])))
+    }
+
+    /// In a container's network namespace, at an address that is its own.
+    pub fn inside(lab: &Lab, container: &str, address: [u8; 4]) -> Self {
+        Self::at(lab.inside(container, || sockets(address)))
+    }
+
+    fn at((udp, tcp): (UdpSocket, TcpListener)) -> Self {
         udp.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
         tcp.set_nonblocking(true).expect("a listener that does not wait");
         let (asked, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, end) = (Arc::clone(&asked), Arc::clone(&ended));
+        let askers = Arc::new(Mutex::new(BTreeSet::new()));
+        let note = {
+            let (asked, askers) = (Arc::clone(&asked), Arc::clone(&askers));
+            move |asker: SocketAddr| {
+                asked.fetch_add(1, Ordering::Relaxed);
+                askers.lock().expect("a list").insert(asker.ip());
+            }
+        };
+        let (count, end) = (note.clone(), Arc::clone(&ended));
         let datagrams = thread::spawn(move || {
             let mut buffer = [0; 1500];
             while !end.load(Ordering::Relaxed) {
                 if let Ok((length, asker)) = udp.recv_from(&mut buffer) {
-                    count.fetch_add(1, Ordering::Relaxed);
+                    count(asker);
                     let _ = udp.send_to(&answer(&buffer[..length]), asker);
                 }
             }
         });
-        let (count, end) = (Arc::clone(&asked), Arc::clone(&ended));
+        let (count, end) = (note, Arc::clone(&ended));
         let connections = thread::spawn(move || {
             while !end.load(Ordering::Relaxed) {
-                let Ok((mut stream, _)) = tcp.accept() else {
+                let Ok((mut stream, asker)) = tcp.accept() else {
                     thread::sleep(Duration::from_millis(10));
                     continue;
                 };
-                count.fetch_add(1, Ordering::Relaxed);
+                count(asker);
                 let mut length = [0; 2];
                 let _ = stream.set_nonblocking(false);
                 let _ = stream.read_exact(&mut length);
@@ -308,22 +323,38 @@ impl Upstream {
                 let _ = stream.write_all(&[&(answer.len() as u16).to_be_bytes()[..], &answer].concat());
             }
         });
-        Self { asked, ended, threads: vec![datagrams, connections] }
+        Self { asked, askers, ended, threads: vec![datagrams, connections] }
     }
 
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
 
-    pub fn stop(self, lab: &Lab) {
+    /// Who has asked so far.
+    pub fn askers(&self) -> Vec<String> {
+        self.askers.lock().expect("a list").iter().map(IpAddr::to_string).collect()
+    }
+
+    /// Ends one in a container.
+    pub fn end(self) {
         self.ended.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread.join().expect("a name server ends");
         }
+    }
+
+    /// Ends the one on the host.
+    pub fn stop(self, lab: &Lab) {
+        self.end();
         lab.host(["busybox", "umount", "/etc/resolv.conf"]).ok();
         lab.host(["ip", "address", "del", "10.9.9.9/32", "dev", "lo"]).ok();
         fs::remove_file(lab.path("/run/resolv.conf")).expect("the file goes");
     }
+}
+
+fn sockets(address: [u8; 4]) -> (UdpSocket, TcpListener) {
+    let address = SocketAddr::from((address, 53));
+    (UdpSocket::bind(address).expect("a socket"), TcpListener::bind(address).expect("a listener"))
 }
 
 /// 203.0.113.9 for `known.example`, NXDOMAIN for all others.
@@ -335,6 +366,64 @@ fn answer(question: &[u8]) -> Vec<u8> {
     let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 9];
     let record: &[u8] = if is_known { &record } else { &[] };
     [&header[..], &question[12..end], record].concat()
+}
+
+#[test]
+fn dns_servers_are_asked_from_the_containers_own_namespace() {
+    let lab = Lab::without_daemon();
+    let upstream = Upstream::start(&lab, "nameserver 10.9.9.9\n");
+    lab.start_daemon();
+    let lab = with_mynet(lab);
+    // A server of its own on its loopback.
+    lab.run("local", "--net mynet --dns 127.0.0.1");
+    let server = Upstream::inside(&lab, "local", [127, 0, 0, 1]);
+    for how in ["", "+tcp"] {
+        assert_eq!(dig(&lab, "local", &format!("{how} known.example")).data(), ["203.0.113.9"], "{how}");
+    }
+    assert_eq!(dig(&lab, "local", "tomcat02").data(), ["10.1.0.3"]);
+    // As long as it has a way there, so has the next daemon's responder.
+    lab.kill_daemon();
+    let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
+    lab.host(["kill", "-9", &responder.to_string()]).ok();
+    lab.start_daemon();
+    assert_eq!(dig(&lab, "local", "known.example").data(), ["203.0.113.9"]);
+    assert_eq!(server.askers(), ["127.0.0.1"]);
+    assert_eq!(upstream.asked(), 0);
+    server.end();
+
+    // One that others reach too is asked with the container's address.
+    lab.run("told", "--net mynet --dns 10.9.9.9");
+    assert_eq!(dig(&lab, "told", "known.example").data(), ["203.0.113.9"]);
+    assert_eq!(upstream.askers(), [lab.address("told", "mynet")]);
+
+    // From internal networks only those within are reached.
+    lab.network("inner", "--internal --subnet 10.2.0.0/24");
+    lab.run("confined", "--net inner --dns 10.9.9.9 --dns 10.2.0.3");
+    assert_eq!(dig(&lab, "confined", "known.example").status, "SERVFAIL");
+    lab.run("server", "--net inner --ip 10.2.0.3");
+    let server = Upstream::inside(&lab, "server", [10, 2, 0, 3]);
+    assert_eq!(dig(&lab, "confined", "known.example").data(), ["203.0.113.9"]);
+    assert_eq!(server.askers(), ["10.2.0.2"]);
+    assert_eq!(upstream.askers().len(), 1, "nobody else asked the host's");
+    server.end();
+    upstream.stop(&lab);
+}
+
+#[test]
+fn an_address_that_the_asker_may_talk_to_is_answered_before_others() {
+    let lab = Lab::start();
+    lab.network("closed", "--subnet 10.3.0.0/24 -o com.docker.network.bridge.enable_icc=false");
+    lab.network("inner", "--internal --subnet 10.4.0.0/24");
+    for name in ["one", "two"] {
+        lab.run(name, "--net closed");
+        lab.netbpf(["connect", "inner", name]).ok();
+    }
+    assert_eq!(dig(&lab, "one", "two").data(), ["10.4.0.3"]);
+    lab.exec("one", "ping -c1 -W2 two").ok();
+    // Where it is asked for by its network, or is in no other, it is said all the same.
+    assert_eq!(dig(&lab, "one", "two.closed").data(), ["10.3.0.3"]);
+    lab.netbpf(["disconnect", "inner", "two"]).ok();
+    assert_eq!(dig(&lab, "one", "two").data(), ["10.3.0.3"]);
 }
 
 #[test]

@@ -4,9 +4,13 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
 };
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
 use tokio::task::block_in_place;
 
 use super::{
@@ -26,7 +30,7 @@ const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0,
 /// The same beside an engine's resolver, to which the engine's own rules in the namespace lead whatever goes to the first.
 const BESIDE_ENGINE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 12)), 53);
 
-/// How many queries of one engine's container for other servers are on their way at a time.
+/// How many queries of one container to servers that are asked from its own namespace are on their way at a time.
 const LENT: usize = 8;
 
 impl Daemon {
@@ -71,28 +75,22 @@ impl Daemon {
         namespace: &Namespace,
     ) -> Result<Sockets, Error> {
         let namespace = open(namespace)?;
-        let (address, lent) = match &container.subject {
-            Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Docker(_) => (RESOLVER, None),
-            Subject::Engine(engine) => {
-                let is_ipv4 = engine.servers.iter().all(IpAddr::is_ipv4);
-                (BESIDE_ENGINE, Some(if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 }))
-            }
+        let (address, servers) = match &container.subject {
+            Subject::Sandbox(sandbox) => (RESOLVER, Some(&sandbox.dns).filter(|servers| !servers.is_empty())),
+            Subject::Foreign(_) | Subject::Docker(_) => (RESOLVER, None),
+            Subject::Engine(engine) => (BESIDE_ENGINE, Some(&engine.servers)),
         };
+        let family = servers.map(|servers| match servers.iter().all(IpAddr::is_ipv4) {
+            true => AddressFamily::Inet,
+            // It reaches servers of both families.
+            false => AddressFamily::Inet6,
+        });
         let bound = namespace.run(move || {
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            let lend = |family| -> nix::Result<_> {
-                Ok([
-                    socket(family, SockType::Datagram, flags, None)?,
-                    socket(family, SockType::Stream, flags, None)?,
-                ])
-            };
+            let lent = family.into_iter().flat_map(|family| (0..LENT).map(move |_| lend(family)));
             Ok::<_, std::io::Error>(Sockets {
                 udp: std::net::UdpSocket::bind(address)?,
                 tcp: std::net::TcpListener::bind(address)?,
-                lent: lent
-                    .into_iter()
-                    .flat_map(|family| (0..LENT).map(move |_| lend(family)))
-                    .collect::<Result<_, _>>()?,
+                lent: lent.collect::<Result<_, _>>()?,
             })
         });
         bound.await?.map_err(|source| Error::Resolver { address, source })
@@ -101,6 +99,19 @@ impl Daemon {
     /// What the responder should know of a container.
     pub(super) fn record_of(&self, container: &Container) -> Option<Record> {
         record_of(container, &self.world())
+    }
+}
+
+/// Two sockets for one query to a server, UDP first.
+fn lend(family: AddressFamily) -> nix::Result<[OwnedFd; 2]> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let open = |family| {
+        Ok([socket(family, SockType::Datagram, flags, None)?, socket(family, SockType::Stream, flags, None)?])
+    };
+    match open(family) {
+        // A kernel without IPv6 (`ipv6.disable=1`): servers of IPv4 can be asked still.
+        Err(Errno::EAFNOSUPPORT) if family == AddressFamily::Inet6 => open(AddressFamily::Inet),
+        opened => opened,
     }
 }
 
@@ -148,7 +159,7 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
             id: network.id,
             name: network.name.clone(),
             internal: network.internal,
-            subnets: bridge.nets().collect(),
+            icc: bridge.options.icc,
             names: if network.has_names() { names_of(container, attachment) } else { Vec::new() },
             ipv4: endpoint.ipv4.into_iter().collect(),
             ipv6: endpoint.ipv6.into_iter().collect(),
@@ -167,7 +178,7 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
     networks.sort_by(|(one, _), (other, _)| one.cmp(other));
     let servers = match &container.subject {
         Subject::Sandbox(sandbox) if !sandbox.dns.is_empty() => {
-            Servers::Own(sandbox.dns.iter().map(|server| (*server, 53).into()).collect())
+            Servers::Inside(sandbox.dns.iter().map(|server| (*server, 53).into()).collect())
         }
         Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Docker(_) => Servers::Host,
         Subject::Engine(engine) => {

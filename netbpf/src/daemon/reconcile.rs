@@ -198,7 +198,7 @@ impl Daemon {
             }
         }
         for (record, container, namespace) in records {
-            let sockets = match self.feed.holds(record.container) {
+            let sockets = match self.feed.holds(&record).await? {
                 true => None,
                 false => match self.open_sockets(&container, &namespace).await {
                     Ok(sockets) => Some(sockets),

@@ -24,7 +24,7 @@ fn member(id: Id, network: &str, names: &[&str], addresses: &[&str]) -> NetworkR
         id,
         name: network.into(),
         internal: false,
-        subnets: vec![],
+        icc: true,
         names: names.iter().map(|name| name.to_string()).collect(),
         ipv4: ipv4.iter().filter_map(|address| address.to_string().parse().ok()).collect(),
         ipv6: ipv6.iter().filter_map(|address| address.to_string().parse().ok()).collect(),

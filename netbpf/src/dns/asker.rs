@@ -26,10 +26,11 @@ use tokio::{
 use super::{
     answer::{Answerer, Outcome},
     control::Pair,
-    forward,
+    forward::{self, Race},
     inside::Inside,
     message::{Envelope, Reply, Transport},
     record::{Record, Servers},
+    upstream::{self, Upstream},
     zone::Zone,
 };
 use crate::model::Id;
@@ -48,15 +49,24 @@ const LARGEST_QUERY: usize = 4096;
 /// What all askers share.
 pub(super) struct Shared {
     zone: RefCell<Zone>,
-    servers: RefCell<HashMap<Id, Servers>>,
-    host_servers: RefCell<Vec<SocketAddr>>,
+    upstreams: RefCell<HashMap<Id, Way>>,
+    /// The host's resolvers.
+    host: RefCell<Rc<Upstream>>,
     /// The ways to servers that only a container itself reaches.
     inside: RefCell<HashMap<Id, Rc<Inside>>>,
     workshop: RefCell<Workshop>,
     /// Room for the largest datagram.
     scratch: RefCell<Box<[u8]>>,
-    /// How many queries on their way and TCP connections the descriptors suffice for.
+    /// How many queries on their way and TCP connections the descriptors suffice for: each may ask several servers.
     descriptors: Arc<Semaphore>,
+}
+
+/// Whom a container's queries are passed on to.
+enum Way {
+    /// The host's resolvers.
+    Host,
+    /// These servers, asked from the container's network namespace.
+    Inside(Vec<SocketAddr>, Rc<Upstream>),
 }
 
 /// What it takes to answer, used by one asker at a time.
@@ -71,8 +81,8 @@ impl Shared {
     pub(super) fn new(descriptors: usize) -> Self {
         Self {
             zone: RefCell::default(),
-            servers: RefCell::default(),
-            host_servers: RefCell::default(),
+            upstreams: RefCell::default(),
+            host: RefCell::default(),
             inside: RefCell::default(),
             workshop: RefCell::new(Workshop {
                 query: vec![0; LARGEST_QUERY].into(),
@@ -80,20 +90,32 @@ impl Shared {
                 answerer: Answerer::default(),
             }),
             scratch: RefCell::new(vec![0; u16::MAX.into()].into()),
-            descriptors: Arc::new(Semaphore::new(descriptors)),
+            descriptors: Arc::new(Semaphore::new(descriptors / upstream::MOST)),
         }
     }
 
     /// Takes in a container, in place of what was known of it.
     pub(super) fn insert(&self, record: &Record) {
         self.zone.borrow_mut().insert(record.container, &record.networks);
-        self.servers.borrow_mut().insert(record.container, record.reachable_servers());
+        let mut upstreams = self.upstreams.borrow_mut();
+        let way = match (record.reachable_servers(), upstreams.remove(&record.container)) {
+            (Servers::Host, _) => Way::Host,
+            // What is known of them stays known.
+            (Servers::Inside(new), Some(Way::Inside(old, upstream))) if old == new => {
+                Way::Inside(old, upstream)
+            }
+            (Servers::Inside(servers), _) => {
+                let upstream = Rc::new(Upstream::new(&servers));
+                Way::Inside(servers, upstream)
+            }
+        };
+        upstreams.insert(record.container, way);
     }
 
     /// Forgets a container.
     pub(super) fn remove(&self, container: Id) {
         self.zone.borrow_mut().remove(container);
-        self.servers.borrow_mut().remove(&container);
+        self.upstreams.borrow_mut().remove(&container);
         self.take_back(container);
     }
 
@@ -119,40 +141,25 @@ impl Shared {
 
     /// The host's resolvers from now on.
     pub(super) fn set_host_servers(&self, servers: Vec<SocketAddr>) {
-        *self.host_servers.borrow_mut() = servers;
+        *self.host.borrow_mut() = Rc::new(Upstream::new(&servers));
     }
 
-    fn servers_of(&self, asker: Id) -> Vec<SocketAddr> {
-        match self.servers.borrow().get(&asker) {
-            Some(Servers::Own(servers) | Servers::Inside(servers)) => servers.clone(),
-            Some(Servers::Host) => self.host_servers.borrow().clone(),
-            None => Vec::new(),
+    /// Whom a container's queries are passed on to, and from where. With nothing lent nobody is asked inside: the way
+    /// from here may lead to somebody else of the same address.
+    fn way_of(&self, asker: Id) -> (Rc<Upstream>, Option<Rc<Inside>>) {
+        match self.upstreams.borrow().get(&asker) {
+            Some(Way::Host) => (Rc::clone(&self.host.borrow()), None),
+            Some(Way::Inside(_, upstream)) => {
+                let inside = self.inside.borrow().get(&asker).cloned().unwrap_or_default();
+                (Rc::clone(upstream), Some(inside))
+            }
+            None => Default::default(),
         }
     }
 
     fn answer(&self, asker: Id, query: &[u8], transport: Transport, reply: &mut Vec<u8>) -> Outcome {
         let Workshop { answerer, .. } = &mut *self.workshop.borrow_mut();
         answerer.answer(&self.zone.borrow(), asker, query, transport, &mut rand::rng(), reply)
-    }
-
-    /// What another server says, or that none does, fit for the client.
-    async fn pass_on(&self, asker: Id, query: &[u8], envelope: &Envelope, transport: Transport) -> Vec<u8> {
-        let servers = self.servers_of(asker);
-        let inside = match self.servers.borrow().get(&asker) {
-            // With nothing lent nobody is asked: the way from here may lead to somebody else of the same address.
-            Some(Servers::Inside(_)) => Some(self.inside.borrow().get(&asker).cloned().unwrap_or_default()),
-            _ => None,
-        };
-        let mut out = Vec::new();
-        match forward::forward(query, transport, &servers, inside.as_deref(), &self.scratch).await {
-            Some(reply) if reply.len() <= envelope.passed_on_limit(transport) => return reply,
-            Some(_) => {
-                let cut = Reply { truncated: true, ..Reply::empty(ResponseCode::NoError) };
-                envelope.reply(&cut, transport, &mut out);
-            }
-            None => envelope.reply(&Reply::empty(ResponseCode::ServFail), transport, &mut out),
-        }
-        out
     }
 }
 
@@ -262,17 +269,34 @@ async fn pass_on_udp(
     socket: Weak<UdpSocket>,
     shared: Rc<Shared>,
 ) {
-    let reply = match shared.descriptors.try_acquire() {
-        Ok(_permit) => shared.pass_on(asker, &query, &envelope, Transport::Udp).await,
-        Err(_) => {
-            let mut reply = Vec::new();
-            envelope.reply(&Reply::empty(ResponseCode::Refused), Transport::Udp, &mut reply);
-            reply
+    let answer = |reply: &[u8]| {
+        if let Some(socket) = socket.upgrade() {
+            reply_to(&socket, reply, client);
         }
     };
-    if let Some(socket) = socket.upgrade() {
-        reply_to(&socket, &reply, client);
+    let Ok(_permit) = shared.descriptors.try_acquire() else {
+        let mut reply = Vec::new();
+        envelope.reply(&Reply::empty(ResponseCode::Refused), Transport::Udp, &mut reply);
+        return answer(&reply);
+    };
+    let (upstream, inside) = shared.way_of(asker);
+    let mut race = Race::new(&query, Transport::Udp, &upstream, inside.as_deref(), &shared.scratch);
+    answer(&passed_back(race.reply().await, &envelope, Transport::Udp));
+    race.end().await;
+}
+
+/// What another server says, or that none does, fit for the client.
+fn passed_back(reply: Option<Vec<u8>>, envelope: &Envelope, transport: Transport) -> Vec<u8> {
+    let mut out = Vec::new();
+    match reply {
+        Some(reply) if reply.len() <= envelope.passed_on_limit(transport) => return reply,
+        Some(_) => {
+            let cut = Reply { truncated: true, ..Reply::empty(ResponseCode::NoError) };
+            envelope.reply(&cut, transport, &mut out);
+        }
+        None => envelope.reply(&Reply::empty(ResponseCode::ServFail), transport, &mut out),
     }
+    out
 }
 
 async fn serve_tcp(asker: Id, listener: Rc<TcpListener>, shared: Rc<Shared>) {
@@ -306,7 +330,10 @@ async fn serve_connection(asker: Id, mut stream: TcpStream, shared: &Shared) -> 
             Outcome::Ignored => continue,
             Outcome::Answered => {}
             Outcome::PassedOn(envelope) => {
-                reply = shared.pass_on(asker, &query, &envelope, Transport::Tcp).await;
+                let (upstream, inside) = shared.way_of(asker);
+                let mut race =
+                    Race::new(&query, Transport::Tcp, &upstream, inside.as_deref(), &shared.scratch);
+                reply = passed_back(race.reply().await, &envelope, Transport::Tcp);
             }
         }
         timeout(IDLE, stream.write_all(&forward::framed(&reply))).await??;

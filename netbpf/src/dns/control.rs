@@ -20,7 +20,7 @@ use super::{fds, record::Record};
 use crate::model::Id;
 
 /// The version of these messages. The greeting stays as it is in every version.
-pub(super) const PROTOCOL: u32 = 2;
+pub(super) const PROTOCOL: u32 = 3;
 /// The largest packet: what a socket's default send buffer surely takes.
 pub(super) const LARGEST_PACKET: usize = 160 * 1024;
 

@@ -5,7 +5,7 @@
 mod process;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     io, iter,
     net::SocketAddr,
     os::fd::AsFd,
@@ -75,7 +75,8 @@ pub struct Sockets {
 #[derive(Clone)]
 pub struct Feed {
     commands: mpsc::Sender<Command>,
-    held: Arc<HashSet<Id>>,
+    /// Containers whose sockets it took over, and whether some of these are lent.
+    held: Arc<HashMap<Id, bool>>,
 }
 
 struct Command {
@@ -96,15 +97,21 @@ impl Feed {
     /// [`Feed::settle`]. Needs a tokio runtime.
     pub async fn start(exe: &Path, run_dir: &Path) -> Result<Self, Error> {
         let mut keeper = Keeper::start(exe, run_dir).await?;
-        let held = Arc::new(keeper.adopted.keys().copied().collect());
+        let held = keeper.adopted.iter().map(|(id, held)| (*id, !held.lent.is_empty()));
+        let held = Arc::new(held.collect());
         let (commands, mut orders) = mpsc::channel(64);
         tokio::spawn(async move { keeper.keep(&mut orders).await });
         Ok(Self { commands, held })
     }
 
-    /// Whether the responder that was taken over has this container's sockets, so that they need not be opened.
-    pub fn holds(&self, container: Id) -> bool {
-        self.held.contains(&container)
+    /// Whether the responder that was taken over has all sockets that this container needs. Else they have to be
+    /// opened, and what it has of them is closed.
+    pub async fn holds(&self, record: &Record) -> Result<bool, Error> {
+        match self.held.get(&record.container) {
+            Some(has_lent) if *has_lent || !record.asks_inside() => Ok(true),
+            Some(_) => self.remove(record.container).await.map(|()| false),
+            None => Ok(false),
+        }
     }
 
     /// Takes in a container, new or changed; its names are live on return. Without `sockets` it keeps those it has;

@@ -1,68 +1,205 @@
 //! Other servers: passes a query on as it is and brings the reply back as it is. It must not know zones or askers.
+//!
+//! Servers are asked one after another, each as soon as the one before it fails or has been silent for [`HEAD_START`]. An
+//! answer counts whoever gives it. That there is none counts only when those before have failed or had time enough: the
+//! first server may be the only one that knows a name.
+//!
+//! hickory-resolver would ask in a similar way. It reads and writes every message anew, has a cache, and wants sockets
+//! that threads can share: here messages pass unchanged, so that what they sign or add holds, and the sockets that
+//! [`Inside`] lends are one thread's.
 
 use std::{
     cell::RefCell,
-    io,
+    io, mem,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::pin,
     time::Duration,
 };
 
+use futures::{
+    StreamExt,
+    future::{FutureExt, LocalBoxFuture},
+    stream::FuturesUnordered,
+};
 use hickory_proto::op::ResponseCode;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpStream, UdpSocket},
-    time::timeout,
+    time::{Instant, interval_at, sleep, timeout},
 };
 
 use super::{
     inside::Inside,
     message::{self, Transport},
+    upstream::{Turn, Upstream},
 };
 
-/// How many servers are asked, one after another.
-const SERVERS: usize = 3;
+/// How long a server may take before the next is asked too.
+const HEAD_START: Duration = Duration::from_millis(200);
 /// How long each may take.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// How long a server's word that there is no such name waits for those before it.
+const DOUBT: Duration = Duration::from_secs(2);
+/// After what time a datagram counts as lost and is sent again.
+const LOST: Duration = Duration::from_millis(1500);
 
-/// Asks the servers in turn until one has a reply that is neither SERVFAIL nor REFUSED; from here, or from `inside`
-/// another network namespace. `scratch` is room for the largest datagram.
-pub(super) async fn forward(
-    query: &[u8],
+/// One query on its way to servers.
+pub(super) struct Race<'a> {
+    query: &'a [u8],
     transport: Transport,
-    servers: &[SocketAddr],
-    inside: Option<&Inside>,
-    scratch: &RefCell<Box<[u8]>>,
-) -> Option<Vec<u8>> {
-    if inside.is_some_and(|inside| inside.is_asking(query)) {
-        // A server there asks back: to pass it on would never end.
-        return None;
+    upstream: &'a Upstream,
+    /// The other network namespace that is asked from.
+    inside: Option<&'a Inside>,
+    /// Room for the largest datagram.
+    scratch: &'a RefCell<Box<[u8]>>,
+    turns: Vec<(Turn, Verdict)>,
+    running: FuturesUnordered<LocalBoxFuture<'a, (usize, Verdict)>>,
+}
+
+/// What has become of a server's turn.
+enum Verdict {
+    /// Its turn has not come.
+    Unasked,
+    /// It may answer yet.
+    Asked,
+    /// It has no answer: it is silent, or says SERVFAIL or REFUSED.
+    Failed,
+    /// It says that there is nothing of this name or type.
+    Nothing(Vec<u8>),
+    /// It has an answer.
+    Something(Vec<u8>),
+}
+
+impl<'a> Race<'a> {
+    /// Nobody is asked yet.
+    pub(super) fn new(
+        query: &'a [u8],
+        transport: Transport,
+        upstream: &'a Upstream,
+        inside: Option<&'a Inside>,
+        scratch: &'a RefCell<Box<[u8]>>,
+    ) -> Self {
+        // A server there may ask back: to pass that on would never end.
+        let is_circle = inside.is_some_and(|inside| inside.is_asking(query));
+        let turns = if is_circle { Vec::new() } else { upstream.turns(now()) };
+        Self {
+            query,
+            transport,
+            upstream,
+            inside,
+            scratch,
+            turns: turns.into_iter().map(|turn| (turn, Verdict::Unasked)).collect(),
+            running: FuturesUnordered::new(),
+        }
     }
-    for &server in servers.iter().take(SERVERS) {
+
+    /// The reply that counts, or none if every server fails.
+    pub(super) async fn reply(&mut self) -> Option<Vec<u8>> {
+        let at_once = (0..self.turns.len()).filter(|&rank| rank == 0 || self.turns[rank].0.at_once);
+        at_once.collect::<Vec<_>>().into_iter().for_each(|rank| self.ask(rank));
+        let (mut doubt, mut next) = (pin!(sleep(DOUBT)), pin!(sleep(HEAD_START)));
+        loop {
+            if let Some(decided) = self.decided(doubt.is_elapsed()) {
+                return decided;
+            }
+            let unasked = self.turns.iter().position(|(_, verdict)| matches!(verdict, Verdict::Unasked));
+            let has_failed = tokio::select! {
+                Some((rank, verdict)) = self.running.next() => {
+                    let has_failed = matches!(verdict, Verdict::Failed);
+                    self.turns[rank].1 = verdict;
+                    has_failed
+                }
+                () = &mut next, if unasked.is_some() => true,
+                () = &mut doubt, if !doubt.is_elapsed() => false,
+            };
+            if let Some(unasked) = unasked.filter(|_| has_failed) {
+                self.ask(unasked);
+                next.as_mut().reset(Instant::now() + HEAD_START);
+            }
+        }
+    }
+
+    /// Waits for what those do who did not answer in time, so that the next query knows.
+    pub(super) async fn end(mut self) {
+        while self.running.next().await.is_some() {}
+    }
+
+    /// The outcome, if it is clear.
+    fn decided(&mut self, is_late: bool) -> Option<Option<Vec<u8>>> {
+        for (_, verdict) in &mut self.turns {
+            if let Verdict::Something(reply) = verdict {
+                return Some(Some(mem::take(reply)));
+            }
+        }
+        for (_, verdict) in &mut self.turns {
+            match verdict {
+                Verdict::Nothing(reply) => return Some(Some(mem::take(reply))),
+                Verdict::Failed => {}
+                Verdict::Unasked | Verdict::Asked | Verdict::Something(_) if is_late => {}
+                Verdict::Unasked | Verdict::Asked | Verdict::Something(_) => return None,
+            }
+        }
+        let all_failed = self.turns.iter().all(|(_, verdict)| matches!(verdict, Verdict::Failed));
+        all_failed.then_some(None)
+    }
+
+    fn ask(&mut self, rank: usize) {
+        let Self { query, transport, upstream, inside, scratch, .. } = *self;
+        let server = self.turns[rank].0.server;
+        self.turns[rank].1 = Verdict::Asked;
         // An ID and a source port that nobody can foresee: who wants to forge a reply has to guess both.
         let mut asked = query.to_vec();
         message::set_id(&mut asked, rand::random());
-        let exchange = async {
+        let exchange = async move {
             let lent = match inside {
-                Some(inside) => Some(inside.borrow(&asked).await?),
+                Some(inside) => match inside.borrow(&asked).await {
+                    Ok(lent) => Some(lent),
+                    // Too many others are being asked. That is not the server's fault.
+                    Err(_) => return (rank, Verdict::Failed),
+                },
                 None => None,
             };
-            match (transport, &lent) {
-                (Transport::Udp, None) => by_udp(&asked, connected(server).await?, scratch).await,
-                (Transport::Udp, Some(lent)) => by_udp(&asked, lent.udp(server).await?, scratch).await,
-                (Transport::Tcp, None) => by_tcp(&asked, TcpStream::connect(server).await?).await,
-                (Transport::Tcp, Some(lent)) => by_tcp(&asked, lent.tcp(server).await?).await,
-            }
+            let since = now();
+            let exchange = async {
+                match (transport, &lent) {
+                    (Transport::Udp, None) => by_udp(&asked, connected(server).await?, scratch).await,
+                    (Transport::Udp, Some(lent)) => by_udp(&asked, lent.udp(server).await?, scratch).await,
+                    (Transport::Tcp, None) => by_tcp(&asked, TcpStream::connect(server).await?).await,
+                    (Transport::Tcp, Some(lent)) => by_tcp(&asked, lent.tcp(server).await?).await,
+                }
+            };
+            let verdict = match timeout(PATIENCE, exchange).await {
+                Ok(Ok(mut reply)) => {
+                    upstream.heard(server, now());
+                    if let Some(id) = query.first_chunk() {
+                        message::set_id(&mut reply, *id);
+                    }
+                    judged(reply)
+                }
+                Ok(Err(_)) | Err(_) => {
+                    // What fails at once costs nobody anything.
+                    if since.elapsed() >= HEAD_START {
+                        upstream.unheard(server, since, now());
+                    }
+                    Verdict::Failed
+                }
+            };
+            (rank, verdict)
         };
-        let Ok(Ok(mut reply)) = timeout(PATIENCE, exchange).await else { continue };
-        if matches!(message::code(&reply), None | Some(ResponseCode::ServFail | ResponseCode::Refused)) {
-            continue;
-        }
-        if let Some(id) = query.first_chunk() {
-            message::set_id(&mut reply, *id);
-        }
-        return Some(reply);
+        self.running.push(exchange.boxed_local());
     }
-    None
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+fn judged(reply: Vec<u8>) -> Verdict {
+    match message::code(&reply) {
+        None | Some(ResponseCode::ServFail | ResponseCode::Refused) => Verdict::Failed,
+        _ if message::has_answer(&reply) => Verdict::Something(reply),
+        Some(_) => Verdict::Nothing(reply),
+    }
 }
 
 async fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
@@ -75,8 +212,16 @@ async fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
 
 async fn by_udp(query: &[u8], socket: UdpSocket, scratch: &RefCell<Box<[u8]>>) -> io::Result<Vec<u8>> {
     socket.send(query).await?;
+    let mut lost = interval_at(Instant::now() + LOST, LOST);
     loop {
-        if socket.ready(Interest::READABLE | Interest::ERROR).await?.is_error() {
+        let ready = tokio::select! {
+            ready = socket.ready(Interest::READABLE | Interest::ERROR) => ready?,
+            _ = lost.tick() => {
+                socket.send(query).await?;
+                continue;
+            }
+        };
+        if ready.is_error() {
             // Nobody listens there (ICMP): no need to wait.
             return Err(socket.take_error()?.unwrap_or(io::ErrorKind::ConnectionRefused.into()));
         }

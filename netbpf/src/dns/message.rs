@@ -199,6 +199,12 @@ pub fn code(reply: &[u8]) -> Option<ResponseCode> {
     Header::read(&mut BinDecoder::new(reply)).ok().map(|header| header.metadata.response_code)
 }
 
+/// Whether a reply holds an answer, or is cut short and has one for who asks over TCP.
+pub fn has_answer(reply: &[u8]) -> bool {
+    Header::read(&mut BinDecoder::new(reply))
+        .is_ok_and(|header| header.counts.answers > 0 || header.metadata.truncation)
+}
+
 /// Gives a message another ID.
 pub fn set_id(message: &mut [u8], id: [u8; 2]) {
     if let Some(place) = message.first_chunk_mut() {

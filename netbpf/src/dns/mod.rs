@@ -3,7 +3,7 @@
 //! ```text
 //! daemon                                   responder (a process of its own, without privileges)
 //!   feed ──────── control socket ────────▶ responder ─ asker ─ answer ─ zone
-//!     records + sockets (SCM_RIGHTS)                     └─ forward ─▶ servers
+//!     records + sockets (SCM_RIGHTS)                     └─ forward ─▶ servers (upstream)
 //! ```
 //!
 //! Each container that may ask has sockets of its own on 127.0.0.11:53 (beside an engine's resolver, which has that
@@ -20,6 +20,7 @@ mod inside;
 mod message;
 mod record;
 pub mod responder;
+mod upstream;
 mod zone;
 
 pub use control::Pair;

@@ -27,6 +27,8 @@ pub struct Zone {
 #[derive(Default)]
 struct Network {
     name: Box<[u8]>,
+    /// Its members may talk to each other; else only links open a way.
+    icc: bool,
     members: usize,
     names: HashMap<Arc<[u8]>, Vec<Member>>,
     /// The newest holder of an address comes last.
@@ -80,7 +82,8 @@ impl Zone {
     }
 
     /// Whether `asker` may know `name` (in lower case), and the addresses that `wanted` picks: those of the first
-    /// network that has any. An empty `addresses` of a known name means that it has none of that kind.
+    /// network that has any which `asker` may talk to, else of the first that has any. An empty `addresses` of a known
+    /// name means that it has none of that kind.
     pub fn find(
         &self,
         asker: Id,
@@ -98,12 +101,20 @@ impl Zone {
                 let linked = membership.links.get(name).and_then(|target| network.names.get(&**target));
                 if let Some(members) = linked.or_else(|| network.names.get(name)) {
                     known = true;
-                    let all = members.iter().flat_map(|member| member.addresses.iter());
-                    addresses.extend(all.copied().filter(&wanted));
-                    if !addresses.is_empty() {
+                    let others = addresses.len();
+                    let open = members.iter().filter(|member| network.is_open(membership, member));
+                    addresses.extend(addresses_of(open).filter(&wanted));
+                    if addresses.len() > others {
+                        addresses.drain(..others);
                         return true;
                     }
+                    if addresses.is_empty() {
+                        addresses.extend(addresses_of(members.iter()).filter(&wanted));
+                    }
                 }
+            }
+            if !addresses.is_empty() {
+                return true;
             }
         }
         known
@@ -124,6 +135,7 @@ impl Zone {
     fn join(&mut self, container: Id, record: &NetworkRecord) -> Membership {
         let network = self.networks.entry(record.id).or_default();
         network.name = record.name.to_ascii_lowercase().into_bytes().into();
+        network.icc = record.icc;
         network.members += 1;
 
         let ipv4 = record.ipv4.iter().copied().map(IpAddr::from);
@@ -150,6 +162,17 @@ impl Zone {
 }
 
 impl Network {
+    /// Whether the container of `membership` may talk to `member` in this network.
+    fn is_open(&self, membership: &Membership, member: &Member) -> bool {
+        self.icc
+            || membership
+                .links
+                .values()
+                .filter_map(|target| self.names.get(&**target))
+                .flatten()
+                .any(|linked| linked.container == member.container)
+    }
+
     fn leave(&mut self, container: Id, membership: &Membership) {
         self.members -= 1;
         for name in &membership.names {
@@ -169,6 +192,10 @@ impl Network {
             }
         }
     }
+}
+
+fn addresses_of<'a>(members: impl Iterator<Item = &'a Member>) -> impl Iterator<Item = IpAddr> {
+    members.flat_map(|member| member.addresses.iter().copied())
 }
 
 /// The name as it stands, then every split at a dot into a name and a network, the shortest network first.
@@ -191,7 +218,7 @@ mod tests {
             id,
             name: name.into(),
             internal: false,
-            subnets: vec![],
+            icc: true,
             names: names.iter().map(|name| name.to_string()).collect(),
             ipv4: ipv4.iter().map(|address| address.parse().expect("an address")).collect(),
             ipv6: vec![],
@@ -257,6 +284,31 @@ mod tests {
         assert_eq!(find(&zone, other, "two"), found(&["10.0.0.3"]));
         zone.remove(two);
         assert_eq!(find(&zone, one, "db"), None);
+    }
+
+    #[test]
+    fn addresses_that_the_asker_may_talk_to_come_before_others() {
+        let (mut zone, closed, open) = (Zone::default(), Id::random(), Id::random());
+        let (asker, one, two) = (Id::random(), Id::random(), Id::random());
+        let closed = |names: &[&str], ipv4: &[&str], links: &[(&str, &str)]| NetworkRecord {
+            icc: false,
+            links: links.iter().map(|(alias, target)| (alias.to_string(), target.to_string())).collect(),
+            ..network(closed, "closed", names, ipv4)
+        };
+        let open = |names: &[&str], ipv4: &[&str]| network(open, "open", names, ipv4);
+        zone.insert(asker, &[closed(&["asker"], &["10.0.0.2"], &[]), open(&["asker"], &["10.1.0.2"])]);
+        zone.insert(one, &[closed(&["one", "web"], &["10.0.0.3"], &[]), open(&["one"], &["10.1.0.3"])]);
+        zone.insert(two, &[closed(&["two", "web"], &["10.0.0.4"], &[])]);
+        assert_eq!(find(&zone, asker, "one"), found(&["10.1.0.3"]));
+        assert_eq!(find(&zone, asker, "asker"), found(&["10.1.0.2"]));
+        assert_eq!(find(&zone, asker, "one.closed"), found(&["10.0.0.3"]), "where it is asked for");
+        assert_eq!(find(&zone, asker, "two"), found(&["10.0.0.4"]), "where there is no other");
+        assert_eq!(find(&zone, asker, "web"), found(&["10.0.0.3", "10.0.0.4"]));
+        // A link opens a way.
+        let links = [("two", "two")];
+        zone.insert(asker, &[closed(&["asker"], &["10.0.0.2"], &links), open(&["asker"], &["10.1.0.2"])]);
+        assert_eq!(find(&zone, asker, "web"), found(&["10.0.0.4"]));
+        assert_eq!(find(&zone, asker, "one"), found(&["10.1.0.3"]));
     }
 
     #[test]
