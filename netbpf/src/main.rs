@@ -1,6 +1,11 @@
 //! Arguments → daemon, name responder, supervisor or command line; the only file that knows them all.
 
-use std::{env, ffi::OsString, path::Path, process::ExitCode};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    path::Path,
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use netbpf::{
@@ -19,13 +24,18 @@ fn main() -> ExitCode {
         [command, flag, dir] if command == "supervise" && flag == "--dir" => {
             finish(sandbox::supervise(Path::new(dir)))
         }
-        [command] if command == "responder" => finish(dns::responder::run()),
+        [command, user, dir] if command == "responder" => finish(run_responder(user, Path::new(dir))),
         _ => match cli::parse() {
             Ok(Process::Daemon(options)) => finish(run_daemon(options)),
             Ok(Process::Client(client)) => cli::main(client),
             Err(code) => code,
         },
     }
+}
+
+fn run_responder(user: &OsStr, dir: &Path) -> anyhow::Result<()> {
+    let user = user.to_str().and_then(|user| user.parse().ok()).context("a user's number is missing")?;
+    dns::responder::run(user, dir)
 }
 
 fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {

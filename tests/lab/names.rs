@@ -231,6 +231,32 @@ fn a_responder_that_is_killed_is_back_within_200_ms() {
     assert!(times.iter().all(|time| *time < Duration::from_millis(200)), "{times:?}");
 }
 
+#[test]
+fn the_responder_is_a_user_of_its_own_with_no_files_and_no_rights() {
+    let lab = lab();
+    let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
+    let status = lab.host(["cat", &format!("/proc/{responder}/status")]).ok().stdout;
+    let of = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(of(set), "0000000000000000", "{set}");
+    }
+    assert_eq!((of("NoNewPrivs:"), of("Seccomp:"), of("Groups:")), ("1".into(), "2".into(), String::new()));
+    let user: u32 = of("Uid:").split(' ').next().and_then(|uid| uid.parse().ok()).expect("a user");
+    assert!((60578..=61183).contains(&user), "{status}");
+    assert_eq!(of("Uid:"), [user.to_string().as_str(); 4].join(" "));
+    assert_eq!(of("Gid:"), of("Uid:"));
+    assert_eq!(lab.host(["ls", "-A", &format!("/proc/{responder}/root/")]).ok().text(), "");
+    // Nobody is somebody else.
+    let kill = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "busybox", "kill", "-9"];
+    let killed = lab.host(kill.into_iter().chain([responder.to_string().as_str()]));
+    assert!(!killed.status.success(), "{killed}");
+    assert_eq!(dig(&lab, "tomcat01", "tomcat02").data(), ["10.1.0.3"]);
+    assert_eq!(lab.processes("responder"), [responder]);
+}
+
 /// An A question.
 fn question(name: &str) -> Vec<u8> {
     let header = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use self::process::Process;
 use super::{
+    confine,
     control::{self, Held, LARGEST_PACKET, Message, Pair, Request},
     record::Record,
 };
@@ -164,6 +165,8 @@ struct Entry {
 /// Owns the state and the process.
 struct Keeper {
     exe: PathBuf,
+    /// The responder's user number, which no account has.
+    user: u32,
     run_dir: PathBuf,
     process: Option<Process>,
     containers: BTreeMap<Id, Arc<Entry>>,
@@ -177,9 +180,15 @@ struct Keeper {
 
 impl Keeper {
     async fn start(exe: &Path, run_dir: &Path) -> Result<Self, Error> {
+        // The host's user databases may take their time.
+        let user = tokio::task::spawn_blocking(confine::unused_user).await;
+        let user = user.map_err(io::Error::other).and_then(|user| user).map_err(|error| {
+            Error::Responder { op: "find a user for", path: exe.to_owned(), source: error.into() }
+        })?;
         let (process, adopted) = Process::adopt(run_dir).await;
         let mut keeper = Self {
             exe: exe.to_owned(),
+            user,
             run_dir: run_dir.to_owned(),
             process,
             containers: BTreeMap::new(),
@@ -299,7 +308,7 @@ impl Keeper {
     }
 
     async fn spawn(&self) -> Result<Process, Error> {
-        let mut process = Process::spawn(&self.exe, &self.run_dir).await?;
+        let mut process = Process::spawn(&self.exe, self.user, &self.run_dir).await?;
         let servers = Message::new(&Request::HostServers(self.host_servers.clone()));
         let records = self.containers.values().map(|entry| Message::encoded(&entry.request));
         // All names before the first socket: whoever asks now has been waiting for them.

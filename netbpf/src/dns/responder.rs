@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     io, iter, mem,
     os::fd::{AsFd, OwnedFd},
+    path::Path,
     rc::Rc,
     time::Duration,
 };
@@ -12,32 +13,31 @@ use std::{
 use anyhow::{Context, bail};
 use nix::{
     sys::{
-        prctl::set_no_new_privs,
         resource::{Resource, getrlimit, setrlimit},
         socket::{Backlog, listen},
     },
-    unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid},
+    unistd::setsid,
 };
 use tokio::{
     net::{UnixListener, UnixStream},
     task::LocalSet,
     time::timeout,
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     asker::{Asker, Shared},
+    confine,
     control::{self, Connection, Message, PROTOCOL, Received, Request, Response},
 };
 use crate::model::Id;
 
-/// Who it is, being nobody.
-const NOBODY: u32 = 65534;
 /// How long a daemon may take to connect to what it has started, and to read the greeting.
 const GREETING: Duration = Duration::from_secs(5);
 
-/// Answers until it is told to stop, or has neither a daemon nor anybody to answer.
-pub fn run() -> anyhow::Result<()> {
+/// Answers until it is told to stop, or has neither a daemon nor anybody to answer; as `user`, if it is root. `dir` is a
+/// folder of root's own.
+pub fn run(user: u32, dir: &Path) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(io::stderr)
@@ -45,7 +45,7 @@ pub fn run() -> anyhow::Result<()> {
     // The daemon's terminal is none of its business. A process that leads its session already is as good.
     let _ = setsid();
     let descriptors = raise_descriptor_limit().context("raise the limit of open files")?;
-    drop_privileges().context("drop privileges")?;
+    confine::become_user(user, dir).context("drop privileges")?;
     end_on_panic();
 
     let listener = io::stdin().as_fd().try_clone_to_owned().context("take the control socket")?;
@@ -53,6 +53,7 @@ pub fn run() -> anyhow::Result<()> {
     listen(&listener, Backlog::new(16)?).context("listen on the control socket (standard input)")?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
+    confine::restrict_calls()?;
     let responder =
         Responder { shared: Rc::new(Shared::new(descriptors / 2)), askers: HashMap::new(), named: None };
     LocalSet::new().block_on(&runtime, responder.obey(listener))
@@ -72,25 +73,6 @@ fn raise_descriptor_limit() -> nix::Result<usize> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     Ok(usize::try_from(most).unwrap_or(usize::MAX).min(1 << 20))
-}
-
-/// Root becomes nobody, which takes all capabilities with it, and nothing gives any back.
-fn drop_privileges() -> nix::Result<()> {
-    set_no_new_privs()?;
-    if !Uid::effective().is_root() {
-        return Ok(());
-    }
-    let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-    let become_nobody = || {
-        setgroups(&[])?;
-        setresgid(gid, gid, gid)?;
-        setresuid(uid, uid, uid)
-    };
-    // A user namespace may not know this user.
-    become_nobody().or_else(|error| {
-        warn!(%error, "the name responder stays root: it cannot become user {NOBODY}");
-        Ok(())
-    })
 }
 
 struct Responder {

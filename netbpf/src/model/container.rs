@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerPort, DockerEndpoint, EndpointOptions, Id, InterfaceName, Link, Mac, Mapping, Network,
-    Publish, Restart, Sysctl, lookup::Named,
+    ContainerPort, DockerEndpoint, EndpointOptions, Id, InterfaceName, Link, Mac, Mapping, Network, Publish,
+    Restart, Sysctl, lookup::Named,
 };
 
 /// A container.

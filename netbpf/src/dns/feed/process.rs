@@ -74,8 +74,8 @@ impl Process {
         }
     }
 
-    /// Starts one. Its control socket listens before it runs, so that nobody has to wait for it.
-    pub(super) async fn spawn(exe: &Path, run_dir: &Path) -> Result<Self, Error> {
+    /// Starts one, which becomes `user`. Its control socket listens before it runs, so that nobody has to wait for it.
+    pub(super) async fn spawn(exe: &Path, user: u32, run_dir: &Path) -> Result<Self, Error> {
         let path = socket_path(run_dir);
         let failed = |op, path: &Path| {
             let path = path.to_owned();
@@ -92,6 +92,8 @@ impl Process {
             .map_err(failed("open the log of", &log))?;
         let child = Command::new(exe)
             .arg("responder")
+            .arg(user.to_string())
+            .arg(std::path::absolute(run_dir).map_err(failed("find", run_dir))?)
             // It outlives the daemon, for which alone the service manager listens.
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::from(listener))
