@@ -49,6 +49,43 @@ fn a_new_daemon_finds_what_the_last_one_left() {
     });
 }
 
+/// Maps of another layout are not read; the programs that read them stay until ours are there.
+#[test]
+fn an_older_version_gives_way_interface_by_interface() {
+    bench(|bench| {
+        let interfaces = [(1, "anne", ANNE), (2, "bert", BERT), (3, "cleo", CLEO)];
+        for (number, name, _) in interfaces {
+            bench.datapath.attach_port(number, name).expect("attached");
+        }
+        let older = bench.bpffs.join(format!("v{}", LAYOUT - 1));
+        fs::rename(bench.bpffs.join(format!("v{LAYOUT}")), &older).expect("an older version");
+        let before = interfaces.map(|(_, name, _)| attached(name, TcAttachType::Ingress));
+
+        bench.datapath = open();
+        assert!(bench.datapath.observed().ports.is_empty());
+        for (before, (_, name, _)) in before.iter().zip(interfaces) {
+            assert_eq!(&attached(name, TcAttachType::Ingress), before, "{name} lost its program");
+        }
+        bench.datapath.write_network(RED, &network_entry(GATEWAY)).expect("written");
+        for (number, _, station) in interfaces {
+            bench.datapath.write_port(number, &port_entry(RED, station)).expect("written");
+        }
+        for (before, (number, name, _)) in before.iter().zip(interfaces) {
+            bench.datapath.attach_port(number, name).expect("attached");
+            // The kernel ends a link without a pin after a grace period.
+            while attached(name, TcAttachType::Ingress).contains(&before[0]) {
+                std::thread::yield_now();
+            }
+            let after = attached(name, TcAttachType::Ingress);
+            assert_eq!((after.len(), after[0].0.as_str()), (1, "from_container"), "{name}");
+        }
+        bench.datapath.forget_older().expect("forgotten");
+        assert!(!older.exists());
+        let unicast = Frame::ipv4(ANNE.at(), BERT.at());
+        bench.from(ANNE).passes("unicast", &unicast, Reason::Forwarded, &[BERT]);
+    });
+}
+
 #[test]
 fn writing_twice_is_writing_once() {
     bench(|bench| {

@@ -31,6 +31,7 @@ impl Daemon {
         let relinked = relinked(&actions);
         self.carry_out(actions).await;
         self.open_links()?;
+        self.datapath().forget_older()?;
         self.restore_routes(&relinked).await;
         self.publish_all().await?;
         for (id, supervisor) in running {

@@ -1,6 +1,9 @@
 //! The folders that pins are in: what is in one, and its end. Knows no paths.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use super::Error;
 
@@ -19,6 +22,18 @@ pub fn list(folder: &Path) -> Result<Vec<String>, Error> {
         }
     }
     Ok(names)
+}
+
+/// Removes what is in folders, and them, the last first.
+pub fn clear(folders: &[PathBuf]) -> Result<(), Error> {
+    for folder in folders.iter().rev() {
+        for name in list(folder)? {
+            let path = folder.join(name);
+            fs::remove_file(&path).map_err(|error| Error::failed("remove", path.display(), error))?;
+        }
+        remove_folder(folder)?;
+    }
+    Ok(())
 }
 
 /// Removes a folder that is empty; one that is not belongs to somebody else too.

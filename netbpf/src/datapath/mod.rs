@@ -9,6 +9,7 @@
 //! | `uplinks` | the XDP program at the ways to other hosts, and what it drops there |
 //! | `tables` | the maps, typed |
 //! | `entries` | networks and ports ↔ map entries |
+//! | `older` | what a netbpf with other map layouts left |
 //! | `members` | the lists that broadcasts walk |
 //! | `logs` | what the programs log, if asked |
 //!
@@ -24,6 +25,7 @@ mod folders;
 mod host;
 mod logs;
 mod members;
+mod older;
 mod pins;
 mod programs;
 mod tables;
@@ -46,8 +48,9 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use self::{
     entries::{Claim, Entries},
-    folders::{list, remove_folder},
+    folders::{clear, list, remove_folder},
     members::Before,
+    older::Older,
     pins::Pins,
     programs::{Programs, Role},
     tables::Tables,
@@ -66,6 +69,7 @@ use crate::plan::Closed;
 /// It keeps what the maps hold in memory too: nobody else writes them.
 pub struct Datapath {
     pins: Pins,
+    older: Older,
     programs: Programs,
     tables: Tables,
     networks: BTreeMap<u32, Network>,
@@ -120,6 +124,7 @@ impl Datapath {
         let links = tables.links()?;
         let mut datapath = Self {
             pins,
+            older: Older::default(),
             programs,
             tables,
             networks,
@@ -133,6 +138,7 @@ impl Datapath {
         };
         datapath.mend()?;
         datapath.attach_all()?;
+        datapath.older = Older::beside(&datapath.pins)?;
         Ok(datapath)
     }
 
@@ -276,15 +282,14 @@ impl Datapath {
         interface.map_or(Ok(()), |interface| self.detach(Role::Port, interface))
     }
 
+    /// Forgets what a netbpf with other map layouts left; our programs should be attached everywhere.
+    pub fn forget_older(&mut self) -> Result<(), Error> {
+        self.older.forget()
+    }
+
     /// Removes everything that is pinned below `bpffs`, the folder and, if netbpf made it, the mount.
     pub fn unpin_all(bpffs: &Path) -> Result<(), Error> {
-        for folder in Pins::below(bpffs).folders().iter().rev() {
-            for pin in list(folder)? {
-                let path = folder.join(pin);
-                fs::remove_file(&path).map_err(|error| Error::failed("remove", path.display(), error))?;
-            }
-            remove_folder(folder)?;
-        }
+        clear(&Pins::below(bpffs).folders())?;
         remove_folder(bpffs)?;
         host::unmount()
     }
@@ -359,7 +364,7 @@ impl Datapath {
         }
         self.programs.attach(role, interface)?;
         self.attached.insert(interface.to_owned());
-        Ok(())
+        self.older.leave(interface)
     }
 
     fn detach(&mut self, role: Role, interface: &str) -> Result<(), Error> {

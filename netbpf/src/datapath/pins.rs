@@ -1,4 +1,4 @@
-//! Where things are pinned: paths, and nothing but paths.
+//! Where things are pinned: paths, and which versions have some.
 //!
 //! ```text
 //! <bpffs>/v4/maps/PORTS              the maps, by name
@@ -8,9 +8,14 @@
 //! ```
 //! The version is that of the map layouts: a daemon never meets maps that it would misread.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use netbpf_common::LAYOUT;
+
+use super::Error;
 
 /// The paths below one bpffs folder.
 #[derive(Clone, Debug)]
@@ -22,6 +27,22 @@ impl Pins {
     /// Those of this version of netbpf.
     pub fn below(bpffs: &Path) -> Self {
         Self { root: bpffs.join(format!("v{LAYOUT}")) }
+    }
+
+    /// Those of the other versions that have a folder beside this one.
+    pub fn other_versions(&self) -> Result<Vec<Self>, Error> {
+        let Some(bpffs) = self.root.parent() else { return Ok(Vec::new()) };
+        let failed = |error: io::Error| Error::failed("list", bpffs.display(), error);
+        let mut others = Vec::new();
+        for entry in fs::read_dir(bpffs).map_err(failed)? {
+            let root = entry.map_err(failed)?.path();
+            let name = root.file_name().and_then(|name| name.to_str());
+            let version = name.and_then(|name| name.strip_prefix('v')).and_then(|text| text.parse().ok());
+            if version.is_some_and(|version: u32| version != LAYOUT) {
+                others.push(Self { root });
+            }
+        }
+        Ok(others)
     }
 
     /// The folder of this version.

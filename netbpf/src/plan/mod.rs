@@ -30,16 +30,22 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Action> {
             remove_network(*number, seen, &mut actions);
         }
     }
+    let mut added = Vec::new();
     let nothing = Seen::default();
     for network in desired.networks.values() {
         let seen = observed.networks.get(&network.number).filter(|seen| seen.is_at_home(&network.device));
-        add_network(network, seen.unwrap_or(&nothing), &mut actions);
+        add_network(network, seen.unwrap_or(&nothing), &mut added);
     }
     let nothing = Seen::default();
     for port in desired.ports.values() {
         let seen = observed.ports.get(&port.number).filter(|seen| seen.is_at_home(&port.host_interface));
-        add_port(port, seen.unwrap_or(&nothing), &mut actions);
+        add_port(port, seen.unwrap_or(&nothing), &mut added);
     }
+    // A program that is attached finds everybody, also where all are written anew behind an older version's programs.
+    let is_entry = |action: &Action| matches!(action, Action::WriteNetwork(_) | Action::WritePort(_));
+    let (entries, others): (Vec<_>, Vec<_>) = added.into_iter().partition(is_entry);
+    actions.extend(entries);
+    actions.extend(others);
     actions
 }
 
@@ -192,9 +198,9 @@ mod tests {
             names(&actions),
             [
                 "WriteNetwork",
+                "WritePort",
                 "AddHostDevice",
                 "AttachHostDevice",
-                "WritePort",
                 "AddEndpointLink",
                 "AttachPort",
                 "SetUp"
