@@ -97,6 +97,9 @@ reasons! {
     /// Through the host, from and to no network of netbpf's, where the host forwards only because netbpf has it do so.
     /// Only the packet filter counts it.
     Transit transit "transit" true,
+    /// The first packet of a flow of a container that has as many as its network allows (`netbpf.max_flows`). Only the
+    /// packet filter counts it.
+    Flows flows "flows" true,
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ fn verdict(reason: Reason) -> i32 {
         | Reason::Unpublished
         | Reason::Internal
         | Reason::Untranslated
-        | Reason::Transit => TC_ACT_SHOT,
+        | Reason::Transit
+        | Reason::Flows => TC_ACT_SHOT,
     }
 }

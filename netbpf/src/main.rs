@@ -64,6 +64,7 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
         docker_socket: options.docker_socket,
         program_logs: options.program_logs,
         icc: options.icc,
+        ip_forward_no_drop: options.ip_forward_no_drop,
         docker_plugin,
         uplinks,
     };

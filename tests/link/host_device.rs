@@ -1,6 +1,6 @@
 //! A network's host device.
 
-use netbpf::link::{HostDevice, Links, sysctl};
+use netbpf::link::{HostDevice, Links};
 
 use crate::host::{ip, links, on_a_host};
 
@@ -135,17 +135,21 @@ fn with_ipv6_its_gateway_address_works_at_once() {
 }
 
 #[test]
-fn a_host_that_forwards_ipv6_goes_on_listening_to_routers() {
+fn interfaces_with_a_route_or_an_address_from_a_router_listen_to_it() {
     on_a_host(async || {
         ip("link add up0 type veth peer name up1");
         ip("link add up2 type veth peer name up3");
-        let setting = |name: &str| sysctl::read(&format!("net/ipv6/conf/{name}")).unwrap();
-        sysctl::write("net/ipv6/conf/up2/accept_ra", "0").unwrap();
-        assert_eq!(setting("up0/accept_ra"), "1");
-        let mut done = sysctl::forward_ipv6().unwrap();
-        assert_eq!(done.pop().as_deref(), Some("net.ipv6.conf.all.forwarding to 1"));
-        assert!(done.contains(&"net.ipv6.conf.up0.accept_ra to 2".to_owned()), "{done:?}");
-        assert_eq!(["up0/accept_ra", "up2/accept_ra", "up0/forwarding"].map(setting), ["2", "0", "1"]);
-        assert_eq!(sysctl::forward_ipv6().unwrap(), [""; 0], "once");
+        ip("link add theirs type bridge");
+        for name in ["up0", "up1", "up2", "up3"] {
+            ip(&format!("link set {name} up"));
+        }
+        let links = Links::open().unwrap();
+        assert_eq!(links.listening_to_routers().await.unwrap(), [""; 0]);
+        ip("-6 route add 2001:db8:5::/64 dev up0 proto ra");
+        ip("-6 route add 2001:db8:6::/64 dev up1 proto static");
+        ip("-6 addr add 2001:db8:7::1/64 dev up3 mngtmpaddr");
+        ip("-6 addr add 2001:db8:8::1/64 dev up2");
+        assert_eq!(links.listening_to_routers().await.unwrap(), ["up0", "up3"]);
+        assert_eq!(links.bridges().await.unwrap(), ["theirs"]);
     });
 }

@@ -36,6 +36,9 @@ pub struct Options {
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true, num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
     pub icc: bool,
+    /// Where the daemon turns forwarding on: let also pass what neither enters nor leaves netbpf's networks
+    #[arg(long)]
+    pub ip_forward_no_drop: bool,
     /// Socket of Docker's network driver netbpf; '' for none [default: /run/docker/plugins/netbpf.sock, none for a daemon
     /// with another --run-dir]
     #[arg(long, value_name = "PATH")]

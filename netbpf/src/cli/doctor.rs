@@ -111,6 +111,10 @@ fn host() -> Vec<Check> {
             finding: nft(&["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft"]).into(),
         },
         Check { subject: "ip_forward", finding: forwarding(&read("/proc/sys/net/ipv4/ip_forward")).into() },
+        Check {
+            subject: "neighbours",
+            finding: neighbours(&read("/proc/sys/net/ipv4/neigh/default/gc_thresh3")).into(),
+        },
     ]
 }
 
@@ -186,6 +190,19 @@ fn foreign_chains(told: &[ForeignChain]) -> Vec<Check> {
     told.iter().map(|chain| check(finding(chain))).collect()
 }
 
+/// How many neighbours all network namespaces may have together. Only the first namespace has the setting.
+fn neighbours(limit: &str) -> Result<String, String> {
+    const ENOUGH: u32 = 65536;
+    match limit.trim().parse::<u32>() {
+        Err(_) => Ok("the limit is a setting of the machine's first network namespace".to_owned()),
+        Ok(limit) if limit >= ENOUGH => Ok(limit.to_string()),
+        Ok(limit) => Err(format!(
+            "all containers together may have {limit} neighbours, which 32 that talk to each other need; the daemon raises \
+             it; by hand: sysctl -w net.ipv4.neigh.default.gc_thresh3={ENOUGH}"
+        )),
+    }
+}
+
 /// The interfaces to other hosts at which the daemon drops early what nobody may send to containers. Whether a driver can
 /// do so natively, the kernel says when it is tried.
 fn uplinks(told: &[Uplink], routes: &str) -> Vec<Check> {
@@ -246,6 +263,9 @@ mod tests {
         assert!(nft(&["/no/nft"]).is_err());
         assert_eq!(forwarding("1\n"), Ok("1".to_owned()));
         assert!(forwarding("0\n").is_err());
+        assert_eq!(neighbours("65536\n"), Ok("65536".to_owned()));
+        assert!(neighbours("1024\n").unwrap_err().contains("1024 neighbours"));
+        assert!(neighbours("").is_ok());
     }
 
     #[test]

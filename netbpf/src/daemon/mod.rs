@@ -15,6 +15,7 @@ mod events;
 mod files;
 mod filter;
 mod foreign;
+mod forwarding;
 mod gone;
 mod grace;
 mod held;
@@ -32,6 +33,7 @@ mod reconcile;
 mod rename;
 mod resolvers;
 mod restarts;
+mod settings;
 mod sockets;
 mod start;
 mod steps;
@@ -68,6 +70,7 @@ use gone::Folders;
 use grace::GracePeriods;
 use held::Held;
 use logs::Followers;
+use settings::Settings;
 use uplinks::Uplinks;
 use world::World;
 
@@ -84,6 +87,8 @@ pub struct Daemon {
     world: Mutex<World>,
     store: Mutex<Store>,
     links: Links,
+    /// What was changed on the host, to be put back.
+    settings: Settings,
     datapath: Mutex<Datapath>,
     grace: GracePeriods,
     feed: Feed,

@@ -5,13 +5,14 @@ use std::{net::IpAddr, sync::Arc};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 
-use super::{Daemon, Error, files, start::forward_ipv6, steps::Steps, view};
+use super::{Daemon, Error, files, steps::Steps, view};
 use crate::{
     api::{
         filters,
         types::{Created, NetworkCreate, NetworkResource, NetworksPruned},
     },
     ipam::{self, Occupied, Request, Resolved},
+    link::Family,
     model::{Bridge, Driver, Id, InterfaceName, Network, Options, Origin, State, check_network_name},
     plan::{Action, Desired, NetworkRules, NetworkWiring, Observed, Seen, diff},
     store::Change,
@@ -106,8 +107,11 @@ impl Daemon {
         // Before the device, so that nothing passes that must not.
         let rules = NetworkRules::of(&network).map(Action::AddRules);
         let actions = rules.into_iter().chain(diff(&desired, &Observed::default()));
+        if has_ipv6 {
+            self.close_to_others(Family::Ipv6).await?;
+        }
         let made = match steps.run(actions).await {
-            Ok(()) if has_ipv6 => forward_ipv6(),
+            Ok(()) if has_ipv6 => self.forward(Family::Ipv6).await,
             result => result,
         };
         let done = match made {

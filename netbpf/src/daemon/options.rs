@@ -19,6 +19,8 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// Pinned maps, programs and links.
     pub bpffs: PathBuf,
+    /// Let everybody's traffic pass the host that forwards only because netbpf has it do so.
+    pub ip_forward_no_drop: bool,
     /// Docker's socket.
     pub docker_socket: PathBuf,
     /// Load the programs that log (aya-log).

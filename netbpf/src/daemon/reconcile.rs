@@ -27,6 +27,9 @@ impl Daemon {
         );
         // Before the programs and links, so that nothing passes that must not.
         self.replace_filter().await?;
+        for family in self.forwarded() {
+            self.forward(family).await?;
+        }
         // One that fails is one endpoint's trouble, and must not keep the others down.
         let relinked = relinked(&actions);
         self.carry_out(actions).await;

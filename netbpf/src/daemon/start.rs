@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    Daemon, Ends, Error, Events, Folders, Followers, GracePeriods, Inherited, Options, World, notify,
+    Daemon, Ends, Events, Folders, Followers, GracePeriods, Inherited, Options, Settings, World, notify,
     sockets::Sockets,
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
     docker,
     engine::Engine,
     firewall::Firewall,
-    link::{Links, sysctl},
+    link::{ForwardingChanges, Links, neighbours},
     model::{Driver, Network},
     store::{Lock, Records, Store},
 };
@@ -55,9 +55,13 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
         Some(lock) => lock,
         None => Lock::acquire(&bpffs)?,
     };
-    forward_ipv4()?;
-    if daemon.has_ipv6() {
-        forward_ipv6()?;
+    for raised in neighbours::make_room()? {
+        tracing::info!("set {raised}: all containers' neighbours share one table");
+    }
+    // Before forwarding is looked at, so that nothing is missed.
+    let forwarding = ForwardingChanges::watch()?;
+    for family in daemon.forwarded() {
+        daemon.close_to_others(family).await?;
     }
     daemon.feed_host_servers().await?;
     // Before anything is looked at, so that nothing that goes is missed.
@@ -73,6 +77,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     tokio::spawn(Arc::clone(&daemon).forget_abandoned_endpoints());
     daemon.add_predefined_networks().await?;
     let (listener, plugin) = sockets.listen()?;
+    let forwarding = tokio::spawn(Arc::clone(&daemon).keep_forwarding(forwarding));
     let guard = tokio::spawn(Arc::clone(&daemon).guard_filter());
     let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
@@ -99,6 +104,9 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
         plugin.context("serve Docker")?;
     }
     guard.abort();
+    // Ended for certain, or it would undo what is put back.
+    forwarding.abort();
+    let _ = forwarding.await;
     follower.abort();
     sockets.remove()?;
     stop(&daemon).await
@@ -132,6 +140,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
     }
     tracing::info!(attachment = ?datapath.attachment(), bpffs = %options.bpffs.display(), "datapath");
     let links = Links::open()?;
+    let settings = Settings::open(&options.state_dir)?;
     let firewall = Firewall::open(options.table(), options.group()).await?;
     let feed = Feed::start(&exe, &options.run_dir).await?;
     Ok(Arc::new(Daemon {
@@ -140,6 +149,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         world: Mutex::new(World::new(networks, containers, lent)),
         store: Mutex::new(store),
         links,
+        settings,
         datapath: Mutex::new(datapath),
         grace: GracePeriods::open(&options.run_dir),
         feed,
@@ -167,23 +177,6 @@ fn raise_file_limit() -> anyhow::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raise the limit of open files")
 }
 
-/// The host routes between its containers' networks and the world; what must not pass between networks is dropped by
-/// the programs, whatever the host's own rules.
-fn forward_ipv4() -> anyhow::Result<()> {
-    if sysctl::write("net/ipv4/ip_forward", "1")? {
-        tracing::info!("set net.ipv4.ip_forward to 1");
-    }
-    Ok(())
-}
-
-/// The same for IPv6, from the first network that has it.
-pub(super) fn forward_ipv6() -> Result<(), Error> {
-    for change in sysctl::forward_ipv6()? {
-        tracing::info!("set {change}");
-    }
-    Ok(())
-}
-
 /// Until `end`; with nobody to serve, that is all.
 async fn serve_docker(
     listener: Option<UnixListener>,
@@ -203,6 +196,7 @@ async fn serve_docker(
 async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     if daemon.is_empty() {
         daemon.tear_down().await?;
+        daemon.stop_forwarding().await?;
         daemon.firewall.clear().await?;
         daemon.feed.stop().await?;
         Datapath::unpin_all(&daemon.options.bpffs)?;

@@ -18,7 +18,10 @@ mod watch;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::Mutex;
@@ -84,6 +87,8 @@ pub struct Firewall {
     published: Mutex<BTreeSet<Mapping>>,
     /// Chains that are not ours.
     others: Mutex<Others>,
+    /// Families that pass between our networks and others only: `ipv4`, `ipv6`.
+    closed: std::sync::Mutex<BTreeSet<&'static str>>,
     /// How many rules the kernel counts in the whole table.
     rules: AtomicUsize,
 }
@@ -93,7 +98,14 @@ impl Firewall {
     pub async fn open(table: String, group: u32) -> Result<Self, Error> {
         nft::check().await?;
         let others = Mutex::new(Others::new(table.clone()));
-        Ok(Self { table, group, published: Mutex::default(), others, rules: AtomicUsize::default() })
+        Ok(Self {
+            table,
+            group,
+            published: Mutex::default(),
+            others,
+            closed: Default::default(),
+            rules: AtomicUsize::default(),
+        })
     }
 
     /// Puts the whole table in place, in one transaction: no packet meets half of it, and flows go on.
@@ -114,7 +126,8 @@ impl Firewall {
     }
 
     async fn load(&self, networks: &[NetworkRules], published: &BTreeSet<Mapping>) -> Result<(), Error> {
-        let elements = Elements::of(networks, published);
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let elements = Elements::of(networks, published).with_closed(closed);
         nft::run("load the table", &table::replacement(&self.table, self.group, &elements)).await?;
         self.rules.store(nft::rule_count(&self.table).await?.unwrap_or_default(), Ordering::Relaxed);
         self.admit(networks).await;
@@ -141,6 +154,7 @@ impl Firewall {
     pub async fn add_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         nft::run("add network", &Elements::of([network], []).added_to(&self.table)).await?;
+        self.count_rules(network).await?;
         self.admit(all).await;
         Ok(())
     }
@@ -149,7 +163,38 @@ impl Firewall {
     pub async fn remove_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         nft::run("remove network", &Elements::of([network], []).deleted_from(&self.table)).await?;
+        self.count_rules(network).await?;
         self.admit(all).await;
+        Ok(())
+    }
+
+    /// Drops what passes the host from and to none of our networks, for a family; also in tables that are loaded later.
+    pub async fn close(&self, is_ipv4: bool) -> Result<(), Error> {
+        let _alone = self.published.lock().await;
+        let family = if is_ipv4 { "ipv4" } else { "ipv6" };
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(family);
+        // Before the first load there is no table.
+        match nft::rule_count(&self.table).await? {
+            None => Ok(()),
+            Some(_) => {
+                let element = Elements::default().with_closed([family]);
+                nft::run("close the host to others", &element.added_to(&self.table)).await
+            }
+        }
+    }
+
+    /// Tables of other netbpf daemons in this namespace.
+    pub async fn of_other_daemons(&self) -> Result<Vec<String>, Error> {
+        let tables = nft::tables().await?;
+        let is_ours = |name: &String| *name == "netbpf" || name.starts_with("netbpf-");
+        Ok(tables.into_iter().filter(|name| is_ours(name) && *name != self.table).collect())
+    }
+
+    /// A network with a limit of flows has a rule of its own; others are elements and no rule.
+    async fn count_rules(&self, changed: &NetworkRules) -> Result<(), Error> {
+        if changed.max_flows.is_some() {
+            self.rules.store(nft::rule_count(&self.table).await?.unwrap_or_default(), Ordering::Relaxed);
+        }
         Ok(())
     }
 

@@ -78,6 +78,20 @@ pub async fn list<T: DeserializeOwned>(
     Ok(Some(listing.nftables.into_iter().filter_map(|object| serde_json::from_value(object).ok()).collect()))
 }
 
+/// Names of the tables of the family `inet`.
+pub async fn tables() -> Result<Vec<String>, Error> {
+    #[derive(Deserialize)]
+    struct Object {
+        table: Table,
+    }
+    #[derive(Deserialize)]
+    struct Table {
+        name: String,
+    }
+    let tables = list::<Object>("list the tables", &["tables", "inet"]).await?.unwrap_or_default();
+    Ok(tables.into_iter().map(|object| object.table.name).collect())
+}
+
 /// Packets and bytes that our table counts, by name.
 pub async fn counters(table: &str) -> Result<Vec<Counted>, Error> {
     #[derive(Deserialize)]

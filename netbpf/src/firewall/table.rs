@@ -18,7 +18,11 @@ const RULES: &str = include_str!("table.nft");
 
 /// Elements by the set or map that they are in; text, as nft takes and prints it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Elements(BTreeMap<&'static str, BTreeSet<String>>);
+pub struct Elements {
+    sets: BTreeMap<&'static str, BTreeSet<String>>,
+    /// The most flows of each container of a network, by host device.
+    limits: BTreeMap<String, u32>,
+}
 
 impl Elements {
     /// Those of networks and published ports.
@@ -32,8 +36,14 @@ impl Elements {
         elements
     }
 
+    /// And families that pass between our networks and others only.
+    pub fn with_closed(mut self, families: impl IntoIterator<Item = &'static str>) -> Self {
+        families.into_iter().for_each(|family| self.add("closed", family.to_owned()));
+        self
+    }
+
     fn add(&mut self, set: &'static str, element: String) {
-        self.0.entry(set).or_default().insert(element);
+        self.sets.entry(set).or_default().insert(element);
     }
 
     fn add_network(&mut self, network: &NetworkRules) {
@@ -42,6 +52,9 @@ impl Elements {
         for gateway in &network.gateways {
             let set = if gateway.is_ipv4() { "gateways4" } else { "gateways6" };
             self.add(set, gateway.to_string());
+        }
+        if let Some(limit) = network.max_flows {
+            self.limits.insert(network.device.to_string(), limit);
         }
         if network.internal {
             self.add("internal", device.clone());
@@ -88,17 +101,36 @@ impl Elements {
 
     /// Commands that add all of them.
     pub fn added_to(&self, table: &str) -> String {
-        self.commands("add", table)
+        let limits = self.limits.iter().map(|(device, limit)| {
+            // By MAC: one container, whatever addresses it has. The programs see to it that it has no other.
+            format!(
+                "add set inet {table} flows-{device} {{ type ether_addr; size 65535; flags dynamic; }}\n\
+                 add chain inet {table} flows-{device}\n\
+                 flush chain inet {table} flows-{device}\n\
+                 add rule inet {table} flows-{device} add @flows-{device} {{ ether saddr ct count over {limit} }} \
+                 counter name flows drop\n\
+                 add element inet {table} limits {{ {device:?} : jump flows-{device} }}\n"
+            )
+        });
+        self.commands("add", table) + &limits.collect::<String>()
     }
 
     /// Commands that take all of them away, whether they are there or not.
     pub fn deleted_from(&self, table: &str) -> String {
-        self.commands("add", table) + &self.commands("delete", table)
+        let limits = self.limits.keys().map(|device| {
+            format!(
+                "delete element inet {table} limits {{ {device:?} }}\n\
+                 flush chain inet {table} flows-{device}\n\
+                 delete chain inet {table} flows-{device}\n\
+                 delete set inet {table} flows-{device}\n"
+            )
+        });
+        self.added_to(table) + &self.commands("delete", table) + &limits.collect::<String>()
     }
 
     fn commands(&self, verb: &str, table: &str) -> String {
         let mut commands = String::new();
-        for (set, elements) in &self.0 {
+        for (set, elements) in &self.sets {
             let elements: Vec<_> = elements.iter().map(String::as_str).collect();
             writeln!(commands, "{verb} element inet {table} {set} {{ {} }}", elements.join(", "))
                 .expect("a string takes all");
@@ -138,6 +170,7 @@ mod tests {
             device: InterfaceName::made_of("nb-", "0123456789ab"),
             gateways: vec!["10.1.0.1".parse().unwrap()],
             internal: false,
+            max_flows: None,
             trusted: vec!["eth1".parse().unwrap()],
             ipv4: Way { source: Source::Interface, inbound: Inbound::Published },
             ipv6: Way { source: Source::Chosen("2001:db8::1".parse().unwrap()), inbound: Inbound::Open },
@@ -191,10 +224,25 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_flows_is_a_chain_of_its_network_and_goes_with_it() {
+        let elements = Elements::of([&NetworkRules { max_flows: Some(7), ..rules() }], []);
+        let added = elements.added_to("t");
+        assert!(
+            added.contains(
+                "add @flows-nb-0123456789ab { ether saddr ct count over 7 } counter name flows drop"
+            )
+        );
+        assert!(added.contains("limits { \"nb-0123456789ab\" : jump flows-nb-0123456789ab }"));
+        let deleted = elements.deleted_from("t");
+        assert!(deleted.starts_with(&added), "it need not be there");
+        assert!(deleted.ends_with("delete set inet t flows-nb-0123456789ab\n"));
+    }
+
+    #[test]
     fn what_it_counts_are_reasons() {
         let declared = RULES.lines().filter_map(|line| line.trim().strip_prefix("counter "));
         let names: Vec<_> = declared.filter_map(|line| line.strip_suffix(" { }")).collect();
-        assert_eq!(names, ["internal", "unpublished", "transit", "untranslated"]);
+        assert_eq!(names, ["internal", "unpublished", "transit", "flows", "untranslated"]);
         for name in names {
             assert!(Reason::ALL.iter().any(|reason| reason.name() == name && reason.is_drop()), "{name}");
         }

@@ -11,6 +11,9 @@
 //! | `size` | how large packets may be |
 //! | `uplink` | what an interface to other hosts is |
 //! | `watch` | which links go, which change |
+//! | `neighbours` | room in the kernel's tables of neighbours |
+//! | `netconf` | when forwarding is turned off |
+//! | `routers` | which interfaces listen to routers, which are bridges |
 //! | `netns` | namespaces, and visits to them |
 //! | `sysctl` | settings |
 //! | `socket` | one netlink request and its answer |
@@ -19,8 +22,11 @@ mod announce;
 mod create;
 mod error;
 mod links;
+pub mod neighbours;
+mod netconf;
 mod netns;
 mod observe;
+mod routers;
 mod size;
 mod socket;
 pub mod sysctl;
@@ -30,6 +36,7 @@ mod watch;
 pub use create::{EndpointLink, HostDevice};
 pub use error::{Error, Refusal};
 pub use links::{Family, Links};
+pub use netconf::{ForwardingChanges, NotForwarding};
 pub use netns::{Namespace, start_time};
 pub use observe::{OwnedLink, Received};
 pub use uplink::Uplink;

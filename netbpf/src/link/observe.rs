@@ -80,7 +80,7 @@ impl Links {
         Ok(routes.iter().filter_map(on_link_ipv6).collect())
     }
 
-    async fn routes(&self, request: RouteMessage) -> Result<Vec<RouteMessage>, Error> {
+    pub(super) async fn routes(&self, request: RouteMessage) -> Result<Vec<RouteMessage>, Error> {
         let routes = self
             .socket
             .dump(RouteNetlinkMessage::GetRoute(request))

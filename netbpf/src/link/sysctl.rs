@@ -78,35 +78,6 @@ impl Procfs {
     }
 }
 
-/// Has the host forward IPv6. A host that forwards stops listening to routers, which may be how it got its own
-/// addresses: interfaces that do are told to go on (`accept_ra` 2). Says what was set.
-pub fn forward_ipv6() -> Result<Vec<String>, Error> {
-    const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
-    if read(FORWARDING)? == "1" {
-        return Ok(Vec::new());
-    }
-    let mut done = Vec::new();
-    let folder = path("net/ipv6/conf");
-    let interfaces =
-        fs::read_dir(&folder).map_err(|error| Error::failed("list", folder.display().to_string(), error))?;
-    for interface in interfaces.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-        let setting = format!("net/ipv6/conf/{interface}/accept_ra");
-        // `all` is asked of nobody. An interface may be gone by now.
-        if interface != "all" && read(&setting).is_ok_and(|value| value == "1") {
-            match set(&setting, "2") {
-                Err(error) if error.is_missing() => {}
-                result => {
-                    result?;
-                    done.push(format!("{} to 2", setting.replace('/', ".")));
-                }
-            }
-        }
-    }
-    set(FORWARDING, "1")?;
-    done.push(format!("{} to 1", FORWARDING.replace('/', ".")));
-    Ok(done)
-}
-
 fn set(setting: &str, value: &str) -> Result<(), Error> {
     let path = path(setting);
     File::options()

@@ -26,9 +26,10 @@ const HOST_IPV6: &str = "com.docker.network.host_ipv6";
 const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
 const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
 const GSO_MAX_SIZE: &str = "netbpf.gso_max_size";
+const MAX_FLOWS: &str = "netbpf.max_flows";
 
 /// All that are known.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     NAME,
     ICC,
     MASQUERADE,
@@ -44,6 +45,7 @@ const KNOWN: [&str; 15] = [
     HOST_IPV4,
     HOST_IPV6,
     GSO_MAX_SIZE,
+    MAX_FLOWS,
 ];
 
 /// The largest packet that every device takes in one piece, in bytes (the kernel's `GSO_LEGACY_MAX_SIZE`).
@@ -84,6 +86,9 @@ pub struct Options {
     /// pair); what the host's uplinks take if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gso_max_size: Option<u32>,
+    /// The most flows (conntrack entries) that a container may begin and keep; no limit if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_flows: Option<u32>,
     /// What leaves the network gets this address instead of the outgoing interface's.
     pub host_ipv4: Option<Ipv4Addr>,
     /// The same for IPv6.
@@ -109,6 +114,7 @@ impl Default for Options {
             trusted: Vec::new(),
             interface_prefix: InterfaceName::made_of("eth", ""),
             mtu: 1500,
+            max_flows: None,
             gso_max_size: None,
             host_ipv4: None,
             host_ipv6: None,
@@ -185,6 +191,7 @@ impl Options {
                 PREFIX => options.interface_prefix = interface(PREFIX, value, LONGEST_INTERFACE - 4)?,
                 MTU => options.mtu = mtu(value)?,
                 GSO_MAX_SIZE => options.gso_max_size = Some(gso_max_size(value)?),
+                MAX_FLOWS => options.max_flows = Some(max_flows(value)?),
                 HOST_IPV4 => options.host_ipv4 = Some(parse(HOST_IPV4, value)?),
                 HOST_IPV6 => options.host_ipv6 = Some(parse(HOST_IPV6, value)?),
                 ENABLE_IPV4 => options.enable_ipv4 = Some(family(ENABLE_IPV4, value)?),
@@ -256,6 +263,13 @@ fn gso_max_size(value: &str) -> Result<u32, BadOption> {
     match parse::<u32>(GSO_MAX_SIZE, value)? {
         size @ GSO_LEGACY_MAX_SIZE..=GSO_MAX => Ok(size),
         _ => Err(bad(GSO_MAX_SIZE, value, format!("expected {GSO_LEGACY_MAX_SIZE} to {GSO_MAX}"))),
+    }
+}
+
+fn max_flows(value: &str) -> Result<u32, BadOption> {
+    match parse(MAX_FLOWS, value)? {
+        0 => Err(bad(MAX_FLOWS, value, "expected at least 1")),
+        number => Ok(number),
     }
 }
 
@@ -342,6 +356,8 @@ mod tests {
         let trusted = parsed(TRUSTED, "eth1:eth0.100").unwrap().trusted;
         assert_eq!(trusted.iter().map(ToString::to_string).collect::<Vec<_>>(), ["eth1", "eth0.100"]);
         assert_eq!(parsed(MTU, "9000").unwrap().mtu, 9000);
+        assert_eq!(parsed(MAX_FLOWS, "1000").unwrap().max_flows, Some(1000));
+        assert!(parsed(MAX_FLOWS, "0").unwrap_err().contains("expected at least 1"));
         assert_eq!(parsed(GSO_MAX_SIZE, "65536").unwrap().gso_max_size, Some(65536));
         let internal = Options::parse(&[(GATEWAY_MODE_IPV4.into(), "isolated".into())].into(), true).unwrap();
         assert_eq!(internal.gateway_mode_ipv4, GatewayMode::Isolated);

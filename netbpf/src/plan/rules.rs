@@ -13,6 +13,8 @@ pub struct NetworkRules {
     pub gateways: Vec<IpAddr>,
     /// Nobody leaves it, nobody enters it.
     pub internal: bool,
+    /// The most flows that the kernel keeps for each container.
+    pub max_flows: Option<u32>,
     /// Interfaces of the host whose neighbours may use open ports directly.
     pub trusted: Vec<HostInterface>,
     /// For IPv4.
@@ -61,6 +63,7 @@ impl NetworkRules {
             device: bridge.device.clone(),
             gateways: gateways(bridge),
             internal: network.internal,
+            max_flows: options.max_flows,
             trusted: options.trusted.clone(),
             ipv4: way(network, options, options.gateway_mode_ipv4, options.host_ipv4),
             ipv6: way(network, options, options.gateway_mode_ipv6, options.host_ipv6),
