@@ -251,6 +251,6 @@ mod tests {
     fn undoing_what_was_added_leaves_nothing() {
         let added = diff(&desired(&[network(0)], &[port(0, "10.0.0.2/24")]), &Observed::default());
         let undone: Vec<_> = added.iter().rev().filter_map(Action::undo).collect();
-        assert_eq!(names(&undone), ["DeleteLink", "ClearPort", "DeleteLink", "ClearNetwork"]);
+        assert_eq!(names(&undone), ["DeleteLink", "DeleteLink", "ClearPort", "ClearNetwork"]);
     }
 }
