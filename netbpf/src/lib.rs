@@ -1,7 +1,7 @@
 //! netbpf in user space: one binary that is daemon, name responder, sandbox supervisor and command line.
 //!
 //! `model`, `ipam` and `plan` are pure. `datapath`, `link`, `firewall`, `store`, `sandbox` and `engine` do the I/O and do
-//! not know each other. `daemon` joins them; `api` is its edge, and `cli` knows only that edge; `docker` is its other
+//! not know each other; `private` is what they know of folders. `daemon` joins them; `api` is its edge, and `cli` knows only that edge; `docker` is its other
 //! edge, for Docker.
 
 pub mod api;
@@ -16,5 +16,6 @@ pub mod ipam;
 pub mod link;
 pub mod model;
 pub mod plan;
+pub mod private;
 pub mod sandbox;
 pub mod store;

@@ -29,6 +29,7 @@ mod outside_ipv6;
 mod persistence;
 mod ports;
 mod ports_ipv6;
+mod private;
 mod reach;
 mod reach_ipv6;
 mod redis;

@@ -84,6 +84,7 @@ pub const TOOLS: &[Tool] = &[
         .must(Must::BeOfSystem),
     tool("unshare", "util-linux", TESTS, "namespaces of a test's own").must(Must::BeOfSystem),
     tool("setpriv", "util-linux", TESTS, "users and rights of processes").must(Must::BeOfSystem),
+    tool("flock", "util-linux", TESTS, "locks of other processes").must(Must::BeOfSystem),
     tool(
         "bpftool",
         "bpftool",

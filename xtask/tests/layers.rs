@@ -21,7 +21,8 @@ const LAYERS: &[Layer] = &[
     Layer { module: "model", may_know: &[], because: PURE },
     Layer { module: "ipam", may_know: &["model"], because: PURE },
     Layer { module: "plan", may_know: &["model", "ipam"], because: PURE },
-    Layer { module: "datapath", may_know: &["model", "plan"], because: APART },
+    Layer { module: "private", may_know: &[], because: "it knows files and nothing of what is in them" },
+    Layer { module: "datapath", may_know: &["model", "plan", "private"], because: APART },
     Layer { module: "link", may_know: &["model", "plan"], because: APART },
     Layer { module: "firewall", may_know: &["model", "plan"], because: APART },
     Layer { module: "store", may_know: &["model", "ipam", "plan"], because: APART },
@@ -31,8 +32,8 @@ const LAYERS: &[Layer] = &[
     Layer {
         module: "daemon",
         may_know: &[
-            "model", "ipam", "plan", "datapath", "link", "firewall", "store", "dns", "engine", "sandbox",
-            "api",
+            "model", "ipam", "plan", "private", "datapath", "link", "firewall", "store", "dns", "engine",
+            "sandbox", "api",
         ],
         because: "it joins the layers below and is served by api::server, which knows it and not the other way round",
     },
@@ -42,6 +43,7 @@ const LAYERS: &[Layer] = &[
             "model",
             "ipam",
             "plan",
+            "private",
             "datapath",
             "link",
             "firewall",

@@ -16,6 +16,7 @@ use crate::{
         Subject, check_alias, check_container_name, check_dns_option, check_hostname, check_search_domain,
         random_name,
     },
+    private,
     store::Change,
 };
 
@@ -61,8 +62,8 @@ impl Daemon {
             container
         };
         let dir = self.container_dir(&id);
-        let stored = fs::create_dir_all(&dir)
-            .map_err(|source| Error::File { operation: "create", path: dir.clone(), source })
+        let stored = private::make_folder(&dir, None)
+            .map_err(Error::from)
             .and_then(|()| self.commit(&[Change::PutContainer(container.clone())]));
         if let Err(error) = stored {
             self.world().remove_container(&id);

@@ -3,7 +3,7 @@
 use crate::{
     datapath, dns, engine, firewall, ipam, link,
     model::{self, Refusal},
-    plan, sandbox, store,
+    plan, private, sandbox, store,
 };
 
 /// A failed request.
@@ -221,6 +221,9 @@ pub enum Error {
     /// The kernel refused a link.
     #[error(transparent)]
     Link(#[from] link::Error),
+    /// A folder is not root's alone.
+    #[error(transparent)]
+    Folder(#[from] private::Error),
     /// The kernel refused a program or a map entry.
     #[error(transparent)]
     Datapath(#[from] datapath::Error),
@@ -308,6 +311,7 @@ impl Error {
             | Self::LinkElsewhere(_)
             | Self::Store(_)
             | Self::Link(_)
+            | Self::Folder(_)
             | Self::Datapath(_)
             | Self::Firewall(_)
             | Self::Dns(_)

@@ -2,8 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     pin::pin,
     sync::{Arc, Mutex},
     thread,
@@ -32,6 +31,7 @@ use crate::{
     firewall::Firewall,
     link::{ForwardingChanges, Links, neighbours},
     model::{Driver, Network},
+    private,
     store::{Lock, Records, Store},
 };
 
@@ -44,17 +44,10 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     let sockets = Sockets::new(options.socket(), options.docker_plugin.clone(), inherited)?;
     notify::status("loading the programs");
     raise_file_limit()?;
-    let _locks = [take(&options.state_dir)?, take(&options.run_dir)?];
-    fs::set_permissions(&options.state_dir, fs::Permissions::from_mode(0o700))
-        .with_context(|| format!("restrict {}", options.state_dir.display()))?;
-    // Not made here: it may have to be mounted first.
-    let bpffs = options.bpffs.clone();
-    let used = if bpffs.exists() { Some(Lock::acquire(&bpffs)?) } else { None };
+    // Members of the group reach the sockets in it, and see no more.
+    let _locks = [take(&options.state_dir, None)?, take(&options.run_dir, super::sockets::group())?];
+    let _pins = PinFolder::take(&options.bpffs)?;
     let daemon = open(options).await?;
-    let _programs = match used {
-        Some(lock) => lock,
-        None => Lock::acquire(&bpffs)?,
-    };
     for raised in neighbours::make_room()? {
         tracing::info!("set {raised}: all containers' neighbours share one table");
     }
@@ -113,12 +106,34 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
 }
 
 /// A directory of this daemon's alone, with a folder for its containers.
-fn take(dir: &Path) -> anyhow::Result<Lock> {
-    let make = |dir: &Path| fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()));
-    make(dir)?;
+fn take(dir: &Path, group: Option<u32>) -> anyhow::Result<Lock> {
+    private::make_folder(dir, group)?;
     let lock = Lock::acquire(dir)?;
-    make(&dir.join("containers"))?;
+    private::make_folder(&dir.join("containers"), group)?;
     Ok(lock)
+}
+
+/// The folder of this daemon's pins. It goes with the daemon if nothing is pinned.
+struct PinFolder {
+    path: PathBuf,
+    lock: Option<Lock>,
+}
+
+impl PinFolder {
+    fn take(path: &Path) -> anyhow::Result<Self> {
+        Datapath::prepare(path)?;
+        Ok(Self { lock: Some(Lock::acquire(path)?), path: path.to_owned() })
+    }
+}
+
+impl Drop for PinFolder {
+    fn drop(&mut self) {
+        // It is in the folder.
+        drop(self.lock.take());
+        if let Err(error) = Datapath::leave(&self.path) {
+            tracing::warn!("{error}");
+        }
+    }
 }
 
 async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {

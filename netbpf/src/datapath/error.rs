@@ -25,6 +25,9 @@ pub enum Error {
         /// What to do about it.
         remedy: String,
     },
+    /// A folder that others can change.
+    #[error(transparent)]
+    Folder(#[from] crate::private::Error),
     /// A pinned map that is not as this version of netbpf makes it.
     #[error("{} is not a map that this netbpf made ({difference}); remove {} when no netbpf uses it", path.display(), folder.display())]
     Foreign {

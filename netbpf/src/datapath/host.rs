@@ -19,6 +19,7 @@ use nix::{
 };
 
 use super::Error;
+use crate::private;
 
 /// Where bpf file systems are mounted.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -51,14 +52,32 @@ pub fn check() -> Result<(), Error> {
     }
 }
 
+/// Makes a folder on a bpf file system that root alone may look into and nobody else can put another in the place of.
+pub fn make_folder(folder: &Path) -> Result<(), Error> {
+    mount_for(folder)?;
+    for parent in folder.ancestors().skip(1).filter(|parent| parent.exists()) {
+        if !is_bpffs(parent)? {
+            break;
+        }
+        private::check_parent(parent)?;
+    }
+    Ok(private::make_folder(folder, None)?)
+}
+
 /// Sees to it that a folder can be made on a bpf file system, by mounting one at its usual place if need be.
-pub fn mount_for(folder: &Path) -> Result<(), Error> {
+fn mount_for(folder: &Path) -> Result<(), Error> {
+    let place = Path::new(BPFFS);
     if is_bpffs(folder)? {
+        if folder.starts_with(place) && is_own_mount()? {
+            // Earlier versions left it to everybody.
+            private::make_folder(place, None)?;
+        }
         return Ok(());
     }
-    let place = Path::new(BPFFS);
     if folder.starts_with(place) && place.is_dir() && !is_bpffs(place)? {
-        mount(Some(SOURCE), place, Some("bpf"), MsFlags::empty(), None::<&str>)
+        // Who may write there may remove the pins of others, and with them what keeps networks apart.
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some(SOURCE), place, Some("bpf"), flags, Some("mode=0700"))
             .map_err(|error| Error::failed("mount a bpf file system on", BPFFS, error))?;
         tracing::info!("mounted a bpf file system on {BPFFS}");
         if is_bpffs(folder)? {
@@ -75,19 +94,10 @@ pub fn mount_for(folder: &Path) -> Result<(), Error> {
 /// Undoes [`mount_for`], once nobody has anything there.
 pub fn unmount() -> Result<(), Error> {
     let failed = |error: io::Error| Error::failed("unmount", BPFFS, error);
-    let mounts = fs::read("/proc/thread-self/mounts")
-        .map_err(|error| Error::failed("read", "/proc/thread-self/mounts", error))?;
-    // The last mount on a folder is the one that is seen.
-    let mut mounts = mounts.rsplit(|byte| *byte == b'\n').filter_map(|line| {
-        let mut words = line.split(|byte| *byte == b' ');
-        Some((words.next()?, words.next()?))
-    });
-    let source = mounts.find(|(_, place)| *place == BPFFS.as_bytes()).map(|(source, _)| source);
-    let ours = source == Some(SOURCE.as_bytes());
     // The kernel's own files there are the only ones with a dot in their names.
     let others =
         |name: io::Result<fs::DirEntry>| name.is_ok_and(|name| !name.file_name().as_bytes().contains(&b'.'));
-    if ours && !fs::read_dir(BPFFS).map_err(failed)?.any(others) {
+    if is_own_mount()? && !fs::read_dir(BPFFS).map_err(failed)?.any(others) {
         match umount(BPFFS) {
             Ok(()) => tracing::info!("unmounted the bpf file system on {BPFFS}"),
             // Somebody else is in it, and it is theirs to leave.
@@ -96,6 +106,19 @@ pub fn unmount() -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether [`mount_for`] mounted the bpf file system at the usual place.
+fn is_own_mount() -> Result<bool, Error> {
+    let mounts = fs::read("/proc/thread-self/mounts")
+        .map_err(|error| Error::failed("read", "/proc/thread-self/mounts", error))?;
+    // The last mount on a folder is the one that is seen.
+    let mut mounts = mounts.rsplit(|byte| *byte == b'\n').filter_map(|line| {
+        let mut words = line.split(|byte| *byte == b' ');
+        Some((words.next()?, words.next()?))
+    });
+    let source = mounts.find(|(_, place)| *place == BPFFS.as_bytes()).map(|(source, _)| source);
+    Ok(source == Some(SOURCE.as_bytes()))
 }
 
 /// Whether a folder is on a bpf file system, or would be.

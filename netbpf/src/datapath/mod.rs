@@ -62,7 +62,7 @@ pub use self::{
     programs::{Attachment, PROGRAMS},
     uplinks::{UplinkDevice, XdpProgram},
 };
-use crate::plan::Closed;
+use crate::{plan::Closed, private};
 
 /// The loaded programs and their maps.
 ///
@@ -97,11 +97,16 @@ pub struct Observed {
 }
 
 impl Datapath {
+    /// Makes the folder below which everything is pinned, if the machine has what the datapath needs.
+    pub fn prepare(bpffs: &Path) -> Result<(), Error> {
+        host::check()?;
+        host::make_folder(bpffs)
+    }
+
     /// Loads the programs over what is pinned below `bpffs`, and puts them in the place of older ones wherever those
     /// are attached. On failure nothing stays that was not there before.
     pub fn open(bpffs: &Path, program_logs: bool) -> Result<Self, Error> {
-        host::check()?;
-        host::mount_for(bpffs)?;
+        Self::prepare(bpffs)?;
         let pins = Pins::below(bpffs);
         let is_new = !pins.root().exists();
         Self::load(pins, program_logs).inspect_err(|_| {
@@ -113,7 +118,7 @@ impl Datapath {
 
     fn load(pins: Pins, program_logs: bool) -> Result<Self, Error> {
         for folder in pins.folders() {
-            fs::create_dir_all(&folder).map_err(|error| Error::failed("create", folder.display(), error))?;
+            private::make_folder(&folder, None)?;
         }
         tables::check_pinned(&pins)?;
         let mut programs = Programs::load(&pins, program_logs)?;
@@ -290,6 +295,11 @@ impl Datapath {
     /// Removes everything that is pinned below `bpffs`, the folder and, if netbpf made it, the mount.
     pub fn unpin_all(bpffs: &Path) -> Result<(), Error> {
         clear(&Pins::below(bpffs).folders())?;
+        Self::leave(bpffs)
+    }
+
+    /// Removes the folder if nothing is in it, and then the mount if netbpf made it.
+    pub fn leave(bpffs: &Path) -> Result<(), Error> {
         remove_folder(bpffs)?;
         host::unmount()
     }

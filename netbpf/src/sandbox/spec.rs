@@ -1,7 +1,9 @@
 //! What a sandbox shall be and how it ended: the files that daemon and supervisor exchange in its directory.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -97,8 +99,17 @@ impl Spec {
         let path = dir.join(SPEC);
         let text = serde_json::to_vec(self)
             .map_err(|source| Error::Json { object: path.display().to_string(), source })?;
-        fs::write(&path, text).map_err(call("write", path.display()))
+        write_private(&path, &text).map_err(call("write", path.display()))
     }
+}
+
+/// Anew, for the owner's eyes only: environments hold passwords.
+fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text)
 }
 
 impl Files {

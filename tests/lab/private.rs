@@ -1,0 +1,109 @@
+//! Other users of the host: what they can read, hold and take away of what netbpf keeps in folders.
+
+use std::os::unix::fs::MetadataExt;
+
+use netbpf_tests::lab::{Lab, Output, Process};
+
+const PINS: &str = "/sys/fs/bpf/netbpf";
+const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+#[test]
+fn a_bpf_file_system_of_netbpf_is_roots_alone() {
+    let lab = Lab::without_daemon();
+    lab.host(["umount", "/sys/fs/bpf"]).ok();
+    lab.start_daemon();
+    lab.netbpf(["run", "-d", "--name", "one", "--", "sleep", "infinity"]).ok();
+    let mount = lab.host(["grep", " /sys/fs/bpf ", "/proc/self/mounts"]).ok().stdout;
+    for option in ["nosuid", "nodev", "noexec", "mode=700"] {
+        assert!(mount.contains(option), "{mount}");
+    }
+    by_nobody(&lab, &["ls", "/sys/fs/bpf"]).fails_with(2, "Permission denied");
+    lab.netbpf(["rm", "-f", "one"]).ok();
+    lab.stop_daemon();
+    lab.host(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"]).ok();
+    // What `mount` notes.
+    lab.host(["rm", "-rf", "/run/mount"]).ok();
+}
+
+#[test]
+fn nobody_else_reaches_pins_on_a_bpf_file_system_that_all_may_write_to() {
+    let lab = Lab::start();
+    lab.netbpf(["run", "-d", "--name", "one", "--", "sleep", "infinity"]).ok();
+    for folder in ["", "/v3", "/v3/maps", "/v3/programs", "/v3/links", "/v3/uplinks"] {
+        assert_eq!(mode(&lab, &format!("{PINS}{folder}")), 0o700, "{folder}");
+    }
+    by_nobody(&lab, &["mv", &format!("{PINS}/v3/maps/PORTS"), &format!("{PINS}/v3/maps/XPORTS")])
+        .fails_with(1, "Permission denied");
+}
+
+#[test]
+fn a_folder_of_another_user_is_not_used() {
+    let lab = Lab::without_daemon();
+    by_nobody(&lab, &["mkdir", "-p", &format!("{PINS}/v3/links")]).ok();
+    let refused = lab.netbpf(["daemon", "--state-dir", netbpf_tests::lab::STATE_DIR]).fails_with(1, "");
+    assert_eq!(
+        refused.stderr,
+        format!(
+            "netbpf: {PINS} belongs to user 65534, who could change what netbpf keeps there: remove it, or give it to \
+             root (chown)\n"
+        )
+    );
+    lab.host(["rm", "-r", PINS]).ok();
+    lab.host(["chmod", "0777", "/run/netbpf"]).ok();
+    let refused = lab.netbpf(["daemon", "--state-dir", netbpf_tests::lab::STATE_DIR]).fails_with(1, "");
+    assert!(
+        refused.stderr.starts_with("netbpf: /run/netbpf may be written by others than root (mode 0777)"),
+        "{refused}"
+    );
+    lab.host(["chmod", "0755", "/run/netbpf"]).ok();
+    lab.start_daemon();
+}
+
+#[test]
+fn a_lock_of_another_user_keeps_no_daemon_from_starting() {
+    let lab = Lab::start();
+    lab.netbpf(["run", "-d", "--name", "one", "--", "sleep", "infinity"]).ok();
+    lab.stop_daemon();
+    // As they were left by earlier versions, when such a lock could be taken.
+    let folders = ["/run/netbpf", PINS];
+    let held: Vec<Process> = folders
+        .iter()
+        .map(|folder| {
+            lab.host(["chmod", "0755", folder]).ok();
+            lab.spawn(NOBODY.iter().chain(&["flock", "-n", folder, "sleep", "infinity"]))
+        })
+        .collect();
+    for folder in folders {
+        netbpf_tests::lab::eventually("both folders are locked", || {
+            (lab.host(["flock", "-n", folder, "true"]).status.code() == Some(1)).then_some(())
+        });
+    }
+    lab.start_daemon();
+    drop(held);
+}
+
+#[test]
+fn nobody_else_reads_what_a_container_is_given() {
+    let lab = Lab::start();
+    let id = lab.netbpf(["run", "-d", "--name", "one", "-e", "SECRET=hunter2", "--", "sleep", "infinity"]);
+    let id = id.ok().text();
+    let spec = format!("/run/netbpf/containers/{id}/spec.json");
+    by_nobody(&lab, &["cat", &spec]).fails_with(1, "Permission denied");
+    assert_eq!(mode(&lab, &spec), 0o600);
+    assert_eq!(mode(&lab, "/run/netbpf") & 0o007, 0);
+    let open = lab.host(["find", "/run/netbpf", netbpf_tests::lab::STATE_DIR, "-perm", "/o=rwx"]).ok().stdout;
+    // What the container's own users read, in folders that others do not get into.
+    let files = ["hosts", "hostname", "resolv.conf", "pid", "exit.json", "supervisor.log"];
+    let shown = |line: &&str| files.iter().any(|file| line.ends_with(&format!("/{file}")));
+    assert_eq!(open.lines().filter(|line| !shown(line)).collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
+#[track_caller]
+fn by_nobody(lab: &Lab, command: &[&str]) -> Output {
+    lab.host(NOBODY.iter().chain(command))
+}
+
+#[track_caller]
+fn mode(lab: &Lab, path: &str) -> u32 {
+    std::fs::metadata(lab.path(path)).expect(path).mode() & 0o7777
+}
