@@ -2,7 +2,7 @@
 
 use std::{os::fd::AsRawFd, path::Path};
 
-use netbpf::link::{Namespace, sysctl};
+use netbpf::link::{Namespace, start_time, sysctl};
 
 use crate::host::{container, on_a_host};
 
@@ -20,7 +20,7 @@ fn what_is_no_network_namespace_is_refused() {
         let missing = Namespace::open_path(Path::new("/run/netns/nobody")).unwrap_err();
         assert_eq!(missing.to_string(), "open /run/netns/nobody: No such file or directory (os error 2)");
         assert!(missing.is_missing());
-        assert!(Namespace::open_process(u32::MAX).unwrap_err().is_missing());
+        assert!(Namespace::open_process(u32::MAX, 0).unwrap_err().is_missing());
     });
 }
 
@@ -31,7 +31,12 @@ fn the_namespace_that_one_is_in_is_known() {
         assert!(own.same_as_current().unwrap());
         let netns = container();
         assert!(!netns.same_as_current().unwrap());
-        assert!(!Namespace::open_process(std::process::id()).unwrap().same_as_current().unwrap());
+        assert!(
+            !Namespace::open_process(std::process::id(), start_time(std::process::id()).unwrap())
+                .unwrap()
+                .same_as_current()
+                .unwrap()
+        );
         assert!(netns.clone().run(move || netns.same_as_current().unwrap()).await.unwrap());
     });
 }

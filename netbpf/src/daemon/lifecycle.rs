@@ -1,13 +1,19 @@
 //! A sandbox's life: start, the watch over it, its end. What it had in networks goes with its process, whoever ended it.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    os::fd::{AsFd, AsRawFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use nix::libc::{SIGKILL, SIGTERM};
 
 use super::{Daemon, Error, Happened, ports::Homeless, restarts::with_restart, steps::Steps};
 use crate::{
+    link,
     model::{Attachment, Container, Id, Mode, Restart, Sandbox, State, Subject},
+    private,
     sandbox::{self, Supervisor},
     store::Change,
 };
@@ -67,7 +73,7 @@ impl Daemon {
     async fn try_start(self: &Arc<Self>, before: &Container, sandbox: &Sandbox) -> Result<Supervisor, Error> {
         self.check_networks(before)?;
         self.check_links(before)?;
-        let spec = self.spec(before, sandbox)?;
+        let (spec, _joined) = self.spec(before, sandbox)?;
         self.make_supervisor_dir(&before.id)?;
         let mut after = before.clone();
         let leased = self.lease_endpoints(&mut after, None).await?;
@@ -138,8 +144,7 @@ impl Daemon {
 
     /// The supervisor's folder is below the run directory, which a reboot empties.
     fn make_supervisor_dir(&self, id: &Id) -> Result<(), Error> {
-        let path = self.supervisor_dir(id);
-        fs::create_dir_all(&path).map_err(|source| Error::File { operation: "create", path, source })
+        Ok(private::make_folder(&self.supervisor_dir(id), super::sockets::group())?)
     }
 
     /// Networks can be removed while a container is stopped.
@@ -151,8 +156,13 @@ impl Daemon {
         }
     }
 
-    /// What the supervisor is told.
-    fn spec(&self, container: &Container, sandbox: &Sandbox) -> Result<sandbox::Spec, Error> {
+    /// What the supervisor is told, with the namespace that it is to join: to be kept until it has.
+    fn spec(
+        &self,
+        container: &Container,
+        sandbox: &Sandbox,
+    ) -> Result<(sandbox::Spec, Option<link::Namespace>), Error> {
+        let mut joined = None;
         let (network, files) = match &sandbox.mode {
             Mode::Networks | Mode::None => (sandbox::Network::New, container.id),
             Mode::Host => (sandbox::Network::Host, container.id),
@@ -160,7 +170,11 @@ impl Daemon {
                 let owner = self.joined(other)?;
                 match self.namespace_of(&owner) {
                     Ok(namespace) => {
-                        (sandbox::Network::Join(super::steps::path(&namespace)), self.owner_of_files(owner)?)
+                        let namespace = joined.insert(super::steps::open(&namespace)?);
+                        // By the open descriptor: a process number may come to mean another process.
+                        let descriptor = namespace.as_fd().as_raw_fd();
+                        let path = format!("/proc/{}/fd/{descriptor}", std::process::id());
+                        (sandbox::Network::Join(path.into()), self.owner_of_files(owner)?)
                     }
                     Err(_) => {
                         let state = match owner.state {
@@ -173,7 +187,7 @@ impl Daemon {
             }
         };
         let files = self.container_dir(&files);
-        Ok(sandbox::Spec {
+        let spec = sandbox::Spec {
             id: container.id.to_string(),
             hostname: sandbox.hostname.clone(),
             command: sandbox.command.clone(),
@@ -188,7 +202,8 @@ impl Daemon {
             },
             log: self.log_path(&container.id),
             socket_group: super::sockets::group(),
-        })
+        };
+        Ok((spec, joined))
     }
 
     /// Who made the files that a container has: one that joined another's network has that one's, which may have joined

@@ -227,18 +227,10 @@ impl Daemon {
     }
 }
 
-/// A file that holds the network namespace.
-pub fn path(namespace: &Namespace) -> PathBuf {
-    match namespace {
-        Namespace::Path(path) => path.clone(),
-        Namespace::Process { pid, .. } => PathBuf::from(format!("/proc/{pid}/ns/net")),
-    }
-}
-
 /// The network namespace that a container's record names.
 pub fn open(namespace: &Namespace) -> Result<crate::link::Namespace, Error> {
     Ok(match namespace {
         Namespace::Path(path) => crate::link::Namespace::open_path(path)?,
-        Namespace::Process { pid, .. } => crate::link::Namespace::open_process(*pid)?,
+        Namespace::Process { pid, start_time } => crate::link::Namespace::open_process(*pid, *start_time)?,
     })
 }

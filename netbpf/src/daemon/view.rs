@@ -18,7 +18,8 @@ use crate::{
         },
     },
     model::{
-        self, Attachment, Block, Container, ContainerPort, Mode, Network, Sandbox, State, Subject, Subnet,
+        self, Attachment, Block, Container, ContainerPort, Mode, Namespace, Network, Sandbox, State, Subject,
+        Subnet,
     },
 };
 
@@ -292,7 +293,8 @@ fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
 
 fn namespace(container: &Container) -> String {
     match (&container.subject, &container.state) {
-        (Subject::Foreign(namespace), _) => super::steps::path(namespace).display().to_string(),
+        (Subject::Foreign(Namespace::Path(path)), _) => path.display().to_string(),
+        (Subject::Foreign(Namespace::Process { pid, .. }), _) => format!("/proc/{pid}/ns/net"),
         (Subject::Docker(endpoint), _) => {
             endpoint.sandbox.as_ref().map(|sandbox| sandbox.display().to_string()).unwrap_or_default()
         }

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     path::Path,
@@ -19,6 +19,7 @@ use nix::{
     sched::{CloneFlags, setns},
     sys::statfs::{NSFS_MAGIC, fstatfs},
 };
+use rustix::fs::{Mode, OFlags, openat};
 use tokio::sync::oneshot;
 
 use super::Error;
@@ -48,12 +49,21 @@ impl Namespace {
         Ok(Self { file: Arc::new(file), name: name.into() })
     }
 
-    /// The one of a process.
-    pub fn open_process(pid: u32) -> Result<Self, Error> {
+    /// The one of a process that was started at a time (see [`start_time`]), and of no later process of the same number:
+    /// both are read through one descriptor of its folder, which leads nowhere once the process is gone. There is no
+    /// other way to a process's namespace.
+    pub fn open_process(pid: u32, started: u64) -> Result<Self, Error> {
         let name = format!("network namespace of process {pid}");
-        let file = File::open(format!("/proc/{pid}/ns/net"))
-            .map_err(|error| Error::failed("open", &*name, error))?;
-        Ok(Self { file: Arc::new(file), name: name.into() })
+        let failed = |error: io::Error| Error::failed("open", &*name, error);
+        let process = process_folder(pid).map_err(failed)?;
+        let file = openat(&process, "ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| failed(errno.into()))?;
+        // Last: who is alive now was alive when the namespace was opened.
+        match start_time_in(&process) {
+            Some(found) if found == started => {}
+            _ => return Err(failed(io::Error::from(Errno::ESRCH))),
+        }
+        Ok(Self { file: Arc::new(file.into()), name: name.into() })
     }
 
     /// Whether it is the one that the calling thread is in.
@@ -106,7 +116,17 @@ impl std::fmt::Display for Namespace {
 /// When a process was started, in clock ticks since boot (field 22 of `/proc/N/stat`): what tells it from a later one of
 /// the same number. None if it is not there, or dead and not yet reaped.
 pub fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    start_time_in(&process_folder(pid).ok()?)
+}
+
+fn process_folder(pid: u32) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())?)
+}
+
+fn start_time_in(process: &OwnedFd) -> Option<u64> {
+    let stat = openat(process, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let stat = io::read_to_string(File::from(stat)).ok()?;
     // Field 2 is a name in parentheses, which may hold anything; field 3 is the state.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
@@ -122,6 +142,14 @@ mod tests {
         let own = start_time(std::process::id()).unwrap();
         assert!(own >= start_time(1).unwrap());
         assert_eq!(start_time(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_process_that_was_started_at_another_time_is_another() {
+        let own = std::process::id();
+        let started = start_time(own).unwrap();
+        Namespace::open_process(own, started).unwrap();
+        assert!(Namespace::open_process(own, started + 1).unwrap_err().is_missing());
     }
 
     #[test]
