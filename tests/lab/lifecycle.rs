@@ -363,3 +363,22 @@ fn a_network_made_anew_takes_the_place_of_a_removed_one() {
     lab.netbpf(["start", "left"]).ok();
     assert_eq!(lab.address("left", "gone"), "10.7.0.2");
 }
+
+#[test]
+fn an_interface_that_somebody_made_inside_keeps_its_name() {
+    let lab = Lab::start();
+    lab.netbpf(["network", "create", "n1"]).ok();
+    lab.netbpf(["network", "create", "n2"]).ok();
+    lab.netbpf(["run", "-d", "--name", "web", "--", "sleep", "infinity"]).ok();
+    let pid = inspect(&lab, "web", "{{.State.Pid}}");
+    let inside = |words: &str| {
+        let command = ["nsenter", "-t", &pid, "-n", "ip"].into_iter().chain(words.split(' '));
+        lab.host(command).ok()
+    };
+    inside("link add eth1 type veth peer name other");
+    lab.netbpf(["connect", "n1", "web"]).ok();
+    inside("link show eth2");
+    inside("link del eth1");
+    lab.netbpf(["connect", "n2", "web"]).ok();
+    inside("link show eth1");
+}

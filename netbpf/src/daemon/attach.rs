@@ -164,17 +164,17 @@ impl Daemon {
         container: &mut Container,
         only: Option<Id>,
     ) -> Result<Vec<Id>, Error> {
-        let mut taken = match &container.subject {
-            Subject::Foreign(_) | Subject::Engine(_) => {
-                let namespace = self.namespace_of(container)?;
-                self.links.interfaces_in(&super::steps::open(&namespace)?).await?
-            }
-            Subject::Sandbox(_) | Subject::Docker(_) => container
-                .attachments
-                .iter()
-                .filter_map(|attachment| Some(attachment.endpoint.as_ref()?.interface.to_string()))
-                .collect(),
-        };
+        let mut taken: Vec<String> = container
+            .attachments
+            .iter()
+            .filter_map(|attachment| Some(attachment.endpoint.as_ref()?.interface.to_string()))
+            .collect();
+        // Somebody may have made interfaces inside. What Docker takes, Docker names.
+        if !matches!(container.subject, Subject::Docker(_))
+            && let Ok(namespace) = self.namespace_of(container)
+        {
+            taken.extend(self.links.interfaces_in(&super::steps::open(&namespace)?).await?);
+        }
         // Names that were asked for are not given to others.
         taken.extend(
             container
