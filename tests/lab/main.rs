@@ -12,6 +12,7 @@ mod flows;
 mod foreign;
 mod forwarding;
 mod frames;
+mod hands;
 mod harness;
 mod housekeeping;
 mod icc;

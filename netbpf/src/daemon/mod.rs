@@ -6,6 +6,7 @@
 mod announce;
 mod attach;
 mod containers;
+mod devices;
 mod docker;
 mod endpoint_request;
 mod ends;

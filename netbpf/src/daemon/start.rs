@@ -59,6 +59,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     daemon.feed_host_servers().await?;
     // Before anything is looked at, so that nothing that goes is missed.
     let deletions = Links::watch_deleted()?;
+    let touches = Links::watch_touched()?;
     notify::status("bringing back networks and containers");
     daemon.reconcile().await?;
     let uplink_changes = daemon.uplink_changes()?;
@@ -72,6 +73,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     let (listener, plugin) = sockets.listen()?;
     let forwarding = tokio::spawn(Arc::clone(&daemon).keep_forwarding(forwarding));
     let guard = tokio::spawn(Arc::clone(&daemon).guard_filter());
+    let devices = tokio::spawn(Arc::clone(&daemon).guard_devices(touches));
     let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -100,6 +102,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     // Ended for certain, or it would undo what is put back.
     forwarding.abort();
     let _ = forwarding.await;
+    devices.abort();
     follower.abort();
     sockets.remove()?;
     stop(&daemon).await

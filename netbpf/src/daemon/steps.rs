@@ -103,7 +103,7 @@ impl Steps {
 
 impl Daemon {
     /// Carry out one action.
-    async fn perform(&self, action: &Action) -> Result<(), Error> {
+    pub(super) async fn perform(&self, action: &Action) -> Result<(), Error> {
         tracing::debug!(?action, "perform");
         match action {
             Action::AddHostDevice(network) => {
@@ -158,6 +158,10 @@ impl Daemon {
             }
             Action::ClearPort { number, interface } => {
                 self.datapath().remove_port(*number, interface.as_deref())?;
+            }
+            Action::MendDevice { ifindex, interface, mend } => {
+                tracing::warn!("somebody changed {interface}: put back {mend}");
+                self.links.mend(*ifindex, interface, mend).await?;
             }
             Action::SetUp { ifindex, .. } => self.links.set_up(*ifindex).await?,
             Action::DeleteLink { ifindex, .. } => {

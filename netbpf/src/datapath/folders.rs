@@ -1,11 +1,31 @@
-//! The folders that pins are in: what is in one, and its end. Knows no paths.
+//! The folders that pins are in: their making, what is in one, their end.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use super::Error;
+use super::{Datapath, Error, host, pins::Pins};
+
+impl Datapath {
+    /// Makes the folder below which everything is pinned, if the machine has what the datapath needs.
+    pub fn prepare(bpffs: &Path) -> Result<(), Error> {
+        host::check()?;
+        host::make_folder(bpffs)
+    }
+
+    /// Removes everything that is pinned below `bpffs`, the folder and, if netbpf made it, the mount.
+    pub fn unpin_all(bpffs: &Path) -> Result<(), Error> {
+        clear(&Pins::below(bpffs).folders())?;
+        Self::leave(bpffs)
+    }
+
+    /// Removes the folder if nothing is in it, and then the mount if netbpf made it.
+    pub fn leave(bpffs: &Path) -> Result<(), Error> {
+        remove_folder(bpffs)?;
+        host::unmount()
+    }
+}
 
 /// The names in a folder that may not be there; folders in it are not listed.
 pub fn list(folder: &Path) -> Result<Vec<String>, Error> {

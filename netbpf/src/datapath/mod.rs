@@ -10,6 +10,7 @@
 //! | `tables` | the maps, typed |
 //! | `entries` | networks and ports ↔ map entries |
 //! | `older` | what a netbpf with other map layouts left |
+//! | `hands` | what other people's hands do |
 //! | `members` | the lists that broadcasts walk |
 //! | `logs` | what the programs log, if asked |
 //!
@@ -22,6 +23,7 @@
 mod entries;
 mod error;
 mod folders;
+mod hands;
 mod host;
 mod logs;
 mod members;
@@ -33,7 +35,6 @@ mod uplinks;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs,
     path::Path,
 };
 
@@ -48,7 +49,7 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use self::{
     entries::{Claim, Entries},
-    folders::{clear, list, remove_folder},
+    folders::list,
     members::Before,
     older::Older,
     pins::Pins,
@@ -82,6 +83,8 @@ pub struct Datapath {
     /// What is closed of each network.
     closed: BTreeMap<u32, Closed>,
     attached: BTreeSet<String>,
+    /// Addresses of host devices that others gave them, by network.
+    given: BTreeMap<u32, BTreeSet<std::net::IpAddr>>,
     logs: Option<ProgramLogs>,
 }
 
@@ -97,12 +100,6 @@ pub struct Observed {
 }
 
 impl Datapath {
-    /// Makes the folder below which everything is pinned, if the machine has what the datapath needs.
-    pub fn prepare(bpffs: &Path) -> Result<(), Error> {
-        host::check()?;
-        host::make_folder(bpffs)
-    }
-
     /// Loads the programs over what is pinned below `bpffs`, and puts them in the place of older ones wherever those
     /// are attached. On failure nothing stays that was not there before.
     pub fn open(bpffs: &Path, program_logs: bool) -> Result<Self, Error> {
@@ -139,6 +136,7 @@ impl Datapath {
             before: HashMap::new(),
             closed: BTreeMap::new(),
             attached: BTreeSet::new(),
+            given: BTreeMap::new(),
             logs,
         };
         datapath.mend()?;
@@ -227,6 +225,7 @@ impl Datapath {
         }
         if let Some(network) = self.networks.get(&number).copied() {
             self.close(number, Closed::default())?;
+            self.answer_for(number, &BTreeSet::new())?;
             self.forget(&Entries::of_network(number, &network))?;
             self.vacate_network(number)?;
         }
@@ -290,18 +289,6 @@ impl Datapath {
     /// Forgets what a netbpf with other map layouts left; our programs should be attached everywhere.
     pub fn forget_older(&mut self) -> Result<(), Error> {
         self.older.forget()
-    }
-
-    /// Removes everything that is pinned below `bpffs`, the folder and, if netbpf made it, the mount.
-    pub fn unpin_all(bpffs: &Path) -> Result<(), Error> {
-        clear(&Pins::below(bpffs).folders())?;
-        Self::leave(bpffs)
-    }
-
-    /// Removes the folder if nothing is in it, and then the mount if netbpf made it.
-    pub fn leave(bpffs: &Path) -> Result<(), Error> {
-        remove_folder(bpffs)?;
-        host::unmount()
     }
 
     /// Makes the maps agree with each other: lists are whole, and MACs and addresses are those of networks and ports.

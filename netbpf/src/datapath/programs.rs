@@ -144,6 +144,22 @@ impl Programs {
         }
     }
 
+    /// Whether the kernel has the program at an interface, under the pin that has its right name. Nobody can ask that of a clsact filter here.
+    pub fn is_attached(&mut self, role: Role, interface: &str, pin: &str) -> Result<bool, Error> {
+        if self.attachment == Attachment::Clsact {
+            return Ok(true);
+        }
+        let failed = |error: ProgramError| Error::failed("look for tcx at", interface, error);
+        let own = self.program(role.program())?.info().map_err(failed)?.id();
+        match SchedClassifier::query_tcx(interface, role.side()) {
+            Ok((_, found)) => {
+                Ok(found.iter().any(|program| program.id() == own) && self.pins.link(pin).exists())
+            }
+            // The interface is gone.
+            Err(_) => Ok(false),
+        }
+    }
+
     fn attach_tcx(&mut self, role: Role, interface: &str) -> Result<(), Error> {
         let failed = |error: ProgramError| Error::failed("attach tcx to", interface, error);
         let pin = self.pins.link(interface);

@@ -9,13 +9,14 @@
 //! A dropped future may leave a link behind; its group tells whose it is.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, AsRawFd, RawFd},
     sync::Arc,
 };
 
 use futures::future::try_join_all;
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
@@ -282,22 +283,50 @@ struct Addresses {
 impl Addresses {
     /// All are asked for at once.
     async fn add(&self, socket: &Socket, ifindex: u32, link: &str) -> Result<(), Error> {
-        let ipv4 = self.ipv4.map(|net| {
-            let message = AddressMessageBuilder::<Ipv4Addr>::new().address(net.addr(), net.prefix_len());
-            (message.index(ifindex).build(), format!("{net} to {link}"))
-        });
+        let ipv4 = self.ipv4.map(|net| (ipv4_message(net, ifindex), format!("{net} to {link}")));
         let link_local = || Ipv6Net::new_assert(self.mac.link_local(), 64);
-        let ipv6 = self.ipv6.into_iter().flat_map(|net| [net, link_local()]).map(|net| {
-            let message = AddressMessageBuilder::<Ipv6Addr>::new().address(net.addr(), net.prefix_len());
-            let mut message = message.index(ifindex).build();
-            message.header.flags = AddressHeaderFlags::Nodad;
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-            (message, format!("{net} to {link}"))
-        });
+        let ipv6 = self
+            .ipv6
+            .into_iter()
+            .flat_map(|net| [net, link_local()])
+            .map(|net| (ipv6_message(net, ifindex), format!("{net} to {link}")));
         let added =
             ipv4.into_iter().chain(ipv6).map(|(message, object)| add_address(socket, message, object));
         try_join_all(added).await.map(drop)
     }
+}
+
+/// Gives a link addresses that it may have already.
+pub(super) async fn add_addresses(
+    socket: &Socket,
+    ifindex: u32,
+    link: &str,
+    addresses: &BTreeSet<IpNet>,
+) -> Result<(), Error> {
+    for net in addresses {
+        let message = match net {
+            IpNet::V4(net) => ipv4_message(*net, ifindex),
+            IpNet::V6(net) => ipv6_message(*net, ifindex),
+        };
+        match add_address(socket, message, format!("{net} to {link}")).await {
+            Err(error) if error.is_exists() => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+fn ipv4_message(net: Ipv4Net, ifindex: u32) -> AddressMessage {
+    AddressMessageBuilder::<Ipv4Addr>::new().address(net.addr(), net.prefix_len()).index(ifindex).build()
+}
+
+/// Nobody looks for a duplicate.
+fn ipv6_message(net: Ipv6Net, ifindex: u32) -> AddressMessage {
+    let message = AddressMessageBuilder::<Ipv6Addr>::new().address(net.addr(), net.prefix_len());
+    let mut message = message.index(ifindex).build();
+    message.header.flags = AddressHeaderFlags::Nodad;
+    message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    message
 }
 
 async fn add_address(socket: &Socket, message: AddressMessage, object: String) -> Result<(), Error> {

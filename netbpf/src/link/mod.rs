@@ -5,6 +5,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `create` | veth pairs: a network's host device, a container's endpoint |
+//! | `device` | a link on the host's side: what is read of it, what is put back |
 //! | `links` | what is done to a link that exists, the default routes |
 //! | `announce` | what a new interface says of itself |
 //! | `observe` | what is there: links of ours, their counters, routes |
@@ -20,6 +21,7 @@
 
 mod announce;
 mod create;
+mod device;
 mod error;
 mod links;
 pub mod neighbours;
@@ -40,4 +42,4 @@ pub use netconf::{ForwardingChanges, NotForwarding};
 pub use netns::{Namespace, start_time};
 pub use observe::{OwnedLink, Received};
 pub use uplink::Uplink;
-pub use watch::{Changes, Deletions, Heard};
+pub use watch::{Changes, Deletions, Heard, Touches};

@@ -1,6 +1,6 @@
 //! Which links go or change, and when one begins to work: the kernel's own announcements, so that nobody has to ask.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, channel::mpsc::UnboundedReceiver};
 use netlink_packet_route::{
@@ -12,7 +12,11 @@ use rtnetlink::{
     packet_core::{NetlinkMessage, NetlinkPayload},
     sys::SocketAddr,
 };
-use tokio::{sync::oneshot, task::AbortHandle, time::sleep};
+use tokio::{
+    sync::oneshot,
+    task::AbortHandle,
+    time::{Instant, sleep, timeout_at},
+};
 
 use super::{Error, Links};
 
@@ -27,8 +31,8 @@ struct Announcements {
 
 impl Announcements {
     /// In the namespace of the calling thread, which must be in a tokio runtime.
-    fn listen() -> Result<Self, Error> {
-        let (connection, _, messages) = new_multicast_connection(&[MulticastGroup::Link])
+    fn listen(groups: &[MulticastGroup]) -> Result<Self, Error> {
+        let (connection, _, messages) = new_multicast_connection(groups)
             .map_err(|error| Error::failed("listen on", "a netlink socket", error))?;
         Ok(Self { messages, connection: tokio::spawn(connection).abort_handle() })
     }
@@ -64,12 +68,93 @@ pub struct Changes(Announcements);
 impl Links {
     /// Listens in the namespace of the calling thread.
     pub fn watch_deleted() -> Result<Deletions, Error> {
-        Announcements::listen().map(Deletions)
+        Announcements::listen(&[MulticastGroup::Link]).map(Deletions)
     }
 
     /// The same for all that happens to links.
     pub fn watch_changed() -> Result<Changes, Error> {
-        Announcements::listen().map(Changes)
+        Announcements::listen(&[MulticastGroup::Link]).map(Changes)
+    }
+
+    /// The same for all that happens to links, their addresses and what is attached to them.
+    pub fn watch_touched() -> Result<Touches, Error> {
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Tc,
+        ];
+        let announcements = Announcements::listen(&groups)?;
+        Ok(Touches { announcements, touched: BTreeMap::new(), since: None })
+    }
+}
+
+/// Who changes a link may change it again; this long after the last change, but not later than [`LATEST`] after the
+/// first, it is worth a look.
+const QUIET: Duration = Duration::from_millis(100);
+const LATEST: Duration = Duration::from_millis(500);
+
+/// Links to which something happened, from the moment this value was made.
+pub struct Touches {
+    announcements: Announcements,
+    touched: BTreeMap<u32, bool>,
+    since: Option<Instant>,
+}
+
+impl Touches {
+    /// The numbers of the next links to which something happened, once it is quiet; with each, whether a filter or a
+    /// queueing discipline was taken from it. `None` when the kernel's socket is broken. Nothing is lost if the future is
+    /// dropped.
+    pub async fn next(&mut self, is_meant: impl Fn(u32) -> bool) -> Option<Heard<BTreeMap<u32, bool>>> {
+        loop {
+            let heard = match self.since {
+                None => self.announcements.next().await,
+                Some(since) => {
+                    let quiet = (since + LATEST).min(Instant::now() + QUIET);
+                    match timeout_at(quiet, self.announcements.next()).await {
+                        Ok(heard) if Instant::now() < since + LATEST => heard,
+                        Ok(heard) => {
+                            self.note(&heard?, &is_meant);
+                            return Some(self.take());
+                        }
+                        Err(_) => return Some(self.take()),
+                    }
+                }
+            };
+            if let NetlinkPayload::Overrun(_) = self.note(&heard?, &is_meant) {
+                self.take();
+                return Some(Heard::Lost);
+            }
+        }
+    }
+
+    fn note<'a>(
+        &mut self,
+        heard: &'a NetlinkPayload<RouteNetlinkMessage>,
+        is_meant: impl Fn(u32) -> bool,
+    ) -> &'a NetlinkPayload<RouteNetlinkMessage> {
+        let touched = match heard {
+            NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link),
+            ) => Some((link.header.index, false)),
+            NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address),
+            ) => Some((address.header.index, false)),
+            NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::DelTrafficFilter(lost) | RouteNetlinkMessage::DelQueueDiscipline(lost),
+            ) => u32::try_from(lost.header.index).ok().map(|ifindex| (ifindex, true)),
+            _ => None,
+        };
+        if let Some((ifindex, lost)) = touched.filter(|(ifindex, _)| is_meant(*ifindex)) {
+            *self.touched.entry(ifindex).or_default() |= lost;
+            self.since.get_or_insert_with(Instant::now);
+        }
+        heard
+    }
+
+    fn take(&mut self) -> Heard<BTreeMap<u32, bool>> {
+        self.since = None;
+        Heard::Of(std::mem::take(&mut self.touched))
     }
 }
 
@@ -122,7 +207,7 @@ pub(super) struct Activation(oneshot::Receiver<()>);
 impl Activation {
     /// Of a link that is not active yet, in the namespace of the calling thread.
     pub fn watch(ifindex: u32) -> Result<Self, Error> {
-        let announcements = Announcements::listen()?;
+        let announcements = Announcements::listen(&[MulticastGroup::Link])?;
         let (mut heard, activated) = oneshot::channel();
         tokio::spawn(async move {
             // The socket holds the namespace: not for longer than somebody may care.

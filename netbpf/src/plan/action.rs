@@ -1,6 +1,7 @@
 //! The actions, and what takes each back.
 
 use super::{
+    device::Mend,
     route::Gateways,
     rules::NetworkRules,
     wiring::{NetworkWiring, PortWiring},
@@ -45,6 +46,15 @@ pub enum Action {
         number: u32,
         /// The host side, if it is still there.
         interface: Option<String>,
+    },
+    /// Put back what somebody changed of a host device, or of the host side of an endpoint.
+    MendDevice {
+        /// Which.
+        ifindex: u32,
+        /// What it is to be called.
+        interface: String,
+        /// What.
+        mend: Mend,
     },
     /// Bring an interface up.
     SetUp {
@@ -112,6 +122,7 @@ impl Action {
             | Self::ClearNetwork { .. }
             | Self::ClearPort { .. }
             | Self::SetUp { .. }
+            | Self::MendDevice { .. }
             | Self::RemoveRules(_)
             | Self::DeleteLink { .. } => None,
         }

@@ -4,6 +4,7 @@
 
 mod action;
 mod closed;
+mod device;
 mod ports;
 mod route;
 mod rules;
@@ -11,6 +12,7 @@ mod wiring;
 
 pub use action::Action;
 pub use closed::Closed;
+pub use device::{Device, Mend};
 pub use ports::{HostPort, NoAddress, Wanted, port_changes, ports_to_keep, wanted};
 pub use route::{Gateway, Gateways, default_gateway, default_gateway_ipv6, default_gateways, rank};
 pub use rules::{Inbound, NetworkRules, Source, Way};
@@ -21,25 +23,25 @@ pub use wiring::{Desired, NetworkWiring, Observed, PortWiring, Seen};
 pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Action> {
     let mut actions = Vec::new();
     for (number, seen) in &observed.ports {
-        if !desired.ports.get(number).is_some_and(|port| seen.is_at_home(&port.host_interface)) {
+        if !desired.ports.get(number).is_some_and(|port| seen.is_of_port(port)) {
             remove_port(*number, seen, &mut actions);
         }
     }
     for (number, seen) in &observed.networks {
-        if !desired.networks.get(number).is_some_and(|network| seen.is_at_home(&network.device)) {
+        if !desired.networks.get(number).is_some_and(|network| seen.is_of_network(network)) {
             remove_network(*number, seen, &mut actions);
         }
     }
     let mut added = Vec::new();
     let nothing = Seen::default();
     for network in desired.networks.values() {
-        let seen = observed.networks.get(&network.number).filter(|seen| seen.is_at_home(&network.device));
-        add_network(network, seen.unwrap_or(&nothing), &mut added);
+        let seen = observed.networks.get(&network.number).filter(|seen| seen.is_of_network(network));
+        add_network(network, desired.group, seen.unwrap_or(&nothing), &mut added);
     }
     let nothing = Seen::default();
     for port in desired.ports.values() {
-        let seen = observed.ports.get(&port.number).filter(|seen| seen.is_at_home(&port.host_interface));
-        add_port(port, seen.unwrap_or(&nothing), &mut added);
+        let seen = observed.ports.get(&port.number).filter(|seen| seen.is_of_port(port));
+        add_port(port, desired.group, seen.unwrap_or(&nothing), &mut added);
     }
     // A program that is attached finds everybody, also where all are written anew behind an older version's programs.
     let is_entry = |action: &Action| matches!(action, Action::WriteNetwork(_) | Action::WritePort(_));
@@ -71,12 +73,18 @@ fn remove_network(number: u32, seen: &Seen<NetworkWiring>, actions: &mut Vec<Act
 }
 
 /// Map entry before link, so that the undo of both is in the order of a removal.
-fn add_network(network: &NetworkWiring, seen: &Seen<NetworkWiring>, actions: &mut Vec<Action>) {
+fn add_network(network: &NetworkWiring, group: u32, seen: &Seen<NetworkWiring>, actions: &mut Vec<Action>) {
     if !seen.entry.as_ref().is_some_and(|entry| entry.same_entry(network)) {
         actions.push(Action::WriteNetwork(network.clone()));
     }
     if seen.interface.is_none() {
         actions.push(Action::AddHostDevice(network.clone()));
+    } else if let Some(mend) = seen.mend(&Device::of_network(network, group)) {
+        actions.push(Action::MendDevice {
+            ifindex: netbpf_common::network::ifindex_of(network.number),
+            interface: network.device.clone(),
+            mend,
+        });
     }
     if seen.interface.is_none() || !seen.attached {
         actions.push(Action::AttachHostDevice { number: network.number, interface: network.device.clone() });
@@ -90,7 +98,7 @@ fn add_network(network: &NetworkWiring, seen: &Seen<NetworkWiring>, actions: &mu
 }
 
 /// Map entry and program before traffic can come.
-fn add_port(port: &PortWiring, seen: &Seen<PortWiring>, actions: &mut Vec<Action>) {
+fn add_port(port: &PortWiring, group: u32, seen: &Seen<PortWiring>, actions: &mut Vec<Action>) {
     // A new link has no program and is down, whatever was seen of the old one.
     let (attached, up) = match seen.interface {
         Some(_) => (seen.attached, seen.up),
@@ -101,6 +109,12 @@ fn add_port(port: &PortWiring, seen: &Seen<PortWiring>, actions: &mut Vec<Action
     }
     if seen.interface.is_none() {
         actions.push(Action::AddEndpointLink(port.clone()));
+    } else if let Some(mend) = seen.mend(&Device::of_port(port, group)) {
+        actions.push(Action::MendDevice {
+            ifindex: netbpf_common::endpoint::ifindex_of(port.number),
+            interface: port.host_interface.clone(),
+            mend,
+        });
     }
     if !attached {
         actions.push(Action::AttachPort { number: port.number, interface: port.host_interface.clone() });
@@ -158,6 +172,7 @@ mod tests {
 
     fn desired(networks: &[NetworkWiring], ports: &[PortWiring]) -> Desired {
         Desired {
+            group: 0,
             networks: networks.iter().map(|network| (network.number, network.clone())).collect(),
             ports: ports.iter().map(|port| (port.number, port.clone())).collect(),
         }
@@ -221,7 +236,9 @@ mod tests {
     #[test]
     fn a_number_that_means_another_interface_now_is_made_anew() {
         let mut before = observed(&desired(&[], &[port(0, "10.0.0.2/24")]));
-        before.ports.get_mut(&0).unwrap().interface = Some("vethold".into());
+        let seen = before.ports.get_mut(&0).unwrap();
+        seen.interface = Some("vethold".into());
+        seen.entry.as_mut().unwrap().mac = "02:42:0a:00:00:09".parse().unwrap();
         let actions = diff(&desired(&[], &[port(0, "10.0.0.2/24")]), &before);
         assert_eq!(names(&actions)[..4], ["DeleteLink", "ClearPort", "WritePort", "AddEndpointLink"]);
     }

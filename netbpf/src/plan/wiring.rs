@@ -8,7 +8,10 @@ use std::{
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::closed::Closed;
+use super::{
+    closed::Closed,
+    device::{Device, Mend},
+};
 use crate::model::{Block, Bridge, Endpoint, Mac, Namespace, Network, Subnet, Sysctl};
 
 /// A network's host device and its entry in the map `NETWORKS`.
@@ -159,6 +162,8 @@ fn same<Net: Block>(one: Option<Net>, other: Option<Net>) -> bool {
 /// What should be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
+    /// Of all links: whose they are.
+    pub group: u32,
     /// By network number.
     pub networks: BTreeMap<u32, NetworkWiring>,
     /// By port number.
@@ -183,24 +188,51 @@ pub struct Seen<Entry> {
     pub up: bool,
     /// Whether a program is attached to it.
     pub attached: bool,
+    /// What was read of it, if it was looked at.
+    pub device: Option<Device>,
     /// What its map entries say.
     pub entry: Option<Entry>,
 }
 
 impl<Entry> Default for Seen<Entry> {
     fn default() -> Self {
-        Self { interface: None, up: false, attached: false, entry: None }
+        Self { interface: None, up: false, attached: false, device: None, entry: None }
     }
 }
 
 impl<Entry> Seen<Entry> {
     /// All there, as `entry` says.
     pub fn whole(interface: &str, entry: Entry) -> Self {
-        Self { interface: Some(interface.to_owned()), up: true, attached: true, entry: Some(entry) }
+        Self {
+            interface: Some(interface.to_owned()),
+            up: true,
+            attached: true,
+            device: None,
+            entry: Some(entry),
+        }
     }
 
     /// Whether what was seen can be kept for an interface of this name: it has that name, or there is none.
-    pub(super) fn is_at_home(&self, name: &str) -> bool {
+    fn is_at_home(&self, name: &str) -> bool {
         self.interface.as_deref().is_none_or(|interface| interface == name)
+    }
+    /// What has to be put back of it.
+    pub(super) fn mend(&self, desired: &Device) -> Option<Mend> {
+        desired.mend(self.device.as_ref()?)
+    }
+}
+
+impl Seen<NetworkWiring> {
+    /// Whether it can be kept: it has the name, or it was renamed.
+    pub(super) fn is_of_network(&self, network: &NetworkWiring) -> bool {
+        self.is_at_home(&network.device) || self.entry.as_ref().is_some_and(|entry| entry.same_entry(network))
+    }
+}
+
+impl Seen<PortWiring> {
+    /// The same for a port.
+    pub(super) fn is_of_port(&self, port: &PortWiring) -> bool {
+        self.is_at_home(&port.host_interface)
+            || self.entry.as_ref().is_some_and(|entry| entry.same_entry(port))
     }
 }
