@@ -325,3 +325,13 @@ fn doctor_info_and_version() {
     );
     assert_ne!(version["Client"]["Version"], Value::Null);
 }
+
+#[test]
+fn doctor_names_limits_where_most_traffic_never_comes() {
+    let lab = Lab::start();
+    lab.host(["tc", "qdisc", "add", "dev", "netbpf0", "root", "pfifo"]).ok();
+    let doctor = lab.netbpf(["doctor"]).ok();
+    assert!(doctor.stdout.contains("shaping      pfifo at netbpf0 limits nothing"), "{doctor}");
+    lab.host(["tc", "qdisc", "del", "dev", "netbpf0", "root"]).ok();
+    assert!(!lab.netbpf(["doctor"]).ok().stdout.contains("shaping"));
+}

@@ -86,7 +86,7 @@ fn a_lock_of_another_user_keeps_no_daemon_from_starting() {
 fn nobody_else_reads_what_a_container_is_given() {
     let lab = Lab::start();
     let id = lab.netbpf(["run", "-d", "--name", "one", "-e", "SECRET=hunter2", "--", "sleep", "infinity"]);
-    let id = id.ok().text();
+    let id = id.ok().text().to_owned();
     let spec = format!("/run/netbpf/containers/{id}/spec.json");
     by_nobody(&lab, &["cat", &spec]).fails_with(1, "Permission denied");
     assert_eq!(mode(&lab, &spec), 0o600);

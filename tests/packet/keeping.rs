@@ -215,7 +215,7 @@ fn a_folder_elsewhere_is_refused_in_one_line() {
         let path = folder.path().join("netbpf");
         let error = Datapath::open(&path, false).err().expect("refused").to_string();
         let expected = format!(
-            "{} is not on a bpf file system; mount one, as in `mount -t bpf bpf {}`",
+            "{} is not on a bpf file system; mount one, as in `mount -t bpf -o mode=0700 bpf {}`",
             path.display(),
             folder.path().display()
         );

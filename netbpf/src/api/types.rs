@@ -108,6 +108,9 @@ pub struct Info {
     /// Chains of others that drop what they have no rule for, by name.
     #[serde(default)]
     pub foreign_chains: Vec<ForeignChain>,
+    /// Queueing disciplines that somebody gave to links of netbpf's among the host's: `tbf at netbpf0`.
+    #[serde(default)]
+    pub disciplines: Vec<String>,
     /// Where maps and links are pinned.
     pub bpffs: PathBuf,
     /// Where the daemon keeps its records.

@@ -55,6 +55,7 @@ impl Doctor {
         if let Ok(info) = client.info().await {
             checks.extend(foreign_chains(&info.foreign_chains));
             checks.extend(uplinks(&info.uplinks, &read("/proc/net/route")));
+            checks.extend(info.disciplines.iter().map(|discipline| shaping(discipline)));
         }
         checks.push(daemon(client).await);
         for check in &checks {
@@ -139,7 +140,11 @@ fn bpffs(path: &Path) -> Result<String, String> {
     let is_mounted =
         statfs(path).map_err(io::Error::from).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
     let path = path.display();
-    if is_mounted { Ok(path.to_string()) } else { Err(format!("mount it: mount -t bpf bpf {path}")) }
+    if is_mounted {
+        Ok(path.to_string())
+    } else {
+        Err(format!("mount it: mount -t bpf -o mode=0700 bpf {path}"))
+    }
 }
 
 /// How programs are attached to interfaces: tcx is built in from 6.6 on, clsact may be modules.
@@ -201,6 +206,15 @@ fn neighbours(limit: &str) -> Result<String, String> {
              it; by hand: sysctl -w net.ipv4.neigh.default.gc_thresh3={ENOUGH}"
         )),
     }
+}
+
+/// A queueing discipline at a host device or at the host side of a container.
+fn shaping(discipline: &str) -> Check {
+    let finding = Finding::Note(format!(
+        "{discipline} limits nothing that containers send each other, nor what the host sends them: that never comes \
+         there; set it on the container's own interface (nsenter -n tc …)"
+    ));
+    Check { subject: "shaping", finding }
 }
 
 /// The interfaces to other hosts at which the daemon drops early what nobody may send to containers. Whether a driver can

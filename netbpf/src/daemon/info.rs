@@ -30,6 +30,7 @@ impl Daemon {
         let version = version();
         let uplinks = self.standing_of_uplinks().await;
         let foreign_chains = self.standing_in_others().await;
+        let disciplines = self.disciplines().await;
         let (containers, containers_running, networks, ports) = {
             let world = self.world();
             let running =
@@ -45,6 +46,7 @@ impl Daemon {
             attachment: self.datapath().attachment().to_string(),
             uplinks,
             foreign_chains,
+            disciplines,
             bpffs: self.options.bpffs.clone(),
             state_dir: self.options.state_dir.clone(),
             run_dir: self.options.run_dir.clone(),
@@ -52,6 +54,16 @@ impl Daemon {
             name: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
             server_version: version.version,
         }
+    }
+
+    /// Limits that somebody set where most traffic never comes.
+    async fn disciplines(&self) -> Vec<String> {
+        let links = self.links.owned(self.group).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "look for queueing disciplines");
+            Vec::new()
+        });
+        let given = links.iter().filter(|link| !matches!(&*link.discipline, "" | "noqueue" | "noop"));
+        given.map(|link| format!("{} at {}", link.discipline, link.name)).collect()
     }
 
     /// `netbpf stats`: of these containers, or of all.

@@ -87,7 +87,7 @@ fn mount_for(folder: &Path) -> Result<(), Error> {
     let there = existing(folder);
     Err(Error::missing(
         format!("{} is not on a bpf file system", folder.display()),
-        format!("mount one, as in `mount -t bpf bpf {}`", there.display()),
+        format!("mount one, as in `mount -t bpf -o mode=0700 bpf {}`", there.display()),
     ))
 }
 

@@ -30,6 +30,8 @@ pub struct OwnedLink {
     pub mtu: u32,
     /// Its MAC.
     pub mac: Option<Mac>,
+    /// Its queueing discipline: `noqueue`, if nobody gave it another.
+    pub discipline: String,
 }
 
 /// What came in on a link. On the host side of a container's pair, that is what the container sent.
@@ -134,11 +136,13 @@ fn owned_link(message: &LinkMessage) -> OwnedLink {
         up: message.header.flags.contains(LinkFlags::Up),
         mtu: 0,
         mac: None,
+        discipline: String::new(),
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Qdisc(discipline) => link.discipline.clone_from(discipline),
             LinkAttribute::Address(octets) => {
                 let octets = <[u8; 6]>::try_from(octets.as_slice());
                 link.mac = octets.ok().and_then(|octets| octets.try_into().ok());
