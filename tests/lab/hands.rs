@@ -142,7 +142,7 @@ fn a_program_that_is_taken_away_comes_back() {
     let lab = lab();
     let links = lab.host(["ip", "-o", "link"]).ok().stdout;
     let veth = links.split([' ', '@', ':']).find(|word| word.starts_with("veth")).expect("a host side");
-    let pin = format!("/sys/fs/bpf/netbpf/v3/links/{veth}");
+    let pin = format!("/sys/fs/bpf/netbpf/v4/links/{veth}");
     // With tcx the link goes with its last reference; with clsact the filter goes with the discipline.
     if lab.path(&pin).exists() {
         lab.host(["rm", &pin]).ok();
