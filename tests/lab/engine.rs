@@ -408,6 +408,19 @@ fn who_cannot_be_connected_is_told_why() {
 }
 
 #[test]
+fn a_resolv_conf_that_a_user_mounted_stays_the_users() {
+    let dock = Dock::start("");
+    dock.host(["sh", "-c", "echo nameserver 10.9.9.9 > /run/bob.conf"]).ok();
+    dock.docker_run("tomcat01", "-v /run/bob.conf:/etc/resolv.conf");
+    assert_eq!(dock.docker_field("tomcat01", ".ResolvConfPath"), "/run/bob.conf");
+    dock.netbpf(["connect", "mynet", "tomcat01"]).ok();
+    assert_eq!(dock.conf("tomcat01"), "nameserver 10.9.9.9\n");
+    assert_eq!(dock.daemon_log().matches("resolv.conf is not the engine's own").count(), 1);
+    dock.host(["rm", "/run/bob.conf"]).ok();
+    dock.finish();
+}
+
+#[test]
 fn dockers_own_connect_afterwards_leaves_names_of_both() {
     let lab = Lab::without_daemon();
     let upstream = Upstream::start(&lab, "nameserver 10.9.9.9\noptions timeout:1\n");

@@ -382,3 +382,15 @@ fn an_interface_that_somebody_made_inside_keeps_its_name() {
     lab.netbpf(["connect", "n2", "web"]).ok();
     inside("link show eth1");
 }
+
+#[test]
+fn a_sandbox_on_the_hosts_files_commands_no_daemon() {
+    let lab = Lab::start();
+    sleeper(&lab, "secret", &["-e", "PASSWORD=hunter2"]);
+    sleeper(&lab, "other", &["--security-opt", "no-new-privileges"]);
+    assert_eq!(exec(&lab, "other", "ls -A /run/netbpf").ok().text(), "");
+    assert_eq!(exec(&lab, "other", "grep -o 'NoNewPrivs.*1' /proc/self/status | wc -l").ok().text(), "1");
+    assert_eq!(inspect(&lab, "other", "{{.HostConfig.SecurityOpt}}"), "[no-new-privileges]");
+    lab.netbpf(["run", "--rm", "--security-opt", "nonsense", "--", "true"])
+        .fails_with(125, "invalid --security-opt 1: \"nonsense\"");
+}

@@ -21,6 +21,7 @@ mod isolation;
 mod leaving;
 mod lifecycle;
 mod links;
+mod logs;
 mod macs;
 mod maps;
 mod names;

@@ -4,9 +4,9 @@
 //! `start EXE DIR SPEC` is a daemon that starts a sandbox, prints its supervisor's number and start time, and dies;
 //! `exec [-i] [-t] SOCKET COMMAND…` is the command line.
 
-use std::{env, fs, path::Path, process::exit};
+use std::{env, fs, path::Path, process::exit, sync::Arc};
 
-use netbpf::sandbox::{Supervisor, exec};
+use netbpf::sandbox::{SealedProgram, Supervisor, exec};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -35,7 +35,8 @@ fn main() -> anyhow::Result<()> {
 #[tokio::main(flavor = "current_thread")]
 async fn start(exe: &Path, dir: &Path, spec: &Path) -> anyhow::Result<()> {
     let spec = serde_json::from_slice(&fs::read(spec)?)?;
-    let supervisor = Supervisor::spawn(exe, dir, &spec).await?;
+    let program = Arc::new(SealedProgram::open(exe)?);
+    let supervisor = Supervisor::spawn(&program, dir, &spec).await?;
     supervisor.start().await?;
     println!("{} {}", supervisor.pid(), supervisor.start_time());
     Ok(())

@@ -65,6 +65,52 @@ async fn a_sandbox_starts_again_in_the_same_directory_and_its_log_goes_on() {
 }
 
 #[tokio::test]
+async fn nobody_writes_to_the_supervisors_program() {
+    let world = World::new("sleep 1000");
+    let supervisor = world.start().await;
+    let exe = format!("/proc/{}/exe", supervisor.pid());
+    // To truncate it, because the kernel then looks at the mount first. It looks at whether the file is executed later,
+    // and Linux 6.11 does not.
+    let refused = fs::OpenOptions::new().write(true).truncate(true).open(&exe).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(nix::libc::EROFS), "{refused}");
+    let program = fs::read_link(&exe).unwrap();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(program.to_str().unwrap()), "the read-only mount is in no namespace:\n{mounts}");
+    let name = fs::read_to_string(format!("/proc/{}/comm", supervisor.pid())).unwrap();
+    assert_eq!(name, "netbpf\n");
+    supervisor.signal(9).await.unwrap();
+    supervisor.wait().await;
+}
+
+#[tokio::test]
+async fn no_new_privileges_holds_for_the_command_and_for_exec() {
+    for asked in [false, true] {
+        let mut world = World::new("grep NoNewPrivs /proc/self/status; sleep 1000");
+        world.spec.no_new_privileges = asked;
+        let supervisor = world.start().await;
+        let expected = format!("NoNewPrivs:\t{}\n", u8::from(asked));
+        assert_eq!(world.sh("grep NoNewPrivs /proc/self/status"), expected);
+        supervisor.signal(9).await.unwrap();
+        supervisor.wait().await;
+        assert_eq!(world.output().await, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_is_hidden_is_empty_or_nothing() {
+    let mut world =
+        World::new("ls $DIR | wc -l; wc -c <$FILE; test -f $FILE || echo hidden; cat /etc/hosts | head -n1");
+    let (dir, file) = (world.path("run"), world.path("socket"));
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("inside"), "x").unwrap();
+    fs::write(&file, "x").unwrap();
+    world.spec.env = vec![format!("DIR={}", dir.display()), format!("FILE={}", file.display())];
+    // The folder of its own files too, and one that is not there.
+    world.spec.hidden = vec![dir, file, world.dir(), world.path("nothing")];
+    assert_eq!(world.run().await.0, "0\n0\nhidden\n127.0.0.1\tlocalhost\n");
+}
+
+#[tokio::test]
 async fn capabilities_are_dockers_and_networks_cannot_be_changed() {
     let world = World::new(
         "grep ^Cap /proc/self/status; ip link add x type veth 2>&1; echo 1 >/proc/sys/net/ipv4/ip_forward; mount -t tmpfs t /mnt 2>&1",
@@ -72,7 +118,7 @@ async fn capabilities_are_dockers_and_networks_cannot_be_changed() {
     let (output, _) = world.run().await;
     let capabilities: Vec<_> =
         output.lines().take(5).map(|l| l.split_ascii_whitespace().nth(1).unwrap()).collect();
-    let (none, docker) = ("0000000000000000", "00000000a80425fb");
+    let (none, docker) = ("0000000000000000", "00000000a00425fb");
     assert_eq!(capabilities, [none, docker, docker, docker, none], "Inh Prm Eff Bnd Amb");
     assert!(output.contains("Operation not permitted"), "{output}");
     assert!(output.contains("Read-only file system"), "{output}");

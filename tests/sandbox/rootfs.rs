@@ -70,6 +70,14 @@ async fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn devices_are_not_made_in_it_and_its_ipc_is_its_own() {
+    let world = World::with_rootfs("busybox mknod /kvm c 10 232; busybox readlink /proc/self/ns/ipc");
+    let (output, _) = world.run().await;
+    assert!(output.contains("mknod: /kvm: Operation not permitted"), "{output}");
+    assert!(!output.contains(&crate::world::namespace("self", "ipc")), "{output}");
+}
+
+#[tokio::test]
 async fn a_missing_working_directory_is_made() {
     let mut world = World::with_rootfs("pwd");
     world.spec.working_dir = "/srv/app".into();

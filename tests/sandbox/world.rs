@@ -5,9 +5,10 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::Arc,
 };
 
-use netbpf::sandbox::{Error, Exit, Files, Network, SOCKET, Spec, Supervisor, logs};
+use netbpf::sandbox::{Error, Exit, Files, Network, SOCKET, SealedProgram, Spec, Supervisor, logs};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -38,6 +39,8 @@ impl World {
             env: Vec::new(),
             working_dir: "/".into(),
             rootfs: None,
+            no_new_privileges: false,
+            hidden: Vec::new(),
             network: Network::New,
             files: Files {
                 hosts: file("hosts", "127.0.0.1\tlocalhost\n10.9.8.7\tbox\n"),
@@ -77,7 +80,8 @@ impl World {
     }
 
     pub async fn spawn(&self) -> Result<Supervisor, Error> {
-        Supervisor::spawn(&netbpf(), &self.dir(), &self.spec).await
+        let program = Arc::new(SealedProgram::open(&netbpf())?);
+        Supervisor::spawn(&program, &self.dir(), &self.spec).await
     }
 
     pub async fn start(&self) -> Supervisor {

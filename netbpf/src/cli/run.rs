@@ -19,7 +19,9 @@ use crate::api::{
     after_help = "Example:\n  \
         netbpf run --rm -- ip address\n  \
         netbpf run -d --name tomcat01 --net mynet --ip 192.168.0.9 -- python3 -m http.server 80\n  \
-        netbpf run -d --name web -p 8080:80 -p 127.0.0.1:5353:53/udp -- python3 -m http.server 80"
+        netbpf run -d --name web -p 8080:80 -p 127.0.0.1:5353:53/udp -- python3 -m http.server 80\n\n\
+        A sandbox is no security boundary against root inside it. Who may use the daemon's socket, as members of\n\
+        the group netbpf may, is root on this host."
 )]
 pub struct Run {
     /// Leave it running and print its ID
@@ -89,6 +91,9 @@ pub struct Run {
     /// Its root directory, instead of the host's
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
+    /// no-new-privileges: what it executes gains nothing by a set-user-ID bit or file capabilities
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -144,6 +149,7 @@ impl Run {
             host_config: HostConfig {
                 publish_all_ports: self.publish_all,
                 restart_policy: self.restart,
+                security_opt: self.security_opt,
                 ..Default::default()
             },
             ..Default::default()

@@ -165,6 +165,7 @@ impl Daemon {
             publish,
             exposed,
             publish_all: request.host_config.publish_all_ports,
+            no_new_privileges: no_new_privileges(&request.host_config.security_opt)?,
         };
         Ok((sandbox, attachments))
     }
@@ -342,6 +343,20 @@ impl Daemon {
             }
         }
     }
+}
+
+/// `--security-opt`. What it turns off in Docker, a sandbox has not.
+fn no_new_privileges(options: &[String]) -> Result<bool, Error> {
+    let mut set = false;
+    for (index, option) in options.iter().enumerate() {
+        match option.replacen(':', "=", 1).as_str() {
+            "no-new-privileges" | "no-new-privileges=true" => set = true,
+            "no-new-privileges=false" => set = false,
+            "seccomp=unconfined" | "apparmor=unconfined" | "label=disable" => {}
+            _ => return Err(Error::Invalid(format!("invalid --security-opt {}: {option:?}", index + 1))),
+        }
+    }
+    Ok(set)
 }
 
 fn bad_name(error: BadName) -> Error {

@@ -2,6 +2,7 @@
 
 use std::{
     os::fd::{AsFd, AsRawFd},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -17,6 +18,9 @@ use crate::{
     sandbox::{self, Supervisor},
     store::Change,
 };
+
+/// Where engines listen, each with the folders of its helpers.
+const ENGINES: [&str; 5] = ["/run/docker.sock", "/run/docker", "/run/containerd", "/run/podman", "/run/crio"];
 
 /// The exit code of what could not be started.
 const EXIT_CANNOT: i32 = 125;
@@ -112,7 +116,7 @@ impl Daemon {
         spec: &sandbox::Spec,
     ) -> Result<Supervisor, Error> {
         self.make_files(after, sandbox)?;
-        let supervisor = Supervisor::spawn(&self.exe, &self.supervisor_dir(&after.id), spec).await?;
+        let supervisor = Supervisor::spawn(&self.program, &self.supervisor_dir(&after.id), spec).await?;
         after.state = State::Running {
             supervisor: Some((supervisor.pid(), supervisor.start_time())),
             started: Timestamp::now(),
@@ -194,6 +198,8 @@ impl Daemon {
             env: sandbox.env.clone(),
             working_dir: sandbox.working_dir.clone(),
             rootfs: sandbox.rootfs.clone(),
+            no_new_privileges: sandbox.no_new_privileges,
+            hidden: self.hidden(),
             network,
             files: sandbox::Files {
                 hosts: files.join("hosts"),
@@ -204,6 +210,15 @@ impl Daemon {
             socket_group: super::sockets::group(),
         };
         Ok((spec, joined))
+    }
+
+    /// What commands this daemon, or an engine on the host: a sandbox on the host's files does not see it.
+    fn hidden(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = ENGINES.iter().map(PathBuf::from).collect();
+        paths.push(self.options.run_dir.clone());
+        paths.push(self.options.docker_socket.clone());
+        paths.extend(self.options.docker_plugin.clone());
+        paths
     }
 
     /// Who made the files that a container has: one that joined another's network has that one's, which may have joined

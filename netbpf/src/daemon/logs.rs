@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// A container's output, in its folder.
+/// A container's output, in its folder: what is older is in `log.jsonl.1` and so on.
 pub const FILE: &str = "log.jsonl";
 
 /// Those who wait for a container to start.
@@ -77,10 +77,7 @@ impl Daemon {
             State::Created { .. } if follow => Source::Waiting(self.followers.wait(container.id)),
             State::Created { .. } | State::Running { .. } | State::Exited { .. } => {
                 let supervisor = self.supervisor_of(&container).ok().filter(|_| follow);
-                match path.exists() {
-                    true => Source::Open(Box::new(logs::read(&path, tail, supervisor.as_ref())?)),
-                    false => Source::Empty,
-                }
+                Source::Open(Box::new(logs::read(&path, tail, supervisor.as_ref())?))
             }
         };
         Ok(stream::try_unfold(source, move |source| next(source, since)))
@@ -90,12 +87,10 @@ impl Daemon {
 enum Source {
     Waiting(oneshot::Receiver<Logs>),
     Open(Box<Logs>),
-    Empty,
 }
 
 async fn next(source: Source, since: Option<Timestamp>) -> Result<Option<(String, Source)>, sandbox::Error> {
     let mut logs = match source {
-        Source::Empty => return Ok(None),
         Source::Open(logs) => logs,
         Source::Waiting(start) => match start.await {
             Ok(logs) => Box::new(logs),

@@ -63,6 +63,7 @@ use crate::{
     link::{EndpointLink, HostDevice, Links, Namespace},
     model::Id,
     plan::{NetworkWiring, PortWiring},
+    sandbox::SealedProgram,
     store::{Change, Store},
 };
 use ends::Ends;
@@ -81,8 +82,8 @@ type Turns = Mutex<HashMap<Id, Arc<tokio::sync::Mutex<()>>>>;
 /// A running daemon.
 pub struct Daemon {
     options: Options,
-    /// This program, to start supervisors and the responder from.
-    exe: PathBuf,
+    /// This program, to start supervisors from.
+    program: Arc<SealedProgram>,
     /// What all links of this daemon carry as group, so that it knows its own.
     group: u32,
     world: Mutex<World>,

@@ -32,6 +32,7 @@ use crate::{
     link::{ForwardingChanges, Links, neighbours},
     model::{Driver, Network},
     private,
+    sandbox::SealedProgram,
     store::{Lock, Records, Store},
 };
 
@@ -163,7 +164,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
     let feed = Feed::start(&exe, &options.run_dir).await?;
     Ok(Arc::new(Daemon {
         group: options.group(),
-        exe,
+        program: Arc::new(SealedProgram::open(&exe)?),
         world: Mutex::new(World::new(networks, containers, lent)),
         store: Mutex::new(store),
         links,

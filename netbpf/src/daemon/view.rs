@@ -262,7 +262,9 @@ fn host_config(sandbox: &Sandbox) -> HostConfig {
             _ => 0,
         },
     };
-    HostConfig { port_bindings, publish_all_ports: sandbox.publish_all, restart_policy }
+    let security_opt =
+        sandbox.no_new_privileges.then(|| "no-new-privileges".to_owned()).into_iter().collect();
+    HostConfig { port_bindings, publish_all_ports: sandbox.publish_all, restart_policy, security_opt }
 }
 
 fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {

@@ -166,6 +166,9 @@ pub struct Sandbox {
     /// `-P`: all that is exposed is published.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub publish_all: bool,
+    /// `--security-opt no-new-privileges`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_new_privileges: bool,
 }
 
 /// Whose network a sandbox has.

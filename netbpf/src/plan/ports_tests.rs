@@ -90,6 +90,7 @@ fn container(networks: &[&Network], publish: &[&str], expose: &[&str]) -> Contai
             publish: publish.iter().flat_map(|text| parse_publish(text).unwrap()).collect(),
             exposed: expose.iter().flat_map(|text| parse_expose(text).unwrap()).collect(),
             publish_all: !expose.is_empty(),
+            no_new_privileges: false,
             restart: Default::default(),
         })),
         state: State::Created { error: String::new() },

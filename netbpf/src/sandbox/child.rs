@@ -28,13 +28,13 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::{filesystem, sys};
 
-/// What a program of a container has: Docker's default. `NET_ADMIN` is not in it, so that addresses, routes and the
-/// peers behind them stay what the daemon made them.
+/// What a program of a container has: Docker's default without `MKNOD`, because no control group keeps it from the
+/// devices that it would make. `NET_ADMIN` is not in it, so that addresses, routes and the peers behind them stay what
+/// the daemon made them.
 const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::MKNOD)
     .union(CapabilitySet::NET_RAW)
     .union(CapabilitySet::SETGID)
     .union(CapabilitySet::SETUID)
@@ -60,6 +60,8 @@ pub(super) struct Program<'a> {
     pub terminal: bool,
     /// Whether it is the first of its PID namespace, which mounts `/proc`.
     pub first: bool,
+    /// Whether no program that it executes gains anything by a set-user-ID bit or file capabilities.
+    pub no_new_privileges: bool,
 }
 
 /// Why a program did not start.
@@ -161,6 +163,9 @@ fn become_program(
     nix::unistd::setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))
         .map_err(failed("set the user"))?;
     drop_capabilities().map_err(denied("drop capabilities"))?;
+    if program.no_new_privileges {
+        prctl::set_no_new_privs().map_err(failed("set no_new_privs"))?;
+    }
     enter_working_dir(program)?;
 
     let path = find(program)?;
@@ -257,6 +262,7 @@ mod tests {
             stdio: [stdin.as_fd(); 3],
             terminal: false,
             first: false,
+            no_new_privileges: false,
         })
     }
 

@@ -20,6 +20,11 @@ use nix::{
     unistd::{fchdir, pivot_root},
 };
 
+use rustix::{
+    fs::CWD,
+    mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
+};
+
 use super::{
     error::{Error, call},
     spec::Spec,
@@ -46,8 +51,9 @@ const NONE: Option<&str> = None;
 
 /// What the supervisor keeps of it.
 pub(super) struct View {
-    /// The sandbox's files and where they are mounted, while the host could pull them away.
-    mounted: Vec<(PathBuf, &'static str)>,
+    /// The sandbox's files and where they are mounted, while the host could pull them away. Held open: their paths may
+    /// be hidden.
+    mounted: Vec<(File, &'static str)>,
     /// Becomes readable when a mount of this namespace comes or goes.
     pub changes: Option<File>,
     /// The container's terminals; absent if it has none.
@@ -71,11 +77,13 @@ pub(super) fn enter(spec: &Spec, dir: &Path) -> Result<View, Error> {
     if root == Path::new("/") {
         make_room(spec, dir)?;
         for (source, target) in spec.files.targets() {
-            bind(source, target)?;
-            view.mounted.push((source.to_owned(), target));
+            let source = File::open(source).map_err(call("open", source.display()))?;
+            bind_file(&source, target).map_err(call("mount on", target))?;
+            view.mounted.push((source, target));
         }
         view.changes = Some(changes.map_err(call("open", "/proc/self/mountinfo"))?);
         mount_sys()?;
+        spec.hidden.iter().try_for_each(|path| hide(path))?;
     } else {
         change_root(spec, &root)?;
     }
@@ -96,24 +104,16 @@ pub(super) fn mount_proc() -> Result<(), Error> {
         let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | QUIET;
         mount(NONE, path, NONE, flags, NONE).map_err(call("make read-only", path))?;
     }
-    for path in HIDDEN {
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => {
-                mount(Some("tmpfs"), path, Some("tmpfs"), QUIET | MsFlags::MS_RDONLY, NONE)
-                    .map_err(call("hide", path))?;
-            }
-            Ok(_) => bind(Path::new("/dev/null"), path)?,
-            Err(_) => {}
-        }
-    }
-    Ok(())
+    HIDDEN.iter().try_for_each(|path| hide(Path::new(path)))
 }
 
 impl View {
     /// Mounts again what the host has replaced: a rename onto a file, as network managers do it, takes the mounts on
     /// it along in every namespace. False if a target is missing for now, or still about to be renamed.
     pub fn repair(&self) -> bool {
-        self.mounted.iter().all(|(source, target)| same_file(source, target) || bind(source, target).is_ok())
+        self.mounted
+            .iter()
+            .all(|(source, target)| same_file(source, target) || bind_file(source, target).is_ok())
     }
 }
 
@@ -139,9 +139,31 @@ fn bpffs(line: &str) -> Option<PathBuf> {
     Some(escapes.iter().fold(point.to_owned(), |path, (code, text)| path.replace(code, text)).into())
 }
 
-fn same_file(a: &Path, b: &str) -> bool {
-    let identity = |path: &Path| fs::metadata(path).map(|m| (m.dev(), m.ino()));
-    matches!((identity(a), identity(Path::new(b))), (Ok(a), Ok(b)) if a == b)
+/// An empty folder in the place of one, nothing in the place of a file or socket.
+fn hide(path: &Path) -> Result<(), Error> {
+    let failed = || call::<nix::Error>("hide", path.display());
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            mount(Some("tmpfs"), path, Some("tmpfs"), QUIET | MsFlags::MS_RDONLY, NONE).map_err(failed())
+        }
+        Ok(_) => mount(Some("/dev/null"), path, NONE, MsFlags::MS_BIND, NONE).map_err(failed()),
+        Err(_) => Ok(()),
+    }
+}
+
+fn same_file(source: &File, target: &str) -> bool {
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let (source, target) = (source.metadata().map(identity), fs::metadata(target).map(identity));
+    matches!((source, target), (Ok(source), Ok(target)) if source == target)
+}
+
+/// Mounts an open file of this mount namespace (`open_tree`, Linux 5.2).
+fn bind_file(source: &File, target: &str) -> rustix::io::Result<()> {
+    let clone =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(source, "", clone)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    move_mount(&tree, "", CWD, target, flags)
 }
 
 fn bind(source: &Path, target: &str) -> Result<(), Error> {

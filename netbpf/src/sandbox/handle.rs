@@ -3,10 +3,13 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{ChildStdin, Command, Stdio},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use rustix::{
@@ -19,6 +22,7 @@ use super::{
     error::{Error, call},
     procfs,
     protocol::{Channel, Request, Response},
+    sealed::SealedProgram,
     spec::{DIAGNOSTICS, EXIT, Exit, PID, SOCKET, Spec, exit_status},
     supervisor::READY,
     sys,
@@ -37,12 +41,12 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts a supervisor (`exe supervise --dir DIR`) and returns when its namespaces exist and its files are
+    /// Starts a supervisor (`program supervise --dir DIR`) and returns when its namespaces exist and its files are
     /// mounted. `dir` exists and belongs to this sandbox alone; what an earlier run left in it is replaced.
-    pub async fn spawn(exe: &Path, dir: &Path, spec: &Spec) -> Result<Supervisor, Error> {
-        let (exe, dir, spec) = (exe.to_owned(), dir.to_owned(), spec.clone());
+    pub async fn spawn(program: &Arc<SealedProgram>, dir: &Path, spec: &Spec) -> Result<Supervisor, Error> {
+        let (program, dir, spec) = (Arc::clone(program), dir.to_owned(), spec.clone());
         let work_dir = dir.clone();
-        let (pid, lease) = blocking(move || launch(&exe, &work_dir, &spec)).await?;
+        let (pid, lease) = blocking(move || launch(&program, &work_dir, &spec)).await?;
         // Its process is this one's child, so its number is its own until it is reaped below.
         let mut supervisor = Supervisor::hold(dir, pid)?;
         supervisor.lease = Mutex::new(Some(lease));
@@ -98,6 +102,11 @@ impl Supervisor {
     pub fn is_alive(&self) -> bool {
         let mut fds = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
         matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
+    }
+
+    /// A descriptor that becomes readable when the supervisor has ended.
+    pub(super) fn watch_end(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        sys::register(self.pidfd.get_ref().try_clone()?)
     }
 
     /// Runs the command. If it does not start, the sandbox has ended when this returns; the error has Docker's words
@@ -170,7 +179,7 @@ async fn blocking<T: Send + 'static>(
     task::spawn_blocking(work).await.map_err(|error| call("run", "a task")(io::Error::other(error)))?
 }
 
-fn launch(exe: &Path, dir: &Path, spec: &Spec) -> Result<(u32, ChildStdin), Error> {
+fn launch(program: &SealedProgram, dir: &Path, spec: &Spec) -> Result<(u32, ChildStdin), Error> {
     for name in [EXIT, PID, SOCKET] {
         match fs::remove_file(dir.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -182,8 +191,9 @@ fn launch(exe: &Path, dir: &Path, spec: &Spec) -> Result<(u32, ChildStdin), Erro
     spec.write(dir)?;
     let path = dir.join(DIAGNOSTICS);
     let diagnostics = File::create(&path).map_err(call("create", path.display()))?;
-    let failed = || call::<io::Error>("start", exe.display());
-    let mut child = Command::new(exe)
+    let failed = || call::<io::Error>("start", program.path().display());
+    let mut child = Command::new(program.executable())
+        .arg0(program.path())
         .args(["supervise".as_ref(), "--dir".as_ref(), dir.as_os_str()])
         .env_clear()
         .current_dir("/")

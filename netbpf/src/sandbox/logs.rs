@@ -1,20 +1,21 @@
-//! Reading a sandbox's log, also while it grows.
+//! Reading a sandbox's log, also while it grows and moves on to its next file.
 
 use std::{
-    fs::File,
+    collections::VecDeque,
+    fs::{File, Metadata},
     io::{self, Read, Seek, SeekFrom},
     mem::MaybeUninit,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
 use super::{
     Supervisor,
     error::{Error, call},
-    sys,
+    rotation, sys,
 };
 use crate::api::types::LogLine;
 
@@ -24,31 +25,35 @@ const BLOCK: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Logs {
     path: PathBuf,
-    file: File,
+    /// The files that are not read to their ends, the oldest first. All but the last are written no more.
+    files: VecDeque<File>,
     /// Read but not handed out, from `next` on.
     buffer: Vec<u8>,
     next: usize,
-    /// Tells that the log has grown, or that its writer has closed it.
-    watch: Option<AsyncFd<OwnedFd>>,
+    follow: Option<Follow>,
+}
+
+/// What tells a follower that there is more, or that there will be no more.
+#[derive(Debug)]
+struct Follow {
+    /// Of the log's folder.
+    watch: AsyncFd<OwnedFd>,
+    /// The writer.
+    supervisor: AsyncFd<OwnedFd>,
+    ended: bool,
 }
 
 /// Reads the log at `path`: its last `tail` lines, all if absent. With `follow`, also those to come, until that
 /// supervisor's container has ended. A log that was never written is empty.
 pub fn read(path: &Path, tail: Option<usize>, follow: Option<&Supervisor>) -> Result<Logs, Error> {
     let failed = || call::<io::Error>("read", path.display());
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && follow.is_none() => {
-            File::open("/dev/null").map_err(failed())?
-        }
-        result => result.map_err(failed())?,
-    };
-    let watch = follow.map(|_| watch(path)).transpose().map_err(failed())?;
-    // If it lives now, its closing of the log is still to come, and the watch will tell.
-    let watch = watch.filter(|_| follow.is_some_and(Supervisor::is_alive));
+    // First, so that nothing happens unheard.
+    let follow = follow.map(|supervisor| Follow::new(path, supervisor)).transpose().map_err(failed())?;
+    let mut files = newer_than(path, None).map_err(failed())?;
     if let Some(lines) = tail {
-        seek_to_last(&mut file, lines).map_err(failed())?;
+        seek_to_last(&mut files, lines).map_err(failed())?;
     }
-    Ok(Logs { path: path.to_owned(), file, buffer: Vec::new(), next: 0, watch })
+    Ok(Logs { path: path.to_owned(), files, buffer: Vec::new(), next: 0, follow })
 }
 
 impl Logs {
@@ -61,17 +66,24 @@ impl Logs {
             if self.fill().map_err(call("read", self.path.display()))? > 0 {
                 continue;
             }
-            let Some(watch) = &self.watch else { return Ok(None) };
-            let failed = || call::<io::Error>("watch", self.path.display());
-            let mut ready = watch.readable().await.map_err(failed())?;
-            match ready.try_io(|watch| closed(watch.get_ref())) {
-                Ok(Ok(true)) => {
-                    drop(ready);
-                    self.watch = None;
-                }
-                Ok(Ok(false)) | Err(_) => {}
-                Ok(Err(error)) => return Err(failed()(error)),
+            if self.files.len() > 1 {
+                self.files.pop_front();
+                // What a full disk has left of a record.
+                (self.buffer, self.next) = (Vec::new(), 0);
+                continue;
             }
+            let Some(follow) = &mut self.follow else { return Ok(None) };
+            let newer =
+                newer_than(&self.path, self.files.back()).map_err(call("read", self.path.display()))?;
+            if !newer.is_empty() {
+                // The one that was the last may have got more before it was full: it is read once more.
+                self.files.extend(newer);
+                continue;
+            }
+            if follow.ended {
+                return Ok(None);
+            }
+            follow.wait().await.map_err(call("watch", self.path.display()))?;
         }
     }
 
@@ -89,35 +101,90 @@ impl Logs {
     }
 
     fn fill(&mut self) -> io::Result<usize> {
+        let Some(file) = self.files.front_mut() else { return Ok(0) };
         self.buffer.drain(..self.next);
         self.next = 0;
         let length = self.buffer.len();
         self.buffer.resize(length + BLOCK, 0);
-        let read = self.file.read(&mut self.buffer[length..]);
+        let read = file.read(&mut self.buffer[length..]);
         self.buffer.truncate(length + read.as_ref().unwrap_or(&0));
         read
     }
 }
 
-fn watch(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
-    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-    inotify::add_watch(&watch, path, WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE)?;
-    sys::register(watch)
-}
-
-/// Takes what the watch has to say: whether the log's writer has closed it.
-fn closed(watch: &OwnedFd) -> io::Result<bool> {
-    let mut buffer = [MaybeUninit::uninit(); 512];
-    let mut events = inotify::Reader::new(watch, &mut buffer);
-    let mut closed = events.next()?.events().contains(ReadFlags::CLOSE_WRITE);
-    while !events.is_buffer_empty() {
-        closed |= events.next()?.events().contains(ReadFlags::CLOSE_WRITE);
+impl Follow {
+    fn new(path: &Path, supervisor: &Supervisor) -> io::Result<Follow> {
+        let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let events = WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO;
+        inotify::add_watch(&watch, path.parent().unwrap_or(path), events)?;
+        Ok(Follow { watch: sys::register(watch)?, supervisor: supervisor.watch_end()?, ended: false })
     }
-    Ok(closed)
+
+    /// Returns when there may be more, or the container has ended.
+    async fn wait(&mut self) -> io::Result<()> {
+        tokio::select! {
+            ready = self.watch.readable() => match ready?.try_io(|watch| drain(watch.get_ref())) {
+                Ok(drained) => drained,
+                // It was about nothing.
+                Err(_) => Ok(()),
+            },
+            ended = self.supervisor.readable() => {
+                self.ended = ended.is_ok();
+                ended.map(drop)
+            }
+        }
+    }
 }
 
-/// From the end backwards, so that the size of the log does not matter.
-fn seek_to_last(file: &mut File, lines: usize) -> io::Result<()> {
+/// Takes what the watch has to say. What it is about is looked at anyway.
+fn drain(watch: &OwnedFd) -> io::Result<()> {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(watch, &mut buffer);
+    events.next()?;
+    while !events.is_buffer_empty() {
+        events.next()?;
+    }
+    Ok(())
+}
+
+/// The log's files from the one after `known` on, all if absent or gone; the oldest first.
+fn newer_than(path: &Path, known: Option<&File>) -> io::Result<VecDeque<File>> {
+    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let mut seen: Vec<_> = known.map(File::metadata).transpose()?.map(identity).into_iter().collect();
+    let mut files = VecDeque::new();
+    // From the newest on: one that moves meanwhile is met twice, but never missed.
+    for path in rotation::files(path) {
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        let found = identity(file.metadata()?);
+        if known.is_some() && found == seen[0] {
+            break;
+        }
+        if !seen.contains(&found) {
+            seen.push(found);
+            files.push_front(file);
+        }
+    }
+    Ok(files)
+}
+
+/// Leaves the last lines to be read, and no file before them.
+fn seek_to_last(files: &mut VecDeque<File>, lines: usize) -> io::Result<()> {
+    let mut missing = lines;
+    for index in (0..files.len()).rev() {
+        missing = seek_in(&mut files[index], missing)?;
+        if missing == 0 {
+            files.drain(..index);
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// From the end backwards, so that the size of the file does not matter. Returns how many lines it has too few.
+fn seek_in(file: &mut File, lines: usize) -> io::Result<usize> {
     let mut position = file.seek(SeekFrom::End(0))?;
     let mut block = [0; 4096];
     // The last line's own newline is not a boundary before it.
@@ -140,7 +207,8 @@ fn seek_to_last(file: &mut File, lines: usize) -> io::Result<()> {
     if left > 0 {
         target = 0;
     }
-    file.seek(SeekFrom::Start(target)).map(drop)
+    file.seek(SeekFrom::Start(target))?;
+    Ok(left.saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -176,6 +244,24 @@ mod tests {
         assert_eq!(texts(&path, Some(0)).await.len(), 0);
         assert_eq!(texts(&path, Some(9000)).await.len(), 5000);
         assert_eq!(texts(&path, None).await.len(), 5000);
+    }
+
+    #[tokio::test]
+    async fn the_tail_reaches_into_older_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        let mut log = rotation::tests::small(&path, 200);
+        for number in 0..40 {
+            log.append(
+                format!("{{\"log\":\"{number}\\n\",\"stream\":\"stdout\",\"time\":\"\"}}\n").as_bytes(),
+            );
+        }
+        let all = texts(&path, None).await;
+        assert!(all.len() > 10 && all.len() < 40, "the oldest are gone: {all:?}");
+        for tail in 0..all.len() {
+            assert_eq!(texts(&path, Some(tail)).await, all[all.len() - tail..], "{tail}");
+        }
+        assert_eq!(all.last().map(String::as_str), Some("39"));
     }
 
     #[tokio::test]

@@ -25,6 +25,8 @@ mod output;
 mod procfs;
 mod protocol;
 mod relay;
+mod rotation;
+mod sealed;
 mod shared_file;
 mod spec;
 mod supervisor;
@@ -32,6 +34,7 @@ mod sys;
 
 pub use error::Error;
 pub use handle::Supervisor;
+pub use sealed::SealedProgram;
 pub use shared_file::SharedFile;
 pub use spec::{Exit, Files, Network, SOCKET, Spec, exit_status};
 pub use supervisor::supervise;

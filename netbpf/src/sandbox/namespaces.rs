@@ -17,6 +17,9 @@ use super::{
 /// namespace, the first of them as its process 1.
 pub(super) fn enter(spec: &Spec) -> Result<(), Error> {
     let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWPID;
+    if spec.rootfs.is_some() {
+        flags |= CloneFlags::CLONE_NEWIPC;
+    }
     match &spec.network {
         Network::New => flags |= CloneFlags::CLONE_NEWNET,
         Network::Host => {}

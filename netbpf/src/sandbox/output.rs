@@ -2,12 +2,13 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::Read,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use jiff::Timestamp;
 
+use super::rotation::Log;
 use crate::api::types::LogLine;
 
 /// A longer line is several records, the first ones without a newline, as in Docker's log.
@@ -28,14 +29,14 @@ impl Output {
     }
 
     /// Moves what is there, at most one buffer, to the log.
-    pub fn forward(&mut self, log: &mut File) {
+    pub fn forward(&mut self, log: &mut Log) {
         let mut buffer = [0; LONGEST];
         match self.pipe.read(&mut buffer) {
             Ok(0) => {
-                record(log, &self.lines.rest());
+                log.append(&self.lines.rest());
                 self.ended = true;
             }
-            Ok(length) => record(log, &self.lines.take(&buffer[..length])),
+            Ok(length) => log.append(&self.lines.take(&buffer[..length])),
             // Nothing is there after all.
             Err(_) => {}
         }
@@ -43,26 +44,18 @@ impl Output {
 
     /// Moves all that is there, up to the last byte of an unfinished line. Does not wait for more: somebody outside
     /// the container may hold the pipe open.
-    pub fn finish(&mut self, log: &mut File) {
+    pub fn finish(&mut self, log: &mut Log) {
         let mut buffer = [0; LONGEST];
         while let Ok(length @ 1..) = self.pipe.read(&mut buffer) {
-            record(log, &self.lines.take(&buffer[..length]));
+            log.append(&self.lines.take(&buffer[..length]));
         }
-        record(log, &self.lines.rest());
+        log.append(&self.lines.rest());
     }
 }
 
 impl AsFd for Output {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
-    }
-}
-
-/// One write for all records, so that readers see whole ones. What a full disk does not take is lost: the command's
-/// output is no reason to stop it.
-fn record(log: &mut File, records: &[u8]) {
-    if !records.is_empty() {
-        let _ = log.write_all(records);
     }
 }
 

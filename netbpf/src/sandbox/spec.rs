@@ -39,6 +39,10 @@ pub struct Spec {
     pub working_dir: PathBuf,
     /// Its root; the host's if absent.
     pub rootfs: Option<PathBuf>,
+    /// `--security-opt no-new-privileges`.
+    pub no_new_privileges: bool,
+    /// Folders and sockets that it does not see where its root is the host's; what is missing is nothing to hide.
+    pub hidden: Vec<PathBuf>,
     /// Whose network it has.
     pub network: Network,
     /// What replaces the files of `/etc`.

@@ -19,6 +19,7 @@ use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
+        prctl,
         signal::{SigSet, Signal, kill},
         signalfd::{SfdFlags, SignalFd},
         stat::{Mode, umask},
@@ -36,6 +37,7 @@ use super::{
     output::Output,
     procfs,
     protocol::{Channel, Exec, Listener, Request, Response, WindowSize},
+    rotation::Log,
     spec::{EXIT, Exit, PID, SOCKET, Spec},
 };
 
@@ -50,6 +52,10 @@ pub fn supervise(dir: &Path) -> Result<(), Error> {
     // A session of its own, so that the daemon's terminal is not its. Fails if it leads one already.
     let _ = nix::unistd::setsid();
     umask(Mode::from_bits_truncate(0o022));
+    // It was started by the number of a descriptor, which is no name.
+    prctl::set_name(c"netbpf").map_err(call("set", "the process's name"))?;
+    // What it forks is in the container until its program runs: its memory and descriptors are nobody's to read there.
+    prctl::set_dumpable(false).map_err(call("hide", "memory"))?;
     let mut report = io::stdout();
     let built = Supervisor::build(dir);
     let text = built.as_ref().map_or_else(ToString::to_string, |_| READY.into());
@@ -67,7 +73,7 @@ struct Supervisor {
     spec: Spec,
     /// The sandbox's directory, which may have no path in this process's root.
     dir: OwnedFd,
-    log: File,
+    log: Log,
     listener: Listener,
     signals: SignalFd,
     view: View,
@@ -112,12 +118,7 @@ impl Supervisor {
         mask.thread_block().map_err(call("block", "signals"))?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(call("receive", "signals"))?;
-        let log = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o640)
-            .open(&spec.log)
-            .map_err(call("open", spec.log.display()))?;
+        let log = Log::open(&spec.log).map_err(call("open", spec.log.display()))?;
         let dir_fd: OwnedFd = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_DIRECTORY)
@@ -299,6 +300,7 @@ impl Supervisor {
             stdio: [null.as_fd(), out_writer.as_fd(), err_writer.as_fd()],
             terminal: false,
             first: true,
+            no_new_privileges: self.spec.no_new_privileges,
         })?;
         let mut outputs = Vec::new();
         for (pipe, stream) in [(OwnedFd::from(out_reader), "stdout"), (OwnedFd::from(err_reader), "stderr")] {
@@ -339,6 +341,7 @@ impl Supervisor {
             stdio,
             terminal: terminal.is_some(),
             first: false,
+            no_new_privileges: self.spec.no_new_privileges,
         })?;
         self.execs.push((pid, client.clone()));
         Ok(terminal.map(|(outside, _)| outside))

@@ -20,6 +20,9 @@ pub struct HostConfig {
     pub publish_all_ports: bool,
     /// `--restart`.
     pub restart_policy: RestartPolicy,
+    /// `--security-opt`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub security_opt: Vec<String>,
 }
 
 impl HostConfig {
