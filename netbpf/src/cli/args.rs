@@ -1,8 +1,11 @@
 //! What can be typed, as a whole: the commands, and which process each of them is.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use super::{
     Error, console::Console, container, daemon, doctor, events, exec, inspect, logs, man, network, port, run,
@@ -23,10 +26,26 @@ pub enum Process {
 /// returned.
 pub fn parse() -> Result<Process, ExitCode> {
     parse_from(std::env::args_os()).map_err(|NoCommand { error, exit_code }| {
-        // Nobody is left to tell when this fails.
-        let _ = error.print();
+        say(&error);
         ExitCode::from(exit_code)
     })
+}
+
+/// Prints what clap says, or one line for a command that does not exist: many of Docker's do not. With its colours, unless it repeats what a terminal would obey.
+fn say(error: &clap::Error) {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
+    {
+        let line = format!("netbpf: '{name}' is not a netbpf command; see 'netbpf --help'");
+        return Console::of_process().complain(&line);
+    }
+    let text = error.render().to_string();
+    // Nobody is left to tell when this fails.
+    let _ = if error.use_stderr() && text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
+        write!(Console::of_process().err, "{text}")
+    } else {
+        error.print()
+    };
 }
 
 /// A command line that is no command, or a call for help.

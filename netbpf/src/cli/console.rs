@@ -1,17 +1,20 @@
 //! Where a command prints, so that tests can read it. Nothing here knows what is printed.
 
 use std::{
+    borrow::Cow,
     env,
     fmt::Display,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
 };
+
+use super::output::{Output, escaped};
 
 /// Standard output and standard error of a command.
 pub struct Console {
     /// What was asked for.
-    pub out: Box<dyn Write>,
+    pub out: Output,
     /// What went wrong.
-    pub err: Box<dyn Write>,
+    pub err: Output,
     /// Whether a person looks at `out`.
     pub is_terminal: bool,
 }
@@ -19,8 +22,9 @@ pub struct Console {
 impl Console {
     /// Those of this process.
     pub fn of_process() -> Self {
-        let out = io::stdout();
-        Self { is_terminal: out.is_terminal(), out: Box::new(out), err: Box::new(io::stderr()) }
+        let (out, err) = (io::stdout(), io::stderr());
+        let (is_terminal, is_err_terminal) = (out.is_terminal(), err.is_terminal());
+        Self { is_terminal, out: Output::new(out, is_terminal), err: Output::new(err, is_err_terminal) }
     }
 
     /// One line on standard error.
@@ -29,17 +33,28 @@ impl Console {
         let _ = writeln!(self.err, "{error}");
     }
 
+    /// Something that was done and may not be what was meant, in Docker's form.
+    pub fn warn(&mut self, warning: &str) {
+        self.complain(&format_args!("WARNING: {warning}"));
+    }
+
     /// Clears the screen of a terminal, so that what is printed next replaces what is there.
     pub fn clear(&mut self) -> io::Result<()> {
-        if self.is_terminal { write!(self.out, "\x1b[2J\x1b[H") } else { Ok(()) }
+        if self.is_terminal { write!(self.out.raw(), "\x1b[2J\x1b[H") } else { Ok(()) }
+    }
+
+    /// As [`Output`] shows it: for lines with colours, which are written raw.
+    pub fn shown<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.is_terminal { escaped(text.as_bytes()).into() } else { text.into() }
     }
 
     /// In green or red, where a person looks and wants colours.
     pub fn paint(&self, colour: Colour, text: &str) -> String {
+        let text = self.shown(text);
         if self.is_terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) {
             format!("\x1b[{}m{text}\x1b[0m", colour as u8)
         } else {
-            text.to_owned()
+            text.into_owned()
         }
     }
 }
@@ -57,18 +72,18 @@ pub enum Colour {
 
 #[cfg(test)]
 pub mod tests {
-    use std::{cell::RefCell, rc::Rc};
+    use std::{cell::RefCell, io::Write, rc::Rc};
 
     use super::*;
 
     /// What a command printed.
     #[derive(Clone, Default)]
-    pub struct Output {
+    pub struct Printed {
         out: Buffer,
         err: Buffer,
     }
 
-    impl Output {
+    impl Printed {
         /// On standard output.
         pub fn out(&self) -> String {
             String::from_utf8_lossy(&self.out.0.borrow()).into_owned()
@@ -95,10 +110,10 @@ pub mod tests {
 
     impl Console {
         /// One that keeps what is printed.
-        pub fn of_test() -> (Self, Output) {
-            let output = Output::default();
-            let (out, err) = (Box::new(output.out.clone()), Box::new(output.err.clone()));
-            (Self { out, err, is_terminal: false }, output)
+        pub fn of_test() -> (Self, Printed) {
+            let output = Printed::default();
+            let new = |buffer: &Buffer| super::Output::new(buffer.clone(), false);
+            (Self { out: new(&output.out), err: new(&output.err), is_terminal: false }, output)
         }
     }
 }

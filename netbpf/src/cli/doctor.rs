@@ -60,7 +60,7 @@ impl Doctor {
         checks.push(daemon(client).await);
         for check in &checks {
             let line = line(check, console);
-            writeln!(console.out, "{line}")?;
+            writeln!(console.out.raw(), "{line}")?;
         }
         Ok(u8::from(checks.iter().any(|check| matches!(check.finding, Finding::Missing(_)))))
     }
@@ -72,7 +72,7 @@ fn line(Check { subject, finding }: &Check, console: &Console) -> String {
         Finding::Note(text) => (console.paint(Colour::Yellow, "note   "), text),
         Finding::Missing(text) => (console.paint(Colour::Red, "missing"), text),
     };
-    format!("{mark}  {subject:<11}  {text}")
+    format!("{mark}  {subject:<11}  {}", console.shown(text))
 }
 
 async fn daemon(client: &Client) -> Check {

@@ -1,6 +1,6 @@
 //! `logs`, and the printing of output that `run` shares with it.
 
-use std::io::{self, Write};
+use std::io;
 
 use super::{
     Error,
@@ -46,7 +46,7 @@ impl Logs {
 
 /// Prints a line to where the container wrote it, at once.
 pub fn print(console: &mut Console, line: &LogLine, timestamp: bool) -> io::Result<()> {
-    let out: &mut dyn Write = if line.stream == "stderr" { &mut console.err } else { &mut console.out };
+    let out = if line.stream == "stderr" { console.err.raw() } else { console.out.raw() };
     if timestamp {
         write!(out, "{} ", line.time)?;
     }

@@ -15,6 +15,7 @@ mod inspect;
 mod logs;
 mod man;
 mod network;
+mod output;
 mod parsers;
 mod port;
 mod render;

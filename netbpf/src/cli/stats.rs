@@ -135,8 +135,12 @@ impl Monitor {
                             .iter()
                             .any(|old| old.reason == reason.reason && old.packets < reason.packets)
                 });
-                let line = if is_alarming { console.paint(Colour::Red, line) } else { line.to_owned() };
-                writeln!(console.out, "{line}")?;
+                let line = if is_alarming {
+                    console.paint(Colour::Red, line)
+                } else {
+                    console.shown(line).into_owned()
+                };
+                writeln!(console.out.raw(), "{line}")?;
             }
             console.out.flush()?;
             before = now;

@@ -1,0 +1,95 @@
+//! Standard output and standard error. A terminal obeys characters that others may have put into labels, names and errors:
+//! there they are shown escaped. In pipes and files everything is as it is, as with Docker.
+
+use std::{
+    fmt::{self, Write as _},
+    io::{self, Write},
+};
+
+/// One of the two.
+pub struct Output {
+    to: Box<dyn Write>,
+    is_terminal: bool,
+}
+
+impl Output {
+    /// What is written to it ends up in `to`.
+    pub fn new(to: impl Write + 'static, is_terminal: bool) -> Self {
+        Self { to: Box::new(to), is_terminal }
+    }
+
+    /// What `write!` calls: commands need not import the trait.
+    pub fn write_fmt(&mut self, arguments: fmt::Arguments) -> io::Result<()> {
+        Write::write_fmt(self, arguments)
+    }
+
+    /// As [`Write::flush`].
+    pub fn flush(&mut self) -> io::Result<()> {
+        Write::flush(self)
+    }
+
+    /// For colours of our own, and for a container's own output, which is its own affair.
+    pub fn raw(&mut self) -> &mut dyn Write {
+        &mut *self.to
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.is_terminal {
+            return self.to.write(bytes);
+        }
+        self.to.write_all(escaped(bytes).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// Without anything that a terminal obeys, but new lines and tabs.
+pub fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match is_harmless(character) {
+                true => text.push(character),
+                false => text.extend(character.escape_unicode()),
+            }
+        }
+        for byte in chunk.invalid() {
+            write!(text, "\\x{byte:02x}").expect("a string takes all");
+        }
+    }
+    text
+}
+
+/// Control characters (ECMA-48) move the cursor and more; marks of direction (Unicode's UAX 9) reorder what is read.
+fn is_harmless(character: char) -> bool {
+    let is_direction = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    matches!(character, '\n' | '\t') || !(character.is_control() || is_direction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_escaped() {
+        for (text, shown) in [
+            (&b"plain \xc3\xa4\tb\n"[..], "plain ä\tb\n"),
+            (b"\x1b[31mred\x1b]0;title\x07", r"\u{1b}[31mred\u{1b}]0;title\u{7}"),
+            (b"a\rb\x08\x7f", r"a\u{d}b\u{8}\u{7f}"),
+            // The control sequence introducer as one character, and as one byte.
+            (b"\xc2\x9b31m", r"\u{9b}31m"),
+            (b"\x9b31m", r"\x9b31m"),
+            ("a\u{202e}b\u{2066}".as_bytes(), r"a\u{202e}b\u{2066}"),
+        ] {
+            assert_eq!(escaped(text), shown);
+        }
+    }
+}
