@@ -100,8 +100,8 @@ fn refusals_name_what_is_wrong_and_leave_nothing() {
     let lab = Lab::start();
     let network = |pool: &str, options: Value| json!({"NetworkID": NETWORK, "Options": {"com.docker.network.generic": options}, "IPv4Data": [{"Pool": pool}]});
     assert!(
-        refusal(&lab, "CreateNetwork", network("10.8.0.0/24", json!({"foo": "bar"})))
-            .contains("unknown driver option foo")
+        refusal(&lab, "CreateNetwork", network("10.8.0.0/24", json!({"netbpf.foo": "bar"})))
+            .contains("unknown driver option netbpf.foo")
     );
     assert_eq!(refusal(&lab, "CreateNetwork", json!({"NetworkID": NETWORK})), "IPv4 or IPv6 must be enabled");
     let default = lab.inspect("bridge")["IPAM"]["Config"][0]["Subnet"].as_str().expect("a subnet").to_owned();
@@ -154,8 +154,8 @@ fn docker_prints_why_netbpf_refuses() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine
-        .docker("network create -d netbpf -o foo=bar mynet")
-        .fails_with(1, "unknown driver option foo: known are ");
+        .docker("network create -d netbpf -o netbpf.foo=bar mynet")
+        .fails_with(1, "unknown driver option netbpf.foo: known are ");
     engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
     lab.netbpf(["network", "create", "--subnet", "10.7.0.0/24", "other"]).ok();
     engine

@@ -178,8 +178,8 @@ fn a_port_of_a_family_that_is_gone_takes_no_other_with_it() {
     );
     lab.netbpf(["disconnect", "six", "web"]).ok();
     lab.netbpf(["stop", "-t", "0", "web"]).ok();
-    lab.netbpf(["start", "web"])
-        .fails_with(1, "cannot publish 80/tcp on ::1: the container has no IPv6 address");
+    lab.netbpf(["start", "web"]).ok();
+    assert_eq!(lab.netbpf(["port", "web"]).ok().text(), "80/tcp -> 0.0.0.0:8080");
 }
 
 #[test]

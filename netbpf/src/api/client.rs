@@ -23,7 +23,8 @@ use tokio::net::UnixStream;
 use super::events::Event;
 use super::types::{
     self, ContainerCreate, ContainerResource, ContainerSummary, ContainerWait, Created, Info, LogLine,
-    NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkResource, NetworksPruned, Stats, Version,
+    NetworkConnect, NetworkConnected, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworkResource,
+    NetworksPruned, Stats, Version,
 };
 
 /// A request that was not fulfilled.
@@ -147,7 +148,7 @@ impl Client {
     }
 
     /// `POST /networks/create`.
-    pub async fn create_network(&self, network: &NetworkCreate) -> Result<Created> {
+    pub async fn create_network(&self, network: &NetworkCreate) -> Result<NetworkCreated> {
         self.post("/networks/create".to_owned(), network).await
     }
 
@@ -157,8 +158,8 @@ impl Client {
     }
 
     /// `POST /networks/N/connect`.
-    pub async fn connect(&self, network: &str, request: &NetworkConnect) -> Result<()> {
-        self.submit(network_path(network, "/connect")?, request).await.map(drop)
+    pub async fn connect(&self, network: &str, request: &NetworkConnect) -> Result<NetworkConnected> {
+        self.post(network_path(network, "/connect")?, request).await
     }
 
     /// `POST /networks/N/disconnect`.

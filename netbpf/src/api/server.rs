@@ -20,7 +20,8 @@ use super::{
     filters::Filters,
     types::{
         self, ContainerCreate, ContainerResource, ContainerSummary, ContainerWait, Created, Info,
-        NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkResource, NetworksPruned, Stats, Version,
+        NetworkConnect, NetworkConnected, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworkResource,
+        NetworksPruned, Stats, Version,
     },
 };
 use crate::daemon::{Daemon, Error};
@@ -170,7 +171,7 @@ async fn list_networks(
 async fn create_network(
     State(daemon): Shared,
     body: axum::body::Bytes,
-) -> Result<(StatusCode, Json<Created>), Error> {
+) -> Result<(StatusCode, Json<NetworkCreated>), Error> {
     let request: NetworkCreate = parse(&body)?;
     let created = whole(async move { daemon.create_network(request).await }).await?;
     Ok((StatusCode::CREATED, Json(created)))
@@ -200,10 +201,9 @@ async fn connect(
     State(daemon): Shared,
     Path(network): Path<String>,
     body: axum::body::Bytes,
-) -> Result<StatusCode, Error> {
+) -> Result<Json<NetworkConnected>, Error> {
     let request: NetworkConnect = parse(&body)?;
-    whole(async move { daemon.connect(&network, request).await }).await?;
-    Ok(StatusCode::OK)
+    Ok(Json(whole(async move { daemon.connect(&network, request).await }).await?))
 }
 
 async fn disconnect(

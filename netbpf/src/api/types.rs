@@ -5,10 +5,11 @@
 //! |---|---|
 //! | `GET /version`, `GET /info` | → [`Version`], [`Info`] |
 //! | `GET /networks?filters=JSON` | → `[NetworkResource]`, by name |
-//! | `POST /networks/create` | [`NetworkCreate`] → [`Created`] |
+//! | `POST /networks/create` | [`NetworkCreate`] → [`NetworkCreated`] |
 //! | `GET /networks/N` | → [`NetworkResource`] |
 //! | `DELETE /networks/N` | → nothing |
-//! | `POST /networks/N/connect`, `…/disconnect` | [`NetworkConnect`], [`NetworkDisconnect`] → nothing |
+//! | `POST /networks/N/connect` | [`NetworkConnect`] → [`NetworkConnected`] |
+//! | `POST /networks/N/disconnect` | [`NetworkDisconnect`] → nothing |
 //! | `POST /networks/prune?filters=JSON` | → [`NetworksPruned`] |
 //! | `GET /containers/json?all=B&filters=JSON` | → `[ContainerSummary]`, newest first |
 //! | `POST /containers/create?name=S` | [`ContainerCreate`] → [`Created`] |
@@ -44,8 +45,8 @@ pub use container::{
 };
 pub use foreign::{ForeignChain, ForeignChainState};
 pub use network::{
-    ConfigFrom, EndpointIpam, EndpointSettings, Ipam, IpamConfig, NetworkConnect, NetworkContainer,
-    NetworkCreate, NetworkDisconnect, NetworkResource, NetworksPruned,
+    ConfigFrom, EndpointIpam, EndpointSettings, Ipam, IpamConfig, NetworkConnect, NetworkConnected,
+    NetworkContainer, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworkResource, NetworksPruned,
 };
 pub use ports::{Empty, HostConfig, PortBinding, PortSummary};
 pub use stats::{EndpointStats, ReasonStats, Stats};

@@ -210,7 +210,7 @@ impl Client {
             Command::Network(command) => command.run(client, console).await,
             Command::Create(args) => args.run(client, console).await,
             Command::Ls(args) => args.run(client, console).await,
-            Command::Connect(args) => args.run(client).await,
+            Command::Connect(args) => args.run(client, console).await,
             Command::Disconnect(args) => args.run(client).await,
             Command::Inspect(args) => args.objects(client, console).await,
             Command::Run(args) => args.run(client, console).await,

@@ -50,7 +50,7 @@ impl Command {
             Self::Inspect(args) => args.networks(client, console).await,
             Self::Rm(args) => args.run(client, console).await,
             Self::Prune(args) => args.run(client, console).await,
-            Self::Connect(args) => args.run(client).await,
+            Self::Connect(args) => args.run(client, console).await,
             Self::Disconnect(args) => args.run(client).await,
         }
     }
@@ -113,8 +113,8 @@ impl Create {
     /// Does it.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let created = client.create_network(&self.message()?).await?;
-        for warning in &created.warnings {
-            console.complain(&format_args!("WARNING: {warning}"));
+        for warning in created.warning.lines() {
+            console.warn(warning);
         }
         writeln!(console.out, "{}", created.id)?;
         Ok(0)
@@ -312,8 +312,8 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// Does it; prints nothing, as Docker does.
-    pub async fn run(self, client: &Client) -> Result<u8, Error> {
+    /// Does it; prints nothing, as Docker does, but warnings.
+    pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let options = self.driver_opt;
         let request = NetworkConnect {
             container: self.container,
@@ -326,7 +326,8 @@ impl Connect {
                 ..Default::default()
             },
         };
-        client.connect(&self.network, &request).await?;
+        let connected = client.connect(&self.network, &request).await?;
+        connected.warnings.iter().for_each(|warning| console.warn(warning));
         Ok(0)
     }
 }

@@ -111,9 +111,7 @@ impl Run {
         let detach = self.detach;
         let (name, message) = self.message()?;
         let created = client.create_container(&name, &message).await.map_err(Error::Run)?;
-        for warning in &created.warnings {
-            console.complain(&format_args!("WARNING: {warning}"));
-        }
+        created.warnings.iter().for_each(|warning| console.warn(warning));
         if detach {
             client.start(&created.id).await.map_err(Error::Run)?;
             writeln!(console.out, "{}", created.id)?;

@@ -219,7 +219,7 @@ async fn a_network_is_created_as_typed() {
 
 #[tokio::test]
 async fn connecting_says_nothing() {
-    let (router, body) = recorder("/networks/{name}/connect", Value::Null);
+    let (router, body) = recorder("/networks/{name}/connect", json!({}));
     let line = "connect --ip 192.168.0.9 --alias a,b --gw-priority -1 mynet netns:blue";
     assert_eq!(netbpf(router, line).await, outcome(0, "", ""));
     let body = body.lock().expect("no panic before").clone();

@@ -4,15 +4,26 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{Daemon, Error, endpoint_request::parse_request, names, ports::Homeless, steps::Steps};
 use crate::{
-    api::types::{EndpointSettings, NetworkConnect, NetworkDisconnect},
-    model::{Attachment, Container, Driver, Id, Mode, Namespace, Network, State, Subject},
+    api::types::{EndpointSettings, NetworkConnect, NetworkConnected, NetworkDisconnect},
+    model::{Attachment, Container, Driver, EndpointOptions, Id, Mode, Namespace, Network, State, Subject},
     plan::{Action, Desired, Observed, PortWiring, Seen, default_gateways, diff, port_changes},
     store::Change,
 };
 
 impl Daemon {
     /// `network connect`.
-    pub async fn connect(self: &Arc<Self>, network: &str, request: NetworkConnect) -> Result<(), Error> {
+    pub async fn connect(
+        self: &Arc<Self>,
+        network: &str,
+        request: NetworkConnect,
+    ) -> Result<NetworkConnected, Error> {
+        let given = request.endpoint_config.driver_opts.clone().unwrap_or_default();
+        self.connect_whole(network, request).await?;
+        let warnings = EndpointOptions::parse(&given).map(|options| options.warnings().collect());
+        Ok(NetworkConnected { warnings: warnings.unwrap_or_default() })
+    }
+
+    async fn connect_whole(self: &Arc<Self>, network: &str, request: NetworkConnect) -> Result<(), Error> {
         let network = self.world().find_network(network)?.clone();
         if let Some(container) = self.of_docker(&network, &request.container)? {
             return self.connect_by_engine(&network, &container, request.endpoint_config).await;

@@ -36,6 +36,9 @@ impl Daemon {
             }
             _ => Vec::new(),
         };
+        let endpoints = attachments.iter().flat_map(|attachment| attachment.request.options.warnings());
+        let left_out = self.ports_left_out(&sandbox, &attachments);
+        let warnings = warnings.into_iter().chain(endpoints).chain(left_out).collect();
         let container = {
             let mut world = self.world();
             let name = match name {
@@ -89,6 +92,29 @@ impl Daemon {
                 Err(Error::Invalid(format!("cannot publish ports: network {name} is internal")))
             }
         }
+    }
+
+    /// What is said of ports at addresses of a family that none of the networks has. Docker's proxy serves some of them.
+    fn ports_left_out(&self, sandbox: &Sandbox, attachments: &[Attachment]) -> Vec<String> {
+        let world = self.world();
+        let bridges: Vec<_> = attachments
+            .iter()
+            .filter_map(|attachment| world.network(&attachment.network)?.bridge())
+            .collect();
+        let has = |host: IpAddr| {
+            bridges
+                .iter()
+                .any(|bridge| if host.is_ipv4() { bridge.ipv4.is_some() } else { bridge.ipv6.is_some() })
+        };
+        let hosts = sandbox.publish.iter().filter_map(|publish| Some((publish.host?, publish.container)));
+        let stray: Vec<_> = hosts.filter(|(host, _)| !bridges.is_empty() && !has(*host)).collect();
+        let family = |host: &IpAddr| if host.is_ipv4() { "IPv4" } else { "IPv6" };
+        stray
+            .iter()
+            .map(|(host, port)| {
+                format!("{port} is not published on {host}: the container has no {} address", family(host))
+            })
+            .collect()
     }
 
     /// What a request asks for, judged.

@@ -9,7 +9,7 @@ use super::{Daemon, Error, files, steps::Steps, view};
 use crate::{
     api::{
         filters,
-        types::{Created, NetworkCreate, NetworkResource, NetworksPruned},
+        types::{NetworkCreate, NetworkCreated, NetworkResource, NetworksPruned},
     },
     ipam::{self, Occupied, Request, Resolved},
     link::Family,
@@ -23,7 +23,7 @@ const IPV6_MTU: u32 = 1280;
 
 impl Daemon {
     /// `network create`.
-    pub async fn create_network(self: &Arc<Self>, request: NetworkCreate) -> Result<Created, Error> {
+    pub async fn create_network(self: &Arc<Self>, request: NetworkCreate) -> Result<NetworkCreated, Error> {
         check_network_name(&request.name).map_err(|error| Error::Invalid(error.to_string()))?;
         match request.driver.as_str() {
             "" | "bridge" | "netbpf" => {}
@@ -53,6 +53,7 @@ impl Daemon {
         }
         let options = Options::parse(&request.options, request.internal)
             .map_err(|error| Error::Invalid(error.to_string()))?;
+        let warning = Options::warnings(&request.options).join("\n");
         let _one_at_a_time = self.networks_busy.lock().await;
         if self.world().networks().any(|network| network.name == request.name) {
             return Err(Error::NetworkExists(request.name));
@@ -79,7 +80,7 @@ impl Daemon {
         if let Some(network) = made {
             self.tell_of_network(&network, "create");
         }
-        Ok(Created { id: id.to_string(), warnings: Vec::new() })
+        Ok(NetworkCreated { id: id.to_string(), warning })
     }
 
     /// Make a network's device and enter it everywhere.

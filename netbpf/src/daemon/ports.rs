@@ -26,7 +26,7 @@ pub struct PortLease {
 /// What becomes of a port for which the container has no address of the family any more.
 #[derive(Clone, Copy)]
 pub enum Homeless {
-    /// Nothing is published.
+    /// Nothing is published, unless others can be.
     Refused,
     /// All others are.
     LeftOut,
@@ -52,8 +52,12 @@ impl Daemon {
         };
         for error in missing {
             match homeless {
-                Homeless::Refused => return Err(self.cannot_publish(after, None, error.into())),
-                Homeless::LeftOut => tracing::warn!(container = after.name, %error, "withdraw"),
+                Homeless::Refused if wanted.is_empty() => {
+                    return Err(self.cannot_publish(after, None, error.into()));
+                }
+                Homeless::Refused | Homeless::LeftOut => {
+                    tracing::warn!(container = after.name, %error, "leave out a published port");
+                }
             }
         }
         let ephemeral = match wanted.is_empty() {

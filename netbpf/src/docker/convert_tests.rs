@@ -83,7 +83,7 @@ fn what_means_nothing_is_named() {
     assert_eq!(with(json!({"Address": "10.0.0"}), json!({})), "invalid Address: 10.0.0");
     assert_eq!(with(json!({"MacAddress": "x"}), json!({})), "invalid MacAddress: x");
     assert_eq!(with(json!({}), json!({EXPOSED: [{"Proto": 1, "Port": 80}]})), "invalid Proto: 1");
-    assert!(with(json!({}), json!({"foo": "bar"})).starts_with("unknown endpoint option foo: known are "));
+    assert_eq!(with(json!({}), json!({"netbpf.foo": "bar"})), "unknown endpoint option netbpf.foo");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     InterfaceName,
     interface::LONGEST_INTERFACE,
-    options::{BadOption, interface},
+    options::{BadOption, OWN, interface, without_effect},
 };
 
 const IFNAME: &str = "com.docker.network.endpoint.ifname";
@@ -22,6 +22,9 @@ pub struct EndpointOptions {
     /// Settings of it, in the order typed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sysctls: Vec<Sysctl>,
+    /// What nobody knows; it is shown and has no effect.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<String, String>,
 }
 
 /// A setting of an interface: `net.ipv4.conf.IFNAME.log_martians=1`. Its parts are names, none a path.
@@ -41,7 +44,7 @@ pub struct Sysctl {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadEndpointOption {
     /// Not one of ours.
-    #[error("unknown endpoint option {0}: known are {IFNAME}, {SYSCTLS}")]
+    #[error("unknown endpoint option {}", .0.escape_debug())]
     Unknown(String),
     /// A name that no interface can have.
     #[error(transparent)]
@@ -63,7 +66,10 @@ impl EndpointOptions {
                 SYSCTLS => {
                     options.sysctls = value.split(',').map(Sysctl::parse).collect::<Result<_, _>>()?;
                 }
-                _ => return Err(BadEndpointOption::Unknown(key.clone())),
+                _ if key.starts_with(OWN) => return Err(BadEndpointOption::Unknown(key.clone())),
+                _ => {
+                    options.others.insert(key.clone(), value.clone());
+                }
             }
         }
         Ok(options)
@@ -74,7 +80,12 @@ impl EndpointOptions {
         let sysctls: Vec<String> = self.sysctls.iter().map(ToString::to_string).collect();
         let sysctls = (!sysctls.is_empty()).then(|| (SYSCTLS.to_owned(), sysctls.join(",")));
         let interface = self.interface.clone().map(|name| (IFNAME.to_owned(), name.into()));
-        interface.into_iter().chain(sysctls).collect()
+        interface.into_iter().chain(sysctls).chain(self.others.clone()).collect()
+    }
+
+    /// What a user is told of options that are taken and change nothing.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.others.keys().map(|key| without_effect(key))
     }
 
     /// Whether nothing was asked for.
@@ -153,10 +164,9 @@ mod tests {
         assert!(
             parsed(IFNAME, "a/b").expect_err("no name").starts_with("failed to parse com.docker.network.")
         );
-        assert_eq!(
-            parsed("x", "y").expect_err("unknown"),
-            "unknown endpoint option x: known are com.docker.network.endpoint.ifname, \
-             com.docker.network.endpoint.sysctls"
-        );
+        assert_eq!(parsed("netbpf.x", "y").expect_err("unknown"), "unknown endpoint option netbpf.x");
+        let foreign = parsed("x", "y").expect("what Docker takes");
+        assert_eq!(foreign.given(), [("x".to_owned(), "y".to_owned())].into());
+        assert_eq!(foreign.warnings().collect::<Vec<_>>(), ["unknown driver option x has no effect"]);
     }
 }

@@ -1,5 +1,5 @@
-//! Driver options of a network (`-o key=value`), under Docker's names. An unknown one is an error that names the known
-//! ones, where Docker is silent. Knows no kernel.
+//! Driver options of a network (`-o key=value`), under Docker's names. One that nobody knows is taken, as Docker takes it,
+//! and said; an unknown one of netbpf's own is an error. Knows no kernel.
 
 use std::{
     collections::BTreeMap,
@@ -25,11 +25,17 @@ const HOST_IPV4: &str = "com.docker.network.host_ipv4";
 const HOST_IPV6: &str = "com.docker.network.host_ipv6";
 const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
 const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
+const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
+const ADVERTISE_COUNT: &str = "com.docker.network.advertise_addr_nmsgs";
+const ADVERTISE_INTERVAL: &str = "com.docker.network.advertise_addr_ms";
 const GSO_MAX_SIZE: &str = "netbpf.gso_max_size";
 const MAX_FLOWS: &str = "netbpf.max_flows";
 
+/// What netbpf's own options begin with: a misspelt one is an error.
+pub(super) const OWN: &str = "netbpf.";
+
 /// All that are known.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 19] = [
     NAME,
     ICC,
     MASQUERADE,
@@ -44,6 +50,9 @@ const KNOWN: [&str; 16] = [
     ENABLE_IPV6,
     HOST_IPV4,
     HOST_IPV6,
+    DEFAULT_BRIDGE,
+    ADVERTISE_COUNT,
+    ADVERTISE_INTERVAL,
     GSO_MAX_SIZE,
     MAX_FLOWS,
 ];
@@ -143,7 +152,7 @@ pub enum GatewayMode {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadOption {
     /// Not one of ours.
-    #[error("unknown driver option {key}: known are {known}", key = .0, known = KNOWN.join(", "))]
+    #[error("unknown driver option {}: known are {}", .0.escape_debug(), own().join(", "))]
     Unknown(String),
     /// Docker's words.
     #[error("failed to parse {key} value: {value} ({reason})")]
@@ -158,6 +167,26 @@ pub enum BadOption {
     /// Docker's words.
     #[error("driver-opt {0:?} is not a valid bool")]
     Bool(&'static str),
+    /// Docker's words.
+    #[error("value for option {key} {value:?} must be {what}")]
+    Integer {
+        /// The option.
+        key: &'static str,
+        /// As it was given.
+        value: String,
+        /// `an integer`.
+        what: &'static str,
+    },
+    /// Docker's words.
+    #[error("{key} must be in the range {least} to {most}")]
+    Range {
+        /// The option.
+        key: &'static str,
+        /// Of the values that it takes.
+        least: i64,
+        /// Of the values that it takes.
+        most: i64,
+    },
     /// Docker's words.
     #[error("invalid MTU number: {0}")]
     Mtu(i64),
@@ -196,7 +225,15 @@ impl Options {
                 HOST_IPV6 => options.host_ipv6 = Some(parse(HOST_IPV6, value)?),
                 ENABLE_IPV4 => options.enable_ipv4 = Some(family(ENABLE_IPV4, value)?),
                 ENABLE_IPV6 => options.enable_ipv6 = Some(family(ENABLE_IPV6, value)?),
-                _ => return Err(BadOption::Unknown(key.clone())),
+                // A mark of Docker's own for its default network.
+                DEFAULT_BRIDGE => drop(boolean(DEFAULT_BRIDGE, value)?),
+                // Whoever needs to know of an address is told at once, and needs no second message.
+                ADVERTISE_COUNT => in_range(ADVERTISE_COUNT, value, "an integer", 0, 3)?,
+                ADVERTISE_INTERVAL => {
+                    in_range(ADVERTISE_INTERVAL, value, "integer milliseconds", 100, 2000)?;
+                }
+                _ if key.starts_with(OWN) => return Err(BadOption::Unknown(key.clone())),
+                _ => {}
             }
         }
         Ok(options)
@@ -204,6 +241,11 @@ impl Options {
 }
 
 impl Options {
+    /// What a user is told of options that are taken and change nothing, because no driver of this kind knows them.
+    pub fn warnings(given: &BTreeMap<String, String>) -> Vec<String> {
+        given.keys().filter(|key| !KNOWN.contains(&key.as_str())).map(|key| without_effect(key)).collect()
+    }
+
     /// Whether the host has an IPv4 address in the network.
     pub fn host_has_ipv4(&self) -> bool {
         !self.inhibit_ipv4 && self.gateway_mode_ipv4 != GatewayMode::Isolated
@@ -213,6 +255,28 @@ impl Options {
     pub fn host_has_ipv6(&self) -> bool {
         self.gateway_mode_ipv6 != GatewayMode::Isolated
     }
+}
+
+/// netbpf's own options.
+fn own() -> Vec<&'static str> {
+    KNOWN.into_iter().filter(|key| key.starts_with(OWN)).collect()
+}
+
+/// Of an option that is taken and changes nothing.
+pub(super) fn without_effect(key: &str) -> String {
+    format!("unknown driver option {} has no effect", key.escape_debug())
+}
+
+/// A number that is in Docker's range, and of no other meaning here.
+fn in_range(
+    key: &'static str,
+    value: &str,
+    what: &'static str,
+    least: i64,
+    most: i64,
+) -> Result<(), BadOption> {
+    let number: i64 = value.parse().map_err(|_| BadOption::Integer { key, value: value.to_owned(), what })?;
+    if (least..=most).contains(&number) { Ok(()) } else { Err(BadOption::Range { key, least, most }) }
 }
 
 fn parse<T: FromStr<Err: ToString>>(key: &'static str, value: &str) -> Result<T, BadOption> {
@@ -301,10 +365,18 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_one_is_named_with_the_known_ones() {
-        let said = parsed("com.docker.network.bridge.enable_icq", "false").unwrap_err();
-        assert!(said.starts_with("unknown driver option com.docker.network.bridge.enable_icq: known are "));
-        assert!(KNOWN.iter().all(|key| said.contains(key)));
+    fn an_unknown_one_is_taken_and_said_but_for_netbpfs_own() {
+        for key in ["com.docker.network.bridge.enable_icq", "foo", "parent"] {
+            assert_eq!(parsed(key, "x"), Ok(Options::default()), "{key}");
+            let given = [(key.to_owned(), "x".to_owned()), (MTU.to_owned(), "1400".to_owned())].into();
+            assert_eq!(Options::warnings(&given), [format!("unknown driver option {key} has no effect")]);
+        }
+        assert_eq!(
+            parsed("netbpf.gso", "65536").unwrap_err(),
+            "unknown driver option netbpf.gso: known are netbpf.gso_max_size, netbpf.max_flows"
+        );
+        let given = KNOWN.map(|key| (key.to_owned(), String::new())).into();
+        assert_eq!(Options::warnings(&given), [""; 0]);
     }
 
     #[test]
@@ -323,6 +395,9 @@ mod tests {
                 format!("failed to parse {MTU} value: big (strconv.Atoi: parsing \"big\": invalid syntax)"),
             ),
             (MTU, "-1", "invalid MTU number: -1".to_owned()),
+            (ADVERTISE_COUNT, "4", format!("{ADVERTISE_COUNT} must be in the range 0 to 3")),
+            (ADVERTISE_COUNT, "x", format!("value for option {ADVERTISE_COUNT} \"x\" must be an integer")),
+            (ADVERTISE_INTERVAL, "99", format!("{ADVERTISE_INTERVAL} must be in the range 100 to 2000")),
             (MTU, "67", "invalid MTU number: 67".to_owned()),
             (MTU, "65536", "invalid MTU number: 65536".to_owned()),
             (GATEWAY_MODE_IPV4, "open", "unknown gateway mode open".to_owned()),
@@ -353,6 +428,10 @@ mod tests {
     #[test]
     fn values_are_taken() {
         assert!(!parsed(ICC, "false").unwrap().icc);
+        for (key, value) in [(DEFAULT_BRIDGE, "false"), (ADVERTISE_COUNT, "0"), (ADVERTISE_INTERVAL, "2000")]
+        {
+            assert_eq!(parsed(key, value), Ok(Options::default()), "{key}");
+        }
         let trusted = parsed(TRUSTED, "eth1:eth0.100").unwrap().trusted;
         assert_eq!(trusted.iter().map(ToString::to_string).collect::<Vec<_>>(), ["eth1", "eth0.100"]);
         assert_eq!(parsed(MTU, "9000").unwrap().mtu, 9000);

@@ -57,12 +57,7 @@ fn containers_that_cannot_be_connected() {
         &["--alias", "a b", "mynet", "one"],
         &settings(r#"invalid alias "a b": it must be one word without #"#),
     );
-    connect(
-        &["--driver-opt", "x=y", "mynet", "one"],
-        &settings(
-            "unknown endpoint option x: known are com.docker.network.endpoint.ifname, com.docker.network.endpoint.sysctls",
-        ),
-    );
+    connect(&["--driver-opt", "netbpf.x=y", "mynet", "one"], &settings("unknown endpoint option netbpf.x"));
     connect(&["mynet", "pid:4194305"], "no such process: 4194305");
     connect(&["mynet", "pid:x"], "invalid process pid:x: expected pid:NUMBER");
     connect(&["mynet", "netns:blue"], "open /run/netns/blue: No such file or directory (os error 2)");

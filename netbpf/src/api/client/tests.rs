@@ -67,7 +67,7 @@ async fn a_network_is_made() {
         "/networks/create",
         post(|Json(network): Json<NetworkCreate>| async move {
             let id = format!("{} {}", network.name, network.ipam.config[0].subnet);
-            (StatusCode::CREATED, Json(Created { id, warnings: Vec::new() }))
+            (StatusCode::CREATED, Json(types::NetworkCreated { id, warning: String::new() }))
         }),
     );
     let daemon = daemon(router);

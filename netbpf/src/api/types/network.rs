@@ -63,6 +63,24 @@ pub struct NetworkCreate {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What `network create` made.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkCreated {
+    /// 64 hex digits.
+    pub id: String,
+    /// For the user to read, a line each.
+    pub warning: String,
+}
+
+/// What `network connect` answers; Docker's answer is empty, and its clients read none.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkConnected {
+    /// For the user to read.
+    pub warnings: Vec<String>,
+}
+
 /// `network inspect`: Docker's keys in Docker's order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]

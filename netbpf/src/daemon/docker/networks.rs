@@ -42,6 +42,9 @@ impl Daemon {
                 (known.origin, known.internal, &known.options) == (Origin::Docker, internal, &given);
             return if is_same { Ok(()) } else { Err(Error::Forbidden(format!("network {id} exists"))) };
         }
+        for warning in Options::warnings(&given) {
+            tracing::warn!(network = id.short(), "{warning}");
+        }
         self.check_device(&id, &options)?;
         check_mtu(&options, !ipv6.is_empty())?;
         let (has_ipv4, has_ipv6) = (!ipv4.is_empty(), !ipv6.is_empty());
