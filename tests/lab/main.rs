@@ -12,6 +12,7 @@ mod flows;
 mod foreign;
 mod forwarding;
 mod frames;
+mod habits;
 mod hands;
 mod harness;
 mod housekeeping;

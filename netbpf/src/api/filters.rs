@@ -221,7 +221,8 @@ pub struct Containers {
 impl Containers {
     /// What the filters mean here.
     pub fn parse(filters: &Filters) -> Result<Self, Error> {
-        filters.only(&["exited", "expose", "id", "label", "name", "network", "publish", "status"])?;
+        filters
+            .only(&["ancestor", "exited", "expose", "id", "label", "name", "network", "publish", "status"])?;
         let states = ["created", "dead", "exited", "paused", "removing", "restarting", "running"];
         if let Some(bad) = filters.get("status").iter().find(|value| !states.contains(&value.as_str())) {
             return Err(Error::Value("status", bad.clone()));
@@ -250,6 +251,7 @@ impl Containers {
         self.ids.matches(&container.id.to_string())
             && (self.names.matches(&container.name) || self.names.matches(&format!("/{}", container.name)))
             && exact(self.filters.get("status"), container.status())
+            && exact(self.filters.get("ancestor"), &container.image())
             && (self.exit_codes.is_empty() || exit_code.is_some_and(|code| self.exit_codes.contains(&code)))
             && has_labels(&container.labels, self.filters.get("label"))
             && self.has_port(container)
@@ -456,6 +458,7 @@ mod tests {
         assert_eq!(list(&[("publish", "80"), ("publish", "8080/tcp")]), Ok(vec!["web"]));
         assert_eq!(list(&[("publish", "0")]), Err("invalid filter 'publish=0'".into()));
         assert_eq!(list(&[("status", "asleep")]), Err("invalid filter 'status=asleep'".into()));
-        assert_eq!(list(&[("ancestor", "x")]), Err("invalid filter 'ancestor'".into()));
+        assert_eq!(list(&[("ancestor", "x")]), Ok(vec![]));
+        assert_eq!(list(&[("volume", "x")]), Err("invalid filter 'volume'".into()));
     }
 }

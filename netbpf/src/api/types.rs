@@ -40,8 +40,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use container::{
-    ContainerCreate, ContainerResource, ContainerState, ContainerSummary, ContainerWait, LogLine,
-    NetworkAttachment, NetworkSettings, RestartPolicy,
+    ContainerCreate, ContainerResource, ContainerState, ContainerSummary, ContainerWait, DefaultEndpoint,
+    LogLine, NetworkAttachment, NetworkSettings, RestartPolicy,
 };
 pub use foreign::{ForeignChain, ForeignChainState};
 pub use network::{

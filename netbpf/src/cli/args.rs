@@ -142,6 +142,9 @@ enum Command {
     Run(run::Run),
     /// Run a command in a running container
     Exec(exec::Exec),
+    /// Manage containers (the commands below, as in Docker)
+    #[command(subcommand, after_help = "Example:\n  netbpf container ls -a")]
+    Container(container::Command),
     /// List containers
     Ps(container::Ps),
     /// Start stopped containers
@@ -215,6 +218,7 @@ impl Client {
             Command::Inspect(args) => args.objects(client, console).await,
             Command::Run(args) => args.run(client, console).await,
             Command::Exec(args) => args.run(client).await,
+            Command::Container(command) => command.run(client, console).await,
             Command::Ps(args) => args.run(client, console).await,
             Command::Start(args) => args.run(client, console).await,
             Command::Stop(args) => args.run(client, console).await,

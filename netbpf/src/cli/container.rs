@@ -6,7 +6,10 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     Error,
     console::Console,
+    inspect::Inspect,
+    logs::Logs,
     parsers,
+    port::Port,
     render::{Row, Table},
 };
 use crate::api::{
@@ -29,7 +32,16 @@ pub struct Ps {
     /// Whole IDs and commands
     #[arg(long)]
     no_trunc: bool,
-    /// Only some: name, id, status, network, label, exited, publish, expose
+    /// The last so many, also those that do not run
+    #[arg(short = 'n', long, value_name = "NUMBER", allow_negative_numbers = true, default_value_t = -1, hide_default_value = true)]
+    last: i64,
+    /// The last one, also if it does not run
+    #[arg(short, long)]
+    latest: bool,
+    /// One more column, of zeros: sandboxes have no size
+    #[arg(short, long, hide = true)]
+    size: bool,
+    /// Only some: name, id, status, network, label, exited, publish, expose, ancestor
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = parsers::filter)]
     filter: Vec<(String, String)>,
     /// table, json, "table TEMPLATE" or a Go template
@@ -50,6 +62,9 @@ const CONTAINERS: Table = Table {
         ("Names", "NAMES"),
         ("Labels", "LABELS"),
         ("Networks", "NETWORKS"),
+        ("Mounts", "MOUNTS"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("Size", "SIZE"),
     ],
     default: r"table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
 };
@@ -57,10 +72,18 @@ const CONTAINERS: Table = Table {
 impl Ps {
     /// Does it.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
-        let containers = client.containers(self.all, &self.filter).await?;
+        // As in Docker: no number, or 0, is all of them, and does not ask for those that do not run.
+        let last = if self.latest { 1 } else { usize::try_from(self.last).unwrap_or(0) };
+        let containers = client.containers(self.all || last > 0, &self.filter).await?;
         let now = Timestamp::now();
-        let rows = containers.into_iter().map(|container| row(container, self.no_trunc, now));
-        CONTAINERS.print(&mut console.out, self.format.as_deref(), self.quiet, rows)?;
+        let most = if last > 0 { last } else { usize::MAX };
+        let rows = containers.into_iter().take(most).map(|container| row(container, self.no_trunc, now));
+        let with_size = format!(r"{}\t{{{{.Size}}}}", CONTAINERS.default);
+        let format = match self.format.as_deref() {
+            None | Some("table") if self.size && !self.quiet => Some(with_size.as_str()),
+            format => format,
+        };
+        CONTAINERS.print(&mut console.out, format, self.quiet, rows)?;
         Ok(0)
     }
 }
@@ -81,8 +104,56 @@ fn row(container: ContainerSummary, whole: bool, now: Timestamp) -> Row {
         ("Ports", super::port::column(container.ports)),
         ("Names", names.join(",")),
         ("Networks", container.networks.join(",")),
+        ("Mounts", String::new()),
+        ("LocalVolumes", "0".to_owned()),
+        ("Size", "0B".to_owned()),
     ])
     .labels(&container.labels)
+}
+
+/// `container …`: the same commands, by the noun that Docker has for them.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// List containers
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(Ps),
+    /// Show all that is known of containers
+    Inspect(Inspect),
+    /// Start stopped containers
+    Start(Start),
+    /// Stop running containers
+    Stop(Stop),
+    /// Stop containers and start them again
+    Restart(Restart),
+    /// Send running containers a signal
+    Kill(Kill),
+    /// Give a container another name
+    Rename(Rename),
+    /// Remove containers
+    #[command(visible_alias = "remove")]
+    Rm(Rm),
+    /// Show where a container's ports are published
+    Port(Port),
+    /// Show a container's output
+    Logs(Logs),
+}
+
+impl Command {
+    /// Does it.
+    pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        match self {
+            Self::Ls(args) => args.run(client, console).await,
+            Self::Inspect(args) => args.containers(client, console).await,
+            Self::Start(args) => args.run(client, console).await,
+            Self::Stop(args) => args.run(client, console).await,
+            Self::Restart(args) => args.run(client, console).await,
+            Self::Kill(args) => args.run(client, console).await,
+            Self::Rename(args) => args.run(client).await,
+            Self::Rm(args) => args.run(client, console).await,
+            Self::Port(args) => args.run(client, console).await,
+            Self::Logs(args) => args.run(client, console).await,
+        }
+    }
 }
 
 /// `start`.

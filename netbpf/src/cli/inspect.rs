@@ -17,22 +17,51 @@ pub struct Inspect {
     /// json, or a Go template
     #[arg(short, long)]
     format: Option<String>,
+    /// Taken, and of no effect: sandboxes have no size
+    #[arg(short, long, hide = true)]
+    size: bool,
+    /// Taken, and of no effect: nothing of netbpf's is more verbose
+    #[arg(short, long, hide = true)]
+    verbose: bool,
+    /// Only objects of this kind: container or network
+    #[arg(long = "type", value_name = "KIND", value_enum)]
+    kind: Option<Kind>,
+}
+
+/// What can be inspected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// A container.
+    Container,
+    /// A network.
+    Network,
 }
 
 impl Inspect {
     /// Containers, and networks of names that no container has.
     pub async fn objects(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        let kind = self.kind;
         self.each(console, async |name| {
-            match client.container(name).await {
-                Err(error) if error.is_not_found() => {}
-                container => return Ok(serde_json::to_value(container?)?),
+            if kind != Some(Kind::Network) {
+                match client.container(name).await {
+                    Err(error) if error.is_not_found() => {}
+                    container => return Ok(serde_json::to_value(container?)?),
+                }
             }
-            match client.network(name).await {
-                Err(error) if error.is_not_found() => Err(Error::NoObject(name.to_owned())),
-                network => Ok(serde_json::to_value(network?)?),
+            if kind != Some(Kind::Container) {
+                match client.network(name).await {
+                    Err(error) if error.is_not_found() => {}
+                    network => return Ok(serde_json::to_value(network?)?),
+                }
             }
+            Err(Error::NoObject(name.to_owned()))
         })
         .await
+    }
+
+    /// Containers.
+    pub async fn containers(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        Self { kind: Some(Kind::Container), ..self }.objects(client, console).await
     }
 
     /// Networks.

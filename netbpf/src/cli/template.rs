@@ -42,6 +42,7 @@ impl Template {
         let mut document = document.clone();
         fill_omitted(&mut document);
         self.shapes.learn(&document);
+        name_as_go_does(&mut document);
         self.render_value(&gotmpl::to_value(&document)?)
     }
 
@@ -80,7 +81,9 @@ impl Shapes {
             Value::String(value) => Json::from(value.as_ref()),
             Value::List(values) => values.iter().map(|value| self.json(value)).collect(),
             Value::Map(map) => {
-                let sorted: Vec<String> = map.keys().map(ToString::to_string).collect();
+                let is_shown = |key: &str| key != GO_ID || !map.contains_key(ID);
+                let sorted: Vec<String> =
+                    map.keys().map(ToString::to_string).filter(|key| is_shown(key)).collect();
                 let shapes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 let keys = shapes.get(&sorted).cloned().unwrap_or(sorted);
                 drop(shapes);
@@ -102,6 +105,18 @@ const OMITTED: [(&str, &[&str]); 2] = [
     ("Config", &["Subnet", "IPRange", "Gateway", "AuxiliaryAddresses"]),
     ("IPAMConfig", &["IPv4Address", "IPv6Address"]),
 ];
+
+/// A key of JSON, and what the field is called in Go: templates know it by both names, `json` prints the first.
+const ID: &str = "Id";
+const GO_ID: &str = "ID";
+
+fn name_as_go_does(document: &mut Json) {
+    if let Json::Object(object) = document
+        && let Some(id) = object.get(ID).cloned()
+    {
+        object.insert(GO_ID.to_owned(), id);
+    }
+}
 
 fn fill_omitted(json: &mut Json) {
     match json {
@@ -279,6 +294,7 @@ mod tests {
                 r#"[{"Subnet":"192.168.0.0/16","Gateway":"192.168.0.1"},{"Subnet":"10.0.0.0/8"}]"#,
             ),
             ("{{json .Name}}", "\"mynet\""),
+            ("{{.Id}} {{.ID}}", "0123 0123"),
             (
                 "{{range .IPAM.Config}}{{.Subnet}} {{.Gateway}};{{end}}",
                 "192.168.0.0/16 192.168.0.1;10.0.0.0/8 ;",

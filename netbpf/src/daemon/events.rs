@@ -11,7 +11,7 @@ use futures::{Stream, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Daemon, Error, view};
+use super::{Daemon, Error};
 use crate::{
     api::{
         events::{Actor, Event, Selection},
@@ -182,7 +182,7 @@ impl Daemon {
             return;
         }
         let mut attributes = container.labels.clone();
-        attributes.insert("image".into(), view::image(container));
+        attributes.insert("image".into(), container.image());
         attributes.insert("name".into(), container.name.clone());
         let action = match happened {
             Happened::Created => "create",

@@ -68,9 +68,24 @@ pub fn network(network: &Network, world: &World) -> NetworkResource {
                 ))
             })
             .collect(),
-        options: network.options.clone(),
+        options: shown_options(network),
         labels: network.labels.clone(),
     }
+}
+
+/// Those that a user gave; of the default network, what it is as Docker's is.
+fn shown_options(network: &Network) -> BTreeMap<String, String> {
+    let bridge = network.bridge().filter(|_| network.name == Network::DEFAULT && network.options.is_empty());
+    let Some(bridge) = bridge else { return network.options.clone() };
+    let options = [
+        ("bridge.default_bridge", "true".to_owned()),
+        ("bridge.enable_icc", bridge.options.icc.to_string()),
+        ("bridge.enable_ip_masquerade", bridge.options.masquerade.to_string()),
+        ("bridge.host_binding_ipv4", "0.0.0.0".to_owned()),
+        ("bridge.name", bridge.device.to_string()),
+        ("driver.mtu", bridge.options.mtu.to_string()),
+    ];
+    options.map(|(key, value)| (format!("com.docker.network.{key}"), value)).into()
 }
 
 fn ipam_config<Net: Block>(subnet: &Subnet<Net>) -> IpamConfig {
@@ -99,7 +114,7 @@ pub fn summary(container: &Container, now: Timestamp) -> ContainerSummary {
     ContainerSummary {
         id: id.to_string(),
         names: vec![format!("/{name}")],
-        image: image(container),
+        image: container.image(),
         command: command(container).join(" "),
         created: container.created.as_second(),
         state: container.status().into(),
@@ -141,14 +156,14 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
         path: command.first().cloned().unwrap_or_default(),
         args: command.iter().skip(1).cloned().collect(),
         state: container_state(container, pid),
-        image: image(container),
+        image: container.image(),
         resolv_conf_path: path("resolv.conf"),
         hostname_path: path("hostname"),
         hosts_path: path("hosts"),
         log_path: path(super::logs::FILE),
         name: format!("/{name}"),
         host_config: match &container.subject {
-            Subject::Sandbox(sandbox) => host_config(sandbox),
+            Subject::Sandbox(sandbox) => host_config(container, sandbox, world),
             Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => HostConfig::default(),
         },
         restart_count: restart_of(container).map_or(0, |restart| restart.count),
@@ -162,19 +177,27 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
                 ..ContainerCreate::default()
             },
         },
-        network_settings: NetworkSettings {
-            sandbox_key: namespace(container),
-            ports: ports::bindings(&exposed(container), &container.mappings),
-            networks: container
-                .attachments
-                .iter()
-                .map(|attachment| {
-                    let network = world.network(&attachment.network);
-                    let settings = endpoint_settings(container, attachment, network, world);
-                    (attachment.network_name.clone(), settings)
-                })
-                .collect::<BTreeMap<_, _>>(),
-        },
+        mounts: Vec::new(),
+        platform: "linux".into(),
+        network_settings: network_settings(container, world),
+    }
+}
+
+fn network_settings(container: &Container, world: &World) -> NetworkSettings {
+    let networks: BTreeMap<_, _> = container
+        .attachments
+        .iter()
+        .map(|attachment| {
+            let network = world.network(&attachment.network);
+            let settings = endpoint_settings(container, attachment, network, world);
+            (attachment.network_name.clone(), settings)
+        })
+        .collect();
+    NetworkSettings {
+        sandbox_key: namespace(container),
+        ports: ports::bindings(&exposed(container), &container.mappings),
+        default: networks.get(Network::DEFAULT).map(Into::into).unwrap_or_default(),
+        networks,
     }
 }
 
@@ -221,25 +244,17 @@ fn text(value: Option<impl ToString>) -> String {
 
 fn config(container: &Container, sandbox: &Sandbox) -> ContainerCreate {
     ContainerCreate {
+        image: container.image(),
         cmd: sandbox.command.clone(),
         env: sandbox.env.clone(),
         working_dir: sandbox.working_dir.display().to_string(),
         hostname: sandbox.hostname.clone(),
         rootfs: sandbox.rootfs.clone(),
         auto_remove: sandbox.auto_remove,
-        network_mode: match &sandbox.mode {
-            Mode::None => "none".into(),
-            Mode::Host => "host".into(),
-            Mode::Container(other) => format!("container:{other}"),
-            Mode::Networks => container
-                .attachments
-                .first()
-                .map(|attachment| attachment.network_name.clone())
-                .unwrap_or_default(),
-        },
+        network_mode: network_mode(container, sandbox),
         endpoint_config: EndpointSettings::default(),
         networks: Vec::new(),
-        extra_hosts: sandbox.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect(),
+        extra_hosts: extra_hosts(sandbox),
         dns: sandbox.dns.iter().map(ToString::to_string).collect(),
         dns_search: sandbox.dns_search.clone(),
         dns_options: sandbox.dns_options.clone(),
@@ -249,7 +264,20 @@ fn config(container: &Container, sandbox: &Sandbox) -> ContainerCreate {
     }
 }
 
-fn host_config(sandbox: &Sandbox) -> HostConfig {
+fn network_mode(container: &Container, sandbox: &Sandbox) -> String {
+    match &sandbox.mode {
+        Mode::None => "none".into(),
+        Mode::Host => "host".into(),
+        Mode::Container(other) => format!("container:{other}"),
+        Mode::Networks => container
+            .attachments
+            .first()
+            .map(|attachment| attachment.network_name.clone())
+            .unwrap_or_default(),
+    }
+}
+
+fn host_config(container: &Container, sandbox: &Sandbox, world: &World) -> HostConfig {
     let mut port_bindings: BTreeMap<String, Vec<PortBinding>> = BTreeMap::new();
     for publish in &sandbox.publish {
         port_bindings.entry(publish.container.to_string()).or_default().push(ports::request(publish));
@@ -264,7 +292,27 @@ fn host_config(sandbox: &Sandbox) -> HostConfig {
     };
     let security_opt =
         sandbox.no_new_privileges.then(|| "no-new-privileges".to_owned()).into_iter().collect();
-    HostConfig { port_bindings, publish_all_ports: sandbox.publish_all, restart_policy, security_opt }
+    let of_default = container
+        .attachments
+        .iter()
+        .filter(|attachment| world.network(&attachment.network).is_some_and(|network| !network.has_names()));
+    HostConfig {
+        port_bindings,
+        publish_all_ports: sandbox.publish_all,
+        restart_policy,
+        security_opt,
+        network_mode: network_mode(container, sandbox),
+        auto_remove: sandbox.auto_remove,
+        dns: sandbox.dns.iter().map(ToString::to_string).collect(),
+        dns_options: sandbox.dns_options.clone(),
+        dns_search: sandbox.dns_search.clone(),
+        extra_hosts: (!sandbox.extra_hosts.is_empty()).then(|| extra_hosts(sandbox)),
+        links: of_default.flat_map(|attachment| links::shown(&attachment.request.links, world)).collect(),
+    }
+}
+
+fn extra_hosts(sandbox: &Sandbox) -> Vec<String> {
+    sandbox.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()
 }
 
 fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
@@ -280,6 +328,9 @@ fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
         status: container.status().into(),
         running: matches!(container.status(), "running" | "restarting"),
         restarting: container.status() == "restarting",
+        paused: false,
+        oom_killed: false,
+        dead: false,
         pid: match (&container.subject, &container.state) {
             (Subject::Sandbox(_), State::Running { .. }) => pid.unwrap_or(0),
             (Subject::Engine(_), State::Running { supervisor: Some((pid, _)), .. }) => *pid,
@@ -311,17 +362,6 @@ fn mode(container: &Container) -> Option<&Mode> {
     match &container.subject {
         Subject::Sandbox(sandbox) => Some(&sandbox.mode),
         Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => None,
-    }
-}
-
-pub fn image(container: &Container) -> String {
-    match &container.subject {
-        Subject::Sandbox(sandbox) => {
-            sandbox.rootfs.as_ref().map_or_else(|| "host".into(), |rootfs| rootfs.display().to_string())
-        }
-        Subject::Foreign(_) => "-".into(),
-        Subject::Engine(engine) => engine.image.clone(),
-        Subject::Docker(_) => "docker".into(),
     }
 }
 

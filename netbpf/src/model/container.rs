@@ -48,6 +48,18 @@ impl Named for Container {
 }
 
 impl Container {
+    /// What stands where engines have an image: the root file system, a directory or `host`.
+    pub fn image(&self) -> String {
+        match &self.subject {
+            Subject::Sandbox(sandbox) => {
+                sandbox.rootfs.as_ref().map_or_else(|| "host".into(), |rootfs| rootfs.display().to_string())
+            }
+            Subject::Foreign(_) => "-".into(),
+            Subject::Engine(engine) => engine.image.clone(),
+            Subject::Docker(_) => "docker".into(),
+        }
+    }
+
     /// What it does, in one of Docker's words.
     pub fn status(&self) -> &'static str {
         match (&self.state, &self.subject) {

@@ -10,6 +10,9 @@ use super::{Empty, EndpointSettings, HostConfig, PortBinding, PortSummary};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ContainerCreate {
+    /// In `inspect`: the root file system, a directory or `host`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub image: String,
     /// The command and its arguments.
     pub cmd: Vec<String>,
     /// `KEY=VALUE`; what is not named comes from a small default.
@@ -125,6 +128,12 @@ pub struct ContainerResource {
     /// How often its restart policy started it since a user did.
     #[serde(default)]
     pub restart_count: u32,
+    /// Always empty: volumes are a notion of engines.
+    #[serde(default)]
+    pub mounts: Vec<Empty>,
+    /// `linux`.
+    #[serde(default)]
+    pub platform: String,
     /// How it was asked for.
     pub config: ContainerCreate,
     /// What it got.
@@ -142,6 +151,15 @@ pub struct ContainerState {
     /// Whether it waits for its next start.
     #[serde(default)]
     pub restarting: bool,
+    /// Always false: netbpf pauses nobody.
+    #[serde(default)]
+    pub paused: bool,
+    /// Always false: netbpf limits no memory.
+    #[serde(rename = "OOMKilled", default)]
+    pub oom_killed: bool,
+    /// Always false: what is removed is gone.
+    #[serde(default)]
+    pub dead: bool,
     /// Its first process in the host's numbering; 0 while not running.
     pub pid: u32,
     /// Of its last run.
@@ -163,8 +181,55 @@ pub struct NetworkSettings {
     /// While it runs, by container port (`80/tcp`): where it is published; null where it is only exposed.
     #[serde(default)]
     pub ports: BTreeMap<String, Option<Vec<PortBinding>>>,
+    /// What it has in the default network; empty where it is not in it, as in Docker.
+    #[serde(flatten)]
+    pub default: DefaultEndpoint,
     /// By network name.
     pub networks: BTreeMap<String, EndpointSettings>,
+}
+
+/// What Docker says of the default network once more, where it was before there were others.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DefaultEndpoint {
+    /// The endpoint, 64 hex digits.
+    #[serde(rename = "EndpointID")]
+    pub endpoint_id: String,
+    /// The network's gateway address.
+    pub gateway: String,
+    /// Its IPv6 address.
+    #[serde(rename = "GlobalIPv6Address")]
+    pub global_ipv6_address: String,
+    /// Prefix length of `GlobalIPv6Address`.
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    pub global_ipv6_prefix_len: u8,
+    /// Its address.
+    #[serde(rename = "IPAddress")]
+    pub ip_address: String,
+    /// Prefix length of `IPAddress`.
+    #[serde(rename = "IPPrefixLen")]
+    pub ip_prefix_len: u8,
+    /// The network's IPv6 gateway.
+    #[serde(rename = "IPv6Gateway")]
+    pub ipv6_gateway: String,
+    /// Its MAC.
+    pub mac_address: String,
+}
+
+impl From<&EndpointSettings> for DefaultEndpoint {
+    fn from(endpoint: &EndpointSettings) -> Self {
+        let endpoint = endpoint.clone();
+        Self {
+            endpoint_id: endpoint.endpoint_id,
+            gateway: endpoint.gateway,
+            global_ipv6_address: endpoint.global_ipv6_address,
+            global_ipv6_prefix_len: endpoint.global_ipv6_prefix_len,
+            ip_address: endpoint.ip_address,
+            ip_prefix_len: endpoint.ip_prefix_len,
+            ipv6_gateway: endpoint.ipv6_gateway,
+            mac_address: endpoint.mac_address,
+        }
+    }
 }
 
 /// How a container ended.

@@ -23,6 +23,20 @@ pub struct HostConfig {
     /// `--security-opt`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub security_opt: Vec<String>,
+    /// In `inspect`: `default`, a network, `host`, `none` or `container:ID`.
+    pub network_mode: String,
+    /// In `inspect`: `--rm`.
+    pub auto_remove: bool,
+    /// In `inspect`: `--dns`.
+    pub dns: Vec<String>,
+    /// In `inspect`: `--dns-option`.
+    pub dns_options: Vec<String>,
+    /// In `inspect`: `--dns-search`.
+    pub dns_search: Vec<String>,
+    /// In `inspect`: `--add-host`; null without any, as in Docker.
+    pub extra_hosts: Option<Vec<String>>,
+    /// In `inspect`: `--link` on the default network.
+    pub links: Vec<String>,
 }
 
 impl HostConfig {
