@@ -24,15 +24,17 @@ impl Ends {
         Self { recent: Mutex::new(VecDeque::with_capacity(REMEMBERED)), news: watch::Sender::new(()) }
     }
 
-    /// A container ended and is cleared up.
-    pub fn announce(&self, container: Id, code: i32) {
-        {
-            let mut recent = self.recent();
-            if recent.len() == REMEMBERED {
-                recent.pop_front();
-            }
-            recent.push_back((container, code));
+    /// Notes how a container ended. To be done before it is removed: who waits finds it, or this.
+    pub fn note(&self, container: Id, code: i32) {
+        let mut recent = self.recent();
+        if recent.len() == REMEMBERED {
+            recent.pop_front();
         }
+        recent.push_back((container, code));
+    }
+
+    /// A container ended and is cleared up: wakes those who wait.
+    pub fn announce(&self) {
         self.news.send_replace(());
     }
 

@@ -291,8 +291,9 @@ impl Daemon {
         self.unwire_committed(&before, &after).await;
         self.world().put_container(after);
         self.refresh_links_to(id).await;
+        self.ends.note(id, exit.code);
         let forgotten = if is_removed { self.forget(&id) } else { Ok(()) };
-        self.ends.announce(id, exit.code);
+        self.ends.announce();
         forgotten.map(|()| delay)
     }
 
