@@ -297,7 +297,19 @@ fn doctor_info_and_version() {
         doctor.stdout.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
     assert_eq!(
         subjects,
-        ["root", "kernel", "BTF", "bpffs", "attachment", "nft", "ip_forward", "firewall", "xdp", "daemon"]
+        [
+            "root",
+            "kernel",
+            "BTF",
+            "bpffs",
+            "attachment",
+            "nft",
+            "ip_forward",
+            "neighbours",
+            "firewall",
+            "xdp",
+            "daemon"
+        ]
     );
     assert!(doctor.stdout.lines().all(|line| line.starts_with("ok ")), "{doctor}");
     town.lab.stop_daemon();

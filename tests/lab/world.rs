@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
-use netbpf_tests::lab::Lab;
+use netbpf_tests::lab::{Lab, eventually};
 
 /// One line a thing. The counters are left out: frames may pass at any time.
 const LOOK: &str = r#"
@@ -25,8 +25,12 @@ done
 pub struct World(BTreeSet<String>);
 
 impl World {
-    /// As it is.
+    /// As it is, once the kernel has given new veth pairs their operational state, which it does a moment after they are up.
     pub fn of(lab: &Lab) -> Self {
+        eventually("an operational state of all veth pairs", || {
+            let links = lab.host(["ip", "-o", "link", "show", "type", "veth"]).ok().stdout;
+            (!links.contains(" state UNKNOWN ")).then_some(())
+        });
         let mut things: BTreeSet<String> =
             lab.host(["sh", "-c", LOOK]).ok().stdout.lines().map(str::to_owned).collect();
         for list in [["network", "ls", "-q", "--no-trunc"], ["ps", "-a", "-q", "--no-trunc"]] {

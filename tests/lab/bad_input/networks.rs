@@ -5,8 +5,6 @@ use netbpf_tests::lab::Lab;
 use super::Town;
 use crate::world::World;
 
-/// All driver options, as an error lists them.
-
 #[test]
 fn networks_that_cannot_be_made() {
     let town = Town::new();
