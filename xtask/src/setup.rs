@@ -361,7 +361,7 @@ mod tests {
              bpf-linker: links them (goes into target/tools)\n  \
              llvm-22-dev: builds bpf-linker\n  \
              util-linux: nsenter (commands in a namespace), unshare (namespaces of a test's own), \
-             setpriv (users and rights of processes), taskset (ends of a connection on a CPU of their own, or on the \
+             setpriv (users and rights of processes), flock (locks of other processes), taskset (ends of a connection on a CPU of their own, or on the \
              same)\n"
         );
     }
@@ -391,7 +391,7 @@ mod tests {
             commands,
             "  rustup toolchain install nightly --component rust-src\n  \
              cargo install bpf-linker --version =0.13.0 --locked\n  \
-             dnf install '*bin/nsenter' '*bin/unshare' '*bin/setpriv' '*bin/taskset'"
+             dnf install '*bin/nsenter' '*bin/unshare' '*bin/setpriv' '*bin/flock' '*bin/taskset'"
         );
         assert_eq!(Machine::from_release(UBUNTU, true).family, Family::Debian);
     }
