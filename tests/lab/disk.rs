@@ -32,7 +32,7 @@ fn until_refused(lab: &Lab, code: i32, command: impl Fn(usize) -> Vec<String>) {
 #[test]
 fn a_full_disk_refuses_and_forgets() {
     let lab = Lab::without_daemon();
-    lab.host(["sh", "-ec", "mkdir /run/state; mount -t tmpfs -o size=4m tmpfs /run/state"]).ok();
+    lab.host(["sh", "-ec", "mkdir /run/state; mount -t tmpfs -o size=4m,mode=755 tmpfs /run/state"]).ok();
     lab.start_daemon();
     lab.netbpf(["network", "create", "--subnet", "10.0.0.0/24", "mynet"]).ok();
     lab.netbpf(["run", "-d", "--name", "one", "--", "sleep", "infinity"]).ok();
