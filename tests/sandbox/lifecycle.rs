@@ -73,7 +73,7 @@ async fn nobody_writes_to_the_supervisors_program() {
     // and Linux 6.11 does not.
     let refused = fs::OpenOptions::new().write(true).truncate(true).open(&exe).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(nix::libc::EROFS), "{refused}");
-    let program = fs::read_link(&exe).unwrap();
+    let program = netbpf_tests::lab::program().canonicalize().unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(program.to_str().unwrap()), "the read-only mount is in no namespace:\n{mounts}");
     let name = fs::read_to_string(format!("/proc/{}/comm", supervisor.pid())).unwrap();
