@@ -51,7 +51,7 @@ fn play(driver: &str) -> Vec<Seen> {
     let lab = Lab::without_daemon();
     // Where netbpf turned forwarding on, it lets nobody but its own networks' traffic through: Docker's bridge as it is
     // without netbpf needs a host that forwards by itself.
-    lab.host(["sysctl", "-qw", "net.ipv4.ip_forward=1"]).ok();
+    lab.host(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]).ok();
     lab.start_daemon();
     lab.host(["sh", "-ec", NEIGHBOUR]).ok();
     let engine = Engine::start(&lab);
