@@ -36,6 +36,30 @@ fn our_links_are_those_of_our_group() {
 }
 
 #[test]
+fn several_who_ask_at_once_are_all_answered() {
+    on_a_host(async || {
+        let host = Links::open().unwrap();
+        // More than the kernel tells in one message.
+        for number in 0..60 {
+            host.create_host_device(&HostDevice {
+                ifindex: 1_100_100 + number,
+                name: format!("nb-{number}"),
+                peer: format!("nbp{number}"),
+                ipv4: None,
+                ipv6: None,
+                ..device()
+            })
+            .await
+            .unwrap();
+        }
+        for _ in 0..20 {
+            let (one, two, routes) = tokio::join!(host.owned(77), host.owned(77), host.on_link_routes());
+            assert_eq!((one.unwrap().len(), two.unwrap().len(), routes.unwrap().len()), (120, 120, 0));
+        }
+    });
+}
+
+#[test]
 fn what_a_container_sent_is_counted() {
     on_a_host(async || {
         let netns = container();

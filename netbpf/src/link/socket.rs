@@ -12,7 +12,7 @@ use rtnetlink::{
     proto::{ConnectionHandle, new_connection},
     sys::{AsyncSocket, SocketAddr, protocols::NETLINK_ROUTE},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{Error, Namespace, error::Refusal};
 
@@ -26,7 +26,11 @@ const HEADER_LEN: usize = 16;
 const EXPLANATION: u16 = 1;
 
 /// An open socket; its connection is a task that ends when the socket is dropped.
-pub(super) struct Socket(ConnectionHandle<RouteNetlinkMessage>);
+pub(super) struct Socket {
+    connection: ConnectionHandle<RouteNetlinkMessage>,
+    /// The kernel reads one list at a time to a socket, and answers EBUSY to whoever asks for another meanwhile.
+    list: Mutex<()>,
+}
 
 impl Socket {
     /// In the namespace of the calling thread, which must be in a tokio runtime.
@@ -40,7 +44,7 @@ impl Socket {
             // Error messages then hold only the header of the request, and the explanation has a fixed place.
             socket.set_cap_ack(true)?;
             tokio::spawn(connection);
-            Ok(Self(handle))
+            Ok(Self { connection: handle, list: Mutex::default() })
         };
         open().map_err(|error: io::Error| Error::failed("open", "a netlink socket", error))
     }
@@ -91,6 +95,7 @@ impl Socket {
 
     /// All that there is, as it was at one moment.
     pub async fn dump(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
+        let _alone = self.list.lock().await;
         for _ in 0..DUMP_ATTEMPTS {
             if let Some(entries) = self.dump_once(message.clone()).await? {
                 return Ok(entries);
@@ -131,7 +136,7 @@ impl Socket {
         &self,
         request: NetlinkMessage<RouteNetlinkMessage>,
     ) -> Result<impl StreamExt<Item = NetlinkMessage<RouteNetlinkMessage>> + use<>, Refusal> {
-        self.0
+        self.connection
             .request(request, SocketAddr::new(0, 0))
             .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe).into())
     }
