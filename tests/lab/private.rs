@@ -70,7 +70,8 @@ fn a_lock_of_another_user_keeps_no_daemon_from_starting() {
         .iter()
         .map(|folder| {
             lab.host(["chmod", "0755", folder]).ok();
-            lab.spawn(NOBODY.iter().chain(&["flock", "-n", folder, "sleep", "infinity"]))
+            // It waits for its turn: the look below has the lock for a moment, too.
+            lab.spawn(NOBODY.iter().chain(&["flock", folder, "sleep", "infinity"]))
         })
         .collect();
     for folder in folders {
