@@ -38,8 +38,8 @@ pub struct Network {
     pub mac: [u8; 6],
     /// 1 where members may talk to the host and not to each other.
     pub icc_off: u8,
-    /// Always zero.
-    pub reserved: u8,
+    /// Length in bits of the IPv4 subnet's prefix, which the gateway address has; 0 without such an address.
+    pub prefix: u8,
     /// The gateway address that the host device carries, network order; zero for none.
     pub gateway: [u8; 4],
     /// The IPv6 gateway address that it carries; zero for none.
@@ -51,8 +51,12 @@ pub struct Network {
     pub default_gateway: [u8; 4],
     /// The same for IPv6.
     pub default_gateway_ipv6: [u8; 16],
+    /// Length in bits of the IPv6 subnet's prefix; 0 without an IPv6 gateway address.
+    pub prefix_ipv6: u8,
+    /// Always zero.
+    pub reserved: [u8; 3],
 }
-const _: () = assert!(size_of::<Network>() == 72);
+const _: () = assert!(size_of::<Network>() == 76);
 
 impl Network {
     /// Whether an IPv4 address is the host device's.
@@ -67,5 +71,70 @@ impl Network {
         address == self.gateway_ipv6
             || address == self.ipv6_link_local
             || address == self.default_gateway_ipv6
+    }
+
+    /// Whether an IPv4 address is in the network's subnet.
+    #[inline(always)]
+    pub const fn holds(&self, address: [u8; 4]) -> bool {
+        let differ = u32::from_be_bytes(address) ^ u32::from_be_bytes(self.gateway);
+        self.prefix != 0 && differ.wrapping_shr(32 - self.prefix as u32) == 0
+    }
+
+    /// Whether an IPv6 address is in the network's subnet.
+    #[inline(always)]
+    pub const fn holds_ipv6(&self, address: [u8; 16]) -> bool {
+        let differ = u128::from_be_bytes(address) ^ u128::from_be_bytes(self.gateway_ipv6);
+        let (high, low) = ((differ >> 64) as u64, differ as u64);
+        match self.prefix_ipv6 as u32 {
+            0 => false,
+            bits @ 1..=64 => high.wrapping_shr(64 - bits) == 0,
+            bits => high == 0 && low.wrapping_shr(128 - bits) == 0,
+        }
+    }
+}
+
+/// Whether an IPv6 address is link-local (RFC 4291 2.5.6).
+#[inline(always)]
+pub const fn is_link_local(address: [u8; 16]) -> bool {
+    address[0] == 0xfe && address[1] & 0xc0 == 0x80
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn a_subnet_holds_what_shares_its_prefix() {
+        for (prefix, held, other) in [
+            (16, "10.1.255.255", "10.2.0.0"),
+            (17, "10.1.127.255", "10.1.128.0"),
+            (1, "127.0.0.1", "128.0.0.1"),
+            (31, "10.1.0.0", "10.1.0.2"),
+            (32, "10.1.0.1", "10.1.0.0"),
+        ] {
+            let network = Network { gateway: [10, 1, 0, 1], prefix, ..Network::default() };
+            let holds = |address: &str| network.holds(address.parse::<Ipv4Addr>().unwrap().octets());
+            assert!(holds(held) && !holds(other), "{prefix}");
+            assert!(!Network { prefix: 0, ..network }.holds(network.gateway));
+        }
+    }
+
+    #[test]
+    fn an_ipv6_subnet_too() {
+        for (prefix_ipv6, held, other) in [
+            (64, "fd00:1::ffff", "fd00:1:0:1::1"),
+            (48, "fd00:1:0:1::1", "fd00:1:1::1"),
+            (1, "8000::1", "7fff::1"),
+            (65, "fd00:1::7fff:0:0:1", "fd00:1::8000:0:0:1"),
+            (128, "fd00:1::1", "fd00:1::"),
+        ] {
+            let gateway_ipv6 = "fd00:1::1".parse::<Ipv6Addr>().unwrap().octets();
+            let network = Network { gateway_ipv6, prefix_ipv6, ..Network::default() };
+            let holds = |address: &str| network.holds_ipv6(address.parse::<Ipv6Addr>().unwrap().octets());
+            assert!(holds(held) && !holds(other), "{prefix_ipv6}");
+            assert!(!Network { prefix_ipv6: 0, ..network }.holds_ipv6(gateway_ipv6));
+        }
     }
 }

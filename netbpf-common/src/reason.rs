@@ -60,8 +60,8 @@ reasons! {
     UnknownPort unknown_port "unknown-port" true,
     /// To a MAC that no member of the network has.
     UnknownDestination unknown_destination "unknown-destination" true,
-    /// An ARP request for an address that nobody in the network has, or a neighbour solicitation for one that nobody
-    /// but its sender has.
+    /// To an address that nobody in the network has: an ARP request, a neighbour solicitation (also for one that its
+    /// sender has), or a packet that the host would send back into the network and ask for its owner in vain.
     UnknownAddress unknown_address "unknown-address" true,
     /// From a MAC that is not the sender's.
     SpoofedMac spoofed_mac "spoofed-mac" true,

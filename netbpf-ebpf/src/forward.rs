@@ -14,7 +14,7 @@ use crate::{
     flood, icc, maps,
     packet::{Packet, Side},
     parse::{Content, Frame},
-    stats,
+    stats, unused,
 };
 
 /// To a container, to the host or to all.
@@ -34,7 +34,10 @@ pub fn from_container(packet: &mut Packet, port: &Port, frame: &Frame) -> End {
             stats::received(number, packet.len());
             Ok(Reason::Forwarded)
         }
-        None => to_host(packet, ifindex),
+        None => {
+            unused::is_somebodys(packet, port.network, frame)?;
+            to_host(packet, ifindex)
+        }
     }
 }
 

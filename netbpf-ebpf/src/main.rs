@@ -2,7 +2,7 @@
 //!
 //! An entry point is one sentence of [`bridge`], settled by [`stats`]. Below the sentence: [`parse`] judges a frame's
 //! shape, [`port`] knows who sent it, [`isolation`] and [`icc`] what the sender may say, [`arp`] and [`nd`] answer,
-//! [`forward`] and [`mod@flood`] pass on, [`uplink`] knows who may not come in. Only [`packet`] touches a frame's bytes and its context, only [`maps`] touches
+//! [`forward`] and [`mod@flood`] pass on, [`unused`] knows what the host need not look for, [`uplink`] knows who may not come in. Only [`packet`] touches a frame's bytes and its context, only [`maps`] touches
 //! maps: there is no `unsafe` elsewhere.
 //!
 //! What the kernel knows of an skb is never repaired here: fragments, GSO frames and partial checksums pass as they
@@ -22,6 +22,7 @@ mod packet;
 mod parse;
 mod port;
 mod stats;
+mod unused;
 mod uplink;
 
 use aya_ebpf::{

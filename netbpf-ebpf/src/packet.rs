@@ -9,6 +9,7 @@
 )]
 
 mod arrival;
+mod route;
 
 use core::mem::MaybeUninit;
 
@@ -27,6 +28,9 @@ use netbpf_common::{
 };
 
 pub use arrival::Arrival;
+use route::Hop;
+
+use crate::parse::Routed;
 
 /// The headers that the programs read of every frame. In a frame with less of them in its linear part, they are pulled
 /// there first.
@@ -204,6 +208,12 @@ impl Packet {
         }
         // SAFETY: takes no pointer; the frame is handed on when the program has returned.
         done(unsafe { bpf_redirect_peer(ifindex, 0) })
+    }
+
+    /// Where the host would send a packet of this frame's on that it received by a device.
+    #[inline(always)]
+    pub fn next_hop(&self, received_by: u32, packet: &Routed) -> Option<Hop> {
+        route::next_hop(self.ctx.as_ptr(), received_by, packet)
     }
 
     /// Hands a copy of the frame to a device, at once.

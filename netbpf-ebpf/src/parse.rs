@@ -50,6 +50,25 @@ pub struct Routed {
     pub class: u8,
 }
 
+impl From<&Ipv4> for Routed {
+    #[inline(always)]
+    fn from(ipv4: &Ipv4) -> Self {
+        Self {
+            source: uplink::mapped(ipv4.source),
+            destination: uplink::mapped(ipv4.destination),
+            is_ipv4: true,
+            class: ipv4.tos,
+        }
+    }
+}
+
+impl From<&Ipv6> for Routed {
+    #[inline(always)]
+    fn from(ipv6: &Ipv6) -> Self {
+        Self { source: ipv6.source, destination: ipv6.destination, is_ipv4: false, class: ipv6.class() }
+    }
+}
+
 /// Reads the headers of a frame that came in by an uplink. None: it carries nothing that is forwarded, or is in a VLAN.
 /// One hop more must be left to the packet: whoever sent it with fewer is told so by the host.
 #[inline(always)]
@@ -58,21 +77,11 @@ pub fn routed(arrival: &Arrival) -> Option<Routed> {
     match arrival.header::<Ethernet>(0)?.ethertype {
         EtherType::IPV4 => {
             let ipv4 = arrival.header::<Ipv4>(offset)?;
-            (ipv4.is_version_4() && ipv4.ttl > 1).then_some(Routed {
-                source: uplink::mapped(ipv4.source),
-                destination: uplink::mapped(ipv4.destination),
-                is_ipv4: true,
-                class: ipv4.tos,
-            })
+            (ipv4.is_version_4() && ipv4.ttl > 1).then(|| ipv4.into())
         }
         EtherType::IPV6 => {
             let ipv6 = arrival.header::<Ipv6>(offset)?;
-            (ipv6.is_version_6() && ipv6.hop_limit > 1).then_some(Routed {
-                source: ipv6.source,
-                destination: ipv6.destination,
-                is_ipv4: false,
-                class: ipv6.class(),
-            })
+            (ipv6.is_version_6() && ipv6.hop_limit > 1).then(|| ipv6.into())
         }
         _ => None,
     }

@@ -25,7 +25,7 @@ pub fn is_for_the_host(arrival: &Arrival) -> Option<()> {
 /// Why the packet may not go where the host would send it.
 #[inline(always)]
 pub fn would_go_in(arrival: &Arrival, packet: &Routed, subnet: ClosedSubnet) -> Option<Reason> {
-    if arrival.next_device(packet)? != network::ifindex_of(subnet.network) {
+    if arrival.next_hop(packet)?.ifindex != network::ifindex_of(subnet.network) {
         return None;
     }
     Some(if subnet.internal == 0 { Reason::Unpublished } else { Reason::Internal })

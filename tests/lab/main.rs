@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod beside;
+mod bounds;
 mod cli;
 mod disk;
 mod engine;

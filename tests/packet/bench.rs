@@ -17,6 +17,7 @@ use aya::{
     TestRun, TestRunOptions,
     programs::{ProgramInfo, SchedClassifier, TcAttachType},
 };
+use ipnet::Ipv4Net;
 use netbpf::{
     datapath::{Datapath, NetworkEntry, PortEntry},
     model::Mac,
@@ -194,7 +195,7 @@ pub fn network_entry(gateway: Station) -> NetworkEntry {
     let ip = gateway.ip.into();
     NetworkEntry {
         mac: Mac::of(ip),
-        gateway: Some(ip),
+        gateway: Some(Ipv4Net::new(ip, 16).expect("a subnet")),
         gateway_ipv6: None,
         ipv6_link_local: None,
         default_gateway: None,

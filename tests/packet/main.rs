@@ -11,6 +11,7 @@
 //! | `icc` | networks whose members do not talk to each other, and their links |
 //! | `nd` | neighbour discovery |
 //! | `flood` | broadcast and multicast |
+//! | `unused` | addresses that nobody has |
 //! | `uplink` | what other hosts send |
 //! | `keeping` | the maps and pins over the life of daemons |
 //! | `wire` | frames from a real interface |
@@ -29,5 +30,6 @@ mod inspection;
 mod keeping;
 mod nd;
 mod shape;
+mod unused;
 mod uplink;
 mod wire;

@@ -1,6 +1,7 @@
 //! Neighbour discovery: what is answered, what is true, what is a lie. Answers are compared byte by byte with frames that
 //! have a checksum of their own making, so that a wrong one shows.
 
+use ipnet::Ipv6Net;
 use netbpf::datapath::{NetworkEntry, PortEntry};
 use netbpf_common::{reason::Reason, wire::ALL_NODES};
 
@@ -31,7 +32,7 @@ fn link_local(station: Station) -> Ip {
 fn bench_ipv6(test: impl FnOnce(&mut Bench) + Send) {
     bench(|bench| {
         let network = NetworkEntry {
-            gateway_ipv6: Some(GATEWAY_IPV6.into()),
+            gateway_ipv6: Some(Ipv6Net::new(GATEWAY_IPV6.into(), 64).expect("a subnet")),
             ipv6_link_local: Some(link_local(GATEWAY).into()),
             ..network_entry(GATEWAY)
         };

@@ -114,8 +114,8 @@ impl Daemon {
                 network.number,
                 &crate::datapath::NetworkEntry {
                     mac: network.mac,
-                    gateway: network.ipv4.map(|net| net.addr()),
-                    gateway_ipv6: network.ipv6.map(|net| net.addr()),
+                    gateway: network.ipv4,
+                    gateway_ipv6: network.ipv6,
                     ipv6_link_local: network.ipv6.map(|_| network.mac.link_local()),
                     default_gateway: network.default_gateway,
                     default_gateway_ipv6: network.default_gateway_ipv6,

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use netbpf_common::{
     endpoint::{self, FdbKey, NO_PORT, Neighbour, NeighbourKey, Port, Station},
     network::{self, Network},
@@ -17,10 +18,10 @@ use crate::{model::Mac, plan::Closed};
 pub struct NetworkEntry {
     /// The host device's MAC.
     pub mac: Mac,
-    /// The IPv4 address that the host device carries.
-    pub gateway: Option<Ipv4Addr>,
-    /// The global IPv6 address that it carries.
-    pub gateway_ipv6: Option<Ipv6Addr>,
+    /// The IPv4 address that the host device carries, with the subnet's prefix length.
+    pub gateway: Option<Ipv4Net>,
+    /// The global IPv6 address that it carries, with the subnet's prefix length.
+    pub gateway_ipv6: Option<Ipv6Net>,
     /// Its link-local IPv6 address.
     pub ipv6_link_local: Option<Ipv6Addr>,
     /// Another address that it answers for.
@@ -118,12 +119,14 @@ impl NetworkEntry {
             first: NO_PORT,
             mac: self.mac.octets(),
             icc_off: u8::from(!self.icc),
-            reserved: 0,
-            gateway: self.gateway.map_or([0; 4], |address| address.octets()),
-            gateway_ipv6: self.gateway_ipv6.map_or([0; 16], |address| address.octets()),
+            prefix: self.gateway.map_or(0, |net| net.prefix_len()),
+            gateway: self.gateway.map_or([0; 4], |net| net.addr().octets()),
+            gateway_ipv6: self.gateway_ipv6.map_or([0; 16], |net| net.addr().octets()),
             ipv6_link_local: self.ipv6_link_local.map_or([0; 16], |address| address.octets()),
             default_gateway: self.default_gateway.map_or([0; 4], |address| address.octets()),
             default_gateway_ipv6: self.default_gateway_ipv6.map_or([0; 16], |address| address.octets()),
+            prefix_ipv6: self.gateway_ipv6.map_or(0, |net| net.prefix_len()),
+            reserved: [0; 3],
         }
     }
 }
@@ -150,8 +153,9 @@ impl NetworkEntry {
     pub fn of(network: &Network, closed: Closed) -> Self {
         Self {
             mac: Mac::from_octets(network.mac),
-            gateway: ipv4(network.gateway),
-            gateway_ipv6: ipv6(network.gateway_ipv6),
+            gateway: ipv4(network.gateway).and_then(|address| Ipv4Net::new(address, network.prefix).ok()),
+            gateway_ipv6: ipv6(network.gateway_ipv6)
+                .and_then(|address| Ipv6Net::new(address, network.prefix_ipv6).ok()),
             ipv6_link_local: ipv6(network.ipv6_link_local),
             default_gateway: ipv4(network.default_gateway),
             default_gateway_ipv6: ipv6(network.default_gateway_ipv6),
@@ -220,7 +224,7 @@ mod tests {
         let network = NetworkEntry {
             mac: Mac::of(Ipv4Addr::new(172, 17, 0, 1)),
             gateway: None,
-            gateway_ipv6: Some("fd00::1".parse().unwrap()),
+            gateway_ipv6: Some("fd00::1/64".parse().unwrap()),
             ipv6_link_local: None,
             default_gateway: Some([172, 17, 0, 254].into()),
             default_gateway_ipv6: Some("fd00::fe".parse().unwrap()),

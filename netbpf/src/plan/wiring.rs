@@ -71,8 +71,8 @@ impl NetworkWiring {
     /// Whether the map entry would be the same.
     pub fn same_entry(&self, other: &Self) -> bool {
         self.mac == other.mac
-            && same(self.ipv4, other.ipv4)
-            && same(self.ipv6, other.ipv6)
+            && self.ipv4 == other.ipv4
+            && self.ipv6 == other.ipv6
             && self.default_gateway == other.default_gateway
             && self.default_gateway_ipv6 == other.default_gateway_ipv6
             && self.icc == other.icc
@@ -154,7 +154,7 @@ fn address<Net: Block>(address: Option<Net::Address>, subnet: &Option<Subnet<Net
     Some(subnet.as_ref()?.net.with_host(address?))
 }
 
-/// Whether the addresses are the same; prefix lengths are not in the maps.
+/// Whether the addresses are the same; prefix lengths are not in the map `PORTS`.
 fn same<Net: Block>(one: Option<Net>, other: Option<Net>) -> bool {
     one.map(|net| net.host()) == other.map(|net| net.host())
 }

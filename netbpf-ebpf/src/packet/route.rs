@@ -1,0 +1,84 @@
+//! Where the host would send a packet on: its own answer (`bpf_fib_lookup`), by its rules, routes and settings.
+
+use core::{
+    ffi::c_void,
+    mem::{self, MaybeUninit},
+};
+
+use aya_ebpf::{
+    bindings::{
+        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+        bpf_fib_lookup as Question,
+    },
+    helpers::bpf_fib_lookup,
+};
+
+use crate::parse::Routed;
+
+/// Address families of linux/socket.h.
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// The next device of a packet, and who gets it there.
+pub struct Hop {
+    /// The device.
+    pub ifindex: u32,
+    /// Whether the packet's destination is next, rather than another router.
+    pub is_last: bool,
+    /// Whether the host knows the MAC of who is next.
+    pub is_known: bool,
+}
+
+/// The hop that the host would send a packet to which it received by a device. None where it would not send it on: its
+/// own addresses, broadcast addresses, no route, no forwarding.
+///
+/// `context` is the one that the kernel passed to the program.
+#[inline(always)]
+pub(super) fn next_hop(context: *mut c_void, received_by: u32, packet: &Routed) -> Option<Hop> {
+    let mut question = MaybeUninit::<Question>::zeroed();
+    // SAFETY: integers only, of which zeros are values.
+    let question = unsafe { question.assume_init_mut() };
+    question.ifindex = received_by;
+    question.__bindgen_anon_2.tos = packet.class;
+    let (family, destination) = (if packet.is_ipv4 { AF_INET } else { AF_INET6 }, words(packet.destination));
+    question.family = family;
+    if packet.is_ipv4 {
+        question.__bindgen_anon_3.ipv4_src = words(packet.source)[3];
+        question.__bindgen_anon_4.ipv4_dst = destination[3];
+    } else {
+        // The traffic class is a part of the word that the header begins with.
+        question.__bindgen_anon_2.flowinfo = (u32::from(packet.class) << 20).to_be();
+        question.__bindgen_anon_3.ipv6_src = words(packet.source);
+        question.__bindgen_anon_4.ipv6_dst = destination;
+    }
+    let size = size_of::<Question>() as i32;
+    // SAFETY: the kernel passed the context, and reads and writes as many bytes as a question has.
+    let answer = unsafe { bpf_fib_lookup(context, question, size, 0) };
+    let is_known = match u32::try_from(answer).ok()? {
+        // Too large for the device, says Linux, where it knows the MAC.
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_FRAG_NEEDED => true,
+        BPF_FIB_LKUP_RET_NO_NEIGH => false,
+        _ => return None,
+    };
+    // The answer has the next router in the destination's place; one of another family for some.
+    // SAFETY: whichever member was written, its bytes are values of the other.
+    let next = unsafe {
+        match packet.is_ipv4 {
+            true => [0, 0, 0, question.__bindgen_anon_4.ipv4_dst],
+            false => question.__bindgen_anon_4.ipv6_dst,
+        }
+    };
+    let is_last = question.family == family
+        && match packet.is_ipv4 {
+            true => next[3] == destination[3],
+            false => next == destination,
+        };
+    Some(Hop { ifindex: question.ifindex, is_last, is_known })
+}
+
+/// An address as it lies in memory, by words; an IPv4 address is the last of them.
+#[inline(always)]
+fn words(address: [u8; 16]) -> [u32; 4] {
+    // SAFETY: the same number of bytes, and any of them are values.
+    unsafe { mem::transmute(address) }
+}

@@ -1,0 +1,141 @@
+//! What one container can take of what all of a host share: its table of neighbours.
+
+use std::time::Duration;
+
+use netbpf_tests::lab::{Lab, eventually};
+
+/// Sends a datagram to each of many addresses, by way of a router. Arguments: the interface, the router's MAC, the own
+/// address, the first address, how many.
+const SWEEP: &str = "
+import ipaddress, socket, struct, sys
+device, router, own, first, count = sys.argv[1:]
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind((device, 0))
+ethernet = bytes.fromhex(router.replace(':', '')) + raw.getsockname()[4]
+own, first = ipaddress.ip_address(own), ipaddress.ip_address(first)
+udp = struct.pack('!HHHH', 5555, 9, 8, 0)
+for number in range(int(count)):
+    addresses = own.packed + (first + number).packed
+    if own.version == 4:
+        header = struct.pack('!BBHHHBBH', 0x45, 0, 28, 1, 0, 64, 17, 0) + addresses
+        total = sum(struct.unpack('!10H', header))
+        total = (total & 0xffff) + (total >> 16)
+        header = header[:10] + struct.pack('!H', ~(total + (total >> 16)) & 0xffff) + header[12:]
+        raw.send(ethernet + b'\\x08\\x00' + header + udp)
+    else:
+        raw.send(ethernet + b'\\x86\\xdd' + struct.pack('!IHBB', 0x60000000, 8, 17, 64) + addresses + udp)
+";
+
+/// Sends a datagram. Arguments: the address, what to say.
+const SAY: &str = "
+import ipaddress, socket, sys
+family = socket.AF_INET if ipaddress.ip_address(sys.argv[1]).version == 4 else socket.AF_INET6
+socket.socket(family, socket.SOCK_DGRAM).sendto(sys.argv[2].encode(), (sys.argv[1], 9))
+";
+
+/// What a datagram says that is looked for.
+const MARK: &str = "netbpf bounds!";
+
+/// A host with one network of both families and a container in it.
+fn lab() -> Lab {
+    let lab = Lab::start();
+    lab.network("red", "--ipv6 --subnet 10.1.0.0/16 --subnet fd00:1::/64");
+    lab.run("one", "--net red");
+    lab
+}
+
+#[track_caller]
+fn sweep(lab: &Lab, own: &str, first: &str, count: u64) {
+    let device = lab.device("red");
+    let router = lab.host(["ip", "-j", "link", "show", "dev", &device]).ok().json();
+    let router = router[0]["address"].as_str().expect("a MAC").to_owned();
+    let words = ["exec", "one", "python3", "-c", SWEEP, "eth0", &router, own, first, &count.to_string()];
+    lab.netbpf(words).ok();
+}
+
+/// The addresses that the host's table of neighbours has at the network's device, whatever it knows of them.
+#[track_caller]
+fn neighbours(lab: &Lab) -> Vec<String> {
+    let table =
+        lab.host(["ip", "-j", "neighbour", "show", "nud", "all", "dev", &lab.device("red")]).ok().json();
+    let entries = table.as_array().into_iter().flatten();
+    // Groups have a neighbour each wherever the kernel says something to them, and it knows their MACs.
+    let entries = entries.filter(|entry| entry["state"][0] != "NOARP");
+    entries.filter_map(|entry| Some(entry["dst"].as_str()?.to_owned())).collect()
+}
+
+/// Whoever sends to addresses that nobody has fills a table that all containers and the host share.
+#[test]
+fn the_host_looks_for_nobody_on_a_containers_behalf() {
+    let lab = lab();
+    // What the host and the container say to each other is not counted below.
+    lab.exec("one", "ping -c1 -W2 10.1.0.1").ok();
+    lab.exec("one", "ping -c1 -W2 fd00:1::1").ok();
+    for (what, own, first) in [
+        ("IPv4", "10.1.0.2", "10.1.77.0"),
+        ("IPv6", "fd00:1::2", "fd00:1::dead:0"),
+        ("link-local addresses", "fd00:1::2", "fe80::dead:0"),
+        ("IPv6 from a link-local address", "fe80::42:aff:fe01:2", "fd00:1::dead:0"),
+    ] {
+        let before = lab.reasons();
+        sweep(&lab, own, first, 150);
+        assert_eq!(lab.drops_since(&before), [("unknown-address".to_owned(), 150)].into(), "{what}");
+        let strangers: Vec<_> = neighbours(&lab)
+            .into_iter()
+            .filter(|address| address.contains("dead") || address.starts_with("10.1.77."))
+            .collect();
+        assert_eq!(strangers, [""; 0], "{what}");
+    }
+    // The host itself looks for whom it likes.
+    lab.host(["ping", "-c1", "-W1", "10.1.77.1"]).fails_with(1, "");
+    assert!(neighbours(&lab).contains(&"10.1.77.1".to_owned()));
+}
+
+#[test]
+fn what_the_administrator_has_in_the_subnet_is_reached() {
+    let lab = lab();
+    lab.run("router", "--net red");
+    let script = "
+        set -e
+        ip netns add far
+        ip link add near type veth peer name far netns far
+        ip address add 10.1.200.1/24 dev near
+        ip address add fd00:1::c8:1/112 dev near nodad
+        ip link set near up
+        ip -n far address add 10.1.200.2/24 dev far
+        ip -n far address add fd00:1::c8:2/112 dev far nodad
+        ip -n far link set far up
+        ip -n far link set lo up
+        ip -n far route add default via 10.1.200.1
+        ip -n far -6 route add default via fd00:1::c8:1
+        ip address add 10.1.9.9/16 dev DEVICE
+        ip address add 10.1.9.10/32 dev lo
+        ip route add 10.1.64.0/18 via 10.1.0.3
+        ip -6 route add fd00:1::64:0/112 via fd00:1::3";
+    lab.host(["sh", "-c", &script.replace("DEVICE", &lab.device("red"))]).ok();
+    // The container hands over to the host what is not to be asked for within the network.
+    let routes = "
+        set -e
+        for address in 10.1.200.2 10.1.9.10 10.1.64.9; do ip route add $address via 10.1.0.1; done
+        for address in fd00:1::c8:2 fd00:1::64:9; do ip -6 route add $address via fd00:1::1; done";
+    lab.in_network_of("one", routes).ok();
+    for address in ["10.1.0.1", "10.1.9.9", "10.1.9.10", "10.1.200.2", "fd00:1::c8:2"] {
+        eventually(&format!("one reaches {address}"), || {
+            lab.exec("one", &format!("ping -c1 -W1 {address}")).status.success().then_some(())
+        });
+    }
+    // A member answers with its own address only, so it is the question that counts.
+    let router = lab.station("router", "eth0");
+    for address in ["10.1.64.9", "fd00:1::64:9"] {
+        eventually(&format!("the member that is the router to {address} is asked"), || {
+            lab.netbpf(["exec", "one", "python3", "-c", SAY, address, MARK]).ok();
+            router.hears(MARK.as_bytes(), Duration::from_secs(1)).then_some(())
+        });
+    }
+    lab.host([
+        "sh",
+        "-c",
+        "ip netns del far; ip link del near 2>/dev/null; ip address del 10.1.9.10/32 dev lo",
+    ])
+    .ok();
+}
