@@ -1,40 +1,14 @@
 //! What one container can take of what all of a host share: its table of neighbours.
 
-use std::time::Duration;
+use std::net::IpAddr;
 
-use netbpf_tests::lab::{Lab, eventually};
+use netbpf_tests::lab::{
+    Lab, eventually,
+    station::{Mac, Station, ethernet, ipv4, ipv6},
+};
 
-/// Sends a datagram to each of many addresses, by way of a router. Arguments: the interface, the router's MAC, the own
-/// address, the first address, how many.
-const SWEEP: &str = "
-import ipaddress, socket, struct, sys
-device, router, own, first, count = sys.argv[1:]
-raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-raw.bind((device, 0))
-ethernet = bytes.fromhex(router.replace(':', '')) + raw.getsockname()[4]
-own, first = ipaddress.ip_address(own), ipaddress.ip_address(first)
-udp = struct.pack('!HHHH', 5555, 9, 8, 0)
-for number in range(int(count)):
-    addresses = own.packed + (first + number).packed
-    if own.version == 4:
-        header = struct.pack('!BBHHHBBH', 0x45, 0, 28, 1, 0, 64, 17, 0) + addresses
-        total = sum(struct.unpack('!10H', header))
-        total = (total & 0xffff) + (total >> 16)
-        header = header[:10] + struct.pack('!H', ~(total + (total >> 16)) & 0xffff) + header[12:]
-        raw.send(ethernet + b'\\x08\\x00' + header + udp)
-    else:
-        raw.send(ethernet + b'\\x86\\xdd' + struct.pack('!IHBB', 0x60000000, 8, 17, 64) + addresses + udp)
-";
-
-/// Sends a datagram. Arguments: the address, what to say.
-const SAY: &str = "
-import ipaddress, socket, sys
-family = socket.AF_INET if ipaddress.ip_address(sys.argv[1]).version == 4 else socket.AF_INET6
-socket.socket(family, socket.SOCK_DGRAM).sendto(sys.argv[2].encode(), (sys.argv[1], 9))
-";
-
-/// What a datagram says that is looked for.
-const MARK: &str = "netbpf bounds!";
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
 
 /// A host with one network of both families and a container in it.
 fn lab() -> Lab {
@@ -44,13 +18,27 @@ fn lab() -> Lab {
     lab
 }
 
+/// Sends a packet from an address to each of those that follow another, by way of a router.
 #[track_caller]
-fn sweep(lab: &Lab, own: &str, first: &str, count: u64) {
-    let device = lab.device("red");
-    let router = lab.host(["ip", "-j", "link", "show", "dev", &device]).ok().json();
-    let router = router[0]["address"].as_str().expect("a MAC").to_owned();
-    let words = ["exec", "one", "python3", "-c", SWEEP, "eth0", &router, own, first, &count.to_string()];
-    lab.netbpf(words).ok();
+fn sweep(station: &Station, router: Mac, own: &str, first: &str, count: u8) {
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let (own, first) = (address(own), address(first));
+    for number in 0..count {
+        let (kind, packet) = match (own, first) {
+            (IpAddr::V4(own), IpAddr::V4(first)) => {
+                let mut to = first.octets();
+                to[3] += number;
+                (IPV4, ipv4(own.octets(), to, b"sweep"))
+            }
+            (IpAddr::V6(own), IpAddr::V6(first)) => {
+                let mut to = first.octets();
+                to[15] += number;
+                (IPV6, ipv6(own.octets(), to, b"sweep"))
+            }
+            _ => panic!("addresses of two families"),
+        };
+        station.send(&ethernet(router, station.mac(), kind, &packet));
+    }
 }
 
 /// The addresses that the host's table of neighbours has at the network's device, whatever it knows of them.
@@ -71,6 +59,7 @@ fn the_host_looks_for_nobody_on_a_containers_behalf() {
     // What the host and the container say to each other is not counted below.
     lab.exec("one", "ping -c1 -W2 10.1.0.1").ok();
     lab.exec("one", "ping -c1 -W2 fd00:1::1").ok();
+    let (one, router) = (lab.station("one", "eth0"), lab.host_station(&lab.device("red")).mac());
     for (what, own, first) in [
         ("IPv4", "10.1.0.2", "10.1.77.0"),
         ("IPv6", "fd00:1::2", "fd00:1::dead:0"),
@@ -78,7 +67,7 @@ fn the_host_looks_for_nobody_on_a_containers_behalf() {
         ("IPv6 from a link-local address", "fe80::42:aff:fe01:2", "fd00:1::dead:0"),
     ] {
         let before = lab.reasons();
-        sweep(&lab, own, first, 150);
+        sweep(&one, router, own, first, 150);
         assert_eq!(lab.drops_since(&before), [("unknown-address".to_owned(), 150)].into(), "{what}");
         let strangers: Vec<_> = neighbours(&lab)
             .into_iter()
@@ -127,9 +116,14 @@ fn what_the_administrator_has_in_the_subnet_is_reached() {
     // A member answers with its own address only, so it is the question that counts.
     let router = lab.station("router", "eth0");
     for address in ["10.1.64.9", "fd00:1::64:9"] {
+        let is_for_it = |frame: &Vec<u8>| match address.parse() {
+            Ok(IpAddr::V4(address)) => frame.get(14 + 16..14 + 20) == Some(&address.octets()),
+            Ok(IpAddr::V6(address)) => frame.get(14 + 24..14 + 40) == Some(&address.octets()),
+            Err(_) => false,
+        };
         eventually(&format!("the member that is the router to {address} is asked"), || {
-            lab.netbpf(["exec", "one", "python3", "-c", SAY, address, MARK]).ok();
-            router.hears(MARK.as_bytes(), Duration::from_secs(1)).then_some(())
+            let _ = lab.exec("one", &format!("ping -c1 -W1 {address}"));
+            router.heard().iter().any(is_for_it).then_some(())
         });
     }
     lab.host([
