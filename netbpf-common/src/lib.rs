@@ -8,6 +8,7 @@
 
 pub mod checksum;
 pub mod endpoint;
+pub mod flood;
 pub mod link;
 pub mod network;
 pub mod reason;

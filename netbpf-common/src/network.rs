@@ -55,8 +55,10 @@ pub struct Network {
     pub prefix_ipv6: u8,
     /// Always zero.
     pub reserved: [u8; 3],
+    /// How many copies a second of its frames to all a member may have made ([`crate::flood`]); 0 for any number.
+    pub flood_copies: u32,
 }
-const _: () = assert!(size_of::<Network>() == 76);
+const _: () = assert!(size_of::<Network>() == 80);
 
 impl Network {
     /// Whether an IPv4 address is the host device's.

@@ -84,6 +84,8 @@ reasons! {
     Isolated isolated "isolated" true,
     /// To the reserved group 01:80:c2:00:00:0x, which no bridge forwards (IEEE 802.1Q 8.6.3).
     Reserved reserved "reserved" true,
+    /// To a group, from a member that has had as many copies made as its network allows (`netbpf.max_flood_copies`).
+    FloodLimit flood_limit "flood-limit" true,
     /// The kernel refused to pass the frame on.
     Failed failed "failed" true,
     /// From another host straight to a container that nobody may reach directly.

@@ -1,7 +1,7 @@
 //! `Pod` for the map types: they are `repr(C)`, hold integers only and have no padding (sizes are pinned beside each).
 #![expect(unsafe_code, reason = "Pod is an unsafe marker trait; this is its only place")]
 
-use crate::{endpoint, link, network, reason, stats, uplink};
+use crate::{endpoint, flood, link, network, reason, stats, uplink};
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
@@ -18,6 +18,7 @@ pod!(
     endpoint::Station,
     endpoint::NeighbourKey,
     endpoint::Neighbour,
+    flood::Flood,
     link::LinkKey,
     link::Link,
     network::Network,

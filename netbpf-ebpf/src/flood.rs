@@ -4,15 +4,19 @@
 //! over to itself by tail call; where it is stands in the frame's scratch memory. Each member but the last receiver
 //! gets a copy, the last gets the frame itself: the host, or from the host the last member.
 //!
+//! A member that has more copies made than its network allows has its frames to all dropped for a while: a copy costs
+//! the CPU that makes it, whose queue all containers share, and not the one that sent the frame. Copies are counted when
+//! they are made, so a frame goes to all members or to none.
+//!
 //! The list may change meanwhile. A port that has left, or that another network has taken since, ends the walk: a
 //! frame then misses some members, but none of them is in another network.
 
-use netbpf_common::{endpoint, reason::Reason};
+use netbpf_common::{endpoint, network::Network, reason::Reason};
 
 use crate::{
     bridge::End,
     maps,
-    packet::{Packet, Side},
+    packet::{self, Packet, Side},
     stats,
 };
 
@@ -26,16 +30,32 @@ const NEXT: usize = 0;
 const NETWORK: usize = 1;
 /// A member that still waits for the frame, because it may be the last; 0 for none.
 const WAITING: usize = 2;
+/// How many members have been met, but for the sender.
+const COPIES: usize = 3;
 
 /// Begins with a network's first member.
 #[inline(always)]
 pub fn begin(packet: &mut Packet, network: u32) -> End {
-    let first = maps::network(network).ok_or(Reason::Failed)?.first;
+    let Network { first, flood_copies, .. } = maps::network(network).ok_or(Reason::Failed)?;
+    may_begin(packet, flood_copies)?;
     packet.set_note(NEXT, first);
     packet.set_note(NETWORK, network);
     packet.set_note(WAITING, 0);
+    packet.set_note(COPIES, 0);
     maps::go_on_in_flood(packet);
     Err(Reason::Failed)
+}
+
+/// The sender has not spent its share of copies. The host may make any number.
+#[inline(always)]
+fn may_begin(packet: &Packet, rate: u32) -> Result<(), Reason> {
+    if rate == 0 {
+        return Ok(());
+    }
+    match endpoint::number_of(packet.ifindex()).and_then(maps::flood) {
+        Some(flood) if !flood.may_begin(packet::now()) => Err(Reason::FloodLimit),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Goes on where the program before this one ended.
@@ -52,6 +72,8 @@ pub fn go_on(packet: &mut Packet) -> End {
         if port.ifindex != sender {
             serve(packet, waiting);
             waiting = port.ifindex;
+            // In the note at once: in a register the verifier would tell each number from the others.
+            packet.set_note(COPIES, packet.note(COPIES) + 1);
         }
         next = port.next;
     }
@@ -76,9 +98,14 @@ fn serve(packet: &mut Packet, ifindex: u32) {
 /// The frame itself for the last receiver.
 #[inline(always)]
 fn finish(packet: &mut Packet, network: u32, waiting: u32) -> End {
-    if endpoint::number_of(packet.ifindex()).is_some() {
+    if let Some(sender) = endpoint::number_of(packet.ifindex()) {
         serve(packet, waiting);
         let host = maps::network(network).ok_or(Reason::Failed)?;
+        if host.flood_copies != 0
+            && let Some(flood) = maps::flood(sender)
+        {
+            maps::set_flood(sender, flood.and(packet.note(COPIES), host.flood_copies, packet::now()));
+        }
         packet.redirect(host.ifindex, Side::Receive)?;
     } else {
         packet.redirect(waiting, Side::Transmit)?;

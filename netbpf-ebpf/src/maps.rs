@@ -12,6 +12,7 @@ use aya_ebpf::{
 };
 use netbpf_common::{
     endpoint::{self, FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Port, Station},
+    flood::Flood,
     link::{Link, LinkKey, MAX_LINKS},
     network::{self, MAX_NETWORKS, Network},
     reason::{Reason, Reasons},
@@ -52,6 +53,10 @@ static REASONS: PerCpuArray<Reasons, 1> = PerCpuArray::new();
 /// What ports received, and what of theirs was dropped.
 #[btf_map]
 static PORT_STATS: PerCpuArray<PortStats, { MAX_PORTS as usize }> = PerCpuArray::new();
+
+/// What ports have spent of their share of copies.
+#[btf_map]
+static FLOODS: Array<Flood, { MAX_PORTS as usize }> = Array::new();
 
 /// Which subnets nobody outside may reach directly.
 #[btf_map]
@@ -157,6 +162,23 @@ pub fn count_dropped(number: u32, bytes: u64) {
     if let Some(stats) = PORT_STATS.get_ptr_mut(number) {
         // SAFETY: as in `count_received`.
         unsafe { (*stats).dropped.add(bytes) }
+    }
+}
+
+/// What a port has spent of its share of copies.
+#[inline(always)]
+pub fn flood(number: u32) -> Option<Flood> {
+    let flood = FLOODS.get_ptr(number)?;
+    // SAFETY: one aligned word, which no CPU sees half written. Volatile, because others write there.
+    Some(unsafe { flood.read_volatile() })
+}
+
+/// Sets it. Of two CPUs that do so at once one is not heard: the port gets the copies of one frame for nothing.
+#[inline(always)]
+pub fn set_flood(number: u32, flood: Flood) {
+    if let Some(place) = FLOODS.get_ptr_mut(number) {
+        // SAFETY: as in `flood`.
+        unsafe { place.write_volatile(flood) }
     }
 }
 

@@ -17,8 +17,8 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_F_INGRESS, TC_ACT_REDIRECT},
     helpers::{
-        bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_load_bytes,
-        bpf_skb_store_bytes,
+        bpf_csum_diff, bpf_ktime_get_ns, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail,
+        bpf_skb_load_bytes, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
@@ -241,6 +241,13 @@ impl Packet {
     pub fn context(&self) -> &impl EbpfContext {
         &self.ctx
     }
+}
+
+/// The monotonic clock, in nanoseconds.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: takes nothing.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// Bytes that the kernel may read four at a time.

@@ -101,6 +101,7 @@ fn verdict(reason: Reason) -> i32 {
         | Reason::NoIcc
         | Reason::Isolated
         | Reason::Reserved
+        | Reason::FloodLimit
         | Reason::Failed
         | Reason::Unpublished
         | Reason::Internal

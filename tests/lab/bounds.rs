@@ -1,6 +1,7 @@
-//! What one container can take of what all of a host share: its table of neighbours.
+//! What one container can take of what all of a host share: its table of neighbours, and the time that copies of
+//! broadcasts take.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use netbpf_tests::lab::{
     Lab, eventually,
@@ -132,4 +133,58 @@ fn what_the_administrator_has_in_the_subnet_is_reached() {
         "ip netns del far; ip link del near 2>/dev/null; ip address del 10.1.9.10/32 dev lo",
     ])
     .ok();
+}
+
+/// A broadcast costs as many copies as there are others: whoever sends them without end keeps all busy.
+#[test]
+fn who_floods_is_cut_off_and_nobody_else() {
+    let lab = Lab::start();
+    // Three others: a second's share is spent after a hundred frames.
+    lab.network("red", "--subnet 10.1.0.0/24 -o netbpf.max_flood_copies=300");
+    lab.network("blue", "--subnet 10.2.0.0/24 -o netbpf.max_flood_copies=0");
+    for name in ["mallory", "alice", "bob", "carol"] {
+        lab.run(name, "--net red");
+        lab.netbpf(["connect", "blue", name]).ok();
+    }
+    let limit = lab.inspect("red")["Options"]["netbpf.max_flood_copies"].take();
+    assert_eq!(limit, "300");
+    let mallory = lab.station("mallory", "eth0");
+    let (alice, bob) = (lab.station("alice", "eth0"), lab.station("bob", "eth0"));
+    let to_all = |station: &Station, own: [u8; 4], mark: &[u8]| {
+        let group = ([1, 0, 0x5e, 0, 0, 0xfb], [224, 0, 0, 251]);
+        station.send(&ethernet(group.0, station.mac(), IPV4, &ipv4(own, group.1, mark)));
+    };
+    let before = lab.reasons();
+    for _ in 0..1000 {
+        to_all(&mallory, [10, 1, 0, 2], b"flood");
+    }
+    let dropped = lab.drops_since(&before);
+    let heard = alice.heard_ending_in(b"flood");
+    assert!(heard >= 100, "a second's share passes: {heard}");
+    assert_eq!(dropped, [("flood-limit".to_owned(), 1000 - heard as u64)].into());
+    assert!(heard < 1000);
+    // Nobody else is any the worse for it, nor is what mallory says to one.
+    lab.in_network_of("alice", "ip neigh flush dev eth0").ok();
+    lab.exec("alice", "ping -c1 -W2 10.1.0.4").ok();
+    lab.exec("mallory", "ping -c1 -W2 10.1.0.4").ok();
+    to_all(&alice, [10, 1, 0, 3], b"music");
+    assert!(bob.hears(b"music", Duration::from_secs(10)));
+    let elsewhere = (lab.station("mallory", "eth1"), lab.station("bob", "eth1"));
+    let before = lab.reasons();
+    for _ in 0..1000 {
+        to_all(&elsewhere.0, [10, 2, 0, 2], b"flood");
+    }
+    assert_eq!(lab.drops_since(&before), [].into(), "a network without a limit");
+    // The share comes back.
+    eventually("mallory is heard again", || {
+        to_all(&mallory, [10, 1, 0, 2], b"sorry");
+        bob.hears(b"sorry", Duration::from_millis(100)).then_some(())
+    });
+    // So it is behind the next daemon.
+    lab.restart_daemon();
+    let before = lab.reasons();
+    for _ in 0..1000 {
+        to_all(&mallory, [10, 1, 0, 2], b"flood");
+    }
+    assert!(lab.drops_since(&before).contains_key("flood-limit"));
 }

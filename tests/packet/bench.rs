@@ -201,6 +201,7 @@ pub fn network_entry(gateway: Station) -> NetworkEntry {
         default_gateway: None,
         default_gateway_ipv6: None,
         icc: true,
+        flood_copies: 0,
         closed: Closed::default(),
     }
 }

@@ -1,10 +1,12 @@
 //! Broadcast and multicast: to every member of the network but the sender, and to no other.
 
+use netbpf::datapath::NetworkEntry;
 use netbpf_common::{endpoint, network, reason::Reason};
 
 use super::{
     bench::{
-        ANNE, BERT, BLUE, BLUE_GATEWAY, CLEO, DORA, RED, REDIRECT, Station, bench, port_entry, run, veth,
+        ANNE, BERT, BLUE, BLUE_GATEWAY, Bench, CLEO, DORA, GATEWAY, RED, REDIRECT, Station, bench,
+        network_entry, port_entry, run, veth,
     },
     frame::{BROADCAST, Frame},
 };
@@ -93,5 +95,62 @@ fn more_members_than_one_program_serves_all_get_the_frame() {
             assert_eq!(received.packets, 1, "port {number}");
         }
         assert_eq!(network::number_of(BLUE_GATEWAY.ifindex), Some(BLUE));
+    });
+}
+
+/// The red network with a limit of copies a second.
+fn limit(bench: &mut Bench, flood_copies: u32) {
+    let network = NetworkEntry { flood_copies, ..network_entry(GATEWAY) };
+    bench.datapath.write_network(RED, &network).expect("written");
+    assert_eq!(bench.datapath.observed().networks[&RED], network);
+}
+
+#[test]
+fn who_has_spent_its_share_of_copies_floods_no_more() {
+    bench(|bench| {
+        // Members whose interfaces do not exist make a frame so dear that no slow machine waits until it is paid for.
+        for number in 10..1000 {
+            let ip = [172, 17, 1 + (number / 200) as u8, (number % 200) as u8];
+            let station = Station { ifindex: endpoint::ifindex_of(number), ip };
+            bench.datapath.write_port(number, &port_entry(RED, station)).expect("a port");
+        }
+        limit(bench, 1);
+        bench.from(ANNE).passes("the first", &to_all(ANNE), Reason::Flooded, &[BERT, CLEO]);
+        bench.from(ANNE).is_dropped("the second", &to_all(ANNE), Reason::FloodLimit);
+        let multicast = Frame::ipv4(ANNE.at(), ([1, 0, 0x5e, 0, 0, 0xfb], [224, 0, 0, 251]));
+        bench.from(ANNE).is_dropped("multicast", &multicast, Reason::FloodLimit);
+        let unicast = Frame::ipv4(ANNE.at(), BERT.at());
+        bench.from(ANNE).passes("unicast", &unicast, Reason::Forwarded, &[BERT]);
+        bench.from(BERT).passes("from another", &to_all(BERT), Reason::Flooded, &[ANNE, CLEO]);
+        for _ in 0..2 {
+            bench.host(GATEWAY).passes("the host's", &to_all(GATEWAY), Reason::Flooded, &[ANNE, BERT, CLEO]);
+        }
+        // A port number that another container gets is free of its predecessor's debts.
+        let port = ANNE.port().expect("a container");
+        bench.datapath.remove_port(port, None).expect("removed");
+        bench.datapath.write_port(port, &port_entry(RED, ANNE)).expect("written");
+        bench.from(ANNE).passes("who came after", &to_all(ANNE), Reason::Flooded, &[BERT, CLEO]);
+        bench.from(ANNE).is_dropped("its second", &to_all(ANNE), Reason::FloodLimit);
+        limit(bench, 0);
+        bench.from(ANNE).passes("without a limit", &to_all(ANNE), Reason::Flooded, &[BERT, CLEO]);
+    });
+}
+
+/// Two copies a frame, of a hundred a second: no machine makes them as slowly as that for long.
+#[test]
+fn a_share_that_is_spent_comes_back() {
+    bench(|bench| {
+        limit(bench, 100);
+        let reason = || bench.from(ANNE).frame(&to_all(ANNE)).reasons;
+        let mut passed = 0;
+        while reason() == [Reason::Flooded] {
+            passed += 1;
+        }
+        assert!(passed > 50, "{passed} frames passed, and a second's share is 50");
+        let mut after = reason();
+        while after == [Reason::FloodLimit] {
+            after = reason();
+        }
+        assert_eq!(after, [Reason::Flooded]);
     });
 }

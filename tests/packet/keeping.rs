@@ -181,7 +181,7 @@ fn what_a_crash_left_half_done_is_mended() {
         update(
             "NETWORKS",
             "00 00 00 00",
-            &("e0 c8 10 00 07 00 00 00 02 42 ac 11 00 01 00 10 ac 11 00 01".to_owned() + &" 00".repeat(56)),
+            &("e0 c8 10 00 07 00 00 00 02 42 ac 11 00 01 00 10 ac 11 00 01".to_owned() + &" 00".repeat(60)),
         );
 
         bench.datapath = open();

@@ -235,6 +235,7 @@ pub(super) fn network_seen(number: u32, entry: NetworkEntry) -> NetworkWiring {
         default_gateway_ipv6: entry.default_gateway_ipv6,
         inhibit: false,
         icc: entry.icc,
+        flood_copies: entry.flood_copies,
         closed: entry.closed,
     }
 }

@@ -120,6 +120,7 @@ impl Daemon {
                     default_gateway: network.default_gateway,
                     default_gateway_ipv6: network.default_gateway_ipv6,
                     icc: network.icc,
+                    flood_copies: network.flood_copies,
                     closed: network.closed,
                 },
             )?,

@@ -30,6 +30,8 @@ pub struct NetworkEntry {
     pub default_gateway_ipv6: Option<Ipv6Addr>,
     /// Whether members talk to each other.
     pub icc: bool,
+    /// How many copies a second of its frames to all a member may have made; 0 for any number.
+    pub flood_copies: u32,
     /// What other hosts may not send to.
     pub closed: Closed,
 }
@@ -127,6 +129,7 @@ impl NetworkEntry {
             default_gateway_ipv6: self.default_gateway_ipv6.map_or([0; 16], |address| address.octets()),
             prefix_ipv6: self.gateway_ipv6.map_or(0, |net| net.prefix_len()),
             reserved: [0; 3],
+            flood_copies: self.flood_copies,
         }
     }
 }
@@ -160,6 +163,7 @@ impl NetworkEntry {
             default_gateway: ipv4(network.default_gateway),
             default_gateway_ipv6: ipv6(network.default_gateway_ipv6),
             icc: network.icc_off == 0,
+            flood_copies: network.flood_copies,
             closed,
         }
     }
@@ -229,6 +233,7 @@ mod tests {
             default_gateway: Some([172, 17, 0, 254].into()),
             default_gateway_ipv6: Some("fd00::fe".parse().unwrap()),
             icc: false,
+            flood_copies: 7,
             closed: Closed { ipv4: None, ipv6: Some("fd00::/64".parse().unwrap()), internal: true },
         };
         assert_eq!(NetworkEntry::of(&network.network(3), network.closed), network);

@@ -15,6 +15,7 @@ use aya::{
 };
 use netbpf_common::{
     endpoint::{FDB_SLOTS, FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Port, Station},
+    flood::Flood,
     link::{Link, LinkKey, MAX_LINKS},
     network::{MAX_NETWORKS, Network},
     reason::{Reason, Reasons},
@@ -38,6 +39,7 @@ const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("LINKS", MapType::Hash, size_of::<LinkKey>(), size_of::<Link>(), MAX_LINKS),
     ("REASONS", MapType::PerCpuArray, 4, size_of::<Reasons>(), 1),
     ("PORT_STATS", MapType::PerCpuArray, 4, size_of::<PortStats>(), MAX_PORTS),
+    ("FLOODS", MapType::Array, 4, size_of::<Flood>(), MAX_PORTS),
     ("CLOSED_SUBNETS", MapType::LpmTrie, size_of::<Prefix>(), size_of::<ClosedSubnet>(), MAX_CLOSED_SUBNETS),
     ("UPLINKS", MapType::Hash, 4, size_of::<Uplink>(), MAX_UPLINKS),
     ("FLOOD", MapType::ProgramArray, 4, 4, 1),
@@ -79,6 +81,7 @@ pub struct Tables {
     links: HashMap<MapData, LinkKey, Link>,
     reasons: PerCpuArray<MapData, Reasons>,
     port_stats: PerCpuArray<MapData, PortStats>,
+    floods: Array<MapData, Flood>,
     closed_subnets: LpmTrie<MapData, [u8; 16], ClosedSubnet>,
     uplinks: HashMap<MapData, u32, Uplink>,
 }
@@ -95,6 +98,7 @@ impl Tables {
             links: take(object, "LINKS")?,
             reasons: take(object, "REASONS")?,
             port_stats: take(object, "PORT_STATS")?,
+            floods: take(object, "FLOODS")?,
             closed_subnets: take(object, "CLOSED_SUBNETS")?,
             uplinks: take(object, "UPLINKS")?,
         })
@@ -233,13 +237,15 @@ impl Tables {
         })
     }
 
-    /// Sets a port's counters to zero.
+    /// Sets a port's counters to zero, and what it has flooded.
     pub fn reset_port_stats(&mut self, number: u32) -> Result<(), Error> {
         let failed = |error: MapError| Error::failed("reset in PORT_STATS port", number, error);
         let cpus = nr_cpus().map_err(|(file, error)| Error::failed("count CPUs in", file, error))?;
         let zeros =
             PerCpuValues::try_from(vec![PortStats::default(); cpus]).map_err(|error| failed(error.into()))?;
-        self.port_stats.set(number, zeros, 0).map_err(failed)
+        self.port_stats.set(number, zeros, 0).map_err(failed)?;
+        let failed = |error| Error::failed("reset in FLOODS port", number, error);
+        self.floods.set(number, Flood::default(), 0).map_err(failed)
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     str::FromStr,
 };
 
+use netbpf_common::flood::DEFAULT_COPIES;
 use serde::{Deserialize, Serialize};
 
 use super::interface::{BadInterface, HostInterface, InterfaceName, LONGEST_INTERFACE};
@@ -30,12 +31,13 @@ const ADVERTISE_COUNT: &str = "com.docker.network.advertise_addr_nmsgs";
 const ADVERTISE_INTERVAL: &str = "com.docker.network.advertise_addr_ms";
 const GSO_MAX_SIZE: &str = "netbpf.gso_max_size";
 const MAX_FLOWS: &str = "netbpf.max_flows";
+const MAX_FLOOD_COPIES: &str = "netbpf.max_flood_copies";
 
 /// What netbpf's own options begin with: a misspelt one is an error.
 pub(super) const OWN: &str = "netbpf.";
 
 /// All that are known.
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 20] = [
     NAME,
     ICC,
     MASQUERADE,
@@ -55,6 +57,7 @@ const KNOWN: [&str; 19] = [
     ADVERTISE_INTERVAL,
     GSO_MAX_SIZE,
     MAX_FLOWS,
+    MAX_FLOOD_COPIES,
 ];
 
 /// The largest packet that every device takes in one piece, in bytes (the kernel's `GSO_LEGACY_MAX_SIZE`).
@@ -98,6 +101,10 @@ pub struct Options {
     /// The most flows (conntrack entries) that a container may begin and keep; no limit if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_flows: Option<u32>,
+    /// How many copies a second of its frames to groups a container may have made, 0 for any number; the default if
+    /// absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_flood_copies: Option<u32>,
     /// What leaves the network gets this address instead of the outgoing interface's.
     pub host_ipv4: Option<Ipv4Addr>,
     /// The same for IPv6.
@@ -124,6 +131,7 @@ impl Default for Options {
             interface_prefix: InterfaceName::made_of("eth", ""),
             mtu: 1500,
             max_flows: None,
+            max_flood_copies: None,
             gso_max_size: None,
             host_ipv4: None,
             host_ipv6: None,
@@ -221,6 +229,7 @@ impl Options {
                 MTU => options.mtu = mtu(value)?,
                 GSO_MAX_SIZE => options.gso_max_size = Some(gso_max_size(value)?),
                 MAX_FLOWS => options.max_flows = Some(max_flows(value)?),
+                MAX_FLOOD_COPIES => options.max_flood_copies = Some(parse(MAX_FLOOD_COPIES, value)?),
                 HOST_IPV4 => options.host_ipv4 = Some(parse(HOST_IPV4, value)?),
                 HOST_IPV6 => options.host_ipv6 = Some(parse(HOST_IPV6, value)?),
                 ENABLE_IPV4 => options.enable_ipv4 = Some(family(ENABLE_IPV4, value)?),
@@ -244,6 +253,11 @@ impl Options {
     /// What a user is told of options that are taken and change nothing, because no driver of this kind knows them.
     pub fn warnings(given: &BTreeMap<String, String>) -> Vec<String> {
         given.keys().filter(|key| !KNOWN.contains(&key.as_str())).map(|key| without_effect(key)).collect()
+    }
+
+    /// How many copies a second of its frames to groups a container may have made; 0 for any number.
+    pub fn flood_copies(&self) -> u32 {
+        self.max_flood_copies.unwrap_or(DEFAULT_COPIES)
     }
 
     /// Whether the host has an IPv4 address in the network.
@@ -373,7 +387,7 @@ mod tests {
         }
         assert_eq!(
             parsed("netbpf.gso", "65536").unwrap_err(),
-            "unknown driver option netbpf.gso: known are netbpf.gso_max_size, netbpf.max_flows"
+            "unknown driver option netbpf.gso: known are netbpf.gso_max_size, netbpf.max_flows, netbpf.max_flood_copies"
         );
         let given = KNOWN.map(|key| (key.to_owned(), String::new())).into();
         assert_eq!(Options::warnings(&given), [""; 0]);
@@ -437,6 +451,10 @@ mod tests {
         assert_eq!(parsed(MTU, "9000").unwrap().mtu, 9000);
         assert_eq!(parsed(MAX_FLOWS, "1000").unwrap().max_flows, Some(1000));
         assert!(parsed(MAX_FLOWS, "0").unwrap_err().contains("expected at least 1"));
+        let flood_copies = |value| parsed(MAX_FLOOD_COPIES, value).map(|options| options.flood_copies());
+        assert_eq!((flood_copies("9"), flood_copies("0")), (Ok(9), Ok(0)));
+        assert!(flood_copies("-1").is_err());
+        assert_eq!(Options::default().flood_copies(), DEFAULT_COPIES);
         assert_eq!(parsed(GSO_MAX_SIZE, "65536").unwrap().gso_max_size, Some(65536));
         let internal = Options::parse(&[(GATEWAY_MODE_IPV4.into(), "isolated".into())].into(), true).unwrap();
         assert_eq!(internal.gateway_mode_ipv4, GatewayMode::Isolated);

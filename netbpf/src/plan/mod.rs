@@ -148,6 +148,7 @@ mod tests {
             mtu: 1500,
             gso_max_size: None,
             icc: true,
+            flood_copies: 0,
             closed: Closed::default(),
         }
     }

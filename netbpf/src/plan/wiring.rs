@@ -42,6 +42,8 @@ pub struct NetworkWiring {
     pub gso_max_size: Option<u32>,
     /// Whether members talk to each other.
     pub icc: bool,
+    /// How many copies a second of its frames to all a member may have made; 0 for any number.
+    pub flood_copies: u32,
     /// What other hosts may not send to.
     pub closed: Closed,
 }
@@ -64,6 +66,7 @@ impl NetworkWiring {
             mtu: bridge.options.mtu,
             gso_max_size: bridge.options.gso_max_size,
             icc: bridge.options.icc,
+            flood_copies: bridge.options.flood_copies(),
             closed: Closed::of(network),
         })
     }
@@ -76,6 +79,7 @@ impl NetworkWiring {
             && self.default_gateway == other.default_gateway
             && self.default_gateway_ipv6 == other.default_gateway_ipv6
             && self.icc == other.icc
+            && self.flood_copies == other.flood_copies
             && self.closed == other.closed
     }
 }
