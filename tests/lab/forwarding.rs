@@ -1,6 +1,11 @@
 //! The host forwards for netbpf's networks, and for nobody else because of them.
 
-use netbpf_tests::lab::{Lab, eventually};
+use std::net::Ipv6Addr;
+
+use netbpf_tests::lab::{
+    Lab, eventually,
+    station::{ethernet, ipv6},
+};
 
 use super::outside::Neighbourhood;
 
@@ -71,6 +76,28 @@ fn a_host_that_forwards_for_netbpf_forwards_for_nobody_else() {
     lab.stop_daemon();
     assert_eq!((setting(&lab, IPV4), setting(&lab, IPV6)), ("0".to_owned(), "0".to_owned()));
     lab.tell_daemons("");
+}
+
+#[test]
+fn nobody_gets_through_with_an_address_of_the_hosts() {
+    let lab = closed_host();
+    lab.start_daemon();
+    lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
+    let [far, side] = ["far", "side"].map(|name| lab.station_in(&format!("/run/netns/{name}"), "eth0"));
+    let uplink = lab.host_station("uplink").mac();
+    let octets = |address: &str| address.parse::<Ipv6Addr>().expect("an address").octets();
+    let before = lab.reasons();
+    let sources = ["2001:db8:1::2", "2001:db8:1::1", "2001:db8:3::1", "fd00:1::1"];
+    for source in sources {
+        let packet = ipv6(octets(source), octets("2001:db8:3::2"), b"netbpf");
+        far.send(&ethernet(uplink, far.mac(), 0x86dd, &packet));
+    }
+    // Frames stay in order: what was sent before this has come.
+    lab.on("far", "ping -c1 -W2 2001:db8:1::1").ok();
+    assert_eq!(lab.drops_since(&before), [("transit".to_owned(), sources.len() as u64)].into());
+    assert_eq!(side.heard_ending_in(b"netbpf"), 0);
+    // What the host itself sends goes.
+    lab.host(["ping", "-c1", "-W2", "2001:db8:3::2"]).ok();
 }
 
 #[test]
