@@ -100,6 +100,17 @@ fn nobody_else_reads_what_a_container_is_given() {
     assert_eq!(open.lines().filter(|line| !shown(line)).collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
+#[test]
+fn a_daemon_that_is_started_without_a_umask_makes_nothing_that_others_may_write_to() {
+    let lab = Lab::without_daemon();
+    lab.start_daemons_by(&["sh", "-c", "umask 000 && exec \"$@\"", "sh"]);
+    lab.start_daemon();
+    lab.run("one", "");
+    let folders = ["/run/netbpf", "/run/docker", netbpf_tests::lab::STATE_DIR];
+    let search = ["find"].into_iter().chain(folders).chain(["-perm", "/o=w"]);
+    assert_eq!(lab.host(search).ok().stdout, "");
+}
+
 #[track_caller]
 fn by_nobody(lab: &Lab, command: &[&str]) -> Output {
     lab.host(NOBODY.iter().chain(command))

@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use futures::{FutureExt as _, future::join};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    stat::{Mode, umask},
+};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
@@ -42,6 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Run until SIGTERM or SIGINT. Containers and their traffic go on afterwards.
 pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "netbpf daemon needs root: run it with sudo");
+    // Whoever starts it may have another one, and with that folders and sockets that all may write to.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let sockets = Sockets::new(options.socket(), options.docker_plugin.clone(), inherited)?;
     notify::status("loading the programs");
     raise_file_limit()?;
