@@ -68,6 +68,28 @@ async fn stdin_is_given_only_if_asked_for() {
 }
 
 #[tokio::test]
+async fn a_program_has_no_way_to_the_files_that_its_streams_come_from_and_go_to() {
+    let world = World::new("sleep 1000");
+    let supervisor = world.start().await;
+    let (input, log) = (world.path("input"), world.path("log"));
+    let text = "more than a pipe holds\n".repeat(10_000);
+    fs::write(&input, &text).unwrap();
+    fs::write(&log, "told before\n").unwrap();
+    let append = || fs::OpenOptions::new().append(true).open(&log).unwrap();
+    let run = |script: &str, stdin: fs::File| {
+        let mut command = world.exec(&["-i"], &["sh", "-c", script]);
+        command.stdin(stdin).stdout(append()).stderr(append()).status().unwrap();
+    };
+    run("for fd in 0 1 2; do : >/proc/self/fd/$fd; done", fs::File::open(&input).unwrap());
+    run("test -e /proc/self/fd/0/. && echo evil", fs::File::open(world.dir()).unwrap());
+    run("cat", fs::File::open(&input).unwrap());
+    assert_eq!(fs::read_to_string(&input).unwrap(), text);
+    let log = fs::read_to_string(&log).unwrap();
+    assert!(log.starts_with("told before\n") && log.ends_with(&text) && !log.contains("evil"), "{log:.200}");
+    end(supervisor).await;
+}
+
+#[tokio::test]
 async fn a_program_goes_on_when_its_caller_dies_and_ends_with_the_container() {
     let world = World::new("sleep 1000");
     let supervisor = world.start().await;

@@ -1,5 +1,6 @@
-//! `exec` as the command line does it: straight to the supervisor, no daemon between. Streams that are no terminals are
-//! handed over; terminals stay here and are relayed, so that no program of a container ever holds the user's own.
+//! `exec` as the command line does it: straight to the supervisor, no daemon between. Pipes and sockets are handed over.
+//! Terminals and files stay here and are relayed: a program of a container could type on the user's terminal, and open a
+//! file that it holds again, for reading and writing, by its name in `/proc/self/fd`.
 
 use std::{
     fs::File,
@@ -14,6 +15,7 @@ use nix::{
     sys::{
         signal::{SigSet, SigmaskHow, Signal},
         signalfd::{SfdFlags, SignalFd},
+        stat::{SFlag, fstat, makedev},
         termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
     },
 };
@@ -82,10 +84,10 @@ fn plain(channel: &Channel, request: Request, interactive: bool) -> Result<i32, 
     let failed = || call::<io::Error>("pass on", "the standard streams");
     let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(failed());
     let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-    let stdin: OwnedFd = match (interactive, io::stdin().is_terminal()) {
+    let stdin: OwnedFd = match (interactive, may_be_given_away(io::stdin().as_fd())) {
         (false, _) => File::open("/dev/null").map_err(failed())?.into(),
-        (true, false) => copy(io::stdin().as_fd())?,
-        (true, true) => {
+        (true, true) => copy(io::stdin().as_fd())?,
+        (true, false) => {
             let (reader, writer) = io::pipe().map_err(failed())?;
             set_nonblocking(&writer).map_err(failed())?;
             inputs.push(Relay::new(copy(io::stdin().as_fd())?, writer.into()));
@@ -93,7 +95,7 @@ fn plain(channel: &Channel, request: Request, interactive: bool) -> Result<i32, 
         }
     };
     let mut output = |fd: BorrowedFd<'_>| -> Result<OwnedFd, Error> {
-        if !fd.is_terminal() {
+        if may_be_given_away(fd) {
             return copy(fd);
         }
         let (reader, writer) = io::pipe().map_err(failed())?;
@@ -109,6 +111,15 @@ fn plain(channel: &Channel, request: Request, interactive: bool) -> Result<i32, 
     // Else the streams would have one more holder than the program.
     drop((stdin, stdout, stderr));
     converse(channel, inputs, outputs, None)
+}
+
+/// Whether nothing can be done with a stream but what its holder was meant to do. `/dev/null` has nothing to lose.
+fn may_be_given_away(fd: BorrowedFd<'_>) -> bool {
+    fstat(fd).is_ok_and(|stat| match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFIFO | SFlag::S_IFSOCK => true,
+        SFlag::S_IFCHR => stat.st_rdev == makedev(1, 3),
+        _ => false,
+    })
 }
 
 /// Relays until the program has ended. What its children still hold open is not waited for.
