@@ -7,6 +7,7 @@ mod bounds;
 mod cli;
 mod disk;
 mod engine;
+mod errors;
 mod files;
 mod firewalls;
 mod flows;
