@@ -5,8 +5,7 @@ use netbpf_tests::lab::{eventually, station::Station};
 use super::outside::Neighbourhood;
 
 /// Sends what conntrack translates for nobody: TCP that belongs to no connection, a wrong checksum, ICMP errors about
-/// nothing. Arguments: own address, address
-/// of the other host, the same for IPv6.
+/// nothing; and protocols that it knows nothing of. Arguments: own address, address of the other host, the same for IPv6.
 const SEND: &str = r"
 import socket, struct, sys
 own, other, own6, other6 = sys.argv[1:]
@@ -34,6 +33,10 @@ for family in (socket.AF_INET, socket.AF_INET6):
     # UDP-Lite whose checksum covers less than its header (RFC 3828 3.1), SCTP with an INIT beside another chunk (RFC 9260 6.10)
     send(family, 136, struct.pack('!HHHH', 40000, 80, 3, 1) + b'netbpf')
     send(family, 132, struct.pack('!HHII', 40000, 80, 0, 0) + struct.pack('!BBHIIHHI', 1, 0, 20, 1, 1500, 1, 1, 1) * 2)
+
+    # IGMP, IPIP, IPv6, GRE, ESP, nothing (59), OSPF, PIM, VRRP, L2TP, HIP, for experiments
+    for protocol in (2, 4, 41, 47, 50, 59, 89, 103, 112, 115, 139, 253):
+        send(family, protocol, b'netbpf' * 8)
 
 inner = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 28, 1, 0, 64, 17, 0, socket.inet_aton('192.0.2.7'), socket.inet_aton('192.0.2.8')) + bytes(8)
 error = struct.pack('!BBHI', 3, 3, 0, 0) + inner
