@@ -1,5 +1,5 @@
 //! Ports and the stations behind them: who may send what (`PORTS`), which MAC is where (`FDB`), which address has
-//! which MAC (`NEIGHBOURS`). Must not know how the maps are reached.
+//! which MAC (`NEIGHBOURS`), which port of a container has an address (`OWNED`). Must not know how the maps are reached.
 
 use core::net::{IpAddr, Ipv6Addr};
 
@@ -55,8 +55,10 @@ pub struct Port {
     pub ipv6: [u8; 16],
     /// The link-local IPv6 address that the endpoint owns; zero for none.
     pub ipv6_link_local: [u8; 16],
+    /// The container: ports of one owner may send from each other's addresses; 0 for none.
+    pub owner: u64,
 }
-const _: () = assert!(size_of::<Port>() == 56);
+const _: () = assert!(size_of::<Port>() == 64);
 
 /// Key of the hash `FDB`: a MAC within a network.
 #[repr(C)]
@@ -129,6 +131,27 @@ pub struct Neighbour {
     pub reserved: [u8; 2],
 }
 const _: () = assert!(size_of::<Neighbour>() == 8);
+
+/// Key of the hash `OWNED`: an address of a container, link-local ones excepted. The same address may belong to two
+/// containers, in two networks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct OwnedKey {
+    /// As in [`Port::owner`].
+    pub owner: u64,
+    /// As in [`NeighbourKey::address`].
+    pub address: [u8; 16],
+}
+const _: () = assert!(size_of::<OwnedKey>() == 24);
+
+/// Value of `OWNED`: which of the container's ports has the address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owned {
+    /// Port number.
+    pub port: u32,
+}
+const _: () = assert!(size_of::<Owned>() == 4);
 
 #[cfg(test)]
 mod tests {

@@ -18,6 +18,8 @@ pod!(
     endpoint::Station,
     endpoint::NeighbourKey,
     endpoint::Neighbour,
+    endpoint::OwnedKey,
+    endpoint::Owned,
     flood::Flood,
     link::LinkKey,
     link::Link,

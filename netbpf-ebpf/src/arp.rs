@@ -25,10 +25,16 @@ pub fn of_container(packet: &mut Packet, port: &Port, frame: &Frame) -> Result<(
     }
     let arp = *packet.header::<Arp>(frame.offset)?;
     let probe = arp.is_request() && arp.spa == [0; 4];
-    if arp.sha != port.mac || !(probe || isolation::owns_ipv4(port, arp.spa)) {
+    let is_own = probe || isolation::owns_ipv4(port, arp.spa);
+    if arp.sha != port.mac {
         return Err(Reason::SpoofedArp);
     }
-    if !arp.is_request() || isolation::owns_ipv4(port, arp.tpa) {
+    let goes_on = !arp.is_request() || isolation::owns_ipv4(port, arp.tpa);
+    // Whoever asks as one with an address of another network is answered, and nobody else hears of that.
+    if !is_own && (goes_on || isolation::sibling_with_ipv4(port, arp.spa).is_none()) {
+        return Err(Reason::SpoofedArp);
+    }
+    if goes_on {
         return Ok(());
     }
     answer(packet, port.network, frame, &arp, Side::Transmit)

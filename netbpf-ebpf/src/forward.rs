@@ -11,7 +11,7 @@ use netbpf_common::{
 
 use crate::{
     bridge::End,
-    flood, icc, maps,
+    flood, icc, isolation, maps,
     packet::{Packet, Side},
     parse::{Content, Frame},
     stats, unused,
@@ -35,10 +35,25 @@ pub fn from_container(packet: &mut Packet, port: &Port, frame: &Frame) -> End {
             Ok(Reason::Forwarded)
         }
         None => {
-            unused::is_somebodys(packet, port.network, frame)?;
+            let (network, ifindex) = match isolation::sibling(packet, port, frame)? {
+                None => (port.network, ifindex),
+                Some(sibling) => enter_as(packet, sibling)?,
+            };
+            unused::is_somebodys(packet, network, frame)?;
             to_host(packet, ifindex)
         }
     }
+}
+
+/// Makes the frame, which is for the host, one that a sibling has sent: whom the host lets it reach, and with what address,
+/// goes by the network that a packet came in by. Says which network that is now, and its host device.
+#[inline(always)]
+fn enter_as(packet: &mut Packet, sibling: u32) -> Result<(u32, u32), Reason> {
+    let sibling = maps::port(sibling).ok_or(Reason::Failed)?;
+    let host = maps::network(sibling.network).ok_or(Reason::Failed)?;
+    let ethernet = *packet.header::<Ethernet>(0)?;
+    packet.write(0, Ethernet { destination: host.mac, source: sibling.mac, ..ethernet })?;
+    Ok((sibling.network, host.ifindex))
 }
 
 /// Both ends of the host device are in one namespace, where a redirect to the peer is not allowed.

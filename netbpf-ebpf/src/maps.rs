@@ -1,17 +1,20 @@
 //! The maps, and the only access to them: each function copies a value out or counts. Their layouts are in
 //! netbpf-common; `bpftool map dump` prints them by field name.
 //!
-//! User space writes all but the counters. The hash maps preallocate, so that an entry which is removed while a
+//! User space writes all but the counters. The hash maps preallocate (all but `OWNED`), so that an entry which is removed while a
 //! program reads it stays readable memory; what was read is then the old value or the one that took its place, and
 //! values are copied out in one go.
 #![expect(unsafe_code, reason = "map values are raw pointers; this file copies them out or counts in them")]
 
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, lpm_trie::Key},
     macros::btf_map,
 };
 use netbpf_common::{
-    endpoint::{self, FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Port, Station},
+    endpoint::{
+        self, FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Owned, OwnedKey, Port, Station,
+    },
     flood::Flood,
     link::{Link, LinkKey, MAX_LINKS},
     network::{self, MAX_NETWORKS, Network},
@@ -41,6 +44,11 @@ static FDB_SLOTS: Array<Station, { endpoint::FDB_SLOTS as usize }> = Array::new(
 /// Whose an address is.
 #[btf_map]
 static NEIGHBOURS: HashMap<NeighbourKey, Neighbour, { MAX_STATIONS as usize }> = HashMap::new();
+
+/// Which port of a container has an address. Few packets ask for it, so it takes no memory in advance.
+#[btf_map]
+static OWNED: HashMap<OwnedKey, Owned, { MAX_STATIONS as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 
 /// Who may ask whom for what where members do not talk to each other.
 #[btf_map]
@@ -116,6 +124,14 @@ pub fn neighbour(network: u32, address: [u8; 4]) -> Option<Neighbour> {
 pub fn owner(address: &NeighbourKey) -> Option<Neighbour> {
     // SAFETY: preallocated, see above; copied out at once.
     unsafe { NEIGHBOURS.get(address).copied() }
+}
+
+/// The number of the port that has the address for its container. The kernel may give the memory of an entry that is
+/// removed to another one while it is read here: the caller compares with what the port says.
+#[inline(always)]
+pub fn owned(key: &OwnedKey) -> Option<u32> {
+    // SAFETY: any bytes are a number; copied out at once.
+    unsafe { OWNED.get(key).map(|owned| owned.port) }
 }
 
 /// Whether a link is there.

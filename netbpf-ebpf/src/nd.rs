@@ -2,7 +2,7 @@
 //! but the asker hears of them.
 //!
 //! - What a container says of itself has to be true: its MAC in the option, its own address as the target of an
-//!   advertisement. Routers and redirects are the host's to announce.
+//!   advertisement. It says so with an address that it has on this link (RFC 4861 4). Routers and redirects are the host's to announce.
 //! - A probe for a duplicate (RFC 4862), whose sender has no address yet, is answered to all nodes if somebody else has
 //!   the address. If nobody has, or the sender itself, there is silence, which is what the prober waits for.
 //! - What asks for routers goes to the host only.
@@ -56,6 +56,9 @@ pub fn of_container(packet: &mut Packet, port: &Port, frame: &Frame) -> Result<(
         return nothing_behind(packet, next_header, frame);
     }
     let Some(message) = message(packet, frame)? else { return Ok(()) };
+    if message.source != [0; 16] && !isolation::has_ipv6(port, &message.source) {
+        return Err(Reason::SpoofedNd);
+    }
     match message.kind {
         Icmpv6::ROUTER_SOLICITATION => {
             says_own_mac(packet, port, &message, 8, DiscoveryOption::SOURCE)?;

@@ -42,3 +42,41 @@ fn a_container_in_dockers_network_of_netbpf_joins_one_of_netbpfs_own() {
         (!lab.netbpf(["ps", "-a"]).ok().text().contains("tomcat01")).then_some(())
     });
 }
+
+#[test]
+fn all_addresses_of_a_container_are_its_own_at_each_of_its_interfaces() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    engine.docker("network create -d netbpf --subnet 10.1.0.0/24 one").ok();
+    engine.docker("network create -d netbpf --subnet 10.2.0.0/24 two").ok();
+    lab.network("mynet", "--subnet 10.3.0.0/24");
+    let takes_all = "--sysctl net.ipv4.conf.all.rp_filter=0 --sysctl net.ipv4.conf.default.rp_filter=0";
+    engine.run("tomcat01", &format!("--net one {takes_all}"));
+    engine.run("tomcat02", &format!("--net one {takes_all}"));
+    engine.docker("network connect --ip 10.2.0.77 two tomcat01").ok();
+    lab.netbpf(["connect", "--ip", "10.3.0.77", "mynet", "tomcat01"]).ok();
+    let pings = |from: &str| engine.exec("tomcat01", &format!("ping -c1 -W1 -I {from} 10.1.0.1"));
+    for round in ["at first", "after a restart of netbpf", "after one of the container"] {
+        for address in ["10.2.0.77", "10.3.0.77"] {
+            pings(address).ok();
+        }
+        match round {
+            "at first" => lab.restart_daemon(),
+            _ => {
+                engine.docker("restart -t0 tomcat01").ok();
+                netbpf_tests::lab::eventually("it is connected again", || {
+                    let addresses = engine.exec("tomcat01", "ip address").ok();
+                    addresses.text().contains("10.3.0.77/").then_some(())
+                });
+            }
+        }
+    }
+    // Of another container, and of a network that it has left.
+    engine.docker("network disconnect two tomcat01").ok();
+    engine.docker("network connect --ip 10.2.0.77 two tomcat02").ok();
+    let own = "ip address add 10.2.0.77/32 dev lo";
+    let process = engine.docker("inspect -f {{.State.Pid}} tomcat01").ok();
+    lab.host(["nsenter", "-t", process.text(), "-n", "sh", "-ec", own]).ok();
+    pings("10.2.0.77").fails_with(1, "");
+    assert_ne!(lab.reasons()["spoofed-arp"], 0);
+}

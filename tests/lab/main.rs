@@ -27,6 +27,7 @@ mod links;
 mod logs;
 mod macs;
 mod maps;
+mod multihomed;
 mod names;
 mod options;
 mod outside;

@@ -34,7 +34,7 @@ fn maps_have_named_fields() {
     let pinned = lab.host(["ls", MAPS]).ok();
     assert_eq!(
         pinned.text(),
-        "CLOSED_SUBNETS\nFDB\nFDB_SLOTS\nFLOOD\nLINKS\nNEIGHBOURS\nNETWORKS\nPORTS\nPORT_STATS\nREASONS\nUPLINKS"
+        "CLOSED_SUBNETS\nFDB\nFDB_SLOTS\nFLOOD\nFLOODS\nLINKS\nNEIGHBOURS\nNETWORKS\nOWNED\nPORTS\nPORT_STATS\nREASONS\nUPLINKS"
     );
     let fdb = dump(&lab, "FDB").json();
     let web = serde_json::json!({
@@ -48,6 +48,12 @@ fn maps_have_named_fields() {
         "value": { "mac": [2, 66, 10, 0, 0, 2], "reserved": [0, 0] }
     });
     assert!(neighbours.as_array().is_some_and(|entries| entries.contains(&web)), "{neighbours}");
+    let owned = &dump(&lab, "OWNED").json()[0];
+    assert_eq!(
+        owned["key"]["address"],
+        serde_json::json!([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 2])
+    );
+    assert_eq!(owned["value"]["port"], 0);
     let network = &dump(&lab, "NETWORKS").json()[1]["value"];
     assert_eq!(network["ifindex"], 1_100_001);
     assert_eq!(network["gateway"], serde_json::json!([10, 0, 0, 1]));

@@ -209,7 +209,15 @@ pub fn network_entry(gateway: Station) -> NetworkEntry {
 /// How the datapath is told of a container.
 pub fn port_entry(network: u32, station: Station) -> PortEntry {
     let ip = station.ip.into();
-    PortEntry { network, mac: Mac::of(ip), ipv4: Some(ip), ipv6: None, ipv6_link_local: None, icc: true }
+    PortEntry {
+        network,
+        mac: Mac::of(ip),
+        ipv4: Some(ip),
+        ipv6: None,
+        ipv6_link_local: None,
+        icc: true,
+        owner: None,
+    }
 }
 
 impl Bench {

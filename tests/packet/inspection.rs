@@ -9,7 +9,8 @@ use std::{
 
 use aya::programs::ProgramInfo;
 use netbpf::{
-    datapath::{Datapath, NetworkEntry},
+    datapath::{Datapath, NetworkEntry, PortEntry},
+    model::Owner,
     plan::Closed,
 };
 use netbpf_common::reason::Reason;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{
-    bench::{ANNE, BERT, Bench, GATEWAY, RED, bench, network_entry, run},
+    bench::{ANNE, BERT, Bench, GATEWAY, RED, bench, network_entry, port_entry, run},
     frame::Frame,
 };
 
@@ -46,6 +47,13 @@ fn every_map_prints_named_fields() {
         let neighbours = dump(bench, "NEIGHBOURS");
         let bert = neighbours.iter().find(|entry| entry["value"]["mac"] == mac).expect("an entry");
         assert_eq!(bert["key"]["address"], json!([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 172, 17, 0, 3]));
+        let entry = PortEntry { owner: Some(Owner::of(&"bert")), ..port_entry(RED, BERT) };
+        bench.datapath.write_port(2, &entry).expect("written");
+        let owner = Owner::of(&"bert").number();
+        assert_eq!(
+            dump(bench, "OWNED"),
+            [json!({ "key": { "owner": owner, "address": bert["key"]["address"] }, "value": { "port": 2 } })]
+        );
         let total = |values: &Value, field: &str| -> u64 {
             let cpus = values.as_array().expect("a value of each CPU");
             cpus.iter().map(|cpu| cpu["value"][field]["packets"].as_u64().expect("a counter")).sum()

@@ -201,7 +201,7 @@ fn a_strangers_map_is_refused_and_kept() {
         let folder = format!("{BPFFS}/v{LAYOUT}/maps");
         fs::create_dir_all(&folder).expect("a folder");
         let pin = format!("{folder}/PORTS");
-        run(&format!("bpftool map create {pin} type array key 4 value 64 entries 8192 name PORTS"));
+        run(&format!("bpftool map create {pin} type array key 4 value 48 entries 8192 name PORTS"));
         let error = Datapath::open(Path::new(BPFFS), false).err().expect("refused").to_string();
         assert!(error.starts_with(&format!("{pin} is not a map that this netbpf made")), "{error}");
         assert!(Path::new(&pin).exists(), "the stranger's map is gone");

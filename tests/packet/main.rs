@@ -9,6 +9,7 @@
 //! | `container` | what containers send |
 //! | `host` | what the host sends |
 //! | `icc` | networks whose members do not talk to each other, and their links |
+//! | `multihomed` | containers in two networks |
 //! | `nd` | neighbour discovery |
 //! | `flood` | broadcast and multicast |
 //! | `unused` | addresses that nobody has |
@@ -28,6 +29,7 @@ mod host;
 mod icc;
 mod inspection;
 mod keeping;
+mod multihomed;
 mod nd;
 mod shape;
 mod unused;

@@ -384,7 +384,8 @@ impl Daemon {
         endpoints_without(container, before)
             .filter_map(|(network, endpoint)| {
                 let bridge = world.network(network)?.bridge()?;
-                Some((endpoint.port, PortWiring::of(endpoint, bridge, namespace.cloned())))
+                let owner = container.owner();
+                Some((endpoint.port, PortWiring::of(endpoint, bridge, owner, namespace.cloned())))
             })
             .collect()
     }

@@ -173,7 +173,7 @@ impl Daemon {
         let wiring = container.attachments.iter().find_map(|Attachment { network, endpoint, .. }| {
             let endpoint = endpoint.as_ref().filter(|endpoint| endpoint.port == number)?;
             let world = self.world();
-            Some(PortWiring::of(endpoint, world.network(network)?.bridge()?, None))
+            Some(PortWiring::of(endpoint, world.network(network)?.bridge()?, container.owner(), None))
         });
         let Some(wiring) = wiring else { return Ok(false) };
         let like = Device::of_port(&wiring, self.group);

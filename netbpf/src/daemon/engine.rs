@@ -80,6 +80,7 @@ impl Daemon {
                 None => Vec::new(),
             },
             resolv_conf,
+            sandbox: found.sandbox.clone(),
             addresses,
         })
     }

@@ -120,7 +120,10 @@ impl Daemon {
             for Attachment { network, endpoint, .. } in &container.attachments {
                 let bridge = world.network(network).and_then(|network| network.bridge());
                 if let (Some(endpoint), Some(bridge)) = (endpoint, bridge) {
-                    ports.insert(endpoint.port, PortWiring::of(endpoint, bridge, namespace.clone()));
+                    ports.insert(
+                        endpoint.port,
+                        PortWiring::of(endpoint, bridge, container.owner(), namespace.clone()),
+                    );
                 }
             }
         }
@@ -253,6 +256,7 @@ pub(super) fn port_seen(number: u32, entry: PortEntry) -> PortWiring {
         mtu: 0,
         gso_max_size: None,
         icc: entry.icc,
+        owner: entry.owner,
         sysctls: Vec::new(),
         namespace: None,
     }

@@ -151,6 +151,7 @@ impl Daemon {
                     ipv6: port.ipv6.map(|net| net.addr()),
                     ipv6_link_local: port.ipv6.map(|_| port.mac.link_local()),
                     icc: port.icc,
+                    owner: port.owner,
                 },
             )?,
             Action::AttachPort { number, interface } => {

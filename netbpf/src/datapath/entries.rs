@@ -7,11 +7,14 @@ use std::{
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use netbpf_common::{
-    endpoint::{self, FdbKey, NO_PORT, Neighbour, NeighbourKey, Port, Station},
+    endpoint::{self, FdbKey, NO_PORT, Neighbour, NeighbourKey, OwnedKey, Port, Station},
     network::{self, Network},
 };
 
-use crate::{model::Mac, plan::Closed};
+use crate::{
+    model::{Mac, Owner},
+    plan::Closed,
+};
 
 /// A network, as far as the programs are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub struct PortEntry {
     pub ipv6_link_local: Option<Ipv6Addr>,
     /// Whether it talks to other members.
     pub icc: bool,
+    /// The container; none if it has no addresses but this port's.
+    pub owner: Option<Owner>,
 }
 
 /// A MAC and the addresses that it answers for, within a network: what `FDB` and `NEIGHBOURS` say of one station.
@@ -64,6 +69,8 @@ pub struct Entries {
     pub addresses: Vec<NeighbourKey>,
     /// Their value.
     pub neighbour: Neighbour,
+    /// What is its container's at other ports too.
+    pub owned: Vec<OwnedKey>,
 }
 
 impl Entries {
@@ -73,6 +80,7 @@ impl Entries {
             station: Station { ifindex },
             addresses,
             neighbour: Neighbour { mac, reserved: [0; 2] },
+            owned: Vec::new(),
         }
     }
 
@@ -86,7 +94,12 @@ impl Entries {
     /// Of a port's endpoint.
     pub fn of_port(port: &Port) -> Self {
         let addresses = keys(port.network, port.ipv4, [port.ipv6, port.ipv6_link_local]);
-        Self::new(port.network, port.mac, port.ifindex, addresses)
+        let owned = keys(port.network, port.ipv4, [port.ipv6, [0; 16]]);
+        let owned = owned.into_iter().map(|key| OwnedKey { owner: port.owner, address: key.address });
+        Self {
+            owned: owned.filter(|key| key.owner != 0).collect(),
+            ..Self::new(port.network, port.mac, port.ifindex, addresses)
+        }
     }
 
     /// What one station of a network has and no other may have.
@@ -147,6 +160,7 @@ impl PortEntry {
             ipv4: self.ipv4.map_or([0; 4], |address| address.octets()),
             ipv6: self.ipv6.map_or([0; 16], |address| address.octets()),
             ipv6_link_local: self.ipv6_link_local.map_or([0; 16], |address| address.octets()),
+            owner: self.owner.map_or(0, Owner::number),
         }
     }
 }
@@ -178,6 +192,7 @@ impl From<&Port> for PortEntry {
             ipv6: ipv6(port.ipv6),
             ipv6_link_local: ipv6(port.ipv6_link_local),
             icc: port.icc_off == 0,
+            owner: Owner::of_number(port.owner),
         }
     }
 }
@@ -218,12 +233,15 @@ mod tests {
             ipv6: None,
             ipv6_link_local: None,
             icc: true,
+            owner: None,
         }
     }
 
     #[test]
     fn what_is_written_is_what_is_read_back() {
-        let entry = PortEntry { ipv6_link_local: Some("fe80::2".parse().unwrap()), icc: false, ..port(2) };
+        let owner = Some(Owner::of(&"somebody"));
+        let link_local = Some("fe80::2".parse().unwrap());
+        let entry = PortEntry { ipv6_link_local: link_local, icc: false, owner, ..port(2) };
         assert_eq!(PortEntry::from(&entry.port(7)), entry);
         let network = NetworkEntry {
             mac: Mac::of(Ipv4Addr::new(172, 17, 0, 1)),
@@ -241,11 +259,20 @@ mod tests {
 
     #[test]
     fn a_port_is_found_by_its_mac_and_each_of_its_addresses() {
-        let entry = PortEntry { ipv6: Some("2001:db8::2".parse().unwrap()), ..port(2) };
-        let entries = Entries::of_port(&entry.port(7));
+        let owner = Owner::of(&"somebody");
+        let entry = PortEntry {
+            ipv6: Some("2001:db8::2".parse().unwrap()),
+            ipv6_link_local: Some("fe80::2".parse().unwrap()),
+            ..port(2)
+        };
+        assert_eq!(Entries::of_port(&entry.port(7)).owned, []);
+        let entries = Entries::of_port(&PortEntry { owner: Some(owner), ..entry }.port(7));
+        assert!(entries.owned.iter().all(|key| key.owner == owner.number()));
+        let owned: Vec<_> = entries.owned.iter().map(|key| key.address).collect();
+        assert_eq!(owned, entries.addresses[..2].iter().map(|key| key.address).collect::<Vec<_>>());
         assert_eq!(entries.station.ifindex, endpoint::ifindex_of(7));
         let addresses: Vec<_> = entries.addresses.iter().map(|key| key.ip().to_string()).collect();
-        assert_eq!(addresses, ["172.17.0.2", "2001:db8::2"]);
+        assert_eq!(addresses, ["172.17.0.2", "2001:db8::2", "fe80::2"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | `entries` | networks and ports ↔ map entries |
 //! | `older` | what a netbpf with other map layouts left |
 //! | `hands` | what other people's hands do |
+//! | `mend` | maps that agree with each other |
 //! | `members` | the lists that broadcasts walk |
 //! | `logs` | what the programs log, if asked |
 //!
@@ -27,6 +28,7 @@ mod hands;
 mod host;
 mod logs;
 mod members;
+mod mend;
 mod older;
 mod pins;
 mod programs;
@@ -39,7 +41,7 @@ use std::{
 };
 
 use netbpf_common::{
-    endpoint::{self, MAX_PORTS, Port},
+    endpoint::{self, MAX_PORTS, Owned, OwnedKey, Port},
     link::LinkKey,
     network::{self, MAX_NETWORKS, Network},
     reason::Reason,
@@ -78,6 +80,8 @@ pub struct Datapath {
     links: BTreeSet<LinkKey>,
     /// Who has which MAC and which address, by ifindex.
     claims: HashMap<Claim, u32>,
+    /// Which port has an address for its container.
+    owned: HashMap<OwnedKey, u32>,
     /// What leads to each port in its network's list.
     before: HashMap<u32, Before>,
     /// What is closed of each network.
@@ -133,6 +137,7 @@ impl Datapath {
             ports,
             links,
             claims: HashMap::new(),
+            owned: HashMap::new(),
             before: HashMap::new(),
             closed: BTreeMap::new(),
             attached: BTreeSet::new(),
@@ -244,6 +249,9 @@ impl Datapath {
             if PortEntry::from(&present) == *entry {
                 return self.enter(&entries);
             }
+            if (PortEntry { owner: entry.owner, ..PortEntry::from(&present) }) == *entry {
+                return self.give_port(number, present, port.owner);
+            }
             self.clear_port(number)?;
         }
         // Behind nobody, and only then in front of the others: whoever walks the list meets it or does not.
@@ -260,6 +268,14 @@ impl Datapath {
                 warn(self.write_port(number, &PortEntry::from(&present)));
             }
         })
+    }
+
+    /// Gives a port to another container, or to none. Its frames go on.
+    fn give_port(&mut self, number: u32, port: Port, owner: u64) -> Result<(), Error> {
+        self.disown(&Entries::of_port(&port))?;
+        let port = Port { owner, ..port };
+        self.set_port(number, port)?;
+        self.enter(&Entries::of_port(&port))
     }
 
     /// Makes these the links, in networks whose members do not talk to each other.
@@ -289,46 +305,6 @@ impl Datapath {
     /// Forgets what a netbpf with other map layouts left; our programs should be attached everywhere.
     pub fn forget_older(&mut self) -> Result<(), Error> {
         self.older.forget()
-    }
-
-    /// Makes the maps agree with each other: lists are whole, and MACs and addresses are those of networks and ports.
-    /// A daemon that died in the middle of a change leaves them otherwise.
-    fn mend(&mut self) -> Result<(), Error> {
-        let lost: Vec<_> = self
-            .ports
-            .iter()
-            .filter(|(_, port)| !self.networks.contains_key(&port.network))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in lost {
-            self.vacate_port(number)?;
-        }
-        let changes = members::repair(&self.networks, &self.ports);
-        for (number, port) in changes.ports {
-            self.set_port(number, port)?;
-        }
-        for (number, network) in changes.networks {
-            self.set_network(number, network)?;
-        }
-        self.before = members::all_before(&self.networks, &self.ports);
-        let all: Vec<_> = self.all_entries().collect();
-        for entries in &all {
-            self.enter(entries)?;
-        }
-        let macs: BTreeSet<_> = all.iter().map(|entries| (entries.mac.network, entries.mac.mac)).collect();
-        for (key, station) in self.tables.fdb()? {
-            if !macs.contains(&(key.network, key.mac)) {
-                self.tables.remove_station(key, station)?;
-            }
-        }
-        let addresses: BTreeSet<_> =
-            all.iter().flat_map(|entries| &entries.addresses).map(|key| (key.network, key.address)).collect();
-        for (key, _) in self.tables.neighbours()? {
-            if !addresses.contains(&(key.network, key.address)) {
-                self.tables.remove_neighbour(key)?;
-            }
-        }
-        self.mend_closed()
     }
 
     /// Attaches to all interfaces that have a number in the maps or a link; those with another are nobody's.
@@ -394,6 +370,12 @@ impl Datapath {
             }
             self.claims.insert(claim, entries.station.ifindex);
         }
+        if let Some(port) = endpoint::number_of(entries.station.ifindex) {
+            for key in &entries.owned {
+                self.tables.set_owned(*key, Owned { port })?;
+                self.owned.insert(*key, port);
+            }
+        }
         Ok(())
     }
 
@@ -405,6 +387,19 @@ impl Datapath {
                 Claim::Address(key) => self.tables.remove_neighbour(key)?,
             }
             self.claims.remove(&claim);
+        }
+        self.disown(entries)
+    }
+
+    /// Forgets that the addresses are a container's at other ports too. One that it has in two networks may be another
+    /// port's.
+    fn disown(&mut self, entries: &Entries) -> Result<(), Error> {
+        let Some(port) = endpoint::number_of(entries.station.ifindex) else { return Ok(()) };
+        for key in &entries.owned {
+            if self.owned.get(key) == Some(&port) {
+                self.tables.remove_owned(*key, port)?;
+                self.owned.remove(key);
+            }
         }
         Ok(())
     }

@@ -14,7 +14,9 @@ use aya::{
     util::nr_cpus,
 };
 use netbpf_common::{
-    endpoint::{FDB_SLOTS, FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Port, Station},
+    endpoint::{
+        FDB_SLOTS, FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Owned, OwnedKey, Port, Station,
+    },
     flood::Flood,
     link::{Link, LinkKey, MAX_LINKS},
     network::{MAX_NETWORKS, Network},
@@ -36,6 +38,7 @@ const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("FDB", MapType::Hash, size_of::<FdbKey>(), size_of::<Station>(), MAX_STATIONS),
     ("FDB_SLOTS", MapType::Array, 4, size_of::<Station>(), FDB_SLOTS),
     ("NEIGHBOURS", MapType::Hash, size_of::<NeighbourKey>(), size_of::<Neighbour>(), MAX_STATIONS),
+    ("OWNED", MapType::Hash, size_of::<OwnedKey>(), size_of::<Owned>(), MAX_STATIONS),
     ("LINKS", MapType::Hash, size_of::<LinkKey>(), size_of::<Link>(), MAX_LINKS),
     ("REASONS", MapType::PerCpuArray, 4, size_of::<Reasons>(), 1),
     ("PORT_STATS", MapType::PerCpuArray, 4, size_of::<PortStats>(), MAX_PORTS),
@@ -78,6 +81,7 @@ pub struct Tables {
     fdb: HashMap<MapData, FdbKey, Station>,
     fdb_slots: Array<MapData, Station>,
     neighbours: HashMap<MapData, NeighbourKey, Neighbour>,
+    owned: HashMap<MapData, OwnedKey, Owned>,
     links: HashMap<MapData, LinkKey, Link>,
     reasons: PerCpuArray<MapData, Reasons>,
     port_stats: PerCpuArray<MapData, PortStats>,
@@ -95,6 +99,7 @@ impl Tables {
             fdb: take(object, "FDB")?,
             fdb_slots: take(object, "FDB_SLOTS")?,
             neighbours: take(object, "NEIGHBOURS")?,
+            owned: take(object, "OWNED")?,
             links: take(object, "LINKS")?,
             reasons: take(object, "REASONS")?,
             port_stats: take(object, "PORT_STATS")?,
@@ -165,6 +170,24 @@ impl Tables {
     pub fn remove_neighbour(&mut self, key: NeighbourKey) -> Result<(), Error> {
         gone(self.neighbours.remove(&key))
             .map_err(|error| Error::failed("remove from NEIGHBOURS", key.ip(), error))
+    }
+
+    /// Who owns what.
+    pub fn owned(&self) -> Result<Vec<(OwnedKey, Owned)>, Error> {
+        self.owned.iter().collect::<Result<_, _>>().map_err(reading("OWNED"))
+    }
+
+    /// Says which port of a container has an address.
+    pub fn set_owned(&mut self, key: OwnedKey, owned: Owned) -> Result<(), Error> {
+        self.owned
+            .insert(key, owned, 0)
+            .map_err(|error| Error::failed("write to OWNED an address of port", owned.port, error))
+    }
+
+    /// Forgets that a container has an address.
+    pub fn remove_owned(&mut self, key: OwnedKey, port: u32) -> Result<(), Error> {
+        gone(self.owned.remove(&key))
+            .map_err(|error| Error::failed("remove from OWNED an address of port", port, error))
     }
 
     /// All links.

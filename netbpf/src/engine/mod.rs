@@ -101,6 +101,8 @@ pub struct Found {
     pub labels: BTreeMap<String, String>,
     /// The host's file that is its `/etc/resolv.conf`.
     pub resolv_conf: Option<PathBuf>,
+    /// The file that holds its network namespace while it runs.
+    pub sandbox: Option<PathBuf>,
     /// Whether its network namespace is its own: neither the host's nor another container's.
     pub has_own_network: bool,
 }
@@ -308,6 +310,11 @@ fn found(container: ContainerInspectResponse) -> Result<Found, Error> {
         hostname: config.hostname.unwrap_or_default(),
         labels: config.labels.into_iter().flatten().collect(),
         resolv_conf: container.resolv_conf_path.filter(|path| !path.is_empty()).map(PathBuf::from),
+        sandbox: container
+            .network_settings
+            .and_then(|settings| settings.sandbox_key)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
         has_own_network: mode != "host" && !mode.starts_with("container:"),
     })
 }

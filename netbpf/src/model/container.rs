@@ -97,6 +97,9 @@ pub struct EngineContainer {
     pub hostname: String,
     /// The host's file that is its `/etc/resolv.conf`.
     pub resolv_conf: Option<PathBuf>,
+    /// The file that holds its network namespace while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<PathBuf>,
     /// The name servers that the engine has put there.
     pub servers: Vec<IpAddr>,
     /// What it had in networks when it ran last: it gets that again if it is free.

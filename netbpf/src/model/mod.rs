@@ -13,6 +13,7 @@ mod mac;
 mod names;
 mod network;
 mod options;
+mod owner;
 mod publish;
 mod refusal;
 mod restart;
@@ -35,6 +36,7 @@ pub use names::{
 };
 pub use network::{Bridge, Driver, Network, Origin, Subnet};
 pub use options::{BIG_TCP, BadOption, GSO_LEGACY_MAX_SIZE, GatewayMode, Options};
+pub use owner::Owner;
 pub use publish::{
     BadPublish, ContainerPort, Mapping, PortRange, Protocol, Publish, parse_expose, parse_host_ports,
     parse_publish,

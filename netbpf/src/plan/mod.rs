@@ -166,6 +166,7 @@ mod tests {
             mtu: 1500,
             gso_max_size: None,
             icc: true,
+            owner: None,
             sysctls: Vec::new(),
             namespace: Some(Namespace::Path(PathBuf::from("/run/netns/blue"))),
         }

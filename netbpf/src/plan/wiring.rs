@@ -12,7 +12,7 @@ use super::{
     closed::Closed,
     device::{Device, Mend},
 };
-use crate::model::{Block, Bridge, Endpoint, Mac, Namespace, Network, Subnet, Sysctl};
+use crate::model::{Block, Bridge, Endpoint, Mac, Namespace, Network, Owner, Subnet, Sysctl};
 
 /// A network's host device and its entry in the map `NETWORKS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +107,8 @@ pub struct PortWiring {
     pub gso_max_size: Option<u32>,
     /// Whether it talks to other members.
     pub icc: bool,
+    /// The container.
+    pub owner: Option<Owner>,
     /// Settings of the container's side. Nothing reads them back: an observed port has none.
     pub sysctls: Vec<Sysctl>,
     /// Where the container's side is made; none where it is made among the host's own links, for Docker to take. Nothing
@@ -115,8 +117,13 @@ pub struct PortWiring {
 }
 
 impl PortWiring {
-    /// How an endpoint should be in the kernel.
-    pub fn of(endpoint: &Endpoint, bridge: &Bridge, namespace: Option<Namespace>) -> Self {
+    /// How an endpoint of `owner` should be in the kernel.
+    pub fn of(
+        endpoint: &Endpoint,
+        bridge: &Bridge,
+        owner: Option<Owner>,
+        namespace: Option<Namespace>,
+    ) -> Self {
         Self {
             number: endpoint.port,
             network: bridge.number,
@@ -128,6 +135,7 @@ impl PortWiring {
             mtu: bridge.options.mtu,
             gso_max_size: bridge.options.gso_max_size,
             icc: bridge.options.icc,
+            owner,
             sysctls: endpoint.sysctls.clone(),
             namespace,
         }
@@ -140,6 +148,7 @@ impl PortWiring {
             && same(self.ipv4, other.ipv4)
             && same(self.ipv6, other.ipv6)
             && self.icc == other.icc
+            && self.owner == other.owner
     }
 }
 

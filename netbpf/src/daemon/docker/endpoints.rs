@@ -14,7 +14,7 @@ use crate::{
         Attachment, Container, ContainerPort, DockerEndpoint, Endpoint, EndpointOptions, EndpointRequest, Id,
         InterfaceName, Mac, Network, Origin, Publish, State, Subject,
     },
-    plan::{Desired, Observed, diff, port_changes},
+    plan::{Action, Desired, Observed, diff, port_changes},
     store::Change,
 };
 
@@ -155,7 +155,7 @@ impl Daemon {
             internal: network.internal,
         };
         let docker = DockerEndpoint { sandbox: Some(sandbox), ..docker };
-        self.put_docker_endpoint(&before, docker)?;
+        self.put_docker_endpoint(&before, docker).await?;
         self.learn_names(network.id, Some(id));
         Ok(joined)
     }
@@ -164,7 +164,7 @@ impl Daemon {
     pub async fn leave_docker_endpoint(self: &Arc<Self>, network: Id, id: Id) -> Result<(), Error> {
         let _busy = self.busy(id).await;
         let Ok((before, docker)) = self.docker_endpoint(&network, &id) else { return Ok(()) };
-        self.put_docker_endpoint(&before, DockerEndpoint { sandbox: None, ..docker })
+        self.put_docker_endpoint(&before, DockerEndpoint { sandbox: None, ..docker }).await
     }
 
     /// Take an endpoint away, wherever its interface is. It may have gone already.
@@ -240,15 +240,22 @@ impl Daemon {
         }
     }
 
-    pub(super) fn put_docker_endpoint(
+    pub(super) async fn put_docker_endpoint(
         &self,
         before: &Container,
         docker: DockerEndpoint,
     ) -> Result<(), Error> {
         let after = Container { subject: Subject::Docker(Box::new(docker)), ..before.clone() };
-        if after != *before {
-            self.commit(&[Change::PutContainer(after.clone())])?;
-            self.world().put_container(after);
+        if after == *before {
+            return Ok(());
+        }
+        self.commit(&[Change::PutContainer(after.clone())])?;
+        self.world().put_container(after.clone());
+        if after.owner() != before.owner() {
+            let nothing = Container { attachments: Vec::new(), ..after.clone() };
+            for port in self.ports_of(&after, &nothing, None).into_values() {
+                self.perform(&Action::WritePort(port)).await?;
+            }
         }
         Ok(())
     }

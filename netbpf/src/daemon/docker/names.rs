@@ -110,7 +110,7 @@ impl Daemon {
             return Ok(());
         }
         let docker = DockerEndpoint { container: Some(container), ..(**docker).clone() };
-        self.put_docker_endpoint(&before, docker)
+        self.put_docker_endpoint(&before, docker).await
     }
 }
 

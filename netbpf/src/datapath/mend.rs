@@ -1,0 +1,52 @@
+//! Makes the maps agree with each other: lists are whole, and MACs and addresses are those of networks and ports. A
+//! daemon that died in the middle of a change leaves them otherwise. Knows no interfaces.
+
+use std::collections::BTreeSet;
+
+use super::{Datapath, Error, members};
+
+impl Datapath {
+    /// Writes what is missing and removes what is nobody's.
+    pub(super) fn mend(&mut self) -> Result<(), Error> {
+        let lost: Vec<_> = self
+            .ports
+            .iter()
+            .filter(|(_, port)| !self.networks.contains_key(&port.network))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in lost {
+            self.vacate_port(number)?;
+        }
+        let changes = members::repair(&self.networks, &self.ports);
+        for (number, port) in changes.ports {
+            self.set_port(number, port)?;
+        }
+        for (number, network) in changes.networks {
+            self.set_network(number, network)?;
+        }
+        self.before = members::all_before(&self.networks, &self.ports);
+        let all: Vec<_> = self.all_entries().collect();
+        for entries in &all {
+            self.enter(entries)?;
+        }
+        let macs: BTreeSet<_> = all.iter().map(|entries| (entries.mac.network, entries.mac.mac)).collect();
+        for (key, station) in self.tables.fdb()? {
+            if !macs.contains(&(key.network, key.mac)) {
+                self.tables.remove_station(key, station)?;
+            }
+        }
+        let addresses: BTreeSet<_> =
+            all.iter().flat_map(|entries| &entries.addresses).map(|key| (key.network, key.address)).collect();
+        for (key, _) in self.tables.neighbours()? {
+            if !addresses.contains(&(key.network, key.address)) {
+                self.tables.remove_neighbour(key)?;
+            }
+        }
+        for (key, owned) in self.tables.owned()? {
+            if !self.owned.contains_key(&key) {
+                self.tables.remove_owned(key, owned.port)?;
+            }
+        }
+        self.mend_closed()
+    }
+}
