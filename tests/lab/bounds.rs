@@ -155,14 +155,20 @@ fn who_floods_is_cut_off_and_nobody_else() {
         station.send(&ethernet(group.0, station.mac(), IPV4, &ipv4(own, group.1, mark)));
     };
     let before = lab.reasons();
+    let mut heard = 0;
     for _ in 0..1000 {
         to_all(&mallory, [10, 1, 0, 2], b"flood");
+        // At once, or its socket would be full on a slow machine.
+        heard += alice.heard_ending_in(b"flood") as u64;
     }
     let dropped = lab.drops_since(&before);
-    let heard = alice.heard_ending_in(b"flood");
+    let limited = dropped["flood-limit"];
+    assert_eq!(dropped.len(), 1, "{dropped:?}");
+    eventually("alice has heard the rest", || {
+        heard += alice.heard_ending_in(b"flood") as u64;
+        (heard + limited == 1000).then_some(())
+    });
     assert!(heard >= 100, "a second's share passes: {heard}");
-    assert_eq!(dropped, [("flood-limit".to_owned(), 1000 - heard as u64)].into());
-    assert!(heard < 1000);
     // Nobody else is any the worse for it, nor is what mallory says to one.
     lab.in_network_of("alice", "ip neigh flush dev eth0").ok();
     lab.exec("alice", "ping -c1 -W2 10.1.0.4").ok();
