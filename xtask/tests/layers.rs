@@ -26,14 +26,19 @@ const LAYERS: &[Layer] = &[
     Layer { module: "link", may_know: &["model", "plan"], because: APART },
     Layer { module: "firewall", may_know: &["model", "plan"], because: APART },
     Layer { module: "store", may_know: &["model", "ipam", "plan"], because: APART },
-    Layer { module: "dns", may_know: &["model"], because: APART },
+    Layer {
+        module: "confined",
+        may_know: &[],
+        because: "it knows processes and nothing of what they are for",
+    },
+    Layer { module: "dns", may_know: &["model", "confined"], because: APART },
     Layer { module: "engine", may_know: &["model"], because: APART },
     Layer { module: "sandbox", may_know: &["model", "api::types"], because: APART },
     Layer {
         module: "daemon",
         may_know: &[
-            "model", "ipam", "plan", "private", "datapath", "link", "firewall", "store", "dns", "engine",
-            "sandbox", "api",
+            "model", "ipam", "plan", "private", "datapath", "link", "firewall", "store", "dns",
+            "engine", "sandbox", "api",
         ],
         because: "it joins the layers below and is served by api::server, which knows it and not the other way round",
     },

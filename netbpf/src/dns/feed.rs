@@ -1,51 +1,33 @@
-//! The daemon's side of the name responder: starts it, keeps it alive, and keeps it informed. The feed holds the full
-//! state, sockets included, so that a responder that dies is back with all of it within 200 ms, and takes over one
-//! that outlived an earlier daemon. It must not know where records come from.
-
-mod process;
+//! The daemon's side of the name responder: keeps it informed. The feed holds the full state, sockets included, so that a
+//! responder that dies is back with all of it within 200 ms, and takes over one that outlived an earlier daemon. It must
+//! not know where records come from.
 
 use std::{
     collections::{BTreeMap, HashMap},
     io, iter,
     net::SocketAddr,
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
-    time::Duration,
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, sleep, timeout},
-};
-use tracing::{info, warn};
+use tokio::sync::{mpsc, oneshot};
 
-use self::process::Process;
 use super::{
-    confine,
-    control::{self, Held, LARGEST_PACKET, Message, Pair, Request},
+    control::{Greeting, Held, KIND, Pair, Request},
     record::Record,
 };
-use crate::model::Id;
-
-/// How long a request may take before the responder counts as dead.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a responder lives if its death is nothing that a pause would help against.
-const HEALTHY: Duration = Duration::from_secs(2);
+use crate::{
+    confined::{self, Keeper, LARGEST_PACKET, Message, Received, Response, State, encode},
+    model::Id,
+};
 
 /// Why names are not as they should be.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The responder did not start or does not obey.
-    #[error("{op} name responder {}: {source}", path.display())]
-    Responder {
-        /// What was tried.
-        op: &'static str,
-        /// Its program or its control socket.
-        path: PathBuf,
-        /// Why not.
-        source: Arc<io::Error>,
-    },
+    #[error(transparent)]
+    Responder(#[from] confined::Error),
     /// A record that no packet holds.
     #[error(
         "container {container} has too many names: its record has {size} bytes, at most {LARGEST_PACKET} pass"
@@ -97,11 +79,15 @@ impl Feed {
     /// Takes over the responder that runs for this folder, or starts `exe` as one. What it knows stays until
     /// [`Feed::settle`]. Needs a tokio runtime.
     pub async fn start(exe: &Path, run_dir: &Path) -> Result<Self, Error> {
-        let mut keeper = Keeper::start(exe, run_dir).await?;
-        let held = keeper.adopted.iter().map(|(id, held)| (*id, !held.lent.is_empty()));
+        let mut keeper = Keeper::adopt(&KIND, exe, run_dir, Known::default()).await?;
+        match keeper.is_running() {
+            true => keeper.tell([Message::new(&Request::Begin)]).await?,
+            false => keeper.revive().await?,
+        }
+        let held = keeper.state.adopted.iter().map(|(id, held)| (*id, !held.lent.is_empty()));
         let held = Arc::new(held.collect());
         let (commands, mut orders) = mpsc::channel(64);
-        tokio::spawn(async move { keeper.keep(&mut orders).await });
+        tokio::spawn(async move { keep(&mut keeper, &mut orders).await });
         Ok(Self { commands, held })
     }
 
@@ -120,7 +106,7 @@ impl Feed {
     /// have it known; [`Feed::remove`] takes it back.
     pub async fn upsert(&self, record: Record, sockets: Option<Sockets>) -> Result<(), Error> {
         let container = record.container;
-        let request = control::encode(&Request::Upsert(record));
+        let request = encode(&Request::Upsert(record));
         if request.len() > LARGEST_PACKET {
             return Err(Error::TooLarge { container: container.short(), size: request.len() });
         }
@@ -162,179 +148,95 @@ struct Entry {
     sockets: Option<Arc<Held>>,
 }
 
-/// Owns the state and the process.
-struct Keeper {
-    exe: PathBuf,
-    /// The responder's user number, which no account has.
-    user: u32,
-    run_dir: PathBuf,
-    process: Option<Process>,
+/// What the responder is told.
+#[derive(Default)]
+struct Known {
     containers: BTreeMap<Id, Arc<Entry>>,
     host_servers: Vec<SocketAddr>,
     /// Sockets that a responder from before had, of containers not named yet.
     adopted: HashMap<Id, Held>,
-    started: Instant,
-    /// Deaths in a row that came soon after the start.
-    failures: u32,
 }
 
-impl Keeper {
-    async fn start(exe: &Path, run_dir: &Path) -> Result<Self, Error> {
-        // The host's user databases may take their time.
-        let user = tokio::task::spawn_blocking(confine::unused_user).await;
-        let user = user.map_err(io::Error::other).and_then(|user| user).map_err(|error| {
-            Error::Responder { op: "find a user for", path: exe.to_owned(), source: error.into() }
-        })?;
-        let (process, adopted) = Process::adopt(run_dir).await;
-        let mut keeper = Self {
-            exe: exe.to_owned(),
-            user,
-            run_dir: run_dir.to_owned(),
-            process,
-            containers: BTreeMap::new(),
-            host_servers: Vec::new(),
-            adopted,
-            started: Instant::now(),
-            failures: 0,
-        };
-        if keeper.process.is_some() {
-            info!(containers = keeper.adopted.len(), "took over the running name responder");
-            keeper.tell([Message::new(&Request::Begin)]).await?;
-        } else {
-            keeper.revive().await?;
-        }
-        Ok(keeper)
-    }
+impl State for Known {
+    type Held = Greeting;
 
-    async fn keep(&mut self, commands: &mut mpsc::Receiver<Command>) {
-        loop {
-            let pause = self.pause().max(Duration::from_millis(100));
-            let lost = async {
-                match &mut self.process {
-                    Some(process) => process.lost().await,
-                    None => sleep(pause).await,
-                }
-            };
-            tokio::select! {
-                command = commands.recv() => {
-                    let Some(Command { order, done }) = command else { return };
-                    let last = matches!(order, Order::Stop);
-                    // Who gave the order may have given up waiting.
-                    let _ = done.send(self.perform(order).await);
-                    if last {
-                        return;
-                    }
-                }
-                () = lost => {
-                    warn!("the name responder is gone: starting it again");
-                    if let Err(error) = self.revive().await {
-                        warn!(%error, "trying again soon");
-                    }
-                }
+    fn adopt(&mut self, held: Greeting, sockets: &mut Received<Response<Greeting>>) -> io::Result<()> {
+        match held {
+            Greeting::Held(container) => {
+                self.adopted.insert(container, Held { serve: sockets.sockets()?, lent: Vec::new() });
+            }
+            Greeting::Lent(container) => {
+                let pair = sockets.sockets()?;
+                self.adopted.get_mut(&container).map(|held| held.lent.push(pair)).unwrap_or_default();
             }
         }
-    }
-
-    /// State first, then the responder: if that one fails, the next is told the state.
-    async fn perform(&mut self, order: Order) -> Result<(), Error> {
-        match order {
-            Order::Upsert(container, request, sockets) => {
-                let (sockets, new) = match (sockets, self.containers.get(&container)) {
-                    (Some(sockets), _) => {
-                        let serve = [sockets.udp.into(), sockets.tcp.into()];
-                        (Some(Arc::new(Held { serve, lent: sockets.lent })), true)
-                    }
-                    (None, Some(entry)) if entry.sockets.is_some() => (entry.sockets.clone(), false),
-                    (None, _) => {
-                        let new = !self.process.as_ref().is_some_and(Process::is_adopted);
-                        (self.adopted.remove(&container).map(Arc::new), new)
-                    }
-                };
-                let entry = Arc::new(Entry { request, sockets });
-                self.containers.insert(container, Arc::clone(&entry));
-                let sockets = entry.sockets.as_ref().filter(|_| new).map(|held| serve(container, held));
-                let sockets = sockets.into_iter().flatten();
-                self.tell(iter::once(Message::encoded(&entry.request)).chain(sockets)).await
-            }
-            Order::Remove(container) => {
-                self.containers.remove(&container);
-                self.adopted.remove(&container);
-                self.tell([Message::new(&Request::Remove(container))]).await
-            }
-            Order::HostServers(servers) => {
-                self.host_servers.clone_from(&servers);
-                self.tell([Message::new(&Request::HostServers(servers))]).await
-            }
-            Order::Settle => {
-                self.adopted.clear();
-                self.tell([Message::new(&Request::End)]).await
-            }
-            Order::Stop => {
-                if let Some(mut process) = self.process.take() {
-                    // It ends in any case.
-                    let _ = timeout(PATIENCE, process.call([Message::new(&Request::Stop)])).await;
-                    process.kill().await;
-                }
-                process::clean_up(&self.run_dir);
-                Ok(())
-            }
-        }
-    }
-
-    /// Sends requests and waits until they took effect, or has a new responder told everything.
-    async fn tell<'a>(&mut self, requests: impl IntoIterator<Item = Message<'a>>) -> Result<(), Error> {
-        if let Some(process) = &mut self.process {
-            match timeout(PATIENCE, process.call(requests)).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => warn!(%error, "the name responder does not obey: starting it again"),
-                Err(_) => warn!("the name responder does not react: starting it again"),
-            }
-        }
-        self.revive().await
-    }
-
-    /// A new responder, told everything, in place of the old one.
-    async fn revive(&mut self) -> Result<(), Error> {
-        if let Some(process) = self.process.take() {
-            process.kill().await;
-            self.failures = if self.started.elapsed() < HEALTHY { self.failures + 1 } else { 1 };
-        }
-        sleep(self.pause()).await;
-        self.started = Instant::now();
-        let revived = self.spawn().await;
-        self.failures += u32::from(revived.is_err());
-        self.process = Some(revived?);
         Ok(())
     }
 
-    async fn spawn(&self) -> Result<Process, Error> {
-        let mut process = Process::spawn(&self.exe, self.user, &self.run_dir).await?;
+    fn everything(&self) -> Vec<Message<'_>> {
         let servers = Message::new(&Request::HostServers(self.host_servers.clone()));
         let records = self.containers.values().map(|entry| Message::encoded(&entry.request));
+        let sockets = self.containers.iter().flat_map(|(&container, entry)| {
+            entry.sockets.iter().flat_map(move |held| serve(container, held))
+        });
         // All names before the first socket: whoever asks now has been waiting for them.
-        let mut sockets = Vec::new();
-        for (&container, entry) in &self.containers {
-            sockets.extend(entry.sockets.iter().flat_map(|held| serve(container, held)));
-        }
-        let told = timeout(PATIENCE, process.call(iter::once(servers).chain(records).chain(sockets))).await;
-        if let Err(error) = told.unwrap_or_else(|elapsed| Err(elapsed.into())) {
-            process.kill().await;
-            return Err(Error::Responder {
-                op: "feed",
-                path: process::socket_path(&self.run_dir),
-                source: error.into(),
-            });
-        }
-        Ok(process)
+        iter::once(servers).chain(records).chain(sockets).collect()
     }
+}
 
-    /// Nothing at first, then longer and longer: what dies at once will do so again.
-    fn pause(&self) -> Duration {
-        match self.failures {
-            0..=3 => Duration::ZERO,
-            failures => Duration::from_millis(25 << failures.min(8)).min(Duration::from_secs(2)),
+/// Carries out orders and keeps the responder alive.
+async fn keep(keeper: &mut Keeper<Known>, commands: &mut mpsc::Receiver<Command>) {
+    loop {
+        tokio::select! {
+            command = commands.recv() => {
+                let Some(Command { order, done }) = command else { return };
+                let last = matches!(order, Order::Stop);
+                // Who gave the order may have given up waiting.
+                let _ = done.send(perform(keeper, order).await);
+                if last {
+                    return;
+                }
+            }
+            () = keeper.lost() => keeper.restart().await,
         }
     }
+}
+
+async fn perform(keeper: &mut Keeper<Known>, order: Order) -> Result<(), Error> {
+    let is_adopted = keeper.is_adopted();
+    let known = &mut keeper.state;
+    match order {
+        Order::Upsert(container, request, sockets) => {
+            let (sockets, new) = match (sockets, known.containers.get(&container)) {
+                (Some(sockets), _) => {
+                    let serve = [sockets.udp.into(), sockets.tcp.into()];
+                    (Some(Arc::new(Held { serve, lent: sockets.lent })), true)
+                }
+                (None, Some(entry)) if entry.sockets.is_some() => (entry.sockets.clone(), false),
+                (None, _) => (known.adopted.remove(&container).map(Arc::new), !is_adopted),
+            };
+            let entry = Arc::new(Entry { request, sockets });
+            known.containers.insert(container, Arc::clone(&entry));
+            let sockets = entry.sockets.as_ref().filter(|_| new).map(|held| serve(container, held));
+            let sockets = sockets.into_iter().flatten();
+            keeper.tell(iter::once(Message::encoded(&entry.request)).chain(sockets)).await?;
+        }
+        Order::Remove(container) => {
+            known.containers.remove(&container);
+            known.adopted.remove(&container);
+            keeper.tell([Message::new(&Request::Remove(container))]).await?;
+        }
+        Order::HostServers(servers) => {
+            known.host_servers.clone_from(&servers);
+            keeper.tell([Message::new(&Request::HostServers(servers))]).await?;
+        }
+        Order::Settle => {
+            known.adopted.clear();
+            keeper.tell([Message::new(&Request::End)]).await?;
+        }
+        Order::Stop => keeper.stop(Message::new(&Request::Stop)).await,
+    }
+    Ok(())
 }
 
 fn serve(container: Id, sockets: &Held) -> Vec<Message<'_>> {

@@ -12,9 +12,7 @@
 
 mod answer;
 mod asker;
-mod confine;
 mod control;
-mod fds;
 mod feed;
 mod forward;
 mod inside;

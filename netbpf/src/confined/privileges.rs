@@ -1,5 +1,5 @@
-//! What the name responder gives up before it reads anything: its user, its files, its capabilities, and the system calls
-//! that it has no use for. Whatever cannot be given up ends it. It must not know what it does with the rest.
+//! What a confined process gives up before it reads anything: its user, its files, its capabilities, and the system calls
+//! that it has no use for. Whatever cannot be given up ends it. It must not know what the process does with the rest.
 
 use std::{fs, io, ops::RangeInclusive, path::Path};
 
@@ -25,10 +25,7 @@ use seccompiler::{
 /// (systemd's UIDS-GIDS.md).
 const UNUSED: RangeInclusive<u32> = 60578..=61183;
 
-/// The folder that becomes its root, for a moment.
-const ROOT: &str = "responder.root";
-
-/// System calls that a running responder makes, or its runtime and C library may: sockets that it has, memory, time, its
+/// System calls that a running process makes, or its runtime and C library may: sockets that it has, memory, time, its
 /// own end. The other calls that it makes are in [`rules`], with their arguments.
 const CALLS: &[i64] = &[
     libc::SYS_accept4,
@@ -75,27 +72,32 @@ const CALLS: &[i64] = &[
     libc::SYS_epoll_wait,
 ];
 
-/// A user and group number that nobody has. It may take as long as the host's user databases take.
-pub(super) fn unused_user() -> io::Result<u32> {
+/// A user and group number that nobody has, another one for each `rank`. It may take as long as the host's user databases
+/// take.
+pub(super) fn unused_user(rank: usize) -> io::Result<u32> {
+    let mut passed = 0;
     for number in UNUSED.rev() {
         let user = User::from_uid(Uid::from_raw(number))?;
         let group = Group::from_gid(Gid::from_raw(number))?;
         if user.is_none() && group.is_none() {
-            return Ok(number);
+            if passed == rank {
+                return Ok(number);
+            }
+            passed += 1;
         }
     }
     let range = format!("{} to {}", UNUSED.start(), UNUSED.end());
     Err(io::Error::other(format!("every user number from {range} has an account")))
 }
 
-/// Root becomes `user`, whose root directory is an empty one that nothing can be made in; `dir` is root's own folder,
-/// where that one is for a moment. Who is somebody else already has neither to lose. Nobody keeps a capability, or gets
+/// Root becomes `user`, whose root directory is an empty one that nothing can be made in: `root`, which is removed again, in
+/// `dir`, root's own folder. Who is somebody else already has neither to lose. Nobody keeps a capability, or gets
 /// one.
-pub(super) fn become_user(user: u32, dir: &Path) -> anyhow::Result<()> {
+pub(super) fn become_user(user: u32, dir: &Path, root: &str) -> anyhow::Result<()> {
     set_no_new_privs().context("set no_new_privs")?;
     if Uid::effective().is_root() {
         empty_bounding_set().context("empty the capability bounding set")?;
-        enter_nothing(dir).context("change to an empty root directory")?;
+        enter_nothing(dir, root).context("change to an empty root directory")?;
         let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
         setgroups(&[]).context("leave all groups")?;
         setresgid(gid, gid, gid).with_context(|| format!("become group {user}"))?;
@@ -110,7 +112,7 @@ pub(super) fn become_user(user: u32, dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From now on this thread makes no system calls but those of a running responder. Others fail as those fail that a
+/// From now on this thread makes no system calls but those of a running process. Others fail as those fail that a
 /// kernel does not have, so that a C library which tries a new one first goes on with the old one.
 pub(super) fn restrict_calls() -> anyhow::Result<()> {
     let filter = filter().map_err(|error| anyhow!("{error}")).context("make the system call filter")?;
@@ -146,9 +148,9 @@ fn rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::Error> {
 }
 
 /// A removed folder: nothing is in it, and the kernel lets nobody make anything in it.
-fn enter_nothing(dir: &Path) -> io::Result<()> {
+fn enter_nothing(dir: &Path, root: &str) -> io::Result<()> {
     let parent = open(dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let path = dir.join(ROOT);
+    let path = dir.join(root);
     match fs::create_dir(&path) {
         // Of one that was killed here.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -156,7 +158,7 @@ fn enter_nothing(dir: &Path) -> io::Result<()> {
     }
     chroot(&path)?;
     chdir("/")?;
-    Ok(unlinkat(&parent, ROOT, UnlinkatFlags::RemoveDir)?)
+    Ok(unlinkat(&parent, root, UnlinkatFlags::RemoveDir)?)
 }
 
 fn empty_bounding_set() -> io::Result<()> {
@@ -201,9 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_nobody_has_is_found() {
-        let number = unused_user().expect("a number");
-        assert!(UNUSED.contains(&number));
-        assert!(!fs::read_to_string("/etc/passwd").expect("users").contains(&format!(":{number}:")));
+    fn numbers_that_nobody_has_are_found() {
+        let numbers = [0, 1].map(|rank| unused_user(rank).expect("a number"));
+        assert!(numbers[1] < numbers[0]);
+        for number in numbers {
+            assert!(UNUSED.contains(&number));
+            assert!(!fs::read_to_string("/etc/passwd").expect("users").contains(&format!(":{number}:")));
+        }
     }
 }

@@ -1,8 +1,7 @@
-//! The responder's process as the feed sees it: starting one, taking over one that runs, talking to it, ending it. It
-//! must not know what it is told.
+//! A confined process as its keeper sees it: starting one, taking over one that runs, talking to it, ending it. It must
+//! not know what the process is told.
 
 use std::{
-    collections::HashMap,
     fs, io, mem,
     os::{
         fd::{AsRawFd, OwnedFd},
@@ -24,6 +23,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::{
     net::UnixStream,
     process::{Child, Command},
@@ -31,20 +31,23 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::Error;
-use crate::{
-    dns::control::{self, Connection, Held, Message, PROTOCOL, Response},
-    model::Id,
+use super::{
+    Error, Kind,
+    channel::{self, Connection, Message, Received},
 };
 
-/// How long a responder may take to greet, and to be gone once it is killed.
+/// Between requests, what it has is of no interest.
+type Response = channel::Response<IgnoredAny>;
+
+/// How long a process may take to greet, and to be gone once it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Packets without a reply, at most.
 const WINDOW: usize = 32;
 
-/// A responder that runs.
+/// A process that runs.
 pub(super) struct Process {
+    kind: &'static Kind,
     connection: Connection,
     body: Body,
 }
@@ -57,33 +60,41 @@ enum Body {
 }
 
 impl Process {
-    /// Takes over the one that an earlier daemon left behind: itself if it is of use, and the sockets that it has.
-    pub(super) async fn adopt(run_dir: &Path) -> (Option<Self>, HashMap<Id, Held>) {
-        let mut held = HashMap::new();
-        let Ok(connected) = connect_to(&socket_path(run_dir)) else { return (None, held) };
-        let Ok(peer) = getsockopt(&connected, PeerCredentials) else { return (None, held) };
+    /// Takes over the one that an earlier daemon left behind, if it is of use; what it has is taken by `take` in any case.
+    pub(super) async fn adopt<Held: DeserializeOwned>(
+        kind: &'static Kind,
+        run_dir: &Path,
+        take: impl FnMut(Held, &mut Received<channel::Response<Held>>) -> io::Result<()>,
+    ) -> Option<Self> {
+        let connected = connect_to(&socket_path(kind, run_dir)).ok()?;
+        let peer = getsockopt(&connected, PeerCredentials).ok()?;
         let body = Body::Adopted(Pid::from_raw(peer.pid()));
-        let mut process = Self { connection: Connection::new(connected), body };
-        match timeout(PATIENCE, process.greeted(&mut held)).await {
-            Ok(Ok(PROTOCOL)) => (Some(process), held),
+        let mut process = Self { kind, connection: Connection::new(connected), body };
+        match timeout(PATIENCE, process.greeted(take)).await {
+            Ok(Ok(protocol)) if protocol == kind.protocol => Some(process),
             other => {
-                warn!("the running name responder is of no use ({other:?}): starting another");
+                warn!("the running {} is of no use ({other:?}): starting another", kind.name);
                 process.kill().await;
-                (None, held)
+                None
             }
         }
     }
 
     /// Starts one, which becomes `user`. Its control socket listens before it runs, so that nobody has to wait for it.
-    pub(super) async fn spawn(exe: &Path, user: u32, run_dir: &Path) -> Result<Self, Error> {
-        let path = socket_path(run_dir);
+    pub(super) async fn spawn(
+        kind: &'static Kind,
+        exe: &Path,
+        user: u32,
+        run_dir: &Path,
+    ) -> Result<Self, Error> {
+        let path = socket_path(kind, run_dir);
         let failed = |op, path: &Path| {
             let path = path.to_owned();
-            move |source: io::Error| Error::Responder { op, path, source: source.into() }
+            move |source: io::Error| Error { op, kind: kind.name, path, source: source.into() }
         };
         let listener = listen_at(&path).map_err(failed("listen for", &path))?;
         // Not the daemon's terminal or pipe, which it would keep open after the daemon's end.
-        let log = log_path(run_dir);
+        let log = log_path(kind, run_dir);
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -91,7 +102,7 @@ impl Process {
             .open(&log)
             .map_err(failed("open the log of", &log))?;
         let child = Command::new(exe)
-            .arg("responder")
+            .arg(kind.command)
             .arg(user.to_string())
             .arg(std::path::absolute(run_dir).map_err(failed("find", run_dir))?)
             // It outlives the daemon, for which alone the service manager listens.
@@ -103,14 +114,15 @@ impl Process {
             .spawn()
             .map_err(failed("start", exe))?;
         let connected = connect_to(&path).map_err(failed("connect to", &path))?;
-        let mut process = Self { connection: Connection::new(connected), body: Body::Child(child) };
-        let greeted = timeout(PATIENCE, process.greeted(&mut HashMap::new())).await;
+        let mut process = Self { kind, connection: Connection::new(connected), body: Body::Child(child) };
+        let greeted = timeout(PATIENCE, process.greeted(|_: IgnoredAny, _| Ok(()))).await;
         match greeted.unwrap_or_else(|elapsed| Err(elapsed.into())) {
-            Ok(PROTOCOL) => Ok(process),
+            Ok(protocol) if protocol == kind.protocol => Ok(process),
             Ok(protocol) => {
                 process.kill().await;
                 Err(failed("talk to", exe)(io::Error::other(format!(
-                    "it speaks protocol {protocol}, this daemon {PROTOCOL}"
+                    "it speaks protocol {protocol}, this daemon {}",
+                    kind.protocol
                 ))))
             }
             Err(error) => {
@@ -131,7 +143,7 @@ impl Process {
         requests: impl IntoIterator<Item = Message<'a>>,
     ) -> io::Result<()> {
         let mut outstanding = 0;
-        for packet in control::packets(requests) {
+        for packet in channel::packets(requests) {
             self.connection.send(&packet).await?;
             outstanding += 1;
             if outstanding == WINDOW {
@@ -147,7 +159,7 @@ impl Process {
 
     /// Waits until the oldest packet without a reply took effect.
     async fn acknowledged(&mut self) -> io::Result<()> {
-        match self.connection.receive().await?.map(|received| received.messages).as_deref() {
+        match self.connection.receive::<Response>().await?.map(|received| received.messages).as_deref() {
             Some([Response::Done]) => Ok(()),
             Some(other) => Err(io::Error::other(format!("unexpected {other:?}"))),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -175,7 +187,7 @@ impl Process {
                     let end =
                         async { while let Ok(Some(_)) = self.connection.receive::<Response>().await {} };
                     if timeout(PATIENCE, end).await.is_err() {
-                        warn!(%pid, "the name responder does not end");
+                        warn!(%pid, "the {} does not end", self.kind.name);
                     }
                 }
             }
@@ -183,19 +195,16 @@ impl Process {
     }
 
     /// Reads the greeting: the sockets that it has, and its protocol.
-    async fn greeted(&mut self, held: &mut HashMap<Id, Held>) -> io::Result<u32> {
+    async fn greeted<Held: DeserializeOwned>(
+        &mut self,
+        mut take: impl FnMut(Held, &mut Received<channel::Response<Held>>) -> io::Result<()>,
+    ) -> io::Result<u32> {
         while let Some(mut received) = self.connection.receive().await? {
             for response in mem::take(&mut received.messages) {
                 match response {
-                    Response::Held(container) => {
-                        held.insert(container, Held { serve: received.sockets()?, lent: Vec::new() });
-                    }
-                    Response::Lent(container) => {
-                        let pair = received.sockets()?;
-                        held.get_mut(&container).map(|held| held.lent.push(pair)).unwrap_or_default();
-                    }
-                    Response::Ready { protocol } => return Ok(protocol),
-                    Response::Done => {}
+                    channel::Response::Held(held) => take(held, &mut received)?,
+                    channel::Response::Ready { protocol } => return Ok(protocol),
+                    channel::Response::Done => {}
                 }
             }
         }
@@ -204,20 +213,20 @@ impl Process {
 }
 
 /// Where the control socket is.
-pub(super) fn socket_path(run_dir: &Path) -> PathBuf {
-    run_dir.join("responder.sock")
+pub(super) fn socket_path(kind: &Kind, run_dir: &Path) -> PathBuf {
+    run_dir.join(format!("{}.sock", kind.command))
 }
 
-/// Removes what a responder that has ended leaves behind.
-pub(super) fn clean_up(run_dir: &Path) {
-    for path in [socket_path(run_dir), log_path(run_dir)] {
+/// Removes what a process that has ended leaves behind.
+pub(super) fn clean_up(kind: &Kind, run_dir: &Path) {
+    for path in [socket_path(kind, run_dir), log_path(kind, run_dir)] {
         // It may be gone already.
         let _ = fs::remove_file(path);
     }
 }
 
-fn log_path(run_dir: &Path) -> PathBuf {
-    run_dir.join("responder.log")
+fn log_path(kind: &Kind, run_dir: &Path) -> PathBuf {
+    run_dir.join(format!("{}.log", kind.command))
 }
 
 fn connect_to(path: &Path) -> io::Result<UnixStream> {
