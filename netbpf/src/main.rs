@@ -1,4 +1,4 @@
-//! Arguments → daemon, name responder, supervisor or command line; the only file that knows them all.
+//! Arguments → daemon, name responder, relay, supervisor or command line; the only file that knows them all.
 
 use std::{
     env,
@@ -12,7 +12,7 @@ use netbpf::{
     cli::{self, DaemonOptions, Process},
     daemon, dns,
     model::XdpMode,
-    sandbox,
+    relay, sandbox,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -24,7 +24,8 @@ fn main() -> ExitCode {
         [command, flag, dir] if command == "supervise" && flag == "--dir" => {
             finish(sandbox::supervise(Path::new(dir)))
         }
-        [command, user, dir] if command == "responder" => finish(run_responder(user, Path::new(dir))),
+        [command, user, dir] if command == "responder" => finish(run_as(user, dir, dns::responder::run)),
+        [command, user, dir] if command == "relay" => finish(run_as(user, dir, relay::run)),
         _ => match cli::parse() {
             Ok(Process::Daemon(options)) => finish(run_daemon(options)),
             Ok(Process::Client(client)) => cli::main(client),
@@ -33,9 +34,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_responder(user: &OsStr, dir: &Path) -> anyhow::Result<()> {
+fn run_as(
+    user: &OsStr,
+    dir: &OsStr,
+    run: impl FnOnce(u32, &Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let user = user.to_str().and_then(|user| user.parse().ok()).context("a user's number is missing")?;
-    dns::responder::run(user, dir)
+    run(user, Path::new(dir))
 }
 
 fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {

@@ -157,7 +157,7 @@ fn ports_are_published_moved_and_given_back() {
         let ports = lab.netbpf(["port", "web"]);
         ports.status.success().then_some(ports)
     });
-    assert_eq!(ports.text(), "80/tcp -> 0.0.0.0:8080");
+    assert_eq!(ports.text(), "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080");
 
     engine
         .docker(&format!("run -d --name late --network mynet -p 8080:80 {serve}"))

@@ -174,11 +174,25 @@ fn a_terminal_is_not_told_what_labels_and_errors_say() {
 #[test]
 fn a_port_of_a_family_that_the_container_has_not_is_left_out() {
     let lab = Lab::start();
-    let run =
-        ["run", "-d", "--name", "web", "-p", "0.0.0.0:8080:80", "-p", "[::]:8080:80", "--", "sleep", "9"];
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--net",
+        "six",
+        "-p",
+        "0.0.0.0:8080:80",
+        "-p",
+        "[::]:8080:80",
+        "--",
+        "sleep",
+        "9",
+    ];
+    lab.network("six", "--ipv4=false --ipv6 --subnet fd00:6::/64");
     assert_eq!(
         lab.netbpf(run).ok().stderr,
-        "WARNING: 80/tcp is not published on ::: the container has no IPv6 address\n"
+        "WARNING: 80/tcp is not published on 0.0.0.0: the container has no IPv4 address\n"
     );
-    assert_eq!(lab.netbpf(["port", "web"]).ok().text(), "80/tcp -> 0.0.0.0:8080");
+    assert_eq!(lab.netbpf(["port", "web"]).ok().text(), "80/tcp -> [::]:8080");
 }

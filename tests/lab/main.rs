@@ -39,6 +39,7 @@ mod private;
 mod reach;
 mod reach_ipv6;
 mod redis;
+mod relay;
 mod scale;
 mod service;
 mod spoofing;

@@ -235,7 +235,15 @@ fn a_responder_that_is_killed_is_back_within_200_ms() {
 fn the_responder_is_a_user_of_its_own_with_no_files_and_no_rights() {
     let lab = lab();
     let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
-    let status = lab.host(["cat", &format!("/proc/{responder}/status")]).ok().stdout;
+    is_confined(&lab, responder);
+    assert_eq!(dig(&lab, "tomcat01", "tomcat02").data(), ["10.1.0.3"]);
+    assert_eq!(lab.processes("responder"), [responder]);
+}
+
+/// A process without privileges, which no other user can do anything to. Returns its user.
+#[track_caller]
+pub fn is_confined(lab: &Lab, process: u32) -> u32 {
+    let status = lab.host(["cat", &format!("/proc/{process}/status")]).ok().stdout;
     let of = |key: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
         line.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -248,13 +256,12 @@ fn the_responder_is_a_user_of_its_own_with_no_files_and_no_rights() {
     assert!((60578..=61183).contains(&user), "{status}");
     assert_eq!(of("Uid:"), [user.to_string().as_str(); 4].join(" "));
     assert_eq!(of("Gid:"), of("Uid:"));
-    assert_eq!(lab.host(["ls", "-A", &format!("/proc/{responder}/root/")]).ok().text(), "");
+    assert_eq!(lab.host(["ls", "-A", &format!("/proc/{process}/root/")]).ok().text(), "");
     // Nobody is somebody else.
     let kill = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "busybox", "kill", "-9"];
-    let killed = lab.host(kill.into_iter().chain([responder.to_string().as_str()]));
+    let killed = lab.host(kill.into_iter().chain([process.to_string().as_str()]));
     assert!(!killed.status.success(), "{killed}");
-    assert_eq!(dig(&lab, "tomcat01", "tomcat02").data(), ["10.1.0.3"]);
-    assert_eq!(lab.processes("responder"), [responder]);
+    user
 }
 
 /// An A question.

@@ -78,18 +78,21 @@ fn the_host_reaches_a_published_port_by_its_addresses() {
 
     assert_eq!(
         lab.netbpf(["port", "web"]).ok().stdout,
-        "80/tcp -> 0.0.0.0:8080\n80/tcp -> 0.0.0.0:9000\n80/tcp -> 192.0.2.1:81\n"
+        "80/tcp -> 0.0.0.0:8080\n80/tcp -> 0.0.0.0:9000\n80/tcp -> 192.0.2.1:81\n80/tcp -> [::]:8080\n80/tcp -> [::]:9000\n"
     );
-    assert_eq!(lab.netbpf(["port", "web", "80"]).ok().stdout, "0.0.0.0:8080\n0.0.0.0:9000\n192.0.2.1:81\n");
+    assert_eq!(
+        lab.netbpf(["port", "web", "80"]).ok().stdout,
+        "0.0.0.0:8080\n0.0.0.0:9000\n192.0.2.1:81\n[::]:8080\n[::]:9000\n"
+    );
     lab.netbpf(["port", "web", "81"]).fails_with(1, "no public port '81' published for web");
     assert_eq!(
         lab.netbpf(["ps", "--format", "{{.Ports}}"]).ok().text(),
-        "0.0.0.0:8080->80/tcp, 0.0.0.0:9000->80/tcp, 192.0.2.1:81->80/tcp"
+        "0.0.0.0:8080->80/tcp, 0.0.0.0:9000->80/tcp, 192.0.2.1:81->80/tcp, [::]:8080->80/tcp, [::]:9000->80/tcp"
     );
     let inspected = lab.inspect("web");
     assert_eq!(
         inspected["NetworkSettings"]["Ports"].to_string(),
-        r#"{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"},{"HostIp":"0.0.0.0","HostPort":"9000"},{"HostIp":"192.0.2.1","HostPort":"81"}]}"#
+        r#"{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"},{"HostIp":"0.0.0.0","HostPort":"9000"},{"HostIp":"192.0.2.1","HostPort":"81"},{"HostIp":"::","HostPort":"8080"},{"HostIp":"::","HostPort":"9000"}]}"#
     );
     assert_eq!(
         inspected["HostConfig"]["PortBindings"].to_string(),
@@ -131,7 +134,7 @@ fn a_datagram_comes_and_its_answer_goes_back() {
     .ok();
     listens(&lab, "echo", "-lun", 53);
     lab.host(["sh", "-c", "echo hello | socat -t2 - UDP:172.17.0.1:5353 | grep -x hello"]).ok();
-    assert_eq!(lab.netbpf(["port", "echo"]).ok().text(), "53/udp -> 0.0.0.0:5353");
+    assert_eq!(lab.netbpf(["port", "echo"]).ok().text(), "53/udp -> 0.0.0.0:5353\n53/udp -> [::]:5353");
     is_held(&lab, "UDP-RECV:5353");
     is_free(&lab, 5353);
     lab.netbpf(["rm", "-f", "echo"]).ok();
@@ -182,7 +185,7 @@ fn sctp_is_published_also_where_the_kernel_does_not_speak_it() {
     lab.run("web", "-p 3868:3868/sctp -p 3868:3868");
     assert_eq!(
         lab.netbpf(["port", "web"]).ok().stdout,
-        "3868/sctp -> 0.0.0.0:3868\n3868/tcp -> 0.0.0.0:3868\n"
+        "3868/sctp -> 0.0.0.0:3868\n3868/tcp -> 0.0.0.0:3868\n3868/tcp -> [::]:3868\n"
     );
     assert!(filter(&lab).contains("sctp . 3868 : 172.17.0.2 . 3868"), "{}", filter(&lab));
     lab.netbpf(["run", "-d", "-p", "3868:1/sctp", "--", "true"])
@@ -258,7 +261,7 @@ fn a_taken_port_is_dockers_error_and_nothing_is_left() {
         .fails_with(125, "address already in use");
     drop(process);
     lab.netbpf(["start", "web"]).ok();
-    assert_eq!(lab.netbpf(["port", "web"]).ok().text(), "80/tcp -> 0.0.0.0:9090");
+    assert_eq!(lab.netbpf(["port", "web"]).ok().text(), "80/tcp -> 0.0.0.0:9090\n80/tcp -> [::]:9090");
     lab.netbpf(["rm", "-f", "web", "first"]).ok();
     lab.host(["ip", "link", "del", "uplink"]).ok();
 }
@@ -272,18 +275,20 @@ fn ports_come_from_ranges_and_from_the_hosts_own() {
     }
     lab.run("one", "-p 8000-8002:80");
     lab.run("two", "-p 8000-8002:80");
-    assert_eq!(lab.netbpf(["port", "one", "80/tcp"]).ok().text(), "0.0.0.0:8000");
-    assert_eq!(lab.netbpf(["port", "two", "80/tcp"]).ok().text(), "0.0.0.0:8001");
+    assert_eq!(lab.netbpf(["port", "one", "80/tcp"]).ok().text(), "0.0.0.0:8000\n[::]:8000");
+    assert_eq!(lab.netbpf(["port", "two", "80/tcp"]).ok().text(), "0.0.0.0:8001\n[::]:8001");
     lab.run("three", "-p 80 -P --expose 81-82 --expose 53/udp");
     assert_eq!(
         lab.netbpf(["port", "three"]).ok().stdout,
-        "53/udp -> 0.0.0.0:40000\n80/tcp -> 0.0.0.0:40000\n81/tcp -> 0.0.0.0:40003\n82/tcp -> 0.0.0.0:40004\n"
+        ["53/udp -> {}:40000\n", "80/tcp -> {}:40000\n", "81/tcp -> {}:40003\n", "82/tcp -> {}:40004\n"]
+            .map(|line| ["0.0.0.0", "[::]"].map(|host| line.replace("{}", host)).concat())
+            .concat()
     );
     // Port 0 is any free one too, in each form.
     for (name, publish, port) in [
-        ("zero", "0:80", "0.0.0.0:40005"),
+        ("zero", "0:80", "0.0.0.0:40005\n[::]:40005"),
         ("zero-at", "127.0.0.1:0:80", "127.0.0.1:40006"),
-        ("zero-long", "published=0,target=80", "0.0.0.0:40007"),
+        ("zero-long", "published=0,target=80", "0.0.0.0:40007\n[::]:40007"),
     ] {
         lab.run(name, &format!("-p {publish}"));
         assert_eq!(lab.netbpf(["port", name, "80"]).ok().text(), port, "{publish}");
@@ -321,7 +326,8 @@ fn containers_that_start_together_share_a_range() {
     let ports = lab.netbpf(["ps", "--format", "{{.Ports}}"]).ok().stdout;
     let mut ports: Vec<&str> = ports.lines().collect();
     ports.sort_unstable();
-    let all: Vec<_> = (8000..8008).map(|port| format!("0.0.0.0:{port}->80/tcp")).collect();
+    let all: Vec<_> =
+        (8000..8008).map(|port| format!("0.0.0.0:{port}->80/tcp, [::]:{port}->80/tcp")).collect();
     assert_eq!(ports, all);
 }
 
@@ -333,7 +339,7 @@ fn a_stopped_container_has_its_ports_again_when_it_starts() {
     for _ in 0..3 {
         lab.netbpf(["restart", "-t", "0", "web"]).ok();
         listens(&lab, "web", "-ltn", 80);
-        assert_eq!(lab.netbpf(["port", "web"]).ok().text(), "80/tcp -> 0.0.0.0:8080");
+        assert_eq!(lab.netbpf(["port", "web"]).ok().text(), "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080");
         assert_eq!(said(&lab, "172.17.0.1:8080"), "web");
     }
     // Its address is another's now; the port leads to where it is.
@@ -472,10 +478,10 @@ fn a_thousand_ports_cost_two_seconds_and_no_process() {
     // The container's own, and what the daemon's runtime keeps for a while.
     let (few, now) = (20, processes(&lab));
     assert!(now <= before + few, "{before} processes and threads before, {now} with a thousand ports");
-    assert_eq!(lab.netbpf(["port", "web"]).ok().stdout.lines().count(), 1000);
+    assert_eq!(lab.netbpf(["port", "web"]).ok().stdout.lines().count(), 2000);
     assert_eq!(
         lab.netbpf(["ps", "--filter", "name=web", "--format", "{{.Ports}}"]).ok().text(),
-        "0.0.0.0:20000-20999->20000-20999/tcp"
+        "0.0.0.0:20000-20999->20000-20999/tcp, [::]:20000-20999->20000-20999/tcp"
     );
     for port in [20000, 20500, 20999] {
         is_held(&lab, &format!("TCP-LISTEN:{port}"));

@@ -32,12 +32,13 @@ const LAYERS: &[Layer] = &[
         because: "it knows processes and nothing of what they are for",
     },
     Layer { module: "dns", may_know: &["model", "confined"], because: APART },
+    Layer { module: "relay", may_know: &["model", "confined"], because: APART },
     Layer { module: "engine", may_know: &["model"], because: APART },
     Layer { module: "sandbox", may_know: &["model", "api::types"], because: APART },
     Layer {
         module: "daemon",
         may_know: &[
-            "model", "ipam", "plan", "private", "datapath", "link", "firewall", "store", "dns",
+            "model", "ipam", "plan", "private", "datapath", "link", "firewall", "store", "dns", "relay",
             "engine", "sandbox", "api",
         ],
         because: "it joins the layers below and is served by api::server, which knows it and not the other way round",
@@ -54,6 +55,7 @@ const LAYERS: &[Layer] = &[
             "firewall",
             "store",
             "dns",
+            "relay",
             "engine",
             "sandbox",
             "api",

@@ -54,8 +54,8 @@ pub(crate) trait State {
 pub(crate) struct Keeper<S> {
     kind: &'static Kind,
     exe: PathBuf,
-    /// The process's user number, which no account has.
-    user: u32,
+    /// The process's user number, which no account has; found when it is needed.
+    user: Option<u32>,
     run_dir: PathBuf,
     /// Changed first, and told then: if the process fails, the next is told the state.
     pub(crate) state: S,
@@ -67,35 +67,22 @@ pub(crate) struct Keeper<S> {
 
 impl<S: State> Keeper<S> {
     /// Takes over the process that runs for this folder, if there is one.
-    pub(crate) async fn adopt(
-        kind: &'static Kind,
-        exe: &Path,
-        run_dir: &Path,
-        mut state: S,
-    ) -> Result<Self, Error> {
-        // The host's user databases may take their time.
-        let user = tokio::task::spawn_blocking(|| privileges::unused_user(kind.rank)).await;
-        let user = user.map_err(io::Error::other).and_then(|user| user).map_err(|source| Error {
-            op: "find a user for",
-            kind: kind.name,
-            path: exe.to_owned(),
-            source: source.into(),
-        })?;
+    pub(crate) async fn adopt(kind: &'static Kind, exe: &Path, run_dir: &Path, mut state: S) -> Self {
         let take = |held, received: &mut _| state.adopt(held, received);
         let process = Process::adopt::<S::Held>(kind, run_dir, take).await;
         if process.is_some() {
             info!("took over the running {}", kind.name);
         }
-        Ok(Self {
+        Self {
             kind,
             exe: exe.to_owned(),
-            user,
+            user: None,
             run_dir: run_dir.to_owned(),
             state,
             process,
             started: Instant::now(),
             failures: 0,
-        })
+        }
     }
 
     /// Whether there is a process.
@@ -155,8 +142,9 @@ impl<S: State> Keeper<S> {
         Ok(())
     }
 
-    async fn spawn(&self) -> Result<Process, Error> {
-        let mut process = Process::spawn(self.kind, &self.exe, self.user, &self.run_dir).await?;
+    async fn spawn(&mut self) -> Result<Process, Error> {
+        let user = self.user().await?;
+        let mut process = Process::spawn(self.kind, &self.exe, user, &self.run_dir).await?;
         let told = timeout(PATIENCE, process.call(self.state.everything())).await;
         if let Err(error) = told.unwrap_or_else(|elapsed| Err(elapsed.into())) {
             process.kill().await;
@@ -168,6 +156,23 @@ impl<S: State> Keeper<S> {
             });
         }
         Ok(process)
+    }
+
+    async fn user(&mut self) -> Result<u32, Error> {
+        if let Some(user) = self.user {
+            return Ok(user);
+        }
+        let rank = self.kind.rank;
+        // The host's user databases may take their time.
+        let user = tokio::task::spawn_blocking(move || privileges::unused_user(rank)).await;
+        let user = user.map_err(io::Error::other).and_then(|user| user).map_err(|source| Error {
+            op: "find a user for",
+            kind: self.kind.name,
+            path: self.exe.clone(),
+            source: source.into(),
+        })?;
+        self.user = Some(user);
+        Ok(user)
     }
 
     /// Ends the process, which is told `last`, and leaves nothing of it.

@@ -146,7 +146,7 @@ impl Daemon {
         only: Option<Id>,
     ) -> Result<(), Error> {
         let leased = self.lease_endpoints(&mut after, only).await?;
-        let ports = match self.lease_ports(&before, &mut after, Homeless::Refused) {
+        let ports = match self.lease_ports(&before, &mut after, Homeless::Refused).await {
             Ok(ports) => ports,
             Err(error) => {
                 self.release_endpoints(&after, &leased);
@@ -272,7 +272,7 @@ impl Daemon {
         mut after: Container,
     ) -> Result<(), Error> {
         // As in Docker, ports that cannot move do not keep a container in a network.
-        let ports = self.lease_ports(&before, &mut after, Homeless::LeftOut).map_err(|error| {
+        let ports = self.lease_ports(&before, &mut after, Homeless::LeftOut).await.map_err(|error| {
             tracing::error!(container = before.name, %error, "publish in another network");
             after.mappings.clear();
         });
@@ -284,7 +284,7 @@ impl Daemon {
         };
         if let Err(error) = self.commit(&[change]) {
             if let Ok(ports) = ports {
-                self.undo_ports(ports);
+                self.undo_ports(ports).await;
             }
             return Err(error);
         }

@@ -5,16 +5,16 @@ use std::{fs, net::IpAddr, path::PathBuf, sync::Arc};
 use jiff::Timestamp;
 use tokio::task::block_in_place;
 
-use super::{Daemon, Error, Happened, endpoint_request::parse_request, files, links, view};
+use super::{Daemon, Error, Happened, endpoint_request::parse_request, files, links, ports::has_ipv6, view};
 use crate::{
     api::{
         filters, ports,
         types::{ContainerCreate, ContainerResource, ContainerSummary, Created, EndpointSettings},
     },
     model::{
-        Attachment, BadName, Container, Driver, Id, Mode, Network, Restart, RestartPolicy, Sandbox, State,
-        Subject, check_alias, check_container_name, check_dns_option, check_hostname, check_search_domain,
-        random_name,
+        Attachment, BadName, Container, ContainerPort, Driver, Id, Mode, Network, Protocol, Restart,
+        RestartPolicy, Sandbox, State, Subject, check_alias, check_container_name, check_dns_option,
+        check_hostname, check_search_domain, random_name,
     },
     private,
     store::Change,
@@ -94,20 +94,23 @@ impl Daemon {
         }
     }
 
-    /// What is said of ports at addresses of a family that none of the networks has. Docker's proxy serves some of them.
+    /// What is said of ports at addresses of a family that none of the networks has. IPv6 is relayed to IPv4.
     fn ports_left_out(&self, sandbox: &Sandbox, attachments: &[Attachment]) -> Vec<String> {
         let world = self.world();
         let bridges: Vec<_> = attachments
             .iter()
             .filter_map(|attachment| world.network(&attachment.network)?.bridge())
             .collect();
-        let has = |host: IpAddr| {
-            bridges
-                .iter()
-                .any(|bridge| if host.is_ipv4() { bridge.ipv4.is_some() } else { bridge.ipv6.is_some() })
+        let has_ipv6 = has_ipv6();
+        let has = |host: IpAddr, port: ContainerPort| {
+            let is_relayed = has_ipv6 && port.protocol != Protocol::Sctp;
+            bridges.iter().any(|bridge| match host {
+                IpAddr::V4(_) => bridge.ipv4.is_some(),
+                IpAddr::V6(_) => bridge.ipv6.is_some() || (is_relayed && bridge.ipv4.is_some()),
+            })
         };
         let hosts = sandbox.publish.iter().filter_map(|publish| Some((publish.host?, publish.container)));
-        let stray: Vec<_> = hosts.filter(|(host, _)| !bridges.is_empty() && !has(*host)).collect();
+        let stray: Vec<_> = hosts.filter(|(host, port)| !bridges.is_empty() && !has(*host, *port)).collect();
         let family = |host: &IpAddr| if host.is_ipv4() { "IPv4" } else { "IPv6" };
         stray
             .iter()

@@ -3,7 +3,7 @@
 use crate::{
     datapath, dns, engine, firewall, ipam, link,
     model::{self, Refusal},
-    plan, private, sandbox, store,
+    plan, private, relay, sandbox, store,
 };
 
 /// A failed request.
@@ -233,6 +233,9 @@ pub enum Error {
     /// The name responder could not be told.
     #[error(transparent)]
     Dns(#[from] dns::Error),
+    /// A published port is not relayed.
+    #[error(transparent)]
+    Relay(#[from] relay::Error),
     /// The engine does not say what it should.
     #[error(transparent)]
     Engine(#[from] engine::Error),
@@ -315,6 +318,7 @@ impl Error {
             | Self::Datapath(_)
             | Self::Firewall(_)
             | Self::Dns(_)
+            | Self::Relay(_)
             | Self::Engine(_)
             | Self::Sandbox(_)
             | Self::Resolver { .. }

@@ -1,9 +1,11 @@
 //! Ports of the host that containers have, each held by a socket of the daemon's: another process that wants it is told
-//! EADDRINUSE, and one that another process has is noticed. Nothing is ever read from these sockets: what is for a
-//! container is translated before it comes to them. Knows no container but by its ID, and no firewall.
+//! EADDRINUSE, and one that another process has is noticed. Nothing is read from these sockets here: what is for a
+//! container is translated before it comes to them, or is the relay's, which is given copies. Knows no container but by
+//! its ID, and no firewall.
 
 use std::{
     collections::HashMap,
+    io,
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
 };
@@ -25,9 +27,16 @@ pub struct Held {
     ports: Ports,
     /// Less than what is leased where the kernel has no SCTP, or a port was lost while no daemon ran.
     sockets: HashMap<(Protocol, SocketAddr), OwnedFd>,
+    /// What another process has kept since before this daemon, until it is resumed.
+    kept: HashMap<(Protocol, SocketAddr), OwnedFd>,
 }
 
 impl Held {
+    /// None but those that another process has kept for ports which are about to be resumed.
+    pub fn new(kept: impl IntoIterator<Item = ((Protocol, SocketAddr), OwnedFd)>) -> Self {
+        Self { kept: kept.into_iter().collect(), ..Self::default() }
+    }
+
     /// A port for a container, the same on all of `hosts`, held on each of them.
     pub fn lease(
         &mut self,
@@ -55,8 +64,22 @@ impl Held {
     pub fn resume(&mut self, owner: Id, protocol: Protocol, host: IpAddr, port: u16) -> Result<(), Error> {
         self.ports.take(owner, protocol, &[host], port);
         let address = SocketAddr::new(host, port);
-        self.sockets.extend(hold(protocol, address)?.map(|socket| ((protocol, address), socket)));
+        let socket = match self.kept.remove(&(protocol, address)) {
+            Some(kept) => Some(kept),
+            None => hold(protocol, address)?,
+        };
+        self.sockets.extend(socket.map(|socket| ((protocol, address), socket)));
         Ok(())
+    }
+
+    /// All ports are resumed: what was kept beyond them is let go.
+    pub fn resumed(&mut self) {
+        self.kept.clear();
+    }
+
+    /// A copy of the socket that holds a port; none if it is not held.
+    pub fn socket(&self, protocol: Protocol, address: SocketAddr) -> io::Result<Option<OwnedFd>> {
+        self.sockets.get(&(protocol, address)).map(OwnedFd::try_clone).transpose()
     }
 
     /// Give a port back, if it is the container's.

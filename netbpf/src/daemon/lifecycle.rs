@@ -81,7 +81,7 @@ impl Daemon {
         self.make_supervisor_dir(&before.id)?;
         let mut after = before.clone();
         let leased = self.lease_endpoints(&mut after, None).await?;
-        let ports = match self.lease_ports(before, &mut after, Homeless::Refused) {
+        let ports = match self.lease_ports(before, &mut after, Homeless::Refused).await {
             Ok(ports) => ports,
             Err(error) => {
                 self.release_endpoints(&after, &leased);
@@ -98,7 +98,7 @@ impl Daemon {
             }
             Err(error) => {
                 steps.undo().await;
-                self.undo_ports(ports);
+                self.undo_ports(ports).await;
                 self.release_endpoints(&after, &leased);
                 Err(error)
             }

@@ -31,6 +31,7 @@ mod numbers;
 mod options;
 mod ports;
 mod reconcile;
+mod relay;
 mod rename;
 mod resolvers;
 mod restarts;
@@ -63,6 +64,7 @@ use crate::{
     link::{EndpointLink, HostDevice, Links, Namespace},
     model::Id,
     plan::{NetworkWiring, PortWiring},
+    relay::Relay,
     sandbox::SealedProgram,
     store::{Change, Store},
 };
@@ -96,6 +98,7 @@ pub struct Daemon {
     feed: Feed,
     firewall: Firewall,
     held: Mutex<Held>,
+    relay: Relay,
     /// One at a time on each container.
     busy: Turns,
     /// One network is made or removed at a time: each looks at all subnets.

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr, TcpListener},
     sync::{MutexGuard, PoisonError},
 };
 
@@ -20,7 +20,7 @@ pub struct PortLease {
     owner: Id,
     taken: Vec<OnHost>,
     /// What was given up before: it could have been in their way.
-    dropped: Vec<OnHost>,
+    dropped: Vec<Mapping>,
 }
 
 /// What becomes of a port for which the container has no address of the family any more.
@@ -36,17 +36,18 @@ impl Daemon {
     /// Lease the ports of the host that `after` needs for its endpoints and `before` has not, all or none, and note in
     /// `after` what is published then. What `before` has and `after` has not stays held until
     /// [`Daemon::release_ports`], unless it may be in the way.
-    pub(super) fn lease_ports(
+    pub(super) async fn lease_ports(
         &self,
         before: &Container,
         after: &mut Container,
         homeless: Homeless,
     ) -> Result<PortLease, Error> {
         let mut lease = PortLease { owner: after.id, taken: Vec::new(), dropped: Vec::new() };
+        let has_ipv6 = has_ipv6();
         let (wanted, missing) = {
             let world = self.world();
-            let (_, known) = wanted(before, |id| world.network(id));
-            let (wanted, mut missing) = wanted(after, |id| world.network(id));
+            let (_, known) = wanted(before, |id| world.network(id), has_ipv6);
+            let (wanted, mut missing) = wanted(after, |id| world.network(id), has_ipv6);
             missing.retain(|error| !known.contains(error));
             (wanted, missing)
         };
@@ -67,11 +68,10 @@ impl Daemon {
             }
             false => ephemeral(),
         };
-        let mut held = self.held();
         let had = ports_to_keep(&wanted, &before.mappings);
-        let before: BTreeSet<OnHost> = held_of(before).collect();
+        let on_host_before: BTreeSet<OnHost> = held_of(before).collect();
         let stays = |wanted: &Wanted, port| {
-            mappings_of(wanted, port).all(|mapping| before.contains(&on_host(&mapping)))
+            mappings_of(wanted, port).all(|mapping| on_host_before.contains(&on_host(&mapping)))
         };
         let mut mappings = Vec::new();
         let mut missing = Vec::new();
@@ -83,20 +83,30 @@ impl Daemon {
         }
         if !missing.is_empty() {
             let kept: BTreeSet<OnHost> = mappings.iter().map(on_host).collect();
-            for (protocol, host, port) in before.difference(&kept) {
-                held.release(after.id, *protocol, *host, *port);
-                lease.dropped.push((*protocol, *host, *port));
-            }
+            let is_dropped = |mapping: &&Mapping| mapping.host_port != 0 && !kept.contains(&on_host(mapping));
+            lease.dropped = before.mappings.iter().filter(is_dropped).copied().collect();
+            // The relay has copies of their sockets.
+            self.unrelay(&lease.dropped).await;
         }
-        for (wanted, had) in missing {
-            match lease.take(&mut held, wanted, had, &ephemeral) {
-                Ok(port) => mappings.extend(mappings_of(wanted, port)),
-                Err(error) => {
-                    lease.undo(&mut held);
-                    drop(held);
-                    return Err(self.cannot_publish(after, Some(wanted.endpoint), error));
+        let mut failed = None;
+        {
+            let mut held = self.held();
+            for (protocol, host, port) in lease.dropped.iter().map(on_host) {
+                held.release(after.id, protocol, host, port);
+            }
+            for (wanted, had) in missing {
+                match lease.take(&mut held, wanted, had, &ephemeral) {
+                    Ok(port) => mappings.extend(mappings_of(wanted, port)),
+                    Err(error) => {
+                        failed = Some((wanted.endpoint, error));
+                        break;
+                    }
                 }
             }
+        }
+        if let Some((endpoint, error)) = failed {
+            self.undo_ports(lease).await;
+            return Err(self.cannot_publish(after, Some(endpoint), error));
         }
         mappings.sort_unstable();
         after.mappings = mappings;
@@ -104,8 +114,11 @@ impl Daemon {
     }
 
     /// What was leased is not needed after all.
-    pub(super) fn undo_ports(&self, lease: PortLease) {
+    pub(super) async fn undo_ports(&self, lease: PortLease) {
         lease.undo(&mut self.held());
+        if let Err(error) = self.relay(&lease.dropped).await {
+            tracing::error!(%error, "relay a published port again");
+        }
     }
 
     /// Give back the ports of the host that `before` has and `after` has not.
@@ -133,9 +146,10 @@ impl Daemon {
                 }
             }
         }
+        held.resumed();
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -180,11 +194,11 @@ impl PortLease {
         Ok(port)
     }
 
-    fn undo(self, held: &mut Held) {
-        for (protocol, host, port) in self.taken {
-            held.release(self.owner, protocol, host, port);
+    fn undo(&self, held: &mut Held) {
+        for (protocol, host, port) in &self.taken {
+            held.release(self.owner, *protocol, *host, *port);
         }
-        for (protocol, host, port) in self.dropped {
+        for (protocol, host, port) in self.dropped.iter().map(on_host) {
             if let Err(error) = held.resume(self.owner, protocol, host, port) {
                 tracing::error!(%error, "hold a published port again");
             }
@@ -212,6 +226,11 @@ fn mappings_of(wanted: &Wanted, host_port: u16) -> impl Iterator<Item = Mapping>
         container: *container,
         container_port: wanted.port.number,
     })
+}
+
+/// Whether somebody can listen at an IPv6 address of the host (Docker's question).
+pub fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 /// Where the host's ports come from that nobody chose.

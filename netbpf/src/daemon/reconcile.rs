@@ -42,6 +42,9 @@ impl Daemon {
         self.datapath().forget_older()?;
         self.restore_routes(&relinked).await;
         self.publish_all().await?;
+        if let Err(error) = self.settle_relay().await {
+            tracing::error!(%error, "relay published ports");
+        }
         for (id, supervisor) in running {
             self.watch(id, supervisor);
         }

@@ -22,8 +22,8 @@ use tokio::{
 };
 
 use super::{
-    Daemon, Ends, Events, Folders, Followers, GracePeriods, Inherited, Options, Settings, World, notify,
-    sockets::Sockets,
+    Daemon, Ends, Events, Folders, Followers, GracePeriods, Inherited, Options, Settings, World, held::Held,
+    notify, sockets::Sockets,
 };
 use crate::{
     api::server,
@@ -35,6 +35,7 @@ use crate::{
     link::{ForwardingChanges, Links, neighbours},
     model::{Driver, Network},
     private,
+    relay::Relay,
     sandbox::SealedProgram,
     store::{Lock, Records, Store},
 };
@@ -167,6 +168,8 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
     let settings = Settings::open(&options.state_dir)?;
     let firewall = Firewall::open(options.table(), options.group()).await?;
     let feed = Feed::start(&exe, &options.run_dir).await?;
+    let (relay, kept) = Relay::start(&exe, &options.run_dir).await;
+    let held = Held::new(kept.into_iter().map(|(at, socket)| ((at.protocol, at.address), socket)));
     Ok(Arc::new(Daemon {
         group: options.group(),
         program: Arc::new(SealedProgram::open(&exe)?),
@@ -178,7 +181,8 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         grace: GracePeriods::open(&options.run_dir),
         feed,
         firewall,
-        held: Mutex::default(),
+        held: Mutex::new(held),
+        relay,
         busy: Mutex::default(),
         networks_busy: tokio::sync::Mutex::default(),
         ends: Ends::new(),
@@ -223,6 +227,7 @@ async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
         daemon.stop_forwarding().await?;
         daemon.firewall.clear().await?;
         daemon.feed.stop().await?;
+        daemon.relay.stop().await?;
         Datapath::unpin_all(&daemon.options.bpffs)?;
         // Stays where a container that has ended has a folder in it.
         let _ = fs::remove_dir(daemon.options.run_dir.join("containers"));

@@ -185,8 +185,18 @@ impl Daemon {
                     }
                 }
             }
-            Action::Publish(mappings) => self.firewall.publish(mappings).await?,
-            Action::Withdraw(mappings) => self.firewall.withdraw(mappings).await?,
+            Action::Publish(mappings) => {
+                self.firewall.publish(mappings).await?;
+                if let Err(error) = self.relay(mappings).await {
+                    // Whole or not at all.
+                    self.firewall.withdraw(mappings).await?;
+                    return Err(error);
+                }
+            }
+            Action::Withdraw(mappings) => {
+                self.unrelay(mappings).await;
+                self.firewall.withdraw(mappings).await?;
+            }
         }
         Ok(())
     }
@@ -212,7 +222,7 @@ impl Daemon {
             }
             Err(error) => {
                 steps.undo().await;
-                self.undo_ports(ports);
+                self.undo_ports(ports).await;
                 Err(error)
             }
         }

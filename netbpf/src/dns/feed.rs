@@ -79,7 +79,7 @@ impl Feed {
     /// Takes over the responder that runs for this folder, or starts `exe` as one. What it knows stays until
     /// [`Feed::settle`]. Needs a tokio runtime.
     pub async fn start(exe: &Path, run_dir: &Path) -> Result<Self, Error> {
-        let mut keeper = Keeper::adopt(&KIND, exe, run_dir, Known::default()).await?;
+        let mut keeper = Keeper::adopt(&KIND, exe, run_dir, Known::default()).await;
         match keeper.is_running() {
             true => keeper.tell([Message::new(&Request::Begin)]).await?,
             false => keeper.revive().await?,

@@ -218,7 +218,9 @@ impl Firewall {
         // Of an earlier daemon's nothing is in the table that this one loads.
         let gone: Vec<_> = mappings.iter().filter(|mapping| published.remove(mapping)).collect();
         nft::run("withdraw ports", &Elements::of([], gone).deleted_from(&self.table)).await?;
-        self.forget(mappings.iter().map(|mapping| mapping.container)).await
+        // A container that keeps its address keeps its other flows where clients came by the relay.
+        let translated = mappings.iter().filter(|mapping| mapping.is_translated());
+        self.forget(translated.map(|mapping| mapping.container)).await
     }
 
     /// Forgets all flows from and to containers that are gone, so that their successors get none of them.
@@ -252,6 +254,7 @@ async fn forget_strays(mappings: &[Mapping]) -> Result<(), Error> {
         let datagrams = mappings
             .iter()
             .filter(|mapping| mapping.protocol == Protocol::Udp && mapping.host_port != 0)
+            .filter(|mapping| mapping.is_translated())
             .filter(|mapping| mapping.container.is_ipv4() == is_ipv4);
         let ports: BTreeSet<u16> = datagrams.map(|mapping| mapping.host_port).collect();
         if !ports.is_empty() {

@@ -84,6 +84,10 @@ impl Elements {
     }
 
     fn add_mapping(&mut self, mapping: &Mapping) {
+        self.add_relayed(mapping);
+        if !mapping.is_translated() {
+            return;
+        }
         let Mapping { protocol, host, host_port, container, container_port } = mapping;
         let (any, at, open) = match container {
             IpAddr::V4(_) => ("any4", "at4", "open4"),
@@ -96,6 +100,20 @@ impl Elements {
                 self.add(any, format!("{protocol} . {host_port} : {container} . {container_port}"));
             }
             _ => self.add(at, format!("{host} . {protocol} . {host_port} : {container} . {container_port}")),
+        }
+    }
+
+    /// What containers meet that the host itself takes clients at.
+    fn add_relayed(&mut self, mapping: &Mapping) {
+        let Mapping { protocol, host, host_port, .. } = mapping;
+        match (mapping.is_relayed(), host) {
+            (true, IpAddr::V6(host)) if host.is_unspecified() => {
+                self.add("relayed", format!("{protocol} . {host_port}"));
+            }
+            (true, IpAddr::V6(host)) => {
+                self.add("relayed_at", format!("{host} . {protocol} . {host_port}"));
+            }
+            _ => {}
         }
     }
 
@@ -210,6 +228,16 @@ mod tests {
             "add element inet t any4 { tcp . 8080 : 172.17.0.2 . 80 }\n\
              add element inet t at4 { 127.0.0.1 . tcp . 81 : 172.17.0.2 . 80 }\n\
              add element inet t open4 { 172.17.0.2 . tcp . 80 }\n"
+        );
+    }
+
+    #[test]
+    fn what_is_not_translated_is_no_element_of_a_map() {
+        let mappings = [mapping("::", 8080), mapping("2001:db8::1", 81)];
+        assert_eq!(
+            Elements::of([], &mappings).added_to("t"),
+            "add element inet t relayed { tcp . 8080 }\n\
+             add element inet t relayed_at { 2001:db8::1 . tcp . 81 }\n"
         );
     }
 

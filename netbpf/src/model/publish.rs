@@ -178,6 +178,23 @@ impl Mapping {
     pub const fn container_port(&self) -> ContainerPort {
         ContainerPort { number: self.container_port, protocol: self.protocol }
     }
+
+    /// Whether the packet filter brings clients to the container: it translates within a family.
+    pub const fn is_translated(&self) -> bool {
+        self.host.is_ipv4() == self.container.is_ipv4()
+    }
+
+    /// Whether clients may come to the host's port that no translation brings to the container: those of the other
+    /// family, those that have an IPv6 address which is good on one link only (`::1`, `fe80::/10`), and, at all addresses,
+    /// broadcasts.
+    pub const fn is_relayed(&self) -> bool {
+        match self.protocol {
+            _ if self.host_port == 0 => false,
+            Protocol::Tcp => self.host.is_ipv6(),
+            Protocol::Udp => self.host.is_ipv6() || self.host.is_unspecified(),
+            Protocol::Sctp => false,
+        }
+    }
 }
 
 /// A `-p` or `--expose` that cannot be, in Docker's words where it has them.

@@ -7,7 +7,8 @@ use std::{
 
 use super::{Action, default_gateway, default_gateway_ipv6};
 use crate::model::{
-    Container, ContainerPort, Endpoint, GatewayMode, Id, Mapping, Network, PortRange, Publish, Subject,
+    Container, ContainerPort, Endpoint, GatewayMode, Id, Mapping, Network, PortRange, Protocol, Publish,
+    Subject,
 };
 
 /// A port that cannot be published.
@@ -25,7 +26,7 @@ pub struct Wanted {
     pub endpoint: Id,
     /// The container's port.
     pub port: ContainerPort,
-    /// The host's address and the container's, of one family each: the port of the host is the same on all.
+    /// The host's address and the container's, which may be of two families: the port of the host is the same on all.
     pub addresses: Vec<(IpAddr, IpAddr)>,
     /// Which port of the host.
     pub host_port: HostPort,
@@ -77,16 +78,20 @@ impl HostPort {
 /// What shall be published of a container with the endpoints that it has, and what cannot be: at the endpoint that gives
 /// the default route of a family, and at each one in a network that routes the family (Docker's rule). Nothing is
 /// published in internal networks.
+///
+/// Where the host has IPv6 (`has_ipv6`), a container without it is published at the host's IPv6 addresses all the same: to
+/// its IPv4 address, as Docker's proxy does it.
 pub fn wanted<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
+    has_ipv6: bool,
 ) -> (Vec<Wanted>, Vec<NoAddress>) {
     let (mut wanted, mut missing) = (Vec::new(), Vec::new());
     let requests = requests(&container.subject);
     if requests.is_empty() {
         return (wanted, missing);
     }
-    let places = gateways(container, &network);
+    let places = gateways(container, &network, has_ipv6);
     for request in &requests {
         match translated(request, &places) {
             Ok(port) => wanted.extend(port),
@@ -125,23 +130,59 @@ fn requests(subject: &Subject) -> Vec<Publish> {
     requests
 }
 
-/// Where ports of one family are published.
+/// Where ports of the host's are published, of one family.
 struct Place<'a> {
+    family: Family,
     network: &'a Network,
     endpoint: Id,
-    /// The container's address there.
+    /// The container's address there. It may be of the other family.
     own: IpAddr,
 }
 
+/// Of the host's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
+    }
+
+    /// All addresses of the host.
+    fn unspecified(self) -> IpAddr {
+        match self {
+            Self::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// Whether a port may be published at addresses of this family.
+    fn is_asked_by(self, request: &Publish) -> bool {
+        request.host.is_none_or(|host| Self::of(host) == self)
+    }
+}
+
 /// Where the default route of each family leads through: it need not be the same network.
-fn gateways<'a>(container: &'a Container, network: impl Fn(&Id) -> Option<&'a Network>) -> Vec<Place<'a>> {
+fn gateways<'a>(
+    container: &'a Container,
+    network: impl Fn(&Id) -> Option<&'a Network>,
+    has_ipv6: bool,
+) -> Vec<Place<'a>> {
     let place = |network, endpoint: &Endpoint, own: Option<IpAddr>| {
-        own.map(|own| Place { network, endpoint: endpoint.id, own })
+        own.map(|own| Place { family: Family::of(own), network, endpoint: endpoint.id, own })
     };
     let ipv4 = default_gateway(container, &network)
         .and_then(|gateway| place(gateway.network, gateway.endpoint, gateway.endpoint.ipv4.map(IpAddr::V4)));
     let ipv6 = default_gateway_ipv6(container, &network)
         .and_then(|gateway| place(gateway.network, gateway.endpoint, gateway.endpoint.ipv6.map(IpAddr::V6)));
+    let across = || {
+        let of_ipv4 = ipv4.as_ref().filter(|place| has_ipv6 && !place.is_routed())?;
+        Some(Place { family: Family::Ipv6, ..*of_ipv4 })
+    };
+    let ipv6 = ipv6.or_else(across);
     ipv4.into_iter().chain(ipv6).collect()
 }
 
@@ -149,8 +190,13 @@ impl Place<'_> {
     /// The address of the host that a port is published on here. A network's choice of IPv4 is none for IPv6, unless
     /// it chose them all.
     fn host(&self, request: &Publish) -> Option<IpAddr> {
-        let chosen = request.host.or_else(|| self.binding()).unwrap_or(unspecified(self.own));
-        (chosen.is_ipv4() == self.own.is_ipv4()).then_some(chosen)
+        let is_across = Family::of(self.own) != self.family;
+        if is_across && request.container.protocol == Protocol::Sctp {
+            // Nobody relays it.
+            return None;
+        }
+        let chosen = request.host.or_else(|| self.binding()).unwrap_or(self.family.unspecified());
+        (Family::of(chosen) == self.family).then_some(chosen)
     }
 
     /// What the network says where the user does not. Docker's default, 0.0.0.0, is all addresses of both families.
@@ -164,7 +210,7 @@ impl Place<'_> {
     }
 }
 
-/// Whether a network has no translation for addresses of the family of `own`.
+/// Whether a network has no translation for addresses of the family of `own`, one of its containers.
 fn is_routed(network: &Network, own: IpAddr) -> bool {
     network.bridge().is_some_and(|bridge| {
         let options = &bridge.options;
@@ -173,21 +219,16 @@ fn is_routed(network: &Network, own: IpAddr) -> bool {
     })
 }
 
-/// Whether a port may be published at an address of the family of `own`.
-fn accepts(request: &Publish, own: IpAddr) -> bool {
-    request.host.is_none_or(|host| host.is_ipv4() == own.is_ipv4())
-}
-
 /// On the host's ports, in each family that is not routed.
 fn translated(request: &Publish, places: &[Place]) -> Result<Option<Wanted>, NoAddress> {
     let on_host = || places.iter().filter(|place| !place.is_routed());
     let addresses: Vec<_> = on_host().filter_map(|place| Some((place.host(request)?, place.own))).collect();
     let Some(first) = on_host().next() else { return Ok(None) };
     if addresses.is_empty() {
-        if places.iter().any(|place| place.is_routed() && accepts(request, place.own)) {
+        if places.iter().any(|place| place.is_routed() && place.family.is_asked_by(request)) {
             return Ok(None);
         }
-        let host = request.host.or_else(|| first.binding()).unwrap_or(unspecified(first.own));
+        let host = request.host.or_else(|| first.binding()).unwrap_or(first.family.unspecified());
         return Err(NoAddress { host, port: request.container });
     }
     Ok(Some(Wanted {
@@ -202,25 +243,17 @@ fn translated(request: &Publish, places: &[Place]) -> Result<Option<Wanted>, NoA
 fn routed(requests: &[Publish], network: &Network, endpoint: &Endpoint) -> Vec<Wanted> {
     let mut ports: BTreeMap<ContainerPort, BTreeSet<IpAddr>> = BTreeMap::new();
     for own in endpoint.addresses().filter(|own| is_routed(network, *own)) {
-        for request in requests.iter().filter(|request| accepts(request, own)) {
+        for request in requests.iter().filter(|request| Family::of(own).is_asked_by(request)) {
             ports.entry(request.container).or_default().insert(own);
         }
     }
     let wanted = |(port, addresses): (ContainerPort, BTreeSet<IpAddr>)| Wanted {
         endpoint: endpoint.id,
         port,
-        addresses: addresses.into_iter().map(|own| (unspecified(own), own)).collect(),
+        addresses: addresses.into_iter().map(|own| (Family::of(own).unspecified(), own)).collect(),
         host_port: HostPort::Routed,
     };
     ports.into_iter().map(wanted).collect()
-}
-
-/// All addresses of the host, of the family of `own`.
-fn unspecified(own: IpAddr) -> IpAddr {
-    match own {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    }
 }
 
 /// Which ports of the host what is wanted has already: for each, its port or none. A port stays with the container's

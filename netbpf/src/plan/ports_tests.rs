@@ -100,13 +100,18 @@ fn container(networks: &[&Network], publish: &[&str], expose: &[&str]) -> Contai
     }
 }
 
+/// On a host without IPv6.
 fn shown(container: &Container, networks: &[&Network]) -> Result<Vec<String>, String> {
+    shown_on(container, networks, false)
+}
+
+fn shown_on(container: &Container, networks: &[&Network], has_ipv6: bool) -> Result<Vec<String>, String> {
     let find = |id: &Id| networks.iter().find(|network| network.id == *id).copied();
     let line = |Wanted { port, addresses, host_port, .. }: Wanted| {
         let at: Vec<_> = addresses.iter().map(|(host, own)| format!("{host}->{own}")).collect();
         format!("{port} {host_port:?} {}", at.join(" "))
     };
-    match wanted(container, find) {
+    match wanted(container, find, has_ipv6) {
         (wanted, missing) if missing.is_empty() => Ok(wanted.into_iter().map(line).collect()),
         (_, missing) => Err(missing[0].to_string()),
     }
@@ -128,6 +133,39 @@ fn ports_are_published_on_all_addresses_or_the_networks_own() {
     assert_eq!(
         of(&plain, &["[::1]:8080:80"], &[]).unwrap_err(),
         "cannot publish 80/tcp on ::1: the container has no IPv6 address"
+    );
+}
+
+#[test]
+fn where_the_host_has_ipv6_a_container_without_it_is_published_there_too() {
+    let of = |network: &Network, publish: &[&str]| {
+        shown_on(&container(&[network], publish, &[]), &[network], true)
+    };
+    let plain = network("plain", false, Options::default());
+    assert_eq!(
+        of(&plain, &["8080:80"]),
+        Ok(vec!["80/tcp Exact(8080) 0.0.0.0->10.0.0.2 ::->10.0.0.2".into()])
+    );
+    assert_eq!(of(&plain, &["[::1]::80/udp"]), Ok(vec!["80/udp Any ::1->10.0.0.2".into()]));
+    assert_eq!(of(&plain, &["127.0.0.1::80"]), Ok(vec!["80/tcp Any 127.0.0.1->10.0.0.2".into()]));
+    assert_eq!(of(&plain, &["80/sctp"]), Ok(vec!["80/sctp Any 0.0.0.0->10.0.0.2".into()]));
+    let with = |options| network("with", false, options);
+    let host_binding = Some("192.0.2.1".parse().unwrap());
+    assert_eq!(
+        of(&with(Options { host_binding, ..Options::default() }), &["80"]),
+        Ok(vec!["80/tcp Any 192.0.2.1->10.0.0.2".into()])
+    );
+    let gateway_mode_ipv4 = GatewayMode::Routed;
+    assert_eq!(
+        of(&with(Options { gateway_mode_ipv4, ..Options::default() }), &["8080:80"]),
+        Ok(vec!["80/tcp Routed 0.0.0.0->10.0.0.2".into()])
+    );
+    // The other way round nobody asks for it.
+    let only = six("only", true, Options::default());
+    assert_eq!(of(&only, &["80"]), Ok(vec!["80/tcp Any ::->fd00::2".into()]));
+    assert_eq!(
+        of(&six("both", false, Options::default()), &["80"]),
+        Ok(vec!["80/tcp Any 0.0.0.0->10.0.0.2 ::->fd00::2".into()])
     );
 }
 
@@ -244,7 +282,7 @@ fn a_port_keeps_its_number_when_it_moves() {
     let plain = network("plain", false, Options::default());
     let find = |id: &Id| (*id == plain.id).then_some(&plain);
     let container = container(&[&plain], &["80", "8000-8001:81", "8080:82", "127.0.0.1::83"], &[]);
-    let (wanted, _) = wanted(&container, find);
+    let (wanted, _) = wanted(&container, find, true);
     let order: Vec<_> = wanted.iter().map(|wanted| wanted.port.number).collect();
     assert_eq!(order, [82, 81, 80, 83]);
     let before = [
@@ -262,7 +300,7 @@ fn one_containers_port_on_several_ports_keeps_all_of_them() {
     let plain = network("plain", false, Options::default());
     let find = |id: &Id| (*id == plain.id).then_some(&plain);
     let container = container(&[&plain], &["80", "127.0.0.1::80"], &[]);
-    let (wanted, _) = wanted(&container, find);
+    let (wanted, _) = wanted(&container, find, true);
     let before = [mapping("0.0.0.0", 32769, "172.17.0.2", 80), mapping("127.0.0.1", 32768, "172.17.0.2", 80)];
     assert_eq!(ports_to_keep(&wanted, &before), [Some(32769), Some(32768)]);
 }

@@ -192,7 +192,7 @@ impl Daemon {
         let subject = Subject::Docker(Box::new(DockerEndpoint { publish, ..docker }));
         let mut after = Container { subject, ..before.clone() };
         let leased =
-            self.lease_ports(&before, &mut after, Homeless::Refused).map_err(|error| match error {
+            self.lease_ports(&before, &mut after, Homeless::Refused).await.map_err(|error| match error {
                 // Docker puts the same words around it.
                 Error::Publish { source, .. } => *source,
                 error => error,

@@ -1,0 +1,262 @@
+//! What comes to a published port and is not translated: IPv6 for a container that has only IPv4, and broadcasts.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use netbpf_tests::lab::{Lab, eventually};
+
+use super::{
+    names::is_confined,
+    outside::Neighbourhood,
+    reach::{Asker, are_true, people},
+};
+
+/// How the container sees whom the relay serves.
+const GATEWAY: Option<&str> = Some("10.1.0.1");
+
+/// The processes that relay.
+fn relays(lab: &Lab) -> Vec<u32> {
+    lab.processes("relay")
+}
+
+/// A container that sends back what it gets, at port 8080 of the host, by TCP.
+#[track_caller]
+fn echo(lab: &Lab) {
+    let server = ["socat", "TCP-LISTEN:80,fork,reuseaddr", "EXEC:cat"];
+    lab.netbpf(["run", "-d", "--name", "echo", "-p", "8080:80", "--"].into_iter().chain(server)).ok();
+    eventually("the server listens", || {
+        lab.in_network_of("echo", "ss -Hltn").ok().stdout.contains(":80 ").then_some(())
+    });
+}
+
+/// A connection by the relay, once it takes one.
+#[track_caller]
+fn connect(lab: &Lab) -> TcpStream {
+    let connect = || TcpStream::connect("[::1]:8080").ok();
+    let stream = eventually("a connection", || lab.on_host(connect));
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    stream
+}
+
+/// What comes back of a few bytes; nothing where the connection is at its end.
+fn said(stream: &mut TcpStream) -> Option<[u8; 4]> {
+    let mut answer = *b"    ";
+    stream.write_all(b"ping").ok()?;
+    stream.read_exact(&mut answer).ok().map(|()| answer)
+}
+
+#[test]
+fn a_container_without_ipv6_is_reached_over_ipv6() {
+    let lab = Neighbourhood::start();
+    people(&lab);
+    lab.netbpf(["rm", "-f", "red02"]).ok();
+    lab.network("six", "--ipv6 --subnet 10.6.0.0/24 --subnet fd00:6::/64");
+    lab.network("inner", "--internal --ipv6 --subnet 10.7.0.0/24 --subnet fd00:7::/64");
+    lab.run("six01", "--net six");
+    lab.run("inner01", "--net inner");
+    let (far, side) = (Asker::Neighbour("far"), Asker::Neighbour("side"));
+    let (other, inner) = (Asker::Container("six01"), Asker::Container("inner01"));
+    are_true(
+        &lab,
+        &[
+            ("the host, by ::1", Asker::Host, "::1", 8080, GATEWAY),
+            ("the host, by its address", Asker::Host, "2001:db8:1::1", 8080, GATEWAY),
+            ("another host", far, "2001:db8:1::1", 8080, GATEWAY),
+            ("another host, by another uplink", side, "2001:db8:3::1", 8080, GATEWAY),
+            ("another host, by an address that it is not next to", far, "2001:db8:3::1", 8080, GATEWAY),
+            ("another network, by its own gateway", other, "fd00:6::1", 8080, GATEWAY),
+            ("another network, by the host's address", other, "2001:db8:1::1", 8080, GATEWAY),
+            ("an internal network, as over IPv4", inner, "10.7.0.1", 8080, None),
+            ("an internal network", inner, "fd00:7::1", 8080, None),
+            ("what is published on loopback of IPv4", Asker::Host, "::1", 8081, None),
+            ("what is published at one address of IPv4", far, "2001:db8:1::1", 8082, None),
+            ("another host, over IPv4, as before", far, "192.0.2.1", 8080, Some("192.0.2.2")),
+        ],
+    );
+    let counted = lab.host(["nft", "list", "counter", "inet", "netbpf", "internal"]).ok();
+    assert!(!counted.stdout.contains("packets 0 "), "{counted:?}");
+}
+
+#[test]
+fn a_port_at_an_ipv6_address_is_at_no_other() {
+    let lab = Neighbourhood::start();
+    super::reach::serve(&lab, "web", "-p [::1]:8080:80 -p [::1]:8080:5300/udp");
+    assert_eq!(lab.netbpf(["port", "web"]).ok().stdout, "80/tcp -> [::1]:8080\n5300/udp -> [::1]:8080\n");
+    let far = Asker::Neighbour("far");
+    are_true(
+        &lab,
+        &[
+            ("the host, by ::1", Asker::Host, "::1", 8080, Some("172.17.0.1")),
+            ("the host, by another address", Asker::Host, "2001:db8:1::1", 8080, None),
+            ("the host, over IPv4", Asker::Host, "127.0.0.1", 8080, None),
+            ("another host", far, "2001:db8:1::1", 8080, None),
+        ],
+    );
+}
+
+/// Sends a broadcast twice, and then to whoever has answered; prints what is answered, and by whom. Arguments: the
+/// address, the port. What follows the first one belongs to its flow.
+const ASK: &str = r"
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'eth0')
+client.settimeout(1.5)
+address = sys.argv[1]
+for to in [address, address, None]:
+    if to is None:
+        to = server[0]
+    client.sendto(b'who is there?', (to, int(sys.argv[2])))
+    try:
+        answer, server = client.recvfrom(100)
+        print(answer.decode(), *server)
+    except OSError:
+        print('nobody')
+        break
+";
+
+#[test]
+fn a_broadcast_reaches_a_published_port_and_its_answer_comes_from_there() {
+    let lab = Neighbourhood::start();
+    let server = ["socat", "UDP4-RECVFROM:9000,fork", "SYSTEM:cat >/dev/null; printf here"];
+    let ports = ["-p", "9000:9000/udp", "-p", "192.0.2.1:9200:9000/udp"];
+    let words = ["run", "-d", "--name", "game"].into_iter().chain(ports).chain(["--"]).chain(server);
+    lab.netbpf(words).ok();
+    eventually("the server listens", || {
+        lab.in_network_of("game", "ss -Hlun").ok().stdout.contains(":9000 ").then_some(())
+    });
+    lab.run("neighbour", "");
+    let ask = |address: &str, port: &str| {
+        lab.host(["ip", "netns", "exec", "far", "python3", "-c", ASK, address, port]).ok().stdout
+    };
+    for address in ["192.0.2.1", "192.0.2.255", "255.255.255.255"] {
+        assert_eq!(ask(address, "9000"), "here 192.0.2.1 9000\n".repeat(3), "{address}");
+    }
+    // A port at one address hears nothing else, nor does one that is not published.
+    for port in ["9200", "9300"] {
+        assert_eq!(ask("192.0.2.255", port), "nobody\n", "{port}");
+    }
+    // A container's own stays in its network, where it needs no relay: the server itself answers, and nobody else.
+    let asked = lab.netbpf(["exec", "neighbour", "python3", "-c", ASK, "172.17.255.255", "9000"]).ok();
+    assert_eq!(asked.stdout, "here 172.17.0.2 9000\n".repeat(3));
+    lab.netbpf(["rm", "-f", "game"]).ok();
+    assert_eq!(ask("192.0.2.255", "9000"), "nobody\n");
+}
+
+/// Sends much, ends its side, and has all of it back. Arguments: the address, how many bytes.
+const TRANSFER: &str = r"
+import os, socket, sys, threading
+client = socket.create_connection((sys.argv[1], 8080), 30)
+data = os.urandom(int(sys.argv[2]))
+def send():
+    client.sendall(data)
+    client.shutdown(socket.SHUT_WR)
+threading.Thread(target=send).start()
+back = bytearray()
+while piece := client.recv(1 << 20): back += piece
+print(back == data)
+";
+
+#[test]
+fn much_passes_unchanged_in_both_directions_and_a_side_that_ends_ends_no_other() {
+    let lab = Neighbourhood::start();
+    echo(&lab);
+    let transfer = ["python3", "-c", TRANSFER, "2001:db8:1::1", "20000000"];
+    let done = lab.host(["ip", "netns", "exec", "far"].into_iter().chain(transfer)).ok();
+    assert_eq!(done.text(), "True");
+}
+
+#[test]
+fn connections_outlive_the_daemon() {
+    let lab = Lab::start();
+    echo(&lab);
+    let mut stream = connect(&lab);
+    assert_eq!(said(&mut stream), Some(*b"ping"));
+    let before = relays(&lab);
+    assert_eq!(before.len(), 1);
+    lab.kill_daemon();
+    assert_eq!(said(&mut stream), Some(*b"ping"));
+    assert_eq!(said(&mut connect(&lab)), Some(*b"ping"), "new ones too");
+    lab.start_daemon();
+    assert_eq!(said(&mut stream), Some(*b"ping"));
+    assert_eq!(relays(&lab), before);
+    // The next daemon has the port, and can end it.
+    lab.netbpf(["run", "-d", "-p", "[::]:8080:80", "--", "true"])
+        .fails_with(125, "Bind for [::]:8080 failed: port is already allocated");
+    lab.restart_daemon();
+    assert_eq!(said(&mut stream), Some(*b"ping"));
+    lab.netbpf(["stop", "-t", "0", "echo"]).ok();
+    assert_eq!(said(&mut stream), None);
+    assert!(relays(&lab).is_empty());
+}
+
+#[test]
+fn a_port_that_went_while_no_daemon_ran_is_closed_by_the_next() {
+    let lab = Lab::start();
+    echo(&lab);
+    lab.run("other", "-p 8081:80");
+    let mut stream = connect(&lab);
+    assert_eq!(said(&mut stream), Some(*b"ping"));
+    let pid = lab.pid("echo").to_string();
+    lab.kill_daemon();
+    lab.host(["kill", "-9", &pid]).ok();
+    lab.start_daemon();
+    eventually("it has ended", || {
+        let state = lab.netbpf(["ps", "-a", "--filter", "name=echo", "--format", "{{.State}}"]).ok();
+        (state.text() == "exited").then_some(())
+    });
+    assert_eq!(said(&mut stream), None);
+    lab.run("next", "-p [::]:8080:80");
+    assert_eq!(relays(&lab).len(), 1);
+}
+
+#[test]
+fn a_relay_that_is_killed_is_back_at_once() {
+    let lab = Lab::start();
+    echo(&lab);
+    for _ in 0..2 {
+        let mut stream = connect(&lab);
+        assert_eq!(said(&mut stream), Some(*b"ping"));
+        let [relay] = relays(&lab)[..] else { panic!("one relay") };
+        lab.host(["kill", "-9", &relay.to_string()]).ok();
+        assert_eq!(said(&mut stream), None);
+        // Nobody is refused: who comes meanwhile waits in the socket, which is the daemon's.
+        let again = lab.on_host(|| TcpStream::connect("[::1]:8080")).expect("a connection");
+        again.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let mut again = again;
+        assert_eq!(said(&mut again), Some(*b"ping"));
+        assert!(!relays(&lab).contains(&relay));
+    }
+}
+
+#[test]
+fn it_runs_while_there_is_something_to_relay_and_no_longer() {
+    let lab = Lab::start();
+    lab.run("local", "-p 127.0.0.1:8080:80 -p 127.0.0.1:8080:80/udp");
+    assert!(relays(&lab).is_empty());
+    lab.run("web", "-p 8081:80");
+    lab.run("more", "-p 8082:80");
+    let [relay] = relays(&lab)[..] else { panic!("one relay") };
+    lab.netbpf(["rm", "-f", "web"]).ok();
+    assert_eq!(relays(&lab), [relay]);
+    lab.netbpf(["network", "disconnect", "bridge", "more"]).ok();
+    assert!(relays(&lab).is_empty());
+    lab.netbpf(["network", "connect", "bridge", "more"]).ok();
+    assert_eq!(relays(&lab).len(), 1);
+}
+
+#[test]
+fn the_relay_is_a_user_of_its_own_with_no_files_and_no_rights() {
+    let lab = Lab::start();
+    lab.network("mynet", "--subnet 10.1.0.0/24");
+    echo(&lab);
+    lab.run("asks", "--net mynet");
+    let [relay] = relays(&lab)[..] else { panic!("one relay") };
+    let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
+    assert_ne!(is_confined(&lab, relay), is_confined(&lab, responder), "each is another user");
+    assert_eq!(said(&mut connect(&lab)), Some(*b"ping"));
+    assert_eq!(relays(&lab), [relay]);
+}
