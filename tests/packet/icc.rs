@@ -10,7 +10,7 @@ use super::{
         ANNE, BERT, Bench, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, DORA, GATEWAY, RED, Station, bench,
         network_entry, port_entry,
     },
-    frame::{BROADCAST, Frame, request},
+    frame::{BROADCAST, Frame, ipv4, request},
 };
 
 const ICMP: u8 = 1;
@@ -75,6 +75,7 @@ fn nothing_passes_between_members() {
             ("a fragment", Frame::ipv4(ANNE.at(), BERT.at()).with(FRAGMENT, &[0x20, 0xb9])),
             ("an ARP reply", Frame::arp(ANNE.mac(), BERT.mac(), reply)),
             ("any other protocol", Frame::ethernet(ANNE.mac(), BERT.mac(), 0x88b5).then(&[0; 50])),
+            ("a priority", Frame::tagged(ANNE.mac(), BERT.mac(), 0, 0x0800).then(&ipv4(ANNE.ip, BERT.ip))),
             ("a VLAN", Frame::tagged(ANNE.mac(), BERT.mac(), 5, 0x0800).then(&[0; 50])),
         ] {
             bench.from(ANNE).is_dropped(says, &frame, Reason::NoIcc);

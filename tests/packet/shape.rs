@@ -86,6 +86,11 @@ fn a_priority_tag_hides_nothing() {
         bench.from(ANNE).passes("IPv4 with a priority", &own, Reason::Forwarded, &[BERT]);
         let spoofed = tagged(0x0800).then(&ipv4(CLEO.ip, BERT.ip));
         bench.from(ANNE).is_dropped("another's IPv4 with a priority", &spoofed, Reason::SpoofedIpv4);
+        let by_service = Frame::ethernet(ANNE.mac(), BERT.mac(), 0x88a8).then(&[0, 0, 8, 0]);
+        let spoofed = by_service.then(&ipv4(CLEO.ip, BERT.ip));
+        bench.from(ANNE).is_dropped("another's IPv4 with a service tag", &spoofed, Reason::SpoofedIpv4);
+        let loopback = tagged(0x0800).then(&ipv4(ANNE.ip, [127, 0, 0, 1]));
+        bench.from(ANNE).is_dropped("to 127.0.0.1 with a priority", &loopback, Reason::Loopback);
         let arp = tagged(0x0806).then(&arp_bytes(request(ANNE.mac(), CLEO.ip, BERT.ip)));
         bench.from(ANNE).is_dropped("another's address in ARP with a priority", &arp, Reason::SpoofedArp);
         for inner in [0x8100_u16, 0x88a8] {
