@@ -1,6 +1,6 @@
 //! MACs of endpoints: which one an endpoint gets, and how neighbours learn of one that an address has now.
 
-use netbpf_tests::lab::Lab;
+use netbpf_tests::lab::{Lab, eventually};
 
 const NETWORK: &str = "--subnet 10.5.0.0/24";
 
@@ -87,6 +87,82 @@ fn an_address_that_comes_back_with_another_mac_loses_no_packet() {
             assert!(output.text().contains("3 packets transmitted, 3 received"), "{mac}: {output}");
         }
         lab.netbpf(["rm", "-f", "member"]).ok();
+    }
+}
+
+/// Who knows the address with the MAC that another member has now would talk to that one.
+#[test]
+fn an_address_that_comes_back_with_another_mac_is_announced() {
+    let lab = Lab::start();
+    lab.network("m", "--subnet 10.5.0.0/24 --ipv6 --subnet fd00:5::/64");
+    lab.run("peer", "--net m");
+    let addresses = ["10.5.0.10", "fd00:5::10"];
+    let is_reached = |what: &str| {
+        for address in addresses {
+            let ping = format!("ping -c3 -i0.2 -W1 {address}");
+            for output in [lab.exec("peer", &ping), lab.host(ping.split(' '))] {
+                let output = output.ok();
+                assert!(output.text().contains("3 packets transmitted, 3 received"), "{what}: {output}");
+            }
+        }
+    };
+    let [mut before, options] =
+        ["--mac-address 02:52:1a:16:9f:75", "--net m --ip 10.5.0.10 --ip6 fd00:5::10"];
+    lab.run("member", &format!("{options} {before}"));
+    for (what, now) in [
+        ("the one of the address", ""),
+        ("another chosen one", "--mac-address 02:52:1a:16:9f:76"),
+        ("the one of the address again", ""),
+    ] {
+        is_reached(what);
+        let mac = if before.is_empty() { "--mac-address 02:42:0a:05:00:0a" } else { before };
+        lab.netbpf(["rm", "-f", "member"]).ok();
+        lab.run("thief", &format!("--net m {mac}"));
+        lab.run("member", &format!("{options} {now}"));
+        is_reached(what);
+        for to in [&lab.address("peer", "m"), "10.5.0.1", "fd00:5::1"] {
+            let output = lab.exec("member", &format!("ping -c3 -i0.2 -W1 {to}")).ok();
+            assert!(output.text().contains("3 packets transmitted, 3 received"), "{what}: {output}");
+        }
+        lab.netbpf(["rm", "-f", "thief"]).ok();
+        before = now;
+    }
+}
+
+#[test]
+fn what_nobody_knows_otherwise_is_not_announced_unless_asked_for() {
+    let lab = Lab::start();
+    let advertise =
+        "-o com.docker.network.advertise_addr_nmsgs=2 -o com.docker.network.advertise_addr_ms=100";
+    for (name, number, options, announced) in [
+        ("silent", 1, "", false),
+        ("never", 2, "-o com.docker.network.advertise_addr_nmsgs=0", false),
+        ("twice", 3, advertise, true),
+    ] {
+        lab.network(
+            name,
+            &format!("--ipv6 --subnet 10.{number}.0.0/24 --subnet fd00:{number}::/64 {options}"),
+        );
+        let member = format!("{name}-member");
+        lab.run(&member, &format!("--net {name}"));
+        let station = lab.station(&member, "eth0");
+        let mac = if name == "never" { "--mac-address 02:52:1a:16:9f:75" } else { "" };
+        lab.run(&format!("{name}-new"), &format!("--net {name} {mac}"));
+        let is_arp = |frame: &&Vec<u8>| frame[12..14] == [0x08, 0x06];
+        let is_advertisement =
+            |frame: &&Vec<u8>| frame[12..14] == [0x86, 0xdd] && frame.get(54) == Some(&136);
+        let mut heard = station.heard();
+        if announced {
+            eventually("the second announcement", || {
+                heard.extend(station.heard());
+                (heard.iter().filter(is_arp).count() == 2
+                    && heard.iter().filter(is_advertisement).count() == 2)
+                    .then_some(())
+            });
+        }
+        let expected = if announced { 2 } else { 0 };
+        assert_eq!(heard.iter().filter(is_arp).count(), expected, "{name}: {heard:02x?}");
+        assert_eq!(heard.iter().filter(is_advertisement).count(), expected, "{name}: {heard:02x?}");
     }
 }
 

@@ -1,16 +1,60 @@
-//! What neighbours are told of new endpoints.
+//! What neighbours are told of new endpoints: the kernel of each member, and of the host, remembers which MAC an address
+//! had. Nobody is told what he cannot know otherwise: a message to all costs as much as there are members.
 
-use super::{Daemon, steps};
-use crate::{model::Namespace, plan::PortWiring};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use super::{Daemon, attach::endpoints_without, steps};
+use crate::model::{Container, Endpoint, Id, Namespace};
 
 impl Daemon {
-    /// Tell neighbours of new IPv6 addresses: one that was another container's may have another MAC now, which with IPv4
-    /// only who asks for a MAC can bring about.
-    pub(super) async fn announce(&self, ports: impl Iterator<Item = &PortWiring>, namespace: &Namespace) {
-        for port in ports {
-            let Some(address) = port.ipv6.map(|net| net.addr()) else { continue };
+    /// Tell neighbours of the endpoints that `after` has and `before` has not.
+    pub(super) async fn announce(
+        self: &Arc<Self>,
+        before: &Container,
+        after: &Container,
+        namespace: &Namespace,
+    ) {
+        for (network, endpoint) in endpoints_without(after, before) {
+            let (addresses, again) = self.announcements(network, endpoint);
+            self.announce_once(endpoint, &addresses, namespace).await;
+            if let Some((times, interval)) = again {
+                let daemon = Arc::clone(self);
+                let (id, endpoint, namespace) = (after.id, endpoint.clone(), namespace.clone());
+                tokio::spawn(async move {
+                    for _ in 0..times {
+                        tokio::time::sleep(interval).await;
+                        if !daemon.has_endpoint(&id, &endpoint) {
+                            return;
+                        }
+                        daemon.announce_once(&endpoint, &addresses, &namespace).await;
+                    }
+                });
+            }
+        }
+    }
+
+    /// Which addresses are announced, and how often again after which time each: as the network's options have it, else
+    /// once what somebody may know with another MAC.
+    fn announcements(&self, network: &Id, endpoint: &Endpoint) -> (Vec<IpAddr>, Option<(u32, Duration)>) {
+        let world = self.world();
+        let options = world.network(network).and_then(|network| Some(&network.bridge()?.options));
+        match options.and_then(|options| options.advertisements.map(|times| (times, options))) {
+            None => (world.known_otherwise(network, endpoint), None),
+            Some((0, _)) => (Vec::new(), None),
+            Some((times, options)) => {
+                let interval = Duration::from_millis(options.advertisement_interval.into());
+                (endpoint.addresses().collect(), Some((times - 1, interval)))
+            }
+        }
+    }
+
+    async fn announce_once(&self, endpoint: &Endpoint, addresses: &[IpAddr], namespace: &Namespace) {
+        for address in addresses {
             let announced = match steps::open(namespace) {
-                Ok(namespace) => self.links.announce(&namespace, &port.interface, address, port.mac).await,
+                Ok(namespace) => {
+                    let links = &self.links;
+                    links.announce(&namespace, &endpoint.interface, *address, endpoint.mac).await
+                }
                 Err(error) => {
                     tracing::warn!(%error, "announce");
                     continue;
@@ -21,5 +65,11 @@ impl Daemon {
                 tracing::warn!(%error, "announce");
             }
         }
+    }
+
+    fn has_endpoint(&self, container: &Id, endpoint: &Endpoint) -> bool {
+        self.world().container(container).is_some_and(|container| {
+            container.attachments.iter().any(|attachment| attachment.endpoint.as_ref() == Some(endpoint))
+        })
     }
 }

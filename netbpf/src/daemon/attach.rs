@@ -247,7 +247,7 @@ impl Daemon {
         let ports = self.ports_of(after, before, Some(&namespace));
         let new = Desired { ports, ..Desired::default() };
         steps.run(diff(&new, &Observed::default())).await?;
-        self.announce(new.ports.values(), &namespace).await;
+        self.announce(before, after, &namespace).await;
         steps.run(self.route_change(before, after, namespace.clone())).await?;
         steps.run(port_changes(&before.mappings, &after.mappings)).await?;
         let (record_before, record) = {
@@ -436,7 +436,7 @@ impl Daemon {
 }
 
 /// Endpoints that `container` has and `other` has not.
-fn endpoints_without<'a>(
+pub(super) fn endpoints_without<'a>(
     container: &'a Container,
     other: &'a Container,
 ) -> impl Iterator<Item = (&'a Id, &'a crate::model::Endpoint)> {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -38,6 +38,8 @@ struct Members {
     macs: HashMap<Id, Mac>,
     /// The same MACs, each once: two endpoints of one store may claim the same.
     taken: HashSet<Mac>,
+    /// The MACs that addresses had when they were given back.
+    former: HashMap<IpAddr, Mac>,
 }
 
 /// The free addresses of a network.
@@ -288,7 +290,7 @@ impl World {
         let members = self.members.entry(*network).or_default();
         let is_taken = |mac: &Mac| *mac == gateway || members.taken.contains(mac);
         // The MAC of its address may be one that somebody chose.
-        let of_address = ipv4.map_or_else(|| Mac::of_ipv6(ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED)), Mac::of);
+        let of_address = Mac::of_addresses(ipv4, ipv6);
         let free = match request.mac {
             Some(mac) => Some(mac).filter(|mac| !is_taken(mac)),
             None => of_address.and_alternatives().find(|mac| !is_taken(mac)),
@@ -326,8 +328,21 @@ impl World {
         }
         if let Some(members) = self.members.get_mut(network) {
             members.remove(container);
+            members.former.extend(endpoint.addresses().map(|address| (address, endpoint.mac)));
         }
         self.ports.release(endpoint.port);
+    }
+
+    /// Addresses of an endpoint that somebody may know with another MAC: the one that they had before, or, where nobody
+    /// had them for as long as this daemon runs, the one that addresses usually have.
+    pub fn known_otherwise(&self, network: &Id, endpoint: &Endpoint) -> Vec<IpAddr> {
+        let former = self.members.get(network).map(|members| &members.former);
+        let is_usual = endpoint.mac == Mac::of_addresses(endpoint.ipv4, endpoint.ipv6);
+        let is_known_otherwise = |address: &IpAddr| match former.and_then(|former| former.get(address)) {
+            Some(mac) => *mac != endpoint.mac,
+            None => !is_usual,
+        };
+        endpoint.addresses().filter(is_known_otherwise).collect()
     }
 
     /// Whether a container runs.

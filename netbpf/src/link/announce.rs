@@ -1,9 +1,18 @@
 //! What an interface says of itself when it is new: neighbours that remember somebody else at its address learn of it at
-//! once, and not when their own doubts come (RFC 4861 7.2.6).
+//! once, and not when their own doubts come (RFC 5227 3, RFC 4861 7.2.6).
 
-use std::net::{Ipv6Addr, SocketAddrV6};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6},
+    os::fd::AsRawFd as _,
+};
 
-use nix::net::if_::if_nametoindex;
+use nix::{
+    errno::Errno,
+    ifaddrs::getifaddrs,
+    net::if_::if_nametoindex,
+    sys::socket::{self, LinkAddr, MsgFlags, SockFlag, SockType},
+};
 use rustix::net::{
     AddressFamily, SendFlags, SocketFlags, SocketType, bind, ipproto, sendto, socket_with, sockopt,
 };
@@ -18,21 +27,49 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const HOP_LIMIT: u32 = 255;
 
 impl Links {
-    /// Says to all neighbours of an interface that it has an IPv6 address, by an unsolicited neighbour advertisement.
+    /// Says to all neighbours of an interface that it has an address, by an ARP announcement or an unsolicited neighbour
+    /// advertisement.
     pub async fn announce(
         &self,
         netns: &Namespace,
         interface: &str,
-        address: Ipv6Addr,
+        address: IpAddr,
         mac: Mac,
     ) -> Result<(), Error> {
         let name = interface.to_owned();
-        let sent = netns.run(move || send(&name, address, mac)).await?;
+        let sent = netns.run(move || match address {
+            IpAddr::V4(address) => announce(&name, address, mac),
+            IpAddr::V6(address) => advertise(&name, address, mac),
+        });
+        let sent = sent.await?;
         sent.map_err(|errno| Error::failed("announce", format!("{address} of {interface} in {netns}"), errno))
     }
 }
 
-fn send(interface: &str, address: Ipv6Addr, mac: Mac) -> std::io::Result<()> {
+fn announce(interface: &str, address: Ipv4Addr, mac: Mac) -> io::Result<()> {
+    // Without a protocol, so that it hears nothing.
+    let socket = socket::socket(socket::AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+    let frame = announcement(address, mac);
+    socket::sendto(socket.as_raw_fd(), &frame, &link_address(interface)?, MsgFlags::empty())?;
+    Ok(())
+}
+
+/// Where a raw socket sends frames to.
+fn link_address(interface: &str) -> nix::Result<LinkAddr> {
+    let mut found = getifaddrs()?.filter(|found| found.interface_name == interface);
+    found.find_map(|found| found.address?.as_link_addr().copied()).ok_or(Errno::ENODEV)
+}
+
+/// A frame to all that asks who has the address, and says that the asker has it.
+fn announcement(address: Ipv4Addr, mac: Mac) -> Vec<u8> {
+    const ALL: [u8; 6] = [0xff; 6];
+    const ARP: [u8; 2] = [0x08, 0x06];
+    const REQUEST_FOR_IPV4: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
+    let (mac, address) = (mac.octets(), address.octets());
+    [&ALL[..], &mac, &ARP, &REQUEST_FOR_IPV4, &mac, &address, &[0; 6], &address].concat()
+}
+
+fn advertise(interface: &str, address: Ipv6Addr, mac: Mac) -> io::Result<()> {
     let scope = if_nametoindex(interface)?;
     // The kernel makes the checksum.
     let protocol = Some(ipproto::ICMPV6);

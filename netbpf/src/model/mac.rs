@@ -26,6 +26,12 @@ impl Mac {
         Self::of(folded.into())
     }
 
+    /// The MAC that an endpoint with these addresses has unless it is told otherwise: that of the IPv4 address, if there
+    /// is one.
+    pub fn of_addresses(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Self {
+        ipv4.map_or_else(|| Self::of_ipv6(ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED)), Self::of)
+    }
+
     /// This MAC and what stands in for it where it is taken: the last four bytes stay, the first two change. None of the
     /// others is made of an address, so that no endpoint loses the MAC of its address to one that came before. All
     /// are locally administered and unicast (IEEE 802 8.2), and there are 16,384, more than ports.

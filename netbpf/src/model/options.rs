@@ -105,6 +105,11 @@ pub struct Options {
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_flood_copies: Option<u32>,
+    /// How often a new endpoint's addresses are announced; if absent, once, where somebody may know them with another MAC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertisements: Option<u32>,
+    /// From one announcement to the next, in milliseconds.
+    pub advertisement_interval: u32,
     /// What leaves the network gets this address instead of the outgoing interface's.
     pub host_ipv4: Option<Ipv4Addr>,
     /// The same for IPv6.
@@ -133,6 +138,8 @@ impl Default for Options {
             max_flows: None,
             max_flood_copies: None,
             gso_max_size: None,
+            advertisements: None,
+            advertisement_interval: 1000,
             host_ipv4: None,
             host_ipv6: None,
             enable_ipv4: None,
@@ -191,9 +198,9 @@ pub enum BadOption {
         /// The option.
         key: &'static str,
         /// Of the values that it takes.
-        least: i64,
+        least: u32,
         /// Of the values that it takes.
-        most: i64,
+        most: u32,
     },
     /// Docker's words.
     #[error("invalid MTU number: {0}")]
@@ -236,10 +243,12 @@ impl Options {
                 ENABLE_IPV6 => options.enable_ipv6 = Some(family(ENABLE_IPV6, value)?),
                 // A mark of Docker's own for its default network.
                 DEFAULT_BRIDGE => drop(boolean(DEFAULT_BRIDGE, value)?),
-                // Whoever needs to know of an address is told at once, and needs no second message.
-                ADVERTISE_COUNT => in_range(ADVERTISE_COUNT, value, "an integer", 0, 3)?,
+                ADVERTISE_COUNT => {
+                    options.advertisements = Some(in_range(ADVERTISE_COUNT, value, "an integer", 0, 3)?);
+                }
                 ADVERTISE_INTERVAL => {
-                    in_range(ADVERTISE_INTERVAL, value, "integer milliseconds", 100, 2000)?;
+                    let what = "integer milliseconds";
+                    options.advertisement_interval = in_range(ADVERTISE_INTERVAL, value, what, 100, 2000)?;
                 }
                 _ if key.starts_with(OWN) => return Err(BadOption::Unknown(key.clone())),
                 _ => {}
@@ -281,16 +290,17 @@ pub(super) fn without_effect(key: &str) -> String {
     format!("unknown driver option {} has no effect", key.escape_debug())
 }
 
-/// A number that is in Docker's range, and of no other meaning here.
+/// A number that is in Docker's range.
 fn in_range(
     key: &'static str,
     value: &str,
     what: &'static str,
-    least: i64,
-    most: i64,
-) -> Result<(), BadOption> {
+    least: u32,
+    most: u32,
+) -> Result<u32, BadOption> {
     let number: i64 = value.parse().map_err(|_| BadOption::Integer { key, value: value.to_owned(), what })?;
-    if (least..=most).contains(&number) { Ok(()) } else { Err(BadOption::Range { key, least, most }) }
+    let number = u32::try_from(number).ok().filter(|number| (least..=most).contains(number));
+    number.ok_or(BadOption::Range { key, least, most })
 }
 
 fn parse<T: FromStr<Err: ToString>>(key: &'static str, value: &str) -> Result<T, BadOption> {
@@ -442,10 +452,9 @@ mod tests {
     #[test]
     fn values_are_taken() {
         assert!(!parsed(ICC, "false").unwrap().icc);
-        for (key, value) in [(DEFAULT_BRIDGE, "false"), (ADVERTISE_COUNT, "0"), (ADVERTISE_INTERVAL, "2000")]
-        {
-            assert_eq!(parsed(key, value), Ok(Options::default()), "{key}");
-        }
+        assert_eq!(parsed(DEFAULT_BRIDGE, "false"), Ok(Options::default()));
+        assert_eq!(parsed(ADVERTISE_COUNT, "0").unwrap().advertisements, Some(0));
+        assert_eq!(parsed(ADVERTISE_INTERVAL, "2000").unwrap().advertisement_interval, 2000);
         let trusted = parsed(TRUSTED, "eth1:eth0.100").unwrap().trusted;
         assert_eq!(trusted.iter().map(ToString::to_string).collect::<Vec<_>>(), ["eth1", "eth0.100"]);
         assert_eq!(parsed(MTU, "9000").unwrap().mtu, 9000);
