@@ -20,12 +20,12 @@ const LEFTOVERS: &[(&str, &str, &str)] = &[
 /// Who may touch files that a container can change, and the one way to do it: `sandbox::SharedFile`, which is bounded,
 /// follows no link and waits for nothing.
 const SHARED_FILES: &[&str] =
-    &["daemon/files/own.rs", "daemon/files/borrowed.rs", "daemon/steps.rs", "daemon/names.rs"];
+    &["effects/files/own.rs", "effects/files/borrowed.rs", "effects/steps.rs", "names/record.rs"];
 const BYPASSES: &[&str] = &["fs::read", "fs::write", "fs::copy", "File::open", "File::create", "OpenOptions"];
 
 #[test]
 fn files_of_containers_are_opened_in_one_way() {
-    let folder = source::workspace().join("netbpf/src");
+    let folder = source::workspace().join("netbpf/src/daemon");
     for name in SHARED_FILES {
         let text = source::code(&folder.join(name));
         let code = text.split("#[cfg(test)]").next().unwrap_or_default().replace("SharedFile::", "");

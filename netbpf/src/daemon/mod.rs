@@ -3,45 +3,15 @@
 //! a daemon that is killed at any instruction leaves either the old state, or one that the next start brings to the
 //! stored one. Requests on one container wait for each other; requests on different ones do not.
 
-mod announce;
-mod attach;
-mod containers;
-mod devices;
-mod docker;
-mod endpoint_request;
-mod ends;
-mod engine;
+mod effects;
 mod error;
-mod events;
-mod files;
-mod filter;
-mod foreign;
-mod forwarding;
-mod gone;
-mod grace;
-mod held;
-mod info;
-mod lifecycle;
-mod links;
-mod logs;
+mod membership;
 mod names;
-mod networks;
-mod notify;
-mod numbers;
-mod options;
+mod owners;
 mod ports;
-mod reconcile;
-mod relay;
-mod rename;
-mod resolvers;
-mod restarts;
-mod settings;
-mod sockets;
-mod start;
-mod steps;
-mod uplinks;
-mod view;
-mod world;
+mod service;
+mod state;
+mod tell;
 
 use std::{
     collections::HashMap,
@@ -49,12 +19,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-pub use docker::{DockerEndpointRequest, DockerNetwork, Joined};
 pub use error::Error;
-pub use info::version;
-pub use options::{BPFFS, Options};
-pub use sockets::Inherited;
-pub use start::run;
+pub use owners::docker::{DockerEndpointRequest, DockerNetwork, Joined};
+pub use service::{BPFFS, Inherited, Options, run};
+pub use tell::info::version;
 
 use crate::{
     datapath::Datapath,
@@ -68,15 +36,15 @@ use crate::{
     sandbox::SealedProgram,
     store::{Change, Store},
 };
-use ends::Ends;
-use events::{Events, Happened};
-use gone::Folders;
-use grace::GracePeriods;
-use held::Held;
-use logs::Followers;
-use settings::Settings;
-use uplinks::Uplinks;
-use world::World;
+use effects::grace::GracePeriods;
+use effects::settings::Settings;
+use effects::uplinks::Uplinks;
+use membership::gone::Folders;
+use owners::sandbox::ends::Ends;
+use owners::sandbox::logs::{self, Followers};
+use ports::held::Held;
+use state::world::World;
+use tell::events::{Events, Happened};
 
 /// Who has to wait for whom, by container.
 type Turns = Mutex<HashMap<Id, Arc<tokio::sync::Mutex<()>>>>;
@@ -111,7 +79,7 @@ pub struct Daemon {
     /// There is something of the engine's to follow.
     followed: tokio::sync::Notify,
     /// What the engine may not know yet that it has.
-    recent: docker::Recent,
+    recent: owners::docker::Recent,
     /// The engine is asked of one container at a time, so that its answers come in their order.
     engine_turns: Turns,
     pruning: tokio::sync::Mutex<()>,

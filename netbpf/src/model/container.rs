@@ -48,6 +48,15 @@ impl Named for Container {
 }
 
 impl Container {
+    /// Endpoints that it has and `other` has not, each with its network.
+    pub fn endpoints_without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a Id, &'a Endpoint)> {
+        self.attachments.iter().filter_map(|attachment| {
+            let endpoint = attachment.endpoint.as_ref()?;
+            let is_kept = other.attachments.iter().any(|other| other.endpoint.as_ref() == Some(endpoint));
+            (!is_kept).then_some((&attachment.network, endpoint))
+        })
+    }
+
     /// What stands where engines have an image: the root file system, a directory or `host`.
     pub fn image(&self) -> String {
         match &self.subject {

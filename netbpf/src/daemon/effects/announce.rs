@@ -1,0 +1,77 @@
+//! What neighbours are told of new endpoints: the kernel of each member, and of the host, remembers which MAC an address
+//! had. Nobody is told what he cannot know otherwise: a message to all costs as much as there are members.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use crate::{
+    daemon::{Daemon, effects::steps},
+    model::{Container, Endpoint, Id, Namespace},
+};
+
+impl Daemon {
+    /// Tell neighbours of the endpoints that `after` has and `before` has not.
+    pub(in crate::daemon) async fn announce(
+        self: &Arc<Self>,
+        before: &Container,
+        after: &Container,
+        namespace: &Namespace,
+    ) {
+        for (network, endpoint) in after.endpoints_without(before) {
+            let (addresses, again) = self.announcements(network, endpoint);
+            self.announce_once(endpoint, &addresses, namespace).await;
+            if let Some((times, interval)) = again {
+                let daemon = Arc::clone(self);
+                let (id, endpoint, namespace) = (after.id, endpoint.clone(), namespace.clone());
+                tokio::spawn(async move {
+                    for _ in 0..times {
+                        tokio::time::sleep(interval).await;
+                        if !daemon.has_endpoint(&id, &endpoint) {
+                            return;
+                        }
+                        daemon.announce_once(&endpoint, &addresses, &namespace).await;
+                    }
+                });
+            }
+        }
+    }
+
+    /// Which addresses are announced, and how often again after which time each: as the network's options have it, else
+    /// once what somebody may know with another MAC.
+    fn announcements(&self, network: &Id, endpoint: &Endpoint) -> (Vec<IpAddr>, Option<(u32, Duration)>) {
+        let world = self.world();
+        let options = world.network(network).and_then(|network| Some(&network.bridge()?.options));
+        match options.and_then(|options| options.advertisements.map(|times| (times, options))) {
+            None => (world.known_otherwise(network, endpoint), None),
+            Some((0, _)) => (Vec::new(), None),
+            Some((times, options)) => {
+                let interval = Duration::from_millis(options.advertisement_interval.into());
+                (endpoint.addresses().collect(), Some((times - 1, interval)))
+            }
+        }
+    }
+
+    async fn announce_once(&self, endpoint: &Endpoint, addresses: &[IpAddr], namespace: &Namespace) {
+        for address in addresses {
+            let announced = match steps::open(namespace) {
+                Ok(namespace) => {
+                    let links = &self.links;
+                    links.announce(&namespace, &endpoint.interface, *address, endpoint.mac).await
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "announce");
+                    continue;
+                }
+            };
+            if let Err(error) = announced {
+                // Neighbours find out by themselves, later.
+                tracing::warn!(%error, "announce");
+            }
+        }
+    }
+
+    fn has_endpoint(&self, container: &Id, endpoint: &Endpoint) -> bool {
+        self.world().container(container).is_some_and(|container| {
+            container.attachments.iter().any(|attachment| attachment.endpoint.as_ref() == Some(endpoint))
+        })
+    }
+}

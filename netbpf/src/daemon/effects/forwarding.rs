@@ -1,0 +1,120 @@
+//! The host forwards between its containers' networks and the world: turned on for a family from its first network, closed
+//! to everybody else where netbpf did it, turned on again when somebody turns it off, put back at the end.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    daemon::{Daemon, Error},
+    link::{Family, ForwardingChanges, Heard, NotForwarding, sysctl},
+};
+
+/// Between two times that forwarding is turned on again: two programs that want the opposite must not keep the host busy.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The setting of the whole host.
+fn setting(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "net/ipv4/ip_forward",
+        Family::Ipv6 => "net/ipv6/conf/all/forwarding",
+    }
+}
+
+/// The setting of one interface.
+fn setting_of(family: Family, interface: &str) -> String {
+    match family {
+        Family::Ipv4 => format!("net/ipv4/conf/{interface}/forwarding"),
+        Family::Ipv6 => format!("net/ipv6/conf/{interface}/forwarding"),
+    }
+}
+
+impl Daemon {
+    /// The families that the host is to forward.
+    pub(in crate::daemon) fn forwarded(&self) -> impl Iterator<Item = Family> + use<> {
+        [Some(Family::Ipv4), self.has_ipv6().then_some(Family::Ipv6)].into_iter().flatten()
+    }
+
+    /// Have the packet filter drop what would pass the host only because netbpf has it forward. Before [`Daemon::forward`],
+    /// so that at no moment the host is open.
+    pub(in crate::daemon) async fn close_to_others(&self, family: Family) -> Result<(), Error> {
+        let is_ours = self.settings.is_ours(setting(family)) || sysctl::read(setting(family))? == "0";
+        if is_ours && !self.options.ip_forward_no_drop {
+            self.firewall.close(family == Family::Ipv4).await?;
+        }
+        Ok(())
+    }
+
+    /// Have the host forward a family.
+    pub(in crate::daemon) async fn forward(&self, family: Family) -> Result<(), Error> {
+        if family == Family::Ipv6 && sysctl::read(setting(family))? == "0" {
+            // A host that forwards stops listening to routers, which may be how it got its own addresses.
+            for interface in self.links.listening_to_routers().await? {
+                let accept = format!("net/ipv6/conf/{interface}/accept_ra");
+                if sysctl::read(&accept).is_ok_and(|value| value == "1") {
+                    self.settings.change(&accept, "2")?;
+                }
+            }
+        }
+        self.settings.change(setting(family), "1")
+    }
+
+    /// Turn forwarding on again when somebody turns it off, for as long as the daemon runs.
+    pub(in crate::daemon) async fn keep_forwarding(self: Arc<Self>, mut changes: ForwardingChanges) {
+        let mut earliest = Instant::now();
+        loop {
+            match changes.next().await {
+                Err(error) => return tracing::error!(%error, "forwarding is not looked after any more"),
+                Ok(Heard::Of(NotForwarding::Interface(ifindex))) if !self.is_host_device(ifindex) => continue,
+                Ok(_) => {}
+            }
+            sleep_until(earliest).await;
+            earliest = Instant::now() + INTERVAL;
+            if let Err(error) = self.forward_again() {
+                tracing::error!(%error, "turn forwarding on again");
+            }
+        }
+    }
+
+    fn is_host_device(&self, ifindex: u32) -> bool {
+        self.world()
+            .networks()
+            .filter_map(|network| network.bridge())
+            .any(|bridge| netbpf_common::network::ifindex_of(bridge.number) == ifindex)
+    }
+
+    fn forward_again(&self) -> Result<(), Error> {
+        let devices: Vec<(String, bool)> = {
+            let world = self.world();
+            let bridges = world.networks().filter_map(|network| network.bridge());
+            bridges.map(|bridge| (bridge.device.to_string(), bridge.ipv6.is_some())).collect()
+        };
+        let has_ipv6 = devices.iter().any(|(_, has_ipv6)| *has_ipv6);
+        for family in [Some(Family::Ipv4), has_ipv6.then_some(Family::Ipv6)].into_iter().flatten() {
+            let of_devices = devices.iter().filter(|(_, has_ipv6)| family == Family::Ipv4 || *has_ipv6);
+            let settings = of_devices.map(|(device, _)| setting_of(family, device));
+            for setting in [setting(family).to_owned()].into_iter().chain(settings) {
+                // The device of a network that is being made or removed may not be there.
+                if sysctl::read(&setting).is_ok_and(|value| value != "1") {
+                    sysctl::write(&setting, "1")?;
+                    tracing::warn!(
+                        "somebody set {} to 0, which cuts containers off: set to 1 again; stop netbpf to keep it off",
+                        setting.replace('/', ".")
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Put back what was changed, unless somebody else on the host may have come to need it.
+    pub(in crate::daemon) async fn stop_forwarding(&self) -> Result<(), Error> {
+        let mut others = self.links.bridges().await?;
+        others.extend(self.firewall.of_other_daemons().await?);
+        if others.is_empty() {
+            return self.settings.put_back();
+        }
+        tracing::info!(others = others.join(", "), "forwarding stays on: others on this host may need it");
+        Ok(())
+    }
+}

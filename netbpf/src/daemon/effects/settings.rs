@@ -1,0 +1,110 @@
+//! Settings of the host that the daemon changed, with the values that they had before, in a file: a daemon that is killed
+//! leaves word for the next one. A boot resets the settings, so the file holds for one boot. Knows no setting by name.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{daemon::Error, link::sysctl};
+
+/// Changes with each boot.
+const BOOT: &str = "kernel/random/boot_id";
+
+/// What was changed.
+pub struct Settings {
+    path: PathBuf,
+    changed: Mutex<Record>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    boot: String,
+    /// In the order in which they were made.
+    changes: Vec<Change>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Change {
+    /// Below `/proc/sys`.
+    setting: String,
+    before: String,
+    after: String,
+}
+
+impl Settings {
+    /// Those of the daemons before this one. What somebody else changed meanwhile is not ours any more.
+    pub fn open(state_dir: &Path) -> Result<Self, Error> {
+        let path = state_dir.join("settings.json");
+        let boot = sysctl::read(BOOT)?;
+        let mut record = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice::<Record>(&bytes).map_err(|error| Error::File {
+                operation: "read",
+                path: path.clone(),
+                source: error.into(),
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Record::default(),
+            Err(source) => return Err(Error::File { operation: "read", path, source }),
+        };
+        if record.boot != boot {
+            record.changes.clear();
+        }
+        record
+            .changes
+            .retain(|change| sysctl::read(&change.setting).is_ok_and(|value| value == change.after));
+        Ok(Self { path, changed: Mutex::new(Record { boot, ..record }) })
+    }
+
+    /// Whether a setting has its value from netbpf.
+    pub fn is_ours(&self, setting: &str) -> bool {
+        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.changes.iter().any(|change| change.setting == setting)
+    }
+
+    /// Gives a setting a value, and remembers the one that it had. It is written down before it is done.
+    pub fn change(&self, setting: &str, value: &str) -> Result<(), Error> {
+        let before = sysctl::read(setting)?;
+        if before == value {
+            return Ok(());
+        }
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !changed.changes.iter().any(|change| change.setting == setting) {
+            let change = Change { setting: setting.into(), before: before.clone(), after: value.into() };
+            changed.changes.push(change);
+            self.save(&changed)?;
+        }
+        sysctl::write(setting, value)?;
+        tracing::info!("set {} to {value}; it was {before}", setting.replace('/', "."));
+        Ok(())
+    }
+
+    /// Puts all back that still have the value that they were given, the last one first.
+    pub fn put_back(&self) -> Result<(), Error> {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(Change { setting, before, after }) = changed.changes.pop() {
+            // An interface may be gone.
+            if sysctl::read(&setting).is_ok_and(|value| value == after) {
+                sysctl::write(&setting, &before)?;
+                tracing::info!("set {} back to {before}", setting.replace('/', "."));
+            }
+        }
+        self.save(&changed)
+    }
+
+    /// A file that is whole or not there at all.
+    fn save(&self, record: &Record) -> Result<(), Error> {
+        let failed = |source| Error::File { operation: "write", path: self.path.clone(), source };
+        if record.changes.is_empty() {
+            return match fs::remove_file(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+                _ => Ok(()),
+            };
+        }
+        let fresh = self.path.with_added_extension("new");
+        let text = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
+        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &self.path)).map_err(failed)
+    }
+}

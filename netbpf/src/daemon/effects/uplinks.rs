@@ -1,0 +1,134 @@
+//! The ways to other hosts that the daemon was told to look at early (`--xdp`). Nothing depends on it: where the program
+//! is not, the packet filter drops the same. So what is wrong with an uplink is said, and nothing waits for it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    api::types::Uplink,
+    daemon::Daemon,
+    datapath::{self, UplinkDevice, XdpProgram},
+    link::{Changes, Heard, Links},
+    model::{HostInterface, XdpMode},
+};
+
+/// How it stands with each uplink.
+pub type Uplinks = BTreeMap<String, Standing>;
+
+/// How it stands with an uplink.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Its number, where the program is attached.
+    pub ifindex: Option<u32>,
+    /// What is wrong, and what to do, where it is not.
+    pub trouble: Option<String>,
+}
+
+impl Daemon {
+    /// Bring all uplinks to what the daemon was told; those of an earlier daemon that this one was not told of lose their
+    /// program.
+    pub(in crate::daemon) async fn bring_up_uplinks(&self) -> Result<(), datapath::Error> {
+        let present = self.datapath().uplinks()?;
+        for interface in
+            present.iter().filter(|interface| !self.options.uplinks.contains_key(interface.as_str()))
+        {
+            self.datapath().detach_uplink(interface)?;
+            tracing::info!(uplink = interface, "XDP is detached: the daemon was started without it");
+        }
+        for (interface, mode) in &self.options.uplinks {
+            self.bring_up_uplink(interface, *mode).await;
+        }
+        self.forget_lost_uplinks().await
+    }
+
+    /// Follow uplinks that vanish, come back or get another MAC, for as long as the daemon runs.
+    pub(in crate::daemon) async fn follow_uplinks(self: Arc<Self>, mut changes: Changes) {
+        while let Some(heard) = changes.next().await {
+            let concerned: Vec<_> = {
+                let uplinks = self.uplinks.lock().await;
+                let concerns = |interface: &str| match &heard {
+                    Heard::Lost => true,
+                    Heard::Of((ifindex, name)) => {
+                        let standing = uplinks.get(interface);
+                        interface == name
+                            || standing.is_some_and(|standing| standing.ifindex == Some(*ifindex))
+                    }
+                };
+                self.options.uplinks.iter().filter(|(interface, _)| concerns(interface)).collect()
+            };
+            for (interface, mode) in &concerned {
+                self.bring_up_uplink(interface, **mode).await;
+            }
+            if !concerned.is_empty()
+                && let Err(error) = self.forget_lost_uplinks().await
+            {
+                tracing::warn!(%error, "uplinks");
+            }
+        }
+        tracing::error!("uplinks are not followed any more");
+    }
+
+    /// Attach the program to an uplink, if it is not there; say what became of it, if that is news.
+    async fn bring_up_uplink(&self, interface: &str, mode: XdpMode) {
+        let mut uplinks = self.uplinks.lock().await;
+        let standing = match self.attach_uplink(interface, mode).await {
+            Ok(ifindex) => Standing { ifindex: Some(ifindex), trouble: None },
+            Err(trouble) => Standing { ifindex: None, trouble: Some(trouble) },
+        };
+        let before = uplinks.insert(interface.to_owned(), standing.clone());
+        if before.as_ref() == Some(&standing) {
+            return;
+        }
+        match standing.trouble {
+            None => tracing::info!(uplink = interface, %mode, "XDP is attached"),
+            Some(trouble) => tracing::error!("{trouble}; the packet filter does its work meanwhile"),
+        }
+    }
+
+    async fn attach_uplink(&self, interface: &str, mode: XdpMode) -> Result<u32, String> {
+        let found = self.links.uplink(interface).await.map_err(|error| error.to_string())?;
+        let device = match found.map(|uplink| (uplink.mac, uplink)) {
+            None => {
+                // What is pinned under its name is another's, or nobody's any more.
+                self.datapath().detach_uplink(interface).map_err(|error| error.to_string())?;
+                return Err(format!(
+                    "uplink {interface} is not there: it gets its XDP program when it comes; or leave out --xdp \
+                     {interface}"
+                ));
+            }
+            Some((None, _)) => {
+                return Err(format!(
+                    "uplink {interface} is not an Ethernet interface; leave out --xdp {interface}"
+                ));
+            }
+            Some((Some(mac), uplink)) => UplinkDevice {
+                ifindex: uplink.ifindex,
+                mac,
+                program: uplink.program.map(|(id, mode)| XdpProgram { id, mode }),
+            },
+        };
+        self.datapath().attach_uplink(interface, &device, mode).map_err(|error| error.to_string())?;
+        Ok(device.ifindex)
+    }
+
+    async fn forget_lost_uplinks(&self) -> Result<(), datapath::Error> {
+        let uplinks = self.uplinks.lock().await;
+        let attached: Vec<u32> = uplinks.values().filter_map(|standing| standing.ifindex).collect();
+        self.datapath().forget_uplinks_but(&attached)
+    }
+
+    /// How it stands with each, for whoever asks.
+    pub(in crate::daemon) async fn standing_of_uplinks(&self) -> Vec<Uplink> {
+        let uplinks = self.uplinks.lock().await;
+        let standing = |(interface, mode): (&HostInterface, &XdpMode)| Uplink {
+            interface: interface.to_string(),
+            mode: mode.to_string(),
+            trouble: uplinks.get(&**interface).and_then(|uplink| uplink.trouble.clone()).unwrap_or_default(),
+        };
+        self.options.uplinks.iter().map(standing).collect()
+    }
+
+    /// Listen before the uplinks are looked at, so that no change is missed; nobody listens where there are none.
+    pub(in crate::daemon) fn uplink_changes(&self) -> Result<Option<Changes>, crate::link::Error> {
+        if self.options.uplinks.is_empty() { Ok(None) } else { Links::watch_changed().map(Some) }
+    }
+}

@@ -1,0 +1,465 @@
+//! Containers are connected to networks and disconnected.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use crate::{
+    api::types::{EndpointSettings, NetworkConnect, NetworkConnected, NetworkDisconnect},
+    daemon::{
+        Daemon, Error, effects::steps::Steps, membership::endpoint_request::parse_request, names,
+        ports::lease::Homeless,
+    },
+    model::{Attachment, Container, Driver, EndpointOptions, Id, Mode, Namespace, Network, State, Subject},
+    plan::{Action, Desired, Observed, PortWiring, Seen, default_gateways, diff, port_changes},
+    store::Change,
+};
+
+impl Daemon {
+    /// `network connect`.
+    pub async fn connect(
+        self: &Arc<Self>,
+        network: &str,
+        request: NetworkConnect,
+    ) -> Result<NetworkConnected, Error> {
+        let given = request.endpoint_config.driver_opts.clone().unwrap_or_default();
+        self.connect_whole(network, request).await?;
+        let warnings = EndpointOptions::parse(&given).map(|options| options.warnings().collect());
+        Ok(NetworkConnected { warnings: warnings.unwrap_or_default() })
+    }
+
+    async fn connect_whole(self: &Arc<Self>, network: &str, request: NetworkConnect) -> Result<(), Error> {
+        let network = self.world().find_network(network)?.clone();
+        if let Some(container) = self.of_docker(&network, &request.container)? {
+            return self.connect_by_engine(&network, &container, request.endpoint_config).await;
+        }
+        let (id, is_new) = self.find_or_adopt(&request.container).await?;
+        if !is_new && matches!(self.container(&id)?.subject, Subject::Engine(_)) {
+            // The engine's last event may be on its way still.
+            self.bring(id).await;
+        }
+        let _busy = self.busy(id).await;
+        let connected = self.connect_busy(id, &network, &request.endpoint_config).await;
+        if is_new {
+            let container = self.container(&id)?;
+            match (&connected, &container.subject) {
+                (Ok(()), Subject::Foreign(namespace)) => self.watch_namespace(id, namespace.clone()),
+                (Ok(()), Subject::Engine(_)) => self.follow(&container),
+                (Ok(()), Subject::Sandbox(_) | Subject::Docker(_)) => {}
+                (Err(_), _) => {
+                    self.world().remove_container(&id);
+                    self.remove_dirs(&id);
+                }
+            }
+        }
+        connected
+    }
+
+    async fn connect_busy(
+        self: &Arc<Self>,
+        id: Id,
+        network: &Network,
+        settings: &EndpointSettings,
+    ) -> Result<(), Error> {
+        let container = self.container(&id)?;
+        crate::daemon::owners::docker::refuse(&container, "docker network connect")?;
+        check_modes(&container, network)?;
+        if is_attached(&container, &network.id) {
+            return Err(Error::AlreadyConnected { container: container.name, network: network.name.clone() });
+        }
+        let request = parse_request(settings, network)?;
+        let mut after = container.clone();
+        {
+            let world = self.world();
+            // As in Docker, a network of the same name takes the place of one that is removed.
+            after
+                .attachments
+                .retain(|old| old.network_name != network.name || world.network(&old.network).is_some());
+        }
+        after.attachments.push(Attachment::new(network, request));
+        match &container.state {
+            State::Running { .. } => self.wire(container, after).await,
+            State::Created { .. } | State::Exited { .. } => {
+                self.commit(&[Change::PutContainer(after.clone())])?;
+                self.world().put_container(after);
+                Ok(())
+            }
+        }
+    }
+
+    /// `network disconnect`.
+    pub async fn disconnect(
+        self: &Arc<Self>,
+        network: &str,
+        request: NetworkDisconnect,
+    ) -> Result<(), Error> {
+        let key = network;
+        let network = self.world().find_network(key).cloned();
+        if let Ok(network) = &network
+            && let Some(container) = self.of_docker(network, &request.container)?
+        {
+            return Ok(self.engine.disconnect_from(&network.id, &container, request.force).await?);
+        }
+        let id = match self.find_subject(&request.container) {
+            Ok(id) => id,
+            Err(Error::NoContainer(_)) if request.force => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let _busy = self.busy(id).await;
+        let container = self.container(&id)?;
+        if !request.force {
+            crate::daemon::owners::docker::refuse(&container, "docker network disconnect")?;
+        }
+        let left = match network {
+            Ok(network) if network.driver == Driver::Host => return Err(Error::DisconnectFromHost),
+            Ok(network) if is_attached(&container, &network.id) => network.id,
+            network => match (self.removed_network_of(&container, key), network) {
+                (Some(removed), _) => removed,
+                (None, Ok(network)) => {
+                    return Err(Error::NotConnected { container: id.to_string(), network: network.name });
+                }
+                (None, Err(error)) => return Err(error),
+            },
+        };
+        let mut after = container.clone();
+        after.attachments.retain(|attachment| attachment.network != left);
+        self.unwire(container, after).await
+    }
+
+    /// The network that a user means by name or ID and that was removed while the container was stopped.
+    fn removed_network_of(&self, container: &Container, key: &str) -> Option<Id> {
+        let world = self.world();
+        let mut removed =
+            container.attachments.iter().filter(|attachment| world.network(&attachment.network).is_none());
+        let found = removed.find(|attachment| {
+            attachment.network_name == key
+                || [attachment.network.to_string(), attachment.network.short()].iter().any(|id| id == key)
+        });
+        found.map(|attachment| attachment.network)
+    }
+
+    /// Lease, do, commit: give a running container the endpoints that `after` has and `before` has not.
+    pub(in crate::daemon) async fn wire(
+        self: &Arc<Self>,
+        before: Container,
+        after: Container,
+    ) -> Result<(), Error> {
+        self.wire_in(before, after, None).await
+    }
+
+    /// The same for one network, or for all.
+    pub(in crate::daemon) async fn wire_in(
+        self: &Arc<Self>,
+        before: Container,
+        mut after: Container,
+        only: Option<Id>,
+    ) -> Result<(), Error> {
+        let leased = self.lease_endpoints(&mut after, only).await?;
+        let ports = match self.lease_ports(&before, &mut after, Homeless::Refused).await {
+            Ok(ports) => ports,
+            Err(error) => {
+                self.release_endpoints(&after, &leased);
+                return Err(error);
+            }
+        };
+        let mut steps = Steps::new(Arc::clone(self));
+        let done = self.wire_steps(&mut steps, &before, &after).await;
+        match self.conclude(done, steps, ports, &before, &after).await {
+            Ok(()) => {
+                self.tell_of_members(&after.id, &leased, "connect");
+                self.refresh_links_to(after.id).await;
+                Ok(())
+            }
+            Err(error) => {
+                self.release_endpoints(&after, &leased);
+                Err(error)
+            }
+        }
+    }
+
+    /// Lease an endpoint for each attachment that has none, or for the one in `only` this network; all or none. What was
+    /// leased is named by network.
+    pub(in crate::daemon) async fn lease_endpoints(
+        &self,
+        container: &mut Container,
+        only: Option<Id>,
+    ) -> Result<Vec<Id>, Error> {
+        let mut taken: Vec<String> = container
+            .attachments
+            .iter()
+            .filter_map(|attachment| Some(attachment.endpoint.as_ref()?.interface.to_string()))
+            .collect();
+        // Somebody may have made interfaces inside. What Docker takes, Docker names.
+        if !matches!(container.subject, Subject::Docker(_))
+            && let Ok(namespace) = self.namespace_of(container)
+        {
+            taken.extend(self.links.interfaces_in(&crate::daemon::effects::steps::open(&namespace)?).await?);
+        }
+        // Names that were asked for are not given to others.
+        taken.extend(
+            container
+                .attachments
+                .iter()
+                .filter_map(|wanted| wanted.request.options.interface.clone().map(String::from)),
+        );
+        let mut leased = Vec::new();
+        for index in 0..container.attachments.len() {
+            let Attachment { network, request, endpoint: None, .. } = container.attachments[index].clone()
+            else {
+                continue;
+            };
+            if only.is_some_and(|only| only != network) {
+                continue;
+            }
+            let lease = |request| self.world().lease_endpoint(&container.id, &network, request, &taken);
+            let endpoint = match &container.subject {
+                Subject::Engine(engine) => {
+                    lease(&engine.request_again(&network, &request)).or_else(|_| lease(&request))
+                }
+                Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Docker(_) => lease(&request),
+            };
+            match endpoint {
+                Ok(endpoint) => {
+                    taken.push(endpoint.interface.to_string());
+                    container.attachments[index].endpoint = Some(endpoint);
+                    leased.push(network);
+                }
+                Err(error) => {
+                    self.release_endpoints(container, &leased);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(leased)
+    }
+
+    /// Give back the endpoints that `container` has in `networks`.
+    pub(in crate::daemon) fn release_endpoints(&self, container: &Container, networks: &[Id]) {
+        let mut world = self.world();
+        for attachment in
+            container.attachments.iter().filter(|attachment| networks.contains(&attachment.network))
+        {
+            if let Some(endpoint) = &attachment.endpoint {
+                world.release_endpoint(&container.id, &attachment.network, endpoint);
+            }
+        }
+    }
+
+    /// The steps from `before` to `after` of a running container that gets endpoints.
+    pub(in crate::daemon) async fn wire_steps(
+        self: &Arc<Self>,
+        steps: &mut Steps,
+        before: &Container,
+        after: &Container,
+    ) -> Result<(), Error> {
+        let namespace = self.namespace_of(after)?;
+        let ports = self.ports_of(after, before, Some(&namespace));
+        let new = Desired { ports, ..Desired::default() };
+        steps.run(diff(&new, &Observed::default())).await?;
+        self.announce(before, after, &namespace).await;
+        steps.run(self.route_change(before, after, namespace.clone())).await?;
+        steps.run(port_changes(&before.mappings, &after.mappings)).await?;
+        let (record_before, record) = {
+            let world = self.world();
+            (names::record_of(before, &world), names::record_of(after, &world))
+        };
+        if let Some(record) = record {
+            let sockets = match record_before {
+                Some(_) => None,
+                None => Some(self.open_sockets(after, &namespace).await?),
+            };
+            steps.publish(after.id, record, record_before, sockets).await?;
+        }
+        // After somebody answers where they say.
+        self.write_files(steps, after)
+    }
+
+    /// Commit, then carry out: take from a container the endpoints that `before` has and `after` has not.
+    pub(in crate::daemon) async fn unwire(
+        self: &Arc<Self>,
+        before: Container,
+        mut after: Container,
+    ) -> Result<(), Error> {
+        // As in Docker, ports that cannot move do not keep a container in a network.
+        let ports = self.lease_ports(&before, &mut after, Homeless::LeftOut).await.map_err(|error| {
+            tracing::error!(container = before.name, %error, "publish in another network");
+            after.mappings.clear();
+        });
+        let is_forgotten = !matches!(after.subject, Subject::Sandbox(_)) && after.attachments.is_empty();
+        let change = if is_forgotten {
+            Change::RemoveContainer(after.id)
+        } else {
+            Change::PutContainer(after.clone())
+        };
+        if let Err(error) = self.commit(&[change]) {
+            if let Ok(ports) = ports {
+                self.undo_ports(ports).await;
+            }
+            return Err(error);
+        }
+        // The world last: who sees the endpoint gone finds nothing of it left, and its address free.
+        self.unwire_committed(&before, &after).await;
+        let id = after.id;
+        if is_forgotten {
+            self.world().remove_container(&id);
+            self.remove_dirs(&id);
+        } else {
+            self.world().put_container(after);
+        }
+        self.refresh_links_to(id).await;
+        Ok(())
+    }
+
+    /// What follows a committed removal of endpoints. It goes on past failures: what stays is removed at next start.
+    pub(in crate::daemon) async fn unwire_committed(self: &Arc<Self>, before: &Container, after: &Container) {
+        // First, because a port leads to an address that is somebody else's soon.
+        self.carry_out(port_changes(&before.mappings, &after.mappings)).await;
+        self.release_ports(before, after);
+        let runs = matches!(after.state, State::Running { .. });
+        if runs && let Ok(namespace) = self.namespace_of(after) {
+            // The route goes before the interface that it leads through, so that the new one finds no old one.
+            self.carry_out(self.route_change(before, after, namespace)).await;
+            let mut steps = Steps::new(Arc::clone(self));
+            if let Err(error) = self.write_files(&mut steps, after) {
+                tracing::error!(container = after.name, %error, "rewrite files");
+            }
+            steps.keep();
+        }
+        self.withdraw_names(before, after).await;
+        let gone = self.observed_ports(before, after);
+        let addresses: Vec<IpAddr> = gone
+            .ports
+            .values()
+            .filter_map(|seen| seen.entry.as_ref())
+            .flat_map(|port| {
+                let ipv4 = port.ipv4.map(|net| net.addr().into());
+                ipv4.into_iter().chain(port.ipv6.map(|net| net.addr().into()))
+            })
+            .collect();
+        self.carry_out(diff(&Desired::default(), &gone)).await;
+        if let Err(error) = self.firewall.forget(addresses).await {
+            tracing::error!(container = before.name, %error, "forget its flows");
+        }
+        let networks: Vec<Id> = before
+            .attachments
+            .iter()
+            .filter(|old| old.endpoint.is_some())
+            .filter(|old| {
+                !after
+                    .attachments
+                    .iter()
+                    .any(|new| new.network == old.network && new.endpoint == old.endpoint)
+            })
+            .map(|old| old.network)
+            .collect();
+        self.release_endpoints(before, &networks);
+        self.tell_of_members(&before.id, &networks, "disconnect");
+    }
+
+    async fn withdraw_names(&self, before: &Container, after: &Container) {
+        let (old, new) = {
+            let world = self.world();
+            (names::record_of(before, &world), names::record_of(after, &world))
+        };
+        let done = match (old, new) {
+            (None, _) => Ok(()),
+            (Some(_), Some(record)) => self.feed.upsert(record, None).await,
+            (Some(old), None) => self.feed.remove(old.container).await,
+        };
+        if let Err(error) = done {
+            tracing::error!(container = before.name, %error, "withdraw names");
+        }
+    }
+
+    /// Do actions whose outcome is committed already.
+    pub(in crate::daemon) async fn carry_out(self: &Arc<Self>, actions: impl IntoIterator<Item = Action>) {
+        for action in actions {
+            let mut steps = Steps::new(Arc::clone(self));
+            if let Err(error) = steps.run([action]).await {
+                tracing::error!(%error, "carry out");
+            }
+            steps.keep();
+        }
+    }
+
+    /// Endpoints of `container` that `before` has not.
+    pub(in crate::daemon) fn ports_of(
+        &self,
+        container: &Container,
+        before: &Container,
+        namespace: Option<&Namespace>,
+    ) -> BTreeMap<u32, PortWiring> {
+        let world = self.world();
+        container
+            .endpoints_without(before)
+            .filter_map(|(network, endpoint)| {
+                let bridge = world.network(network)?.bridge()?;
+                let owner = container.owner();
+                Some((endpoint.port, PortWiring::of(endpoint, bridge, owner, namespace.cloned())))
+            })
+            .collect()
+    }
+
+    fn observed_ports(&self, before: &Container, after: &Container) -> Observed {
+        let ports = self
+            .ports_of(before, after, None)
+            .into_iter()
+            .map(|(number, port)| (number, Seen::whole(&port.host_interface.clone(), port)))
+            .collect();
+        Observed { ports, ..Observed::default() }
+    }
+
+    /// The change of the default routes, if there is one.
+    pub(in crate::daemon) fn route_change(
+        &self,
+        before: &Container,
+        after: &Container,
+        namespace: Namespace,
+    ) -> Option<Action> {
+        if !matches!(after.subject, Subject::Sandbox(_)) {
+            // Its owner chose its routes; ours would take its traffic away.
+            return None;
+        }
+        let world = self.world();
+        let [before, gateways] =
+            [before, after].map(|container| default_gateways(container, |id| world.network(id)));
+        (before != gateways).then_some(Action::SetDefaultRoutes { namespace, gateways, before })
+    }
+
+    /// Where a running container's interfaces are.
+    pub(in crate::daemon) fn namespace_of(&self, container: &Container) -> Result<Namespace, Error> {
+        match (&container.subject, &container.state) {
+            (Subject::Foreign(namespace), _) => Ok(namespace.clone()),
+            (_, State::Running { supervisor: Some((pid, start_time)), .. }) => {
+                Ok(Namespace::Process { pid: *pid, start_time: *start_time })
+            }
+            (Subject::Sandbox(_) | Subject::Engine(_) | Subject::Docker(_), _) => {
+                Err(Error::NotRunning(container.id.to_string()))
+            }
+        }
+    }
+
+    /// A container by ID, as it is now.
+    pub(in crate::daemon) fn container(&self, id: &Id) -> Result<Container, Error> {
+        self.world().container(id).cloned().ok_or_else(|| Error::NoContainer(id.to_string()))
+    }
+}
+
+fn is_attached(container: &Container, network: &Id) -> bool {
+    container.attachments.iter().any(|attachment| attachment.network == *network)
+}
+
+/// Docker's rules on who can be connected to what.
+fn check_modes(container: &Container, network: &Network) -> Result<(), Error> {
+    if network.driver == Driver::Host {
+        return Err(Error::ConnectToHost);
+    }
+    match &container.subject {
+        Subject::Sandbox(sandbox) => match sandbox.mode {
+            Mode::Host | Mode::Container(_) => Err(Error::SharedNamespace),
+            Mode::None => Err(Error::PrivateMode),
+            Mode::Networks if network.driver == Driver::Null => Err(Error::PrivateMode),
+            Mode::Networks => Ok(()),
+        },
+        Subject::Foreign(_) | Subject::Engine(_) if network.driver == Driver::Null => Err(Error::PrivateMode),
+        Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => Ok(()),
+    }
+}

@@ -1,0 +1,390 @@
+//! Networks are made, listed, removed.
+
+use std::{net::IpAddr, sync::Arc};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use jiff::Timestamp;
+
+use crate::{
+    api::{
+        filters,
+        types::{NetworkCreate, NetworkCreated, NetworkResource, NetworksPruned},
+    },
+    daemon::{
+        Daemon, Error,
+        effects::{files, steps::Steps},
+        tell::view,
+    },
+    ipam::{self, Occupied, Request, Resolved},
+    link::Family,
+    model::{Bridge, Driver, Id, InterfaceName, Network, Options, Origin, State, check_network_name},
+    plan::{Action, Desired, NetworkRules, NetworkWiring, Observed, Seen, diff},
+    store::Change,
+};
+
+/// The least that IPv6 works with (RFC 8200 5), in bytes.
+const IPV6_MTU: u32 = 1280;
+
+impl Daemon {
+    /// `network create`.
+    pub async fn create_network(self: &Arc<Self>, request: NetworkCreate) -> Result<NetworkCreated, Error> {
+        check_network_name(&request.name).map_err(|error| Error::Invalid(error.to_string()))?;
+        match request.driver.as_str() {
+            "" | "bridge" | "netbpf" => {}
+            driver => {
+                return Err(Error::NoNamespace(format!(
+                    "could not find plugin {driver} in v1 plugin registry: plugin not found"
+                )));
+            }
+        }
+        if matches!(request.name.as_str(), "bridge" | "host" | "none" | "default") {
+            return Err(Error::PredefinedCreate(request.name));
+        }
+        if !matches!(request.scope.as_str(), "" | "local") {
+            return Err(Error::Invalid(format!(
+                "invalid scope {}: netbpf's networks are local",
+                request.scope
+            )));
+        }
+        if !matches!(request.ipam.driver.as_str(), "" | "default") {
+            return Err(Error::NoNamespace(format!(
+                "could not find plugin {} in v1 plugin registry: plugin not found",
+                request.ipam.driver
+            )));
+        }
+        if let Some(option) = request.ipam.options.iter().flatten().map(|(key, _)| key).next() {
+            return Err(Error::Invalid(format!("unknown IPAM option {option}: none is known")));
+        }
+        let options = Options::parse(&request.options, request.internal)
+            .map_err(|error| Error::Invalid(error.to_string()))?;
+        let warning = Options::warnings(&request.options).join("\n");
+        let _one_at_a_time = self.networks_busy.lock().await;
+        if self.world().networks().any(|network| network.name == request.name) {
+            return Err(Error::NetworkExists(request.name));
+        }
+        let id = Id::random();
+        self.check_device(&id, &options)?;
+        let ipv4 = request.enable_ipv4.or(options.enable_ipv4).unwrap_or(true);
+        let ipv6 = request.enable_ipv6.or(options.enable_ipv6).unwrap_or(false);
+        check_mtu(&options, ipv6)?;
+        let subnets = self.subnets(&request.ipam, ipv4, ipv6, &[]).await?;
+        let network = Network {
+            id,
+            name: request.name,
+            created: Timestamp::now(),
+            driver: Driver::Null,
+            internal: request.internal,
+            attachable: request.attachable,
+            options: request.options,
+            labels: request.labels,
+            origin: Origin::Netbpf,
+        };
+        let id = self.add_bridge(network, subnets, options).await?;
+        let made = self.world().network(&id).cloned();
+        if let Some(network) = made {
+            self.tell_of_network(&network, "create");
+        }
+        Ok(NetworkCreated { id: id.to_string(), warning })
+    }
+
+    /// Make a network's device and enter it everywhere.
+    pub(in crate::daemon) async fn add_bridge(
+        self: &Arc<Self>,
+        network: Network,
+        subnets: Resolved,
+        options: Options,
+    ) -> Result<Id, Error> {
+        let id = network.id;
+        let number = self.world().lease_network_number()?;
+        let bridge = Bridge {
+            number,
+            device: options.device.clone().unwrap_or_else(|| InterfaceName::made_of("nb-", &id.short())),
+            peer: InterfaceName::made_of("nbp", &id.short()),
+            ipv4: subnets.ipv4,
+            ipv6: subnets.ipv6,
+            options,
+        };
+        let mut steps = Steps::new(Arc::clone(self));
+        let has_ipv6 = bridge.ipv6.is_some();
+        let network = Network { driver: Driver::Bridge(bridge), ..network };
+        let wiring = NetworkWiring::of(&network).map(|wiring| (number, wiring));
+        let desired = Desired { networks: wiring.into_iter().collect(), ..Desired::default() };
+        // Before the device, so that nothing passes that must not.
+        let rules = NetworkRules::of(&network).map(Action::AddRules);
+        let actions = rules.into_iter().chain(diff(&desired, &Observed::default()));
+        if has_ipv6 {
+            self.close_to_others(Family::Ipv6).await?;
+        }
+        let made = match steps.run(actions).await {
+            Ok(()) if has_ipv6 => self.forward(Family::Ipv6).await,
+            result => result,
+        };
+        let done = match made {
+            Ok(()) => self.commit(&[Change::PutNetwork(network.clone())]),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => {
+                steps.keep();
+                self.world().insert_network(network);
+                Ok(id)
+            }
+            Err(error) => {
+                steps.undo().await;
+                self.world().release_network_number(number);
+                Err(error)
+            }
+        }
+    }
+
+    /// A device that was asked for by name is nobody's yet. Docker takes a bridge that exists; netbpf's device is one
+    /// that it makes.
+    pub(in crate::daemon) fn check_device(&self, id: &Id, options: &Options) -> Result<(), Error> {
+        let Some(device) = &options.device else { return Ok(()) };
+        let world = self.world();
+        let of_other = world.networks().find_map(|other| {
+            let bridge = other.bridge()?;
+            (bridge.device == *device || bridge.peer == *device).then_some(other.id)
+        });
+        if let Some(other) = of_other {
+            return Err(Error::Forbidden(format!(
+                "cannot create network {id} ({device}): conflicts with network {other} ({device}): networks have same \
+                 bridge name"
+            )));
+        }
+        match nix::net::if_::if_nametoindex(&**device) {
+            Ok(_) => {
+                Err(Error::Forbidden(format!("existing interface {device} is not a bridge of netbpf's")))
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The subnets that a request asks for, or the first free ones of the default pools. What is lent to Docker is free
+    /// for those only whose `own` it is.
+    pub(in crate::daemon) async fn subnets(
+        &self,
+        ipam: &crate::api::types::Ipam,
+        ipv4: bool,
+        ipv6: bool,
+        own: &[IpNet],
+    ) -> Result<Resolved, Error> {
+        let ipv4 = if ipv4 { Some(self.occupied_ipv4(own).await?) } else { None };
+        let ipv6 = if ipv6 { Some(self.occupied_ipv6(own).await?) } else { None };
+        let asked: Vec<_> = ipam
+            .config
+            .iter()
+            .map(|config| Request {
+                subnet: &config.subnet,
+                range: &config.ip_range,
+                gateway: &config.gateway,
+                auxiliary: &config.auxiliary_addresses,
+            })
+            .collect();
+        Ok(Request::resolve(&asked, ipv4.as_ref(), ipv6.as_ref())?)
+    }
+
+    /// Subnets of networks, and those that Docker has for its own; of one family.
+    fn subnets_in_use<Net>(&self, own: &[IpNet], family: impl Fn(IpNet) -> Option<Net>) -> Vec<Net> {
+        let world = self.world();
+        let networks = world.networks().filter_map(Network::bridge).flat_map(Bridge::nets);
+        let lent = world.lent_subnets().filter(|subnet| !own.contains(subnet));
+        networks.chain(lent).filter_map(family).collect()
+    }
+
+    async fn occupied_ipv4(&self, own: &[IpNet]) -> Result<Occupied<Ipv4Net>, Error> {
+        let of_family = |address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        };
+        Ok(Occupied {
+            routes: self.links.on_link_routes().await?,
+            resolvers: files::host_resolvers()?.into_iter().filter_map(of_family).collect(),
+            networks: self.subnets_in_use(own, |net| match net {
+                IpNet::V4(net) => Some(net),
+                IpNet::V6(_) => None,
+            }),
+            pools: ipam::ipv4_pools(),
+        })
+    }
+
+    async fn occupied_ipv6(&self, own: &[IpNet]) -> Result<Occupied<Ipv6Net>, Error> {
+        let of_family = |address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address),
+        };
+        Ok(Occupied {
+            routes: self.links.on_link_routes_ipv6().await?,
+            resolvers: files::host_resolvers()?.into_iter().filter_map(of_family).collect(),
+            networks: self.subnets_in_use(own, |net| match net {
+                IpNet::V6(net) => Some(net),
+                IpNet::V4(_) => None,
+            }),
+            pools: ipam::ipv6_pools(&files::host_id()?),
+        })
+    }
+
+    /// Whether any network has IPv6.
+    pub(in crate::daemon) fn has_ipv6(&self) -> bool {
+        self.world().networks().any(|network| network.bridge().is_some_and(|bridge| bridge.ipv6.is_some()))
+    }
+
+    /// `network rm`.
+    pub async fn remove_network(self: &Arc<Self>, key: &str) -> Result<(), Error> {
+        let _one_at_a_time = self.networks_busy.lock().await;
+        let network = {
+            let world = self.world();
+            let network = world.find_network(key)?.clone();
+            if network.is_predefined() {
+                return Err(Error::PredefinedRemove(network.name));
+            }
+            if network.origin == Origin::Docker {
+                return Err(Error::OfDocker {
+                    what: "network",
+                    name: network.name,
+                    use_: "docker network rm",
+                });
+            }
+            network
+        };
+        self.remove_unused(network).await
+    }
+
+    /// Remove a network that nobody is in. The caller has networks for itself.
+    pub(in crate::daemon) async fn remove_unused(self: &Arc<Self>, network: Network) -> Result<(), Error> {
+        {
+            let mut world = self.world();
+            if world.has_members(&network.id) {
+                let endpoints = world
+                    .members(&network.id)
+                    .map(|container| format!("name:\"{}\" id:\"{}\"", container.name, container.id.short()))
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                return Err(Error::NetworkInUse { network: network.name, endpoints });
+            }
+            world.remove_network(&network.id);
+        }
+        if let Err(error) = self.commit(&[Change::RemoveNetwork(network.id)]) {
+            self.world().put_back_network(network);
+            return Err(error);
+        }
+        self.remove_bridge(&network).await;
+        self.tell_of_network(&network, "destroy");
+        Ok(())
+    }
+
+    /// Take a network that is forgotten already out of the kernel.
+    pub(in crate::daemon) async fn remove_bridge(self: &Arc<Self>, network: &Network) {
+        let Some(wiring) = NetworkWiring::of(network) else { return };
+        let number = wiring.number;
+        let observed = Observed {
+            networks: [(number, Seen::whole(&wiring.device.clone(), wiring))].into(),
+            ..Observed::default()
+        };
+        let rules = NetworkRules::of(network).map(Action::RemoveRules);
+        self.carry_out(diff(&Desired::default(), &observed).into_iter().chain(rules)).await;
+        self.world().release_network_number(number);
+    }
+
+    /// `network prune`.
+    pub async fn prune_networks(
+        self: &Arc<Self>,
+        filters: &filters::Filters,
+    ) -> Result<NetworksPruned, Error> {
+        let _only_one = self.pruning.try_lock().map_err(|_| Error::PruneRunning)?;
+        let filter = filters::Prune::parse(filters, Timestamp::now())
+            .map_err(|error| Error::Invalid(error.to_string()))?;
+        let unused: Vec<_> = {
+            let world = self.world();
+            world
+                .networks()
+                .filter(|network| !network.is_predefined() && network.origin.is_own())
+                .filter(|network| !world.has_members(&network.id))
+                .filter(|network| filter.matches(network))
+                .map(|network| (network.id, network.name.clone()))
+                .collect()
+        };
+        let mut pruned = NetworksPruned::default();
+        for (id, name) in unused {
+            match self.remove_network(&id.to_string()).await {
+                Ok(()) => pruned.networks_deleted.push(name),
+                Err(Error::NetworkInUse { .. } | Error::NoNetwork(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.tell_of_prune();
+        Ok(pruned)
+    }
+
+    /// `network ls`, by name.
+    pub fn list_networks(&self, filters: &filters::Filters) -> Result<Vec<NetworkResource>, Error> {
+        let filter = filters::Networks::parse(filters).map_err(|error| Error::Invalid(error.to_string()))?;
+        let world = self.world();
+        let mut networks: Vec<_> = world
+            .networks()
+            .filter(|network| filter.matches(network, world.has_members(&network.id)))
+            .map(|network| view::network(network, &world))
+            .collect();
+        networks.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(networks)
+    }
+
+    /// `network inspect`.
+    pub fn inspect_network(&self, key: &str) -> Result<NetworkResource, Error> {
+        let world = self.world();
+        Ok(view::network(world.find_network(key)?, &world))
+    }
+
+    /// The three networks that exist from the start, made once.
+    pub(in crate::daemon) async fn add_predefined_networks(self: &Arc<Self>) -> Result<(), Error> {
+        for (name, driver) in [("none", Driver::Null), ("host", Driver::Host)] {
+            if self.world().find_network(name).is_err() {
+                let network = predefined(name, driver);
+                self.commit(&[Change::PutNetwork(network.clone())])?;
+                self.world().insert_network(network);
+            }
+        }
+        if self.world().find_network(Network::DEFAULT).is_err() {
+            let subnets = self.subnets(&crate::api::types::Ipam::default(), true, false, &[]).await?;
+            tracing::info!(
+                subnet = subnets.ipv4.as_ref().map(|subnet| subnet.net.to_string()),
+                "default network"
+            );
+            let network = predefined(Network::DEFAULT, Driver::Null);
+            let device = Some(InterfaceName::made_of("netbpf", "0"));
+            let options = Options { device, icc: self.options.icc, ..Options::default() };
+            self.add_bridge(network, subnets, options).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing but predefined networks is left and nobody is in them: then a daemon that stops takes its
+    /// datapath along.
+    pub(in crate::daemon) fn is_empty(&self) -> bool {
+        let world = self.world();
+        world.networks().all(Network::is_predefined)
+            && !world.containers().any(|container| matches!(container.state, State::Running { .. }))
+    }
+}
+
+/// A network with IPv6 has an MTU that IPv6 works with.
+pub(in crate::daemon) fn check_mtu(options: &Options, ipv6: bool) -> Result<(), Error> {
+    if ipv6 && options.mtu < IPV6_MTU {
+        return Err(Error::Invalid(format!("invalid MTU number: {}: IPv6 needs {IPV6_MTU}", options.mtu)));
+    }
+    Ok(())
+}
+
+fn predefined(name: &str, driver: Driver) -> Network {
+    Network {
+        id: Id::random(),
+        name: name.to_owned(),
+        created: Timestamp::now(),
+        driver,
+        internal: false,
+        attachable: false,
+        options: Default::default(),
+        labels: Default::default(),
+        origin: Origin::Netbpf,
+    }
+}

@@ -1,0 +1,185 @@
+//! `--link`. On the default network a link is a line in `/etc/hosts` of the container that asked for it, for as long as
+//! the other one runs there. In other networks it is a name that the responder knows for this container only. Where the
+//! members of a network do not talk to each other, a link opens the other one's exposed ports besides.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use netbpf_common::link::{FRAGMENT, LinkKey};
+
+use crate::{
+    daemon::{Daemon, Error, effects::steps::Steps, names, state::world::World},
+    model::{Attachment, Container, Endpoint, Id, Link, Network, State, Subject},
+};
+
+impl Daemon {
+    /// A container started, ended, came to the default network, left it or got another name: those who run and are
+    /// linked to it hear of that.
+    pub(in crate::daemon) async fn refresh_links_to(self: &Arc<Self>, target: Id) {
+        if let Err(error) = self.open_links() {
+            tracing::error!(%error, "open links");
+        }
+        let linked: Vec<Id> = {
+            let key = target.to_string();
+            let world = self.world();
+            let is_linked = |container: &&Container| {
+                matches!(container.state, State::Running { .. })
+                    && default_attachment(container, &world).is_some_and(|attachment| {
+                        attachment.request.links.iter().any(|link| link.target == key)
+                    })
+            };
+            world.linking().filter(is_linked).map(|container| container.id).collect()
+        };
+        for id in linked {
+            // Links form no circle: a container can only be linked to one that was there before it.
+            let _busy = self.busy(id).await;
+            let Ok(container) = self.container(&id) else { continue };
+            if !matches!(container.state, State::Running { .. }) {
+                continue;
+            }
+            let mut steps = Steps::new(Arc::clone(self));
+            if let Err(error) = self.write_files(&mut steps, &container) {
+                tracing::error!(container = container.name, %error, "rewrite links");
+            }
+            steps.keep();
+        }
+    }
+
+    /// Let the programs know of all links in networks whose members do not talk to each other.
+    pub(in crate::daemon) fn open_links(&self) -> Result<(), Error> {
+        // Locked first, so that what is written last was looked at last.
+        let mut datapath = self.datapath();
+        let links = openings(&self.world());
+        Ok(datapath.set_links(&links)?)
+    }
+
+    /// Whether a container's links on the default network can be made now, in Docker's words.
+    pub(in crate::daemon) fn check_links(&self, container: &Container) -> Result<(), Error> {
+        let world = self.world();
+        for (link, target) in linked(container, &world) {
+            if !matches!(target.state, State::Running { .. }) {
+                return Err(Error::LinkNotRunning {
+                    target: target.name.clone(),
+                    container: container.name.clone(),
+                    alias: link.alias.clone(),
+                });
+            }
+            if default_attachment(target, &world).is_none() {
+                return Err(Error::LinkElsewhere(target.name.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What `/etc/hosts` says of a container's links: names by address, as Docker writes them.
+pub fn hosts_of(container: &Container, world: &World) -> Vec<(String, IpAddr)> {
+    linked(container, world)
+        .flat_map(|(link, target)| {
+            let attachment = default_attachment(target, world);
+            let endpoint = attachment.and_then(|attachment| attachment.endpoint.as_ref());
+            let mut names = link.alias.clone();
+            match &target.subject {
+                Subject::Sandbox(sandbox) => names = format!("{names} {}", sandbox.hostname),
+                Subject::Engine(engine) => names = format!("{names} {}", engine.hostname),
+                Subject::Foreign(_) | Subject::Docker(_) => {}
+            }
+            if link.alias != target.name {
+                names = format!("{names} {}", target.name);
+            }
+            endpoint
+                .into_iter()
+                .flat_map(|endpoint| endpoint.addresses())
+                .map(move |address| (names.clone(), address))
+        })
+        .collect()
+}
+
+/// Links on the default network, with the containers that are there still.
+fn linked<'a>(container: &'a Container, world: &'a World) -> impl Iterator<Item = (&'a Link, &'a Container)> {
+    default_attachment(container, world)
+        .into_iter()
+        .flat_map(|attachment| &attachment.request.links)
+        .filter_map(|link| Some((link, world.container(&link.target.parse().ok()?)?)))
+}
+
+/// What links open in networks whose members do not talk to each other.
+fn openings(world: &World) -> BTreeSet<LinkKey> {
+    let mut keys = BTreeSet::new();
+    for container in world.linking() {
+        for attachment in &container.attachments {
+            let network = world.network(&attachment.network);
+            let Some((network, bridge)) = network.and_then(|network| Some((network, network.bridge()?)))
+            else {
+                continue;
+            };
+            let (Some(endpoint), false) = (&attachment.endpoint, bridge.options.icc) else { continue };
+            for link in &attachment.request.links {
+                for (target, there) in targets(link, network, world) {
+                    let Subject::Sandbox(sandbox) = &target.subject else { continue };
+                    for exposed in &sandbox.exposed {
+                        let protocol = exposed.protocol.number();
+                        let key =
+                            LinkKey { from: endpoint.port, to: there.port, protocol, ..LinkKey::default() };
+                        keys.insert(LinkKey { port: exposed.number.to_be_bytes(), ..key });
+                        keys.insert(LinkKey { port: FRAGMENT, ..key });
+                    }
+                }
+            }
+        }
+    }
+    keys
+}
+
+/// Whom a link means in a network, with their endpoints there.
+fn targets<'a>(
+    link: &'a Link,
+    network: &'a Network,
+    world: &'a World,
+) -> impl Iterator<Item = (&'a Container, &'a Endpoint)> {
+    world.members(&network.id).filter_map(move |target| {
+        let attachment = target.attachments.iter().find(|attachment| attachment.network == network.id)?;
+        let is_meant = match network.has_names() {
+            true => {
+                let names = names::names_of(target, attachment);
+                names.iter().any(|name| name.eq_ignore_ascii_case(&link.target))
+            }
+            false => target.id.to_string() == link.target,
+        };
+        Some((target, attachment.endpoint.as_ref().filter(|_| is_meant)?))
+    })
+}
+
+fn default_attachment<'a>(container: &'a Container, world: &World) -> Option<&'a Attachment> {
+    container.attachments.iter().find(|attachment| {
+        world.network(&attachment.network).is_some_and(|network| network.name == Network::DEFAULT)
+    })
+}
+
+/// `--link` of `run`: on the default network to a container that exists.
+pub fn parse(links: &[String], network: &Network, world: &World) -> Result<Vec<Link>, Error> {
+    let links = links.iter().map(|text| Link::parse(text).map_err(|error| Error::Invalid(error.to_string())));
+    if network.name != Network::DEFAULT {
+        return links.collect();
+    }
+    links
+        .map(|link| {
+            let Link { target, alias } = link?;
+            let found = world.find_container(&target).map_err(|error| match error {
+                Error::NoContainer(_) => Error::NoLinkTarget(target),
+                error => error,
+            })?;
+            Ok(Link { target: found.id.to_string(), alias })
+        })
+        .collect()
+}
+
+/// As Docker shows them: `target:alias`.
+pub fn shown(links: &[Link], world: &World) -> Vec<String> {
+    links
+        .iter()
+        .map(|Link { target, alias }| {
+            let name = target.parse().ok().and_then(|id| world.container(&id));
+            format!("{}:{alias}", name.map_or(target, |container| &container.name))
+        })
+        .collect()
+}

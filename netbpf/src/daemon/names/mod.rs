@@ -1,0 +1,7 @@
+//! Which names lead where: the responder's records, `--link`, the host's own name servers.
+
+pub(in crate::daemon) mod links;
+pub(in crate::daemon) mod record;
+mod resolvers;
+
+pub(in crate::daemon) use record::{names_of, record_of};

@@ -1,0 +1,201 @@
+//! What the model says about names: the record that the responder gets of a container, the files that a container
+//! sees, and the sockets that its queries come in on.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
+use tokio::task::block_in_place;
+
+use crate::{
+    daemon::{
+        Daemon, Error,
+        effects::{
+            files,
+            steps::{Steps, open},
+        },
+        state::world::World,
+    },
+    dns::{NetworkRecord, Record, Servers, Sockets},
+    model::{Attachment, Container, Mode, Namespace, Sandbox, Subject},
+    plan::rank,
+};
+
+/// Where containers ask for names, in their own network namespaces (Docker's address).
+const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
+
+/// The same beside an engine's resolver, to which the engine's own rules in the namespace lead whatever goes to the first.
+const BESIDE_ENGINE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 12)), 53);
+
+/// How many queries of one container to servers that are asked from its own namespace are on their way at a time.
+const LENT: usize = 8;
+
+impl Daemon {
+    /// `/etc/hosts` and `/etc/resolv.conf` of a running container as its networks want them.
+    pub(in crate::daemon) fn write_files(
+        &self,
+        steps: &mut Steps,
+        container: &Container,
+    ) -> Result<(), Error> {
+        let dir = self.container_dir(&container.id);
+        match &container.subject {
+            Subject::Sandbox(sandbox) => match self.texts_of(container, sandbox)? {
+                Some(texts) => steps.update_files(dir, &texts),
+                None => Ok(()),
+            },
+            Subject::Foreign(_) | Subject::Docker(_) => Ok(()),
+            Subject::Engine(engine) => match (&engine.resolv_conf, self.record_of(container)) {
+                (Some(path), Some(_)) => steps.borrow(dir, path),
+                _ => block_in_place(|| files::give_back(&dir)),
+            },
+        }
+    }
+
+    /// The files of a sandbox that is about to start. Nothing takes them back: nobody sees them until it runs, and the
+    /// next start makes them anew.
+    pub(in crate::daemon) fn make_files(
+        &self,
+        container: &Container,
+        sandbox: &Sandbox,
+    ) -> Result<(), Error> {
+        let Some(texts) = self.texts_of(container, sandbox)? else { return Ok(()) };
+        let dir = self.container_dir(&container.id);
+        block_in_place(|| files::make(&dir, &texts, &sandbox.hostname))
+    }
+
+    /// None for a sandbox that has another's files.
+    fn texts_of(&self, container: &Container, sandbox: &Sandbox) -> Result<Option<files::Texts>, Error> {
+        match sandbox.mode {
+            Mode::Container(_) => Ok(None),
+            Mode::Networks | Mode::None | Mode::Host => {
+                files::texts_of(container, sandbox, &self.world()).map(Some)
+            }
+        }
+    }
+
+    /// The sockets that a container's queries come in on.
+    pub(in crate::daemon) async fn open_sockets(
+        &self,
+        container: &Container,
+        namespace: &Namespace,
+    ) -> Result<Sockets, Error> {
+        let namespace = open(namespace)?;
+        let (address, servers) = match &container.subject {
+            Subject::Sandbox(sandbox) => (RESOLVER, Some(&sandbox.dns).filter(|servers| !servers.is_empty())),
+            Subject::Foreign(_) | Subject::Docker(_) => (RESOLVER, None),
+            Subject::Engine(engine) => (BESIDE_ENGINE, Some(&engine.servers)),
+        };
+        let family = servers.map(|servers| match servers.iter().all(IpAddr::is_ipv4) {
+            true => AddressFamily::Inet,
+            // It reaches servers of both families.
+            false => AddressFamily::Inet6,
+        });
+        let bound = namespace.run(move || {
+            let lent = family.into_iter().flat_map(|family| (0..LENT).map(move |_| lend(family)));
+            Ok::<_, std::io::Error>(Sockets {
+                udp: std::net::UdpSocket::bind(address)?,
+                tcp: std::net::TcpListener::bind(address)?,
+                lent: lent.collect::<Result<_, _>>()?,
+            })
+        });
+        bound.await?.map_err(|source| Error::Resolver { address, source })
+    }
+
+    /// What the responder should know of a container.
+    pub(in crate::daemon) fn record_of(&self, container: &Container) -> Option<Record> {
+        record_of(container, &self.world())
+    }
+}
+
+/// Two sockets for one query to a server, UDP first.
+fn lend(family: AddressFamily) -> nix::Result<[OwnedFd; 2]> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let open = |family| {
+        Ok([socket(family, SockType::Datagram, flags, None)?, socket(family, SockType::Stream, flags, None)?])
+    };
+    match open(family) {
+        // A kernel without IPv6 (`ipv6.disable=1`): servers of IPv4 can be asked still.
+        Err(Errno::EAFNOSUPPORT) if family == AddressFamily::Inet6 => open(AddressFamily::Inet),
+        opened => opened,
+    }
+}
+
+/// What a container is found by in a network: its name, its aliases, its short ID, its host name.
+pub fn names_of(container: &Container, attachment: &Attachment) -> Vec<String> {
+    let (name, hostname) = match &container.subject {
+        Subject::Sandbox(sandbox) => (container.name.clone(), Some(sandbox.hostname.clone())),
+        Subject::Foreign(namespace) => (foreign_name(namespace), None),
+        Subject::Engine(engine) => (container.name.clone(), Some(engine.hostname.clone())),
+        Subject::Docker(_) => (container.name.clone(), None),
+    };
+    let mut seen = BTreeSet::new();
+    std::iter::once(name)
+        .chain(attachment.request.aliases.iter().cloned())
+        .chain([container.id.short()])
+        .chain(hostname)
+        .filter(|name| !name.is_empty() && seen.insert(name.to_lowercase()))
+        .collect()
+}
+
+/// `blue` for `netns:blue`, `pid-7` for `pid:7`.
+fn foreign_name(namespace: &Namespace) -> String {
+    match namespace {
+        Namespace::Path(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        Namespace::Process { pid, .. } => format!("pid-{pid}"),
+    }
+}
+
+/// The responder's record of a container; none where it is in no network that has names. The default network is in the
+/// record all the same, without names: through it the container reaches the host's servers.
+pub fn record_of(container: &Container, world: &World) -> Option<Record> {
+    if let Subject::Docker(_) = container.subject {
+        // Docker answers its containers itself, and has not told what this one is called.
+        return None;
+    }
+    let mut networks = Vec::new();
+    let mut has_names = false;
+    for attachment in &container.attachments {
+        let Some(network) = world.network(&attachment.network) else { continue };
+        let (Some(endpoint), Some(bridge)) = (attachment.endpoint.as_ref(), network.bridge()) else {
+            continue;
+        };
+        has_names |= network.has_names();
+        let record = NetworkRecord {
+            id: network.id,
+            name: network.name.clone(),
+            internal: network.internal,
+            icc: bridge.options.icc,
+            names: if network.has_names() { names_of(container, attachment) } else { Vec::new() },
+            ipv4: endpoint.ipv4.into_iter().collect(),
+            ipv6: endpoint.ipv6.into_iter().collect(),
+            links: match network.has_names() {
+                true => attachment
+                    .request
+                    .links
+                    .iter()
+                    .map(|link| (link.alias.clone(), link.target.clone()))
+                    .collect(),
+                false => Vec::new(),
+            },
+        };
+        networks.push((rank(&attachment.request, network), record));
+    }
+    networks.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let servers = match &container.subject {
+        Subject::Sandbox(sandbox) if !sandbox.dns.is_empty() => {
+            Servers::Inside(sandbox.dns.iter().map(|server| (*server, 53).into()).collect())
+        }
+        Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Docker(_) => Servers::Host,
+        Subject::Engine(engine) => {
+            Servers::Inside(engine.servers.iter().map(|server| (*server, 53).into()).collect())
+        }
+    };
+    let networks = networks.into_iter().map(|(_, network)| network).collect();
+    has_names.then_some(Record { container: container.id, networks, servers })
+}

@@ -1,0 +1,271 @@
+//! Docker's endpoints: each is a container of one attachment, under the endpoint's ID. The inner end of its veth pair is
+//! made among the host's own links, where Docker takes it from and brings it back to.
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use jiff::Timestamp;
+
+use super::{stale::exists, sweep::Asked};
+use crate::{
+    daemon::{Daemon, Error, effects::steps::Steps, ports::lease::Homeless},
+    ipam,
+    model::{
+        Attachment, Container, ContainerPort, DockerEndpoint, Endpoint, EndpointOptions, EndpointRequest, Id,
+        InterfaceName, Mac, Network, Origin, Publish, State, Subject,
+    },
+    plan::{Action, Desired, Observed, diff, port_changes},
+    store::Change,
+};
+
+/// An endpoint as Docker wants it. What is absent is netbpf's to choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DockerEndpointRequest {
+    /// The network.
+    pub network: Id,
+    /// Docker's ID of the endpoint.
+    pub endpoint: Id,
+    /// With the prefix length of the subnet.
+    pub ipv4: Option<Ipv4Net>,
+    /// With the prefix length of the subnet.
+    pub ipv6: Option<Ipv6Net>,
+    /// `--mac-address`.
+    pub mac: Option<Mac>,
+    /// `--driver-opt`.
+    pub options: EndpointOptions,
+    /// What the image and `--expose` name.
+    pub exposed: BTreeSet<ContainerPort>,
+}
+
+/// What Docker needs to put an endpoint's interface into a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The interface, among the host's own.
+    pub interface: String,
+    /// What it is to be called inside, before a number.
+    pub prefix: String,
+    /// What it is to be called inside, where that was asked for.
+    pub name: Option<String>,
+    /// Where the default route leads; none in internal networks and in those without IPv4.
+    pub gateway: Option<std::net::Ipv4Addr>,
+    /// The same for IPv6.
+    pub gateway_ipv6: Option<std::net::Ipv6Addr>,
+    /// Whether the network is internal: it gives no way out, and Docker shall not look for one elsewhere.
+    pub internal: bool,
+}
+
+impl Daemon {
+    /// Lease what Docker chose, and make the interface.
+    pub async fn create_docker_endpoint(
+        self: &Arc<Self>,
+        wanted: DockerEndpointRequest,
+    ) -> Result<Endpoint, Error> {
+        let id = wanted.endpoint;
+        let _busy = self.busy(id).await;
+        let known = self.world().container(&id).cloned();
+        if let Some(known) = known {
+            return asked_again(&known, &wanted)
+                .ok_or_else(|| Error::Forbidden(format!("endpoint {id} exists")));
+        }
+        let network = self.docker_network(&wanted.network)?;
+        self.recent.note(Asked::Endpoint(id));
+        let request = EndpointRequest {
+            ipv4: wanted.ipv4.map(|net| net.addr()),
+            ipv6: wanted.ipv6.map(|net| net.addr()),
+            mac: wanted.mac,
+            options: wanted.options,
+            ..EndpointRequest::default()
+        };
+        let leased = self.world().lease_endpoint(&id, &network.id, &request, &[]);
+        let leased = match leased {
+            Err(Error::Ipam(ipam::Error::InUse) | Error::MacInUse { .. }) => {
+                // Docker gives an address away once: who has it is one that Docker has forgotten.
+                self.forget_stale_in(&network.id, &request).await;
+                self.world().lease_endpoint(&id, &network.id, &request, &[])
+            }
+            leased => leased,
+        }?;
+        let endpoint = Endpoint { id, interface: InterfaceName::made_of("nbd", &id.short()), ..leased };
+        let container = Container {
+            id,
+            name: format!("ep-{}", id.short()),
+            created: Timestamp::now(),
+            subject: Subject::Docker(Box::new(DockerEndpoint {
+                exposed: wanted.exposed,
+                ..DockerEndpoint::default()
+            })),
+            state: State::Running { supervisor: None, started: Timestamp::now() },
+            attachments: vec![Attachment {
+                endpoint: Some(endpoint.clone()),
+                ..Attachment::new(&network, request)
+            }],
+            labels: Default::default(),
+            mappings: Vec::new(),
+        };
+        let nothing = Container { attachments: Vec::new(), ..container.clone() };
+        let desired = Desired { ports: self.ports_of(&container, &nothing, None), ..Desired::default() };
+        let mut steps = Steps::new(Arc::clone(self));
+        let done = match steps.run(diff(&desired, &Observed::default())).await {
+            Ok(()) => self.commit(&[Change::PutContainer(container.clone())]),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => {
+                steps.keep();
+                self.world().put_container(container);
+                self.tell_of_members(&id, &[network.id], "connect");
+                Ok(endpoint)
+            }
+            Err(error) => {
+                steps.undo().await;
+                self.release_endpoints(&container, &[network.id]);
+                Err(error)
+            }
+        }
+    }
+
+    /// Docker is about to move the interface into a container's namespace.
+    pub async fn join_docker_endpoint(
+        self: &Arc<Self>,
+        network: Id,
+        id: Id,
+        sandbox: PathBuf,
+    ) -> Result<Joined, Error> {
+        let network = self.docker_network(&network)?;
+        let _busy = self.busy(id).await;
+        let (before, docker) = self.docker_endpoint(&network.id, &id)?;
+        let attachment = before.attachments.first().ok_or(Error::NoEndpoint(id))?;
+        let (Some(endpoint), Some(bridge)) = (&attachment.endpoint, network.bridge()) else {
+            return Err(Error::NoEndpoint(id));
+        };
+        let joined = Joined {
+            interface: endpoint.interface.to_string(),
+            prefix: bridge.options.interface_prefix.to_string(),
+            name: attachment.request.options.interface.clone().map(String::from),
+            gateway: bridge
+                .ipv4
+                .as_ref()
+                .filter(|_| !network.internal)
+                .map(|subnet| subnet.default_gateway()),
+            gateway_ipv6: bridge
+                .ipv6
+                .as_ref()
+                .filter(|_| !network.internal)
+                .map(|subnet| subnet.default_gateway()),
+            internal: network.internal,
+        };
+        let docker = DockerEndpoint { sandbox: Some(sandbox), ..docker };
+        self.put_docker_endpoint(&before, docker).await?;
+        self.learn_names(network.id, Some(id));
+        Ok(joined)
+    }
+
+    /// Docker takes the interface out of the container. The endpoint may have gone with the container already.
+    pub async fn leave_docker_endpoint(self: &Arc<Self>, network: Id, id: Id) -> Result<(), Error> {
+        let _busy = self.busy(id).await;
+        let Ok((before, docker)) = self.docker_endpoint(&network, &id) else { return Ok(()) };
+        self.put_docker_endpoint(&before, DockerEndpoint { sandbox: None, ..docker }).await
+    }
+
+    /// Take an endpoint away, wherever its interface is. It may have gone already.
+    pub async fn delete_docker_endpoint(self: &Arc<Self>, id: Id) -> Result<(), Error> {
+        let _busy = self.busy(id).await;
+        let Ok(before) = self.container(&id) else { return Ok(()) };
+        let Subject::Docker(_) = before.subject else { return Ok(()) };
+        let after = Container { attachments: Vec::new(), ..before.clone() };
+        self.unwire(before, after).await
+    }
+
+    /// Publish these ports at an endpoint and no others. Docker says so when the endpoint becomes its container's way
+    /// out, once for each family; and that none are, when it is not any more.
+    pub async fn publish_docker_endpoint(
+        self: &Arc<Self>,
+        network: Id,
+        id: Id,
+        publish: Vec<Publish>,
+    ) -> Result<(), Error> {
+        let _busy = self.busy(id).await;
+        let (before, docker) = match self.docker_endpoint(&network, &id) {
+            Err(Error::NoEndpoint(_)) if publish.is_empty() => return Ok(()),
+            found => found?,
+        };
+        let subject = Subject::Docker(Box::new(DockerEndpoint { publish, ..docker }));
+        let mut after = Container { subject, ..before.clone() };
+        let leased =
+            self.lease_ports(&before, &mut after, Homeless::Refused).await.map_err(|error| match error {
+                // Docker puts the same words around it.
+                Error::Publish { source, .. } => *source,
+                error => error,
+            })?;
+        if after == before {
+            return Ok(());
+        }
+        let mut steps = Steps::new(Arc::clone(self));
+        let done = steps.run(port_changes(&before.mappings, &after.mappings)).await;
+        self.conclude(done, steps, leased, &before, &after).await
+    }
+
+    /// How long the prefixes of a network's subnets are.
+    pub fn prefix_lengths(&self, network: &Id) -> (Option<u8>, Option<u8>) {
+        let world = self.world();
+        let bridge = world.network(network).and_then(Network::bridge);
+        let ipv4 = bridge.and_then(|bridge| bridge.ipv4.as_ref()).map(|subnet| subnet.net.prefix_len());
+        let ipv6 = bridge.and_then(|bridge| bridge.ipv6.as_ref()).map(|subnet| subnet.net.prefix_len());
+        (ipv4, ipv6)
+    }
+
+    /// Whether an endpoint is one of Docker's in this network, with its interface.
+    pub fn check_docker_endpoint(&self, network: Id, id: Id) -> Result<(), Error> {
+        self.docker_endpoint(&network, &id).map(drop)
+    }
+
+    /// A network that Docker made.
+    fn docker_network(&self, id: &Id) -> Result<Network, Error> {
+        let world = self.world();
+        let network = world.network(id).filter(|network| network.origin == Origin::Docker);
+        network.cloned().ok_or_else(|| Error::NoNetwork(id.to_string()))
+    }
+
+    /// An endpoint of Docker's in a network. One whose interface is lost is none any more.
+    fn docker_endpoint(&self, network: &Id, id: &Id) -> Result<(Container, DockerEndpoint), Error> {
+        let container = self.container(id).map_err(|_| Error::NoEndpoint(*id))?;
+        let is_there = container.attachments.iter().any(|attachment| {
+            let endpoint = attachment.endpoint.as_ref();
+            attachment.network == *network
+                && endpoint.is_some_and(|endpoint| exists(&endpoint.host_interface))
+        });
+        match container.subject.clone() {
+            Subject::Docker(docker) if is_there => Ok((container, *docker)),
+            _ => Err(Error::NoEndpoint(*id)),
+        }
+    }
+
+    pub(super) async fn put_docker_endpoint(
+        &self,
+        before: &Container,
+        docker: DockerEndpoint,
+    ) -> Result<(), Error> {
+        let after = Container { subject: Subject::Docker(Box::new(docker)), ..before.clone() };
+        if after == *before {
+            return Ok(());
+        }
+        self.commit(&[Change::PutContainer(after.clone())])?;
+        self.world().put_container(after.clone());
+        if after.owner() != before.owner() {
+            let nothing = Container { attachments: Vec::new(), ..after.clone() };
+            for port in self.ports_of(&after, &nothing, None).into_values() {
+                self.perform(&Action::WritePort(port)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What Docker was given before, if it asks for the same.
+fn asked_again(known: &Container, wanted: &DockerEndpointRequest) -> Option<Endpoint> {
+    let attachment = known.attachments.iter().find(|attachment| attachment.network == wanted.network)?;
+    let request = &attachment.request;
+    let is_same = (request.ipv4, request.ipv6, request.mac)
+        == (wanted.ipv4.map(|net| net.addr()), wanted.ipv6.map(|net| net.addr()), wanted.mac);
+    attachment.endpoint.clone().filter(|_| is_same)
+}

@@ -1,0 +1,32 @@
+//! What Docker asks of its network driver, in the daemon's own terms. Docker decides who is in which network under which
+//! address, and netbpf makes it so; every request may come twice, because Docker repeats what broke off. Knows no message
+//! of the protocol and never asks Docker anything: it waits for the answer and could not give one.
+
+mod endpoints;
+mod names;
+mod networks;
+mod pools;
+mod stale;
+mod sweep;
+
+pub(in crate::daemon) use names::shown;
+pub(in crate::daemon) use sweep::Recent;
+
+pub use endpoints::{DockerEndpointRequest, Joined};
+pub use networks::DockerNetwork;
+
+use crate::{
+    daemon::Error,
+    model::{Container, Subject},
+};
+
+/// What Docker has made is changed by Docker's commands, else Docker would not know of it.
+pub(in crate::daemon) fn refuse(container: &Container, command: &'static str) -> Result<(), Error> {
+    match &container.subject {
+        Subject::Docker(_) => {
+            let (_, name) = shown(container);
+            Err(Error::OfDocker { what: "container", name: name.to_owned(), use_: command })
+        }
+        Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Engine(_) => Ok(()),
+    }
+}

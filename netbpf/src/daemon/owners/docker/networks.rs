@@ -1,0 +1,100 @@
+//! Docker's networks: made under Docker's ID with the subnets that Docker's IPAM chose.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use crate::{
+    api::types::{Ipam, IpamConfig},
+    daemon::{Daemon, Error, membership::networks::check_mtu, owners::docker::sweep::Asked},
+    model::{Driver, Id, Network, Options, Origin, Subject},
+    store::Change,
+};
+
+/// A network as Docker wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DockerNetwork {
+    /// Docker's ID of it.
+    pub id: Id,
+    /// `--internal`.
+    pub internal: bool,
+    /// `-o key=value`.
+    pub options: BTreeMap<String, String>,
+    /// What Docker's IPAM chose: one subnet of each family that the network has.
+    pub ipv4: Vec<IpamConfig>,
+    /// The same for IPv6.
+    pub ipv6: Vec<IpamConfig>,
+}
+
+impl Daemon {
+    /// `docker network create -d netbpf`. Docker does not say what the network is called: until its API does, the
+    /// beginning of its ID is its name.
+    pub async fn create_docker_network(self: &Arc<Self>, wanted: DockerNetwork) -> Result<(), Error> {
+        let DockerNetwork { id, internal, options: given, ipv4, ipv6 } = wanted;
+        let options = Options::parse(&given, internal).map_err(|error| Error::Invalid(error.to_string()))?;
+        self.recent.note(Asked::Network(id));
+        let _one_at_a_time = self.networks_busy.lock().await;
+        let known = self.world().network(&id).cloned();
+        if let Some(known) = known {
+            // Docker asks again when the answer did not come.
+            let is_same =
+                (known.origin, known.internal, &known.options) == (Origin::Docker, internal, &given);
+            return if is_same { Ok(()) } else { Err(Error::Forbidden(format!("network {id} exists"))) };
+        }
+        for warning in Options::warnings(&given) {
+            tracing::warn!(network = id.short(), "{warning}");
+        }
+        self.check_device(&id, &options)?;
+        check_mtu(&options, !ipv6.is_empty())?;
+        let (has_ipv4, has_ipv6) = (!ipv4.is_empty(), !ipv6.is_empty());
+        let ipam = Ipam { config: ipv4.into_iter().chain(ipv6).collect(), ..Ipam::default() };
+        // Docker may have asked netbpf for these before.
+        let own: Vec<IpNet> = ipam.config.iter().filter_map(|config| config.subnet.parse().ok()).collect();
+        let subnets = self.subnets(&ipam, has_ipv4, has_ipv6, &own).await?;
+        let network = Network {
+            id,
+            name: id.short(),
+            created: Timestamp::now(),
+            driver: Driver::Null,
+            internal,
+            attachable: false,
+            options: given,
+            labels: BTreeMap::new(),
+            origin: Origin::Docker,
+        };
+        self.add_bridge(network.clone(), subnets, options).await?;
+        self.tell_of_network(&network, "create");
+        self.followed.notify_one();
+        self.learn_names(id, None);
+        Ok(())
+    }
+
+    /// `docker network rm`. Docker forgets the network whatever the answer is: one that a container of netbpf's is in
+    /// becomes netbpf's own, so that somebody can remove it.
+    pub async fn delete_docker_network(self: &Arc<Self>, id: Id) -> Result<(), Error> {
+        let network = self.world().network(&id).filter(|network| network.origin == Origin::Docker).cloned();
+        let Some(network) = network else { return Ok(()) };
+        let endpoints: Vec<Id> = {
+            let world = self.world();
+            let members = world.members(&id);
+            members
+                .filter(|member| matches!(member.subject, Subject::Docker(_)))
+                .map(|member| member.id)
+                .collect()
+        };
+        for endpoint in endpoints {
+            self.delete_docker_endpoint(endpoint).await?;
+        }
+        let _one_at_a_time = self.networks_busy.lock().await;
+        match self.remove_unused(network.clone()).await {
+            Err(error @ Error::NetworkInUse { .. }) => {
+                let own = Network { origin: Origin::Netbpf, ..network };
+                self.commit(&[Change::PutNetwork(own.clone())])?;
+                self.world().replace_network(own);
+                Err(error)
+            }
+            done => done,
+        }
+    }
+}

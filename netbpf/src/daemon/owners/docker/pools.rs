@@ -1,0 +1,91 @@
+//! Docker's IPAM driver: subnets are lent to Docker's networks, and addresses in them. Stored with every change, so that
+//! Docker need not say again what it has.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+
+use crate::{
+    api::types::{Ipam, IpamConfig},
+    daemon::{Daemon, Error, owners::docker::sweep::Asked},
+    ipam::Lent,
+    model::Subject,
+    store::Change,
+};
+
+impl Daemon {
+    /// Lend this subnet, or the first free one of the default pools. Addresses that nobody asks for come from `range`.
+    pub async fn lend_pool(
+        self: &Arc<Self>,
+        subnet: Option<IpNet>,
+        range: Option<IpNet>,
+        is_ipv6: bool,
+    ) -> Result<IpNet, Error> {
+        let _one_at_a_time = self.networks_busy.lock().await;
+        let text = |net: Option<IpNet>| net.map(|net| net.to_string()).unwrap_or_default();
+        let config = (subnet.is_some() || range.is_some()).then(|| IpamConfig {
+            subnet: text(subnet),
+            ip_range: text(range),
+            ..IpamConfig::default()
+        });
+        let ipam = Ipam { config: config.into_iter().collect(), ..Ipam::default() };
+        let resolved = self.subnets(&ipam, !is_ipv6, is_ipv6, &[]).await?;
+        let ipv4 = resolved.ipv4.map(|subnet| IpNet::V4(subnet.net));
+        let subnet = ipv4.or(resolved.ipv6.map(|subnet| IpNet::V6(subnet.net)));
+        let subnet = subnet.ok_or(crate::ipam::Error::NoFamily)?;
+        let lent = Lent { subnet, range, addresses: BTreeSet::new() };
+        self.recent.note(Asked::Pool(subnet));
+        self.commit(&[Change::PutLent(lent.clone())])?;
+        self.world().put_lent(lent);
+        self.followed.notify_one();
+        Ok(subnet)
+    }
+
+    /// Docker gives a subnet back; it may have done so before.
+    pub async fn return_pool(self: &Arc<Self>, subnet: IpNet) -> Result<(), Error> {
+        let _one_at_a_time = self.networks_busy.lock().await;
+        self.commit(&[Change::RemoveLent(subnet)])?;
+        self.world().remove_lent(&subnet);
+        Ok(())
+    }
+
+    /// An address in a lent subnet, with the subnet's prefix length.
+    pub async fn lend_address(self: &Arc<Self>, pool: IpNet, wanted: Option<IpAddr>) -> Result<IpNet, Error> {
+        let _one_at_a_time = self.networks_busy.lock().await;
+        let (lent, address) = {
+            let world = self.world();
+            let mut lent = world.lent(&pool).cloned().ok_or_else(|| no_pool(pool))?;
+            // Docker's own endpoints have what Docker was given: those of others count.
+            let taken: BTreeSet<IpAddr> = world
+                .networks()
+                .filter(|network| network.bridge().is_some_and(|bridge| bridge.nets().any(|net| net == pool)))
+                .flat_map(|network| world.members(&network.id))
+                .filter(|member| !matches!(member.subject, Subject::Docker(_)))
+                .flat_map(|member| &member.attachments)
+                .filter_map(|attachment| attachment.endpoint.as_ref())
+                .flat_map(|endpoint| endpoint.addresses())
+                .collect();
+            let address = lent.lease(wanted, |address| taken.contains(&address))?;
+            (lent, address)
+        };
+        self.recent.note(Asked::Address(pool, address.addr()));
+        self.commit(&[Change::PutLent(lent.clone())])?;
+        self.world().put_lent(lent);
+        Ok(address)
+    }
+
+    /// Docker gives an address back; it may have done so before.
+    pub async fn return_address(self: &Arc<Self>, pool: IpNet, address: IpAddr) -> Result<(), Error> {
+        let _one_at_a_time = self.networks_busy.lock().await;
+        let lent = self.world().lent(&pool).cloned();
+        let Some(mut lent) = lent else { return Ok(()) };
+        lent.release(address);
+        self.commit(&[Change::PutLent(lent.clone())])?;
+        self.world().put_lent(lent);
+        Ok(())
+    }
+}
+
+fn no_pool(pool: IpNet) -> Error {
+    Error::Invalid(format!("no address pool {pool}"))
+}

@@ -1,0 +1,406 @@
+//! Containers of a Docker engine that are connected to networks here. The engine starts, stops, renames and removes
+//! them; this file follows. What an event says is never taken at its word: it has the daemon ask, and bring what it
+//! knows to the answer. So events may be missed, doubled or late, and either side may be absent for a while.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use tokio::task::block_in_place;
+
+use crate::{
+    api::types::EndpointSettings,
+    daemon::{Daemon, Error, effects::files, turn},
+    engine::{self, Found, FoundState},
+    link,
+    model::{
+        Attachment, Container, EngineContainer, Id, LastAddress, Namespace, Network, Origin, State, Subject,
+    },
+    store::Change,
+};
+
+/// Between two attempts to reach the engine: at first, and at most.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+
+/// Of a container that ended while its engine was away (Docker's number for it).
+const EXIT_UNKNOWN: i32 = 255;
+
+impl Daemon {
+    /// A container that the engine knows; true if it is new here.
+    pub(in crate::daemon) async fn adopt_from_engine(&self, key: &str) -> Result<(Id, bool), Error> {
+        let found = match self.engine.find(key).await {
+            Ok(found) => found,
+            Err(engine::Error::NotFound(_)) => return Err(Error::NoContainer(key.to_owned())),
+            Err(error @ engine::Error::Socket { .. }) => return Err(Error::NoEngine(key.to_owned(), error)),
+            Err(error) => return Err(error.into()),
+        };
+        if !found.has_own_network {
+            return Err(Error::SharedNamespace);
+        }
+        let container = Container {
+            id: found.id,
+            name: found.name.clone(),
+            created: found.created,
+            subject: Subject::Engine(Box::new(self.subject_of(&found, Vec::new())?)),
+            state: state_of(&found),
+            attachments: Vec::new(),
+            labels: found.labels.clone(),
+            mappings: Vec::new(),
+        };
+        let mut world = self.world();
+        if world.container(&found.id).is_some() {
+            return Ok((found.id, false));
+        }
+        if let Some(other) = world.container_named(&found.name) {
+            return Err(Error::ContainerExists { name: found.name, id: other.id });
+        }
+        world.put_container(container);
+        Ok((found.id, true))
+    }
+
+    fn subject_of(&self, found: &Found, addresses: Vec<LastAddress>) -> Result<EngineContainer, Error> {
+        let dir = self.container_dir(&found.id);
+        let resolv_conf = found.resolv_conf.clone().filter(|path| {
+            let is_engines = files::is_engines_own(path, &found.id);
+            if !is_engines {
+                tracing::warn!(
+                    container = found.name,
+                    path = %path.display(),
+                    "its resolv.conf is not the engine's own and stays as it is: it finds no names of networks here"
+                );
+            }
+            is_engines
+        });
+        Ok(EngineContainer {
+            image: found.image.clone(),
+            command: found.command.clone(),
+            hostname: found.hostname.clone(),
+            servers: match &resolv_conf {
+                Some(path) => block_in_place(|| files::servers(&dir, path))?,
+                None => Vec::new(),
+            },
+            resolv_conf,
+            sandbox: found.sandbox.clone(),
+            addresses,
+        })
+    }
+
+    /// What Docker knows a container by that is to be in a network of Docker's: addresses there are Docker's to give to
+    /// its containers, and names Docker's to answer for. None where the network or the container is netbpf's own.
+    pub(in crate::daemon) fn of_docker(&self, network: &Network, key: &str) -> Result<Option<String>, Error> {
+        if network.origin != Origin::Docker {
+            return Ok(None);
+        }
+        let known = self.find_subject(key).and_then(|id| self.container(&id));
+        match known.map(|container| (container.subject, container.id, container.name)) {
+            Ok((Subject::Engine(_), id, _)) => Ok(Some(id.to_string())),
+            // The name that the endpoint has here is none that Docker knows.
+            Ok((Subject::Docker(_), _, name)) => Ok((name != key).then(|| key.to_owned())),
+            // Docker has no names like `netns:blue`.
+            Err(Error::NoContainer(_)) => Ok((!key.contains(':')).then(|| key.to_owned())),
+            Ok((Subject::Sandbox(_) | Subject::Foreign(_), ..)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Have Docker connect a container.
+    pub(in crate::daemon) async fn connect_by_engine(
+        &self,
+        network: &Network,
+        container: &str,
+        settings: EndpointSettings,
+    ) -> Result<(), Error> {
+        let addresses = settings.ipam_config.unwrap_or_default();
+        let wanted = engine::Wanted {
+            ipv4: addresses.ipv4_address,
+            ipv6: addresses.ipv6_address,
+            mac: settings.mac_address,
+            aliases: settings.aliases.unwrap_or_default(),
+            links: settings.links.unwrap_or_default(),
+            options: settings.driver_opts.unwrap_or_default(),
+            gateway_priority: settings.gw_priority,
+        };
+        Ok(self.engine.connect_to(&network.id, container, wanted).await?)
+    }
+
+    /// A container of the engine's is connected: hear of it from now on.
+    pub(in crate::daemon) fn follow(self: &Arc<Self>, container: &Container) {
+        self.followed.notify_one();
+        self.watch_process(container);
+    }
+
+    /// The end of a container shows without the engine too.
+    pub(in crate::daemon) fn watch_process(self: &Arc<Self>, container: &Container) {
+        let (daemon, id) = (Arc::clone(self), container.id);
+        let State::Running { supervisor: Some((pid, start_time)), .. } = container.state else { return };
+        tokio::spawn(async move {
+            match daemon.process_gone(id, pid, &Namespace::Process { pid, start_time }).await {
+                Ok(true) => daemon.bring(id).await,
+                Ok(false) => {}
+                Err(error) => tracing::error!(container = %id.short(), pid, %error, "watch"),
+            }
+        });
+    }
+
+    /// Follow the engine's events for as long as the daemon runs and something of the engine's is here.
+    pub(in crate::daemon) async fn follow_engine(self: Arc<Self>) {
+        let [mut pause, longest] = PAUSES;
+        loop {
+            while self.of_engine().is_empty() && !self.has_of_docker() {
+                self.followed.notified().await;
+            }
+            match self.follow_engine_events().await {
+                Ok(()) => pause = PAUSES[0],
+                Err(error) => tracing::debug!(%error, "follow the engine"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = longest.min(pause * 2);
+        }
+    }
+
+    /// Until the engine goes.
+    async fn follow_engine_events(self: &Arc<Self>) -> Result<(), engine::Error> {
+        let mut events = self.engine.events(Timestamp::now()).await?;
+        // What happened before is seen now; the engine has kept what happens from now on.
+        for id in self.of_engine() {
+            self.bring_later(id);
+        }
+        let hear = async {
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => self.heard(event),
+                    Err(error) => return tracing::debug!(%error, "the engine's events end"),
+                }
+            }
+        };
+        let settle = async {
+            self.settle_with_docker().await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = hear => {}
+            () = settle => {}
+        }
+        Ok(())
+    }
+
+    fn heard(self: &Arc<Self>, event: engine::Event) {
+        if self.of_engine().contains(&event.container) {
+            self.bring_later(event.container);
+        }
+        if event.is_rename {
+            let daemon = Arc::clone(self);
+            tokio::spawn(async move { daemon.learn_new_name(event.container).await });
+        }
+    }
+
+    fn of_engine(&self) -> Vec<Id> {
+        let world = self.world();
+        let of_engine = world.containers().filter(|other| matches!(other.subject, Subject::Engine(_)));
+        of_engine.map(|container| container.id).collect()
+    }
+
+    fn bring_later(self: &Arc<Self>, id: Id) {
+        let daemon = Arc::clone(self);
+        tokio::spawn(async move { daemon.bring(id).await });
+    }
+
+    /// Bring what is known of a container to what the engine says of it.
+    pub(in crate::daemon) async fn bring(self: &Arc<Self>, id: Id) {
+        // The engine is not asked while others wait for the container: it may be what they hold up.
+        let _turn = turn(&self.engine_turns, id).await;
+        let found = self.engine.find(&id.to_string()).await;
+        let _busy = self.busy(id).await;
+        let Ok(container) = self.container(&id) else { return };
+        let name = container.name.clone();
+        let brought = match found {
+            Ok(found) => self.bring_to(container, &found).await,
+            Err(engine::Error::NotFound(_)) => {
+                tracing::info!(container = name, "the engine has removed it");
+                let after = ended(container.clone(), None);
+                let after = Container { attachments: Vec::new(), ..after };
+                self.unwire(container, after).await
+            }
+            Err(_) if runs(&container) => Ok(()),
+            Err(_) => self.end_guest(container, None).await.map(drop),
+        };
+        if let Err(error) = brought {
+            tracing::error!(container = name, %error, "follow the engine");
+        }
+    }
+
+    async fn bring_to(self: &Arc<Self>, mut container: Container, found: &Found) -> Result<(), Error> {
+        if container.name != found.name {
+            container = self.rename_guest(container, &found.name).await?;
+        }
+        let state = state_of(found);
+        if runs(&container) {
+            let is_the_same = matches!((&container.state, &state),
+                (State::Running { supervisor: one, .. }, State::Running { supervisor: other, .. }) if one == other);
+            if !is_the_same && matches!(state, State::Running { .. }) {
+                container = self.end_guest(container, None).await?;
+            }
+            // Else what the engine said is old: a process that lives runs.
+        } else {
+            container = self.end_guest(container, Some(&state)).await?;
+        }
+        let is_new = match (&container.state, &state) {
+            (State::Running { .. }, _) => false,
+            (_, State::Running { .. }) => true,
+            _ => return Ok(()),
+        };
+        let is_left = |attachment: &Attachment| self.world().network(&attachment.network).is_some();
+        if is_new && !container.attachments.iter().all(is_left) {
+            // As in Docker, a network may be removed while one of its containers is stopped.
+            tracing::info!(container = container.name, "a network of its has been removed meanwhile");
+            let before = container.clone();
+            container.attachments.retain(is_left);
+            self.unwire(before, container.clone()).await?;
+            if container.attachments.is_empty() {
+                return Ok(());
+            }
+        }
+        if is_new {
+            container = self.start_guest(container, state, found)?;
+        } else {
+            container = self.ask_anew(container, found).await?;
+        }
+        if container.attachments.iter().any(|attachment| attachment.endpoint.is_none()) {
+            self.attach_again(&container).await;
+        }
+        Ok(())
+    }
+
+    /// It has ended: what it had in networks is free, but not forgotten.
+    pub(in crate::daemon) async fn end_guest(
+        self: &Arc<Self>,
+        before: Container,
+        seen: Option<&State>,
+    ) -> Result<Container, Error> {
+        let after = ended(before.clone(), seen);
+        if after == before {
+            return Ok(after);
+        }
+        tracing::info!(container = before.name, "ended");
+        if let Err(error) = block_in_place(|| files::give_back(&self.container_dir(&before.id))) {
+            tracing::error!(container = before.name, %error, "give resolv.conf back");
+        }
+        self.unwire(before, after.clone()).await?;
+        Ok(after)
+    }
+
+    /// It runs, and has nothing in networks yet.
+    fn start_guest(
+        self: &Arc<Self>,
+        before: Container,
+        state: State,
+        found: &Found,
+    ) -> Result<Container, Error> {
+        let addresses = match &before.subject {
+            Subject::Engine(engine) => engine.addresses.clone(),
+            Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Docker(_) => Vec::new(),
+        };
+        let subject = Subject::Engine(Box::new(self.subject_of(found, addresses)?));
+        let after = Container { state, subject, labels: found.labels.clone(), ..before };
+        self.commit(&[Change::PutContainer(after.clone())])?;
+        self.world().put_container(after.clone());
+        tracing::info!(container = after.name, "started");
+        self.watch_process(&after);
+        Ok(after)
+    }
+
+    /// The engine has written its resolver over ours: that one is asked from now on, and asked by ours.
+    async fn ask_anew(self: &Arc<Self>, before: Container, found: &Found) -> Result<Container, Error> {
+        let Subject::Engine(engine) = &before.subject else { return Ok(before) };
+        let (dir, path) = (self.container_dir(&before.id), engine.resolv_conf.clone());
+        let Some(path) =
+            path.filter(|path| block_in_place(|| files::is_made_anew(&dir, path)).unwrap_or_default())
+        else {
+            return Ok(before);
+        };
+        tracing::info!(container = before.name, "the engine has changed its resolv.conf");
+        let subject = self.subject_of(found, engine.addresses.clone())?;
+        let after = Container { subject: Subject::Engine(Box::new(subject)), ..before };
+        self.commit(&[Change::PutContainer(after.clone())])?;
+        self.world().put_container(after.clone());
+        if let Some(record) = self.record_of(&after) {
+            self.feed.upsert(record, None).await?;
+            block_in_place(|| files::borrow(&dir, &path))?;
+        }
+        Ok(after)
+    }
+
+    /// All of its networks; if one of them cannot be had, each of the others.
+    async fn attach_again(self: &Arc<Self>, container: &Container) {
+        let Err(error) = self.wire(container.clone(), container.clone()).await else { return };
+        tracing::error!(container = container.name, %error, "connect again");
+        let missing = container.attachments.iter().filter(|attachment| attachment.endpoint.is_none());
+        let networks: Vec<Id> = missing.map(|attachment| attachment.network).collect();
+        if networks.len() < 2 {
+            return;
+        }
+        for network in networks {
+            let Ok(now) = self.container(&container.id) else { return };
+            if let Err(error) = self.wire_in(now.clone(), now, Some(network)).await {
+                tracing::error!(container = container.name, network = %network.short(), %error, "connect again");
+            }
+        }
+    }
+
+    /// The engine calls it something else, and has asked nobody here.
+    async fn rename_guest(self: &Arc<Self>, before: Container, name: &str) -> Result<Container, Error> {
+        let after = Container { name: name.to_owned(), ..before.clone() };
+        tracing::info!(from = before.name, to = name, "renamed");
+        if self.world().container_named(name).is_some() {
+            tracing::warn!(name, "two containers have this name: say the ID");
+        }
+        self.commit(&[Change::PutContainer(after.clone())])?;
+        self.world().put_container(after.clone());
+        if let Some(record) = self.record_of(&after).filter(|_| runs(&after)) {
+            self.feed.upsert(record, None).await?;
+        }
+        self.refresh_links_to(after.id).await;
+        Ok(after)
+    }
+}
+
+/// What the engine says, unless the process has ended since.
+fn state_of(found: &Found) -> State {
+    let now = Timestamp::now();
+    match found.state {
+        FoundState::Created => State::Created { error: String::new() },
+        FoundState::Exited { code, started, finished } => State::Exited { code, started, finished },
+        FoundState::Running { pid, started } => match link::start_time(pid) {
+            Some(start_time) => State::Running { supervisor: Some((pid, start_time)), started },
+            None => State::Exited { code: EXIT_UNKNOWN, started, finished: now },
+        },
+    }
+}
+
+/// Whether its first process lives.
+fn runs(container: &Container) -> bool {
+    matches!(container.state, State::Running { supervisor: Some((pid, start_time)), .. }
+        if Daemon::is_alive(&Namespace::Process { pid, start_time }))
+}
+
+/// The same container without a process, as the engine has seen it end.
+fn ended(mut container: Container, seen: Option<&State>) -> Container {
+    let last = |attachment: &Attachment| {
+        let endpoint = attachment.endpoint.as_ref()?;
+        Some(LastAddress { network: attachment.network, ipv4: endpoint.ipv4, ipv6: endpoint.ipv6 })
+    };
+    let addresses: Vec<_> = container.attachments.iter().filter_map(last).collect();
+    container.attachments.iter_mut().for_each(|attachment| attachment.endpoint = None);
+    if let Subject::Engine(engine) = &mut container.subject {
+        engine.addresses.retain(|old| addresses.iter().all(|new| new.network != old.network));
+        engine.addresses.extend(addresses);
+    }
+    container.state = match (seen, container.state) {
+        (Some(seen @ (State::Exited { .. } | State::Created { .. })), _) => seen.clone(),
+        (_, State::Running { started, .. }) => {
+            State::Exited { code: EXIT_UNKNOWN, started, finished: Timestamp::now() }
+        }
+        (_, before) => before,
+    };
+    container
+}

@@ -1,0 +1,7 @@
+//! Whose a container is: a sandbox of netbpf's own, a namespace that somebody made, an engine's container, an endpoint
+//! that Docker asked for. When one begins, ends or gets another name.
+
+pub(in crate::daemon) mod docker;
+mod engine;
+mod namespace;
+pub(in crate::daemon) mod sandbox;

@@ -1,0 +1,102 @@
+//! Network namespaces that netbpf did not start: `netns:NAME`, `netns:/PATH`, `pid:N`. They are containers from their
+//! first connection to their last, or until they are gone.
+
+use std::{path::PathBuf, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::{
+    daemon::{Daemon, Error},
+    link,
+    model::{Container, Id, Namespace, State, Subject},
+};
+
+impl Daemon {
+    /// A known container: by name, by ID, or as the namespace that a user writes.
+    pub(in crate::daemon) fn find_subject(&self, text: &str) -> Result<Id, Error> {
+        let name = parse(text)?.map_or_else(|| text.to_owned(), |(_, name)| name);
+        let world = self.world();
+        match world.find_container(&name) {
+            Ok(container) => Ok(container.id),
+            // An endpoint of Docker's is found by what Docker calls its container too.
+            Err(error) => {
+                let mut containers = world.containers();
+                let found = containers.find(|container| {
+                    let (id, shown) = crate::daemon::owners::docker::shown(container);
+                    id != container.id && (shown == name || id.to_string() == name || id.short() == name)
+                });
+                found.map(|container| container.id).ok_or(error)
+            }
+        }
+    }
+
+    /// A known container, or a namespace or an engine's container that becomes one; true if it is new.
+    pub(in crate::daemon) async fn find_or_adopt(self: &Arc<Self>, text: &str) -> Result<(Id, bool), Error> {
+        let Some((namespace, name)) = parse(text)? else {
+            let known = self.world().find_container(text).map(|container| container.id);
+            return match known {
+                Ok(id) => Ok((id, false)),
+                Err(Error::NoContainer(_)) => self.adopt_from_engine(text).await,
+                Err(error) => Err(error),
+            };
+        };
+        if let Ok(container) = self.world().find_container(&name) {
+            return Ok((container.id, false));
+        }
+        if crate::daemon::effects::steps::open(&namespace)?.same_as_current()? {
+            return Err(Error::Forbidden(format!(
+                "cannot connect {text}: it is the host's own network namespace"
+            )));
+        }
+        let container = Container {
+            id: Id::random(),
+            name,
+            created: Timestamp::now(),
+            subject: Subject::Foreign(namespace),
+            state: State::Running { supervisor: None, started: Timestamp::now() },
+            attachments: Vec::new(),
+            labels: Default::default(),
+            mappings: Vec::new(),
+        };
+        let id = container.id;
+        self.world().put_container(container);
+        Ok((id, true))
+    }
+
+    /// Whether a foreign container's namespace is still there.
+    pub(in crate::daemon) fn is_alive(namespace: &Namespace) -> bool {
+        match namespace {
+            Namespace::Path(path) => link::Namespace::open_path(path).is_ok(),
+            Namespace::Process { pid, start_time } => {
+                link::start_time(*pid).is_some_and(|now| now == *start_time)
+            }
+        }
+    }
+}
+
+/// The namespace that a text names, with the name of its container; none where it names none.
+fn parse(text: &str) -> Result<Option<(Namespace, String)>, Error> {
+    if let Some(name) = text.strip_prefix("netns:") {
+        let path = if name.starts_with('/') {
+            PathBuf::from(name)
+        } else if name.is_empty() || name.contains('/') {
+            return Err(Error::NoNamespace(format!(
+                "invalid network namespace {text}: expected netns:NAME or netns:/PATH"
+            )));
+        } else {
+            PathBuf::from("/run/netns").join(name)
+        };
+        let short = path.strip_prefix("/run/netns").or_else(|_| path.strip_prefix("/var/run/netns"));
+        let name = format!("netns:{}", short.unwrap_or(&path).display());
+        return Ok(Some((Namespace::Path(path), name)));
+    }
+    if let Some(number) = text.strip_prefix("pid:") {
+        let pid: u32 = number
+            .parse()
+            .map_err(|_| Error::NoNamespace(format!("invalid process {text}: expected pid:NUMBER")))?;
+        let start_time =
+            link::start_time(pid).ok_or_else(|| Error::NoNamespace(format!("no such process: {pid}")))?;
+        return Ok(Some((Namespace::Process { pid, start_time }, text.to_owned())));
+    }
+    Ok(None)
+}

@@ -1,0 +1,436 @@
+//! A sandbox's life: start, the watch over it, its end. What it had in networks goes with its process, whoever ended it.
+
+use std::{
+    os::fd::{AsFd, AsRawFd},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use nix::libc::{SIGKILL, SIGTERM};
+
+use crate::{
+    daemon::{
+        Daemon, Error, Happened, effects::steps::Steps, owners::sandbox::restarts::with_restart,
+        ports::lease::Homeless,
+    },
+    link,
+    model::{Attachment, Container, Id, Mode, Restart, Sandbox, State, Subject},
+    private,
+    sandbox::{self, Supervisor},
+    store::Change,
+};
+
+/// Where engines listen, each with the folders of its helpers.
+const ENGINES: [&str; 5] = ["/run/docker.sock", "/run/docker", "/run/containerd", "/run/podman", "/run/crio"];
+
+/// The exit code of what could not be started.
+const EXIT_CANNOT: i32 = 125;
+
+impl Daemon {
+    /// `start`.
+    pub async fn start_container(self: &Arc<Self>, key: &str) -> Result<(), Error> {
+        let id = self.find_subject(key)?;
+        let _busy = self.busy(id).await;
+        self.start_busy(id, true).await
+    }
+
+    /// Start a container that the caller has for itself: because a user says so, or again.
+    pub(in crate::daemon) async fn start_busy(self: &Arc<Self>, id: Id, by_user: bool) -> Result<(), Error> {
+        let before = with_restart(self.container(&id)?, |restart| restart.start(by_user));
+        crate::daemon::owners::docker::refuse(&before, "docker start")?;
+        let Subject::Sandbox(sandbox) = before.subject.clone() else {
+            return Err(Error::Foreign(before.name));
+        };
+        if matches!(before.state, State::Running { .. }) {
+            return Err(Error::NotModified);
+        }
+        match self.try_start(&before, &sandbox).await {
+            Ok(supervisor) => {
+                self.watch(id, supervisor);
+                self.refresh_links_to(id).await;
+                Ok(())
+            }
+            Err(error) => {
+                self.followers.disappoint(&id);
+                if sandbox.auto_remove {
+                    self.world().put_container(before);
+                    self.forget(&id)?;
+                    return Err(error);
+                }
+                let mut delay = None;
+                let failed = match by_user {
+                    true => Container { state: State::Created { error: error.to_string() }, ..before },
+                    false => with_restart(before, |restart| {
+                        delay = restart.fail(EXIT_CANNOT, error.to_string());
+                    }),
+                };
+                self.world().put_container(failed.clone());
+                self.commit(&[Change::PutContainer(failed)])?;
+                if let Some(delay) = delay {
+                    self.restart_later(id, delay);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// All or nothing.
+    async fn try_start(self: &Arc<Self>, before: &Container, sandbox: &Sandbox) -> Result<Supervisor, Error> {
+        self.check_networks(before)?;
+        self.check_links(before)?;
+        let (spec, _joined) = self.spec(before, sandbox)?;
+        self.make_supervisor_dir(&before.id)?;
+        let mut after = before.clone();
+        let leased = self.lease_endpoints(&mut after, None).await?;
+        let ports = match self.lease_ports(before, &mut after, Homeless::Refused).await {
+            Ok(ports) => ports,
+            Err(error) => {
+                self.release_endpoints(&after, &leased);
+                return Err(Error::StartNetworking(Box::new(error)));
+            }
+        };
+        let mut steps = Steps::new(Arc::clone(self));
+        match self.start_steps(&mut steps, before, &mut after, sandbox, &spec).await {
+            Ok(supervisor) => {
+                steps.keep();
+                self.tell_of_members(&after.id, &leased, "connect");
+                self.tell(&after, Happened::Started);
+                Ok(supervisor)
+            }
+            Err(error) => {
+                steps.undo().await;
+                self.undo_ports(ports).await;
+                self.release_endpoints(&after, &leased);
+                Err(error)
+            }
+        }
+    }
+
+    /// Namespaces, then network and names, then the record, then the command: a command never runs without its network,
+    /// and none runs that the store does not know.
+    async fn start_steps(
+        self: &Arc<Self>,
+        steps: &mut Steps,
+        before: &Container,
+        after: &mut Container,
+        sandbox: &Sandbox,
+        spec: &sandbox::Spec,
+    ) -> Result<Supervisor, Error> {
+        self.make_files(after, sandbox)?;
+        let supervisor = Supervisor::spawn(&self.program, &self.supervisor_dir(&after.id), spec).await?;
+        after.state = State::Running {
+            supervisor: Some((supervisor.pid(), supervisor.start_time())),
+            started: Timestamp::now(),
+        };
+        let prepared = async {
+            if after.attachments.iter().any(|attachment| attachment.endpoint.is_some()) {
+                self.wire_steps(steps, before, after).await?;
+            }
+            self.commit(&[Change::PutContainer(after.clone())])?;
+            self.world().put_container(after.clone());
+            self.open_links()?;
+            self.followers.connect(&after.id, &self.log_path(&after.id), &supervisor)?;
+            Ok::<_, Error>(())
+        }
+        .await;
+        if let Err(error) = prepared {
+            supervisor.abandon().await;
+            return Err(error);
+        }
+        match supervisor.start().await.map_err(command_failed) {
+            Ok(()) => Ok(supervisor),
+            Err(error) => {
+                supervisor.kill();
+                supervisor.wait().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The supervisor's folder is below the run directory, which a reboot empties.
+    fn make_supervisor_dir(&self, id: &Id) -> Result<(), Error> {
+        Ok(private::make_folder(&self.supervisor_dir(id), crate::daemon::service::sockets::group())?)
+    }
+
+    /// Networks can be removed while a container is stopped.
+    fn check_networks(&self, container: &Container) -> Result<(), Error> {
+        let world = self.world();
+        match container.attachments.iter().find(|attachment| world.network(&attachment.network).is_none()) {
+            Some(attachment) => Err(Error::NoNetwork(attachment.network.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// What the supervisor is told, with the namespace that it is to join: to be kept until it has.
+    fn spec(
+        &self,
+        container: &Container,
+        sandbox: &Sandbox,
+    ) -> Result<(sandbox::Spec, Option<link::Namespace>), Error> {
+        let mut joined = None;
+        let (network, files) = match &sandbox.mode {
+            Mode::Networks | Mode::None => (sandbox::Network::New, container.id),
+            Mode::Host => (sandbox::Network::Host, container.id),
+            Mode::Container(other) => {
+                let owner = self.joined(other)?;
+                match self.namespace_of(&owner) {
+                    Ok(namespace) => {
+                        let namespace = joined.insert(crate::daemon::effects::steps::open(&namespace)?);
+                        // By the open descriptor: a process number may come to mean another process.
+                        let descriptor = namespace.as_fd().as_raw_fd();
+                        let path = format!("/proc/{}/fd/{descriptor}", std::process::id());
+                        (sandbox::Network::Join(path.into()), self.owner_of_files(owner)?)
+                    }
+                    Err(_) => {
+                        let state = match owner.state {
+                            State::Exited { .. } => "exited",
+                            State::Created { .. } | State::Running { .. } => "created",
+                        };
+                        return Err(Error::JoinNotRunning(owner.id.to_string(), state.into()));
+                    }
+                }
+            }
+        };
+        let files = self.container_dir(&files);
+        let spec = sandbox::Spec {
+            id: container.id.to_string(),
+            hostname: sandbox.hostname.clone(),
+            command: sandbox.command.clone(),
+            env: sandbox.env.clone(),
+            working_dir: sandbox.working_dir.clone(),
+            rootfs: sandbox.rootfs.clone(),
+            no_new_privileges: sandbox.no_new_privileges,
+            hidden: self.hidden(),
+            network,
+            files: sandbox::Files {
+                hosts: files.join("hosts"),
+                resolv_conf: files.join("resolv.conf"),
+                hostname: files.join("hostname"),
+            },
+            log: self.log_path(&container.id),
+            socket_group: crate::daemon::service::sockets::group(),
+        };
+        Ok((spec, joined))
+    }
+
+    /// What commands this daemon, or an engine on the host: a sandbox on the host's files does not see it.
+    fn hidden(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = ENGINES.iter().map(PathBuf::from).collect();
+        paths.push(self.options.run_dir.clone());
+        paths.push(self.options.docker_socket.clone());
+        paths.extend(self.options.docker_plugin.clone());
+        paths
+    }
+
+    /// Who made the files that a container has: one that joined another's network has that one's, which may have joined
+    /// a third's.
+    fn owner_of_files(&self, mut container: Container) -> Result<Id, Error> {
+        while let Subject::Sandbox(sandbox) = &container.subject
+            && let Mode::Container(other) = &sandbox.mode
+        {
+            container = self.joined(other)?;
+        }
+        Ok(container.id)
+    }
+
+    /// The container whose network another one is in.
+    fn joined(&self, id: &Id) -> Result<Container, Error> {
+        let found = self.world().container(id).cloned();
+        found.ok_or_else(|| Error::NoContainer(format!("joining network namespace of container: {id}")))
+    }
+
+    /// Wait for a sandbox's end and clear up after it.
+    pub(in crate::daemon) fn watch(self: &Arc<Self>, id: Id, supervisor: Supervisor) {
+        let daemon = Arc::clone(self);
+        tokio::spawn(async move {
+            supervisor.wait().await;
+            let _busy = daemon.busy(id).await;
+            match daemon.clear_up(id, supervisor.pid()).await {
+                Ok(Some(delay)) => daemon.restart_later(id, delay),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(container = %id.short(), %error, "clear up after the end");
+                }
+            }
+        });
+    }
+
+    /// Record the end of a sandbox and take away what it had. Returns after which delay it is to be started again, if
+    /// it is.
+    pub(in crate::daemon) async fn clear_up(
+        self: &Arc<Self>,
+        id: Id,
+        pid: u32,
+    ) -> Result<Option<Duration>, Error> {
+        let Ok(before) = self.container(&id) else { return Ok(None) };
+        let State::Running { supervisor: Some((running, _)), started } = before.state else {
+            return Ok(None);
+        };
+        let Subject::Sandbox(sandbox) = &before.subject else { return Ok(None) };
+        if running != pid {
+            return Ok(None);
+        }
+        let exit = sandbox::exit_status(&self.supervisor_dir(&id));
+        tracing::info!(container = before.name, code = exit.code, "ended");
+        let ran = exit.finished.duration_since(started);
+        self.tell(&before, Happened::Died { code: exit.code, ran });
+        let after = Container {
+            state: State::Exited { code: exit.code, started, finished: exit.finished },
+            attachments: before
+                .attachments
+                .iter()
+                .map(|attachment| Attachment { endpoint: None, ..attachment.clone() })
+                .collect(),
+            mappings: Vec::new(),
+            ..before.clone()
+        };
+        let mut delay = None;
+        let ran = ran.try_into().unwrap_or_default();
+        let after = with_restart(after, |restart| delay = restart.end(exit.code, ran));
+        let is_removed = sandbox.auto_remove;
+        // A full disk must not keep what has ended in the network; a later start finds it ended once more.
+        if let Err(error) = self.commit(&[Change::PutContainer(after.clone())]) {
+            tracing::error!(container = after.name, %error, "record the end");
+        }
+        // Names, ports and leases first, the new state last: who sees the container ended finds nothing of it left.
+        self.unwire_committed(&before, &after).await;
+        self.world().put_container(after);
+        self.refresh_links_to(id).await;
+        self.ends.note(id, exit.code);
+        let forgotten = if is_removed { self.forget(&id) } else { Ok(()) };
+        self.ends.announce();
+        forgotten.map(|()| delay)
+    }
+
+    /// Return when a container has ended and is cleared up; at once if it does not run.
+    pub(in crate::daemon) async fn ended(&self, id: Id) {
+        let mut news = self.ends.subscribe();
+        while self.world().is_running(&id) && news.changed().await.is_ok() {}
+    }
+
+    /// `wait`: its exit code. One that has not been started yet is waited for too; one that is removed already is
+    /// known by its full ID.
+    pub async fn wait_container(&self, key: &str) -> Result<i32, Error> {
+        let mut news = self.ends.subscribe();
+        let id = match self.find_subject(key) {
+            Ok(id) => id,
+            Err(error) => key.parse().map_err(|_| error)?,
+        };
+        loop {
+            match self.container(&id).map(|container| container.state) {
+                Ok(State::Exited { code, .. }) => return Ok(code),
+                Ok(State::Created { .. } | State::Running { .. }) => {}
+                Err(error) => return self.ends.code(&id).ok_or(error),
+            }
+            if news.changed().await.is_err() {
+                return Err(Error::NoContainer(key.to_owned()));
+            }
+        }
+    }
+
+    /// Send a running sandbox a signal. The caller has it for itself, so that its end is told of afterwards.
+    pub(in crate::daemon) async fn end(&self, container: &Container, signal: i32) -> Result<(), Error> {
+        match self.supervisor_of(container)?.signal(signal).await {
+            // It ended meanwhile.
+            Err(sandbox::Error::Gone) => return Err(Error::NotRunning(container.id.to_string())),
+            sent => sent?,
+        }
+        self.tell(container, Happened::Killed(signal));
+        Ok(())
+    }
+
+    /// A running sandbox's supervisor.
+    pub(in crate::daemon) fn supervisor_of(&self, container: &Container) -> Result<Supervisor, Error> {
+        let State::Running { supervisor: Some((pid, start_time)), .. } = container.state else {
+            return Err(Error::NotRunning(container.id.to_string()));
+        };
+        Supervisor::adopt(&self.supervisor_dir(&container.id), pid, start_time)
+            .ok_or_else(|| Error::NotRunning(container.id.to_string()))
+    }
+
+    /// `kill`.
+    pub async fn kill_container(&self, key: &str, signal: i32) -> Result<(), Error> {
+        let id = self.find_subject(key)?;
+        let _busy = self.busy(id).await;
+        let container = self.container(&id)?;
+        crate::daemon::owners::docker::refuse(&container, "docker kill")?;
+        if !matches!(container.subject, Subject::Sandbox(_)) {
+            return Err(Error::Foreign(container.name));
+        }
+        // As in Docker, these two mean an end for good.
+        if matches!(signal, SIGKILL | SIGTERM) {
+            self.note_restart(id, Restart::stop)?;
+        }
+        self.end(&container, signal).await
+    }
+
+    /// `stop`: a signal, some patience, then SIGKILL. It returns when nothing of the container is left in networks.
+    pub async fn stop_container(
+        self: &Arc<Self>,
+        key: &str,
+        signal: i32,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        let id = self.find_subject(key)?;
+        let container = {
+            let _busy = self.busy(id).await;
+            let container = self.container(&id)?;
+            crate::daemon::owners::docker::refuse(&container, "docker stop")?;
+            if !matches!(container.subject, Subject::Sandbox(_)) {
+                return Err(Error::Foreign(container.name));
+            }
+            let status = container.status();
+            if !matches!(status, "running" | "restarting") {
+                return Err(Error::NotModified);
+            }
+            self.note_restart(id, Restart::stop)?;
+            if status == "restarting" {
+                self.tell(&container, Happened::Stopped);
+                return Ok(());
+            }
+            match self.end(&container, signal).await {
+                Err(Error::NotRunning(_)) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
+            container
+        };
+        if tokio::time::timeout(patience, self.ended(id)).await.is_err() {
+            let busy = self.busy(id).await;
+            match self.end(&container, SIGKILL).await {
+                Err(Error::NotRunning(_)) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
+            drop(busy);
+            self.ended(id).await;
+        }
+        self.tell(&container, Happened::Stopped);
+        Ok(())
+    }
+
+    /// `restart`.
+    pub async fn restart_container(
+        self: &Arc<Self>,
+        key: &str,
+        signal: i32,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        match self.stop_container(key, signal, patience).await {
+            Ok(()) | Err(Error::NotModified) => {}
+            Err(error) => return Err(error),
+        }
+        self.start_container(key).await?;
+        let container = self.container(&self.find_subject(key)?)?;
+        self.tell(&container, Happened::Restarted);
+        Ok(())
+    }
+}
+
+/// What a command that could not be executed means to the caller.
+fn command_failed(error: sandbox::Error) -> Error {
+    match error {
+        sandbox::Error::Start { exit_code, message } => Error::CommandFailed { message, exit_code },
+        error => Error::Sandbox(error),
+    }
+}

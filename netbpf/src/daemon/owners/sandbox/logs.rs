@@ -1,0 +1,112 @@
+//! Output of sandboxes, to those who ask for it. A follower may come before the start: it then misses nothing, not even
+//! the output of a command that is removed as it ends.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use futures::{Stream, stream};
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::{
+    api::types::LogLine,
+    daemon::{Daemon, Error},
+    model::{Id, State, Subject},
+    sandbox::{
+        self, Supervisor,
+        logs::{self, Logs},
+    },
+};
+
+/// A container's output, in its folder: what is older is in `log.jsonl.1` and so on.
+pub const FILE: &str = "log.jsonl";
+
+/// Those who wait for a container to start.
+#[derive(Default)]
+pub struct Followers(Mutex<HashMap<Id, Vec<oneshot::Sender<Logs>>>>);
+
+impl Followers {
+    /// What the container will write once it is started.
+    fn wait(&self, container: Id) -> oneshot::Receiver<Logs> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.entry(container).or_default().push(sender);
+        receiver
+    }
+
+    /// The container starts: its output is opened for those who wait, before it writes any.
+    pub fn connect(
+        &self,
+        container: &Id,
+        path: &Path,
+        supervisor: &Supervisor,
+    ) -> Result<(), sandbox::Error> {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+        for follower in waiting.into_iter().flatten() {
+            // One that has gone away meanwhile needs nothing.
+            let _ = follower.send(logs::read(path, None, Some(supervisor))?);
+        }
+        Ok(())
+    }
+
+    /// The container did not start: those who wait have nothing to wait for.
+    pub fn disappoint(&self, container: &Id) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+    }
+}
+
+impl Daemon {
+    /// `logs`: lines of JSON, from `tail` lines before the end, or all; with `follow` until the container has ended.
+    pub async fn logs(
+        &self,
+        key: &str,
+        follow: bool,
+        tail: Option<usize>,
+        since: Option<Timestamp>,
+    ) -> Result<impl Stream<Item = Result<String, sandbox::Error>> + use<>, Error> {
+        let container = self.container(&self.find_subject(key)?)?;
+        crate::daemon::owners::docker::refuse(&container, "docker logs")?;
+        if !matches!(container.subject, Subject::Sandbox(_)) {
+            return Err(Error::Foreign(container.name));
+        }
+        let path = self.log_path(&container.id);
+        let source = match container.state {
+            State::Created { .. } if follow => Source::Waiting(self.followers.wait(container.id)),
+            State::Created { .. } | State::Running { .. } | State::Exited { .. } => {
+                let supervisor = self.supervisor_of(&container).ok().filter(|_| follow);
+                Source::Open(Box::new(logs::read(&path, tail, supervisor.as_ref())?))
+            }
+        };
+        Ok(stream::try_unfold(source, move |source| next(source, since)))
+    }
+}
+
+enum Source {
+    Waiting(oneshot::Receiver<Logs>),
+    Open(Box<Logs>),
+}
+
+async fn next(source: Source, since: Option<Timestamp>) -> Result<Option<(String, Source)>, sandbox::Error> {
+    let mut logs = match source {
+        Source::Open(logs) => logs,
+        Source::Waiting(start) => match start.await {
+            Ok(logs) => Box::new(logs),
+            Err(_) => return Ok(None),
+        },
+    };
+    while let Some(line) = logs.next().await? {
+        if since.is_none_or(|since| line.time.parse::<Timestamp>().is_ok_and(|time| time >= since)) {
+            return Ok(Some((text(&line), Source::Open(logs))));
+        }
+    }
+    Ok(None)
+}
+
+fn text(line: &LogLine) -> String {
+    let mut text = serde_json::to_string(line).expect("a line of texts is JSON");
+    text.push('\n');
+    text
+}

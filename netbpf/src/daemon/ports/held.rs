@@ -1,0 +1,311 @@
+//! Ports of the host that containers have, each held by a socket of the daemon's: another process that wants it is told
+//! EADDRINUSE, and one that another process has is noticed. Nothing is read from these sockets here: what is for a
+//! container is translated before it comes to them, or is the relay's, which is given copies. Knows no container but by
+//! its ID, and no firewall.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+};
+
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, Shutdown, SocketFlags, SocketType, ipproto, sockopt},
+};
+
+use crate::{
+    daemon::Error,
+    ipam::{Ephemeral, Ports},
+    model::{Id, PortRange, Protocol},
+};
+
+/// What containers have.
+#[derive(Default)]
+pub struct Held {
+    ports: Ports,
+    /// Less than what is leased where the kernel has no SCTP, or a port was lost while no daemon ran.
+    sockets: HashMap<(Protocol, SocketAddr), OwnedFd>,
+    /// What another process has kept since before this daemon, until it is resumed.
+    kept: HashMap<(Protocol, SocketAddr), OwnedFd>,
+}
+
+impl Held {
+    /// None but those that another process has kept for ports which are about to be resumed.
+    pub fn new(kept: impl IntoIterator<Item = ((Protocol, SocketAddr), OwnedFd)>) -> Self {
+        Self { kept: kept.into_iter().collect(), ..Self::default() }
+    }
+
+    /// A port for a container, the same on all of `hosts`, held on each of them.
+    pub fn lease(
+        &mut self,
+        owner: Id,
+        protocol: Protocol,
+        hosts: &[IpAddr],
+        range: Option<PortRange>,
+        ephemeral: &Ephemeral,
+    ) -> Result<u16, Error> {
+        let mut held = Vec::new();
+        let port = self.ports.lease(owner, protocol, hosts, range, ephemeral, |port| {
+            held.clear();
+            for host in hosts {
+                let address = SocketAddr::new(*host, port);
+                held.extend(hold(protocol, address)?.map(|socket| ((protocol, address), socket)));
+            }
+            Ok::<_, Error>(())
+        })?;
+        self.sockets.extend(held);
+        Ok(port)
+    }
+
+    /// A port that a container has had since before this daemon: it stays the container's, also where somebody took it
+    /// meanwhile and it cannot be held.
+    pub fn resume(&mut self, owner: Id, protocol: Protocol, host: IpAddr, port: u16) -> Result<(), Error> {
+        self.ports.take(owner, protocol, &[host], port);
+        let address = SocketAddr::new(host, port);
+        let socket = match self.kept.remove(&(protocol, address)) {
+            Some(kept) => Some(kept),
+            None => hold(protocol, address)?,
+        };
+        self.sockets.extend(socket.map(|socket| ((protocol, address), socket)));
+        Ok(())
+    }
+
+    /// All ports are resumed: what was kept beyond them is let go.
+    pub fn resumed(&mut self) {
+        self.kept.clear();
+    }
+
+    /// A copy of the socket that holds a port; none if it is not held.
+    pub fn socket(&self, protocol: Protocol, address: SocketAddr) -> io::Result<Option<OwnedFd>> {
+        self.sockets.get(&(protocol, address)).map(OwnedFd::try_clone).transpose()
+    }
+
+    /// Give a port back, if it is the container's.
+    pub fn release(&mut self, owner: Id, protocol: Protocol, host: IpAddr, port: u16) {
+        if self.ports.release(owner, protocol, host, port) {
+            self.sockets.remove(&(protocol, SocketAddr::new(host, port)));
+        }
+    }
+}
+
+/// A socket that keeps others from the port; none where the kernel does not know the protocol, which then nobody on the
+/// host can speak.
+fn hold(protocol: Protocol, address: SocketAddr) -> Result<Option<OwnedFd>, Error> {
+    let held = match protocol {
+        Protocol::Tcp => hold_tcp(address).map(Some),
+        Protocol::Udp => hold_udp(address).map(Some),
+        Protocol::Sctp => match bound(Protocol::Sctp, address, false) {
+            Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) => {
+                tracing::info!(%address, "the kernel has no SCTP: the port is published and not held");
+                Ok(None)
+            }
+            bound => bound.map(Some),
+        },
+    };
+    held.map_err(|errno| Error::HostPort { address, protocol, reason: words(errno) })
+}
+
+/// Bound and not listening: what comes in untranslated is refused at once.
+fn hold_tcp(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    match bound(Protocol::Tcp, address, false) {
+        Err(Errno::ADDRINUSE) => hold_despite_time_wait(address),
+        bound => bound,
+    }
+}
+
+/// What is left of ended connections (TIME_WAIT) is no process. SO_REUSEADDR passes over it, and over sockets of others
+/// that do not listen; only a listening socket has no others beside it. So this one listens for a moment: when it could,
+/// nobody else has the port, and nobody who asks later gets it, because the port no longer counts as one to be shared.
+/// After the shutdown it is bound still, and listens no more.
+fn hold_despite_time_wait(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    let socket = bound(Protocol::Tcp, address, true)?;
+    rustix::net::listen(&socket, 0)?;
+    sockopt::set_socket_reuseaddr(&socket, false)?;
+    rustix::net::shutdown(&socket, Shutdown::Read)?;
+    Ok(socket)
+}
+
+/// What comes in untranslated waits in the socket; the buffer is the smallest that the kernel gives.
+fn hold_udp(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    let socket = bound(Protocol::Udp, address, false)?;
+    sockopt::set_socket_recv_buffer_size(&socket, 0)?;
+    Ok(socket)
+}
+
+fn bound(protocol: Protocol, address: SocketAddr, reuse: bool) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
+        Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
+        Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
+    };
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, Some(number))?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if reuse {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// As Go, and so Docker, writes it.
+fn words(errno: Errno) -> String {
+    nix::errno::Errno::from_raw(errno.raw_os_error()).desc().to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{ErrorKind, Read as _},
+        net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket},
+    };
+
+    use super::*;
+    use crate::model::Protocol::{Tcp, Udp};
+
+    const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const ALL: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+    const LOCALHOST_IPV6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    const ALL_IPV6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+    fn ephemeral() -> Ephemeral {
+        Ephemeral::parse("32768 60999", "")
+    }
+
+    fn lease(held: &mut Held, owner: Id, protocol: Protocol, host: IpAddr, port: u16) -> Result<u16, String> {
+        let range = PortRange::new(port, port);
+        held.lease(owner, protocol, &[host], range, &ephemeral()).map_err(|error| error.to_string())
+    }
+
+    fn refusal(localhost: IpAddr, port: u16) -> ErrorKind {
+        TcpStream::connect((localhost, port)).expect_err("nobody listens").kind()
+    }
+
+    #[test]
+    fn nobody_else_gets_a_held_port_and_who_calls_is_refused() {
+        let (mut held, owner) = (Held::default(), Id::random());
+        for (protocol, host) in [(Tcp, ALL), (Tcp, LOCALHOST), (Udp, ALL), (Udp, LOCALHOST)] {
+            let port = held.lease(owner, protocol, &[host], None, &ephemeral()).unwrap();
+            for other in [ALL, LOCALHOST] {
+                // std sets SO_REUSEADDR, as most servers do.
+                let taken = match protocol {
+                    Udp => UdpSocket::bind((other, port)).map(drop),
+                    _ => TcpListener::bind((other, port)).map(drop),
+                };
+                assert_eq!(taken.unwrap_err().kind(), ErrorKind::AddrInUse, "{protocol} {host} {other}");
+            }
+            if protocol == Tcp {
+                assert_eq!(refusal(LOCALHOST, port), ErrorKind::ConnectionRefused);
+            }
+            held.release(owner, protocol, host, port);
+            match protocol {
+                Udp => drop(UdpSocket::bind((LOCALHOST, port)).unwrap()),
+                _ => drop(TcpListener::bind((LOCALHOST, port)).unwrap()),
+            }
+        }
+        assert!(held.sockets.is_empty());
+    }
+
+    #[test]
+    fn a_port_that_a_process_has_is_refused_in_dockers_words() {
+        let (mut held, owner) = (Held::default(), Id::random());
+        let tcp = TcpListener::bind((LOCALHOST, 0)).unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        assert_eq!(
+            lease(&mut held, owner, Tcp, ALL, port).unwrap_err(),
+            format!("failed to bind host port 0.0.0.0:{port}/tcp: address already in use")
+        );
+        let udp = UdpSocket::bind((LOCALHOST, 0)).unwrap();
+        let port = udp.local_addr().unwrap().port();
+        assert_eq!(
+            lease(&mut held, owner, Udp, LOCALHOST, port).unwrap_err(),
+            format!("failed to bind host port 127.0.0.1:{port}/udp: address already in use")
+        );
+        drop((tcp, udp));
+        assert_eq!(lease(&mut held, owner, Udp, LOCALHOST, port), Ok(port), "the refusal kept nothing");
+    }
+
+    #[test]
+    fn each_family_is_held_by_a_socket_of_its_own() {
+        let (mut held, owner) = (Held::default(), Id::random());
+        for protocol in [Tcp, Udp] {
+            let is_held = |host: IpAddr, port: u16| match protocol {
+                Udp => UdpSocket::bind((host, port)).is_err(),
+                _ => TcpListener::bind((host, port)).is_err(),
+            };
+            let port = held.lease(owner, protocol, &[ALL_IPV6], None, &ephemeral()).unwrap();
+            assert!(is_held(LOCALHOST_IPV6, port) && is_held(ALL_IPV6, port), "{protocol}");
+            assert!(!is_held(LOCALHOST, port) && !is_held(ALL, port), "{protocol}: the other family is free");
+            assert_eq!(lease(&mut held, owner, protocol, ALL, port), Ok(port), "{protocol}");
+            held.release(owner, protocol, ALL_IPV6, port);
+            assert!(is_held(LOCALHOST, port) && !is_held(LOCALHOST_IPV6, port), "{protocol}");
+            held.release(owner, protocol, ALL, port);
+            let both = held.lease(owner, protocol, &[ALL, ALL_IPV6], None, &ephemeral()).unwrap();
+            assert!(is_held(LOCALHOST, both) && is_held(LOCALHOST_IPV6, both), "{protocol}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_a_process_has_over_ipv6_is_named_with_brackets() {
+        let (mut held, owner) = (Held::default(), Id::random());
+        let tcp = TcpListener::bind((LOCALHOST_IPV6, 0)).unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        let range = PortRange::new(port, port);
+        assert_eq!(
+            held.lease(owner, Tcp, &[ALL, ALL_IPV6], range, &ephemeral()).unwrap_err().to_string(),
+            format!("failed to bind host port [::]:{port}/tcp: address already in use")
+        );
+        drop(tcp);
+        drop(TcpListener::bind((LOCALHOST, port)).expect("the refusal kept nothing"));
+    }
+
+    #[test]
+    fn an_address_of_others_is_refused_in_dockers_words() {
+        // TEST-NET-1: no host has it.
+        let address = "192.0.2.1".parse().unwrap();
+        assert_eq!(
+            lease(&mut Held::default(), Id::random(), Tcp, address, 8080).unwrap_err(),
+            "failed to bind host port 192.0.2.1:8080/tcp: cannot assign requested address"
+        );
+    }
+
+    /// A server on the host that closed its connection first leaves the port in TIME_WAIT.
+    #[test]
+    fn ended_connections_do_not_stand_in_the_way() {
+        for (localhost, all) in [(LOCALHOST, ALL), (LOCALHOST_IPV6, ALL_IPV6)] {
+            let listener = TcpListener::bind((localhost, 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let mut client = TcpStream::connect((localhost, port)).unwrap();
+            drop(listener.accept().unwrap());
+            assert_eq!(client.read(&mut [0]).unwrap(), 0);
+            drop((client, listener));
+            assert_eq!(bound(Tcp, (localhost, port).into(), false).unwrap_err(), Errno::ADDRINUSE);
+
+            let (mut held, owner) = (Held::default(), Id::random());
+            assert_eq!(lease(&mut held, owner, Tcp, all, port), Ok(port));
+            assert_eq!(TcpListener::bind((localhost, port)).unwrap_err().kind(), ErrorKind::AddrInUse);
+            assert_eq!(bound(Tcp, (all, port).into(), true).unwrap_err(), Errno::ADDRINUSE);
+            assert_eq!(refusal(localhost, port), ErrorKind::ConnectionRefused);
+        }
+    }
+
+    #[test]
+    fn a_port_that_was_lost_stays_the_containers() {
+        let (mut held, owner) = (Held::default(), Id::random());
+        let other = TcpListener::bind((LOCALHOST, 0)).unwrap();
+        let port = other.local_addr().unwrap().port();
+        held.resume(owner, Tcp, LOCALHOST, port).unwrap_err();
+        assert_eq!(
+            lease(&mut held, Id::random(), Tcp, ALL, port).unwrap_err(),
+            format!("Bind for 0.0.0.0:{port} failed: port is already allocated")
+        );
+        held.release(owner, Tcp, LOCALHOST, port);
+        drop(other);
+        assert_eq!(lease(&mut held, owner, Tcp, ALL, port), Ok(port));
+    }
+}

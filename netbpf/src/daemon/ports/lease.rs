@@ -1,0 +1,241 @@
+//! Published ports of containers: leased with the endpoints, held while the container runs, moved when another network
+//! gives the default route.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr, TcpListener},
+    sync::{MutexGuard, PoisonError},
+};
+
+use crate::{
+    daemon::{Daemon, Error, ports::held::Held},
+    ipam::Ephemeral,
+    link::sysctl,
+    model::{Container, Id, Mapping, Protocol, State},
+    plan::{HostPort, Wanted, default_gateway, default_gateway_ipv6, ports_to_keep, wanted},
+};
+
+/// Ports of the host that were taken for a container, for as long as they may have to be given back.
+pub struct PortLease {
+    owner: Id,
+    taken: Vec<OnHost>,
+    /// What was given up before: it could have been in their way.
+    dropped: Vec<Mapping>,
+}
+
+/// What becomes of a port for which the container has no address of the family any more.
+#[derive(Clone, Copy)]
+pub enum Homeless {
+    /// Nothing is published, unless others can be.
+    Refused,
+    /// All others are.
+    LeftOut,
+}
+
+impl Daemon {
+    /// Lease the ports of the host that `after` needs for its endpoints and `before` has not, all or none, and note in
+    /// `after` what is published then. What `before` has and `after` has not stays held until
+    /// [`Daemon::release_ports`], unless it may be in the way.
+    pub(in crate::daemon) async fn lease_ports(
+        &self,
+        before: &Container,
+        after: &mut Container,
+        homeless: Homeless,
+    ) -> Result<PortLease, Error> {
+        let mut lease = PortLease { owner: after.id, taken: Vec::new(), dropped: Vec::new() };
+        let has_ipv6 = has_ipv6();
+        let (wanted, missing) = {
+            let world = self.world();
+            let (_, known) = wanted(before, |id| world.network(id), has_ipv6);
+            let (wanted, mut missing) = wanted(after, |id| world.network(id), has_ipv6);
+            missing.retain(|error| !known.contains(error));
+            (wanted, missing)
+        };
+        for error in missing {
+            match homeless {
+                Homeless::Refused if wanted.is_empty() => {
+                    return Err(self.cannot_publish(after, None, error.into()));
+                }
+                Homeless::Refused | Homeless::LeftOut => {
+                    tracing::warn!(container = after.name, %error, "leave out a published port");
+                }
+            }
+        }
+        let ephemeral = match wanted.is_empty() {
+            true => {
+                after.mappings.clear();
+                return Ok(lease);
+            }
+            false => ephemeral(),
+        };
+        let had = ports_to_keep(&wanted, &before.mappings);
+        let on_host_before: BTreeSet<OnHost> = held_of(before).collect();
+        let stays = |wanted: &Wanted, port| {
+            mappings_of(wanted, port).all(|mapping| on_host_before.contains(&on_host(&mapping)))
+        };
+        let mut mappings = Vec::new();
+        let mut missing = Vec::new();
+        for (wanted, had) in wanted.iter().zip(had) {
+            match had {
+                Some(port) if stays(wanted, port) => mappings.extend(mappings_of(wanted, port)),
+                _ => missing.push((wanted, had)),
+            }
+        }
+        if !missing.is_empty() {
+            let kept: BTreeSet<OnHost> = mappings.iter().map(on_host).collect();
+            let is_dropped = |mapping: &&Mapping| mapping.host_port != 0 && !kept.contains(&on_host(mapping));
+            lease.dropped = before.mappings.iter().filter(is_dropped).copied().collect();
+            // The relay has copies of their sockets.
+            self.unrelay(&lease.dropped).await;
+        }
+        let mut failed = None;
+        {
+            let mut held = self.held();
+            for (protocol, host, port) in lease.dropped.iter().map(on_host) {
+                held.release(after.id, protocol, host, port);
+            }
+            for (wanted, had) in missing {
+                match lease.take(&mut held, wanted, had, &ephemeral) {
+                    Ok(port) => mappings.extend(mappings_of(wanted, port)),
+                    Err(error) => {
+                        failed = Some((wanted.endpoint, error));
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some((endpoint, error)) = failed {
+            self.undo_ports(lease).await;
+            return Err(self.cannot_publish(after, Some(endpoint), error));
+        }
+        mappings.sort_unstable();
+        after.mappings = mappings;
+        Ok(lease)
+    }
+
+    /// What was leased is not needed after all.
+    pub(in crate::daemon) async fn undo_ports(&self, lease: PortLease) {
+        lease.undo(&mut self.held());
+        if let Err(error) = self.relay(&lease.dropped).await {
+            tracing::error!(%error, "relay a published port again");
+        }
+    }
+
+    /// Give back the ports of the host that `before` has and `after` has not.
+    pub(in crate::daemon) fn release_ports(&self, before: &Container, after: &Container) {
+        let mut held = self.held();
+        let kept: BTreeSet<OnHost> = held_of(after).collect();
+        for (protocol, host, port) in held_of(before).filter(|port| !kept.contains(port)) {
+            held.release(before.id, protocol, host, port);
+        }
+    }
+
+    /// Hold again what running containers have: the sockets of an earlier daemon went with it.
+    pub(in crate::daemon) fn resume_ports(&self) {
+        let running: Vec<Container> = self
+            .world()
+            .containers()
+            .filter(|container| matches!(container.state, State::Running { .. }))
+            .cloned()
+            .collect();
+        let mut held = self.held();
+        for container in running {
+            for (protocol, host, port) in held_of(&container) {
+                if let Err(error) = held.resume(container.id, protocol, host, port) {
+                    tracing::warn!(container = container.name, %error, "hold a published port again");
+                }
+            }
+        }
+        held.resumed();
+    }
+
+    pub(in crate::daemon) fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Docker's words around the reason. `endpoint` is absent where none could be chosen.
+    fn cannot_publish(&self, container: &Container, endpoint: Option<Id>, error: Error) -> Error {
+        let endpoint = endpoint.or_else(|| {
+            let world = self.world();
+            let ipv4 = default_gateway(container, |id| world.network(id)).map(|gateway| gateway.endpoint.id);
+            ipv4.or_else(|| {
+                default_gateway_ipv6(container, |id| world.network(id)).map(|gateway| gateway.endpoint.id)
+            })
+        });
+        Error::Publish {
+            container: container.name.clone(),
+            endpoint: endpoint.unwrap_or(container.id),
+            source: Box::new(error),
+        }
+    }
+}
+
+impl PortLease {
+    /// The port of the host for what is wanted: the one that it had, if that can be had.
+    fn take(
+        &mut self,
+        held: &mut Held,
+        wanted: &Wanted,
+        had: Option<u16>,
+        ephemeral: &Ephemeral,
+    ) -> Result<u16, Error> {
+        if wanted.host_port == HostPort::Routed {
+            return Ok(0);
+        }
+        let hosts: Vec<IpAddr> = wanted.addresses.iter().map(|(host, _)| *host).collect();
+        let mut lease =
+            |port: HostPort| held.lease(self.owner, wanted.port.protocol, &hosts, port.range(), ephemeral);
+        let again = had.and_then(|port| lease(HostPort::Exact(port)).ok());
+        let port = match again {
+            Some(port) => port,
+            None => lease(wanted.host_port)?,
+        };
+        self.taken.extend(mappings_of(wanted, port).map(|mapping| on_host(&mapping)));
+        Ok(port)
+    }
+
+    fn undo(&self, held: &mut Held) {
+        for (protocol, host, port) in &self.taken {
+            held.release(self.owner, *protocol, *host, *port);
+        }
+        for (protocol, host, port) in self.dropped.iter().map(on_host) {
+            if let Err(error) = held.resume(self.owner, protocol, host, port) {
+                tracing::error!(%error, "hold a published port again");
+            }
+        }
+    }
+}
+
+/// What a port is as long as it does not leave the container: a move to another endpoint does not touch it.
+type OnHost = (Protocol, IpAddr, u16);
+
+fn on_host(mapping: &Mapping) -> OnHost {
+    (mapping.protocol, mapping.host, mapping.host_port)
+}
+
+/// A routed network's are on no port of the host.
+fn held_of(container: &Container) -> impl Iterator<Item = OnHost> {
+    container.mappings.iter().map(on_host).filter(|(_, _, port)| *port != 0)
+}
+
+fn mappings_of(wanted: &Wanted, host_port: u16) -> impl Iterator<Item = Mapping> {
+    wanted.addresses.iter().map(move |(host, container)| Mapping {
+        protocol: wanted.port.protocol,
+        host: *host,
+        host_port,
+        container: *container,
+        container_port: wanted.port.number,
+    })
+}
+
+/// Whether somebody can listen at an IPv6 address of the host (Docker's question).
+pub fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+/// Where the host's ports come from that nobody chose.
+fn ephemeral() -> Ephemeral {
+    let [range, reserved] = ["net/ipv4/ip_local_port_range", "net/ipv4/ip_local_reserved_ports"]
+        .map(|setting| sysctl::read(setting).unwrap_or_default());
+    Ephemeral::parse(&range, &reserved)
+}

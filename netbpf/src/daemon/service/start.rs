@@ -1,0 +1,241 @@
+//! A daemon's first and last minute.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use futures::{FutureExt as _, future::join};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    stat::{Mode, umask},
+};
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+use crate::{
+    api::server,
+    daemon::{
+        Daemon, Ends, Events, Folders, Followers, GracePeriods, Inherited, Options, Settings, World,
+        ports::held::Held,
+        service::{notify, sockets::Sockets},
+    },
+    datapath::Datapath,
+    dns::Feed,
+    docker,
+    engine::Engine,
+    firewall::Firewall,
+    link::{ForwardingChanges, Links, neighbours},
+    model::{Driver, Network},
+    private,
+    relay::Relay,
+    sandbox::SealedProgram,
+    store::{Lock, Records, Store},
+};
+
+/// How long requests may take that were under way when the daemon was told to end.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Run until SIGTERM or SIGINT. Containers and their traffic go on afterwards.
+pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "netbpf daemon needs root: run it with sudo");
+    // Whoever starts it may have another one, and with that folders and sockets that all may write to.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    let sockets = Sockets::new(options.socket(), options.docker_plugin.clone(), inherited)?;
+    notify::status("loading the programs");
+    raise_file_limit()?;
+    // Members of the group reach the sockets in it, and see no more.
+    let _locks =
+        [take(&options.state_dir, None)?, take(&options.run_dir, crate::daemon::service::sockets::group())?];
+    let _pins = PinFolder::take(&options.bpffs)?;
+    let daemon = open(options).await?;
+    for raised in neighbours::make_room()? {
+        tracing::info!("set {raised}: all containers' neighbours share one table");
+    }
+    // Before forwarding is looked at, so that nothing is missed.
+    let forwarding = ForwardingChanges::watch()?;
+    for family in daemon.forwarded() {
+        daemon.close_to_others(family).await?;
+    }
+    daemon.feed_host_servers().await?;
+    // Before anything is looked at, so that nothing that goes is missed.
+    let deletions = Links::watch_deleted()?;
+    let touches = Links::watch_touched()?;
+    notify::status("bringing back networks and containers");
+    daemon.reconcile().await?;
+    let uplink_changes = daemon.uplink_changes()?;
+    daemon.bring_up_uplinks().await?;
+    if let Some(changes) = uplink_changes {
+        tokio::spawn(Arc::clone(&daemon).follow_uplinks(changes));
+    }
+    tokio::spawn(Arc::clone(&daemon).watch_docker_endpoints(deletions));
+    tokio::spawn(Arc::clone(&daemon).forget_abandoned_endpoints());
+    daemon.add_predefined_networks().await?;
+    let (listener, plugin) = sockets.listen()?;
+    let forwarding = tokio::spawn(Arc::clone(&daemon).keep_forwarding(forwarding));
+    let guard = tokio::spawn(Arc::clone(&daemon).guard_filter());
+    let devices = tokio::spawn(Arc::clone(&daemon).guard_devices(touches));
+    let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
+    tracing::info!(socket = %daemon.options.socket().display(), "ready");
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Who connects from now on is answered: the sockets listen.
+    notify::ready(&format!("serving {}", sockets.named()));
+    let (stop_serving, stopped) = oneshot::channel::<()>();
+    let stopped = stopped.map(drop).shared();
+    let mut server = pin!(server::serve(listener, Arc::clone(&daemon), stopped.clone()));
+    let mut plugin = pin!(serve_docker(plugin, Arc::clone(&daemon), stopped));
+    tokio::select! {
+        done = &mut server => done.context("serve the API")?,
+        done = &mut plugin => done.context("serve Docker")?,
+        done = Arc::clone(&daemon).watch_folders() => done.context("watch the folders of namespaces")?,
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    notify::stopping();
+    daemon.events.end();
+    drop(stop_serving);
+    // What was asked is done; who only follows a log is not waited for.
+    if let Ok((server, plugin)) = tokio::time::timeout(PATIENCE, join(server, plugin)).await {
+        server.context("serve the API")?;
+        plugin.context("serve Docker")?;
+    }
+    guard.abort();
+    // Ended for certain, or it would undo what is put back.
+    forwarding.abort();
+    let _ = forwarding.await;
+    devices.abort();
+    follower.abort();
+    sockets.remove()?;
+    stop(&daemon).await
+}
+
+/// A directory of this daemon's alone, with a folder for its containers.
+fn take(dir: &Path, group: Option<u32>) -> anyhow::Result<Lock> {
+    private::make_folder(dir, group)?;
+    let lock = Lock::acquire(dir)?;
+    private::make_folder(&dir.join("containers"), group)?;
+    Ok(lock)
+}
+
+/// The folder of this daemon's pins. It goes with the daemon if nothing is pinned.
+struct PinFolder {
+    path: PathBuf,
+    lock: Option<Lock>,
+}
+
+impl PinFolder {
+    fn take(path: &Path) -> anyhow::Result<Self> {
+        Datapath::prepare(path)?;
+        Ok(Self { lock: Some(Lock::acquire(path)?), path: path.to_owned() })
+    }
+}
+
+impl Drop for PinFolder {
+    fn drop(&mut self) {
+        // It is in the folder.
+        drop(self.lock.take());
+        if let Err(error) = Datapath::leave(&self.path) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
+    let exe = std::env::current_exe().context("find this program")?;
+    let (store, Records { mut networks, containers, lent }) =
+        Store::open(&options.state_dir.join("netbpf.redb"))?;
+    for network in networks.iter_mut().filter(|network| network.name == Network::DEFAULT) {
+        // It is the daemon's own, and as the daemon is told to have it.
+        if let Driver::Bridge(bridge) = &mut network.driver {
+            bridge.options.icc = options.icc;
+        }
+    }
+    let mut datapath = Datapath::open(&options.bpffs, options.program_logs)?;
+    if let Some(logs) = datapath.take_logs() {
+        thread::Builder::new().name("program-logs".into()).spawn(move || {
+            let Err(error) = logs.read();
+            tracing::error!(%error, "read the programs' logs");
+        })?;
+    }
+    tracing::info!(attachment = ?datapath.attachment(), bpffs = %options.bpffs.display(), "datapath");
+    let links = Links::open()?;
+    let settings = Settings::open(&options.state_dir)?;
+    let firewall = Firewall::open(options.table(), options.group()).await?;
+    let feed = Feed::start(&exe, &options.run_dir).await?;
+    let (relay, kept) = Relay::start(&exe, &options.run_dir).await;
+    let held = Held::new(kept.into_iter().map(|(at, socket)| ((at.protocol, at.address), socket)));
+    Ok(Arc::new(Daemon {
+        group: options.group(),
+        program: Arc::new(SealedProgram::open(&exe)?),
+        world: Mutex::new(World::new(networks, containers, lent)),
+        store: Mutex::new(store),
+        links,
+        settings,
+        datapath: Mutex::new(datapath),
+        grace: GracePeriods::open(&options.run_dir),
+        feed,
+        firewall,
+        held: Mutex::new(held),
+        relay,
+        busy: Mutex::default(),
+        networks_busy: tokio::sync::Mutex::default(),
+        ends: Ends::new(),
+        events: Events::new(),
+        followers: Followers::default(),
+        folders: Folders::new().context("start inotify")?,
+        engine: Engine::new(&options.docker_socket),
+        followed: tokio::sync::Notify::new(),
+        recent: crate::daemon::owners::docker::Recent::new(),
+        engine_turns: Mutex::default(),
+        pruning: tokio::sync::Mutex::default(),
+        uplinks: tokio::sync::Mutex::default(),
+        options,
+    }))
+}
+
+/// A container that may ask for names costs two descriptors, a name responder's copy of its sockets.
+fn raise_file_limit() -> anyhow::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raise the limit of open files")
+}
+
+/// Until `end`; with nobody to serve, that is all.
+async fn serve_docker(
+    listener: Option<UnixListener>,
+    daemon: Arc<Daemon>,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    match listener {
+        Some(listener) => docker::serve(listener, daemon, end).await,
+        None => {
+            end.await;
+            Ok(())
+        }
+    }
+}
+
+/// With containers or networks of the user's left, everything stays for the next daemon; else nothing does.
+async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
+    if daemon.is_empty() {
+        daemon.tear_down().await?;
+        daemon.stop_forwarding().await?;
+        daemon.firewall.clear().await?;
+        daemon.feed.stop().await?;
+        daemon.relay.stop().await?;
+        Datapath::unpin_all(&daemon.options.bpffs)?;
+        // Stays where a container that has ended has a folder in it.
+        let _ = fs::remove_dir(daemon.options.run_dir.join("containers"));
+        tracing::info!("stopped; nothing is left");
+    } else {
+        tracing::info!("stopped; containers, networks and names go on");
+    }
+    Ok(())
+}

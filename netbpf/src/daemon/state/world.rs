@@ -1,0 +1,435 @@
+//! The model in memory, with what is derived from it: names, members, free addresses and numbers. Every method is quick
+//! and does no I/O: the world is behind a lock that nobody holds while waiting.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netbpf_common::{endpoint::MAX_PORTS, network::MAX_NETWORKS};
+
+use crate::{
+    daemon::{error::Error, state::numbers::Numbers},
+    ipam::{self, Lent, Pool},
+    model::{
+        Bridge, Container, Endpoint, EndpointRequest, Id, InterfaceName, Mac, Network, Origin, State,
+        lookup::{self, Directory},
+    },
+};
+
+/// Networks and containers.
+pub struct World {
+    networks: Directory<Network>,
+    containers: Directory<Container>,
+    /// Containers that name others in links: what few have, and many would have to be searched for.
+    linking: BTreeSet<Id>,
+    /// Subnets that are lent to Docker.
+    lent: BTreeMap<IpNet, Lent>,
+    pools: HashMap<Id, Pools>,
+    members: HashMap<Id, Members>,
+    network_numbers: Numbers,
+    ports: Numbers,
+}
+
+/// Containers that have an endpoint in a network, or are getting one.
+#[derive(Default)]
+struct Members {
+    macs: HashMap<Id, Mac>,
+    /// The same MACs, each once: two endpoints of one store may claim the same.
+    taken: HashSet<Mac>,
+    /// The MACs that addresses had when they were given back.
+    former: HashMap<IpAddr, Mac>,
+}
+
+/// The free addresses of a network.
+struct Pools {
+    ipv4: Option<Pool<Ipv4Net>>,
+    ipv6: Option<Pool<Ipv6Net>>,
+}
+
+impl World {
+    /// The world as it was stored. Addresses that two endpoints claim are kept by the first.
+    pub fn new(networks: Vec<Network>, containers: Vec<Container>, lent: Vec<Lent>) -> Self {
+        let mut world = Self {
+            networks: Directory::default(),
+            containers: Directory::default(),
+            linking: BTreeSet::new(),
+            lent: lent.into_iter().map(|lent| (lent.subnet, lent)).collect(),
+            pools: HashMap::new(),
+            members: HashMap::new(),
+            network_numbers: Numbers::below(MAX_NETWORKS),
+            ports: Numbers::below(MAX_PORTS),
+        };
+        for network in networks {
+            if let Some(bridge) = network.bridge() {
+                world.network_numbers.take(bridge.number);
+            }
+            world.insert_network(network);
+        }
+        for mut container in containers {
+            for attachment in &mut container.attachments {
+                if attachment.network_name.is_empty()
+                    && let Some(network) = world.networks.get(&attachment.network)
+                {
+                    // Stored by a version that did not keep names.
+                    attachment.network_name.clone_from(&network.name);
+                }
+                let Some(endpoint) = &attachment.endpoint else { continue };
+                world.ports.take(endpoint.port);
+                if let Some(pools) = world.pools.get_mut(&attachment.network)
+                    && let Err(error) = pools.lease_again(endpoint)
+                {
+                    tracing::warn!(container = container.name, ?endpoint, %error, "lease");
+                }
+                world.members.entry(attachment.network).or_default().insert(container.id, endpoint.mac);
+            }
+            world.put_container(container);
+        }
+        world
+    }
+
+    /// All networks.
+    pub fn networks(&self) -> impl Iterator<Item = &Network> {
+        self.networks.values()
+    }
+
+    /// All containers.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.containers.values()
+    }
+
+    /// A network by ID.
+    pub fn network(&self, id: &Id) -> Option<&Network> {
+        self.networks.get(id)
+    }
+
+    /// A container by ID.
+    pub fn container(&self, id: &Id) -> Option<&Container> {
+        self.containers.get(id)
+    }
+
+    /// A network as a user names it.
+    pub fn find_network(&self, key: &str) -> Result<&Network, Error> {
+        self.networks.find(key).map_err(|error| match error {
+            lookup::Error::NotFound => Error::NoNetwork(key.to_owned()),
+            lookup::Error::Ambiguous { matches, by } => {
+                Error::Invalid(format!("network {key} is ambiguous ({matches} matches found {by})"))
+            }
+        })
+    }
+
+    /// A container as a user names it.
+    pub fn find_container(&self, key: &str) -> Result<&Container, Error> {
+        let key = key.strip_prefix('/').unwrap_or(key);
+        if key.is_empty() {
+            return Err(Error::Invalid("invalid container name or ID: value is empty".to_owned()));
+        }
+        self.containers.find(key).map_err(|error| match error {
+            lookup::Error::NotFound => Error::NoContainer(key.to_owned()),
+            lookup::Error::Ambiguous { .. } => {
+                Error::Invalid(format!("multiple IDs found with provided prefix: {key}"))
+            }
+        })
+    }
+
+    /// Whoever is called `name`.
+    pub fn container_named(&self, name: &str) -> Option<&Container> {
+        self.containers.named(name).next()
+    }
+
+    /// Containers that name others in links.
+    pub fn linking(&self) -> impl Iterator<Item = &Container> {
+        self.linking.iter().filter_map(|id| self.containers.get(id))
+    }
+
+    /// Running containers in a network, or those that are getting there.
+    pub fn members(&self, network: &Id) -> impl Iterator<Item = &Container> {
+        self.members
+            .get(network)
+            .into_iter()
+            .flat_map(|members| members.macs.keys())
+            .filter_map(|container| self.containers.get(container))
+    }
+
+    /// Whether anybody has an endpoint in a network.
+    pub fn has_members(&self, network: &Id) -> bool {
+        self.members.get(network).is_some_and(|members| !members.macs.is_empty())
+    }
+
+    /// Ports in use.
+    pub fn ports_in_use(&self) -> usize {
+        self.ports.in_use()
+    }
+
+    /// A number for a new network.
+    pub fn lease_network_number(&mut self) -> Result<u32, Error> {
+        self.network_numbers.lease().ok_or(Error::NoNumber("network", MAX_NETWORKS))
+    }
+
+    /// A network was not made, or is gone.
+    pub fn release_network_number(&mut self, number: u32) {
+        self.network_numbers.release(number);
+    }
+
+    /// Add a network whose number is leased.
+    pub fn insert_network(&mut self, network: Network) {
+        if let Some(bridge) = network.bridge() {
+            let pools = Pools {
+                ipv4: bridge.ipv4.as_ref().map(Pool::new),
+                ipv6: bridge.ipv6.as_ref().map(Pool::new),
+            };
+            self.pools.insert(network.id, pools);
+        }
+        self.networks.insert(network);
+    }
+
+    /// Subnets that are lent to Docker.
+    pub fn lent_subnets(&self) -> impl Iterator<Item = IpNet> {
+        self.lent.keys().copied()
+    }
+
+    /// A subnet that is lent to Docker.
+    pub fn lent(&self, subnet: &IpNet) -> Option<&Lent> {
+        self.lent.get(subnet)
+    }
+
+    /// Lend a subnet, or replace what was known of one.
+    pub fn put_lent(&mut self, lent: Lent) {
+        self.lent.insert(lent.subnet, lent);
+    }
+
+    /// A subnet was given back.
+    pub fn remove_lent(&mut self, subnet: &IpNet) {
+        self.lent.remove(subnet);
+    }
+
+    /// Replace what is known of a network beside its bridge.
+    pub fn replace_network(&mut self, network: Network) {
+        self.networks.insert(network);
+    }
+
+    /// Take back that a network was forgotten.
+    pub fn put_back_network(&mut self, network: Network) {
+        let id = network.id;
+        self.insert_network(network);
+        let Some(pools) = self.pools.get_mut(&id) else { return };
+        let attachments = self.containers.values().flat_map(|container| &container.attachments);
+        attachments
+            .filter(|attachment| attachment.network == id)
+            .for_each(|attachment| pools.wish(&attachment.request));
+    }
+
+    /// Forget a network without members. Its number stays leased until its device is gone.
+    pub fn remove_network(&mut self, id: &Id) -> Option<Network> {
+        self.pools.remove(id);
+        self.members.remove(id);
+        self.networks.remove(id)
+    }
+
+    /// Add a container, or replace what was known of it.
+    pub fn put_container(&mut self, container: Container) {
+        if container.attachments.iter().any(|attachment| !attachment.request.links.is_empty()) {
+            self.linking.insert(container.id);
+        } else {
+            self.linking.remove(&container.id);
+        }
+        // First the new wishes: what both have stays wished.
+        self.note_wishes(&container, Pools::wish);
+        if let Some(before) = self.containers.remove(&container.id) {
+            self.note_wishes(&before, Pools::unwish);
+        }
+        self.containers.insert(container);
+    }
+
+    /// Forget a container without endpoints.
+    pub fn remove_container(&mut self, id: &Id) -> Option<Container> {
+        self.linking.remove(id);
+        let removed = self.containers.remove(id);
+        if let Some(container) = &removed {
+            self.note_wishes(container, Pools::unwish);
+        }
+        removed
+    }
+
+    /// A container's `--ip` and `--ip6` are given to others last, also while it does not run.
+    fn note_wishes(&mut self, container: &Container, note: impl Fn(&mut Pools, &EndpointRequest)) {
+        for attachment in &container.attachments {
+            if let Some(pools) = self.pools.get_mut(&attachment.network) {
+                note(pools, &attachment.request);
+            }
+        }
+    }
+
+    /// Everything that an endpoint needs: addresses, a port number, a MAC, names. `taken` are the interface names that
+    /// the container has.
+    pub fn lease_endpoint(
+        &mut self,
+        container: &Id,
+        network: &Id,
+        request: &EndpointRequest,
+        taken: &[String],
+    ) -> Result<Endpoint, Error> {
+        let found = self.networks.get(network).ok_or_else(|| Error::NoNetwork(network.to_string()))?;
+        let (name, gateway, prefix) = match found.bridge() {
+            Some(bridge) => (found.name.clone(), bridge.mac(), bridge.options.interface_prefix.clone()),
+            None => return Err(Error::ConnectToHost),
+        };
+        // Where Docker gives addresses away without asking, ours are as far from its own as can be.
+        let mut nets = found.bridge().into_iter().flat_map(Bridge::nets);
+        let is_dockers = found.origin == Origin::Docker && !nets.any(|net| self.lent.contains_key(&net));
+        let pools = self.pools.get_mut(network).ok_or_else(|| Error::NoNetwork(name.clone()))?;
+        let port = self.ports.lease().ok_or(Error::NoNumber("port", MAX_PORTS))?;
+        let (ipv4, ipv6) = match pools.lease(request, is_dockers) {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                self.ports.release(port);
+                return Err(error.in_network(found).into());
+            }
+        };
+        let members = self.members.entry(*network).or_default();
+        let is_taken = |mac: &Mac| *mac == gateway || members.taken.contains(mac);
+        // The MAC of its address may be one that somebody chose.
+        let of_address = Mac::of_addresses(ipv4, ipv6);
+        let free = match request.mac {
+            Some(mac) => Some(mac).filter(|mac| !is_taken(mac)),
+            None => of_address.and_alternatives().find(|mac| !is_taken(mac)),
+        };
+        let Some(mac) = free else {
+            pools.release(ipv4, ipv6);
+            self.ports.release(port);
+            return Err(Error::MacInUse { mac: request.mac.unwrap_or(of_address), network: name });
+        };
+        members.insert(*container, mac);
+        let id = Id::random();
+        // Two that were asked to have the same name are told apart by the kernel, which refuses the second.
+        let interface = request.options.interface.clone().unwrap_or_else(|| {
+            (0..)
+                .map(|index| InterfaceName::made_of(&prefix, &index.to_string()))
+                .find(|interface| !taken.iter().any(|taken| **interface == **taken))
+                .expect("more indices than interfaces")
+        });
+        Ok(Endpoint {
+            id,
+            port,
+            ipv4,
+            ipv6,
+            mac,
+            host_interface: InterfaceName::made_of("veth", &id.to_string()[..7]),
+            interface,
+            sysctls: request.options.sysctls.clone(),
+        })
+    }
+
+    /// Give back what an endpoint had.
+    pub fn release_endpoint(&mut self, container: &Id, network: &Id, endpoint: &Endpoint) {
+        if let Some(pools) = self.pools.get_mut(network) {
+            pools.release(endpoint.ipv4, endpoint.ipv6);
+        }
+        if let Some(members) = self.members.get_mut(network) {
+            members.remove(container);
+            members.former.extend(endpoint.addresses().map(|address| (address, endpoint.mac)));
+        }
+        self.ports.release(endpoint.port);
+    }
+
+    /// Addresses of an endpoint that somebody may know with another MAC: the one that they had before, or, where nobody
+    /// had them for as long as this daemon runs, the one that addresses usually have.
+    pub fn known_otherwise(&self, network: &Id, endpoint: &Endpoint) -> Vec<IpAddr> {
+        let former = self.members.get(network).map(|members| &members.former);
+        let is_usual = endpoint.mac == Mac::of_addresses(endpoint.ipv4, endpoint.ipv6);
+        let is_known_otherwise = |address: &IpAddr| match former.and_then(|former| former.get(address)) {
+            Some(mac) => *mac != endpoint.mac,
+            None => !is_usual,
+        };
+        endpoint.addresses().filter(is_known_otherwise).collect()
+    }
+
+    /// Whether a container runs.
+    pub fn is_running(&self, id: &Id) -> bool {
+        matches!(self.containers.get(id), Some(Container { state: State::Running { .. }, .. }))
+    }
+}
+
+impl Members {
+    fn insert(&mut self, container: Id, mac: Mac) {
+        self.macs.insert(container, mac);
+        self.taken.insert(mac);
+    }
+
+    fn remove(&mut self, container: &Id) {
+        if let Some(mac) = self.macs.remove(container) {
+            self.taken.remove(&mac);
+        }
+    }
+}
+
+impl Pools {
+    /// An address of each family that the network has: those asked for, or the lowest free ones, or the highest. Both or
+    /// none.
+    fn lease(
+        &mut self,
+        request: &EndpointRequest,
+        highest: bool,
+    ) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), ipam::Error> {
+        let ipv4 = match (&mut self.ipv4, request.ipv4) {
+            (Some(pool), None) if highest => Some(pool.lease_highest()?),
+            (Some(pool), wanted) => Some(pool.lease(wanted)?),
+            (None, Some(wanted)) => return Err(ipam::Error::Outside(wanted.into())),
+            (None, None) => None,
+        };
+        let ipv6 = match (&mut self.ipv6, request.ipv6) {
+            (Some(pool), None) if highest => pool.lease_highest().map(Some),
+            (Some(pool), wanted) => pool.lease(wanted).map(Some),
+            (None, Some(wanted)) => Err(ipam::Error::Outside(wanted.into())),
+            (None, None) => Ok(None),
+        };
+        match ipv6 {
+            Ok(ipv6) => Ok((ipv4, ipv6)),
+            Err(error) => {
+                self.release(ipv4, None);
+                Err(error)
+            }
+        }
+    }
+
+    /// What a stored endpoint has, as far as it can be had.
+    fn lease_again(&mut self, endpoint: &Endpoint) -> Result<(), ipam::Error> {
+        let ipv4 = match (&mut self.ipv4, endpoint.ipv4) {
+            (Some(pool), Some(address)) => pool.lease(Some(address)).map(drop),
+            _ => Ok(()),
+        };
+        let ipv6 = match (&mut self.ipv6, endpoint.ipv6) {
+            (Some(pool), Some(address)) => pool.lease(Some(address)).map(drop),
+            _ => Ok(()),
+        };
+        ipv4.and(ipv6)
+    }
+
+    fn wish(&mut self, request: &EndpointRequest) {
+        if let (Some(pool), Some(address)) = (&mut self.ipv4, request.ipv4) {
+            pool.wish(address);
+        }
+        if let (Some(pool), Some(address)) = (&mut self.ipv6, request.ipv6) {
+            pool.wish(address);
+        }
+    }
+
+    fn unwish(&mut self, request: &EndpointRequest) {
+        if let (Some(pool), Some(address)) = (&mut self.ipv4, request.ipv4) {
+            pool.unwish(address);
+        }
+        if let (Some(pool), Some(address)) = (&mut self.ipv6, request.ipv6) {
+            pool.unwish(address);
+        }
+    }
+
+    fn release(&mut self, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) {
+        if let (Some(pool), Some(address)) = (&mut self.ipv4, ipv4) {
+            pool.release(address);
+        }
+        if let (Some(pool), Some(address)) = (&mut self.ipv6, ipv6) {
+            pool.release(address);
+        }
+    }
+}

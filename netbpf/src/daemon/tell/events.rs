@@ -1,0 +1,239 @@
+//! What happened: the last of it in memory, and all of it as it comes to those who follow. Nothing here is stored: a
+//! daemon tells what happened in its own life. Knows Docker's names of things, not why they happen.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::{Stream, stream};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use crate::{
+    api::{
+        events::{Actor, Event, Selection},
+        filters::Filters,
+    },
+    daemon::{Daemon, Error},
+    model::{Container, Id, Network, Subject},
+};
+
+/// How many are remembered (Docker's number).
+const REMEMBERED: usize = 256;
+
+/// How far a follower may be behind; one that is further misses what came first.
+const BEHIND: usize = 4096;
+
+/// The last events.
+pub struct Events(Mutex<Inner>);
+
+struct Inner {
+    past: VecDeque<Arc<Event>>,
+    /// None once the daemon ends.
+    news: Option<broadcast::Sender<Arc<Event>>>,
+}
+
+/// What happened to a sandbox.
+pub enum Happened<'a> {
+    /// `create`.
+    Created,
+    /// Its command runs.
+    Started,
+    /// It was sent a signal.
+    Killed(i32),
+    /// It ended.
+    Died {
+        /// 128 + n after signal n.
+        code: i32,
+        /// How long it ran.
+        ran: SignedDuration,
+    },
+    /// `stop` has ended it.
+    Stopped,
+    /// `restart` has.
+    Restarted,
+    /// It was removed.
+    Destroyed,
+    /// `rename`.
+    Renamed {
+        /// What it was called.
+        old: &'a str,
+    },
+}
+
+impl Events {
+    /// None yet.
+    pub fn new() -> Self {
+        Self(Mutex::new(Inner {
+            past: VecDeque::with_capacity(REMEMBERED),
+            news: Some(broadcast::Sender::new(BEHIND)),
+        }))
+    }
+
+    /// No more: those who follow come to an end.
+    pub fn end(&self) {
+        self.inner().news = None;
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, kind: &str, action: &str, actor: Actor) {
+        let mut inner = self.inner();
+        let now = Timestamp::now();
+        let is_container = kind == "container";
+        let event = Arc::new(Event {
+            status: if is_container { action.to_owned() } else { String::new() },
+            id: if is_container { actor.id.clone() } else { String::new() },
+            from: actor.attributes.get("image").cloned().unwrap_or_default(),
+            kind: kind.to_owned(),
+            action: action.to_owned(),
+            actor,
+            scope: "local".into(),
+            time: now.as_second(),
+            time_nano: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
+        });
+        if inner.past.len() == REMEMBERED {
+            inner.past.pop_front();
+        }
+        inner.past.push_back(Arc::clone(&event));
+        if let Some(news) = &inner.news {
+            // Nobody may be there to hear it.
+            let _ = news.send(event);
+        }
+    }
+}
+
+/// Where a follower is.
+struct Follower {
+    past: VecDeque<Arc<Event>>,
+    /// None: the past is all that was asked for.
+    news: Option<broadcast::Receiver<Arc<Event>>>,
+    selection: Selection,
+    until: Option<Timestamp>,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<Arc<Event>> {
+        loop {
+            let event = match self.past.pop_front() {
+                Some(event) => event,
+                None => self.news().await?,
+            };
+            if self.selection.matches(&event) {
+                return Some(event);
+            }
+        }
+    }
+
+    async fn news(&mut self) -> Option<Arc<Event>> {
+        let news = self.news.as_mut()?;
+        let mut next = async || {
+            loop {
+                match news.recv().await {
+                    Ok(event) => return Some(event),
+                    Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "a follower of events is slow"),
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        };
+        let Some(until) = self.until else { return next().await };
+        let left = until.duration_since(Timestamp::now()).try_into().unwrap_or_default();
+        tokio::time::timeout(left, next()).await.ok().flatten()
+    }
+}
+
+impl Daemon {
+    /// `events`: lines of JSON. Those of the past from `since` on, or up to `until` if only that is given; then, unless
+    /// `until` is past, those to come.
+    pub fn follow_events(
+        &self,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        filters: &Filters,
+    ) -> Result<impl Stream<Item = Result<String, Infallible>> + use<>, Error> {
+        let selection = Selection::parse(filters).map_err(|error| Error::Invalid(error.to_string()))?;
+        let inner = self.events.inner();
+        let nanoseconds = |time: Timestamp| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
+        let wants_past = since.or(until).is_some();
+        let past = inner.past.iter().filter(|event| {
+            wants_past
+                && since.is_none_or(|since| event.time_nano >= nanoseconds(since))
+                && until.is_none_or(|until| event.time_nano <= nanoseconds(until))
+        });
+        let is_over = until.is_some_and(|until| until <= Timestamp::now());
+        let news = inner.news.as_ref().filter(|_| !is_over).map(broadcast::Sender::subscribe);
+        let follower = Follower { past: past.cloned().collect(), news, selection, until };
+        Ok(stream::unfold(follower, async |mut follower| {
+            let event = follower.next().await?;
+            let mut text = serde_json::to_string(&*event).expect("an event of texts and numbers is JSON");
+            text.push('\n');
+            Some((Ok(text), follower))
+        }))
+    }
+
+    /// Something happened to a sandbox; what is somebody else's has no life of ours to tell of: an engine tells of its
+    /// containers itself.
+    pub(in crate::daemon) fn tell(&self, container: &Container, happened: Happened<'_>) {
+        if !matches!(container.subject, Subject::Sandbox(_)) {
+            return;
+        }
+        let mut attributes = container.labels.clone();
+        attributes.insert("image".into(), container.image());
+        attributes.insert("name".into(), container.name.clone());
+        let action = match happened {
+            Happened::Created => "create",
+            Happened::Started => "start",
+            Happened::Killed(signal) => {
+                attributes.insert("signal".into(), signal.to_string());
+                "kill"
+            }
+            Happened::Died { code, ran } => {
+                attributes.insert("execDuration".into(), ran.as_secs().to_string());
+                attributes.insert("exitCode".into(), code.to_string());
+                "die"
+            }
+            Happened::Stopped => "stop",
+            Happened::Restarted => "restart",
+            Happened::Destroyed => "destroy",
+            Happened::Renamed { old } => {
+                attributes.insert("oldName".into(), format!("/{old}"));
+                "rename"
+            }
+        };
+        self.events.tell("container", action, Actor { id: container.id.to_string(), attributes });
+    }
+
+    /// Something happened to a network: `create` or `destroy`.
+    pub(in crate::daemon) fn tell_of_network(&self, network: &Network, action: &str) {
+        self.events.tell("network", action, Actor { id: network.id.to_string(), attributes: named(network) });
+    }
+
+    /// A container came to networks or left them: `connect` or `disconnect`.
+    pub(in crate::daemon) fn tell_of_members(&self, container: &Id, networks: &[Id], action: &str) {
+        let networks: Vec<Network> = {
+            let world = self.world();
+            networks.iter().filter_map(|network| world.network(network).cloned()).collect()
+        };
+        for network in networks {
+            let mut attributes = named(&network);
+            attributes.insert("container".into(), container.to_string());
+            self.events.tell("network", action, Actor { id: network.id.to_string(), attributes });
+        }
+    }
+
+    /// Networks were pruned. Docker tells how many bytes that has brought: none.
+    pub(in crate::daemon) fn tell_of_prune(&self) {
+        let attributes = [("reclaimed".to_owned(), "0".to_owned())].into();
+        self.events.tell("network", "prune", Actor { id: String::new(), attributes });
+    }
+}
+
+fn named(network: &Network) -> BTreeMap<String, String> {
+    [("name", network.name.as_str()), ("type", network.driver_name())]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
