@@ -15,7 +15,6 @@ mod tell;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -29,9 +28,8 @@ use crate::{
     dns::Feed,
     engine::Engine,
     firewall::Firewall,
-    link::{EndpointLink, HostDevice, Links, Namespace},
+    link::Links,
     model::Id,
-    plan::{NetworkWiring, PortWiring},
     relay::Relay,
     sandbox::SealedProgram,
     store::{Change, Store},
@@ -39,9 +37,9 @@ use crate::{
 use effects::grace::GracePeriods;
 use effects::settings::Settings;
 use effects::uplinks::Uplinks;
-use membership::gone::Folders;
+use owners::gone::Folders;
 use owners::sandbox::ends::Ends;
-use owners::sandbox::logs::{self, Followers};
+use owners::sandbox::logs::Followers;
 use ports::held::Held;
 use state::world::World;
 use tell::events::{Events, Happened};
@@ -106,54 +104,6 @@ impl Daemon {
     /// Wait for other requests on the same container.
     async fn busy(&self, container: Id) -> tokio::sync::OwnedMutexGuard<()> {
         turn(&self.busy, container).await
-    }
-
-    /// What a container's sandbox keeps on disk: its `/etc` files and its output.
-    fn container_dir(&self, id: &Id) -> PathBuf {
-        self.options.state_dir.join("containers").join(id.to_string())
-    }
-
-    /// Where a container's supervisor listens.
-    fn supervisor_dir(&self, id: &Id) -> PathBuf {
-        self.options.run_dir.join("containers").join(id.to_string())
-    }
-
-    fn log_path(&self, id: &Id) -> PathBuf {
-        self.container_dir(id).join(logs::FILE)
-    }
-
-    fn host_device(&self, network: &NetworkWiring, gso_max_size: u32) -> HostDevice {
-        HostDevice {
-            ifindex: netbpf_common::network::ifindex_of(network.number),
-            name: network.device.clone(),
-            peer: network.peer.clone(),
-            mac: network.mac,
-            mtu: network.mtu,
-            gso_max_size,
-            ipv4: network.ipv4.filter(|_| !network.inhibit),
-            ipv6: network.ipv6,
-            group: self.group,
-        }
-    }
-
-    fn endpoint_link<'a>(
-        &self,
-        port: &PortWiring,
-        gso_max_size: u32,
-        namespace: Option<&'a Namespace>,
-    ) -> EndpointLink<'a> {
-        EndpointLink {
-            ifindex: netbpf_common::endpoint::ifindex_of(port.number),
-            host_interface: port.host_interface.clone(),
-            interface: port.interface.clone(),
-            mac: port.mac,
-            mtu: port.mtu,
-            gso_max_size,
-            group: self.group,
-            ipv4: port.ipv4,
-            ipv6: port.ipv6,
-            namespace,
-        }
     }
 }
 

@@ -48,6 +48,17 @@ impl Named for Container {
 }
 
 impl Container {
+    /// What users know it by: Docker's ID and name of it, where Docker has told.
+    pub fn shown(&self) -> (Id, &str) {
+        match &self.subject {
+            Subject::Docker(docker) => match &docker.container {
+                Some(docker) => (docker.id, &docker.name),
+                None => (self.id, &self.name),
+            },
+            Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Engine(_) => (self.id, &self.name),
+        }
+    }
+
     /// Endpoints that it has and `other` has not, each with its network.
     pub fn endpoints_without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a Id, &'a Endpoint)> {
         self.attachments.iter().filter_map(|attachment| {
@@ -55,6 +66,14 @@ impl Container {
             let is_kept = other.attachments.iter().any(|other| other.endpoint.as_ref() == Some(endpoint));
             (!is_kept).then_some((&attachment.network, endpoint))
         })
+    }
+
+    /// Where it is with its restart policy; only sandboxes have one.
+    pub fn restart(&self) -> Option<&Restart> {
+        match &self.subject {
+            Subject::Sandbox(sandbox) => Some(&sandbox.restart),
+            Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => None,
+        }
     }
 
     /// What stands where engines have an image: the root file system, a directory or `host`.

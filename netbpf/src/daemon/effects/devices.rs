@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    daemon::{Daemon, Error, service::reconcile},
+    daemon::{Daemon, Error, effects::observe},
     link::{Heard, Touches},
     model::{Attachment, Subject},
     plan::{Action, Desired, Device, NetworkWiring, Observed, PortWiring, Seen, diff},
@@ -142,7 +142,7 @@ impl Daemon {
                 Some(device) => datapath.is_host_device_attached(&device.name, &wiring.device)?,
                 None => false,
             };
-            let entry = datapath.network_entry(number).map(|entry| reconcile::network_seen(number, entry));
+            let entry = datapath.network_entry(number).map(|entry| observe::network_seen(number, entry));
             seen(device.clone(), attached, entry)
         };
         let desired =
@@ -190,7 +190,7 @@ impl Daemon {
                 datapath.may_be_detached(&wiring.host_interface);
             }
             let attached = datapath.is_port_attached(&device.name, &wiring.host_interface)?;
-            let entry = datapath.port_entry(number).map(|entry| reconcile::port_seen(number, entry));
+            let entry = datapath.port_entry(number).map(|entry| observe::port_seen(number, entry));
             seen(Some(device), attached, entry)
         };
         let desired = Desired { group: self.group, ports: [(number, wiring)].into(), ..Desired::default() };

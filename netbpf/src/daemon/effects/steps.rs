@@ -12,9 +12,9 @@ use tokio::task::block_in_place;
 use crate::{
     daemon::{Daemon, effects::files, error::Error, ports::lease::PortLease},
     dns::{Record, Sockets},
-    link::{Family, sysctl},
+    link::{EndpointLink, Family, HostDevice, sysctl},
     model::{Container, Id, Namespace, Sysctl},
-    plan::{Action, PortWiring},
+    plan::{Action, NetworkWiring, PortWiring},
     store::Change,
 };
 
@@ -102,6 +102,40 @@ impl Steps {
 }
 
 impl Daemon {
+    fn host_device(&self, network: &NetworkWiring, gso_max_size: u32) -> HostDevice {
+        HostDevice {
+            ifindex: netbpf_common::network::ifindex_of(network.number),
+            name: network.device.clone(),
+            peer: network.peer.clone(),
+            mac: network.mac,
+            mtu: network.mtu,
+            gso_max_size,
+            ipv4: network.ipv4.filter(|_| !network.inhibit),
+            ipv6: network.ipv6,
+            group: self.group,
+        }
+    }
+
+    fn endpoint_link<'a>(
+        &self,
+        port: &PortWiring,
+        gso_max_size: u32,
+        namespace: Option<&'a crate::link::Namespace>,
+    ) -> EndpointLink<'a> {
+        EndpointLink {
+            ifindex: netbpf_common::endpoint::ifindex_of(port.number),
+            host_interface: port.host_interface.clone(),
+            interface: port.interface.clone(),
+            mac: port.mac,
+            mtu: port.mtu,
+            gso_max_size,
+            group: self.group,
+            ipv4: port.ipv4,
+            ipv6: port.ipv6,
+            namespace,
+        }
+    }
+
     /// Carry out one action.
     pub(in crate::daemon) async fn perform(&self, action: &Action) -> Result<(), Error> {
         tracing::debug!(?action, "perform");

@@ -1,66 +1,28 @@
-//! Containers are connected to networks and disconnected.
+//! Connect containers to networks and disconnect them: lease, plan, apply, commit; commit first where something goes.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use crate::{
-    api::types::{EndpointSettings, NetworkConnect, NetworkConnected, NetworkDisconnect},
+    api::types::EndpointSettings,
     daemon::{
         Daemon, Error, effects::steps::Steps, membership::endpoint_request::parse_request, names,
         ports::lease::Homeless,
     },
-    model::{Attachment, Container, Driver, EndpointOptions, Id, Mode, Namespace, Network, State, Subject},
+    model::{Attachment, Container, Driver, Id, Mode, Namespace, Network, State, Subject},
     plan::{Action, Desired, Observed, PortWiring, Seen, default_gateways, diff, port_changes},
     store::Change,
 };
 
 impl Daemon {
-    /// `network connect`.
-    pub async fn connect(
-        self: &Arc<Self>,
-        network: &str,
-        request: NetworkConnect,
-    ) -> Result<NetworkConnected, Error> {
-        let given = request.endpoint_config.driver_opts.clone().unwrap_or_default();
-        self.connect_whole(network, request).await?;
-        let warnings = EndpointOptions::parse(&given).map(|options| options.warnings().collect());
-        Ok(NetworkConnected { warnings: warnings.unwrap_or_default() })
-    }
-
-    async fn connect_whole(self: &Arc<Self>, network: &str, request: NetworkConnect) -> Result<(), Error> {
-        let network = self.world().find_network(network)?.clone();
-        if let Some(container) = self.of_docker(&network, &request.container)? {
-            return self.connect_by_engine(&network, &container, request.endpoint_config).await;
-        }
-        let (id, is_new) = self.find_or_adopt(&request.container).await?;
-        if !is_new && matches!(self.container(&id)?.subject, Subject::Engine(_)) {
-            // The engine's last event may be on its way still.
-            self.bring(id).await;
-        }
-        let _busy = self.busy(id).await;
-        let connected = self.connect_busy(id, &network, &request.endpoint_config).await;
-        if is_new {
-            let container = self.container(&id)?;
-            match (&connected, &container.subject) {
-                (Ok(()), Subject::Foreign(namespace)) => self.watch_namespace(id, namespace.clone()),
-                (Ok(()), Subject::Engine(_)) => self.follow(&container),
-                (Ok(()), Subject::Sandbox(_) | Subject::Docker(_)) => {}
-                (Err(_), _) => {
-                    self.world().remove_container(&id);
-                    self.remove_dirs(&id);
-                }
-            }
-        }
-        connected
-    }
-
-    async fn connect_busy(
+    /// Give a container an endpoint in a network. To be called by whoever has the container's turn.
+    pub(in crate::daemon) async fn connect_busy(
         self: &Arc<Self>,
         id: Id,
         network: &Network,
         settings: &EndpointSettings,
     ) -> Result<(), Error> {
         let container = self.container(&id)?;
-        crate::daemon::owners::docker::refuse(&container, "docker network connect")?;
+        crate::daemon::state::refuse(&container, "docker network connect")?;
         check_modes(&container, network)?;
         if is_attached(&container, &network.id) {
             return Err(Error::AlreadyConnected { container: container.name, network: network.name.clone() });
@@ -85,28 +47,17 @@ impl Daemon {
         }
     }
 
-    /// `network disconnect`.
-    pub async fn disconnect(
+    /// Take a container out of the network that a user called `key`. To be called by whoever has the container's turn.
+    pub(in crate::daemon) async fn disconnect_busy(
         self: &Arc<Self>,
-        network: &str,
-        request: NetworkDisconnect,
+        id: Id,
+        key: &str,
+        network: Result<Network, Error>,
+        force: bool,
     ) -> Result<(), Error> {
-        let key = network;
-        let network = self.world().find_network(key).cloned();
-        if let Ok(network) = &network
-            && let Some(container) = self.of_docker(network, &request.container)?
-        {
-            return Ok(self.engine.disconnect_from(&network.id, &container, request.force).await?);
-        }
-        let id = match self.find_subject(&request.container) {
-            Ok(id) => id,
-            Err(Error::NoContainer(_)) if request.force => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let _busy = self.busy(id).await;
         let container = self.container(&id)?;
-        if !request.force {
-            crate::daemon::owners::docker::refuse(&container, "docker network disconnect")?;
+        if !force {
+            crate::daemon::state::refuse(&container, "docker network disconnect")?;
         }
         let left = match network {
             Ok(network) if network.driver == Driver::Host => return Err(Error::DisconnectFromHost),
@@ -422,24 +373,6 @@ impl Daemon {
         let [before, gateways] =
             [before, after].map(|container| default_gateways(container, |id| world.network(id)));
         (before != gateways).then_some(Action::SetDefaultRoutes { namespace, gateways, before })
-    }
-
-    /// Where a running container's interfaces are.
-    pub(in crate::daemon) fn namespace_of(&self, container: &Container) -> Result<Namespace, Error> {
-        match (&container.subject, &container.state) {
-            (Subject::Foreign(namespace), _) => Ok(namespace.clone()),
-            (_, State::Running { supervisor: Some((pid, start_time)), .. }) => {
-                Ok(Namespace::Process { pid: *pid, start_time: *start_time })
-            }
-            (Subject::Sandbox(_) | Subject::Engine(_) | Subject::Docker(_), _) => {
-                Err(Error::NotRunning(container.id.to_string()))
-            }
-        }
-    }
-
-    /// A container by ID, as it is now.
-    pub(in crate::daemon) fn container(&self, id: &Id) -> Result<Container, Error> {
-        self.world().container(id).cloned().ok_or_else(|| Error::NoContainer(id.to_string()))
     }
 }
 

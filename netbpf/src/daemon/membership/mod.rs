@@ -2,6 +2,4 @@
 
 mod connect;
 pub(in crate::daemon) mod endpoint_request;
-pub(in crate::daemon) mod gone;
 pub(in crate::daemon) mod networks;
-mod rename;

@@ -224,11 +224,6 @@ impl Daemon {
         })
     }
 
-    /// Whether any network has IPv6.
-    pub(in crate::daemon) fn has_ipv6(&self) -> bool {
-        self.world().networks().any(|network| network.bridge().is_some_and(|bridge| bridge.ipv6.is_some()))
-    }
-
     /// `network rm`.
     pub async fn remove_network(self: &Arc<Self>, key: &str) -> Result<(), Error> {
         let _one_at_a_time = self.networks_busy.lock().await;

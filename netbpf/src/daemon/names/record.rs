@@ -20,6 +20,7 @@ use crate::{
             files,
             steps::{Steps, open},
         },
+        names::links,
         state::world::World,
     },
     dns::{NetworkRecord, Record, Servers, Sockets},
@@ -74,7 +75,9 @@ impl Daemon {
         match sandbox.mode {
             Mode::Container(_) => Ok(None),
             Mode::Networks | Mode::None | Mode::Host => {
-                files::texts_of(container, sandbox, &self.world()).map(Some)
+                let world = self.world();
+                let linked = links::hosts_of(container, &world);
+                files::texts_of(container, sandbox, &world, linked).map(Some)
             }
         }
     }

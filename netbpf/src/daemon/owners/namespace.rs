@@ -22,7 +22,7 @@ impl Daemon {
             Err(error) => {
                 let mut containers = world.containers();
                 let found = containers.find(|container| {
-                    let (id, shown) = crate::daemon::owners::docker::shown(container);
+                    let (id, shown) = container.shown();
                     id != container.id && (shown == name || id.to_string() == name || id.short() == name)
                 });
                 found.map(|container| container.id).ok_or(error)

@@ -15,8 +15,7 @@ use anyhow::{Context as _, bail};
 use listenfd::ListenFd;
 use tokio::net::UnixListener;
 
-/// Who besides root may use the API, if the group exists.
-const GROUP: &str = "netbpf";
+use crate::daemon::effects::folders::{GROUP, group};
 
 /// What a service manager handed over.
 #[derive(Debug, Default)]
@@ -106,11 +105,6 @@ impl Sockets {
         }
         Ok(())
     }
-}
-
-/// The group's number, if it exists.
-pub(in crate::daemon) fn group() -> Option<u32> {
-    nix::unistd::Group::from_name(GROUP).ok().flatten().map(|group| group.gid.as_raw())
 }
 
 /// The socket that Docker finds its driver by. Only root may use it: Docker is root.

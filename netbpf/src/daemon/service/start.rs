@@ -25,6 +25,7 @@ use crate::{
     api::server,
     daemon::{
         Daemon, Ends, Events, Folders, Followers, GracePeriods, Inherited, Options, Settings, World,
+        effects::folders,
         ports::held::Held,
         service::{notify, sockets::Sockets},
     },
@@ -53,8 +54,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     notify::status("loading the programs");
     raise_file_limit()?;
     // Members of the group reach the sockets in it, and see no more.
-    let _locks =
-        [take(&options.state_dir, None)?, take(&options.run_dir, crate::daemon::service::sockets::group())?];
+    let _locks = [take(&options.state_dir, None)?, take(&options.run_dir, folders::group())?];
     let _pins = PinFolder::take(&options.bpffs)?;
     let daemon = open(options).await?;
     for raised in neighbours::make_room()? {

@@ -66,9 +66,8 @@ impl Daemon {
         given.map(|link| format!("{} at {}", link.discipline, link.name)).collect()
     }
 
-    /// `netbpf stats`: of these containers, or of all.
-    pub async fn stats(&self, containers: &[&str]) -> Result<Stats, Error> {
-        let asked: Vec<Id> = containers.iter().map(|key| self.find_subject(key)).collect::<Result<_, _>>()?;
+    /// Counters of these containers, or of all where none is named.
+    pub(in crate::daemon) async fn stats_of(&self, asked: &[Id]) -> Result<Stats, Error> {
         let received = self.links.received(self.group).await?;
         let endpoints: BTreeMap<_, _> = {
             let world = self.world();
@@ -81,7 +80,7 @@ impl Daemon {
                 .filter_map(|(container, attachment)| {
                     let endpoint = attachment.endpoint.clone()?;
                     let network = world.network(&attachment.network)?.name.clone();
-                    let (id, name) = crate::daemon::owners::docker::shown(container);
+                    let (id, name) = container.shown();
                     let key = (name.to_owned(), endpoint.interface.to_string());
                     Some((key, (id, network, endpoint.port)))
                 })

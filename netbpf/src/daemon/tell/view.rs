@@ -17,8 +17,8 @@ use crate::{
         },
     },
     daemon::{
+        effects::folders,
         names::{self, links},
-        owners::{docker::shown, sandbox::restarts::restart_of},
         state::world::World,
     },
     model::{
@@ -59,7 +59,7 @@ pub fn network(network: &Network, world: &World) -> NetworkResource {
             .members(&network.id)
             .filter_map(|container| {
                 let endpoint = attachment_in(container, network)?.endpoint.as_ref()?;
-                let (id, name) = shown(container);
+                let (id, name) = container.shown();
                 Some((
                     id.to_string(),
                     NetworkContainer {
@@ -114,7 +114,7 @@ fn attachment_in<'a>(container: &'a Container, network: &Network) -> Option<&'a 
 
 /// A line of `ps`.
 pub fn summary(container: &Container, now: Timestamp) -> ContainerSummary {
-    let (id, name) = shown(container);
+    let (id, name) = container.shown();
     ContainerSummary {
         id: id.to_string(),
         names: vec![format!("/{name}")],
@@ -153,7 +153,7 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
         Subject::Sandbox(_) => dir.join(file).display().to_string(),
         Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => String::new(),
     };
-    let (id, name) = shown(container);
+    let (id, name) = container.shown();
     ContainerResource {
         id: id.to_string(),
         created: nanoseconds(container.created),
@@ -164,13 +164,13 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
         resolv_conf_path: path("resolv.conf"),
         hostname_path: path("hostname"),
         hosts_path: path("hosts"),
-        log_path: path(crate::daemon::owners::sandbox::logs::FILE),
+        log_path: path(folders::LOG),
         name: format!("/{name}"),
         host_config: match &container.subject {
             Subject::Sandbox(sandbox) => host_config(container, sandbox, world),
             Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => HostConfig::default(),
         },
-        restart_count: restart_of(container).map_or(0, |restart| restart.count),
+        restart_count: container.restart().map_or(0, |restart| restart.count),
         config: match &container.subject {
             Subject::Sandbox(sandbox) => config(container, sandbox),
             Subject::Foreign(_) | Subject::Docker(_) => ContainerCreate::default(),

@@ -22,22 +22,27 @@ pub use own::{Before, Texts, make, take_back, update};
 pub use resolv_conf::{HOST_FILE, SYSTEMD_FILE};
 
 use crate::{
-    daemon::{Error, names::links, state::world::World},
+    daemon::{Error, state::world::World},
     model::{Container, Mode, Sandbox},
 };
 use hosts::Hosts;
 use resolv_conf::{ResolvConf, Server};
 
-/// What a container's files should say.
-pub fn texts_of(container: &Container, sandbox: &Sandbox, world: &World) -> Result<Texts, Error> {
+/// What a container's files should say, with a line in `/etc/hosts` for each of `linked`.
+pub fn texts_of(
+    container: &Container,
+    sandbox: &Sandbox,
+    world: &World,
+    linked: Vec<(String, IpAddr)>,
+) -> Result<Texts, Error> {
     Ok(Texts {
-        hosts: hosts_of(container, sandbox, world)?,
+        hosts: hosts_of(container, sandbox, linked)?,
         resolv_conf: resolv_conf_of(container, sandbox, world)?,
     })
 }
 
 /// `/etc/hosts` of a container; with the host's network, the host's own.
-fn hosts_of(container: &Container, sandbox: &Sandbox, world: &World) -> Result<Hosts, Error> {
+fn hosts_of(container: &Container, sandbox: &Sandbox, linked: Vec<(String, IpAddr)>) -> Result<Hosts, Error> {
     if sandbox.mode == Mode::Host && sandbox.extra_hosts.is_empty() {
         return Ok(Hosts { head: read("/etc/hosts")?, lines: Vec::new() });
     }
@@ -45,7 +50,7 @@ fn hosts_of(container: &Container, sandbox: &Sandbox, world: &World) -> Result<H
     let endpoints = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
     let addresses = endpoints.flat_map(|endpoint| endpoint.addresses());
     let mut extra = sandbox.extra_hosts.clone();
-    extra.extend(links::hosts_of(container, world));
+    extra.extend(linked);
     Ok(Hosts::new(ipv6, &extra, &sandbox.hostname, addresses))
 }
 

@@ -9,24 +9,7 @@ mod pools;
 mod stale;
 mod sweep;
 
-pub(in crate::daemon) use names::shown;
 pub(in crate::daemon) use sweep::Recent;
 
 pub use endpoints::{DockerEndpointRequest, Joined};
 pub use networks::DockerNetwork;
-
-use crate::{
-    daemon::Error,
-    model::{Container, Subject},
-};
-
-/// What Docker has made is changed by Docker's commands, else Docker would not know of it.
-pub(in crate::daemon) fn refuse(container: &Container, command: &'static str) -> Result<(), Error> {
-    match &container.subject {
-        Subject::Docker(_) => {
-            let (_, name) = shown(container);
-            Err(Error::OfDocker { what: "container", name: name.to_owned(), use_: command })
-        }
-        Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Engine(_) => Ok(()),
-    }
-}

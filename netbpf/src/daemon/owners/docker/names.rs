@@ -119,14 +119,3 @@ fn is_of(endpoint: &Container, container: &Id) -> bool {
     matches!(&endpoint.subject, Subject::Docker(docker)
         if docker.container.as_ref().is_some_and(|docker| docker.id == *container))
 }
-
-/// What users know a container by: Docker's ID and name of it, where Docker has told.
-pub fn shown(container: &Container) -> (Id, &str) {
-    match &container.subject {
-        Subject::Docker(docker) => match &docker.container {
-            Some(docker) => (docker.id, &docker.name),
-            None => (container.id, &container.name),
-        },
-        Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Engine(_) => (container.id, &container.name),
-    }
-}

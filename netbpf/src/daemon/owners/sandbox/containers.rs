@@ -1,9 +1,8 @@
 //! Sandboxes are made, listed, removed. What starts and ends them is in `lifecycle`.
 
-use std::{fs, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
-use tokio::task::block_in_place;
 
 use crate::{
     api::{
@@ -11,7 +10,7 @@ use crate::{
         types::{ContainerCreate, ContainerResource, ContainerSummary, Created, EndpointSettings},
     },
     daemon::{
-        Daemon, Error, Happened, effects::files, membership::endpoint_request::parse_request, names::links,
+        Daemon, Error, Happened, membership::endpoint_request::parse_request, names::links,
         ports::lease::has_ipv6, tell::view,
     },
     model::{
@@ -321,7 +320,7 @@ impl Daemon {
         let busy = self.busy(id).await;
         let container = self.container(&id)?;
         if !force {
-            crate::daemon::owners::docker::refuse(&container, "docker rm")?;
+            crate::daemon::state::refuse(&container, "docker rm")?;
         }
         if !matches!(container.subject, Subject::Sandbox(_)) {
             if !force {
@@ -361,19 +360,6 @@ impl Daemon {
             self.tell(&container, Happened::Destroyed);
         }
         Ok(())
-    }
-
-    pub(in crate::daemon) fn remove_dirs(&self, id: &Id) {
-        if let Err(error) = block_in_place(|| files::give_back(&self.container_dir(id))) {
-            tracing::error!(container = %id.short(), %error, "give resolv.conf back");
-        }
-        for dir in [self.container_dir(id), self.supervisor_dir(id)] {
-            if let Err(error) = fs::remove_dir_all(&dir)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(dir = %dir.display(), %error, "remove");
-            }
-        }
     }
 }
 

@@ -12,7 +12,9 @@ use nix::libc::{SIGKILL, SIGTERM};
 
 use crate::{
     daemon::{
-        Daemon, Error, Happened, effects::steps::Steps, owners::sandbox::restarts::with_restart,
+        Daemon, Error, Happened,
+        effects::{folders, steps::Steps},
+        owners::sandbox::restarts::with_restart,
         ports::lease::Homeless,
     },
     link,
@@ -39,7 +41,7 @@ impl Daemon {
     /// Start a container that the caller has for itself: because a user says so, or again.
     pub(in crate::daemon) async fn start_busy(self: &Arc<Self>, id: Id, by_user: bool) -> Result<(), Error> {
         let before = with_restart(self.container(&id)?, |restart| restart.start(by_user));
-        crate::daemon::owners::docker::refuse(&before, "docker start")?;
+        crate::daemon::state::refuse(&before, "docker start")?;
         let Subject::Sandbox(sandbox) = before.subject.clone() else {
             return Err(Error::Foreign(before.name));
         };
@@ -151,7 +153,7 @@ impl Daemon {
 
     /// The supervisor's folder is below the run directory, which a reboot empties.
     fn make_supervisor_dir(&self, id: &Id) -> Result<(), Error> {
-        Ok(private::make_folder(&self.supervisor_dir(id), crate::daemon::service::sockets::group())?)
+        Ok(private::make_folder(&self.supervisor_dir(id), folders::group())?)
     }
 
     /// Networks can be removed while a container is stopped.
@@ -210,7 +212,7 @@ impl Daemon {
                 hostname: files.join("hostname"),
             },
             log: self.log_path(&container.id),
-            socket_group: crate::daemon::service::sockets::group(),
+            socket_group: folders::group(),
         };
         Ok((spec, joined))
     }
@@ -355,7 +357,7 @@ impl Daemon {
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
         let container = self.container(&id)?;
-        crate::daemon::owners::docker::refuse(&container, "docker kill")?;
+        crate::daemon::state::refuse(&container, "docker kill")?;
         if !matches!(container.subject, Subject::Sandbox(_)) {
             return Err(Error::Foreign(container.name));
         }
@@ -377,7 +379,7 @@ impl Daemon {
         let container = {
             let _busy = self.busy(id).await;
             let container = self.container(&id)?;
-            crate::daemon::owners::docker::refuse(&container, "docker stop")?;
+            crate::daemon::state::refuse(&container, "docker stop")?;
             if !matches!(container.subject, Subject::Sandbox(_)) {
                 return Err(Error::Foreign(container.name));
             }

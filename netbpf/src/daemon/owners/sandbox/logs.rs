@@ -21,9 +21,6 @@ use crate::{
     },
 };
 
-/// A container's output, in its folder: what is older is in `log.jsonl.1` and so on.
-pub const FILE: &str = "log.jsonl";
-
 /// Those who wait for a container to start.
 #[derive(Default)]
 pub struct Followers(Mutex<HashMap<Id, Vec<oneshot::Sender<Logs>>>>);
@@ -68,7 +65,7 @@ impl Daemon {
         since: Option<Timestamp>,
     ) -> Result<impl Stream<Item = Result<String, sandbox::Error>> + use<>, Error> {
         let container = self.container(&self.find_subject(key)?)?;
-        crate::daemon::owners::docker::refuse(&container, "docker logs")?;
+        crate::daemon::state::refuse(&container, "docker logs")?;
         if !matches!(container.subject, Subject::Sandbox(_)) {
             return Err(Error::Foreign(container.name));
         }

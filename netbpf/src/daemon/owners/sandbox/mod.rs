@@ -4,4 +4,5 @@ mod containers;
 pub(in crate::daemon) mod ends;
 mod lifecycle;
 pub(in crate::daemon) mod logs;
-pub(in crate::daemon) mod restarts;
+mod rename;
+mod restarts;

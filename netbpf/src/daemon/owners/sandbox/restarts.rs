@@ -11,7 +11,7 @@ use crate::{
 impl Daemon {
     /// Start a sandbox that has ended after a while, unless somebody does something about it until then.
     pub(in crate::daemon) fn restart_later(self: &Arc<Self>, id: Id, delay: Duration) {
-        let Some(count) = self.container(&id).ok().and_then(|container| Some(restart_of(&container)?.count))
+        let Some(count) = self.container(&id).ok().and_then(|container| Some(container.restart()?.count))
         else {
             return;
         };
@@ -19,7 +19,7 @@ impl Daemon {
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             let is_due = |container: &Container| {
-                restart_of(container).is_some_and(|restart| restart.waiting && restart.count == count)
+                container.restart().is_some_and(|restart| restart.waiting && restart.count == count)
             };
             daemon.start_again(id, is_due).await;
         });
@@ -30,7 +30,7 @@ impl Daemon {
     pub(in crate::daemon) fn restart_after_start(self: &Arc<Self>) {
         let is_due = |container: &Container| {
             matches!(container.state, State::Exited { .. })
-                && restart_of(container).is_some_and(Restart::is_due_at_start)
+                && container.restart().is_some_and(Restart::is_due_at_start)
         };
         let mut due: Vec<_> = self
             .world()
@@ -57,7 +57,7 @@ impl Daemon {
         if !is_due(&container) {
             return;
         }
-        let known = restart_of(&container).map(|restart| restart.error.as_str());
+        let known = container.restart().map(|restart| restart.error.as_str());
         if let Err(error) = self.start_busy(id, false).await
             && known != Some(error.to_string().as_str())
         {
@@ -74,19 +74,11 @@ impl Daemon {
     ) -> Result<(), Error> {
         let before = self.container(&id)?;
         let after = with_restart(before.clone(), change);
-        if after != before && restart_of(&before).is_some_and(|restart| !restart.is_default()) {
+        if after != before && before.restart().is_some_and(|restart| !restart.is_default()) {
             self.commit(&[Change::PutContainer(after.clone())])?;
             self.world().put_container(after);
         }
         Ok(())
-    }
-}
-
-/// Where a container is with its policy; only sandboxes have one.
-pub fn restart_of(container: &Container) -> Option<&Restart> {
-    match &container.subject {
-        Subject::Sandbox(sandbox) => Some(&sandbox.restart),
-        Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => None,
     }
 }
 

@@ -19,7 +19,7 @@ impl Daemon {
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
         let before = self.container(&id)?;
-        crate::daemon::owners::docker::refuse(&before, "docker rename")?;
+        crate::daemon::state::refuse(&before, "docker rename")?;
         if !matches!(before.subject, Subject::Sandbox(_)) {
             return Err(Error::Foreign(before.name));
         }

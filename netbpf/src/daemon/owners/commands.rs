@@ -1,0 +1,79 @@
+//! Commands that name a container of anybody's. `network connect` and `network disconnect` go netbpf's own way, or the
+//! engine's, by whose the container is.
+
+use std::sync::Arc;
+
+use crate::{
+    api::types::{NetworkConnect, NetworkConnected, NetworkDisconnect, Stats},
+    daemon::{Daemon, Error},
+    model::{EndpointOptions, Id, Subject},
+};
+
+impl Daemon {
+    /// `network connect`.
+    pub async fn connect(
+        self: &Arc<Self>,
+        network: &str,
+        request: NetworkConnect,
+    ) -> Result<NetworkConnected, Error> {
+        let given = request.endpoint_config.driver_opts.clone().unwrap_or_default();
+        self.connect_whole(network, request).await?;
+        let warnings = EndpointOptions::parse(&given).map(|options| options.warnings().collect());
+        Ok(NetworkConnected { warnings: warnings.unwrap_or_default() })
+    }
+
+    async fn connect_whole(self: &Arc<Self>, network: &str, request: NetworkConnect) -> Result<(), Error> {
+        let network = self.world().find_network(network)?.clone();
+        if let Some(container) = self.of_docker(&network, &request.container)? {
+            return self.connect_by_engine(&network, &container, request.endpoint_config).await;
+        }
+        let (id, is_new) = self.find_or_adopt(&request.container).await?;
+        if !is_new && matches!(self.container(&id)?.subject, Subject::Engine(_)) {
+            // The engine's last event may be on its way still.
+            self.bring(id).await;
+        }
+        let _busy = self.busy(id).await;
+        let connected = self.connect_busy(id, &network, &request.endpoint_config).await;
+        if is_new {
+            let container = self.container(&id)?;
+            match (&connected, &container.subject) {
+                (Ok(()), Subject::Foreign(namespace)) => self.watch_namespace(id, namespace.clone()),
+                (Ok(()), Subject::Engine(_)) => self.follow(&container),
+                (Ok(()), Subject::Sandbox(_) | Subject::Docker(_)) => {}
+                (Err(_), _) => {
+                    self.world().remove_container(&id);
+                    self.remove_dirs(&id);
+                }
+            }
+        }
+        connected
+    }
+
+    /// `network disconnect`.
+    pub async fn disconnect(
+        self: &Arc<Self>,
+        network: &str,
+        request: NetworkDisconnect,
+    ) -> Result<(), Error> {
+        let key = network;
+        let network = self.world().find_network(key).cloned();
+        if let Ok(network) = &network
+            && let Some(container) = self.of_docker(network, &request.container)?
+        {
+            return Ok(self.engine.disconnect_from(&network.id, &container, request.force).await?);
+        }
+        let id = match self.find_subject(&request.container) {
+            Ok(id) => id,
+            Err(Error::NoContainer(_)) if request.force => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let _busy = self.busy(id).await;
+        self.disconnect_busy(id, key, network, request.force).await
+    }
+
+    /// `netbpf stats`: of these containers, or of all.
+    pub async fn stats(&self, containers: &[&str]) -> Result<Stats, Error> {
+        let asked: Vec<Id> = containers.iter().map(|key| self.find_subject(key)).collect::<Result<_, _>>()?;
+        self.stats_of(&asked).await
+    }
+}
