@@ -153,8 +153,13 @@ impl Firewall {
     /// Enters a network. `all` are the networks with it.
     pub async fn add_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
         let _alone = self.published.lock().await;
-        nft::run("add network", &Elements::of([network], []).added_to(&self.table)).await?;
-        self.count_rules(network).await?;
+        let elements = Elements::of([network], []);
+        nft::run("add network", &elements.added_to(&self.table)).await?;
+        if let Err(error) = self.count_rules(network).await {
+            // Whole or not at all.
+            nft::run("remove network", &elements.deleted_from(&self.table)).await?;
+            return Err(error);
+        }
         self.admit(all).await;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::{
     device::Mend,
-    route::Gateways,
+    route::DefaultRoute,
     rules::NetworkRules,
     wiring::{NetworkWiring, PortWiring},
 };
@@ -74,14 +74,14 @@ pub enum Action {
     AddRules(NetworkRules),
     /// Remove a network from the packet filter; it may be gone already.
     RemoveRules(NetworkRules),
-    /// Replace a container's default routes.
-    SetDefaultRoutes {
+    /// Replace a container's default route of one family, or remove it.
+    SetDefaultRoute {
         /// The container's.
         namespace: Namespace,
-        /// What they lead through; no gateway removes the route.
-        gateways: Gateways,
-        /// What they led through.
-        before: Gateways,
+        /// What it is to be.
+        route: DefaultRoute,
+        /// What it was.
+        before: DefaultRoute,
     },
     /// Publish ports whose host ports are held.
     Publish(Vec<Mapping>),
@@ -108,11 +108,9 @@ impl Action {
                 Some(Self::ClearPort { number: port.number, interface: Some(port.host_interface.clone()) })
             }
             Self::AddRules(rules) => Some(Self::RemoveRules(rules.clone())),
-            Self::SetDefaultRoutes { namespace, gateways, before } => Some(Self::SetDefaultRoutes {
-                namespace: namespace.clone(),
-                gateways: *before,
-                before: *gateways,
-            }),
+            Self::SetDefaultRoute { namespace, route, before } => {
+                Some(Self::SetDefaultRoute { namespace: namespace.clone(), route: *before, before: *route })
+            }
             Self::Publish(mappings) => Some(Self::Withdraw(mappings.clone())),
             Self::Withdraw(mappings) => Some(Self::Publish(mappings.clone())),
             // Clearing an entry detaches its program; deleting a link takes its state along. What was deleted on

@@ -14,7 +14,9 @@ pub use action::Action;
 pub use closed::Closed;
 pub use device::{Device, Mend};
 pub use ports::{HostPort, NoAddress, Wanted, port_changes, ports_to_keep, wanted};
-pub use route::{Gateway, Gateways, default_gateway, default_gateway_ipv6, default_gateways, rank};
+pub use route::{
+    DefaultRoute, Gateway, Gateways, default_gateway, default_gateway_ipv6, default_gateways, rank,
+};
 pub use rules::{Inbound, NetworkRules, Source, Way};
 pub use wiring::{Desired, NetworkWiring, Observed, PortWiring, Seen};
 

@@ -28,6 +28,23 @@ pub struct Gateways {
     pub ipv6: Option<Ipv6Addr>,
 }
 
+impl Gateways {
+    /// The routes that differ, as they are in `self` and in `after`.
+    pub fn changes(self, after: Self) -> impl Iterator<Item = (DefaultRoute, DefaultRoute)> {
+        let ipv4 = (DefaultRoute::Ipv4(self.ipv4), DefaultRoute::Ipv4(after.ipv4));
+        let ipv6 = (DefaultRoute::Ipv6(self.ipv6), DefaultRoute::Ipv6(after.ipv6));
+        [ipv4, ipv6].into_iter().filter(|(before, after)| before != after)
+    }
+}
+
+/// A container's default route of one family, by its gateway. None: no route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum DefaultRoute {
+    Ipv4(Option<Ipv4Addr>),
+    Ipv6(Option<Ipv6Addr>),
+}
+
 /// A network's claim to a container's default routes by Docker's rule, the first one wins: highest `--gw-priority`, then
 /// networks that are not internal, then those with both families, then the first name.
 pub fn rank(request: &EndpointRequest, network: &Network) -> impl Ord + use<> {
@@ -159,5 +176,19 @@ mod tests {
         assert_eq!(gateways(&[(&both, 0), (&six, 1)]), ["10.3.0.1", "fd04::1"]);
         let internal = Network { internal: true, ..both };
         assert_eq!(gateways(&[(&internal, 9), (&six, 0)]), ["", "fd04::1"]);
+    }
+
+    #[test]
+    fn each_family_changes_by_an_action_of_its_own() {
+        let [one, other] = [1, 2].map(|last| Ipv4Addr::new(10, 1, 0, last));
+        let six = Ipv6Addr::LOCALHOST;
+        let routes = |ipv4, ipv6| Gateways { ipv4, ipv6 };
+        let changes = |before: Gateways, after| before.changes(after).collect::<Vec<_>>();
+        let (from, to) = (routes(Some(one), None), routes(Some(other), Some(six)));
+        let ipv4 = (DefaultRoute::Ipv4(Some(one)), DefaultRoute::Ipv4(Some(other)));
+        let ipv6 = (DefaultRoute::Ipv6(None), DefaultRoute::Ipv6(Some(six)));
+        assert_eq!(changes(from, to), [ipv4, ipv6]);
+        assert_eq!(changes(to, to), []);
+        assert_eq!(changes(from, routes(Some(one), Some(six))), [ipv6]);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     dns::{Record, Sockets},
     link::{EndpointLink, Family, HostDevice, sysctl},
     model::{Container, Id, Namespace, Sysctl},
-    plan::{Action, NetworkWiring, PortWiring},
+    plan::{Action, DefaultRoute, NetworkWiring, PortWiring},
     store::Change,
 };
 
@@ -83,7 +83,7 @@ impl Steps {
         while let Some(undo) = self.undo.pop() {
             let failed = match undo {
                 // A namespace that has gone took its routes along.
-                Undo::Action(Action::SetDefaultRoutes { namespace, .. }) if open(&namespace).is_err() => None,
+                Undo::Action(Action::SetDefaultRoute { namespace, .. }) if open(&namespace).is_err() => None,
                 Undo::Action(action) => self.daemon.perform(&action).await.err(),
                 Undo::Files { dir, before } => block_in_place(|| files::take_back(&dir, before)).err(),
                 Undo::Borrowed { dir } => block_in_place(|| files::give_back(&dir)).err(),
@@ -206,17 +206,15 @@ impl Daemon {
             }
             Action::AddRules(rules) => self.firewall.add_network(rules, &self.rules(Some(rules))).await?,
             Action::RemoveRules(rules) => self.firewall.remove_network(rules, &self.rules(None)).await?,
-            Action::SetDefaultRoutes { namespace, gateways, before } => {
+            Action::SetDefaultRoute { namespace, route, .. } => {
                 let namespace = open(namespace)?;
-                for (family, gateway, before) in [
-                    (Family::Ipv4, gateways.ipv4.map(IpAddr::from), before.ipv4.map(IpAddr::from)),
-                    (Family::Ipv6, gateways.ipv6.map(IpAddr::from), before.ipv6.map(IpAddr::from)),
-                ] {
-                    match gateway {
-                        _ if gateway == before => {}
-                        Some(gateway) => self.links.set_default_route(&namespace, gateway).await?,
-                        None => self.links.remove_default_route(&namespace, family).await?,
-                    }
+                let (family, gateway) = match route {
+                    DefaultRoute::Ipv4(gateway) => (Family::Ipv4, gateway.map(IpAddr::from)),
+                    DefaultRoute::Ipv6(gateway) => (Family::Ipv6, gateway.map(IpAddr::from)),
+                };
+                match gateway {
+                    Some(gateway) => self.links.set_default_route(&namespace, gateway).await?,
+                    None => self.links.remove_default_route(&namespace, family).await?,
                 }
             }
             Action::Publish(mappings) => {

@@ -206,7 +206,7 @@ impl Daemon {
         let new = Desired { ports, ..Desired::default() };
         steps.run(diff(&new, &Observed::default())).await?;
         self.announce(before, after, &namespace).await;
-        steps.run(self.route_change(before, after, namespace.clone())).await?;
+        steps.run(self.route_changes(before, after, namespace.clone())).await?;
         steps.run(port_changes(&before.mappings, &after.mappings)).await?;
         let (record_before, record) = {
             let world = self.world();
@@ -267,7 +267,7 @@ impl Daemon {
         let runs = matches!(after.state, State::Running { .. });
         if runs && let Ok(namespace) = self.namespace_of(after) {
             // The route goes before the interface that it leads through, so that the new one finds no old one.
-            self.carry_out(self.route_change(before, after, namespace)).await;
+            self.carry_out(self.route_changes(before, after, namespace)).await;
             let mut steps = Steps::new(Arc::clone(self));
             if let Err(error) = self.write_files(&mut steps, after) {
                 tracing::error!(container = after.name, %error, "rewrite files");
@@ -358,21 +358,23 @@ impl Daemon {
         Observed { ports, ..Observed::default() }
     }
 
-    /// The change of the default routes, if there is one.
-    pub(in crate::daemon) fn route_change(
+    /// The changes of the default routes.
+    pub(in crate::daemon) fn route_changes(
         &self,
         before: &Container,
         after: &Container,
         namespace: Namespace,
-    ) -> Option<Action> {
+    ) -> Vec<Action> {
         if !matches!(after.subject, Subject::Sandbox(_)) {
             // Its owner chose its routes; ours would take its traffic away.
-            return None;
+            return Vec::new();
         }
         let world = self.world();
-        let [before, gateways] =
+        let [before, after] =
             [before, after].map(|container| default_gateways(container, |id| world.network(id)));
-        (before != gateways).then_some(Action::SetDefaultRoutes { namespace, gateways, before })
+        let changes = before.changes(after);
+        let set = |(before, route)| Action::SetDefaultRoute { namespace: namespace.clone(), route, before };
+        changes.map(set).collect()
     }
 }
 

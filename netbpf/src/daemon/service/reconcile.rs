@@ -145,7 +145,7 @@ impl Daemon {
         for container in containers {
             let none = Container { attachments: Vec::new(), ..container.clone() };
             if let Ok(namespace) = self.namespace_of(&container) {
-                self.carry_out(self.route_change(&none, &container, namespace)).await;
+                self.carry_out(self.route_changes(&none, &container, namespace)).await;
             }
         }
     }
