@@ -34,9 +34,6 @@ const WAITING: &[&str] = &["docker", LAB];
 const THREADS: &str = "RUST_TEST_THREADS";
 /// The tests of the whole, which run on other kernels too.
 const LAB: &str = "lab";
-/// The packages whose tests need no root.
-const PURE: &[&str] = &["--workspace", "--exclude", "netbpf-ebpf", "--exclude", "netbpf-tests"];
-
 /// What `--kernel` chose.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
@@ -105,21 +102,15 @@ pub fn run(options: Options) -> Result<()> {
     let filter: Vec<&str> = filter.as_deref().into_iter().collect();
     let mut stages = Vec::new();
     if here {
-        let mut pure = cargo::command();
-        pure.arg("test").args(PURE).args(["--no-fail-fast", "--"]).args(&filter);
-        stages.push(stage("pure tests", pure)?);
+        stages.push(stage("pure tests", pure(&built).map(|tests| command(tests, &filter)).collect())?);
         let threads = 2 * thread::available_parallelism().context("count CPUs")?.get();
         for group in &groups {
-            let mut tests = Command::new(&group.path);
-            tests
-                .args(&filter)
-                .current_dir(&group.package)
-                .env("NETBPF_BIN", &netbpf)
-                .env("XTASK_BIN", &xtask);
+            let mut tests = command(group, &filter);
+            tests.env("NETBPF_BIN", &netbpf).env("XTASK_BIN", &xtask);
             if WAITING.contains(&group.name.as_str()) && std::env::var_os(THREADS).is_none() {
                 tests.env(THREADS, threads.to_string());
             }
-            stages.push(stage(&format!("{} tests", group.name), tests)?);
+            stages.push(stage(&format!("{} tests", group.name), vec![tests])?);
         }
     }
     if !kernels.is_empty() {
@@ -127,6 +118,18 @@ pub fn run(options: Options) -> Result<()> {
         stages.extend(kernels::run(&kernels, &netbpf, &lab.path, &filter)?);
     }
     report(&stages)
+}
+
+/// The tests that need no root: of all packages but one.
+fn pure(built: &[Executable]) -> impl Iterator<Item = &Executable> {
+    let tests = toolchain::workspace().join("tests");
+    built.iter().filter(move |executable| executable.kind != Kind::Program && executable.package != tests)
+}
+
+fn command(tests: &Executable, filter: &[&str]) -> Command {
+    let mut command = Command::new(&tests.path);
+    command.args(filter).current_dir(&tests.package);
+    command
 }
 
 /// The tests that need root, in the order of what they need: packets through programs first, the lab last.
@@ -140,21 +143,25 @@ fn groups(built: &[Executable]) -> Vec<&Executable> {
     groups
 }
 
-/// Runs one group of tests, and shows what it prints.
-fn stage(name: &str, mut command: Command) -> Result<Stage> {
+/// Runs one group of tests, and shows what they print.
+fn stage(name: &str, commands: Vec<Command>) -> Result<Stage> {
     println!("\n=== {name}");
     let started = Instant::now();
-    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("start the {name}"))?;
     let mut counts = Counts::default();
-    if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).lines() {
-            let line = line.with_context(|| format!("read what the {name} print"))?;
-            println!("{line}");
-            counts.add(&line);
+    let mut ok = true;
+    for mut command in commands {
+        let mut child =
+            command.stdout(Stdio::piped()).spawn().with_context(|| format!("start the {name}"))?;
+        if let Some(stdout) = child.stdout.take() {
+            for line in BufReader::new(stdout).lines() {
+                let line = line.with_context(|| format!("read what the {name} print"))?;
+                println!("{line}");
+                counts.add(&line);
+            }
         }
+        ok &= child.wait().with_context(|| format!("wait for the {name}"))?.success();
     }
-    let status = child.wait().with_context(|| format!("wait for the {name}"))?;
-    Ok(Stage { name: name.to_owned(), time: started.elapsed(), counts, ok: status.success() })
+    Ok(Stage { name: name.to_owned(), time: started.elapsed(), counts, ok })
 }
 
 fn report(stages: &[Stage]) -> Result<()> {
