@@ -34,12 +34,3 @@ pub fn rust_files(folder: &Path) -> Vec<PathBuf> {
 pub fn text(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_else(|error| panic!("read {}: {error}", file.display()))
 }
-
-/// A file without its comments.
-pub fn code(file: &Path) -> String {
-    text(file)
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .map(|line| format!("{line}\n"))
-        .collect()
-}
