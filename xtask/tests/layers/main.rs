@@ -1,11 +1,11 @@
-//! Who may import whom in netbpf: the table, held against the paths of the source. A layer that may not know
-//! another can be understood, tested and replaced without it.
+//! Who may import whom in netbpf: the table, held against the paths of the source. Within the daemon, methods count too:
+//! who calls whom. A layer that may not know another can be understood, tested and replaced without it.
 
 mod crate_paths;
 #[path = "../source/mod.rs"]
 mod source;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// A module of netbpf and the others that it may know. The longest name that fits a file is its layer.
 struct Layer {
@@ -46,7 +46,7 @@ const LAYERS: &[Layer] = &[
         because: "it joins the layers below and is served by api::server, which knows it and not the other way round",
     },
     Layer {
-        module: "daemon::start",
+        module: "daemon::service",
         may_know: &[
             "model",
             "ipam",
@@ -113,6 +113,67 @@ fn each_layer_knows_only_those_below() {
         }
     }
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// The rooms of the daemon, the lowest first: each knows those above it in this list, and is called by those below it.
+/// All know the daemon's own file and its errors.
+const ROOMS: &[(&str, &str)] = &[
+    ("state", "what is known is looked at from everywhere and looks at nothing"),
+    ("ports", "it holds ports of the host for whoever leases them"),
+    ("effects", "it does what it is told and does not ask why"),
+    ("names", "it makes records and texts of what is known"),
+    ("tell", "it reads; whoever changes something tells it"),
+    ("membership", "who owns a container does not matter to its networks"),
+    ("owners", "containers begin and end while the daemon runs"),
+    ("service", "it starts the daemon and ends it"),
+];
+
+#[test]
+fn each_room_of_the_daemon_calls_only_those_below() {
+    let root = source::workspace().join("netbpf/src/daemon");
+    let order = |room: &str| ROOMS.iter().position(|(name, _)| *name == room);
+    let files: Vec<_> = source::rust_files(&root)
+        .into_iter()
+        .map(|file| {
+            let module =
+                module_of(&Path::new("daemon").join(file.strip_prefix(&root).expect("a file of it")));
+            let module = module.expect("no root of the crate");
+            let names = crate_paths::read(&source::text(&file), &module);
+            (file.clone(), module, names.unwrap_or_else(|error| panic!("read {}: {error}", file.display())))
+        })
+        .collect();
+    let mut method_rooms = BTreeMap::new();
+    for (file, module, names) in &files {
+        let room = room_of(module);
+        if !matches!(room, "" | "error") && order(room).is_none() {
+            panic!("{}: no room in the table of xtask/tests/layers is `{room}`", file.display());
+        }
+        method_rooms.extend(names.methods.get("Daemon").into_iter().flatten().map(|method| (method, room)));
+    }
+    let mut wrong = Vec::new();
+    for (file, module, names) in &files {
+        let Some(own) = order(room_of(module)) else { continue };
+        let paths = names.paths.iter().filter(|path| is_in(path, "daemon"));
+        let paths = paths.map(|path| (room_of(path), path));
+        let calls = [names.calls.get("Daemon"), names.calls_on.get("daemon")].into_iter().flatten().flatten();
+        let calls = calls.filter_map(|method| Some((*method_rooms.get(method)?, method)));
+        for (room, named) in paths.chain(calls) {
+            if order(room).is_some_and(|room| room > own) {
+                let (own, because) = ROOMS[own];
+                wrong.push(format!(
+                    "{}: `{own}` may not know `{named}` of `{room}`: {because}",
+                    file.display()
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// `daemon::tell::info` is in `tell`; `daemon::Error` is in no room.
+fn room_of(path: &str) -> &str {
+    let room = path.strip_prefix("daemon::").and_then(|rest| rest.split("::").next()).unwrap_or_default();
+    if room.starts_with(char::is_uppercase) { "" } else { room }
 }
 
 /// `api/server.rs` is `api::server`. The crate's roots are in no layer: they name all of them.
