@@ -186,6 +186,7 @@ fn what_ends_is_started_again_as_its_policy_says() {
     assert_eq!(status(&lab, "loop"), "exited");
     lab.netbpf(["run", "--rm", "--restart", "always", "--", "true"])
         .fails_with(125, "netbpf: conflicting options: cannot specify both --restart and --rm");
+    lab.netbpf(["run", "-it", "--", "sh"]).fails_with(125, "netbpf: run has no -i and no -t");
     lab.netbpf(["run", "--restart", "often", "--", "true"]).fails_with(
         125,
         "invalid restart policy: unknown policy 'often'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",

@@ -48,7 +48,11 @@ fn a_folder_of_another_user_is_not_used() {
              root (chown)\n"
         )
     );
-    lab.host(["rm", "-r", PINS]).ok();
+    // One below somebody else's is used, and said.
+    lab.host(["install", "-d", "-o", "65534", "/run/theirs"]).ok();
+    let warned = lab.netbpf(["daemon", "--state-dir", "/run/theirs/state"]).fails_with(1, PINS);
+    assert!(warned.stderr.contains("/run/theirs belongs to user 65534"), "{warned}");
+    lab.host(["rm", "-r", PINS, "/run/theirs"]).ok();
     lab.host(["chmod", "0777", "/run/netbpf"]).ok();
     let refused = lab.netbpf(["daemon", "--state-dir", netbpf_tests::lab::STATE_DIR]).fails_with(1, "");
     assert!(

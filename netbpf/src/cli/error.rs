@@ -17,6 +17,12 @@ pub enum Error {
     /// Options of `run` that exclude each other.
     #[error("netbpf: conflicting options: {0}\n\nRun 'netbpf run --help' for more information")]
     Conflict(&'static str),
+    /// `run -it`.
+    #[error(
+        "netbpf: run has no -i and no -t: a container's first command has no input. Start it with -d, then type \
+         into another one: netbpf exec -it NAME COMMAND\n\nRun 'netbpf run --help' for more information"
+    )]
+    NoTerminal,
     /// `--format` is no template, or names what is not there.
     #[error(transparent)]
     Template(#[from] template::Error),
@@ -73,7 +79,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Run(client::Error::Refused { exit_code, .. }) => exit_code.unwrap_or(125),
-            Self::Run(_) | Self::Conflict(_) => 125,
+            Self::Run(_) | Self::Conflict(_) | Self::NoTerminal => 125,
             Self::Exec(sandbox::Error::Start { exit_code, .. }) => *exit_code,
             Self::InspectTemplate(_) => 64,
             _ => 1,

@@ -94,6 +94,12 @@ pub struct Run {
     /// no-new-privileges: what it executes gains nothing by a set-user-ID bit or file capabilities
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
+    /// Not here, but many fingers type it
+    #[arg(short, long, hide = true)]
+    interactive: bool,
+    /// The same
+    #[arg(short, long, hide = true)]
+    tty: bool,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -105,6 +111,9 @@ pub struct Run {
 impl Run {
     /// Does it.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        if self.interactive || self.tty {
+            return Err(Error::NoTerminal);
+        }
         if self.rm && !matches!(self.restart.name.as_str(), "" | "no") {
             return Err(Error::Conflict("cannot specify both --restart and --rm"));
         }

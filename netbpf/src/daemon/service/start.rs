@@ -120,6 +120,10 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
 /// A directory of this daemon's alone, with a folder for its containers.
 fn take(dir: &Path, group: Option<u32>) -> anyhow::Result<Lock> {
     private::make_folder(dir, group)?;
+    // A developer may keep it in a folder of his own.
+    if let Some(Err(error)) = dir.parent().map(private::check_parent) {
+        tracing::warn!("{error}");
+    }
     let lock = Lock::acquire(dir)?;
     private::make_folder(&dir.join("containers"), group)?;
     Ok(lock)
