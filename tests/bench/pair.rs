@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use netbpf_tests::lab::{Lab, Output, Process, eventually};
 
 /// How long a command may take above what it was told.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The CPUs that both ends are tied to.
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +153,7 @@ impl Way<'_> {
 
     /// Runs a command at the client's end, tied to a CPU perhaps, and returns what it printed.
     pub fn run(&self, cpu: Option<usize>, command: &[&str]) -> Result<String> {
-        text(self.pair.host.spawn(words(&self.from, cpu, command)).output_within(2 * PATIENCE))
+        text(self.pair.host.spawn(words(&self.from, cpu, command)).output_within(2 * TIMEOUT))
     }
 
     /// Runs a probe at the client's end, tied to a CPU, and returns what it printed.

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::figures::quantile;
 
 /// How long the other end may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// A message's length, in bytes.
 const SIZE: usize = 64;
 /// What is measured begins after this part of the time, in which caches get warm.
@@ -76,7 +76,7 @@ fn sink(port: u16) -> Result<()> {
 fn udp_round_trips(address: &str, time: Duration) -> Result<Vec<f64>> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect(address).with_context(|| format!("connect to {address}"))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     let mut message = [0; SIZE];
     round_trips(time, || {
         socket.send(&message)?;
@@ -87,7 +87,7 @@ fn udp_round_trips(address: &str, time: Duration) -> Result<Vec<f64>> {
 fn tcp_round_trips(address: &str, time: Duration) -> Result<Vec<f64>> {
     let mut stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     let mut message = [0; SIZE];
     round_trips(time, || {
         stream.write_all(&message)?;

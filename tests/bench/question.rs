@@ -8,14 +8,14 @@ use std::{
 };
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Asks for a name's IPv4 address, from the calling thread's network, for some time. Returns how long each answer took,
 /// in µs, in order of length. An answer without an address is an error.
 pub fn ask(server: &str, name: &str, time: Duration) -> io::Result<Vec<f64>> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect((server, 53))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     let (mut times, mut answer) = (Vec::new(), [0; 512]);
     let started = Instant::now();
     while started.elapsed() < time {

@@ -56,7 +56,7 @@ enum Part {
 }
 
 /// The longest that any command of the story may take.
-const PATIENCE: &str = "30";
+const TIMEOUT_SECONDS: &str = "30";
 /// The longest that the daemon may take to answer or to stop.
 const DAEMON_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -190,7 +190,7 @@ impl Stage<'_> {
         let path =
             env::join_paths(netbpf.into_iter().chain(env::split_paths(&path))).context("extend PATH")?;
         let output = Command::new("timeout")
-            .args([PATIENCE, "sh", "-c", &format!("exec 2>&1; {command}")])
+            .args([TIMEOUT_SECONDS, "sh", "-c", &format!("exec 2>&1; {command}")])
             .env("PATH", path)
             .env("NETBPF_SOCKET", self.socket())
             .stdin(Stdio::null())

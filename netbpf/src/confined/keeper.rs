@@ -20,7 +20,7 @@ use super::{
 };
 
 /// How long a request may take before the process counts as dead.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a process lives if its death is nothing that a pause would help against.
 const HEALTHY: Duration = Duration::from_secs(2);
 
@@ -119,7 +119,7 @@ impl<S: State> Keeper<S> {
     ) -> Result<(), Error> {
         if let Some(process) = &mut self.process {
             let name = self.kind.name;
-            match timeout(PATIENCE, process.call(requests)).await {
+            match timeout(TIMEOUT, process.call(requests)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => warn!(%error, "the {name} does not obey: starting it again"),
                 Err(_) => warn!("the {name} does not react: starting it again"),
@@ -145,7 +145,7 @@ impl<S: State> Keeper<S> {
     async fn spawn(&mut self) -> Result<Process, Error> {
         let user = self.user().await?;
         let mut process = Process::spawn(self.kind, &self.exe, user, &self.run_dir).await?;
-        let told = timeout(PATIENCE, process.call(self.state.everything())).await;
+        let told = timeout(TIMEOUT, process.call(self.state.everything())).await;
         if let Err(error) = told.unwrap_or_else(|elapsed| Err(elapsed.into())) {
             process.kill().await;
             return Err(Error {
@@ -179,7 +179,7 @@ impl<S: State> Keeper<S> {
     pub(crate) async fn stop(&mut self, last: Message<'_>) {
         if let Some(mut process) = self.process.take() {
             // It ends in any case.
-            let _ = timeout(PATIENCE, process.call([last])).await;
+            let _ = timeout(TIMEOUT, process.call([last])).await;
             process.kill().await;
         }
         self.failures = 0;

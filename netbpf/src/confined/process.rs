@@ -40,7 +40,7 @@ use super::{
 type Response = channel::Response<IgnoredAny>;
 
 /// How long a process may take to greet, and to be gone once it is killed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Packets without a reply, at most.
 const WINDOW: usize = 32;
@@ -70,7 +70,7 @@ impl Process {
         let peer = getsockopt(&connected, PeerCredentials).ok()?;
         let body = Body::Adopted(Pid::from_raw(peer.pid()));
         let mut process = Self { kind, connection: Connection::new(connected), body };
-        match timeout(PATIENCE, process.greeted(take)).await {
+        match timeout(TIMEOUT, process.greeted(take)).await {
             Ok(Ok(protocol)) if protocol == kind.protocol => Some(process),
             other => {
                 warn!("the running {} is of no use ({other:?}): starting another", kind.name);
@@ -115,7 +115,7 @@ impl Process {
             .map_err(failed("start", exe))?;
         let connected = connect_to(&path).map_err(failed("connect to", &path))?;
         let mut process = Self { kind, connection: Connection::new(connected), body: Body::Child(child) };
-        let greeted = timeout(PATIENCE, process.greeted(|_: IgnoredAny, _| Ok(()))).await;
+        let greeted = timeout(TIMEOUT, process.greeted(|_: IgnoredAny, _| Ok(()))).await;
         match greeted.unwrap_or_else(|elapsed| Err(elapsed.into())) {
             Ok(protocol) if protocol == kind.protocol => Ok(process),
             Ok(protocol) => {
@@ -186,7 +186,7 @@ impl Process {
                 if !gone && pid != Pid::this() && kill(pid, Signal::SIGKILL).is_ok() {
                     let end =
                         async { while let Ok(Some(_)) = self.connection.receive::<Response>().await {} };
-                    if timeout(PATIENCE, end).await.is_err() {
+                    if timeout(TIMEOUT, end).await.is_err() {
                         warn!(%pid, "the {} does not end", self.kind.name);
                     }
                 }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The kernel detaches a link some time after its last pin went: how often to look, and how long to wait in between.
-const PATIENCE: u32 = 100;
+const MAX_ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// An interface to other hosts, as the kernel has it.
@@ -81,7 +81,7 @@ impl Datapath {
             }
             // Another mode is another attachment; or the pin is that of an interface which had this name.
             remove(&pin)?;
-            attempts = PATIENCE;
+            attempts = MAX_ATTEMPTS;
         }
         let mode = match mode {
             XdpMode::Native => Mode::Driver,

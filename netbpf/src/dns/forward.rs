@@ -37,7 +37,7 @@ use super::{
 /// How long a server may take before the next is asked too.
 const HEAD_START: Duration = Duration::from_millis(200);
 /// How long each may take.
-const PATIENCE: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a server's word that there is no such name waits for those before it.
 const DOUBT: Duration = Duration::from_secs(2);
 /// After what time a datagram counts as lost and is sent again.
@@ -168,7 +168,7 @@ impl<'a> Race<'a> {
                     (Transport::Tcp, Some(lent)) => by_tcp(&asked, lent.tcp(server).await?).await,
                 }
             };
-            let verdict = match timeout(PATIENCE, exchange).await {
+            let verdict = match timeout(TIMEOUT, exchange).await {
                 Ok(Ok(mut reply)) => {
                     upstream.heard(server, now());
                     if let Some(id) = query.first_chunk() {

@@ -19,7 +19,7 @@ use tokio::{
 use super::{control::Pair, message};
 
 /// How long a query waits for others to have their answers.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What one container has lent.
 pub(super) struct Inside {
@@ -66,7 +66,7 @@ impl Inside {
         if self.all.borrow().is_empty() {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let turn = timeout(PATIENCE, self.turns.acquire()).await?.map_err(io::Error::other)?;
+        let turn = timeout(TIMEOUT, self.turns.acquire()).await?.map_err(io::Error::other)?;
         let pair = self.idle.borrow_mut().pop().ok_or(io::ErrorKind::NotConnected)?;
         let query: Rc<[u8]> = query.into();
         self.asked.borrow_mut().push(Rc::clone(&query));

@@ -15,7 +15,7 @@ use std::{
 /// How many servers are asked for one name.
 pub(super) const MOST: usize = 3;
 /// How long a silent server is left alone.
-const REST: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Servers, in the order in which they are to be asked.
 #[derive(Default)]
@@ -58,7 +58,7 @@ impl Upstream {
             let is_due = next_try.filter(|next_try| **next_try <= now);
             let at_once = is_due.is_some();
             if let Some(next_try) = is_due {
-                *next_try = now + REST;
+                *next_try = now + PAUSE;
             }
             (is_silent, Turn { server: *server, at_once })
         };
@@ -78,7 +78,7 @@ impl Upstream {
         let mut states = self.states.borrow_mut();
         let state = states.entry(server).or_default();
         if state.heard.is_none_or(|heard| heard < since) {
-            state.next_try = Some(now + REST);
+            state.next_try = Some(now + PAUSE);
         }
     }
 }
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(order(&upstream, start), [(1, false), (2, false), (3, false)], "no more than three");
         upstream.unheard(server(1), start, start + SECOND);
         assert_eq!(order(&upstream, start + SECOND), [(2, false), (3, false), (1, false)]);
-        let later = start + SECOND + REST;
+        let later = start + SECOND + PAUSE;
         assert_eq!(order(&upstream, later), [(2, false), (3, false), (1, true)]);
         assert_eq!(order(&upstream, later), [(2, false), (3, false), (1, false)], "once in a while");
         upstream.heard(server(1), later);

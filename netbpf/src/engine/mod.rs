@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use crate::model::{DockerContainer, Id, check_container_name};
 
 /// Seconds that an answer may take: the engine says nothing of a container while it starts or stops it.
-const PATIENCE: u64 = 30;
+const TIMEOUT_SECONDS: u64 = 30;
 
 /// What can change where a container is, what it is called, or whether it is; and, of networks, whom it asks for names.
 const EVENTS: [&str; 6] = ["start", "die", "rename", "destroy", "connect", "disconnect"];
@@ -262,7 +262,7 @@ impl Engine {
         // The client tells less of why it fails.
         drop(tokio::net::UnixStream::connect(&self.socket).await.map_err(failed)?);
         let path = self.socket.to_str().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
-        let docker = Docker::connect_with_unix(path, PATIENCE, API_DEFAULT_VERSION)?;
+        let docker = Docker::connect_with_unix(path, TIMEOUT_SECONDS, API_DEFAULT_VERSION)?;
         Ok(docker.negotiate_version().await?)
     }
 }

@@ -17,7 +17,7 @@ use rtnetlink::packet_core::{DefaultNla, NLM_F_DUMP, NLM_F_REQUEST, Nla};
 use super::kernel::{self, Kernel};
 
 /// How often a list is read that changes while it is read.
-const PATIENCE: usize = 20;
+const MAX_ATTEMPTS: usize = 20;
 /// `NF_DROP`, as a policy and as a verdict.
 const DROP: u32 = 0;
 /// `NF_ACCEPT`.
@@ -155,7 +155,7 @@ impl fmt::Display for Side {
 /// a worker of tokio's.
 pub fn read(own: &str) -> io::Result<Vec<Table>> {
     let kernel = Kernel::open()?;
-    for _ in 1..PATIENCE {
+    for _ in 1..MAX_ATTEMPTS {
         match read_once(&kernel, own) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             done => return done,

@@ -252,7 +252,7 @@ mod tests {
         relay::{Place, socket},
     };
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     /// A port of the host, relayed to a server that is returned too.
     async fn relayed(turns: &Arc<Semaphore>, silence: Duration) -> (SocketAddr, UdpSocket) {
@@ -275,7 +275,7 @@ mod tests {
     /// What a server gets, and whom it would answer.
     async fn came(server: &UdpSocket) -> (u8, SocketAddr) {
         let mut datagram = [0];
-        let received = tokio::time::timeout(PATIENCE, server.recv_from(&mut datagram));
+        let received = tokio::time::timeout(TIMEOUT, server.recv_from(&mut datagram));
         let (_, from) = received.await.expect("in time").expect("a datagram");
         (datagram[0], from)
     }
@@ -296,7 +296,7 @@ mod tests {
             client.send(b"3").await.expect("send");
             assert_eq!(came(&server).await, (b'3', from), "the same way");
             // Its turn comes back with its end.
-            let turn = tokio::time::timeout(PATIENCE, turns.acquire()).await.expect("an end");
+            let turn = tokio::time::timeout(TIMEOUT, turns.acquire()).await.expect("an end");
             drop(turn);
             client.send(b"4").await.expect("send");
             let (said, again) = came(&server).await;
@@ -310,7 +310,7 @@ mod tests {
     async fn more_clients_than_may_be_are_lost_and_harm_nobody() {
         let test = async {
             let turns = Arc::new(Semaphore::new(1));
-            let (port, server) = relayed(&turns, PATIENCE).await;
+            let (port, server) = relayed(&turns, TIMEOUT).await;
             let (first, second) = (client(port).await, client(port).await);
             first.send(b"1").await.expect("send");
             let (_, from) = came(&server).await;

@@ -18,7 +18,7 @@ use nix::{
 use super::Error;
 
 /// How long a process that a killed daemon had just forked may take until its exec, which closes the lock's descriptor.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What is locked, in the directory.
 const NAME: &str = "lock";
@@ -37,7 +37,7 @@ impl Lock {
         let failed = |source: io::Error| Error::Lock { dir: dir.to_owned(), source };
         let path = dir.join(NAME);
         let open = if is_bpffs(dir).map_err(|errno| failed(errno.into()))? { open_folder } else { open_file };
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + TIMEOUT;
         loop {
             match Flock::lock(open(&path).map_err(failed)?, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => {

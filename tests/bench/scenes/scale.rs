@@ -27,7 +27,7 @@ const SIZES: [u32; 5] = [2, 10, 100, 1000, 3000];
 /// How many broadcasts, and ARP requests, make a sample.
 const FRAMES: u32 = 20;
 /// How long a broadcast may take.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A figure with the number of members in its name.
 pub fn with(what: &str, members: u32) -> String {
@@ -141,7 +141,7 @@ fn send_frames(crowd: &Crowd, cpus: Cpus) -> Result<[f64; 5]> {
             let frame = station::ethernet(station::BROADCAST, mac, ETHERTYPE_FOR_EXPERIMENTS, &payload);
             let started = Instant::now();
             sender.send(&frame);
-            let is_heard = listeners.iter().all(|listener| listener.hears(&mark, PATIENCE));
+            let is_heard = listeners.iter().all(|listener| listener.hears(&mark, TIMEOUT));
             broadcast = broadcast.filter(|_| is_heard).map(|time| time + started.elapsed());
             // The next one finds the queue empty, or there is no place in it for the frame itself.
             settled(crowd)?;
@@ -151,7 +151,7 @@ fn send_frames(crowd: &Crowd, cpus: Cpus) -> Result<[f64; 5]> {
         for _ in 0..FRAMES {
             let started = Instant::now();
             sender.send(&request);
-            if !sender.hears(&answer, PATIENCE) {
+            if !sender.hears(&answer, TIMEOUT) {
                 bail!("nobody answers for a member's address");
             }
             asked += started.elapsed();

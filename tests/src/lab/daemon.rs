@@ -24,7 +24,7 @@ use super::{Output, Process, STATE_DIR, host::Host, manager::HeldSockets};
 pub const RUN_DIR: &str = "/run/netbpf";
 
 /// How long a daemon may take until it answers; much, because some kernels are emulated.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long until a daemon is looked at again when nothing happens in its folder: it may have ended, or listen on a
 /// socket that was there before.
@@ -76,13 +76,13 @@ impl Daemon {
         };
         command.args(["daemon", "--state-dir", STATE_DIR]).args(options).stderr(log()?);
         let daemon = Self(Process::start_as_it_is(host, command));
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + TIMEOUT;
         while !answers(&run_dir.join("netbpf.sock")) {
             if !daemon.0.is_running() {
                 return Err(format!("the daemon ended with {}", daemon.0.try_output()?.status));
             }
             if Instant::now() > give_up {
-                return Err(format!("the daemon does not answer after {} s", PATIENCE.as_secs()));
+                return Err(format!("the daemon does not answer after {} s", TIMEOUT.as_secs()));
             }
             let mut ready = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
             if poll(&mut ready, GLANCE_MS).is_ok_and(|count| count > 0) {
@@ -118,7 +118,7 @@ fn watch(dir: &Path) -> nix::Result<Inotify> {
 fn answers(socket: &Path) -> bool {
     let ask = || {
         let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         stream.write_all(b"GET /version HTTP/1.1\r\nHost: netbpf\r\nConnection: close\r\n\r\n")?;
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).map(|()| answer.starts_with(b"HTTP/1.1 200"))

@@ -21,7 +21,7 @@ use super::{Lab, host::Host};
 const SOCKETS: [&str; 2] = ["/run/netbpf/netbpf.sock", "/run/docker/plugins/netbpf.sock"];
 
 /// How long a daemon may be silent.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A shell has its input and output taken for the first descriptors beyond, and keeps its number.
 const HAND_OVER: &str = r#"exec env LISTEN_FDS=2 LISTEN_PID=$$ "$@" 3<&0 4<&1 </dev/null >&2"#;
@@ -85,7 +85,7 @@ impl Ears {
     #[track_caller]
     pub fn open(lab: &Lab) -> Self {
         let socket = UnixDatagram::bind(lab.path(Self::PATH)).expect("a socket");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         Self(socket)
     }
 

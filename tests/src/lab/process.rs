@@ -17,7 +17,7 @@ use nix::{
 use super::host::Host;
 
 /// How long any command may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A command that runs; killed when this value goes.
 pub struct Process {
@@ -90,7 +90,7 @@ impl Process {
     }
 
     pub(super) fn try_output(self) -> Result<Output, String> {
-        self.wait(PATIENCE)
+        self.wait(TIMEOUT)
     }
 
     fn wait(mut self, patience: Duration) -> Result<Output, String> {
@@ -143,7 +143,7 @@ impl Drop for Process {
         if !self.ended && self.is_running() {
             // Its group: a worker that it leaves would hold its output.
             let _ = killpg(self.pid, Signal::SIGKILL);
-            let _ = self.end.recv_timeout(PATIENCE);
+            let _ = self.end.recv_timeout(TIMEOUT);
         }
     }
 }

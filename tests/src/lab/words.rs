@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use super::{Lab, Output};
 
 /// How long something may take that nobody announces.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Lab {
     /// Starts a container that does nothing; `options` are those of `run`, with blanks between.
@@ -160,12 +160,12 @@ impl Lab {
 /// Looks again and again, for what no event tells.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TIMEOUT;
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(Instant::now() < give_up, "not within {} s: {what}", PATIENCE.as_secs());
+        assert!(Instant::now() < give_up, "not within {} s: {what}", TIMEOUT.as_secs());
         thread::sleep(Duration::from_millis(10));
     }
 }

@@ -25,12 +25,12 @@ use crate::{
 };
 
 /// How often everything is looked at, for what the kernel tells nobody: settings, a tcx link that is detached.
-const GLANCE: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often one link is put right within [`FORGET`] until it is left alone for [`REST`].
+/// How often one link is put right within [`CONTEST_WINDOW`] until it is left alone for [`CONTEST_PAUSE`].
 const ATTEMPTS: u32 = 5;
-const FORGET: Duration = Duration::from_secs(30);
-const REST: Duration = Duration::from_secs(60);
+const CONTEST_WINDOW: Duration = Duration::from_secs(30);
+const CONTEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Somebody who changes a link again and again.
 struct Contest {
@@ -62,7 +62,7 @@ impl Daemon {
                     None => return tracing::error!("links are not looked after any more"),
                 },
                 lost = lost_pins(pins.as_ref()) => lost,
-                () = sleep(GLANCE) => self.all_links(),
+                () = sleep(POLL_INTERVAL) => self.all_links(),
             };
         }
     }
@@ -89,7 +89,7 @@ impl Daemon {
         let now = Instant::now();
         if let Some(contest) = contests.get(&ifindex) {
             let rests = contest.count >= ATTEMPTS;
-            match contest.since + if rests { REST } else { FORGET } {
+            match contest.since + if rests { CONTEST_PAUSE } else { CONTEST_WINDOW } {
                 end if now >= end => drop(contests.remove(&ifindex)),
                 _ if rests => return,
                 _ => {}
@@ -104,7 +104,7 @@ impl Daemon {
                     contest.since = now;
                     tracing::warn!(
                         "somebody changes link {ifindex} again and again: it is left alone for {} s",
-                        REST.as_secs()
+                        CONTEST_PAUSE.as_secs()
                     );
                 }
             }

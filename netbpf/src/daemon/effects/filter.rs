@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Between two attempts to restore what somebody else may be changing at the moment.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// The rules of all networks, and of one that is not among them yet.
@@ -43,7 +43,7 @@ impl Daemon {
             }
             while let Err(error) = self.restore_filter().await {
                 tracing::warn!(%error, "restore the packet filter");
-                tokio::time::sleep(PATIENCE).await;
+                tokio::time::sleep(TIMEOUT).await;
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::{
     api::types::EndpointSettings,
     daemon::{
         Daemon, Error, effects::steps::Steps, membership::endpoint_request::parse_request, names,
-        ports::lease::Homeless,
+        ports::lease::WithoutAddress,
     },
     model::{Attachment, Container, Driver, Id, Mode, Namespace, Network, State, Subject},
     plan::{Action, Desired, Observed, PortWiring, Seen, default_gateways, diff, port_changes},
@@ -104,7 +104,7 @@ impl Daemon {
         only: Option<Id>,
     ) -> Result<(), Error> {
         let leased = self.lease_endpoints(&mut after, only).await?;
-        let ports = match self.lease_ports(&before, &mut after, Homeless::Refused).await {
+        let ports = match self.lease_ports(&before, &mut after, WithoutAddress::Refuse).await {
             Ok(ports) => ports,
             Err(error) => {
                 self.release_endpoints(&after, &leased);
@@ -230,7 +230,7 @@ impl Daemon {
         mut after: Container,
     ) -> Result<(), Error> {
         // As in Docker, ports that cannot move do not keep a container in a network.
-        let ports = self.lease_ports(&before, &mut after, Homeless::LeftOut).await.map_err(|error| {
+        let ports = self.lease_ports(&before, &mut after, WithoutAddress::LeaveOut).await.map_err(|error| {
             tracing::error!(container = before.name, %error, "publish in another network");
             after.mappings.clear();
         });

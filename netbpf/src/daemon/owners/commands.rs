@@ -30,7 +30,7 @@ impl Daemon {
         let (id, is_new) = self.find_or_adopt(&request.container).await?;
         if !is_new && matches!(self.container(&id)?.subject, Subject::Engine(_)) {
             // The engine's last event may be on its way still.
-            self.bring(id).await;
+            self.ask_engine(id).await;
         }
         let _busy = self.busy(id).await;
         let connected = self.connect_busy(id, &network, &request.endpoint_config).await;

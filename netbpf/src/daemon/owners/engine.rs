@@ -135,7 +135,7 @@ impl Daemon {
         let State::Running { supervisor: Some((pid, start_time)), .. } = container.state else { return };
         tokio::spawn(async move {
             match daemon.process_gone(id, pid, &Namespace::Process { pid, start_time }).await {
-                Ok(true) => daemon.bring(id).await,
+                Ok(true) => daemon.ask_engine(id).await,
                 Ok(false) => {}
                 Err(error) => tracing::error!(container = %id.short(), pid, %error, "watch"),
             }
@@ -163,7 +163,7 @@ impl Daemon {
         let mut events = self.engine.events(Timestamp::now()).await?;
         // What happened before is seen now; the engine has kept what happens from now on.
         for id in self.of_engine() {
-            self.bring_later(id);
+            self.ask_engine_later(id);
         }
         let hear = async {
             while let Some(event) = events.next().await {
@@ -186,7 +186,7 @@ impl Daemon {
 
     fn heard(self: &Arc<Self>, event: engine::Event) {
         if self.of_engine().contains(&event.container) {
-            self.bring_later(event.container);
+            self.ask_engine_later(event.container);
         }
         if event.is_rename {
             let daemon = Arc::clone(self);
@@ -200,13 +200,13 @@ impl Daemon {
         of_engine.map(|container| container.id).collect()
     }
 
-    fn bring_later(self: &Arc<Self>, id: Id) {
+    fn ask_engine_later(self: &Arc<Self>, id: Id) {
         let daemon = Arc::clone(self);
-        tokio::spawn(async move { daemon.bring(id).await });
+        tokio::spawn(async move { daemon.ask_engine(id).await });
     }
 
     /// Bring what is known of a container to what the engine says of it.
-    pub(in crate::daemon) async fn bring(self: &Arc<Self>, id: Id) {
+    pub(in crate::daemon) async fn ask_engine(self: &Arc<Self>, id: Id) {
         // The engine is not asked while others wait for the container: it may be what they hold up.
         let _turn = turn(&self.engine_turns, id).await;
         let found = self.engine.find(&id.to_string()).await;
@@ -214,7 +214,7 @@ impl Daemon {
         let Ok(container) = self.container(&id) else { return };
         let name = container.name.clone();
         let brought = match found {
-            Ok(found) => self.bring_to(container, &found).await,
+            Ok(found) => self.follow_state(container, &found).await,
             Err(engine::Error::NotFound(_)) => {
                 tracing::info!(container = name, "the engine has removed it");
                 let after = ended(container.clone(), None);
@@ -222,27 +222,27 @@ impl Daemon {
                 self.unwire(container, after).await
             }
             Err(_) if runs(&container) => Ok(()),
-            Err(_) => self.end_guest(container, None).await.map(drop),
+            Err(_) => self.end_engine_container(container, None).await.map(drop),
         };
         if let Err(error) = brought {
             tracing::error!(container = name, %error, "follow the engine");
         }
     }
 
-    async fn bring_to(self: &Arc<Self>, mut container: Container, found: &Found) -> Result<(), Error> {
+    async fn follow_state(self: &Arc<Self>, mut container: Container, found: &Found) -> Result<(), Error> {
         if container.name != found.name {
-            container = self.rename_guest(container, &found.name).await?;
+            container = self.rename_engine_container(container, &found.name).await?;
         }
         let state = state_of(found);
         if runs(&container) {
             let is_the_same = matches!((&container.state, &state),
                 (State::Running { supervisor: one, .. }, State::Running { supervisor: other, .. }) if one == other);
             if !is_the_same && matches!(state, State::Running { .. }) {
-                container = self.end_guest(container, None).await?;
+                container = self.end_engine_container(container, None).await?;
             }
             // Else what the engine said is old: a process that lives runs.
         } else {
-            container = self.end_guest(container, Some(&state)).await?;
+            container = self.end_engine_container(container, Some(&state)).await?;
         }
         let is_new = match (&container.state, &state) {
             (State::Running { .. }, _) => false,
@@ -261,7 +261,7 @@ impl Daemon {
             }
         }
         if is_new {
-            container = self.start_guest(container, state, found)?;
+            container = self.start_engine_container(container, state, found)?;
         } else {
             container = self.ask_anew(container, found).await?;
         }
@@ -272,7 +272,7 @@ impl Daemon {
     }
 
     /// It has ended: what it had in networks is free, but not forgotten.
-    pub(in crate::daemon) async fn end_guest(
+    pub(in crate::daemon) async fn end_engine_container(
         self: &Arc<Self>,
         before: Container,
         seen: Option<&State>,
@@ -290,7 +290,7 @@ impl Daemon {
     }
 
     /// It runs, and has nothing in networks yet.
-    fn start_guest(
+    fn start_engine_container(
         self: &Arc<Self>,
         before: Container,
         state: State,
@@ -348,7 +348,11 @@ impl Daemon {
     }
 
     /// The engine calls it something else, and has asked nobody here.
-    async fn rename_guest(self: &Arc<Self>, before: Container, name: &str) -> Result<Container, Error> {
+    async fn rename_engine_container(
+        self: &Arc<Self>,
+        before: Container,
+        name: &str,
+    ) -> Result<Container, Error> {
         let after = Container { name: name.to_owned(), ..before.clone() };
         tracing::info!(from = before.name, to = name, "renamed");
         if self.world().container_named(name).is_some() {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How often the watch over a process looks whether anybody still wants to know.
-const GLANCE: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Folders in which namespaces have names.
 pub struct Folders {
@@ -100,7 +100,7 @@ impl Daemon {
         };
         // The process may have ended, and another may have its number, between the look-up and the opening.
         while Self::is_alive(namespace) {
-            match tokio::time::timeout(GLANCE, pidfd.readable()).await {
+            match tokio::time::timeout(POLL_INTERVAL, pidfd.readable()).await {
                 Ok(ended) => return ended.map(|_| true),
                 Err(_) if self.container(&id).is_err() => return Ok(false),
                 Err(_) => {}

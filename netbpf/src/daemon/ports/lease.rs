@@ -25,11 +25,11 @@ pub struct PortLease {
 
 /// What becomes of a port for which the container has no address of the family any more.
 #[derive(Clone, Copy)]
-pub enum Homeless {
+pub enum WithoutAddress {
     /// Nothing is published, unless others can be.
-    Refused,
+    Refuse,
     /// All others are.
-    LeftOut,
+    LeaveOut,
 }
 
 impl Daemon {
@@ -40,7 +40,7 @@ impl Daemon {
         &self,
         before: &Container,
         after: &mut Container,
-        homeless: Homeless,
+        without_address: WithoutAddress,
     ) -> Result<PortLease, Error> {
         let mut lease = PortLease { owner: after.id, taken: Vec::new(), dropped: Vec::new() };
         let has_ipv6 = has_ipv6();
@@ -52,11 +52,11 @@ impl Daemon {
             (wanted, missing)
         };
         for error in missing {
-            match homeless {
-                Homeless::Refused if wanted.is_empty() => {
+            match without_address {
+                WithoutAddress::Refuse if wanted.is_empty() => {
                     return Err(self.cannot_publish(after, None, error.into()));
                 }
-                Homeless::Refused | Homeless::LeftOut => {
+                WithoutAddress::Refuse | WithoutAddress::LeaveOut => {
                     tracing::warn!(container = after.name, %error, "leave out a published port");
                 }
             }

@@ -95,7 +95,7 @@ impl Daemon {
                     match Self::is_alive(&process) {
                         true => self.watch_process(&container),
                         // Why it ended, the engine will say.
-                        false => drop(self.end_guest(container, None).await?),
+                        false => drop(self.end_engine_container(container, None).await?),
                     }
                 }
                 (Subject::Sandbox(_) | Subject::Engine(_) | Subject::Docker(_), _) => {}

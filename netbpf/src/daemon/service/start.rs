@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// How long requests may take that were under way when the daemon was told to end.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Run until SIGTERM or SIGINT. Containers and their traffic go on afterwards.
 pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
@@ -103,7 +103,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     daemon.events.end();
     drop(stop_serving);
     // What was asked is done; who only follows a log is not waited for.
-    if let Ok((server, plugin)) = tokio::time::timeout(PATIENCE, join(server, plugin)).await {
+    if let Ok((server, plugin)) = tokio::time::timeout(TIMEOUT, join(server, plugin)).await {
         server.context("serve the API")?;
         plugin.context("serve Docker")?;
     }

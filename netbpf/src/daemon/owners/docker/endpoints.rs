@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{stale::exists, sweep::Asked};
 use crate::{
-    daemon::{Daemon, Error, effects::steps::Steps, ports::lease::Homeless},
+    daemon::{Daemon, Error, effects::steps::Steps, ports::lease::WithoutAddress},
     ipam,
     model::{
         Attachment, Container, ContainerPort, DockerEndpoint, Endpoint, EndpointOptions, EndpointRequest, Id,
@@ -191,12 +191,13 @@ impl Daemon {
         };
         let subject = Subject::Docker(Box::new(DockerEndpoint { publish, ..docker }));
         let mut after = Container { subject, ..before.clone() };
-        let leased =
-            self.lease_ports(&before, &mut after, Homeless::Refused).await.map_err(|error| match error {
+        let leased = self.lease_ports(&before, &mut after, WithoutAddress::Refuse).await.map_err(
+            |error| match error {
                 // Docker puts the same words around it.
                 Error::Publish { source, .. } => *source,
                 error => error,
-            })?;
+            },
+        )?;
         if after == before {
             return Ok(());
         }

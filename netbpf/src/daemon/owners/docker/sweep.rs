@@ -151,8 +151,8 @@ impl Daemon {
     /// Docker has no such network any more. Whoever is in it, though, is not thrown out: then it is another Docker that
     /// was asked.
     async fn forget_removed_network(self: &Arc<Self>, id: Id) {
-        let is_lived_in = self.world().members(&id).any(is_in_a_container);
-        if is_lived_in {
+        let has_containers = self.world().members(&id).any(is_in_a_container);
+        if has_containers {
             return tracing::warn!(network = %id.short(), "Docker does not list it, but has containers in it");
         }
         tracing::info!(network = %id.short(), "Docker has removed it meanwhile");

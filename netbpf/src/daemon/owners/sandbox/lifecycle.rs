@@ -15,7 +15,7 @@ use crate::{
         Daemon, Error, Happened,
         effects::{folders, steps::Steps},
         owners::sandbox::restarts::with_restart,
-        ports::lease::Homeless,
+        ports::lease::WithoutAddress,
     },
     link,
     model::{Attachment, Container, Id, Mode, Restart, Sandbox, State, Subject},
@@ -55,7 +55,7 @@ impl Daemon {
                 Ok(())
             }
             Err(error) => {
-                self.followers.disappoint(&id);
+                self.followers.stop_waiting_for(&id);
                 if sandbox.auto_remove {
                     self.world().put_container(before);
                     self.forget(&id)?;
@@ -86,7 +86,7 @@ impl Daemon {
         self.make_supervisor_dir(&before.id)?;
         let mut after = before.clone();
         let leased = self.lease_endpoints(&mut after, None).await?;
-        let ports = match self.lease_ports(before, &mut after, Homeless::Refused).await {
+        let ports = match self.lease_ports(before, &mut after, WithoutAddress::Refuse).await {
             Ok(ports) => ports,
             Err(error) => {
                 self.release_endpoints(&after, &leased);

@@ -50,7 +50,7 @@ impl Followers {
     }
 
     /// The container did not start: those who wait have nothing to wait for.
-    pub fn disappoint(&self, container: &Id) {
+    pub fn stop_waiting_for(&self, container: &Id) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
     }
 }
