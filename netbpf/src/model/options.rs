@@ -108,8 +108,9 @@ pub struct Options {
     /// How often a new endpoint's addresses are announced; if absent, once, where somebody may know them with another MAC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertisements: Option<u32>,
-    /// From one announcement to the next, in milliseconds.
-    pub advertisement_interval: u32,
+    /// From one announcement to the next, in milliseconds; 1,000 if absent, as in Docker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertisement_interval: Option<u32>,
     /// What leaves the network gets this address instead of the outgoing interface's.
     pub host_ipv4: Option<Ipv4Addr>,
     /// The same for IPv6.
@@ -139,7 +140,7 @@ impl Default for Options {
             max_flood_copies: None,
             gso_max_size: None,
             advertisements: None,
-            advertisement_interval: 1000,
+            advertisement_interval: None,
             host_ipv4: None,
             host_ipv6: None,
             enable_ipv4: None,
@@ -248,7 +249,8 @@ impl Options {
                 }
                 ADVERTISE_INTERVAL => {
                     let what = "integer milliseconds";
-                    options.advertisement_interval = in_range(ADVERTISE_INTERVAL, value, what, 100, 2000)?;
+                    options.advertisement_interval =
+                        Some(in_range(ADVERTISE_INTERVAL, value, what, 100, 2000)?);
                 }
                 _ if key.starts_with(OWN) => return Err(BadOption::Unknown(key.clone())),
                 _ => {}
@@ -454,7 +456,7 @@ mod tests {
         assert!(!parsed(ICC, "false").unwrap().icc);
         assert_eq!(parsed(DEFAULT_BRIDGE, "false"), Ok(Options::default()));
         assert_eq!(parsed(ADVERTISE_COUNT, "0").unwrap().advertisements, Some(0));
-        assert_eq!(parsed(ADVERTISE_INTERVAL, "2000").unwrap().advertisement_interval, 2000);
+        assert_eq!(parsed(ADVERTISE_INTERVAL, "2000").unwrap().advertisement_interval, Some(2000));
         let trusted = parsed(TRUSTED, "eth1:eth0.100").unwrap().trusted;
         assert_eq!(trusted.iter().map(ToString::to_string).collect::<Vec<_>>(), ["eth1", "eth0.100"]);
         assert_eq!(parsed(MTU, "9000").unwrap().mtu, 9000);

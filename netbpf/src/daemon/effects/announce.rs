@@ -44,7 +44,7 @@ impl Daemon {
             None => (world.known_otherwise(network, endpoint), None),
             Some((0, _)) => (Vec::new(), None),
             Some((times, options)) => {
-                let interval = Duration::from_millis(options.advertisement_interval.into());
+                let interval = Duration::from_millis(options.advertisement_interval.unwrap_or(1000).into());
                 (endpoint.addresses().collect(), Some((times - 1, interval)))
             }
         }
