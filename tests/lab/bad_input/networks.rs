@@ -58,7 +58,7 @@ fn networks_that_cannot_be_made() {
     let mtu = "com.docker.network.driver.mtu";
     create(
         &["-o", "netbpf.mtu=1400", "new"],
-        "unknown driver option netbpf.mtu: known are netbpf.gso_max_size, netbpf.max_flows",
+        "unknown driver option netbpf.mtu: known are netbpf.gso_max_size, netbpf.max_flows, netbpf.max_flood_copies",
     );
     create(
         &["-o", "com.docker.network.driver.mtu=big", "new"],
