@@ -22,6 +22,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tokio::runtime::Runtime;
 
 const EXE: &str = env!("CARGO_BIN_EXE_netbpf");
 
@@ -176,6 +177,12 @@ impl Lab {
         let alice = record(Id::random(), Id::random(), &["alice"], "192.168.0.2");
         feed.upsert(alice.clone(), Some(sockets)).await.expect("upsert");
         (feed, alice, at)
+    }
+
+    /// Runs a daemon's life to its end, which nothing of the daemon outlives: not its copies of sockets, nor the task that
+    /// starts another responder in place of a lost one.
+    fn daemon<T>(&self, life: impl AsyncFnOnce(&Self) -> T) -> T {
+        Runtime::new().expect("a runtime").block_on(life(self))
     }
 
     /// The processes that have this folder's control socket as their standard input.
@@ -370,17 +377,21 @@ async fn queries_that_wait_keep_nobody_from_what_is_known_and_are_bounded() {
     feed.stop().await.expect("stop");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_responder_without_the_sockets_that_servers_are_asked_through_does_not_hold_all() {
+#[test]
+fn a_responder_without_the_sockets_that_servers_are_asked_through_does_not_hold_all() {
     let lab = Lab::new();
-    let (first, mut alice, at) = lab.with_alice().await;
-    drop(first);
-    let feed = lab.feed().await;
-    assert_eq!(feed.holds(&alice).await.ok(), Some(true));
-    alice.servers = Servers::Inside(vec!["127.0.0.1:53".parse().expect("an address")]);
-    assert_eq!(feed.holds(&alice).await.ok(), Some(false));
-    UdpSocket::bind(at).expect("its sockets are closed, to be opened anew");
-    feed.stop().await.expect("stop");
+    let (mut alice, at) = lab.daemon(async |lab| {
+        let (_feed, alice, at) = lab.with_alice().await;
+        (alice, at)
+    });
+    lab.daemon(async |lab| {
+        let feed = lab.feed().await;
+        assert_eq!(feed.holds(&alice).await.ok(), Some(true));
+        alice.servers = Servers::Inside(vec!["127.0.0.1:53".parse().expect("an address")]);
+        assert_eq!(feed.holds(&alice).await.ok(), Some(false));
+        UdpSocket::bind(at).expect("its sockets are closed, to be opened anew");
+        feed.stop().await.expect("stop");
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -424,44 +435,52 @@ async fn killed_it_is_back_within_200_ms_with_all_it_had() {
     feed.stop().await.expect("stop");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn it_outlives_the_daemon_and_the_next_one_takes_it_over() {
+#[test]
+fn it_outlives_the_daemon_and_the_next_one_takes_it_over() {
     let lab = Lab::new();
-    let (first, stays, at) = lab.with_alice().await;
-    let network = stays.networks[0].id;
     let (sockets_of_bob, at_bob) = sockets();
-    let bob = record(Id::random(), network, &["bob"], "192.168.0.3");
-    first.upsert(bob.clone(), Some(sockets_of_bob)).await.expect("upsert");
-    drop(first);
+    let (stays, at, bob) = lab.daemon(async |lab| {
+        let (feed, stays, at) = lab.with_alice().await;
+        let bob = record(Id::random(), stays.networks[0].id, &["bob"], "192.168.0.3");
+        feed.upsert(bob.clone(), Some(sockets_of_bob)).await.expect("upsert");
+        (stays, at, bob)
+    });
+    let network = stays.networks[0].id;
     let before = lab.responders();
     assert_eq!(before.len(), 1);
     assert_eq!(addresses(&ask(at, "bob.")), ["192.168.0.3"], "nobody feeds it");
 
-    let feed = lab.feed().await;
-    assert_eq!(lab.responders(), before);
-    let carol = record(Id::random(), network, &["carol"], "192.168.0.4");
-    for (record, is_held) in [(&stays, true), (&bob, true), (&carol, false)] {
-        assert_eq!(feed.holds(record).await.ok(), Some(is_held));
-    }
-    assert_eq!(addresses(&ask(at_bob, "alice.")), ["192.168.0.2"], "the state before holds until settled");
-    feed.upsert(stays, None).await.expect("upsert");
-    feed.upsert(carol, None).await.expect("upsert");
-    feed.settle().await.expect("settle");
-    assert_eq!(addresses(&ask(at, "carol.")), ["192.168.0.4"]);
-    assert_eq!(ask(at, "bob.").metadata.response_code, ResponseCode::ServFail);
-    UdpSocket::bind(at_bob).expect("its sockets are closed");
+    lab.daemon(async |lab| {
+        let feed = lab.feed().await;
+        assert_eq!(lab.responders(), before);
+        let carol = record(Id::random(), network, &["carol"], "192.168.0.4");
+        for (record, is_held) in [(&stays, true), (&bob, true), (&carol, false)] {
+            assert_eq!(feed.holds(record).await.ok(), Some(is_held));
+        }
+        assert_eq!(
+            addresses(&ask(at_bob, "alice.")),
+            ["192.168.0.2"],
+            "the state before holds until settled"
+        );
+        feed.upsert(stays, None).await.expect("upsert");
+        feed.upsert(carol, None).await.expect("upsert");
+        feed.settle().await.expect("settle");
+        assert_eq!(addresses(&ask(at, "carol.")), ["192.168.0.4"]);
+        assert_eq!(ask(at, "bob.").metadata.response_code, ResponseCode::ServFail);
+        UdpSocket::bind(at_bob).expect("its sockets are closed");
 
-    // The sockets came over with it: the next death loses nothing either.
-    kill(before[0], Signal::SIGKILL).expect("kill");
-    assert_eq!(addresses(&ask(at, "carol.")), ["192.168.0.4"]);
-    feed.stop().await.expect("stop");
+        // The sockets came over with it: the next death loses nothing either.
+        kill(before[0], Signal::SIGKILL).expect("kill");
+        assert_eq!(addresses(&ask(at, "carol.")), ["192.168.0.4"]);
+        feed.stop().await.expect("stop");
+    });
     assert!(lab.responders().is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_daemon_and_containers_it_ends() {
+#[test]
+fn without_daemon_and_containers_it_ends() {
     let lab = Lab::new();
-    drop(lab.feed().await);
+    lab.daemon(async |lab| drop(lab.feed().await));
     let start = Instant::now();
     while !lab.responders().is_empty() {
         assert!(start.elapsed() < Duration::from_secs(5), "it ends");
