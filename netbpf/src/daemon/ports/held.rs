@@ -27,7 +27,7 @@ pub struct Held {
     ports: Ports,
     /// Less than what is leased where the kernel has no SCTP, or a port was lost while no daemon ran.
     sockets: HashMap<(Protocol, SocketAddr), OwnedFd>,
-    /// What another process has kept since before this daemon, until it is resumed.
+    /// What another process has kept since before this daemon, and what is set aside: until it is leased or resumed.
     kept: HashMap<(Protocol, SocketAddr), OwnedFd>,
 }
 
@@ -46,17 +46,33 @@ impl Held {
         range: Option<PortRange>,
         ephemeral: &Ephemeral,
     ) -> Result<u16, Error> {
-        let mut held = Vec::new();
-        let port = self.ports.lease(owner, protocol, hosts, range, ephemeral, |port| {
-            held.clear();
+        let Self { ports, sockets, kept } = self;
+        let (mut anew, mut again) = (HashMap::new(), HashMap::new());
+        let leased = ports.lease(owner, protocol, hosts, range, ephemeral, |port| {
+            anew.clear();
+            kept.extend(again.drain());
             for host in hosts {
-                let address = SocketAddr::new(*host, port);
-                held.extend(hold(protocol, address)?.map(|socket| ((protocol, address), socket)));
+                let key = (protocol, SocketAddr::new(*host, port));
+                match kept.remove(&key) {
+                    Some(socket) => again.extend([(key, socket)]),
+                    None => anew.extend(hold(protocol, key.1)?.map(|socket| (key, socket))),
+                }
             }
             Ok::<_, Error>(())
-        })?;
-        self.sockets.extend(held);
-        Ok(port)
+        });
+        match leased {
+            Ok(_) => sockets.extend(anew.into_iter().chain(again)),
+            Err(_) => kept.extend(again),
+        }
+        leased
+    }
+
+    /// Give a port back, if it is the container's, and keep its socket until [`Held::resumed`], for who leases or resumes
+    /// it. To bind it anew could fail: a child of the daemon has copies of its sockets until it executes its program.
+    pub fn set_aside(&mut self, owner: Id, protocol: Protocol, host: IpAddr, port: u16) {
+        if self.ports.release(owner, protocol, host, port) {
+            self.kept.extend(self.sockets.remove_entry(&(protocol, SocketAddr::new(host, port))));
+        }
     }
 
     /// A port that a container has had since before this daemon: it stays the container's, also where somebody took it
@@ -72,7 +88,7 @@ impl Held {
         Ok(())
     }
 
-    /// All ports are resumed: what was kept beyond them is let go.
+    /// All ports are leased or resumed: what was kept beyond them is let go.
     pub fn resumed(&mut self) {
         self.kept.clear();
     }
@@ -209,6 +225,26 @@ mod tests {
             }
         }
         assert!(held.sockets.is_empty());
+    }
+
+    #[test]
+    fn a_port_that_is_set_aside_can_be_had_again_though_somebody_has_a_copy_of_its_socket() {
+        let (mut held, owner) = (Held::default(), Id::random());
+        for protocol in [Tcp, Udp] {
+            let port = held.lease(owner, protocol, &[ALL], None, &ephemeral()).unwrap();
+            let copy = held.socket(protocol, (ALL, port).into()).unwrap().unwrap();
+            held.set_aside(owner, protocol, ALL, port);
+            let range = PortRange::new(port, port);
+            let both = [ALL, ALL_IPV6];
+            let in_the_way = bound(protocol, (ALL_IPV6, port).into(), false).unwrap();
+            held.lease(owner, protocol, &both, range, &ephemeral()).unwrap_err();
+            drop(in_the_way);
+            assert_eq!(held.lease(owner, protocol, &both, range, &ephemeral()).unwrap(), port, "{protocol}");
+            drop(copy);
+            held.set_aside(owner, protocol, ALL, port);
+            held.resumed();
+            drop(bound(protocol, (ALL, port).into(), false).expect("it is let go"));
+        }
     }
 
     #[test]

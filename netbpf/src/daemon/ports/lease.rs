@@ -92,7 +92,7 @@ impl Daemon {
         {
             let mut held = self.held();
             for (protocol, host, port) in lease.dropped.iter().map(on_host) {
-                held.release(after.id, protocol, host, port);
+                held.set_aside(after.id, protocol, host, port);
             }
             for (wanted, had) in missing {
                 match lease.take(&mut held, wanted, had, &ephemeral) {
@@ -102,6 +102,9 @@ impl Daemon {
                         break;
                     }
                 }
+            }
+            if failed.is_none() {
+                held.resumed();
             }
         }
         if let Some((endpoint, error)) = failed {
@@ -115,7 +118,11 @@ impl Daemon {
 
     /// What was leased is not needed after all.
     pub(in crate::daemon) async fn undo_ports(&self, lease: PortLease) {
-        lease.undo(&mut self.held());
+        {
+            let mut held = self.held();
+            lease.undo(&mut held);
+            held.resumed();
+        }
         if let Err(error) = self.relay(&lease.dropped).await {
             tracing::error!(%error, "relay a published port again");
         }
