@@ -7,7 +7,7 @@
 //!     requests + sockets (SCM_RIGHTS)
 //! ```
 //!
-//! The daemon's side holds the whole state ([`State`]), so that a process that dies is back with all of it; and it takes
+//! The daemon's side holds the whole state (`State`), so that a process that dies is back with all of it; and it takes
 //! over a process that outlived an earlier daemon, with the sockets that this one has.
 
 mod channel;
