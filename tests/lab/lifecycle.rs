@@ -175,8 +175,8 @@ fn logs_follow_end_and_have_times() {
     assert_eq!(follower.output().ok().stdout, "line 5\nlast\n");
 }
 
-/// A command in a terminal of its own, by script(1).
-/// Nobody types anything. At the end of its input `script` would type for him.
+/// A command in a terminal of its own, by script(1), in which nobody types. Its input does not end, because `script` would
+/// type a NUL then.
 fn in_terminal(lab: &Lab, command: &str) -> Process {
     const SILENT: &str =
         r#"mkfifo /run/keys && exec 3<> /run/keys && rm /run/keys && exec script -qec "$1" /dev/null <&3"#;

@@ -51,18 +51,17 @@ impl Daemon {
     }
 
     async fn announce_once(&self, endpoint: &Endpoint, addresses: &[IpAddr], namespace: &Namespace) {
+        // Most endpoints have nothing to announce.
+        if addresses.is_empty() {
+            return;
+        }
+        let namespace = match steps::open(namespace) {
+            Ok(namespace) => namespace,
+            Err(error) => return tracing::warn!(%error, "announce"),
+        };
         for address in addresses {
-            let announced = match steps::open(namespace) {
-                Ok(namespace) => {
-                    let links = &self.links;
-                    links.announce(&namespace, &endpoint.interface, *address, endpoint.mac).await
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "announce");
-                    continue;
-                }
-            };
-            if let Err(error) = announced {
+            let announced = self.links.announce(&namespace, &endpoint.interface, *address, endpoint.mac);
+            if let Err(error) = announced.await {
                 // Neighbours find out by themselves, later.
                 tracing::warn!(%error, "announce");
             }
