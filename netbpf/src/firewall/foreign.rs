@@ -1,88 +1,89 @@
-//! Chains of others that would drop what we forward: by a policy of `drop` (ufw, dockerd) or by a last rule that drops or
-//! rejects the rest (firewalld, many an iptables script). Accepting in our own chain does not help there, because each
-//! chain at the hook has to accept. So rules for our devices, marked as ours by their comment, are put **behind all
-//! others**: at the end of the chain whose policy drops, or right before the rule that drops the rest, which may be in a
-//! chain that is jumped to. Every rule of an administrator's that drops by address, port or device comes before them.
-//! iptables shows them as its own.
+//! Foreign chains: chains of other programs and of the administrator. Some would drop the traffic that netbpf forwards:
+//! by a policy of `drop` (ufw, dockerd) or by a last rule that drops or rejects everything else (firewalld, many
+//! iptables scripts). An `accept` in netbpf's own chain does not help, because every chain at the hook must accept. So
+//! netbpf adds rules for its devices to those chains, marked with a comment, **behind all other rules**: at the end of
+//! a chain with policy `drop`, or right before the rule that drops the rest, which may be in a chain that is jumped to.
+//! So every rule of the administrator that drops by address, port or device still comes first. iptables lists netbpf's
+//! rules like its own.
 //!
-//! A chain that lets pass what it has no rule for is left alone. So are chains at other hooks: what containers may ask
-//! of the host itself is the administrator's to say, as with Docker. Whatever cuts containers off is named, once when it
-//! begins and to whoever asks; a chain that cannot be changed is no reason for anything to fail.
+//! A chain that accepts unmatched packets is left alone. So are chains at other hooks: the administrator decides what
+//! containers may reach on the host itself, as with Docker. A chain that drops container traffic is logged once, when
+//! it starts to, and listed on request. A chain that cannot be changed makes no command fail.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, io,
+    fmt,
 };
 
 use netlink_packet_netfilter::nftables::InetHookNumber as Hook;
 
 use super::{
-    Error, advice, nft,
+    Error, advice, in_background, nft,
     ruleset::{self, Base, Rule, Side, Table, Test, Verdict},
     walk::{self, End, Interface, Place},
 };
 
-/// Docker's chain of what may come in to a bridge of its.
+/// Docker's chain with the rules for traffic into its bridges.
 const DOCKER: &str = "DOCKER";
 
-/// The chains of others that drop what they have no rule for, and how containers fare there.
+/// The foreign chains that drop unmatched packets, and what that means for containers.
 #[derive(Debug)]
 pub struct Others {
-    /// The comment of our rules, and the name of our table.
+    /// The comment of netbpf's rules, which is also the name of netbpf's table.
     owner: String,
     known: BTreeMap<String, Standing>,
 }
 
-/// How containers fare in a chain of somebody else's.
+/// What a foreign chain means for containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Whether they are cut off.
+    /// Whether it drops their traffic.
     pub state: State,
-    /// What the chain does, and what there is to do.
+    /// What the chain does, and how to change it.
     pub text: String,
 }
 
-/// Whether a chain cuts containers off.
+/// Whether a foreign chain drops container traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Our rules let them pass.
+    /// No: netbpf's rules in it accept the traffic.
     Answered,
-    /// Somebody means it, or it is about the host itself.
+    /// Yes: a rule drops it on purpose, or the hook is about traffic of the host itself.
     Closed,
-    /// Our rules should let them pass, and could not be put there.
+    /// Yes: netbpf's rules could not be added to it.
     Refused,
 }
 
-/// A rule of ours: conditions, and whether it lets pass.
+/// A rule of netbpf: the interfaces that it matches, and whether it accepts or drops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Own {
     interfaces: Vec<(Side, String)>,
     accepts: bool,
 }
 
-/// Rules of ours by the place that they are at.
+/// Rules of netbpf by their place.
 type Placed = BTreeMap<Place, Vec<Own>>;
 
 impl Others {
-    /// Nothing is known of them yet.
+    /// Starts without knowledge; [`Self::admit`] reads the chains.
     pub fn new(owner: String) -> Self {
         Self { owner, known: BTreeMap::new() }
     }
 
-    /// How it stands, by chain.
+    /// What each foreign chain means for containers, by `FAMILY TABLE CHAIN`, as of the last [`Self::admit`].
     pub fn standing(&self) -> &BTreeMap<String, Standing> {
         &self.known
     }
 
-    /// Lets everything pass from and to these devices, and takes away what let others pass. What cannot be done is told,
-    /// and no more.
+    /// Adds rules that accept all traffic from and to these devices, and removes those of other devices. Failures are
+    /// logged and reported by [`Self::standing`] only.
     pub async fn admit(&mut self, devices: &BTreeSet<&str>) {
         let names = names(devices);
         let known = match self.try_admit(&names).await {
             Ok(known) => known,
             Err(error) => {
-                let text = format!("{error}: whether they cut containers off is not known");
-                [("chains of others".to_owned(), Standing { state: State::Refused, text })].into()
+                let text = format!("{error}: they may drop container traffic");
+                [("foreign chains".to_owned(), Standing { state: State::Refused, text })].into()
             }
         };
         for (chain, Standing { state, text }) in &known {
@@ -112,11 +113,10 @@ impl Others {
 
     async fn tables(&self) -> Result<Vec<Table>, Error> {
         let owner = self.owner.clone();
-        let read = tokio::task::spawn_blocking(move || ruleset::read(&owner)).await;
-        read.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(Error::Others)
+        in_background(move || ruleset::read(&owner)).await
     }
 
-    /// Brings our rules in a table to what is wanted. What keeps it from being done, if anything does.
+    /// Adds and removes netbpf's rules in a table. Returns why that was impossible, if it was.
     async fn admit_in(&self, table: &Table, names: &BTreeSet<String>) -> Result<Option<String>, Error> {
         let mut commands = self.changes(table, names);
         if commands.is_empty() {
@@ -126,10 +126,10 @@ impl Others {
             return Ok(Some("its table belongs to the process that made it".to_owned()));
         }
         loop {
-            let Err(error) = nft::run("let traffic pass others' chains", &commands).await else {
+            let Err(error) = nft::run("add rules to foreign chains", &commands).await else {
                 return Ok(None);
             };
-            // What was to be changed may have changed itself.
+            // The table may have changed since it was read: compute the commands again.
             let same = |now: &Table| (now.family, &now.name) == (table.family, &table.name);
             let now = self.tables().await?.iter().find(|now| same(now)).map(|now| self.changes(now, names));
             match now {
@@ -140,7 +140,7 @@ impl Others {
         }
     }
 
-    /// The commands that are missing to what is wanted.
+    /// The commands that turn the present rules into the wanted ones.
     fn changes(&self, table: &Table, names: &BTreeSet<String>) -> String {
         let (present, wanted) = (self.present(table), self.wanted(table, names));
         let mut commands = String::new();
@@ -174,7 +174,7 @@ impl Others {
         commands
     }
 
-    /// Our rules as they are.
+    /// netbpf's rules that are in the table.
     fn present(&self, table: &Table) -> Placed {
         let mut placed = Placed::new();
         for (chain, rules) in table.chains.iter().map(|(name, chain)| (name, &chain.rules)) {
@@ -191,7 +191,7 @@ impl Others {
         placed
     }
 
-    /// Our rules as they should be.
+    /// netbpf's rules that should be in the table.
     fn wanted(&self, table: &Table, names: &BTreeSet<String>) -> Placed {
         let mut placed = Placed::new();
         for (chain, _) in bases(table).filter(|(_, base)| base.hook == Hook::Forward) {
@@ -219,7 +219,7 @@ impl Others {
         placed
     }
 
-    /// How containers fare in a chain; nothing if it lets pass what it has no rule for.
+    /// What a chain means for containers; `None` if it accepts their unmatched packets.
     fn judge(
         &self,
         table: &Table,
@@ -262,14 +262,14 @@ fn bases(table: &Table) -> impl Iterator<Item = (&String, Base)> {
     table.chains.iter().filter_map(|(name, chain)| Some((name, chain.base?)))
 }
 
-/// What our rules match: one name for all devices with names of our making, one for each other.
+/// The interface names to match: one pattern for all devices with generated names, and each other name.
 fn names(devices: &BTreeSet<&str>) -> BTreeSet<String> {
     let names = devices.iter().map(|device| if device.starts_with("nb-") { "nb-*" } else { device });
     names.map(str::to_owned).collect()
 }
 
-/// Docker's bridges, as far as nothing but the end of this chain keeps other networks out of them (up to Docker 27): what
-/// comes to them is asked for in a chain of Docker's.
+/// The Docker bridges that only the end of this chain protects from other networks (up to Docker 27): the chain jumps
+/// to [`DOCKER`] for packets to such a bridge.
 fn docker_bridges<'a>(rules: &'a [Rule]) -> BTreeSet<&'a str> {
     let bridge = |rule: &'a Rule| match (rule.tests.as_slice(), &rule.verdict) {
         ([Test::Interface { side: Side::Out, name, is_equal: true }], Some(Verdict::Jump(to))) => {
@@ -280,7 +280,7 @@ fn docker_bridges<'a>(rules: &'a [Rule]) -> BTreeSet<&'a str> {
     rules.iter().filter_map(bridge).collect()
 }
 
-/// Whether a name that somebody chose may stand in nft's quotes as it is.
+/// Whether a name that somebody else chose is safe between nft's quotes.
 fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
@@ -292,7 +292,7 @@ impl Own {
             _ => None,
         });
         let interfaces: Vec<_> = interfaces.collect();
-        // One that is not as we make them is like none that is wanted.
+        // A changed rule equals no wanted rule, so it is replaced.
         let interfaces = if interfaces.len() == rule.tests.len() { interfaces } else { Vec::new() };
         Self { interfaces, accepts: rule.verdict == Some(Verdict::Accept) }
     }

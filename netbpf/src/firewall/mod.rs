@@ -1,9 +1,10 @@
-//! What is left to the host's packet filter: the way of containers to other hosts, published ports, and who may come in.
-//! One nftables table of ours (`table.nft`), in which a network or a published port is an element and never a rule; rules
-//! in those chains of others that would drop our traffic for want of a word on it; the kernel's memory of flows.
-//! Knows networks and ports as values, and neither the world nor the programs.
+//! netbpf's use of the host's packet filter: traffic between containers and other hosts, and published ports. It
+//! consists of one nftables table (`table.nft`), in which a network or a published port is a set element, never a rule;
+//! of rules in foreign chains that would drop netbpf's traffic; and of conntrack entries to delete. Knows networks and
+//! ports as values, neither the daemon's state nor the eBPF programs.
 //!
-//! Whatever is changed is nft's own language, sent to `nft`: it can be read. What others have is asked of the kernel.
+//! All changes are commands in nft's language, sent to `nft`, so they can be read. The rules of others are read over
+//! netlink.
 
 mod advice;
 mod flows;
@@ -17,6 +18,7 @@ mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::IpAddr,
     sync::{
         PoisonError,
@@ -44,57 +46,60 @@ pub enum Error {
     NoNft,
     /// `nft` could not be run.
     #[error("run nft: {0}")]
-    Run(#[source] std::io::Error),
-    /// `nft`, or the kernel, refused.
+    Run(#[source] io::Error),
+    /// `nft` or the kernel refused the commands.
     #[error("{operation}: nft: {said}")]
     Refused {
-        /// What was to be done.
+        /// The operation that failed.
         operation: &'static str,
-        /// In nft's words.
+        /// The first line of nft's error output.
         said: String,
     },
-    /// What `nft` printed is not what it prints.
-    #[error("{operation}: read what nft says: {source}")]
+    /// `nft` printed JSON that cannot be parsed.
+    #[error("{operation}: parse nft's output: {source}")]
     Unreadable {
-        /// What was to be done.
+        /// The operation that failed.
         operation: &'static str,
-        /// What is wrong.
+        /// Where the JSON is wrong.
         source: serde_json::Error,
     },
-    /// The kernel's table of flows could not be read or changed.
+    /// Conntrack entries could not be read or deleted.
     #[error("{operation} flows: {source}")]
     Flows {
-        /// What was to be done.
+        /// The operation that failed.
         operation: &'static str,
         /// The kernel's error.
-        source: std::io::Error,
+        source: io::Error,
     },
-    /// The kernel does not say what rules others have.
+    /// The rules of the packet filter could not be read.
     #[error("read the packet filter's rules: {0}")]
-    Others(#[source] std::io::Error),
-    /// The kernel does not say when rules change.
+    Others(#[source] io::Error),
+    /// The notifications of rule changes could not be received.
     #[error("watch the packet filter: {0}")]
-    Watch(#[source] std::io::Error),
+    Watch(#[source] io::Error),
 }
 
-/// The packet filter of the namespace that the process is in.
+/// The packet filter of the process's network namespace.
 #[derive(Debug)]
 pub struct Firewall {
     table: String,
-    /// The link group of our host devices.
+    /// The link group of netbpf's host devices.
     group: u32,
-    /// What is published. One change at a time: nft reads before it writes.
+    /// The published ports. The lock also keeps changes of the table apart, because some read it before they write.
     published: Mutex<BTreeSet<Mapping>>,
-    /// Chains that are not ours.
+    /// Foreign chains.
     others: Mutex<Others>,
-    /// Families that pass between our networks and others only: `ipv4`, `ipv6`.
+    /// The address families (`ipv4`, `ipv6`) that the host forwards only from and to netbpf's networks.
     closed: std::sync::Mutex<BTreeSet<&'static str>>,
-    /// How many rules the kernel counts in the whole table.
+    /// The number of rules in the table, as the kernel counted them after the last change.
     rules: AtomicUsize,
 }
 
 impl Firewall {
-    /// With a table of this name, for host devices of this link group. Fails if there is no `nft`.
+    /// For a table of this name and host devices of this link group.
+    ///
+    /// # Errors
+    /// [`Error::NoNft`] if there is no `nft` on this host.
     pub async fn open(table: String, group: u32) -> Result<Self, Error> {
         nft::check().await?;
         let others = Mutex::new(Others::new(table.clone()));
@@ -108,7 +113,7 @@ impl Firewall {
         })
     }
 
-    /// Puts the whole table in place, in one transaction: no packet meets half of it, and flows go on.
+    /// Replaces the whole table in one transaction: no packet meets half of it, and established flows go on.
     pub async fn replace(
         &self,
         networks: &[NetworkRules],
@@ -119,7 +124,7 @@ impl Firewall {
         self.load(networks, &published).await
     }
 
-    /// Puts the whole table in place again, with the ports that are published.
+    /// Loads the whole table again, with the ports that are published now.
     pub async fn restore(&self, networks: &[NetworkRules]) -> Result<(), Error> {
         let published = self.published.lock().await;
         self.load(networks, &published).await
@@ -129,34 +134,36 @@ impl Firewall {
         let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let elements = Elements::of(networks, published).with_closed(closed);
         nft::run("load the table", &table::replacement(&self.table, self.group, &elements)).await?;
-        self.rules.store(nft::rule_count(&self.table).await?.unwrap_or_default(), Ordering::Relaxed);
+        self.rules.store(self.rule_count().await?, Ordering::Relaxed);
         self.admit(networks).await;
         Ok(())
     }
 
-    /// Whether the table is there.
+    /// Whether the table exists with all its rules.
     pub async fn is_whole(&self) -> Result<bool, Error> {
         let _alone = self.published.lock().await;
-        Ok(nft::rule_count(&self.table).await? == Some(self.rules.load(Ordering::Relaxed)))
+        let rules = self.rule_count().await?;
+        Ok(rules > 0 && rules == self.rules.load(Ordering::Relaxed))
     }
 
-    /// Has others' chains let pass what networks send and receive, where that can be done.
+    /// Adds rules for these networks' host devices to foreign chains that would drop their traffic, where that is
+    /// possible.
     pub async fn admit(&self, networks: &[NetworkRules]) {
         self.others.lock().await.admit(&devices(networks)).await;
     }
 
-    /// How containers fare in chains of others that drop what they have no rule for: those by family, table and name.
+    /// What foreign chains mean for containers, by `FAMILY TABLE CHAIN`. Lists only chains that drop unmatched packets.
     pub async fn standing_in_others(&self) -> BTreeMap<String, Standing> {
         self.others.lock().await.standing().clone()
     }
 
-    /// Enters a network. `all` are the networks with it.
+    /// Adds a network to the table. `all` are all networks including it.
     pub async fn add_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         let elements = Elements::of([network], []);
         nft::run("add network", &elements.added_to(&self.table)).await?;
         if let Err(error) = self.count_rules(network).await {
-            // Whole or not at all.
+            // Undo: the network is added as a whole or not at all.
             nft::run("remove network", &elements.deleted_from(&self.table)).await?;
             return Err(error);
         }
@@ -164,7 +171,7 @@ impl Firewall {
         Ok(())
     }
 
-    /// Removes a network. `all` are the networks without it.
+    /// Removes a network from the table. `all` are the networks without it.
     pub async fn remove_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         nft::run("remove network", &Elements::of([network], []).deleted_from(&self.table)).await?;
@@ -173,43 +180,49 @@ impl Firewall {
         Ok(())
     }
 
-    /// Drops what passes the host from and to none of our networks, for a family; also in tables that are loaded later.
+    /// Drops forwarded traffic of a family that is neither from nor to a netbpf network. Tables that are loaded later
+    /// have the same rule.
     pub async fn close(&self, is_ipv4: bool) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         let family = if is_ipv4 { "ipv4" } else { "ipv6" };
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(family);
-        // Before the first load there is no table.
-        match nft::rule_count(&self.table).await? {
-            None => Ok(()),
-            Some(_) => {
-                let element = Elements::default().with_closed([family]);
-                nft::run("close the host to others", &element.added_to(&self.table)).await
-            }
+        // Before the first load there is no table; `load` adds the element.
+        if self.rule_count().await? == 0 {
+            return Ok(());
         }
+        let element = Elements::default().with_closed([family]);
+        nft::run("forward for netbpf only", &element.added_to(&self.table)).await
     }
 
-    /// Tables of other netbpf daemons in this namespace.
+    /// The tables of other netbpf daemons in this namespace.
     pub async fn of_other_daemons(&self) -> Result<Vec<String>, Error> {
         let tables = nft::tables().await?;
         let is_ours = |name: &String| *name == "netbpf" || name.starts_with("netbpf-");
         Ok(tables.into_iter().filter(|name| is_ours(name) && *name != self.table).collect())
     }
 
-    /// A network with a limit of flows has a rule of its own; others are elements and no rule.
+    /// The number of rules in the table; 0 if there is no table.
+    async fn rule_count(&self) -> Result<usize, Error> {
+        let table = self.table.clone();
+        in_background(move || ruleset::count(&table)).await
+    }
+
+    /// Counts the rules again if the network has a flow limit, which is a rule of its own. Other networks are only set
+    /// elements.
     async fn count_rules(&self, changed: &NetworkRules) -> Result<(), Error> {
         if changed.max_flows.is_some() {
-            self.rules.store(nft::rule_count(&self.table).await?.unwrap_or_default(), Ordering::Relaxed);
+            self.rules.store(self.rule_count().await?, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Publishes ports. What came to them before comes to the container from now on.
+    /// Publishes ports. UDP flows that reached the host at these ports before go to the container from now on.
     pub async fn publish(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut published = self.published.lock().await;
         let elements = Elements::of([], mappings);
         nft::run("publish ports", &elements.added_to(&self.table)).await?;
         if let Err(error) = forget_strays(mappings).await {
-            // Whole or not at all.
+            // Undo: all ports are published or none.
             nft::run("withdraw ports", &elements.deleted_from(&self.table)).await?;
             return Err(error);
         }
@@ -217,18 +230,19 @@ impl Firewall {
         Ok(())
     }
 
-    /// Withdraws published ports; flows that came through them are forgotten.
+    /// Withdraws published ports and deletes the flows through them.
     pub async fn withdraw(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut published = self.published.lock().await;
-        // Of an earlier daemon's nothing is in the table that this one loads.
+        // The table has no elements of an earlier daemon, because this daemon has loaded it anew.
         let gone: Vec<_> = mappings.iter().filter(|mapping| published.remove(mapping)).collect();
         nft::run("withdraw ports", &Elements::of([], gone).deleted_from(&self.table)).await?;
-        // A container that keeps its address keeps its other flows where clients came by the relay.
+        // A relayed port has no translated flows, and a container that keeps its address keeps its other flows.
         let translated = mappings.iter().filter(|mapping| mapping.is_translated());
         self.forget(translated.map(|mapping| mapping.container)).await
     }
 
-    /// Forgets all flows from and to containers that are gone, so that their successors get none of them.
+    /// Deletes all flows from and to these addresses of removed containers, so that the next owner gets none of their
+    /// packets.
     pub async fn forget(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), Error> {
         for address in addresses.into_iter().collect::<BTreeSet<_>>() {
             flows::forget(address).await?;
@@ -236,12 +250,12 @@ impl Firewall {
         Ok(())
     }
 
-    /// What the table has dropped, by reason. A table that is put in place again counts from zero.
+    /// Packets that the table dropped, by reason. The counters start at zero whenever the table is loaded.
     pub async fn dropped(&self) -> Result<Vec<Counted>, Error> {
         nft::counters(&self.table).await
     }
 
-    /// Takes away everything that is ours.
+    /// Removes the table and netbpf's rules in foreign chains.
     pub async fn clear(&self) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         self.admit(&[]).await;
@@ -249,11 +263,19 @@ impl Firewall {
     }
 }
 
+/// Reads the packet filter's rules on a thread that may block.
+async fn in_background<T: Send + 'static>(
+    read: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(Error::Others)
+}
+
 fn devices(networks: &[NetworkRules]) -> BTreeSet<&str> {
     networks.iter().map(|network| &*network.device).collect()
 }
 
-/// Forgets datagrams' flows that came to these ports before they were published.
+/// Deletes UDP flows to these ports from before they were published.
 async fn forget_strays(mappings: &[Mapping]) -> Result<(), Error> {
     for is_ipv4 in [true, false] {
         let datagrams = mappings

@@ -1,4 +1,4 @@
-//! The program `nft`: commands in, JSON out.
+//! Runs the program `nft`: commands in, JSON out.
 
 use std::{ffi::OsString, path::Path, process::Stdio};
 
@@ -7,7 +7,7 @@ use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::Error;
 
-/// Where the program is, also for a `PATH` without the folders that only root uses.
+/// A call of `nft`, found in `/usr/sbin` and `/sbin` also if `PATH` lacks them, as it does for users other than root.
 fn command() -> Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut command = Command::new("nft");
@@ -20,7 +20,7 @@ fn command() -> Command {
     command
 }
 
-/// Whether there is one.
+/// Checks that `nft` can be run.
 pub async fn check() -> Result<(), Error> {
     let status = command().arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
     match status {
@@ -30,7 +30,7 @@ pub async fn check() -> Result<(), Error> {
     }
 }
 
-/// Carries out commands, all or none.
+/// Runs commands in one transaction: all take effect or none.
 pub async fn run(operation: &'static str, commands: &str) -> Result<(), Error> {
     if commands.is_empty() {
         return Ok(());
@@ -44,38 +44,32 @@ pub async fn run(operation: &'static str, commands: &str) -> Result<(), Error> {
         .map_err(Error::Run)?;
     let mut stdin = child.stdin.take().expect("it is piped");
     let said = tokio::spawn(child.wait_with_output());
-    // One that ended early says why.
+    // If nft ended early, its error output tells why.
     let _ = stdin.write_all(commands.as_bytes()).await;
     drop(stdin);
     let output = said.await.map_err(|error| Error::Run(error.into()))?.map_err(Error::Run)?;
     if output.status.success() { Ok(()) } else { Err(refused(operation, &output.stderr)) }
 }
 
-/// The first line is the error; those after it show where in our text.
+/// The first line is the error; the lines after it quote the commands.
 fn refused(operation: &'static str, stderr: &[u8]) -> Error {
     let said = String::from_utf8_lossy(stderr);
     Error::Refused { operation, said: said.lines().next().unwrap_or_default().to_owned() }
 }
 
-/// What `nft -j list …` prints, of the objects that are a `T`; `None` if there is no such thing.
-pub async fn list<T: DeserializeOwned>(
-    operation: &'static str,
-    what: &[&str],
-) -> Result<Option<Vec<T>>, Error> {
+/// Runs `nft -j list …` and returns the objects that can be parsed as `T`.
+async fn list<T: DeserializeOwned>(operation: &'static str, what: &[&str]) -> Result<Vec<T>, Error> {
     #[derive(Deserialize)]
     struct Listing {
         nftables: Vec<serde_json::Value>,
     }
     let output = command().args(["-j", "-t", "list"]).args(what).output().await.map_err(Error::Run)?;
     if !output.status.success() {
-        let error = refused(operation, &output.stderr);
-        let is_missing = matches!(&error, Error::Refused { said, .. } if said.contains("No such file"));
-        return if is_missing { Ok(None) } else { Err(error) };
+        return Err(refused(operation, &output.stderr));
     }
     let unreadable = |source| Error::Unreadable { operation, source };
     let listing: Listing = serde_json::from_slice(&output.stdout).map_err(unreadable)?;
-    // Objects of other kinds are no `T`.
-    Ok(Some(listing.nftables.into_iter().filter_map(|object| serde_json::from_value(object).ok()).collect()))
+    Ok(listing.nftables.into_iter().filter_map(|object| serde_json::from_value(object).ok()).collect())
 }
 
 /// Names of the tables of the family `inet`.
@@ -88,38 +82,35 @@ pub async fn tables() -> Result<Vec<String>, Error> {
     struct Table {
         name: String,
     }
-    let tables = list::<Object>("list the tables", &["tables", "inet"]).await?.unwrap_or_default();
+    let tables = list::<Object>("list the tables", &["tables", "inet"]).await?;
     Ok(tables.into_iter().map(|object| object.table.name).collect())
 }
 
-/// Packets and bytes that our table counts, by name.
+/// The counters of a table; none if there is no such table. Listing one missing table is an error in words only, so the
+/// counters of all tables of the family are listed.
 pub async fn counters(table: &str) -> Result<Vec<Counted>, Error> {
     #[derive(Deserialize)]
     struct Object {
-        counter: Counted,
+        counter: Counter,
     }
-    let counters = list::<Object>("read the counters", &["counters", "table", "inet", table]).await?;
-    Ok(counters.unwrap_or_default().into_iter().map(|object| object.counter).collect())
+    #[derive(Deserialize)]
+    struct Counter {
+        table: String,
+        #[serde(flatten)]
+        counted: Counted,
+    }
+    let all = list::<Object>("read the counters", &["counters", "inet"]).await?;
+    let own = all.into_iter().map(|object| object.counter).filter(|counter| counter.table == table);
+    Ok(own.map(|counter| counter.counted).collect())
 }
 
-/// A counter.
+/// A named counter of our table.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Counted {
-    /// Why packets ended here.
+    /// The reason why packets were dropped.
     pub name: String,
-    /// How many.
+    /// Number of packets.
     pub packets: u64,
-    /// How long they were, without Ethernet headers.
+    /// Their length in bytes, without Ethernet headers.
     pub bytes: u64,
-}
-
-/// How many rules our table has; `None` if there is no table.
-pub async fn rule_count(table: &str) -> Result<Option<usize>, Error> {
-    #[derive(Deserialize)]
-    struct Object {
-        #[serde(rename = "rule")]
-        _rule: serde_json::Value,
-    }
-    let rules = list::<Object>("read the table", &["table", "inet", table]).await?;
-    Ok(rules.map(|rules| rules.len()))
 }

@@ -1,6 +1,6 @@
-//! The host's packet filter as the kernel has it: those tables of others that filter IP packets, with their chains and
-//! rules as far as [`walk`](super::walk) judges them. Read over netlink, because nft's lists hide what iptables' own
-//! matches and targets are (before nft 1.0.6) and say (comments). Changes nothing.
+//! The foreign tables of the kernel's packet filter that filter IP packets: their chains, and as much of their rules as
+//! [`walk`](super::walk) needs. Read over netlink, because nft before 1.0.6 does not print iptables' own matches and
+//! targets, nor the comments in them. Changes nothing.
 
 use std::{collections::BTreeMap, fmt, io};
 
@@ -16,7 +16,7 @@ use rtnetlink::packet_core::{DefaultNla, NLM_F_DUMP, NLM_F_REQUEST, Nla};
 
 use super::kernel::{self, Kernel};
 
-/// How often a list is read that changes while it is read.
+/// How many times a list is read that changes while it is read.
 const MAX_ATTEMPTS: usize = 20;
 /// `NF_DROP`, as a policy and as a verdict.
 const DROP: u32 = 0;
@@ -26,8 +26,8 @@ const ACCEPT: u32 = 1;
 const XT_NAME: u16 = 1;
 /// `NFTA_TARGET_INFO` and `NFTA_MATCH_INFO`.
 const XT_INFO: u16 = 3;
-/// iptables' targets after which a packet goes on to the next rule.
-const GOING_ON: [&str; 12] = [
+/// iptables targets that do not end a packet's way through the chain.
+const NON_TERMINAL: [&str; 12] = [
     "LOG",
     "NFLOG",
     "TRACE",
@@ -41,8 +41,8 @@ const GOING_ON: [&str; 12] = [
     "DSCP",
     "HL",
 ];
-/// Expressions that neither look at a packet nor end its way. Those that read something into a register are among them:
-/// it is the comparison after them that may fail.
+/// Expressions that cannot fail to match and give no verdict. Some of them only load a register; the comparison after
+/// them is what may fail.
 const NEUTRAL: [&str; 12] = [
     "counter",
     "log",
@@ -58,67 +58,67 @@ const NEUTRAL: [&str; 12] = [
     "numgen",
 ];
 
-/// A table of somebody's.
+/// A table.
 #[derive(Debug)]
 pub struct Table {
     /// `ip`, `ip6` or `inet`.
     pub family: &'static str,
-    /// Its name.
+    /// The name of the table.
     pub name: String,
-    /// Nobody but the process that made it may change it (flag `owner`, Linux 5.12).
+    /// Only the process that made the table may change it (flag `owner`, Linux 5.12).
     pub is_owned: bool,
-    /// By name.
+    /// Its chains by name.
     pub chains: BTreeMap<String, Chain>,
 }
 
 /// A chain.
 #[derive(Debug, Default)]
 pub struct Chain {
-    /// Where packets enter it, if they do so by themselves.
+    /// The hook, if it is a base chain.
     pub base: Option<Base>,
-    /// In their order.
+    /// Its rules in order.
     pub rules: Vec<Rule>,
 }
 
-/// What a chain is that packets enter by themselves.
+/// The hook and policy of a base chain.
 #[derive(Clone, Copy, Debug)]
 pub struct Base {
-    /// Where.
+    /// The netfilter hook.
     pub hook: InetHookNumber,
-    /// Its policy is `drop`.
+    /// Whether the policy is `drop`.
     pub drops: bool,
 }
 
-/// A rule, as far as it is judged.
+/// The parts of a rule that `walk` needs.
 #[derive(Debug, Default)]
 pub struct Rule {
-    /// Its number within the table.
+    /// Its number, unique within the table.
     pub handle: u64,
-    /// Empty if there is none.
+    /// Its comment; empty if it has none.
     pub comment: String,
-    /// All must hold.
+    /// Its conditions; all must match.
     pub tests: Vec<Test>,
-    /// What becomes of the packet; none if it goes on to the next rule.
+    /// Its verdict; `None` if the packet goes on to the next rule.
     pub verdict: Option<Verdict>,
 }
 
-/// What a rule asks of a packet.
+/// A condition of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Test {
-    /// That an interface has such a name, or has it not.
+    /// The name of an interface is, or is not, a certain one.
     Interface {
-        /// Which one.
+        /// Which interface.
         side: Side,
-        /// `eth0`, or `eth*` for all names that begin so.
+        /// `eth0`, or `eth*` for all names with this prefix.
         name: String,
-        /// It is to have the name.
+        /// Whether the name must match (`==`), or must not (`!=`).
         is_equal: bool,
     },
     /// Anything else.
     Other,
 }
 
-/// The interface that a packet came in by, or the one that it leaves by.
+/// The interface that a packet came in by, or the one that it goes out by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     /// `iifname`.
@@ -127,18 +127,18 @@ pub enum Side {
     Out,
 }
 
-/// What a rule does with a packet.
+/// The verdict of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// This chain lets it pass, or hands it to a process that decides.
+    /// The chain accepts the packet, or queues it to a process that decides.
     Accept,
-    /// It ends here, with an answer (`reject`) or without.
+    /// The packet is dropped, silently or with an error to the sender (`reject`).
     Drop,
-    /// Back to the chain that it came from.
+    /// Back to the calling chain.
     Return,
-    /// To another chain, and back.
+    /// To another chain, which may return here.
     Jump(String),
-    /// To another chain, and back to where this one was jumped to from.
+    /// To another chain, which returns to the caller of this one.
     Goto(String),
 }
 
@@ -151,17 +151,31 @@ impl fmt::Display for Side {
     }
 }
 
-/// All tables but the one of this name that filter IP packets. The kernel answers at once, but a list may be long: not for
-/// a worker of tokio's.
+/// All tables that filter IP packets, except the one named `own`. Netlink requests block and a list may be long, so do
+/// not call this on a tokio worker.
 pub fn read(own: &str) -> io::Result<Vec<Table>> {
+    consistently(|kernel| read_once(kernel, own))
+}
+
+/// The number of rules in a table of the family `inet`; 0 if there is no such table. Blocks, as [`read`] does.
+pub fn count(table: &str) -> io::Result<usize> {
+    consistently(|kernel| {
+        let attributes = vec![RuleAttribute::Table(table.to_owned())];
+        let rules = NfTablesMessage::GetRule(RuleMessage { attributes });
+        Ok(list(kernel, NetfilterProtoFamily::Inet, rules)?.len())
+    })
+}
+
+/// Reads again if the kernel changed a list in the meantime.
+fn consistently<T>(read: impl Fn(&Kernel) -> io::Result<T>) -> io::Result<T> {
     let kernel = Kernel::open()?;
     for _ in 1..MAX_ATTEMPTS {
-        match read_once(&kernel, own) {
+        match read(&kernel) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             done => return done,
         }
     }
-    read_once(&kernel, own)
+    read(&kernel)
 }
 
 fn read_once(kernel: &Kernel, own: &str) -> io::Result<Vec<Table>> {
@@ -174,7 +188,7 @@ fn read_once(kernel: &Kernel, own: &str) -> io::Result<Vec<Table>> {
     Ok(tables.into_values().collect())
 }
 
-/// By number of the family and name.
+/// Tables by family number and name.
 type Tables = BTreeMap<(u8, String), Table>;
 
 fn tables(kernel: &Kernel, own: &str) -> io::Result<Tables> {
@@ -261,7 +275,7 @@ fn rules(kernel: &Kernel, family: NetfilterProtoFamily, table: &mut Table) -> io
                 _ => {}
             }
         }
-        // One of a chain that came after the chains were read: its event is on the way.
+        // The chain may be newer than the list of chains. Its event will cause another read.
         if let Some(chain) = table.chains.get_mut(&chain) {
             chain.rules.push(rule);
         }
@@ -277,7 +291,7 @@ fn list(
     kernel.ask(&kernel::request(family, all, NLM_F_REQUEST | NLM_F_DUMP))
 }
 
-/// A rule's comment as nft keeps it: a type, a length and a value each, type 0 being the comment.
+/// The comment in a rule's user data: a list of type, length and value, where type 0 is the comment.
 fn comment(mut data: &[u8]) -> String {
     while let [kind, length, rest @ ..] = data {
         let Some((value, behind)) = rest.split_at_checked((*length).into()) else { break };
@@ -289,7 +303,7 @@ fn comment(mut data: &[u8]) -> String {
     String::new()
 }
 
-/// Up to the first zero.
+/// The text up to the first zero byte.
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
@@ -297,7 +311,7 @@ fn text(bytes: &[u8]) -> String {
 
 impl Rule {
     fn judge(&mut self, expressions: Vec<ListAttribute<ExpressionAttribute>>) {
-        // The interface whose name is in the register that was written last.
+        // The interface whose name the last expression loaded into a register.
         let mut loaded = None;
         let parts = expressions.into_iter().filter_map(|expression| match expression {
             ListAttribute::Element(parts) => Some(parts),
@@ -326,7 +340,7 @@ impl Rule {
             "target" => match text(&value(attributes, XT_NAME)).as_str() {
                 "REJECT" => self.verdict = Some(Verdict::Drop),
                 "NFQUEUE" | "QUEUE" => self.verdict = Some(Verdict::Accept),
-                name if GOING_ON.contains(&name) => {}
+                name if NON_TERMINAL.contains(&name) => {}
                 _ => self.tests.push(Test::Other),
             },
             "match" if value(attributes, XT_NAME) == b"comment\0" => {
@@ -338,7 +352,7 @@ impl Rule {
     }
 }
 
-/// The interface whose name is read.
+/// The interface whose name a `meta` expression loads.
 fn side(meta: &[Meta]) -> Option<Side> {
     meta.iter().find_map(|part| match part {
         Meta::Key(MetaKey::Iifname) => Some(Side::In),
@@ -358,7 +372,7 @@ fn test(loaded: Option<Side>, cmp: &[Cmp]) -> Test {
         _ => None,
     });
     match (loaded, is_equal, data) {
-        // Names are compared with their zero, or only as far as they are to agree.
+        // A full name is compared with its zero byte, a prefix without one.
         (Some(side), Some(is_equal), Some(data)) if data.contains(&0) => {
             Test::Interface { side, name: text(data), is_equal }
         }
@@ -407,14 +421,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comment_is_found_among_a_rule_s_data() {
+    fn the_comment_is_found_in_the_user_data_of_a_rule() {
         assert_eq!(comment(&[7, 2, 1, 2, 0, 4, b'a', b'b', b'c', 0]), "abc");
         assert_eq!(comment(&[0, 9, b'a']), "");
         assert_eq!(comment(&[]), "");
     }
 
     #[test]
-    fn a_name_without_its_end_stands_for_all_that_begin_so() {
+    fn a_name_without_a_zero_byte_is_a_prefix() {
         let cmp =
             |data: &[u8]| vec![Cmp::Op(Operator::Equal), Cmp::Data(DataAttribute::Value(data.to_vec()))];
         let interface =
