@@ -1,26 +1,30 @@
-//! The addresses of one network and family: who may have which, lowest free first.
+//! The addresses of one network and family: leases the lowest free one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
+
+use rangemap::RangeInclusiveSet;
 
 use super::Error;
 use crate::model::{Block, Subnet};
 
-/// The addresses of one network and family.
+/// The free and leased addresses of one network and family.
 #[derive(Clone, Debug)]
 pub struct Pool<Net: Block> {
     net: Net,
-    /// Where addresses that nobody asked for come from.
+    /// The range for leases without a requested address.
     range: Net,
     reserved: Vec<Net::Address>,
-    taken: Intervals,
-    /// Addresses that somebody wants to have when it starts, and how many do.
+    taken: Numbers,
+    /// How many absent owners want an address back (a stopped container with `--ip`, for example).
     wished: BTreeMap<u128, usize>,
-    /// What is taken or wished: an address that nobody asked for is none of these, as long as there are others.
-    avoided: Intervals,
+    /// The addresses that are taken or wished for. A lease without a requested address avoids them while there are
+    /// others.
+    avoided: Numbers,
 }
 
 impl<Net: Block> Pool<Net> {
-    /// All addresses are free but the gateway, the auxiliary ones, and [those at the ends](Block::ends).
+    /// A pool where all addresses are free except the gateway, the auxiliary addresses, and [those at the
+    /// ends](Block::ends).
     pub fn new(subnet: &Subnet<Net>) -> Self {
         let reserved = subnet
             .net
@@ -33,140 +37,103 @@ impl<Net: Block> Pool<Net> {
             net: subnet.net,
             range: subnet.range.unwrap_or(subnet.net),
             reserved,
-            taken: Intervals::default(),
+            taken: Numbers::default(),
             wished: BTreeMap::new(),
-            avoided: Intervals::default(),
+            avoided: Numbers::default(),
         };
         for address in &pool.reserved {
-            pool.taken.insert(Net::number(*address));
-            pool.avoided.insert(Net::number(*address));
+            pool.taken.insert(only(Net::number(*address)));
+            pool.avoided.insert(only(Net::number(*address)));
         }
         pool
     }
 
-    /// Somebody wants this address later: it is given last to those who did not ask for it.
+    /// Notes that somebody will request this address later. Leases without a requested address get it last.
     pub fn wish(&mut self, address: Net::Address) {
         let number = Net::number(address);
         *self.wished.entry(number).or_default() += 1;
-        self.avoided.insert(number);
+        self.avoided.insert(only(number));
     }
 
-    /// Takes a [wish](Self::wish) back.
+    /// Withdraws one [wish](Self::wish).
     pub fn unwish(&mut self, address: Net::Address) {
         let number = Net::number(address);
         match self.wished.get_mut(&number) {
             Some(wishes @ 2..) => *wishes -= 1,
             Some(_) => {
                 self.wished.remove(&number);
-                if !self.taken.contains(number) {
-                    self.avoided.remove(number);
+                if !self.taken.contains(&number) {
+                    self.avoided.remove(only(number));
                 }
             }
             None => {}
         }
     }
 
-    /// Takes this address, anywhere in the subnet, or the lowest free one of the range, those that nobody
-    /// [wishes](Self::wish) for first.
+    /// Leases the requested address, which may be anywhere in the subnet, or the lowest free one of the range.
+    /// Addresses that somebody [wishes](Self::wish) for come last.
+    ///
+    /// # Errors
+    /// [`Error::Outside`], [`Error::InUse`] or [`Error::NoAddressLeft`].
     pub fn lease(&mut self, wanted: Option<Net::Address>) -> Result<Net::Address, Error> {
         let address = match wanted {
             Some(address) if !self.net.holds(address) => return Err(Error::Outside(address.into())),
-            Some(address) if self.taken.contains(Net::number(address)) => return Err(Error::InUse),
+            Some(address) if self.taken.contains(&Net::number(address)) => return Err(Error::InUse),
             Some(address) => address,
             None => [&self.avoided, &self.taken]
                 .into_iter()
                 .find_map(|used| self.lowest_outside(used))
                 .ok_or(Error::NoAddressLeft(Net::FAMILY))?,
         };
-        self.taken.insert(Net::number(address));
-        self.avoided.insert(Net::number(address));
+        self.taken.insert(only(Net::number(address)));
+        self.avoided.insert(only(Net::number(address)));
         Ok(address)
     }
 
-    /// Takes the highest free address of the subnet: where somebody else gives away the lowest. Those that nobody
-    /// [wishes](Self::wish) for come first.
+    /// Leases the highest free address of the subnet, for networks where another allocator starts at the lowest.
+    /// Addresses that somebody [wishes](Self::wish) for come last.
     pub fn lease_highest(&mut self) -> Result<Net::Address, Error> {
-        let highest = |used: &Intervals| {
-            let last = used.last_gap(Net::number(self.net.last()));
+        let highest = |used: &Numbers| {
+            let last = last_gap(used, Net::number(self.net.last()));
             last.and_then(Net::address).filter(|address| self.net.holds(*address))
         };
         let address = highest(&self.avoided).or_else(|| highest(&self.taken));
         self.lease(Some(address.ok_or(Error::NoAddressLeft(Net::FAMILY))?))
     }
 
-    /// Gives a leased address back. What is reserved stays so.
+    /// Frees a leased address. Reserved addresses stay reserved.
     pub fn release(&mut self, address: Net::Address) {
         let number = Net::number(address);
         if !self.reserved.contains(&address) {
-            self.taken.remove(number);
+            self.taken.remove(only(number));
             if !self.wished.contains_key(&number) {
-                self.avoided.remove(number);
+                self.avoided.remove(only(number));
             }
         }
     }
 
-    fn lowest_outside(&self, used: &Intervals) -> Option<Net::Address> {
-        let address = Net::address(used.first_gap(Net::number(self.range.first()))?)?;
+    fn lowest_outside(&self, used: &Numbers) -> Option<Net::Address> {
+        let address = Net::address(first_gap(used, Net::number(self.range.first()))?)?;
         self.range.holds(address).then_some(address)
     }
 }
 
-/// A set of numbers as disjoint intervals that do not touch, first to last: addresses are leased in sequence, so that
-/// a /8 or a /64 costs nothing until it is used, and the next free number is one look-up.
-#[derive(Clone, Debug, Default)]
-struct Intervals(BTreeMap<u128, u128>);
+/// Addresses are leased in sequence, so a set of intervals stays small: a /8 or a /64 costs nothing until it is used, and
+/// the next free address is one look-up.
+type Numbers = RangeInclusiveSet<u128>;
 
-impl Intervals {
-    /// The interval that holds the number.
-    fn around(&self, number: u128) -> Option<(u128, u128)> {
-        let (first, last) = self.0.range(..=number).next_back()?;
-        (*last >= number).then_some((*first, *last))
-    }
+fn only(number: u128) -> RangeInclusive<u128> {
+    number..=number
+}
 
-    fn contains(&self, number: u128) -> bool {
-        self.around(number).is_some()
-    }
+/// The lowest number from `from` on that is not in the set.
+fn first_gap(set: &Numbers, from: u128) -> Option<u128> {
+    set.get(&from).map_or(Some(from), |used| used.end().checked_add(1))
+}
 
-    /// The lowest number not below this one that is not in the set.
-    fn first_gap(&self, from: u128) -> Option<u128> {
-        match self.around(from) {
-            Some((_, last)) => last.checked_add(1),
-            None => Some(from),
-        }
-    }
-
-    /// The highest number not above this one that is not in the set.
-    fn last_gap(&self, from: u128) -> Option<u128> {
-        match self.around(from) {
-            Some((first, _)) => first.checked_sub(1),
-            None => Some(from),
-        }
-    }
-
-    fn insert(&mut self, number: u128) {
-        if self.contains(number) {
-            return;
-        }
-        let below = number.checked_sub(1).and_then(|below| self.around(below));
-        let above = number.checked_add(1).and_then(|above| self.around(above));
-        if let Some((first, _)) = above {
-            self.0.remove(&first);
-        }
-        let first = below.map_or(number, |(first, _)| first);
-        let last = above.map_or(number, |(_, last)| last);
-        self.0.insert(first, last);
-    }
-
-    fn remove(&mut self, number: u128) {
-        let Some((first, last)) = self.around(number) else { return };
-        self.0.remove(&first);
-        if first < number {
-            self.0.insert(first, number - 1);
-        }
-        if number < last {
-            self.0.insert(number + 1, last);
-        }
-    }
+/// The highest number up to `to` that is not in the set.
+fn last_gap(set: &Numbers, to: u128) -> Option<u128> {
+    set.get(&to).map_or(Some(to), |used| used.start().checked_sub(1))
 }
 
 #[cfg(test)]
@@ -200,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_free_address_is_as_far_from_the_lowest_as_can_be() {
+    fn the_highest_free_address_is_leased_from_the_top_down() {
         let mut pool = Pool::new(&subnet("10.0.0.0/29", None, "10.0.0.1", &["10.0.0.5"]));
         let highest: Vec<_> =
             std::iter::from_fn(|| pool.lease_highest().ok()).map(|address| address.octets()[3]).collect();
@@ -219,10 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_somebody_wishes_for_is_given_to_others_last() {
+    fn an_address_that_somebody_wishes_for_is_leased_to_others_last() {
         let mut pool = Pool::new(&subnet("10.0.0.0/29", None, "10.0.0.1", &[]));
         let address = |last| Ipv4Addr::new(10, 0, 0, last);
-        // Two wish for the first; a reserved one stays reserved whoever wishes for it.
+        // Two wish for .2, one takes the wish back. .7 is the broadcast address and stays reserved.
         for last in [2, 2, 3, 7] {
             pool.wish(address(last));
         }
@@ -232,25 +199,25 @@ mod tests {
         assert_eq!(pool.lease(Some(address(3))), Ok(address(3)));
         assert_eq!(pool.lease(None), Ok(address(4)));
         assert_eq!(pool.lease(None), Ok(address(5)));
-        assert_eq!(pool.lease(None), Ok(address(2)), "before nobody gets any");
+        assert_eq!(pool.lease(None), Ok(address(2)), "a wished address is leased when no other is free");
         assert_eq!(pool.lease(None), Err(Error::NoAddressLeft("IPv4")));
         for last in [2, 3, 4] {
             pool.release(address(last));
         }
-        assert_eq!(pool.lease(None), Ok(address(4)), "the others are wished for still");
+        assert_eq!(pool.lease(None), Ok(address(4)), "others still wish for .2 and .3");
         pool.unwish(address(3));
         assert_eq!(pool.lease(None), Ok(address(3)));
     }
 
     #[test]
-    fn a_30_has_one_address_for_a_container() {
+    fn a_30_prefix_has_one_address_for_a_container() {
         let mut pool = Pool::new(&subnet("10.0.0.0/30", None, "10.0.0.1", &[]));
         assert_eq!(lease_all(&mut pool), ["10.0.0.2"]);
         assert_eq!(pool.lease(None), Err(Error::NoAddressLeft("IPv4")));
     }
 
     #[test]
-    fn a_31_has_no_network_address_and_a_32_nothing_but_the_gateway() {
+    fn a_31_prefix_has_no_network_address_and_a_32_prefix_only_the_gateway() {
         let mut pool = Pool::new(&subnet("10.0.0.0/31", None, "10.0.0.0", &[]));
         assert_eq!(lease_all(&mut pool), ["10.0.0.1"]);
         let mut pool = Pool::new(&subnet("10.0.0.0/32", None, "10.0.0.0", &[]));
@@ -258,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gateway_auxiliary_and_end_addresses_are_never_given_away() {
+    fn gateway_auxiliary_and_end_addresses_are_never_leased() {
         let mut pool = Pool::new(&subnet("10.0.0.0/29", None, "10.0.0.3", &["10.0.0.1", "10.0.0.5"]));
         for reserved in ["10.0.0.0", "10.0.0.1", "10.0.0.3", "10.0.0.5", "10.0.0.7"] {
             let address = reserved.parse().unwrap();
@@ -269,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn automatic_addresses_come_from_the_range_and_asked_ones_from_anywhere() {
+    fn automatic_addresses_come_from_the_range_and_requested_ones_from_the_whole_subnet() {
         let mut pool = Pool::new(&subnet("10.0.0.0/24", Some("10.0.0.128/30"), "10.0.0.128", &[]));
         assert_eq!(pool.lease(Some([10, 0, 0, 200].into())), Ok([10, 0, 0, 200].into()));
         assert_eq!(lease_all(&mut pool), ["10.0.0.129", "10.0.0.130", "10.0.0.131"]);
@@ -282,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_of_all_is_reserved_without_overflow() {
+    fn the_end_of_the_address_space_does_not_overflow() {
         let mut pool = Pool::new(&subnet("255.255.255.252/30", None, "255.255.255.253", &[]));
         assert_eq!(lease_all(&mut pool), ["255.255.255.254"]);
     }
 
     #[test]
-    fn a_16_is_leased_to_its_end() {
+    fn all_addresses_of_a_16_prefix_can_be_leased() {
         let mut pool = Pool::new(&subnet("172.17.0.0/16", None, "172.17.0.1", &[]));
         assert_eq!(lease_all(&mut pool).len(), 65_533);
         pool.release([172, 17, 200, 200].into());
@@ -296,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_reserves_the_first_address_and_gives_the_last_one_away() {
+    fn ipv6_reserves_the_first_address_but_not_the_last() {
         let mut pool = Pool::new(&of_family::<Ipv6Net>("fd00::/64", None, "fd00::1", &["fd00::3"]));
         let mut next = || pool.lease(None).unwrap().to_string();
         assert_eq!([next(), next(), next()], ["fd00::2", "fd00::4", "fd00::5"]);
@@ -327,7 +294,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_pool_does_as_a_plain_set_does(
+        fn a_pool_leases_what_a_plain_set_would(
             prefix_len in 24u8..=32,
             range in prop::option::of((any::<u8>(), 24u8..=32)),
             gateway in any::<u8>(),
