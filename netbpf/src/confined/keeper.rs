@@ -1,5 +1,5 @@
-//! The daemon's side: keeps a confined process alive and told. It holds the whole state, sockets included, so that a
-//! process that dies is back with all of it at once. It must not know what the state says.
+//! The daemon's side: keeps a confined process running and informed. Holds its whole state, sockets included, so that a
+//! new process has all of it at once when one dies. Must not know what the state means.
 
 use std::{
     io,
@@ -21,32 +21,32 @@ use super::{
 
 /// How long a request may take before the process counts as dead.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a process lives if its death is nothing that a pause would help against.
+/// A process that lives this long is restarted without a pause.
 const HEALTHY: Duration = Duration::from_secs(2);
 
-/// A confined process did not start, or does not obey.
+/// A confined process did not start or does not answer.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{op} {kind} {}: {source}", path.display())]
 pub struct Error {
-    /// What was tried.
+    /// The operation that failed.
     pub(super) op: &'static str,
-    /// Which one.
+    /// The kind of process.
     pub(super) kind: &'static str,
-    /// Its program or its control socket.
+    /// The path of its program or of its control socket.
     pub(super) path: PathBuf,
-    /// Why not.
+    /// The cause.
     pub(super) source: Arc<io::Error>,
 }
 
-/// All that a process is told.
+/// The full state of a process.
 pub(crate) trait State {
-    /// What a process says of a socket that it has.
+    /// How a process describes a socket that it has.
     type Held: DeserializeOwned;
 
-    /// Takes in what a process from before has.
+    /// Adds a socket of a process that was taken over.
     fn adopt(&mut self, held: Self::Held, sockets: &mut Received<Response<Self::Held>>) -> io::Result<()>;
 
-    /// What a new process is to be told.
+    /// The messages that inform a new process of the full state.
     fn everything(&self) -> Vec<Message<'_>>;
 }
 
@@ -54,14 +54,14 @@ pub(crate) trait State {
 pub(crate) struct Keeper<S> {
     kind: &'static Kind,
     exe: PathBuf,
-    /// The process's user number, which no account has; found when it is needed.
+    /// The UID of the process, which belongs to no account. Chosen when it is needed.
     user: Option<u32>,
     run_dir: PathBuf,
-    /// Changed first, and told then: if the process fails, the next is told the state.
+    /// Change it before telling the process: if that fails, a new process gets the state as it is here.
     pub(crate) state: S,
     process: Option<Process>,
     started: Instant,
-    /// Deaths in a row that came soon after the start.
+    /// How many times in a row the process died soon after its start.
     failures: u32,
 }
 
@@ -85,17 +85,22 @@ impl<S: State> Keeper<S> {
         }
     }
 
+    /// The name of this kind of process.
+    pub(crate) fn name(&self) -> &'static str {
+        self.kind.name
+    }
+
     /// Whether there is a process.
     pub(crate) fn is_running(&self) -> bool {
         self.process.is_some()
     }
 
-    /// Whether an earlier daemon started it.
+    /// Whether an earlier daemon started the process.
     pub(crate) fn is_adopted(&self) -> bool {
         self.process.as_ref().is_some_and(Process::is_adopted)
     }
 
-    /// Returns when the process is to be started again.
+    /// Returns when the process has died, or when it is time for another attempt to start it.
     pub(crate) async fn lost(&mut self) {
         let pause = self.pause().max(Duration::from_millis(100));
         match &mut self.process {
@@ -104,15 +109,15 @@ impl<S: State> Keeper<S> {
         }
     }
 
-    /// What follows [`Keeper::lost`].
+    /// Starts the process again after [`Keeper::lost`].
     pub(crate) async fn restart(&mut self) {
-        warn!("the {} is gone: starting it again", self.kind.name);
+        warn!("the {} has ended: starting it again", self.kind.name);
         if let Err(error) = self.revive().await {
             warn!(%error, "trying again soon");
         }
     }
 
-    /// Sends requests and waits until they took effect, or has a new process told everything.
+    /// Sends requests and waits until they took effect. If that fails, starts a new process with the full state.
     pub(crate) async fn tell<'a>(
         &mut self,
         requests: impl IntoIterator<Item = Message<'a>>,
@@ -121,14 +126,14 @@ impl<S: State> Keeper<S> {
             let name = self.kind.name;
             match timeout(TIMEOUT, process.call(requests)).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => warn!(%error, "the {name} does not obey: starting it again"),
-                Err(_) => warn!("the {name} does not react: starting it again"),
+                Ok(Err(error)) => warn!(%error, "the {name} does not answer: starting it again"),
+                Err(_) => warn!("the {name} does not answer in time: starting it again"),
             }
         }
         self.revive().await
     }
 
-    /// A new process, told everything, in place of the old one.
+    /// Replaces the process by a new one and sends it the full state.
     pub(crate) async fn revive(&mut self) -> Result<(), Error> {
         if let Some(process) = self.process.take() {
             process.kill().await;
@@ -163,7 +168,7 @@ impl<S: State> Keeper<S> {
             return Ok(user);
         }
         let rank = self.kind.rank;
-        // The host's user databases may take their time.
+        // A look-up in the host's user databases may take long.
         let user = tokio::task::spawn_blocking(move || privileges::unused_user(rank)).await;
         let user = user.map_err(io::Error::other).and_then(|user| user).map_err(|source| Error {
             op: "find a user for",
@@ -175,10 +180,10 @@ impl<S: State> Keeper<S> {
         Ok(user)
     }
 
-    /// Ends the process, which is told `last`, and leaves nothing of it.
+    /// Ends the process with the request `last`, and removes its files.
     pub(crate) async fn stop(&mut self, last: Message<'_>) {
         if let Some(mut process) = self.process.take() {
-            // It ends in any case.
+            // It is killed in any case.
             let _ = timeout(TIMEOUT, process.call([last])).await;
             process.kill().await;
         }
@@ -186,7 +191,7 @@ impl<S: State> Keeper<S> {
         process::clean_up(self.kind, &self.run_dir);
     }
 
-    /// Nothing at first, then longer and longer: what dies at once will do so again.
+    /// The pause before the next start: none at first, then longer and longer for a process that keeps dying.
     fn pause(&self) -> Duration {
         match self.failures {
             0..=3 => Duration::ZERO,

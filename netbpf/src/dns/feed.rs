@@ -1,6 +1,6 @@
-//! The daemon's side of the name responder: keeps it informed. The feed holds the full state, sockets included, so that a
-//! responder that dies is back with all of it within 200 ms, and takes over one that outlived an earlier daemon. It must
-//! not know where records come from.
+//! The daemon's side of the name responder: sends it all records. The feed holds the full state, sockets included, so a
+//! responder that dies is back with all of it within 200 ms. It also takes over a responder that outlived an earlier
+//! daemon. Must not know where records come from.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,73 +11,66 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::{mpsc, oneshot};
-
 use super::{
     control::{Greeting, Held, KIND, Pair, Request},
     record::Record,
 };
 use crate::{
-    confined::{self, Keeper, LARGEST_PACKET, Message, Received, Response, State, encode},
+    confined::{self, Handle, Keeper, LARGEST_PACKET, Message, Obey, Received, Response, State, encode},
     model::Id,
 };
 
-/// Why names are not as they should be.
+/// Why the responder could not be informed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The responder did not start or does not obey.
+    /// The responder did not start or does not answer.
     #[error(transparent)]
     Responder(#[from] confined::Error),
-    /// A record that no packet holds.
+    /// A container's record is larger than a packet of the control socket.
     #[error(
-        "container {container} has too many names: its record has {size} bytes, at most {LARGEST_PACKET} pass"
+        "container {container} has too many names: its record has {size} bytes, the limit is {LARGEST_PACKET}"
     )]
     TooLarge {
-        /// The container.
+        /// The short ID of the container.
         container: String,
-        /// The size of its record.
+        /// The size of its record in bytes.
         size: usize,
     },
-    /// The feed has ended.
-    #[error("the feed of the name responder has ended")]
-    Ended,
+    /// The feed was stopped.
+    #[error(transparent)]
+    Ended(#[from] confined::Ended),
 }
 
-/// A container's sockets, all of its network namespace.
+/// A container's sockets, opened in its network namespace.
 #[derive(Debug)]
 pub struct Sockets {
-    /// For datagrams: it asks there.
+    /// Receives its queries over UDP.
     pub udp: std::net::UdpSocket,
-    /// For connections: it asks there.
+    /// Accepts its connections for queries over TCP.
     pub tcp: std::net::TcpListener,
-    /// Unconnected ones, UDP first, through which its [`super::Servers::Inside`] are asked.
+    /// Unconnected pairs, UDP first, from which its own servers ([`super::Servers::Inside`]) are asked.
     pub lent: Vec<Pair>,
 }
 
-/// A handle on the feed. The last one to go ends the feed and leaves the responder as it is.
+/// A handle on the feed. When the last handle is dropped, the feed ends and the responder goes on.
 #[derive(Clone)]
 pub struct Feed {
-    commands: mpsc::Sender<Command>,
-    /// Containers whose sockets it took over, and whether some of these are lent.
+    handle: Handle<Known>,
+    /// The containers whose sockets were taken over, and whether lent sockets are among them.
     held: Arc<HashMap<Id, bool>>,
 }
 
-struct Command {
-    order: Order,
-    done: oneshot::Sender<Result<(), Error>>,
-}
-
-enum Order {
+/// A change of the responder's state.
+pub(super) enum Order {
     Upsert(Id, Vec<u8>, Option<Sockets>),
     Remove(Id),
     HostServers(Vec<SocketAddr>),
     Settle,
-    Stop,
 }
 
 impl Feed {
-    /// Takes over the responder that runs for this folder, or starts `exe` as one. What it knows stays until
-    /// [`Feed::settle`]. Needs a tokio runtime.
+    /// Takes over the responder that runs for this folder, or starts `exe` as a new one. A responder that is taken over
+    /// keeps its records until [`Feed::settle`]. Needs a tokio runtime.
     pub async fn start(exe: &Path, run_dir: &Path) -> Result<Self, Error> {
         let mut keeper = Keeper::adopt(&KIND, exe, run_dir, Known::default()).await;
         match keeper.is_running() {
@@ -86,13 +79,11 @@ impl Feed {
         }
         let held = keeper.state.adopted.iter().map(|(id, held)| (*id, !held.lent.is_empty()));
         let held = Arc::new(held.collect());
-        let (commands, mut orders) = mpsc::channel(64);
-        tokio::spawn(async move { keep(&mut keeper, &mut orders).await });
-        Ok(Self { commands, held })
+        Ok(Self { handle: Handle::spawn(keeper), held })
     }
 
-    /// Whether the responder that was taken over has all sockets that this container needs. Else they have to be
-    /// opened, and what it has of them is closed.
+    /// Whether the responder that was taken over has all sockets that this container needs. If some are missing, the
+    /// ones it has are closed, and the caller opens new ones.
     pub async fn holds(&self, record: &Record) -> Result<bool, Error> {
         match self.held.get(&record.container) {
             Some(has_lent) if *has_lent || !record.asks_inside() => Ok(true),
@@ -101,59 +92,53 @@ impl Feed {
         }
     }
 
-    /// Takes in a container, new or changed; its names are live on return. Without `sockets` it keeps those it has;
-    /// a container that never had any is named to others and asks nothing. After an error the feed goes on trying to
-    /// have it known; [`Feed::remove`] takes it back.
+    /// Adds or replaces a container; its names can be resolved on return. Without `sockets` the container keeps those
+    /// it has; if it has none, others can resolve it, but it cannot ask. After an error the feed keeps trying;
+    /// [`Feed::remove`] undoes the call.
     pub async fn upsert(&self, record: Record, sockets: Option<Sockets>) -> Result<(), Error> {
         let container = record.container;
         let request = encode(&Request::Upsert(record));
         if request.len() > LARGEST_PACKET {
             return Err(Error::TooLarge { container: container.short(), size: request.len() });
         }
-        self.order(Order::Upsert(container, request, sockets)).await
+        self.handle.order(Order::Upsert(container, request, sockets)).await
     }
 
-    /// Forgets a container and closes its sockets. Sockets keep a network namespace alive: this comes before anybody
-    /// waits for that one to go.
+    /// Removes a container and closes its sockets. Open sockets keep a network namespace alive, so call this before
+    /// waiting for the namespace's end.
     pub async fn remove(&self, container: Id) -> Result<(), Error> {
-        self.order(Order::Remove(container)).await
+        self.handle.order(Order::Remove(container)).await
     }
 
-    /// The host's resolvers from now on.
+    /// Sets the host's resolvers.
     pub async fn set_host_servers(&self, servers: Vec<SocketAddr>) -> Result<(), Error> {
-        self.order(Order::HostServers(servers)).await
+        self.handle.order(Order::HostServers(servers)).await
     }
 
-    /// Everything that runs has been named: what a responder from before knows beyond that is dropped.
+    /// Tells the responder that all running containers are known now: it removes the others.
     pub async fn settle(&self) -> Result<(), Error> {
-        self.order(Order::Settle).await
+        self.handle.order(Order::Settle).await
     }
 
     /// Ends the responder.
     pub async fn stop(&self) -> Result<(), Error> {
-        self.order(Order::Stop).await
-    }
-
-    async fn order(&self, order: Order) -> Result<(), Error> {
-        let (done, outcome) = oneshot::channel();
-        self.commands.send(Command { order, done }).await.map_err(|_| Error::Ended)?;
-        outcome.await.map_err(|_| Error::Ended)?
+        self.handle.stop().await
     }
 }
 
-/// What is known of a container.
+/// A known container.
 struct Entry {
-    /// The request that says so, ready to be sent.
+    /// The encoded request that adds it.
     request: Vec<u8>,
     sockets: Option<Arc<Held>>,
 }
 
-/// What the responder is told.
+/// The full state of the responder.
 #[derive(Default)]
 struct Known {
     containers: BTreeMap<Id, Arc<Entry>>,
     host_servers: Vec<SocketAddr>,
-    /// Sockets that a responder from before had, of containers not named yet.
+    /// The sockets of a responder that was taken over, of containers that have not been added yet.
     adopted: HashMap<Id, Held>,
 }
 
@@ -179,64 +164,58 @@ impl State for Known {
         let sockets = self.containers.iter().flat_map(|(&container, entry)| {
             entry.sockets.iter().flat_map(move |held| serve(container, held))
         });
-        // All names before the first socket: whoever asks now has been waiting for them.
+        // Send all names before the first socket: a container with a socket can ask at once.
         iter::once(servers).chain(records).chain(sockets).collect()
     }
 }
 
-/// Carries out orders and keeps the responder alive.
-async fn keep(keeper: &mut Keeper<Known>, commands: &mut mpsc::Receiver<Command>) {
-    loop {
-        tokio::select! {
-            command = commands.recv() => {
-                let Some(Command { order, done }) = command else { return };
-                let last = matches!(order, Order::Stop);
-                // Who gave the order may have given up waiting.
-                let _ = done.send(perform(keeper, order).await);
-                if last {
-                    return;
-                }
-            }
-            () = keeper.lost() => keeper.restart().await,
-        }
-    }
-}
+impl Obey for Known {
+    type Order = Order;
+    type Error = Error;
 
-async fn perform(keeper: &mut Keeper<Known>, order: Order) -> Result<(), Error> {
-    let is_adopted = keeper.is_adopted();
-    let known = &mut keeper.state;
-    match order {
-        Order::Upsert(container, request, sockets) => {
-            let (sockets, new) = match (sockets, known.containers.get(&container)) {
-                (Some(sockets), _) => {
-                    let serve = [sockets.udp.into(), sockets.tcp.into()];
-                    (Some(Arc::new(Held { serve, lent: sockets.lent })), true)
-                }
-                (None, Some(entry)) if entry.sockets.is_some() => (entry.sockets.clone(), false),
-                (None, _) => (known.adopted.remove(&container).map(Arc::new), !is_adopted),
-            };
-            let entry = Arc::new(Entry { request, sockets });
-            known.containers.insert(container, Arc::clone(&entry));
-            let sockets = entry.sockets.as_ref().filter(|_| new).map(|held| serve(container, held));
-            let sockets = sockets.into_iter().flatten();
-            keeper.tell(iter::once(Message::encoded(&entry.request)).chain(sockets)).await?;
-        }
-        Order::Remove(container) => {
-            known.containers.remove(&container);
-            known.adopted.remove(&container);
-            keeper.tell([Message::new(&Request::Remove(container))]).await?;
-        }
-        Order::HostServers(servers) => {
-            known.host_servers.clone_from(&servers);
-            keeper.tell([Message::new(&Request::HostServers(servers))]).await?;
-        }
-        Order::Settle => {
-            known.adopted.clear();
-            keeper.tell([Message::new(&Request::End)]).await?;
-        }
-        Order::Stop => keeper.stop(Message::new(&Request::Stop)).await,
+    fn needs_process(&self) -> bool {
+        true
     }
-    Ok(())
+
+    fn last_request() -> Message<'static> {
+        Message::new(&Request::Stop)
+    }
+
+    async fn perform(keeper: &mut Keeper<Self>, order: Order) -> Result<(), Error> {
+        let is_adopted = keeper.is_adopted();
+        let known = &mut keeper.state;
+        match order {
+            Order::Upsert(container, request, sockets) => {
+                let (sockets, new) = match (sockets, known.containers.get(&container)) {
+                    (Some(sockets), _) => {
+                        let serve = [sockets.udp.into(), sockets.tcp.into()];
+                        (Some(Arc::new(Held { serve, lent: sockets.lent })), true)
+                    }
+                    (None, Some(entry)) if entry.sockets.is_some() => (entry.sockets.clone(), false),
+                    (None, _) => (known.adopted.remove(&container).map(Arc::new), !is_adopted),
+                };
+                let entry = Arc::new(Entry { request, sockets });
+                known.containers.insert(container, Arc::clone(&entry));
+                let sockets = entry.sockets.as_ref().filter(|_| new).map(|held| serve(container, held));
+                let sockets = sockets.into_iter().flatten();
+                keeper.tell(iter::once(Message::encoded(&entry.request)).chain(sockets)).await?;
+            }
+            Order::Remove(container) => {
+                known.containers.remove(&container);
+                known.adopted.remove(&container);
+                keeper.tell([Message::new(&Request::Remove(container))]).await?;
+            }
+            Order::HostServers(servers) => {
+                known.host_servers.clone_from(&servers);
+                keeper.tell([Message::new(&Request::HostServers(servers))]).await?;
+            }
+            Order::Settle => {
+                known.adopted.clear();
+                keeper.tell([Message::new(&Request::End)]).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn serve(container: Id, sockets: &Held) -> Vec<Message<'_>> {

@@ -1,5 +1,5 @@
-//! The daemon's side of the relay: has one run while there is something to relay, and keeps it told. It must not know
-//! why a port is relayed.
+//! The daemon's side of the relay: starts it when a port needs it and sends it the ports. Must not know why a port is
+//! relayed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,56 +10,50 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::{
     control::{KIND, Place, Port, Request},
     socket,
 };
-use crate::confined::{self, Keeper, Message, Received, Response, State};
+use crate::confined::{self, Handle, Keeper, Message, Obey, Received, Response, State};
 
 /// Why a port is not relayed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The relay did not start or does not obey.
+    /// The relay did not start or does not answer.
     #[error(transparent)]
     Process(#[from] confined::Error),
-    /// A socket does not take clients.
-    #[error("take clients at {address}: {source}")]
+    /// The socket of a port does not accept clients.
+    #[error("accept clients at {address}: {source}")]
     Socket {
-        /// The port of the host.
+        /// The host port.
         address: SocketAddr,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The handle's other end is gone.
-    #[error("the keeper of the relay has ended")]
-    Ended,
+    /// The task that manages the relay has ended.
+    #[error(transparent)]
+    Ended(#[from] confined::Ended),
 }
 
-/// A handle on the relay. The last one to go leaves the relay as it is.
+/// A handle on the relay. When the last handle is dropped, the relay goes on.
 #[derive(Clone)]
 pub struct Relay {
-    commands: mpsc::Sender<Command>,
+    handle: Handle<Known>,
 }
 
-struct Command {
-    order: Order,
-    done: oneshot::Sender<Result<(), Error>>,
-}
-
-enum Order {
+/// A change of the relay's ports.
+pub(super) enum Order {
     Serve(Vec<(Port, OwnedFd)>),
     Close(Vec<Place>),
-    /// No others than these.
+    /// Closes all other ports.
     Keep(Vec<Place>),
-    Stop,
 }
 
 impl Relay {
-    /// Takes over the relay that runs for this folder, if there is one; else `exe` is started as one when it is needed.
-    /// Returns the sockets that it has, too. Needs a tokio runtime.
+    /// Takes over the relay that runs for this folder, if there is one; otherwise `exe` is started when a port needs
+    /// it. Also returns the sockets of a relay that was taken over. Needs a tokio runtime.
     pub async fn start(exe: &Path, run_dir: &Path) -> (Self, Vec<(Place, OwnedFd)>) {
         let mut keeper = Keeper::adopt(&KIND, exe, run_dir, Known::default()).await;
         let known = &mut keeper.state;
@@ -68,39 +62,32 @@ impl Relay {
             warn!(%error, "take over the relay's sockets");
             Vec::new()
         });
-        let (commands, mut orders) = mpsc::channel(64);
-        tokio::spawn(async move { keep(&mut keeper, &mut orders).await });
-        (Self { commands }, held)
+        (Self { handle: Handle::spawn(keeper) }, held)
     }
 
-    /// Relays ports; they take clients on return. A port that is relayed to another place is moved there. All or none.
+    /// Relays these ports, all or none. They accept clients on return. A port that is relayed already gets the new
+    /// target.
     pub async fn serve(&self, ports: Vec<(Port, OwnedFd)>) -> Result<(), Error> {
-        self.order(Order::Serve(ports)).await
+        self.handle.order(Order::Serve(ports)).await
     }
 
-    /// Relays ports no more. On return nothing here has their sockets any more, and their clients lose theirs.
+    /// Stops relaying these ports. On return their sockets are closed here; their clients' sockets are about to be.
     pub async fn close(&self, places: Vec<Place>) -> Result<(), Error> {
-        self.order(Order::Close(places)).await
+        self.handle.order(Order::Close(places)).await
     }
 
-    /// Relays no other ports than these: what a relay from before has beyond them is closed.
+    /// Closes all ports except these. A relay that was taken over may have others.
     pub async fn keep(&self, places: Vec<Place>) -> Result<(), Error> {
-        self.order(Order::Keep(places)).await
+        self.handle.order(Order::Keep(places)).await
     }
 
     /// Ends the relay.
     pub async fn stop(&self) -> Result<(), Error> {
-        self.order(Order::Stop).await
-    }
-
-    async fn order(&self, order: Order) -> Result<(), Error> {
-        let (done, outcome) = oneshot::channel();
-        self.commands.send(Command { order, done }).await.map_err(|_| Error::Ended)?;
-        outcome.await.map_err(|_| Error::Ended)?
+        self.handle.stop().await
     }
 }
 
-/// What the relay is told.
+/// The full state of the relay.
 #[derive(Default)]
 struct Known {
     ports: BTreeMap<Place, Entry>,
@@ -130,46 +117,39 @@ fn serve(at: Place, entry: &Entry) -> Message<'_> {
     Message::new(&Request::Serve(Port { at, to: entry.to })).with([entry.socket.as_fd()])
 }
 
-/// Carries out orders and keeps the relay alive while it has ports.
-async fn keep(keeper: &mut Keeper<Known>, commands: &mut mpsc::Receiver<Command>) {
-    loop {
-        let is_needed = keeper.is_running() || !keeper.state.ports.is_empty();
-        tokio::select! {
-            command = commands.recv() => {
-                let Some(Command { order, done }) = command else { return };
-                // Who gave the order may have given up waiting.
-                let _ = done.send(perform(keeper, order).await);
-            }
-            () = keeper.lost(), if is_needed => keeper.restart().await,
-        }
-    }
-}
+impl Obey for Known {
+    type Order = Order;
+    type Error = Error;
 
-async fn perform(keeper: &mut Keeper<Known>, order: Order) -> Result<(), Error> {
-    match order {
-        Order::Serve(ports) => {
-            let places: Vec<Place> = ports.iter().map(|(port, _)| port.at).collect();
-            let done = open(keeper, ports).await;
-            if done.is_err() {
-                close(keeper, &places).await;
+    fn needs_process(&self) -> bool {
+        !self.ports.is_empty()
+    }
+
+    fn last_request() -> Message<'static> {
+        Message::new(&Request::Stop)
+    }
+
+    async fn perform(keeper: &mut Keeper<Self>, order: Order) -> Result<(), Error> {
+        match order {
+            Order::Serve(ports) => {
+                let places: Vec<Place> = ports.iter().map(|(port, _)| port.at).collect();
+                let done = open(keeper, ports).await;
+                if done.is_err() {
+                    close(keeper, &places).await;
+                }
+                done
             }
-            done
-        }
-        Order::Close(places) => {
-            close(keeper, &places).await;
-            Ok(())
-        }
-        Order::Keep(places) => {
-            let places: BTreeSet<Place> = places.into_iter().collect();
-            let gone: Vec<Place> =
-                keeper.state.ports.keys().filter(|place| !places.contains(place)).copied().collect();
-            close(keeper, &gone).await;
-            Ok(())
-        }
-        Order::Stop => {
-            keeper.state.ports.clear();
-            keeper.stop(Message::new(&Request::Stop)).await;
-            Ok(())
+            Order::Close(places) => {
+                close(keeper, &places).await;
+                Ok(())
+            }
+            Order::Keep(places) => {
+                let places: BTreeSet<Place> = places.into_iter().collect();
+                let gone: Vec<Place> =
+                    keeper.state.ports.keys().filter(|place| !places.contains(place)).copied().collect();
+                close(keeper, &gone).await;
+                Ok(())
+            }
         }
     }
 }
@@ -193,22 +173,22 @@ async fn open(keeper: &mut Keeper<Known>, ports: Vec<(Port, OwnedFd)>) -> Result
     }
 }
 
-/// Where the relay does not obey it is ended, and nobody has a socket then.
+/// Closes ports. A relay that does not answer is ended, which closes their sockets as well.
 async fn close(keeper: &mut Keeper<Known>, places: &[Place]) {
     let mut closed = Vec::new();
     for at in places {
         let Some(entry) = keeper.state.ports.remove(at) else { continue };
         if let Err(error) = socket::close(entry.socket.as_fd(), *at) {
-            warn!(%error, address = %at.address, "take no more clients");
+            warn!(%error, address = %at.address, "stop accepting clients");
         }
         closed.push(Message::new(&Request::Close(*at)));
     }
-    // With its last port it goes.
+    // The relay ends with its last port.
     if keeper.state.ports.is_empty() && keeper.is_running() {
         keeper.stop(Message::new(&Request::Stop)).await;
     } else if !closed.is_empty()
         && let Err(error) = keeper.tell(closed).await
     {
-        warn!(%error, "the relay is not there any more");
+        warn!(%error, "stop relaying ports");
     }
 }
