@@ -1,4 +1,5 @@
-//! What is said of a chain of somebody else's that cuts containers off, and what an administrator can do about it. Pure.
+//! Messages about a foreign chain (one of another program or of the administrator) that drops container traffic, with
+//! the commands that would let the traffic pass. Pure.
 
 use std::collections::BTreeSet;
 
@@ -6,24 +7,23 @@ use netlink_packet_netfilter::nftables::InetHookNumber as Hook;
 
 use super::{ruleset::Side, walk::Interface};
 
-/// Of a chain that netbpf has an answer to.
-pub const ANSWERED: &str =
-    "drops what it has no rule for: netbpf's rules behind all others let containers pass";
+/// The message about a chain whose drop netbpf's own rules prevent.
+pub const ANSWERED: &str = "drops unmatched packets: netbpf's rules at its end accept those of containers";
 
-/// A chain of somebody else's.
+/// A foreign base chain.
 pub struct Chain<'a> {
     /// `ip`, `ip6` or `inet`.
     pub family: &'a str,
-    /// Its table.
+    /// The name of its table.
     pub table: &'a str,
-    /// Its name.
+    /// The name of the chain.
     pub name: &'a str,
-    /// Where packets enter it.
+    /// The hook that it is attached to.
     pub hook: Hook,
 }
 
 impl Chain<'_> {
-    /// It drops what it has no rule for, and netbpf's rules could not be put there.
+    /// The message if the chain drops unmatched packets and netbpf's rules could not be added to it.
     pub fn refused(&self, reason: &str, fall: &BTreeSet<Interface<'_>>, is_owned: bool) -> String {
         let effect = if fall.iter().any(|interface| interface.side == Side::In) {
             "containers do not reach other hosts"
@@ -36,32 +36,32 @@ impl Chain<'_> {
             ""
         };
         format!(
-            "drops what it has no rule for and cannot be changed ({reason}): {effect}; {setting}{}",
+            "drops unmatched packets and cannot be changed ({reason}): {effect}; {setting}{}",
             self.remedy(fall)
         )
     }
 
-    /// Somebody's rule drops it on purpose.
+    /// The message if a rule of the chain names our interfaces and drops their packets on purpose.
     pub fn denies(&self, denied: &BTreeSet<Interface<'_>>) -> String {
         let words: Vec<_> = denied.iter().map(|at| format!("{} \"{}\"", at.side, at.name)).collect();
         format!("has a rule that drops {}, which netbpf leaves alone", words.join(", "))
     }
 
-    /// It drops what it has no rule for, and that is the administrator's to say.
+    /// The message if the chain drops unmatched packets at a hook where netbpf adds no rules.
     pub fn closed(&self, fall: &BTreeSet<Interface<'_>>) -> String {
         let effect = match self.hook {
             Hook::LocalIn => "containers do not reach the host's own services",
             Hook::LocalOut => "the host does not reach containers",
             _ => "containers are cut off",
         };
-        format!("drops what it has no rule for: {effect}; to change it: {}", self.remedy(fall))
+        format!("drops unmatched packets: {effect}; to change it: {}", self.remedy(fall))
     }
 
     fn is_firewalld(&self) -> bool {
         self.table == "firewalld"
     }
 
-    /// Commands that let pass what falls.
+    /// The commands that accept the packets of these interfaces.
     fn remedy(&self, fall: &BTreeSet<Interface<'_>>) -> String {
         let Self { family, table, name, .. } = self;
         let mut commands: Vec<String> = Vec::new();
@@ -102,11 +102,11 @@ mod tests {
     const TO: Interface<'_> = Interface { side: Side::Out, name: "nb-*" };
 
     #[test]
-    fn a_table_of_firewalld_s_can_be_given_up_or_asked() {
+    fn firewalld_can_give_up_its_table_or_trust_our_interfaces() {
         let chain = chain("inet", "firewalld", "filter_FORWARD", Hook::Forward);
         assert_eq!(
             chain.refused("not ours", &[FROM, TO].into(), true),
-            "drops what it has no rule for and cannot be changed (not ours): containers do not reach other hosts; \
+            "drops unmatched packets and cannot be changed (not ours): containers do not reach other hosts; \
              set NftablesTableOwner=no in /etc/firewalld/firewalld.conf and restart firewalld, or: \
              firewall-cmd --permanent --zone=trusted --add-interface=nb-+; firewall-cmd --reload"
         );
@@ -115,15 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn iptables_and_nft_are_told_in_their_own_words() {
+    fn the_remedy_is_a_command_of_the_tool_that_made_the_chain() {
         assert_eq!(
             chain("ip6", "filter", "INPUT", Hook::LocalIn).closed(&[FROM].into()),
-            "drops what it has no rule for: containers do not reach the host's own services; to change it: \
+            "drops unmatched packets: containers do not reach the host's own services; to change it: \
              ip6tables -I INPUT -i nb-+ -j ACCEPT"
         );
         assert_eq!(
             chain("inet", "own", "out", Hook::LocalOut).closed(&[TO].into()),
-            "drops what it has no rule for: the host does not reach containers; to change it: \
+            "drops unmatched packets: the host does not reach containers; to change it: \
              nft insert rule inet own out oifname '\"nb-*\"' accept"
         );
         assert_eq!(

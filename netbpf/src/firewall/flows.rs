@@ -1,5 +1,5 @@
-//! The kernel's memory of flows (conntrack). An entry that outlives its container leads packets to whoever has the
-//! address next: those of a container that is gone are deleted.
+//! Connection tracking (conntrack). An entry that outlives its container would send packets to the next container with
+//! the same address, so the entries of a removed container are deleted.
 
 use std::{collections::BTreeSet, fs, io, net::IpAddr};
 
@@ -14,40 +14,40 @@ use super::{
     kernel::{self, Kernel},
 };
 
-/// How many flows there are in the namespace.
+/// The number of flows that the kernel tracks in this namespace.
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
-/// With a filter or without, the kernel walks its whole table, and that of a host with 4 GB or more takes 13 ms. Up to so
-/// many flows it is quicker to read all of them once than to have both directions looked for.
+/// With or without a filter, the kernel walks its whole hash table; on a host with 4 GB or more that takes 13 ms. Up to
+/// this many flows, one unfiltered list is quicker than one filtered list for each direction.
 const FEW: usize = 2000;
 
-/// `CTA_FILTER`: which parts of the tuple in a request are looked at (Linux 5.8).
+/// `CTA_FILTER`: which fields of the request's tuple the kernel compares (Linux 5.8).
 const FILTER: u16 = 25;
 /// `CTA_FILTER_F_CTA_IP_SRC`.
 const SOURCE: u32 = 1;
 /// `CTA_FILTER_F_CTA_PROTO_NUM`.
 const PROTOCOL: u32 = 1 << 3;
-/// Bytes of the filter: two headers of attributes and a number.
+/// Length of the filter in bytes: two attribute headers and a `u32`.
 const FILTER_LEN: usize = 12;
 
-/// What the kernel is to list: flows that have some parts of a tuple.
+/// Which flows the kernel lists: those whose tuple has certain values.
 struct Filter {
     direction: Direction,
     tuple: Vec<Tuple>,
-    /// Which parts.
+    /// The fields of the tuple to compare (`CTA_FILTER_F_…`).
     flags: u32,
 }
 
-/// The packets that a filter looks at.
+/// The direction whose tuple the filter compares.
 #[derive(Clone, Copy)]
 enum Direction {
-    /// The first one, and those like it.
+    /// Packets from the side that sent the first one.
     Original = 1,
-    /// The answers.
+    /// Replies.
     Reply = 2,
 }
 
-/// Deletes all flows from and to an address. What a container began has it as the source of its first packet, what
-/// others began as the source of the answer, whatever was translated.
+/// Deletes all flows from and to an address. Whatever address translation does, the container's address is the source
+/// in one direction: of the original packets if the container opened the flow, else of the replies.
 pub async fn forget(address: IpAddr) -> Result<(), Error> {
     in_background(address.is_ipv4(), move |flows| {
         let is_about =
@@ -64,8 +64,8 @@ pub async fn forget(address: IpAddr) -> Result<(), Error> {
     .await
 }
 
-/// Deletes flows of datagrams that came to these ports of the host while nobody had published them: the kernel would
-/// go on to deliver them to the host for as long as their sender sends.
+/// Deletes UDP flows to these host ports from before the ports were published. Otherwise the kernel delivers their
+/// datagrams to the host for as long as the sender goes on.
 pub async fn forget_datagrams(is_ipv4: bool, ports: BTreeSet<u16>) -> Result<(), Error> {
     in_background(is_ipv4, move |flows| {
         let tuple = vec![Tuple::Proto(vec![ProtoTuple::Protocol(Protocol::Udp)])];
@@ -85,7 +85,7 @@ pub async fn forget_datagrams(is_ipv4: bool, ports: BTreeSet<u16>) -> Result<(),
     .await
 }
 
-/// The kernel answers at once, but a list may be long: not on a worker.
+/// Netlink requests block, and a long list takes time, so they do not run on a tokio worker.
 async fn in_background(
     is_ipv4: bool,
     work: impl FnOnce(&Flows) -> Result<(), Error> + Send + 'static,
@@ -97,18 +97,18 @@ async fn in_background(
         .unwrap_or_else(|error| Err(Error::Flows { operation: "forget", source: error.into() }))
 }
 
-/// How many flows there are in the namespace of the calling thread; none if the kernel does not say.
+/// The number of flows in the calling thread's namespace; `None` if the kernel does not tell.
 fn count() -> Option<usize> {
     fs::read_to_string(COUNT).ok()?.trim().parse().ok()
 }
 
-/// One flow: what its packets have, and what the answers to them have.
+/// One flow: the tuples of its packets in both directions.
 struct Flow {
     original: Vec<Tuple>,
     reply: Vec<Tuple>,
 }
 
-/// The flows of one family.
+/// The flows of one address family.
 struct Flows {
     kernel: Kernel,
     family: NetfilterProtoFamily,
@@ -120,8 +120,8 @@ impl Flows {
         Ok(Self { kernel: Kernel::open()?, family })
     }
 
-    /// Deletes what is meant, of all flows or of those that the kernel finds. One that does not know filters (before 5.8)
-    /// finds all.
+    /// Deletes the flows that `is_meant` selects among those that the kernel lists. A kernel without `CTA_FILTER`
+    /// (before 5.8) lists all flows, so `is_meant` must not rely on the filter.
     fn delete_all(&self, filter: Option<Filter>, is_meant: impl Fn(&Flow) -> bool) -> Result<(), Error> {
         let found = self.list(filter).map_err(|source| Error::Flows { operation: "list", source })?;
         for flow in found.into_iter().filter(is_meant) {
@@ -164,7 +164,7 @@ impl Flows {
         let filter = ConntrackAttribute::Other(DefaultNla::new(FILTER, nested));
         let message = ConntrackMessage::Get(vec![tuple, filter]);
         let mut request = self.request(message, NLM_F_REQUEST | NLM_F_DUMP);
-        // The library has no word for this attribute, so it does not mark it as one that holds others.
+        // The library does not know this attribute, so it does not set the flag for nested attributes.
         let kind = request.len() - FILTER_LEN + 2;
         request[kind..kind + 2].copy_from_slice(&(FILTER | NLA_F_NESTED).to_ne_bytes());
         request
@@ -173,7 +173,7 @@ impl Flows {
     fn delete(&self, flow: Vec<Tuple>) -> io::Result<()> {
         let message = ConntrackMessage::Delete(vec![ConntrackAttribute::CtaTupleOrig(flow)]);
         match self.kernel.ask(&self.request(message, NLM_F_REQUEST | NLM_F_ACK)) {
-            // Ended meanwhile.
+            // The flow has ended in the meantime.
             Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => Ok(()),
             done => done.map(|_| ()),
         }

@@ -1,5 +1,5 @@
-//! Questions to the kernel's packet filter over netlink: a request in, all messages of the answer out. Knows neither
-//! flows nor rules.
+//! Requests to the kernel's packet filter over netlink: sends a request and collects all messages of the answer. Knows
+//! neither flows nor rules.
 
 use std::io;
 
@@ -11,11 +11,11 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER},
 };
 
-/// A connection to the packet filter of a namespace.
+/// A netlink socket to the packet filter of a network namespace.
 pub struct Kernel(Socket);
 
 impl Kernel {
-    /// To that of the calling thread's namespace.
+    /// Opens a socket in the calling thread's namespace.
     pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
@@ -23,7 +23,11 @@ impl Kernel {
         Ok(Self(socket))
     }
 
-    /// Everything up to the end of the answer. [`io::ErrorKind::Interrupted`] if a list changed while it was read.
+    /// Sends a request and waits for the whole answer. Blocks.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Interrupted`] if the kernel changed the list while it was read (`NLM_F_DUMP_INTR`); else the
+    /// kernel's error.
     pub fn ask(&self, request: &[u8]) -> io::Result<Vec<NetfilterMessage>> {
         self.0.send(request, 0)?;
         let mut messages = Vec::new();
@@ -35,7 +39,7 @@ impl Kernel {
                 let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
                 is_consistent &= message.header.flags & NLM_F_DUMP_INTR == 0;
-                // Messages begin at multiples of four.
+                // Messages are aligned to four bytes.
                 let length = (message.header.length as usize).next_multiple_of(4);
                 rest = rest.get(length..).unwrap_or_default();
                 match message.payload {
@@ -54,7 +58,7 @@ impl Kernel {
     }
 }
 
-/// A request as bytes, with flags of netlink's (`NLM_F_…`).
+/// A request in netlink's format, with its flags (`NLM_F_…`).
 pub fn request(
     family: NetfilterProtoFamily,
     message: impl Into<NetfilterMessageInner>,

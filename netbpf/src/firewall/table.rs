@@ -1,5 +1,5 @@
-//! The table as text, in nft's language: its rules, which are always the same, and an element for each network and each
-//! published port. Pure. Names of interfaces are of types that have nothing in them that nft reads between quotes.
+//! netbpf's table as text in nft's language: a fixed set of rules, and an element for each network and each published
+//! port. Pure. Interface names have types that exclude every character that is special between nft's quotes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,16 +16,16 @@ use crate::{
 
 const RULES: &str = include_str!("table.nft");
 
-/// Elements by the set or map that they are in; text, as nft takes and prints it.
+/// Elements by the set or map that contains them, in the form that nft reads and prints.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Elements {
     sets: BTreeMap<&'static str, BTreeSet<String>>,
-    /// The most flows of each container of a network, by host device.
+    /// The maximum number of flows of each container, by the network's host device.
     limits: BTreeMap<String, u32>,
 }
 
 impl Elements {
-    /// Those of networks and published ports.
+    /// The elements of these networks and published ports.
     pub fn of<'a>(
         networks: impl IntoIterator<Item = &'a NetworkRules>,
         mappings: impl IntoIterator<Item = &'a Mapping>,
@@ -36,7 +36,7 @@ impl Elements {
         elements
     }
 
-    /// And families that pass between our networks and others only.
+    /// Adds families that the host forwards only from and to netbpf's networks.
     pub fn with_closed(mut self, families: impl IntoIterator<Item = &'static str>) -> Self {
         families.into_iter().for_each(|family| self.add("closed", family.to_owned()));
         self
@@ -103,7 +103,7 @@ impl Elements {
         }
     }
 
-    /// What containers meet that the host itself takes clients at.
+    /// The host accepts the clients of a relayed port itself. Containers of internal networks must not connect to it.
     fn add_relayed(&mut self, mapping: &Mapping) {
         let Mapping { protocol, host, host_port, .. } = mapping;
         match (mapping.is_relayed(), host) {
@@ -117,10 +117,11 @@ impl Elements {
         }
     }
 
-    /// Commands that add all of them.
+    /// The commands that add these elements.
     pub fn added_to(&self, table: &str) -> String {
         let limits = self.limits.iter().map(|(device, limit)| {
-            // By MAC: one container, whatever addresses it has. The programs see to it that it has no other.
+            // The set counts by source MAC, which stands for one container whatever addresses it has. The programs let
+            // a container send with no other MAC.
             format!(
                 "add set inet {table} flows-{device} {{ type ether_addr; size 65535; flags dynamic; }}\n\
                  add chain inet {table} flows-{device}\n\
@@ -133,7 +134,7 @@ impl Elements {
         self.commands("add", table) + &limits.collect::<String>()
     }
 
-    /// Commands that take all of them away, whether they are there or not.
+    /// The commands that remove these elements, whether they exist or not.
     pub fn deleted_from(&self, table: &str) -> String {
         let limits = self.limits.keys().map(|device| {
             format!(
@@ -157,12 +158,12 @@ impl Elements {
     }
 }
 
-/// nft's strings end at the next quote and know no escapes; `*` at the end of one is any ending.
+/// nft's strings end at the next quote and have no escapes. A `*` at the end matches any suffix.
 fn quoted(name: &impl Display) -> String {
     format!("\"{name}\"")
 }
 
-/// Commands that put a table with these elements in the place of whatever has its name.
+/// The commands that replace the table of this name by one with these elements.
 pub fn replacement(table: &str, group: u32, elements: &Elements) -> String {
     let rules = RULES
         .replace("inet TABLE", &format!("inet {table}"))
@@ -171,7 +172,7 @@ pub fn replacement(table: &str, group: u32, elements: &Elements) -> String {
     format!("{}{rules}{}", removal(table), elements.added_to(table))
 }
 
-/// Commands that remove the table, if there is one.
+/// The commands that remove the table if it exists.
 pub fn removal(table: &str) -> String {
     format!("add table inet {table}\ndelete table inet {table}\n")
 }
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_translated_is_no_element_of_a_map() {
+    fn a_relayed_port_is_an_element_of_the_relayed_sets_and_of_no_map() {
         let mappings = [mapping("::", 8080), mapping("2001:db8::1", 81)];
         assert_eq!(
             Elements::of([], &mappings).added_to("t"),
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_away_need_not_be_there() {
+    fn an_element_that_is_not_there_can_be_deleted() {
         let elements = Elements::of([], &[mapping("0.0.0.0", 0)]);
         assert_eq!(
             elements.deleted_from("t"),
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_flows_is_a_chain_of_its_network_and_goes_with_it() {
+    fn a_flow_limit_has_its_own_chain_which_is_deleted_with_the_network() {
         let elements = Elements::of([&NetworkRules { max_flows: Some(7), ..rules() }], []);
         let added = elements.added_to("t");
         assert!(
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_counts_are_reasons() {
+    fn every_counter_is_named_after_a_drop_reason() {
         let declared = RULES.lines().filter_map(|line| line.trim().strip_prefix("counter "));
         let names: Vec<_> = declared.filter_map(|line| line.strip_suffix(" { }")).collect();
         assert_eq!(names, ["internal", "unpublished", "transit", "flows", "untranslated"]);
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn no_placeholder_is_left() {
+    fn every_placeholder_is_replaced() {
         let text = replacement("netbpf-1", 77, &Elements::default());
         let rules: Vec<_> = text.lines().filter(|line| !line.trim().starts_with('#')).collect();
         assert!(

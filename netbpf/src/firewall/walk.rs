@@ -1,53 +1,53 @@
-//! Where a packet ends that no rule of a chain asks for: the way of the packets of one interface through rules that hold
-//! for all of them. Pure.
+//! Follows an unmatched packet of an interface through the chains of a table, to find where it ends. Only rules that
+//! apply to all packets of the interface count. Pure.
 //!
-//! A rule with any other condition (an address, a port, a state of conntrack's) is passed by: it is somebody's word on
-//! some packets, and comes before whatever this finds.
+//! A rule with any other condition (an address, a port, a conntrack state) is skipped: it matches only some packets,
+//! and netbpf's rules must go behind it.
 
 use super::ruleset::{Rule, Side, Table, Test, Verdict};
 
-/// Where Docker's administrators have the last word on containers: never the end of a chain, whatever is in it.
+/// Docker's chain for rules of the administrator. Its rules are meant as they are, so netbpf adds none there.
 const ADMINISTRATORS: &str = "DOCKER-USER";
-/// The kernel lets chains jump so deep (`NFT_JUMP_STACK_SIZE`).
+/// The kernel's limit for nested jumps (`NFT_JUMP_STACK_SIZE`).
 const DEPTH: usize = 16;
 
-/// An interface, or all whose names begin alike (`nb-*`), and how packets meet it.
+/// An interface, or all interfaces with a prefix (`nb-*`), and the direction of its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interface<'a> {
-    /// They come in by it, or leave by it.
+    /// Whether the packets come in or go out by it.
     pub side: Side,
-    /// Its name.
+    /// The name of the interface, or the prefix with `*`.
     pub name: &'a str,
 }
 
-/// What becomes of a packet that no rule asks for.
+/// What happens to an unmatched packet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
-    /// It passes.
+    /// It is accepted.
     Passes,
-    /// A policy drops it, or a rule that drops or rejects whatever comes to it.
+    /// A policy drops it, or a rule without conditions. A rule at this place would accept it.
     Falls(Place),
-    /// A rule drops it on purpose: it names the interface, or is the administrator's.
+    /// A rule drops it on purpose: the rule names the interface or is one of the administrator's.
     Denied,
 }
 
-/// A place in a chain.
+/// A place for a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The chain.
     pub chain: String,
-    /// Before the rule of this number; behind all if there is none.
+    /// The handle of the rule behind it; `None` at the end of the chain.
     pub before: Option<u64>,
 }
 
-/// How a chain is left.
+/// How the packet leaves a chain.
 enum Way {
     Ended(End),
-    /// Back to where it was jumped to from; what lets packets through had to be here.
+    /// It returns to the calling chain. A rule that accepts it would go to this place.
     Back(Place),
 }
 
-/// Whether a rule's conditions hold for the packets of an interface.
+/// How many packets of the interface a condition matches.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fit {
     All,
@@ -55,7 +55,8 @@ enum Fit {
     None,
 }
 
-/// Where packets of an interface end that enter a table by this chain. Rules with the comment `owner` are not there.
+/// What happens to packets of an interface that enter the table at the chain `base`. Ignores the rules with the comment
+/// `owner`.
 pub fn end(table: &Table, base: &str, interface: Interface<'_>, owner: &str) -> End {
     let walk = Walk { table, base, interface, owner };
     let drops = table.chains.get(base).and_then(|chain| chain.base).is_some_and(|base| base.drops);
@@ -74,12 +75,12 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// `is_named`: what led here names the interface.
+    /// `is_named`: a rule that led here names the interface.
     fn through(&self, chain: &str, is_named: bool, depth: usize) -> Way {
         let back = |before| Way::Back(Place { chain: chain.to_owned(), before });
         let rules = self.table.chains.get(chain).map_or(&[][..], |chain| &chain.rules);
         let rules: Vec<&Rule> = rules.iter().filter(|rule| rule.comment != self.owner).collect();
-        // Some packets leave the chain here: it is a filter of its own, and what it drops it means.
+        // A chain that some packets leave early is a filter of its own, and means what it drops.
         let mut has_exceptions = false;
         for (index, rule) in rules.iter().enumerate() {
             match self.fit(rule) {
@@ -97,7 +98,7 @@ impl Walk<'_> {
                 Some(Verdict::Return) => return back(Some(rule.handle)),
                 Some(Verdict::Drop) if has_exceptions => return back(Some(rule.handle)),
                 Some(Verdict::Drop) => {
-                    // Put before all others, it is to stop everything.
+                    // A rule that drops everything before all other rules is there on purpose, to stop all traffic.
                     let is_first = chain == self.base && index == 0 && rules.len() > 1;
                     let end = if is_named || is_first || chain == ADMINISTRATORS {
                         End::Denied
@@ -139,7 +140,7 @@ impl Walk<'_> {
     }
 }
 
-/// How many of the interfaces that `ours` stands for have a name that `theirs` stands for.
+/// How many of the interfaces that `ours` stands for match `theirs`.
 fn names(theirs: &str, ours: &str) -> Fit {
     match (theirs.strip_suffix('*'), ours.strip_suffix('*')) {
         (None, None) if theirs == ours => Fit::All,
@@ -158,8 +159,8 @@ mod tests {
         *,
     };
 
-    /// A table of chains, the first of which packets enter. A rule is its conditions (`i:NAME`, `o:NAME`, `!i:NAME`, or any
-    /// other word) and what it does (`accept`, `drop`, `return`, `jump:CHAIN`, `goto:CHAIN`, `log`).
+    /// A table with these chains; packets enter the first one. A rule is a list of conditions (`i:NAME`, `o:NAME`,
+    /// `!i:NAME`, or any other word) and what it does (`accept`, `drop`, `return`, `jump:CHAIN`, `goto:CHAIN`, `log`).
     fn table(drops: bool, chains: &[(&str, &[&str])]) -> Table {
         let base = Base { hook: InetHookNumber::Forward, drops };
         let chains = chains.iter().enumerate().map(|(index, (name, rules))| {
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_behind_all_rules_that_have_conditions() {
+    fn a_drop_policy_applies_behind_all_conditional_rules() {
         assert_eq!(from("netbpf0", true, &[("F", &[])]), falls("F", None));
         assert_eq!(from("netbpf0", false, &[("F", &["saddr drop"])]), End::Passes);
         assert_eq!(from("netbpf0", true, &[("F", &["saddr drop", "port accept", "log"])]), falls("F", None));
@@ -210,33 +211,33 @@ mod tests {
     }
 
     #[test]
-    fn the_last_rule_may_drop_all() {
+    fn a_last_rule_without_conditions_drops_the_rest() {
         assert_eq!(from("netbpf0", false, &[("F", &["drop"])]), falls("F", Some(1)));
         let chain: &[&str] = &["state accept", "log", "drop", "o:wg0 accept"];
         assert_eq!(from("netbpf0", false, &[("F", chain)]), falls("F", Some(3)));
     }
 
     #[test]
-    fn a_rule_that_names_the_interface_is_somebody_s_word() {
+    fn a_rule_that_names_the_interface_is_on_purpose() {
         assert_eq!(from("netbpf0", true, &[("F", &["i:netbpf0 drop"])]), End::Denied);
         assert_eq!(from("netbpf0", true, &[("F", &["i:net* accept"])]), End::Passes);
         assert_eq!(from("netbpf0", false, &[("F", &["!i:lan0 drop"])]), End::Denied);
         assert_eq!(from("netbpf0", true, &[("F", &["i:lan0 drop", "o:netbpf0 drop"])]), falls("F", None));
         assert_eq!(from("netbpf0", false, &[("F", &["i:netbpf0 goto:Z"]), ("Z", &["drop"])]), End::Denied);
-        // Of some of those that are meant.
+        // A condition on some of our interfaces is skipped.
         assert_eq!(from("nb-*", true, &[("F", &["i:nb-0123 drop"])]), falls("F", None));
         assert_eq!(from("nb-*", true, &[("F", &["i:nb-* drop"])]), End::Denied);
         assert_eq!(from("nb-*", true, &[("F", &["i:lo accept", "i:nb* accept"])]), End::Passes);
     }
 
     #[test]
-    fn what_is_put_before_all_others_is_meant() {
+    fn a_drop_before_all_other_rules_is_on_purpose() {
         assert_eq!(from("netbpf0", false, &[("F", &["drop", "saddr accept"])]), End::Denied);
         assert_eq!(from("netbpf0", false, &[("F", &["drop", "ours i:netbpf0 accept"])]), falls("F", Some(1)));
     }
 
     #[test]
-    fn a_chain_of_ufw_s_rejects_at_its_end() {
+    fn the_end_of_a_ufw_chain_rejects_unmatched_packets() {
         let ufw = |last: &'static [&'static str]| {
             from(
                 "netbpf0",
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_of_firewalld_s_rejects_at_its_end() {
+    fn the_end_of_a_firewalld_zone_rejects_unmatched_packets() {
         let chains: &[(&str, &[&str])] = &[
             ("F", &["state accept", "i:lo accept", "jump:ZONES", "drop"]),
             ("ZONES", &["i:eth0 goto:internal", "i:trusted0 goto:trusted", "goto:public"]),
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_s_administrators_have_the_last_word() {
+    fn rules_in_docker_user_are_on_purpose() {
         let docker = |user: &'static [&'static str]| {
             from(
                 "netbpf0",
@@ -283,14 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_with_exceptions_means_what_it_drops() {
+    fn a_drop_behind_exceptions_is_on_purpose() {
         let not_local: &[(&str, &[&str])] = &[("F", &["jump:N", "log"]), ("N", &["local return", "drop"])];
         assert_eq!(from("netbpf0", false, not_local), End::Passes);
         assert_eq!(from("netbpf0", true, not_local), falls("F", None));
     }
 
     #[test]
-    fn a_chain_that_is_never_come_back_from_ends_the_way() {
+    fn a_goto_does_not_return_and_a_loop_ends() {
         let goes: &[(&str, &[&str])] = &[("F", &["goto:G", "accept"]), ("G", &["saddr drop"])];
         assert_eq!(from("netbpf0", true, goes), falls("G", None));
         let loops: &[(&str, &[&str])] = &[("F", &["jump:F"])];

@@ -1,4 +1,4 @@
-//! When somebody else changes the packet filter: a firewall that is reloaded takes our rules along.
+//! Notifications about changes of the packet filter. A firewall that reloads its rules may remove ours.
 
 use std::{io, time::Duration};
 
@@ -7,19 +7,19 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Error;
 
-/// `NFNLGRP_NFTABLES`: every change of tables, chains, rules and elements.
+/// `NFNLGRP_NFTABLES`: all changes of tables, chains, rules and elements.
 const GROUP: u32 = 7;
 
-/// A firewall that is reloaded makes many changes; this long after the last one, but not later than [`LATEST`] after
-/// the first, it is worth a look.
+/// A reload makes many changes. [`Changes::next`] returns this long after the last of them, but not later than
+/// [`LATEST`] after the first.
 const QUIET: Duration = Duration::from_millis(50);
 const LATEST: Duration = Duration::from_secs(1);
 
-/// Changes of the packet filter, ours too, from the moment this value was made.
+/// Changes of the packet filter, our own included, since this value was made.
 pub struct Changes(TokioSocket);
 
 impl Changes {
-    /// In the namespace of the calling thread, which must be in a tokio runtime.
+    /// Subscribes in the calling thread's namespace. The thread must be in a tokio runtime.
     pub fn watch() -> Result<Self, Error> {
         let open = || {
             let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
@@ -30,7 +30,7 @@ impl Changes {
         open().map_err(Error::Watch)
     }
 
-    /// Waits for the next change, and for the quiet after it.
+    /// Waits for the next change and the quiet time after it.
     pub async fn next(&mut self) -> Result<(), Error> {
         self.heard().await?;
         let latest = Instant::now() + LATEST;
@@ -45,7 +45,7 @@ impl Changes {
 
     async fn heard(&mut self) -> Result<(), Error> {
         match self.0.recv_from_full().await {
-            // More was said than the socket holds: something has changed.
+            // The socket buffer overflowed, so there were changes.
             Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => Ok(()),
             Err(error) => Err(Error::Watch(error)),
             Ok(_) => Ok(()),
