@@ -1,5 +1,5 @@
-//! Subnets that are lent to Docker: its networks take addresses from them one by one, whatever driver they are made of.
-//! Pure: which address is next is known here, who has it is Docker's to know.
+//! Subnets lent to Docker: Docker's networks, of any driver, take their addresses one by one. Pure: records which
+//! addresses are taken, not by whom; that is Docker's knowledge.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -9,20 +9,23 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use crate::model::Block;
 
-/// A subnet that is lent, and what of it is given away.
+/// A lent subnet and its addresses in use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lent {
-    /// The subnet; Docker knows it by this too.
+    /// The subnet. Docker also uses it as the pool's ID.
     pub subnet: IpNet,
-    /// Where addresses that nobody asked for come from; the whole subnet if absent.
+    /// The range for leases without a requested address; the whole subnet if absent.
     pub range: Option<IpNet>,
-    /// What is given away, gateways included.
+    /// The addresses in use, gateways included.
     pub addresses: BTreeSet<IpAddr>,
 }
 
 impl Lent {
-    /// Gives away this address, anywhere in the subnet, or the lowest free one of the range. `is_taken` tells of those
-    /// that somebody else than Docker has.
+    /// Leases the requested address, which may be anywhere in the subnet, or the lowest free one of the range.
+    /// `is_taken` reports addresses that somebody other than Docker uses.
+    ///
+    /// # Errors
+    /// [`Error::Outside`], [`Error::InUse`] or [`Error::NoAddressLeft`].
     pub fn lease(
         &mut self,
         wanted: Option<IpAddr>,
@@ -42,7 +45,7 @@ impl Lent {
         Ok(IpNet::new_assert(address, self.subnet.prefix_len()))
     }
 
-    /// Takes an address back; it may be free already.
+    /// Frees an address, which may be free already.
     pub fn release(&mut self, address: IpAddr) {
         self.addresses.remove(&address);
     }
@@ -76,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_free_address_is_given_away_and_none_that_others_have() {
+    fn the_lowest_address_that_nobody_uses_is_leased() {
         let mut lent = lent("10.1.0.0/29", None);
         let all: Vec<_> = std::iter::from_fn(|| lease(&mut lent, "").ok()).collect();
         assert_eq!(all, ["10.1.0.1/29", "10.1.0.2/29", "10.1.0.4/29", "10.1.0.5/29", "10.1.0.6/29"]);
@@ -86,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_asked_for_may_be_outside_the_range_but_not_the_subnet() {
+    fn a_requested_address_may_be_outside_the_range_but_not_outside_the_subnet() {
         let mut lent = lent("fd00::/64", Some("fd00::100/120"));
         assert_eq!(lease(&mut lent, "").unwrap(), "fd00::100/64");
         assert_eq!(lease(&mut lent, "fd00::1").unwrap(), "fd00::1/64");

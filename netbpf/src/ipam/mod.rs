@@ -1,6 +1,6 @@
-//! Addresses: which subnet a network gets, which address an endpoint gets in it, which port of the host a published
-//! port gets. Docker's pools, order and errors. Pure: it is told what exists, and knows neither the host, nor the store,
-//! nor the API.
+//! Address management: chooses a network's subnet, an endpoint's address in it, and the host port of a published port.
+//! Docker's pools, order and errors. Pure: callers say what exists; it knows neither the host, nor the store, nor the
+//! API.
 
 mod lent;
 mod occupied;
@@ -20,64 +20,64 @@ pub use request::{Request, Resolved};
 
 use crate::model::{Id, Network, Refusal};
 
-/// Why there is no address or subnet. The texts are Docker's.
+/// Why an address or a subnet cannot be given. The texts are Docker's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// What the user typed is wrong in itself.
+    /// The user's input is wrong in itself.
     #[error("invalid network config:\n{}", List(.0))]
     Config(Vec<Fault>),
-    /// A range, gateway or auxiliary address without a subnet to be in.
+    /// A range, gateway or auxiliary address was given without a subnet.
     #[error("every ip-range or gateway must have a corresponding subnet")]
     NoSubnet,
-    /// A network has one subnet a family.
+    /// Two subnets of the same family were given.
     #[error("bridge driver doesn't support multiple subnets")]
     MultipleSubnets,
-    /// The subnet is another network's, or the host has a route into it.
+    /// The subnet overlaps that of another network or a route of the host.
     #[error("invalid pool request: Pool overlaps with other one on this address space")]
     Overlap,
-    /// A network without addresses.
+    /// Both families are turned off.
     #[error("IPv4 or IPv6 must be enabled")]
     NoFamily,
-    /// No subnet is left to choose.
+    /// The default pools have no free subnet.
     #[error("all predefined address pools have been fully subnetted")]
     NoSubnetLeft,
-    /// The gateway asked for is the network's or the broadcast address.
+    /// The requested gateway is the network or the broadcast address.
     #[error("failed to allocate gateway ({0}): Address already in use")]
     GatewayInUse(IpAddr),
     /// The range holds no address for a gateway.
     #[error("failed to allocate gateway (): no available addresses on this pool")]
     NoGatewayLeft,
-    /// An auxiliary address is the gateway, another one, the network's or the broadcast address.
+    /// An auxiliary address is the gateway, another auxiliary address, the network or the broadcast address.
     #[error("failed to allocate secondary ip address ({name}:{address}): Address already in use")]
     AuxiliaryInUse {
-        /// Its name.
+        /// The name of the auxiliary address.
         name: String,
-        /// What is taken.
+        /// The address.
         address: IpAddr,
     },
-    /// The address asked for is leased or reserved.
+    /// The requested address is leased or reserved.
     #[error("Address already in use")]
     InUse,
-    /// The address asked for is not in the subnet.
+    /// The requested address is outside the subnet.
     #[error("no configured subnet contains IP address {0}")]
     Outside(IpAddr),
-    /// Every address of the range is leased; see [`Error::in_network`].
+    /// All addresses of the range are leased. [`Error::in_network`] adds the network's name.
     #[error("no available {0} addresses on this network's address pools")]
     NoAddressLeft(&'static str),
-    /// Every address of this network's range is leased.
+    /// All addresses of the network's range are leased.
     #[error("no available {family} addresses on this network's address pools: {name} ({id})")]
     Exhausted {
-        /// Of which there are none.
+        /// The address family, `IPv4` or `IPv6`.
         family: &'static str,
-        /// The network's name.
+        /// The name of the network.
         name: String,
-        /// The network.
+        /// The ID of the network.
         id: Id,
     },
 }
 
 impl Error {
-    /// Names the network that a [`Pool`] does not know it belongs to.
+    /// Adds the network's name to [`Error::NoAddressLeft`], because a [`Pool`] does not know its network.
     pub fn in_network(self, network: &Network) -> Self {
         match self {
             Self::NoAddressLeft(family) => {
@@ -87,7 +87,7 @@ impl Error {
         }
     }
 
-    /// Its class.
+    /// The class of the error, which decides the HTTP status.
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::Config(_) | Self::NoSubnet | Self::NoFamily | Self::NoSubnetLeft | Self::Outside(_) => {
@@ -107,13 +107,13 @@ impl Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {subject}: {flaw}")]
 pub struct Fault {
-    /// What the user typed.
+    /// The part of the request.
     pub subject: Subject,
     /// What is wrong with it.
     pub flaw: Flaw,
 }
 
-/// A part of a [`Request`], as typed.
+/// A part of a [`Request`], as the user typed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// `--subnet`.
@@ -137,7 +137,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What can be wrong with a [`Subject`].
+/// What is wrong with a [`Subject`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
     /// Not `ADDRESS/LENGTH`.
@@ -149,30 +149,30 @@ pub enum Flaw {
     /// Host bits are set.
     #[error("it should be {0}")]
     HostBits(IpNet),
-    /// A subnet of a family that the network is not to have, where Docker is silent.
+    /// The subnet's family is turned off in this network. Docker ignores such a subnet silently.
     #[error("the network has no {0} without {1}")]
     FamilyOff(&'static str, &'static str),
     /// An address of one family in a subnet of the other.
     #[error("parent subnet is an {0} block")]
     OtherFamily(&'static str),
-    /// A block that every IPv6 interface has addresses in.
+    /// An IPv6 link-local block, which exists on every interface.
     #[error("link-local addresses are every interface's own")]
     LinkLocal,
     /// Loopback, multicast, or the addresses that mean "this host".
     #[error("hosts have no addresses in {0}")]
     NoHosts(IpNet),
-    /// A range that is more than the subnet.
+    /// The range is larger than the subnet.
     #[error("CIDR block is bigger than its parent subnet {0}")]
     Bigger(IpNet),
-    /// A range elsewhere.
+    /// The range is outside the subnet.
     #[error("parent subnet {0} doesn't contain ip-range")]
     RangeOutside(IpNet),
-    /// An address elsewhere.
+    /// The address is outside the subnet.
     #[error("parent subnet {0} doesn't contain this address")]
     AddressOutside(IpNet),
 }
 
-/// Docker's way to print several errors: one as it is, more with a star each.
+/// Prints errors as Docker does: a single one as it is, several as a list with stars.
 struct List<'a>(&'a [Fault]);
 
 impl fmt::Display for List<'_> {

@@ -1,4 +1,4 @@
-//! What subnets are free: Docker's default pools in Docker's order.
+//! Chooses free subnets from Docker's default pools in Docker's order.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::Error;
 use crate::model::Block;
 
-/// Docker's pools: the block, and the prefix length of the subnets it is cut into. 31 subnets in all.
+/// Docker's default pools: a block, and the prefix length of its subnets. They make 31 subnets.
 const POOLS: [(Ipv4Net, u8); 7] = [
     pool([172, 17, 0, 0], 16, 16),
     pool([172, 18, 0, 0], 16, 16),
@@ -23,16 +23,16 @@ const fn pool([a, b, c, d]: [u8; 4], prefix_len: u8, subnets: u8) -> (Ipv4Net, u
     (Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_len), subnets)
 }
 
-/// The prefix length of the IPv6 subnets that the host's own block is cut into.
+/// The prefix length of the IPv6 subnets.
 const IPV6_SUBNETS: u8 = 64;
 
-/// Blocks that IPv4 subnets are chosen from, and the prefix length of the subnets.
+/// Docker's default IPv4 pools: blocks, with the prefix length of their subnets.
 pub fn ipv4_pools() -> Vec<(Ipv4Net, u8)> {
     POOLS.to_vec()
 }
 
-/// The same for IPv6: the host's own block of unique local addresses (RFC 4193), as Docker makes it, `fd` and the low
-/// 40 bits of the first eight bytes of the hash of the host's ID.
+/// The default IPv6 pool: the host's own block of unique local addresses (RFC 4193), made as Docker does: `fd` and
+/// bytes 4 to 8 of the SHA-256 hash of the host's ID.
 pub fn ipv6_pools(host_id: &str) -> Vec<(Ipv6Net, u8)> {
     let hash: [u8; 32] = Sha256::digest(host_id).into();
     let mut octets = [0; 16];
@@ -41,21 +41,24 @@ pub fn ipv6_pools(host_id: &str) -> Vec<(Ipv6Net, u8)> {
     vec![(Ipv6Net::new_assert(Ipv6Addr::from_octets(octets), 48), IPV6_SUBNETS)]
 }
 
-/// What a new subnet has to keep away from, and what it is chosen from.
+/// The pools to choose a subnet from, and what a subnet must not overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occupied<Net: Block> {
-    /// Subnets of networks: never shared.
+    /// Subnets of networks. They never overlap.
     pub networks: Vec<Net>,
-    /// Routes of the host, netbpf's own left out: never shared. A default route does not count.
+    /// Routes of the host, netbpf's own left out. A subnet never overlaps one, except a default route.
     pub routes: Vec<Net>,
-    /// The host's name servers: not chosen over, but a user may ask for a subnet that holds one.
+    /// The host's name servers. No subnet around one is chosen, but a user may request it.
     pub resolvers: Vec<Net::Address>,
     /// Blocks to choose from, with the prefix length of their subnets.
     pub pools: Vec<(Net, u8)>,
 }
 
 impl<Net: Block> Occupied<Net> {
-    /// The first free subnet, of Docker's size or of the one asked for.
+    /// Chooses the first free subnet, with this prefix length or with that of the pool.
+    ///
+    /// # Errors
+    /// [`Error::NoSubnetLeft`].
     pub fn choose(&self, prefix_len: Option<u8>) -> Result<Net, Error> {
         let resolvers = self.resolvers.iter().filter_map(|address| Net::around(*address, Net::BITS));
         let occupied: Vec<_> = self.subnets().copied().chain(resolvers).collect();
@@ -65,7 +68,10 @@ impl<Net: Block> Occupied<Net> {
             .ok_or(Error::NoSubnetLeft)
     }
 
-    /// Whether a subnet that is asked for is free.
+    /// Checks that a requested subnet is free.
+    ///
+    /// # Errors
+    /// [`Error::Overlap`].
     pub fn check(&self, net: Net) -> Result<(), Error> {
         if self.subnets().any(|other| net.overlaps(*other)) { Err(Error::Overlap) } else { Ok(()) }
     }
@@ -75,8 +81,8 @@ impl<Net: Block> Occupied<Net> {
     }
 }
 
-/// The first subnet of this length in the block that overlaps nothing. Jumps over what is in the way, so that a /32
-/// out of a full pool is not a walk through all of them.
+/// The first subnet of this length in the block that overlaps nothing. Skips whatever it overlaps as a whole, because a
+/// search in steps of a /32 through a full pool would take long.
 fn first_gap<Net: Block>(block: Net, prefix_len: u8, occupied: &[Net]) -> Option<Net> {
     if prefix_len < block.prefix_len() {
         return None;
@@ -101,7 +107,7 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// Nothing, beside the pools of IPv4.
+    /// Nothing occupied, with the IPv4 pools.
     fn nothing() -> Occupied<Ipv4Net> {
         let pools = POOLS.to_vec();
         Occupied { networks: vec![], routes: vec![], resolvers: vec![], pools }
@@ -124,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_31_subnets_in_dockers_order() {
+    fn there_are_31_subnets_in_docker_s_order() {
         let expected: Vec<_> = (17..32)
             .map(|b| format!("172.{b}.0.0/16"))
             .chain((0..16).map(|c| format!("192.168.{}.0/20", c * 16)))
@@ -133,26 +139,26 @@ mod tests {
     }
 
     #[test]
-    fn beside_docker0_the_first_one_is_172_18() {
+    fn beside_docker0_the_first_subnet_is_172_18() {
         let occupied = Occupied { routes: nets(&["0.0.0.0/0", "172.17.0.0/16"]), ..nothing() };
         assert_eq!(occupied.choose(None), Ok("172.18.0.0/16".parse().unwrap()));
     }
 
     #[test]
-    fn a_freed_subnet_is_the_next_one_again() {
+    fn a_freed_subnet_is_chosen_next() {
         let occupied = Occupied { networks: nets(&["172.17.0.0/16", "172.19.0.0/16"]), ..nothing() };
         assert_eq!(occupied.choose(None), Ok("172.18.0.0/16".parse().unwrap()));
     }
 
     #[test]
-    fn a_name_server_is_not_chosen_over_but_may_be_asked_over() {
+    fn no_subnet_around_a_name_server_is_chosen_but_it_may_be_requested() {
         let occupied = Occupied { resolvers: vec![[172, 17, 3, 4].into()], ..nothing() };
         assert_eq!(occupied.choose(None), Ok("172.18.0.0/16".parse().unwrap()));
         assert_eq!(occupied.check("172.17.0.0/16".parse().unwrap()), Ok(()));
     }
 
     #[test]
-    fn a_small_or_large_neighbour_blocks_all_that_it_overlaps() {
+    fn every_subnet_that_overlaps_a_route_is_skipped() {
         let occupied = Occupied { routes: nets(&["172.17.255.255/32", "172.18.0.0/15"]), ..nothing() };
         assert_eq!(occupied.choose(None), Ok("172.20.0.0/16".parse().unwrap()));
         let all = Occupied { routes: nets(&["172.16.0.0/12", "192.168.0.0/17"]), ..nothing() };
@@ -160,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_may_be_asked_for() {
+    fn a_prefix_length_may_be_requested() {
         let occupied = Occupied { networks: nets(&["172.17.0.0/24"]), ..nothing() };
         assert_eq!(occupied.choose(Some(24)), Ok("172.17.1.0/24".parse().unwrap()));
         assert_eq!(occupied.choose(Some(14)), Ok("172.20.0.0/14".parse().unwrap()));
@@ -169,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn overlaps_are_found_in_both_directions_and_with_routes() {
+    fn a_requested_subnet_may_neither_contain_nor_be_part_of_another() {
         let occupied = Occupied {
             networks: nets(&["10.1.0.0/16"]),
             routes: nets(&["0.0.0.0/0", "10.9.0.0/24"]),
@@ -182,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_subnets_come_from_a_block_that_is_the_hosts_own() {
+    fn ipv6_subnets_come_from_the_host_s_own_block() {
         // sha256("netbpf") begins with c4dce7a32dc21560.
         let block: Ipv6Net = "fda3:2dc2:1560::/48".parse().unwrap();
         let pools = ipv6_pools("netbpf");
@@ -198,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_chosen_is_free_and_the_lowest(
+        fn the_chosen_subnet_is_the_lowest_free_one(
             routes in prop::collection::vec((0u32..=0x000f_ffff, 12u8..=32), 0..40),
         ) {
             let routes: Vec<_> = routes

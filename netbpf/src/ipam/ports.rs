@@ -1,5 +1,6 @@
-//! Ports of the host: which are taken by whom, and which one a container gets. Docker's order and errors. Pure: whether
-//! a process of the host has a port is not known here; the daemon tries, and asks for the next one.
+//! Host ports: which container has which, and which one a container gets. Docker's order and errors. Pure: does not
+//! know which ports the host's own processes use; the daemon tries to bind a port and asks for the next one if it
+//! cannot.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,18 +9,18 @@ use std::{
 
 use crate::model::{Id, PortRange, Protocol};
 
-/// Why there is no port. The texts are Docker's.
+/// Why no port can be given. The texts are Docker's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
-    /// A container has it.
+    /// A container has the port.
     #[error("Bind for {0} failed: port is already allocated")]
     Taken(SocketAddr),
-    /// Containers have them all.
+    /// Containers have all ports of the range.
     #[error("all ports are allocated")]
     NoneLeft,
 }
 
-/// Where ports come from that nobody chose.
+/// The range for host ports that nobody chose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ephemeral {
     range: PortRange,
@@ -27,11 +28,10 @@ pub struct Ephemeral {
 }
 
 impl Ephemeral {
-    /// What IANA calls dynamic ports, where the host does not say (Docker's fallback).
+    /// Docker's fallback if the host names no range: IANA's dynamic ports, 49152 left out.
     const FALLBACK: (u16, u16) = (49153, 65535);
 
-    /// From the texts of `net.ipv4.ip_local_port_range` (two numbers) and `ip_local_reserved_ports` (a list of ports
-    /// and ranges).
+    /// Parses `net.ipv4.ip_local_port_range` (two numbers) and `ip_local_reserved_ports` (a list of ports and ranges).
     pub fn parse(range: &str, reserved: &str) -> Self {
         let mut words = range.split_whitespace().map(str::parse::<u16>);
         let range = match (words.next(), words.next()) {
@@ -50,23 +50,23 @@ impl Ephemeral {
     }
 }
 
-/// The host's ports that containers have, and where the search goes on for the next.
+/// The host ports of containers, and where the next search of each range starts.
 #[derive(Debug, Default)]
 pub struct Ports {
-    /// Who has a port on which address.
+    /// The owners of a port, by host address.
     taken: BTreeMap<(Protocol, u16), Vec<(IpAddr, Id)>>,
-    /// What was given last of a range: the next search begins behind it, so that a port that was just given back is
-    /// not at once somebody else's.
+    /// The port of a range that was leased last. The next search starts behind it, so that a port just released is not
+    /// leased again at once.
     cursors: HashMap<(Protocol, PortRange), u16>,
 }
 
 impl Ports {
-    /// Take one port, the same on all of `hosts`: a certain one, or the first free one of a range that `is_free` says
-    /// yes to; of the ephemeral ones where there is no range.
+    /// Leases one port, the same at all addresses of `hosts`: the first of `range`, or else of the ephemeral ports,
+    /// that no container has and for which `is_free` returns `Ok`.
     ///
     /// # Errors
     ///
-    /// [`PortError`], or the last one of `is_free`'s where containers left some, and none of them was free.
+    /// [`PortError`] if containers have all ports; else the last error of `is_free`.
     pub fn lease<E: From<PortError>>(
         &mut self,
         owner: Id,
@@ -101,7 +101,7 @@ impl Ports {
         Err(failed.unwrap_or_else(|| PortError::NoneLeft.into()))
     }
 
-    /// All ports of a range, those behind the one that was given last first.
+    /// All ports of a range, starting behind the one that was leased last.
     fn behind_cursor(&self, protocol: Protocol, range: PortRange) -> impl Iterator<Item = u16> + use<> {
         let first = match self.cursors.get(&(protocol, range)) {
             Some(last) if *last < range.last() => last + 1,
@@ -110,13 +110,13 @@ impl Ports {
         (first..=range.last()).chain(range.first()..first)
     }
 
-    /// Take what a container had when the daemon started.
+    /// Takes a port without a search: one that a container already had when the daemon started.
     pub fn take(&mut self, owner: Id, protocol: Protocol, hosts: &[IpAddr], port: u16) {
         let owners = self.taken.entry((protocol, port)).or_default();
         owners.extend(hosts.iter().map(|host| (*host, owner)));
     }
 
-    /// Give a port back. False if it was not the owner's.
+    /// Releases a port. Returns whether this owner had it.
     pub fn release(&mut self, owner: Id, protocol: Protocol, host: IpAddr, port: u16) -> bool {
         let Some(owners) = self.taken.get_mut(&(protocol, port)) else { return false };
         let before = owners.len();
@@ -128,7 +128,7 @@ impl Ports {
         is_released
     }
 
-    /// Who stands in the way: all addresses of a family conflict with each one of it.
+    /// The owner of this port at an overlapping address: an unspecified address overlaps all addresses of its family.
     fn owner_of(&self, protocol: Protocol, host: IpAddr, port: u16) -> Option<Id> {
         let overlaps = |other: &IpAddr| {
             other.is_ipv4() == host.is_ipv4()
@@ -150,7 +150,7 @@ mod tests {
         ports: Ports,
         owner: Id,
         ephemeral: Ephemeral,
-        /// Ports that processes of the host have.
+        /// Ports that processes of the host use.
         busy: Vec<u16>,
     }
 
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_given_once() {
+    fn a_port_is_leased_once() {
         let mut host = Host::new(LOCAL_PORTS, "");
         assert_eq!(host.lease(Tcp, &["0.0.0.0"], "80"), Ok(80));
         let taken = "Bind for 0.0.0.0:80 failed: port is already allocated";
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn all_addresses_conflict_with_each_one() {
+    fn the_unspecified_address_conflicts_with_every_address_of_its_family() {
         let conflict = |first: &str, second: &str| {
             let mut host = Host::new(LOCAL_PORTS, "");
             host.lease(Tcp, &[first], "80").unwrap();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn both_families_of_a_publication_have_the_same_number() {
+    fn a_port_published_in_both_families_has_one_number() {
         let mut host = Host::new(LOCAL_PORTS, "");
         assert_eq!(host.lease(Tcp, &["::"], "8000"), Ok(8000));
         assert_eq!(host.lease(Tcp, &["0.0.0.0", "::"], "8000-8001"), Ok(8001));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_gives_the_first_free_one_and_goes_on() {
+    fn a_range_gives_the_next_free_port_behind_the_last_lease() {
         let mut host = Host::new(LOCAL_PORTS, "");
         host.lease(Tcp, &["10.0.0.1"], "8001").unwrap();
         assert_eq!(host.lease(Tcp, &["0.0.0.0"], "8000-8003"), Ok(8000));
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_has_is_passed_over_in_a_range_only() {
+    fn ports_of_host_processes_are_skipped_in_ranges_and_an_error_otherwise() {
         let mut host = Host::new(LOCAL_PORTS, "");
         host.busy = vec![80, 8000, 8001];
         assert_eq!(host.lease(Tcp, &["0.0.0.0"], "80").unwrap_err(), "80 is busy");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn ephemeral_ports_are_the_hosts_less_the_reserved_ones() {
+    fn ephemeral_ports_come_from_the_host_s_range_without_the_reserved_ones() {
         let mut host = Host::new("40000 40004", "40001,40003-40004\n");
         assert_eq!(host.lease(Tcp, &["0.0.0.0"], ""), Ok(40000));
         assert_eq!(host.lease(Tcp, &["127.0.0.1"], ""), Ok(40002), "distinct from that of all addresses");
@@ -259,7 +259,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever is asked for in whatever order, no two leases overlap, and what is given back can be had again.
+        /// Leases never overlap, and every released port can be leased again.
         #[test]
         fn leases_never_overlap(asked in proptest::collection::vec((0usize..4, 0u16..4, 0u16..4), 1..40)) {
             let addresses = ["0.0.0.0", "10.0.0.1", "10.0.0.2", "::"];

@@ -1,4 +1,4 @@
-//! From the texts a user typed to subnets that are right. Judges as Docker does, and reports all faults at once.
+//! Turns the texts that a user typed into valid subnets. Checks them as Docker does and reports all faults at once.
 
 use std::collections::BTreeMap;
 
@@ -7,31 +7,35 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::{Error, Fault, Flaw, Occupied, Subject};
 use crate::model::{Block, Subnet};
 
-/// What a user asks of a subnet; empty texts ask for nothing.
+/// What a user requests of a subnet. An empty text requests nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// `192.168.0.0/16`; `0.0.0.0/24`, `/24` and `::/64` ask for the next free one of this size.
+    /// `192.168.0.0/16`; or `0.0.0.0/24`, `/24` or `::/64` for the next free subnet of that size.
     pub subnet: &'a str,
     /// `192.168.1.0/24`.
     pub range: &'a str,
     /// `192.168.0.1`.
     pub gateway: &'a str,
-    /// Name to address.
+    /// Auxiliary addresses by name.
     pub auxiliary: &'a BTreeMap<String, String>,
 }
 
 /// The subnets of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// None where the network has no IPv4.
+    /// `None` if the network has no IPv4.
     pub ipv4: Option<Subnet<Ipv4Net>>,
-    /// None where the network has no IPv6.
+    /// `None` if the network has no IPv6.
     pub ipv6: Option<Subnet<Ipv6Net>>,
 }
 
 impl Request<'_> {
-    /// The subnets for a network with these requests, of the families that it is to have: those that `ipv4` and `ipv6`
-    /// say what is occupied of. No request of a family means any subnet; more than one is one too many.
+    /// Chooses the subnets of a network. `ipv4` and `ipv6` list what is occupied, and are `None` if the network does
+    /// not have the family. A family without a request gets the next free subnet.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with everything that is wrong in the texts; else the first error of the choice. More than one
+    /// request for a family is [`Error::MultipleSubnets`].
     pub fn resolve(
         requests: &[Request<'_>],
         ipv4: Option<&Occupied<Ipv4Net>>,
@@ -73,7 +77,7 @@ impl Request<'_> {
                 return Asked::default();
             }
         };
-        // Without a subnet nothing is outside of it; subnet() refuses these.
+        // Without a subnet there is nothing to compare with; `subnet()` refuses such requests.
         let parent = match net {
             Wanted::Any(_) => None,
             Wanted::This(net) => Some(net),
@@ -108,15 +112,15 @@ impl Request<'_> {
     }
 }
 
-/// What the families differ in, as far as requests are concerned.
+/// The differences between the families.
 trait Family: Block {
-    /// What turns the family on.
+    /// The option that turns the family on.
     const OPTION: &'static str;
 
     /// The block, if it is of this family.
     fn of(block: IpNet) -> Option<Self>;
 
-    /// Blocks that no network can be in.
+    /// Blocks in which no network can be.
     fn unusable() -> impl Iterator<Item = (Self, Flaw)>;
 }
 
@@ -151,7 +155,7 @@ impl Family for Ipv6Net {
         }
     }
 
-    /// What the IETF keeps (RFC 4291 2.4: loopback, v4-mapped, translated), link-local, multicast.
+    /// Reserved by the IETF (RFC 4291 2.4: loopback, v4-mapped, translated), link-local, multicast.
     fn unusable() -> impl Iterator<Item = (Self, Flaw)> {
         [(0, 8), (0xfe80, 10), (0xff00, 8)].into_iter().map(|(first, prefix_len)| {
             let net = Self::new_assert([first, 0, 0, 0, 0, 0, 0, 0].into(), prefix_len);
@@ -160,7 +164,7 @@ impl Family for Ipv6Net {
     }
 }
 
-/// A request whose texts are right.
+/// A request with valid texts.
 struct Asked<Net: Block> {
     net: Wanted<Net>,
     range: Option<Net>,
@@ -203,7 +207,8 @@ impl<Net: Block> Asked<Net> {
         self.range.is_some() || self.gateway.is_some() || !self.auxiliary.is_empty()
     }
 
-    /// The gateway first, then the auxiliary addresses, as Docker does: one that meets another is in use.
+    /// Reserves the gateway first and then the auxiliary addresses, as Docker does. An address that is reserved already
+    /// is an error.
     fn reserve(&self, net: Net) -> Result<Subnet<Net>, Error> {
         let mut reserved = net.ends();
         let gateway = match self.gateway {

@@ -1,4 +1,4 @@
-//! Requests that are right and wrong, of both families.
+//! Valid and invalid requests of both families.
 
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ fn nothing_ipv6() -> Occupied<Ipv6Net> {
     Occupied { networks: vec![], routes: vec![], resolvers: vec![], pools: ipv6_pools("netbpf") }
 }
 
-/// The subnets of a network with IPv6, and with IPv4 if asked for: net and gateway of each.
+/// Resolves requests for a network with IPv6, and with IPv4 if `ipv4`. Returns subnet and gateway of each family.
 fn dual(ipv4: bool, requests: &[Request<'_>]) -> Result<Vec<String>, String> {
     let resolved = Request::resolve(requests, ipv4.then(nothing).as_ref(), Some(&nothing_ipv6()))
         .map_err(|error| error.to_string())?;
@@ -50,14 +50,14 @@ fn gateway(subnet: &str, range: &str, gateway: &str) -> String {
     resolve(subnet, range, gateway, &[]).unwrap().gateway.to_string()
 }
 
-/// What is wrong, without the line that Docker puts before it.
+/// The faults, without Docker's line in front of them.
 fn faults(subnet: &str, range: &str, gateway: &str, auxiliary: &[(&str, &str)]) -> String {
     let error = resolve(subnet, range, gateway, auxiliary).unwrap_err();
     error.strip_prefix("invalid network config:\n").expect("a config error").to_owned()
 }
 
 #[test]
-fn nothing_asked_gives_the_first_subnet_and_its_first_address_as_gateway() {
+fn an_empty_request_gives_the_first_subnet_with_its_first_address_as_gateway() {
     let subnet = Request::resolve(&[], Some(&nothing()), None).unwrap().ipv4.unwrap();
     assert_eq!(
         (subnet.net.to_string(), subnet.gateway.to_string()),
@@ -77,7 +77,7 @@ fn the_gateway_is_the_first_address_of_the_range_unless_it_is_asked_for() {
 }
 
 #[test]
-fn a_size_alone_takes_the_next_free_subnet_of_it() {
+fn a_prefix_length_alone_requests_the_next_free_subnet() {
     assert_eq!(resolve("0.0.0.0/24", "", "", &[]).unwrap().net.to_string(), "172.17.0.0/24");
     assert_eq!(resolve("/28", "", "", &[]).unwrap().net.to_string(), "172.17.0.0/28");
     assert_eq!(
@@ -87,7 +87,7 @@ fn a_size_alone_takes_the_next_free_subnet_of_it() {
 }
 
 #[test]
-fn subnets_that_make_no_sense_are_refused() {
+fn invalid_subnets_are_refused() {
     for (text, flaw) in [
         ("foobar", "invalid CIDR block notation"),
         ("10.0.0.0", "invalid CIDR block notation"),
@@ -103,7 +103,7 @@ fn subnets_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn ranges_gateways_and_auxiliary_addresses_have_to_be_in_the_subnet() {
+fn ranges_gateways_and_auxiliary_addresses_must_be_in_the_subnet() {
     assert_eq!(
         faults("10.0.0.0/8", "192.168.0.1/24", "192.168.0.1", &[("a", "192.168.0.1")]),
         "* invalid ip-range 192.168.0.1/24: it should be 192.168.0.0/24\n\
@@ -125,14 +125,14 @@ fn ranges_gateways_and_auxiliary_addresses_have_to_be_in_the_subnet() {
 }
 
 #[test]
-fn addresses_without_a_subnet_are_refused() {
+fn a_gateway_or_range_without_a_subnet_is_refused() {
     let message = Err("every ip-range or gateway must have a corresponding subnet".to_owned());
     assert_eq!(resolve("", "", "10.0.0.1", &[]), message);
     assert_eq!(resolve("0.0.0.0/24", "10.0.0.0/24", "", &[]), message);
 }
 
 #[test]
-fn two_subnets_are_one_too_many() {
+fn two_subnets_of_one_family_are_refused() {
     let none = BTreeMap::new();
     let request = |subnet| Request { subnet, range: "", gateway: "", auxiliary: &none };
     for pair in [["10.0.0.0/24", "10.0.1.0/24"], ["fd00::/64", "fd01::/64"]] {
@@ -146,7 +146,7 @@ fn two_subnets_are_one_too_many() {
 }
 
 #[test]
-fn a_family_without_a_request_gets_its_first_subnet() {
+fn a_family_without_a_request_gets_the_first_free_subnet() {
     let none = BTreeMap::new();
     let request = |subnet, range, gateway| Request { subnet, range, gateway, auxiliary: &none };
     let both = ["172.17.0.0/16 172.17.0.1", "fda3:2dc2:1560::/64 fda3:2dc2:1560::1"];
@@ -159,7 +159,7 @@ fn a_family_without_a_request_gets_its_first_subnet() {
 }
 
 #[test]
-fn ipv6_is_judged_as_ipv4_is() {
+fn ipv6_requests_are_checked_like_ipv4_requests() {
     let config = |flaw: &str| Err(format!("invalid network config:\n{flaw}"));
     let none = BTreeMap::new();
     for (subnet, range, gateway, flaw) in [
@@ -189,7 +189,7 @@ fn ipv6_is_judged_as_ipv4_is() {
 }
 
 #[test]
-fn reserved_addresses_that_meet_are_in_use() {
+fn a_reserved_address_cannot_be_reserved_again() {
     for gateway in ["10.0.0.0", "10.0.0.255"] {
         assert_eq!(
             resolve("10.0.0.0/24", "", gateway, &[]),
@@ -212,7 +212,7 @@ fn reserved_addresses_that_meet_are_in_use() {
 }
 
 #[test]
-fn a_subnet_of_another_network_or_a_route_of_the_host_is_refused_even_with_a_range() {
+fn a_subnet_that_overlaps_a_network_or_a_route_is_refused_even_with_a_range() {
     let occupied = Occupied {
         networks: vec!["10.1.0.0/16".parse().unwrap()],
         routes: vec!["10.2.3.0/24".parse().unwrap()],
@@ -228,7 +228,7 @@ fn a_subnet_of_another_network_or_a_route_of_the_host_is_refused_even_with_a_ran
 
 proptest! {
     #[test]
-    fn what_is_resolved_is_right(
+    fn every_resolved_subnet_is_valid(
         subnet in "(|/|1[0-9]\\.0\\.[0-8]\\.[0-9]{1,3}/)(2[0-9]|3[0-3]|x)?",
         range in "(|10\\.0\\.[0-8]\\.[0-9]{1,3}/(2[0-9]|3[0-3]))",
         gateway in "(|1[0-9]\\.0\\.[0-8]\\.[0-9]{1,3})",
