@@ -1,4 +1,4 @@
-//! The file: made in one step, examined before it is touched.
+//! The file of the store: created atomically, examined before redb opens it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,19 +14,19 @@ use redb::{
 
 use super::{Error, Records, record};
 
-/// Of redb's cache; the records of a thousand containers.
+/// The size of redb's cache in bytes; the records of a thousand containers fit.
 const CACHE_BYTES: usize = 4 << 20;
 
-/// What every redb file begins with.
+/// The first bytes of every redb file.
 const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
 
-/// Opens a file that was examined.
+/// Opens a file that [`examine`] accepted.
 pub fn open(path: &Path) -> Result<Database, redb::Error> {
     Ok(Database::builder().set_cache_size(CACHE_BYTES).open(path)?)
 }
 
-/// Makes an empty store in a file of another name and moves it into place, so that no crash leaves half of one. The
-/// records hold environments: nobody else may read them.
+/// Creates an empty store under another name and renames it, so that a crash leaves no incomplete store. Only root may
+/// read it, because the records contain environment variables.
 pub fn create(path: &Path) -> Result<(), redb::Error> {
     let fresh = path.with_added_extension("new");
     match fs::remove_file(&fresh) {
@@ -48,8 +48,8 @@ pub fn create(path: &Path) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Reads a copy of the file in memory: redb writes to what it opens, even to a file that it then finds damaged or that
-/// turns out to be somebody else's. `None` if there is no file.
+/// Reads the records from a copy in memory. redb writes to every file that it opens, even to a damaged one or one that
+/// is not netbpf's. `None` if there is no file.
 pub fn examine(path: &Path) -> Result<Option<Records>, Error> {
     let refused =
         |source: Box<dyn std::error::Error + Send + Sync>| Error::Refused { path: path.to_owned(), source };

@@ -1,4 +1,4 @@
-//! One daemon for each of its directories.
+//! Makes sure that only one daemon uses a directory.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -17,14 +17,14 @@ use nix::{
 
 use super::Error;
 
-/// How long a process that a killed daemon had just forked may take until its exec, which closes the lock's descriptor.
+/// How long to wait for a lock. A child that a killed daemon had just forked holds its descriptor until exec closes it.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What is locked, in the directory.
+/// The name of the locked file in the directory.
 const NAME: &str = "lock";
 
-/// Held by the daemon that uses a directory, for as long as it lives: the kernel lets go of it with the process. What is
-/// locked is a file that root alone may open, and ever could: whoever can open a file can lock it.
+/// The lock of a directory. The kernel releases it when the daemon ends. Only root can open the locked file, because
+/// everybody who can open a file can lock it.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
@@ -32,7 +32,10 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of a directory, which exists and which others may not write to.
+    /// Takes the lock of an existing directory, to which only root may write.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another daemon has it.
     pub fn acquire(dir: &Path) -> Result<Self, Error> {
         let failed = |source: io::Error| Error::Lock { dir: dir.to_owned(), source };
         let path = dir.join(NAME);
@@ -45,7 +48,7 @@ impl Lock {
                     if lock.is_in_place().map_err(failed)? {
                         return Ok(lock);
                     }
-                    // Its last owner has just removed it.
+                    // The last owner has just removed the file: try again with a new one.
                 }
                 Err((_, Errno::EWOULDBLOCK)) if Instant::now() < give_up => {
                     thread::sleep(Duration::from_millis(10));
@@ -66,10 +69,10 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// It leaves nothing. Who opened it meanwhile finds that it is not in its place.
+    /// Removes the file. A daemon that has opened it in the meantime notices that (`is_in_place`).
     fn drop(&mut self) {
         if self.is_in_place().unwrap_or_default() {
-            // What stays is the next daemon's lock.
+            // A file that cannot be removed is no harm: the next daemon locks it.
             let _ = fs::remove_file(&self.path).or_else(|_| fs::remove_dir(&self.path));
         }
     }
@@ -80,7 +83,7 @@ fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
 }
 
-/// A bpf file system has no files of anybody's.
+/// A bpf file system can hold no regular files, so the lock is a directory there.
 fn open_folder(path: &Path) -> io::Result<File> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -98,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_daemon_is_refused_until_the_first_is_gone() {
+    fn a_second_daemon_is_refused_until_the_first_ends() {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::acquire(dir.path()).unwrap();
         let error = Lock::acquire(dir.path()).unwrap_err();
@@ -109,11 +112,11 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_can_open_what_is_locked() {
+    fn only_root_can_open_the_locked_file() {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::acquire(dir.path()).unwrap();
         assert_eq!(fs::metadata(dir.path().join(NAME)).unwrap().mode() & 0o777, 0o600);
-        // Everybody who may look into the directory can hold it.
+        // A lock on the directory itself, which everybody can open, must not matter.
         let held = Flock::lock(File::open(dir.path()).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
         drop(lock);
         Lock::acquire(dir.path()).unwrap();
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_is_named() {
+    fn the_error_names_a_missing_directory() {
         let error = Lock::acquire(Path::new("/nonexistent")).unwrap_err();
         assert_eq!(error.to_string(), "lock /nonexistent: No such file or directory (os error 2)");
     }

@@ -1,7 +1,7 @@
-//! What outlives the daemon: networks and containers, in one redb file. A commit is all or nothing and on the disk when
-//! it returns. Knows the model and nothing of the host, the kernel or the API.
+//! The daemon's persistent state: networks and containers, in one redb file. A commit is all or nothing, and is on the
+//! disk when it returns. Knows the model, but not the host, the kernel or the API.
 //!
-//! The file is never trusted: what cannot be read to the last record is refused and left as it is.
+//! The file is not trusted: if one record cannot be read, the file is refused and left as it is.
 
 mod file;
 mod lock;
@@ -24,10 +24,10 @@ use crate::{
 };
 use record::Write;
 
-/// Why the store cannot be used, or did not change.
+/// Why the store cannot be opened or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The path leads to something else, or to a file that is damaged.
+    /// The path is not a redb file with our tables, or the file is damaged.
     #[error("{path} is no state file of netbpf, or a damaged one, and was left as it is: {source}")]
     Refused {
         /// The file.
@@ -35,80 +35,80 @@ pub enum Error {
         /// What is wrong with it.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// Another netbpf wrote it.
+    /// Another version of netbpf wrote the file.
     #[error("{path} has format {found}, this netbpf reads format {}; it was left as it is", record::FORMAT)]
     Format {
         /// The file.
         path: PathBuf,
-        /// Its format.
+        /// The file's format.
         found: u32,
     },
-    /// There is no file, and none can be made.
+    /// There is no file, and none can be created.
     #[error("create {path}: {source}")]
     Create {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: redb::Error,
     },
-    /// The file is right but cannot be opened.
+    /// The file is valid but cannot be opened.
     #[error("open {path}: {source}")]
     Open {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: redb::Error,
     },
-    /// Nothing was stored.
+    /// The commit failed. Nothing was stored.
     #[error("store in {path}: {source}")]
     Commit {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: redb::Error,
     },
     /// Another daemon holds the [`Lock`].
     #[error("another netbpf daemon uses {dir}")]
     Locked {
-        /// What both want.
+        /// The directory of both daemons.
         dir: PathBuf,
     },
     /// The directory cannot be locked.
     #[error("lock {dir}: {source}")]
     Lock {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }
 
-/// All that was stored, in no particular order.
+/// All records, in no particular order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Records {
     /// Networks.
     pub networks: Vec<Network>,
     /// Containers.
     pub containers: Vec<Container>,
-    /// Subnets that are lent to Docker.
+    /// Subnets lent to Docker.
     pub lent: Vec<Lent>,
 }
 
-/// A step of a commit.
+/// A change in a commit.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "there are a few, for as long as a commit takes")]
 pub enum Change {
     /// Adds or replaces a network.
     PutNetwork(Network),
-    /// Removes it, if it is there.
+    /// Removes a network if it is there.
     RemoveNetwork(Id),
     /// Adds or replaces a container.
     PutContainer(Container),
-    /// Removes it, if it is there.
+    /// Removes a container if it is there.
     RemoveContainer(Id),
     /// Adds or replaces a lent subnet.
     PutLent(Lent),
-    /// Removes it, if it is there.
+    /// Removes a lent subnet if it is there.
     RemoveLent(IpNet),
 }
 
@@ -116,17 +116,17 @@ pub enum Change {
 pub struct Store {
     path: PathBuf,
     opener: Opener,
-    /// Closed by a failed commit, opened again by the next one: redb refuses all work after an I/O error.
+    /// `None` after a failed commit: redb refuses all work after an I/O error, so the next commit opens the file again.
     database: Option<Database>,
-    /// Takes back what a failed commit may have left on the disk all the same.
+    /// Undoes a failed commit, which may be on the disk in spite of the error.
     undo: Vec<Write>,
 }
 
-/// How the file is opened, again and again.
+/// Opens the file. Called again after each failed commit.
 type Opener = Box<dyn Fn(&Path) -> Result<Database, redb::Error> + Send>;
 
 impl Store {
-    /// Opens the file, and makes it if there is none. Reads all of it.
+    /// Opens the file, or creates it if there is none, and reads all records.
     pub fn open(path: &Path) -> Result<(Self, Records), Error> {
         Self::open_with(path, Box::new(file::open))
     }
@@ -143,12 +143,12 @@ impl Store {
         Ok((Self { path: path.to_owned(), opener, database: Some(database), undo: Vec::new() }, records))
     }
 
-    /// Stores all changes, in this order, or none of them.
+    /// Stores all changes in this order, or none of them.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), Error> {
         let writes: Vec<_> = changes.iter().map(Write::from).collect();
         self.write(&writes).map_err(|source| {
-            // On the disk the commit may have gone through but for its last word. If it cannot be taken back now, for
-            // lack of space, the next commit does it first.
+            // The failed commit may be on the disk nevertheless. Undo it now; if that fails too (no space), the next
+            // commit does it first.
             let _ = self.write(&[]);
             Error::Commit { path: self.path.clone(), source }
         })
@@ -181,7 +181,7 @@ impl Store {
     }
 }
 
-/// What an open database holds.
+/// All records of an open database.
 fn read(database: &impl ReadableDatabase) -> Result<Records, record::Error> {
     record::read(&database.begin_read().map_err(redb::Error::from)?)
 }

@@ -1,12 +1,12 @@
-//! Records: the model as JSON under its ID. A test holds the text of format 1 to the letter. A field that is
-//! added has a default for records without it; any other change needs a new format and a reader for the old one.
+//! The format of the records: the model as JSON, by ID. A test pins the exact text of format 1. A new field has a
+//! default for records without it; any other change needs a new format number and a reader for the old format.
 
 use redb::{ReadTransaction, TableDefinition, TableError, WriteTransaction};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Change, Records};
 
-/// Of the records.
+/// The format number that this version reads and writes.
 pub const FORMAT: u32 = 1;
 
 type Table = TableDefinition<'static, &'static str, &'static str>;
@@ -14,31 +14,31 @@ type Table = TableDefinition<'static, &'static str, &'static str>;
 const META: TableDefinition<'static, &'static str, u32> = TableDefinition::new("netbpf");
 const NETWORKS: Table = TableDefinition::new("networks");
 const CONTAINERS: Table = TableDefinition::new("containers");
-/// By subnet. A store of before there were any has no such table.
+/// Lent subnets, by subnet. Stores of earlier versions do not have this table.
 const LENT: Table = TableDefinition::new("lent");
 
 /// Why records cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not of this format.
+    /// The file has another format, with this number.
     #[error("format {0}")]
     Format(u32),
-    /// A redb file without a format, or without a table.
+    /// A table is missing, or redb cannot read it.
     #[error(transparent)]
     Database(#[from] redb::Error),
-    /// A record is not what it should be.
+    /// A record cannot be parsed.
     #[error("record {key} of {table}: {source}")]
     Record {
-        /// Where it is.
+        /// The table of the record.
         table: &'static str,
         /// Its key.
         key: String,
-        /// What is wrong with it.
+        /// Where the JSON is wrong.
         source: serde_json::Error,
     },
 }
 
-/// Makes the tables.
+/// Creates the tables.
 pub fn initialise(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(META)?.insert("format", FORMAT)?;
     transaction.open_table(NETWORKS)?;
@@ -46,7 +46,7 @@ pub fn initialise(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// All records.
+/// Reads all records.
 pub fn read(transaction: &ReadTransaction) -> Result<Records, Error> {
     let meta = transaction.open_table(META).map_err(redb::Error::from)?;
     match meta.get("format").map_err(redb::Error::from)?.map(|format| format.value()) {
@@ -81,11 +81,11 @@ fn read_table<T: DeserializeOwned>(
         .collect()
 }
 
-/// An assignment to a record.
+/// The new value of a record.
 pub struct Write {
     table: Table,
     key: String,
-    /// Its text; none removes it.
+    /// The record's JSON; `None` removes the record.
     text: Option<String>,
 }
 
@@ -113,7 +113,7 @@ impl Write {
         Self { table, key: id.to_string(), text: None }
     }
 
-    /// Does it, and returns what takes it back.
+    /// Writes the value, and returns the write that restores the one before.
     pub fn apply(&self, transaction: &WriteTransaction) -> Result<Self, redb::Error> {
         let mut table = transaction.open_table(self.table)?;
         let key = self.key.as_str();

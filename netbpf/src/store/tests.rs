@@ -1,4 +1,4 @@
-//! The store against crashes, full disks and files that are not its own.
+//! Tests of the store with crashes, full disks and foreign files.
 
 use std::{
     fs,
@@ -52,7 +52,7 @@ fn load(path: &Path) -> Records {
     sorted(Store::open(path).unwrap().1)
 }
 
-/// A closed store of many commits, and what it holds.
+/// A closed store after many commits, with its records.
 fn filled(dir: &TempDir) -> (PathBuf, Records) {
     let path = dir.path().join("state.redb");
     let (mut store, _) = Store::open(&path).unwrap();
@@ -71,7 +71,7 @@ fn a_new_store_is_empty_private_and_leaves_no_second_file() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
-    fs::write(dir.path().join("state.redb.new"), "of a crash").unwrap();
+    fs::write(dir.path().join("state.redb.new"), "left by a crash").unwrap();
     let (_store, records) = Store::open(&path).unwrap();
     assert_eq!(records, Records::default());
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -79,7 +79,7 @@ fn a_new_store_is_empty_private_and_leaves_no_second_file() {
 }
 
 #[test]
-fn what_is_committed_is_there_after_a_restart() {
+fn a_commit_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
     let (mut store, _) = Store::open(&path).unwrap();
@@ -105,7 +105,7 @@ fn what_is_committed_is_there_after_a_restart() {
 }
 
 #[test]
-fn a_killed_daemon_loses_nothing_that_was_committed() {
+fn a_killed_daemon_loses_no_commit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
     let copy = dir.path().join("copy.redb");
@@ -114,14 +114,14 @@ fn a_killed_daemon_loses_nothing_that_was_committed() {
     for n in 0..20 {
         networks.push(network(&format!("n{n:02}")));
         store.commit(&[Change::PutNetwork(networks[n].clone())]).unwrap();
-        // The file as a SIGKILL leaves it: never closed.
+        // The file as SIGKILL leaves it: never closed.
         fs::copy(&path, &copy).unwrap();
         assert_eq!(load(&copy).networks, networks);
     }
 }
 
 #[test]
-fn a_file_cut_short_anywhere_is_refused_and_left_alone() {
+fn a_truncated_file_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let (path, _) = filled(&dir);
     let bytes = fs::read(&path).unwrap();
@@ -153,7 +153,7 @@ fn a_flipped_byte_is_refused_or_harmless() {
 }
 
 #[test]
-fn garbage_emptiness_and_directories_are_refused() {
+fn garbage_empty_files_and_directories_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     for content in ["", "{}", "redb", "nothing of the kind, but of some length"] {
         let path = dir.path().join("garbage");
@@ -165,7 +165,7 @@ fn garbage_emptiness_and_directories_are_refused() {
 }
 
 #[test]
-fn another_programs_database_is_refused_untouched() {
+fn another_program_s_database_is_refused_and_left_as_it_is() {
     const TABLE: TableDefinition<'_, &str, &str> = TableDefinition::new("theirs");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("theirs.redb");
@@ -180,7 +180,7 @@ fn another_programs_database_is_refused_untouched() {
 }
 
 #[test]
-fn a_later_format_is_refused_by_its_number() {
+fn the_error_about_a_later_format_names_its_number() {
     const META: TableDefinition<'_, &str, u32> = TableDefinition::new("netbpf");
     let dir = tempfile::tempdir().unwrap();
     let (path, _) = filled(&dir);
@@ -199,7 +199,7 @@ fn a_later_format_is_refused_by_its_number() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_refused_by_its_key() {
+fn the_error_about_an_unreadable_record_names_its_key() {
     const NETWORKS: TableDefinition<'_, &str, &str> = TableDefinition::new("networks");
     let dir = tempfile::tempdir().unwrap();
     let (path, _) = filled(&dir);
@@ -213,7 +213,7 @@ fn a_record_that_cannot_be_read_is_refused_by_its_key() {
     assert!(message.contains(": record abc of networks: missing field"), "{message}");
 }
 
-/// By its path, whatever is wrong.
+/// The store is refused with the general message for files that are not valid.
 fn assert_refused(path: &Path) {
     let error = Store::open(path).err().expect("a refusal");
     let message = error.to_string();
@@ -222,7 +222,7 @@ fn assert_refused(path: &Path) {
     assert!(message.starts_with(&expected), "{message}");
 }
 
-/// A disk that is full after so many more operations that change it.
+/// A disk that fails as full after a number of changing operations.
 #[derive(Debug)]
 struct Scarce {
     inner: FileBackend,
@@ -253,7 +253,7 @@ impl StorageBackend for Scarce {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        // Written and yet reported as failed: the worst case.
+        // The worst case: the data is written, but the sync is reported as failed.
         self.inner.sync_data()?;
         self.spend()
     }
@@ -312,7 +312,7 @@ fn a_full_disk_at_any_point_of_a_commit_leaves_the_store_usable_and_unchanged() 
 }
 
 #[test]
-fn format_1_is_written_to_the_letter() {
+fn format_1_has_exactly_this_text() {
     let id = |n: u8| format!("{n:02x}").repeat(32);
     let network = format!(
         r#"{{"id":"{}","name":"mynet","created":"2026-01-02T03:04:05Z","driver":{{"Bridge":{{"number":1,"device":"nb-010101010101","peer":"nbp010101010101","subnet":{{"net":"192.168.0.0/16","range":"192.168.1.0/24","gateway":"192.168.0.1","auxiliary":{{"k":"192.168.0.9"}}}},"subnet_ipv6":{{"net":"fd00::/64","range":null,"gateway":"fd00::1","auxiliary":{{"k":"fd00::9"}}}},"icc":true,"masquerade":true,"host_binding":null,"gateway_mode_ipv4":"nat","gateway_mode_ipv6":"nat","inhibit_ipv4":false,"trusted":[],"interface_prefix":"eth","mtu":1500,"host_ipv4":null,"host_ipv6":null}}}},"internal":true,"attachable":false,"options":{{"o":"1"}},"labels":{{"l":"2"}}}}"#,
@@ -339,7 +339,7 @@ fn format_1_is_written_to_the_letter() {
         );
     let parsed: Container = serde_json::from_str(&published).unwrap();
     assert_eq!(serde_json::to_string(&parsed).unwrap(), published);
-    // What an earlier version wrote, which knew no option but the MTU.
+    // A record of an earlier version, which had only the MTU option.
     let start = network.find(r#""icc""#).unwrap();
     let end = network.find(r#""mtu""#).unwrap();
     let rest = network[end..].replace(r#","host_ipv4":null,"host_ipv6":null"#, "");
