@@ -1,9 +1,10 @@
-//! The policy: which queries are answered here, with what, and which are passed on. Pure: bytes in, bytes out.
+//! The policy: which queries netbpf answers, with what, and which are forwarded. Pure: bytes in, bytes out.
 //!
-//! - A name of a container in one of the asker's networks is ours, whatever the type: addresses, or NOERROR with
-//!   nothing. Passing on a known name's other types would make a resolver believe that the name does not exist.
-//! - `in-addr.arpa` and `ip6.arpa` names of such a container's address are ours too.
-//! - Everything else is somebody else's, single labels included.
+//! - A name of a container in one of the asker's networks is answered whatever the type: with addresses, or with
+//!   NOERROR and no answer. If other types of a known name were forwarded, a resolver would conclude that the name does
+//!   not exist.
+//! - `in-addr.arpa` and `ip6.arpa` names of such a container's address are answered, too.
+//! - Everything else is forwarded, single labels included.
 
 use hickory_proto::{
     op::{Query as Question, ResponseCode},
@@ -19,21 +20,21 @@ use super::{
 };
 use crate::model::Id;
 
-/// Seconds that an answer may be kept, as Docker has it.
+/// How long a client may keep an answer, in seconds; Docker's value.
 const TTL: u32 = 600;
 
-/// What becomes of a message.
+/// What to do with a message.
 #[derive(Debug)]
 pub enum Outcome {
     /// It gets no reply.
     Ignored,
     /// The reply is written.
     Answered,
-    /// Another server has to answer; the envelope is for what has to be said if none does.
+    /// Forward it to another server. The envelope is for an error reply if none answers.
     PassedOn(Envelope),
 }
 
-/// Answers queries, one after another. It keeps its memory from one to the next.
+/// Answers queries one after another and reuses its buffers.
 #[derive(Default)]
 pub struct Answerer {
     addresses: Vec<IpAddr>,
@@ -41,7 +42,7 @@ pub struct Answerer {
 }
 
 impl Answerer {
-    /// Answers what `asker` sent: writes a reply in place of what `reply` holds, or says what else to do.
+    /// Answers a message of `asker`: writes a reply to `reply`, in place of its content, or returns what else to do.
     pub fn answer(
         &mut self,
         zone: &Zone,
@@ -73,7 +74,7 @@ impl Answerer {
         Outcome::Answered
     }
 
-    /// Whether the name is ours; `records` holds what there is of the type then.
+    /// Whether netbpf answers for the name. If so, `records` holds the answers of the requested type.
     fn look_up(&mut self, zone: &Zone, asker: Id, question: &Question) -> bool {
         self.records.clear();
         self.addresses.clear();
@@ -106,7 +107,7 @@ impl Answerer {
     }
 }
 
-/// The address that a complete `in-addr.arpa` or `ip6.arpa` name stands for.
+/// The address of a complete `in-addr.arpa` or `ip6.arpa` name.
 fn reversed(name: &Name) -> Option<IpAddr> {
     let last = name.iter().next_back()?;
     if !last.eq_ignore_ascii_case(b"arpa") {
@@ -116,7 +117,7 @@ fn reversed(name: &Name) -> Option<IpAddr> {
     (network.prefix_len() == network.max_prefix_len()).then(|| network.addr())
 }
 
-/// The name in lower case with dots between its labels, unless a label has a dot in it.
+/// The name in lower case with dots between its labels; `None` if a label contains a dot.
 fn plain<'a>(name: &Name, buffer: &'a mut [u8; Name::MAX_LENGTH]) -> Option<&'a [u8]> {
     let mut length = 0;
     for label in name {

@@ -1,4 +1,4 @@
-//! Queries by their bytes, and what comes back.
+//! Tests with queries as bytes.
 
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode},
@@ -11,9 +11,9 @@ use crate::dns::record::NetworkRecord;
 
 struct World {
     zone: Zone,
-    /// In `mynet` and `back.end`.
+    /// A member of `mynet` and `back.end`.
     asker: Id,
-    /// In a network of its own.
+    /// A member of another network.
     outsider: Id,
 }
 
@@ -64,7 +64,7 @@ fn query(name: &str, kind: RecordType) -> Message {
 }
 
 fn with_edns(mut message: Message, payload: u16, version: u8) -> Message {
-    // `set_max_payload` does not go below 512, a client may.
+    // `set_max_payload` does not go below 512, but a client can.
     let mut edns = Edns::new();
     edns.set_max_payload(payload).set_version(version).set_dnssec_ok(true);
     message.set_edns(edns);
@@ -100,7 +100,7 @@ fn data(reply: &Message) -> Vec<String> {
 }
 
 #[test]
-fn known_names_are_answered_and_only_those() {
+fn only_known_names_are_answered() {
     let world = world();
     let answered: &[(&str, RecordType, &[&str])] = &[
         ("web-01.", A, &["192.168.0.2"]),
@@ -175,7 +175,7 @@ fn known_names_are_answered_and_only_those() {
 }
 
 #[test]
-fn who_is_outside_learns_nothing() {
+fn a_container_outside_the_network_learns_nothing() {
     let world = world();
     for name in ["web.", "web-01.mynet.", "cache.back.end.", "2.0.168.192.in-addr.arpa."] {
         assert!(world.passes_on(world.outsider, &query(name, A)), "{name}");
@@ -185,7 +185,7 @@ fn who_is_outside_learns_nothing() {
 }
 
 #[test]
-fn a_reply_is_right_to_the_byte() {
+fn a_reply_has_exactly_these_bytes() {
     let query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x05cAcHe\x00\x00\x01\x00\x01";
     let reply = b"\x12\x34\x85\x80\x00\x01\x00\x01\x00\x00\x00\x00\x05cAcHe\x00\x00\x01\x00\x01\
         \xc0\x0c\x00\x01\x00\x01\x00\x00\x02\x58\x00\x04\x0a\x00\x00\x03";
@@ -194,7 +194,7 @@ fn a_reply_is_right_to_the_byte() {
 }
 
 #[test]
-fn edns_is_answered_with_edns() {
+fn a_query_with_edns_gets_a_reply_with_edns() {
     let world = world();
     for (offered, granted) in [(512, 512), (1232, 1232), (800, 800), (4096, 1232), (65535, 1232)] {
         let reply = world.reply(&with_edns(query("db.", A), offered, 0), Transport::Udp);
@@ -216,7 +216,7 @@ fn edns_is_answered_with_edns() {
 }
 
 #[test]
-fn what_does_not_fit_is_cut_and_says_so() {
+fn answers_that_do_not_fit_are_left_out_and_tc_is_set() {
     let world = world();
     let cases = [
         (query("crowd.", A), Transport::Udp, 512),
@@ -237,7 +237,7 @@ fn what_does_not_fit_is_cut_and_says_so() {
 }
 
 #[test]
-fn all_addresses_of_a_name_come_first_at_times() {
+fn every_address_of_a_name_comes_first_sometimes() {
     let world = world();
     let mut first: Vec<String> = (0..200)
         .map(|_| world.reply(&query("web.", A), Transport::Udp).answers[0].data.to_string())
@@ -248,7 +248,7 @@ fn all_addresses_of_a_name_come_first_at_times() {
 }
 
 #[test]
-fn what_is_no_query_gets_an_error_or_nothing() {
+fn an_invalid_message_gets_an_error_or_no_reply() {
     let world = world();
     let header = |flags: &[u8; 2], questions: u8| {
         [b"\x12\x34", &flags[..], &[0, questions, 0, 0, 0, 0, 0, 0]].concat()
@@ -302,7 +302,7 @@ fn what_is_no_query_gets_an_error_or_nothing() {
 
 proptest! {
     #[test]
-    fn no_bytes_break_it(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+    fn random_bytes_cause_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let world = world();
         for transport in [Transport::Udp, Transport::Tcp] {
             if let Some(reply) = world.send(world.asker, &bytes, transport) {
@@ -313,7 +313,7 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_to_a_query_breaks_it(
+    fn damaged_queries_cause_no_panic(
         name in "(web|crowd|cache|[a-z]{1,9})(\\.(mynet|back\\.end|[a-z]{1,9}))?",
         edns in any::<Option<u16>>(),
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),

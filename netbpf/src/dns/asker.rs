@@ -1,7 +1,7 @@
-//! One container's sockets: reads queries, answers what can be answered on the spot, passes the rest on. It must not
+//! The query sockets of one container: reads queries, answers those that netbpf can answer, forwards the rest. Must not
 //! know the control socket.
 //!
-//! The runtime has one thread, so that what all askers share needs no lock and no buffer of its own per asker.
+//! The runtime has one thread, so the askers share state and buffers without locks.
 
 use std::{
     cell::RefCell,
@@ -35,33 +35,33 @@ use super::{
 };
 use crate::model::Id;
 
-/// Queries of one asker that wait for other servers; more are refused.
+/// The maximum number of forwarded UDP queries of one asker; more are refused.
 const IN_FLIGHT: usize = 1024;
-/// TCP connections of one asker; more wait.
+/// The maximum number of TCP connections of one asker; more must wait.
 const CONNECTIONS: usize = 64;
-/// How long a TCP connection may be silent.
+/// How long a TCP connection may be idle.
 const IDLE: Duration = Duration::from_secs(10);
-/// How many datagrams of one asker are read before another has its turn.
+/// How many datagrams of one asker are read before another one's.
 const BATCH: usize = 64;
-/// What a query over UDP may hold; nobody asks with more.
+/// The largest UDP query in bytes; real ones are smaller.
 const LARGEST_QUERY: usize = 4096;
 
-/// What all askers share.
+/// The state that all askers share.
 pub(super) struct Shared {
     zone: RefCell<Zone>,
     upstreams: RefCell<HashMap<Id, Way>>,
     /// The host's resolvers.
     host: RefCell<Rc<Upstream>>,
-    /// The ways to servers that only a container itself reaches.
+    /// Lent sockets, by container.
     inside: RefCell<HashMap<Id, Rc<Inside>>>,
     workshop: RefCell<Workshop>,
-    /// Room for the largest datagram.
+    /// A buffer for the largest datagram.
     scratch: RefCell<Box<[u8]>>,
-    /// How many queries on their way and TCP connections the descriptors suffice for: each may ask several servers.
+    /// One permit for each forwarded UDP query and TCP connection. Each of them may open a socket for several servers.
     descriptors: Arc<Semaphore>,
 }
 
-/// Whom a container's queries are passed on to.
+/// The servers to which a container's queries are forwarded.
 enum Way {
     /// The host's resolvers.
     Host,
@@ -69,7 +69,7 @@ enum Way {
     Inside(Vec<SocketAddr>, Rc<Upstream>),
 }
 
-/// What it takes to answer, used by one asker at a time.
+/// Buffers for an answer, used by one asker at a time.
 struct Workshop {
     query: Box<[u8]>,
     reply: Vec<u8>,
@@ -77,7 +77,7 @@ struct Workshop {
 }
 
 impl Shared {
-    /// Nothing known yet. `descriptors` may be open beside the askers' own sockets.
+    /// An empty state. `descriptors`: how many may be open beside the askers' own sockets.
     pub(super) fn new(descriptors: usize) -> Self {
         Self {
             zone: RefCell::default(),
@@ -94,13 +94,13 @@ impl Shared {
         }
     }
 
-    /// Takes in a container, in place of what was known of it.
+    /// Adds or replaces a container.
     pub(super) fn insert(&self, record: &Record) {
         self.zone.borrow_mut().insert(record.container, &record.networks);
         let mut upstreams = self.upstreams.borrow_mut();
         let way = match (record.reachable_servers(), upstreams.remove(&record.container)) {
             (Servers::Host, _) => Way::Host,
-            // What is known of them stays known.
+            // The same servers: keep what is known about them.
             (Servers::Inside(new), Some(Way::Inside(old, upstream))) if old == new => {
                 Way::Inside(old, upstream)
             }
@@ -112,40 +112,40 @@ impl Shared {
         upstreams.insert(record.container, way);
     }
 
-    /// Forgets a container.
+    /// Removes a container.
     pub(super) fn remove(&self, container: Id) {
         self.zone.borrow_mut().remove(container);
         self.upstreams.borrow_mut().remove(&container);
         self.take_back(container);
     }
 
-    /// Two more sockets of a container's network namespace.
+    /// Adds two sockets of a container's network namespace.
     pub(super) fn lend(&self, container: Id, pair: Pair) {
         self.inside.borrow_mut().entry(container).or_default().add(pair);
     }
 
-    /// The sockets that a container has lent are closed.
+    /// Closes the lent sockets of a container.
     pub(super) fn take_back(&self, container: Id) {
         self.inside.borrow_mut().remove(&container);
     }
 
-    /// All sockets that are lent.
+    /// All lent sockets.
     pub(super) fn lent(&self) -> HashMap<Id, Vec<Rc<Pair>>> {
         self.inside.borrow().iter().map(|(container, inside)| (*container, inside.all())).collect()
     }
 
-    /// The containers it knows.
+    /// All known containers.
     pub(super) fn containers(&self) -> Vec<Id> {
         self.zone.borrow().containers().collect()
     }
 
-    /// The host's resolvers from now on.
+    /// Sets the host's resolvers.
     pub(super) fn set_host_servers(&self, servers: Vec<SocketAddr>) {
         *self.host.borrow_mut() = Rc::new(Upstream::new(&servers));
     }
 
-    /// Whom a container's queries are passed on to, and from where. With nothing lent nobody is asked inside: the way
-    /// from here may lead to somebody else of the same address.
+    /// The servers for a container's queries, and the sockets to ask them from. Servers of its own are never asked from
+    /// the host's namespace, because the address may belong to another host there.
     fn way_of(&self, asker: Id) -> (Rc<Upstream>, Option<Rc<Inside>>) {
         match self.upstreams.borrow().get(&asker) {
             Some(Way::Host) => (Rc::clone(&self.host.borrow()), None),
@@ -163,17 +163,17 @@ impl Shared {
     }
 }
 
-/// A container that may ask. Its sockets close when it goes.
+/// A container that can send queries. Its sockets are closed when the value is dropped.
 pub(super) struct Asker {
-    /// Its sockets.
+    /// Its UDP socket.
     pub(super) udp: Rc<UdpSocket>,
-    /// Its sockets.
+    /// Its TCP listener.
     pub(super) tcp: Rc<TcpListener>,
     tasks: [JoinHandle<()>; 2],
 }
 
 impl Asker {
-    /// Answers on these sockets from now on.
+    /// Starts to answer on these sockets.
     pub(super) fn new(
         container: Id,
         udp: std::net::UdpSocket,
@@ -190,11 +190,11 @@ impl Asker {
         Ok(Self { udp, tcp, tasks })
     }
 
-    /// Stops answering; returns when the sockets are closed.
+    /// Stops answering. The sockets are closed on return.
     pub(super) async fn close(self) {
         for task in self.tasks {
             task.abort();
-            // It was cancelled; a panic has ended the process already.
+            // Cancelled; a panic would have ended the process.
             let _ = task.await;
         }
     }
@@ -214,7 +214,7 @@ async fn serve_udp(asker: Id, socket: Rc<UdpSocket>, shared: Rc<Shared>) {
     }
 }
 
-/// Reads until nothing is left (`Break`) or others have waited long enough (`Continue`).
+/// Reads until no datagram is left (`Break`), or until other askers must get their turn (`Continue`).
 async fn read_batch(
     asker: Id,
     socket: &Rc<UdpSocket>,
@@ -253,14 +253,14 @@ async fn read_batch(
     ControlFlow::Continue(())
 }
 
-/// Sends a datagram. A client that cannot be reached, or does not read, asks again.
+/// Sends a datagram. Ignores errors: a client that misses a reply asks again.
 fn reply_to(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
     if !reply.is_empty() {
         let _ = socket.try_send_to(reply, client);
     }
 }
 
-/// The socket is not kept open for a reply: the container may be gone before it comes.
+/// Holds the socket weakly: the container may be gone before a reply comes.
 async fn pass_on_udp(
     asker: Id,
     query: Vec<u8>,
@@ -285,7 +285,7 @@ async fn pass_on_udp(
     race.end().await;
 }
 
-/// What another server says, or that none does, fit for the client.
+/// The reply for the client: the server's, or one that says that it is too large or that there is none.
 fn passed_back(reply: Option<Vec<u8>>, envelope: &Envelope, transport: Transport) -> Vec<u8> {
     let mut out = Vec::new();
     match reply {
@@ -308,12 +308,12 @@ async fn serve_tcp(asker: Id, listener: Rc<TcpListener>, shared: Rc<Shared>) {
                     let shared = Rc::clone(&shared);
                     connections.spawn_local(async move {
                         if let Ok(_permit) = shared.descriptors.try_acquire() {
-                            // The client is gone, silent or talks nonsense: the connection ends.
+                            // An error means that the client is gone, idle or sends nonsense: the connection ends.
                             let _ = serve_connection(asker, stream, &shared).await;
                         }
                     });
                 }
-                // The client is gone already, or descriptors are short: neither ends the listener.
+                // The client is gone already, or there are no descriptors: go on listening in both cases.
                 Err(_) => sleep(Duration::from_millis(20)).await,
             },
             Some(_) = connections.join_next() => {}
@@ -321,7 +321,7 @@ async fn serve_tcp(asker: Id, listener: Rc<TcpListener>, shared: Rc<Shared>) {
     }
 }
 
-/// Query after query; after the first that is cut short nothing more can be made out.
+/// Answers queries one after another. After an incomplete message the next one cannot be found, so the connection ends.
 async fn serve_connection(asker: Id, mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let (mut query, mut reply) = (Vec::new(), Vec::new());
     loop {

@@ -1,4 +1,4 @@
-//! The messages between the daemon's feed and the name responder. It must not know what either side does with them.
+//! The messages between the daemon's feed and the name responder. Must not know what either side does with them.
 
 use std::{net::SocketAddr, os::fd::OwnedFd};
 
@@ -10,34 +10,34 @@ use crate::{confined::Kind, model::Id};
 /// The name responder.
 pub(super) const KIND: Kind = Kind { name: "name responder", command: "responder", protocol: 3, rank: 0 };
 
-/// From the feed.
+/// A request of the feed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// A full state follows.
+    /// The full state follows.
     Begin,
-    /// A container, new or changed. It keeps the sockets that it has.
+    /// Adds or replaces a container. It keeps its sockets.
     Upsert(Record),
-    /// The next two descriptors are this container's sockets from now on, UDP first.
+    /// The next two descriptors are this container's query sockets from now on, UDP first.
     Serve(Id),
-    /// The next two descriptors are unconnected ones of this container's network namespace, UDP first: servers that only
-    /// it reaches are asked through them. [`Request::Serve`] takes earlier ones back.
+    /// The next two descriptors are unconnected sockets of this container's network namespace, UDP first, from which
+    /// its own servers are asked. [`Request::Serve`] closes earlier ones.
     Lend(Id),
-    /// A container is gone.
+    /// Removes a container.
     Remove(Id),
-    /// The host's resolvers.
+    /// Sets the host's resolvers.
     HostServers(Vec<SocketAddr>),
-    /// The full state ends: what it did not name is gone.
+    /// The full state is complete: containers that it did not name are removed.
     End,
-    /// The last request.
+    /// Ends the responder. No request follows.
     Stop,
 }
 
-/// What the responder says of the sockets that it has.
+/// The sockets that a running responder reports to a new daemon.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Greeting {
-    /// The next two descriptors are this container's sockets, UDP first.
+    /// The next two descriptors are this container's query sockets, UDP first.
     Held(Id),
-    /// The next two descriptors are lent ones of this container, which [`Greeting::Held`] has named.
+    /// The next two descriptors are lent sockets of this container, which a [`Greeting::Held`] has named before.
     Lent(Id),
 }
 
@@ -46,8 +46,8 @@ pub type Pair = [OwnedFd; 2];
 
 /// All sockets of a container.
 pub(super) struct Held {
-    /// Its queries come in on these.
+    /// Its query sockets.
     pub(super) serve: Pair,
-    /// Those that servers are asked through.
+    /// Its lent sockets, from which servers are asked.
     pub(super) lent: Vec<Pair>,
 }

@@ -1,12 +1,12 @@
-//! Other servers: passes a query on as it is and brings the reply back as it is. It must not know zones or askers.
+//! Forwards queries to other servers: neither the query nor the reply is changed. Must not know zones or containers.
 //!
-//! Servers are asked one after another, each as soon as the one before it fails or has been silent for [`HEAD_START`]. An
-//! answer counts whoever gives it. That there is none counts only when those before have failed or had time enough: the
-//! first server may be the only one that knows a name.
+//! Servers are asked one after another, each when the one before it fails or has not replied within [`HEAD_START`]. A
+//! reply with an answer counts whichever server sends it. A reply without an answer counts only when all servers before
+//! it have failed or had [`DOUBT`] to reply: the first server may be the only one that knows a name.
 //!
-//! hickory-resolver would ask in a similar way. It reads and writes every message anew, has a cache, and wants sockets
-//! that threads can share: here messages pass unchanged, so that what they sign or add holds, and the sockets that
-//! [`Inside`] lends are one thread's.
+//! hickory-resolver does something similar, but it decodes and encodes every message, caches, and needs sockets that
+//! threads can share. Here messages pass unchanged, so their signatures and options stay valid, and the sockets of
+//! [`Inside`] belong to one thread.
 
 use std::{
     cell::RefCell,
@@ -34,44 +34,44 @@ use super::{
     upstream::{Turn, Upstream},
 };
 
-/// How long a server may take before the next is asked too.
+/// How long a server has before the next one is asked as well.
 const HEAD_START: Duration = Duration::from_millis(200);
-/// How long each may take.
+/// How long a server has to reply.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a server's word that there is no such name waits for those before it.
+/// How long a reply without an answer waits for the servers before it.
 const DOUBT: Duration = Duration::from_secs(2);
-/// After what time a datagram counts as lost and is sent again.
+/// When a datagram counts as lost and is sent again.
 const LOST: Duration = Duration::from_millis(1500);
 
-/// One query on its way to servers.
+/// One query that is sent to several servers.
 pub(super) struct Race<'a> {
     query: &'a [u8],
     transport: Transport,
     upstream: &'a Upstream,
-    /// The other network namespace that is asked from.
+    /// The container's sockets, if servers are asked from its network namespace.
     inside: Option<&'a Inside>,
-    /// Room for the largest datagram.
+    /// A buffer for the largest datagram.
     scratch: &'a RefCell<Box<[u8]>>,
     turns: Vec<(Turn, Verdict)>,
     running: FuturesUnordered<LocalBoxFuture<'a, (usize, Verdict)>>,
 }
 
-/// What has become of a server's turn.
+/// The state of a server in the race.
 enum Verdict {
-    /// Its turn has not come.
+    /// Not asked yet.
     Unasked,
-    /// It may answer yet.
+    /// Asked; a reply may still come.
     Asked,
-    /// It has no answer: it is silent, or says SERVFAIL or REFUSED.
+    /// It did not reply in time, or replied SERVFAIL or REFUSED.
     Failed,
-    /// It says that there is nothing of this name or type.
+    /// It replied that there is nothing of this name or type.
     Nothing(Vec<u8>),
-    /// It has an answer.
+    /// It replied with an answer.
     Something(Vec<u8>),
 }
 
 impl<'a> Race<'a> {
-    /// Nobody is asked yet.
+    /// Prepares the race. No server is asked yet.
     pub(super) fn new(
         query: &'a [u8],
         transport: Transport,
@@ -79,7 +79,7 @@ impl<'a> Race<'a> {
         inside: Option<&'a Inside>,
         scratch: &'a RefCell<Box<[u8]>>,
     ) -> Self {
-        // A server there may ask back: to pass that on would never end.
+        // A server in the container may send the query back to netbpf. Forwarding it again would be an endless loop.
         let is_circle = inside.is_some_and(|inside| inside.is_asking(query));
         let turns = if is_circle { Vec::new() } else { upstream.turns(now()) };
         Self {
@@ -93,7 +93,7 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// The reply that counts, or none if every server fails.
+    /// Asks servers and returns the reply that counts; `None` if every server fails.
     pub(super) async fn reply(&mut self) -> Option<Vec<u8>> {
         let at_once = (0..self.turns.len()).filter(|&rank| rank == 0 || self.turns[rank].0.at_once);
         at_once.collect::<Vec<_>>().into_iter().for_each(|rank| self.ask(rank));
@@ -119,12 +119,12 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// Waits for what those do who did not answer in time, so that the next query knows.
+    /// Waits for the servers that have not replied, to learn which of them are silent.
     pub(super) async fn end(mut self) {
         while self.running.next().await.is_some() {}
     }
 
-    /// The outcome, if it is clear.
+    /// The result, once it is certain.
     fn decided(&mut self, is_late: bool) -> Option<Option<Vec<u8>>> {
         for (_, verdict) in &mut self.turns {
             if let Verdict::Something(reply) = verdict {
@@ -147,14 +147,14 @@ impl<'a> Race<'a> {
         let Self { query, transport, upstream, inside, scratch, .. } = *self;
         let server = self.turns[rank].0.server;
         self.turns[rank].1 = Verdict::Asked;
-        // An ID and a source port that nobody can foresee: who wants to forge a reply has to guess both.
+        // The ID and the source port are random: who forges a reply must guess both.
         let mut asked = query.to_vec();
         message::set_id(&mut asked, rand::random());
         let exchange = async move {
             let lent = match inside {
                 Some(inside) => match inside.borrow(&asked).await {
                     Ok(lent) => Some(lent),
-                    // Too many others are being asked. That is not the server's fault.
+                    // All sockets are in use. That is not the server's fault.
                     Err(_) => return (rank, Verdict::Failed),
                 },
                 None => None,
@@ -177,7 +177,7 @@ impl<'a> Race<'a> {
                     judged(reply)
                 }
                 Ok(Err(_)) | Err(_) => {
-                    // What fails at once costs nobody anything.
+                    // A server that fails quickly costs no time, so it keeps its place.
                     if since.elapsed() >= HEAD_START {
                         upstream.unheard(server, since, now());
                     }
@@ -222,7 +222,7 @@ async fn by_udp(query: &[u8], socket: UdpSocket, scratch: &RefCell<Box<[u8]>>) -
             }
         };
         if ready.is_error() {
-            // Nobody listens there (ICMP): no need to wait.
+            // An ICMP error: nobody listens there, so do not wait.
             return Err(socket.take_error()?.unwrap_or(io::ErrorKind::ConnectionRefused.into()));
         }
         let buffer = &mut *scratch.borrow_mut();
@@ -242,14 +242,14 @@ async fn by_tcp(query: &[u8], mut stream: TcpStream) -> io::Result<Vec<u8>> {
     if message::answers(query, &reply) { Ok(reply) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
-/// A message as TCP carries it: its length before it.
+/// A message in TCP format: its length in two bytes before it, in network byte order.
 pub(super) fn framed(message: &[u8]) -> Vec<u8> {
-    // A longer one does not exist: it was read with such a length, or written within a limit.
+    // Longer messages do not exist: each was read with such a length or written within a limit.
     let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
     [&length.to_be_bytes(), &message[..length.into()]].concat()
 }
 
-/// Reads a message with its length before it, in place of what `message` holds.
+/// Reads a message in TCP format to `message`, in place of its content.
 pub(super) async fn read_framed(
     stream: &mut (impl AsyncRead + Unpin),
     message: &mut Vec<u8>,

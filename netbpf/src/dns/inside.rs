@@ -1,5 +1,5 @@
-//! The way to servers that only a container itself reaches: sockets of its network namespace, which the daemon has
-//! opened and lent, used by one query at a time and over and over. It must not know what is asked.
+//! Sockets of a container's network namespace, from which servers are asked that only the container reaches. The daemon
+//! opens and lends them; each query borrows a pair and returns it. Must not know what is asked.
 
 use std::{
     cell::RefCell,
@@ -18,16 +18,16 @@ use tokio::{
 
 use super::{control::Pair, message};
 
-/// How long a query waits for others to have their answers.
+/// How long a query waits for a free pair.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What one container has lent.
+/// The sockets that one container has lent.
 pub(super) struct Inside {
     all: RefCell<Vec<Rc<Pair>>>,
     idle: RefCell<Vec<Rc<Pair>>>,
-    /// As many as are idle.
+    /// One permit for each idle pair.
     turns: Semaphore,
-    /// What is being asked.
+    /// The queries that use a pair now.
     asked: RefCell<Vec<Rc<[u8]>>>,
 }
 
@@ -43,7 +43,7 @@ impl Default for Inside {
 }
 
 impl Inside {
-    /// One query more at a time.
+    /// Adds a pair, which allows one more query at the same time.
     pub(super) fn add(&self, pair: Pair) {
         let pair = Rc::new(pair);
         self.all.borrow_mut().push(Rc::clone(&pair));
@@ -51,17 +51,17 @@ impl Inside {
         self.turns.add_permits(1);
     }
 
-    /// All that is lent.
+    /// All lent pairs.
     pub(super) fn all(&self) -> Vec<Rc<Pair>> {
         self.all.borrow().clone()
     }
 
-    /// Whether a query is one that is on its way through here.
+    /// Whether this query is being sent from here at this moment.
     pub(super) fn is_asking(&self, query: &[u8]) -> bool {
         self.asked.borrow().iter().any(|asked| message::is_same(asked, query))
     }
 
-    /// Two sockets for one query.
+    /// Borrows a pair for one query. Waits for a free one.
     pub(super) async fn borrow(&self, query: &[u8]) -> io::Result<Borrowed<'_>> {
         if self.all.borrow().is_empty() {
             return Err(io::ErrorKind::NotConnected.into());
@@ -74,7 +74,7 @@ impl Inside {
     }
 }
 
-/// Two sockets, until this goes.
+/// A borrowed pair, returned on drop.
 pub(super) struct Borrowed<'a> {
     inside: &'a Inside,
     pair: Rc<Pair>,
@@ -83,7 +83,7 @@ pub(super) struct Borrowed<'a> {
 }
 
 impl Borrowed<'_> {
-    /// A socket that only this server's datagrams reach. Its port is another one each time.
+    /// A UDP socket that receives datagrams of this server only. Its port is a new one each time.
     pub(super) async fn udp(&self, server: SocketAddr) -> io::Result<UdpSocket> {
         let [udp, _] = &*self.pair;
         let socket = std::net::UdpSocket::from(udp.try_clone()?);
@@ -93,7 +93,7 @@ impl Borrowed<'_> {
         Ok(socket)
     }
 
-    /// A connection to this server.
+    /// A TCP connection to this server.
     pub(super) async fn tcp(&self, server: SocketAddr) -> io::Result<TcpStream> {
         let [_, tcp] = &*self.pair;
         let socket = TcpSocket::from_std_stream(std::net::TcpStream::from(tcp.try_clone()?));
@@ -104,7 +104,8 @@ impl Borrowed<'_> {
 
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        // As new: neither a peer nor a port (Linux has that for TCP too). One that was not connected stays as it is.
+        // Unconnect: the sockets lose their peer and port (Linux does that for TCP, too). One that is not connected
+        // stays as it is.
         for socket in &*self.pair {
             let _ = connect_unspec(socket);
         }
@@ -113,7 +114,7 @@ impl Drop for Borrowed<'_> {
     }
 }
 
-/// A server's address in the family of a socket.
+/// A server's address in the family of the socket.
 fn as_spoken(local: SocketAddr, server: SocketAddr) -> SocketAddr {
     match server.ip() {
         IpAddr::V4(address) if local.is_ipv6() => (address.to_ipv6_mapped(), server.port()).into(),
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lent_sockets_are_as_new_after_each_query() {
+    async fn a_returned_pair_is_as_good_as_new() {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let inside = Inside::default();
             inside.add(pair(family));
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_query_that_comes_back_is_known() {
+    async fn a_query_that_comes_back_is_recognized() {
         let inside = Inside::default();
         inside.add(pair(AddressFamily::Inet));
         let query = [&[7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], b"\x01a\0\0\x01\0\x01"].concat();
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn with_nothing_lent_nobody_is_asked() {
+    async fn nothing_can_be_borrowed_where_nothing_is_lent() {
         assert!(Inside::default().borrow(b"q").await.is_err());
     }
 }

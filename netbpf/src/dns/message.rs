@@ -1,5 +1,4 @@
-//! DNS messages as the responder needs them: reading a query, writing a reply within a limit. Pure; it knows the
-//! protocol and nothing of who is called what.
+//! DNS messages: reads a query and writes a reply within a size limit. Pure; knows the protocol, but no names.
 
 use std::iter;
 
@@ -12,66 +11,66 @@ use hickory_proto::{
     serialize::binary::{BinDecodable, BinDecoder, BinEncoder},
 };
 
-/// What a datagram may hold for who does not say more (RFC 1035).
+/// The UDP payload size without EDNS, in bytes (RFC 1035).
 const SMALLEST_PAYLOAD: u16 = 512;
-/// What a datagram of ours holds at most, so that it is never fragmented (DNS flag day 2020).
+/// The largest UDP payload that netbpf sends, in bytes: it is never fragmented (DNS flag day 2020).
 const LARGEST_PAYLOAD: u16 = 1232;
-/// The bytes of a message's header.
+/// The length of a message header in bytes.
 const HEADER: usize = 12;
-/// The bytes of an OPT record without options.
+/// The length of an OPT record without options, in bytes.
 const OPT: usize = 11;
-/// The bytes of a record without its data, its name being a pointer to the question.
+/// The length of a record without its data, in bytes; its name is a pointer to the question.
 const RECORD: usize = 12;
 
-/// What a message came by.
+/// The transport of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// One message in a datagram.
+    /// One message per datagram.
     Udp,
-    /// Messages with a length before each.
+    /// Each message has its length before it.
     Tcp,
 }
 
-/// What a message that came in is.
+/// A parsed message.
 #[derive(Debug)]
 pub enum Received {
-    /// Nothing that gets a reply: a response, or too short for a header.
+    /// Not a query, or shorter than a header: it gets no reply.
     Noise,
-    /// A query that gets this error.
+    /// An invalid query, which gets this error.
     Faulty(Envelope, ResponseCode),
-    /// A query.
+    /// A valid query.
     Query(Envelope, Question),
 }
 
-/// What every reply repeats of its query.
+/// The parts of a query that its reply repeats.
 #[derive(Clone, Debug)]
 pub struct Envelope {
     metadata: Metadata,
     question: Option<Question>,
-    /// The payload that the client's OPT record offers.
+    /// The UDP payload size in the client's OPT record.
     payload: Option<u16>,
 }
 
-/// What a reply adds to its query's envelope.
+/// The parts of a reply that are not in the query's envelope.
 pub struct Reply<'a> {
     /// The outcome.
     pub code: ResponseCode,
-    /// We are the source of what it says.
+    /// Whether the answer is authoritative (AA): netbpf is the source of the name.
     pub authoritative: bool,
-    /// More would be to say than is said.
+    /// Whether the answer is truncated (TC).
     pub truncated: bool,
     /// Addresses, or a single record of another type.
     pub answers: &'a [Record],
 }
 
 impl Reply<'_> {
-    /// One without answers.
+    /// A reply without answers.
     pub fn empty(code: ResponseCode) -> Self {
         Reply { code, authoritative: false, truncated: false, answers: &[] }
     }
 }
 
-/// Reads what a client sent.
+/// Parses a message from a client.
 pub fn read(bytes: &[u8]) -> Received {
     let mut decoder = BinDecoder::new(bytes);
     let Ok(Header { metadata, counts, .. }) = Header::read(&mut decoder) else { return Received::Noise };
@@ -108,7 +107,7 @@ pub fn read(bytes: &[u8]) -> Received {
 }
 
 impl Envelope {
-    /// The size of a reply that is passed on: what the client can take.
+    /// The largest reply from a server that the client accepts, in bytes.
     pub fn passed_on_limit(&self, transport: Transport) -> usize {
         match transport {
             Transport::Udp => self.payload.unwrap_or(SMALLEST_PAYLOAD).max(SMALLEST_PAYLOAD).into(),
@@ -116,7 +115,7 @@ impl Envelope {
         }
     }
 
-    /// Writes a reply in place of what `out` holds. Answers that do not fit are left out, which sets TC.
+    /// Writes a reply to `out`, in place of its content. Leaves answers out that do not fit and sets TC then.
     pub fn reply(&self, reply: &Reply<'_>, transport: Transport, out: &mut Vec<u8>) {
         let own_payload = self.payload.map(|payload| payload.clamp(SMALLEST_PAYLOAD, LARGEST_PAYLOAD));
         let limit = match transport {
@@ -147,13 +146,13 @@ impl Envelope {
             None,
             &mut BinEncoder::new(out),
         );
-        // A question that was read can be written, and the records are ours: only a bug gets here.
+        // Cannot fail without a bug: the question was parsed before, and the records are netbpf's own.
         if written.is_err() {
             out.clear();
         }
     }
 
-    /// How many of the answers fit beside the rest.
+    /// How many of the answers fit into `limit` bytes.
     fn fitting(&self, answers: &[Record], limit: u16) -> usize {
         let question = self.question.as_ref().map_or(0, |question| question.name().len() + 4);
         let opt = if self.payload.is_some() { OPT } else { 0 };
@@ -161,14 +160,14 @@ impl Envelope {
         let size = match answers.first().map(Record::record_type) {
             Some(RecordType::A) => RECORD + 4,
             Some(RecordType::AAAA) => RECORD + 16,
-            // A single name beside its address's own name always fits.
+            // A single name beside its own address always fits.
             _ => return answers.len(),
         };
         answers.len().min(room / size)
     }
 }
 
-/// Whether `reply` answers `query`: the same ID and the same question, or no question beside an error.
+/// Whether `reply` belongs to `query`: it has the same ID and question. An error may come without a question.
 pub fn answers(query: &[u8], reply: &[u8]) -> bool {
     let (mut query, mut reply) = (BinDecoder::new(query), BinDecoder::new(reply));
     let (Ok(asked), Ok(replied)) = (Header::read(&mut query), Header::read(&mut reply)) else { return false };
@@ -184,7 +183,7 @@ pub fn answers(query: &[u8], reply: &[u8]) -> bool {
     }
 }
 
-/// Whether two queries are the same: ID and question.
+/// Whether two queries have the same ID and question.
 pub fn is_same(one: &[u8], other: &[u8]) -> bool {
     let read = |message| {
         let mut message = BinDecoder::new(message);
@@ -194,18 +193,18 @@ pub fn is_same(one: &[u8], other: &[u8]) -> bool {
     read(one).is_some_and(|one| read(other) == Some(one))
 }
 
-/// The outcome that a reply's header gives.
+/// The response code in a reply's header.
 pub fn code(reply: &[u8]) -> Option<ResponseCode> {
     Header::read(&mut BinDecoder::new(reply)).ok().map(|header| header.metadata.response_code)
 }
 
-/// Whether a reply holds an answer, or is cut short and has one for who asks over TCP.
+/// Whether a reply has an answer. A truncated one has: the client gets it over TCP.
 pub fn has_answer(reply: &[u8]) -> bool {
     Header::read(&mut BinDecoder::new(reply))
         .is_ok_and(|header| header.counts.answers > 0 || header.metadata.truncation)
 }
 
-/// Gives a message another ID.
+/// Replaces the ID of a message.
 pub fn set_id(message: &mut [u8], id: [u8; 2]) {
     if let Some(place) = message.first_chunk_mut() {
         *place = id;

@@ -1,4 +1,4 @@
-//! Names of containers: what a container may ask, who answers, and how the answerer stays fed.
+//! The name service for containers: the responder that answers their DNS queries, and the feed that keeps it informed.
 //!
 //! ```text
 //! daemon                                   responder (a process of its own, without privileges)
@@ -6,9 +6,10 @@
 //!     records + sockets (SCM_RIGHTS)                     └─ forward ─▶ servers (upstream)
 //! ```
 //!
-//! Each container that may ask has sockets of its own on 127.0.0.11:53 (beside an engine's resolver, which has that
-//! address, 127.0.0.12:53) in its network namespace, opened by the daemon: the socket a query comes in on *is* the asker, so nobody can ask in another's name. `zone`, `message`
-//! and `answer` are pure: bytes in, bytes out. Nothing here knows links, sandboxes, the store or the datapath.
+//! The daemon opens sockets at 127.0.0.11:53 in the network namespace of each container (at 127.0.0.12:53 where an
+//! engine's own resolver has that address). The socket that a query comes in on identifies the asking container, so no
+//! container can ask as another one. `zone`, `message` and `answer` are pure: bytes in, bytes out. Nothing here knows
+//! links, sandboxes, the store or the datapath.
 
 mod answer;
 mod asker;

@@ -1,4 +1,4 @@
-//! What the daemon tells the responder of one container. Values only; it must not know sockets or messages.
+//! The record of a container, as the daemon sends it to the responder. Values only; must not know sockets or messages.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,52 +6,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Id;
 
-/// A running container: its names and addresses, and who answers what netbpf does not know.
+/// A running container: its names and addresses, and the servers for other names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The container.
     pub container: Id,
-    /// All its networks, in the order of their claim to the default route: an unqualified name is searched in this
-    /// order. The default network is here too, without names, for a container that has it is not cut off.
+    /// All its networks in order of priority for the default route, which is also the search order for unqualified
+    /// names. Includes the default network, without names, because it gives the container a way to the host's servers.
     pub networks: Vec<NetworkRecord>,
-    /// Who is asked for unknown names.
+    /// The servers for names that netbpf does not know.
     pub servers: Servers,
 }
 
-/// A container's place in one network.
+/// A container's endpoint in one network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRecord {
-    /// The network.
+    /// The ID of the network.
     pub id: Id,
-    /// Its name: the last part of `name.network`.
+    /// The name of the network: the last part of `name.network`.
     pub name: String,
-    /// It has no way out.
+    /// Whether the network is internal, without a way out.
     pub internal: bool,
-    /// Its members may talk to each other (`enable_icc`); else only links open a way.
+    /// Whether members may talk to each other (`enable_icc`); else only links permit it.
     pub icc: bool,
-    /// What the container is called in it; the first is the answer to a reverse lookup.
+    /// The container's names in this network. The first one answers reverse lookups.
     pub names: Vec<String>,
-    /// Its addresses.
+    /// Its IPv4 addresses.
     pub ipv4: Vec<Ipv4Addr>,
-    /// Its addresses.
+    /// Its IPv6 addresses.
     pub ipv6: Vec<Ipv6Addr>,
-    /// Names that it alone knows, and whom they mean in this network: alias and name.
+    /// Its links in this network: alias and target name. Only this container can resolve the alias.
     pub links: Vec<(String, String)>,
 }
 
-/// Who is asked for unknown names.
+/// The servers for names that netbpf does not know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Servers {
-    /// The host's resolvers, whichever they are at the time, asked from the host's network namespace.
+    /// The host's resolvers at the time of the query, asked from the host's network namespace.
     Host,
-    /// Asked from the container's own network namespace, as Docker does: `--dns`, or whom an engine's container asked
-    /// before. They may be where only the container comes: on its loopback, behind an interface of its own.
+    /// Servers asked from the container's network namespace, as Docker does: those of `--dns`, or those that an
+    /// engine's container used before. They may be reachable only from there: on its loopback interface, or behind an
+    /// interface of its own.
     Inside(Vec<SocketAddr>),
 }
 
 impl Record {
-    /// The servers that may be asked for this container. One in internal networks only has no way to the host's; of
-    /// its own it reaches those that its networks and routes lead to.
+    /// The servers that this container can reach. A container with only internal networks has no way to the host's
+    /// servers; servers of its own are asked from its namespace, with its routes.
     pub(super) fn reachable_servers(&self) -> Servers {
         let confined = self.networks.iter().all(|network| network.internal);
         match &self.servers {
@@ -60,7 +61,7 @@ impl Record {
         }
     }
 
-    /// Whether servers are asked through sockets of the container's network namespace.
+    /// Whether servers are asked from the container's network namespace.
     pub(super) fn asks_inside(&self) -> bool {
         matches!(&self.servers, Servers::Inside(servers) if !servers.is_empty())
     }
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn internal_networks_only_leave_no_way_to_the_host_s_servers() {
+    fn a_container_with_only_internal_networks_cannot_ask_the_host_s_servers() {
         let record = |internal: &[bool]| Record {
             container: Id::random(),
             networks: internal

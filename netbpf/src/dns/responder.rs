@@ -1,4 +1,5 @@
-//! The name responder's process: who may ask at which sockets. It must not know where records come from.
+//! The name responder's process: maps sockets to the containers that ask through them. Must not know where records come
+//! from.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,8 +20,8 @@ use crate::{
     model::Id,
 };
 
-/// Answers until it is told to stop, or has neither a daemon nor anybody to answer; as `user`, if it is root. `dir` is a
-/// folder of root's own.
+/// Answers queries until it is told to stop, or until it has neither a daemon nor a container. Runs as `user` if
+/// started by root. `dir` is a directory that only root can write to.
 pub fn run(user: u32, dir: &Path) -> anyhow::Result<()> {
     confined::run(&KIND, user, dir, |descriptors| Responder {
         shared: Rc::new(Shared::new(descriptors / 2)),
@@ -33,9 +34,10 @@ pub fn run(user: u32, dir: &Path) -> anyhow::Result<()> {
 struct Responder {
     shared: Rc<Shared>,
     askers: HashMap<Id, Asker>,
-    /// Lent sockets, while a greeting speaks of them: whoever keeps one keeps its network namespace.
+    /// Lent sockets, while a greeting refers to them. A socket keeps its network namespace alive, so they are dropped
+    /// after it.
     lent: HashMap<Id, Vec<Rc<Pair>>>,
-    /// During a full state: whom it named.
+    /// The containers named so far, between [`Request::Begin`] and [`Request::End`].
     named: Option<HashSet<Id>>,
 }
 

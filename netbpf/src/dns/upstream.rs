@@ -1,9 +1,9 @@
-//! The servers that a container's unknown names are asked of, and which of them are silent. It must not know how one is
-//! asked, and has no clock.
+//! The servers to which a container's queries are forwarded, and which of them are silent. Must not know how servers
+//! are asked; has no clock.
 //!
-//! A server that does not answer for as long as a query waits is silent: it is asked last. After a while the next query
-//! goes to it too, beside the others, so that nobody waits to find out whether it is back. Whatever it answers, it is as
-//! good as the others again: the order of servers is the administrator's, and kept wherever it can be.
+//! A server that does not reply in time is silent: it is asked last. After [`PAUSE`] the next query asks it at once,
+//! beside the first server, so that no query waits to find out whether it is back. Any reply puts it back to its place:
+//! the order of servers is the administrator's and is kept wherever possible.
 
 use std::{
     cell::RefCell,
@@ -12,44 +12,44 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many servers are asked for one name.
+/// The maximum number of servers asked for one name.
 pub(super) const MOST: usize = 3;
-/// How long a silent server is left alone.
+/// How long a silent server is asked last only.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Servers, in the order in which they are to be asked.
+/// Servers in the order of the configuration.
 #[derive(Default)]
 pub(super) struct Upstream {
     servers: Vec<SocketAddr>,
     states: RefCell<HashMap<SocketAddr, State>>,
 }
 
-/// What is known of a server.
+/// What is known about a server.
 #[derive(Default)]
 struct State {
-    /// When its last answer came.
+    /// The time of its last reply.
     heard: Option<Instant>,
-    /// It is silent, and is tried again from then on.
+    /// Set while it is silent: when it is asked at once again.
     next_try: Option<Instant>,
 }
 
-/// A server's turn.
+/// A server in the order of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turn {
-    /// Whom to ask.
+    /// The server.
     pub(super) server: SocketAddr,
-    /// It is asked at once, whether or not others answer.
+    /// Whether it is asked at once, without waiting for the servers before it.
     pub(super) at_once: bool,
 }
 
 impl Upstream {
-    /// None of them is silent yet.
+    /// No server is silent at first.
     pub(super) fn new(servers: &[SocketAddr]) -> Self {
         let servers = servers.iter().take(MOST).copied().collect();
         Self { servers, states: RefCell::default() }
     }
 
-    /// In which order the next query asks: the silent ones last.
+    /// The servers in the order for the next query: silent ones last.
     pub(super) fn turns(&self, now: Instant) -> Vec<Turn> {
         let mut states = self.states.borrow_mut();
         let turn = |server: &SocketAddr| {
@@ -67,13 +67,14 @@ impl Upstream {
         turns.into_iter().map(|(_, turn)| turn).collect()
     }
 
-    /// A server has answered, whatever it said.
+    /// A server has replied, whatever the reply is.
     pub(super) fn heard(&self, server: SocketAddr, now: Instant) {
         let mut states = self.states.borrow_mut();
         *states.entry(server).or_default() = State { heard: Some(now), next_try: None };
     }
 
-    /// A server did not answer a query that was sent `since`. If it has answered others meanwhile, that one was lost.
+    /// A server did not reply to a query that was sent at `since`. If it has replied to another one since, only that
+    /// query was lost.
     pub(super) fn unheard(&self, server: SocketAddr, since: Instant, now: Instant) {
         let mut states = self.states.borrow_mut();
         let state = states.entry(server).or_default();
@@ -95,7 +96,7 @@ mod tests {
         (Ipv4Addr::new(10, 0, 0, last), 53).into()
     }
 
-    /// The last part of each address, with a mark where it is asked at once.
+    /// The last part of each address, with whether it is asked at once.
     fn order(upstream: &Upstream, now: Instant) -> Vec<(u8, bool)> {
         let last = |server: SocketAddr| server.to_string().as_bytes()[7] - b'0';
         upstream.turns(now).iter().map(|turn| (last(turn.server), turn.at_once)).collect()

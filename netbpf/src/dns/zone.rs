@@ -1,8 +1,8 @@
-//! Who is called what, and where: networks, their names and their addresses. Pure; it knows no query and no socket.
+//! The networks, with the names and addresses of their containers. Pure; knows no queries and no sockets.
 //!
-//! A name is looked up on behalf of a container, in the networks of that container and nowhere else. Letter case
-//! never matters. Network names and container names may hold dots, so `a.b.c` is tried as `a.b.c`, as `a.b` in the
-//! network `c`, and as `a` in the network `b.c`, in this order.
+//! A name is looked up for an asking container, only in the networks of that container. Letter case never matters.
+//! Network and container names may contain dots, so `a.b.c` is tried as `a.b.c`, then as `a.b` in the network `c`, then
+//! as `a` in the network `b.c`.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -16,7 +16,7 @@ use hickory_proto::rr::Name;
 use super::record::NetworkRecord;
 use crate::model::Id;
 
-/// All that the responder knows.
+/// All networks and containers that the responder knows.
 #[derive(Default)]
 pub struct Zone {
     networks: HashMap<Id, Network>,
@@ -27,44 +27,44 @@ pub struct Zone {
 #[derive(Default)]
 struct Network {
     name: Box<[u8]>,
-    /// Its members may talk to each other; else only links open a way.
+    /// Whether members may talk to each other; else only links permit it.
     icc: bool,
     members: usize,
     names: HashMap<Arc<[u8]>, Vec<Member>>,
-    /// The newest holder of an address comes last.
+    /// The containers with an address; the newest comes last.
     holders: HashMap<IpAddr, Vec<Holder>>,
 }
 
-/// A container that has a name.
+/// A container with a name.
 struct Member {
     container: Id,
     addresses: Arc<[IpAddr]>,
 }
 
-/// A container that has an address.
+/// A container with an address, and its full name.
 struct Holder {
     container: Id,
     name: Name,
 }
 
-/// A container's place in a network: what has to go when it leaves.
+/// A container's entries in a network, to be removed when it leaves.
 struct Membership {
     network: Id,
     names: Vec<Arc<[u8]>>,
     addresses: Arc<[IpAddr]>,
-    /// Names that the container alone knows, and whom they mean.
+    /// Aliases of links, which only this container can resolve, with the names they stand for.
     links: HashMap<Box<[u8]>, Box<[u8]>>,
 }
 
 impl Zone {
-    /// Takes in a container, in place of what was known of it.
+    /// Adds or replaces a container.
     pub fn insert(&mut self, container: Id, networks: &[NetworkRecord]) {
         self.remove(container);
         let memberships = networks.iter().map(|record| self.join(container, record)).collect();
         self.containers.insert(container, memberships);
     }
 
-    /// Forgets a container.
+    /// Removes a container.
     pub fn remove(&mut self, container: Id) {
         for membership in self.containers.remove(&container).unwrap_or_default() {
             if let Entry::Occupied(mut entry) = self.networks.entry(membership.network) {
@@ -76,14 +76,14 @@ impl Zone {
         }
     }
 
-    /// The containers it knows.
+    /// All known containers.
     pub fn containers(&self) -> impl Iterator<Item = Id> {
         self.containers.keys().copied()
     }
 
-    /// Whether `asker` may know `name` (in lower case), and the addresses that `wanted` picks: those of the first
-    /// network that has any which `asker` may talk to, else of the first that has any. An empty `addresses` of a known
-    /// name means that it has none of that kind.
+    /// Looks up `name` (in lower case) for `asker`. Returns whether the name is known. Adds the addresses that `wanted`
+    /// accepts: those in the first network where `asker` may talk to one, else those in the first network with any. A
+    /// known name may have none.
     pub fn find(
         &self,
         asker: Id,
@@ -97,7 +97,7 @@ impl Zone {
                 if network_name.is_some_and(|name| *name != *network.name) {
                     continue;
                 }
-                // A link to a name that nobody has is none.
+                // A link to a name that nobody has does not count.
                 let linked = membership.links.get(name).and_then(|target| network.names.get(&**target));
                 if let Some(members) = linked.or_else(|| network.names.get(name)) {
                     known = true;
@@ -120,7 +120,7 @@ impl Zone {
         known
     }
 
-    /// `container.network.` of an address in one of `asker`'s networks.
+    /// `container.network.` for an address in one of `asker`'s networks.
     pub fn name_of(&self, asker: Id, address: IpAddr) -> Option<&Name> {
         self.memberships_of(asker).find_map(|(_, network)| Some(&network.holders.get(&address)?.last()?.name))
     }
@@ -198,13 +198,13 @@ fn addresses_of<'a>(members: impl Iterator<Item = &'a Member>) -> impl Iterator<
     members.flat_map(|member| member.addresses.iter().copied())
 }
 
-/// The name as it stands, then every split at a dot into a name and a network, the shortest network first.
+/// The name as a whole, then each split into a name and a network, the shortest network first.
 fn readings(name: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
     let dots = (0..name.len()).rev().filter(|&at| name[at] == b'.');
     iter::once((name, None)).chain(dots.map(|at| (&name[..at], Some(&name[at + 1..]))))
 }
 
-/// `container.network.`, unless it cannot be said in DNS (a label of more than 63 bytes).
+/// `container.network.`, unless DNS does not permit it (a label of more than 63 bytes).
 fn full_name(container: &str, network: &str) -> Option<Name> {
     Name::from_labels(container.split('.').chain(network.split('.')).map(str::as_bytes)).ok()
 }
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_found_by_the_networks_of_the_asker_only() {
+    fn a_name_is_found_only_in_the_networks_of_the_asker() {
         let (mut zone, blue, red) = (Zone::default(), Id::random(), Id::random());
         let (alice, bob, carol) = (Id::random(), Id::random(), Id::random());
         zone.insert(alice, &[network(blue, "Blue", &["Alice", "alice", "web"], &["10.0.0.2"])]);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_known_to_one_and_follows_whoever_has_the_name() {
+    fn a_link_is_known_to_one_container_and_follows_its_target_name() {
         let (mut zone, net) = (Zone::default(), Id::random());
         let (one, two, other) = (Id::random(), Id::random(), Id::random());
         let links = vec![("DB".into(), "Two".into()), ("two".into(), "other".into())];
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_the_asker_may_talk_to_come_before_others() {
+    fn addresses_that_the_asker_may_talk_to_come_first() {
         let (mut zone, closed, open) = (Zone::default(), Id::random(), Id::random());
         let (asker, one, two) = (Id::random(), Id::random(), Id::random());
         let closed = |names: &[&str], ipv4: &[&str], links: &[(&str, &str)]| NetworkRecord {
@@ -301,10 +301,10 @@ mod tests {
         zone.insert(two, &[closed(&["two", "web"], &["10.0.0.4"], &[])]);
         assert_eq!(find(&zone, asker, "one"), found(&["10.1.0.3"]));
         assert_eq!(find(&zone, asker, "asker"), found(&["10.1.0.2"]));
-        assert_eq!(find(&zone, asker, "one.closed"), found(&["10.0.0.3"]), "where it is asked for");
-        assert_eq!(find(&zone, asker, "two"), found(&["10.0.0.4"]), "where there is no other");
+        assert_eq!(find(&zone, asker, "one.closed"), found(&["10.0.0.3"]), "the network is named");
+        assert_eq!(find(&zone, asker, "two"), found(&["10.0.0.4"]), "it has no other");
         assert_eq!(find(&zone, asker, "web"), found(&["10.0.0.3", "10.0.0.4"]));
-        // A link opens a way.
+        // A link permits it.
         let links = [("two", "two")];
         zone.insert(asker, &[closed(&["asker"], &["10.0.0.2"], &links), open(&["asker"], &["10.1.0.2"])]);
         assert_eq!(find(&zone, asker, "web"), found(&["10.0.0.4"]));
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_is_forgotten_and_the_newest_holder_of_an_address_names_it() {
+    fn a_removed_container_is_forgotten_and_the_newest_owner_names_an_address() {
         let (mut zone, net) = (Zone::default(), Id::random());
         let (old, new) = (Id::random(), Id::random());
         zone.insert(old, &[network(net, "n", &["old", "both"], &["10.0.0.2"])]);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_dns_cannot_say_gives_way_to_the_next_in_a_reverse_lookup() {
+    fn a_reverse_lookup_skips_names_that_dns_does_not_permit() {
         let (mut zone, asker) = (Zone::default(), Id::random());
         let long = "x".repeat(64);
         zone.insert(asker, &[network(Id::random(), "n", &[&long, "0123456789ab"], &["10.0.0.2"])]);
