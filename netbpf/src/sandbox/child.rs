@@ -1,5 +1,5 @@
-//! From a fork of the supervisor to a program of the container: session, terminal, privileges, environment, and Docker's
-//! words when it does not start.
+//! Starts a program in the container from a fork of the supervisor: session, terminal, privileges, environment, and
+//! Docker's message if that fails.
 
 use std::{
     ffi::CString,
@@ -28,9 +28,9 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::{filesystem, sys};
 
-/// What a program of a container has: Docker's default without `MKNOD`, because no control group keeps it from the
-/// devices that it would make. `NET_ADMIN` is not in it, so that addresses, routes and the peers behind them stay what
-/// the daemon made them.
+/// The capabilities of a program in a container: Docker's default without `MKNOD`, because no control group restricts
+/// access to devices that it would create. `NET_ADMIN` is not included, so addresses, routes and neighbours stay as the
+/// daemon made them.
 const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
@@ -52,15 +52,15 @@ pub(super) struct Program<'a> {
     pub argv: &'a [String],
     pub env: Vec<String>,
     pub working_dir: &'a Path,
-    /// Whether a missing `working_dir` is made.
+    /// Whether to create a missing `working_dir`.
     pub make_working_dir: bool,
     /// stdin, stdout, stderr.
     pub stdio: [BorrowedFd<'a>; 3],
     /// Whether stdin is the controlling terminal.
     pub terminal: bool,
-    /// Whether it is the first of its PID namespace, which mounts `/proc`.
+    /// Whether it is the first program of its PID namespace, which mounts `/proc`.
     pub first: bool,
-    /// Whether no program that it executes gains anything by a set-user-ID bit or file capabilities.
+    /// Whether set-user-ID bits and file capabilities have no effect (`no_new_privs`).
     pub no_new_privileges: bool,
 }
 
@@ -76,7 +76,7 @@ impl Failure {
         Failure { exit_code, message: message.to_string() }
     }
 
-    /// What Docker makes of an error: 127 for what is not there, else 126.
+    /// The failure that Docker makes of an error: exit code 127 for a missing file, else 126.
     pub fn errno(what: impl Display, errno: Errno) -> Failure {
         let exit_code = if matches!(errno, Errno::ENOENT) { 127 } else { 126 };
         Failure::new(exit_code, format!("{what}: {}", errno.desc().to_lowercase()))
@@ -87,7 +87,8 @@ impl Failure {
     }
 }
 
-/// The environment every program of a container begins with; `given` replaces it by key.
+/// The default environment of programs in a container, with the variables of `given` instead of or besides it. A
+/// variable without `=` removes the default.
 pub(super) fn environment(hostname: &str, terminal: bool, given: &[&[String]]) -> Vec<String> {
     let mut env = vec![format!("PATH={PATH}"), format!("HOSTNAME={hostname}")];
     if terminal {
@@ -104,7 +105,7 @@ pub(super) fn environment(hostname: &str, terminal: bool, given: &[&[String]]) -
     env
 }
 
-/// Starts the program and returns its number once it runs.
+/// Starts the program. Returns its PID once it is running.
 pub(super) fn start(program: &Program<'_>) -> Result<Pid, Failure> {
     let broken = |error: io::Error| Failure::io("start a process", &error);
     let (mut outcome, report) = io::pipe().map_err(broken)?;
@@ -112,7 +113,7 @@ pub(super) fn start(program: &Program<'_>) -> Result<Pid, Failure> {
     let pid = sys::spawn(|| {
         let Some(mut report) = report.take() else { return };
         let Err(failure) = become_program(program, report.as_fd());
-        // Without a reader there is nobody left to tell.
+        // Fails if the supervisor has ended.
         let _ = report.write_all(&[&[failure.exit_code], failure.message.as_bytes()].concat());
     })
     .map_err(|errno| Failure::errno("start a process", errno))?;
@@ -128,7 +129,7 @@ pub(super) fn start(program: &Program<'_>) -> Result<Pid, Failure> {
     }
 }
 
-/// Only returns if it fails.
+/// Turns this process into the program. Returns only on failure.
 fn become_program(
     program: &Program<'_>,
     report: BorrowedFd<'_>,
@@ -151,11 +152,11 @@ fn become_program(
     if program.first {
         filesystem::mount_proc().map_err(|error| Failure::new(126, error))?;
     }
-    // Before the working directory is entered: /proc/self/fd must not lead to the host's files.
+    // Before the working directory is entered: /proc/self/fd must not lead to files of the host.
     sys::close_others(report).map_err(denied("close descriptors"))?;
     umask(Mode::from_bits_truncate(0o022));
     sys::reset_signals().map_err(denied("reset signals"))?;
-    // Until the program runs, this process is the supervisor's image: its memory is nobody's to read.
+    // Until the program is executed, this process has the supervisor's memory. Nobody may read it.
     prctl::set_dumpable(false).map_err(failed("hide memory"))?;
     nix::unistd::setgroups(&[Gid::from_raw(0)]).map_err(failed("set groups"))?;
     nix::unistd::setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))
@@ -172,13 +173,13 @@ fn become_program(
     let path = c_string(&path.to_string_lossy())?;
     let argv = program.argv.iter().map(|a| c_string(a)).collect::<Result<Vec<_>, _>>()?;
     let env = program.env.iter().map(|v| c_string(v)).collect::<Result<Vec<_>, _>>()?;
-    // The last before the program: a change of credentials forgets it.
+    // Set last and for a second time, because a change of credentials clears it.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("set the parent death signal"))?;
     nix::unistd::execve(&path, &argv, &env)
         .map_err(|errno| Failure::errno(format!("exec {}", path.to_string_lossy()), errno))
 }
 
-/// Whether the supervisor still holds the other end.
+/// Whether the supervisor still has the other end open.
 fn has_reader(report: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(report, PollFlags::empty())];
     let _ = poll(&mut fds, PollTimeout::ZERO);
@@ -193,7 +194,7 @@ fn drop_capabilities() -> io::Result<()> {
         }
         match rustix::thread::remove_capability_from_bounding_set(capability) {
             Ok(()) => {}
-            // One past the last that this kernel knows.
+            // The number after the last capability that this kernel knows.
             Err(rustix::io::Errno::INVAL) => break,
             Err(error) => return Err(error.into()),
         }
@@ -215,7 +216,7 @@ fn enter_working_dir(program: &Program<'_>) -> Result<(), Failure> {
     nix::unistd::chdir(dir).map_err(|errno| Failure::errno(format!("chdir to cwd ({dir:?}) failed"), errno))
 }
 
-/// The program's file, by the rules and in the words of Docker's runtime.
+/// Finds the program's file by the rules of Docker's runtime, with its messages.
 fn find(program: &Program<'_>) -> Result<PathBuf, Failure> {
     let name = program.argv.first().map(String::as_str).unwrap_or_default();
     let what = format!("exec: {name:?}");
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn given_variables_replace_the_defaults_by_key() {
+    fn variables_override_the_defaults_by_key() {
         let container = ["HOME=/".to_owned(), "A=1".to_owned()];
         let exec = ["A=2=3".to_owned(), "HOSTNAME".to_owned()];
         let env = environment("web", true, &[&container, &exec]);
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_command_gets_dockers_words() {
+    fn an_unknown_command_gets_docker_s_message() {
         let failure = looked_up("nosuch", "/usr/bin:/bin").unwrap_err();
         assert_eq!(failure.message, "exec: \"nosuch\": executable file not found in $PATH");
         assert_eq!(failure.exit_code, 127);
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_executed_is_refused_by_path_and_passed_over_in_the_search() {
+    fn a_file_that_is_not_executable_is_refused_by_path_and_skipped_in_the_search() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("f");
         fs::write(&file, "").unwrap();

@@ -1,43 +1,43 @@
-//! What can fail in a sandbox, in words for its user.
+//! The errors of sandboxes.
 
 use std::{fmt::Display, io};
 
-/// A failure.
+/// Why an operation on a sandbox failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A call of the kernel's.
+    /// A system call failed.
     #[error("{op} {object}: {source}")]
     Call {
-        /// What was tried.
+        /// The operation.
         op: &'static str,
-        /// On what.
+        /// The object of the operation.
         object: String,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// A file of a sandbox has another shape than this version's.
+    /// A file of a sandbox is not valid JSON of this version.
     #[error("read {object}: {source}")]
     Json {
-        /// The file.
+        /// The path of the file.
         object: String,
-        /// Where it differs.
+        /// Where it is wrong.
         source: serde_json::Error,
     },
     /// The supervisor could not build the sandbox.
     #[error("{0}")]
     Setup(String),
-    /// The command cannot be started, or nothing runs that it could be started in.
+    /// The command cannot be started, or the container in which to start it is not running.
     #[error("{message}")]
     Start {
-        /// 127 not found, 126 not executable, 1 not running.
+        /// 127: not found; 126: not executable; 1: not running.
         exit_code: u8,
-        /// Docker's words.
+        /// Docker's message.
         message: String,
     },
     /// The supervisor has ended.
     #[error("the supervisor is gone")]
     Gone,
-    /// An answer that this version does not know.
+    /// The supervisor sent an answer that this version does not know.
     #[error("unexpected answer from the supervisor: {0}")]
     Protocol(String),
     /// `exec -it` without a terminal.
@@ -45,7 +45,7 @@ pub enum Error {
     NoTerminal,
 }
 
-/// For `map_err`: names the operation and its object.
+/// Adds the operation and its object to an error; for `map_err`.
 pub(super) fn call<E: Into<io::Error>>(op: &'static str, object: impl Display) -> impl FnOnce(E) -> Error {
     let object = object.to_string();
     move |source| Error::Call { op, object, source: source.into() }

@@ -1,6 +1,6 @@
-//! `exec` as the command line does it: straight to the supervisor, no daemon between. Pipes and sockets are handed over.
-//! Terminals and files stay here and are relayed: a program of a container could type on the user's terminal, and open a
-//! file that it holds again, for reading and writing, by its name in `/proc/self/fd`.
+//! `exec` for the command line: talks to the supervisor directly, without the daemon. Pipes and sockets are passed to
+//! the program. Terminals and files stay in this process, which copies their data: a program in a container could type
+//! into the user's terminal, or open a passed file again through `/proc/self/fd`, for reading and writing.
 
 use std::{
     fs::File,
@@ -26,21 +26,21 @@ use super::{
     relay::{Relay, set_nonblocking},
 };
 
-/// What to run.
+/// The program to run.
 #[derive(Clone, Debug, Default)]
 pub struct Command {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// `KEY=VALUE`, over the container's.
+    /// `KEY=VALUE` pairs, which override the container's.
     pub env: Vec<String>,
-    /// Where it starts; the container's own directory if absent.
+    /// The directory where it starts; the container's if absent.
     pub working_dir: Option<PathBuf>,
 }
 
 /// Runs a program in the container whose supervisor listens at `socket`, and returns its exit code.
 ///
-/// `interactive` gives it stdin, `tty` a terminal. To restore the user's terminal when a signal ends this process, it
-/// blocks them in the calling thread: to be called before other threads are started.
+/// `interactive` connects stdin, `tty` gives it a terminal. Signals are blocked in the calling thread, so that the
+/// user's terminal is restored when one ends this process: call this before other threads are started.
 pub fn run(socket: &Path, command: Command, interactive: bool, tty: bool) -> Result<i32, Error> {
     if tty && interactive && !io::stdin().is_terminal() {
         return Err(Error::NoTerminal);
@@ -108,12 +108,12 @@ fn plain(channel: &Channel, request: Request, interactive: bool) -> Result<i32, 
         (Response::Started, _) => {}
         (other, _) => return Err(Error::Protocol(format!("{other:?}"))),
     }
-    // Else the streams would have one more holder than the program.
+    // The program must be the only holder of its streams.
     drop((stdin, stdout, stderr));
     converse(channel, inputs, outputs, None)
 }
 
-/// Whether nothing can be done with a stream but what its holder was meant to do. `/dev/null` has nothing to lose.
+/// Whether a stream can be passed to the program: its holder can do nothing else with it. `/dev/null` is safe, too.
 fn may_be_given_away(fd: BorrowedFd<'_>) -> bool {
     fstat(fd).is_ok_and(|stat| match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
         SFlag::S_IFIFO | SFlag::S_IFSOCK => true,
@@ -122,7 +122,7 @@ fn may_be_given_away(fd: BorrowedFd<'_>) -> bool {
     })
 }
 
-/// Relays until the program has ended. What its children still hold open is not waited for.
+/// Copies data until the program has ended. Does not wait for its children, even if they hold streams open.
 fn converse(
     channel: &Channel,
     mut inputs: Vec<Relay>,
@@ -157,7 +157,7 @@ fn converse(
                     ws_xpixel: 0,
                     ws_ypixel: 0,
                 };
-                // A terminal whose program has just ended needs no size.
+                // Fails if the program has just ended, which does not matter.
                 let _ = rustix::termios::tcsetwinsize(terminal, size);
             }
         }
@@ -166,14 +166,14 @@ fn converse(
             return match channel.receive().map_err(call("read from", "the supervisor"))? {
                 Some((Response::Exited { code }, _)) => Ok(code),
                 Some((other, _)) => Err(Error::Protocol(format!("{other:?}"))),
-                // It was killed, and the program with it.
+                // The supervisor was killed, and the program with it.
                 None => Ok(128 + Signal::SIGKILL as i32),
             };
         }
     }
 }
 
-/// The user's terminal's.
+/// The size of the user's terminal.
 fn window_size() -> WindowSize {
     match rustix::termios::tcgetwinsize(io::stdout()) {
         Ok(size) => WindowSize { rows: size.ws_row, columns: size.ws_col },
@@ -181,7 +181,7 @@ fn window_size() -> WindowSize {
     }
 }
 
-/// The user's terminal passes every key on, for as long as this lives.
+/// Raw mode of the user's terminal, restored on drop: every key goes to the program.
 struct RawMode(Termios);
 
 impl RawMode {
@@ -196,12 +196,12 @@ impl RawMode {
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        // A terminal that is gone needs no mode.
+        // Fails if the terminal is gone.
         let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
     }
 }
 
-/// Signals as events, for as long as this lives.
+/// Signals as events; the signal mask is restored on drop.
 struct Signals {
     fd: SignalFd,
     usual: SigSet,

@@ -1,6 +1,6 @@
-//! The container's view of files: its `/etc` files, `/sys`, `/proc`, and with `--rootfs` its root and `/dev`. Everything
-//! is a mount in the container's own mount namespace; the host's files are never changed. What is missing in a rootfs
-//! is made there, as Docker does.
+//! The container's view of the file system: its `/etc` files, `/sys`, `/proc`, and with `--rootfs` its root and `/dev`.
+//! Everything is a mount in the container's mount namespace; the host's files are never changed. Mount points that are
+//! missing in a rootfs are created there, as Docker does.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -30,9 +30,9 @@ use super::{
     spec::Spec,
 };
 
-/// Shown but not to be written: their files obey the user 0, who is the host's.
+/// Read-only: UID 0 may write to these files, and the container's UID 0 is the host's.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-/// Hidden: they tell of the host, or its secrets.
+/// Hidden: they reveal information about the host, or its secrets.
 const HIDDEN: [&str; 9] = [
     "/proc/acpi",
     "/proc/asound",
@@ -49,22 +49,22 @@ const DEVICES: [(&str, u64, u64); 6] =
 const QUIET: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 const NONE: Option<&str> = None;
 
-/// What the supervisor keeps of it.
+/// The parts of the view that the supervisor keeps.
 pub(super) struct View {
-    /// The sandbox's files and where they are mounted, while the host could pull them away. Held open: their paths may
-    /// be hidden.
+    /// The sandbox's files and their mount points, if the host can replace these. Kept open, because their paths may be
+    /// hidden.
     mounted: Vec<(File, &'static str)>,
-    /// Becomes readable when a mount of this namespace comes or goes.
+    /// Becomes readable when a mount of this namespace changes.
     pub changes: Option<File>,
-    /// The container's terminals; absent if it has none.
+    /// The container's `/dev/pts`; `None` if it has none.
     pub terminals: Option<OwnedFd>,
 }
 
-/// Builds the view in the current mount namespace, a fresh copy of the host's; the current network namespace is the
-/// container's.
+/// Builds the view in the current mount namespace, which is a new copy of the host's. The current network namespace
+/// must be the container's.
 pub(super) fn enter(spec: &Spec, dir: &Path) -> Result<View, Error> {
-    // Not private: what the host unmounts must go here too, or the container would hold the host's devices and
-    // namespaces.
+    // Not private: what the host unmounts must be unmounted here, too. Otherwise the container would keep devices and
+    // namespaces of the host busy.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)
         .map_err(call("set the propagation of", "/"))?;
     remove_bpffs()?;
@@ -96,7 +96,7 @@ pub(super) fn enter(spec: &Spec, dir: &Path) -> Result<View, Error> {
     Ok(view)
 }
 
-/// Mounts the `/proc` of the PID namespace whose first process calls it.
+/// Mounts `/proc` for the caller's PID namespace. Call it in the first process of that.
 pub(super) fn mount_proc() -> Result<(), Error> {
     mount(Some("proc"), "/proc", Some("proc"), QUIET, NONE).map_err(call("mount proc on", "/proc"))?;
     for path in READ_ONLY.into_iter().filter(|path| Path::new(path).exists()) {
@@ -108,8 +108,9 @@ pub(super) fn mount_proc() -> Result<(), Error> {
 }
 
 impl View {
-    /// Mounts again what the host has replaced: a rename onto a file, as network managers do it, takes the mounts on
-    /// it along in every namespace. False if a target is missing for now, or still about to be renamed.
+    /// Mounts the files again that the host has replaced: when a file is renamed onto a mount point, as network
+    /// managers do, the kernel removes the mount in every namespace. Returns false if a target is missing at the moment
+    /// or about to be renamed.
     pub fn repair(&self) -> bool {
         self.mounted
             .iter()
@@ -117,13 +118,13 @@ impl View {
     }
 }
 
-/// Who is user 0 may open pinned maps and write to them, without any capability (since 5.19). The container's network
-/// is not its own to change, so it does not see them, wherever they are mounted.
+/// Unmounts all bpf file systems. Since Linux 5.19, UID 0 may open pinned maps and write to them without any
+/// capability, and the container must not change its network.
 fn remove_bpffs() -> Result<(), Error> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(call("read", "/proc/self/mountinfo"))?;
     for point in mounts.lines().filter_map(bpffs).rev() {
         match umount2(&point, MntFlags::MNT_DETACH) {
-            // Another mount lies over it: nobody gets there.
+            // Another mount covers it, so it cannot be reached.
             Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
             Err(errno) => return Err(call("unmount", point.display())(errno)),
         }
@@ -131,7 +132,7 @@ fn remove_bpffs() -> Result<(), Error> {
     Ok(())
 }
 
-/// The place of a line of mountinfo, if that is a bpf file system. Blanks in it are octal there.
+/// The mount point in a line of mountinfo, if it is of a bpf file system. Spaces are octal escapes there.
 fn bpffs(line: &str) -> Option<PathBuf> {
     let (mount, filesystem) = line.split_once(" - ")?;
     let point = mount.split(' ').nth(4).filter(|_| filesystem.starts_with("bpf "))?;
@@ -139,7 +140,7 @@ fn bpffs(line: &str) -> Option<PathBuf> {
     Some(escapes.iter().fold(point.to_owned(), |path, (code, text)| path.replace(code, text)).into())
 }
 
-/// An empty folder in the place of one, nothing in the place of a file or socket.
+/// Covers a directory by an empty one, and a file or socket by `/dev/null`.
 fn hide(path: &Path) -> Result<(), Error> {
     let failed = || call::<nix::Error>("hide", path.display());
     match fs::metadata(path) {
@@ -171,8 +172,8 @@ fn bind(source: &Path, target: &str) -> Result<(), Error> {
         .map_err(call("mount", format!("{} on {target}", source.display())))
 }
 
-/// A file cannot be mounted on nothing. If the host lacks one, or has a link to nowhere, the container's `/etc` becomes
-/// an overlay over the host's, which has it.
+/// Creates missing mount points. If the host lacks a file, or has a dangling link in its place, the container's `/etc`
+/// becomes an overlay over the host's that contains the file.
 fn make_room(spec: &Spec, dir: &Path) -> Result<(), Error> {
     let missing: Vec<_> =
         spec.files.targets().into_iter().filter(|(_, target)| !Path::new(target).exists()).collect();
@@ -187,13 +188,13 @@ fn make_room(spec: &Spec, dir: &Path) -> Result<(), Error> {
     for layer in ["upper", "work"] {
         fs::create_dir(layers.join(layer)).map_err(failed())?;
     }
-    // Relative, so that no character of the path can be taken for an option's.
+    // A relative path, so that none of its characters is special in the mount options.
     std::env::set_current_dir(&layers).map_err(failed())?;
     let options = Some("lowerdir=/etc,upperdir=upper,workdir=work");
     mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), options)
         .map_err(call("mount overlay on", format!("/etc, because {} is missing", missing[0].1)))?;
     std::env::set_current_dir("/").map_err(failed())?;
-    // The overlay holds its layers without these mounts.
+    // The overlay keeps its layers without this mount.
     umount2(&layers, MntFlags::MNT_DETACH).map_err(call("unmount", layers.display()))?;
     fs::remove_dir(&layers).map_err(failed())?;
     for (_, target) in missing {
@@ -209,7 +210,7 @@ fn mount_sys() -> Result<(), Error> {
     let failed = || call("mount sysfs on", "/sys");
     let flags = QUIET | MsFlags::MS_RDONLY;
     match mount(Some("sysfs"), "/sys", Some("sysfs"), flags, NONE) {
-        // It is there already, with what the host has mounted in it, when the network is the host's.
+        // With the host's network, sysfs is mounted there already, together with the host's mounts in it.
         Err(Errno::EBUSY) => {
             mount(Some("/sys"), "/sys", NONE, MsFlags::MS_BIND, NONE).map_err(failed())?;
             mount(NONE, "/sys", NONE, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags, NONE).map_err(failed())
@@ -218,14 +219,14 @@ fn mount_sys() -> Result<(), Error> {
     }
 }
 
-/// No link of a rootfs is followed before the host's root is gone: until then `..` leads there from `/`. What comes
-/// from the host is parked in the new `/dev` meanwhile.
+/// Changes to the root directory `root`. No link in a rootfs is followed before the host's root is unmounted, because
+/// `..` leads out of `/` until then. The host's files are mounted in the new `/dev` in the meantime.
 fn change_root(spec: &Spec, root: &Path) -> Result<(), Error> {
     let failed = |op| call::<nix::Error>(op, root.display());
     mount(Some(root), root, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE).map_err(failed("mount"))?;
     let host = File::open("/").map_err(call("open", "/"))?;
     std::env::set_current_dir(root).map_err(call("enter", root.display()))?;
-    // The old root comes to lie on top of the new one; relative paths still begin there.
+    // The old root is now mounted on top of the new one; relative paths still start in the old one.
     pivot_root(".", ".").map_err(failed("change root to"))?;
     fchdir(&host).map_err(failed("leave"))?;
     if fs::create_dir("/dev").is_err() && !fs::symlink_metadata("/dev").is_ok_and(|dev| dev.is_dir()) {
@@ -253,8 +254,8 @@ fn change_root(spec: &Spec, root: &Path) -> Result<(), Error> {
     mount_sys()
 }
 
-/// An empty file if there is none, also where a link leads to nowhere. What is there is not opened: it may be a pipe,
-/// which would wait for another end, or a device.
+/// Creates an empty file if there is none, also at the target of a dangling link. An existing file is not opened: it
+/// may be a device, or a FIFO, which would block.
 fn create_file(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -269,7 +270,7 @@ fn create_file(path: &Path) -> io::Result<()> {
     create(&target).map(drop)
 }
 
-/// Docker's devices and no others.
+/// Creates Docker's devices and no others.
 fn mount_dev() -> Result<(), Error> {
     let tmpfs = |target, flags, options| {
         mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(options))
@@ -280,7 +281,7 @@ fn mount_dev() -> Result<(), Error> {
         let path = Path::new("/dev").join(name);
         let mode = Mode::from_bits_truncate(0o666);
         mknod(&path, SFlag::S_IFCHR, mode, makedev(major, minor)).map_err(call("create", path.display()))?;
-        // The umask has had its say.
+        // `mknod` applies the umask.
         fs::set_permissions(&path, Permissions::from_mode(mode.bits()))
             .map_err(call("open to all", path.display()))?;
     }
@@ -308,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bpf_file_systems_are_found_wherever_they_are() {
+    fn bpf_file_systems_are_found_wherever_they_are_mounted() {
         let line = "32 25 0:28 / /run/my\\040bpf rw,nosuid shared:9 - bpf bpf rw,mode=700";
         assert_eq!(bpffs(line), Some("/run/my bpf".into()));
         assert_eq!(bpffs("32 25 0:28 / /bpf rw - tmpfs bpf rw"), None);

@@ -1,4 +1,4 @@
-//! The daemon's hold on a supervisor: to start one, to find one again, to wait for its end.
+//! The daemon's handle on a supervisor: starts one, finds one again, waits for its end.
 
 use std::{
     fs::{self, File},
@@ -28,33 +28,33 @@ use super::{
     sys,
 };
 
-/// A supervisor, alive or just gone. The sandbox ends if this is dropped before [`Supervisor::start`], and goes on if it
-/// is dropped later. Must be made within a tokio runtime.
+/// A supervisor, running or just ended. If this is dropped before [`Supervisor::start`], the sandbox ends; later, it
+/// goes on. Must be created within a tokio runtime.
 #[derive(Debug)]
 pub struct Supervisor {
     dir: PathBuf,
     pid: u32,
     start_time: u64,
     pidfd: AsyncFd<OwnedFd>,
-    /// Its other end is the supervisor's stdin: if it closes before the start, the sandbox is given up.
+    /// The other end is the supervisor's stdin. If this end closes before the start, the supervisor ends.
     lease: Mutex<Option<ChildStdin>>,
 }
 
 impl Supervisor {
-    /// Starts a supervisor (`program supervise --dir DIR`) and returns when its namespaces exist and its files are
-    /// mounted. `dir` exists and belongs to this sandbox alone; what an earlier run left in it is replaced.
+    /// Starts a supervisor (`program supervise --dir DIR`), and returns when its namespaces exist and its files are
+    /// mounted. `dir` exists and belongs to this sandbox only; files of an earlier run in it are replaced.
     pub async fn spawn(program: &Arc<SealedProgram>, dir: &Path, spec: &Spec) -> Result<Supervisor, Error> {
         let (program, dir, spec) = (Arc::clone(program), dir.to_owned(), spec.clone());
         let work_dir = dir.clone();
         let (pid, lease) = blocking(move || launch(&program, &work_dir, &spec)).await?;
-        // Its process is this one's child, so its number is its own until it is reaped below.
+        // The process is our child, so its PID cannot be reused before it is reaped in `wait`.
         let mut supervisor = Supervisor::hold(dir, pid)?;
         supervisor.lease = Mutex::new(Some(lease));
         Ok(supervisor)
     }
 
-    /// Finds the supervisor of `dir` again by its number and start time. `None` if it has ended: then its container
-    /// has too, and [`exit_status`] says how.
+    /// Finds the running supervisor of `dir` again by its PID and start time. `None` if it has ended: then its
+    /// container has ended, too, and [`exit_status`] tells how.
     pub fn adopt(dir: &Path, pid: u32, start_time: u64) -> Option<Supervisor> {
         let found = Supervisor::hold(dir.to_owned(), pid).ok().filter(|s| s.start_time == start_time);
         if found.is_none() {
@@ -63,7 +63,7 @@ impl Supervisor {
         found
     }
 
-    /// The pidfd is opened first: from then on the number cannot come to mean another process unnoticed.
+    /// Opens the pidfd first and compares the start time then, so that a reused PID is noticed.
     fn hold(dir: PathBuf, pid: u32) -> Result<Supervisor, Error> {
         let failed = || call::<io::Error>("watch supervisor", pid);
         let number = Pid::from_raw(pid as i32).ok_or(io::ErrorKind::InvalidInput.into()).map_err(failed())?;
@@ -73,12 +73,12 @@ impl Supervisor {
         Ok(Supervisor { dir, pid, start_time, pidfd, lease: Mutex::new(None) })
     }
 
-    /// Its process, which is not the container's first but holds its namespaces.
+    /// The supervisor's PID. It is not the container's first process, but it holds the container's namespaces.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// With the number, what [`Supervisor::adopt`] knows it by.
+    /// The supervisor's start time in clock ticks since boot, for [`Supervisor::adopt`].
     pub fn start_time(&self) -> u64 {
         self.start_time
     }
@@ -88,12 +88,12 @@ impl Supervisor {
         &self.dir
     }
 
-    /// The container's network namespace, for as long as the supervisor lives.
+    /// The path of the container's network namespace; valid as long as the supervisor runs.
     pub fn netns_path(&self) -> PathBuf {
         format!("/proc/{}/ns/net", self.pid).into()
     }
 
-    /// The command's process, in the host's numbering; `None` if it does not run.
+    /// The PID of the command on the host; `None` if it is not running.
     pub fn pid1(&self) -> Option<u32> {
         first_process(&self.dir).map(|(pid, _)| pid)
     }
@@ -104,12 +104,12 @@ impl Supervisor {
         matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
     }
 
-    /// A descriptor that becomes readable when the supervisor has ended.
+    /// A descriptor that becomes readable when the supervisor ends.
     pub(super) fn watch_end(&self) -> io::Result<AsyncFd<OwnedFd>> {
         sys::register(self.pidfd.get_ref().try_clone()?)
     }
 
-    /// Runs the command. If it does not start, the sandbox has ended when this returns; the error has Docker's words
+    /// Runs the command. If it cannot be started, the sandbox has ended on return, and the error has Docker's message
     /// and exit code.
     pub async fn start(&self) -> Result<(), Error> {
         match self.ask(Request::Start).await {
@@ -126,7 +126,7 @@ impl Supervisor {
         }
     }
 
-    /// Ends a sandbox that was not started, and returns when it has.
+    /// Ends a sandbox that was not started, and waits for its end.
     pub async fn abandon(self) {
         self.release();
         self.wait().await;
@@ -136,23 +136,24 @@ impl Supervisor {
         self.lease.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     }
 
-    /// Sends the command a signal. Process 1 only gets those it has a handler for, and SIGKILL.
+    /// Sends the command a signal. Process 1 receives only SIGKILL and signals for which it has a handler.
     pub async fn signal(&self, number: i32) -> Result<(), Error> {
         self.ask(Request::Signal { number }).await
     }
 
-    /// Ends the supervisor, and with it the container, without a word.
+    /// Kills the supervisor, and the container with it. No exit status is written.
     pub fn kill(&self) {
-        // It fails if the supervisor has ended, which is what is wanted.
+        // Fails only if the supervisor has ended already.
         let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
     }
 
-    /// Waits until the supervisor, and with it the container, has ended. May be called again, and by several at once.
+    /// Waits for the end of the supervisor, and of the container with it. May be called several times, also
+    /// concurrently.
     pub async fn wait(&self) -> Exit {
         // Fails only when the runtime ends.
         let _ = self.pidfd.readable().await;
         let id = WaitId::PidFd(self.pidfd.get_ref().as_fd());
-        // An adopted one is another's child, and there is nothing to bury.
+        // Fails for an adopted supervisor, which is not our child and need not be reaped.
         let _ = waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         if let Some(orphan) = kill_orphan(&self.dir).and_then(|pidfd| sys::register(pidfd).ok()) {
             let _ = orphan.readable().await;
@@ -224,8 +225,9 @@ fn first_process(dir: &Path) -> Option<(u32, u64)> {
     Some((pid.parse().ok()?, start_time.parse().ok()?))
 }
 
-/// The container's first process can only be found alive if the supervisor was killed: it is about to end too, or it
-/// has changed its user and thereby lost the kernel's promise to. Returns what tells when it is gone.
+/// Kills the container's first process if it is still running. That happens only if the supervisor was killed: the
+/// process is about to die, or it has changed its user, which clears its parent death signal. Returns a pidfd that
+/// becomes readable at its end.
 fn kill_orphan(dir: &Path) -> Option<OwnedFd> {
     let (pid, start_time) = first_process(dir)?;
     let _ = fs::remove_file(dir.join(PID));

@@ -1,4 +1,4 @@
-//! Reading a sandbox's log, also while it grows and moves on to its next file.
+//! Reads a sandbox's log, also while it grows and is rotated.
 
 use std::{
     collections::VecDeque,
@@ -25,29 +25,29 @@ const BLOCK: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Logs {
     path: PathBuf,
-    /// The files that are not read to their ends, the oldest first. All but the last are written no more.
+    /// The files that are not read to their end, the oldest first. Only the last one is still being written.
     files: VecDeque<File>,
-    /// Read but not handed out, from `next` on.
+    /// Data that was read; the lines from `next` on have not been returned yet.
     buffer: Vec<u8>,
     next: usize,
     follow: Option<Follow>,
 }
 
-/// What tells a follower that there is more, or that there will be no more.
+/// Notifies a follower about new records, and about the end.
 #[derive(Debug)]
 struct Follow {
-    /// Of the log's folder.
+    /// An inotify watch on the log's directory.
     watch: AsyncFd<OwnedFd>,
-    /// The writer.
+    /// Readable when the supervisor, which writes the log, has ended.
     supervisor: AsyncFd<OwnedFd>,
     ended: bool,
 }
 
-/// Reads the log at `path`: its last `tail` lines, all if absent. With `follow`, also those to come, until that
-/// supervisor's container has ended. A log that was never written is empty.
+/// Opens the log at `path` for reading: its last `tail` lines, or all. With `follow`, also the lines to come until that
+/// supervisor's container has ended. A missing log is empty.
 pub fn read(path: &Path, tail: Option<usize>, follow: Option<&Supervisor>) -> Result<Logs, Error> {
     let failed = || call::<io::Error>("read", path.display());
-    // First, so that nothing happens unheard.
+    // Start watching first, so that no change is missed.
     let follow = follow.map(|supervisor| Follow::new(path, supervisor)).transpose().map_err(failed())?;
     let mut files = newer_than(path, None).map_err(failed())?;
     if let Some(lines) = tail {
@@ -57,7 +57,7 @@ pub fn read(path: &Path, tail: Option<usize>, follow: Option<&Supervisor>) -> Re
 }
 
 impl Logs {
-    /// The next line; `None` at the end. Can be dropped at any point and called again.
+    /// The next line; `None` at the end. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<LogLine>, Error> {
         loop {
             if let Some(line) = self.buffered() {
@@ -68,7 +68,7 @@ impl Logs {
             }
             if self.files.len() > 1 {
                 self.files.pop_front();
-                // What a full disk has left of a record.
+                // An incomplete record, left by a full disk.
                 (self.buffer, self.next) = (Vec::new(), 0);
                 continue;
             }
@@ -76,7 +76,7 @@ impl Logs {
             let newer =
                 newer_than(&self.path, self.files.back()).map_err(call("read", self.path.display()))?;
             if !newer.is_empty() {
-                // The one that was the last may have got more before it was full: it is read once more.
+                // The file may have got more records before it was rotated: read it once more.
                 self.files.extend(newer);
                 continue;
             }
@@ -87,7 +87,7 @@ impl Logs {
         }
     }
 
-    /// A whole line that was read. One that is no record is passed over.
+    /// The next complete line in the buffer. Lines that are not records are skipped.
     fn buffered(&mut self) -> Option<LogLine> {
         loop {
             let rest = &self.buffer[self.next..];
@@ -120,12 +120,12 @@ impl Follow {
         Ok(Follow { watch: sys::register(watch)?, supervisor: supervisor.watch_end()?, ended: false })
     }
 
-    /// Returns when there may be more, or the container has ended.
+    /// Returns when there may be more records, or when the container has ended.
     async fn wait(&mut self) -> io::Result<()> {
         tokio::select! {
             ready = self.watch.readable() => match ready?.try_io(|watch| drain(watch.get_ref())) {
                 Ok(drained) => drained,
-                // It was about nothing.
+                // A spurious wake-up.
                 Err(_) => Ok(()),
             },
             ended = self.supervisor.readable() => {
@@ -136,7 +136,7 @@ impl Follow {
     }
 }
 
-/// Takes what the watch has to say. What it is about is looked at anyway.
+/// Reads all events of the watch. Their content does not matter.
 fn drain(watch: &OwnedFd) -> io::Result<()> {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut events = inotify::Reader::new(watch, &mut buffer);
@@ -147,12 +147,12 @@ fn drain(watch: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// The log's files from the one after `known` on, all if absent or gone; the oldest first.
+/// The log's files after `known`, or all if `known` is absent or deleted; the oldest first.
 fn newer_than(path: &Path, known: Option<&File>) -> io::Result<VecDeque<File>> {
     let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
     let mut seen: Vec<_> = known.map(File::metadata).transpose()?.map(identity).into_iter().collect();
     let mut files = VecDeque::new();
-    // From the newest on: one that moves meanwhile is met twice, but never missed.
+    // From the newest to the oldest: a file that is renamed meanwhile is seen twice, but never missed.
     for path in rotation::files(path) {
         let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -170,7 +170,7 @@ fn newer_than(path: &Path, known: Option<&File>) -> io::Result<VecDeque<File>> {
     Ok(files)
 }
 
-/// Leaves the last lines to be read, and no file before them.
+/// Positions the files at the last `lines` lines and removes those before them.
 fn seek_to_last(files: &mut VecDeque<File>, lines: usize) -> io::Result<()> {
     let mut missing = lines;
     for index in (0..files.len()).rev() {
@@ -183,11 +183,11 @@ fn seek_to_last(files: &mut VecDeque<File>, lines: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// From the end backwards, so that the size of the file does not matter. Returns how many lines it has too few.
+/// Searches backwards from the end, so that the size of the file does not matter. Returns the number of missing lines.
 fn seek_in(file: &mut File, lines: usize) -> io::Result<usize> {
     let mut position = file.seek(SeekFrom::End(0))?;
     let mut block = [0; 4096];
-    // The last line's own newline is not a boundary before it.
+    // The newline at the end of the last line is not the start of a line.
     let mut left = lines + 1;
     let mut target = position;
     while position > 0 && left > 0 {
@@ -265,12 +265,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_was_never_written_is_empty() {
+    async fn a_missing_log_is_empty() {
         assert_eq!(texts(Path::new("/nonexistent/log"), Some(3)).await.len(), 0);
     }
 
     #[tokio::test]
-    async fn what_is_no_record_is_passed_over() {
+    async fn lines_that_are_not_records_are_skipped() {
         let (_dir, path) = log(1);
         let text = format!("garbage\n{}{{\"log\":", fs::read_to_string(&path).unwrap());
         fs::write(&path, text).unwrap();

@@ -1,16 +1,17 @@
-//! One container's processes: the supervisor, what it starts, what reaches it. Knows namespaces, mounts, capabilities
-//! and pipes; must not know networks, leases or names.
+//! The processes of one container: the supervisor, the programs it starts, and access to them. Knows namespaces,
+//! mounts, capabilities and pipes; must not know networks, leases or names.
 //!
-//! A sandbox lives in a directory that the daemon owns ([`Spec`] says how to use it). `netbpf supervise --dir DIR` is
-//! its only process outside the container's PID namespace:
+//! A sandbox has a directory that the daemon owns; [`Spec`] describes its use. `netbpf supervise --dir DIR` is its only
+//! process outside the container's PID namespace:
 //!
-//! 1. [`Supervisor::spawn`] returns when the namespaces exist and the files are mounted; the daemon wires
-//!    [`Supervisor::netns_path`]. A supervisor whose daemon goes away now goes too, so nothing is left half made.
-//! 2. [`Supervisor::start`] runs the command as process 1. From here on the supervisor needs no daemon: it writes the
-//!    log, serves `exec` and at the end leaves `exit.json`.
-//! 3. A later daemon finds it again by [`Supervisor::adopt`].
+//! 1. [`Supervisor::spawn`] returns when the namespaces exist and the files are mounted. The daemon then connects
+//! [`Supervisor::netns_path`] to the networks. If the daemon ends at this stage, the supervisor ends as well, so
+//! nothing stays half made.
+//! 2. [`Supervisor::start`] runs the command as process 1. From here on the supervisor does not need the daemon: it
+//! writes the log, serves `exec`, and writes `exit.json` at the end.
+//! 3. A later daemon finds it again with [`Supervisor::adopt`].
 //!
-//! The supervisor's death is the container's, by whatever signal.
+//! The container dies with its supervisor, whatever signal kills that.
 
 #![deny(unsafe_code)]
 

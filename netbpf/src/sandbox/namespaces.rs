@@ -1,4 +1,4 @@
-//! The container's namespaces, as they are before anything is mounted or connected.
+//! Creates the container's namespaces, before anything is mounted or connected.
 
 use std::{
     fs::{self, File},
@@ -13,8 +13,8 @@ use super::{
     sys,
 };
 
-/// Puts this process and the children to come into the container's namespaces. Only the children are in the new PID
-/// namespace, the first of them as its process 1.
+/// Moves this process and its future children to the container's namespaces. Only the children are in the new PID
+/// namespace; the first of them is its process 1.
 pub(super) fn enter(spec: &Spec) -> Result<(), Error> {
     let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWPID;
     if spec.rootfs.is_some() {
@@ -33,7 +33,7 @@ pub(super) fn enter(spec: &Spec) -> Result<(), Error> {
     nix::unistd::sethostname(&spec.hostname).map_err(call("set host name", &spec.hostname))?;
     if spec.network == Network::New {
         sys::loopback_up().map_err(call("bring up", "lo"))?;
-        // Docker's defaults: ports and ping for every user. A kernel without them has nothing to set.
+        // Docker's defaults: every user may bind low ports and ping. Fails on kernels without these settings.
         let _ = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
         let _ = fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
     }

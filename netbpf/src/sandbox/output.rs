@@ -1,4 +1,4 @@
-//! What the command prints, as lines of the log.
+//! Turns the output of the command into records of the log.
 
 use std::{
     fs::File,
@@ -11,24 +11,25 @@ use jiff::Timestamp;
 use super::rotation::Log;
 use crate::api::types::LogLine;
 
-/// A longer line is several records, the first ones without a newline, as in Docker's log.
+/// The maximum length of a record's text in bytes. A longer line becomes several records, of which only the last has a
+/// newline, as in Docker's log.
 const LONGEST: usize = 16 * 1024;
 
-/// One stream of the command.
+/// One output stream of the command.
 pub(super) struct Output {
     pipe: File,
-    /// Whether nobody can write to it any more.
+    /// Whether all writers have closed the pipe.
     pub ended: bool,
     lines: Lines,
 }
 
 impl Output {
-    /// `pipe` does not block.
+    /// `pipe` must be non-blocking.
     pub fn new(pipe: OwnedFd, stream: &'static str) -> Output {
         Output { pipe: pipe.into(), ended: false, lines: Lines { stream, begun: Vec::new() } }
     }
 
-    /// Moves what is there, at most one buffer, to the log.
+    /// Reads at most one buffer and appends it to the log.
     pub fn forward(&mut self, log: &mut Log) {
         let mut buffer = [0; LONGEST];
         match self.pipe.read(&mut buffer) {
@@ -37,13 +38,13 @@ impl Output {
                 self.ended = true;
             }
             Ok(length) => log.append(&self.lines.take(&buffer[..length])),
-            // Nothing is there after all.
+            // Nothing to read after all.
             Err(_) => {}
         }
     }
 
-    /// Moves all that is there, up to the last byte of an unfinished line. Does not wait for more: somebody outside
-    /// the container may hold the pipe open.
+    /// Reads everything that is in the pipe and appends it, an unfinished line included. Does not wait for more: a
+    /// process outside the container may hold the pipe open.
     pub fn finish(&mut self, log: &mut Log) {
         let mut buffer = [0; LONGEST];
         while let Ok(length @ 1..) = self.pipe.read(&mut buffer) {
@@ -97,14 +98,14 @@ impl Lines {
             time: format!("{:.9}", Timestamp::now()),
         };
         self.begun.clear();
-        // Strings always have a JSON form, and a vector takes every write.
+        // Cannot fail: strings always have a JSON form, and a vector accepts every write.
         if serde_json::to_writer(&mut *records, &line).is_ok() {
             records.push(b'\n');
         }
     }
 }
 
-/// The last position up to `limit` that does not cut a UTF-8 character.
+/// The last position up to `limit` that is not within a UTF-8 character.
 fn boundary(bytes: &[u8], limit: usize) -> usize {
     let is_start = |&i: &usize| bytes[i] & 0b1100_0000 != 0b1000_0000;
     (limit - 3..=limit).rev().find(is_start).unwrap_or(limit)
@@ -126,12 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_a_line_however_it_was_written() {
+    fn a_line_is_one_record_however_it_was_written() {
         assert_eq!(logged(&[b"a\nb", b"c\n\n", b"d"]), ["a\n", "bc\n", "\n", "d"]);
     }
 
     #[test]
-    fn a_long_line_is_cut_between_characters() {
+    fn a_long_line_is_split_between_characters() {
         let text = format!("x{}\n", "ä".repeat(LONGEST));
         let records = logged(&[text.as_bytes()]);
         assert_eq!(records.concat(), text);
@@ -139,13 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_exactly_the_longest_length_is_one_record() {
+    fn a_line_of_the_maximum_length_is_one_record() {
         let text = "y".repeat(LONGEST - 1) + "\n";
         assert_eq!(logged(&[text.as_bytes()]), [text]);
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_replaced() {
+    fn bytes_that_are_not_utf_8_are_replaced() {
         assert_eq!(logged(&[b"\xff\n"]), ["\u{fffd}\n"]);
     }
 

@@ -1,4 +1,5 @@
-//! What daemon, command line and supervisor say to each other: one JSON text a packet, descriptors beside it.
+//! The messages between daemon, command line and supervisor: each packet holds one JSON text, with descriptors beside
+//! it.
 
 use std::{
     fs::OpenOptions,
@@ -20,18 +21,18 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::error::Error;
 
-/// Enough for stdin, stdout and stderr.
+/// The maximum number of descriptors in a packet: stdin, stdout and stderr.
 const MAX_FDS: usize = 3;
 
-/// What the supervisor is asked.
+/// A request to the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// Run the command → `Started`, `Failed`.
+    /// Starts the command → `Started` or `Failed`.
     Start,
-    /// Send the command a signal → `Done`, `Failed`.
+    /// Sends the command a signal → `Done` or `Failed`.
     Signal { number: i32 },
-    /// Run another program; without `tty`, three descriptors come along → `Started` (with `tty`, the terminal's
-    /// controlling side comes along), later `Exited`; or `Failed`.
+    /// Runs another program. Without `tty`, three descriptors come with the request. → `Started`, later `Exited`; or
+    /// `Failed`. With `tty`, the controlling side of the terminal comes with `Started`.
     Exec(Exec),
 }
 
@@ -44,14 +45,14 @@ pub(super) struct Exec {
     pub tty: Option<WindowSize>,
 }
 
-/// A terminal's size; zeros if unknown.
+/// The size of a terminal in characters; zeros if unknown.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct WindowSize {
     pub rows: u16,
     pub columns: u16,
 }
 
-/// What the supervisor answers.
+/// A response of the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Response {
     Started,
@@ -60,11 +61,11 @@ pub(super) enum Response {
     Exited { code: i32 },
 }
 
-/// One end of a conversation.
+/// One end of a connection.
 #[derive(Debug)]
 pub(super) struct Channel(OwnedFd);
 
-/// Where conversations begin.
+/// Accepts connections.
 #[derive(Debug)]
 pub(super) struct Listener(OwnedFd);
 
@@ -84,7 +85,7 @@ impl Listener {
 }
 
 impl Channel {
-    /// To the supervisor that listens at `path`.
+    /// Connects to the supervisor that listens at `path`.
     pub fn connect(path: &Path) -> io::Result<Channel> {
         let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -96,7 +97,7 @@ impl Channel {
         Ok(Channel(fd))
     }
 
-    /// Sends one packet; never waits for a peer that does not read.
+    /// Sends one packet. Never waits for a peer that does not read.
     pub fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
@@ -109,7 +110,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits for one packet; `None` when the peer is gone.
+    /// Waits for one packet; `None` if the peer is gone.
     pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let (_, length) = rustix::net::recv(&self.0, &mut [0u8; 0][..], RecvFlags::PEEK | RecvFlags::TRUNC)?;
         if length == 0 {
@@ -134,7 +135,7 @@ impl Channel {
         Ok(Some((serde_json::from_slice(&text)?, fds)))
     }
 
-    /// Asks and waits for the answer; a refusal is an error.
+    /// Sends a request and waits for the response. `Failed` becomes an error.
     pub fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(Response, Vec<OwnedFd>), Error> {
         self.send(request, fds).map_err(gone)?;
         match self.receive().map_err(gone)? {
@@ -157,7 +158,7 @@ impl AsFd for Listener {
     }
 }
 
-/// A socket's address holds 108 bytes, less than a path may have: so the path begins at the open directory.
+/// A socket address holds 108 bytes, which may be less than the path. So the path starts at the open directory.
 fn address(dir: BorrowedFd<'_>, name: &Path) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name))?)
 }

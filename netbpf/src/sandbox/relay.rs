@@ -1,4 +1,4 @@
-//! Bytes from one descriptor to another, as a poll loop moves them: between a person's terminal and a program in a
+//! Copies bytes from one descriptor to another in a poll loop: between the user's terminal and a program in a
 //! container.
 
 use std::{
@@ -14,12 +14,12 @@ use nix::{
 
 const BLOCK: usize = 8 * 1024;
 
-/// One direction. It reads again only when all is written, so that a program that reads or writes slowly holds back
-/// the other side and nothing is lost.
+/// One direction. Reads again only when everything is written, so a slow reader holds back the writer and nothing is
+/// lost.
 pub(super) struct Relay {
-    /// Absent after its end.
+    /// `None` after its end.
     from: Option<File>,
-    /// Closed after the end of `from`, so that the reader sees it.
+    /// Closed after the end of `from`, so that the reader gets the end, too.
     to: Option<File>,
     waiting: Vec<u8>,
 }
@@ -29,7 +29,7 @@ impl Relay {
         Relay { from: Some(from.into()), to: Some(to.into()), waiting: Vec::new() }
     }
 
-    /// What to wait for, if anything.
+    /// The descriptor and the event to wait for.
     pub fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         match (&self.from, &self.to) {
             (_, Some(to)) if !self.waiting.is_empty() => Some((to.as_fd(), PollFlags::POLLOUT)),
@@ -38,7 +38,7 @@ impl Relay {
         }
     }
 
-    /// Does what [`Relay::interest`] said is possible.
+    /// Reads or writes, as announced by [`Relay::interest`].
     pub fn advance(&mut self) {
         if self.waiting.is_empty() {
             self.read();
@@ -50,7 +50,7 @@ impl Relay {
         }
     }
 
-    /// Moves what is there now. `from` must not block.
+    /// Copies everything that is there now. `from` must be non-blocking.
     pub fn drain(&mut self) {
         while let Some(to) = self.to.as_mut().filter(|_| !self.waiting.is_empty() || self.from.is_some()) {
             if to.write_all(&self.waiting).is_err() {
@@ -70,7 +70,7 @@ impl Relay {
         match from.read(&mut block) {
             Ok(length @ 1..) => self.waiting.extend_from_slice(&block[..length]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // The end; a terminal whose other side is closed says so by an error.
+            // The end. A terminal whose other side is closed reports it as an error.
             Ok(0) | Err(_) => self.from = None,
         }
     }
@@ -82,7 +82,7 @@ impl Relay {
                 self.waiting.drain(..length);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // Nobody reads it.
+            // Nobody reads it any more.
             Err(_) => {
                 self.waiting.clear();
                 self.from = None;
@@ -92,7 +92,7 @@ impl Relay {
     }
 }
 
-/// For descriptors of this program's own: the flag is shared with everybody who has the same open file.
+/// Only for descriptors that this program opened: the flag is shared by all holders of the same open file.
 pub(super) fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
     fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_one_side_is_the_end_of_the_other() {
+    fn the_end_of_input_closes_the_output() {
         let (from, mut writer) = io::pipe().unwrap();
         let (mut reader, to) = io::pipe().unwrap();
         let mut relay = Relay::new(from.into(), to.into());
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_stops_the_relay() {
+    fn a_closed_reader_ends_the_relay() {
         let (from, mut writer) = io::pipe().unwrap();
         let (reader, to) = io::pipe().unwrap();
         let mut relay = Relay::new(from.into(), to.into());
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn draining_takes_what_is_there_and_waits_for_no_more() {
+    fn draining_copies_what_is_there_and_does_not_wait() {
         let (from, mut writer) = io::pipe().unwrap();
         let (mut reader, to) = io::pipe().unwrap();
         set_nonblocking(&from).unwrap();

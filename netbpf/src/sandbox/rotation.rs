@@ -1,5 +1,5 @@
-//! A log on disk that has an end: when it is full, it moves to `NAME.1`, what was there to `NAME.2`, and the oldest goes.
-//! A record is in one file, and each file is under some name at every moment, so that readers miss none.
+//! A log of limited size. A full file is renamed to `NAME.1`, the one before to `NAME.2`, and the oldest is deleted. A
+//! record is never split between files, and every file has a name at every moment, so readers miss none.
 
 use std::{
     ffi::OsString,
@@ -16,16 +16,16 @@ use nix::{
     unistd::{UnlinkatFlags, linkat, unlinkat},
 };
 
-/// Bytes of one file, and how many files there are: as of Docker's `local` logs (`max-size`, `max-file`).
+/// The size of a file in bytes and the number of files: those of Docker's `local` log driver (`max-size`, `max-file`).
 const SIZE: u64 = 20 * 1024 * 1024;
 const FILES: usize = 5;
 
 const MODE: u32 = 0o640;
 
-/// The log of a container, to be written.
+/// The log of a container, opened for writing.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// By the open directory: its path may mean something else in the container's root.
+    /// The open directory: its path may mean something else in the container's root.
     dir: OwnedFd,
     name: OsString,
     file: File,
@@ -34,7 +34,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Goes on with the log at `path`; a missing one is made.
+    /// Opens the log at `path` for appending, or creates it.
     pub fn open(path: &Path) -> io::Result<Log> {
         let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -44,15 +44,15 @@ impl Log {
         Ok(Log { dir, name: name.to_owned(), written: file.metadata()?.len(), file, size: SIZE })
     }
 
-    /// One write for all records, so that readers see whole ones. What a full disk does not take is lost: the command's
-    /// output is no reason to stop it.
+    /// Appends all records in one write, so that readers see whole ones. If the disk is full they are lost: that must
+    /// not stop the command.
     pub fn append(&mut self, records: &[u8]) {
         if records.is_empty() {
             return;
         }
         let length = records.len() as u64;
         if self.written > 0 && self.written + length > self.size {
-            // A log that cannot move grows on.
+            // If rotation fails, the file grows beyond its limit.
             let _ = self.rotate();
         }
         if self.file.write_all(records).is_ok() {
@@ -62,7 +62,7 @@ impl Log {
 
     fn rotate(&mut self) -> io::Result<()> {
         let name = |number| generation(&self.name, number);
-        // The one thing that needs room comes first.
+        // Create the new file first: it is the only step that needs disk space.
         let fresh = name(FILES);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_APPEND | OFlag::O_CLOEXEC;
         let file = File::from(openat(&self.dir, fresh.as_os_str(), flags, Mode::from_bits_truncate(MODE))?);
@@ -77,14 +77,14 @@ impl Log {
         }
         linkat(&self.dir, self.name.as_os_str(), &self.dir, name(1).as_os_str(), AtFlags::empty())?;
         renameat(&self.dir, fresh.as_os_str(), &self.dir, self.name.as_os_str())?;
-        // Closes the full one, which is what followers hear.
+        // Closes the full file, which notifies followers.
         self.file = file;
         self.written = 0;
         Ok(())
     }
 }
 
-/// The files of the log at `path` that there may be, the newest first.
+/// The possible files of the log at `path`, the newest first.
 pub(super) fn files(path: &Path) -> impl Iterator<Item = PathBuf> {
     let name = path.file_name().unwrap_or_default();
     (0..FILES).map(move |number| path.with_file_name(generation(name, number)))
@@ -105,13 +105,13 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A log whose files take no more than this.
+    /// A log with this file size.
     pub fn small(path: &Path, size: u64) -> Log {
         Log { size, ..Log::open(path).unwrap() }
     }
 
     #[test]
-    fn a_log_has_an_end() {
+    fn a_log_has_a_limited_size() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let mut log = small(&path, 10);
@@ -124,7 +124,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_log_goes_on_where_it_was() {
+    fn a_log_continues_an_existing_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         small(&path, 10).append(b"first\n");
@@ -136,7 +136,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn one_long_record_is_a_file_of_its_own() {
+    fn one_long_record_has_a_file_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let mut log = small(&path, 4);

@@ -1,6 +1,6 @@
-//! The program that supervisors are: a file that nobody can write to by way of a process that runs it. What runs in a
-//! container can name the program of its own process (`/proc/self/exe`) and, where the kernel does not refuse to write to
-//! what is executed (6.11 to 6.12.1), would change the host's (CVE-2019-5736).
+//! The program file that supervisors execute, protected from writes. A program in a container can open the executable
+//! of its own process (`/proc/self/exe`). A kernel that does not refuse writes to running executables (6.11 to 6.12.1)
+//! would let it change the host's file (CVE-2019-5736).
 
 use std::{
     fs::OpenOptions,
@@ -21,32 +21,32 @@ use nix::{
 
 use super::error::{Error, call};
 
-/// A program by a mount of its own, which is read-only and in no namespace. It costs no memory: the file's pages are
-/// those of the program itself.
+/// A program on a read-only mount of its own that is in no namespace. It needs no extra memory: the pages are those of
+/// the original file.
 #[derive(Debug)]
 pub struct SealedProgram {
-    /// Opened by that mount, and what keeps it.
+    /// Opened on that mount; keeps the mount alive.
     file: OwnedFd,
     path: PathBuf,
 }
 
 impl SealedProgram {
-    /// Seals the file at `path`, which goes on to be what it is now when another one takes its place. To be done as root.
+    /// Seals the file at `path`. It stays the same when another file takes its place. Needs root.
     pub fn open(path: &Path) -> Result<SealedProgram, Error> {
         let path = path.canonicalize().map_err(call("find", path.display()))?;
         let failed = || call::<io::Error>("make a read-only mount of", path.display());
-        // A thread, because what it unshares is its own and ends with it.
+        // In a thread of its own, because the unshared mount namespace ends with the thread.
         let opened = thread::scope(|scope| scope.spawn(|| open_read_only(&path)).join());
         let file = opened.unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).map_err(failed())?;
         Ok(SealedProgram { file, path })
     }
 
-    /// What to execute, in this process and its children.
+    /// The path to execute, valid in this process and its children.
     pub(super) fn executable(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }
 
-    /// Where it was found.
+    /// The original path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

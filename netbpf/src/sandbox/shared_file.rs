@@ -1,5 +1,5 @@
-//! Files that a container may change while the daemon reads and writes them. Everything about such a file is hostile:
-//! its size, its kind, and what its path leads to by the time it is opened. Knows no file's format.
+//! Files that a container can change while the daemon reads and writes them. Everything about such a file is hostile:
+//! its size, its type, and the target of its path at the moment it is opened. Knows no file format.
 
 use std::{
     fs::{File, OpenOptions},
@@ -14,16 +14,17 @@ use std::{
 use nix::libc;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
-/// Bytes that are read at most. A longer file is one that the container's user made.
+/// The maximum size that is read, in bytes. Only a user of the container would make a larger file.
 const LIMIT: usize = 64 * 1024;
 
-/// A file that a container may change, held open for reading and writing: what was looked at is what is written.
+/// A file that a container can change, held open so that the file that was checked is the one that is written.
 #[derive(Debug)]
 pub struct SharedFile(File);
 
 impl SharedFile {
-    /// Opens `name` below `dir`; `None` if there is no such file. `dir` may be reached over symlinks. Below it none is
-    /// followed (`openat2`, Linux 5.6), nothing but a regular file with one name is taken, and nothing is waited for.
+    /// Opens `name` below `dir`; `None` if there is no such file. The path to `dir` may contain symlinks. Below it,
+    /// symlinks are refused (`openat2`, Linux 5.6), as is everything but a regular file with one name, and opening
+    /// never blocks.
     pub fn open(dir: &Path, name: &Path) -> io::Result<Option<SharedFile>> {
         match open_below(dir, name, OFlags::empty()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -31,14 +32,14 @@ impl SharedFile {
         }
     }
 
-    /// The same; a missing file is made, empty and readable by all. `dir` must exist.
+    /// Like [`SharedFile::open`], but creates a missing file, empty and readable by all. `dir` must exist.
     pub fn open_or_create(dir: &Path, name: &Path) -> io::Result<SharedFile> {
         open_below(dir, name, OFlags::CREATE)
     }
 
-    /// What it says; `None` if that is more than 64 KiB. A sparse file of any size costs nothing.
+    /// Reads the contents; `None` if they are longer than 64 KiB. A huge sparse file costs nothing.
     pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        // One byte more shows that there is more, also in a file that grows meanwhile.
+        // Reads one byte beyond the limit, which also notices a file that grows meanwhile.
         let mut content = vec![0; LIMIT + 1];
         let mut length = 0;
         loop {
@@ -51,8 +52,8 @@ impl SharedFile {
         Ok((length <= LIMIT).then_some(content))
     }
 
-    /// Makes `content` all that it says. The file stays the same one, so that every sandbox it is mounted in sees the
-    /// change, and it is never empty between the two.
+    /// Replaces the contents. The inode stays the same, so every sandbox with this mount sees the change, and the file
+    /// is never empty in between.
     pub fn replace(&self, content: &[u8]) -> io::Result<()> {
         self.0.write_all_at(content, 0)?;
         self.0.set_len(content.len() as u64)
@@ -62,7 +63,7 @@ impl SharedFile {
 fn open_below(dir: &Path, name: &Path, more: OFlags) -> io::Result<SharedFile> {
     let dir: OwnedFd =
         OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(dir)?.into();
-    // Without O_NONBLOCK, a FIFO of that name would hold us until somebody opens it too.
+    // Without O_NONBLOCK, a FIFO of this name would block us until somebody opens its other end.
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let mode = if more.contains(OFlags::CREATE) { Mode::from_raw_mode(0o644) } else { Mode::empty() };
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_stays_and_its_contents_change() {
+    fn replacing_the_contents_keeps_the_inode() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(NAME);
         assert!(open(dir.path()).unwrap().is_none());
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_file_is_not_read() {
+    fn a_file_larger_than_the_limit_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let file = SharedFile::open_or_create(dir.path(), NAME.as_ref()).unwrap();
         file.0.set_len(LIMIT as u64).unwrap();
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_a_regular_file_is_opened() {
+    fn only_regular_files_are_opened() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(NAME);
         mkfifo(&path, Mode::S_IRUSR).unwrap();
@@ -135,7 +136,7 @@ mod tests {
         symlink(&outside, inside.join(NAME)).unwrap();
         assert!(open(&inside).is_err(), "a link to nowhere");
         assert!(SharedFile::open_or_create(&inside, NAME.as_ref()).is_err());
-        assert!(!outside.exists(), "nothing is made behind a link");
+        assert!(!outside.exists(), "nothing is created behind a link");
         fs::write(&outside, "").unwrap();
         assert!(open(&inside).is_err(), "a link to a file");
         fs::remove_file(inside.join(NAME)).unwrap();

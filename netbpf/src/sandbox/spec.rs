@@ -1,4 +1,5 @@
-//! What a sandbox shall be and how it ended: the files that daemon and supervisor exchange in its directory.
+//! The specification of a sandbox and its exit status: files in its directory for the exchange between daemon and
+//! supervisor.
 
 use std::{
     fs::{self, OpenOptions},
@@ -12,59 +13,59 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Error, call};
 
-/// The supervisor's socket in the sandbox's directory, which is what [`super::exec::run`] takes.
+/// The supervisor's socket in the sandbox's directory. [`super::exec::run`] takes its path.
 pub const SOCKET: &str = "supervisor.sock";
 pub(super) const SPEC: &str = "spec.json";
 pub(super) const EXIT: &str = "exit.json";
-/// Process 1: its number in the host and its start time.
+/// The file with the PID of process 1 on the host and its start time.
 pub(super) const PID: &str = "pid";
-/// What the supervisor itself has to say; empty unless it fails.
+/// The supervisor's stderr; empty unless it fails.
 pub(super) const DIAGNOSTICS: &str = "supervisor.log";
 
-/// The killed one's code, by a shell's convention.
+/// The exit code of a process killed by SIGKILL, by the convention of shells.
 const KILLED: i32 = 128 + 9;
 
-/// What a sandbox shall be. Paths are the host's and absolute.
+/// The specification of a sandbox. Paths are the host's and absolute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// The container's ID, for messages.
     pub id: String,
-    /// Its host name. Every sandbox has a UTS namespace; for the host's network this is the host's name.
+    /// Its host name, in a UTS namespace of its own. With the host's network this is the host's name.
     pub hostname: String,
     /// The program and its arguments; never empty.
     pub command: Vec<String>,
-    /// `KEY=VALUE`, after `PATH`, `HOSTNAME` and `HOME`, which it may replace.
+    /// `KEY=VALUE` pairs. They override the defaults of `PATH`, `HOSTNAME` and `HOME`.
     pub env: Vec<String>,
-    /// Where the command starts. Made if it is missing in `rootfs`.
+    /// The directory where the command starts. If missing in `rootfs`, it is created.
     pub working_dir: PathBuf,
-    /// Its root; the host's if absent.
+    /// Its root directory; the host's if absent.
     pub rootfs: Option<PathBuf>,
     /// `--security-opt no-new-privileges`.
     pub no_new_privileges: bool,
-    /// Folders and sockets that it does not see where its root is the host's; what is missing is nothing to hide.
+    /// Directories and sockets to hide if its root is the host's. Missing ones are skipped.
     pub hidden: Vec<PathBuf>,
-    /// Whose network it has.
+    /// Its network namespace.
     pub network: Network,
-    /// What replaces the files of `/etc`.
+    /// The files that it sees in `/etc`.
     pub files: Files,
-    /// Where its output goes, appended.
+    /// The log to which its output is appended.
     pub log: PathBuf,
-    /// Who besides root may reach the supervisor's socket.
+    /// The group that may connect to the supervisor's socket, besides root.
     pub socket_group: Option<u32>,
 }
 
-/// Whose network namespace a sandbox has.
+/// The network namespace of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
-    /// A new one, `lo` up.
+    /// A new one, with `lo` up.
     New,
     /// The host's.
     Host,
-    /// The one that this file holds.
+    /// The one of this file, such as `/run/netns/NAME`.
     Join(PathBuf),
 }
 
-/// Existing files that a sandbox sees in `/etc`. The daemon changes them by [`super::SharedFile`].
+/// Existing files that a sandbox sees in `/etc`. The daemon changes them with [`super::SharedFile`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
     /// `/etc/hosts`.
@@ -75,17 +76,17 @@ pub struct Files {
     pub hostname: PathBuf,
 }
 
-/// How a sandbox ended.
+/// The exit status of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// The command's code; 128 + n after signal n.
+    /// The exit code of the command, or 128 + n if signal n killed it.
     pub code: i32,
-    /// When.
+    /// The time of the end.
     pub finished: Timestamp,
 }
 
-/// How the sandbox of this directory ended; to be asked when its supervisor is gone. A supervisor that was killed
-/// leaves no word, and its container was killed with it.
+/// The exit status of the sandbox in this directory. Call it when the supervisor has ended. A supervisor that was
+/// killed wrote no status; its container was killed with it.
 pub fn exit_status(dir: &Path) -> Exit {
     let written = fs::read(dir.join(EXIT)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     written.unwrap_or_else(|| Exit { code: KILLED, finished: Timestamp::now() })
@@ -107,7 +108,7 @@ impl Spec {
     }
 }
 
-/// Anew, for the owner's eyes only: environments hold passwords.
+/// Writes a new file that only the owner can read, because environments contain passwords.
 fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -117,7 +118,7 @@ fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 impl Files {
-    /// Which file goes where.
+    /// The files with the paths where they are mounted.
     pub(super) fn targets(&self) -> [(&Path, &'static str); 3] {
         [
             (&self.hosts, "/etc/hosts"),
@@ -132,13 +133,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_supervisor_that_left_no_word_was_killed() {
+    fn without_an_exit_status_the_sandbox_was_killed() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(exit_status(dir.path()).code, 137);
     }
 
     #[test]
-    fn an_exit_is_read_as_it_was_written() {
+    fn an_exit_status_is_read_as_it_was_written() {
         let dir = tempfile::tempdir().unwrap();
         let exit = Exit { code: 3, finished: Timestamp::UNIX_EPOCH };
         fs::write(dir.path().join(EXIT), serde_json::to_vec(&exit).unwrap()).unwrap();

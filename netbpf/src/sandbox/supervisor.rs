@@ -1,5 +1,5 @@
-//! The process beside a container: one thread, one loop over what can happen to it. It holds the namespaces, is the
-//! parent of every program in them, and needs nobody to go on.
+//! The supervisor process of a container: one thread with one event loop. It holds the namespaces, is the parent of
+//! every program in them, and needs nobody to go on.
 
 use std::{
     fs::{File, OpenOptions},
@@ -41,20 +41,21 @@ use super::{
     spec::{EXIT, Exit, PID, SOCKET, Spec},
 };
 
-/// What the daemon reads when the sandbox is there to be wired; anything else is why it is not.
+/// Sent to the daemon when the sandbox is ready to be connected to networks. Any other text is the error.
 pub(super) const READY: &str = "ready";
-/// How long until a file that could not be mounted again is tried once more: the first time, and at most.
+/// The pause before another attempt to mount a file again, in milliseconds: the first and the longest one.
 const REPAIR_MS: (u16, u16) = (5, 1000);
 
-/// Is the supervisor of the sandbox in `dir`, until its container has ended. The process must have one thread. stdin is
-/// the daemon's lease until the start, stdout its report.
+/// Supervises the sandbox in `dir` until its container has ended. The process must have one thread. stdin tells until
+/// the start that the daemon is alive; stdout goes to the daemon.
 pub fn supervise(dir: &Path) -> Result<(), Error> {
-    // A session of its own, so that the daemon's terminal is not its. Fails if it leads one already.
+    // Leaves the daemon's terminal. Fails if the process leads a session already, which is as good.
     let _ = nix::unistd::setsid();
     umask(Mode::from_bits_truncate(0o022));
-    // It was started by the number of a descriptor, which is no name.
+    // The program was started by a descriptor number, which would be its name otherwise.
     prctl::set_name(c"netbpf").map_err(call("set", "the process's name"))?;
-    // What it forks is in the container until its program runs: its memory and descriptors are nobody's to read there.
+    // Its forked children are in the container before they execute a program. Nobody there may read their memory or
+    // descriptors.
     prctl::set_dumpable(false).map_err(call("hide", "memory"))?;
     let mut report = io::stdout();
     let built = Supervisor::build(dir);
@@ -71,13 +72,13 @@ pub fn supervise(dir: &Path) -> Result<(), Error> {
 
 struct Supervisor {
     spec: Spec,
-    /// The sandbox's directory, which may have no path in this process's root.
+    /// The directory of the sandbox, which may have no path in this process's root.
     dir: OwnedFd,
     log: Log,
     listener: Listener,
     signals: SignalFd,
     view: View,
-    /// While a file of the view waits to be mounted again: the pause until the next try, in ms.
+    /// The pause before the next attempt to mount a file again, in milliseconds; `None` if all are mounted.
     repair: Option<u16>,
     clients: Vec<Client>,
     command: Command,
@@ -90,11 +91,11 @@ struct Client {
 }
 
 enum Command {
-    /// Not started; the daemon may still give up.
+    /// Not started yet; the daemon may still give up.
     Awaited,
     Running(Pid, Vec<Output>),
     Ended(i32),
-    /// Never started and never will.
+    /// Not started, and never will be.
     Abandoned,
 }
 
@@ -158,7 +159,7 @@ impl Supervisor {
             if let Some(pause) = self.repair {
                 self.repair = (!self.view.repair()).then(|| REPAIR_MS.1.min(pause * 2));
             }
-            // The program that a client started goes on without it.
+            // The programs of a client that is gone go on.
             self.clients.retain(|client| !client.gone);
             if let Command::Running(_, outputs) = &mut self.command {
                 outputs.retain(|output| !output.ended);
@@ -212,7 +213,7 @@ impl Supervisor {
                 let channels = self.listener.accept();
                 self.clients.extend(channels.map(|c| Client { channel: Rc::new(c), gone: false }));
             }
-            // Nothing is ever written to it: the daemon has let go.
+            // Nothing is ever written to it, so the daemon has closed it.
             Event::Lease => self.command = Command::Abandoned,
             Event::Mount => self.repair = Some(REPAIR_MS.0),
             Event::Output(index) => {
@@ -229,14 +230,14 @@ impl Supervisor {
                         let channel = client.channel.clone();
                         self.serve(&channel, request, fds);
                     }
-                    // Gone, or it speaks another language.
+                    // The client is gone, or its packet is not valid.
                     Ok(None) | Err(_) => client.gone = true,
                 }
             }
         }
     }
 
-    /// Buries the dead. The kernel lets process 1 end only when all others of the namespace are buried.
+    /// Reaps children. The kernel lets process 1 of the namespace end only when all others are reaped.
     fn reap(&mut self) {
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             let (pid, code) = match status {
@@ -252,13 +253,13 @@ impl Supervisor {
             }
             if let Some(index) = self.execs.iter().position(|(exec, _)| *exec == pid) {
                 let (_, client) = self.execs.swap_remove(index);
-                // Who does not wait for the code does not get it.
+                // A client that is gone does not get the exit code.
                 let _ = client.send(&Response::Exited { code }, &[]);
             }
         }
     }
 
-    /// A signal for the supervisor is one for its command.
+    /// Forwards a signal of the supervisor to the command.
     fn pass_on(&mut self, number: i32) {
         match &self.command {
             Command::Running(pid, _) => {
@@ -278,7 +279,7 @@ impl Supervisor {
         let (response, terminal) = answer
             .unwrap_or_else(|Failure { exit_code, message }| (Response::Failed { exit_code, message }, None));
         let terminal: Vec<BorrowedFd<'_>> = terminal.iter().map(OwnedFd::as_fd).collect();
-        // A client that is gone is noticed when it is read from.
+        // If the client is gone, the next read tells.
         let _ = client.send(&response, &terminal);
     }
 
@@ -286,7 +287,7 @@ impl Supervisor {
         if !matches!(self.command, Command::Awaited) {
             return Err(Failure::new(1, format!("container {} was started before", self.spec.id)));
         }
-        // A PID namespace whose first process has failed takes no other.
+        // If the first process of a PID namespace fails, the namespace accepts no other.
         self.command = Command::Abandoned;
         let broken = |error: io::Error| Failure::new(126, error);
         let null = File::open("/dev/null").map_err(broken)?;
@@ -308,7 +309,7 @@ impl Supervisor {
             outputs.push(Output::new(pipe, stream));
         }
         self.command = Command::Running(pid, outputs);
-        // `/proc` is the container's now, where the command is process 1.
+        // `/proc` is the container's now, where the command has PID 1.
         let start_time = procfs::start_time(1).unwrap_or_default();
         write_at(&self.dir, PID, format!("{pid} {start_time}\n").as_bytes()).map_err(broken)
     }
@@ -318,7 +319,7 @@ impl Supervisor {
         kill(self.running()?, signal).map_err(|errno| Failure::errno("signal", errno))
     }
 
-    /// The terminal's controlling side is the client's.
+    /// Starts a program. Returns the controlling side of its terminal, which the client gets.
     fn exec(
         &mut self,
         client: &Rc<Channel>,
@@ -354,8 +355,8 @@ impl Supervisor {
         }
     }
 
-    /// A terminal of the container's: what a program inside finds under `/dev/pts`. No path of the container's is
-    /// followed to it.
+    /// Opens a terminal of the container's, which its programs find under `/dev/pts`. Follows no path that the
+    /// container could change.
     fn open_terminal(&self, size: WindowSize) -> io::Result<(OwnedFd, OwnedFd)> {
         let terminals = self.view.terminals.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
@@ -368,7 +369,7 @@ impl Supervisor {
         Ok((outside, inside))
     }
 
-    /// Last words.
+    /// Removes the socket and the PID file, and writes the exit status.
     fn leave(&self, exit: Option<Exit>) -> Result<(), Error> {
         for name in [SOCKET, PID] {
             let _ = unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir);
@@ -382,14 +383,14 @@ impl Supervisor {
     }
 }
 
-/// By the open directory: its path may mean something else in the container's root.
+/// Writes a file in an open directory, because the directory's path may mean something else in the container's root.
 fn write_at(dir: &OwnedFd, name: &str, contents: &[u8]) -> io::Result<()> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
     let file = openat(dir, name, flags, Mode::from_bits_truncate(0o644))?;
     File::from(file).write_all(contents)
 }
 
-/// Whoever may reach the daemon's socket may reach this one.
+/// Listens at the supervisor's socket. Whoever may use the daemon's socket may use this one.
 fn listen(dir: &OwnedFd, group: Option<u32>) -> Result<Listener, Error> {
     let usual = umask(Mode::from_bits_truncate(0o117));
     let listener = Listener::bind(dir.as_fd(), SOCKET).map_err(call("listen at", SOCKET));

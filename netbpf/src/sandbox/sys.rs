@@ -1,5 +1,5 @@
-//! The calls that Rust cannot check: fork, signal dispositions, descriptors by number, an ioctl without a wrapper. Nothing
-//! here decides anything.
+//! System calls that Rust cannot check: fork, signal dispositions, descriptors by number, an ioctl without a wrapper.
+//! Makes no decisions.
 
 #![expect(unsafe_code, reason = "each block says what makes it sound")]
 
@@ -18,9 +18,9 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-/// Runs `child` in a new process, which ends with it, and returns its number.
+/// Runs `child` in a new process and returns its PID. The process ends when `child` returns.
 ///
-/// For the supervisor only, whose one thread makes this sound.
+/// Only for the supervisor: it is sound because that has one thread.
 pub(super) fn spawn(child: impl FnOnce()) -> nix::Result<Pid> {
     // SAFETY: the supervisor never starts a second thread, so the child finds no lock held and no state half changed.
     match unsafe { fork() }? {
@@ -33,7 +33,7 @@ pub(super) fn spawn(child: impl FnOnce()) -> nix::Result<Pid> {
     }
 }
 
-/// Default dispositions and an empty mask, as a program expects them.
+/// Resets all signals to their default disposition and empties the mask, as a program expects.
 pub(super) fn reset_signals() -> io::Result<()> {
     for signal in Signal::iterator().map(|s| s as i32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
         if signal != libc::SIGKILL && signal != libc::SIGSTOP {
@@ -44,7 +44,7 @@ pub(super) fn reset_signals() -> io::Result<()> {
     Ok(SigSet::empty().thread_set_mask()?)
 }
 
-/// Closes every descriptor above stderr but `keep`. The caller goes on to execute a program: no owner of a closed
+/// Closes every descriptor above stderr except `keep`. The caller must execute a program next: no owner of a closed
 /// descriptor runs again.
 pub(super) fn close_others(keep: BorrowedFd<'_>) -> io::Result<()> {
     let keep = keep.as_raw_fd();
@@ -76,7 +76,7 @@ pub(super) fn loopback_up() -> io::Result<()> {
     }
 }
 
-/// Lets the current tokio runtime wait for the descriptor.
+/// Registers a descriptor with the current tokio runtime.
 pub fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the AsyncFd owns the descriptor, which therefore stays open and the same while it is registered.
     unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
