@@ -1,4 +1,4 @@
-//! The messages between the daemon and the relay. It must not know what either side does with them.
+//! The messages between the daemon and the relay. Must not know what either side does with them.
 
 use std::net::SocketAddr;
 
@@ -9,31 +9,32 @@ use crate::{confined::Kind, model::Protocol};
 /// The relay.
 pub(super) const KIND: Kind = Kind { name: "relay", command: "relay", protocol: 1, rank: 1 };
 
-/// A port of the host.
+/// A host port, with its address and protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// Where clients come to.
+    /// The host's address and port.
     pub address: SocketAddr,
 }
 
-/// A port of the host that is relayed.
+/// A relayed port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
-    /// The host's.
+    /// The host's side.
     pub at: Place,
-    /// The container's.
+    /// The container's address and port.
     pub to: SocketAddr,
 }
 
-/// From the daemon.
+/// A request of the daemon.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// The next descriptor is this port's socket. A port that goes to the same place already is left as it is.
+    /// The next descriptor is the socket of this port. A port that is relayed to the same target already stays as it
+    /// is.
     Serve(Port),
-    /// A port is not relayed any more, and its clients neither.
+    /// Stops relaying a port and ends its clients' flows.
     Close(Place),
-    /// The last request.
+    /// Ends the relay. No request follows.
     Stop,
 }

@@ -1,4 +1,4 @@
-//! The relay: carries to containers what the packet filter does not bring them from the ports of the host that they have.
+//! The relay: carries traffic from published host ports to containers where the packet filter cannot translate it.
 //!
 //! ```text
 //! daemon                         relay (a process of its own, without privileges)
@@ -6,9 +6,10 @@
 //!     the host's sockets (SCM_RIGHTS), and where to
 //! ```
 //!
-//! What is translated never comes to a socket of the host. What does is: IPv6 for a container that has only IPv4, clients
-//! that have `::1` or a link-local address, and broadcasts. The container sees the host's address in its network as the
-//! client's, as with Docker's proxy. Nothing here knows containers, networks or the packet filter.
+//! Translated traffic never reaches a socket of the host. The rest does: IPv6 to a container that has only IPv4,
+//! clients with the address `::1` or a link-local one, and broadcasts. The container sees the host's address in its
+//! network as the client's address, as with Docker's proxy. Nothing here knows containers, networks or the packet
+//! filter.
 
 mod control;
 mod handle;

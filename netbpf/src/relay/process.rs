@@ -1,4 +1,4 @@
-//! The relay's process: which ports it serves. It must not know why.
+//! The relay's process: the ports that it serves. Must not know why.
 
 use std::{
     collections::BTreeMap,
@@ -25,12 +25,12 @@ use crate::{
     model::Protocol,
 };
 
-/// Relays until it is told to stop, or has neither a daemon nor a port; as `user`, if it is root. `dir` is a folder of
-/// root's own.
+/// Relays until it is told to stop, or until it has neither a daemon nor a port. Runs as `user` if started by root.
+/// `dir` is a directory that only root can write to.
 pub fn run(user: u32, dir: &Path) -> anyhow::Result<()> {
     confined::run(&KIND, user, dir, |descriptors| Relay {
         ports: BTreeMap::new(),
-        // A connection has two sockets, an association has one; the rest is for the ports.
+        // A connection has two sockets, an association one; the rest is for the ports themselves.
         connections: Arc::new(Semaphore::new(descriptors / 8)),
         associations: Arc::new(Semaphore::new(descriptors / 8)),
         buffer: udp::buffer(),
@@ -39,7 +39,7 @@ pub fn run(user: u32, dir: &Path) -> anyhow::Result<()> {
 
 struct Relay {
     ports: BTreeMap<Place, Served>,
-    /// As many more may there be.
+    /// Permits for further connections, of all ports.
     connections: Arc<Semaphore>,
     associations: Arc<Semaphore>,
     buffer: udp::Buffer,
@@ -48,7 +48,7 @@ struct Relay {
 struct Served {
     to: SocketAddr,
     socket: OwnedFd,
-    /// Its end ends all of the port's clients.
+    /// Aborting it ends all clients of the port.
     task: AbortHandle,
 }
 
@@ -108,7 +108,7 @@ impl Relay {
         Ok(Served { to, socket, task: task.abort_handle() })
     }
 
-    /// The port's socket is closed on return, and its clients' are about to be.
+    /// On return the port's socket is closed, and those of its clients are about to be.
     async fn close(&mut self, at: &Place) {
         let Some(Served { task, .. }) = self.ports.remove(at) else { return };
         task.abort();

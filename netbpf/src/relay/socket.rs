@@ -1,5 +1,5 @@
-//! Sockets at ports of the host, which the daemon holds in any case: what makes one of them take clients, and what ends
-//! that. It must not know who carries what comes in.
+//! Sockets of host ports, which the daemon holds in any case: makes them accept clients, and stops that. Must not know
+//! who relays the traffic.
 
 use std::{io, os::fd::BorrowedFd};
 
@@ -9,18 +9,18 @@ use rustix::net::{Shutdown, sockopt};
 use super::control::Place;
 use crate::model::Protocol;
 
-/// Connections that wait to be accepted; the kernel takes `net.core.somaxconn` if that is less.
+/// The maximum number of connections that wait for `accept`; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-/// Bytes of datagrams that wait; the kernel takes `net.core.rmem_max` if that is less.
+/// The size of the receive buffer in bytes; the kernel caps it at `net.core.rmem_max`.
 const BUFFER: usize = 256 * 1024;
 
-/// Has a socket take clients. They wait in it while there is no relay.
+/// Makes a socket accept clients. They wait in its queue while there is no relay.
 pub(super) fn open(socket: BorrowedFd<'_>, at: Place) -> io::Result<()> {
     rustix::io::ioctl_fionbio(socket, true)?;
     match at.protocol {
         Protocol::Tcp => {
-            // What is left of ended connections does not stand in the way; a socket that listens shares its port with
-            // nobody, whatever this option says.
+            // Connections in TIME_WAIT do not block the port then. A listening socket shares its port with nobody,
+            // whatever this option says.
             sockopt::set_socket_reuseaddr(socket, true)?;
             rustix::net::listen(socket, BACKLOG)?;
         }
@@ -36,7 +36,7 @@ pub(super) fn open(socket: BorrowedFd<'_>, at: Place) -> io::Result<()> {
     Ok(())
 }
 
-/// Has it take no more, and keep the port: who waits is refused.
+/// Stops accepting clients but keeps the port. Waiting clients are refused.
 pub(super) fn close(socket: BorrowedFd<'_>, at: Place) -> io::Result<()> {
     match at.protocol {
         Protocol::Tcp => {

@@ -1,5 +1,5 @@
-//! TCP: a connection to the container for each of a client's, in both directions, with half-close. It must not know which
-//! clients may come.
+//! TCP: opens a connection to the container for each client and copies both directions, with half-close. Must not know
+//! which clients may connect.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,25 +12,25 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long a container may take to answer a SYN.
+/// How long a container has to answer a SYN.
 const CONNECTING: Duration = Duration::from_secs(30);
-/// After so much silence the kernel asks whether the other side is still there.
+/// The idle time after which the kernel checks whether the peer is still there (keepalive).
 const SILENCE: Duration = Duration::from_secs(60);
-/// Connections of one port, at most: the others are for other ports.
+/// The maximum number of connections of one port, so that some are left for others.
 const MOST: usize = 4096;
-/// Bytes on their way in one direction.
+/// The size of the copy buffer for one direction, in bytes.
 const BUFFER: usize = 32 * 1024;
-/// After an error that says nothing of one client: there may be no memory or descriptor.
+/// The pause after an error of `accept` that concerns more than one client: no memory or descriptors may be left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Relays one port. Who comes when there are too many waits in the listener.
+/// Relays one port. At the limit, further clients wait in the listener's queue.
 pub(super) async fn serve(listener: TcpListener, to: SocketAddr, turns: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             (client, turn) = accept(&listener, &turns), if connections.len() < MOST => {
                 connections.spawn_local(async move {
-                    // Who loses one side loses the other.
+                    // An error on one side ends the other as well.
                     let _ = carry(client, to).await;
                     drop(turn);
                 });
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_comes_when_there_are_too_many_waits_for_another_s_end() {
+    async fn at_the_limit_a_client_waits_until_another_one_ends() {
         let test = async {
             let listener = TcpListener::bind("[::1]:0").await.expect("a port");
             let port = listener.local_addr().expect("an address");
@@ -85,7 +85,7 @@ mod tests {
             let mut second = TcpStream::connect(port).await.expect("a connection");
             second.write_all(b"2").await.expect("send");
             let none = timeout(Duration::from_millis(100), server.accept()).await;
-            none.expect_err("it has to wait");
+            none.expect_err("it must wait");
 
             drop(first);
             assert_eq!(at_server.read(&mut [0]).await.expect("an end"), 0);

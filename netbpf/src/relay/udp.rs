@@ -1,5 +1,5 @@
-//! UDP: an association for each client, whose answers come from the address that it asked, or from the host's own if it
-//! asked all hosts. It must not know which clients may come.
+//! UDP: keeps an association for each client. Replies come from the address that the client sent to; after a broadcast,
+//! from the host's own address. Must not know which clients may send.
 
 use std::{
     cell::{Cell, RefCell},
@@ -27,22 +27,22 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// An association ends after so much silence (Docker's proxy).
+/// An association ends after this idle time; the value of Docker's proxy.
 pub(super) const SILENCE: Duration = Duration::from_secs(90);
-/// Associations of one port, at most: the others are for other ports.
+/// The maximum number of associations of one port, so that some are left for others.
 const MOST: usize = 1024;
-/// The longest datagram.
+/// The length of the longest datagram in bytes.
 const LONGEST: usize = 65_535;
 
-/// Where every datagram is while it is passed on: none waits there.
+/// One buffer for all datagrams: each is passed on before the next is read.
 pub(super) type Buffer = Rc<RefCell<Box<[u8]>>>;
 
-/// Whom an association is for.
+/// The key of an association.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Client {
-    /// The client.
+    /// The client's address and port.
     address: SocketAddr,
-    /// Where its answers come from.
+    /// The source address of its replies.
     local: Local,
 }
 
@@ -50,22 +50,22 @@ struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Local {
     Ipv4(Ipv4Addr),
-    /// With the interface, which a link-local one is not unique without.
+    /// With the interface, because a link-local address is not unique without it.
     Ipv6(Ipv6Addr, u32),
 }
 
-/// A client's way to the container.
+/// A client's connection to the container.
 #[derive(Clone)]
 struct Association {
-    /// Connected to the container.
+    /// A socket that is connected to the container.
     server: Rc<UdpSocket>,
-    /// When something came last, in either direction.
+    /// When the last datagram came, in either direction.
     heard: Rc<Cell<Instant>>,
 }
 
-/// The way back to a client.
+/// The direction from the container back to a client.
 struct Back {
-    /// The port's socket, which nothing here keeps open.
+    /// The host port's socket, held weakly so that the port can be closed.
     host: Weak<UdpSocket>,
     client: Client,
     association: Association,
@@ -74,7 +74,7 @@ struct Back {
     _turn: OwnedSemaphorePermit,
 }
 
-/// Relays one port; an association ends after `silence`. Datagrams of new clients are lost while there are too many.
+/// Relays one port; an association ends after `silence`. At the limit, datagrams of new clients are dropped.
 pub(super) async fn serve(
     socket: Rc<UdpSocket>,
     to: SocketAddr,
@@ -87,7 +87,7 @@ pub(super) async fn serve(
     loop {
         tokio::select! {
             received = receive(&socket, &buffer) => {
-                // An error is that of an earlier answer.
+                // An error belongs to an earlier reply.
                 let Ok((Some(client), length)) = received else { continue };
                 if !associations.contains_key(&client) {
                     let is_full = associations.len() >= MOST;
@@ -109,8 +109,8 @@ pub(super) async fn serve(
                 }
                 if let Some(Association { server, heard }) = associations.get(&client) {
                     heard.set(Instant::now());
-                    // One that finds no room is lost, as anywhere on its way. Tokio would send nothing before it has seen
-                    // that a new socket takes something.
+                    // A datagram that finds no room is lost, as anywhere on its way. Not sent through tokio, which
+                    // would first wait until it has seen that the new socket is writable.
                     let _ = nix::sys::socket::send(
                         server.as_raw_fd(),
                         &buffer.borrow()[..length],
@@ -127,7 +127,7 @@ pub(super) async fn serve(
     }
 }
 
-/// A socket of a client's own, at whatever port is free.
+/// A new socket for one client, at a free port.
 fn connect(to: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = match to {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -140,7 +140,7 @@ fn connect(to: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 impl Back {
-    /// Carries what the container answers, until both are silent or the port is closed. Returns the client.
+    /// Carries replies until both sides are idle or the port is closed. Returns the client.
     async fn carry(self) -> Client {
         let Association { server, heard } = &self.association;
         loop {
@@ -148,11 +148,11 @@ impl Back {
                 Err(_) if heard.get().elapsed() < self.silence => {}
                 Ok(Ok(())) => {
                     let mut buffer = self.buffer.borrow_mut();
-                    // An error says that nobody listens yet.
+                    // An error means that nobody listens in the container yet.
                     if let Ok(length) = server.try_recv(&mut buffer) {
                         heard.set(Instant::now());
                         let Some(host) = self.host.upgrade() else { break };
-                        // One that finds no room is lost.
+                        // A datagram that finds no room is lost.
                         let _ = send(&host, self.client, &buffer[..length]);
                     }
                 }
@@ -163,7 +163,7 @@ impl Back {
     }
 }
 
-/// Waits for a datagram, which is in the buffer then. No client where it is for nobody here.
+/// Waits for a datagram and reads it to the buffer. No client if the datagram must not be relayed.
 async fn receive(socket: &UdpSocket, buffer: &Buffer) -> io::Result<(Option<Client>, usize)> {
     socket.async_io(Interest::READABLE, || take(socket, &mut buffer.borrow_mut())).await
 }
@@ -183,8 +183,8 @@ fn take(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(Option<Client>, us
     Ok((client, message.bytes))
 }
 
-/// The host's address that a datagram came to. None where it is for nobody here: what is sent to a group is for those
-/// that joined it, and a broadcast of a container stays in its network.
+/// The host's address that a datagram came to. `None` if it must not be relayed: multicast is for hosts that joined the
+/// group, and a container's broadcast stays in its network.
 fn local(control: &ControlMessageOwned) -> Option<Local> {
     match control {
         ControlMessageOwned::Ipv4PacketInfo(info) => {
@@ -203,7 +203,7 @@ fn local(control: &ControlMessageOwned) -> Option<Local> {
     }
 }
 
-/// Sends an answer from the address that was asked.
+/// Sends a reply from the address that the client sent to.
 fn send(socket: &UdpSocket, client: Client, datagram: &[u8]) -> nix::Result<()> {
     let slices = [IoSlice::new(datagram)];
     let number = socket.as_raw_fd();
@@ -224,7 +224,7 @@ fn send(socket: &UdpSocket, client: Client, datagram: &[u8]) -> nix::Result<()> 
             let address = SockaddrIn6::from(address);
             sendmsg(number, &slices, &control, MsgFlags::MSG_DONTWAIT, Some(&address))?;
         }
-        // A socket has one family.
+        // Cannot happen: the socket has one family.
         _ => {}
     }
     Ok(())
@@ -235,7 +235,7 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     ipv4.or_else(|| address.as_sockaddr_in6().map(|address| SocketAddr::V6((*address).into())))
 }
 
-/// A buffer that takes any datagram.
+/// A buffer for the longest datagram.
 pub(super) fn buffer() -> Buffer {
     Rc::new(RefCell::new(vec![0; LONGEST].into()))
 }
@@ -254,7 +254,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// A port of the host, relayed to a server that is returned too.
+    /// Relays a host port to a server. Returns the port and the server.
     async fn relayed(turns: &Arc<Semaphore>, silence: Duration) -> (SocketAddr, UdpSocket) {
         let host = std::net::UdpSocket::bind("[::1]:0").expect("a port");
         let address = host.local_addr().expect("an address");
@@ -272,7 +272,7 @@ mod tests {
         client
     }
 
-    /// What a server gets, and whom it would answer.
+    /// Receives a datagram: its byte and its source.
     async fn came(server: &UdpSocket) -> (u8, SocketAddr) {
         let mut datagram = [0];
         let received = tokio::time::timeout(TIMEOUT, server.recv_from(&mut datagram));
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_keeps_its_way_until_both_are_silent() {
+    async fn a_client_keeps_its_association_until_both_sides_are_idle() {
         let test = async {
             let turns = Arc::new(Semaphore::new(1));
             let (port, server) = relayed(&turns, Duration::from_millis(200)).await;
@@ -294,20 +294,20 @@ mod tests {
             client.recv(&mut answer).await.expect("an answer");
             assert_eq!(answer, *b"2");
             client.send(b"3").await.expect("send");
-            assert_eq!(came(&server).await, (b'3', from), "the same way");
-            // Its turn comes back with its end.
+            assert_eq!(came(&server).await, (b'3', from), "the same association");
+            // Its permit is returned with its end.
             let turn = tokio::time::timeout(TIMEOUT, turns.acquire()).await.expect("an end");
             drop(turn);
             client.send(b"4").await.expect("send");
             let (said, again) = came(&server).await;
             assert_eq!(said, b'4');
-            assert_ne!(again, from, "another way");
+            assert_ne!(again, from, "a new association");
         };
         LocalSet::new().run_until(test).await;
     }
 
     #[tokio::test]
-    async fn more_clients_than_may_be_are_lost_and_harm_nobody() {
+    async fn datagrams_of_too_many_clients_are_dropped_and_harm_no_other() {
         let test = async {
             let turns = Arc::new(Semaphore::new(1));
             let (port, server) = relayed(&turns, TIMEOUT).await;
