@@ -1,9 +1,10 @@
-//! The control socket: packets of messages and of the sockets that they speak of, and a connection that carries them. It
-//! must not know what either side does with them.
+//! The control socket: encodes messages and the sockets that belong to them into packets, and carries these over a
+//! connection. Must not know what either side does with the messages.
 //!
-//! A packet holds JSON values, one after another, and the descriptors that they speak of, in their order; thousands of
-//! requests are told in a few dozen packets. The process greets a connection with [`Response::Held`] for all sockets that
-//! it has, then [`Response::Ready`]. From then on every packet of requests gets one [`Response::Done`], in order.
+//! A packet holds JSON values one after another, and the descriptors that belong to them in the same order. So
+//! thousands of requests fit into a few dozen packets. The process greets a new connection with [`Response::Held`] for
+//! each of its sockets, then [`Response::Ready`]. From then on it answers every packet of requests with one
+//! [`Response::Done`], in order.
 
 use std::{
     borrow::Cow,
@@ -16,40 +17,40 @@ use tokio::{io::Interest, net::UnixStream};
 
 use super::fds;
 
-/// The largest packet: what a socket's default send buffer surely takes.
+/// The maximum size of a packet in bytes. It fits into a socket's default send buffer.
 pub(crate) const LARGEST_PACKET: usize = 160 * 1024;
 
-/// From the process.
+/// A message of the process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Response<Held> {
     /// The greeting is complete.
     Ready {
-        /// The version that the process speaks.
+        /// The protocol version of the process.
         protocol: u32,
     },
     /// The requests of a packet took effect.
     Done,
-    /// What the next descriptors are.
+    /// Describes the next descriptors.
     #[serde(untagged)]
     Held(Held),
 }
 
-/// What is sent at once.
+/// A packet to send.
 #[derive(Default)]
 pub(super) struct Packet<'a> {
     bytes: Vec<u8>,
     descriptors: Vec<BorrowedFd<'a>>,
 }
 
-/// What was received at once.
+/// A received packet.
 pub(crate) struct Received<T> {
-    /// The messages.
+    /// Its messages.
     pub(super) messages: Vec<T>,
     descriptors: std::vec::IntoIter<OwnedFd>,
 }
 
 impl<T> Received<T> {
-    /// The sockets that the next message speaks of.
+    /// Takes the sockets that belong to the next message.
     pub(crate) fn sockets<const COUNT: usize>(&mut self) -> io::Result<[OwnedFd; COUNT]> {
         let sockets: Vec<OwnedFd> = self.descriptors.by_ref().take(COUNT).collect();
         let missing = |_| io::Error::new(io::ErrorKind::InvalidData, "a message without its sockets");
@@ -57,36 +58,36 @@ impl<T> Received<T> {
     }
 }
 
-/// A message to be sent.
+/// A message to send.
 pub(crate) struct Message<'a> {
     bytes: Cow<'a, [u8]>,
     sockets: Vec<BorrowedFd<'a>>,
 }
 
 impl<'a> Message<'a> {
-    /// One that speaks of no sockets.
+    /// A message without sockets.
     pub(crate) fn new(message: &impl Serialize) -> Self {
         Self { bytes: encode(message).into(), sockets: Vec::new() }
     }
 
-    /// One that was encoded before.
+    /// A message that was encoded before.
     pub(crate) fn encoded(bytes: &'a [u8]) -> Self {
         Self { bytes: bytes.into(), sockets: Vec::new() }
     }
 
-    /// The sockets that it speaks of.
+    /// Adds the sockets that belong to the message.
     pub(crate) fn with<const COUNT: usize>(self, sockets: [BorrowedFd<'a>; COUNT]) -> Self {
         Self { sockets: sockets.into(), ..self }
     }
 }
 
-/// A message as bytes.
+/// Encodes a message.
 pub(crate) fn encode(message: &impl Serialize) -> Vec<u8> {
-    // Numbers, texts and lists of them: there is nothing that JSON cannot say.
+    // Cannot fail: the messages are numbers, texts and lists.
     serde_json::to_vec(message).unwrap_or_default()
 }
 
-/// Messages in as few packets as hold them.
+/// Puts messages into as few packets as possible.
 pub(super) fn packets<'a>(messages: impl IntoIterator<Item = Message<'a>>) -> Vec<Packet<'a>> {
     let (mut packets, mut packet) = (Vec::new(), Packet::default());
     for Message { bytes, sockets } in messages {
@@ -104,13 +105,13 @@ pub(super) fn packets<'a>(messages: impl IntoIterator<Item = Message<'a>>) -> Ve
 
 /// One end of the control socket.
 pub(super) struct Connection {
-    /// Tokio's for streams is as good for packets: it only waits, the calls are our own.
+    /// Used for its readiness only; tokio has no SEQPACKET sockets. Sending and receiving is in `fds`.
     socket: UnixStream,
     buffer: Box<[u8]>,
 }
 
 impl Connection {
-    /// Over a connected SOCK_SEQPACKET socket.
+    /// `socket` is a connected SOCK_SEQPACKET socket.
     pub(super) fn new(socket: UnixStream) -> Self {
         Self { socket, buffer: vec![0; LARGEST_PACKET].into() }
     }
@@ -121,7 +122,7 @@ impl Connection {
         self.socket.async_io(Interest::WRITABLE, send).await
     }
 
-    /// Receives one packet; none when the other side is gone.
+    /// Receives one packet; `None` when the peer is gone.
     pub(super) async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<Received<T>>> {
         let Self { socket, buffer } = self;
         let receive = || Ok(fds::receive(socket.as_fd(), buffer)?);

@@ -1,5 +1,5 @@
-//! Descriptors over a socket: the one place of this module that takes a number for a descriptor. It must not know
-//! what the bytes beside them mean.
+//! Sends and receives descriptors over a socket. The only place in this module that turns a number into a descriptor.
+//! Must not know the meaning of the bytes beside them.
 
 use std::{
     io::{IoSlice, IoSliceMut},
@@ -11,10 +11,10 @@ use nix::{
     sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg},
 };
 
-/// A packet carries this many descriptors at most: Linux passes 253, and ours come in pairs.
+/// The maximum number of descriptors in a packet: Linux allows 253 (`SCM_MAX_FD`), and most of ours come in pairs.
 pub(super) const MOST: usize = 252;
 
-/// Sends one packet with descriptors; `EAGAIN` when there is no room for it yet.
+/// Sends one packet with descriptors. Returns `EAGAIN` if there is no room for it yet.
 pub(super) fn send(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> nix::Result<()> {
     let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
@@ -24,8 +24,7 @@ pub(super) fn send(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[Borrowe
     Ok(())
 }
 
-/// Receives one packet and its descriptors; no byte means that the other side is gone, `EAGAIN` that there is nothing
-/// yet.
+/// Receives one packet and its descriptors. Length 0 means that the peer is gone; `EAGAIN` that there is no packet yet.
 #[expect(unsafe_code, reason = "the kernel hands descriptors over as numbers")]
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; MOST]);

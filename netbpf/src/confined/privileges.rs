@@ -1,5 +1,6 @@
-//! What a confined process gives up before it reads anything: its user, its files, its capabilities, and the system calls
-//! that it has no use for. Whatever cannot be given up ends it. It must not know what the process does with the rest.
+//! Drops the privileges of a confined process before it reads any input: its user, its file system, its capabilities,
+//! and all system calls that it does not need. If one of them cannot be dropped, the process ends. Must not know what
+//! the process does.
 
 use std::{fs, io, ops::RangeInclusive, path::Path};
 
@@ -21,12 +22,12 @@ use seccompiler::{
     apply_filter,
 };
 
-/// Numbers that no tool gives to users: above those of people's accounts, below those of systemd's dynamic users
+/// UIDs and GIDs that no tool assigns: above those of regular accounts, below those of systemd's dynamic users
 /// (systemd's UIDS-GIDS.md).
 const UNUSED: RangeInclusive<u32> = 60578..=61183;
 
-/// System calls that a running process makes, or its runtime and C library may: sockets that it has, memory, time, its
-/// own end. The other calls that it makes are in [`rules`], with their arguments.
+/// System calls without restrictions on their arguments, needed by a running process or by its runtime and C library:
+/// for its sockets, memory, time and its own end. [`rules`] has those that are allowed with some arguments only.
 const CALLS: &[i64] = &[
     libc::SYS_accept4,
     libc::SYS_bind,
@@ -72,8 +73,8 @@ const CALLS: &[i64] = &[
     libc::SYS_epoll_wait,
 ];
 
-/// A user and group number that nobody has, another one for each `rank`. It may take as long as the host's user databases
-/// take.
+/// A number that is neither a user's nor a group's, a different one for each `rank`. Takes as long as the host's user
+/// databases do.
 pub(super) fn unused_user(rank: usize) -> io::Result<u32> {
     let mut passed = 0;
     for number in UNUSED.rev() {
@@ -90,9 +91,9 @@ pub(super) fn unused_user(rank: usize) -> io::Result<u32> {
     Err(io::Error::other(format!("every user number from {range} has an account")))
 }
 
-/// Root becomes `user`, whose root directory is an empty one that nothing can be made in: `root`, which is removed again, in
-/// `dir`, root's own folder. Who is somebody else already has neither to lose. Nobody keeps a capability, or gets
-/// one.
+/// If the process is root, it becomes `user` in an empty root directory where nothing can be created: the directory
+/// `root` in `dir`, which only root can write to, and which is removed again. A process that is not root has neither to
+/// give up. In both cases it drops all capabilities for good.
 pub(super) fn become_user(user: u32, dir: &Path, root: &str) -> anyhow::Result<()> {
     set_no_new_privs().context("set no_new_privs")?;
     if Uid::effective().is_root() {
@@ -112,8 +113,8 @@ pub(super) fn become_user(user: u32, dir: &Path, root: &str) -> anyhow::Result<(
     Ok(())
 }
 
-/// From now on this thread makes no system calls but those of a running process. Others fail as those fail that a
-/// kernel does not have, so that a C library which tries a new one first goes on with the old one.
+/// Restricts the thread to the system calls of a running process. All others fail with ENOSYS, so a C library that
+/// tries a new call first falls back to the old one.
 pub(super) fn restrict_calls() -> anyhow::Result<()> {
     let filter = filter().map_err(|error| anyhow!("{error}")).context("make the system call filter")?;
     apply_filter(&filter).map_err(|error| anyhow!("{error}")).context("apply the system call filter")
@@ -126,8 +127,7 @@ fn filter() -> Result<BpfProgram, seccompiler::Error> {
     Ok(SeccompFilter::new(calls, others, SeccompAction::Allow, architecture)?.try_into()?)
 }
 
-/// Calls that are made with some arguments only: sockets of IP, memory that is not executed, and whether a descriptor
-/// waits.
+/// System calls that are allowed with some arguments only: IP sockets, memory that is not executable, and FIONBIO.
 fn rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::Error> {
     let only = |argument, operator, value: i32| {
         let value = value.unsigned_abs().into();
@@ -147,12 +147,12 @@ fn rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::Error> {
     ])
 }
 
-/// A removed folder: nothing is in it, and the kernel lets nobody make anything in it.
+/// Changes to a removed directory: it is empty, and the kernel lets nobody create anything in it.
 fn enter_nothing(dir: &Path, root: &str) -> io::Result<()> {
     let parent = open(dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let path = dir.join(root);
     match fs::create_dir(&path) {
-        // Of one that was killed here.
+        // A process that was killed here has left it behind.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
@@ -166,7 +166,7 @@ fn empty_bounding_set() -> io::Result<()> {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         match rustix::thread::remove_capability_from_bounding_set(capability) {
             Ok(()) => {}
-            // One past the last that this kernel knows.
+            // The number after the last capability that this kernel knows.
             Err(rustix::io::Errno::INVAL) => break,
             Err(error) => return Err(error.into()),
         }
@@ -187,8 +187,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_restricted_thread_opens_no_file_and_signals_nobody_but_talks_over_ip() {
-        // A filter is a thread's own, and those of threads that it starts.
+    fn a_restricted_thread_opens_no_file_sends_no_signal_but_uses_ip_sockets() {
+        // A filter applies to a thread and to the threads that it starts.
         let restricted = thread::spawn(|| {
             restrict_calls().expect("a filter");
             let refused = |error: io::Error| error.raw_os_error() == Some(libc::ENOSYS);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_nobody_has_are_found() {
+    fn an_unused_user_number_is_found() {
         let numbers = [0, 1].map(|rank| unused_user(rank).expect("a number"));
         assert!(numbers[1] < numbers[0]);
         for number in numbers {

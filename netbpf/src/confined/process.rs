@@ -1,5 +1,5 @@
-//! A confined process as its keeper sees it: starting one, taking over one that runs, talking to it, ending it. It must
-//! not know what the process is told.
+//! A confined process from the daemon's side: starts one, takes over a running one, talks to it, ends it. Must not know
+//! what the requests mean.
 
 use std::{
     fs, io, mem,
@@ -36,23 +36,23 @@ use super::{
     channel::{self, Connection, Message, Received},
 };
 
-/// Between requests, what it has is of no interest.
+/// A response to requests. The sockets are described in the greeting only.
 type Response = channel::Response<IgnoredAny>;
 
-/// How long a process may take to greet, and to be gone once it is killed.
+/// How long a process has to greet, and to end once it is killed.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Packets without a reply, at most.
+/// The maximum number of packets without a response.
 const WINDOW: usize = 32;
 
-/// A process that runs.
+/// A running process.
 pub(super) struct Process {
     kind: &'static Kind,
     connection: Connection,
     body: Body,
 }
 
-/// What there is to end it by.
+/// The handle to end it with.
 enum Body {
     Child(Child),
     /// Started by an earlier daemon.
@@ -60,7 +60,8 @@ enum Body {
 }
 
 impl Process {
-    /// Takes over the one that an earlier daemon left behind, if it is of use; what it has is taken by `take` in any case.
+    /// Takes over a process that an earlier daemon started, if it speaks this protocol. `take` gets its sockets in any
+    /// case.
     pub(super) async fn adopt<Held: DeserializeOwned>(
         kind: &'static Kind,
         run_dir: &Path,
@@ -73,14 +74,15 @@ impl Process {
         match timeout(TIMEOUT, process.greeted(take)).await {
             Ok(Ok(protocol)) if protocol == kind.protocol => Some(process),
             other => {
-                warn!("the running {} is of no use ({other:?}): starting another", kind.name);
+                warn!("cannot use the running {} ({other:?}): starting a new one", kind.name);
                 process.kill().await;
                 None
             }
         }
     }
 
-    /// Starts one, which becomes `user`. Its control socket listens before it runs, so that nobody has to wait for it.
+    /// Starts a process, which becomes `user`. The control socket listens before the process runs, so connecting never
+    /// waits.
     pub(super) async fn spawn(
         kind: &'static Kind,
         exe: &Path,
@@ -93,7 +95,7 @@ impl Process {
             move |source: io::Error| Error { op, kind: kind.name, path, source: source.into() }
         };
         let listener = listen_at(&path).map_err(failed("listen for", &path))?;
-        // Not the daemon's terminal or pipe, which it would keep open after the daemon's end.
+        // A file, not the daemon's terminal or pipe, which the process would hold open after the daemon's end.
         let log = log_path(kind, run_dir);
         let log = fs::File::options()
             .create(true)
@@ -105,7 +107,7 @@ impl Process {
             .arg(kind.command)
             .arg(user.to_string())
             .arg(std::path::absolute(run_dir).map_err(failed("find", run_dir))?)
-            // It outlives the daemon, for which alone the service manager listens.
+            // The service manager listens to the daemon only, and the process outlives it.
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::from(listener))
             .stdout(Stdio::null())
@@ -121,7 +123,7 @@ impl Process {
             Ok(protocol) => {
                 process.kill().await;
                 Err(failed("talk to", exe)(io::Error::other(format!(
-                    "it speaks protocol {protocol}, this daemon {}",
+                    "its protocol version is {protocol}, this daemon needs {}",
                     kind.protocol
                 ))))
             }
@@ -132,7 +134,7 @@ impl Process {
         }
     }
 
-    /// An earlier daemon started it.
+    /// Whether an earlier daemon started it.
     pub(super) fn is_adopted(&self) -> bool {
         matches!(self.body, Body::Adopted(_))
     }
@@ -157,7 +159,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until the oldest packet without a reply took effect.
+    /// Waits for the response to the oldest packet.
     async fn acknowledged(&mut self) -> io::Result<()> {
         match self.connection.receive::<Response>().await?.map(|received| received.messages).as_deref() {
             Some([Response::Done]) => Ok(()),
@@ -166,16 +168,16 @@ impl Process {
         }
     }
 
-    /// Returns when it is gone. Between requests it has nothing to say.
+    /// Returns when the process has ended. It sends nothing between requests.
     pub(super) async fn lost(&mut self) {
         let _ = self.connection.receive::<Response>().await;
     }
 
-    /// Ends it, and waits until it is gone.
+    /// Kills the process and waits for its end.
     pub(super) async fn kill(mut self) {
         match self.body {
             Body::Child(ref mut child) => {
-                // It may be gone already.
+                // It may have ended already.
                 let _ = child.kill().await;
             }
             Body::Adopted(pid) => {
@@ -194,7 +196,7 @@ impl Process {
         }
     }
 
-    /// Reads the greeting: the sockets that it has, and its protocol.
+    /// Reads the greeting: the sockets of the process, and its protocol version.
     async fn greeted<Held: DeserializeOwned>(
         &mut self,
         mut take: impl FnMut(Held, &mut Received<channel::Response<Held>>) -> io::Result<()>,
@@ -212,15 +214,15 @@ impl Process {
     }
 }
 
-/// Where the control socket is.
+/// The path of the control socket.
 pub(super) fn socket_path(kind: &Kind, run_dir: &Path) -> PathBuf {
     run_dir.join(format!("{}.sock", kind.command))
 }
 
-/// Removes what a process that has ended leaves behind.
+/// Removes the files of a process that has ended.
 pub(super) fn clean_up(kind: &Kind, run_dir: &Path) {
     for path in [socket_path(kind, run_dir), log_path(kind, run_dir)] {
-        // It may be gone already.
+        // It may have been removed already.
         let _ = fs::remove_file(path);
     }
 }
@@ -235,7 +237,7 @@ fn connect_to(path: &Path) -> io::Result<UnixStream> {
     UnixStream::from_std(connected.into())
 }
 
-/// In place of what is there. Only root may connect, from the first moment on.
+/// Listens at `path`, and replaces what is there. Only root can connect, from the first moment on.
 fn listen_at(path: &Path) -> io::Result<OwnedFd> {
     let listener = control_socket()?;
     match fs::remove_file(path) {

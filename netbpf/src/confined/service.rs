@@ -1,6 +1,5 @@
-//! The process's side: how it starts, who feeds it, and when it ends. The daemon starts it with a listening control
-//! socket as its standard input; it outlives the daemon as long as there is something for it to do. It must not know
-//! what that is.
+//! The process's side: its start, its control socket, its end. The daemon starts it with a listening control socket as
+//! its standard input. It outlives the daemon as long as it has something to serve. Must not know what it serves.
 
 use std::{
     io, mem,
@@ -31,42 +30,42 @@ use super::{
     privileges,
 };
 
-/// How long a daemon may take to connect to what it has started, and to read the greeting.
+/// How long a daemon has to connect after the start, and to read the greeting.
 const GREETING: Duration = Duration::from_secs(5);
 
-/// What a confined process does.
+/// The work of a confined process.
 pub(crate) trait Service {
-    /// What it is told.
+    /// A request of the daemon.
     type Request: DeserializeOwned;
-    /// What it says of the sockets that it has.
+    /// Describes a socket that the process has.
     type Held: Serialize;
 
-    /// All sockets that it has, for a daemon that takes it over: [`Response::Held`].
+    /// All its sockets ([`Response::Held`]), for a daemon that takes the process over.
     fn greeting(&mut self) -> Vec<Message<'_>>;
 
-    /// The daemon has read the greeting, or is gone.
+    /// Called when the daemon has read the greeting or is gone.
     fn greeted(&mut self) {}
 
-    /// Does what it is told. An error ends the process.
+    /// Carries out a request. `beside` holds the sockets that belong to it. An error ends the process.
     async fn perform(
         &mut self,
         request: Self::Request,
         beside: &mut Received<Self::Request>,
     ) -> anyhow::Result<Then>;
 
-    /// For how many it has something to do.
+    /// The number of containers or ports that it serves.
     fn served(&self) -> usize;
 }
 
-/// What follows a request.
+/// What to do after a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
     GoOn,
     End,
 }
 
-/// Serves until it is told to stop, or has neither a daemon nor anybody to serve; as `user`, if it is root. `dir` is a
-/// folder of root's own. `service` is told how many descriptors the process may have.
+/// Serves until it is told to stop, or until it has neither a daemon nor anything to serve. Runs as `user` if started
+/// by root. `dir` is a directory that only root can write to. `service` gets the maximum number of open descriptors.
 pub(crate) fn run<S: Service>(
     kind: &Kind,
     user: u32,
@@ -77,7 +76,7 @@ pub(crate) fn run<S: Service>(
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(io::stderr)
         .init();
-    // The daemon's terminal is none of its business. A process that leads its session already is as good.
+    // Leaves the daemon's terminal. Fails only if the process leads a session already, which is as good.
     let _ = setsid();
     let descriptors = raise_descriptor_limit().context("raise the limit of open files")?;
     let root = format!("{}.root", kind.command);
@@ -85,7 +84,7 @@ pub(crate) fn run<S: Service>(
     end_on_panic();
 
     let listener = io::stdin().as_fd().try_clone_to_owned().context("take the control socket")?;
-    // Once more, now as itself: who connects reads from the socket which process listens.
+    // Listens again, now as `user`: the peer credentials of the socket then tell the daemon this process's PID.
     listen(&listener, Backlog::new(16)?).context("listen on the control socket (standard input)")?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
@@ -94,8 +93,8 @@ pub(crate) fn run<S: Service>(
     LocalSet::new().block_on(&runtime, obey)
 }
 
-/// A bug must not leave one container without its service: the process ends, and its keeper starts it again with all it
-/// had.
+/// A panic in one task must not leave one container without its service: the whole process ends, and the keeper starts
+/// a new one with the full state.
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -104,7 +103,7 @@ fn end_on_panic() {
     }));
 }
 
-/// Thousands of containers have sockets. Returns the limit.
+/// Thousands of containers need sockets. Raises the limit to the maximum, and returns it.
 fn raise_descriptor_limit() -> nix::Result<usize> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
@@ -121,7 +120,7 @@ async fn obey<S: Service>(kind: &Kind, listener: OwnedFd, mut service: S) -> any
     let mut feed = greet(kind, &mut service, first?.0).await;
     loop {
         tokio::select! {
-            // A new daemon: the old one is gone, or about to.
+            // A new daemon has started; the old one is gone or about to go.
             accepted = listener.accept() => feed = greet(kind, &mut service, accepted?.0).await,
             received = receive::<S>(&mut feed) => match received {
                 Ok(Some(mut received)) => {
@@ -138,17 +137,17 @@ async fn obey<S: Service>(kind: &Kind, listener: OwnedFd, mut service: S) -> any
                 }
                 Ok(None) if service.served() == 0 => return Ok(()),
                 Ok(None) => {
-                    info!("the daemon is gone; {} are still served", service.served());
+                    info!("the daemon is gone; still serving {}", service.served());
                     feed = None;
                 }
-                // Half of a state is worse than a new start with all of it.
+                // A new process with the full state is better than half a state.
                 Err(error) => bail!("read the control socket: {error}"),
             },
         }
     }
 }
 
-/// Tells a daemon which sockets are here; none if it is gone before it has read that.
+/// Greets a daemon with all sockets. `None` if it is gone before it has read the greeting.
 async fn greet<S: Service>(kind: &Kind, service: &mut S, stream: UnixStream) -> Option<Connection> {
     let connection = Connection::new(stream);
     let ready = Message::new(&Response::<S::Held>::Ready { protocol: kind.protocol });
@@ -163,7 +162,7 @@ async fn greet<S: Service>(kind: &Kind, service: &mut S, stream: UnixStream) -> 
     greeted.then_some(connection)
 }
 
-/// The next requests; never, without a daemon.
+/// Receives the next requests. Waits forever without a daemon.
 async fn receive<S: Service>(feed: &mut Option<Connection>) -> io::Result<Option<Received<S::Request>>> {
     match feed {
         Some(connection) => connection.receive().await,
@@ -171,7 +170,7 @@ async fn receive<S: Service>(feed: &mut Option<Connection>) -> io::Result<Option
     }
 }
 
-/// Says that requests took effect. A daemon that is gone shows at the next read.
+/// Confirms that requests took effect. Ignores errors: the next read tells if the daemon is gone.
 async fn acknowledge<S: Service>(feed: &Option<Connection>) {
     if let Some(connection) = feed {
         for packet in channel::packets([Message::new(&Response::<S::Held>::Done)]) {
