@@ -1,5 +1,6 @@
-//! A Docker engine as its API shows it: who a container is, and what happens to containers. It changes nothing there but
-//! who is in networks that are the engine's. It must not know what netbpf makes of the answers.
+//! The client of a Docker engine's API: looks up containers and networks, and reports events. Changes nothing in the
+//! engine except the connections of containers to the engine's networks. Must not know what netbpf does with the
+//! answers.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,47 +22,48 @@ use jiff::Timestamp;
 
 use crate::model::{DockerContainer, Id, check_container_name};
 
-/// Seconds that an answer may take: the engine says nothing of a container while it starts or stops it.
+/// How long an answer may take, in seconds. The engine does not answer about a container while it starts or stops that.
 const TIMEOUT_SECONDS: u64 = 30;
 
-/// What can change where a container is, what it is called, or whether it is; and, of networks, whom it asks for names.
+/// The events after which a container may be elsewhere, have another name, or be gone. With the network events, its
+/// name servers may have changed, too.
 const EVENTS: [&str; 6] = ["start", "die", "rename", "destroy", "connect", "disconnect"];
 
-/// Why the engine does not say.
+/// Why the engine gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody has this name or ID.
+    /// No container has this name or ID.
     #[error("No such container: {0}")]
     NotFound(String),
-    /// There is no engine, or it may not be asked.
+    /// There is no engine at the socket, or access to it is denied.
     #[error("Docker's socket {path}: {source}")]
     Socket {
-        /// Where it should be.
+        /// The path of the socket.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// It does not do what it was asked to: its own words.
+    /// The engine refused the request; with its message.
     #[error("{0}")]
     Refused(String),
-    /// It answers something else.
+    /// The engine's answer is not valid.
     #[error("Docker's engine: {0}")]
     Engine(#[from] bollard::errors::Error),
-    /// What it says of a network makes no sense.
-    #[error("Docker's engine lists a network whose ID is no ID: {0:?}")]
+    /// The engine lists a network without a valid ID.
+    #[error("Docker's engine lists a network with an invalid ID: {0:?}")]
     UnknownNetwork(String),
-    /// What it says of a container makes no sense.
-    #[error("Docker's engine says of container {container}: no {what}")]
+    /// The engine's answer about a container lacks a field.
+    #[error("Docker's engine: the answer about container {container} has no {what}")]
     Incomplete {
-        /// Which.
+        /// The container's ID, as the engine sent it.
         container: String,
-        /// What is missing.
+        /// The missing field.
         what: &'static str,
     },
 }
 
-/// What a user wants of an endpoint in a network of the engine's, as typed; the engine judges it. What is empty is the
-/// engine's to choose.
+/// A request for an endpoint in one of the engine's networks, as the user typed it; the engine checks it and chooses
+/// what is empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wanted {
     /// `--ip`.
@@ -80,99 +82,99 @@ pub struct Wanted {
     pub gateway_priority: i64,
 }
 
-/// A container.
+/// A container of the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// Docker's.
+    /// The container's ID.
     pub id: Id,
-    /// Without the slash.
+    /// Its name, without the slash.
     pub name: String,
-    /// What it does.
+    /// Its state.
     pub state: FoundState,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
-    /// What it was made of.
+    /// Its image.
     pub image: String,
     /// Its first process, with arguments.
     pub command: Vec<String>,
-    /// Its UTS host name.
+    /// Its host name.
     pub hostname: String,
-    /// `--label`.
+    /// Its labels (`--label`).
     pub labels: BTreeMap<String, String>,
-    /// The host's file that is its `/etc/resolv.conf`.
+    /// The host's path of its `/etc/resolv.conf`.
     pub resolv_conf: Option<PathBuf>,
-    /// The file that holds its network namespace while it runs.
+    /// The path of its network namespace while it is running.
     pub sandbox: Option<PathBuf>,
-    /// Whether its network namespace is its own: neither the host's nor another container's.
+    /// Whether its network namespace is its own, neither the host's nor another container's.
     pub has_own_network: bool,
 }
 
-/// A network.
+/// A network of the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundNetwork {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// Its endpoints, with their containers; one that is about to be a container's has none yet.
+    /// Its endpoints with their containers. An endpoint that is being created has no container yet.
     pub endpoints: Vec<(Id, Option<DockerContainer>)>,
 }
 
-/// A network in the list of all.
+/// A network in the list of all networks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedNetwork {
-    /// Docker's.
+    /// Its ID.
     pub id: Id,
     /// Its subnets.
     pub subnets: Vec<IpNet>,
 }
 
-/// Something that happened to a container.
+/// An event of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Whom.
+    /// The container.
     pub container: Id,
-    /// It was given another name.
+    /// Whether the container got a new name.
     pub is_rename: bool,
 }
 
-/// What a container does.
+/// The state of a container.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FoundState {
     /// Not started yet.
     Created,
-    /// It runs, perhaps paused.
+    /// It is running, or paused.
     Running {
-        /// Its first process.
+        /// The PID of its first process.
         pid: u32,
-        /// Since when.
+        /// When it was started.
         started: Timestamp,
     },
     /// It has ended.
     Exited {
-        /// Its exit code.
+        /// The exit code of its first process.
         code: i32,
-        /// From when.
+        /// When it was started.
         started: Timestamp,
-        /// Till when.
+        /// When it ended.
         finished: Timestamp,
     },
 }
 
-/// An engine that may be there or not.
+/// A Docker engine, which may be running or not.
 #[derive(Clone, Debug)]
 pub struct Engine {
     socket: PathBuf,
 }
 
 impl Engine {
-    /// The one behind this socket. It is asked when there is something to ask, and not before.
+    /// The engine behind this socket. No connection is made before the first request.
     pub fn new(socket: &Path) -> Self {
         Self { socket: socket.to_owned() }
     }
 
-    /// A container by its name, its ID or the beginning of its ID.
+    /// A container by its name, its ID or a prefix of its ID.
     pub async fn find(&self, key: &str) -> Result<Found, Error> {
         let name = key.strip_prefix('/').unwrap_or(key);
-        // It becomes a part of a path.
+        // The name becomes a part of a URL path.
         if check_container_name(name).is_err() {
             return Err(Error::NotFound(key.to_owned()));
         }
@@ -195,7 +197,7 @@ impl Engine {
             name: network.name.filter(|name| !name.is_empty()).unwrap_or_else(|| id.short()),
             endpoints: members
                 .filter_map(|(container, endpoint)| {
-                    // Without a container it is listed under its own ID.
+                    // Without a container, the endpoint is listed under its own ID.
                     let container = container.parse().ok().zip(endpoint.name);
                     let container = container.map(|(id, name)| DockerContainer { id, name });
                     Some((endpoint.endpoint_id?.parse().ok()?, container))
@@ -204,13 +206,13 @@ impl Engine {
         })
     }
 
-    /// All networks, of whatever driver.
+    /// All networks, of every driver.
     pub async fn networks(&self) -> Result<Vec<ListedNetwork>, Error> {
         let docker = self.connect().await?;
         docker.list_networks(None).await?.into_iter().map(listed).collect()
     }
 
-    /// Has the engine connect a container to a network of its own.
+    /// Connects a container to one of the engine's networks.
     pub async fn connect_to(&self, network: &Id, container: &str, wanted: Wanted) -> Result<(), Error> {
         let some = |text: String| (!text.is_empty()).then_some(text);
         let request = NetworkConnectRequest {
@@ -233,14 +235,14 @@ impl Engine {
         docker.connect_network(&network.to_string(), request).await.map_err(refused)
     }
 
-    /// Has the engine disconnect a container from a network of its own.
+    /// Disconnects a container from one of the engine's networks.
     pub async fn disconnect_from(&self, network: &Id, container: &str, force: bool) -> Result<(), Error> {
         let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(force) };
         let docker = self.connect().await?;
         docker.disconnect_network(&network.to_string(), request).await.map_err(refused)
     }
 
-    /// What happens to containers, from a moment on; the end of the engine ends it.
+    /// The events of containers since a moment. The stream ends with the engine.
     pub async fn events(
         &self,
         since: Timestamp,
@@ -256,10 +258,11 @@ impl Engine {
         Ok(Box::pin(docker.events(Some(options)).filter_map(concerning)))
     }
 
-    /// Engines refuse versions of the API that are too new or too old for them: both agree on one first.
+    /// Connects to the engine and agrees on an API version: engines refuse versions that are too new or too old for
+    /// them.
     async fn connect(&self) -> Result<Docker, Error> {
         let failed = |source| Error::Socket { path: self.socket.clone(), source };
-        // The client tells less of why it fails.
+        // Connecting ourselves gives a better error than the client library does.
         drop(tokio::net::UnixStream::connect(&self.socket).await.map_err(failed)?);
         let path = self.socket.to_str().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
         let docker = Docker::connect_with_unix(path, TIMEOUT_SECONDS, API_DEFAULT_VERSION)?;
@@ -274,7 +277,7 @@ fn refused(error: bollard::errors::Error) -> Error {
     }
 }
 
-/// The container that an event is about; a network's names it beside.
+/// The container of an event. Network events name the container among their attributes.
 fn concerned(event: EventMessage) -> Option<Event> {
     let is_rename = event.action.as_deref() == Some("rename");
     let actor = event.actor?;
@@ -285,7 +288,7 @@ fn concerned(event: EventMessage) -> Option<Event> {
     Some(Event { container: id.parse().ok()?, is_rename })
 }
 
-/// A list without one of its entries would be one of other networks: an ID that cannot be read is an error.
+/// An ID that cannot be parsed is an error, because an incomplete list would be taken for the removal of a network.
 fn listed(network: bollard::models::Network) -> Result<ListedNetwork, Error> {
     let id = network.id.unwrap_or_default();
     let configs = network.ipam.and_then(|ipam| ipam.config).into_iter().flatten();
@@ -367,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_waits_for_its_next_start_has_ended() {
+    fn a_restarting_container_has_exited() {
         let state = r#"{"Status":"restarting","Running":true,"Restarting":true,"Pid":0,"ExitCode":3,
                         "StartedAt":"2026-01-02T03:04:06Z","FinishedAt":"2026-01-02T03:04:07Z"}"#;
         assert!(matches!(container(state, "none").state, FoundState::Exited { code: 3, .. }));
@@ -375,14 +378,14 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_and_other_containers_networks_are_not_a_containers_own() {
+    fn the_host_s_network_and_another_container_s_are_not_a_container_s_own() {
         for (mode, own) in [("default", true), ("none", true), ("host", false), ("container:abc", false)] {
             assert_eq!(container("{}", mode).has_own_network, own, "{mode}");
         }
     }
 
     #[test]
-    fn a_list_of_networks_says_which_subnets_are_whose() {
+    fn a_listed_network_has_its_subnets() {
         let id = "cd".repeat(32);
         let network = |id: &str| {
             let text = format!(
@@ -399,13 +402,13 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_id_is_no_container() {
+    fn a_container_without_a_valid_id_is_an_error() {
         let error = response(r#"{"Id":"12","Name":"/x"}"#).expect_err("no container");
-        assert_eq!(error.to_string(), "Docker's engine says of container 12: no ID");
+        assert_eq!(error.to_string(), "Docker's engine: the answer about container 12 has no ID");
     }
 
     #[tokio::test]
-    async fn without_an_engine_the_socket_is_named() {
+    async fn without_an_engine_the_error_names_the_socket() {
         let engine = Engine::new(Path::new("/nonexistent/docker.sock"));
         let error = engine.find("tomcat01").await.expect_err("no engine");
         assert_eq!(
