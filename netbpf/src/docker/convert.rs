@@ -1,4 +1,5 @@
-//! What Docker's messages mean, and the daemon's answers in Docker's words. Pure: parses and refuses, asks nobody.
+//! Converts Docker's messages into the daemon's requests, and the daemon's answers into Docker's messages. Pure: parses
+//! and refuses, makes no calls.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,44 +21,44 @@ const GENERIC: &str = "com.docker.network.generic";
 const INTERNAL: &str = "com.docker.network.internal";
 const EXPOSED: &str = "com.docker.network.endpoint.exposedports";
 const PORTMAP: &str = "com.docker.network.portmap";
-/// What options begin with that Docker has given a meaning; those of others are the user's own.
+/// The prefix of options with a meaning to Docker. Options of other prefixes are the user's.
 const DOCKERS: &str = "com.docker.network.";
-/// The two of these that a user types for an interface.
+/// The options with this prefix that a user may set for an interface.
 const OF_INTERFACE: [&str; 2] = ["com.docker.network.endpoint.ifname", "com.docker.network.endpoint.sysctls"];
 
-/// A message that means nothing.
+/// A message with an invalid field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Bad {
-    /// A field that does not read as what it should be.
+    /// A field that cannot be parsed.
     #[error("invalid {field}: {value}")]
     Field {
-        /// Docker's name of it.
+        /// The field's name in Docker's message.
         field: &'static str,
-        /// As it came.
+        /// The value as received.
         value: String,
     },
-    /// Docker's words.
+    /// More than one subnet of a family; with Docker's message.
     #[error("bridge driver doesn't support multiple subnets")]
     MultipleSubnets,
-    /// `--ipam-opt`.
+    /// An option of `--ipam-opt`; none is supported.
     #[error("unknown IPAM option {0}: none is known")]
     IpamOption(String),
-    /// An endpoint's option.
+    /// An invalid endpoint option.
     #[error(transparent)]
     Option(#[from] crate::model::BadEndpointOption),
 }
 
-/// A field that means nothing.
+/// The error about an invalid field.
 pub fn bad(field: &'static str, value: impl ToString) -> Bad {
     Bad::Field { field, value: value.to_string() }
 }
 
-/// An ID that Docker made.
+/// Parses a network ID of Docker's.
 pub fn network_id(text: &str) -> Result<Id, Bad> {
     text.parse().map_err(|_| bad("NetworkID", text))
 }
 
-/// An ID that Docker made.
+/// Parses an endpoint ID of Docker's.
 pub fn endpoint_id(text: &str) -> Result<Id, Bad> {
     text.parse().map_err(|_| bad("EndpointID", text))
 }
@@ -85,7 +86,7 @@ impl TryFrom<wire::CreateNetwork> for DockerNetwork {
     }
 }
 
-/// Docker writes addresses with the prefix length of their subnet.
+/// Docker writes addresses with the prefix length of the subnet.
 fn subnet(data: wire::IpamData) -> Result<IpamConfig, Bad> {
     let address = |field, text: String| match text.as_str() {
         "" => Ok(text),
@@ -119,7 +120,7 @@ impl TryFrom<wire::CreateEndpoint> for DockerEndpointRequest {
     }
 }
 
-/// Nothing where the text is empty, else what it reads as.
+/// Parses a text; `None` if it is empty.
 pub fn given<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<Option<T>, Bad> {
     match text {
         "" => Ok(None),
@@ -127,7 +128,7 @@ pub fn given<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<Op
     }
 }
 
-/// `--driver-opt`: Docker puts them among its own.
+/// Parses the options of `--driver-opt`, which Docker mixes with its own.
 fn endpoint_options(options: &wire::Options) -> Result<EndpointOptions, Bad> {
     let typed = options
         .iter()
@@ -144,7 +145,7 @@ fn exposed(options: &wire::Options) -> Result<BTreeSet<ContainerPort>, Bad> {
         .collect()
 }
 
-/// What `ProgramExternalConnectivity` asks for.
+/// The published ports in a `ProgramExternalConnectivity` message.
 pub fn publish(options: &wire::Options) -> Result<Vec<Publish>, Bad> {
     option::<Vec<wire::PortBinding>>(options, PORTMAP)?.into_iter().map(binding).collect()
 }
@@ -172,7 +173,7 @@ fn container_port(proto: u8, port: u16) -> Result<ContainerPort, Bad> {
     Ok(ContainerPort { number: port, protocol })
 }
 
-/// A value among options; nothing where it is absent.
+/// Parses an option's value; the default if it is absent.
 fn option<T: Default + DeserializeOwned>(options: &wire::Options, key: &'static str) -> Result<T, Bad> {
     match options.get(key) {
         None | Some(Value::Null) => Ok(T::default()),
@@ -180,7 +181,8 @@ fn option<T: Default + DeserializeOwned>(options: &wire::Options, key: &'static 
     }
 }
 
-/// Docker refuses an answer to what it has chosen itself: only what was left open is answered.
+/// The interface for the answer to `CreateEndpoint`. Contains only what Docker left open, because Docker refuses an
+/// answer with values that it chose itself.
 pub fn chosen(
     endpoint: &Endpoint,
     prefixes: (Option<u8>, Option<u8>),
@@ -207,7 +209,7 @@ impl From<Joined> for wire::Joined {
                 dst_prefix: joined.prefix,
                 dst_name: joined.name.unwrap_or_default(),
             },
-            // Docker looks for a way out elsewhere where it is given no IPv4 one, but for internal networks.
+            // Without an IPv4 gateway Docker would add another way out, except for internal networks.
             disable_gateway_service: joined.gateway.is_none() && !joined.internal,
             gateway: text(joined.gateway.map(|address| address.to_string())),
             gateway_ipv6: text(joined.gateway_ipv6.map(|address| address.to_string())),

@@ -1,4 +1,4 @@
-//! Messages as an engine sent them, and such as none should.
+//! Messages as an engine sends them, and invalid ones.
 
 use serde_json::json;
 
@@ -35,7 +35,7 @@ fn a_network_as_docker_20_10_sends_it() {
 }
 
 #[test]
-fn an_internal_network_says_so_among_its_options() {
+fn an_option_makes_a_network_internal() {
     let internal = |value: Value| {
         network(json!({"NetworkID": ID, "Options": {INTERNAL: value}, "IPv4Data": []}))
             .map(|made| made.internal)
@@ -46,7 +46,7 @@ fn an_internal_network_says_so_among_its_options() {
 }
 
 #[test]
-fn an_endpoint_has_what_docker_chose_and_the_users_options() {
+fn an_endpoint_has_docker_s_addresses_and_the_user_s_options() {
     let made = endpoint(json!({
         "NetworkID": ID,
         "EndpointID": ID,
@@ -67,7 +67,7 @@ fn an_endpoint_has_what_docker_chose_and_the_users_options() {
 }
 
 #[test]
-fn what_means_nothing_is_named() {
+fn errors_name_the_invalid_field() {
     assert_eq!(network(json!({"NetworkID": "12"})).unwrap_err(), "invalid NetworkID: 12");
     assert_eq!(network(json!({})).unwrap_err(), "missing field `NetworkID`");
     let pool = |pool: &str| network(json!({"NetworkID": ID, "IPv4Data": [{"Pool": pool}]})).unwrap_err();
@@ -87,7 +87,7 @@ fn what_means_nothing_is_named() {
 }
 
 #[test]
-fn ports_are_published_as_a_user_asked_for_them() {
+fn port_bindings_become_published_ports() {
     let publish = |binding: Value| {
         let options = json!({PORTMAP: [binding]});
         let published = publish(options.as_object().unwrap()).map_err(|error| error.to_string());
@@ -114,7 +114,7 @@ fn ports_are_published_as_a_user_asked_for_them() {
 }
 
 #[test]
-fn only_what_docker_left_open_is_answered() {
+fn the_answer_contains_only_what_docker_left_open() {
     let endpoint = Endpoint {
         id: ID.parse().unwrap(),
         port: 0,
@@ -134,7 +134,7 @@ fn only_what_docker_left_open_is_answered() {
 }
 
 #[test]
-fn docker_is_never_left_to_find_a_way_out_of_its_own() {
+fn docker_never_adds_a_way_out_of_its_own() {
     let joined = |gateway: Option<&str>, internal| {
         wire::Joined::from(Joined {
             interface: "nbd0".parse().unwrap(),

@@ -1,5 +1,5 @@
 //! Docker's IPAM driver (`--ipam-driver netbpf`): its messages as Docker writes them (libnetwork's `ipams/remote/api`),
-//! what they mean, and what they ask of the daemon. A pool's ID is its subnet.
+//! and the daemon's methods for them. A pool's ID is its subnet.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -21,7 +21,7 @@ type Shared = State<Arc<Daemon>>;
 struct Capabilities {
     #[serde(rename = "RequiresMACAddress")]
     requires_mac_address: bool,
-    /// Whether Docker is to say again what it has when it starts.
+    /// Whether Docker repeats all requests for its pools and addresses when it starts.
     #[serde(rename = "RequiresRequestReplay")]
     requires_request_replay: bool,
 }
@@ -36,7 +36,7 @@ struct AddressSpaces {
 
 #[derive(Debug, Deserialize)]
 struct RequestPool {
-    /// Empty: any.
+    /// Empty: any subnet.
     #[serde(rename = "Pool", default)]
     pool: String,
     /// `--ip-range`.
@@ -69,7 +69,7 @@ struct OfPool {
 struct OfAddress {
     #[serde(rename = "PoolID")]
     pool_id: String,
-    /// Empty: any.
+    /// Empty: any address.
     #[serde(rename = "Address", default)]
     address: String,
 }
@@ -97,7 +97,7 @@ async fn capabilities() -> Response {
     answer(Capabilities { requires_mac_address: false, requires_request_replay: false })
 }
 
-/// There is one: netbpf's networks are of one host.
+/// There is one address space, because netbpf's networks are local to a host.
 async fn address_spaces() -> Response {
     answer(AddressSpaces { local_default_address_space: "netbpf", global_default_address_space: "netbpf" })
 }

@@ -1,12 +1,12 @@
-//! Docker's remote network driver, and its IPAM driver: the messages exactly as Docker sends them, what they mean, and the socket that they
-//! come in on. Decides nothing, and never asks Docker anything.
+//! Docker's remote network driver and IPAM driver: the messages as Docker sends them, their conversion, and the socket
+//! that they come in on. Makes no decisions, and sends Docker no requests.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `wire` | the messages of the network driver |
-//! | `ipam` | those of the IPAM driver, and what they mean |
-//! | `convert` | from messages to what the daemon is asked for, and back |
-//! | `server` | methods, time limits, refusals |
+//! | `ipam` | the messages of the IPAM driver, and their methods |
+//! | `convert` | conversion between messages and the daemon's requests |
+//! | `server` | methods, time limit, refusals |
 
 mod convert;
 mod ipam;

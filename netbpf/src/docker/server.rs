@@ -1,5 +1,5 @@
-//! The socket's edge: methods and bodies in, calls of the daemon, answers out. Docker waits for an answer without end, so
-//! each comes within a time of its own; what is done afterwards all the same is taken back.
+//! The plugin socket: calls the daemon's methods for Docker's requests. Docker waits for an answer without a limit, so
+//! every request is answered within [`LIMIT`]; what is finished later is undone.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -25,14 +25,14 @@ use crate::{
 
 /// How long a request may take.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Of a message, in bytes: it may publish every port of TCP and UDP, each with an entry of its own.
+/// The maximum size of a message in bytes. A message may publish every TCP and UDP port with an entry for each.
 const LONGEST: usize = 32 << 20;
-/// What Docker asks for and takes.
+/// The media type of Docker's plugin protocol.
 const MEDIA_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
 
 type Shared = State<Arc<Daemon>>;
 
-/// Answer until `end`, and then until what was asked is done.
+/// Serves requests until `end`, and then until the running ones are finished.
 pub async fn serve(
     listener: UnixListener,
     daemon: Arc<Daemon>,
@@ -43,7 +43,7 @@ pub async fn serve(
         .route("/NetworkDriver.GetCapabilities", post(capabilities))
         .route("/NetworkDriver.CreateNetwork", post(create_network))
         .route("/NetworkDriver.DeleteNetwork", post(delete_network))
-        // Only Docker's swarm asks these, of drivers whose networks span hosts.
+        // Only Docker's swarm calls these two, for drivers with networks that span hosts.
         .route("/NetworkDriver.AllocateNetwork", post(nothing_to_do))
         .route("/NetworkDriver.FreeNetwork", post(nothing_to_do))
         .route("/NetworkDriver.CreateEndpoint", post(create_endpoint))
@@ -57,7 +57,7 @@ pub async fn serve(
         .route("/NetworkDriver.DiscoverDelete", post(nothing_to_do))
         .merge(ipam::routes())
         .fallback(async |uri: Uri| {
-            refuse(StatusCode::NOT_FOUND, format!("no method {}", uri.path().trim_start_matches('/')))
+            refuse(StatusCode::NOT_FOUND, format!("unknown method {}", uri.path().trim_start_matches('/')))
         })
         .layer(DefaultBodyLimit::max(LONGEST))
         .with_state(daemon);
@@ -67,27 +67,27 @@ pub async fn serve(
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It means nothing.
+    /// The message is invalid.
     #[error(transparent)]
     Bad(#[from] Bad),
-    /// It cannot be.
+    /// The daemon refuses it.
     #[error(transparent)]
     Daemon(#[from] crate::daemon::Error),
 }
 
-/// Docker passes on what stands in `Err`, after "remote: ".
+/// An error response. Docker prints the text in `Err` after "remote: ".
 fn refuse(status: StatusCode, err: String) -> Response {
     (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], Json(wire::Refusal { error: err.clone(), err }))
         .into_response()
 }
 
-/// An answer.
+/// A response with a body.
 pub fn answer(answer: impl Serialize) -> Response {
     ([(header::CONTENT_TYPE, MEDIA_TYPE)], Json(answer)).into_response()
 }
 
-/// Does what a message asks for, in time. It is done whole, also where Docker goes away meanwhile; where it came too late
-/// for Docker to know, `undo` takes it back.
+/// Carries out a request within [`LIMIT`]. It is always finished, even if Docker closes the connection. If it is
+/// finished too late to tell Docker, `undo` undoes it.
 pub async fn call<Request, Done, Work, Undone>(
     body: Bytes,
     work: impl FnOnce(Request) -> Work,
@@ -100,8 +100,8 @@ where
     Undone: Future<Output = ()> + Send,
 {
     if body.is_empty() {
-        // An engine (20.10 is one) repeats a request without its body where the connection broke in the middle of it.
-        let err = "Docker's request came without its message, as it does when netbpf is started again meanwhile: try again";
+        // Docker (20.10, for example) repeats a request without its body if the connection breaks in the middle of it.
+        let err = "Docker's request came without a message, as after a restart of netbpf during the request: try again";
         return refuse(StatusCode::BAD_REQUEST, err.to_owned());
     }
     let request = match serde_json::from_slice(&body) {
@@ -122,12 +122,12 @@ where
                     undo().await;
                 }
             });
-            refuse(StatusCode::OK, format!("netbpf was not done within {} s", LIMIT.as_secs()))
+            refuse(StatusCode::OK, format!("netbpf did not finish within {} s", LIMIT.as_secs()))
         }
     }
 }
 
-/// Nothing to take back: what was asked for goes, or stays as it was asked for before.
+/// For requests that need no undo: a removal, or something that was there before.
 async fn nothing() {}
 
 async fn activate(State(daemon): Shared) -> Response {
@@ -152,7 +152,7 @@ async fn create_network(State(daemon): Shared, body: Bytes) -> Response {
     };
     call(body, work, async move || {
         if let Some(Ok(id)) = asked.map(|asked| convert::network_id(&asked.network_id)) {
-            take_back(late.delete_docker_network(id).await);
+            log_failed_undo(late.delete_docker_network(id).await);
         }
     })
     .await
@@ -178,15 +178,15 @@ async fn create_endpoint(State(daemon): Shared, body: Bytes) -> Response {
     };
     call(body, work, async move || {
         if let Some(Ok(id)) = asked.map(|asked| convert::endpoint_id(&asked.endpoint_id)) {
-            take_back(late.delete_docker_endpoint(id).await);
+            log_failed_undo(late.delete_docker_endpoint(id).await);
         }
     })
     .await
 }
 
-fn take_back(undone: Result<(), crate::daemon::Error>) {
+fn log_failed_undo(undone: Result<(), crate::daemon::Error>) {
     if let Err(error) = undone {
-        tracing::error!(%error, "take back what came too late for Docker");
+        tracing::error!(%error, "undo a request that was finished too late for Docker");
     }
 }
 
@@ -239,7 +239,7 @@ async fn program(State(daemon): Shared, body: Bytes) -> Response {
     };
     call(body, work, async move || {
         if let Some(Ok((network, endpoint))) = asked.map(|asked| ids(&asked)) {
-            take_back(late.publish_docker_endpoint(network, endpoint, Vec::new()).await);
+            log_failed_undo(late.publish_docker_endpoint(network, endpoint, Vec::new()).await);
         }
     })
     .await

@@ -1,4 +1,4 @@
-//! The messages of Docker's network driver protocol, key by key as Docker writes them (libnetwork's
+//! The messages of Docker's network driver protocol, with the keys that Docker uses (libnetwork's
 //! `drivers/remote/api`). Go writes `null` for an empty list.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-/// Options as Docker passes them on: some are texts that a user typed, some are Docker's own values.
+/// Options in Docker's messages: texts that a user typed, and values of Docker's own.
 pub type Options = Map<String, Value>;
 
 /// `Plugin.Activate`.
@@ -38,7 +38,7 @@ pub struct CreateNetwork {
     pub ipv6_data: Vec<IpamData>,
 }
 
-/// A subnet that Docker's IPAM chose.
+/// A subnet chosen by Docker's IPAM driver.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct IpamData {
@@ -48,12 +48,12 @@ pub struct IpamData {
     /// `10.1.0.1/24`.
     #[serde(default)]
     pub gateway: String,
-    /// `10.1.0.5/24` by name.
+    /// Addresses such as `10.1.0.5/24`, by name.
     #[serde(default, deserialize_with = "or_null")]
     pub aux_addresses: BTreeMap<String, String>,
 }
 
-/// `NetworkDriver.DeleteNetwork`, and what else names a network only.
+/// `NetworkDriver.DeleteNetwork`, and other messages with only a network.
 #[derive(Debug, Deserialize)]
 pub struct OfNetwork {
     #[serde(rename = "NetworkID")]
@@ -73,7 +73,7 @@ pub struct CreateEndpoint {
     pub options: Options,
 }
 
-/// What Docker has chosen of an interface; in an answer, what it had not.
+/// The interface of an endpoint: in a request, what Docker has chosen; in an answer, what it left open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Interface {
     /// With the subnet's prefix length.
@@ -113,18 +113,18 @@ pub struct Joined {
     pub gateway: String,
     #[serde(rename = "GatewayIPv6", skip_serializing_if = "String::is_empty")]
     pub gateway_ipv6: String,
-    /// Docker is not to add a way out of its own (`docker_gwbridge`).
+    /// Tells Docker not to add a way out of its own (`docker_gwbridge`).
     #[serde(rename = "DisableGatewayService", skip_serializing_if = "std::ops::Not::not")]
     pub disable_gateway_service: bool,
 }
 
-/// From what to what Docker renames an interface.
+/// The name of an interface, and how Docker renames it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InterfaceName {
     pub src_name: String,
     pub dst_prefix: String,
-    /// Engines after 29.7 take it instead of the prefix.
+    /// The full name; engines after 29.7 use it instead of the prefix.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub dst_name: String,
 }
@@ -140,7 +140,7 @@ pub struct ProgramExternalConnectivity {
     pub options: Options,
 }
 
-/// `NetworkDriver.Leave`, and what else names an endpoint only.
+/// `NetworkDriver.Leave`, and other messages with only an endpoint.
 #[derive(Debug, Deserialize)]
 pub struct OfEndpoint {
     #[serde(rename = "NetworkID")]
@@ -153,7 +153,7 @@ pub struct OfEndpoint {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TransportPort {
-    /// IANA's number.
+    /// The protocol's IANA number.
     pub proto: u8,
     pub port: u16,
 }
@@ -161,7 +161,7 @@ pub struct TransportPort {
 /// A port in `com.docker.network.portmap`.
 #[derive(Debug, Deserialize)]
 pub struct PortBinding {
-    /// IANA's number.
+    /// The protocol's IANA number.
     #[serde(rename = "Proto")]
     pub proto: u8,
     #[serde(rename = "Port")]
@@ -169,28 +169,28 @@ pub struct PortBinding {
     /// Empty: all addresses.
     #[serde(rename = "HostIP", default)]
     pub host_ip: String,
-    /// 0: any.
+    /// 0: any port.
     #[serde(rename = "HostPort", default)]
     pub host_port: u16,
-    /// 0: the same.
+    /// 0: the same as `host_port`.
     #[serde(rename = "HostPortEnd", default)]
     pub host_port_end: u16,
 }
 
-/// The answer to `NetworkDriver.EndpointOperInfo`. Docker shows what is in it, and takes it for the driver's own words
-/// where it should be of Docker's types: it is empty.
+/// The answer to `NetworkDriver.EndpointOperInfo`. Docker displays its content, and would replace some of its own
+/// values by it, so it is empty.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EndpointOperInfo {
     pub value: Options,
 }
 
-/// An answer that says that something was done, and nothing else.
+/// The answer to a successful request without a result.
 #[derive(Debug, Default, Serialize)]
 pub struct Done {}
 
-/// An answer that says that nothing was. Network drivers say why in `Err`, IPAM drivers in `Error`; Docker passes over the
-/// other.
+/// The answer to a failed request. Network drivers put the message into `Err`, IPAM drivers into `Error`; Docker
+/// ignores the other one.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Refusal {
@@ -198,7 +198,7 @@ pub struct Refusal {
     pub error: String,
 }
 
-/// Go's `null` is what the type is empty.
+/// Reads Go's `null` as the type's empty value.
 pub fn or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
