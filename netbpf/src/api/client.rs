@@ -1,5 +1,5 @@
-//! The API's client: one method a request, one connection each, on a unix socket. It knows the messages and HTTP, and
-//! not who asks or what is printed.
+//! The client of the API: one method for each request, with one connection each, on a unix socket. Knows the messages
+//! and HTTP, but not who calls it or what is printed.
 
 use std::{
     io,
@@ -27,33 +27,33 @@ use super::types::{
     NetworksPruned, Stats, Version,
 };
 
-/// A request that was not fulfilled.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody listens.
+    /// Nobody listens at the socket.
     #[error("Cannot connect to the netbpf daemon at unix://{}. Is the netbpf daemon running?", socket.display())]
     Unreachable {
-        /// Where it should listen.
+        /// The path of the socket.
         socket: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The socket is not for this user.
+    /// The user may not connect to the socket.
     #[error(
         "permission denied while trying to connect to the netbpf daemon at unix://{}: \
          become root or a member of the group netbpf",
         socket.display()
     )]
     Forbidden {
-        /// Where it listens.
+        /// The path of the socket.
         socket: PathBuf,
     },
-    /// The daemon went away, or it is no netbpf daemon.
+    /// The connection broke, or the peer is not a netbpf daemon.
     #[error("{operation}: no answer from the netbpf daemon: {source}")]
     Lost {
         /// Method and path.
         operation: String,
-        /// What broke.
+        /// The cause.
         source: hyper::Error,
     },
     /// The request cannot be written as HTTP.
@@ -61,34 +61,34 @@ pub enum Error {
     Request {
         /// Method and path.
         operation: String,
-        /// Why not.
+        /// The cause.
         source: hyper::http::Error,
     },
-    /// An answer or a body that is not what it should be.
+    /// A message cannot be encoded or decoded.
     #[error("{operation}: unexpected message: {source}")]
     Message {
         /// Method and path.
         operation: String,
-        /// What was wrong.
+        /// Where the JSON is wrong.
         source: serde_json::Error,
     },
-    /// The daemon refused.
+    /// The daemon refused the request.
     #[error("Error response from daemon: {message}")]
     Refused {
-        /// Docker's code.
+        /// The status code, which is Docker's.
         status: StatusCode,
-        /// Docker's text.
+        /// The message, which is Docker's if Docker has one.
         message: String,
-        /// What `run` exits with.
+        /// The exit code for `run`, if the command could not be started.
         exit_code: Option<u8>,
     },
-    /// No name at all, which no path can hold.
+    /// The name is empty, and a path cannot contain an empty name.
     #[error("invalid {0} name or ID: value is empty")]
     NoName(&'static str),
 }
 
 impl Error {
-    /// Whether the daemon does not know the object.
+    /// Whether the daemon does not know the object of the request.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
     }
@@ -96,33 +96,33 @@ impl Error {
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// Filters of a list: key and value, in the order typed.
+/// Filters of a list: keys and values in the order typed.
 pub type Filters = [(String, String)];
 
-/// Which lines of a log.
+/// Selects the lines of a log.
 #[derive(Clone, Debug, Default)]
 pub struct LogQuery {
-    /// Go on until the container ends.
+    /// Whether to continue until the container ends.
     pub follow: bool,
-    /// Only the last ones.
+    /// How many of the last lines; `None` for all.
     pub tail: Option<u64>,
-    /// Only those from this time on.
+    /// The time of the earliest line.
     pub since: Option<Timestamp>,
 }
 
-/// Speaks to one daemon.
+/// A client of one daemon.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
 }
 
 impl Client {
-    /// For the daemon that listens there. Connects with the first request.
+    /// A client of the daemon at this socket. Each request makes a connection.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
     }
 
-    /// Where the daemon listens; its run directory holds it.
+    /// The path of the daemon's socket, which is in its run directory.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
@@ -181,7 +181,7 @@ impl Client {
         self.get(target("/containers/json", &query)).await
     }
 
-    /// `POST /containers/create`; the daemon finds a name if there is none.
+    /// `POST /containers/create`. Without a name, the daemon generates one.
     pub async fn create_container(&self, name: &str, container: &ContainerCreate) -> Result<Created> {
         let query = (!name.is_empty()).then(|| ("name", name.to_owned()));
         self.post(target("/containers/create", query.as_slice()), container).await
@@ -234,7 +234,7 @@ impl Client {
         self.command(Method::DELETE, target(&container_path(name, "")?, &query)).await
     }
 
-    /// `GET /containers/C/logs`. Returns when the daemon has begun to answer.
+    /// `GET /containers/C/logs`. Returns at the head of the response.
     pub async fn logs(&self, name: &str, query: &LogQuery) -> Result<Logs> {
         let tail = query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
         let mut pairs = vec![("follow", query.follow.to_string()), ("tail", tail)];
@@ -244,7 +244,7 @@ impl Client {
         Ok(Lines { call, body: response.into_body(), pending: Vec::new(), text: PhantomData })
     }
 
-    /// `GET /events`. Returns when the daemon has begun to answer.
+    /// `GET /events`. Returns at the head of the response.
     pub async fn events(
         &self,
         since: Option<Timestamp>,
@@ -259,7 +259,7 @@ impl Client {
         Ok(Lines { call, body: response.into_body(), pending: Vec::new(), text: PhantomData })
     }
 
-    /// `GET /stats`; of all containers if none is named.
+    /// `GET /stats`, of all containers if the list is empty.
     pub async fn stats(&self, containers: &[String]) -> Result<Stats> {
         let query = (!containers.is_empty()).then(|| ("containers", containers.join(",")));
         self.get(target("/stats", query.as_slice())).await
@@ -287,12 +287,12 @@ impl Client {
         self.send(&Call::new(method, target), None).await.map(drop)
     }
 
-    /// The answer's head, when it is no error.
+    /// Sends a request. Returns the head of the response if it reports success.
     async fn send(&self, call: &Call, body: Option<Vec<u8>>) -> Result<Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|source| self.unreachable(source))?;
         let lost = |source| Error::Lost { operation: call.name(), source };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-        // What breaks the connection also fails the request or the body that is read from it.
+        // An error of the connection also fails the request, or the reading of its body.
         tokio::spawn(connection);
         let mut request = Request::builder().method(call.method.clone()).uri(&call.target);
         request = request.header(header::HOST, "netbpf");
@@ -304,7 +304,7 @@ impl Client {
             .map_err(|source| Error::Request { operation: call.name(), source })?;
         let response = sender.send_request(request).await.map_err(lost)?;
         let status = response.status();
-        // 304: what was asked for is so already.
+        // 304: the object is in the requested state already.
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
@@ -325,10 +325,10 @@ impl Client {
     }
 }
 
-/// A container's output as it comes.
+/// A stream of a container's output.
 pub type Logs = Lines<LogLine>;
 
-/// An answer that goes on, one JSON text a line.
+/// A streamed response with one JSON text per line.
 #[derive(Debug)]
 pub struct Lines<T> {
     call: Call,
@@ -338,7 +338,7 @@ pub struct Lines<T> {
 }
 
 impl<T: DeserializeOwned> Lines<T> {
-    /// The next line; nothing at the end.
+    /// The next line; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<T>> {
         loop {
             if let Some(end) = self.pending.iter().position(|&byte| byte == b'\n') {
@@ -424,7 +424,7 @@ fn stop_query(timeout: Option<u64>, signal: Option<&str>) -> Vec<(&'static str, 
 }
 
 fn escape(text: &str) -> impl std::fmt::Display + '_ {
-    /// RFC 3986's unreserved characters stay.
+    /// The unreserved characters of RFC 3986 stay.
     const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     utf8_percent_encode(text, RESERVED)
 }

@@ -1,6 +1,6 @@
-//! Connections on a listening unix socket. At the end none is cut off that has something to ask: a service manager keeps
-//! the socket while the daemon is started again, so that a command finds either this daemon or the next one, and never
-//! a closed door. Knows HTTP, and not what is asked.
+//! Serves HTTP on a listening unix socket and ends gracefully: every client that has connected gets its answer. A
+//! service manager keeps the socket open while the daemon restarts, so a command always reaches this daemon or the next
+//! one. Knows HTTP, but not the requests.
 
 use std::{io, os::fd::AsRawFd, pin::pin, time::Duration};
 
@@ -16,12 +16,12 @@ use tokio::{
     time::sleep,
 };
 
-/// How long after the end a connection may take to ask its first question.
+/// How long a connection has for its first request, once the server is about to end.
 const GRACE: Duration = Duration::from_millis(500);
-/// Until the next try to accept one, where the process has no descriptors left.
+/// The pause after a failed `accept`, for example without free descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers until `end`, and then until what was asked is done.
+/// Serves until `end`, and then until all running requests are answered.
 pub async fn serve(
     listener: UnixListener,
     router: Router,
@@ -48,8 +48,8 @@ pub async fn serve(
 }
 
 async fn serve_one(stream: UnixStream, router: Router, end: impl Future<Output = ()> + Clone) {
-    // hyper takes a connection on which nothing was asked yet for an idle one, and closes it at the end. But who has
-    // just connected is about to ask.
+    // hyper takes a connection without a request for idle and closes it at the end, but a client that has just
+    // connected is about to send one.
     let too_late = async {
         end.clone().await;
         sleep(GRACE).await;
@@ -61,8 +61,8 @@ async fn serve_one(stream: UnixStream, router: Router, end: impl Future<Output =
     }
     let mut connection =
         pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
-    // The connection first, so that what there is to read is read before the end is told. That a client goes away is
-    // its own affair.
+    // The connection comes first, so that received data is read before the shutdown starts. A client that disconnects
+    // is no error.
     tokio::select! {
         biased;
         _ = connection.as_mut() => return,
@@ -71,7 +71,7 @@ async fn serve_one(stream: UnixStream, router: Router, end: impl Future<Output =
     let _ = connection.await;
 }
 
-/// Waits until there is something to read, and leaves it there. tokio calls sockets readable that are not.
+/// Waits until there is data, and leaves it there. Tokio sometimes reports sockets as readable that are not.
 async fn first_byte(stream: &UnixStream) -> io::Result<usize> {
     let peek = || Ok(recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK)?);
     stream.async_io(Interest::READABLE, peek).await
@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// A server, what ends it, and a client whose connection it has accepted.
+    /// A server, the sender that ends it, and a client whose connection it has accepted.
     async fn served() -> (JoinHandle<io::Result<()>>, oneshot::Sender<()>, UnixStream) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
@@ -98,7 +98,7 @@ mod tests {
         let router = Router::new().route("/", get(async || "hello"));
         let (end, ended) = oneshot::channel();
         let server = tokio::spawn(serve(listener, router, async { drop(ended.await) }));
-        // Connections are accepted in their order.
+        // Connections are accepted in order, so the first one is accepted, too.
         ask(&mut next).await;
         (server, end, client)
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_connected_before_the_end_may_still_ask() {
+    async fn a_client_that_connected_before_the_end_may_still_send_a_request() {
         let (server, end, mut client) = served().await;
         drop(end);
         tokio::task::yield_now().await;
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn neither_the_silent_nor_the_idle_hold_the_end_up() {
+    async fn a_client_without_a_request_does_not_delay_the_end() {
         let (server, end, mut silent) = served().await;
         drop(end);
         server.await.expect("the server").expect("no error");

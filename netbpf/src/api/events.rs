@@ -1,5 +1,5 @@
-//! `GET /events`: what happens to networks and containers, in Docker's words and JSON, and which of it a client asks
-//! for (`--filter`). Knows no daemon: it judges messages by what is in them.
+//! `GET /events`: events of networks and containers in Docker's format, and the filters for them (`--filter`). Does not
+//! know the daemon: filters compare the fields of an event only.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::filters::{Error, Filters};
 
-/// One thing that happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// As `Action`; of containers only, for old clients of Docker.
+    /// Same as `Action`; for containers only, and for old Docker clients.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub status: String,
-    /// As `Actor.ID`; of containers only.
+    /// Same as `Actor.ID`; for containers only.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub id: String,
-    /// The root file system; of containers only.
+    /// The root file system; for containers only.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub from: String,
     /// `network` or `container`.
@@ -25,42 +25,42 @@ pub struct Event {
     /// `create`, `connect`, `start`, `die`, …
     #[serde(rename = "Action")]
     pub action: String,
-    /// Whom it happened to.
+    /// The object of the event.
     #[serde(rename = "Actor")]
     pub actor: Actor,
-    /// `local`.
+    /// Always `local`.
     pub scope: String,
-    /// Seconds since the epoch.
+    /// In seconds since the epoch.
     pub time: i64,
-    /// Nanoseconds since the epoch.
+    /// In nanoseconds since the epoch.
     #[serde(rename = "timeNano")]
     pub time_nano: i64,
 }
 
-/// Whom something happened to.
+/// The object of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
-    /// 64 hex digits; empty of `prune`.
+    /// 64 hex digits; empty for `prune`.
     #[serde(rename = "ID")]
     pub id: String,
-    /// Its name and what else there is to say.
+    /// Its name and other attributes.
     #[serde(rename = "Attributes")]
     pub attributes: BTreeMap<String, String>,
 }
 
-/// `--filter` of `events`. Within a key any value will do, but all labels are wanted.
+/// The filters of `events`. Of several values of a key one must match; of labels all must.
 #[derive(Clone, Debug, Default)]
 pub struct Selection(Filters);
 
 impl Selection {
-    /// What the filters mean here.
+    /// Checks the keys.
     pub fn parse(filters: &Filters) -> Result<Self, Error> {
         filters.only(&["container", "event", "label", "network", "scope", "type"])?;
         Ok(Self(filters.clone()))
     }
 
-    /// Whether the client wants to hear of it. `container` and `network` take names and IDs, and as in Docker also
-    /// their beginnings; what happens to a container in a network is told of both.
+    /// Whether an event matches. `container` and `network` compare names and IDs, and also prefixes of them, as Docker
+    /// does. A container's event in a network matches both.
     pub fn matches(&self, event: &Event) -> bool {
         let equal = |key, text: &str| {
             let wanted = self.0.get(key);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_hears_of_what_it_asks_for() {
+    fn only_matching_events_are_selected() {
         let events = [
             event("network", "create", "aa11", &[("name", "mynet"), ("type", "bridge")]),
             event("network", "connect", "aa11", &[("container", "cc22"), ("name", "mynet")]),

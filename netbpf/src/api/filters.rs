@@ -1,5 +1,5 @@
-//! `--filter` of `network ls`, `network prune` and `ps`: Docker's keys, rules and messages, on the model. Within a key
-//! any value will do, but a thing must have all labels.
+//! `--filter` of `network ls`, `network prune` and `ps`, applied to the model: Docker's keys, rules and messages. Of
+//! several values of a key one must match; of labels all must.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,35 +9,35 @@ use serde::Deserialize;
 
 use crate::model::{Container, ContainerPort, Id, Mapping, Mode, Network, State, Subject, parse_expose};
 
-/// What a user asked for: key to values.
+/// Filters: values by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filters(BTreeMap<String, Vec<String>>);
 
-/// A filter that makes no sense; a bad request.
+/// An invalid filter (a bad request).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Not Docker's JSON.
+    /// The text is not in Docker's JSON format.
     #[error("invalid filters: {0}")]
     Json(String),
-    /// A key that does not exist.
+    /// There is no such key.
     #[error("invalid filter '{0}'")]
     Key(String),
-    /// A value that the key does not take.
+    /// The key does not accept this value.
     #[error("invalid filter '{0}={1}'")]
     Value(&'static str, String),
-    /// `type` knows `builtin` and `custom`.
+    /// `type` accepts `builtin` and `custom`.
     #[error("invalid filter: 'type'='{0}'")]
     Type(String),
-    /// `dangling` is a bool.
+    /// `dangling` accepts a boolean.
     #[error(r#"invalid value for filter 'dangling', must be "true" (or "1"), or "false" (or "0")"#)]
     Dangling,
-    /// `dangling` twice.
+    /// `dangling` was given twice.
     #[error(r#"got more than one value for filter key "dangling""#)]
     DanglingTwice,
-    /// `until` twice.
+    /// `until` was given twice.
     #[error("more than one until filter specified")]
     UntilTwice,
-    /// `until` is a time or a duration.
+    /// `until` accepts a time or a duration.
     #[error(
         "invalid filter 'until={0}': it must be a time (2026-01-02T03:04:05Z, seconds since 1970) or a duration (10m, 1h30m)"
     )]
@@ -45,8 +45,8 @@ pub enum Error {
 }
 
 impl Filters {
-    /// From Docker's JSON, in both of its forms: `{"key":["value"]}` and `{"key":{"value":true}}`. An empty text asks
-    /// for nothing.
+    /// Parses Docker's JSON in both of its forms: `{"key":["value"]}` and `{"key":{"value":true}}`. An empty text is no
+    /// filter.
     pub fn parse(text: &str) -> Result<Self, Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -66,7 +66,7 @@ impl Filters {
         Ok(Self(filters.into_iter().map(|(key, found)| (key, values(found))).collect()))
     }
 
-    /// From `KEY=VALUE`, as the command line takes them; a key alone has no value.
+    /// Adds a `KEY=VALUE` of the command line; the value is empty for a key alone.
     pub fn add(&mut self, key: &str, value: &str) {
         self.0.entry(key.to_owned()).or_default().push(value.to_owned());
     }
@@ -82,7 +82,7 @@ impl Filters {
         self.0.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// Ports or ranges of them: `80`, `8000-8010/udp`.
+    /// Parses ports and port ranges: `80`, `8000-8010/udp`.
     fn ports(&self, key: &'static str) -> Result<BTreeSet<ContainerPort>, Error> {
         let mut ports = BTreeSet::new();
         for text in self.get(key) {
@@ -96,7 +96,7 @@ impl Filters {
     }
 }
 
-/// Texts of which one must be equal or match as an expression; none lets everything pass.
+/// A text matches if it equals or matches (as a regular expression) one of these; or if there are none.
 #[derive(Clone, Debug)]
 struct Patterns(Vec<(String, Option<Regex>)>);
 
@@ -113,7 +113,7 @@ fn exact(values: &[String], text: &str) -> bool {
     values.is_empty() || values.iter().any(|value| value == text)
 }
 
-/// `k` or `k=v`.
+/// Whether there is a label `k` or `k=v`.
 fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
     match wanted.split_once('=') {
         Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
@@ -125,7 +125,7 @@ fn has_labels(labels: &BTreeMap<String, String>, wanted: &[String]) -> bool {
     wanted.iter().all(|wanted| has_label(labels, wanted))
 }
 
-/// Of `network ls`.
+/// The filters of `network ls`.
 #[derive(Clone, Debug)]
 pub struct Networks {
     filters: Filters,
@@ -135,7 +135,7 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// What the filters mean here.
+    /// Checks keys and values.
     pub fn parse(filters: &Filters) -> Result<Self, Error> {
         filters.only(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
         let dangling = match filters.get("dangling") {
@@ -156,7 +156,7 @@ impl Networks {
         Ok(Self { filters: filters.clone(), ids, names, dangling })
     }
 
-    /// Whether a network is to be listed; in use means that it has endpoints.
+    /// Whether to list a network. `in_use`: whether it has endpoints.
     pub fn matches(&self, network: &Network, in_use: bool) -> bool {
         let builtin = network.is_predefined();
         self.ids.matches(&network.id.to_string())
@@ -169,7 +169,7 @@ impl Networks {
     }
 }
 
-/// Of `network prune`, beyond what it prunes anyway.
+/// The filters of `network prune`.
 #[derive(Clone, Debug)]
 pub struct Prune {
     filters: Filters,
@@ -177,7 +177,7 @@ pub struct Prune {
 }
 
 impl Prune {
-    /// What the filters mean at this moment.
+    /// Checks keys and values. Durations count back from `now`.
     pub fn parse(filters: &Filters, now: Timestamp) -> Result<Self, Error> {
         filters.only(&["label", "label!", "until"])?;
         let until = match filters.get("until") {
@@ -188,7 +188,7 @@ impl Prune {
         Ok(Self { filters: filters.clone(), until })
     }
 
-    /// Whether an unused network is to be pruned.
+    /// Whether an unused network is to be removed.
     pub fn matches(&self, network: &Network) -> bool {
         has_labels(&network.labels, self.filters.get("label"))
             && !self.filters.get("label!").iter().any(|unwanted| has_label(&network.labels, unwanted))
@@ -196,7 +196,7 @@ impl Prune {
     }
 }
 
-/// A time, seconds since the epoch, or how long ago.
+/// Parses a time, seconds since the epoch, or a duration before `now`.
 fn parse_time(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Ok(seconds) = text.parse() {
         return Timestamp::from_second(seconds).ok();
@@ -207,7 +207,7 @@ fn parse_time(text: &str, now: Timestamp) -> Option<Timestamp> {
     text.parse().ok()
 }
 
-/// Of `ps`.
+/// The filters of `ps`.
 #[derive(Clone, Debug)]
 pub struct Containers {
     filters: Filters,
@@ -219,7 +219,7 @@ pub struct Containers {
 }
 
 impl Containers {
-    /// What the filters mean here.
+    /// Checks keys and values.
     pub fn parse(filters: &Filters) -> Result<Self, Error> {
         filters
             .only(&["ancestor", "exited", "expose", "id", "label", "name", "network", "publish", "status"])?;
@@ -237,12 +237,12 @@ impl Containers {
         Ok(Self { filters: filters.clone(), ids, names, exit_codes, published, exposed })
     }
 
-    /// Whether containers that do not run are listed without `-a`.
+    /// Whether the filters list stopped containers even without `-a`.
     pub fn asks_for_state(&self) -> bool {
         !self.filters.get("status").is_empty() || !self.exit_codes.is_empty()
     }
 
-    /// Whether a container is to be listed.
+    /// Whether to list a container.
     pub fn matches<'a>(&self, container: &Container, network: impl Fn(&Id) -> Option<&'a Network>) -> bool {
         let exit_code = match container.state {
             State::Created { .. } | State::Running { .. } => None,
@@ -258,7 +258,7 @@ impl Containers {
             && self.is_in_network(container, network)
     }
 
-    /// By a port of the host (`publish`) or a port of its own (`expose`), while it runs.
+    /// Compares a host port (`publish`) or an own port (`expose`) of a running container.
     fn has_port(&self, container: &Container) -> bool {
         let exposed = match (&container.subject, &container.state) {
             (Subject::Sandbox(sandbox), State::Running { .. }) => !sandbox.exposed.is_disjoint(&self.exposed),
@@ -273,7 +273,7 @@ impl Containers {
         !asks || exposed || container.mappings.iter().any(is_published)
     }
 
-    /// By name or ID of a network.
+    /// Compares the name or ID of a network.
     fn is_in_network<'a>(&self, container: &Container, network: impl Fn(&Id) -> Option<&'a Network>) -> bool {
         let wanted = self.filters.get("network");
         let mode = match &container.subject {
@@ -336,7 +336,7 @@ mod tests {
         filters
     }
 
-    /// Names of the networks that pass; `mynet` is in use.
+    /// Names of the listed networks; `mynet` is in use.
     fn list(pairs: &[(&str, &str)]) -> Result<Vec<String>, String> {
         let networks = [
             network("bridge", &[]),
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_that_make_no_sense_are_named() {
+    fn the_error_names_an_invalid_filter() {
         let refusal = |key, value| list(&[(key, value)]).unwrap_err();
         assert_eq!(refusal("color", "red"), "invalid filter 'color'");
         assert_eq!(refusal("type", "x"), "invalid filter: 'type'='x'");

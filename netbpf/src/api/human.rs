@@ -1,6 +1,6 @@
-//! Durations and sizes in Docker's words (docker/go-units). Pure.
+//! Durations and sizes as Docker prints them (docker/go-units). Pure.
 
-/// How long ago something was, roughly: `About a minute`, `3 hours`.
+/// A rough duration: `About a minute`, `3 hours`.
 pub fn duration(seconds: i64) -> String {
     const HOUR: i64 = 3600;
     let hours = (seconds + HOUR / 2) / HOUR;
@@ -21,7 +21,7 @@ pub fn duration(seconds: i64) -> String {
     }
 }
 
-/// Bytes with three digits: `1.2kB`, `15MB`.
+/// A size with up to three digits: `1.2kB`, `15MB`. `bytes` is in bytes.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut value = bytes as f64;
@@ -36,7 +36,7 @@ pub fn size(bytes: u64) -> String {
     format!("{digits}{}", UNITS[unit])
 }
 
-/// At most `width` characters, the last one an ellipsis where something was cut.
+/// Shortens a text to `width` characters; the last one is an ellipsis then.
 pub fn ellipsis(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_as_docker_writes_them() {
+    fn durations_are_printed_as_docker_prints_them() {
         for (seconds, text) in [
             (0, "Less than a second"),
             (1, "1 second"),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_have_three_digits() {
+    fn sizes_have_at_most_three_digits() {
         for (bytes, text) in [
             (0, "0B"),
             (999, "999B"),

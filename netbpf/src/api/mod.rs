@@ -1,5 +1,5 @@
-//! The daemon's API: HTTP/JSON on a unix socket. [`types`] are its messages and nothing else's: model and disk have
-//! their own. Client and server live in files of their own.
+//! The daemon's API: HTTP and JSON on a unix socket. [`types`] are the messages only; model and store have types of
+//! their own.
 
 pub mod client;
 pub mod connections;

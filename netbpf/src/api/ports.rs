@@ -1,29 +1,29 @@
-//! Published ports between the API's texts, which are Docker's, and the model. Decides nothing.
+//! Converts published ports between the API's texts, which are Docker's, and the model. Makes no decisions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::types::{ContainerCreate, Empty, PortBinding, PortSummary};
 use crate::model::{self, BadPublish, ContainerPort, Mapping, Publish, parse_host_ports};
 
-/// `-p`, as its parser left it.
+/// The parsed value of `-p`.
 #[derive(Clone, Debug)]
 pub struct Published(Vec<Publish>);
 
-/// `--expose`, as its parser left it.
+/// The parsed value of `--expose`.
 #[derive(Clone, Debug)]
 pub struct Exposed(Vec<ContainerPort>);
 
-/// `-p`.
+/// Parses `-p`.
 pub fn parse_publish(text: &str) -> Result<Published, BadPublish> {
     model::parse_publish(text).map(Published)
 }
 
-/// `--expose`.
+/// Parses `--expose`.
 pub fn parse_expose(text: &str) -> Result<Exposed, BadPublish> {
     model::parse_expose(text).map(Exposed)
 }
 
-/// What the command line asks for, into the message. What is published is exposed.
+/// Adds the ports of the command line to a message. Published ports are also exposed.
 pub fn ask(message: &mut ContainerCreate, published: Vec<Published>, exposed: Vec<Exposed>) {
     let published: Vec<Publish> = published.into_iter().flat_map(|Published(ports)| ports).collect();
     let exposed = exposed.into_iter().flat_map(|Exposed(ports)| ports);
@@ -35,7 +35,7 @@ pub fn ask(message: &mut ContainerCreate, published: Vec<Published>, exposed: Ve
     }
 }
 
-/// A binding that is asked for.
+/// A port binding for a message.
 pub fn request(publish: &Publish) -> PortBinding {
     PortBinding {
         host_ip: publish.host.map(|host| host.to_string()).unwrap_or_default(),
@@ -43,7 +43,7 @@ pub fn request(publish: &Publish) -> PortBinding {
     }
 }
 
-/// What a message asks for.
+/// The published and the exposed ports of a message.
 pub fn asked(message: &ContainerCreate) -> Result<(Vec<Publish>, BTreeSet<ContainerPort>), BadPublish> {
     let mut published = Vec::new();
     for (port, bindings) in &message.host_config.port_bindings {
@@ -64,7 +64,7 @@ pub fn asked(message: &ContainerCreate) -> Result<(Vec<Publish>, BTreeSet<Contai
     Ok((published, exposed))
 }
 
-/// `NetworkSettings.Ports` of a running container: what is exposed and not published has no bindings.
+/// `NetworkSettings.Ports` of a running container. A port that is only exposed has no bindings.
 pub fn bindings(
     exposed: &BTreeSet<ContainerPort>,
     mappings: &[Mapping],
@@ -75,7 +75,7 @@ pub fn bindings(
         let of_port =
             bindings.entry(mapping.container_port().to_string()).or_default().get_or_insert_default();
         let binding = binding(mapping);
-        // A routed port is one, though it is open at an address of each family.
+        // A routed port is open at an address of each family, but listed once.
         if !of_port.contains(&binding) {
             of_port.push(binding);
         }
@@ -85,13 +85,13 @@ pub fn bindings(
 
 fn binding(mapping: &Mapping) -> PortBinding {
     match mapping.host_port {
-        // Routed: at no address of the host.
+        // A routed port has no address of the host.
         0 => PortBinding::default(),
         port => PortBinding { host_ip: mapping.host.to_string(), host_port: port.to_string() },
     }
 }
 
-/// What `ps` says.
+/// The ports for `ps`.
 pub fn summaries(exposed: &BTreeSet<ContainerPort>, mappings: &[Mapping]) -> Vec<PortSummary> {
     let published: BTreeSet<ContainerPort> = mappings.iter().map(Mapping::container_port).collect();
     let summary = |port: ContainerPort, ip, public_port| PortSummary {
@@ -101,7 +101,7 @@ pub fn summaries(exposed: &BTreeSet<ContainerPort>, mappings: &[Mapping]) -> Vec
         kind: port.protocol.to_string(),
     };
     let only_exposed = exposed.difference(&published).map(|port| summary(*port, String::new(), 0));
-    // Routed: once, though it is open at an address of each family.
+    // A routed port is open at an address of each family, but listed once.
     let open: BTreeSet<ContainerPort> =
         mappings.iter().filter(|mapping| mapping.host_port == 0).map(Mapping::container_port).collect();
     let open = open.into_iter().map(|port| summary(port, String::new(), 0));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_travels_as_dockers_json() {
+    fn ports_of_the_command_line_become_docker_s_json() {
         let message = message(&["127.0.0.1:8080:80", "8000-8010:80", "53/udp"], &["443"]);
         assert_eq!(
             serde_json::to_value(&message.host_config.port_bindings).unwrap(),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_travels_is_what_was_typed() {
+    fn a_message_has_the_ports_of_the_command_line() {
         let (published, exposed) =
             asked(&message(&["8000-8010:80", "127.0.0.1:8080:80", "[::1]::81"], &["443"])).unwrap();
         let mut typed: Vec<Publish> = ["8000-8010:80", "127.0.0.1:8080:80", "[::1]::81"]
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_somebody_elses_is_judged() {
+    fn invalid_ports_in_a_message_are_refused() {
         let bad = |port: &str, host_ip: &str, host_port: &str| {
             let mut message = ContainerCreate::default();
             let binding = PortBinding { host_ip: host_ip.into(), host_port: host_port.into() };

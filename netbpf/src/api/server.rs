@@ -1,4 +1,5 @@
-//! The API's edge: paths, queries and bodies in, calls of the daemon, status codes and JSON out. Decides nothing.
+//! The server of the API: turns paths, queries and bodies into calls of the daemon, and results into status codes and
+//! JSON. Makes no decisions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,10 +29,11 @@ use crate::daemon::{Daemon, Error};
 
 type Shared = State<Arc<Daemon>>;
 
-/// Of a container's description, in bytes: it may publish every port of TCP and UDP, each with an entry of its own.
+/// The maximum size of a request to create a container, in bytes. It may publish every TCP and UDP port with an entry
+/// for each.
 const LONGEST_CREATE: usize = 32 << 20;
 
-/// Answer until `end`, and then until what was asked is done.
+/// Serves until `end`, and then until all running requests are answered.
 pub async fn serve(
     listener: UnixListener,
     daemon: Arc<Daemon>,
@@ -80,7 +82,7 @@ fn refuse(status: StatusCode, message: String, exit_code: Option<u8>) -> Respons
     (status, Json(types::Error { message, exit_code })).into_response()
 }
 
-/// A change is carried out whole, also for a client that goes away meanwhile: its going ends the request's own task.
+/// Carries out a change to its end, even if the client disconnects, which cancels the request's own task.
 async fn whole<T: Send + 'static>(
     change: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
@@ -90,7 +92,7 @@ async fn whole<T: Send + 'static>(
     }
 }
 
-/// What axum refuses by itself (a query, a method, a body that is too long), as the daemon would.
+/// Turns errors of axum itself (query, method, size of the body) into the daemon's format.
 async fn refuse_in_json(response: Response) -> Response {
     const LONGEST: usize = 4096;
     let status = response.status();
@@ -106,7 +108,7 @@ async fn refuse_in_json(response: Response) -> Response {
     refuse(status, message, None)
 }
 
-/// A body that is JSON, whatever its declared type.
+/// Parses a JSON body, whatever its declared type.
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|error| Error::Invalid(format!("invalid JSON: {error}")))
 }
@@ -260,7 +262,7 @@ async fn start(State(daemon): Shared, Path(container): Path<String>) -> Result<S
 
 #[derive(Deserialize)]
 struct StopQuery {
-    /// Seconds; Docker waits 10.
+    /// In seconds; the default is Docker's.
     #[serde(default = "ten")]
     t: u64,
     #[serde(default)]
@@ -277,7 +279,7 @@ impl StopQuery {
     }
 }
 
-/// `TERM`, `SIGTERM` or `15`.
+/// Parses `TERM`, `SIGTERM` or `15`.
 fn parse_signal(text: &str, default: nix::sys::signal::Signal) -> Result<i32, Error> {
     if text.is_empty() {
         return Ok(default as i32);
@@ -375,7 +377,7 @@ async fn logs(
     Ok(self::lines(lines))
 }
 
-/// An answer that goes on, one JSON text a line.
+/// A streamed response with one JSON text per line.
 fn lines<E: Into<axum::BoxError> + 'static>(
     texts: impl Stream<Item = Result<String, E>> + Send + 'static,
 ) -> Response {

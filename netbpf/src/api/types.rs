@@ -1,5 +1,5 @@
-//! The API's messages. Networks have the keys, order and nesting of Docker's Engine API, so that `network inspect`
-//! prints what Docker users know; containers have the part of Docker's that a network sandbox has.
+//! The messages of the API. Networks have the keys, order and nesting of Docker's Engine API, so `network inspect`
+//! prints what Docker users know; containers have the part of Docker's that applies to a network sandbox.
 //!
 //! | request | body → answer |
 //! |---|---|
@@ -23,10 +23,11 @@
 //! | `GET /stats?containers=A,B` | → [`Stats`] |
 //! | `GET /events?since=RFC3339&until=RFC3339&filters=JSON` | → a stream of [`Event`](super::events::Event), one JSON text a line |
 //!
-//! `N` and `C` are a full ID, a full name or an unambiguous ID prefix, in this order. `filters` is Docker's JSON, a map
-//! of key to list of values. Any error is an [`Error`] with Docker's status code: 400 bad input, 403 forbidden, 404, 409
-//! conflict, 500. The daemon streams nothing but logs and events: what is followed from before the first start on
-//! misses nothing, for the head of the answer comes at once. `wait` by full ID also tells of a container that is removed already.
+//! `N` and `C` are a full ID, a full name or an unambiguous ID prefix, in this order. `filters` is Docker's JSON: a map
+//! of keys to lists of values. Every error is an [`Error`] with Docker's status code: 400 bad input, 403 forbidden, 404
+//! not found, 409 conflict, 500. Only logs and events are streamed. The head of such a response comes at once, so a
+//! client that follows a container from before its first start misses nothing. `wait` with a full ID also works for a
+//! container that has been removed.
 
 mod container;
 mod foreign;
@@ -52,23 +53,23 @@ pub use ports::{Empty, HostConfig, PortBinding, PortSummary};
 pub use stats::{EndpointStats, ReasonStats, Stats};
 pub use uplink::Uplink;
 
-/// Any failed request.
+/// The body of a failed request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Error {
-    /// Docker's text where Docker has one.
+    /// The message, which is Docker's if Docker has one.
     pub message: String,
-    /// For `start` and `exec`: what the command line exits with (125, 126, 127).
+    /// For `start` and `exec`: the exit code for the command line (125, 126, 127).
     #[serde(rename = "exitCode", default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<u8>,
 }
 
-/// What a create request made.
+/// The answer to a create request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Created {
-    /// 64 hex digits.
+    /// The new ID, 64 hex digits.
     pub id: String,
-    /// For the user to read.
+    /// Warnings for the user.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -77,11 +78,11 @@ pub struct Created {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Version {
-    /// Of the daemon.
+    /// The version of the daemon.
     pub version: String,
-    /// The layout of the pinned maps.
+    /// The layout version of the pinned maps.
     pub layout: u32,
-    /// Of the running kernel.
+    /// The version of the running kernel.
     pub kernel_version: String,
     /// `x86_64`, …
     pub arch: String,
@@ -91,36 +92,36 @@ pub struct Version {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Info {
-    /// All containers.
+    /// The number of containers.
     pub containers: usize,
-    /// Of these, running.
+    /// The number of running ones.
     pub containers_running: usize,
-    /// Of these, stopped or never started.
+    /// The number of stopped ones, including those that were never started.
     pub containers_stopped: usize,
-    /// All networks, predefined ones included.
+    /// The number of networks, predefined ones included.
     pub networks: usize,
-    /// Endpoints in the datapath.
+    /// The number of endpoints in the datapath.
     pub ports: usize,
-    /// `tcx` or `clsact`.
+    /// How programs are attached: `tcx` or `clsact`.
     pub attachment: String,
-    /// Interfaces to other hosts that the daemon was told of, by name.
+    /// The uplinks of the option `--xdp`, by name.
     #[serde(default)]
     pub uplinks: Vec<Uplink>,
-    /// Chains of others that drop what they have no rule for, by name.
+    /// Foreign chains that drop unmatched packets, by name.
     #[serde(default)]
     pub foreign_chains: Vec<ForeignChain>,
-    /// Queueing disciplines that somebody gave to links of netbpf's among the host's: `tbf at netbpf0`.
+    /// Queueing disciplines that others gave to netbpf's links on the host, such as `tbf at netbpf0`.
     #[serde(default)]
     pub disciplines: Vec<String>,
-    /// Where maps and links are pinned.
+    /// The directory of pinned maps and links.
     pub bpffs: PathBuf,
-    /// Where the daemon keeps its records.
+    /// The directory of the daemon's records.
     pub state_dir: PathBuf,
-    /// Sockets and locks.
+    /// The directory of sockets and locks.
     pub run_dir: PathBuf,
-    /// The running kernel.
+    /// The version of the running kernel.
     pub kernel_version: String,
-    /// The host's name.
+    /// The host name.
     pub name: String,
     /// The daemon's version.
     pub server_version: String,

@@ -1,4 +1,4 @@
-//! The client against a daemon that answers with what it was asked.
+//! Tests of the client with servers that echo the request.
 
 use std::{collections::HashMap, convert::Infallible};
 
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::*;
 
-/// A daemon that answers with what it was asked.
+/// A server for one client.
 struct Daemon {
     client: Client,
     _folder: tempfile::TempDir,
@@ -62,7 +62,7 @@ async fn names_and_filters_arrive_as_typed() {
 }
 
 #[tokio::test]
-async fn a_network_is_made() {
+async fn a_network_is_created() {
     let router = Router::new().route(
         "/networks/create",
         post(|Json(network): Json<NetworkCreate>| async move {
@@ -79,7 +79,7 @@ async fn a_network_is_made() {
 }
 
 #[tokio::test]
-async fn the_exit_code_of_a_start_comes_along_and_304_is_no_error() {
+async fn an_error_of_start_has_an_exit_code_and_304_is_no_error() {
     let router = Router::new()
         .route(
             "/containers/{name}/start",
@@ -93,7 +93,7 @@ async fn the_exit_code_of_a_start_comes_along_and_304_is_no_error() {
 }
 
 #[tokio::test]
-async fn log_lines_come_whole_however_they_were_cut() {
+async fn log_lines_are_complete_however_the_stream_is_split() {
     let line = |text: &str| json!({ "log": text, "stream": "stdout", "time": "" }).to_string() + "\n";
     let bytes = (line("one\n") + &line("zwölf")).into_bytes();
     let router = Router::new().route(
@@ -113,7 +113,7 @@ async fn log_lines_come_whole_however_they_were_cut() {
 }
 
 #[tokio::test]
-async fn errors_say_what_is_wrong() {
+async fn every_error_has_its_message() {
     let client = Client::new("/nowhere/netbpf.sock");
     let error = client.version().await.expect_err("nobody listens");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Containers in the API's messages: the part of Docker's that a network sandbox has, under Docker's keys.
+//! Container messages: the part of Docker's that applies to a network sandbox, with Docker's keys.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Empty, EndpointSettings, HostConfig, PortBinding, PortSummary};
 
-/// `run` and `create` of a container.
+/// A request to create a container (`run`, `create`).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ContainerCreate {
@@ -15,21 +15,21 @@ pub struct ContainerCreate {
     pub image: String,
     /// The command and its arguments.
     pub cmd: Vec<String>,
-    /// `KEY=VALUE`; what is not named comes from a small default.
+    /// `KEY=VALUE`, added to a few default variables.
     pub env: Vec<String>,
-    /// Where the command starts; empty is `/`.
+    /// The directory where the command starts; empty for `/`.
     pub working_dir: String,
-    /// `--hostname`; empty is the short ID.
+    /// `--hostname`; empty for the short ID.
     pub hostname: String,
-    /// `--rootfs`; absent is the host's file system.
+    /// `--rootfs`; absent for the host's file system.
     pub rootfs: Option<PathBuf>,
     /// `--rm`.
     pub auto_remove: bool,
-    /// `--net`: `bridge`, `default`, `none`, `host`, `container:C` or a network; empty is `bridge`.
+    /// `--net`: `bridge`, `default`, `none`, `host`, `container:C` or a network; empty for `bridge`.
     pub network_mode: String,
-    /// `--ip`, `--mac-address`, `--network-alias` for that network.
+    /// `--ip`, `--mac-address` and `--network-alias` for that network.
     pub endpoint_config: EndpointSettings,
-    /// More networks, in the order of connecting: all of them, and the first, are the user's own.
+    /// Further networks in the order of connecting. Here and in `NetworkMode`, the user names the networks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkAttachment>,
     /// `--add-host`, `name:address`.
@@ -42,21 +42,21 @@ pub struct ContainerCreate {
     pub dns_options: Vec<String>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
-    /// `--expose` and what is published: `80/tcp`.
+    /// `--expose` and the published ports, such as `80/tcp`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub exposed_ports: BTreeMap<String, Empty>,
-    /// What concerns the host. `inspect` has it in a place of its own.
+    /// Settings that concern the host. `inspect` has them in a separate object.
     #[serde(skip_serializing_if = "HostConfig::is_default")]
     pub host_config: HostConfig,
 }
 
-/// A network of a container that is made, and what is asked of its endpoint there.
+/// A network of a new container, and the requests for its endpoint there.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NetworkAttachment {
     /// Name or ID.
     pub network: String,
-    /// As for `connect`.
+    /// The requests for the endpoint, as in `connect`.
     pub endpoint_config: EndpointSettings,
 }
 
@@ -66,7 +66,7 @@ pub struct NetworkAttachment {
 pub struct RestartPolicy {
     /// `no`, `always`, `unless-stopped` or `on-failure`; empty is `no`.
     pub name: String,
-    /// Of `on-failure`; 0 for no limit.
+    /// For `on-failure`; 0 for no limit.
     pub maximum_retry_count: i64,
 }
 
@@ -76,7 +76,7 @@ pub struct RestartPolicy {
 pub struct ContainerSummary {
     /// 64 hex digits.
     pub id: String,
-    /// With a leading slash, as Docker has it.
+    /// With a leading slash, as in Docker.
     pub names: Vec<String>,
     /// The root file system: a directory, or `host`.
     pub image: String,
@@ -92,7 +92,7 @@ pub struct ContainerSummary {
     pub labels: BTreeMap<String, String>,
     /// Names of its networks.
     pub networks: Vec<String>,
-    /// What is exposed and published, while it runs.
+    /// Exposed and published ports of a running container.
     #[serde(default)]
     pub ports: Vec<PortSummary>,
 }
@@ -109,34 +109,34 @@ pub struct ContainerResource {
     pub path: String,
     /// Its arguments.
     pub args: Vec<String>,
-    /// What it does now.
+    /// Its state.
     pub state: ContainerState,
     /// The root file system: a directory, or `host`.
     pub image: String,
-    /// Its `/etc/resolv.conf`.
+    /// The path of its `/etc/resolv.conf` on the host.
     pub resolv_conf_path: String,
-    /// Its `/etc/hostname`.
+    /// The path of its `/etc/hostname` on the host.
     pub hostname_path: String,
-    /// Its `/etc/hosts`.
+    /// The path of its `/etc/hosts` on the host.
     pub hosts_path: String,
-    /// Its output.
+    /// The path of its log.
     pub log_path: String,
     /// With a leading slash.
     pub name: String,
-    /// What of the host it was given.
+    /// Settings that concern the host.
     pub host_config: HostConfig,
-    /// How often its restart policy started it since a user did.
+    /// How often the restart policy has started it since a user did.
     #[serde(default)]
     pub restart_count: u32,
-    /// Always empty: volumes are a notion of engines.
+    /// Always empty: netbpf has no volumes.
     #[serde(default)]
     pub mounts: Vec<Empty>,
     /// `linux`.
     #[serde(default)]
     pub platform: String,
-    /// How it was asked for.
+    /// The request that created it.
     pub config: ContainerCreate,
-    /// What it got.
+    /// Its networks, addresses and ports.
     pub network_settings: NetworkSettings,
 }
 
@@ -146,29 +146,29 @@ pub struct ContainerResource {
 pub struct ContainerState {
     /// `created`, `running`, `restarting` or `exited`.
     pub status: String,
-    /// Whether it runs, or will soon.
+    /// Whether it is running, or waits for its next start.
     pub running: bool,
     /// Whether it waits for its next start.
     #[serde(default)]
     pub restarting: bool,
-    /// Always false: netbpf pauses nobody.
+    /// Always false: netbpf cannot pause containers.
     #[serde(default)]
     pub paused: bool,
     /// Always false: netbpf limits no memory.
     #[serde(rename = "OOMKilled", default)]
     pub oom_killed: bool,
-    /// Always false: what is removed is gone.
+    /// Always false: a removed container is gone.
     #[serde(default)]
     pub dead: bool,
-    /// Its first process in the host's numbering; 0 while not running.
+    /// The PID of its first process on the host; 0 while not running.
     pub pid: u32,
-    /// Of its last run.
+    /// The exit code of its last run.
     pub exit_code: i32,
-    /// Why it could not start.
+    /// Why it could not be started.
     pub error: String,
-    /// RFC 3339, or year 1.
+    /// RFC 3339; year 1 if it was never started.
     pub started_at: String,
-    /// RFC 3339, or year 1.
+    /// RFC 3339; year 1 if it has not ended.
     pub finished_at: String,
 }
 
@@ -176,23 +176,23 @@ pub struct ContainerState {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NetworkSettings {
-    /// Its network namespace; empty while not running.
+    /// The path of its network namespace; empty while not running.
     pub sandbox_key: String,
-    /// While it runs, by container port (`80/tcp`): where it is published; null where it is only exposed.
+    /// The bindings by container port (`80/tcp`) while running; null for a port that is only exposed.
     #[serde(default)]
     pub ports: BTreeMap<String, Option<Vec<PortBinding>>>,
-    /// What it has in the default network; empty where it is not in it, as in Docker.
+    /// Its endpoint in the default network; empty fields if it is not in it, as in Docker.
     #[serde(flatten)]
     pub default: DefaultEndpoint,
-    /// By network name.
+    /// Its endpoints, by network name.
     pub networks: BTreeMap<String, EndpointSettings>,
 }
 
-/// What Docker says of the default network once more, where it was before there were others.
+/// The endpoint in the default network, repeated where Docker had it before it had other networks.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct DefaultEndpoint {
-    /// The endpoint, 64 hex digits.
+    /// The ID of the endpoint, 64 hex digits.
     #[serde(rename = "EndpointID")]
     pub endpoint_id: String,
     /// The network's gateway address.
@@ -203,7 +203,7 @@ pub struct DefaultEndpoint {
     /// Prefix length of `GlobalIPv6Address`.
     #[serde(rename = "GlobalIPv6PrefixLen")]
     pub global_ipv6_prefix_len: u8,
-    /// Its address.
+    /// Its IPv4 address.
     #[serde(rename = "IPAddress")]
     pub ip_address: String,
     /// Prefix length of `IPAddress`.
@@ -232,7 +232,7 @@ impl From<&EndpointSettings> for DefaultEndpoint {
     }
 }
 
-/// How a container ended.
+/// The answer to `wait`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ContainerWait {
@@ -240,13 +240,13 @@ pub struct ContainerWait {
     pub status_code: i32,
 }
 
-/// One line of output, in the log file and in the stream.
+/// One line of output, in the log file and in streams.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LogLine {
-    /// The text, its newline included where it had one; bytes that are no UTF-8 are replaced.
+    /// The text, with its newline if it had one. Invalid UTF-8 is replaced.
     pub log: String,
     /// `stdout` or `stderr`.
     pub stream: String,
-    /// RFC 3339, nanoseconds.
+    /// RFC 3339, with nanoseconds.
     pub time: String,
 }

@@ -1,27 +1,27 @@
-//! Chains of others in the host's packet filter.
+//! Chains of other programs in the host's packet filter.
 
 use serde::{Deserialize, Serialize};
 
-/// A chain of somebody else's that drops what it has no rule for.
+/// A foreign chain that drops unmatched packets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ForeignChain {
     /// Its family, table and name.
     pub chain: String,
-    /// Whether containers are cut off.
+    /// Whether it drops container traffic.
     pub state: ForeignChainState,
-    /// What it does, and what there is to do.
+    /// What it does, and how to change it.
     pub text: String,
 }
 
-/// How containers fare in it.
+/// Whether a foreign chain drops container traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ForeignChainState {
-    /// netbpf's rules let them pass.
+    /// No: netbpf's rules in it accept the traffic.
     Answered,
-    /// They are cut off, because somebody means it.
+    /// Yes: on purpose.
     Closed,
-    /// They are cut off, because netbpf's rules could not be put there.
+    /// Yes: netbpf's rules could not be added to it.
     Refused,
 }

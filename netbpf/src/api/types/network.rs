@@ -1,4 +1,4 @@
-//! Networks, and what a container has in one, in the API's messages, under Docker's keys.
+//! Network messages, and a container's endpoint in a network, with Docker's keys.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub struct Ipam {
     pub driver: String,
     /// `--ipam-opt`.
     pub options: Option<BTreeMap<String, String>>,
-    /// One entry a subnet.
+    /// One entry for each subnet.
     pub config: Vec<IpamConfig>,
 }
 
@@ -29,7 +29,7 @@ pub struct IpamConfig {
     /// `192.168.0.1`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub gateway: String,
-    /// Name to address.
+    /// Addresses by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub auxiliary_addresses: BTreeMap<String, String>,
 }
@@ -40,21 +40,21 @@ pub struct IpamConfig {
 pub struct NetworkCreate {
     /// The new network's name.
     pub name: String,
-    /// `bridge` or `netbpf`; empty means `bridge`.
+    /// `bridge` or `netbpf`; empty for `bridge`.
     pub driver: String,
     /// `local` or empty.
     pub scope: String,
-    /// No way out.
+    /// Whether the network has no way out.
     pub internal: bool,
-    /// Stored, as Docker does for local networks.
+    /// Stored without effect, as in Docker for local networks.
     pub attachable: bool,
-    /// `--ipv4`; absent means true.
+    /// `--ipv4`; absent for true.
     #[serde(rename = "EnableIPv4")]
     pub enable_ipv4: Option<bool>,
     /// `--ipv6`.
     #[serde(rename = "EnableIPv6")]
     pub enable_ipv6: Option<bool>,
-    /// Subnets.
+    /// The subnets.
     #[serde(rename = "IPAM")]
     pub ipam: Ipam,
     /// `-o key=value`.
@@ -63,21 +63,21 @@ pub struct NetworkCreate {
     pub labels: BTreeMap<String, String>,
 }
 
-/// What `network create` made.
+/// The answer to `network create`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NetworkCreated {
-    /// 64 hex digits.
+    /// The new ID, 64 hex digits.
     pub id: String,
-    /// For the user to read, a line each.
+    /// Warnings for the user, one per line.
     pub warning: String,
 }
 
-/// What `network connect` answers; Docker's answer is empty, and its clients read none.
+/// The answer to `network connect`. Docker's is empty, and its clients ignore it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NetworkConnected {
-    /// For the user to read.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
@@ -85,7 +85,7 @@ pub struct NetworkConnected {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NetworkResource {
-    /// Unique.
+    /// The name, which is unique.
     pub name: String,
     /// 64 hex digits.
     pub id: String,
@@ -95,26 +95,26 @@ pub struct NetworkResource {
     pub scope: String,
     /// `bridge`, `host` or `null`.
     pub driver: String,
-    /// Has IPv4.
+    /// Whether it has IPv4.
     #[serde(rename = "EnableIPv4")]
     pub enable_ipv4: bool,
-    /// Has IPv6.
+    /// Whether it has IPv6.
     #[serde(rename = "EnableIPv6")]
     pub enable_ipv6: bool,
-    /// Subnets.
+    /// The subnets.
     #[serde(rename = "IPAM")]
     pub ipam: Ipam,
-    /// No way out.
+    /// Whether the network has no way out.
     pub internal: bool,
-    /// As created.
+    /// As requested.
     pub attachable: bool,
-    /// Always false: a swarm notion.
+    /// Always false: for swarm networks only.
     pub ingress: bool,
-    /// Always empty: a swarm notion.
+    /// Always empty: for swarm networks only.
     pub config_from: ConfigFrom,
-    /// Always false: a swarm notion.
+    /// Always false: for swarm networks only.
     pub config_only: bool,
-    /// Running containers by ID.
+    /// Its running containers by ID.
     pub containers: BTreeMap<String, NetworkContainer>,
     /// `-o`.
     pub options: BTreeMap<String, String>,
@@ -136,10 +136,10 @@ pub struct ConfigFrom {
 pub struct NetworkContainer {
     /// The container's name.
     pub name: String,
-    /// 64 hex digits.
+    /// The ID of the endpoint, 64 hex digits.
     #[serde(rename = "EndpointID")]
     pub endpoint_id: String,
-    /// Lower case, colons.
+    /// Lower case, with colons.
     pub mac_address: String,
     /// With prefix length, or empty.
     #[serde(rename = "IPv4Address")]
@@ -155,36 +155,36 @@ pub struct NetworkContainer {
 pub struct NetworkConnect {
     /// Name, ID, `netns:NAME`, `netns:/PATH` or `pid:N`.
     pub container: String,
-    /// What the endpoint shall be.
+    /// The requests for the endpoint.
     pub endpoint_config: EndpointSettings,
 }
 
-/// What a user asks of an endpoint, and what it got.
+/// The settings of an endpoint: the user's requests, and the result.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct EndpointSettings {
     /// `--ip`, `--ip6`.
     #[serde(rename = "IPAMConfig")]
     pub ipam_config: Option<EndpointIpam>,
-    /// `--link`; issue of the default network and of user-defined ones.
+    /// `--link`, as `CONTAINER:ALIAS`.
     pub links: Option<Vec<String>>,
     /// `--alias`.
     pub aliases: Option<Vec<String>>,
-    /// `--mac-address`, or what it got.
+    /// `--mac-address`; in an answer, the MAC address in use.
     pub mac_address: String,
     /// `--driver-opt`.
     pub driver_opts: Option<BTreeMap<String, String>>,
     /// `--gw-priority`.
     pub gw_priority: i64,
-    /// The network, 64 hex digits.
+    /// The ID of the network, 64 hex digits.
     #[serde(rename = "NetworkID")]
     pub network_id: String,
-    /// The endpoint, 64 hex digits; empty while not running.
+    /// The ID of the endpoint, 64 hex digits; empty while not running.
     #[serde(rename = "EndpointID")]
     pub endpoint_id: String,
     /// The network's gateway address.
     pub gateway: String,
-    /// The address it got.
+    /// The IPv4 address in use.
     #[serde(rename = "IPAddress")]
     pub ip_address: String,
     /// Prefix length of `IPAddress`.
@@ -193,18 +193,18 @@ pub struct EndpointSettings {
     /// The network's IPv6 gateway.
     #[serde(rename = "IPv6Gateway")]
     pub ipv6_gateway: String,
-    /// The IPv6 address it got.
+    /// The IPv6 address in use.
     #[serde(rename = "GlobalIPv6Address")]
     pub global_ipv6_address: String,
     /// Prefix length of `GlobalIPv6Address`.
     #[serde(rename = "GlobalIPv6PrefixLen")]
     pub global_ipv6_prefix_len: u8,
-    /// The names that others in the network find it by.
+    /// The names by which other containers in the network find it.
     #[serde(rename = "DNSNames")]
     pub dns_names: Option<Vec<String>>,
 }
 
-/// Addresses that a user asks for; texts as typed.
+/// Requested addresses, as the user typed them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct EndpointIpam {
@@ -222,7 +222,7 @@ pub struct EndpointIpam {
 pub struct NetworkDisconnect {
     /// As in [`NetworkConnect`].
     pub container: String,
-    /// Also when the container is gone.
+    /// Whether to succeed even if the container is gone.
     pub force: bool,
 }
 
@@ -230,6 +230,6 @@ pub struct NetworkDisconnect {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NetworksPruned {
-    /// Names.
+    /// The names of the removed networks.
     pub networks_deleted: Vec<String>,
 }

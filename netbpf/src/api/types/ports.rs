@@ -1,4 +1,4 @@
-//! Ports in the API's messages, under Docker's keys.
+//! Port messages, with Docker's keys.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::RestartPolicy;
 
-/// Docker's `{}`.
+/// Docker's empty object `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Empty {}
 
-/// Docker's `HostConfig`: the part that a network sandbox has.
+/// Docker's `HostConfig`: the part that applies to a network sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct HostConfig {
@@ -33,7 +33,7 @@ pub struct HostConfig {
     pub dns_options: Vec<String>,
     /// In `inspect`: `--dns-search`.
     pub dns_search: Vec<String>,
-    /// In `inspect`: `--add-host`; null without any, as in Docker.
+    /// In `inspect`: `--add-host`; null if there is none, as in Docker.
     pub extra_hosts: Option<Vec<String>>,
     /// In `inspect`: `--link` on the default network.
     pub links: Vec<String>,
@@ -45,13 +45,13 @@ impl HostConfig {
     }
 }
 
-/// Where a container's port is published, or shall be.
+/// A binding of a container's port to the host: a request, or the result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PortBinding {
-    /// An address of the host; empty is the network's default, or none where the network is routed.
+    /// An address of the host. Empty for the network's default address, or if the network is routed.
     pub host_ip: String,
-    /// A port or a range of ports; empty is any, or none where the network is routed.
+    /// A port or port range. Empty for any port, or if the network is routed.
     pub host_port: String,
 }
 
@@ -59,12 +59,12 @@ pub struct PortBinding {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PortSummary {
-    /// The host's address; empty where the port is not published.
+    /// The host's address; empty if the port is not published.
     #[serde(rename = "IP", default, skip_serializing_if = "String::is_empty")]
     pub ip: String,
-    /// The container's.
+    /// The container's port.
     pub private_port: u16,
-    /// The host's; 0 where the port is not published.
+    /// The host's port; 0 if the port is not published.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub public_port: u16,
     /// `tcp`, `udp` or `sctp`.

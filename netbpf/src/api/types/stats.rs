@@ -1,4 +1,4 @@
-//! What `stats` and `monitor` show.
+//! The messages of `stats` and `monitor`.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Stats {
-    /// Frames and bytes by reason, all CPUs, in the order of the reasons.
+    /// Frames and bytes by reason, summed over all CPUs, in the order of the reasons.
     pub reasons: Vec<ReasonStats>,
-    /// One entry an endpoint, by container name.
+    /// One entry for each endpoint, by container name.
     pub endpoints: Vec<EndpointStats>,
 }
 
@@ -18,11 +18,11 @@ pub struct Stats {
 pub struct ReasonStats {
     /// [`netbpf_common::reason::Reason::name`].
     pub reason: String,
-    /// Whether frames counted here reached nobody.
+    /// Whether the frames counted here were dropped.
     pub drop: bool,
-    /// Frames.
+    /// Number of frames.
     pub packets: u64,
-    /// Bytes.
+    /// Number of bytes.
     pub bytes: u64,
 }
 
@@ -38,14 +38,14 @@ pub struct EndpointStats {
     pub network: String,
     /// `eth0`.
     pub interface: String,
-    /// What it received.
+    /// Number of frames received.
     pub rx_packets: u64,
-    /// What it received.
+    /// Number of bytes received.
     pub rx_bytes: u64,
-    /// What it sent.
+    /// Number of frames sent.
     pub tx_packets: u64,
-    /// What it sent.
+    /// Number of bytes sent.
     pub tx_bytes: u64,
-    /// What it sent and the programs dropped.
+    /// Number of sent frames that the programs dropped.
     pub dropped_packets: u64,
 }

@@ -1,15 +1,15 @@
-//! What `info` and `doctor` show of an interface to other hosts.
+//! Uplinks in `info` and `doctor`.
 
 use serde::{Deserialize, Serialize};
 
-/// An interface at which the daemon was told to drop early what nobody may send to containers (`--xdp`).
+/// An uplink where an XDP program drops traffic to unpublished ports of containers (option `--xdp`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Uplink {
-    /// Its name.
+    /// The name of the interface.
     pub interface: String,
     /// `native` or `generic`.
     pub mode: String,
-    /// Why the program is not attached, and what to do; empty where it is.
+    /// Why the program is not attached, and what to do; empty if it is attached.
     pub trouble: String,
 }
