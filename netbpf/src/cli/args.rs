@@ -1,4 +1,4 @@
-//! What can be typed, as a whole: the commands, and which process each of them is.
+//! All commands with their arguments, and the kind of process that each of them is.
 
 use std::{ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -13,17 +13,16 @@ use super::{
 };
 use crate::api;
 
-/// What a process of this program is.
+/// The kind of process.
 #[expect(clippy::large_enum_variant, reason = "there is one, for as long as the process lives")]
 pub enum Process {
-    /// The control plane.
+    /// The daemon.
     Daemon(daemon::Options),
-    /// A command for the control plane.
+    /// A command for the daemon.
     Client(Client),
 }
 
-/// Reads the command line of this process. Where it is no command, or asks for help, this is said and the exit code
-/// returned.
+/// Parses the command line of this process. If it is invalid or asks for help, prints that and returns the exit code.
 pub fn parse() -> Result<Process, ExitCode> {
     parse_from(std::env::args_os()).map_err(|NoCommand { error, exit_code }| {
         say(&error);
@@ -31,7 +30,8 @@ pub fn parse() -> Result<Process, ExitCode> {
     })
 }
 
-/// Prints what clap says, or one line for a command that does not exist: many of Docker's do not. With its colours, unless it repeats what a terminal would obey.
+/// Prints clap's message, or one line for an unknown command, because many of Docker's do not exist. Without colours if
+/// the message quotes control characters, which a terminal would obey.
 fn say(error: &clap::Error) {
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
@@ -40,7 +40,7 @@ fn say(error: &clap::Error) {
         return Console::of_process().complain(&line);
     }
     let text = error.render().to_string();
-    // Nobody is left to tell when this fails.
+    // Errors are ignored: there is nowhere to report them.
     let _ = if error.use_stderr() && text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
         write!(Console::of_process().err, "{text}")
     } else {
@@ -48,11 +48,11 @@ fn say(error: &clap::Error) {
     };
 }
 
-/// A command line that is no command, or a call for help.
+/// An invalid command line, or a request for help.
 #[derive(Debug)]
 pub(super) struct NoCommand {
     error: clap::Error,
-    /// What the process exits with.
+    /// The exit code of the process.
     pub exit_code: u8,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Pro
     let Arguments { socket, command } = Arguments::try_parse_from(&args).map_err(|error| {
         let exit_code = match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
-            // As in Docker: what is below is the container's.
+            // As in Docker: lower exit codes are the container's.
             _ if is_run(&args) => 125,
             _ => 1,
         };
@@ -75,13 +75,13 @@ pub(super) fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Pro
     })
 }
 
-/// Whether a faulty command line is one of `run`.
+/// Whether an invalid command line is one of `run`.
 fn is_run(args: &[OsString]) -> bool {
     let lenient = command().ignore_errors(true).try_get_matches_from(args);
     lenient.is_ok_and(|matches| matches.subcommand_name() == Some("run"))
 }
 
-/// All commands, as clap knows them.
+/// All commands as clap's structure.
 pub(super) fn command() -> clap::Command {
     Arguments::command()
 }
@@ -99,7 +99,7 @@ pub(super) fn command() -> clap::Command {
         netbpf exec web ip address"
 )]
 struct Arguments {
-    /// Where the daemon listens
+    /// Path of the daemon's socket
     #[arg(
         long,
         global = true,
@@ -136,7 +136,7 @@ enum Command {
     Connect(network::Connect),
     /// Disconnect a container from a network (short for network disconnect)
     Disconnect(network::Disconnect),
-    /// Show all that is known of networks and containers
+    /// Show details of networks and containers
     Inspect(inspect::Inspect),
     /// Create a container and run a command in it
     Run(run::Run),
@@ -153,31 +153,31 @@ enum Command {
     Stop(container::Stop),
     /// Stop containers and start them again
     Restart(container::Restart),
-    /// Send running containers a signal
+    /// Send a signal to running containers
     Kill(container::Kill),
-    /// Give a container another name
+    /// Rename a container
     Rename(container::Rename),
     /// Remove containers
     Rm(container::Rm),
-    /// Show where a container's ports are published
+    /// List the published ports of a container
     Port(port::Port),
     /// Show a container's output
     Logs(logs::Logs),
-    /// Show what interfaces moved and how frames ended
+    /// Show traffic of interfaces and frame counters by reason
     Stats(stats::Stats),
-    /// Watch how frames end, second by second
+    /// Watch frame counters by reason, every second
     Monitor(stats::Monitor),
-    /// Show what happens to networks and containers
+    /// Show events of networks and containers
     Events(events::Events),
-    /// Show the daemon's state
+    /// Show information about the daemon and its networks
     Info(system::Info),
     /// Show the versions of client and daemon
     Version(system::Version),
-    /// Check what this host needs to run the daemon
+    /// Check whether this host can run the daemon
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
     Completion(Completion),
-    /// Write the manual pages into a folder
+    /// Write the manual pages to a directory
     #[command(hide = true)]
     Man(man::Man),
 }
@@ -185,14 +185,14 @@ enum Command {
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  netbpf completion bash > /etc/bash_completion.d/netbpf")]
 struct Completion {
-    /// For which shell
+    /// The shell
     #[arg(value_enum)]
     shell: clap_complete::Shell,
 }
 
 impl Completion {
     fn run(&self, console: &mut Console) -> Result<u8, Error> {
-        // Into memory first: the generator panics where it cannot write.
+        // To memory first, because the generator panics if it cannot write.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command(), "netbpf", &mut script);
         console.out.write_all(&script)?;
@@ -200,7 +200,7 @@ impl Completion {
     }
 }
 
-/// A command for the control plane.
+/// A command for the daemon.
 pub struct Client {
     client: api::client::Client,
     command: Command,

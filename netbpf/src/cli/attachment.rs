@@ -1,14 +1,14 @@
-//! `--network` of `run`: a network, or one with all that is asked of it (`name=mynet,alias=db,ip=10.1.0.9`). The first
-//! one also gets what flags of `run` ask for. Messages are Docker's.
+//! `--network` of `run`: a network, or a network with options (`name=mynet,alias=db,ip=10.1.0.9`). Other options of
+//! `run` apply to the first network. Error messages are Docker's.
 
 use std::collections::BTreeMap;
 
 use super::{Error, network, parsers};
 use crate::api::types::{EndpointSettings, NetworkAttachment};
 
-/// One `--network`.
+/// Parses one `--network`.
 pub fn parse(text: &str) -> Result<NetworkAttachment, String> {
-    // `\w+=\w+` is what Docker takes for the long form.
+    // Docker takes a text that contains `\w+=\w+` for the long form.
     let is_long = text.match_indices('=').any(|(at, _)| {
         let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
         is_word(text[..at].chars().next_back()) && is_word(text[at + 1..].chars().next())
@@ -53,7 +53,8 @@ pub fn parse(text: &str) -> Result<NetworkAttachment, String> {
     Ok(attachment)
 }
 
-/// The first of the networks, with what flags ask for, and the others. No `--network` is the default network.
+/// The first network with the options that apply to it, and the others. Without `--network`, the first is the default
+/// network.
 pub fn first_and_others(
     networks: Vec<NetworkAttachment>,
     flags: EndpointSettings,
@@ -85,7 +86,7 @@ pub fn first_and_others(
     Err(Error::Conflict(conflict))
 }
 
-/// What stands between commas; a field in double quotes may have some, and `""` in it is a quote (RFC 4180).
+/// Splits a text at commas. A field in double quotes may contain commas, and `""` for a quote (RFC 4180).
 fn fields(text: &str) -> Result<Vec<String>, String> {
     let mut fields = vec![String::new()];
     let mut characters = text.chars().peekable();
@@ -99,7 +100,7 @@ fn fields(text: &str) -> Result<Vec<String>, String> {
             character => field.push(character),
         }
     }
-    if quoted { Err(format!("invalid network {text}: a quote without its end")) } else { Ok(fields) }
+    if quoted { Err(format!("invalid network {text}: missing closing quote")) } else { Ok(fields) }
 }
 
 #[cfg(test)]
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_is_a_name_or_all_that_is_asked_of_it() {
+    fn a_network_is_a_name_or_a_list_of_fields() {
         assert_eq!(parse("my-net").expect("a name").network, "my-net");
         assert_eq!(parse("container:web").expect("a mode").network, "container:web");
         let all = parse(
@@ -129,14 +130,14 @@ mod tests {
             ("name=x,colour=red", "invalid field key colour"),
             ("name=x,alias", "invalid field alias"),
             ("name=x,gw-priority=high", "invalid gw-priority (high): invalid syntax"),
-            ("name=x,\"alias=y", "invalid network name=x,\"alias=y: a quote without its end"),
+            ("name=x,\"alias=y", "invalid network name=x,\"alias=y: missing closing quote"),
         ] {
             assert_eq!(parse(text).map(|_| ()), Err(message.to_owned()));
         }
     }
 
     #[test]
-    fn flags_are_for_the_first_network() {
+    fn options_apply_to_the_first_network() {
         let networks = ["name=one,gw-priority=3", "two"].map(|text| parse(text).expect("a network"));
         let flags = EndpointSettings { aliases: Some(vec!["a".to_owned()]), ..Default::default() };
         let (first, others) = first_and_others(networks.into(), flags.clone()).expect("no conflict");

@@ -1,4 +1,4 @@
-//! Where a command prints, so that tests can read it. Nothing here knows what is printed.
+//! The output of a command, which tests can read. Does not know what is printed.
 
 use std::{
     borrow::Cow,
@@ -9,46 +9,46 @@ use std::{
 
 use super::output::{Output, escaped};
 
-/// Standard output and standard error of a command.
+/// The standard output and standard error of a command.
 pub struct Console {
-    /// What was asked for.
+    /// Standard output: results.
     pub out: Output,
-    /// What went wrong.
+    /// Standard error: errors and warnings.
     pub err: Output,
-    /// Whether a person looks at `out`.
+    /// Whether `out` is a terminal.
     pub is_terminal: bool,
 }
 
 impl Console {
-    /// Those of this process.
+    /// The streams of this process.
     pub fn of_process() -> Self {
         let (out, err) = (io::stdout(), io::stderr());
         let (is_terminal, is_err_terminal) = (out.is_terminal(), err.is_terminal());
         Self { is_terminal, out: Output::new(out, is_terminal), err: Output::new(err, is_err_terminal) }
     }
 
-    /// One line on standard error.
+    /// Prints one line to standard error.
     pub fn complain(&mut self, error: &impl Display) {
-        // There is nobody left to tell when this fails.
+        // Errors are ignored: there is nowhere to report them.
         let _ = writeln!(self.err, "{error}");
     }
 
-    /// Something that was done and may not be what was meant, in Docker's form.
+    /// Prints a warning in Docker's format.
     pub fn warn(&mut self, warning: &str) {
         self.complain(&format_args!("WARNING: {warning}"));
     }
 
-    /// Clears the screen of a terminal, so that what is printed next replaces what is there.
+    /// Clears the screen of a terminal.
     pub fn clear(&mut self) -> io::Result<()> {
         if self.is_terminal { write!(self.out.raw(), "\x1b[2J\x1b[H") } else { Ok(()) }
     }
 
-    /// As [`Output`] shows it: for lines with colours, which are written raw.
+    /// The text as [`Output`] prints it; for coloured lines, which are written raw.
     pub fn shown<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.is_terminal { escaped(text.as_bytes()).into() } else { text.into() }
     }
 
-    /// In green or red, where a person looks and wants colours.
+    /// Colours a text, if the output is a terminal and `NO_COLOR` is not set.
     pub fn paint(&self, colour: Colour, text: &str) -> String {
         let text = self.shown(text);
         if self.is_terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) {
@@ -59,14 +59,14 @@ impl Console {
     }
 }
 
-/// A colour's number in ECMA-48.
+/// A colour, by its number in ECMA-48.
 #[derive(Clone, Copy)]
 pub enum Colour {
-    /// Something is wrong.
+    /// For errors.
     Red = 31,
-    /// All is well.
+    /// For success.
     Green = 32,
-    /// Something is worth a look.
+    /// For notes.
     Yellow = 33,
 }
 
@@ -76,7 +76,7 @@ pub mod tests {
 
     use super::*;
 
-    /// What a command printed.
+    /// The output of a command.
     #[derive(Clone, Default)]
     pub struct Printed {
         out: Buffer,
@@ -84,12 +84,12 @@ pub mod tests {
     }
 
     impl Printed {
-        /// On standard output.
+        /// Its standard output.
         pub fn out(&self) -> String {
             String::from_utf8_lossy(&self.out.0.borrow()).into_owned()
         }
 
-        /// On standard error.
+        /// Its standard error.
         pub fn err(&self) -> String {
             String::from_utf8_lossy(&self.err.0.borrow()).into_owned()
         }
@@ -109,7 +109,7 @@ pub mod tests {
     }
 
     impl Console {
-        /// One that keeps what is printed.
+        /// A console that keeps its output.
         pub fn of_test() -> (Self, Printed) {
             let output = Printed::default();
             let new = |buffer: &Buffer| super::Output::new(buffer.clone(), false);

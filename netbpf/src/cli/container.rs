@@ -1,4 +1,4 @@
-//! `ps`, and the commands that take names of containers and print those that it was done to.
+//! `ps`, and the commands that take names of containers and print those that succeeded.
 
 use futures::{StreamExt, stream};
 use jiff::{Timestamp, tz::TimeZone};
@@ -23,28 +23,28 @@ use crate::api::{
     after_help = "Example:\n  netbpf ps -a --filter name=tomcat --format 'table {{.Names}}\\t{{.Status}}'"
 )]
 pub struct Ps {
-    /// Also those that do not run
+    /// Also list containers that are not running
     #[arg(short, long)]
     all: bool,
-    /// Only IDs
+    /// Print IDs only
     #[arg(short, long)]
     quiet: bool,
-    /// Whole IDs and commands
+    /// Print full IDs and commands
     #[arg(long)]
     no_trunc: bool,
-    /// The last so many, also those that do not run
+    /// List this many of the newest containers, running or not
     #[arg(short = 'n', long, value_name = "NUMBER", allow_negative_numbers = true, default_value_t = -1, hide_default_value = true)]
     last: i64,
-    /// The last one, also if it does not run
+    /// List the newest container, running or not
     #[arg(short, long)]
     latest: bool,
-    /// One more column, of zeros: sandboxes have no size
+    /// Add a column with zeros, because sandboxes have no size
     #[arg(short, long, hide = true)]
     size: bool,
-    /// Only some: name, id, status, network, label, exited, publish, expose, ancestor
+    /// Filter the list by name, id, status, network, label, exited, publish, expose or ancestor
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = parsers::filter)]
     filter: Vec<(String, String)>,
-    /// table, json, "table TEMPLATE" or a Go template
+    /// Format: table, json, "table TEMPLATE" or a Go template
     #[arg(long)]
     format: Option<String>,
 }
@@ -70,9 +70,9 @@ const CONTAINERS: Table = Table {
 };
 
 impl Ps {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
-        // As in Docker: no number, or 0, is all of them, and does not ask for those that do not run.
+        // As in Docker: no number, or 0, lists all running containers.
         let last = if self.latest { 1 } else { usize::try_from(self.last).unwrap_or(0) };
         let containers = client.containers(self.all || last > 0, &self.filter).await?;
         let now = Timestamp::now();
@@ -111,13 +111,13 @@ fn row(container: ContainerSummary, whole: bool, now: Timestamp) -> Row {
     .labels(&container.labels)
 }
 
-/// `container …`: the same commands, by the noun that Docker has for them.
+/// `container …`: the same commands, grouped as in Docker.
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// List containers
     #[command(visible_aliases = ["list", "ps"])]
     Ls(Ps),
-    /// Show all that is known of containers
+    /// Show details of containers
     Inspect(Inspect),
     /// Start stopped containers
     Start(Start),
@@ -125,21 +125,21 @@ pub enum Command {
     Stop(Stop),
     /// Stop containers and start them again
     Restart(Restart),
-    /// Send running containers a signal
+    /// Send a signal to running containers
     Kill(Kill),
-    /// Give a container another name
+    /// Rename a container
     Rename(Rename),
     /// Remove containers
     #[command(visible_alias = "remove")]
     Rm(Rm),
-    /// Show where a container's ports are published
+    /// List the published ports of a container
     Port(Port),
     /// Show a container's output
     Logs(Logs),
 }
 
 impl Command {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         match self {
             Self::Ls(args) => args.run(client, console).await,
@@ -166,7 +166,7 @@ pub struct Start {
 }
 
 impl Start {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let failed = each(console, &self.containers, |name| done(client.start(name))).await?;
         if failed.is_empty() {
@@ -184,16 +184,16 @@ pub struct Stop {
     /// Names or IDs
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
-    /// Patience before SIGKILL, in seconds
+    /// Seconds to wait before SIGKILL
     #[arg(short = 't', long, visible_alias = "time", value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// What is sent first
+    /// First signal to send
     #[arg(short, long)]
     signal: Option<String>,
 }
 
 impl Stop {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let signal = self.signal.as_deref();
         let failed =
@@ -209,13 +209,13 @@ pub struct Restart {
     /// Names or IDs
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
-    /// Patience before SIGKILL, in seconds
+    /// Seconds to wait before SIGKILL
     #[arg(short = 't', long, visible_alias = "time", value_name = "SECONDS")]
     timeout: Option<u64>,
 }
 
 impl Restart {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let failed = each(console, &self.containers, |name| done(client.restart(name, self.timeout))).await?;
         Ok(u8::from(!failed.is_empty()))
@@ -229,13 +229,13 @@ pub struct Kill {
     /// Names or IDs
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
-    /// Name or number
+    /// Name or number of the signal
     #[arg(short, long, default_value = "KILL")]
     signal: String,
 }
 
 impl Kill {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let failed = each(console, &self.containers, |name| done(client.kill(name, &self.signal))).await?;
         Ok(u8::from(!failed.is_empty()))
@@ -248,12 +248,12 @@ impl Kill {
 pub struct Rename {
     /// Name or ID
     container: String,
-    /// What it shall be called
+    /// New name
     new_name: String,
 }
 
 impl Rename {
-    /// Does it; prints nothing, as Docker does.
+    /// Runs the command. Prints nothing, as Docker.
     pub async fn run(self, client: &Client) -> Result<u8, Error> {
         client.rename(&self.container, &self.new_name).await?;
         Ok(0)
@@ -267,13 +267,13 @@ pub struct Rm {
     /// Names or IDs
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
-    /// Also running ones; what does not exist is no error
+    /// Also remove running containers; ignore missing ones
     #[arg(short, long)]
     force: bool,
 }
 
 impl Rm {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let failed = each(console, &self.containers, |name| async {
             match client.remove_container(name.trim_matches('/'), self.force).await {
@@ -286,11 +286,11 @@ impl Rm {
     }
 }
 
-/// Requests under way at the same time.
+/// The maximum number of concurrent requests.
 const AT_ONCE: usize = 50;
 
-/// Does something to all containers, and prints the names of those that it was done to, in their order; those that
-/// `act` has nothing to do to (`false`) are passed over. Returns the names that it failed for.
+/// Applies `act` to all containers and prints the names of those that succeeded, in their order. `false` means that
+/// nothing was to be done: the name is not printed. Returns the names that failed.
 async fn each<'a, F>(
     console: &mut Console,
     names: &'a [String],

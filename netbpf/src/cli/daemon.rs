@@ -1,4 +1,4 @@
-//! `netbpf daemon`: what it can be told. It runs in the foreground.
+//! `netbpf daemon`: its options. The daemon runs in the foreground.
 
 use std::{
     ffi::OsString,
@@ -7,53 +7,53 @@ use std::{
 
 use clap::{ArgAction, ValueEnum};
 
-/// Where the daemon of a host has its sockets.
+/// The daemon's default directory for sockets.
 const RUN_DIR: &str = "/run/netbpf";
-/// Where Docker looks for a network driver called netbpf.
+/// The socket where Docker looks for a network driver named netbpf.
 const DOCKER_PLUGIN: &str = "/run/docker/plugins/netbpf.sock";
 
-/// Where a daemon keeps its things, and what it says. With folders of its own, one more daemon runs beside others.
+/// The options of the daemon. With directories of its own, another daemon can run on the same host.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  netbpf daemon\n  \
                         netbpf daemon --state-dir /tmp/n/state --run-dir /tmp/n/run --bpffs /sys/fs/bpf/n")]
 pub struct Options {
-    /// Records, and the containers' files and output
+    /// Directory for records, and for the containers' files and logs
     #[arg(long, value_name = "DIR", default_value = "/var/lib/netbpf")]
     pub state_dir: PathBuf,
-    /// Sockets; the API's is netbpf.sock in it
+    /// Directory for sockets; that of the API is netbpf.sock
     #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
     pub run_dir: PathBuf,
-    /// Pinned maps, programs and links
+    /// Directory for pinned maps, programs and links
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/netbpf")]
     pub bpffs: PathBuf,
-    /// Where a Docker engine listens, if there is one
+    /// Socket of the Docker engine, if there is one
     #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
     pub docker_socket: PathBuf,
-    /// Load the programs that log each frame (slow)
+    /// Load programs that log each frame (slow)
     #[arg(long)]
     pub program_logs: bool,
-    /// Whether containers of the default network talk to each other
+    /// Whether containers in the default network may talk to each other
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true, num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
     pub icc: bool,
-    /// Where the daemon turns forwarding on: let also pass what neither enters nor leaves netbpf's networks
+    /// If the daemon turns on forwarding: do not drop traffic that neither enters nor leaves netbpf's networks
     #[arg(long)]
     pub ip_forward_no_drop: bool,
-    /// Socket of Docker's network driver netbpf; '' for none [default: /run/docker/plugins/netbpf.sock, none for a daemon
-    /// with another --run-dir]
+    /// Socket of Docker's network driver netbpf; '' for none [default: /run/docker/plugins/netbpf.sock, or none with
+    /// another --run-dir]
     #[arg(long, value_name = "PATH")]
     pub docker_plugin: Option<OsString>,
-    /// Drop what nobody may send to containers as soon as this interface to other hosts receives it, in its driver, or
-    /// with =generic in the stack; more than once for more interfaces
+    /// Drop traffic to unpublished ports of containers with XDP at this uplink, in its driver or, with =generic, in the
+    /// network stack; may be repeated
     #[arg(long, value_name = "INTERFACE[=generic]", value_parser = Uplink::parse)]
     pub xdp: Vec<Uplink>,
-    /// How much the daemon says
+    /// Log level
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub log_level: LogLevel,
 }
 
 impl Options {
-    /// Where Docker is served, if it is: by one daemon of a host.
+    /// The socket for Docker. By default only the daemon with the default run directory has one.
     pub fn docker_plugin(&self) -> Option<PathBuf> {
         match &self.docker_plugin {
             Some(path) => Some(PathBuf::from(path)).filter(|path| !path.as_os_str().is_empty()),
@@ -62,12 +62,12 @@ impl Options {
     }
 }
 
-/// An interface to other hosts, and where its XDP program runs.
+/// An uplink, and where its XDP program runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
-    /// Its name, as typed.
+    /// The name of the interface, as typed.
     pub interface: String,
-    /// In the stack, not in its driver.
+    /// Whether to run in the network stack instead of the driver.
     pub generic: bool,
 }
 
@@ -83,23 +83,23 @@ impl Uplink {
     }
 }
 
-/// How much the daemon says.
+/// The log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
-    /// What failed.
+    /// Log failures.
     Error,
-    /// And what may.
+    /// Also log warnings.
     Warn,
-    /// And what is done.
+    /// Also log actions.
     Info,
-    /// And each step of it.
+    /// Also log the steps of actions.
     Debug,
-    /// Everything.
+    /// Log everything.
     Trace,
 }
 
 impl LogLevel {
-    /// Its name.
+    /// The level's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_uplink_is_native_unless_it_is_asked_to_be_generic() {
+    fn an_uplink_is_native_by_default() {
         let uplink = |interface: &str, generic| Ok(Uplink { interface: interface.to_owned(), generic });
         assert_eq!(Uplink::parse("eth0"), uplink("eth0", false));
         assert_eq!(Uplink::parse("eth0.5=native"), uplink("eth0.5", false));

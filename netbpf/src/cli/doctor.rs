@@ -1,5 +1,5 @@
-//! `doctor`: what this host needs to run the daemon, each with what to do where it is missing. It only looks; what it
-//! reads are files of the kernel's that anybody may read.
+//! `doctor`: checks what the host needs to run the daemon, and tells what to do if something is missing. Changes
+//! nothing; reads only files that every user may read.
 
 use std::{fs, io, path::Path};
 
@@ -25,20 +25,20 @@ use crate::api::{
 #[command(after_help = "Example:\n  netbpf doctor")]
 pub struct Doctor {}
 
-/// One need, and how it stands.
+/// One requirement and its state.
 struct Check {
     subject: &'static str,
     finding: Finding,
 }
 
-/// What there is to say of a need.
+/// The state of a requirement.
 #[derive(Debug, PartialEq, Eq)]
 enum Finding {
-    /// It is there.
+    /// It is fulfilled.
     Good(String),
-    /// Nothing is wrong, but it may be what somebody looks for.
+    /// Nothing is missing, but the user may be looking for this.
     Note(String),
-    /// It is not there, and what to do about it.
+    /// It is missing; with what to do.
     Missing(String),
 }
 
@@ -49,7 +49,7 @@ impl From<Result<String, String>> for Finding {
 }
 
 impl Doctor {
-    /// Does it; 1 if something is missing.
+    /// Runs the command. Returns 1 if something is missing.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let mut checks = host();
         if let Ok(info) = client.info().await {
@@ -119,7 +119,7 @@ fn host() -> Vec<Check> {
     ]
 }
 
-/// A file that is empty when it cannot be read: then nothing is found in it.
+/// The contents of a file; empty if it cannot be read, so nothing is found in it.
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
@@ -147,7 +147,7 @@ fn bpffs(path: &Path) -> Result<String, String> {
     }
 }
 
-/// How programs are attached to interfaces: tcx is built in from 6.6 on, clsact may be modules.
+/// How programs can be attached to interfaces: tcx is built in since Linux 6.6; clsact may be a module.
 fn attachment(symbols: &str, modules: &str) -> Result<String, String> {
     let has = |symbol: &str| symbols.lines().any(|line| line.split_whitespace().nth(2) == Some(symbol));
     let loadable = |module: &str| modules.contains(&format!("/{module}.ko"));
@@ -163,7 +163,7 @@ fn attachment(symbols: &str, modules: &str) -> Result<String, String> {
     }
 }
 
-/// The host's packet filter: the way to other hosts, and published ports.
+/// The packet filter, for traffic to other hosts and for published ports.
 fn nft(places: &[&str]) -> Result<String, String> {
     match places.iter().find(|place| Path::new(place).exists()) {
         Some(place) => Ok((*place).to_owned()),
@@ -178,11 +178,11 @@ fn forwarding(setting: &str) -> Result<String, String> {
     }
 }
 
-/// Chains of others in the packet filter that drop what they have no rule for.
+/// Foreign chains that drop unmatched packets.
 fn foreign_chains(told: &[ForeignChain]) -> Vec<Check> {
     let check = |finding| Check { subject: "firewall", finding };
     if told.is_empty() {
-        return vec![check(Finding::Good("nobody else's chain cuts containers off".to_owned()))];
+        return vec![check(Finding::Good("no chain of another program drops container traffic".to_owned()))];
     }
     let finding = |ForeignChain { chain, state, text }: &ForeignChain| {
         let text = format!("{chain} {text}");
@@ -195,42 +195,41 @@ fn foreign_chains(told: &[ForeignChain]) -> Vec<Check> {
     told.iter().map(|chain| check(finding(chain))).collect()
 }
 
-/// How many neighbours all network namespaces may have together. Only the first namespace has the setting.
+/// The maximum number of neighbours in all network namespaces together. Only the initial namespace has the setting.
 fn neighbours(limit: &str) -> Result<String, String> {
     const ENOUGH: u32 = 65536;
     match limit.trim().parse::<u32>() {
-        Err(_) => Ok("the limit is a setting of the machine's first network namespace".to_owned()),
+        Err(_) => Ok("only the initial network namespace has the limit".to_owned()),
         Ok(limit) if limit >= ENOUGH => Ok(limit.to_string()),
         Ok(limit) => Err(format!(
-            "all containers together may have {limit} neighbours, which 32 that talk to each other need; the daemon raises \
-             it; by hand: sysctl -w net.ipv4.neigh.default.gc_thresh3={ENOUGH}"
+            "all containers together may have {limit} neighbours, and 32 containers that talk to each other need as \
+             many; the daemon raises the limit; by hand: sysctl -w net.ipv4.neigh.default.gc_thresh3={ENOUGH}"
         )),
     }
 }
 
-/// A queueing discipline at a host device or at the host side of a container.
+/// A queueing discipline on a host device or on the host side of a container's veth pair.
 fn shaping(discipline: &str) -> Check {
     let finding = Finding::Note(format!(
-        "{discipline} limits nothing that containers send each other, nor what the host sends them: that never comes \
-         there; set it on the container's own interface (nsenter -n tc …)"
+        "{discipline} does not limit traffic between containers or from the host to containers, which does not pass \
+         it; set it on the container's own interface (nsenter -n tc …)"
     ));
     Check { subject: "shaping", finding }
 }
 
-/// The interfaces to other hosts at which the daemon drops early what nobody may send to containers. Whether a driver can
-/// do so natively, the kernel says when it is tried.
+/// The uplinks with XDP programs. Whether a driver supports native XDP is known only after the attempt.
 fn uplinks(told: &[Uplink], routes: &str) -> Vec<Check> {
     let check = |finding: Result<String, String>| Check { subject: "xdp", finding: finding.into() };
     if told.is_empty() {
         let uplink = default_uplink(routes).unwrap_or("INTERFACE");
-        return vec![check(Ok(format!(
-            "not asked for; to drop a flood early: netbpf daemon --xdp {uplink}"
-        )))];
+        return vec![check(Ok(format!("not requested; to drop floods early: netbpf daemon --xdp {uplink}")))];
     }
     let finding = |uplink: &Uplink| {
         let Uplink { interface, mode, trouble } = uplink;
         match (trouble.as_str(), mode.as_str()) {
-            ("", "generic") => Ok(format!("{interface}: generic; native costs less where its driver has it")),
+            ("", "generic") => {
+                Ok(format!("{interface}: generic; native costs less if the driver supports it"))
+            }
             ("", mode) => Ok(format!("{interface}: {mode}")),
             (trouble, _) => Err(trouble.to_owned()),
         }
@@ -238,7 +237,7 @@ fn uplinks(told: &[Uplink], routes: &str) -> Vec<Check> {
     told.iter().map(|uplink| check(finding(uplink))).collect()
 }
 
-/// The interface that the default route leads to (`/proc/net/route`: name, destination, …, mask in the eighth place).
+/// The interface of the default route (`/proc/net/route`: name, destination, …, with the mask in field 8).
 fn default_uplink(routes: &str) -> Option<&str> {
     routes.lines().find_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -251,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_from_5_10_on_will_do() {
+    fn kernels_from_5_10_on_are_supported() {
         for release in ["5.10.0-32-cloud-amd64", "6.1", "6.18.44+", "10.0"] {
             assert_eq!(kernel(release), Ok(release.to_owned()));
         }
@@ -283,12 +282,12 @@ mod tests {
     }
 
     #[test]
-    fn uplinks_stand_as_the_daemon_says() {
+    fn uplinks_are_shown_as_the_daemon_reports_them() {
         let routes = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n\
                       eth1\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\n\
                       eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\n";
         let said = |told: &[Uplink]| uplinks(told, routes).into_iter().next().expect("a check").finding;
-        let choice = "not asked for; to drop a flood early: netbpf daemon --xdp eth0";
+        let choice = "not requested; to drop floods early: netbpf daemon --xdp eth0";
         assert_eq!(said(&[]), Finding::Good(choice.to_owned()));
         let uplink = |mode: &str, trouble: &str| Uplink {
             interface: "eth0".to_owned(),
@@ -302,9 +301,12 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_somebody_else_s_is_named() {
+    fn foreign_chains_are_listed() {
         let said = |told: &[ForeignChain]| foreign_chains(told).into_iter().next().expect("a check").finding;
-        assert_eq!(said(&[]), Finding::Good("nobody else's chain cuts containers off".to_owned()));
+        assert_eq!(
+            said(&[]),
+            Finding::Good("no chain of another program drops container traffic".to_owned())
+        );
         let chain = |state| ForeignChain { chain: "ip filter INPUT".into(), state, text: "drops".into() };
         let text = || "ip filter INPUT drops".to_owned();
         assert_eq!(said(&[chain(ForeignChainState::Answered)]), Finding::Good(text()));
@@ -313,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_with_what_to_do() {
+    fn a_missing_requirement_is_shown_with_its_remedy() {
         let (console, _) = Console::of_test();
         let check = Check { subject: "ip_forward", finding: forwarding("0").into() };
         assert_eq!(

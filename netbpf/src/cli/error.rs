@@ -1,52 +1,52 @@
-//! What can go wrong in a command, and what it then exits with.
+//! The errors of commands, and their exit codes.
 
 use std::{io, path::PathBuf};
 
 use super::{subnet::Mismatch, template};
 use crate::{api::client, sandbox};
 
-/// A command that failed. Its text is what the user reads.
+/// Why a command failed. The text is printed for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The daemon did not do it.
+    /// The daemon did not carry out the request.
     #[error(transparent)]
     Daemon(#[from] client::Error),
-    /// As above, of `run`: who wrote the command may want to read how.
+    /// The same for `run`, whose message also points to its help.
     #[error("{}", run_failed(.0))]
     Run(client::Error),
-    /// Options of `run` that exclude each other.
+    /// Options of `run` exclude each other.
     #[error("netbpf: conflicting options: {0}\n\nRun 'netbpf run --help' for more information")]
     Conflict(&'static str),
-    /// `run -it`.
+    /// `run -i` or `run -t`.
     #[error(
         "netbpf: run has no -i and no -t: a container's first command has no input. Start it with -d, then type \
          into another one: netbpf exec -it NAME COMMAND\n\nRun 'netbpf run --help' for more information"
     )]
     NoTerminal,
-    /// `--format` is no template, or names what is not there.
+    /// The template of `--format` is invalid, or names a missing field.
     #[error(transparent)]
     Template(#[from] template::Error),
-    /// As above, of `inspect`.
+    /// The same for `inspect`.
     #[error(transparent)]
     InspectTemplate(template::Error),
-    /// Neither container nor network.
+    /// Neither a container nor a network has this name.
     #[error("Error: No such object: {0}")]
     NoObject(String),
-    /// `port` of what is not published.
+    /// `port` of a port that is not published.
     #[error("no public port '{port}' published for {container}")]
     NoPublicPort {
-        /// As typed.
+        /// The port as typed.
         port: String,
-        /// As typed.
+        /// The container as typed.
         container: String,
     },
-    /// `port` of what is no port.
+    /// `port` with an invalid number.
     #[error("invalid port ({0}): expected a number up to 65535")]
     BadPort(String),
-    /// Subnets that do not belong together.
+    /// Options for subnets do not fit together.
     #[error(transparent)]
     Subnet(#[from] Mismatch),
-    /// `exec` in a container that has no process.
+    /// `exec` in a container that is not running.
     #[error("Error response from daemon: container {0} is not running")]
     NotRunning(String),
     /// `exec` could not run the command.
@@ -55,27 +55,27 @@ pub enum Error {
     /// A message cannot be written as JSON.
     #[error("print JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// Nobody reads what is printed, or the disk is full.
+    /// The output cannot be written.
     #[error("write output: {0}")]
     Output(io::Error),
     /// A manual page cannot be written.
     #[error("write {}: {error}", path.display())]
     Page {
-        /// Where.
+        /// The path of the page.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         error: io::Error,
     },
-    /// The asynchronous part did not start.
+    /// The tokio runtime cannot be started.
     #[error("start the runtime: {0}")]
     Runtime(io::Error),
-    /// Signals cannot be caught.
+    /// Signal handlers cannot be installed.
     #[error("catch signals: {0}")]
     Signals(io::Error),
 }
 
 impl Error {
-    /// Docker's exit code.
+    /// The exit code, which is Docker's.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Run(client::Error::Refused { exit_code, .. }) => exit_code.unwrap_or(125),
@@ -86,7 +86,7 @@ impl Error {
         }
     }
 
-    /// Whether the reader went away, as in `netbpf ps | head -1`.
+    /// Whether the reader of the output is gone, as in `netbpf ps | head -1`.
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }

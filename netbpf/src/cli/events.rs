@@ -1,4 +1,4 @@
-//! `events`: what happens, one line each, as it comes.
+//! `events`: prints events as they happen, one per line.
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
@@ -10,21 +10,21 @@ use crate::api::{client::Client, events::Event};
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  netbpf events --since 10m --filter type=network --filter event=connect")]
 pub struct Events {
-    /// Also what happened from this time on: 2026-01-31T12:00:00Z, seconds since the epoch, or 10m
+    /// Also show earlier events since this time: 2026-01-31T12:00:00Z, seconds since the epoch, or 10m
     #[arg(long, value_name = "TIME", value_parser = parsers::since)]
     since: Option<Timestamp>,
-    /// Only what happens until this time
+    /// Show events until this time, then end
     #[arg(long, value_name = "TIME", value_parser = parsers::since)]
     until: Option<Timestamp>,
-    /// Only some: container, event, label, network, scope, type
+    /// Filter the events by container, event, label, network, scope or type
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = parsers::filter)]
     filter: Vec<(String, String)>,
-    /// json, or a Go template
+    /// Format: json or a Go template
     #[arg(long)]
     format: Option<String>,
 }
 
-/// How an event is printed.
+/// The output format.
 enum Format {
     Line,
     Json,
@@ -32,7 +32,7 @@ enum Format {
 }
 
 impl Events {
-    /// Does it, until the end that was asked for, or until the daemon ends.
+    /// Runs the command until the time of `--until`, or until the daemon ends.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let format = match self.format.as_deref() {
             None | Some("") => Format::Line,
@@ -71,7 +71,7 @@ fn line(event: &Event) -> String {
     format!("{time}{offset} {} {} {}{attributes}", event.kind, event.action, event.actor.id)
 }
 
-/// What a template can name: Docker's fields in Go.
+/// The fields for templates, with Docker's names in Go.
 fn fields(event: &Event) -> Value {
     json!({
         "Status": event.status,
@@ -92,7 +92,7 @@ mod tests {
     use crate::api::events::Actor;
 
     #[test]
-    fn a_line_is_dockers() {
+    fn a_line_has_docker_s_format() {
         let event = Event {
             status: String::new(),
             id: String::new(),

@@ -1,5 +1,5 @@
-//! `exec`: asks the daemon where the container is, and its supervisor to run the command; what it reads and writes goes
-//! past the daemon.
+//! `exec`: asks the daemon for the container, then has the container's supervisor run the command. Input and output do
+//! not pass through the daemon.
 
 use std::path::PathBuf;
 
@@ -10,16 +10,16 @@ use crate::{api::client::Client, sandbox};
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  netbpf exec tomcat01 ip address\n  netbpf exec -it tomcat01 bash")]
 pub struct Exec {
-    /// Let the command read what is typed
+    /// Connect standard input to the command
     #[arg(short, long)]
     interactive: bool,
     /// Give the command a terminal
     #[arg(short, long)]
     tty: bool,
-    /// A variable of its environment; without a value, the one that is set here
+    /// Environment variable; without a value, it is taken from this environment
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = parsers::env)]
     env: Vec<String>,
-    /// Where it starts
+    /// Directory where the command starts
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
     /// Name or ID
@@ -30,7 +30,7 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// Does it. Returns the command's exit code.
+    /// Runs the command. Returns its exit code.
     pub async fn run(self, client: &Client) -> Result<u8, Error> {
         let container = client.container(&self.container).await?;
         if !container.state.running {
@@ -43,7 +43,7 @@ impl Exec {
             env: parsers::set_variables(self.env),
             working_dir: self.workdir,
         };
-        // Blocks, for nothing else is to be done.
+        // Blocks the thread: nothing else runs in it.
         match sandbox::exec::run(&socket, command, self.interactive, self.tty) {
             Ok(code) => Ok(super::exit_code(code)),
             Err(sandbox::Error::Gone) => Err(Error::NotRunning(container.id)),

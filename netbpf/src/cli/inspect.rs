@@ -1,11 +1,11 @@
-//! `inspect` and `network inspect`: all that is known of an object, in Docker's JSON.
+//! `inspect` and `network inspect`: the details of objects as Docker's JSON.
 
 use serde_json::Value;
 
 use super::{Error, console::Console, render::Inspection};
 use crate::api::client::{self, Client};
 
-/// `inspect`, of what there is to inspect.
+/// `inspect`, for objects of all kinds or of one.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  \
     netbpf inspect --format '{{.State.Status}}' tomcat01\n  \
@@ -14,13 +14,13 @@ pub struct Inspect {
     /// Names or IDs
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
-    /// json, or a Go template
+    /// Format: json or a Go template
     #[arg(short, long)]
     format: Option<String>,
-    /// Taken, and of no effect: sandboxes have no size
+    /// No effect (accepted for compatibility with Docker)
     #[arg(short, long, hide = true)]
     size: bool,
-    /// Taken, and of no effect: nothing of netbpf's is more verbose
+    /// No effect (accepted for compatibility with Docker)
     #[arg(short, long, hide = true)]
     verbose: bool,
     /// Only objects of this kind: container or network
@@ -28,7 +28,7 @@ pub struct Inspect {
     kind: Option<Kind>,
 }
 
-/// What can be inspected.
+/// The kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// A container.
@@ -38,7 +38,7 @@ pub enum Kind {
 }
 
 impl Inspect {
-    /// Containers, and networks of names that no container has.
+    /// Prints containers, or networks for names that no container has.
     pub async fn objects(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let kind = self.kind;
         self.each(console, async |name| {
@@ -59,17 +59,17 @@ impl Inspect {
         .await
     }
 
-    /// Containers.
+    /// Prints containers.
     pub async fn containers(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         Self { kind: Some(Kind::Container), ..self }.objects(client, console).await
     }
 
-    /// Networks.
+    /// Prints networks.
     pub async fn networks(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         self.each(console, async |name| Ok(serde_json::to_value(client.network(name).await?)?)).await
     }
 
-    /// Prints the objects that there are, then what there is not.
+    /// Prints all objects that are found, then the errors.
     async fn each(
         self,
         console: &mut Console,

@@ -1,4 +1,4 @@
-//! `logs`, and the printing of output that `run` shares with it.
+//! `logs`, and the function that prints a log line, which `run` uses, too.
 
 use std::io;
 
@@ -18,22 +18,22 @@ use crate::api::{
 pub struct Logs {
     /// Name or ID
     container: String,
-    /// Go on until the container ends
+    /// Continue until the container ends
     #[arg(short, long)]
     follow: bool,
-    /// Only so many lines from the end
+    /// Print only this many lines from the end
     #[arg(short = 'n', long, value_name = "LINES", default_value = "all", value_parser = parsers::tail)]
     tail: Tail,
-    /// Begin each line with its time
+    /// Print the time of each line
     #[arg(short, long)]
     timestamps: bool,
-    /// Only from this time on: 2026-01-31T12:00:00Z, seconds since the epoch, or 10m
+    /// Print only lines since this time: 2026-01-31T12:00:00Z, seconds since the epoch, or 10m
     #[arg(long, value_name = "TIME", value_parser = parsers::since)]
     since: Option<jiff::Timestamp>,
 }
 
 impl Logs {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let query = LogQuery { follow: self.follow, tail: self.tail.0, since: self.since };
         let mut lines = client.logs(&self.container, &query).await?;
@@ -44,7 +44,7 @@ impl Logs {
     }
 }
 
-/// Prints a line to where the container wrote it, at once.
+/// Prints a line at once, to the stream that the container wrote it to.
 pub fn print(console: &mut Console, line: &LogLine, timestamp: bool) -> io::Result<()> {
     let out = if line.stream == "stderr" { console.err.raw() } else { console.out.raw() };
     if timestamp {

@@ -1,4 +1,4 @@
-//! `man`: the manual pages, one a command, made of what clap knows. For whoever installs netbpf; users have `--help`.
+//! `man`: writes the manual pages, one for each command, from clap's structure. For packagers; users have `--help`.
 
 use std::{fs, io, path::PathBuf};
 
@@ -13,12 +13,12 @@ use super::{Error, args};
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  netbpf man /usr/local/share/man/man1")]
 pub struct Man {
-    /// Where the pages go
+    /// Directory for the pages
     dir: PathBuf,
 }
 
 impl Man {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self) -> Result<u8, Error> {
         let Self { dir } = self;
         for (name, page) in pages()? {
@@ -29,7 +29,7 @@ impl Man {
     }
 }
 
-/// File names and contents.
+/// The names and contents of the pages.
 pub(super) fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut command = args::command().disable_help_subcommand(true);
     command.build();
@@ -67,7 +67,7 @@ fn add(command: clap::Command, above: Option<&str>, pages: &mut Vec<(String, Vec
     Ok(())
 }
 
-/// What follows `Example:` in the help, line by line.
+/// Adds the lines behind `Example:` in the help.
 fn examples(page: &mut Roff, help: &str) {
     page.control("SH", ["EXAMPLES"]).control("nf", []);
     for line in help.lines().skip_while(|line| line.starts_with("Example")) {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_says_how_to_type_it_what_it_means_and_where_it_belongs() {
+    fn a_page_has_synopsis_options_examples_and_references() {
         let pages = pages().expect("pages");
         let (_, page) = pages.iter().find(|(name, _)| name == "netbpf-network-create.1").expect("a page");
         let page = String::from_utf8_lossy(page);

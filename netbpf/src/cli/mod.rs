@@ -1,6 +1,6 @@
-//! The command line: Docker's words, flags, output and exit codes, as a client of the daemon's API. One file a noun;
-//! each holds what can be typed (clap), turns it into messages of the API, and gives the answers to `render`.
-//! The daemon's other processes are told apart by `main`, before any of this.
+//! The command line: Docker's commands, flags, output and exit codes, as a client of the daemon's API. One file for
+//! each noun: it defines the arguments (clap), turns them into API messages, and passes the answers to `render`. `main`
+//! recognizes the daemon's other processes before any of this.
 
 mod args;
 mod attachment;
@@ -35,7 +35,7 @@ pub use error::Error;
 
 use console::Console;
 
-/// Runs one command against the daemon.
+/// Runs one command against the daemon. Returns its exit code.
 pub fn main(client: Client) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime);
     let mut console = Console::of_process();
@@ -51,7 +51,7 @@ pub fn main(client: Client) -> ExitCode {
     }
 }
 
-/// What a process can exit with: the lowest byte.
+/// The exit code of a process: only the lowest byte counts.
 fn exit_code(code: i32) -> u8 {
     code.to_le_bytes()[0]
 }

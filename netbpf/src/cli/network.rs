@@ -1,4 +1,4 @@
-//! `network …`, and the short forms of it.
+//! `network …` and its short forms.
 
 use std::io::{self, BufRead, Write};
 
@@ -20,15 +20,15 @@ use crate::api::{
     },
 };
 
-/// What can be done with networks.
+/// The commands for networks.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Create a network; prints its ID
+    /// Create a network and print its ID
     Create(Create),
     /// List networks
     #[command(visible_alias = "list")]
     Ls(Ls),
-    /// Show all that is known of networks
+    /// Show details of networks
     Inspect(Inspect),
     /// Remove networks
     #[command(visible_alias = "remove")]
@@ -42,7 +42,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         match self {
             Self::Create(args) => args.run(client, console).await,
@@ -65,52 +65,52 @@ impl Command {
 pub struct Create {
     /// The network's name
     network: String,
-    /// bridge or netbpf, which are the same
+    /// Driver: bridge or netbpf, which are the same
     #[arg(short, long, default_value = "bridge")]
     driver: String,
-    /// Addresses of the network (CIDR); found by itself if absent
+    /// Subnet (CIDR); chosen automatically if absent
     #[arg(long, value_name = "SUBNET", value_delimiter = ',')]
     subnet: Vec<String>,
-    /// Address of the host in the network; the subnet's first if absent
+    /// Gateway: the host's address in the subnet; the first one if absent
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     gateway: Vec<String>,
-    /// Part of the subnet to take addresses from (CIDR)
+    /// Range of the subnet for automatic addresses (CIDR)
     #[arg(long, value_name = "RANGE", value_delimiter = ',')]
     ip_range: Vec<String>,
-    /// Addresses that containers do not get
+    /// Address that containers do not get
     #[arg(long, value_name = "NAME=ADDRESS", value_parser = parsers::pair)]
     aux_address: Vec<(String, String)>,
-    /// No way out of the network
+    /// No traffic to or from outside of the network
     #[arg(long)]
     internal: bool,
-    /// Whether containers get IPv4 addresses
+    /// Whether the network has IPv4
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     ipv4: Option<bool>,
-    /// Whether containers get IPv6 addresses
+    /// Whether the network has IPv6
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     ipv6: Option<bool>,
-    /// Metadata
+    /// Label of the network
     #[arg(long, value_name = "KEY=VALUE", value_parser = parsers::label)]
     label: Vec<(String, String)>,
-    /// Options of the driver
+    /// Option of the driver
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = parsers::pair)]
     opt: Vec<(String, String)>,
-    /// Stored, and of no effect on one host
+    /// Has no effect (accepted for compatibility with Docker)
     #[arg(long)]
     attachable: bool,
-    /// local, the only one
+    /// Scope: local
     #[arg(long, default_value = "", hide_default_value = true)]
     scope: String,
-    /// Who gives addresses away: default
+    /// IPAM driver: default
     #[arg(long, value_name = "DRIVER", default_value = "default", hide_default_value = true)]
     ipam_driver: String,
-    /// Options of --ipam-driver
+    /// Option of the IPAM driver
     #[arg(long, value_name = "KEY=VALUE", value_parser = parsers::pair)]
     ipam_opt: Vec<(String, String)>,
 }
 
 impl Create {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let created = client.create_network(&self.message()?).await?;
         for warning in created.warning.lines() {
@@ -150,16 +150,16 @@ impl Create {
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  netbpf network ls --filter driver=bridge --format '{{.Name}}'")]
 pub struct Ls {
-    /// Only IDs
+    /// Print IDs only
     #[arg(short, long)]
     quiet: bool,
-    /// Whole IDs
+    /// Print full IDs
     #[arg(long)]
     no_trunc: bool,
-    /// Only some: driver, id, label, name, scope, type, dangling
+    /// Filter the list by driver, id, label, name, scope, type or dangling
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = parsers::filter)]
     filter: Vec<(String, String)>,
-    /// table, json, "table TEMPLATE" or a Go template
+    /// Format: table, json, "table TEMPLATE" or a Go template
     #[arg(long)]
     format: Option<String>,
 }
@@ -180,7 +180,7 @@ const NETWORKS: Table = Table {
 };
 
 impl Ls {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let networks = client.networks(&self.filter).await?;
         let rows = networks.into_iter().map(|network| row(network, self.no_trunc));
@@ -191,7 +191,7 @@ impl Ls {
 
 fn row(network: NetworkResource, whole_id: bool) -> Row {
     let id = if whole_id { network.id } else { network.id.chars().take(12).collect() };
-    // As Go writes a time: 2024-05-01 12:00:00.123456789 +0000 UTC.
+    // The time as Go prints it: 2024-05-01 12:00:00.123456789 +0000 UTC.
     let created = match network.created.parse::<jiff::Timestamp>() {
         Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string(),
         Err(_) => network.created,
@@ -216,7 +216,7 @@ pub struct Rm {
     /// Names or IDs
     #[arg(required = true, value_name = "NETWORK")]
     networks: Vec<String>,
-    /// What does not exist is no error
+    /// Ignore missing networks
     #[arg(short, long)]
     force: bool,
 }
@@ -242,10 +242,10 @@ impl Rm {
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  netbpf network prune --filter until=24h")]
 pub struct Prune {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     force: bool,
-    /// Only some: until, label, label!
+    /// Filter the networks by until, label or label!
     #[arg(long, value_name = "KEY=VALUE", value_parser = parsers::filter)]
     filter: Vec<(String, String)>,
 }
@@ -281,26 +281,26 @@ fn confirmed(out: &mut dyn Write, input: &mut dyn BufRead) -> io::Result<bool> {
     netbpf connect mynet tomcat01\n  \
     netbpf connect --ip 192.168.0.9 --alias db mynet netns:blue")]
 pub struct Connect {
-    /// Name or ID
+    /// Name or ID of the network
     network: String,
     /// Name or ID of a container, netns:NAME, netns:/PATH or pid:N
     container: String,
-    /// The address it shall have
+    /// IPv4 address
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     ip: String,
-    /// The IPv6 address it shall have
+    /// IPv6 address
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     ip6: String,
-    /// One more name in this network
+    /// Another name of the container in this network
     #[arg(long, value_delimiter = ',')]
     alias: Vec<String>,
-    /// Another container in this network, and what it is called here; nobody else knows
+    /// Link to another container in this network: only this container can resolve the alias
     #[arg(long, value_name = "CONTAINER[:ALIAS]", value_delimiter = ',')]
     link: Vec<String>,
-    /// Options of the endpoint
+    /// Option of the endpoint
     #[arg(long, value_name = "KEY=VALUE", value_parser = parsers::driver_option)]
     driver_opt: Vec<(String, String)>,
-    /// The network with the highest one gives the default route
+    /// Priority: the network with the highest one gives the default route
     #[arg(
         long,
         value_name = "NUMBER",
@@ -312,7 +312,7 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// Does it; prints nothing, as Docker does, but warnings.
+    /// Runs the command. Prints warnings only, as Docker.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let options = self.driver_opt;
         let request = NetworkConnect {
@@ -332,13 +332,13 @@ impl Connect {
     }
 }
 
-/// `--ip` and `--ip6` as the API takes them.
+/// The API's form of `--ip` and `--ip6`.
 pub fn endpoint_ipam(ip: String, ip6: String) -> Option<EndpointIpam> {
     let is_asked = !ip.is_empty() || !ip6.is_empty();
     is_asked.then_some(EndpointIpam { ipv4_address: ip, ipv6_address: ip6 })
 }
 
-/// A list that is absent when it is empty.
+/// A list, or `None` if it is empty.
 pub fn some(list: Vec<String>) -> Option<Vec<String>> {
     (!list.is_empty()).then_some(list)
 }
@@ -347,17 +347,17 @@ pub fn some(list: Vec<String>) -> Option<Vec<String>> {
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  netbpf disconnect mynet tomcat01")]
 pub struct Disconnect {
-    /// Name or ID
+    /// Name or ID of the network
     network: String,
-    /// As in connect
+    /// Name or ID of a container, netns:NAME, netns:/PATH or pid:N
     container: String,
-    /// Also when the container is gone
+    /// Also disconnect a container that is gone
     #[arg(short, long)]
     force: bool,
 }
 
 impl Disconnect {
-    /// Does it; prints nothing, as Docker does.
+    /// Runs the command. Prints nothing, as Docker.
     pub async fn run(self, client: &Client) -> Result<u8, Error> {
         let request = NetworkDisconnect { container: self.container, force: self.force };
         client.disconnect(&self.network, &request).await?;

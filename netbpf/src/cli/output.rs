@@ -1,34 +1,34 @@
-//! Standard output and standard error. A terminal obeys characters that others may have put into labels, names and errors:
-//! there they are shown escaped. In pipes and files everything is as it is, as with Docker.
+//! Standard output and standard error. Labels, names and errors may contain control characters from others, which a
+//! terminal would obey: for terminals they are escaped. Pipes and files get the text unchanged, as in Docker.
 
 use std::{
     fmt::{self, Write as _},
     io::{self, Write},
 };
 
-/// One of the two.
+/// One of the two streams.
 pub struct Output {
     to: Box<dyn Write>,
     is_terminal: bool,
 }
 
 impl Output {
-    /// What is written to it ends up in `to`.
+    /// An output to `to`.
     pub fn new(to: impl Write + 'static, is_terminal: bool) -> Self {
         Self { to: Box::new(to), is_terminal }
     }
 
-    /// What `write!` calls: commands need not import the trait.
+    /// Called by `write!`, so that commands need not import the trait.
     pub fn write_fmt(&mut self, arguments: fmt::Arguments) -> io::Result<()> {
         Write::write_fmt(self, arguments)
     }
 
-    /// As [`Write::flush`].
+    /// Same as [`Write::flush`].
     pub fn flush(&mut self) -> io::Result<()> {
         Write::flush(self)
     }
 
-    /// For colours of our own, and for a container's own output, which is its own affair.
+    /// Writes without escaping: for our own colours, and for the output of containers.
     pub fn raw(&mut self) -> &mut dyn Write {
         &mut *self.to
     }
@@ -48,7 +48,7 @@ impl Write for Output {
     }
 }
 
-/// Without anything that a terminal obeys, but new lines and tabs.
+/// Escapes everything that a terminal obeys, except newlines and tabs.
 pub fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -65,7 +65,7 @@ pub fn escaped(bytes: &[u8]) -> String {
     text
 }
 
-/// Control characters (ECMA-48) move the cursor and more; marks of direction (Unicode's UAX 9) reorder what is read.
+/// Control characters (ECMA-48) can move the cursor and more; directional marks (Unicode's UAX 9) reorder the text.
 fn is_harmless(character: char) -> bool {
     let is_direction = matches!(
         character,
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_obeys_is_escaped() {
+    fn control_characters_are_escaped() {
         for (text, shown) in [
             (&b"plain \xc3\xa4\tb\n"[..], "plain ä\tb\n"),
             (b"\x1b[31mred\x1b]0;title\x07", r"\u{1b}[31mred\u{1b}]0;title\u{7}"),

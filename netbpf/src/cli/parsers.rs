@@ -1,4 +1,4 @@
-//! Values of flags, with Docker's messages for bad ones. Pure, but that [`env()`] may read the environment and
+//! Parsers for option values, with Docker's error messages. Pure, except that [`env()`] reads the environment and
 //! [`since`] the clock.
 
 use std::net::IpAddr;
@@ -7,13 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::types::RestartPolicy;
 
-/// `key=value`; the value may be absent.
+/// Parses `key=value`; the value is empty if absent.
 pub fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// `--label`.
+/// Parses `--label`.
 pub fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     let key = key.trim_start();
@@ -26,13 +26,13 @@ pub fn label(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// `--filter`.
+/// Parses `--filter`.
 pub fn filter(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("bad format of filter (expected name=value)")?;
     Ok((key.trim().to_lowercase(), value.trim().to_owned()))
 }
 
-/// `--driver-opt`.
+/// Parses `--driver-opt`.
 pub fn driver_option(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').map(|(key, value)| (key.trim(), value.trim()));
     let (key, value) =
@@ -40,7 +40,7 @@ pub fn driver_option(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// `--add-host`: `name:address` or `name=address`; the daemon takes the first form.
+/// Parses `--add-host`: `name:address` or `name=address`. Returns the first form, for the daemon.
 pub fn extra_host(text: &str) -> Result<String, String> {
     let (name, address) = text
         .split_once('=')
@@ -54,7 +54,7 @@ pub fn extra_host(text: &str) -> Result<String, String> {
     Ok(format!("{name}:{bare}"))
 }
 
-/// `--dns`.
+/// Parses `--dns`.
 pub fn address(text: &str) -> Result<String, String> {
     match text.trim().parse::<IpAddr>() {
         Ok(address) => Ok(address.to_string()),
@@ -62,7 +62,7 @@ pub fn address(text: &str) -> Result<String, String> {
     }
 }
 
-/// `--dns-search`: a domain, or `.` for none at all.
+/// Parses `--dns-search`: a domain, or `.` for none.
 pub fn search_domain(text: &str) -> Result<String, String> {
     let domain = text.trim();
     if domain == "." {
@@ -81,7 +81,7 @@ pub fn search_domain(text: &str) -> Result<String, String> {
     }
 }
 
-/// `--env`: `KEY=VALUE`, or `KEY` for the value that this process has.
+/// Parses `--env`: `KEY=VALUE`, or `KEY` for the value in this process.
 pub fn env(text: &str) -> Result<String, String> {
     let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
     if key.is_empty() {
@@ -93,12 +93,12 @@ pub fn env(text: &str) -> Result<String, String> {
     }
 }
 
-/// Those of `--env` that have a value: a variable that is not set here is not set there either.
+/// Removes variables without a value: a variable that is not set in this process is not set in the container.
 pub fn set_variables(variables: Vec<String>) -> Vec<String> {
     variables.into_iter().filter(|variable| variable.contains('=')).collect()
 }
 
-/// `--restart`: a name, and of `on-failure` perhaps how often.
+/// Parses `--restart`: a policy; `on-failure` may have a maximum number of retries.
 pub fn restart(text: &str) -> Result<RestartPolicy, String> {
     let (name, count) = match text.split_once(':') {
         Some(("", _)) => {
@@ -116,7 +116,7 @@ pub fn restart(text: &str) -> Result<RestartPolicy, String> {
     Ok(RestartPolicy { name: name.to_owned(), maximum_retry_count })
 }
 
-/// `--tail`: a number, or `all`.
+/// Parses `--tail`: a number, or `all`.
 pub fn tail(text: &str) -> Result<Tail, String> {
     match text {
         "all" => Ok(Tail(None)),
@@ -126,11 +126,11 @@ pub fn tail(text: &str) -> Result<Tail, String> {
     }
 }
 
-/// How many lines from the end; all if absent.
+/// The number of lines from the end; `None` for all.
 #[derive(Clone, Copy, Debug)]
 pub struct Tail(pub Option<u64>);
 
-/// `--since`: RFC 3339, seconds since the epoch, or how long ago (`10m`, `1h30m`).
+/// Parses `--since`: RFC 3339, seconds since the epoch, or a duration before now (`10m`, `1h30m`).
 pub fn since(text: &str) -> Result<Timestamp, String> {
     let error =
         || "expected a time as in RFC 3339, seconds since the epoch, or a duration like 10m".to_owned();

@@ -1,4 +1,4 @@
-//! `port`, and the column of `ps` that says the same. The texts are Docker's.
+//! `port`, and the port column of `ps`. The texts are Docker's.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ use crate::api::{
 pub struct Port {
     /// Name or ID
     container: String,
-    /// Only this port of it; tcp where nothing else is said
+    /// Only this port; the default protocol is tcp
     #[arg(value_name = "PORT[/PROTOCOL]")]
     port: Option<String>,
 }
 
 impl Port {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let published = client.container(&self.container).await?.network_settings.ports;
         let mut lines = Vec::new();
@@ -50,7 +50,7 @@ impl Port {
     }
 }
 
-/// By number, then protocol; `80/tcp` comes before `443/tcp`.
+/// The published ports by number and protocol; `80/tcp` comes before `443/tcp`.
 fn in_order(published: &BTreeMap<String, Option<Vec<PortBinding>>>) -> Vec<(&str, Vec<&PortBinding>)> {
     let mut ports: Vec<_> = published
         .iter()
@@ -63,7 +63,7 @@ fn in_order(published: &BTreeMap<String, Option<Vec<PortBinding>>>) -> Vec<(&str
     ports
 }
 
-/// What a routed network opens is at the container's own address.
+/// Whether the port is published on the host. An open port of a routed network is not.
 fn is_on_host(binding: &&PortBinding) -> bool {
     !binding.host_port.is_empty()
 }
@@ -80,12 +80,12 @@ fn join(host: &str, port: &str) -> String {
     }
 }
 
-/// The column of `ps`: ports that have the same number on the host are put together to ranges.
+/// The column of `ps`: consecutive ports with the same number on the host are joined to ranges.
 pub fn column(mut ports: Vec<PortSummary>) -> String {
     ports.sort_by(|a, b| {
         (a.private_port, &a.ip, a.public_port, &a.kind).cmp(&(b.private_port, &b.ip, b.public_port, &b.kind))
     });
-    // In the order in which they were met.
+    // In the order of their first port.
     let mut groups: Vec<Group> = Vec::new();
     let (mut ended, mut others) = (Vec::new(), Vec::new());
     for PortSummary { ip, private_port, public_port, kind } in ports {
@@ -105,7 +105,7 @@ pub fn column(mut ports: Vec<PortSummary>) -> String {
     ended.into_iter().chain(groups.iter().map(Group::text)).chain(others).collect::<Vec<_>>().join(", ")
 }
 
-/// Ports of one kind on one address, without a gap.
+/// Consecutive ports of one protocol and address.
 struct Group {
     ip: String,
     kind: String,
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_put_together_as_docker_does() {
+    fn ports_are_joined_to_ranges_as_in_docker() {
         for (ports, text) in [
             (vec![], ""),
             (vec!["80/tcp"], "80/tcp"),

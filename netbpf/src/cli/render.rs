@@ -1,5 +1,4 @@
-//! All tables and JSON that commands print: Docker's columns and spacing, `--format`, `inspect`. It knows no command
-//! and no message of the API.
+//! Prints tables and JSON: Docker's columns and spacing, `--format`, `inspect`. Knows no command and no API message.
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +16,11 @@ use super::{
     template::{self, Template},
 };
 
-/// What a list can show.
+/// The columns of a list.
 pub struct Table {
-    /// Field in templates and heading, in any order.
+    /// Each field's name in templates, and its heading; in any order.
     pub fields: &'static [(&'static str, &'static str)],
-    /// The template without `--format`.
+    /// The template to use without `--format`.
     pub default: &'static str,
 }
 
@@ -29,12 +28,12 @@ pub struct Table {
 pub struct Row(BTreeMap<Arc<str>, Value>);
 
 impl Row {
-    /// One text for each field of the table.
+    /// Makes a row with a text for each field of the table.
     pub fn new<const N: usize>(cells: [(&'static str, String); N]) -> Self {
         Self(cells.into_iter().map(|(field, text)| (Arc::from(field), Value::from(text))).collect())
     }
 
-    /// Adds `.Labels` as one text, and `.Label "key"`.
+    /// Adds `.Labels` as one text, and the function `.Label "key"`.
     pub fn labels(mut self, labels: &BTreeMap<String, String>) -> Self {
         let list: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         self.0.insert(Arc::from("Labels"), Value::from(list.join(",")));
@@ -53,7 +52,7 @@ fn label_function(label: impl Fn(&str) -> String + Send + Sync + 'static) -> Val
 }
 
 impl Table {
-    /// Prints the rows: as `format` says, only IDs if `quiet`, or as the table that Docker prints.
+    /// Prints the rows in `format`, as IDs only if `quiet`, or as Docker's table.
     pub fn print(
         &self,
         out: &mut dyn Write,
@@ -87,14 +86,14 @@ impl Table {
     fn header(&self) -> Value {
         let mut header: BTreeMap<Arc<str>, Value> =
             self.fields.iter().map(|&(field, heading)| (Arc::from(field), Value::from(heading))).collect();
-        // `.Label "com.example.some-key"` heads its column with `some key`.
+        // The column of `.Label "com.example.some-key"` has the heading `some key`.
         let heading = |key: &str| key.rsplit('.').next().unwrap_or_default().replace(['-', '_'], " ");
         header.insert(Arc::from("Label"), label_function(heading));
         Value::Map(Arc::new(header))
     }
 }
 
-/// Docker's columns: at least 10 wide, three spaces between them.
+/// Docker's columns: at least 10 characters wide, with three spaces between them.
 fn align(lines: &str) -> io::Result<String> {
     let mut writer = TabWriter::new(Vec::new()).minwidth(7).padding(3);
     writer.write_all(lines.as_bytes())?;
@@ -102,19 +101,19 @@ fn align(lines: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// How `inspect` prints what it finds.
+/// The output format of `inspect`.
 pub enum Inspection {
-    /// A list, indented by 4 or in one line.
+    /// A JSON list.
     Json {
-        /// In one line.
+        /// Whether it is in one line, instead of indented by 4.
         compact: bool,
     },
-    /// One text each.
+    /// A template, applied to each object.
     Template(Box<Template>),
 }
 
 impl Inspection {
-    /// What `--format` asks for.
+    /// The format of `--format`.
     pub fn new(format: Option<&str>) -> Result<Self, template::Error> {
         Ok(match format {
             None | Some("") => Self::Json { compact: false },
@@ -123,7 +122,7 @@ impl Inspection {
         })
     }
 
-    /// Prints all objects. Returns what a template could not print.
+    /// Prints all objects. Returns the errors of the template.
     pub fn print(
         &self,
         out: &mut dyn Write,
@@ -148,13 +147,13 @@ impl Inspection {
     }
 }
 
-/// Prints one object as `format` says.
+/// Prints one object in `format`.
 pub fn object(out: &mut dyn Write, format: &str, object: &serde_json::Value) -> Result<(), Error> {
     let format = if format == "json" { "{{json .}}" } else { format };
     Ok(writeln!(out, "{}", Template::parse(format)?.render(object)?)?)
 }
 
-/// JSON as Docker indents it.
+/// JSON with Docker's indentation.
 fn indented(value: &impl Serialize) -> serde_json::Result<String> {
     let mut bytes = Vec::new();
     let formatter = PrettyFormatter::with_indent(b"    ");
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_dockers_spacing() {
+    fn the_table_has_docker_s_spacing() {
         let table = "\
 NETWORK ID     NAME            SCOPE
 0123456789ab   bridge          local
@@ -199,7 +198,7 @@ ba9876543210   a-longer-name   local
     }
 
     #[test]
-    fn a_table_of_ones_own() {
+    fn a_table_can_have_a_template() {
         let format = r#"table {{.Name | upper}}\t{{truncate .Scope 2}}\t{{.Label "com.example.some-key"}}\t{{.Scope}}"#;
         let table = "\
 NAME            SCOPE     some key        SCOPE

@@ -1,4 +1,5 @@
-//! `run`: create, start, and, in the foreground, be the container's output and signals until it ends.
+//! `run`: creates and starts a container. In the foreground it prints the output and forwards signals until the
+//! container ends.
 
 use std::path::PathBuf;
 
@@ -20,84 +21,84 @@ use crate::api::{
         netbpf run --rm -- ip address\n  \
         netbpf run -d --name tomcat01 --net mynet --ip 192.168.0.9 -- python3 -m http.server 80\n  \
         netbpf run -d --name web -p 8080:80 -p 127.0.0.1:5353:53/udp -- python3 -m http.server 80\n\n\
-        A sandbox is no security boundary against root inside it. Who may use the daemon's socket, as members of\n\
-        the group netbpf may, is root on this host."
+        A sandbox is no security boundary against root inside it. Members of the group netbpf may use the daemon's\n\
+        socket, which makes them root on this host."
 )]
 pub struct Run {
-    /// Leave it running and print its ID
+    /// Run in the background and print the container's ID
     #[arg(short, long)]
     detach: bool,
-    /// Remove it when it ends
+    /// Remove the container when it ends
     #[arg(long)]
     rm: bool,
-    /// When to start it again: no, on-failure[:TIMES], always, unless-stopped
+    /// When to restart it: no, on-failure[:MAX-RETRIES], always, unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no", hide_default_value = true, value_parser = parsers::restart)]
     restart: RestartPolicy,
-    /// Its name; found by itself if absent
+    /// Name of the container; generated if absent
     #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
-    /// bridge, none, host, container:NAME or a network; again for more networks; with what is asked of one:
+    /// Network: bridge, none, host, container:NAME or a network's name; may be repeated. With options for that network:
     /// name=NETWORK,alias=NAME,ip=ADDRESS,mac-address=MAC,gw-priority=NUMBER,driver-opt=KEY=VALUE
     #[arg(long, visible_alias = "net", value_name = "NETWORK", value_parser = attachment::parse)]
     network: Vec<NetworkAttachment>,
-    /// The address it shall have
+    /// IPv4 address
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     ip: String,
-    /// The IPv6 address it shall have
+    /// IPv6 address
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     ip6: String,
-    /// The MAC it shall have
+    /// MAC address
     #[arg(long, value_name = "MAC", default_value = "", hide_default_value = true)]
     mac_address: String,
-    /// One more name in its network
+    /// Another name in its network
     #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
     network_alias: Vec<String>,
-    /// A port of its on a port of the host: [ip:][hostPort:]containerPort[/protocol], ranges too
+    /// Publish a port on the host: [ip:][hostPort:]containerPort[/protocol]; ranges are allowed
     #[arg(short, long, value_name = "PORT", value_parser = ports::parse_publish)]
     publish: Vec<Published>,
-    /// All that it exposes on free ports of the host
+    /// Publish all exposed ports on free ports of the host
     #[arg(short = 'P', long)]
     publish_all: bool,
-    /// A port, or a range of them, that it serves: containerPort[/protocol]
+    /// Expose a port or a range of ports: containerPort[/protocol]
     #[arg(long, value_name = "PORT", value_parser = ports::parse_expose)]
     expose: Vec<Exposed>,
-    /// Another container, and what it is called here; nobody else knows
+    /// Link to another container: only this container can resolve the alias
     #[arg(long, value_name = "CONTAINER[:ALIAS]")]
     link: Vec<String>,
-    /// What it calls itself
+    /// Host name of the container
     #[arg(short = 'h', long, default_value = "", hide_default_value = true)]
     hostname: String,
-    /// One more line in its /etc/hosts
+    /// Another line for /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = parsers::extra_host)]
     add_host: Vec<String>,
-    /// Name servers, instead of the host's
+    /// Name server, instead of the host's
     #[arg(long, value_name = "ADDRESS", value_parser = parsers::address)]
     dns: Vec<String>,
-    /// Search domains, instead of the host's; . for none
+    /// Search domain, instead of the host's; . for none
     #[arg(long, value_name = "DOMAIN", value_parser = parsers::search_domain)]
     dns_search: Vec<String>,
-    /// Options of its resolv.conf
+    /// Option for /etc/resolv.conf
     #[arg(long, alias = "dns-opt", value_name = "OPTION")]
     dns_option: Vec<String>,
-    /// A variable of its environment; without a value, the one that is set here
+    /// Environment variable; without a value, it is taken from this environment
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = parsers::env)]
     env: Vec<String>,
-    /// Where its command starts
+    /// Directory where the command starts
     #[arg(short, long, value_name = "DIR", default_value = "", hide_default_value = true)]
     workdir: String,
-    /// Metadata
+    /// Label of the container
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = parsers::label)]
     label: Vec<(String, String)>,
-    /// Its root directory, instead of the host's
+    /// Root directory, instead of the host's
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
-    /// no-new-privileges: what it executes gains nothing by a set-user-ID bit or file capabilities
+    /// no-new-privileges: set-user-ID bits and file capabilities have no effect
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
-    /// Not here, but many fingers type it
+    /// Not supported, but often typed
     #[arg(short, long, hide = true)]
     interactive: bool,
-    /// The same
+    /// Not supported, but often typed
     #[arg(short, long, hide = true)]
     tty: bool,
     /// Print help
@@ -109,7 +110,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         if self.interactive || self.tty {
             return Err(Error::NoTerminal);
@@ -166,10 +167,11 @@ impl Run {
     }
 }
 
-/// Prints what a container that was never started writes, until it has ended; signals go to it. Returns its exit code.
+/// Prints the output of a container that has not been started yet, until it has ended, and forwards signals to it.
+/// Returns its exit code.
 async fn foreground(client: &Client, console: &mut Console, id: &str) -> Result<u8, Error> {
     let mut signals = Signals::catch().map_err(Error::Signals)?;
-    // Before the start, so that nothing is missed of one that ends at once and is removed.
+    // Follow the log before the start, because a container that ends at once may be removed.
     let mut output =
         client.logs(id, &LogQuery { follow: true, ..Default::default() }).await.map_err(Error::Run)?;
     client.start(id).await.map_err(Error::Run)?;
@@ -186,7 +188,7 @@ async fn foreground(client: &Client, console: &mut Console, id: &str) -> Result<
                     console.complain(&"got 3 SIGTERM/SIGINTs, forcefully exiting");
                     return Ok(1);
                 }
-                // One that has ended meanwhile is about to be noticed.
+                // Fails if the container has just ended, which `output` will report.
                 if let Err(error) = client.kill(id, name).await {
                     console.complain(&error);
                 }
@@ -197,7 +199,7 @@ async fn foreground(client: &Client, console: &mut Console, id: &str) -> Result<
     Ok(super::exit_code(end.status_code))
 }
 
-/// Signals that are the container's.
+/// The signals that are forwarded to the container.
 struct Signals(Vec<(&'static str, Signal)>);
 
 impl Signals {
@@ -213,7 +215,7 @@ impl Signals {
         kinds.into_iter().map(|(name, kind)| Ok((name, signal(kind)?))).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The name of the next one.
+    /// Waits for the next signal and returns its name.
     async fn next(&mut self) -> &'static str {
         let received = self.0.iter_mut().map(|(name, signal)| {
             Box::pin(async {

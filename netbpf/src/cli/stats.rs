@@ -1,4 +1,5 @@
-//! `stats` and `monitor`: what interfaces moved, and how frames ended, by the names that maps and logs have too.
+//! `stats` and `monitor`: the traffic of interfaces, and frame counters by reason. Maps and logs have the same names of
+//! reasons.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,16 +19,16 @@ use crate::api::{
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  netbpf stats --no-stream tomcat01")]
 pub struct Stats {
-    /// Names or IDs; all if absent
+    /// Names or IDs; all containers if absent
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
-    /// Once, instead of every second
+    /// Print once, instead of every second
     #[arg(long)]
     no_stream: bool,
-    /// Whole IDs
+    /// Print full IDs
     #[arg(long)]
     no_trunc: bool,
-    /// table, json, "table TEMPLATE" or a Go template, of the interfaces
+    /// Format of the interfaces: table, json, "table TEMPLATE" or a Go template
     #[arg(long)]
     format: Option<String>,
 }
@@ -53,7 +54,7 @@ const REASONS: Table = Table {
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Stats {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         loop {
             let stats = client.stats(&self.containers).await?;
@@ -117,7 +118,7 @@ const RATES: Table = Table {
 };
 
 impl Monitor {
-    /// Does it until it is interrupted.
+    /// Runs the command until it is interrupted.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let mut before = client.stats(&[]).await?.reasons;
         let mut since = Instant::now();
@@ -148,10 +149,10 @@ impl Monitor {
     }
 }
 
-/// The table of what came in some seconds.
+/// The table of rates over a number of seconds.
 fn rates(before: &[ReasonStats], now: &[ReasonStats], seconds: f64) -> Result<String, Error> {
     let before: HashMap<&str, &ReasonStats> = before.iter().map(|old| (old.reason.as_str(), old)).collect();
-    // Counters begin anew when the programs are loaded anew.
+    // Counters restart at zero when the programs are loaded again.
     let rate =
         |new: u64, old: Option<u64>| (new.saturating_sub(old.unwrap_or(0)) as f64 / seconds).round() as u64;
     let rows = now.iter().map(|reason| {

@@ -1,5 +1,5 @@
-//! `--subnet`, `--ip-range`, `--gateway` and `--aux-address` as typed → the subnets of a network, matched as Docker's
-//! command line matches them. Pure; whether an address is free or a prefix has host bits set is the daemon's to judge.
+//! Turns `--subnet`, `--ip-range`, `--gateway` and `--aux-address` into the subnets of a network, as Docker's command
+//! line does. Pure; the daemon checks whether addresses are free and prefixes have host bits.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::api::types::IpamConfig;
 
-/// What was typed, in its order.
+/// The options in the order typed.
 #[derive(Clone, Debug, Default)]
 pub struct Typed {
     /// `--subnet`.
@@ -20,22 +20,22 @@ pub struct Typed {
     pub auxiliary: Vec<(String, String)>,
 }
 
-/// What cannot belong together, in Docker's words.
+/// Options that do not fit together. The messages are Docker's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    /// More ranges or gateways than subnets.
+    /// There are more ranges or gateways than subnets.
     #[error("every ip-range or gateway must have a corresponding subnet")]
     TooFewSubnets,
-    /// Two subnets that share addresses.
+    /// Two subnets overlap.
     #[error("multiple overlapping subnet configuration is not supported")]
     Overlap,
-    /// No prefix.
+    /// Not a prefix in CIDR notation.
     #[error("invalid subnet: invalid CIDR address: {0}")]
     NotASubnet(String),
-    /// No prefix.
+    /// Not a prefix in CIDR notation.
     #[error("invalid CIDR address: {0}")]
     NotARange(String),
-    /// Outside of every subnet.
+    /// The address or range is in none of the subnets.
     #[error("no matching subnet for {kind} {text}")]
     NoSubnet {
         /// `range`, `gateway` or `aux-address`.
@@ -43,7 +43,7 @@ pub enum Mismatch {
         /// As typed.
         text: String,
     },
-    /// Two ranges in one subnet.
+    /// Two ranges are in one subnet.
     #[error("cannot configure multiple ranges ({new}, {old}) on the same subnet ({subnet})")]
     SecondRange {
         /// The second one.
@@ -53,7 +53,7 @@ pub enum Mismatch {
         /// Their subnet.
         subnet: String,
     },
-    /// Two gateways in one subnet.
+    /// Two gateways are in one subnet.
     #[error("cannot configure multiple gateways ({new}, {old}) for the same subnet ({subnet})")]
     SecondGateway {
         /// The second one.
@@ -66,7 +66,7 @@ pub enum Mismatch {
 }
 
 impl Typed {
-    /// One entry a subnet, in the order of `--subnet`.
+    /// Returns one entry for each subnet, in the order of `--subnet`.
     pub fn into_config(self) -> Result<Vec<IpamConfig>, Mismatch> {
         if self.subnets.len() < self.ranges.len().max(self.gateways.len()) {
             return Err(Mismatch::TooFewSubnets);
@@ -126,7 +126,7 @@ fn for_each_holder(
     if found { Ok(()) } else { Err(Mismatch::NoSubnet { kind, text: text.to_owned() }) }
 }
 
-/// Whether an address, or the first address of a prefix, is within a subnet.
+/// Whether an address, or the first address of a prefix, is in a subnet.
 fn holds(subnet: &str, text: &str) -> Result<bool, Mismatch> {
     let subnet: IpNet = subnet.parse().map_err(|_| Mismatch::NotASubnet(subnet.to_owned()))?;
     if text.contains('/') {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn each_flag_finds_its_subnet() {
+    fn each_option_is_assigned_to_its_subnet() {
         let config = typed(
             &["192.168.0.0/16", "fd00::/64"],
             &["192.168.1.0/24"],
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_subnet_is_left_to_the_daemon() {
+    fn the_daemon_checks_a_single_subnet() {
         let config =
             typed(&["10.0.0.1/24"], &[], &[], &[]).into_config().expect("host bits are the daemon's");
         assert_eq!(config[0].subnet, "10.0.0.1/24");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_together_is_refused_in_dockers_words() {
+    fn options_that_do_not_fit_are_refused_with_docker_s_messages() {
         for (typed, message) in [
             (
                 typed(&[], &[], &["10.0.0.1"], &[]),

@@ -9,13 +9,13 @@ use crate::api::client::Client;
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  netbpf info --format '{{.ContainersRunning}}'")]
 pub struct Info {
-    /// json, or a Go template
+    /// Format: json or a Go template
     #[arg(short, long)]
     format: Option<String>,
 }
 
 impl Info {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let info = client.info().await?;
         if let Some(format) = &self.format {
@@ -51,13 +51,13 @@ impl Info {
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  netbpf version --format '{{.Server.Version}}'")]
 pub struct Version {
-    /// json, or a Go template
+    /// Format: json or a Go template
     #[arg(short, long)]
     format: Option<String>,
 }
 
 impl Version {
-    /// Does it: the client's own also when there is no daemon.
+    /// Runs the command. Prints the client's version even without a daemon.
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let own = env!("CARGO_PKG_VERSION");
         let server = client.version().await;

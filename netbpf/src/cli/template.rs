@@ -1,5 +1,5 @@
-//! Go templates over JSON, with the functions that Docker's `--format` has. The engine is gotmpl; here is what Docker
-//! adds: its functions, `.Label "k"`, the order of keys in `json`, fields that JSON leaves out when they are empty.
+//! Go templates over JSON with the functions of Docker's `--format`. The engine is gotmpl; this file adds Docker's
+//! functions, `.Label "k"`, the order of keys in `json`, and fields that JSON omits when they are empty.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
 use gotmpl::{FuncMap, MissingKey, TemplateError, Value, ValueFunc};
 use serde_json::{Map, Value as Json};
 
-/// A template that cannot be read, or not be filled in.
+/// A template is invalid, or cannot be applied to the data.
 #[derive(Debug, thiserror::Error)]
 #[error("template parsing error: {0}")]
 pub struct Error(#[from] TemplateError);
@@ -21,12 +21,12 @@ pub struct Template {
 }
 
 impl Template {
-    /// Reads a template.
+    /// Parses a template.
     pub fn parse(text: &str) -> Result<Self, Error> {
         Self::with(text, functions)
     }
 
-    /// Reads a template that shall name the columns of a table: functions leave their argument as it is.
+    /// Parses a template for the headings of a table: functions return their argument unchanged.
     pub fn parse_header(text: &str) -> Result<Self, Error> {
         Self::with(text, header_functions)
     }
@@ -37,7 +37,7 @@ impl Template {
         Ok(Self { program: program.parse(&call_labels(text))?, shapes })
     }
 
-    /// Fills it in with a document.
+    /// Applies the template to a JSON document.
     pub fn render(&self, document: &Json) -> Result<String, Error> {
         let mut document = document.clone();
         fill_omitted(&mut document);
@@ -46,14 +46,14 @@ impl Template {
         self.render_value(&gotmpl::to_value(&document)?)
     }
 
-    /// Fills it in with a value; its maps are sorted by key.
+    /// Applies the template to a value. Its maps are sorted by key.
     pub fn render_value(&self, value: &Value) -> Result<String, Error> {
         Ok(self.program.execute_to_string(value)?)
     }
 }
 
-/// The order of the keys of each kind of object, by its sorted keys: the engine's maps are sorted, but `json` prints
-/// objects as they came.
+/// The order of the keys of each kind of object, by its sorted keys. The engine sorts its maps, but `json` prints the
+/// keys in their original order.
 #[derive(Clone, Default)]
 struct Shapes(Arc<Mutex<HashMap<Vec<String>, Vec<String>>>>);
 
@@ -100,13 +100,13 @@ impl Shapes {
     }
 }
 
-/// Fields that JSON leaves out when they are empty, by the key that holds their object: a template may name them.
+/// Fields that JSON omits when they are empty, by the key of their object. A template may still name them.
 const OMITTED: [(&str, &[&str]); 2] = [
     ("Config", &["Subnet", "IPRange", "Gateway", "AuxiliaryAddresses"]),
     ("IPAMConfig", &["IPv4Address", "IPv6Address"]),
 ];
 
-/// A key of JSON, and what the field is called in Go: templates know it by both names, `json` prints the first.
+/// The JSON key of an ID, and the field's name in Go. Templates know both; `json` prints the JSON key.
 const ID: &str = "Id";
 const GO_ID: &str = "ID";
 
@@ -152,7 +152,7 @@ fn fill(entry: &mut Map<String, Json>, fields: &[&str]) {
         .collect();
 }
 
-/// `.Label "k"` is a method in Docker; the engine wants `call .Label "k"`.
+/// `.Label "k"` is a method call in Docker; the engine needs `call .Label "k"`.
 fn call_labels(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for (index, part) in text.split("{{").enumerate() {
@@ -187,7 +187,7 @@ fn functions(shapes: &Shapes) -> FuncMap {
     functions
 }
 
-/// Docker's rule: all but `pad` leave a heading as it is.
+/// Docker's rule: all functions except `pad` leave a heading unchanged.
 fn header_functions(shapes: &Shapes) -> FuncMap {
     let mut functions = functions(shapes);
     for (_, function) in functions.iter_mut().filter(|(name, _)| *name != "pad") {
@@ -196,7 +196,7 @@ fn header_functions(shapes: &Shapes) -> FuncMap {
     functions
 }
 
-/// Go's `index`, where a key that a map of texts does not have gives the empty text.
+/// Go's `index`, which returns an empty text for a missing key.
 fn index(args: &[Value]) -> gotmpl::Result<Value> {
     let [value, keys @ ..] = args else { return Err(exec("index: needs a value")) };
     let found = keys.iter().try_fold(value.clone(), |value, key| value.index(key))?;
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_that_docker_users_type() {
+    fn templates_of_docker_users_work() {
         for (template, text) in [
             ("{{.Name}}", "mynet"),
             ("{{.Name}} {{.EnableIPv6}}", "mynet false"),

@@ -1,4 +1,4 @@
-//! Whole commands against a daemon that answers what the test wants: what is typed, what is printed, the exit code.
+//! Tests of whole commands with a fake daemon: arguments, output and exit code.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::api::types;
 
-/// What a command left behind.
+/// The result of a command.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     code: u8,
@@ -30,7 +30,7 @@ fn outcome(code: u8, out: &str, err: &str) -> Outcome {
     Outcome { code, out: out.to_owned(), err: err.to_owned() }
 }
 
-/// Runs a command line, split at spaces, against a daemon.
+/// Runs a command line, split at spaces, with a fake daemon.
 async fn netbpf(router: Router, line: &str) -> Outcome {
     let args: Vec<&str> = line.split(' ').collect();
     netbpf_args(router, &args).await
@@ -56,7 +56,7 @@ async fn netbpf_args(router: Router, args: &[&str]) -> Outcome {
     Outcome { code, out: output.out(), err: output.err() }
 }
 
-/// The exit code of a command line that is no command.
+/// The exit code of an invalid command line.
 fn misuse(line: &str) -> u8 {
     let args = ["netbpf"].into_iter().chain(line.split(' ')).map(Into::into);
     parse_from(args).map(|_| ()).expect_err("no command").exit_code
@@ -66,7 +66,7 @@ fn refuse(status: StatusCode, message: &str) -> axum::response::Response {
     (status, Json(types::Error { message: message.to_owned(), exit_code: None })).into_response()
 }
 
-/// A router with one path, which keeps the body of the last request.
+/// A fake daemon with one path, which keeps the body of the last request.
 fn recorder(path: &str, answer: Value) -> (Router, Arc<Mutex<Value>>) {
     let body = Arc::new(Mutex::new(Value::Null));
     let kept = Arc::clone(&body);
@@ -89,7 +89,7 @@ fn network(name: &str, id: &str) -> Value {
     })
 }
 
-/// A daemon with the networks `bridge` and `mynet`, and no container.
+/// A fake daemon with the networks `bridge` and `mynet`, and no container.
 fn networks() -> Router {
     let list = json!([network("bridge", "0123"), network("mynet", "ab45")]);
     let find = |Path(name): Path<String>| async move {
@@ -138,7 +138,7 @@ ab45ab45ab45   mynet     bridge    local
 }
 
 #[tokio::test]
-async fn inspect_prints_what_there_is_and_complains_of_the_rest() {
+async fn inspect_prints_the_objects_it_finds_and_an_error_for_the_others() {
     let json = "\
 [
     {
@@ -199,7 +199,7 @@ Error response from daemon: network none not found
 }
 
 #[tokio::test]
-async fn a_network_is_created_as_typed() {
+async fn a_network_is_created_with_all_options() {
     let id = "ab45".repeat(16);
     let (router, body) = recorder("/networks/create", json!({ "Id": id }));
     let line =
@@ -218,7 +218,7 @@ async fn a_network_is_created_as_typed() {
 }
 
 #[tokio::test]
-async fn connecting_says_nothing() {
+async fn connect_prints_nothing() {
     let (router, body) = recorder("/networks/{name}/connect", json!({}));
     let line = "connect --ip 192.168.0.9 --alias a,b --gw-priority -1 mynet netns:blue";
     assert_eq!(netbpf(router, line).await, outcome(0, "", ""));
@@ -261,7 +261,7 @@ ab45ab45ab45   /srv/db   \"sh\"                     2 hours ago     Exited (0) 3
 }
 
 #[tokio::test]
-async fn names_are_printed_in_their_order_and_failures_said() {
+async fn names_are_printed_in_order_and_errors_are_reported() {
     let stop = |Path(name): Path<String>| async move {
         match name.as_str() {
             "slow" => {
@@ -284,7 +284,7 @@ async fn names_are_printed_in_their_order_and_failures_said() {
     assert_eq!(netbpf(router, "rm -f slow x stopped").await, outcome(0, names, ""));
 }
 
-/// A daemon whose only container writes and ends.
+/// A fake daemon whose only container prints something and ends.
 fn foreground(start: fn() -> axum::response::Response) -> Router {
     let line =
         |stream: &str, log: &str| json!({ "log": log, "stream": stream, "time": "" }).to_string() + "\n";
@@ -297,7 +297,7 @@ fn foreground(start: fn() -> axum::response::Response) -> Router {
 }
 
 #[tokio::test]
-async fn run_in_the_foreground_is_the_container() {
+async fn run_in_the_foreground_prints_the_output_and_returns_the_exit_code() {
     let started = || StatusCode::NO_CONTENT.into_response();
     let ended = outcome(7, "one\nthree", "two\n");
     assert_eq!(netbpf(foreground(started), "run --rm -- sh -c x").await, ended);
@@ -305,7 +305,7 @@ async fn run_in_the_foreground_is_the_container() {
 }
 
 #[tokio::test]
-async fn run_fails_with_dockers_codes() {
+async fn run_fails_with_docker_s_exit_codes() {
     let not_found = || {
         let message = "exec: \"x\": executable file not found in $PATH".to_owned();
         (StatusCode::BAD_REQUEST, Json(types::Error { message, exit_code: Some(127) })).into_response()
@@ -321,7 +321,7 @@ Run 'netbpf run --help' for more information
 }
 
 #[tokio::test]
-async fn run_takes_dockers_flags() {
+async fn run_accepts_docker_s_options() {
     let (router, body) = recorder("/containers/create", json!({ "Id": "0123" }));
     let line = "run -d --name web --net mynet --ip 192.168.0.9 --mac-address 02:42:c0:a8:00:09 --network-alias a --link db:d \
                 --net-alias b -h host --add-host db=10.0.0.1 --dns 1.1.1.1 --dns-search . --dns-option ndots:1 -l x=y \
@@ -356,7 +356,7 @@ async fn run_takes_dockers_flags() {
 }
 
 #[tokio::test]
-async fn published_ports_are_printed_as_docker_does() {
+async fn published_ports_are_printed_as_in_docker() {
     let at = |ip: &str, port: &str| json!({ "HostIp": ip, "HostPort": port });
     let ports = json!({
         "443/tcp": null,
@@ -389,7 +389,7 @@ async fn published_ports_are_printed_as_docker_does() {
 }
 
 #[test]
-fn what_is_no_command_fails_with_dockers_codes() {
+fn an_invalid_command_line_fails_with_docker_s_exit_codes() {
     for (line, code) in [
         ("nope", 1),
         ("network", 1),
