@@ -1,8 +1,9 @@
-//! netbpf in user space: one binary that is daemon, name responder, sandbox supervisor and command line.
+//! netbpf in user space: one binary for daemon, name responder, relay, sandbox supervisor and command line.
 //!
-//! `model`, `ipam` and `plan` are pure. `datapath`, `link`, `firewall`, `store`, `sandbox`, `relay` and `engine` do the I/O and do
-//! not know each other; `private` is what they know of folders, `confined` what the processes without privileges have in common. `daemon` joins them; `api` is its edge, and `cli` knows only that edge; `docker` is its other
-//! edge, for Docker.
+//! `model`, `ipam` and `plan` are pure. `datapath`, `link`, `firewall`, `store`, `sandbox`, `relay` and `engine` do the
+//! I/O and do not know each other. They share `private` for safe directories, and `confined` for processes without
+//! privileges. `daemon` joins them; `api` is its interface, and `cli` knows only that; `docker` is its interface for
+//! Docker.
 
 pub mod api;
 pub mod cli;

@@ -1,4 +1,5 @@
-//! Arguments → daemon, name responder, relay, supervisor or command line; the only file that knows them all.
+//! Starts the daemon, name responder, relay, supervisor or command line, as the arguments say. The only file that knows
+//! them all.
 
 use std::{
     env,
@@ -19,8 +20,8 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     match arguments.as_slice() {
-        // What the daemon starts is told apart without the command line's tree: there is a supervisor for each
-        // container, and it has to be small.
+        // Processes that the daemon starts are recognized without the parser of the command line: there is a supervisor
+        // for each container, and it must be small.
         [command, flag, dir] if command == "supervise" && flag == "--dir" => {
             finish(sandbox::supervise(Path::new(dir)))
         }
@@ -39,7 +40,8 @@ fn run_as(
     dir: &OsStr,
     run: impl FnOnce(u32, &Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let user = user.to_str().and_then(|user| user.parse().ok()).context("a user's number is missing")?;
+    let user =
+        user.to_str().and_then(|user| user.parse().ok()).context("the user number is missing or invalid")?;
     run(user, Path::new(dir))
 }
 

@@ -1,5 +1,5 @@
-//! Folders that nobody but root can change. Made so, or found so: what others could have put into a folder, or could
-//! take out of it, is not used. Must not know what the folders are for.
+//! Directories that only root can change. They are created so, or checked: a directory where others could add or remove
+//! something is not used. Must not know what the directories are for.
 
 use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
@@ -12,55 +12,58 @@ use nix::{fcntl::OFlag, unistd::geteuid};
 
 /// Write permission for group and others.
 const WRITABLE: u32 = 0o022;
-/// In a folder with this bit, names are changed by their owners only.
+/// Sticky bit: only the owner of a file may rename or remove it.
 const STICKY: u32 = 0o1000;
 
-/// Why a folder is not used.
+/// Why a directory is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel refused.
+    /// A system call failed.
     #[error("{operation} {}: {source}", path.display())]
     Failed {
-        /// A verb.
+        /// The operation.
         operation: &'static str,
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The cause.
         source: io::Error,
     },
-    /// Another user's.
+    /// Another user owns the directory.
     #[error(
         "{} belongs to user {uid}, who could change what netbpf keeps there: remove it, or give it to root \
          (chown)",
         path.display()
     )]
     Foreign {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// Its owner.
+        /// The owner's UID.
         uid: u32,
     },
-    /// Others may write to it.
+    /// Others may write to the directory.
     #[error(
-        "{} may be written by others than root (mode {mode:04o}), who could change what netbpf keeps there: look \
-         what is in it, then `chmod go-w` it",
+        "{} may be written by others than root (mode {mode:04o}), who could change what netbpf keeps there: check \
+         its contents, then `chmod go-w` it",
         path.display()
     )]
     Writable {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// Its permissions.
         mode: u32,
     },
 }
 
-/// Makes a folder that root alone may look into; with a group, its members may reach what they know the name of. One
-/// that exists gets these permissions, if it was nobody else's to write to.
+/// Creates a directory for root only. With a group, its members may use names in the directory that they know, but not
+/// list them. An existing directory gets these permissions, unless others may write to it.
+///
+/// # Errors
+/// [`Error::Foreign`], [`Error::Writable`], or [`Error::Failed`].
 pub fn make_folder(path: &Path, group: Option<u32>) -> Result<(), Error> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // The folders above are not ours alone.
+            // The directories above are not netbpf's alone.
             let above = path.parent().unwrap_or(path);
             fs::create_dir_all(above).map_err(failed("create", above))?;
             return make_folder(path, group);
@@ -81,8 +84,8 @@ pub fn make_folder(path: &Path, group: Option<u32>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether nobody else can put a folder of theirs in the place of one of root's in this folder: it is root's, and others
-/// may not write to it or only to what is their own.
+/// Checks that nobody else can replace a directory of root's in this directory: root owns it, and others may not write
+/// to it, or it has the sticky bit.
 pub fn check_parent(path: &Path) -> Result<(), Error> {
     let (_, found) = open(path)?;
     match found.mode() & (WRITABLE | STICKY) {
@@ -91,7 +94,8 @@ pub fn check_parent(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// One descriptor, so that what is looked at is what is changed. A link is followed if root made it.
+/// Opens the directory, so that the one that is checked is the one that is changed. A symlink is followed if root owns
+/// it.
 fn open(path: &Path) -> Result<(File, Metadata), Error> {
     is_own(path, &fs::symlink_metadata(path).map_err(failed("look at", path))?)?;
     let folder = OpenOptions::new()
@@ -128,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_for_its_owner_whether_it_was_there_or_not() {
+    fn a_new_or_existing_folder_becomes_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("outer/inner");
         make_folder(&path, None).unwrap();
@@ -153,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_no_folder() {
+    fn a_file_in_its_place_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         make_folder(file.path(), None).unwrap_err();
     }
