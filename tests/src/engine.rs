@@ -1,4 +1,4 @@
-//! A Docker engine on a lab's host: Debian's, with its own folders, one image, and nothing left at its end.
+//! A Docker engine on a lab's host: Debian's dockerd with its own data directory and one image. Leaves nothing behind.
 
 use std::{cell::RefCell, path::Path};
 
@@ -6,20 +6,20 @@ use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, Output, Process, eventually};
 
-/// The client that came with the engine. Another one on the path may be too new to ask it for everything.
+/// The client that came with the engine. Another one in the PATH may be too new for it.
 pub const CLIENT: &str = "/usr/bin/docker";
 
-/// The image of all containers: busybox, which does nothing.
+/// The image of all containers: busybox.
 pub const IMAGE: &str = "box:1";
 
-/// The program under test, for what is typed into a shell.
+/// The path of the program under test, for shell scripts.
 pub fn netbpf() -> String {
     std::env::var("NETBPF_BIN")
         .unwrap_or_else(|_| format!("{}/../target/debug/netbpf", env!("CARGO_MANIFEST_DIR")))
 }
 
-/// A name server: 203.0.113.9 for `known.example`, no other name. Argument: its address. Where nobody answers, Docker's
-/// resolver does not either, and who asked waits.
+/// A name server in Python: answers 203.0.113.9 for `known.example`, and NXDOMAIN for all other names. Its argument is
+/// its address. Without a server that answers, Docker's resolver does not answer either, and its client waits.
 pub const NAME_SERVER: &str = "
 import socket, sys
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -33,25 +33,25 @@ while True:
     server.sendto(header + question[12:end] + record, asker)
 ";
 
-/// Images and containers; on the lab's own file system.
+/// The engine's data directory, on the lab's own file system.
 const DATA: &str = "/run/dockerdata";
 
-/// An engine that answers.
+/// A running engine.
 pub struct Engine<'a> {
     lab: &'a Lab,
-    /// What it is told beside its folders.
+    /// Further options of dockerd.
     options: &'static str,
     daemon: RefCell<Option<Process>>,
 }
 
 impl<'a> Engine<'a> {
-    /// Starts one, and makes the image.
+    /// Starts an engine and creates the image.
     #[track_caller]
     pub fn start(lab: &'a Lab) -> Self {
         Self::start_with(lab, "")
     }
 
-    /// The same with options of dockerd's.
+    /// Starts an engine with further options of dockerd.
     #[track_caller]
     pub fn start_with(lab: &'a Lab, options: &'static str) -> Self {
         let engine = Self { lab, options, daemon: RefCell::default() };
@@ -69,14 +69,14 @@ impl<'a> Engine<'a> {
         engine
     }
 
-    /// Starts it again with what it had.
+    /// Starts the engine again with its data.
     #[track_caller]
     pub fn start_again(&self) {
         self.spawn();
         self.wait();
     }
 
-    /// Starts it, and does not wait.
+    /// Starts the engine without waiting for it.
     #[track_caller]
     pub fn spawn(&self) {
         let mut slot = self.daemon.borrow_mut();
@@ -85,7 +85,7 @@ impl<'a> Engine<'a> {
         *slot = Some(self.lab.spawn(command.into_iter().chain(self.options.split_whitespace())));
     }
 
-    /// Waits until it answers.
+    /// Waits until the engine answers.
     #[track_caller]
     pub fn wait(&self) {
         eventually("an engine that answers", || {
@@ -93,7 +93,7 @@ impl<'a> Engine<'a> {
         });
     }
 
-    /// Ends it as an administrator does.
+    /// Stops the engine by SIGTERM, as an administrator does.
     #[track_caller]
     pub fn stop(&self) {
         let daemon = self.daemon.borrow_mut().take().expect("the engine runs");
@@ -101,16 +101,16 @@ impl<'a> Engine<'a> {
         daemon.output().ok();
     }
 
-    /// Ends it as a crash does. Its containers go on.
+    /// Kills the engine by SIGKILL, as in a crash. Its containers go on.
     #[track_caller]
     pub fn kill(&self) {
         let daemon = self.daemon.borrow_mut().take().expect("the engine runs");
         daemon.signal(Signal::SIGKILL);
-        // containerd, which holds the same output, ends with it.
+        // containerd, which has the same output, ends with it.
         let _ = daemon.output();
     }
 
-    /// Types `docker ARGUMENTS`, words with blanks between.
+    /// Runs `docker ARGUMENTS`; arguments are separated by spaces.
     #[must_use = "say what is expected: .ok() or .fails_with()"]
     #[track_caller]
     pub fn docker(&self, arguments: &str) -> Output {
@@ -123,20 +123,20 @@ impl<'a> Engine<'a> {
         self.lab.spawn([CLIENT].into_iter().chain(arguments.split_whitespace()))
     }
 
-    /// Starts a container that does nothing; `options` are those of `docker run`.
+    /// Starts a container that only sleeps. `options` are those of `docker run`.
     #[track_caller]
     pub fn run(&self, name: &str, options: &str) {
         self.docker(&format!("run -d --name {name} {options} {IMAGE} sleep 1000000")).ok();
     }
 
-    /// Types a command in a container.
+    /// Runs a command in a container.
     #[must_use = "say what is expected: .ok() or .fails_with()"]
     #[track_caller]
     pub fn exec(&self, container: &str, command: &str) -> Output {
         self.docker(&format!("exec {container} {command}"))
     }
 
-    /// What the engine says of a container in a network.
+    /// A container's endpoint in a network, as `docker inspect` prints it.
     #[track_caller]
     pub fn endpoint(&self, container: &str, network: &str) -> serde_json::Value {
         let mut inspected = self.docker(&format!("inspect {container}")).ok().json();
@@ -154,7 +154,7 @@ impl<'a> Engine<'a> {
 }
 
 impl Drop for Engine<'_> {
-    /// The engine leaves its bridge, its rules and its folders, like on any host.
+    /// Removes the bridge, rules and directories that every dockerd leaves on its host.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
@@ -169,7 +169,7 @@ impl Drop for Engine<'_> {
             }
         }
         self.lab.host(["ip", "link", "delete", "docker0"]).ok();
-        // The plugin's socket is netbpf's to remove.
+        // The plugin's socket is removed by netbpf.
         let script = format!(
             "umount /run/docker/netns/* 2>/dev/null; find /run/docker -mindepth 1 -maxdepth 1 ! -name plugins -exec rm -r {{}} +
              rm -rf {DATA} /run/containerd /run/mount /run/docker.pid /run/docker.sock /run/xtables.lock"

@@ -1,5 +1,5 @@
-//! What the tests share. [`lab`] makes hosts out of namespaces and runs the real daemon and command line in them,
-//! [`engine`] a real Docker beside it.
+//! The code that tests share. [`lab`] creates hosts from namespaces and runs the real daemon and command line in them;
+//! [`engine`] runs a real Docker engine beside them.
 
 #![deny(unsafe_code)]
 

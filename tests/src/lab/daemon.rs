@@ -1,4 +1,4 @@
-//! The daemon of a lab: which program, its start, its readiness, its end.
+//! The daemon of a lab: its program, its start, its end.
 
 use std::{
     ffi::OsStr,
@@ -20,17 +20,17 @@ use nix::{
 
 use super::{Output, Process, STATE_DIR, host::Host, manager::HeldSockets};
 
-/// netbpf's default.
+/// netbpf's default run directory.
 pub const RUN_DIR: &str = "/run/netbpf";
 
-/// How long a daemon may take until it answers; much, because some kernels are emulated.
+/// How long a daemon may take to answer. Long, because some kernels are emulated.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long until a daemon is looked at again when nothing happens in its folder: it may have ended, or listen on a
-/// socket that was there before.
+/// The interval of checks when nothing happens in the run directory: the daemon may have ended, or it listens on a
+/// socket that was there before. In milliseconds.
 const GLANCE_MS: u8 = 50;
 
-/// The program under test: `NETBPF_BIN`, else what cargo has built.
+/// The program under test: `NETBPF_BIN`, or what cargo has built.
 pub fn program() -> PathBuf {
     if let Some(named) = std::env::var_os("NETBPF_BIN") {
         return named.into();
@@ -43,22 +43,22 @@ pub fn program() -> PathBuf {
         .expect("netbpf: run `cargo build`, or name the program in NETBPF_BIN")
 }
 
-/// How daemons of a lab are started.
+/// How to start the daemons of a lab.
 #[derive(Default)]
 pub struct Manner {
-    /// What they are told.
+    /// Further options of the daemon.
     pub options: Vec<String>,
-    /// The command that becomes the daemon; none: the daemon itself.
+    /// A command that executes the daemon; empty to start it directly.
     pub by: Vec<String>,
-    /// Sockets that they get handed over.
+    /// Sockets to pass to the daemon.
     pub sockets: Option<HeldSockets>,
 }
 
-/// A daemon that answers.
+/// A running daemon.
 pub struct Daemon(Process);
 
 impl Daemon {
-    /// Starts it and waits until it answers; else says why it does not.
+    /// Starts a daemon and waits until it answers. The error is the reason why it does not.
     pub fn start(host: &Host, program: &Path, manner: &Manner, log: &File) -> Result<Self, String> {
         let run_dir = host.path(RUN_DIR);
         let events = watch(&run_dir).map_err(|errno| format!("watch {RUN_DIR}: {errno}"))?;
@@ -92,7 +92,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Asks it to end, and waits.
+    /// Stops the daemon by SIGTERM and waits for its end.
     #[must_use]
     #[track_caller]
     pub fn stop(self) -> Output {
@@ -100,7 +100,7 @@ impl Daemon {
         self.0.output()
     }
 
-    /// Ends it without asking.
+    /// Kills the daemon by SIGKILL.
     #[track_caller]
     pub fn kill(self) {
         self.0.signal(Signal::SIGKILL);
@@ -114,7 +114,7 @@ fn watch(dir: &Path) -> nix::Result<Inotify> {
     Ok(events)
 }
 
-/// Whether somebody speaks HTTP behind a socket.
+/// Whether an HTTP server answers at a socket.
 fn answers(socket: &Path) -> bool {
     let ask = || {
         let mut stream = UnixStream::connect(socket)?;

@@ -1,5 +1,5 @@
-//! The namespaces of one host, and the process that holds them. When it goes, the kernel ends every process on the host,
-//! unmounts what was mounted and deletes the links.
+//! The namespaces of one host, and the process that holds them. When it ends, the kernel kills every process of the
+//! host, removes its mounts and deletes its links.
 #![expect(unsafe_code, reason = "only fork makes a process 1 without a program to run as it")]
 
 use std::{
@@ -24,23 +24,23 @@ use nix::{
 
 const NOTHING: Option<&str> = None;
 
-/// A host of its own.
+/// A host made of namespaces.
 pub struct Host {
     init: Pid,
-    /// Closed when the host goes, which is what process 1 waits for.
+    /// Process 1 ends when this is closed.
     life: Option<UnixStream>,
     entrance: Entrance,
 }
 
-/// The way into a host, for a thread that will start a process there.
+/// The namespaces of a host, for a thread that starts a process there.
 #[derive(Clone)]
 pub struct Entrance(Arc<[(File, CloneFlags)]>);
 
 impl Host {
-    /// Makes one: `lo` is up, `/run` and `/sys/fs/bpf` are empty and its own.
+    /// Creates a host: `lo` is up, and `/run` and `/sys/fs/bpf` are empty and its own.
     pub fn new() -> Self {
         let (life, end) = UnixStream::pair().expect("a pair of sockets");
-        // A thread, because it is to be in these namespaces, and this one is not.
+        // In a thread, because this process must stay in its namespaces.
         let init = thread::spawn(move || {
             make_namespaces();
             start_init(&end)
@@ -53,12 +53,12 @@ impl Host {
         host
     }
 
-    /// For a thread that leaves this process's namespaces for good.
+    /// The host's namespaces, for a thread that leaves those of this process for good.
     pub fn entrance(&self) -> Entrance {
         self.entrance.clone()
     }
 
-    /// The host's file of this absolute path, as this process sees it.
+    /// A file of the host by its absolute path there, as this process sees it.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let inside = path.as_ref().strip_prefix("/").expect("an absolute path");
         PathBuf::from(format!("/proc/{}/root", self.init)).join(inside)
@@ -92,7 +92,7 @@ impl Entrance {
         )
     }
 
-    /// Moves the calling thread into the host; what it starts from now on is a process there.
+    /// Moves the calling thread to the host. Processes that it starts from now on are processes of the host.
     pub fn enter(&self) -> nix::Result<()> {
         unshare(CloneFlags::CLONE_FS)?;
         self.0.iter().try_for_each(|(namespace, kind)| setns(namespace, *kind))
@@ -104,10 +104,10 @@ fn make_namespaces() {
         .expect("lab tests make namespaces: run them as root, with `cargo xtask test`");
     let mounted = || {
         mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)?;
-        // As on a host that boots: `ip netns` and the sandboxes' mounts need mounts that propagate.
+        // As on a booted host: `ip netns` and the sandboxes' mounts need mount propagation.
         mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_SHARED, NOTHING)?;
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
-        // What the first `ip netns add` would make, and leave.
+        // The first `ip netns add` would create this and leave it.
         create_dir("/run/netns").map_err(|_| nix::Error::last())?;
         mount(Some("/run/netns"), "/run/netns", NOTHING, MsFlags::MS_BIND, NOTHING)?;
         mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), NOTHING)
@@ -115,16 +115,17 @@ fn make_namespaces() {
     mounted().expect("the mounts of a host");
     let lo = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
     assert!(lo.expect("iproute2's ip").success(), "lo goes up");
-    // A new namespace takes the first from the machine. The second would keep errors from who asks often: a resolver
-    // that nobody has a route to is then waited for.
+    // A new namespace copies ip_forward from the machine. The rate limit would suppress ICMP errors for frequent
+    // senders, and tests would wait for a resolver to which there is no route.
     for (setting, value) in [("ip_forward", "0"), ("icmp_ratelimit", "0")] {
         std::fs::write(format!("/proc/sys/net/ipv4/{setting}"), value).expect("a setting of the host");
     }
-    // Last, because the next process is process 1.
+    // Last, because the next child is process 1.
     unshare(CloneFlags::CLONE_NEWPID).expect("a namespace of processes");
 }
 
-/// Process 1: mounts `/proc`, says so, and sits until `life` ends. The calling thread has unshared its PID namespace.
+/// Starts process 1: it mounts `/proc`, reports that, and waits until `life` is closed. The calling thread must have
+/// unshared its PID namespace.
 fn start_init(life: &UnixStream) -> Pid {
     // SAFETY: other threads may hold locks (of the allocator, of stdio) that nobody will release in the child, so the
     // child only makes system calls: be_init allocates nothing and does not panic.

@@ -1,5 +1,5 @@
-//! A service manager as far as a daemon sees one, which is what systemd is on users' hosts: it holds sockets and hands
-//! them over, and hears what the daemon says of itself. Must not know what is asked at the sockets.
+//! A minimal service manager, in place of the systemd on users' hosts: holds listening sockets and passes them to
+//! daemons, and receives the daemon's notifications. Must not know the requests at the sockets.
 
 use std::{
     ffi::OsStr,
@@ -17,20 +17,21 @@ use std::{
 
 use super::{Lab, host::Host};
 
-/// Where netbpf's units have their sockets.
+/// The sockets of netbpf's systemd units.
 const SOCKETS: [&str; 2] = ["/run/netbpf/netbpf.sock", "/run/docker/plugins/netbpf.sock"];
 
-/// How long a daemon may be silent.
+/// How long to wait for a notification.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A shell has its input and output taken for the first descriptors beyond, and keeps its number.
+/// A shell whose standard input and output are the two sockets: moves them to descriptors 3 and 4, and executes the
+/// daemon under its own PID.
 const HAND_OVER: &str = r#"exec env LISTEN_FDS=2 LISTEN_PID=$$ "$@" 3<&0 4<&1 </dev/null >&2"#;
 
-/// Sockets that live longer than a daemon.
+/// Listening sockets that outlive a daemon.
 pub struct HeldSockets([OwnedFd; 2]);
 
 impl HeldSockets {
-    /// On a thread, because they have the names by which the host knows them.
+    /// Binds the sockets in a thread on the host, because their paths are the host's.
     #[track_caller]
     fn open(host: &Host) -> Self {
         let entrance = host.entrance();
@@ -42,7 +43,7 @@ impl HeldSockets {
         Self(thread::spawn(open).join().unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
-    /// The start of a command that gets them.
+    /// The start of a command that gets these sockets.
     pub(super) fn hand_over<'a>(&self, words: impl Iterator<Item = &'a OsStr>) -> Result<Command, String> {
         let [input, output] = [0, 1].map(|number: usize| self.0[number].try_clone());
         let shared = |error| format!("share a socket: {error}");
@@ -54,7 +55,7 @@ impl HeldSockets {
 }
 
 impl Lab {
-    /// Opens the daemon's sockets and hands them to all daemons that start from now on, until they are released.
+    /// Opens the daemon's sockets and passes them to all daemons that are started until [`Lab::release_sockets`].
     #[track_caller]
     pub fn hold_sockets(&self) {
         self.manner.borrow_mut().sockets = Some(HeldSockets::open(&self.host));
@@ -74,14 +75,14 @@ impl Lab {
     }
 }
 
-/// What hears a daemon.
-pub struct Ears(UnixDatagram);
+/// Receives the notifications of a daemon (`sd_notify`).
+pub struct NotifySocket(UnixDatagram);
 
-impl Ears {
-    /// Where daemons are told to speak to.
+impl NotifySocket {
+    /// The path for `NOTIFY_SOCKET`.
     pub const PATH: &str = "/run/notify";
 
-    /// At its place on a host.
+    /// Binds the socket on a lab's host.
     #[track_caller]
     pub fn open(lab: &Lab) -> Self {
         let socket = UnixDatagram::bind(lab.path(Self::PATH)).expect("a socket");
@@ -89,14 +90,14 @@ impl Ears {
         Self(socket)
     }
 
-    /// What is said until somebody says `word`, line by line.
+    /// Receives notifications until one has the line `word`. Returns all lines.
     #[track_caller]
-    pub fn hear_until(&self, word: &str) -> Vec<String> {
+    pub fn receive_until(&self, word: &str) -> Vec<String> {
         let mut heard = Vec::new();
         let mut buffer = [0; 4096];
         while !heard.iter().any(|line| line == word) {
             let length = match self.0.recv(&mut buffer) {
-                // With a timeout it is not begun again after a signal (signal(7)).
+                // A receive with a timeout is not restarted after a signal (signal(7)).
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 received => received.unwrap_or_else(|error| panic!("{error} after {heard:?}")),
             };

@@ -1,7 +1,7 @@
-//! A lab: one host, made of namespaces, on which the real `netbpf` runs with the real tools beside it.
+//! A lab: a host made of namespaces, on which the real `netbpf` and other real tools run.
 //!
-//! A test makes a lab and types commands; when the lab goes, it removes what the test made, stops the daemon and
-//! compares the host with what it was before. What is left fails the test.
+//! A test creates a lab and runs commands. When the lab is dropped, it removes what the test created, stops the daemon
+//! and compares the host with its state before. Any difference fails the test.
 //!
 //! ```no_run
 //! use netbpf_tests::lab::Lab;
@@ -12,9 +12,9 @@
 //! lab.netbpf(["network", "rm", "nobody"]).fails_with(1, "network nobody not found");
 //! ```
 //!
-//! Labs do not see each other and may run at the same time: each has its own network, processes, mounts and host name,
-//! its own `/run` (with `ip netns`) and its own bpffs, so that netbpf's default folders serve. The rest of the file
-//! system is the machine's: tests do not write to it. Must not know how netbpf works inside.
+//! Labs are independent and may run at the same time: each has its own network, processes, mounts and host name, its
+//! own `/run` (with `ip netns`) and its own bpffs, so netbpf's default directories can be used. The rest of the file
+//! system is the machine's, and tests do not write to it. Must not know how netbpf works inside.
 
 mod daemon;
 mod host;
@@ -37,33 +37,33 @@ use std::{
 pub use daemon::program;
 use daemon::{Daemon, Manner};
 use host::Host;
-pub use manager::Ears;
+pub use manager::NotifySocket;
 pub use process::{Output, Process};
 use residue::Snapshot;
 use turn::Turn;
 pub use words::eventually;
 
-/// Where the daemon keeps its state: on the lab's own file system, unlike netbpf's default.
+/// The daemon's state directory, on the lab's own file system, unlike netbpf's default.
 pub const STATE_DIR: &str = "/run/state";
 
 /// One host. See the [module](self).
 pub struct Lab {
-    // Fields drop in this order: the processes of a host end before it does.
+    // Fields are dropped in this order: processes of a host before the host itself.
     daemon: RefCell<Option<Daemon>>,
     manner: RefCell<Manner>,
     before: Snapshot,
-    /// The state directory of a daemon that knows nothing yet.
+    /// The state directory as the first daemon made it.
     fresh_state: RefCell<Option<Snapshot>>,
     program: PathBuf,
     log: tempfile::NamedTempFile,
-    /// Nobody looks at what is left on it.
+    /// Whether to skip the check at the end.
     is_unchecked: Cell<bool>,
     host: Host,
     _turn: Turn,
 }
 
 impl Lab {
-    /// A host with a daemon that is ready.
+    /// Creates a host and starts a daemon on it.
     #[track_caller]
     pub fn start() -> Self {
         let lab = Self::without_daemon();
@@ -71,7 +71,7 @@ impl Lab {
         lab
     }
 
-    /// A host with a daemon that is ready, while no other test runs: for what is measured.
+    /// Creates a host and starts a daemon on it, while no other test runs: for measurements.
     #[track_caller]
     pub fn start_alone() -> Self {
         let lab = Self::take(Turn::alone(), program());
@@ -79,7 +79,7 @@ impl Lab {
         lab
     }
 
-    /// A host with a daemon of this program that is ready.
+    /// Creates a host and starts a daemon of this program on it.
     #[track_caller]
     pub fn start_program(program: &Path) -> Self {
         let lab = Self::take(Turn::shared(), program.to_owned());
@@ -87,7 +87,7 @@ impl Lab {
         lab
     }
 
-    /// A host on which netbpf never ran.
+    /// Creates a host without a daemon.
     #[track_caller]
     pub fn without_daemon() -> Self {
         Self::take(Turn::shared(), program())
@@ -97,7 +97,7 @@ impl Lab {
     fn take(turn: Turn, program: PathBuf) -> Self {
         let host = Host::new();
         let log = tempfile::NamedTempFile::new().expect("a file for the daemon's log");
-        // Here, so that its start can be watched for a socket in it.
+        // Created here, so that the start of the daemon can be watched for the socket in it.
         std::fs::create_dir(host.path(daemon::RUN_DIR)).expect("the daemon's run directory");
         let before = Snapshot::of_host(&host);
         Self {
@@ -113,14 +113,14 @@ impl Lab {
         }
     }
 
-    /// Types `netbpf ARGUMENTS` and waits for its end.
+    /// Runs `netbpf ARGUMENTS` and waits for its end.
     #[must_use = "say what is expected: .ok() or .fails_with()"]
     #[track_caller]
     pub fn netbpf<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
         self.spawn_netbpf(arguments).output()
     }
 
-    /// Types any other command on the host and waits for its end.
+    /// Runs another command on the host and waits for its end.
     #[must_use = "say what is expected: .ok() or .fails_with()"]
     #[track_caller]
     pub fn host<S: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = S>) -> Output {
@@ -145,7 +145,7 @@ impl Lab {
         Process::start(&self.host, command)
     }
 
-    /// The host's file or folder of this absolute path, as this process sees it.
+    /// A file of the host by its absolute path there, as this process sees it.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.host.path(path)
     }
@@ -164,24 +164,24 @@ impl Lab {
             .get_or_insert_with(|| Snapshot::of_files(&self.host, Path::new(STATE_DIR)));
     }
 
-    /// What daemons are told that start from now on; words with blanks between.
+    /// Sets the options of daemons that are started from now on; separated by spaces.
     pub fn tell_daemons(&self, options: &str) {
         self.manner.borrow_mut().options = options.split_whitespace().map(str::to_owned).collect();
     }
 
-    /// The command that becomes the daemon when daemons start from now on.
+    /// Sets a command that executes the daemons started from now on.
     pub fn start_daemons_by(&self, command: &[&str]) {
         self.manner.borrow_mut().by = command.iter().map(|word| (*word).to_owned()).collect();
     }
 
-    /// Ends the daemon as an administrator does, by SIGTERM, and waits until it is gone.
+    /// Stops the daemon by SIGTERM, as an administrator does, and waits for its end.
     #[track_caller]
     pub fn stop_daemon(&self) {
         let output = self.running_daemon().stop();
         assert!(output.status.success(), "the daemon ended with {}: {}", output.status, self.daemon_log());
     }
 
-    /// Ends the daemon as a crash does, by SIGKILL.
+    /// Kills the daemon by SIGKILL, as in a crash.
     #[track_caller]
     pub fn kill_daemon(&self) {
         self.running_daemon().kill();
@@ -194,12 +194,12 @@ impl Lab {
         self.start_daemon();
     }
 
-    /// What all daemons of this lab have written.
+    /// The log of all daemons of this lab.
     pub fn daemon_log(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap_or_else(|error| error.to_string())
     }
 
-    /// The same, but nobody looks at what is left on it: for what is no test.
+    /// The same lab without the check at the end: for uses other than tests.
     #[must_use]
     pub fn unchecked(self) -> Self {
         self.is_unchecked.set(true);
@@ -211,7 +211,7 @@ impl Lab {
         self.daemon.borrow_mut().take().expect("the daemon runs")
     }
 
-    /// Removes what the test made, and finds what that left.
+    /// Removes what the test created, and checks that nothing else is left.
     fn check_residue(&self) {
         let Some(fresh_state) = self.fresh_state.take() else {
             return self.before.assert_unchanged(&self.host);
@@ -229,7 +229,7 @@ impl Lab {
         self.before.assert_unchanged(&self.host);
     }
 
-    /// What helps to understand a failure.
+    /// Prints information that helps to understand a failure.
     fn print_world(&self) {
         let mut world = format!("the daemon's log:\n{}", self.daemon_log());
         for command in [&["ip", "-br", "addr"][..], &["ip", "route"]] {
@@ -237,7 +237,7 @@ impl Lab {
             let text = output.map_or_else(|error| error, |output| output.stdout + &output.stderr);
             world += &format!("{}:\n{text}", command.join(" "));
         }
-        // Not eprintln, which panics where nobody listens: a test's failure must stay the one that is told.
+        // Not eprintln, which panics if stderr is closed: the original failure must be the one that is reported.
         let _ = writeln!(std::io::stderr(), "{world}");
     }
 }

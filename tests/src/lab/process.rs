@@ -1,4 +1,4 @@
-//! Commands on a host: started, awaited, judged. None is waited for without end.
+//! Commands on a host. Every wait has a time limit.
 
 use std::{
     fmt, io,
@@ -16,10 +16,10 @@ use nix::{
 
 use super::host::Host;
 
-/// How long any command may take.
+/// How long a command may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A command that runs; killed when this value goes.
+/// A running command, killed on drop.
 pub struct Process {
     line: String,
     pid: Pid,
@@ -27,40 +27,42 @@ pub struct Process {
     ended: bool,
 }
 
-/// A command that ended.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Output {
     line: String,
-    /// How.
+    /// Its exit status.
     pub status: ExitStatus,
-    /// What it wrote.
+    /// Its standard output.
     pub stdout: String,
-    /// What it complained.
+    /// Its standard error.
     pub stderr: String,
 }
 
 impl Process {
-    /// Starts a command with its output in pipes.
+    /// Starts a command with pipes for its output.
     #[track_caller]
     pub(super) fn start(host: &Host, mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self::start_as_it_is(host, command)
     }
 
-    /// Starts a command whose descriptors are the caller's choice.
+    /// Starts a command with the descriptors that the caller has set.
     #[track_caller]
     pub(super) fn start_as_it_is(host: &Host, mut command: Command) -> Self {
-        // A ^C at the terminal is for whoever runs these: it ends them, in order.
+        // A process group of its own, so that ^C at the terminal reaches only the test program, which ends the
+        // commands.
         command.process_group(0);
         let words = [command.get_program()].into_iter().chain(command.get_args());
         let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
         let entrance = host.entrance();
         let (started, start) = channel();
         let (ended, end) = channel();
-        // A thread, because it leaves this process's namespaces. It also waits, so that everybody else can give up.
+        // In a thread, because it leaves this process's namespaces. It also waits for the command, so that others can
+        // give up.
         thread::spawn(move || {
             let child = entrance.enter().map_err(io::Error::from).and_then(|()| command.spawn());
-            // Its ends of the pipes: the command's end closes the last ones.
+            // Closes its ends of the pipes; the command then has the last ones.
             drop(command);
             let pid = child.as_ref().map(Child::id).map_err(ToString::to_string);
             let _ = started.send(pid);
@@ -75,14 +77,14 @@ impl Process {
         }
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the command.
     #[must_use = "say what is expected: .ok() or .fails_with()"]
     #[track_caller]
     pub fn output(self) -> Output {
         self.try_output().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Waits for the end of something that takes long on purpose.
+    /// Waits for the end of a command that may take this long.
     #[must_use = "say what is expected: .ok() or .fails_with()"]
     #[track_caller]
     pub fn output_within(self, patience: Duration) -> Output {
@@ -116,14 +118,14 @@ impl Process {
         }
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the command.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
         assert!(self.is_running(), "{} has ended", self.line);
         kill(self.pid, signal).unwrap_or_else(|errno| panic!("{signal} to {}: {errno}", self.line));
     }
 
-    /// Ends it with SIGINT, which makes ping and tcpdump say what they saw, and waits.
+    /// Ends the command by SIGINT, after which ping and tcpdump print their results, and waits for it.
     #[must_use = "say what is expected: .ok() or .fails_with()"]
     #[track_caller]
     pub fn interrupt(self) -> Output {
@@ -131,8 +133,7 @@ impl Process {
         self.output()
     }
 
-    /// Whether it has not ended yet. Its process number is its own as long as it is not reaped, which
-    /// the waiting thread does.
+    /// Whether the command is still running. The waiting thread reaps it, so until then the PID cannot be reused.
     pub(super) fn is_running(&self) -> bool {
         !self.ended && std::fs::exists(format!("/proc/{}", self.pid)).unwrap_or_default()
     }
@@ -141,7 +142,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if !self.ended && self.is_running() {
-            // Its group: a worker that it leaves would hold its output.
+            // The whole group, because its children would hold its output open.
             let _ = killpg(self.pid, Signal::SIGKILL);
             let _ = self.end.recv_timeout(TIMEOUT);
         }
@@ -149,14 +150,14 @@ impl Drop for Process {
 }
 
 impl Output {
-    /// It succeeded.
+    /// Asserts success.
     #[track_caller]
     pub fn ok(self) -> Self {
         assert!(self.status.success(), "expected success\n{self}");
         self
     }
 
-    /// It failed with this code, and said this on stderr, among other things perhaps.
+    /// Asserts this exit code, and that stderr contains this message.
     #[track_caller]
     pub fn fails_with(self, code: i32, message: &str) -> Self {
         assert!(self.status.code() == Some(code), "expected exit code {code}\n{self}");
@@ -164,12 +165,12 @@ impl Output {
         self
     }
 
-    /// What it wrote, without the last line's end.
+    /// Its standard output without the newline at the end.
     pub fn text(&self) -> &str {
         self.stdout.trim_end()
     }
 
-    /// What it wrote, as JSON.
+    /// Its standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("expected JSON: {error}\n{self}"))

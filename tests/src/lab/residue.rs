@@ -1,5 +1,4 @@
-//! What is on a host, so that it can be compared with what was: links, rules, processes, mounts, pins,
-//! files.
+//! The state of a host for a comparison with an earlier one: links, rules, processes, mounts, pins, files.
 
 use std::{
     collections::BTreeSet,
@@ -12,34 +11,35 @@ use std::{
 
 use super::{Process, STATE_DIR, host::Host};
 
-/// How long the kernel may take to finish: it deletes a namespace's links after its last process, and says nothing.
+/// How long the kernel may take to clean up: it deletes the links of a namespace some time after its last process,
+/// without an event.
 const SETTLING: Duration = Duration::from_secs(3);
 
-/// Everything of interest at one moment, one line each.
+/// The state at one moment, with one line for each object.
 pub struct Snapshot {
     things: BTreeSet<String>,
     scope: Scope,
 }
 
 enum Scope {
-    /// All but the daemon's state directory, which stays.
+    /// Everything except the daemon's state directory, which stays.
     Host,
     Files(PathBuf),
 }
 
 impl Snapshot {
-    /// Of a host without what the daemon keeps for its next start.
+    /// The state of a host, without the daemon's state directory.
     pub fn of_host(host: &Host) -> Self {
         Self { things: things(host, &Scope::Host), scope: Scope::Host }
     }
 
-    /// Of the files below a folder.
+    /// The files below a directory.
     pub fn of_files(host: &Host, folder: &Path) -> Self {
         let scope = Scope::Files(folder.to_owned());
         Self { things: things(host, &scope), scope }
     }
 
-    /// Panics with what is there and was not, and the other way round.
+    /// Panics with the differences between the state now and this one.
     pub fn assert_unchanged(&self, host: &Host) {
         let give_up = Instant::now() + SETTLING;
         let mut now = things(host, &self.scope);
@@ -81,7 +81,7 @@ fn links(host: &Host, things: &mut BTreeSet<String>) {
     things.extend(names.map(|name| format!("link {name}")));
 }
 
-/// The packet filter, without its counters.
+/// The packet filter's rules, without counters.
 fn filters(host: &Host, things: &mut BTreeSet<String>) {
     let mut nft = Command::new("nft");
     nft.args(["-s", "list", "ruleset"]);
@@ -91,7 +91,7 @@ fn filters(host: &Host, things: &mut BTreeSet<String>) {
     );
 }
 
-/// All but process 1, which is the host's.
+/// All processes except process 1, which is the host's own.
 fn processes(host: &Host, things: &mut BTreeSet<String>) {
     let numbers =
         entries(&host.path("/proc")).filter_map(|path| path.file_name()?.to_str()?.parse::<u32>().ok());
@@ -103,14 +103,14 @@ fn processes(host: &Host, things: &mut BTreeSet<String>) {
 
 fn mounts(host: &Host, things: &mut BTreeSet<String>) {
     let table = fs::read_to_string(host.path("/proc/1/mountinfo")).expect("a host's mounts");
-    // "36 35 98:0 /root /point options … - type source options": point and type say what it is.
+    // "36 35 98:0 /root /point options … - type source options": mount point and type identify a mount.
     things.extend(table.lines().filter_map(|line| {
         let (place, kind) = line.split_once(" - ")?;
         Some(format!("mount {} on {}", kind.split(' ').next()?, place.split(' ').nth(4)?))
     }));
 }
 
-/// Folders and files below a folder, except below one of them.
+/// The files below a directory, except those below `except`.
 fn files(host: &Host, folder: &Path, except: &str, things: &mut BTreeSet<String>) {
     for path in entries(&host.path(folder)) {
         let inside = folder.join(path.file_name().unwrap_or_default());

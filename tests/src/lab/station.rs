@@ -1,5 +1,4 @@
-//! A raw socket on one interface: it sends any bytes as a frame and hears all that come in. Knows Ethernet, not
-//! netbpf.
+//! A raw socket on one interface: sends arbitrary frames and receives all incoming ones. Knows Ethernet, not netbpf.
 
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -18,32 +17,32 @@ use nix::{
 
 use super::Lab;
 
-/// A MAC.
+/// A MAC address.
 pub type Mac = [u8; 6];
 
-/// To everybody.
+/// The broadcast address.
 pub const BROADCAST: Mac = [0xff; 6];
 
-/// One end of a cable, with everything that can be said and heard there.
+/// A raw socket on an interface.
 pub struct Station {
     socket: OwnedFd,
     link: LinkAddr,
 }
 
 impl Lab {
-    /// An interface of a container.
+    /// A raw socket on an interface of a container.
     #[track_caller]
     pub fn station(&self, container: &str, interface: &str) -> Station {
         self.inside(container, || Station::open(interface))
     }
 
-    /// An interface of a network namespace of the host's.
+    /// A raw socket on an interface of a network namespace on the host.
     #[track_caller]
     pub fn station_in(&self, namespace: &str, interface: &str) -> Station {
         self.in_namespace(namespace, || Station::open(interface))
     }
 
-    /// An interface of the host.
+    /// A raw socket on an interface of the host.
     #[track_caller]
     pub fn host_station(&self, interface: &str) -> Station {
         self.on_host(|| Station::open(interface))
@@ -51,7 +50,7 @@ impl Lab {
 }
 
 impl Station {
-    /// Of the calling thread's network; it stays in that one.
+    /// Opens a socket in the calling thread's network namespace, where it stays.
     #[track_caller]
     fn open(interface: &str) -> Self {
         let open = || -> nix::Result<_> {
@@ -66,20 +65,20 @@ impl Station {
         open().unwrap_or_else(|errno| panic!("a raw socket on {interface}: {errno}"))
     }
 
-    /// Its MAC.
+    /// The interface's MAC address.
     #[track_caller]
     pub fn mac(&self) -> Mac {
         self.link.addr().expect("an Ethernet interface")
     }
 
-    /// Sends a frame as it is.
+    /// Sends a frame unchanged.
     #[track_caller]
     pub fn send(&self, frame: &[u8]) {
         let sent = sendto(self.socket.as_raw_fd(), frame, &self.link, MsgFlags::empty());
         assert_eq!(sent, Ok(frame.len()), "a frame goes out");
     }
 
-    /// The frames that came in since the last call, without VLAN tags, which the kernel takes out.
+    /// The frames received since the last call. The kernel removes VLAN tags.
     #[track_caller]
     pub fn heard(&self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
@@ -101,7 +100,7 @@ impl Station {
         }
     }
 
-    /// Waits for a frame that ends in these bytes. Whether it came in time.
+    /// Waits for a frame that ends with these bytes. Returns whether it came in time.
     #[track_caller]
     pub fn hears(&self, mark: &[u8], patience: Duration) -> bool {
         let give_up = Instant::now() + patience;
@@ -118,7 +117,7 @@ impl Station {
         true
     }
 
-    /// How many of the frames that came in since the last call end in these bytes.
+    /// The number of frames since the last call that end with these bytes.
     #[track_caller]
     pub fn heard_ending_in(&self, mark: &[u8]) -> usize {
         self.heard().iter().filter(|frame| frame.ends_with(mark)).count()
@@ -130,12 +129,12 @@ pub fn ethernet(destination: Mac, source: Mac, ethertype: u16, payload: &[u8]) -
     [&destination[..], &source, &ethertype.to_be_bytes(), payload].concat()
 }
 
-/// A payload with a VLAN tag before it, for a frame of type 0x8100.
+/// A payload with a VLAN tag in front, for a frame of type 0x8100.
 pub fn tagged(vid: u16, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&vid.to_be_bytes()[..], &ethertype.to_be_bytes(), payload].concat()
 }
 
-/// An IPv4 packet of a protocol for experiments (RFC 3692), with a right checksum.
+/// An IPv4 packet of an experimental protocol (RFC 3692) with a valid checksum.
 pub fn ipv4(source: [u8; 4], destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(20 + payload.len()).expect("a small packet").to_be_bytes();
     let mut header = [0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, 253, 0, 0].to_vec();
@@ -147,13 +146,13 @@ pub fn ipv4(source: [u8; 4], destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
     [&header, payload].concat()
 }
 
-/// An IPv6 packet of a protocol for experiments (RFC 3692).
+/// An IPv6 packet of an experimental protocol (RFC 3692).
 pub fn ipv6(source: [u8; 16], destination: [u8; 16], payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len()).expect("a small packet").to_be_bytes();
     [&[0x60, 0, 0, 0, length[0], length[1], 253, 64][..], &source, &destination, payload].concat()
 }
 
-/// An IPv6 packet with an ICMPv6 message, whose checksum is put right; as no router has sent on.
+/// An IPv6 packet with an ICMPv6 message and a hop limit of 255. Sets the message's checksum.
 pub fn icmpv6(source: [u8; 16], destination: [u8; 16], message: &[u8]) -> Vec<u8> {
     let length = u16::try_from(message.len()).expect("a small packet").to_be_bytes();
     let mut message = message.to_vec();
@@ -166,16 +165,16 @@ pub fn icmpv6(source: [u8; 16], destination: [u8; 16], message: &[u8]) -> Vec<u8
     [&[0x60, 0, 0, 0, length[0], length[1], 58, 255][..], &source, &destination, &message].concat()
 }
 
-/// An ARP packet: what the sender says of itself, and of whom.
+/// An ARP packet.
 pub fn arp(operation: Arp, sender: (Mac, [u8; 4]), target: (Mac, [u8; 4])) -> Vec<u8> {
     [&[0, 1, 8, 0, 6, 4, 0, operation as u8][..], &sender.0, &sender.1, &target.0, &target.1].concat()
 }
 
-/// Operations of ARP.
+/// The operations of ARP.
 #[derive(Clone, Copy)]
 pub enum Arp {
-    /// Who has the target's address?
+    /// Asks for the target's MAC address.
     Request = 1,
-    /// The sender has its address.
+    /// Announces the sender's addresses.
     Reply = 2,
 }

@@ -1,4 +1,4 @@
-//! Whose turn it is on this machine: tests run beside each other, but one that measures time runs alone.
+//! Turns on this machine: tests run concurrently, but a test that measures time runs alone.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -10,24 +10,25 @@ struct Turns {
     alone: bool,
 }
 
-/// A turn, until it is dropped.
+/// A turn; ends on drop.
 #[derive(Debug)]
 pub enum Turn {
-    /// Beside others.
+    /// Concurrently with others.
     Shared,
     /// Without others.
     Alone,
 }
 
 impl Turn {
-    /// Waits while somebody is alone. A test may take several: who waits to be alone does not hold it up.
+    /// Waits while a test runs alone. A test that waits to run alone does not block this, because a test may take
+    /// several turns.
     pub fn shared() -> Self {
         let mut turns = wait_while(|turns| turns.alone);
         turns.shared += 1;
         Self::Shared
     }
 
-    /// Waits until nobody else has a turn.
+    /// Waits until no other test has a turn.
     pub fn alone() -> Self {
         let mut turns = wait_while(|turns| turns.alone || turns.shared > 0);
         turns.alone = true;

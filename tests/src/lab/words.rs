@@ -1,4 +1,4 @@
-//! What tests say in one word: a container, what it does, where it is, how frames ended.
+//! Frequent steps of tests as one method each: containers, networks, addresses, counters.
 
 use std::{
     collections::BTreeMap,
@@ -14,11 +14,11 @@ use nix::sched::{CloneFlags, setns};
 
 use super::{Lab, Output};
 
-/// How long something may take that nobody announces.
+/// How long [`eventually`] waits.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Lab {
-    /// Starts a container that does nothing; `options` are those of `run`, with blanks between.
+    /// Starts a container that only sleeps. `options` are those of `run`, separated by spaces.
     #[track_caller]
     pub fn run(&self, name: &str, options: &str) {
         let options = options.split_whitespace();
@@ -26,28 +26,28 @@ impl Lab {
         self.netbpf(before.chain(["--", "sleep", "infinity"])).ok();
     }
 
-    /// Makes a network; `options` are those of `network create`, with blanks between.
+    /// Creates a network. `options` are those of `network create`, separated by spaces.
     #[track_caller]
     pub fn network(&self, name: &str, options: &str) {
         let options = options.split_whitespace();
         self.netbpf(["network", "create"].into_iter().chain(options).chain([name])).ok();
     }
 
-    /// Types a command, words with blanks between, in a container.
+    /// Runs a command in a container; words are separated by spaces.
     #[must_use = "say what is expected: .ok() or .fails_with()"]
     #[track_caller]
     pub fn exec(&self, container: &str, command: &str) -> Output {
         self.netbpf(["exec", container].into_iter().chain(command.split_whitespace()))
     }
 
-    /// Runs a script of the shell in a container.
+    /// Runs a shell script in a container.
     #[must_use = "say what is expected: .ok() or .fails_with()"]
     #[track_caller]
     pub fn exec_script(&self, container: &str, script: &str) -> Output {
         self.netbpf(["exec", container, "sh", "-c", script])
     }
 
-    /// Runs a script of the shell with all of the host's rights in a container's network.
+    /// Runs a shell script in a container's network namespace with all privileges of the host.
     #[must_use = "say what is expected: .ok() or .fails_with()"]
     #[track_caller]
     pub fn in_network_of(&self, container: &str, script: &str) -> Output {
@@ -55,19 +55,19 @@ impl Lab {
         self.host(["nsenter", "-t", &pid, "-n", "sh", "-c", script])
     }
 
-    /// Does something on a thread that is in a container's network; sockets that it opens stay there.
+    /// Runs a closure in a container's network namespace. Sockets that it opens stay there.
     #[track_caller]
     pub fn inside<T: Send>(&self, container: &str, work: impl FnOnce() -> T + Send) -> T {
         self.in_namespace(&format!("/proc/{}/ns/net", self.pid(container)), work)
     }
 
-    /// Does something on a thread that is in the host's network.
+    /// Runs a closure in the host's network namespace.
     #[track_caller]
     pub fn on_host<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.in_namespace("/proc/1/ns/net", work)
     }
 
-    /// Does something on a thread that is in a network namespace of the host's.
+    /// Runs a closure in a network namespace of the host.
     #[track_caller]
     pub fn in_namespace<T: Send>(&self, path: &str, work: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(self.path(path)).expect("a network namespace");
@@ -78,7 +78,7 @@ impl Lab {
         thread::scope(|scope| scope.spawn(worker).join()).unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// Processes of the host whose command line has this word.
+    /// The PIDs on the host of processes with this argument in their command line.
     pub fn processes(&self, word: &str) -> Vec<u32> {
         let folders = std::fs::read_dir(self.path("/proc")).into_iter().flatten().flatten();
         let named = folders.filter_map(|folder| {
@@ -89,7 +89,7 @@ impl Lab {
         named.collect()
     }
 
-    /// The first process of a running container.
+    /// The PID of a running container's first process.
     #[track_caller]
     pub fn pid(&self, container: &str) -> u64 {
         let pid = self.inspect(container)["State"]["Pid"].as_u64().unwrap_or_default();
@@ -97,27 +97,27 @@ impl Lab {
         pid
     }
 
-    /// What `inspect` says of a container or a network.
+    /// A container or network, as `inspect` prints it.
     #[track_caller]
     pub fn inspect(&self, name: &str) -> serde_json::Value {
         self.netbpf(["inspect", name]).ok().json()[0].take()
     }
 
-    /// A container's address in a network.
+    /// A container's IPv4 address in a network.
     #[track_caller]
     pub fn address(&self, container: &str, network: &str) -> String {
         let inspected = self.inspect(container);
         inspected["NetworkSettings"]["Networks"][network]["IPAddress"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The device that a network has on the host.
+    /// The name of a network's host device.
     #[track_caller]
     pub fn device(&self, network: &str) -> String {
         let id = self.inspect(network)["Id"].as_str().expect("an ID").to_owned();
         format!("nb-{}", &id[..12])
     }
 
-    /// How many frames ended in which way so far. Asked of the API itself: tests ask after each frame.
+    /// The frame counters by reason. Uses the API directly, because tests ask after each frame.
     #[track_caller]
     pub fn reasons(&self) -> BTreeMap<String, u64> {
         let stats = self.ask("/stats");
@@ -128,7 +128,7 @@ impl Lab {
         reasons.iter().map(|counted| reason(counted).unwrap_or_else(|| panic!("{counted}"))).collect()
     }
 
-    /// What the daemon answers to GET.
+    /// The daemon's answer to a GET request.
     #[track_caller]
     fn ask(&self, path: &str) -> serde_json::Value {
         let answer = UnixStream::connect(self.path("/run/netbpf/netbpf.sock")).and_then(|mut stream| {
@@ -144,7 +144,7 @@ impl Lab {
         serde_json::from_str(body).unwrap_or_else(|error| panic!("GET {path}: {error}: {answer}"))
     }
 
-    /// The reasons for which frames were dropped since `before`.
+    /// The drop counters since `before`; only those that have changed.
     #[track_caller]
     pub fn drops_since(&self, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
         let not_dropped = ["forwarded", "flooded", "delivered", "answered-arp", "answered-nd"];
@@ -157,7 +157,7 @@ impl Lab {
     }
 }
 
-/// Looks again and again, for what no event tells.
+/// Polls for something that has no event.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let give_up = Instant::now() + TIMEOUT;
