@@ -1,4 +1,4 @@
-//! What bad input gets: one message, in Docker's words where Docker has them, the exit code, and a host as it was.
+//! Invalid input: one message, which is Docker's if Docker has one, the exit code, and an unchanged host.
 
 mod containers;
 mod daemons;
@@ -9,8 +9,8 @@ use netbpf_tests::lab::Lab;
 
 use crate::world::World;
 
-/// A host with a container `one` on `bridge`, a stopped one, a network `mynet` (10.9.0.0/24) with `member` in it, and an
-/// empty network `free`.
+/// A host with a container `one` on `bridge`, a stopped one, a network `mynet` (10.9.0.0/24) with `member` in it, and
+/// an empty network `free`.
 struct Town {
     lab: Lab,
     world: World,
@@ -28,7 +28,7 @@ impl Town {
         Self { lab, world }
     }
 
-    /// The command exits with this code, writes exactly this on stderr, and changes nothing.
+    /// Asserts that a command exits with this code, prints exactly this to stderr, and changes nothing.
     #[track_caller]
     fn refuses(&self, command: &[&str], code: i32, stderr: &str) {
         let output = self.lab.netbpf(command);
@@ -41,13 +41,13 @@ impl Town {
         self.world.assert_unchanged(&self.lab, &command.join(" "));
     }
 
-    /// As above, said by the daemon.
+    /// The same for an error of the daemon.
     #[track_caller]
     fn daemon_refuses(&self, command: &[&str], message: &str) {
         self.refuses(command, 1, &format!("Error response from daemon: {message}"));
     }
 
-    /// `run --rm OPTIONS -- true` is refused, and nothing stays.
+    /// Asserts that `run --rm OPTIONS -- true` is refused and leaves nothing.
     #[track_caller]
     fn run_refused(&self, options: &[&str], message: &str) {
         self.run_fails([&["--rm"], options, &["--", "true"]].concat().as_slice(), 125, message);
@@ -60,7 +60,7 @@ impl Town {
         self.refuses(&command, code, &format!("netbpf: Error response from daemon: {message}\n\n{help}"));
     }
 
-    /// clap's words: a value that is none.
+    /// The same for clap's error about an invalid value.
     #[track_caller]
     fn value_refused(&self, command: &[&str], code: i32, complaint: &str) {
         let output = self.lab.netbpf(command).fails_with(code, complaint);

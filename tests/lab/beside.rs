@@ -1,10 +1,10 @@
-//! Beside a Docker engine with networks and rules of its own.
+//! netbpf beside a Docker engine with its own networks and rules.
 
 use netbpf_tests::lab::{Lab, Process, eventually};
 
 use super::{outside::Neighbourhood, reach};
 
-/// Everything that the engine has is in a folder of the lab's.
+/// The engine's options: all of its files are in a directory of the lab.
 const ENGINE: [&str; 11] = [
     "dockerd",
     "--data-root=/run/engine/data",
@@ -21,7 +21,7 @@ const ENGINE: [&str; 11] = [
 
 pub const DOCKER: &str = "docker -H unix:///run/engine/docker.sock";
 
-/// Starts the engine, with more options, and waits until it answers.
+/// Starts the engine with further options, and waits until it answers.
 #[track_caller]
 pub fn start_engine(lab: &Lab, options: &str) -> Process {
     lab.host(["mkdir", "-p", "/run/engine"]).ok();
@@ -32,7 +32,7 @@ pub fn start_engine(lab: &Lab, options: &str) -> Process {
     engine
 }
 
-/// Ends the engine, and removes what engines leave.
+/// Stops the engine, and removes what every engine leaves behind.
 #[track_caller]
 pub fn stop_engine(lab: &Lab, engine: Process) {
     engine.signal(nix::sys::signal::Signal::SIGTERM);
@@ -43,7 +43,7 @@ pub fn stop_engine(lab: &Lab, engine: Process) {
     lab.host(["sh", "-c", clear]).ok();
 }
 
-/// The engine's rules, without counters and without ours.
+/// The engine's rules, without counters and without netbpf's.
 fn rules(lab: &Neighbourhood) -> String {
     let save = "iptables-save | grep -v -e '^#' -e 'netbpf' | sed 's/\\[.*\\]//' | sort";
     lab.host(["sh", "-c", save]).ok().stdout
@@ -53,7 +53,7 @@ fn rules(lab: &Neighbourhood) -> String {
 fn a_docker_engine_and_netbpf_leave_each_other_alone() {
     let lab = Neighbourhood::start();
     let engine = start_engine(&lab, "");
-    // As the engine has it where it turned forwarding on itself.
+    // The engine sets this policy if it turns forwarding on itself.
     lab.host(["iptables", "-P", "FORWARD", "DROP"]).ok();
     lab.host(["sh", "-c", &format!("{DOCKER} network create theirs")]).ok();
     let before = rules(&lab);
@@ -62,23 +62,24 @@ fn a_docker_engine_and_netbpf_leave_each_other_alone() {
     reach::people(&lab);
     reach::each_row(&lab);
     assert_eq!(rules(&lab), before, "no rule of theirs was touched");
-    what_docker_keeps_out_stays_out(&lab);
+    traffic_that_docker_drops_stays_dropped(&lab);
 
-    // Theirs come again, ours stay.
+    // Changes of the engine's networks change the engine's rules only.
     lab.host(["sh", "-c", &format!("{DOCKER} network rm theirs")]).ok();
     lab.host(["sh", "-c", &format!("{DOCKER} network create others")]).ok();
     reach::each_row(&lab);
     stop_engine(&lab, engine);
-    // With everything flushed, netbpf's part comes back by itself.
+    // After a flush of all rules, netbpf restores its own.
     eventually("netbpf's table is back", || {
         lab.host(["nft", "list", "table", "inet", "netbpf"]).status.success().then_some(())
     });
     reach::each_row(&lab);
 }
 
-/// With a container of the engine's at 10.199.0.2: its network has no image to start one from.
+/// With a container of the engine at 10.199.0.2. It is a namespace, because there is no image to start a container
+/// from.
 #[track_caller]
-fn what_docker_keeps_out_stays_out(lab: &Neighbourhood) {
+fn traffic_that_docker_drops_stays_dropped(lab: &Neighbourhood) {
     let add = "ip netns add theirs; ip link add veththeirs type veth peer name eth0 netns theirs
                ip link set veththeirs master docker0 up
                ip -n theirs addr add 10.199.0.2/24 dev eth0; ip -n theirs link set eth0 up
@@ -89,7 +90,7 @@ fn what_docker_keeps_out_stays_out(lab: &Neighbourhood) {
     lab.host(["ping", "-c1", "10.199.0.2"]).ok();
     eventually("guest reaches other hosts", || reaches("192.0.2.2").then_some(()));
     assert!(!reaches("10.199.0.2"), "two bridges are apart");
-    // Docker's administrators have the last word on netbpf's containers too.
+    // Rules in DOCKER-USER also apply to netbpf's containers.
     let user = |rule: &str| {
         lab.host(["sh", "-ec", &format!("iptables {rule}")]).ok();
     };

@@ -1,5 +1,5 @@
-//! What one container can take of what all of a host share: its table of neighbours, and the time that copies of
-//! broadcasts take.
+//! Limits on what one container can take of resources that the whole host shares: the neighbour table, and the time for
+//! copies of broadcasts.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -11,7 +11,7 @@ use netbpf_tests::lab::{
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 
-/// A host with one network of both families and a container in it.
+/// A host with one network of both families and one container.
 fn lab() -> Lab {
     let lab = Lab::start();
     lab.network("red", "--ipv6 --subnet 10.1.0.0/16 --subnet fd00:1::/64");
@@ -19,7 +19,7 @@ fn lab() -> Lab {
     lab
 }
 
-/// Sends a packet from an address to each of those that follow another, by way of a router.
+/// Sends a packet from `own` to each of `count` addresses from `first` on, through a router.
 #[track_caller]
 fn sweep(station: &Station, router: Mac, own: &str, first: &str, count: u8) {
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
@@ -42,22 +42,22 @@ fn sweep(station: &Station, router: Mac, own: &str, first: &str, count: u8) {
     }
 }
 
-/// The addresses that the host's table of neighbours has at the network's device, whatever it knows of them.
+/// The addresses in the host's neighbour table on the network's device, in any state.
 #[track_caller]
 fn neighbours(lab: &Lab) -> Vec<String> {
     let table =
         lab.host(["ip", "-j", "neighbour", "show", "nud", "all", "dev", &lab.device("red")]).ok().json();
     let entries = table.as_array().into_iter().flatten();
-    // Groups have a neighbour each wherever the kernel says something to them, and it knows their MACs.
+    // Multicast addresses have entries without resolution, which do not count.
     let entries = entries.filter(|entry| entry["state"][0] != "NOARP");
     entries.filter_map(|entry| Some(entry["dst"].as_str()?.to_owned())).collect()
 }
 
-/// Whoever sends to addresses that nobody has fills a table that all containers and the host share.
+/// Packets to unused addresses would fill a table that the host and all containers share.
 #[test]
-fn the_host_looks_for_nobody_on_a_containers_behalf() {
+fn containers_cannot_fill_the_host_s_neighbour_table() {
     let lab = lab();
-    // What the host and the container say to each other is not counted below.
+    // The neighbour entries of these two do not count below.
     lab.exec("one", "ping -c1 -W2 10.1.0.1").ok();
     lab.exec("one", "ping -c1 -W2 fd00:1::1").ok();
     let (one, router) = (lab.station("one", "eth0"), lab.host_station(&lab.device("red")).mac());
@@ -76,13 +76,13 @@ fn the_host_looks_for_nobody_on_a_containers_behalf() {
             .collect();
         assert_eq!(strangers, [""; 0], "{what}");
     }
-    // The host itself looks for whom it likes.
+    // The host itself may resolve any address.
     lab.host(["ping", "-c1", "-W1", "10.1.77.1"]).fails_with(1, "");
     assert!(neighbours(&lab).contains(&"10.1.77.1".to_owned()));
 }
 
 #[test]
-fn what_the_administrator_has_in_the_subnet_is_reached() {
+fn containers_reach_a_host_that_the_administrator_put_into_the_subnet() {
     let lab = lab();
     lab.run("router", "--net red");
     let script = "
@@ -103,7 +103,7 @@ fn what_the_administrator_has_in_the_subnet_is_reached() {
         ip route add 10.1.64.0/18 via 10.1.0.3
         ip -6 route add fd00:1::64:0/112 via fd00:1::3";
     lab.host(["sh", "-c", &script.replace("DEVICE", &lab.device("red"))]).ok();
-    // The container hands over to the host what is not to be asked for within the network.
+    // The container routes some packets through the host although the addresses are in its own subnet.
     let routes = "
         set -e
         for address in 10.1.200.2 10.1.9.10 10.1.64.9; do ip route add $address via 10.1.0.1; done
@@ -114,7 +114,7 @@ fn what_the_administrator_has_in_the_subnet_is_reached() {
             lab.exec("one", &format!("ping -c1 -W1 {address}")).status.success().then_some(())
         });
     }
-    // A member answers with its own address only, so it is the question that counts.
+    // A member answers only for its own address, so look for the request.
     let router = lab.station("router", "eth0");
     for address in ["10.1.64.9", "fd00:1::64:9"] {
         let is_for_it = |frame: &Vec<u8>| match address.parse() {
@@ -135,11 +135,11 @@ fn what_the_administrator_has_in_the_subnet_is_reached() {
     .ok();
 }
 
-/// A broadcast costs as many copies as there are others: whoever sends them without end keeps all busy.
+/// A broadcast is copied to every other member, so endless broadcasts would keep all CPUs busy.
 #[test]
-fn who_floods_is_cut_off_and_nobody_else() {
+fn only_the_container_that_floods_is_limited() {
     let lab = Lab::start();
-    // Three others: a second's share is spent after a hundred frames.
+    // There are three other members, so a hundred frames use the limit of one second.
     lab.network("red", "--subnet 10.1.0.0/24 -o netbpf.max_flood_copies=300");
     lab.network("blue", "--subnet 10.2.0.0/24 -o netbpf.max_flood_copies=0");
     for name in ["mallory", "alice", "bob", "carol"] {
@@ -158,7 +158,7 @@ fn who_floods_is_cut_off_and_nobody_else() {
     let mut heard = 0;
     for _ in 0..1000 {
         to_all(&mallory, [10, 1, 0, 2], b"flood");
-        // At once, or its socket would be full on a slow machine.
+        // Read at once, or the socket's buffer would overflow on a slow machine.
         heard += alice.heard_ending_in(b"flood") as u64;
     }
     let dropped = lab.drops_since(&before);
@@ -169,7 +169,7 @@ fn who_floods_is_cut_off_and_nobody_else() {
         (heard + limited == 1000).then_some(())
     });
     assert!(heard >= 100, "a second's share passes: {heard}");
-    // Nobody else is any the worse for it, nor is what mallory says to one.
+    // Others are not affected, and neither are mallory's unicast frames.
     lab.in_network_of("alice", "ip neigh flush dev eth0").ok();
     lab.exec("alice", "ping -c1 -W2 10.1.0.4").ok();
     lab.exec("mallory", "ping -c1 -W2 10.1.0.4").ok();
@@ -181,12 +181,12 @@ fn who_floods_is_cut_off_and_nobody_else() {
         to_all(&elsewhere.0, [10, 2, 0, 2], b"flood");
     }
     assert_eq!(lab.drops_since(&before), [].into(), "a network without a limit");
-    // The share comes back.
+    // The limit is per second, so later frames pass again.
     eventually("mallory is heard again", || {
         to_all(&mallory, [10, 1, 0, 2], b"sorry");
         bob.hears(b"sorry", Duration::from_millis(100)).then_some(())
     });
-    // So it is behind the next daemon.
+    // The limit also applies after a restart of the daemon.
     lab.restart_daemon();
     let before = lab.reasons();
     for _ in 0..1000 {

@@ -1,11 +1,11 @@
-//! What commands print: tables, templates, JSON, answers to questions, colours where a person looks.
+//! The output of commands: tables, templates, JSON, prompts, and colours on terminals.
 
 use netbpf_tests::lab::Lab;
 use serde_json::{Value, json};
 
 use crate::world::netbpf;
 
-/// Networks `mynet` (with `web` in it) and `other`, and their IDs by name.
+/// A lab with the network `mynet` with the container `web` in it, and the network `other`.
 struct Town {
     lab: Lab,
 }
@@ -142,7 +142,7 @@ fn inspect() {
     let endpoint = container["EndpointID"].as_str().unwrap_or_default();
     assert_eq!(endpoint.len(), 64);
     let created = network["Created"].as_str().unwrap_or_default();
-    // Literally: the keys in Docker's order, indented as Docker does.
+    // Docker's keys in Docker's order, with Docker's indentation.
     assert_eq!(
         text.stdout,
         format!(
@@ -225,7 +225,7 @@ fn inspect() {
 }
 
 #[test]
-fn network_rm_goes_on() {
+fn network_rm_continues_after_an_error() {
     let town = Town::new();
     town.lab.netbpf(["network", "create", "third"]).ok();
     let removed = town.lab.netbpf(["network", "rm", "other", "third", "unknown"]).fails_with(1, "");
@@ -238,7 +238,7 @@ fn network_rm_goes_on() {
 }
 
 #[test]
-fn network_prune_asks() {
+fn network_prune_asks_for_confirmation() {
     let town = Town::new();
     let question = "WARNING! This will remove all custom networks not used by at least one container.\n\
                     Are you sure you want to continue? [y/N] ";
@@ -269,7 +269,7 @@ fn completions_are_scripts() {
 }
 
 #[test]
-fn colours_are_for_people() {
+fn only_terminals_get_colours() {
     let lab = Lab::start();
     let escape = '\u{1b}';
     let doctor = lab.netbpf(["doctor"]).ok();
@@ -339,7 +339,7 @@ fn doctor_info_and_version() {
 }
 
 #[test]
-fn doctor_names_limits_where_most_traffic_never_comes() {
+fn doctor_warns_about_queueing_disciplines_that_most_traffic_bypasses() {
     let lab = Lab::start();
     lab.host(["tc", "qdisc", "add", "dev", "netbpf0", "root", "pfifo"]).ok();
     let doctor = lab.netbpf(["doctor"]).ok();

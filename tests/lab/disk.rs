@@ -1,10 +1,11 @@
-//! A state directory without a byte left: what cannot be stored is not done.
+//! A state directory without free space: a change that cannot be stored is not made.
 
 use netbpf_tests::lab::{Lab, STATE_DIR};
 
 use crate::world::World;
 
-/// Does it until it fails, which the records' free pages put off. The host is then as before the last try.
+/// Repeats a command until it fails, because the store has some free pages at first. The failed command must change
+/// nothing.
 #[track_caller]
 fn until_refused(lab: &Lab, code: i32, command: impl Fn(usize) -> Vec<String>) {
     for number in 0..100 {
@@ -30,7 +31,7 @@ fn until_refused(lab: &Lab, code: i32, command: impl Fn(usize) -> Vec<String>) {
 }
 
 #[test]
-fn a_full_disk_refuses_and_forgets() {
+fn commands_fail_on_a_full_disk_and_change_nothing() {
     let lab = Lab::without_daemon();
     lab.host(["sh", "-ec", "mkdir /run/state; mount -t tmpfs -o size=4m,mode=755 tmpfs /run/state"]).ok();
     lab.start_daemon();
@@ -51,7 +52,7 @@ fn a_full_disk_refuses_and_forgets() {
         let verb = if number % 2 == 0 { "connect" } else { "disconnect" };
         [verb, "mynet", "one"].map(str::to_owned).to_vec()
     });
-    // What ends, ends, though it cannot be recorded.
+    // A container can be stopped even if that cannot be stored.
     lab.netbpf(["stop", "-t", "0", "one"]).ok();
     assert_eq!(lab.netbpf(["ps", "--filter", "name=one", "-q"]).ok().stdout, "");
 
@@ -71,6 +72,6 @@ fn a_full_disk_refuses_and_forgets() {
     lab.netbpf(["network", "prune", "-f"]).ok();
     lab.stop_daemon();
     lab.host(["umount", STATE_DIR]).ok();
-    // mount's own notes.
+    // Files of mount(8).
     lab.host(["rm", "-rf", "/run/mount"]).ok();
 }

@@ -1,4 +1,4 @@
-//! Containers of a Docker engine in networks of netbpf's: `netbpf connect mynet tomcat01`.
+//! Containers of a Docker engine in netbpf's networks: `netbpf connect mynet tomcat01`.
 
 use std::{cell::RefCell, ops::Deref};
 
@@ -10,7 +10,7 @@ use super::{
     names::Upstream,
 };
 
-/// A root file system of busybox alone.
+/// A root file system with busybox only.
 const IMAGE: &str = "
     mkdir -p /run/engine/root/bin /run/engine/root/etc
     cp $(command -v busybox) /run/engine/root/bin/busybox
@@ -18,7 +18,7 @@ const IMAGE: &str = "
     tar -C /run/engine/root -c . | docker -H unix:///run/engine/docker.sock import - busybox:1
 ";
 
-/// A host with an engine and the network `mynet`, in which a container of netbpf's is at 10.1.0.2.
+/// A host with an engine and the network `mynet`, where a container of netbpf has 10.1.0.2.
 struct Dock {
     engine: RefCell<Option<Process>>,
     lab: Lab,
@@ -52,14 +52,14 @@ impl Dock {
         *self.engine.borrow_mut() = Some(start_engine(&self.lab, options));
     }
 
-    /// Ends the engine by a signal, with all of its containers or, with live-restore, without.
+    /// Ends the engine by a signal. Its containers end, too, or go on with live-restore.
     fn end_engine(&self, signal: Signal) {
         let engine = self.engine.take().expect("the engine runs");
         engine.signal(signal);
         let _ = engine.output();
     }
 
-    /// Removes the engine and all that was its.
+    /// Removes the engine and everything that it made.
     fn finish(self) {
         let all = "for id in $(docker -H unix:///run/engine/docker.sock ps -aq); do
                    docker -H unix:///run/engine/docker.sock rm -f $id; done";
@@ -68,14 +68,14 @@ impl Dock {
         stop_engine(&self.lab, engine);
     }
 
-    /// Types a command of Docker's.
+    /// Runs a `docker` command.
     #[must_use = "say what is expected"]
     #[track_caller]
     fn docker(&self, line: &str) -> Output {
         self.host(["sh", "-c", &format!("{DOCKER} {line}")])
     }
 
-    /// Starts a container of Docker's that does nothing.
+    /// Starts a container of the engine that only sleeps.
     #[track_caller]
     fn docker_run(&self, name: &str, options: &str) {
         self.docker(&format!("run -d --name {name} {options} busybox:1 sleep 1000000")).ok();
@@ -86,13 +86,13 @@ impl Dock {
         self.docker(&format!("inspect -f '{{{{{field}}}}}' {name}")).ok().text().to_owned()
     }
 
-    /// The bytes of a container's `resolv.conf`.
+    /// The contents of a container's `resolv.conf`.
     #[track_caller]
     fn conf(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(self.docker_field(name, ".ResolvConfPath"))).expect("a resolv.conf")
     }
 
-    /// IPv4 addresses in a container, by interface.
+    /// The IPv4 addresses of a container by interface.
     #[track_caller]
     fn addresses(&self, name: &str) -> String {
         let shown = self.docker(&format!("exec {name} ip -o -4 address")).ok();
@@ -102,7 +102,7 @@ impl Dock {
         addresses.join(", ")
     }
 
-    /// Runs a command in the network of a container, with the host's tools.
+    /// Runs a script in a container's network namespace, with the host's tools.
     #[must_use = "say what is expected"]
     #[track_caller]
     fn inside_of(&self, name: &str, script: &str) -> Output {
@@ -110,7 +110,7 @@ impl Dock {
         self.host(["nsenter", "-t", &pid, "-n", "sh", "-c", script])
     }
 
-    /// Whether it gets there within some time.
+    /// Waits until a container has an address.
     #[track_caller]
     fn has_address(&self, name: &str, address: &str) {
         eventually(&format!("{name} has {address}"), || {
@@ -131,7 +131,7 @@ impl Dock {
         names
     }
 
-    /// Each of them has one interface.
+    /// Waits until only these members are left, with one interface each.
     #[track_caller]
     fn nothing_is_left_but(&self, members: &[&str]) {
         self.nothing_is_left(members, members.len());
@@ -146,7 +146,7 @@ impl Dock {
         });
     }
 
-    /// The group of netbpf's links; Docker has veth pairs too.
+    /// The link group of netbpf's links, to tell them from Docker's veth pairs.
     fn group(&self) -> String {
         let device = self.device("mynet");
         let link = self.host(["ip", "-j", "link", "show", &device]).ok().json();
@@ -155,7 +155,7 @@ impl Dock {
 }
 
 #[test]
-fn a_container_of_dockers_has_addresses_and_names_in_both_worlds() {
+fn a_docker_container_has_addresses_and_names_in_docker_s_and_netbpf_s_networks() {
     let lab = Lab::without_daemon();
     let upstream = Upstream::start(&lab, "nameserver 10.9.9.9\noptions timeout:1\n");
     let dock = Dock::on(lab, "");
@@ -175,7 +175,7 @@ fn a_container_of_dockers_has_addresses_and_names_in_both_worlds() {
         assert!(links.text().contains("02:42:0a:01:00:03"), "{links}");
         dock.host(["ping", "-c1", "10.1.0.3"]).ok();
 
-        // Names, from both sides, by the C library's way too.
+        // Names work in both directions, also through the C library.
         for name in ["tomcat01", "cat", "web", "tomcat01.mynet"] {
             dock.exec("native", &format!("ping -c1 {name}")).ok();
         }
@@ -199,7 +199,7 @@ fn a_container_of_dockers_has_addresses_and_names_in_both_worlds() {
             assert_eq!(answers.text().lines().filter(|line| *line == "203.0.113.9").count(), 40);
         }
 
-        // netbpf shows it by Docker's ID; what is Docker's own is not changed.
+        // netbpf shows the container under Docker's ID, and leaves Docker's own settings alone.
         let id = dock.docker_field("tomcat01", ".Id");
         let shown = dock.inspect("tomcat01");
         assert_eq!(
@@ -225,7 +225,7 @@ fn a_container_of_dockers_has_addresses_and_names_in_both_worlds() {
 }
 
 #[test]
-fn stop_start_restart_rename_and_rm_are_followed() {
+fn netbpf_follows_stop_start_restart_rename_and_rm_of_the_engine() {
     let dock = Dock::start("");
     dock.network("other", "--subnet 10.2.0.0/24");
     dock.docker_run("tomcat01", "");
@@ -242,7 +242,7 @@ fn stop_start_restart_rename_and_rm_are_followed() {
     assert!(!dock.conf("tomcat01").contains("127.0.0.12"));
     let status = dock.netbpf(["ps", "-a"]).ok();
     assert!(status.text().contains("Exited (137)"), "{status}");
-    // Freed, and taken by somebody else for a while.
+    // The address is free, and another container gets it for a while.
     dock.run("passing", "--net mynet");
     assert_eq!(dock.address("passing", "mynet"), "10.1.0.3");
     dock.netbpf(["rm", "-f", "passing"]).ok();
@@ -266,7 +266,7 @@ fn stop_start_restart_rename_and_rm_are_followed() {
     dock.exec("native", "ping -c1 tomcat01").fails_with(2, "");
     assert_eq!(dock.members(), ["native", "tomcat02", "tomcat09"]);
 
-    // One whose address is gone has its other network all the same.
+    // A container that cannot have its address in one network is still connected to the other.
     dock.docker("stop -t 0 tomcat02").ok();
     dock.nothing_is_left_but(&["native", "tomcat09"]);
     dock.run("squatter", "--net mynet --ip 10.1.0.77");
@@ -275,10 +275,10 @@ fn stop_start_restart_rename_and_rm_are_followed() {
     assert!(!dock.addresses("tomcat02").contains("10.1.0."));
     dock.netbpf(["rm", "-f", "squatter"]).ok();
 
-    // A network that was removed meanwhile is forgotten, and with the last one the container.
+    // A removed network is forgotten at the next start, and with its last network the container.
     dock.docker("stop -t 0 tomcat02").ok();
     dock.nothing_is_left_but(&["native", "tomcat09"]);
-    // It was in no other network, so nothing else tells when it has left this one.
+    // It was in no other network, so only the empty network shows that it has left.
     eventually("nobody is in the network", || {
         dock.netbpf(["network", "rm", "other"]).status.success().then_some(())
     });
@@ -297,7 +297,7 @@ fn stop_start_restart_rename_and_rm_are_followed() {
 }
 
 #[test]
-fn a_daemon_that_is_killed_finds_what_happened_meanwhile() {
+fn a_daemon_notices_changes_from_while_it_was_dead() {
     let dock = Dock::start("");
     for name in ["stays", "stops", "restarts", "goes", "changes"] {
         dock.docker_run(name, "");
@@ -306,7 +306,7 @@ fn a_daemon_that_is_killed_finds_what_happened_meanwhile() {
     let conf = dock.conf("stays");
     let address = dock.address("restarts", "mynet");
     dock.kill_daemon();
-    // Traffic and names go on.
+    // Traffic and names work without the daemon.
     dock.docker("exec stays ping -c1 native").ok();
     dock.docker("stop -t 0 stops").ok();
     dock.docker("restart -t 0 restarts").ok();
@@ -328,13 +328,13 @@ fn a_daemon_that_is_killed_finds_what_happened_meanwhile() {
 }
 
 #[test]
-fn an_engine_may_go_and_come() {
+fn an_engine_may_end_and_start_again() {
     let dock = Dock::start("--live-restore");
     dock.docker_run("tomcat01", "--restart always");
     dock.netbpf(["connect", "mynet", "tomcat01"]).ok();
     let pid = dock.docker_field("tomcat01", ".State.Pid");
     dock.end_engine(Signal::SIGTERM);
-    // With live-restore its containers go on, and so does what they have here.
+    // With live-restore the engine's containers go on, also in netbpf's networks.
     dock.exec("native", "ping -c1 tomcat01").ok();
     dock.restart_daemon();
     dock.exec("native", "ping -c1 tomcat01").ok();
@@ -343,13 +343,13 @@ fn an_engine_may_go_and_come() {
     dock.docker("exec tomcat01 ping -c1 native").ok();
     dock.docker("rename tomcat01 tomcat02").ok();
     eventually("events are heard again", || (dock.members() == ["native", "tomcat02"]).then_some(()));
-    // One that ends while its engine is away is found out all the same.
+    // The end of a container is noticed even while its engine is gone.
     dock.end_engine(Signal::SIGKILL);
     dock.host(["kill", "-9", &pid]).ok();
     dock.nothing_is_left_but(&["native"]);
     dock.host(["rm", "-f", "/run/engine/pid"]).ok();
 
-    // Without live-restore they end with it, and some start with it.
+    // Without live-restore its containers end, and some are started with the engine.
     dock.start_engine("");
     dock.has_address("tomcat02", "10.1.0.3");
     dock.end_engine(Signal::SIGTERM);
@@ -363,7 +363,7 @@ fn an_engine_may_go_and_come() {
 }
 
 #[test]
-fn who_cannot_be_connected_is_told_why() {
+fn a_failed_connect_has_a_reason() {
     let lab = Lab::start();
     lab.network("plain", "--subnet 10.3.0.0/24");
     lab.netbpf(["connect", "plain", "tomcat01"]).fails_with(
@@ -387,7 +387,7 @@ fn who_cannot_be_connected_is_told_why() {
     assert_eq!(dock.netbpf(["ps", "-aq"]).ok().text().lines().count(), 1, "nobody is half connected");
     assert!(!dock.conf("tomcat01").contains("127.0.0.12"));
 
-    // Somebody in the container has the port that names need.
+    // A process in the container uses the port of the responder.
     let squatter = {
         let pid = dock.docker_field("tomcat01", ".State.Pid");
         dock.spawn(["nsenter", "-t", &pid, "-n", "socat", "UDP-RECV:53", "STDOUT"])
@@ -408,7 +408,7 @@ fn who_cannot_be_connected_is_told_why() {
 }
 
 #[test]
-fn a_resolv_conf_that_a_user_mounted_stays_the_users() {
+fn a_resolv_conf_mounted_by_the_user_is_not_changed() {
     let dock = Dock::start("");
     dock.host(["sh", "-c", "echo nameserver 10.9.9.9 > /run/bob.conf"]).ok();
     dock.docker_run("tomcat01", "-v /run/bob.conf:/etc/resolv.conf");
@@ -421,14 +421,14 @@ fn a_resolv_conf_that_a_user_mounted_stays_the_users() {
 }
 
 #[test]
-fn dockers_own_connect_afterwards_leaves_names_of_both() {
+fn names_of_both_work_after_a_later_docker_network_connect() {
     let lab = Lab::without_daemon();
     let upstream = Upstream::start(&lab, "nameserver 10.9.9.9\noptions timeout:1\n");
     let dock = Dock::on(lab, "");
     dock.docker("network create theirs").ok();
     dock.docker_run("neighbour", "--net theirs");
     dock.docker_run("tomcat01", "");
-    // Docker counts eth0, eth1, … for itself: a name of another kind is never in its way.
+    // Docker names its interfaces eth0, eth1, …; another prefix avoids conflicts.
     let name = "com.docker.network.endpoint.ifname=nb0";
     dock.netbpf(["connect", "--driver-opt", name, "mynet", "tomcat01"]).ok();
     assert_eq!(dock.addresses("tomcat01"), "eth0 10.199.0.2/24, lo 127.0.0.1/8, nb0 10.1.0.3/24");
@@ -449,7 +449,7 @@ fn dockers_own_connect_afterwards_leaves_names_of_both() {
 }
 
 #[test]
-fn a_daemon_that_is_killed_while_it_connects_leaves_all_or_nothing() {
+fn a_daemon_killed_during_a_connect_leaves_all_or_nothing() {
     let dock = Dock::start("");
     dock.docker_run("tomcat01", "");
     let conf = dock.conf("tomcat01");
@@ -476,7 +476,7 @@ fn a_daemon_that_is_killed_while_it_connects_leaves_all_or_nothing() {
 }
 
 #[test]
-fn ipv6_comes_along_where_docker_has_none() {
+fn a_container_without_ipv6_in_docker_gets_ipv6_from_netbpf() {
     let dock = Dock::start("");
     dock.network("six", "--ipv6 --subnet 10.6.0.0/24 --subnet 2001:db8:6::/64");
     dock.run("native6", "--net six");

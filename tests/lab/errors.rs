@@ -1,11 +1,11 @@
-//! ICMP errors: who has a word in whose flows.
+//! ICMP errors of containers about flows of others.
 
 use netbpf_tests::lab::eventually;
 
 use super::outside::Neighbourhood;
 
-/// Sends errors about datagrams that others have exchanged: port unreachable. Arguments, again and again: the datagram's
-/// source and destination, an address and a port each.
+/// A Python program that sends ICMP errors (port unreachable) about datagrams between other hosts. Its arguments,
+/// repeated: source address and port, destination address and port of the datagram.
 const QUOTE: &str = r"
 import socket, struct, sys
 words = iter(sys.argv[1:])
@@ -27,9 +27,9 @@ for source, source_port, to, port in zip(words, words, words, words):
         socket.socket(family, socket.SOCK_RAW, 58).sendto(error, (source, 0))
 ";
 
-/// conntrack takes an error for a part of the flow that it quotes, whoever sends it, and translates it.
+/// conntrack takes an error for a part of the quoted flow, whoever sends it, and translates its addresses.
 #[test]
-fn a_container_has_no_word_in_the_flows_of_another_network() {
+fn icmp_errors_of_a_container_do_not_reach_flows_of_another_network() {
     let lab = Neighbourhood::start();
     lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
     lab.network("blue", "--ipv6 --subnet 10.2.0.0/24 --subnet fd00:2::/64");
@@ -41,7 +41,7 @@ fn a_container_has_no_word_in_the_flows_of_another_network() {
         lab.exec_script("blue01", &word).ok();
     }
     lab.on("far", "echo x | socat -u - UDP:192.0.2.1:9000,sourceport=5000").ok();
-    // Nobody listens at any of the ports, and the neighbour's errors come.
+    // Nobody listens at these ports. The errors of the neighbour itself must arrive.
     let errors_from = |source: &[u8]| {
         let is_error = |frame: &&Vec<u8>| match frame.get(12..14) {
             Some([0x08, 0x00]) => frame[23] == 1 && frame[34] == 3 && frame[26..].starts_with(source),
@@ -56,7 +56,7 @@ fn a_container_has_no_word_in_the_flows_of_another_network() {
     let flows =
         "192.0.2.1 4000 192.0.2.2 4001 2001:db8:1::1 4000 2001:db8:1::2 4001 192.0.2.1 9000 192.0.2.2 5000";
     lab.netbpf(["exec", "red01", "python3", "-c", QUOTE].into_iter().chain(flows.split(' '))).ok();
-    // Frames stay in order: what was sent before this has come.
+    // Frames stay in order, so everything sent before this ping has arrived after it.
     lab.exec("red01", "ping -c1 10.1.0.1").ok();
     assert_eq!(lab.drops_since(&before), [("isolated".to_owned(), 3)].into());
     assert_eq!(errors_from(&[]), 0);

@@ -1,4 +1,4 @@
-//! `/etc/hosts` and `/etc/resolv.conf` of a container, which its user writes as well as netbpf.
+//! `/etc/hosts` and `/etc/resolv.conf` of a container, which both its user and netbpf write to.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ fn hosts(lab: &Lab, container: &str) -> String {
     lab.exec_script(container, "cat /etc/hosts").ok().stdout
 }
 
-/// The most memory that the daemon has had at a time, in KiB.
+/// The peak memory use of the daemon in KiB.
 fn most_memory(lab: &Lab) -> u64 {
     let daemon = lab.processes("daemon");
     let status = fs::read_to_string(lab.path(format!("/proc/{}/status", daemon[0]))).expect("a daemon");
@@ -17,7 +17,7 @@ fn most_memory(lab: &Lab) -> u64 {
 }
 
 #[test]
-fn a_users_lines_stay_when_networks_come_and_go() {
+fn connect_and_disconnect_keep_the_user_s_lines() {
     let lab = Lab::start();
     for network in ["n1", "n2"] {
         lab.netbpf(["network", "create", network]).ok();
@@ -32,7 +32,7 @@ fn a_users_lines_stay_when_networks_come_and_go() {
     lab.netbpf(["disconnect", "n2", "ca"]).ok();
     assert_eq!(hosts(&lab, "ca"), edited);
 
-    // As in Docker, a line of netbpf's that the user changed or removed stays so too.
+    // As in Docker, lines of netbpf that the user changed or removed are not restored.
     lab.exec_script("ca", "echo '127.0.0.1 localhost all.of.it' > /etc/hosts").ok();
     lab.netbpf(["connect", "n2", "ca"]).ok();
     let second = format!("{}\tca\n", lab.address("ca", "n2"));
@@ -40,13 +40,13 @@ fn a_users_lines_stay_when_networks_come_and_go() {
     lab.netbpf(["disconnect", "n1", "ca"]).ok();
     assert_eq!(hosts(&lab, "ca"), format!("127.0.0.1 localhost all.of.it\n{second}"));
 
-    // A daemon that comes later knows its lines from the user's.
+    // The next daemon can tell its own lines from the user's.
     lab.kill_daemon();
     lab.start_daemon();
     lab.netbpf(["disconnect", "n2", "ca"]).ok();
     assert_eq!(hosts(&lab, "ca"), "127.0.0.1 localhost all.of.it\n");
 
-    // A start makes the file anew.
+    // A start of the container makes a new file.
     lab.netbpf(["connect", "n1", "ca"]).ok();
     lab.netbpf(["restart", "-t", "0", "ca"]).ok();
     let anew = hosts(&lab, "ca");
@@ -54,7 +54,7 @@ fn a_users_lines_stay_when_networks_come_and_go() {
 }
 
 #[test]
-fn a_users_lines_stay_when_the_target_of_a_link_restarts() {
+fn a_restart_of_a_link_s_target_keeps_the_user_s_lines() {
     let lab = Lab::start();
     lab.run("target", "");
     lab.run("linked", "--link target");
@@ -68,13 +68,13 @@ fn a_users_lines_stay_when_the_target_of_a_link_restarts() {
 }
 
 #[test]
-fn a_huge_file_costs_the_daemon_nothing() {
+fn a_huge_file_costs_the_daemon_no_memory() {
     let lab = Lab::start();
     for network in ["n1", "n2"] {
         lab.netbpf(["network", "create", network]).ok();
     }
     lab.run("big", "--net n1");
-    // 1 GiB that takes no room.
+    // A sparse file of 1 GiB.
     for file in ["hosts", "resolv.conf", "hostname"] {
         lab.exec_script("big", &format!("dd if=/dev/null of=/etc/{file} bs=1048576 seek=1024")).ok();
     }

@@ -1,14 +1,14 @@
-//! Firewalls of others on the same host: whose rules win, what is let through in spite of them, and what is told.
+//! Other firewalls on the same host: whose rules win, which traffic passes in spite of them, and what is reported.
 
 use netbpf_tests::lab::{Lab, Process, eventually};
 
 use super::outside::Neighbourhood;
 
-/// A chain of iptables', as ufw and Docker leave it.
+/// A chain as iptables, ufw and Docker make it.
 const POLICY: &str = "add table ip filter; \
                       add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }";
 
-/// A container `web` at 172.17.0.2.
+/// A neighbourhood with the container `web` at 172.17.0.2.
 fn neighbourhood() -> Neighbourhood {
     let lab = Neighbourhood::start();
     lab.run("web", "");
@@ -35,33 +35,33 @@ fn comes_to_miss(lab: &Lab, address: &str) {
     eventually(&format!("web does not reach {address}"), || (!reaches(lab, address)).then_some(()));
 }
 
-/// What `doctor` says of chains of others.
+/// The lines of `doctor` about foreign chains.
 #[track_caller]
 fn firewall_rows(lab: &Lab) -> Vec<String> {
     let rows = lab.netbpf(["doctor"]).stdout;
     rows.lines().filter(|line| line.contains(" firewall ")).map(str::to_owned).collect()
 }
 
-/// Lines of the daemon's log that name a chain.
+/// The number of lines in the daemon's log with the name of a chain.
 fn told(lab: &Lab, chain: &str) -> usize {
     lab.daemon_log().lines().filter(|line| line.contains(chain)).count()
 }
 
 #[test]
-fn an_administrator_s_rule_wins_whenever_it_was_made() {
+fn the_administrator_s_rules_win_whenever_they_were_added() {
     let lab = neighbourhood();
     let rule = "ip saddr 172.17.0.2 ip daddr 192.0.2.2 drop";
-    // In a chain that lets pass what it has no rule for, and has no rule but this.
+    // In a chain with policy `accept` and no other rule.
     nft(&lab, "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; }");
     nft(&lab, &format!("insert rule ip filter FORWARD {rule}"));
     assert!(!reaches(&lab, "192.0.2.2"));
     assert!(reaches(&lab, "203.0.113.2"));
     assert!(!nft(&lab, "list ruleset ip").contains("netbpf"), "there is nothing to answer");
-    // Whose policy becomes to drop.
+    // In a chain with policy `drop`.
     nft(&lab, "flush chain ip filter FORWARD");
     nft(&lab, POLICY);
     comes_to_reach(&lab, "192.0.2.2");
-    // Behind rules that were there before.
+    // Behind netbpf's rules.
     nft(&lab, &format!("add rule ip filter FORWARD {rule}"));
     comes_to_miss(&lab, "192.0.2.2");
     assert!(reaches(&lab, "203.0.113.2"));
@@ -69,13 +69,13 @@ fn an_administrator_s_rule_wins_whenever_it_was_made() {
     comes_to_miss(&lab, "203.0.113.2");
     let chain = nft(&lab, "list chain ip filter FORWARD");
     assert_eq!(chain.matches("netbpf0").count(), 2, "{chain}");
-    // Before all others.
+    // Before all other rules.
     nft(&lab, "flush chain ip filter FORWARD");
     comes_to_reach(&lab, "192.0.2.2");
     nft(&lab, &format!("insert rule ip filter FORWARD {rule}"));
     assert!(!reaches(&lab, "192.0.2.2"));
     assert!(reaches(&lab, "203.0.113.2"));
-    // By the device alone.
+    // A rule that matches the device only.
     nft(&lab, "flush chain ip filter FORWARD; add rule ip filter FORWARD iifname \"netbpf0\" drop");
     comes_to_miss(&lab, "192.0.2.2");
     eventually("doctor names it", || {
@@ -86,14 +86,14 @@ fn an_administrator_s_rule_wins_whenever_it_was_made() {
 }
 
 #[test]
-fn rules_that_drop_the_rest_are_answered_behind_those_before_them() {
+fn netbpf_s_rules_go_right_before_a_rule_that_drops_the_rest() {
     let lab = neighbourhood();
     let rule = "ip daddr 192.0.2.2 drop";
     let chain = "add table inet own; \
                  add chain inet own f { type filter hook forward priority 5; policy accept; }; \
                  add rule inet own f ct state established accept";
-    // The last rule of the chain itself; one in a chain that is jumped to (ufw); one in a chain that is gone to for the
-    // lack of another (firewalld's default zone), with a chain of the administrator's before it.
+    // A last rule of the chain itself; of a chain that is jumped to (ufw); of a chain that is the default target
+    // (firewalld's default zone), with a chain of the administrator before it.
     let jump = "add chain inet own end; add rule inet own end reject; add rule inet own f jump end";
     let zone = "add chain inet own deny; add chain inet own public; add chain inet own zones; \
                 add rule inet own public jump deny; add rule inet own public counter reject; \
@@ -118,7 +118,7 @@ fn rules_that_drop_the_rest_are_answered_behind_those_before_them() {
 }
 
 #[test]
-fn rules_that_iptables_saved_and_restored_are_netbpf_s_still() {
+fn netbpf_recognizes_its_rules_after_iptables_save_and_restore() {
     let lab = neighbourhood();
     lab.host(["iptables", "-P", "FORWARD", "DROP"]).ok();
     comes_to_reach(&lab, "192.0.2.2");
@@ -129,13 +129,13 @@ fn rules_that_iptables_saved_and_restored_are_netbpf_s_still() {
     comes_to_miss(&lab, "192.0.2.2");
     let rules = lab.host(["iptables", "-S", "FORWARD"]).ok().stdout;
     assert_eq!(rules.matches("netbpf0").count(), 2, "{rules}");
-    // iptables reads what is there: it is no table of another tool's.
+    // iptables can read the table, so it is not taken for another tool's.
     assert!(rules.contains("-A FORWARD -i netbpf0 -m comment --comment netbpf -j ACCEPT"), "{rules}");
     lab.host(["sh", "-ec", "nft delete table ip filter; rm -f /run/xtables.lock"]).ok();
 }
 
-/// Has a process own a table whose chain rejects what it has no rule for, as firewalld does where `NftablesTableOwner` is
-/// `yes`.
+/// Starts a process that owns a table with a chain that rejects unmatched packets, as firewalld does with
+/// `NftablesTableOwner=yes`.
 #[track_caller]
 fn owned_table(lab: &Lab) -> Process {
     let script = "{ echo 'add table inet firewalld { flags owner; }'
@@ -152,7 +152,7 @@ fn owned_table(lab: &Lab) -> Process {
 }
 
 #[test]
-fn a_chain_that_cannot_be_changed_is_named_and_nothing_fails() {
+fn a_chain_that_cannot_be_changed_is_reported_and_no_command_fails() {
     const CHAIN: &str = "inet firewalld filter_FORWARD";
     let lab = Neighbourhood::without_daemon();
     let owner = owned_table(&lab);
@@ -161,7 +161,7 @@ fn a_chain_that_cannot_be_changed_is_named_and_nothing_fails() {
     lab.run("web", "--net red -p 8080:80");
     lab.netbpf(["network", "create", "--internal", "blue"]).ok();
     lab.netbpf(["network", "rm", "blue"]).ok();
-    // Changes of others bring the daemon to look again, and it says nothing new.
+    // Other changes make the daemon check the chains again, without a second report.
     for _ in 0..3 {
         nft(&lab, "add table inet other; delete table inet other");
     }
@@ -173,7 +173,7 @@ fn a_chain_that_cannot_be_changed_is_named_and_nothing_fails() {
     assert!(!reaches(&lab, "192.0.2.2"));
     lab.restart_daemon();
     assert_eq!(told(&lab, CHAIN), 2, "{}", lab.daemon_log());
-    // Its owner goes, and the table with it.
+    // The table disappears with its owner.
     drop(owner);
     comes_to_reach(&lab, "192.0.2.2");
     nft(&lab, "add table inet other; delete table inet other");
@@ -183,7 +183,7 @@ fn a_chain_that_cannot_be_changed_is_named_and_nothing_fails() {
 }
 
 #[test]
-fn a_chain_that_keeps_containers_from_the_host_is_named() {
+fn a_chain_that_drops_traffic_to_the_host_is_reported() {
     const CHAIN: &str = "inet firewalld filter_INPUT";
     let lab = neighbourhood();
     let reaches = || lab.exec("web", "ping -c1 -W1 172.17.0.1").status.success();
@@ -203,14 +203,14 @@ fn a_chain_that_keeps_containers_from_the_host_is_named() {
     assert!(rows[0].contains("--add-interface=netbpf0"), "{rows:?}");
     lab.netbpf(["doctor"]).ok();
     assert_eq!(told(&lab, CHAIN), 1, "{}", lab.daemon_log());
-    // As with Docker's bridge: what containers may ask of the host is the administrator's to say.
+    // As with Docker's bridge, the administrator decides what containers may reach on the host.
     assert!(!reaches());
     nft(&lab, "insert rule inet firewalld filter_INPUT iifname \"netbpf0\" accept");
     assert!(reaches());
     eventually("doctor is content", || {
         firewall_rows(&lab).iter().all(|row| row.starts_with("ok ")).then_some(())
     });
-    // Whatever a rule of somebody's closes stays closed.
+    // A rule of the administrator that drops is not overruled.
     nft(&lab, "insert rule inet firewalld filter_INPUT iifname \"netbpf0\" icmp type echo-request drop");
     assert!(!reaches());
     assert!(!nft(&lab, "list table inet firewalld").contains("comment"), "nothing is opened");

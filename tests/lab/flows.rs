@@ -1,8 +1,8 @@
-//! A bound on the flows that the kernel keeps for one container.
+//! The limit on the conntrack flows of one container.
 
 use netbpf_tests::lab::Lab;
 
-/// Begins flows to as many ports of an address. Arguments: the address, how many.
+/// A Python program that opens flows to a number of ports. Arguments: the address, the number.
 const BEGIN: &str = "
 import ipaddress, socket, sys
 family = socket.AF_INET if ipaddress.ip_address(sys.argv[1]).version == 4 else socket.AF_INET6
@@ -16,7 +16,7 @@ fn begin(lab: &Lab, container: &str, address: &str, count: u32) {
 }
 
 #[test]
-fn a_container_begins_no_more_flows_than_its_network_allows() {
+fn a_container_opens_no_more_flows_than_its_network_allows() {
     let lab = Lab::start();
     lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64 -o netbpf.max_flows=20");
     lab.network("blue", "--subnet 10.2.0.0/24");
@@ -24,7 +24,7 @@ fn a_container_begins_no_more_flows_than_its_network_allows() {
         lab.run(name, &format!("--net {network}"));
     }
     let flows = |word: &str| lab.drops_since(&[].into()).get(word).copied().unwrap_or_default();
-    // Both families count together.
+    // Flows of both families count together.
     begin(&lab, "greedy", "10.1.0.1", 15);
     assert_eq!(flows("flows"), 0);
     begin(&lab, "greedy", "fd00:1::1", 15);
@@ -32,7 +32,7 @@ fn a_container_begins_no_more_flows_than_its_network_allows() {
     begin(&lab, "modest", "10.1.0.1", 15);
     begin(&lab, "free", "10.2.0.1", 500);
     assert_eq!(flows("flows"), 10);
-    // The table that the next daemon loads has the limit too, and the network takes it along.
+    // The limit is also in the table that the next daemon loads, and is removed with the network.
     lab.restart_daemon();
     begin(&lab, "modest", "10.1.0.1", 15);
     assert_eq!(flows("flows"), 0, "it counts anew");

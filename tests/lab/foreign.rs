@@ -1,8 +1,8 @@
-//! Network namespaces that netbpf did not start are containers for as long as they are connected.
+//! Network namespaces that netbpf did not create are containers as long as they are connected.
 
 use netbpf_tests::lab::{Lab, eventually};
 
-/// A network with one container of netbpf's own in it, at 10.1.0.2.
+/// A network with one container of netbpf at 10.1.0.2.
 fn lab() -> Lab {
     let lab = Lab::start();
     lab.network("mynet", "--subnet 10.1.0.0/24");
@@ -26,7 +26,7 @@ fn veths(lab: &Lab) -> usize {
     links.text().lines().filter(|line| line.contains(": veth")).count()
 }
 
-/// A process with a network of its own that does nothing, and its number.
+/// A process in its own network namespace that only sleeps, and its PID.
 #[track_caller]
 fn process(lab: &Lab) -> (netbpf_tests::lab::Process, u32) {
     let process = lab.spawn(["unshare", "-n", "sh", "-c", "ip link set lo up; exec sleep 1234567"]);
@@ -106,7 +106,7 @@ fn a_namespace_that_is_deleted_is_disconnected() {
 }
 
 #[test]
-fn a_namespace_that_is_deleted_while_no_daemon_looks_is_disconnected_at_the_next_start() {
+fn a_namespace_deleted_while_no_daemon_runs_is_disconnected_at_the_next_start() {
     let lab = lab();
     lab.host(["ip", "netns", "add", "blue"]).ok();
     lab.netbpf(["connect", "mynet", "netns:blue"]).ok();
@@ -148,7 +148,7 @@ fn a_path_names_a_namespace_too() {
 }
 
 #[test]
-fn the_hosts_own_namespace_and_dead_ones_are_refused() {
+fn the_host_s_own_namespace_and_missing_ones_are_refused() {
     let lab = lab();
     for own in ["pid:1", "netns:/proc/1/ns/net"] {
         lab.netbpf(["connect", "mynet", own]).fails_with(1, "the host's own network namespace");

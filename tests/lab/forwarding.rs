@@ -1,4 +1,4 @@
-//! The host forwards for netbpf's networks, and for nobody else because of them.
+//! The host forwards for netbpf's networks only, if it did not forward before.
 
 use std::net::Ipv6Addr;
 
@@ -12,7 +12,7 @@ use super::outside::Neighbourhood;
 const IPV4: &str = "net.ipv4.ip_forward";
 const IPV6: &str = "net.ipv6.conf.all.forwarding";
 
-/// The value of a setting of the host.
+/// The value of a sysctl of the host.
 #[track_caller]
 fn setting(lab: &Lab, name: &str) -> String {
     lab.host(["sysctl", "-n", name]).ok().text().to_owned()
@@ -23,7 +23,7 @@ fn set(lab: &Lab, name: &str, value: &str) {
     lab.host(["sysctl", "-qw", &format!("{name}={value}")]).ok();
 }
 
-/// A host with neighbours that does not forward, and on which no daemon runs.
+/// A host with neighbours that does not forward, without a daemon.
 fn closed_host() -> Neighbourhood {
     let lab = Neighbourhood::start();
     lab.stop_daemon();
@@ -39,7 +39,7 @@ fn passes(lab: &Neighbourhood) -> [bool; 2] {
 }
 
 #[test]
-fn a_host_that_forwards_for_netbpf_forwards_for_nobody_else() {
+fn a_host_that_forwards_for_netbpf_forwards_for_no_others() {
     let lab = closed_host();
     lab.start_daemon();
     lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
@@ -54,11 +54,11 @@ fn a_host_that_forwards_for_netbpf_forwards_for_nobody_else() {
     };
     assert_eq!((setting(&lab, IPV4), setting(&lab, IPV6)), ("1".to_owned(), "1".to_owned()));
     is_closed(&lab);
-    // A daemon that was killed leaves word for the next one.
+    // A killed daemon has stored the former setting for the next one.
     lab.kill_daemon();
     lab.start_daemon();
     is_closed(&lab);
-    // What somebody translates, somebody wants to pass.
+    // Traffic that another program masquerades passes.
     let nat = "add table ip theirs; add chain ip theirs post { type nat hook postrouting priority 100; }; \
                add rule ip theirs post ip saddr 192.0.2.2 masquerade";
     lab.host(["nft", nat]).ok();
@@ -70,7 +70,7 @@ fn a_host_that_forwards_for_netbpf_forwards_for_nobody_else() {
     lab.start_daemon();
     assert_eq!(passes(&lab), [true, true]);
 
-    // Everything is as it was after the last end.
+    // The last daemon restores the setting.
     lab.netbpf(["rm", "-f", "web"]).ok();
     lab.netbpf(["network", "rm", "red"]).ok();
     lab.stop_daemon();
@@ -79,7 +79,7 @@ fn a_host_that_forwards_for_netbpf_forwards_for_nobody_else() {
 }
 
 #[test]
-fn nobody_gets_through_with_an_address_of_the_hosts() {
+fn forwarded_packets_with_an_address_of_the_host_are_dropped() {
     let lab = closed_host();
     lab.start_daemon();
     lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
@@ -92,16 +92,16 @@ fn nobody_gets_through_with_an_address_of_the_hosts() {
         let packet = ipv6(octets(source), octets("2001:db8:3::2"), b"netbpf");
         far.send(&ethernet(uplink, far.mac(), 0x86dd, &packet));
     }
-    // Frames stay in order: what was sent before this has come.
+    // Frames stay in order, so everything sent before this ping has arrived after it.
     lab.on("far", "ping -c1 -W2 2001:db8:1::1").ok();
     assert_eq!(lab.drops_since(&before), [("transit".to_owned(), sources.len() as u64)].into());
     assert_eq!(side.heard_ending_in(b"netbpf"), 0);
-    // What the host itself sends goes.
+    // The host's own packets pass.
     lab.host(["ping", "-c1", "-W2", "2001:db8:3::2"]).ok();
 }
 
 #[test]
-fn a_host_that_forwarded_before_goes_on_for_everybody() {
+fn a_host_that_forwarded_before_still_forwards_for_others() {
     let lab = closed_host();
     set(&lab, IPV4, "1");
     set(&lab, IPV6, "1");
@@ -117,7 +117,7 @@ fn a_host_that_forwarded_before_goes_on_for_everybody() {
 }
 
 #[test]
-fn forwarding_stays_on_where_others_may_need_it() {
+fn forwarding_stays_on_if_others_may_need_it() {
     let lab = closed_host();
     lab.start_daemon();
     lab.host(["ip", "link", "add", "theirs", "type", "bridge"]).ok();
@@ -127,7 +127,7 @@ fn forwarding_stays_on_where_others_may_need_it() {
 }
 
 #[test]
-fn forwarding_that_somebody_turns_off_is_turned_on_again() {
+fn forwarding_is_turned_on_again_when_it_is_turned_off() {
     let lab = Neighbourhood::start();
     lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
     lab.run("web", "--net red");
@@ -147,7 +147,8 @@ fn forwarding_that_somebody_turns_off_is_turned_on_again() {
     assert!(said.contains("somebody set net.ipv4.ip_forward to 0"), "{said}");
 }
 
-/// A router advertisement with a prefix and itself as the default router. Argument: the interface.
+/// A Python program that sends a router advertisement with a prefix, and itself as default router. Argument: the
+/// interface.
 const ADVERTISE: &str = r"
 import socket, struct, sys
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -166,7 +167,7 @@ wire.send(b'\x33\x33\0\0\0\x01' + mac + b'\x86\xdd' + header + message)
 ";
 
 #[test]
-fn only_interfaces_that_got_something_from_a_router_go_on_listening_to_routers() {
+fn only_interfaces_configured_by_a_router_still_accept_router_advertisements() {
     let lab = closed_host();
     let advertise = |namespace: &str| {
         lab.host(["ip", "netns", "exec", namespace, "python3", "-c", ADVERTISE, "eth0"]).ok();
@@ -182,7 +183,7 @@ fn only_interfaces_that_got_something_from_a_router_go_on_listening_to_routers()
     assert_eq!(["uplink", "second", "default", "lo"].map(accepts), ["2", "1", "1", "1"]);
     assert!(has_route("uplink"), "the host keeps its own way out");
 
-    // The peer of an interface that comes later is no router to the host.
+    // The host does not accept router advertisements on an interface that is created later.
     lab.host(["ip", "netns", "add", "later"]).ok();
     lab.host(["ip", "link", "add", "newcomer", "type", "veth", "peer", "name", "eth0", "netns", "later"])
         .ok();

@@ -1,9 +1,9 @@
-//! What a network carries besides plain packets of 1500 bytes: frames with a VLAN tag, and larger ones.
+//! Frames other than plain packets of 1500 bytes: with a VLAN tag, and larger ones.
 
 use netbpf_tests::lab::{Lab, Process, eventually};
 
-/// A VLAN interface in user space, for kernels that are built without 802.1Q: a tap device whose frames go out on eth0
-/// with a tag, and that gets what comes in with the same tag. Arguments: name, VLAN.
+/// A VLAN interface in user space (Python), for kernels without 802.1Q: a tap device whose frames are sent on eth0 with
+/// a tag, and that receives frames with this tag. Arguments: name, VLAN ID.
 const VLAN: &str = r"
 import fcntl, select, socket, struct, sys
 name, vid = sys.argv[1], int(sys.argv[2])
@@ -25,7 +25,7 @@ while True:
             except OSError: pass # the interface is down
 ";
 
-/// Makes a container a member of a VLAN; the interface ends with the process.
+/// Adds a container to a VLAN. The interface disappears when the process ends.
 #[track_caller]
 fn join_vlan(lab: &Lab, container: &str, vid: u16, number: u8) -> Process {
     let pid = lab.pid(container).to_string();
@@ -54,18 +54,18 @@ fn tagged_frames_pass_untouched() {
     for (name, network) in [("one", "red"), ("two", "red"), ("other", "blue")] {
         lab.run(name, &format!("--net {network}"));
     }
-    // Inside a VLAN addresses are its members' own business: netbpf knows none of these.
+    // netbpf does not know these addresses: within a VLAN they are no concern of it.
     let _one = join_vlan(&lab, "one", 7, 1);
     let two = join_vlan(&lab, "two", 7, 2);
     let _other = join_vlan(&lab, "other", 7, 3);
     let before = lab.reasons();
     for (address, size) in [("192.168.7.2", 1472), ("fd07:7::2", 1452)] {
         lab.exec("one", &format!("ping -c2 -W2 {address}")).ok();
-        // With the tag the frame is longer than the MTU says, as on any wire.
+        // With its tag the frame is longer than the MTU, as on any wire.
         lab.exec("one", &format!("ping -c1 -W2 -M do -s {size} {address}")).ok();
     }
     assert_eq!(lab.drops_since(&before), [].into());
-    // A tag leads to no other network, and to no other VLAN.
+    // A tagged frame reaches no other network and no other VLAN.
     assert!(!lab.exec("one", "ping -c1 -W1 192.168.7.3").status.success());
     drop(two);
     let _two = join_vlan(&lab, "two", 8, 2);
@@ -103,7 +103,7 @@ fn jumbo_frames_pass_between_containers_and_to_the_host() {
     assert_eq!(mtus, [1500, 9000, 9000], "the host's sides");
 
     let before = lab.reasons();
-    // 8 bytes of ICMP and a header of IPv4 or IPv6 fill the frame.
+    // With 8 bytes of ICMP header and an IPv4 or IPv6 header, the frame is exactly as long as the MTU permits.
     for (size, of_two, gateway, own) in
         [(8972, "10.1.0.3", "10.1.0.1", "10.1.0.2"), (8952, "fd00:1::3", "fd00:1::1", "fd00:1::2")]
     {
@@ -112,7 +112,7 @@ fn jumbo_frames_pass_between_containers_and_to_the_host() {
         lab.host(["ping", "-c2", "-W2", "-M", "do", "-s", &size.to_string(), own]).ok();
         let larger = lab.exec("one", &format!("ping -c1 -W1 -M do -s {} {of_two}", size + 1));
         assert!(!larger.status.success(), "{larger:?}");
-        // What does not fit travels in parts.
+        // Larger packets are fragmented.
         lab.exec("one", &format!("ping -c1 -W2 -M dont -s 20000 {of_two}")).ok();
     }
     assert_eq!(lab.drops_since(&before), [].into());

@@ -1,9 +1,9 @@
-//! What people's scripts for Docker type: options, templates and flags that netbpf has to take, and what they print.
+//! Options, templates and flags in scripts for Docker: netbpf accepts them and prints the same.
 
 use netbpf_tests::lab::Lab;
 
 #[test]
-fn options_that_only_docker_or_nobody_knows_are_taken() {
+fn options_that_netbpf_does_not_know_are_accepted() {
     let lab = Lab::start();
     for option in [
         "com.docker.network.bridge.default_bridge=false",
@@ -39,7 +39,7 @@ fn options_that_only_docker_or_nobody_knows_are_taken() {
     assert_eq!(lab.inspect("web")["NetworkSettings"]["Networks"]["mynet"]["DriverOpts"]["foo"], "bar");
 }
 
-/// What `inspect -f` prints of a container that runs in the default network with `-p 8080:80`.
+/// The output of `inspect -f` for a container in the default network with `-p 8080:80`.
 const OF_CONTAINER: &[(&str, &str)] = &[
     ("{{.HostConfig.NetworkMode}}", "bridge"),
     ("{{eq .ID .Id}}", "true"),
@@ -73,7 +73,7 @@ const OF_CONTAINER: &[(&str, &str)] = &[
     ("{{index .Config.Labels \"x\"}}", ""),
 ];
 
-/// The same of the default network.
+/// The output of `inspect -f` for the default network.
 const OF_NETWORK: &[(&str, &str)] = &[
     ("{{eq .ID .Id}}", "true"),
     ("{{.Name}} {{.Driver}} {{.Scope}} {{.Internal}} {{.EnableIPv6}}", "bridge bridge local false false"),
@@ -84,7 +84,7 @@ const OF_NETWORK: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn templates_of_scripts_print_what_dockers_print() {
+fn templates_print_what_docker_prints() {
     let lab = Lab::start();
     lab.run("web", "-p 8080:80");
     for (template, printed) in OF_CONTAINER {
@@ -103,7 +103,7 @@ fn templates_of_scripts_print_what_dockers_print() {
 }
 
 #[test]
-fn flags_of_scripts_are_taken() {
+fn flags_of_docker_scripts_are_accepted() {
     let lab = Lab::start();
     lab.run("old", "");
     lab.run("web", "");
@@ -146,7 +146,7 @@ fn flags_of_scripts_are_taken() {
 }
 
 #[test]
-fn a_terminal_is_not_told_what_labels_and_errors_say() {
+fn control_characters_in_labels_and_errors_do_not_reach_a_terminal() {
     let lab = Lab::start();
     lab.netbpf(["run", "-d", "--name", "web", "--label", "x=\u{1b}[31m\u{9b}2J\u{202e}", "--", "sleep", "9"])
         .ok();
@@ -172,7 +172,7 @@ fn a_terminal_is_not_told_what_labels_and_errors_say() {
 }
 
 #[test]
-fn a_port_of_a_family_that_the_container_has_not_is_left_out() {
+fn a_port_in_a_family_that_the_container_lacks_is_left_out() {
     let lab = Lab::start();
     let run = [
         "run",

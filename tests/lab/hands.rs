@@ -1,11 +1,11 @@
-//! Somebody's hands on what netbpf made among the host's links: what is changed is put back, what is added stays.
+//! Manual changes of netbpf's links on the host: changed settings are restored, additional ones stay.
 
 use netbpf_tests::lab::{Lab, eventually};
 
 const GATEWAY: &str = "172.17.0.1/16";
 const MAC: &str = "02:42:ac:11:00:01";
 
-/// A host with one container, which the host reaches.
+/// A host with one container, which the host can reach.
 fn lab() -> Lab {
     let lab = Lab::start();
     lab.netbpf(["run", "-d", "--name", "one", "--", "sleep", "infinity"]).ok();
@@ -39,7 +39,7 @@ fn link(lab: &Lab, words: &str) {
 }
 
 #[test]
-fn flushed_addresses_come_back() {
+fn flushed_addresses_are_restored() {
     let lab = lab();
     ip(&lab, "addr flush dev netbpf0");
     link(&lab, GATEWAY);
@@ -48,7 +48,7 @@ fn flushed_addresses_come_back() {
 }
 
 #[test]
-fn flushed_ipv6_addresses_and_settings_come_back() {
+fn flushed_ipv6_addresses_and_settings_are_restored() {
     let lab = Lab::start();
     let options = "network create --ipv6 --subnet 10.1.0.0/24 --subnet 2001:db8:1::/64 -o com.docker.network.bridge.name=six six";
     lab.netbpf(options.split(' ')).ok();
@@ -64,7 +64,7 @@ fn flushed_ipv6_addresses_and_settings_come_back() {
 }
 
 #[test]
-fn a_changed_mac_comes_back() {
+fn a_changed_mac_address_is_restored() {
     let lab = lab();
     ip(&lab, "link set netbpf0 address 02:42:aa:bb:cc:dd");
     link(&lab, MAC);
@@ -73,7 +73,7 @@ fn a_changed_mac_comes_back() {
 }
 
 #[test]
-fn a_device_that_is_set_down_or_renamed_comes_back() {
+fn a_device_that_is_set_down_or_renamed_is_restored() {
     let lab = lab();
     ip(&lab, "link set netbpf0 down");
     works_again(&lab);
@@ -85,7 +85,7 @@ fn a_device_that_is_set_down_or_renamed_comes_back() {
 }
 
 #[test]
-fn a_device_whose_other_end_or_group_is_changed_comes_back() {
+fn a_device_whose_peer_or_group_is_changed_is_restored() {
     let lab = lab();
     let links = lab.host(["ip", "-o", "link"]).ok().stdout;
     let peer = links.split([' ', '@', ':']).find(|word| word.starts_with("nbp")).expect("the other end");
@@ -98,7 +98,7 @@ fn a_device_whose_other_end_or_group_is_changed_comes_back() {
 }
 
 #[test]
-fn a_device_that_is_deleted_is_made_again() {
+fn a_deleted_device_is_created_again() {
     let lab = lab();
     ip(&lab, "link del netbpf0");
     works_again(&lab);
@@ -106,7 +106,7 @@ fn a_device_that_is_deleted_is_made_again() {
 }
 
 #[test]
-fn what_was_changed_while_no_daemon_ran_is_put_back_at_start() {
+fn changes_from_while_no_daemon_ran_are_undone_at_its_start() {
     let lab = lab();
     lab.stop_daemon();
     ip(&lab, "addr flush dev netbpf0");
@@ -117,7 +117,7 @@ fn what_was_changed_while_no_daemon_ran_is_put_back_at_start() {
 }
 
 #[test]
-fn addresses_and_an_mtu_of_the_users_stay_and_work() {
+fn the_user_s_own_addresses_and_mtu_stay() {
     let lab = lab();
     for (address, reached) in [("10.77.0.1/24", "10.77.0.1"), ("172.17.255.254/16", "172.17.255.254")] {
         ip(&lab, &format!("addr add {address} dev netbpf0"));
@@ -138,12 +138,12 @@ fn addresses_and_an_mtu_of_the_users_stay_and_work() {
 }
 
 #[test]
-fn a_program_that_is_taken_away_comes_back() {
+fn a_detached_program_is_attached_again() {
     let lab = lab();
     let links = lab.host(["ip", "-o", "link"]).ok().stdout;
     let veth = links.split([' ', '@', ':']).find(|word| word.starts_with("veth")).expect("a host side");
     let pin = format!("/sys/fs/bpf/netbpf/v4/links/{veth}");
-    // With tcx the link goes with its last reference; with clsact the filter goes with the discipline.
+    // With tcx the pinned link must be removed, with clsact the discipline.
     if lab.path(&pin).exists() {
         lab.host(["rm", &pin]).ok();
         eventually("its pin", || lab.path(&pin).exists().then_some(()));
@@ -160,7 +160,7 @@ fn a_program_that_is_taken_away_comes_back() {
 }
 
 #[test]
-fn who_changes_it_again_and_again_is_left_alone() {
+fn a_setting_that_is_changed_again_and_again_is_left_alone() {
     let lab = lab();
     for _ in 0..5 {
         ip(&lab, "link set netbpf0 address 02:42:aa:bb:cc:dd");

@@ -1,4 +1,4 @@
-//! The lab itself: what it promises to the tests in it.
+//! Tests of the lab itself.
 
 use netbpf_tests::lab::Lab;
 use nix::sys::signal::Signal;
@@ -16,12 +16,12 @@ fn a_host_has_its_own_network_processes_and_folders() {
 }
 
 #[test]
-fn orphans_are_buried_and_background_processes_end_with_their_value() {
+fn orphans_are_reaped_and_background_processes_end_when_dropped() {
     let lab = Lab::without_daemon();
     lab.host(["sh", "-c", "true & exec true"]).ok();
     drop(lab.spawn(["sleep", "infinity"]));
     let sleeper = lab.spawn(["sleep", "infinity"]);
-    // Not SIGINT, which a shell has its background processes ignore, this one's parents perhaps among them.
+    // Not SIGINT: a shell lets its background processes ignore that, and this test may be one.
     sleeper.signal(Signal::SIGTERM);
     assert_eq!(sleeper.output().status.code(), None);
     lab.host(["sh", "-c", "echo out; echo wrong >&2; exit 7"]).fails_with(7, "wrong");
@@ -29,21 +29,21 @@ fn orphans_are_buried_and_background_processes_end_with_their_value() {
 
 #[test]
 #[should_panic(expected = "is left: link forgotten")]
-fn a_link_that_is_left_is_found() {
+fn a_leftover_link_is_found() {
     let lab = Lab::without_daemon();
     lab.host(["ip", "link", "add", "forgotten", "type", "bridge"]).ok();
 }
 
 #[test]
 #[should_panic(expected = "sleep 1000")]
-fn a_process_that_is_left_is_found() {
+fn a_leftover_process_is_found() {
     let lab = Lab::without_daemon();
     lab.host(["sh", "-c", "sleep 1000 >/dev/null 2>&1 &"]).ok();
 }
 
 #[test]
 #[should_panic(expected = "is left: mount tmpfs on /mnt")]
-fn a_mount_that_is_left_is_found() {
+fn a_leftover_mount_is_found() {
     let lab = Lab::without_daemon();
     lab.host(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]).ok();
 }

@@ -1,5 +1,4 @@
-//! What happens is told, containers get other names, and those that end are started again: `events`, `rename`,
-//! `--restart`, and the pruning of networks by their labels and age.
+//! Events, other names, restarts and pruning: `events`, `rename`, `--restart`, and `network prune` by label and age.
 
 use netbpf_tests::lab::{Lab, eventually};
 use serde_json::Value;
@@ -12,7 +11,7 @@ fn told(lab: &Lab, filters: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn what_happens_is_told_in_dockers_words_and_order() {
+fn events_have_docker_s_text_and_order() {
     let lab = Lab::start();
     lab.network("mynet", "");
     lab.run("web", "--net mynet --label app=shop");
@@ -67,7 +66,7 @@ fn what_happens_is_told_in_dockers_words_and_order() {
 }
 
 #[test]
-fn who_follows_hears_until_the_daemon_ends() {
+fn a_follower_gets_events_until_the_daemon_ends() {
     let lab = Lab::start();
     let follower = lab.spawn_netbpf(["events", "--filter", "type=network", "--filter", "event=create"]);
     let until = lab.spawn_netbpf([
@@ -79,7 +78,7 @@ fn who_follows_hears_until_the_daemon_ends() {
         "--filter",
         "event=create",
     ]);
-    // A network every time, because nobody tells that a follower has begun.
+    // Creates a network each time, because nothing tells when a follower has started.
     let networks: Vec<String> = (0..20).map(|number| format!("n{number}")).collect();
     for name in &networks {
         lab.network(name, "");
@@ -97,7 +96,7 @@ fn who_follows_hears_until_the_daemon_ends() {
 }
 
 #[test]
-fn a_new_name_is_known_at_once_and_the_old_one_is_free() {
+fn rename_takes_effect_at_once_and_frees_the_old_name() {
     let lab = Lab::start();
     lab.network("mynet", "--subnet 10.1.0.0/24");
     lab.run("one", "--net mynet");
@@ -141,7 +140,7 @@ fn restarts(lab: &Lab, name: &str) -> u64 {
 }
 
 #[test]
-fn what_ends_is_started_again_as_its_policy_says() {
+fn a_container_is_restarted_by_its_policy() {
     let lab = Lab::start();
     lab.network("mynet", "");
     let run = |name: &str, policy: &str, command: &str| {
@@ -165,7 +164,7 @@ fn what_ends_is_started_again_as_its_policy_says() {
     });
     assert_ne!(lab.pid("always"), pid);
     lab.exec("always", "ping -c1 -W2 always").ok();
-    // An end by hand is one for good, and a start by hand counts anew.
+    // A manual stop is final, and a manual start resets the count.
     lab.netbpf(["kill", "always"]).ok();
     eventually("it has ended", || (status(&lab, "always") == "exited").then_some(()));
     lab.netbpf(["start", "always"]).ok();
@@ -196,7 +195,7 @@ fn what_ends_is_started_again_as_its_policy_says() {
 }
 
 #[test]
-fn a_daemon_starts_what_its_policy_says_and_no_more() {
+fn a_new_daemon_starts_containers_by_their_policy() {
     let lab = Lab::start();
     for policy in ["no", "always", "unless-stopped", "on-failure"] {
         for end in ["stopped", "killed"] {
@@ -204,7 +203,7 @@ fn a_daemon_starts_what_its_policy_says_and_no_more() {
         }
         lab.netbpf(["stop", "-t", "0", &format!("{policy}-stopped")]).ok();
     }
-    // As when the host goes down: nobody looks when they end.
+    // As when the host goes down: the containers end while no daemon runs.
     lab.kill_daemon();
     let supervisors = lab.processes("supervise");
     lab.host(["kill", "-9"].map(str::to_owned).into_iter().chain(supervisors.iter().map(u32::to_string)))
@@ -241,7 +240,7 @@ fn networks_are_pruned_by_label_and_age() {
     lab.netbpf(["network", "prune", "-f", "--filter", "until=1h", "--filter", "until=2h"])
         .fails_with(1, "more than one until filter specified");
     lab.netbpf(["network", "prune", "-f", "--filter", "name=used"]).fails_with(1, "invalid filter 'name'");
-    // One that has ended uses nothing.
+    // A stopped container does not use its networks.
     lab.netbpf(["stop", "-t", "0", "user"]).ok();
     assert_eq!(prune(&[]), "Deleted Networks:\nused\n\n");
 }

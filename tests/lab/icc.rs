@@ -1,4 +1,4 @@
-//! `enable_icc=false`: the members of a network reach the host and nobody else, but for the exposed ports of those that
+//! `enable_icc=false`: members of the network reach the host, and no other members except exposed ports of those that
 //! they are linked to.
 
 use netbpf_tests::lab::{
@@ -10,7 +10,7 @@ const MARK: &[u8] = b"netbpf icc is off!";
 
 const OFF: &str = "-o com.docker.network.bridge.enable_icc=false";
 
-/// Starts a container that says its name on ports 80 and 81.
+/// Starts a container that answers with its name on ports 80 and 81.
 #[track_caller]
 fn serve(lab: &Lab, name: &str, options: &str) {
     let before = ["run", "-d", "--name", name].into_iter().chain(options.split_whitespace());
@@ -23,7 +23,7 @@ fn serve(lab: &Lab, name: &str, options: &str) {
     });
 }
 
-/// What is said to a client in a container; nothing where it gets no answer.
+/// The answer to a client in a container; `None` without one.
 #[track_caller]
 fn said(lab: &Lab, container: &str, address: &str) -> Option<String> {
     let output = lab.exec(container, &format!("timeout 5 socat -T2 - TCP:{address},connect-timeout=1"));
@@ -36,7 +36,7 @@ fn pings(lab: &Lab, container: &str, address: &str) -> bool {
 }
 
 #[test]
-fn members_reach_the_host_and_not_each_other() {
+fn members_reach_the_host_but_not_each_other() {
     let lab = Lab::start();
     lab.network("apart", &format!("--subnet 10.1.0.0/24 {OFF}"));
     lab.run("one", "--net apart");
@@ -50,14 +50,14 @@ fn members_reach_the_host_and_not_each_other() {
     assert!(!pings(&lab, "two", "one"));
     assert_eq!(said(&lab, "one", "10.1.0.3:80"), None);
     assert!(lab.drops_since(&before)["no-icc"] >= 3);
-    // The host is no way around, but for what is published.
+    // A route through the host does not help, except for published ports.
     lab.in_network_of("one", "ip route add 10.1.0.3/32 via 10.1.0.1").ok();
     assert!(!pings(&lab, "one", "10.1.0.3"));
     lab.in_network_of("one", "ip route del 10.1.0.3/32").ok();
     assert_eq!(said(&lab, "one", "10.1.0.1:8080").as_deref(), Some("two"));
     assert_eq!(said(&lab, "two", "10.1.0.1:8080").as_deref(), Some("two"));
 
-    // Other networks are as they were, and this one is so for the next daemon.
+    // Other networks are not affected, and the setting also applies after a restart of the daemon.
     lab.network("together", "--subnet 10.2.0.0/24");
     lab.netbpf(["connect", "together", "one"]).ok();
     lab.netbpf(["connect", "together", "two"]).ok();
@@ -68,7 +68,7 @@ fn members_reach_the_host_and_not_each_other() {
 }
 
 #[test]
-fn no_frame_of_any_kind_passes_between_members() {
+fn frames_of_no_protocol_pass_between_members() {
     let lab = Lab::start();
     lab.network("apart", &format!("--subnet 10.1.0.0/24 {OFF}"));
     lab.run("one", "--net apart");
@@ -104,7 +104,7 @@ fn no_frame_of_any_kind_passes_between_members() {
 }
 
 #[test]
-fn a_link_opens_the_exposed_ports_only() {
+fn a_link_opens_only_the_exposed_ports() {
     let lab = Lab::without_daemon();
     lab.tell_daemons("--icc=false");
     lab.start_daemon();
@@ -117,7 +117,7 @@ fn a_link_opens_the_exposed_ports_only() {
     assert_eq!(said(&lab, "stranger", "172.17.0.2:80"), None, "the link is another's");
     assert!(!pings(&lab, "app", "db"), "no port of ping is exposed");
 
-    // Somebody else gets the target's address and port number.
+    // Another container gets the target's address and port number.
     lab.netbpf(["stop", "-t", "0", "db"]).ok();
     serve(&lab, "squatter", "--expose 80");
     assert_eq!(lab.address("squatter", "bridge"), "172.17.0.2");
@@ -129,7 +129,7 @@ fn a_link_opens_the_exposed_ports_only() {
     assert_eq!(said(&lab, "app", "db:80").as_deref(), Some("db"));
     assert_eq!(said(&lab, "stranger", "db:80"), None);
 
-    // What the daemon is told holds for those that run, too.
+    // The daemon's option also applies to running containers.
     lab.tell_daemons("");
     lab.restart_daemon();
     assert!(pings(&lab, "app", "db") && pings(&lab, "stranger", "172.17.0.2"));
@@ -143,12 +143,12 @@ fn a_link_opens_the_exposed_ports_only() {
 fn links_open_ports_in_networks_with_names_too() {
     let lab = Lab::start();
     lab.network("apart", &format!("--subnet 10.1.0.0/24 {OFF}"));
-    // Before there is anybody of that name.
+    // The link is made before there is a container of that name.
     lab.run("app", "--net apart --link store:db");
     serve(&lab, "store", "--net apart --expose 80 --expose 9000/udp");
     assert_eq!(said(&lab, "app", "db:80").as_deref(), Some("store"));
     assert_eq!(said(&lab, "app", "db:81"), None);
-    // Larger than a frame: the fragments after the first name no port.
+    // Larger than a frame: only the first fragment has a port number.
     let received = lab.spawn_netbpf(["exec", "store", "socat", "-u", "-T3", "UDP-RECV:9000", "-"]);
     eventually("it listens", || lab.exec("store", "ss -H -lun").ok().stdout.contains(":9000 ").then_some(()));
     let script = "head -c 5000 /dev/zero | tr '\\0' x | socat -u -b 5000 - UDP:db:9000";
@@ -173,7 +173,7 @@ fn links_open_ports_in_networks_with_names_too() {
 }
 
 #[test]
-fn ipv6_is_kept_apart_and_linked_alike() {
+fn icc_and_links_apply_to_ipv6() {
     let lab = Lab::start();
     lab.network("apart", &format!("--ipv6 --subnet 10.1.0.0/24 --subnet fd00:9::/64 {OFF}"));
     lab.run("app", "--net apart --link db");

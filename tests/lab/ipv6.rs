@@ -1,4 +1,4 @@
-//! Networks with IPv6: what docker0's users know from IPv4 is the same, and neighbour discovery is as safe as ARP is.
+//! Networks with IPv6: they behave as docker0's users know it from IPv4, and neighbour discovery is as safe as ARP.
 
 use netbpf_tests::lab::{
     Lab, eventually,
@@ -6,7 +6,7 @@ use netbpf_tests::lab::{
 };
 use serde_json::Value;
 
-/// What every frame of the tests on spoofing ends in.
+/// The last bytes of every frame in the tests on spoofing.
 const MARK: &[u8] = b"netbpf over six!";
 
 const IPV6: u16 = 0x86dd;
@@ -29,7 +29,7 @@ fn address(lab: &Lab, container: &str, network: &str) -> String {
     inspected["NetworkSettings"]["Networks"][network]["GlobalIPv6Address"].as_str().unwrap_or_default().into()
 }
 
-/// The IPv6 addresses of an interface, with what their flags say.
+/// The IPv6 addresses of an interface with their flags.
 #[track_caller]
 fn addresses(lab: &Lab, container: &str, interface: &str) -> Vec<String> {
     let link = lab.in_network_of(container, &format!("ip -j -6 address show dev {interface}")).ok().json();
@@ -98,7 +98,7 @@ fn inspect_and_ls_have_both_families() {
 }
 
 #[test]
-fn without_a_subnet_it_is_one_of_the_hosts_own() {
+fn the_default_subnet_is_one_of_the_host_s_own_block() {
     let lab = Lab::start();
     assert_eq!(lab.host(["cat", "/proc/sys/net/ipv6/conf/all/forwarding"]).ok().text(), "0");
     lab.network("first", "--ipv6");
@@ -142,7 +142,7 @@ fn a_network_of_ipv6_only_has_nothing_of_ipv4() {
 }
 
 #[test]
-fn an_address_that_changed_hands_is_found_at_once() {
+fn a_reused_address_is_reachable_at_once() {
     let lab = two(SIX);
     let alices = |lab: &Lab| {
         let table = lab.exec("bob", "ip -6 neigh show to fd00:6::2").ok();
@@ -159,7 +159,7 @@ fn an_address_that_changed_hands_is_found_at_once() {
 }
 
 #[test]
-fn a_namespace_of_somebody_elses_gets_ipv6_and_keeps_its_routes() {
+fn a_foreign_namespace_gets_ipv6_and_keeps_its_routes() {
     let lab = two(SIX);
     lab.host(["ip", "netns", "add", "blue"]).ok();
     let blue = |script: &str| lab.host(["nsenter", "--net=/run/netns/blue", "sh", "-c", script]);
@@ -174,7 +174,7 @@ fn a_namespace_of_somebody_elses_gets_ipv6_and_keeps_its_routes() {
 }
 
 #[test]
-fn containers_go_out_by_another_address_of_the_gateway_where_they_are_told_to() {
+fn the_default_route_uses_another_gateway_address_if_configured() {
     let lab = Lab::start();
     lab.network("six", &format!("{SIX} --aux-address DefaultGatewayIPv6=fd00:6::fe"));
     lab.host(["ip", "-6", "address", "add", "2001:db8:7::1/128", "dev", "lo"]).ok();
@@ -187,7 +187,7 @@ fn containers_go_out_by_another_address_of_the_gateway_where_they_are_told_to() 
 }
 
 #[test]
-fn an_address_that_another_container_has_fails_its_detection() {
+fn duplicate_address_detection_finds_another_container_s_address() {
     let lab = two(SIX);
     let added = |address: &str| {
         lab.in_network_of("bob", &format!("ip -6 address add {address}/64 dev eth0")).ok();
@@ -202,12 +202,12 @@ fn an_address_that_another_container_has_fails_its_detection() {
     lab.exec("alice", "ping -c1 fd00:6::1").ok();
     lab.in_network_of("bob", "ip -6 address del fd00:6::2/64 dev eth0").ok();
     lab.exec("bob", "ping -c1 fd00:6::2").ok();
-    // Nobody has it; that does not make it bob's.
+    // Nobody has the address, but it is not bob's either.
     assert_eq!(added("fd00:6::77"), "fd00:6::77");
     let before = lab.reasons();
     lab.in_network_of("bob", "ping -c1 -W1 -I fd00:6::77 fd00:6::2").fails_with(1, "");
     assert!(lab.drops_since(&before).contains_key("spoofed-ipv6"));
-    // The host is told too.
+    // The host's own detection fails, too.
     let device = lab.device("six");
     lab.host(["ip", "-6", "address", "add", "fd00:6::3/64", "dev", &device]).ok();
     eventually("the host's detection fails", || {
@@ -218,7 +218,7 @@ fn an_address_that_another_container_has_fails_its_detection() {
 }
 
 #[test]
-fn addresses_asked_for_are_kept_and_refused_in_dockers_words() {
+fn requested_addresses_are_kept_or_refused_with_docker_s_message() {
     let lab = two(SIX);
     lab.run("carol", "--net six --ip 10.6.0.9 --ip6 fd00:6::9");
     lab.netbpf(["restart", "-t", "0", "carol"]).ok();
@@ -356,7 +356,7 @@ fn global(network: u8, host: u8) -> [u8; 16] {
 }
 
 #[test]
-fn what_a_container_claims_falsely_over_ipv6_reaches_nobody() {
+fn spoofed_ipv6_frames_reach_nobody() {
     let lab = two(SIX);
     lab.run("mallory", "--net six");
     let [mallory, alice, bob] = ["mallory", "alice", "bob"].map(|name| lab.station(name, "eth0"));
@@ -384,7 +384,7 @@ fn what_a_container_claims_falsely_over_ipv6_reaches_nobody() {
         for (destination, to) in
             [(alice.mac(), global(6, 2)), (host.mac(), global(6, 1)), ([0x33, 0x33, 0, 0, 0, 1], all_nodes)]
         {
-            // The mark is behind the packet, as padding: it shows who got the frame, and is in no checksum.
+            // The mark is behind the packet, as padding: it identifies the frame, and no checksum covers it.
             let packet = [icmpv6(source, to, &message), MARK.to_vec()].concat();
             let before = lab.reasons();
             mallory.send(&ethernet(destination, mac, IPV6, &packet));
@@ -424,7 +424,7 @@ fn networks_with_ipv6_live_on_without_a_daemon_and_come_back_with_it() {
     lab.netbpf(["rm", "-f", "alice"]).ok();
     lab.run("dave", "--net six");
     assert_eq!(address(&lab, "dave", "six"), "fd00:6::2", "the lowest free one");
-    // A lost host device comes back with all that it had.
+    // A deleted host device is created again with all its settings.
     lab.stop_daemon();
     lab.host(["ip", "link", "delete", &format!("nb-{}", &lab_id(&lab)[..12])]).ok();
     lab.start_daemon();
@@ -432,7 +432,7 @@ fn networks_with_ipv6_live_on_without_a_daemon_and_come_back_with_it() {
     lab.exec("bob", "ping -c1 fd00:6::1").ok();
 }
 
-/// The ID of the only network of the user's, without the daemon's help.
+/// The ID of the only user-defined network, found without the daemon.
 fn lab_id(lab: &Lab) -> String {
     let links = lab.host(["ip", "-o", "link", "show", "type", "veth"]).ok();
     let device = links.text().split_whitespace().find_map(|word| word.strip_prefix("nb-")).expect("a device");

@@ -1,14 +1,14 @@
-//! What networks keep to themselves, and what their members share.
+//! Frames stay within their network, and reach every member that they are for.
 
 use netbpf_tests::lab::{
     Lab,
     station::{Arp, BROADCAST, Mac, Station, arp, ethernet, ipv4, ipv6, tagged},
 };
 
-/// What every frame of these tests ends in.
+/// The last bytes of every frame in these tests.
 const MARK: &[u8] = b"netbpf isolation";
 
-/// For experiments (IEEE 802).
+/// The ethertype for experiments (IEEE 802).
 const EXPERIMENT: u16 = 0x88b5;
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
@@ -17,10 +17,10 @@ const IPV6: u16 = 0x86dd;
 
 const RED01: [u8; 4] = [10, 1, 0, 2];
 const BLUE01: [u8; 4] = [10, 2, 0, 2];
-/// Whoever gets a packet for it keeps quiet.
+/// No host answers packets to this address.
 const NOBODY: [u8; 4] = [10, 1, 0, 99];
 
-/// Two networks. `both` is in both of them.
+/// Two networks. `both` is a member of both.
 struct World {
     red01: Station,
     red02: Station,
@@ -42,7 +42,8 @@ impl World {
         lab.run("blue01", "--net blue");
         lab.run("both", "--net red");
         lab.netbpf(["connect", "blue", "both"]).ok();
-        // New namespaces take this from the machine: one that forwards sends what it is not meant to back.
+        // New namespaces copy the setting from the machine: one that forwards would send frames back that are not for
+        // it.
         for name in ["red01", "red02", "blue01", "both"] {
             lab.in_network_of(name, "echo 0 > /proc/sys/net/ipv4/ip_forward").ok();
         }
@@ -58,7 +59,7 @@ impl World {
         }
     }
 
-    /// Who has heard how many marked frames.
+    /// The number of marked frames that each station has received.
     fn heard(&self) -> Vec<(&'static str, usize)> {
         [
             ("red01", &self.red01),
@@ -75,7 +76,7 @@ impl World {
         .collect()
     }
 
-    /// Sends frames from `red01` and waits until they have ended for these reasons, and no others.
+    /// Sends frames from `red01`, and waits until all are dropped for this reason and no other.
     #[track_caller]
     fn send_and_lose(&self, frames: &[Vec<u8>], reason: &str) {
         let before = self.lab.reasons();
@@ -88,7 +89,7 @@ impl World {
     }
 }
 
-/// One frame of each kind, from an address of the sender's to another's.
+/// One frame of each kind from one address to another.
 fn frames_of_all_kinds(destination: Mac, source: Mac, to: [u8; 4]) -> Vec<Vec<u8>> {
     let address = ipv4(RED01, to, MARK);
     vec![
@@ -102,16 +103,16 @@ fn frames_of_all_kinds(destination: Mac, source: Mac, to: [u8; 4]) -> Vec<Vec<u8
 }
 
 #[test]
-fn frames_reach_whom_they_are_for_and_nobody_in_another_network() {
+fn frames_reach_their_target_and_no_other_network() {
     let world = World::new();
-    broadcast_and_multicast_reach_all_of_the_own_network_and_the_host(&world);
-    every_protocol_passes_between_two_members_and_nobody_else_hears_it(&world);
-    a_frame_for_a_mac_of_another_network_goes_nowhere(&world);
+    broadcast_and_multicast_reach_all_members_and_the_host(&world);
+    every_protocol_passes_between_two_members_only(&world);
+    a_frame_for_a_mac_of_another_network_is_dropped(&world);
     a_frame_never_comes_back_to_its_sender(&world);
-    no_bridge_forwards_the_reserved_group(&world);
+    the_reserved_group_is_not_forwarded(&world);
 }
 
-fn broadcast_and_multicast_reach_all_of_the_own_network_and_the_host(world: &World) {
+fn broadcast_and_multicast_reach_all_members_and_the_host(world: &World) {
     let everybody_else = [("red02", 1), ("both in red", 1), ("host in red", 1)];
     for destination in [BROADCAST, [0x01, 0x00, 0x5e, 0, 0, 0xfb], [0x33, 0x33, 0, 0, 0, 1]] {
         for frame in frames_of_all_kinds(destination, world.red01.mac(), [255; 4]) {
@@ -127,7 +128,7 @@ fn broadcast_and_multicast_reach_all_of_the_own_network_and_the_host(world: &Wor
     assert_eq!(world.heard(), [("blue01", 1), ("both in blue", 1)]);
 }
 
-fn every_protocol_passes_between_two_members_and_nobody_else_hears_it(world: &World) {
+fn every_protocol_passes_between_two_members_only(world: &World) {
     for frame in frames_of_all_kinds(world.red02.mac(), world.red01.mac(), NOBODY) {
         world.red01.send(&frame);
         world.lab.reasons();
@@ -143,7 +144,7 @@ fn every_protocol_passes_between_two_members_and_nobody_else_hears_it(world: &Wo
     assert_eq!(world.heard(), [("red02", 1)]);
 }
 
-fn a_frame_for_a_mac_of_another_network_goes_nowhere(world: &World) {
+fn a_frame_for_a_mac_of_another_network_is_dropped(world: &World) {
     let own = world.red01.mac();
     for station in [&world.blue01, &world.both_blue, &world.host_blue] {
         let mac = station.mac();
@@ -190,14 +191,14 @@ fn the_host_routes_nothing_between_networks() {
     lab.in_network_of("blue01", "ip route add 10.1.0.0/24 via 10.2.0.1").ok();
     lab.exec("red01", "ping -c1 -W1 10.2.0.2").fails_with(1, "");
     lab.exec("blue01", "ping -c1 -W1 10.1.0.2").fails_with(1, "");
-    // The default network is a network like the others.
+    // The default network is isolated in the same way.
     lab.run("tomcat01", "");
     lab.exec("tomcat01", "ping -c1 -W1 10.1.0.2").fails_with(1, "");
     lab.exec("red01", "ping -c1 -W1 172.17.0.2").fails_with(1, "");
-    // A gateway's address is the host's, whichever network it is of.
+    // A gateway address belongs to the host, whichever network it is of.
     lab.exec("red01", "ping -c1 10.1.0.1").ok();
     lab.exec("red01", "ping -c1 10.2.0.1").ok();
-    // The programs do not count on the packet filter, nor on the daemon.
+    // The programs isolate networks even without the packet filter and the daemon.
     let pid = lab.pid("red01").to_string();
     lab.kill_daemon();
     lab.host(["nft", "flush", "ruleset"]).ok();
@@ -232,7 +233,7 @@ fn a_frame_never_comes_back_to_its_sender(world: &World) {
     world.send_and_lose(&frames, "hairpin");
 }
 
-fn no_bridge_forwards_the_reserved_group(world: &World) {
+fn the_reserved_group_is_not_forwarded(world: &World) {
     let frames: Vec<_> = [0x00, 0x02, 0x0e]
         .map(|last| ethernet([0x01, 0x80, 0xc2, 0, 0, last], world.red01.mac(), EXPERIMENT, MARK))
         .into();

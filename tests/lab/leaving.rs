@@ -1,11 +1,11 @@
-//! What leaves a network has an address of the host's, or does not leave.
+//! Traffic to other hosts is either masqueraded or dropped.
 
 use netbpf_tests::lab::{eventually, station::Station};
 
 use super::outside::Neighbourhood;
 
-/// Sends what conntrack translates for nobody: TCP that belongs to no connection, a wrong checksum, ICMP errors about
-/// nothing; and protocols that it knows nothing of. Arguments: own address, address of the other host, the same for IPv6.
+/// A Python program that sends packets that conntrack does not translate: TCP of no connection, wrong checksums, ICMP
+/// errors about no flow, and unknown protocols. Arguments: own address, address of the other host, and both for IPv6.
 const SEND: &str = r"
 import socket, struct, sys
 own, other, own6, other6 = sys.argv[1:]
@@ -48,7 +48,7 @@ send(socket.AF_INET6, 58, struct.pack('!BBHI', 1, 4, 0, 0) + bytes(48))
 const OWN_IPV4: [u8; 4] = [10, 1, 0, 2];
 const OWN_IPV6: &str = "fd00:1::2";
 
-/// How many frames came in from the container's own addresses.
+/// The number of frames with the container's own address as their source.
 fn untranslated(far: &Station) -> usize {
     let ipv6: std::net::Ipv6Addr = OWN_IPV6.parse().expect("an address");
     let is_own = |frame: &&Vec<u8>| match frame.get(12..14) {
@@ -60,7 +60,7 @@ fn untranslated(far: &Station) -> usize {
 }
 
 #[test]
-fn nothing_leaves_a_network_with_the_containers_own_address() {
+fn no_packet_leaves_a_network_with_the_container_s_own_address() {
     let lab = Neighbourhood::start();
     lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
     lab.run("web", "--net red");
@@ -70,7 +70,7 @@ fn nothing_leaves_a_network_with_the_containers_own_address() {
     let send = || {
         let words = ["10.1.0.2", "192.0.2.2", OWN_IPV6, "2001:db8:1::2"];
         lab.netbpf(["exec", "web", "python3", "-c", SEND].into_iter().chain(words)).ok();
-        // Frames stay in order: what was sent before this has come.
+        // Frames stay in order, so everything sent before these pings has arrived after them.
         lab.exec("web", "ping -c1 -W2 192.0.2.2").ok();
         lab.exec("web", "ping -c1 -W2 2001:db8:1::2").ok();
     };
@@ -81,7 +81,7 @@ fn nothing_leaves_a_network_with_the_containers_own_address() {
     assert_eq!(drops.keys().collect::<Vec<_>>(), ["untranslated"]);
     assert!(drops["untranslated"] >= 20, "{drops:?}");
 
-    // The administrator has a kind of packets not tracked: they are not translated either.
+    // The administrator exempts packets from tracking, so they are not translated either.
     let notrack = "add table inet own; \
                    add chain inet own raw { type filter hook prerouting priority -300; policy accept; }; \
                    add rule inet own raw udp dport 4000 notrack";
@@ -97,7 +97,7 @@ fn nothing_leaves_a_network_with_the_containers_own_address() {
 }
 
 #[test]
-fn networks_that_keep_their_addresses_send_what_they_like() {
+fn networks_without_masquerade_may_send_any_packet() {
     let lab = Neighbourhood::start();
     let kept = "-o com.docker.network.bridge.enable_ip_masquerade=false";
     lab.network("red", &format!("--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64 {kept}"));

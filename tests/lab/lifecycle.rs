@@ -1,4 +1,4 @@
-//! A container's life, as a user of Docker knows it: run, output, exit codes, signals, stop, start, exec, the modes.
+//! A container's life as Docker's users know it: run, output, exit codes, signals, stop, start, exec, network modes.
 
 use std::{
     thread,
@@ -23,7 +23,7 @@ fn exec(lab: &Lab, name: &str, command: &str) -> Output {
     lab.netbpf(["exec", name, "sh", "-c", command])
 }
 
-/// Waits until a command writes what is expected.
+/// Waits until a command prints what is expected.
 #[track_caller]
 fn until(lab: &Lab, arguments: &[&str], expected: impl Fn(&str) -> bool) {
     let give_up = Instant::now() + Duration::from_secs(10);
@@ -38,9 +38,9 @@ fn until(lab: &Lab, arguments: &[&str], expected: impl Fn(&str) -> bool) {
 }
 
 #[test]
-fn the_output_of_a_short_life_is_complete() {
+fn the_output_of_a_short_run_is_complete() {
     let lab = Lab::start();
-    // Ten command lines, because a minute is all that one may take.
+    // Ten runs in each script, because a command may take one minute at most.
     let script = format!(
         "set -e; for number in $(seq 10); do
             test \"$({0} run --rm -- sh -c 'echo out; echo err >&2; echo out2' 2>/dev/null)\" = \"out\nout2\" || echo lost out
@@ -58,7 +58,7 @@ fn the_output_of_a_short_life_is_complete() {
 }
 
 #[test]
-fn exit_codes_are_the_commands() {
+fn the_exit_code_is_the_command_s() {
     let lab = Lab::start();
     for code in [0, 1, 7, 125, 255] {
         let output = lab.netbpf(["run", "--rm", "--", "sh", "-c", &format!("exit {code}")]);
@@ -77,7 +77,7 @@ fn exit_codes_are_the_commands() {
 }
 
 #[test]
-fn signals_of_a_foreground_run_are_the_containers() {
+fn a_foreground_run_forwards_signals() {
     let lab = Lab::start();
     let script =
         "trap 'echo hup' HUP; trap 'echo term; exit 42' TERM; echo ready; while :; do sleep 0.05; done";
@@ -91,7 +91,7 @@ fn signals_of_a_foreground_run_are_the_containers() {
 }
 
 #[test]
-fn stop_asks_before_it_kills() {
+fn stop_sends_sigterm_before_sigkill() {
     let lab = Lab::start();
     let polite = "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.05; done";
     lab.netbpf(["run", "-d", "--name", "polite", "--", "sh", "-c", polite]).ok();
@@ -156,7 +156,7 @@ fn statuses() {
 }
 
 #[test]
-fn logs_follow_end_and_have_times() {
+fn logs_can_be_followed_and_have_timestamps() {
     let lab = Lab::start();
     let script = "for i in 1 2 3 4 5; do echo line $i; done; trap 'echo last; exit' TERM; while :; do sleep 0.05; done";
     lab.netbpf(["run", "-d", "--name", "web", "--", "sh", "-c", script]).ok();
@@ -169,14 +169,14 @@ fn logs_follow_end_and_have_times() {
     assert_eq!(line, "line 5");
     assert!(time.starts_with("20") && time.ends_with('Z') && time.contains('T'), "{time}");
     assert_eq!(lab.netbpf(["logs", "--since", time, "web"]).ok().stdout, "line 5\n");
-    // It has to be there before the last line is written.
+    // The follower must be connected before the last line is written.
     thread::sleep(Duration::from_millis(200));
     lab.netbpf(["stop", "web"]).ok();
     assert_eq!(follower.output().ok().stdout, "line 5\nlast\n");
 }
 
-/// A command in a terminal of its own, by script(1), in which nobody types. Its input does not end, because `script` would
-/// type a NUL then.
+/// Runs a command in a terminal of its own with script(1), without input. The input does not end, because `script`
+/// would send a NUL byte then.
 fn in_terminal(lab: &Lab, command: &str) -> Process {
     const SILENT: &str =
         r#"mkfifo /run/keys && exec 3<> /run/keys && rm /run/keys && exec script -qec "$1" /dev/null <&3"#;
@@ -226,13 +226,13 @@ fn modes() {
     assert_eq!(exec(&lab, "guest", address).ok().stdout, exec(&lab, "owner", address).ok().stdout);
     exec(&lab, "owner", "echo '10.2.2.2 added' >> /etc/hosts").ok();
     assert!(exec(&lab, "guest", "cat /etc/hosts").ok().stdout.ends_with("10.2.2.2 added\n"));
-    // The owner's network lasts as long as somebody is in it.
+    // The owner's network namespace lasts as long as another container uses it.
     lab.netbpf(["stop", "-t", "0", "owner"]).ok();
     assert_eq!(lab.netbpf(["ps", "--filter", "name=guest", "-q"]).ok().stdout.lines().count(), 1);
 }
 
 #[test]
-fn who_joins_one_that_joined_another_is_in_the_same_network() {
+fn joining_a_container_that_joined_another_leads_to_the_same_network() {
     let lab = Lab::start();
     sleeper(&lab, "owner", &["--hostname", "shared"]);
     sleeper(&lab, "side", &["--net", "container:owner"]);
@@ -242,7 +242,7 @@ fn who_joins_one_that_joined_another_is_in_the_same_network() {
     assert_eq!(own("third"), own("owner"));
     lab.netbpf(["connect", "bridge", "third"]).fails_with(1, "container sharing network namespace");
 
-    // Whom it joined has to run; who made the network has not.
+    // The joined container must be running, but not the one that created the network namespace.
     lab.netbpf(["stop", "-t", "0", "third", "owner"]).ok();
     lab.netbpf(["start", "third"]).ok();
     assert_eq!(own("third"), own("side"));
@@ -257,7 +257,7 @@ fn who_joins_one_that_joined_another_is_in_the_same_network() {
 }
 
 #[test]
-fn addresses_are_given_anew_unless_they_were_asked_for() {
+fn only_requested_addresses_are_kept_over_a_restart() {
     let lab = Lab::start();
     lab.netbpf(["network", "create", "--subnet", "10.0.0.0/24", "mynet"]).ok();
     let address = |name: &str| inspect(&lab, name, "{{.NetworkSettings.Networks.mynet.IPAddress}}");
@@ -287,7 +287,7 @@ fn addresses_are_given_anew_unless_they_were_asked_for() {
 }
 
 #[test]
-fn a_root_directory_of_ones_own() {
+fn a_container_can_have_its_own_root_directory() {
     let lab = Lab::start();
     lab.host([
         "sh",
@@ -308,7 +308,7 @@ fn a_root_directory_of_ones_own() {
 }
 
 #[test]
-fn files_that_a_user_edited_stay_as_they_are() {
+fn files_edited_by_the_user_are_not_changed() {
     let lab = Lab::start();
     lab.netbpf(["network", "create", "mynet"]).ok();
     let resolvers = |name: &str| exec(&lab, name, "grep ^nameserver /etc/resolv.conf").ok().text().to_owned();
@@ -354,7 +354,7 @@ fn a_stopped_container_of_a_removed_network_can_leave_it() {
 }
 
 #[test]
-fn a_network_made_anew_takes_the_place_of_a_removed_one() {
+fn a_new_network_of_the_same_name_replaces_a_removed_one() {
     let lab = Lab::start();
     lab.network("gone", "");
     lab.run("left", "--net gone");
@@ -368,7 +368,7 @@ fn a_network_made_anew_takes_the_place_of_a_removed_one() {
 }
 
 #[test]
-fn an_interface_that_somebody_made_inside_keeps_its_name() {
+fn an_interface_created_inside_keeps_its_name() {
     let lab = Lab::start();
     lab.netbpf(["network", "create", "n1"]).ok();
     lab.netbpf(["network", "create", "n2"]).ok();
@@ -387,7 +387,7 @@ fn an_interface_that_somebody_made_inside_keeps_its_name() {
 }
 
 #[test]
-fn a_sandbox_on_the_hosts_files_commands_no_daemon() {
+fn a_sandbox_on_the_host_s_files_cannot_reach_the_daemon() {
     let lab = Lab::start();
     sleeper(&lab, "secret", &["-e", "PASSWORD=hunter2"]);
     sleeper(&lab, "other", &["--security-opt", "no-new-privileges"]);

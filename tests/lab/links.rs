@@ -1,8 +1,9 @@
-//! `--link`: on the default network a line in `/etc/hosts` of one side, elsewhere a name that one side alone resolves.
+//! `--link`: a line in `/etc/hosts` of one container on the default network; elsewhere a name that only this container
+//! resolves.
 
 use netbpf_tests::lab::Lab;
 
-/// The line of `/etc/hosts` that names a container.
+/// The line of a container's `/etc/hosts` that contains a name.
 fn line(lab: &Lab, container: &str, name: &str) -> Option<String> {
     let hosts = lab.exec(container, "cat /etc/hosts").ok().stdout;
     let names = |line: &&str| line.split_whitespace().skip(1).any(|word| word == name);
@@ -10,7 +11,7 @@ fn line(lab: &Lab, container: &str, name: &str) -> Option<String> {
 }
 
 #[test]
-fn a_link_on_the_default_network_is_one_way_and_follows_its_target() {
+fn a_link_on_the_default_network_works_in_one_direction_and_follows_its_target() {
     let lab = Lab::start();
     lab.run("tomcat02", "");
     let short = lab.inspect("tomcat02")["Id"].as_str().expect("an ID")[..12].to_owned();
@@ -35,7 +36,7 @@ fn a_link_on_the_default_network_is_one_way_and_follows_its_target() {
         serde_json::json!(["tomcat02:db", "tomcat03:shop"])
     );
 
-    // Its address is somebody else's when it comes back.
+    // The target gets another address when it starts again.
     lab.netbpf(["stop", "-t", "0", "tomcat02"]).ok();
     assert_eq!((line(&lab, "tomcat03", "tomcat02"), line(&lab, "tomcat04", "db")), (None, None));
     lab.run("squatter", "");
@@ -50,7 +51,7 @@ fn a_link_on_the_default_network_is_one_way_and_follows_its_target() {
     assert_eq!(line(&lab, "tomcat04", "db"), None);
     lab.netbpf(["connect", "bridge", "cat"]).ok();
     assert_eq!(line(&lab, "tomcat04", "db"), Some(format!("172.17.0.5\tdb {short} cat")));
-    // One that dies by itself, and while no daemon looks.
+    // The target ends by itself, while no daemon runs.
     lab.kill_daemon();
     let processes = lab.processes("supervise");
     let id = format!("/run/netbpf/containers/{}", lab_id(&lab, &short));
@@ -66,7 +67,7 @@ fn a_link_on_the_default_network_is_one_way_and_follows_its_target() {
     assert_eq!(line(&lab, "tomcat04", "shop").expect("a line").split('\t').next(), Some("172.17.0.3"));
 }
 
-/// The folder of a container, from the beginning of its ID.
+/// The directory of a container, found by the start of its ID.
 fn lab_id(lab: &Lab, short: &str) -> String {
     let folders = std::fs::read_dir(lab.path("/run/netbpf/containers")).expect("a folder");
     folders
@@ -77,11 +78,11 @@ fn lab_id(lab: &Lab, short: &str) -> String {
 }
 
 #[test]
-fn a_link_in_a_network_with_names_is_a_name_for_one() {
+fn a_link_in_a_user_defined_network_is_a_name_for_one_container() {
     let lab = Lab::start();
     lab.network("mynet", "--subnet 10.1.0.0/24");
     lab.network("other", "--subnet 10.2.0.0/24");
-    // The target need not be there yet.
+    // The target need not exist yet.
     lab.run("app", "--net mynet --link postgres:db");
     lab.run("friend", "--net mynet");
     lab.exec("app", "ping -c1 -W2 db").fails_with(2, "");
@@ -107,7 +108,7 @@ fn a_link_in_a_network_with_names_is_a_name_for_one() {
 }
 
 #[test]
-fn links_that_cannot_be_are_refused_and_leave_nothing() {
+fn invalid_links_are_refused_and_leave_nothing() {
     let lab = Lab::start();
     lab.network("mynet", "");
     lab.run("elsewhere", "--net mynet");

@@ -1,13 +1,13 @@
-//! `netbpf logs` of a container that writes more than one file takes.
+//! `netbpf logs` of a container with more output than one log file holds.
 
 use std::fs;
 
 use netbpf_tests::lab::Lab;
 
-/// Bytes of one file.
+/// The size of a log file in bytes.
 const SIZE: u64 = 20 * 1024 * 1024;
 
-/// The sizes of the files of a container's log.
+/// The sizes of a container's log files.
 fn sizes(lab: &Lab, container: &str) -> Vec<u64> {
     let path = lab.path(lab.inspect(container)["LogPath"].as_str().expect("a path"));
     let name = path.file_name().expect("a name").to_string_lossy().into_owned();
@@ -21,7 +21,7 @@ fn sizes(lab: &Lab, container: &str) -> Vec<u64> {
 #[test]
 fn a_log_of_several_files_is_read_as_one() {
     let lab = Lab::start();
-    // 48 MB, and in the foreground, which follows the log from file to file.
+    // 48 MB, in the foreground, which follows the log from file to file.
     let script = "for i in $(seq 3000); do printf '%016000d\\n' $i; done; echo done";
     let seen = lab.netbpf(["run", "--name", "writer", "--", "sh", "-c", script]).ok().stdout;
     let numbers: Vec<u32> = seen.lines().filter_map(|line| line.parse().ok()).collect();

@@ -1,4 +1,4 @@
-//! MACs of endpoints: which one an endpoint gets, and how neighbours learn of one that an address has now.
+//! MAC addresses of endpoints: which one an endpoint gets, and how neighbours learn about a change.
 
 use netbpf_tests::lab::{Lab, eventually};
 
@@ -9,7 +9,7 @@ fn mac(lab: &Lab, container: &str) -> String {
 }
 
 #[test]
-fn who_finds_the_mac_of_its_address_taken_gets_another() {
+fn an_endpoint_whose_default_mac_is_taken_gets_another() {
     let lab = Lab::start();
     lab.network("m", NETWORK);
     lab.run("chooser", "--net m --mac-address 02:42:0a:05:00:03");
@@ -31,7 +31,7 @@ fn who_finds_the_mac_of_its_address_taken_gets_another() {
 }
 
 #[test]
-fn a_chosen_mac_does_not_keep_a_stopped_container_from_its_address() {
+fn a_requested_mac_does_not_take_a_stopped_container_s_address() {
     let lab = Lab::start();
     lab.network("m", NETWORK);
     lab.run("sleeper", "--net m --ip 10.5.0.9");
@@ -42,7 +42,7 @@ fn a_chosen_mac_does_not_keep_a_stopped_container_from_its_address() {
 }
 
 #[test]
-fn the_mac_of_an_ipv6_address_may_be_taken_too() {
+fn the_default_mac_of_an_ipv6_address_may_be_taken_as_well() {
     let lab = Lab::start();
     lab.network("six", "--ipv6 --ipv4=false --subnet fd00:5::/64");
     lab.run("first", "--net six --ip6 fd00:5::3");
@@ -55,7 +55,7 @@ fn the_mac_of_an_ipv6_address_may_be_taken_too() {
 }
 
 #[test]
-fn a_chosen_mac_that_somebody_has_is_refused() {
+fn a_requested_mac_that_is_in_use_is_refused() {
     let lab = Lab::start();
     lab.network("m", NETWORK);
     lab.run("one", "--net m");
@@ -75,7 +75,7 @@ fn an_address_that_comes_back_with_another_mac_loses_no_packet() {
     for mac in ["--mac-address 02:52:1a:16:9f:75", "", "--mac-address 02:52:1a:16:9f:76"] {
         lab.run("member", &format!("--net m {address} {mac}"));
         for address in ["10.5.0.10", "fd00:5::10"] {
-            // All three in less than a second: nobody's entry gets the time to be doubted.
+            // All pings within a second, before any neighbour entry becomes stale.
             let ping = format!("ping -c3 -i0.2 -W1 {address}");
             for output in [lab.exec("peer", &ping), lab.host(ping.split(' '))] {
                 let output = output.ok();
@@ -90,7 +90,7 @@ fn an_address_that_comes_back_with_another_mac_loses_no_packet() {
     }
 }
 
-/// Who knows the address with the MAC that another member has now would talk to that one.
+/// A neighbour with the old entry would send to the container that has this MAC address now.
 #[test]
 fn an_address_that_comes_back_with_another_mac_is_announced() {
     let lab = Lab::start();
@@ -130,7 +130,7 @@ fn an_address_that_comes_back_with_another_mac_is_announced() {
 }
 
 #[test]
-fn what_nobody_knows_otherwise_is_not_announced_unless_asked_for() {
+fn an_unchanged_mac_is_announced_only_on_request() {
     let lab = Lab::start();
     let advertise =
         "-o com.docker.network.advertise_addr_nmsgs=2 -o com.docker.network.advertise_addr_ms=100";
@@ -167,7 +167,7 @@ fn what_nobody_knows_otherwise_is_not_announced_unless_asked_for() {
 }
 
 #[test]
-fn the_host_finds_out_which_addresses_are_free() {
+fn the_host_can_detect_free_addresses() {
     let lab = Lab::start();
     lab.network("m", NETWORK);
     lab.run("one", "--net m");

@@ -1,5 +1,5 @@
-//! The whole of netbpf on hosts made of namespaces: the real daemon, the real command line, real tools. One module by
-//! subject.
+//! netbpf as a whole on hosts made of namespaces: the real daemon, the real command line, real tools. One module for
+//! each subject.
 
 mod bad_input;
 mod beside;

@@ -1,4 +1,4 @@
-//! bpftool is a user interface: maps read like tables, programs and their places have names.
+//! bpftool as a user interface: maps read like tables, and programs and their attachments have names.
 
 use std::{
     thread,
@@ -11,10 +11,10 @@ use serde_json::Value;
 
 const MAPS: &str = "/sys/fs/bpf/netbpf/v4/maps";
 
-/// bpftool shows what tcx attached from this version on.
+/// The first version of bpftool that shows tcx attachments.
 const KNOWS_TCX: (u32, u32) = (7, 3);
 
-/// A container `web`, which has pinged its gateway.
+/// A container `web` that has pinged its gateway.
 fn town(lab: &Lab) {
     lab.netbpf(["network", "create", "--subnet", "10.0.0.0/24", "mynet"]).ok();
     lab.netbpf(["run", "-d", "--name", "web", "--net", "mynet", "--", "sleep", "infinity"]).ok();
@@ -65,7 +65,7 @@ fn maps_have_named_fields() {
         .filter_map(|values| values["value"]["delivered"]["packets"].as_u64())
         .sum();
     assert!(delivered > 0, "{reasons}");
-    // These two are long.
+    // These two have long entries.
     for (map, fields) in [
         ("PORTS", &["ifindex", "network", "next", "mac", "ipv4", "ipv6", "ipv6_link_local"][..]),
         ("PORT_STATS", &["received", "dropped", "packets", "bytes"]),
@@ -79,7 +79,7 @@ fn maps_have_named_fields() {
 }
 
 #[test]
-fn programs_and_their_places_have_names() {
+fn programs_and_attachments_have_names() {
     let lab = Lab::start();
     town(&lab);
     let programs = lab.host(["bpftool", "-j", "prog"]).ok().json();
@@ -112,7 +112,7 @@ fn programs_and_their_places_have_names() {
     }
 }
 
-/// The host's end of the only endpoint.
+/// The host side of the only endpoint.
 fn port_of(lab: &Lab) -> String {
     let links = lab.host(["ip", "-br", "link"]).ok();
     let name = links.stdout.lines().find_map(|line| line.strip_prefix("veth")?.split(['@', ' ']).next());
@@ -120,7 +120,7 @@ fn port_of(lab: &Lab) -> String {
 }
 
 #[test]
-fn programs_log_when_they_are_asked_to() {
+fn programs_log_frames_on_request() {
     let lab = Lab::without_daemon();
     let daemon = lab.spawn_netbpf(["daemon", "--state-dir", STATE_DIR, "--program-logs"]);
     let give_up = Instant::now() + Duration::from_secs(20);
@@ -141,7 +141,7 @@ fn programs_log_when_they_are_asked_to() {
         assert!(log.contains(line), "{line}: {log}");
     }
     std::fs::remove_dir_all(lab.path(STATE_DIR)).expect("the state directory");
-    // Without the option they say nothing.
+    // Without the option the programs log nothing.
     lab.start_daemon();
     town(&lab);
     assert!(!lab.daemon_log().contains(" bytes at "), "{}", lab.daemon_log());

@@ -1,4 +1,5 @@
-//! Containers in several networks: what came by one of them is answered by another, where the default route leads.
+//! Containers in several networks: a request through one network is answered even if the default route leads through
+//! another.
 
 use netbpf_tests::lab::{
     Lab,
@@ -7,7 +8,7 @@ use netbpf_tests::lab::{
 
 use super::outside::{Neighbourhood, ask};
 
-/// Containers keep their addresses, and all may enter.
+/// Options for networks without masquerade, into which all traffic may pass.
 const OPEN: &str = "-o com.docker.network.bridge.enable_ip_masquerade=false \
     -o com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected \
     -o com.docker.network.bridge.gateway_mode_ipv6=nat-unprotected";
@@ -15,12 +16,13 @@ const OPEN: &str = "-o com.docker.network.bridge.enable_ip_masquerade=false \
 const OPEN_SUBNETS: &str = "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64";
 const NAT_SUBNETS: &str = "--ipv6 --subnet 10.2.0.0/24 --subnet fd00:2::/64";
 
-/// What every frame of the attacks ends in.
+/// The last bytes of every frame in the attacks.
 const MARK: &[u8] = b"netbpf multihome";
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 
-/// A container refuses by default what comes by another interface than its answer will leave by, if its host does.
+/// Turns reverse path filtering off in a container, which copies the setting from its host: it would drop packets that
+/// arrive on another interface than the reply takes.
 fn take_what_comes_by_any_interface(lab: &Lab, container: &str) {
     let script =
         "for name in all eth0 eth1; do echo 0 >/proc/sys/net/ipv4/conf/$name/rp_filter || exit 1; done";
@@ -28,9 +30,9 @@ fn take_what_comes_by_any_interface(lab: &Lab, container: &str) {
 }
 
 #[test]
-fn who_comes_by_the_address_in_another_network_than_that_of_the_default_route_is_answered() {
+fn a_request_to_an_address_outside_the_default_route_s_network_is_answered() {
     let lab = Neighbourhood::start();
-    // Also where the host takes packets only from where it would send the answers.
+    // Even with strict reverse path filtering on the host.
     lab.host(["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.default.rp_filter=1"]).ok();
     lab.network("open", &format!("{OPEN_SUBNETS} {OPEN}"));
     lab.network("nat", NAT_SUBNETS);
@@ -52,7 +54,7 @@ fn who_comes_by_the_address_in_another_network_than_that_of_the_default_route_is
     assert_eq!(lab.on("far", &ask("192.0.2.1:8080")).ok().text(), "web", "the published port");
     lab.host(["pkill", "-f", "TCP6-LISTEN:80"]).ok();
 
-    // What it asks for goes by the network that its address is of, as Docker's rules want it.
+    // Requests of the container itself leave through the network of their source address, by Docker's rules.
     let _far = lab.serve("far", 81);
     for (address, source, seen) in [
         ("192.0.2.2", "10.1.0.2", "10.1.0.2"),
@@ -68,7 +70,7 @@ fn who_comes_by_the_address_in_another_network_than_that_of_the_default_route_is
 }
 
 #[test]
-fn an_address_of_a_network_that_is_masqueraded_does_not_leave_by_another() {
+fn an_address_of_a_masqueraded_network_does_not_leave_through_another_network() {
     let lab = Neighbourhood::start();
     lab.network("free", &format!("{OPEN_SUBNETS} {OPEN}"));
     lab.network("nat", NAT_SUBNETS);
@@ -87,7 +89,7 @@ fn an_address_of_a_network_that_is_masqueraded_does_not_leave_by_another() {
     assert_eq!(lab.drops_since(&before).get("internal"), Some(&1), "{:?}", lab.drops_since(&before));
 }
 
-/// Mallory is in both networks, Alice in one of them and Bob in the other. In the first one members do not talk.
+/// Mallory is in both networks, Alice in one and Bob in the other. Members of the first one may not talk to each other.
 struct World {
     mallory: Station,
     listeners: [(&'static str, Station); 4],
@@ -117,7 +119,7 @@ impl World {
         ethernet(to, self.mallory.mac(), IPV4, &ipv4(source, destination, MARK))
     }
 
-    /// Mallory sends it at her first port, only these hear it, and it is counted so.
+    /// Sends a frame from Mallory's first interface. Only these stations receive it, and these drops are counted.
     #[track_caller]
     fn is_heard_by(&self, what: &str, frame: &[u8], by: &[&str], drops: &[&str]) {
         let before = self.lab.reasons();
@@ -126,19 +128,19 @@ impl World {
         let expected = drops.iter().map(|reason| ((*reason).to_owned(), 1)).collect();
         assert_eq!(counted, expected, "{what}");
         for (name, station) in &self.listeners {
-            // The host's complaints about it end in it, too.
+            // ICMP errors of the host quote it, with the mark.
             assert_eq!(station.heard_ending_in(MARK) > 0, by.contains(name), "{name} hears {what}");
         }
     }
 }
 
 #[test]
-fn an_address_in_another_network_opens_nothing() {
+fn an_address_in_another_network_gives_no_access() {
     let world = World::new();
     let (alice, gateway) = (world.listeners[0].1.mac(), world.gateway);
     let [own, bob, alices] = [[10, 2, 0, 2], [10, 2, 0, 3], [10, 1, 0, 3]];
     let outside = [203, 0, 113, 9];
-    // The host has it by the network of the address, and nobody else.
+    // The host gets it through the network of the source address, and nobody else does.
     let other_device = ["the host's other device"];
     let frame = world.ipv4(gateway, own, [10, 1, 0, 1]);
     world.is_heard_by("what is for the host", &frame, &other_device, &[]);

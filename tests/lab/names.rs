@@ -1,4 +1,4 @@
-//! The name responder, asked by real containers.
+//! The name responder, queried from real containers.
 
 use std::{
     collections::BTreeSet,
@@ -15,11 +15,11 @@ use std::{
 
 use netbpf_tests::lab::{Lab, eventually};
 
-/// What dig says to a container's question.
+/// The answer to a query with dig.
 struct Answer {
     status: String,
     flags: String,
-    /// Owner, type and data.
+    /// Owner, type and data of each record.
     records: Vec<(String, String, String)>,
 }
 
@@ -52,7 +52,7 @@ fn dig(lab: &Lab, container: &str, question: &str) -> Answer {
     }
 }
 
-/// A network with `tomcat01` at 10.1.0.2 and `tomcat02` at 10.1.0.3, which has an alias and a host name.
+/// A network with `tomcat01` at 10.1.0.2, and `tomcat02` at 10.1.0.3 with an alias and a host name.
 fn lab() -> Lab {
     let lab = Lab::start();
     with_mynet(lab)
@@ -66,7 +66,7 @@ fn with_mynet(lab: Lab) -> Lab {
 }
 
 #[test]
-fn every_name_of_a_container_is_known_plain_and_with_its_network() {
+fn every_name_of_a_container_resolves_with_and_without_its_network() {
     let lab = lab();
     let short = lab.inspect("tomcat02")["Id"].as_str().expect("an ID")[..12].to_owned();
     for name in ["tomcat02", "web", "shop.example.org", &short] {
@@ -75,16 +75,16 @@ fn every_name_of_a_container_is_known_plain_and_with_its_network() {
             assert_eq!((answer.status.as_str(), answer.data()), ("NOERROR", vec!["10.1.0.3"]), "{question}");
         }
     }
-    // A container knows itself.
+    // A container can resolve its own name.
     assert_eq!(dig(&lab, "tomcat02", "tomcat02").data(), ["10.1.0.3"]);
     assert_eq!(dig(&lab, "tomcat01", "-x 10.1.0.3").data(), ["tomcat02.mynet."]);
-    // The answer repeats the question as it was asked.
+    // The answer repeats the name with the letter case of the question.
     let answer = dig(&lab, "tomcat01", "ToMcAt02.MYNET");
     assert_eq!(answer.records, [("ToMcAt02.MYNET.".into(), "A".into(), "10.1.0.3".into())]);
 }
 
 #[test]
-fn other_types_of_a_known_name_are_empty_and_no_error() {
+fn other_types_of_a_known_name_get_an_empty_noerror_answer() {
     let lab = lab();
     for kind in ["AAAA", "MX", "TXT", "HTTPS", "SRV", "NS"] {
         for name in ["tomcat02", "web.mynet"] {
@@ -94,7 +94,7 @@ fn other_types_of_a_known_name_are_empty_and_no_error() {
 }
 
 #[test]
-fn tcp_and_edns_are_understood() {
+fn tcp_and_edns_are_supported() {
     let lab = lab();
     for how in ["+tcp", "+tcp +noedns", "+noedns", "+edns=0 +bufsize=4096", "+dnssec"] {
         assert_eq!(dig(&lab, "tomcat01", &format!("{how} tomcat02")).data(), ["10.1.0.3"], "{how}");
@@ -103,7 +103,7 @@ fn tcp_and_edns_are_understood() {
 }
 
 #[test]
-fn containers_that_share_an_alias_take_turns() {
+fn containers_with_the_same_alias_are_answered_in_turns() {
     let lab = lab();
     lab.run("tomcat03", "--net mynet --network-alias web");
     lab.network("other", "--subnet 10.2.0.0/24");
@@ -128,7 +128,7 @@ fn containers_that_share_an_alias_take_turns() {
 }
 
 #[test]
-fn an_answer_that_is_too_long_is_truncated_and_whole_over_tcp() {
+fn a_long_answer_is_truncated_over_udp_and_complete_over_tcp() {
     const MANY: usize = 34;
     let lab = lab();
     for number in 0..MANY {
@@ -168,7 +168,7 @@ fn the_default_network_has_no_names_and_no_responder() {
     let conf = lab.exec("plain", "cat /etc/resolv.conf").ok();
     assert!(!conf.text().contains("127.0.0.11"), "{conf}");
     lab.exec("plain", "dig +time=1 +tries=1 @127.0.0.11 tomcat01").fails_with(9, "");
-    // With its first network it gets the responder, with the last one it loses it.
+    // The container gets the responder with its first user-defined network, and loses it with the last one.
     lab.netbpf(["connect", "mynet", "plain"]).ok();
     let conf = lab.exec("plain", "cat /etc/resolv.conf").ok();
     assert!(conf.text().contains("\nnameserver 127.0.0.11\n"), "{conf}");
@@ -180,9 +180,9 @@ fn the_default_network_has_no_names_and_no_responder() {
 }
 
 #[test]
-fn answers_go_on_without_the_daemon() {
+fn names_resolve_without_the_daemon() {
     let lab = lab();
-    // `netbpf exec` asks the daemon which container is meant.
+    // `netbpf exec` needs the daemon, so this uses nsenter.
     let pid = lab.pid("tomcat01").to_string();
     let ask = |name: &str| {
         let asked = lab.host(["nsenter", "-t", &pid, "-n", "dig", "+short", "+tries=1", "@127.0.0.11", name]);
@@ -201,14 +201,14 @@ fn answers_go_on_without_the_daemon() {
 }
 
 #[test]
-fn a_responder_that_is_killed_is_back_within_200_ms() {
+fn a_killed_responder_is_back_within_200_ms() {
     let lab = with_mynet(Lab::start_alone());
     let client = lab.inside("tomcat01", || UdpSocket::bind("127.0.0.1:0").expect("a socket"));
     client.connect("127.0.0.11:53").expect("an address");
     client.set_read_timeout(Some(Duration::from_millis(10))).expect("a timeout");
     let question = question("tomcat02");
     let is_answered = || {
-        // Between two responders nobody has the socket's other end: errors are silence.
+        // Between two responders, sending may fail or get no answer.
         let _ = client.send(&question);
         let mut answer = [0; 512];
         client.recv(&mut answer).is_ok_and(|length| answer[..length].ends_with(&[10, 1, 0, 3]))
@@ -217,7 +217,7 @@ fn a_responder_that_is_killed_is_back_within_200_ms() {
     let times: Vec<Duration> = (0..3)
         .map(|_| {
             let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
-            // What came before must not count.
+            // Drop earlier answers.
             while client.recv(&mut [0; 512]).is_ok() {}
             let killed = Instant::now();
             lab.host(["kill", "-9", &responder.to_string()]).ok();
@@ -232,7 +232,7 @@ fn a_responder_that_is_killed_is_back_within_200_ms() {
 }
 
 #[test]
-fn the_responder_is_a_user_of_its_own_with_no_files_and_no_rights() {
+fn the_responder_has_its_own_user_and_no_files_or_privileges() {
     let lab = lab();
     let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
     is_confined(&lab, responder);
@@ -240,7 +240,7 @@ fn the_responder_is_a_user_of_its_own_with_no_files_and_no_rights() {
     assert_eq!(lab.processes("responder"), [responder]);
 }
 
-/// A process without privileges, which no other user can do anything to. Returns its user.
+/// Asserts that a process has no privileges, and that no other user can signal it. Returns its UID.
 #[track_caller]
 pub fn is_confined(lab: &Lab, process: u32) -> u32 {
     let status = lab.host(["cat", &format!("/proc/{process}/status")]).ok().stdout;
@@ -257,14 +257,14 @@ pub fn is_confined(lab: &Lab, process: u32) -> u32 {
     assert_eq!(of("Uid:"), [user.to_string().as_str(); 4].join(" "));
     assert_eq!(of("Gid:"), of("Uid:"));
     assert_eq!(lab.host(["ls", "-A", &format!("/proc/{process}/root/")]).ok().text(), "");
-    // Nobody is somebody else.
+    // Another user without privileges.
     let kill = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "busybox", "kill", "-9"];
     let killed = lab.host(kill.into_iter().chain([process.to_string().as_str()]));
     assert!(!killed.status.success(), "{killed}");
     user
 }
 
-/// An A question.
+/// A query for A records.
 fn question(name: &str) -> Vec<u8> {
     let header = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     [&header[..], &[name.len() as u8], name.as_bytes(), &[0, 0, 1, 0, 1]].concat()
@@ -295,7 +295,7 @@ fn unknown_names_go_to_the_hosts_resolvers() {
     assert_eq!(dig(&lab, "tomcat01", "known.example").status, "SERVFAIL");
 }
 
-/// Name servers at one address, which know one name.
+/// Name servers at one address that know one name.
 pub struct Upstream {
     asked: Arc<AtomicUsize>,
     askers: Arc<Mutex<BTreeSet<IpAddr>>>,
@@ -304,7 +304,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// On the host, at 10.9.9.9, with this `/etc/resolv.conf`.
+    /// Starts one on the host at 10.9.9.9, with this `/etc/resolv.conf`.
     pub fn start(lab: &Lab, conf: &str) -> Self {
         fs::write(lab.path("/run/resolv.conf"), conf).expect("a resolv.conf");
         lab.host(["busybox", "mount", "-o", "bind", "/run/resolv.conf", "/etc/resolv.conf"]).ok();
@@ -312,7 +312,7 @@ impl Upstream {
         Self::at(lab.on_host(|| sockets([10, 9, 9, 9])))
     }
 
-    /// In a container's network namespace, at an address that is its own.
+    /// Starts one in a container's network namespace at one of its own addresses.
     pub fn inside(lab: &Lab, container: &str, address: [u8; 4]) -> Self {
         Self::at(lab.inside(container, || sockets(address)))
     }
@@ -363,7 +363,7 @@ impl Upstream {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Who has asked so far.
+    /// The addresses of all clients so far.
     pub fn askers(&self) -> Vec<String> {
         self.askers.lock().expect("a list").iter().map(IpAddr::to_string).collect()
     }
@@ -390,7 +390,7 @@ fn sockets(address: [u8; 4]) -> (UdpSocket, TcpListener) {
     (UdpSocket::bind(address).expect("a socket"), TcpListener::bind(address).expect("a listener"))
 }
 
-/// 203.0.113.9 for `known.example`, NXDOMAIN for all others.
+/// Answers 203.0.113.9 for `known.example`, and NXDOMAIN for all others.
 fn answer(question: &[u8]) -> Vec<u8> {
     let end = 12 + question[12..].iter().position(|byte| *byte == 0).expect("a name") + 5;
     let is_known = question[12..end].starts_with(b"\x05known\x07example\0");
@@ -407,14 +407,14 @@ fn dns_servers_are_asked_from_the_containers_own_namespace() {
     let upstream = Upstream::start(&lab, "nameserver 10.9.9.9\n");
     lab.start_daemon();
     let lab = with_mynet(lab);
-    // A server of its own on its loopback.
+    // A server on the container's own loopback interface.
     lab.run("local", "--net mynet --dns 127.0.0.1");
     let server = Upstream::inside(&lab, "local", [127, 0, 0, 1]);
     for how in ["", "+tcp"] {
         assert_eq!(dig(&lab, "local", &format!("{how} known.example")).data(), ["203.0.113.9"], "{how}");
     }
     assert_eq!(dig(&lab, "local", "tomcat02").data(), ["10.1.0.3"]);
-    // As long as it has a way there, so has the next daemon's responder.
+    // The next daemon's responder can still ask it.
     lab.kill_daemon();
     let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
     lab.host(["kill", "-9", &responder.to_string()]).ok();
@@ -424,12 +424,12 @@ fn dns_servers_are_asked_from_the_containers_own_namespace() {
     assert_eq!(upstream.asked(), 0);
     server.end();
 
-    // One that others reach too is asked with the container's address.
+    // A server that others reach as well is asked with the container's address.
     lab.run("told", "--net mynet --dns 10.9.9.9");
     assert_eq!(dig(&lab, "told", "known.example").data(), ["203.0.113.9"]);
     assert_eq!(upstream.askers(), [lab.address("told", "mynet")]);
 
-    // From internal networks only those within are reached.
+    // Containers with only internal networks reach servers in these only.
     lab.network("inner", "--internal --subnet 10.2.0.0/24");
     lab.run("confined", "--net inner --dns 10.9.9.9 --dns 10.2.0.3");
     assert_eq!(dig(&lab, "confined", "known.example").status, "SERVFAIL");
@@ -443,7 +443,7 @@ fn dns_servers_are_asked_from_the_containers_own_namespace() {
 }
 
 #[test]
-fn an_address_that_the_asker_may_talk_to_is_answered_before_others() {
+fn an_address_that_the_asker_may_talk_to_comes_first() {
     let lab = Lab::start();
     lab.network("closed", "--subnet 10.3.0.0/24 -o com.docker.network.bridge.enable_icc=false");
     lab.network("inner", "--internal --subnet 10.4.0.0/24");
@@ -453,14 +453,14 @@ fn an_address_that_the_asker_may_talk_to_is_answered_before_others() {
     }
     assert_eq!(dig(&lab, "one", "two").data(), ["10.4.0.3"]);
     lab.exec("one", "ping -c1 -W2 two").ok();
-    // Where it is asked for by its network, or is in no other, it is said all the same.
+    // A name with its network, or a container in no other network, gives the address nevertheless.
     assert_eq!(dig(&lab, "one", "two.closed").data(), ["10.3.0.3"]);
     lab.netbpf(["disconnect", "inner", "two"]).ok();
     assert_eq!(dig(&lab, "one", "two").data(), ["10.3.0.3"]);
 }
 
 #[test]
-fn the_files_say_what_run_was_told() {
+fn the_container_s_files_contain_the_options_of_run() {
     let lab = lab();
     lab.run(
         "told",

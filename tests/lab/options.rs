@@ -1,11 +1,11 @@
-//! Options of networks and endpoints, as the kernel shows them, and what is refused.
+//! Options of networks and endpoints: their effect in the kernel, and invalid ones.
 
 use netbpf_tests::lab::Lab;
 use serde_json::Value;
 
 use crate::world::World;
 
-/// Names of a container's interfaces, without `lo`.
+/// The names of a container's interfaces, without `lo`.
 #[track_caller]
 fn interfaces(lab: &Lab, container: &str) -> Vec<String> {
     let links = lab.in_network_of(container, "ip -j link").ok().json();
@@ -13,7 +13,7 @@ fn interfaces(lab: &Lab, container: &str) -> Vec<String> {
     names.filter(|name| *name != "lo").map(str::to_owned).collect()
 }
 
-/// Where a container's default route leads; nothing where it has none.
+/// The gateway and interface of a container's default route; `None` without one.
 #[track_caller]
 fn default_route(lab: &Lab, container: &str) -> Option<String> {
     let routes = lab.in_network_of(container, "ip -4 -j route show default").ok().json();
@@ -29,7 +29,7 @@ fn refused(lab: &Lab, command: &str, message: &str) {
 }
 
 #[test]
-fn interfaces_are_called_as_was_asked() {
+fn interfaces_have_the_requested_names() {
     let lab = Lab::start();
     lab.network("net", "--subnet 10.1.0.0/24 -o com.docker.network.container_iface_prefix=net");
     lab.network("plain", "--subnet 10.2.0.0/24");
@@ -47,7 +47,7 @@ fn interfaces_are_called_as_was_asked() {
     lab.netbpf(["restart", "-t", "0", "web"]).ok();
     assert_eq!(interfaces(&lab, "web"), ["net0", "eth0", "back0"]);
 
-    // Asked for by one, it is not given to another; asked for twice, the second is refused.
+    // A requested name is given to no other interface; requested twice, the second one is refused.
     lab.run("other", "--net plain");
     lab.netbpf(["stop", "-t", "0", "other"]).ok();
     lab.netbpf(["connect", "--driver-opt", &format!("{ifname}=eth0"), "third", "other"]).ok();
@@ -99,14 +99,14 @@ fn a_name_that_nft_or_the_kernel_would_misread_is_refused() {
             .fails_with(1, "expected the name of an interface");
     }
     world.assert_unchanged(&lab, "names that are none");
-    // The host's own interfaces may be called like this.
+    // The host's own interfaces may have such names.
     lab.network("trusting", &format!("-o {trusted}=eth0.100:wg+0"));
     let rules = lab.host(["nft", "list", "set", "inet", "netbpf", "trusted"]).ok().stdout;
     assert!(rules.contains("\"eth0.100\" . ") && rules.contains("\"wg+0\" . "), "{rules}");
 }
 
 #[test]
-fn settings_of_an_interface_are_its_own() {
+fn a_sysctl_applies_to_its_interface_only() {
     let lab = Lab::start();
     lab.network("mynet", "");
     lab.run("web", "");
@@ -129,7 +129,7 @@ fn settings_of_an_interface_are_its_own() {
         "invalid endpoint settings:\nunrecognised network interface sysctl 'net.ipv4.conf.eth1.log_martians=1'; \
          represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'",
     );
-    // The kernel has none of this name: nothing is left of the interface.
+    // The kernel has no setting of this name: nothing is left of the interface.
     refused(
         &lab,
         &format!("connect --driver-opt {sysctls}=net.ipv4.conf.IFNAME.nothing=1 mynet web"),
@@ -143,7 +143,7 @@ fn settings_of_an_interface_are_its_own() {
 }
 
 #[test]
-fn a_device_is_called_as_was_asked() {
+fn a_device_has_the_requested_name() {
     let lab = Lab::start();
     let name = "com.docker.network.bridge.name";
     lab.network("mynet", &format!("--subnet 10.1.0.0/24 -o {name}=br-mine"));
@@ -193,13 +193,13 @@ fn a_host_without_an_address_is_still_the_gateway() {
         );
         lab.restart_daemon();
     }
-    // Whoever gives it one is the gateway.
+    // A host that gets the address is the gateway.
     lab.host(["ip", "address", "add", "10.1.0.1/24", "dev", &lab.device("mynet")]).ok();
     lab.exec("one", "ping -c1 -W2 10.1.0.1").ok();
 }
 
 #[test]
-fn the_default_route_goes_by_priority_then_by_name_and_never_inside() {
+fn the_default_route_depends_on_priority_then_name_and_never_uses_internal_networks() {
     let lab = Lab::start();
     for (number, name) in ["alpha", "beta", "gamma"].iter().enumerate() {
         lab.network(name, &format!("--subnet 10.{}.0.0/24", number + 1));
@@ -237,7 +237,7 @@ fn the_default_route_goes_by_priority_then_by_name_and_never_inside() {
 }
 
 #[test]
-fn a_container_is_run_in_several_networks_at_once() {
+fn a_container_can_be_started_in_several_networks() {
     let lab = Lab::start();
     lab.network("front", "--subnet 10.1.0.0/24");
     lab.network("back", "--subnet 10.2.0.0/24");
@@ -288,7 +288,7 @@ fn the_default_gateway_may_be_another_address_of_the_host() {
     let device = lab.host(["ip", "-4", "-br", "address", "show", "dev", &lab.device("mynet")]).ok();
     assert!(device.text().ends_with(" 10.1.0.1/24"), "the device keeps its own: {device}");
     assert_eq!(lab.inspect("web")["NetworkSettings"]["Networks"]["mynet"]["Gateway"], "10.1.0.254");
-    // The way out leads through it.
+    // The default route leads through it.
     lab.host(["ip", "address", "add", "192.0.2.1/32", "dev", "lo"]).ok();
     for _ in 0..2 {
         lab.exec("web", "ping -c1 -W2 192.0.2.1").ok();

@@ -1,9 +1,9 @@
-//! The way of containers to other hosts, and of other hosts to containers.
+//! Traffic from containers to other hosts, and from other hosts to containers.
 
 use netbpf_tests::lab::{Lab, Output, Process, eventually};
 
-/// Two hosts behind two uplinks, and one behind the first that is reached over a link of a smaller MTU. `far` and
-/// `beyond` know the way back to all containers, so that only netbpf can keep them out.
+/// Two hosts behind two uplinks, and a third behind the first host, reached over a link with a smaller MTU. `far` and
+/// `beyond` have routes to all containers, so only netbpf can keep them out.
 ///
 /// | | IPv4 address | IPv6 address | reached by |
 /// |---|---|---|---|
@@ -12,7 +12,7 @@ use netbpf_tests::lab::{Lab, Output, Process, eventually};
 /// | `beyond` | 198.51.100.2 | 2001:db8:2::2 | `far`, MTU 1400 |
 /// | `side` | 203.0.113.2 | 2001:db8:3::2 | `second` |
 ///
-/// Nobody waits for the detection of duplicate addresses, which is a second's silence.
+/// Duplicate address detection is off, because it takes a second.
 const NEIGHBOURHOOD: &str = "
     ip netns add far; ip netns add beyond; ip netns add side
     ip link add uplink type veth peer name eth0 netns far
@@ -41,7 +41,7 @@ const NEIGHBOURHOOD: &str = "
     ip -n side -6 route add default via 2001:db8:3::1
 ";
 
-/// Tells each client from which address it comes, in both families. Argument: the port.
+/// A Python server that tells each client its source address, in both families. Argument: the port.
 const SERVER: &str = "
 import socket, sys
 server = socket.create_server(('', int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -51,7 +51,7 @@ while True:
     connection.close()
 ";
 
-/// A lab with neighbours.
+/// A lab with neighbour hosts.
 pub struct Neighbourhood {
     lab: Lab,
 }
@@ -69,12 +69,12 @@ impl Neighbourhood {
         Self::around(Lab::start())
     }
 
-    /// While no other test runs.
+    /// A neighbourhood while no other test runs.
     pub fn start_alone() -> Self {
         Self::around(Lab::start_alone())
     }
 
-    /// On a host on which netbpf never ran.
+    /// A neighbourhood on a host without a daemon.
     pub fn without_daemon() -> Self {
         Self::around(Lab::without_daemon())
     }
@@ -84,14 +84,14 @@ impl Neighbourhood {
         Self { lab }
     }
 
-    /// Runs a script of the shell on a neighbour.
+    /// Runs a shell script on a neighbour.
     #[must_use = "say what is expected"]
     #[track_caller]
     pub fn on(&self, neighbour: &str, script: &str) -> Output {
         self.lab.host(["ip", "netns", "exec", neighbour, "sh", "-c", script])
     }
 
-    /// A TCP server that tells each client from which address it comes.
+    /// Starts a TCP server on a neighbour that tells each client its source address.
     #[track_caller]
     pub fn serve(&self, neighbour: &str, port: u16) -> Process {
         let port_text = port.to_string();
@@ -115,13 +115,13 @@ impl Drop for Neighbourhood {
     }
 }
 
-/// Asks a server of [`Neighbourhood::serve`].
+/// A command that asks a server of [`Neighbourhood::serve`].
 pub fn ask(address: &str) -> String {
     format!("timeout 3 socat -T2 - TCP:{address} </dev/null")
 }
 
 #[test]
-fn containers_reach_other_hosts_under_the_hosts_address() {
+fn containers_reach_other_hosts_with_the_host_s_address() {
     let lab = Neighbourhood::start();
     lab.run("web", "");
     let _far = lab.serve("far", 80);
@@ -146,14 +146,14 @@ fn a_source_address_can_be_chosen_or_kept() {
 }
 
 #[test]
-fn errors_and_the_mtu_of_a_path_find_their_way_back() {
+fn icmp_errors_and_the_path_mtu_reach_the_container() {
     let lab = Neighbourhood::start();
     lab.run("web", "");
     let closed = lab.exec_script("web", "echo x | socat -T2 - UDP:192.0.2.2:9,connect-timeout=2; sleep 0.2");
     assert!(closed.stderr.contains("Connection refused"), "{closed:?}");
     let asked = lab.exec("web", "ping -c1 -W2 -M do -s 1472 198.51.100.2");
     assert!(asked.stdout.contains("Frag needed and DF set (mtu = 1400)"), "{asked:?}");
-    // What the first packet learnt, TCP uses.
+    // TCP uses the path MTU that the first packet discovered.
     let server =
         lab.spawn(["ip", "netns", "exec", "beyond", "sh", "-c", "socat -u TCP-LISTEN:80 - | md5sum"]);
     eventually("the server listens", || {
@@ -165,7 +165,7 @@ fn errors_and_the_mtu_of_a_path_find_their_way_back() {
 }
 
 #[test]
-fn the_mtu_of_a_network_is_found_by_those_who_come_in() {
+fn other_hosts_discover_the_mtu_of_a_network() {
     let lab = Neighbourhood::start();
     lab.network("small", "--subnet 10.1.0.0/24 -o com.docker.network.driver.mtu=1300");
     let sum = ["sh", "-c", "socat -u TCP-LISTEN:80 - | md5sum; exec sleep infinity"];
@@ -181,7 +181,7 @@ fn the_mtu_of_a_network_is_found_by_those_who_come_in() {
     lab.on("far", "head -c 3000000 /dev/zero | timeout 20 socat -u - TCP:192.0.2.1:8080").ok();
     let expected = lab.host(["sh", "-c", "head -c 3000000 /dev/zero | md5sum"]).ok().stdout;
     eventually("all of it came", || (lab.netbpf(["logs", "web"]).ok().stdout == expected).then_some(()));
-    // TCP knows the other's segment size from the start; a datagram that may not be cut is answered by an error.
+    // TCP learns the peer's segment size from the handshake; a datagram that must not be fragmented gets an ICMP error.
     lab.on("far", "head -c 1400 /dev/zero | socat -u - UDP:192.0.2.1:8080,mtudiscover=2").ok();
     eventually("the way is known to be narrow", || {
         lab.on("far", "ip route get 192.0.2.1").ok().stdout.contains("mtu 1300").then_some(())
@@ -196,7 +196,7 @@ fn other_hosts_reach_no_container_directly() {
     assert_eq!(lab.host(["sh", "-c", &ask(&format!("{address}:80"))]).ok().text(), "reached");
     assert!(!lab.on("far", &format!("ping -c1 -W1 {address}")).status.success());
     assert!(!lab.on("far", &ask(&format!("{address}:80"))).status.success());
-    // Not even if the host forwards everything.
+    // Even if the host accepts all forwarded traffic.
     lab.host([
         "nft",
         "add table inet open; add chain inet open f { type filter hook forward priority 0; policy accept; }",
@@ -218,7 +218,7 @@ fn internal_networks_reach_nobody_and_nobody_reaches_them() {
     lab.exec("web", "ping -c1 -W1 10.1.0.1").ok();
     lab.host(["ping", "-c1", "-W1", "10.1.0.2"]).ok();
     assert!(!lab.on("far", "ping -c1 -W1 10.1.0.2").status.success());
-    // With a route of its own making it gets no further.
+    // A route added in the container does not help.
     lab.in_network_of("web", "ip route add default via 10.1.0.1").ok();
     assert!(!lab.exec("web", "ping -c1 -W1 192.0.2.2").status.success());
     let counted = lab.host(["nft", "list", "counter", "inet", "netbpf", "internal"]).ok();
@@ -226,7 +226,7 @@ fn internal_networks_reach_nobody_and_nobody_reaches_them() {
 }
 
 #[test]
-fn an_isolated_network_has_no_host_either() {
+fn an_isolated_network_does_not_reach_the_host_either() {
     let lab = Neighbourhood::start();
     let isolated = "com.docker.network.bridge.gateway_mode_ipv4=isolated";
     lab.network("alone", &format!("--subnet 10.1.0.0/24 --internal -o {isolated}"));
@@ -240,7 +240,7 @@ fn an_isolated_network_has_no_host_either() {
 }
 
 #[test]
-fn a_gateway_mode_says_who_comes_in() {
+fn the_gateway_mode_determines_inbound_traffic() {
     let lab = Neighbourhood::start();
     let mode = |mode| format!("-o com.docker.network.bridge.gateway_mode_ipv4={mode}");
     lab.network("open", &format!("--subnet 10.1.0.0/24 {}", mode("nat-unprotected")));
@@ -254,7 +254,7 @@ fn a_gateway_mode_says_who_comes_in() {
         let asked = lab.on("far", &ask(&format!("{address}:80")));
         assert_eq!(asked.status.success(), network == "open", "{network}: {asked:?}");
     }
-    // Networks are to each other as other hosts are, in both directions.
+    // For other networks the same rules apply as for other hosts, in both directions.
     lab.exec("nat", "ping -c1 -W1 10.1.0.2").ok();
     lab.exec("nat", "ping -c1 -W1 10.2.0.2").ok();
     assert!(!lab.exec("open", "ping -c1 -W1 10.3.0.2").status.success());
@@ -262,7 +262,7 @@ fn a_gateway_mode_says_who_comes_in() {
 }
 
 #[test]
-fn nobody_else_s_policy_keeps_containers_in() {
+fn containers_reach_other_hosts_in_spite_of_foreign_drop_policies() {
     let lab = Neighbourhood::start();
     lab.run("web", "");
     lab.network("mynet", "--subnet 10.1.0.0/24");
@@ -292,14 +292,14 @@ fn nobody_else_s_policy_keeps_containers_in() {
         lab.host(["nft", "list", "table", "inet", "netbpf"]).status.success().then_some(())
     });
     reaches("all rules are loaded anew");
-    // The administrator's own word on containers holds where the policy is to accept.
+    // In a chain with policy `accept`, a rule of the administrator about containers applies.
     lab.host(["nft", "add table inet own; add chain inet own f { type filter hook forward priority 5; policy accept; }; add rule inet own f ip saddr 10.1.0.2 drop"]).ok();
     reaches_not(&lab);
     lab.host(["nft", "delete", "table", "inet", "own"]).ok();
     reaches("the word is taken back");
 }
 
-/// A container that answers at port 80.
+/// Starts a container that answers at port 80.
 #[track_caller]
 pub fn run_server(lab: &Lab, name: &str, network: &str) {
     let server = ["socat", "TCP6-LISTEN:80,fork,ipv6only=0", "SYSTEM:echo reached"];
@@ -316,14 +316,14 @@ fn reaches_not(lab: &Lab) {
 }
 
 #[test]
-fn flows_of_a_container_that_is_gone_do_not_reach_its_successor() {
+fn flows_of_a_removed_container_do_not_reach_its_successor() {
     let lab = Neighbourhood::start();
     a_successor_hears_nothing(&lab);
 }
 
-/// They are looked for in another way then.
+/// With more flows, the kernel is asked in another way.
 #[test]
-fn nor_do_they_among_thousands_of_the_host() {
+fn flows_of_a_removed_container_are_found_among_thousands() {
     let lab = Neighbourhood::start();
     let send = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 for port in range(10000, 13000): s.sendto(b'x', ('192.0.2.2', port))";
@@ -333,7 +333,7 @@ for port in range(10000, 13000): s.sendto(b'x', ('192.0.2.2', port))";
     a_successor_hears_nothing(&lab);
 }
 
-/// Of a UDP flow that a container had whose address another one has now.
+/// Checks that a container gets no packets of a UDP flow of the container that had its address before.
 #[track_caller]
 fn a_successor_hears_nothing(lab: &Neighbourhood) {
     lab.run("first", "");

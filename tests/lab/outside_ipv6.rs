@@ -1,4 +1,4 @@
-//! The way of containers to other hosts over IPv6, and of other hosts to containers.
+//! Traffic from containers to other hosts over IPv6, and from other hosts to containers.
 
 use netbpf_tests::lab::eventually;
 
@@ -10,7 +10,7 @@ fn option(name: &str, value: &str) -> String {
 }
 
 #[test]
-fn containers_reach_other_hosts_under_the_hosts_ipv6_address() {
+fn containers_reach_other_hosts_with_the_host_s_ipv6_address() {
     let lab = Neighbourhood::start();
     lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
     lab.run("web", "--net red");
@@ -60,7 +60,7 @@ fn an_ipv6_source_address_can_be_chosen_or_kept() {
     }
 }
 
-/// Sends a datagram of 1400 bytes once and again, and prints how that went. Argument: the address.
+/// A Python program that sends a datagram of 1400 bytes twice and prints the result. Argument: the address.
 const SEND_LARGE: &str = "
 import socket, sys, time
 client = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -75,7 +75,7 @@ except OSError as error:
 ";
 
 #[test]
-fn icmpv6_errors_and_the_mtu_of_a_path_find_their_way() {
+fn icmpv6_errors_and_the_path_mtu_reach_the_container() {
     let lab = Neighbourhood::start();
     lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
     lab.run("web", "--net red");
@@ -86,7 +86,7 @@ fn icmpv6_errors_and_the_mtu_of_a_path_find_their_way() {
     assert!(asked.stdout.contains("Packet too big: mtu=1400"), "{asked:?}");
     let route = lab.exec("web", "ip -6 route get 2001:db8:2::2").ok();
     assert!(route.text().contains("mtu 1400"), "{route}");
-    // What the first packet learnt, TCP uses.
+    // TCP uses the path MTU that the first packet discovered.
     let server =
         lab.spawn(["ip", "netns", "exec", "beyond", "sh", "-c", "socat -u TCP6-LISTEN:80 - | md5sum"]);
     eventually("the server listens", || {
@@ -98,7 +98,7 @@ fn icmpv6_errors_and_the_mtu_of_a_path_find_their_way() {
 }
 
 #[test]
-fn who_sends_too_much_to_a_container_is_told_so() {
+fn a_sender_of_large_packets_to_a_container_gets_packet_too_big() {
     let lab = Neighbourhood::start();
     let mtu = option("driver.mtu", "1300");
     let (routed, of_routed) = (option("bridge.gateway_mode_ipv6", "routed"), "--subnet fd00:2::/64");
@@ -106,13 +106,13 @@ fn who_sends_too_much_to_a_container_is_told_so() {
     lab.network("open", &format!("--ipv6 --subnet 10.2.0.0/24 {of_routed} {mtu} {routed}"));
     lab.run("web", "--net small -p 8080:5300/udp");
     lab.run("routed", "--net open");
-    // Through a published port, from the address that was asked for.
+    // Through a published port, the error comes from the address that the client sent to.
     let told = lab.on("far", &format!("python3 -c '{SEND_LARGE}' 2001:db8:1::1")).ok();
     assert_eq!(told.text(), "Message too long 1300");
     let asked = lab.on("side", "ping -c1 -W2 -M do -s 1452 fd00:2::2");
     assert!(asked.stdout.contains("Packet too big: mtu=1300"), "{asked:?}");
     lab.on("side", "ping -c1 -W2 -M do -s 1252 fd00:2::2").ok();
-    // A published port that nobody listens on.
+    // A published port at which nobody listens.
     let closed = lab.on("far", "echo x | socat -T2 - UDP6:[2001:db8:1::1]:8080; sleep 0.2");
     assert!(closed.stderr.contains("Connection refused"), "{closed:?}");
 }
@@ -130,7 +130,7 @@ fn other_hosts_reach_no_container_directly_over_ipv6() {
     assert!(unpublished(&lab) > before);
 }
 
-/// How many packets were dropped because nobody published what they are for.
+/// The number of packets dropped because their port is not published.
 #[track_caller]
 fn unpublished(lab: &Neighbourhood) -> u64 {
     let counter = lab.host(["nft", "-j", "list", "counter", "inet", "netbpf", "unpublished"]).ok().json();
@@ -147,7 +147,7 @@ fn internal_networks_reach_nobody_over_ipv6_and_nobody_reaches_them() {
     lab.exec("web", "ping -c1 -W1 fd00:1::1").ok();
     lab.host(["ping", "-c1", "-W1", "fd00:1::2"]).ok();
     assert!(!lab.on("far", "ping -c1 -W1 fd00:1::2").status.success());
-    // With a route of its own making it gets no further.
+    // A route added in the container does not help.
     lab.in_network_of("web", "ip -6 route add default via fd00:1::1").ok();
     assert!(!lab.exec("web", "ping -c1 -W1 2001:db8:1::2").status.success());
     let counted = lab.host(["nft", "list", "counter", "inet", "netbpf", "internal"]).ok();
@@ -155,7 +155,7 @@ fn internal_networks_reach_nobody_over_ipv6_and_nobody_reaches_them() {
 }
 
 #[test]
-fn a_gateway_mode_of_ipv6_says_who_comes_in() {
+fn the_ipv6_gateway_mode_determines_inbound_traffic() {
     let lab = Neighbourhood::start();
     let nets =
         [("open", 1, "nat-unprotected", true), ("routed", 2, "routed", true), ("nat", 3, "nat", false)];
@@ -173,7 +173,7 @@ fn a_gateway_mode_of_ipv6_says_who_comes_in() {
         // The other family has a mode of its own.
         assert!(!lab.on("far", &format!("ping -c1 -W1 10.{number}.0.2")).status.success(), "{name}");
     }
-    // Networks are to each other as other hosts are, in both directions.
+    // For other networks the same rules apply as for other hosts, in both directions.
     lab.exec("nat", "ping -c1 -W1 fd00:1::2").ok();
     lab.exec("nat", "ping -c1 -W1 fd00:2::2").ok();
     assert!(!lab.exec("open", "ping -c1 -W1 fd00:3::2").status.success());
@@ -181,7 +181,7 @@ fn a_gateway_mode_of_ipv6_says_who_comes_in() {
 }
 
 #[test]
-fn ipv6_flows_of_a_container_that_is_gone_do_not_reach_its_successor() {
+fn ipv6_flows_of_a_removed_container_do_not_reach_its_successor() {
     let lab = Neighbourhood::start();
     lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
     lab.run("first", "--net red");

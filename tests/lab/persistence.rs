@@ -1,4 +1,5 @@
-//! The daemon comes and goes, and dies at any instruction; containers, traffic and names stay, and nothing else does.
+//! The daemon may stop, start, or be killed at any moment: containers, traffic and names go on, and nothing is left
+//! over.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +24,7 @@ fn inspect_all(lab: &Lab) -> BTreeMap<String, Value> {
     things.map(|thing| (text(&thing["Id"]), thing.clone())).collect()
 }
 
-/// A ping that runs for some seconds, a hundred a second.
+/// A ping that runs for some seconds with a hundred packets per second.
 fn ping(lab: &Lab, from: &str, to: &str) -> Process {
     lab.spawn_netbpf(["exec", from, "ping", "-i", "0.01", "-c", "500", to])
 }
@@ -34,7 +35,7 @@ fn lost_nothing(ping: Process) {
     assert!(output.stdout.contains("500 received, 0% packet loss"), "{output}");
 }
 
-/// A TCP connection between two containers on which bytes flow for some seconds.
+/// A TCP connection between two containers that carries data for some seconds.
 struct Stream {
     sender: JoinHandle<()>,
     receiver: JoinHandle<Vec<u8>>,
@@ -95,7 +96,7 @@ fn traffic_names_and_leases_outlive_the_daemon() {
         ping(&lab, "tomcat02", "172.17.0.1"),
         lab.spawn(["ping", "-i", "0.01", "-c", "500", "10.1.0.50"]),
     ];
-    // Three in containers, each with the command that waits for it, and one on the host.
+    // Three pings in containers, each with the command that waits for it, and one on the host.
     eventually("pings run", || (lab.processes("500").len() == 7).then_some(()));
     lab.restart_daemon();
     assert_eq!(inspect_all(&lab), before);
@@ -145,7 +146,7 @@ fn a_container_that_ends_by_itself_leaves_nothing_in_its_networks() {
 }
 
 #[test]
-fn a_container_that_ends_while_no_daemon_looks_is_cleared_up_by_the_next() {
+fn a_container_that_ends_while_no_daemon_runs_is_cleaned_up_by_the_next() {
     let lab = Lab::start();
     lab.network("mynet", "--subnet 10.1.0.0/24");
     lab.run("watcher", "--net mynet");
@@ -166,7 +167,7 @@ fn a_container_that_ends_while_no_daemon_looks_is_cleared_up_by_the_next() {
 }
 
 #[test]
-fn a_daemon_that_is_killed_in_the_middle_leaves_the_old_or_the_new() {
+fn a_daemon_killed_during_commands_leaves_the_old_or_the_new_state() {
     const ROUNDS: u64 = 30;
     let lab = Lab::start();
     lab.network("mynet", "--subnet 10.1.0.0/24");
@@ -188,7 +189,7 @@ fn a_daemon_that_is_killed_in_the_middle_leaves_the_old_or_the_new() {
             &["network", "rm", &old],
             &["disconnect", "mynet", &last],
         ];
-        // What each comes to is open; what it leaves is not.
+        // The outcome of each command is open, but it must leave nothing behind.
         let running: Vec<_> = commands
             .into_iter()
             .enumerate()
@@ -203,11 +204,11 @@ fn a_daemon_that_is_killed_in_the_middle_leaves_the_old_or_the_new() {
             .collect();
         lab.start_daemon();
         if round % 4 == 1 && !done.contains(&3) {
-            // It may be ending just now, killed in the old daemon's last moment.
+            // It may be ending just now, killed in the last moment of the old daemon.
             let _ = lab.netbpf(["rm", "-f", &last]);
         }
         assert_consistent(&lab);
-        // What was said to be done is.
+        // A command that reported success must have taken effect.
         for index in done {
             match index {
                 0 => assert_eq!(lab.inspect(&name)["State"]["Running"], true),
@@ -218,7 +219,7 @@ fn a_daemon_that_is_killed_in_the_middle_leaves_the_old_or_the_new() {
                 _ => assert!(lab.inspect(&last)["NetworkSettings"]["Networks"]["mynet"].is_null()),
             }
         }
-        // Those are in nobody's hands any more, if they are there at all.
+        // The fate of these is open; they may exist or not.
         let _ = lab.netbpf(["rm", "-f", &last]);
         let _ = lab.netbpf(["network", "rm", "-f", &old]);
     }
@@ -226,7 +227,7 @@ fn a_daemon_that_is_killed_in_the_middle_leaves_the_old_or_the_new() {
     lab.exec("steady01", "ping -c1 steady02").ok();
 }
 
-/// What users are told, what processes run, what links there are and what the maps say is one and the same.
+/// Checks that inspect, processes, links and maps agree.
 #[track_caller]
 fn assert_consistent(lab: &Lab) {
     let all = inspect_all(lab);
@@ -310,7 +311,7 @@ fn entries(lab: &Lab, map: &str) -> Vec<Value> {
     dump.as_array().into_iter().flatten().map(|entry| entry["formatted"].clone()).collect()
 }
 
-/// MAC and address of every port in use.
+/// The MAC address and IPv4 address of every port in use.
 #[track_caller]
 fn ports(lab: &Lab) -> BTreeSet<(String, String)> {
     let join = |bytes: &Value, by: &str, hex: bool| {
@@ -327,7 +328,7 @@ fn ports(lab: &Lab) -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn an_address_that_a_stopped_container_asked_for_is_given_away_last() {
+fn an_address_requested_by_a_stopped_container_is_leased_last() {
     let lab = Lab::start();
     lab.network("m", "--subnet 10.5.0.0/29 --ipv6 --subnet fd05::/64");
     lab.run("db", "--net m --ip 10.5.0.2 --ip6 fd05::2");
@@ -340,22 +341,22 @@ fn an_address_that_a_stopped_container_asked_for_is_given_away_last() {
     assert_eq!(lab.address("more", "m"), "10.5.0.4");
     lab.netbpf(["start", "db"]).ok();
     assert_eq!(lab.address("db", "m"), "10.5.0.2");
-    // Who has none at all gets it.
+    // A container gets it if there is no other.
     lab.netbpf(["stop", "-t", "0", "db"]).ok();
     for (name, address) in [("third", "10.5.0.5"), ("fourth", "10.5.0.6"), ("fifth", "10.5.0.2")] {
         lab.run(name, "--net m");
         assert_eq!(lab.address(name, "m"), address);
     }
-    // Nobody wishes for it any more.
+    // No container wishes for it any more.
     lab.netbpf(["rm", "-f", "db", "third", "fifth"]).ok();
     lab.run("sixth", "--net m");
     assert_eq!(lab.address("sixth", "m"), "10.5.0.2");
 }
 
 #[test]
-fn what_keeps_a_container_from_being_started_again_is_said_once() {
+fn the_reason_for_a_failed_restart_is_logged_once() {
     let lab = Lab::start();
-    // Busybox does what its name says.
+    // A copy of busybox acts by its file name.
     let make = || lab.host(["sh", "-c", "cp $(command -v busybox) /run/sleep"]).ok();
     let program = lab.path("/run/sleep");
     make();

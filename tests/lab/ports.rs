@@ -1,5 +1,5 @@
-//! Published ports, as the host itself meets them: what a user types and reads, what is reachable, what is held, what is
-//! left when it fails or ends. What other hosts and networks meet is told elsewhere.
+//! Published ports from the host's own view: what users type and see, what is reachable, which ports are held, and what
+//! is left after a failure or an end. Other modules test access from other hosts and networks.
 
 use std::{
     net::{TcpListener, UdpSocket},
@@ -8,10 +8,10 @@ use std::{
 
 use netbpf_tests::lab::{Lab, Process, eventually};
 
-/// A server for all of a container's ports: one TCP port that says a word to whoever comes.
+/// A command for a container: a TCP server on port 80, to which the text for clients is appended.
 const SERVER: [&str; 3] = ["socat", "-dd", "TCP-LISTEN:80,fork,reuseaddr"];
 
-/// Starts a container that says its name on port 80.
+/// Starts a container that answers with its name on port 80.
 #[track_caller]
 fn serve(lab: &Lab, name: &str, options: &str) {
     let before = ["run", "-d", "--name", name].into_iter().chain(options.split_whitespace());
@@ -20,7 +20,7 @@ fn serve(lab: &Lab, name: &str, options: &str) {
     listens(lab, name, "-ltn", 80);
 }
 
-/// Waits until a container's process has a port.
+/// Waits until a process in a container listens at a port.
 #[track_caller]
 fn listens(lab: &Lab, name: &str, what: &str, port: u16) {
     eventually("a server listens", || {
@@ -29,7 +29,7 @@ fn listens(lab: &Lab, name: &str, what: &str, port: u16) {
     });
 }
 
-/// What is said to a client on the host.
+/// The answer to a client on the host.
 #[track_caller]
 fn said(lab: &Lab, address: &str) -> String {
     lab.host(["socat", "-T5", "-", &format!("TCP:{address},connect-timeout=5")]).ok().text().to_owned()
@@ -41,7 +41,7 @@ fn is_refused(lab: &Lab, address: &str) {
         .fails_with(1, "Connection refused");
 }
 
-/// Another process that wants the port does not get it.
+/// Asserts that another process cannot bind the port.
 #[track_caller]
 fn is_held(lab: &Lab, listen: &str) {
     for option in ["", ",reuseaddr"] {
@@ -50,14 +50,14 @@ fn is_held(lab: &Lab, listen: &str) {
     }
 }
 
-/// Nobody has the port: a process can listen on it.
+/// Asserts that a process can bind the port.
 #[track_caller]
 fn is_free(lab: &Lab, port: u16) {
     let listener = lab.on_host(|| TcpListener::bind(("0.0.0.0", port)));
     listener.unwrap_or_else(|error| panic!("port {port} is free: {error}"));
 }
 
-/// What the packet filter says of ports.
+/// The packet filter's elements for ports.
 #[track_caller]
 fn filter(lab: &Lab) -> String {
     lab.host(["nft", "list", "ruleset"]).ok().stdout
@@ -117,7 +117,7 @@ fn the_host_reaches_a_published_port_by_127_0_0_1() {
 }
 
 #[test]
-fn a_datagram_comes_and_its_answer_goes_back() {
+fn a_datagram_to_a_published_port_gets_its_answer() {
     let lab = Lab::start();
     lab.netbpf([
         "run",
@@ -145,14 +145,14 @@ fn a_datagram_comes_and_its_answer_goes_back() {
 #[track_caller]
 fn answer(lab: &Lab, name: &str, options: &str) {
     let before = ["run", "-d", "--name", name].into_iter().chain(options.split_whitespace());
-    // The question is read first: who is not listened to may be ended before he has spoken.
+    // Read the datagram first: socat may kill the command once its client stops listening.
     let said = format!("SYSTEM:head -c1 >/dev/null; echo {name}");
     lab.netbpf(before.chain(["--", "socat", "UDP-RECVFROM:53,fork", said.as_str()])).ok();
     listens(lab, name, "-lun", 53);
 }
 
 #[test]
-fn a_client_that_goes_on_sending_is_answered_by_who_has_the_port_now() {
+fn a_client_that_keeps_sending_is_answered_by_the_port_s_new_owner() {
     let lab = Lab::start();
     let client = lab.on_host(|| {
         let client = UdpSocket::bind("0.0.0.0:0")?;
@@ -170,7 +170,7 @@ fn a_client_that_goes_on_sending_is_answered_by_who_has_the_port_now() {
     answer(&lab, "first", "-p 5353:53/udp");
     assert_eq!(ask().expect("an answer"), "first");
     lab.netbpf(["rm", "-f", "first"]).ok();
-    // It gets the address of the first, and publishes nothing.
+    // The new container gets the first one's address, and publishes nothing.
     answer(&lab, "squatter", "");
     assert_eq!(lab.address("squatter", "bridge"), "172.17.0.2");
     answer(&lab, "second", "-p 5353:53/udp");
@@ -180,7 +180,7 @@ fn a_client_that_goes_on_sending_is_answered_by_who_has_the_port_now() {
 }
 
 #[test]
-fn sctp_is_published_also_where_the_kernel_does_not_speak_it() {
+fn sctp_can_be_published_even_if_the_kernel_does_not_support_it() {
     let lab = Lab::start();
     lab.run("web", "-p 3868:3868/sctp -p 3868:3868");
     assert_eq!(
@@ -193,13 +193,13 @@ fn sctp_is_published_also_where_the_kernel_does_not_speak_it() {
 }
 
 #[test]
-fn nobody_else_gets_a_published_port() {
+fn no_other_process_gets_a_published_port() {
     let lab = Lab::start();
     lab.run("web", "-p 8080:80 -p 127.0.0.1:8081:81");
     for listen in ["TCP-LISTEN:8080", "TCP-LISTEN:8080,bind=127.0.0.1", "TCP-LISTEN:8081"] {
         is_held(&lab, listen);
     }
-    // The container does not listen: who calls is told so at once.
+    // The container does not listen: clients are refused at once.
     is_refused(&lab, "172.17.0.1:8080");
     lab.netbpf(["stop", "-t", "0", "web"]).ok();
     is_free(&lab, 8080);
@@ -208,7 +208,7 @@ fn nobody_else_gets_a_published_port() {
 }
 
 #[test]
-fn a_taken_port_is_dockers_error_and_nothing_is_left() {
+fn a_taken_port_gives_docker_s_error_and_leaves_nothing() {
     let lab = Lab::start();
     lab.host(["ip", "link", "add", "uplink", "type", "veth"]).ok();
     lab.run("first", "-p 8080:80 -p 127.0.0.1:8081:81");
@@ -252,10 +252,10 @@ fn a_taken_port_is_dockers_error_and_nothing_is_left() {
         assert_eq!(filter(&lab), rules);
         lab.netbpf(["rm", "web"]).ok();
     }
-    // Both stand in their own way.
+    // The two port ranges conflict with each other.
     lab.netbpf(["run", "-d", "--name", "web", "-p", "8100-8110:80-90", "-p", "8105:99", "--", "sleep", "9"])
         .fails_with(125, "Bind for 0.0.0.0:8105 failed: port is already allocated");
-    // What was in the way goes: the same container starts.
+    // When the conflicting container is gone, the same command succeeds.
     lab.netbpf(["rm", "web"]).ok();
     lab.netbpf(["run", "-d", "--name", "web", "-p", "9090:80", "--", "sleep", "infinity"])
         .fails_with(125, "address already in use");
@@ -267,7 +267,7 @@ fn a_taken_port_is_dockers_error_and_nothing_is_left() {
 }
 
 #[test]
-fn ports_come_from_ranges_and_from_the_hosts_own() {
+fn ports_come_from_ranges_and_from_the_host_s_ephemeral_range() {
     let lab = Lab::start();
     for (setting, value) in [("port_range", "40000 40009"), ("reserved_ports", "40001-40002")] {
         let write = format!("echo {value} > /proc/sys/net/ipv4/ip_local_{setting}");
@@ -284,7 +284,7 @@ fn ports_come_from_ranges_and_from_the_hosts_own() {
             .map(|line| ["0.0.0.0", "[::]"].map(|host| line.replace("{}", host)).concat())
             .concat()
     );
-    // Port 0 is any free one too, in each form.
+    // Port 0 is any free port, in each form.
     for (name, publish, port) in [
         ("zero", "0:80", "0.0.0.0:40005\n[::]:40005"),
         ("zero-at", "127.0.0.1:0:80", "127.0.0.1:40006"),
@@ -342,7 +342,7 @@ fn a_stopped_container_has_its_ports_again_when_it_starts() {
         assert_eq!(lab.netbpf(["port", "web"]).ok().text(), "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080");
         assert_eq!(said(&lab, "172.17.0.1:8080"), "web");
     }
-    // Its address is another's now; the port leads to where it is.
+    // Another container has its address now; the port leads to its new address.
     lab.netbpf(["stop", "-t", "0", "web"]).ok();
     serve(&lab, "squatter", "");
     lab.netbpf(["start", "web"]).ok();
@@ -362,7 +362,7 @@ fn ports_outlive_the_daemon() {
     is_held(&lab, "TCP-LISTEN:8080");
     lab.kill_daemon();
     assert_eq!(said(&lab, "172.17.0.1:8080"), "web");
-    // A process takes the port while nobody looks: the container's it stays.
+    // A process cannot get the port while no daemon runs.
     let process = lab.spawn(["socat", "TCP-LISTEN:8080", "-"]);
     eventually("a process listens", || {
         let sockets = lab.host(["ss", "-Hltn", "sport = :8080"]).ok().stdout;
@@ -408,7 +408,7 @@ fn ports_follow_the_default_gateway() {
     leads_to("10.2.0.2");
     assert_eq!(said(&lab, "10.2.0.1:8080"), "web");
     assert_eq!(lab.netbpf(["port", "web"]).ok().stdout, ports, "the numbers stay");
-    // Where the ports cannot move, nothing does.
+    // If a port cannot be moved, none is.
     lab.network("0", "--subnet 10.4.0.0/24 -o com.docker.network.bridge.host_binding_ipv4=192.0.2.1");
     lab.netbpf(["connect", "0", "web"])
         .fails_with(1, "failed to bind host port 192.0.2.1:8080/tcp: cannot assign requested address");
@@ -426,13 +426,13 @@ fn ports_follow_the_default_gateway() {
 }
 
 #[test]
-fn a_network_says_where_its_ports_are() {
+fn a_network_option_sets_the_host_address_of_its_ports() {
     let lab = Lab::start();
     lab.network("local", "-o com.docker.network.bridge.host_binding_ipv4=127.0.0.1");
     lab.network("routed", "-o com.docker.network.bridge.gateway_mode_ipv4=routed");
     lab.run("one", "--net local -p 8080:80 -p 0.0.0.0:8081:81");
     assert_eq!(lab.netbpf(["port", "one"]).ok().stdout, "80/tcp -> 127.0.0.1:8080\n81/tcp -> 0.0.0.0:8081\n");
-    // On the host a routed network's port is nobody's.
+    // A routed network's port is not held on the host.
     serve(&lab, "two", "--net routed -p 8082:80");
     assert_eq!(lab.netbpf(["port", "two"]).ok().stdout, "");
     is_free(&lab, 8082);
@@ -445,7 +445,7 @@ fn a_network_says_where_its_ports_are() {
 }
 
 #[test]
-fn modes_without_ports_say_so() {
+fn network_modes_without_ports_refuse_or_discard_them() {
     let lab = Lab::start();
     let run = lab
         .netbpf(["run", "-d", "--name", "on-host", "--net", "host", "-p", "8080:80", "--", "sleep", "60"])
@@ -466,7 +466,7 @@ fn modes_without_ports_say_so() {
 }
 
 #[test]
-fn a_thousand_ports_cost_two_seconds_and_no_process() {
+fn a_thousand_ports_take_two_seconds_and_no_process() {
     let lab = Lab::start_alone();
     serve(&lab, "warm", "-p 8080:80");
     let before = processes(&lab);
@@ -475,7 +475,7 @@ fn a_thousand_ports_cost_two_seconds_and_no_process() {
     let took = start.elapsed();
     println!("1000 ports: {took:?}");
     assert!(took < Duration::from_secs(2), "1000 ports took {took:?}");
-    // The container's own, and what the daemon's runtime keeps for a while.
+    // The container's own processes, and threads that the daemon's runtime keeps for a while.
     let (few, now) = (20, processes(&lab));
     assert!(now <= before + few, "{before} processes and threads before, {now} with a thousand ports");
     assert_eq!(lab.netbpf(["port", "web"]).ok().stdout.lines().count(), 2000);
@@ -493,7 +493,7 @@ fn a_thousand_ports_cost_two_seconds_and_no_process() {
     assert!(!filter(&lab).contains("20500"));
 }
 
-/// Threads, too.
+/// Counts threads, too.
 #[track_caller]
 fn processes(lab: &Lab) -> usize {
     lab.host(["sh", "-c", "ls -d /proc/[0-9]*/task/* | wc -l"]).ok().text().parse().expect("a number")

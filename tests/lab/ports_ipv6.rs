@@ -1,5 +1,5 @@
-//! Published ports over IPv6, as the host itself meets them: what a user types and reads, what is held, what is left
-//! when it fails or ends.
+//! Published ports over IPv6 from the host's own view: what users type and see, which ports are held, and what is left
+//! after a failure or an end.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use netbpf_tests::lab::{Lab, eventually};
 
 const SIX: &str = "--ipv6 --subnet 10.6.0.0/24 --subnet fd00:6::/64";
 
-/// Who gets the port: a process that listens in one family only.
+/// A Python program that tries to listen in one family only.
 const LISTEN: &str = "
 import socket, sys
 kind = {'tcp': socket.SOCK_STREAM, 'udp': socket.SOCK_DGRAM}[sys.argv[1]]
@@ -17,7 +17,7 @@ if kind == socket.SOCK_STREAM: server.setsockopt(socket.SOL_SOCKET, socket.SO_RE
 server.bind((sys.argv[2], int(sys.argv[3])))
 ";
 
-/// Whether a process of the host is told EADDRINUSE.
+/// Whether a process on the host gets EADDRINUSE.
 #[track_caller]
 fn is_held(lab: &Lab, protocol: &str, address: &str, port: u16) -> bool {
     let tried = lab.host(["python3", "-c", LISTEN, protocol, address, &port.to_string()]);
@@ -31,7 +31,7 @@ fn is_held(lab: &Lab, protocol: &str, address: &str, port: u16) -> bool {
 }
 
 #[test]
-fn both_addresses_are_shown_as_docker_shows_them() {
+fn both_addresses_are_shown_as_in_docker() {
     let lab = Lab::start();
     lab.network("six", SIX);
     lab.run("web", "--net six -p 8080:80 -p [::1]:81:80 -p 0.0.0.0:82:80 -p 443:443");
@@ -54,7 +54,7 @@ fn both_addresses_are_shown_as_docker_shows_them() {
 }
 
 #[test]
-fn each_family_is_held_and_the_other_is_free() {
+fn a_port_of_one_family_does_not_hold_the_other() {
     let lab = Lab::start();
     lab.network("six", SIX);
     lab.run("all", "--net six -p 8080:80 -p 8080:80/udp");
@@ -84,7 +84,7 @@ fn each_family_is_held_and_the_other_is_free() {
 }
 
 #[test]
-fn a_port_that_is_taken_over_ipv6_is_dockers_error_and_nothing_is_left() {
+fn a_port_taken_over_ipv6_gives_docker_s_error_and_leaves_nothing() {
     let lab = Lab::start();
     lab.network("six", SIX);
     lab.network("only", "--ipv4=false --ipv6 --subnet fd00:7::/64");
@@ -126,7 +126,7 @@ fn a_port_that_is_taken_over_ipv6_is_dockers_error_and_nothing_is_left() {
 }
 
 #[test]
-fn any_port_is_the_same_in_both_families() {
+fn a_random_port_is_the_same_in_both_families() {
     let lab = Lab::start();
     for (setting, value) in [("port_range", "40000 40003"), ("reserved_ports", "")] {
         lab.host(["sh", "-c", &format!("echo {value} > /proc/sys/net/ipv4/ip_local_{setting}")]).ok();
@@ -142,7 +142,7 @@ fn any_port_is_the_same_in_both_families() {
 }
 
 #[test]
-fn a_network_that_chose_an_ipv4_address_publishes_on_that_one_only() {
+fn a_network_with_a_host_ipv4_address_publishes_on_that_one_only() {
     let lab = Lab::start();
     let binding = |address| format!("{SIX} -o com.docker.network.bridge.host_binding_ipv4={address}");
     for (address, shown) in [
@@ -159,7 +159,7 @@ fn a_network_that_chose_an_ipv4_address_publishes_on_that_one_only() {
 }
 
 #[test]
-fn a_port_of_a_family_that_is_gone_takes_no_other_with_it() {
+fn losing_one_family_keeps_the_ports_of_the_other() {
     let lab = Lab::start();
     lab.network("only", "--ipv4=false --ipv6 --subnet fd00:4::/64");
     lab.network("six", SIX);
@@ -168,7 +168,7 @@ fn a_port_of_a_family_that_is_gone_takes_no_other_with_it() {
     lab.netbpf(["disconnect", "six", "web"]).ok();
     assert_eq!(lab.netbpf(["port", "web"]).ok().text(), "80/tcp -> [::]:8080");
     assert!(!is_held(&lab, "tcp", "0.0.0.0", 8080) && !is_held(&lab, "tcp", "127.0.0.1", 81));
-    // It is no news to the next network either, and comes back with the family.
+    // The next network's families change nothing for the other ports, and the port is back with its family.
     lab.network("another", "--ipv4=false --ipv6 --subnet fd00:5::/64");
     lab.netbpf(["connect", "another", "web"]).ok();
     lab.netbpf(["connect", "six", "web"]).ok();
@@ -181,7 +181,7 @@ fn a_port_of_a_family_that_is_gone_takes_no_other_with_it() {
 }
 
 #[test]
-fn a_thousand_ports_of_both_families_cost_two_seconds() {
+fn a_thousand_ports_of_both_families_take_two_seconds() {
     let lab = Lab::start_alone();
     lab.network("six", SIX);
     let start = Instant::now();

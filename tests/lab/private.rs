@@ -1,4 +1,4 @@
-//! Other users of the host: what they can read, hold and take away of what netbpf keeps in folders.
+//! Other users of the host: what they can read, lock or remove in netbpf's directories.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -8,7 +8,7 @@ const PINS: &str = "/sys/fs/bpf/netbpf";
 const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
 #[test]
-fn a_bpf_file_system_of_netbpf_is_roots_alone() {
+fn only_root_can_enter_netbpf_s_bpf_file_system() {
     let lab = Lab::without_daemon();
     lab.host(["umount", "/sys/fs/bpf"]).ok();
     lab.start_daemon();
@@ -21,12 +21,12 @@ fn a_bpf_file_system_of_netbpf_is_roots_alone() {
     lab.netbpf(["rm", "-f", "one"]).ok();
     lab.stop_daemon();
     lab.host(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"]).ok();
-    // What `mount` notes.
+    // Files of mount(8).
     lab.host(["rm", "-rf", "/run/mount"]).ok();
 }
 
 #[test]
-fn nobody_else_reaches_pins_on_a_bpf_file_system_that_all_may_write_to() {
+fn others_cannot_reach_pins_on_a_world_writable_bpf_file_system() {
     let lab = Lab::start();
     lab.netbpf(["run", "-d", "--name", "one", "--", "sleep", "infinity"]).ok();
     for folder in ["", "/v4", "/v4/maps", "/v4/programs", "/v4/links", "/v4/uplinks"] {
@@ -37,7 +37,7 @@ fn nobody_else_reaches_pins_on_a_bpf_file_system_that_all_may_write_to() {
 }
 
 #[test]
-fn a_folder_of_another_user_is_not_used() {
+fn a_directory_of_another_user_is_not_used() {
     let lab = Lab::without_daemon();
     by_nobody(&lab, &["mkdir", "-p", &format!("{PINS}/v4/links")]).ok();
     let refused = lab.netbpf(["daemon", "--state-dir", netbpf_tests::lab::STATE_DIR]).fails_with(1, "");
@@ -48,7 +48,7 @@ fn a_folder_of_another_user_is_not_used() {
              root (chown)\n"
         )
     );
-    // One below somebody else's is used, and said.
+    // A directory below another user's is used, with a warning.
     lab.host(["install", "-d", "-o", "65534", "/run/theirs"]).ok();
     let warned = lab.netbpf(["daemon", "--state-dir", "/run/theirs/state"]).fails_with(1, PINS);
     assert!(warned.stderr.contains("/run/theirs belongs to user 65534"), "{warned}");
@@ -64,17 +64,17 @@ fn a_folder_of_another_user_is_not_used() {
 }
 
 #[test]
-fn a_lock_of_another_user_keeps_no_daemon_from_starting() {
+fn a_lock_of_another_user_does_not_prevent_a_daemon_from_starting() {
     let lab = Lab::start();
     lab.netbpf(["run", "-d", "--name", "one", "--", "sleep", "infinity"]).ok();
     lab.stop_daemon();
-    // As they were left by earlier versions, when such a lock could be taken.
+    // As left by earlier versions, when such a lock could be taken.
     let folders = ["/run/netbpf", PINS];
     let held: Vec<Process> = folders
         .iter()
         .map(|folder| {
             lab.host(["chmod", "0755", folder]).ok();
-            // It waits for its turn: the look below has the lock for a moment, too.
+            // flock waits, because the check below holds the lock for a moment, too.
             lab.spawn(NOBODY.iter().chain(&["flock", folder, "sleep", "infinity"]))
         })
         .collect();
@@ -88,7 +88,7 @@ fn a_lock_of_another_user_keeps_no_daemon_from_starting() {
 }
 
 #[test]
-fn nobody_else_reads_what_a_container_is_given() {
+fn others_cannot_read_a_container_s_settings() {
     let lab = Lab::start();
     let id = lab.netbpf(["run", "-d", "--name", "one", "-e", "SECRET=hunter2", "--", "sleep", "infinity"]);
     let id = id.ok().text().to_owned();
@@ -98,14 +98,14 @@ fn nobody_else_reads_what_a_container_is_given() {
     assert_eq!(mode(&lab, "/run/netbpf") & 0o007, 0);
     assert_eq!(mode(&lab, netbpf_tests::lab::STATE_DIR), 0o700);
     let open = lab.host(["find", "/run/netbpf", "-perm", "/o=rwx"]).ok().stdout;
-    // In folders that others do not get into.
+    // Files in directories that others cannot enter.
     let files = ["pid", "exit.json", "supervisor.log"];
     let shown = |line: &&str| files.iter().any(|file| line.ends_with(&format!("/{file}")));
     assert_eq!(open.lines().filter(|line| !shown(line)).collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
 #[test]
-fn a_daemon_that_is_started_without_a_umask_makes_nothing_that_others_may_write_to() {
+fn a_daemon_without_a_umask_creates_nothing_writable_by_others() {
     let lab = Lab::without_daemon();
     lab.start_daemons_by(&["sh", "-c", "umask 000 && exec \"$@\"", "sh"]);
     lab.start_daemon();

@@ -1,10 +1,11 @@
-//! Who reaches a published port, by which address, and whom the server sees: Docker's table of it, for TCP and UDP.
+//! Who reaches a published port by which address, and which source address the server sees: Docker's behaviour as a
+//! table, for TCP and UDP.
 
 use netbpf_tests::lab::eventually;
 
 use super::outside::Neighbourhood;
 
-/// Tells each client which address it comes from, by TCP at port 80 and by UDP at port 5300, in both families.
+/// A Python server that tells each client its source address, on TCP port 80 and UDP port 5300, in both families.
 const SERVER: &str = "
 import select, socket
 tcp = socket.create_server(('', 80), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -23,7 +24,7 @@ while True:
             udp.sendto(address(peer), peer)
 ";
 
-/// Prints what the server says, or nothing. Arguments: kind, address, port, own port.
+/// A Python client that prints the server's answer, if any. Arguments: protocol, address, port, source port.
 const CLIENT: &str = "
 import socket, sys
 kind = socket.SOCK_STREAM if sys.argv[1] == 'TCP' else socket.SOCK_DGRAM
@@ -39,10 +40,10 @@ except OSError:
     pass
 ";
 
-/// Ways to ask, and what is asked for: TCP comes to port 80 of the container, UDP to port 5300.
+/// The protocols. TCP goes to port 80 of the container, UDP to port 5300.
 pub const KINDS: [&str; 2] = ["TCP", "UDP"];
 
-/// Whoever asks.
+/// The client.
 #[derive(Clone, Copy)]
 pub enum Asker {
     Host,
@@ -51,12 +52,12 @@ pub enum Asker {
 }
 
 impl Asker {
-    /// The address that the server sees; none if nothing came back.
+    /// The source address that the server sees; `None` without an answer.
     pub fn ask(self, lab: &Neighbourhood, kind: &str, address: &str, port: u16) -> Option<String> {
         self.ask_from(lab, kind, address, port, 0)
     }
 
-    /// From a port of its own.
+    /// The same, from a fixed source port.
     pub fn ask_from(
         self,
         lab: &Neighbourhood,
@@ -77,7 +78,7 @@ impl Asker {
     }
 }
 
-/// Starts the server and waits for it.
+/// Starts the server in a container and waits for it.
 #[track_caller]
 pub fn serve(lab: &Neighbourhood, name: &str, options: &str) {
     let before = ["run", "-d", "--name", name].into_iter().chain(options.split_whitespace());
@@ -88,14 +89,14 @@ pub fn serve(lab: &Neighbourhood, name: &str, options: &str) {
     });
 }
 
-/// `web` in `red`, published on all of the host's addresses (8080), on 127.0.0.1 (8081) and on one address (8082).
+/// `web` in `red`, published on all addresses of the host (8080), on 127.0.0.1 (8081) and on one address (8082).
 fn world() -> Neighbourhood {
     let lab = Neighbourhood::start();
     people(&lab);
     lab
 }
 
-/// The containers of [`world`].
+/// Starts the containers of [`world`].
 pub fn people(lab: &Neighbourhood) {
     lab.network("red", "--subnet 10.1.0.0/24");
     lab.network("blue", "--subnet 10.2.0.0/24");
@@ -107,10 +108,11 @@ pub fn people(lab: &Neighbourhood) {
     lab.run("plain", "");
 }
 
-/// Who asks, by what; and whom the server sees. Port 0 is the container's own.
+/// A description, the client, the address and port, and the source address that the server sees. Port 0 is the
+/// container's own port.
 pub type Row<'a> = (&'a str, Asker, &'a str, u16, Option<&'a str>);
 
-/// Every row is true whatever the host's own rules are.
+/// Every row must hold whatever the host's own rules are.
 pub fn each_row(lab: &Neighbourhood) {
     let far = Asker::Neighbour("far");
     let side = Asker::Neighbour("side");
@@ -144,7 +146,7 @@ pub fn each_row(lab: &Neighbourhood) {
     are_true(lab, rows);
 }
 
-/// Both kinds of each row.
+/// Checks each row for both protocols.
 #[track_caller]
 pub fn are_true(lab: &Neighbourhood, rows: &[Row]) {
     for (says, asker, address, port, sees) in rows {
@@ -161,7 +163,7 @@ pub fn are_true(lab: &Neighbourhood, rows: &[Row]) {
 }
 
 #[test]
-fn a_published_port_is_reached_as_with_docker() {
+fn a_published_port_is_reachable_as_in_docker() {
     each_row(&world());
 }
 
@@ -181,7 +183,7 @@ fn a_host_that_forwards_nothing_changes_nothing() {
 }
 
 #[test]
-fn loopback_addresses_are_apart_and_nobody_elses() {
+fn loopback_addresses_are_distinct_and_reachable_from_the_host_only() {
     let lab = Neighbourhood::start();
     for (name, address) in [("two", "127.0.1.2"), ("three", "127.0.1.3")] {
         lab.netbpf(
@@ -197,7 +199,7 @@ fn loopback_addresses_are_apart_and_nobody_elses() {
         assert!(Asker::Host.ask(&lab, "TCP", address, 8080).is_some(), "{name} at {address}");
     }
     assert_eq!(Asker::Host.ask(&lab, "TCP", "127.0.0.1", 8080), None);
-    // Even a host that takes 127.0.0.0/8 from a wire, and a neighbour that sends it there.
+    // Even if a host accepts 127.0.0.0/8 from outside, and a neighbour sends it there.
     let open = "sysctl -qw net.ipv4.conf.all.route_localnet=1; \
                 ip netns exec side sysctl -qw net.ipv4.conf.all.route_localnet=1; \
                 ip -n side route del local 127.0.0.0/8 dev lo table local || true; \
@@ -208,14 +210,14 @@ fn loopback_addresses_are_apart_and_nobody_elses() {
 }
 
 #[test]
-fn a_datagram_flow_of_a_removed_container_does_not_reach_its_successor() {
+fn a_udp_flow_of_a_removed_container_does_not_reach_its_successor() {
     a_flow_ends_with_its_container(&world(), "192.0.2.1", "192.0.2.2");
 }
 
-/// `web` is published at an address of the host's; its successor sees `client`.
+/// Checks that a UDP flow to `host` ends with its container `web`: the next container with its address sees `client`.
 #[track_caller]
 pub fn a_flow_ends_with_its_container(lab: &Neighbourhood, host: &str, client: &str) {
-    // A client that goes on asking from one port keeps its flow alive in the kernel's memory.
+    // A client that keeps sending from one port keeps its conntrack entry alive.
     let ask = || Asker::Neighbour("far").ask_from(lab, "UDP", host, 8080, 7000);
     assert_eq!(ask().as_deref(), Some(client));
     lab.netbpf(["rm", "-f", "web"]).ok();
@@ -228,14 +230,14 @@ pub fn a_flow_ends_with_its_container(lab: &Neighbourhood, host: &str, client: &
 }
 
 #[test]
-fn the_host_reaches_a_port_by_the_gateway_of_a_network_that_does_not_have_it() {
+fn the_host_reaches_a_port_by_the_gateway_address_of_another_network() {
     let lab = Neighbourhood::start();
     lab.network("apple", "--subnet 10.1.0.0/24");
     lab.network("melon", "--subnet 10.2.0.0/24");
     serve(&lab, "web", "--net melon -p 8080:80 -p 8080:5300/udp");
     lab.netbpf(["connect", "apple", "web"]).ok();
     for kind in KINDS {
-        // The first name gives the default gateway, and has the ports.
+        // The network with the first name has the default gateway and the ports.
         for gateway in ["10.1.0.1", "10.2.0.1", "172.17.0.1", "127.0.0.1"] {
             assert_eq!(
                 Asker::Host.ask(&lab, kind, gateway, 8080).as_deref(),

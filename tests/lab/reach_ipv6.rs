@@ -1,5 +1,5 @@
-//! Who reaches a published port over IPv6, by which address, and whom the server sees: the rows of Docker's table that
-//! are there for it.
+//! Who reaches a published port over IPv6 by which address, and which source address the server sees: Docker's
+//! behaviour as a table.
 
 use netbpf_tests::lab::eventually;
 
@@ -8,7 +8,7 @@ use super::{
     reach::{Asker, KINDS, a_flow_ends_with_its_container, are_true, serve},
 };
 
-/// `web` in `red`, published on all of the host's addresses (8080), on ::1 (8081) and on one address (8082).
+/// `web` in `red`, published on all addresses of the host (8080), on ::1 (8081) and on one address (8082).
 fn world() -> Neighbourhood {
     let lab = Neighbourhood::start();
     lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
@@ -21,7 +21,7 @@ fn world() -> Neighbourhood {
     lab
 }
 
-/// Every row is true whatever the host's own rules are.
+/// Every row must hold whatever the host's own rules are.
 fn each_row(lab: &Neighbourhood) {
     let (far, side) = (Asker::Neighbour("far"), Asker::Neighbour("side"));
     let (other, same, itself) =
@@ -58,10 +58,10 @@ fn each_row(lab: &Neighbourhood) {
 }
 
 #[test]
-fn a_published_port_is_reached_over_ipv6() {
+fn a_published_port_is_reachable_over_ipv6() {
     let lab = world();
     each_row(&lab);
-    // Without a daemon, and with the next one.
+    // Also without a daemon, and with the next one.
     let ask = || Asker::Neighbour("far").ask(&lab, "TCP", "2001:db8:1::1", 8080);
     lab.kill_daemon();
     assert_eq!(ask().as_deref(), Some("2001:db8:1::2"));
@@ -70,7 +70,7 @@ fn a_published_port_is_reached_over_ipv6() {
 }
 
 #[test]
-fn who_comes_from_a_link_local_address_is_seen_as_the_host() {
+fn a_client_with_a_link_local_address_is_seen_as_the_host() {
     let lab = world();
     let connect =
         "import socket, sys; print(socket.create_connection((sys.argv[1], 8080), 5).recv(99).decode())";
@@ -117,7 +117,7 @@ fn a_container_of_ipv6_only_is_reached_by_ipv6_only() {
 }
 
 #[test]
-fn a_datagram_flow_over_ipv6_of_a_removed_container_does_not_reach_its_successor() {
+fn an_ipv6_udp_flow_of_a_removed_container_does_not_reach_its_successor() {
     a_flow_ends_with_its_container(&world(), "2001:db8:1::1", "2001:db8:1::2");
 }
 
@@ -178,7 +178,7 @@ fn each_family_is_published_where_its_default_route_leads() {
     let far = Asker::Neighbour("far");
     let reached = |ipv4: &str, ipv6: Option<&str>| {
         let filter = lab.host(["nft", "list", "table", "inet", "netbpf"]).ok().stdout;
-        // Without IPv6 it is the relay that comes to the container.
+        // Without IPv6 in the container, the relay connects to it.
         let gateway = format!("{}.1", ipv4.rsplit_once('.').expect("an address").0);
         let sees = [
             ("192.0.2.1", "192.0.2.2"),
@@ -197,7 +197,7 @@ fn each_family_is_published_where_its_default_route_leads() {
     reached("10.4.0.2", None);
     lab.netbpf(["connect", "six", "web"]).ok();
     reached("10.4.0.2", Some("fd00:6::2"));
-    // Both families in one network come before one.
+    // A network with both families takes precedence over one with a single family.
     lab.netbpf(["connect", "both", "web"]).ok();
     reached("10.7.0.2", Some("fd00:7::2"));
     lab.netbpf(["disconnect", "four", "web"]).ok();

@@ -1,11 +1,11 @@
-//! A cluster of six Redis servers with fixed addresses and published ports, set up as its users do it, and what is left
-//! of it when a master dies.
+//! A cluster of six Redis servers with fixed addresses and published ports, set up as users do it, and its behaviour
+//! when a master dies.
 
 use netbpf_tests::lab::eventually;
 
 use super::outside::Neighbourhood;
 
-/// Of a node, as users write it; `N` is its number.
+/// The configuration of a node; `N` is its number.
 const CONFIG: &str = "port 6379
 bind 0.0.0.0
 protected-mode no
@@ -19,17 +19,17 @@ appendonly yes
 save \"\"
 ";
 
-/// The folder of a node, which stays when its container ends.
+/// The directory of a node, which outlives its container.
 fn folder(node: usize) -> String {
     format!("/run/redis-{node}")
 }
 
-/// What redis-cli answers to a container of the cluster's network.
+/// The answer to redis-cli in a container of the cluster's network.
 fn cli(lab: &Neighbourhood, arguments: &str) -> String {
     lab.exec("client", &format!("redis-cli -c {arguments}")).ok().text().to_owned()
 }
 
-/// The roles of the nodes that live, by address.
+/// The roles of the live nodes, by address.
 fn nodes(lab: &Neighbourhood, by: usize) -> Vec<(String, &'static str)> {
     let listed = lab.exec("client", &format!("redis-cli -h 172.16.0.1{by} cluster nodes")).ok().stdout;
     let node = |line: &str| {
@@ -96,7 +96,7 @@ fn a_redis_cluster_survives_the_death_of_a_master() {
         let count = |what| roles.iter().filter(|(_, role)| *role == what).count();
         (count("master") == 3 && count("replica") == 3).then_some(())
     });
-    // One that never had its master's data does not take its place.
+    // A replica that never had its master's data does not replace it.
     for node in 1..=6 {
         eventually("replicas are in step", || {
             let info = lab.exec("client", &format!("redis-cli -h redis-{node} info replication")).ok().stdout;
@@ -104,7 +104,8 @@ fn a_redis_cluster_survives_the_death_of_a_master() {
         });
     }
 
-    // From inside, by name; what belongs to another node is found by the addresses that the cluster announces.
+    // From inside, by name. For a key of another node, the client is redirected to the address that the cluster
+    // announces.
     for key in 0..30 {
         assert_eq!(cli(&lab, &format!("-h redis-1 set key{key} value{key}")), "OK");
     }
@@ -120,7 +121,7 @@ fn a_redis_cluster_survives_the_death_of_a_master() {
     assert_eq!(from_far(owner, "set key7 seven"), "OK");
     assert_eq!(cli(&lab, "-h redis-1 get key7"), "seven");
 
-    // The owner dies; its replica takes over, and clients go on.
+    // The master with the key dies; its replica takes over, and clients go on.
     let by = if owner == by { 3 } else { by };
     assert_eq!(role(&lab, by, owner), "master");
     lab.netbpf(["kill", &format!("redis-{owner}")]).ok();
@@ -133,7 +134,7 @@ fn a_redis_cluster_survives_the_death_of_a_master() {
         let info = lab.exec("client", &format!("redis-cli -h 172.16.0.1{by} cluster info")).ok().stdout;
         info.contains("cluster_state:ok").then_some(())
     });
-    // A node may still name the dead one for a moment; clients ask again.
+    // A node may name the dead master for a moment; clients retry.
     let again = |arguments: &str, answer: &str| {
         let command = format!("timeout 2 redis-cli -c -h redis-{by} {arguments}");
         eventually("clients go on", || {
@@ -146,7 +147,7 @@ fn a_redis_cluster_survives_the_death_of_a_master() {
         again(&format!("set key{key} again{key}"), "OK");
     }
 
-    // The old master comes back with its address, its port and its folder, as a replica that has what it missed.
+    // The old master starts again with its address, port and directory, as a replica that catches up.
     lab.netbpf(["start", &format!("redis-{owner}")]).ok();
     assert_eq!(lab.address(&format!("redis-{owner}"), "redis"), format!("172.16.0.1{owner}"));
     eventually("the old master is a replica", || (role(&lab, by, owner) == "replica").then_some(()));

@@ -1,4 +1,5 @@
-//! What comes to a published port and is not translated: IPv6 for a container that has only IPv4, and broadcasts.
+//! Traffic to a published port that is relayed instead of translated: IPv6 to a container with only IPv4, and
+//! broadcasts.
 
 use std::{
     io::{Read, Write},
@@ -14,15 +15,15 @@ use super::{
     reach::{Asker, are_true, people},
 };
 
-/// How the container sees whom the relay serves.
+/// The client address that the container sees for relayed traffic.
 const GATEWAY: Option<&str> = Some("10.1.0.1");
 
-/// The processes that relay.
+/// The PIDs of the relay processes.
 fn relays(lab: &Lab) -> Vec<u32> {
     lab.processes("relay")
 }
 
-/// A container that sends back what it gets, at port 8080 of the host, by TCP.
+/// A container that echoes TCP data, published at port 8080 of the host.
 #[track_caller]
 fn echo(lab: &Lab) {
     let server = ["socat", "TCP-LISTEN:80,fork,reuseaddr", "EXEC:cat"];
@@ -32,7 +33,7 @@ fn echo(lab: &Lab) {
     });
 }
 
-/// A connection by the relay, once it takes one.
+/// A connection through the relay, as soon as it accepts one.
 #[track_caller]
 fn connect(lab: &Lab) -> TcpStream {
     let connect = || TcpStream::connect("[::1]:8080").ok();
@@ -41,7 +42,7 @@ fn connect(lab: &Lab) -> TcpStream {
     stream
 }
 
-/// What comes back of a few bytes; nothing where the connection is at its end.
+/// The echo of a few bytes; `None` if the connection has ended.
 fn said(stream: &mut TcpStream) -> Option<[u8; 4]> {
     let mut answer = *b"    ";
     stream.write_all(b"ping").ok()?;
@@ -49,7 +50,7 @@ fn said(stream: &mut TcpStream) -> Option<[u8; 4]> {
 }
 
 #[test]
-fn a_container_without_ipv6_is_reached_over_ipv6() {
+fn a_container_without_ipv6_is_reachable_over_ipv6() {
     let lab = Neighbourhood::start();
     people(&lab);
     lab.netbpf(["rm", "-f", "red02"]).ok();
@@ -81,7 +82,7 @@ fn a_container_without_ipv6_is_reached_over_ipv6() {
 }
 
 #[test]
-fn a_port_at_an_ipv6_address_is_at_no_other() {
+fn a_port_at_one_ipv6_address_is_at_no_other() {
     let lab = Neighbourhood::start();
     super::reach::serve(&lab, "web", "-p [::1]:8080:80 -p [::1]:8080:5300/udp");
     assert_eq!(lab.netbpf(["port", "web"]).ok().stdout, "80/tcp -> [::1]:8080\n5300/udp -> [::1]:8080\n");
@@ -97,8 +98,8 @@ fn a_port_at_an_ipv6_address_is_at_no_other() {
     );
 }
 
-/// Sends a broadcast twice, and then to whoever has answered; prints what is answered, and by whom. Arguments: the
-/// address, the port. What follows the first one belongs to its flow.
+/// A Python program that sends a broadcast twice, then a datagram to the address that answered; prints the answers with
+/// their sources. Arguments: address, port. The later datagrams belong to the flow of the first one.
 const ASK: &str = r"
 import socket, sys
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -119,7 +120,7 @@ for to in [address, address, None]:
 ";
 
 #[test]
-fn a_broadcast_reaches_a_published_port_and_its_answer_comes_from_there() {
+fn a_broadcast_reaches_a_published_port_which_answers_from_the_host_s_address() {
     let lab = Neighbourhood::start();
     let server = ["socat", "UDP4-RECVFROM:9000,fork", "SYSTEM:cat >/dev/null; printf here"];
     let ports = ["-p", "9000:9000/udp", "-p", "192.0.2.1:9200:9000/udp"];
@@ -135,18 +136,18 @@ fn a_broadcast_reaches_a_published_port_and_its_answer_comes_from_there() {
     for address in ["192.0.2.1", "192.0.2.255", "255.255.255.255"] {
         assert_eq!(ask(address, "9000"), "here 192.0.2.1 9000\n".repeat(3), "{address}");
     }
-    // A port at one address hears nothing else, nor does one that is not published.
+    // A port at one address does not receive broadcasts, nor does a port that is not published.
     for port in ["9200", "9300"] {
         assert_eq!(ask("192.0.2.255", port), "nobody\n", "{port}");
     }
-    // A container's own stays in its network, where it needs no relay: the server itself answers, and nobody else.
+    // A container's broadcast stays in its network and is not relayed: only the server itself answers.
     let asked = lab.netbpf(["exec", "neighbour", "python3", "-c", ASK, "172.17.255.255", "9000"]).ok();
     assert_eq!(asked.stdout, "here 172.17.0.2 9000\n".repeat(3));
     lab.netbpf(["rm", "-f", "game"]).ok();
     assert_eq!(ask("192.0.2.255", "9000"), "nobody\n");
 }
 
-/// Sends much, ends its side, and has all of it back. Arguments: the address, how many bytes.
+/// A Python program that sends data, closes its side, and receives all data back. Arguments: address, number of bytes.
 const TRANSFER: &str = r"
 import os, socket, sys, threading
 client = socket.create_connection((sys.argv[1], 8080), 30)
@@ -161,7 +162,7 @@ print(back == data)
 ";
 
 #[test]
-fn much_passes_unchanged_in_both_directions_and_a_side_that_ends_ends_no_other() {
+fn bulk_data_arrives_unchanged_and_half_close_works() {
     let lab = Neighbourhood::start();
     echo(&lab);
     let transfer = ["python3", "-c", TRANSFER, "2001:db8:1::1", "20000000"];
@@ -183,7 +184,7 @@ fn connections_outlive_the_daemon() {
     lab.start_daemon();
     assert_eq!(said(&mut stream), Some(*b"ping"));
     assert_eq!(relays(&lab), before);
-    // The next daemon has the port, and can end it.
+    // The next daemon knows the port, and can close it.
     lab.netbpf(["run", "-d", "-p", "[::]:8080:80", "--", "true"])
         .fails_with(125, "Bind for [::]:8080 failed: port is already allocated");
     lab.restart_daemon();
@@ -194,7 +195,7 @@ fn connections_outlive_the_daemon() {
 }
 
 #[test]
-fn a_port_that_went_while_no_daemon_ran_is_closed_by_the_next() {
+fn a_port_of_a_container_that_ended_while_no_daemon_ran_is_closed_by_the_next() {
     let lab = Lab::start();
     echo(&lab);
     lab.run("other", "-p 8081:80");
@@ -214,7 +215,7 @@ fn a_port_that_went_while_no_daemon_ran_is_closed_by_the_next() {
 }
 
 #[test]
-fn a_relay_that_is_killed_is_back_at_once() {
+fn a_killed_relay_is_back_at_once() {
     let lab = Lab::start();
     echo(&lab);
     for _ in 0..2 {
@@ -223,7 +224,7 @@ fn a_relay_that_is_killed_is_back_at_once() {
         let [relay] = relays(&lab)[..] else { panic!("one relay") };
         lab.host(["kill", "-9", &relay.to_string()]).ok();
         assert_eq!(said(&mut stream), None);
-        // Nobody is refused: who comes meanwhile waits in the socket, which is the daemon's.
+        // No client is refused: it waits in the listening socket, which the daemon holds.
         let again = lab.on_host(|| TcpStream::connect("[::1]:8080")).expect("a connection");
         again.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
         let mut again = again;
@@ -233,7 +234,7 @@ fn a_relay_that_is_killed_is_back_at_once() {
 }
 
 #[test]
-fn it_runs_while_there_is_something_to_relay_and_no_longer() {
+fn the_relay_runs_only_while_there_are_ports_to_relay() {
     let lab = Lab::start();
     lab.run("local", "-p 127.0.0.1:8080:80 -p 127.0.0.1:8080:80/udp");
     assert!(relays(&lab).is_empty());
@@ -249,7 +250,7 @@ fn it_runs_while_there_is_something_to_relay_and_no_longer() {
 }
 
 #[test]
-fn the_relay_is_a_user_of_its_own_with_no_files_and_no_rights() {
+fn the_relay_has_its_own_user_and_no_files_or_privileges() {
     let lab = Lab::start();
     lab.network("mynet", "--subnet 10.1.0.0/24");
     echo(&lab);

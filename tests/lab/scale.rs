@@ -32,7 +32,7 @@ fn three_hundred_containers_on_one_network() {
     let inspected = lab.netbpf(["network", "inspect", "big"]).ok().json();
     assert_eq!(inspected[0]["Containers"].as_object().map(serde_json::Map::len), Some(CONTAINERS));
 
-    // All work: each resolves the address of the first, and gets its answer.
+    // Each one resolves the address of the first and gets its answer.
     let ping = format!(
         "for number in $(seq 2 {CONTAINERS}); do ip netns exec c$number ping -qc1 -W5 10.50.0.2 >/dev/null || echo $number; done"
     );
@@ -40,7 +40,7 @@ fn three_hundred_containers_on_one_network() {
     let stats = lab.netbpf(["stats", "--no-stream", "--format", "json"]).ok();
     println!("{}", stats.stdout.lines().next().unwrap_or_default());
 
-    // A broadcast reaches all others, once.
+    // A broadcast reaches all others exactly once.
     let sockets: Vec<UdpSocket> =
         (1..=CONTAINERS).map(|number| socket_in(&lab, &format!("c{number}"))).collect();
     sockets[0].send_to(b"all", (Ipv4Addr::new(10, 50, 255, 255), PORT)).expect("a broadcast");
@@ -50,7 +50,7 @@ fn three_hundred_containers_on_one_network() {
         .map(|index| index + 1)
         .collect();
     assert!(missed.is_empty(), "a broadcast did not reach {missed:?}");
-    // The first hears itself, from its own host.
+    // The first socket receives its own broadcast from its own kernel.
     for socket in &sockets[1..] {
         socket.set_nonblocking(true).expect("a socket");
         let again = socket.recv(&mut buffer).map_err(|error| error.kind());
@@ -58,7 +58,7 @@ fn three_hundred_containers_on_one_network() {
     }
     drop(sockets);
 
-    // Half leave by command, half because their namespaces go.
+    // Half of them are disconnected, the namespaces of the other half are deleted.
     let leave = format!(
         "set -e; for number in $(seq {}); do {} disconnect big netns:c$number; done",
         CONTAINERS / 2,
@@ -80,7 +80,7 @@ fn median(times: &[Duration]) -> Duration {
     times[times.len() / 2]
 }
 
-/// A socket that sends and receives broadcasts in a network namespace of the lab's.
+/// A socket for broadcasts in a network namespace of the lab.
 fn socket_in(lab: &Lab, name: &str) -> UdpSocket {
     let namespace = File::open(lab.path(format!("/run/netns/{name}"))).expect("a namespace");
     let made = thread::spawn(move || {

@@ -1,19 +1,19 @@
-//! The daemon as a service: what its manager hears of it, sockets that are held while it starts again, the rights that its
-//! unit leaves it.
+//! The daemon as a service: its notifications to the service manager, sockets that are held during a restart, and the
+//! privileges that its unit leaves.
 
 use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
 };
 
-use netbpf_tests::lab::{Ears, Lab, STATE_DIR};
+use netbpf_tests::lab::{Lab, NotifySocket, STATE_DIR};
 use nix::sys::signal::Signal;
 
 use crate::world::netbpf;
 
 const UNIT: &str = include_str!("../../xtask/src/install/netbpf.service");
 
-/// Docker asks what it asks first.
+/// Sends the first request of a Docker engine.
 #[track_caller]
 fn ask_like_docker(lab: &Lab) -> UnixStream {
     let mut stream =
@@ -34,16 +34,16 @@ fn is_answered(mut stream: UnixStream) {
 #[test]
 fn a_daemon_is_ready_when_both_sockets_answer() {
     let lab = Lab::without_daemon();
-    let ears = Ears::open(&lab);
-    let notify = format!("NOTIFY_SOCKET={}", Ears::PATH);
+    let notifications = NotifySocket::open(&lab);
+    let notify = format!("NOTIFY_SOCKET={}", NotifySocket::PATH);
     let daemon = lab.spawn(["env", &notify, netbpf(), "daemon", "--state-dir", STATE_DIR]);
-    let heard = ears.hear_until("READY=1");
+    let heard = notifications.receive_until("READY=1");
     lab.netbpf(["info"]).ok();
     is_answered(ask_like_docker(&lab));
     assert_eq!(heard[0], "STATUS=loading the programs");
     assert!(!heard.contains(&"STOPPING=1".to_owned()));
 
-    // The responder outlives the daemon, and what it would say is nobody's.
+    // The responder outlives the daemon, and must not notify the manager.
     lab.run("tomcat01", "");
     let [responder] = lab.processes("responder")[..] else { panic!("one name responder") };
     let environment = std::fs::read_to_string(lab.path(format!("/proc/{responder}/environ"))).expect("it");
@@ -51,13 +51,13 @@ fn a_daemon_is_ready_when_both_sockets_answer() {
     lab.netbpf(["rm", "-f", "tomcat01"]).ok();
 
     daemon.signal(Signal::SIGTERM);
-    ears.hear_until("STOPPING=1");
+    notifications.receive_until("STOPPING=1");
     daemon.output().ok();
-    std::fs::remove_file(lab.path(Ears::PATH)).expect("the socket's file");
+    std::fs::remove_file(lab.path(NotifySocket::PATH)).expect("the socket's file");
 }
 
 #[test]
-fn a_daemon_whose_manager_is_deaf_serves() {
+fn a_daemon_runs_even_if_notifications_fail() {
     let lab = Lab::without_daemon();
     lab.start_daemons_by(&["env", "NOTIFY_SOCKET=/run/nobody"]);
     lab.start_daemon();
@@ -65,7 +65,7 @@ fn a_daemon_whose_manager_is_deaf_serves() {
 }
 
 #[test]
-fn who_calls_while_the_daemon_starts_again_waits() {
+fn requests_during_a_restart_wait() {
     let lab = Lab::without_daemon();
     lab.hold_sockets();
     let early = lab.spawn_netbpf(["network", "create", "--subnet", "10.1.0.0/24", "mynet"]);
@@ -83,7 +83,7 @@ fn who_calls_while_the_daemon_starts_again_waits() {
     assert_eq!(inspect.output().ok().json()[0]["Name"], "/web01");
     lab.exec("web02", "ping -c1 web01").ok();
 
-    // A killed daemon too leaves the door open.
+    // The sockets also stay open when the daemon is killed.
     lab.kill_daemon();
     let listed = lab.spawn_netbpf(["ps", "-q"]);
     lab.start_daemon();
@@ -94,7 +94,7 @@ fn who_calls_while_the_daemon_starts_again_waits() {
 }
 
 #[test]
-fn no_command_fails_while_the_daemon_comes_and_goes() {
+fn no_command_fails_while_the_daemon_is_restarted_again_and_again() {
     let lab = Lab::without_daemon();
     lab.hold_sockets();
     lab.start_daemon();
@@ -110,7 +110,7 @@ fn no_command_fails_while_the_daemon_comes_and_goes() {
 }
 
 #[test]
-fn held_sockets_are_for_those_that_may_use_them() {
+fn held_sockets_have_the_right_permissions() {
     let lab = Lab::without_daemon();
     lab.hold_sockets();
     lab.start_daemon();
@@ -120,7 +120,7 @@ fn held_sockets_are_for_those_that_may_use_them() {
 }
 
 #[test]
-fn the_rights_that_the_unit_leaves_are_enough() {
+fn the_unit_s_capabilities_are_sufficient() {
     let rights = UNIT
         .lines()
         .filter_map(|line| line.strip_prefix("CapabilityBoundingSet="))

@@ -1,11 +1,11 @@
-//! Nobody speaks in another's name: what a container claims falsely reaches nobody, and is counted by what it was.
+//! Spoofing: frames with a false sender reach nobody, and are counted under their reason.
 
 use netbpf_tests::lab::{
     Lab,
     station::{Arp, BROADCAST, Station, arp, ethernet, ipv4, ipv6, tagged},
 };
 
-/// What every frame of these tests ends in.
+/// The last bytes of every frame in these tests.
 const MARK: &[u8] = b"netbpf spoofing!";
 
 const IPV4: u16 = 0x0800;
@@ -43,7 +43,7 @@ impl World {
         }
     }
 
-    /// Mallory sends it, nobody hears it, and it is counted under this reason and no other.
+    /// Sends a frame from Mallory. Nobody receives it, and it is counted under this reason and no other.
     #[track_caller]
     fn is_dropped(&self, what: &str, frame: &[u8], reason: &str) {
         let before = self.lab.reasons();
@@ -58,13 +58,13 @@ impl World {
 }
 
 #[test]
-fn what_a_container_claims_falsely_reaches_nobody() {
+fn frames_with_a_false_sender_reach_nobody() {
     let world = World::new();
     a_mac_that_is_not_the_senders(&world);
     an_ipv4_address_that_is_not_the_senders(&world);
     an_ipv6_address_that_is_not_the_senders(&world);
-    arp_that_lies_about_the_sender(&world);
-    what_has_no_shape_is_no_way_round(&world);
+    arp_with_a_false_sender(&world);
+    malformed_frames_are_no_way_around(&world);
 }
 
 fn a_mac_that_is_not_the_senders(world: &World) {
@@ -118,7 +118,7 @@ fn an_ipv6_address_that_is_not_the_senders(world: &World) {
     }
 }
 
-fn arp_that_lies_about_the_sender(world: &World) {
+fn arp_with_a_false_sender(world: &World) {
     let (own, alice, bob) = (world.mallory.mac(), world.alice.mac(), world.bob.mac());
     for (what, operation, sender, target) in [
         ("a reply in bob's name", Arp::Reply, (own, BOB), (alice, ALICE)),
@@ -139,7 +139,7 @@ fn arp_that_lies_about_the_sender(world: &World) {
     }
 }
 
-fn what_has_no_shape_is_no_way_round(world: &World) {
+fn malformed_frames_are_no_way_around(world: &World) {
     let (own, alice) = (world.mallory.mac(), world.alice.mac());
     let stolen = ipv4(BOB, ALICE, MARK);
     let twice = tagged(0, VLAN, &tagged(0, IPV4, &stolen));
@@ -156,7 +156,7 @@ fn what_has_no_shape_is_no_way_round(world: &World) {
 }
 
 #[test]
-fn neighbours_keep_what_they_know_under_attack() {
+fn neighbours_keep_their_entries_under_attack() {
     let world = World::new();
     let lab = &world.lab;
     let neighbours = |container: &str| {
@@ -180,7 +180,7 @@ fn neighbours_keep_what_they_know_under_attack() {
         for mode in ["-U", "-A"] {
             lab.in_network_of(
                 "mallory",
-                // It fails where nobody answers; what it sent is in the counters below.
+                // It fails if nobody answers; the counters below show what it sent.
                 &format!("arping -c2 -w1 {mode} -I eth0 -s {address} {address}; true"),
             )
             .ok();
@@ -190,7 +190,7 @@ fn neighbours_keep_what_they_know_under_attack() {
     let drops = lab.drops_since(&reasons);
     assert!(drops.get("spoofed-arp").is_some_and(|lies| *lies >= 4), "{drops:?}");
     assert_eq!(neighbours("alice"), before);
-    // Mallory still asks for alice's MAC in a false name, and gets no answer until it gives up.
+    // Mallory asks for Alice's MAC address with a false sender, and gets no answer.
     lab.in_network_of(
         "mallory",
         "ip address del 10.1.0.4/24 dev eth0; ip address del 10.1.0.1/24 dev eth0; ip neigh flush dev eth0",
@@ -200,7 +200,7 @@ fn neighbours_keep_what_they_know_under_attack() {
 }
 
 #[test]
-fn a_container_that_changes_its_mac_is_heard_no_more() {
+fn frames_of_a_container_with_a_changed_mac_are_dropped() {
     let world = World::new();
     let lab = &world.lab;
     lab.exec("mallory", "ping -c1 10.1.0.3").ok();

@@ -1,4 +1,4 @@
-//! The acceptance story, step by step, as a newcomer types it.
+//! The acceptance story, step by step, as a newcomer would type it.
 
 use netbpf_tests::lab::{Lab, eventually};
 use serde_json::Value;
@@ -41,7 +41,7 @@ fn containers_of_the_default_network_reach_each_other_by_address_and_the_host_re
 }
 
 #[test]
-fn a_network_of_ones_own_has_names_and_keeps_to_itself_until_one_is_connected() {
+fn a_user_defined_network_has_names_and_is_isolated_until_a_container_is_connected() {
     let lab = Lab::start();
     lab.run("tomcat01", "");
     lab.run("tomcat02", "");
@@ -70,7 +70,7 @@ fn a_network_of_ones_own_has_names_and_keeps_to_itself_until_one_is_connected() 
 }
 
 #[test]
-fn inspect_has_dockers_keys_in_dockers_order() {
+fn inspect_has_docker_s_keys_in_docker_s_order() {
     let lab = Lab::start();
     lab.network("mynet", MYNET);
     lab.run("tomcat-mynet-01", "--net mynet");
@@ -155,7 +155,7 @@ fn bulk_traffic_arrives_unchanged_between_containers_and_the_host() {
         eventually(&format!("{server} serves"), || {
             let url = format!("http://{server}:8080/");
             let answer = lab.host(["busybox", "wget", "-q", "-O", "/dev/null", &url]);
-            // 404, as there is no index.
+            // 404, because there is no index page.
             (answer.status.success() || answer.stderr.contains("404")).then_some(())
         });
     };
@@ -180,7 +180,7 @@ fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Interfaces and IPv4 addresses of a container: `eth0 172.17.0.2/16`.
+/// The interfaces and IPv4 addresses of a container: `eth0 172.17.0.2/16`.
 #[track_caller]
 fn addresses(lab: &Lab, container: &str) -> Vec<String> {
     let output = lab.exec(container, "ip -o -4 address").ok();

@@ -1,5 +1,5 @@
-//! Real traffic at speed: TCP as fast as through a kernel bridge, in packets larger than the MTU; and what cannot be
-//! handed over like that (checksums in software, fragments) passes as well.
+//! Bulk traffic: TCP is as fast as through a kernel bridge, in packets larger than the MTU; and packets that cannot be
+//! offloaded (checksums in software, fragments) pass as well.
 
 use std::{
     thread,
@@ -8,15 +8,15 @@ use std::{
 
 use netbpf_tests::lab::{Lab, Process};
 
-/// Of two ways that are equally fast, one is slower by this much now and then.
+/// The tolerance: of two equally fast paths, one may be slower by this factor.
 const NOISE: f64 = 0.95;
 
-/// `server` and `client` on a network of netbpf's, and on a kernel bridge beside it.
+/// `server` and `client` on a netbpf network, and two namespaces on a kernel bridge beside it.
 struct Ways {
     lab: Lab,
 }
 
-/// Server's address, and the namespaces of server and client.
+/// The server's address, and the namespaces of server and client.
 const NETBPF: (&str, &str, &str) = ("10.60.0.2", "server", "client");
 const BRIDGE: (&str, &str, &str) = ("10.61.0.1", "bridged1", "bridged2");
 
@@ -25,7 +25,7 @@ impl Ways {
         Self::on(&[])
     }
 
-    /// On a network that is made in this way.
+    /// With a network created with these options.
     fn on(options: &[&str]) -> Self {
         let lab = Lab::start_alone();
         let words = [&["network", "create", "--subnet", "10.60.0.0/24"][..], options, &["fast"]].concat();
@@ -59,7 +59,7 @@ impl Ways {
         ["ip", "netns", "exec", namespace].iter().chain(command).map(|word| (*word).to_owned()).collect()
     }
 
-    /// An iperf3 that listens.
+    /// Starts an iperf3 server.
     fn serve(&self, namespace: &str) -> Process {
         let server = self.lab.spawn(Self::command(namespace, &["iperf3", "-s"]));
         self.wait(namespace, "ss -Hltn | grep -q :5201", "iperf3 listens");
@@ -74,7 +74,7 @@ impl Ways {
         }
     }
 
-    /// A tcpdump that sees frames from its start on.
+    /// Starts a tcpdump and waits until it captures.
     fn capture(&self, count: &str, filter: &[&str]) -> Process {
         let words = [&["tcpdump", "-i", "eth0", "-Q", "in", "-nn", "-vv", "-c", count][..], filter].concat();
         let capture = self.lab.spawn(Self::command("server", &words));
@@ -82,7 +82,7 @@ impl Ways {
         capture
     }
 
-    /// Bits a second, as the server got them.
+    /// The throughput of TCP in bits per second, measured at the server.
     fn tcp(&self, (address, _, client): (&str, &str, &str)) -> f64 {
         let words = ["iperf3", "-c", address, "-t", "1", "-J"];
         let report = self.lab.host(Self::command(client, &words)).ok().json();
@@ -105,7 +105,7 @@ impl Drop for Ways {
     }
 }
 
-/// In turns, because others use this machine too. More rounds are played where the first ones do not tell.
+/// Measures both in turns, because other processes use this machine, too. Adds rounds while the result is not clear.
 #[test]
 fn tcp_is_as_fast_as_through_a_kernel_bridge() {
     const ROUNDS: [usize; 3] = [5, 9, 15];
@@ -142,9 +142,9 @@ fn tcp_moves_packets_larger_than_the_mtu() {
     assert!(seen.stderr.contains("20 packets captured"), "{seen}");
 }
 
-/// BIG TCP: nothing of an internal network, or of one that was told so, has to fit an uplink. (Linux 6.3)
+/// BIG TCP (Linux 6.3): packets of an internal network, or of one with a certain option, need not fit an uplink.
 #[test]
-fn tcp_moves_packets_larger_than_64_kilobytes_where_no_uplink_has_to_take_them() {
+fn tcp_uses_packets_larger_than_64_kilobytes_without_an_uplink() {
     for options in [&["--internal"][..], &["-o", "netbpf.gso_max_size=262144"]] {
         let ways = Ways::on(options);
         let _server = ways.serve(NETBPF.1);
@@ -156,7 +156,7 @@ fn tcp_moves_packets_larger_than_64_kilobytes_where_no_uplink_has_to_take_them()
 }
 
 #[test]
-fn checksums_in_software_are_right() {
+fn checksums_computed_in_software_are_correct() {
     let ways = Ways::new();
     for name in ["server", "client"] {
         ways.lab.host(Ways::command(name, &["ethtool", "-K", "eth0", "tx", "off"])).ok();

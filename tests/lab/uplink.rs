@@ -1,11 +1,11 @@
-//! XDP at the ways to other hosts: with it and without, other hosts reach the same and the same is counted.
+//! XDP at uplinks: with and without it, other hosts reach the same ports, and drops are counted in the same way.
 
 use netbpf_tests::lab::{Lab, eventually};
 use serde_json::Value;
 
 use super::outside::{Neighbourhood, ask, run_server};
 
-/// What the kernel says of XDP at an interface of the host: the program's name, number and mode.
+/// The XDP program at an interface of the host: its name, ID and mode.
 #[track_caller]
 fn program_at(lab: &Lab, interface: &str) -> Option<(String, u64, &'static str)> {
     let shown = lab.host(["ip", "-j", "-d", "link", "show", interface]).ok().json();
@@ -22,14 +22,14 @@ fn mode_at(lab: &Lab, interface: &str) -> Option<&'static str> {
     })
 }
 
-/// What `info` says of uplinks, by name.
+/// The uplinks in `info`, by name.
 #[track_caller]
 fn standing(lab: &Lab) -> Vec<String> {
     let info = lab.netbpf(["info"]).ok();
     info.stdout.lines().filter(|line| line.starts_with("Uplink ")).map(str::to_owned).collect()
 }
 
-/// The same daemon with other uplinks.
+/// Restarts the daemon with other uplinks.
 #[track_caller]
 fn restart_with(lab: &Lab, uplinks: &str) {
     lab.stop_daemon();
@@ -37,14 +37,14 @@ fn restart_with(lab: &Lab, uplinks: &str) {
     lab.start_daemon();
 }
 
-/// What the packet filter has counted under a name.
+/// The packets in a counter of the packet filter.
 #[track_caller]
 fn filtered(lab: &Lab, counter: &str) -> u64 {
     let counter = lab.host(["nft", "-j", "list", "counter", "inet", "netbpf", counter]).ok().json();
     counter["nftables"][1]["counter"]["packets"].as_u64().expect("a number of packets")
 }
 
-/// A neighbourhood with a container in a network of each kind, `web` in two families and with a published port.
+/// A neighbourhood with a container in a network of each kind; `web` has both families and a published port.
 fn town() -> Neighbourhood {
     let lab = Neighbourhood::start();
     lab.network("nat", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
@@ -76,7 +76,7 @@ fn town() -> Neighbourhood {
     lab
 }
 
-/// Other hosts reach what they may, and the rest is counted where it belongs.
+/// Checks which ports other hosts reach, and that drops are counted.
 #[track_caller]
 fn reaches_what_it_may(lab: &Neighbourhood) {
     let before = lab.reasons();
@@ -114,7 +114,7 @@ fn reaches_what_it_may(lab: &Neighbourhood) {
 }
 
 #[test]
-fn xdp_at_an_uplink_changes_nothing_but_the_cost() {
+fn xdp_at_an_uplink_changes_only_the_cost() {
     let lab = town();
     assert_eq!(mode_at(&lab, "uplink"), None);
     reaches_what_it_may(&lab);
@@ -123,10 +123,10 @@ fn xdp_at_an_uplink_changes_nothing_but_the_cost() {
         restart_with(&lab, uplinks);
         assert_eq!(mode_at(&lab, "uplink"), Some(mode), "{}", lab.daemon_log());
         reaches_what_it_may(&lab);
-        // The table counts from zero when a daemon starts: nothing came that far.
+        // The table's counters start at zero with each daemon: no packet got that far.
         assert_eq!((filtered(&lab, "unpublished"), filtered(&lab, "internal")), (0, 0), "{mode}");
     }
-    // The other uplink has none, and drops by the packet filter.
+    // The other uplink has no program; there the packet filter drops.
     let before = lab.reasons();
     assert!(!lab.on("side", "ping -c1 -W1 10.1.0.2").status.success());
     assert_eq!(lab.drops_since(&before), [("unpublished".to_owned(), 1)].into());
@@ -137,7 +137,7 @@ fn xdp_at_an_uplink_changes_nothing_but_the_cost() {
 }
 
 #[test]
-fn what_nobody_may_send_is_dropped_also_when_the_daemon_is_dead() {
+fn unpublished_traffic_is_dropped_even_without_the_daemon() {
     let lab = Neighbourhood::start();
     restart_with(&lab, "--xdp uplink");
     lab.run("web", "");
@@ -148,13 +148,13 @@ fn what_nobody_may_send_is_dropped_also_when_the_daemon_is_dead() {
     assert!(!lab.on("far", "ping -c1 -W1 172.17.0.2").status.success());
     lab.start_daemon();
     assert_eq!(lab.drops_since(&before), [("unpublished".to_owned(), 1)].into());
-    // Another program in the same place.
+    // The next daemon has replaced the program by its own.
     let (name, second, mode) = program_at(&lab, "uplink").expect("a program");
     assert_eq!((name.as_str(), mode), ("from_uplink", "native"));
     assert_ne!(first, second);
     assert!(!lab.on("far", "ping -c1 -W1 172.17.0.2").status.success());
     lab.exec("web", "ping -c1 -W2 192.0.2.2").ok();
-    // A stop with a container left keeps it; one with nothing left does not.
+    // Stopping the daemon keeps the program while there are containers, and removes it otherwise.
     lab.stop_daemon();
     assert_eq!(mode_at(&lab, "uplink"), Some("native"));
     lab.start_daemon();
@@ -164,7 +164,7 @@ fn what_nobody_may_send_is_dropped_also_when_the_daemon_is_dead() {
 }
 
 #[test]
-fn networks_are_closed_and_opened_as_they_come_and_go() {
+fn the_program_follows_created_and_removed_networks() {
     let lab = Neighbourhood::start();
     restart_with(&lab, "--xdp uplink");
     let closed = || {
@@ -189,7 +189,7 @@ fn networks_are_closed_and_opened_as_they_come_and_go() {
 }
 
 #[test]
-fn an_uplink_that_goes_and_comes_back_has_its_program_again() {
+fn an_uplink_that_is_created_again_gets_its_program_again() {
     let lab = Lab::without_daemon();
     lab.tell_daemons("--xdp way.5 --xdp lo");
     lab.start_daemon();
@@ -207,7 +207,7 @@ fn an_uplink_that_goes_and_comes_back_has_its_program_again() {
         lab.host(["ip", "link", "del", "way.5"]).ok();
         eventually("it is missed", || (standing(&lab)[1] == "Uplink way.5: not attached").then_some(()));
     }
-    // A name that goes over to another interface.
+    // Another interface gets the name.
     lab.host(["ip", "link", "add", "way.5", "type", "veth", "peer", "name", "far"]).ok();
     eventually("it has its program", || (mode_at(&lab, "way.5") == Some("native")).then_some(()));
     lab.host(["ip", "link", "set", "way.5", "name", "old"]).ok();
@@ -222,9 +222,9 @@ fn an_uplink_that_goes_and_comes_back_has_its_program_again() {
 }
 
 #[test]
-fn an_uplink_that_cannot_have_it_is_named_with_what_to_do() {
+fn an_uplink_without_xdp_support_is_reported_with_a_remedy() {
     let lab = Lab::without_daemon();
-    // A page has no room for a frame of this size and what a driver keeps beside it for XDP.
+    // A page cannot hold a frame of this size and the driver's headroom for XDP.
     let pairs =
         "ip link add big type veth peer name far mtu 9000; ip link add taken type veth peer name other";
     lab.host(["sh", "-ec", pairs]).ok();
@@ -239,7 +239,7 @@ fn an_uplink_that_cannot_have_it_is_named_with_what_to_do() {
     restart_with(&lab, "--xdp big=generic --xdp taken");
     assert_eq!((mode_at(&lab, "big"), mode_at(&lab, "taken")), (Some("generic"), Some("native")));
     assert_eq!(standing(&lab), ["Uplink big: generic", "Uplink taken: native"]);
-    // Somebody else's program stays.
+    // A program of another tool stays.
     let pin = "/sys/fs/bpf/netbpf/v4/programs/from_uplink";
     restart_with(&lab, "--xdp big=generic");
     eventually("the program is gone", || mode_at(&lab, "taken").is_none().then_some(()));
@@ -254,7 +254,7 @@ fn an_uplink_that_cannot_have_it_is_named_with_what_to_do() {
 }
 
 #[test]
-fn an_uplink_is_told_as_an_interface_and_a_mode() {
+fn the_xdp_option_has_an_interface_and_a_mode() {
     let lab = Lab::start();
     lab.netbpf(["daemon", "--xdp", "eth0=offload"]).fails_with(1, "eth0=native or eth0=generic");
 }

@@ -6,7 +6,7 @@ use netbpf_tests::lab::eventually;
 
 use super::outside::Neighbourhood;
 
-/// Of nginx: everything that it writes goes to a folder of the lab's.
+/// The configuration of nginx, which writes to a directory of the lab only.
 const CONFIG: &str = "daemon off; worker_processes 1; pid /run/web/pid; error_log stderr;
 events { worker_connections 512; }
 http {
@@ -17,7 +17,7 @@ http {
 ";
 
 #[test]
-fn a_web_server_behind_a_published_port_fails_no_request_in_a_minute() {
+fn no_request_to_a_published_web_server_fails_in_a_minute() {
     let lab = Neighbourhood::start_alone();
     std::fs::create_dir(lab.path("/run/web")).expect("a folder for the server");
     std::fs::write(lab.path("/run/web/nginx.conf"), CONFIG).expect("its configuration");
@@ -28,7 +28,7 @@ fn a_web_server_behind_a_published_port_fails_no_request_in_a_minute() {
         asked.status.success().then_some(asked.stdout)
     });
     assert_eq!(asked, "netbpf\n");
-    // Half of the requests on connections that stay, half on new ones.
+    // Half of the requests use persistent connections, half new ones.
     let kept =
         lab.spawn(["ip", "netns", "exec", "far", "wrk", "-t1", "-c16", "-d60", "http://192.0.2.1:8080/"]);
     let closed = ["wrk", "-t1", "-c4", "-d60", "-H", "Connection: close", "http://192.0.2.1:8080/"];

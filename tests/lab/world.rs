@@ -1,10 +1,11 @@
-//! All that a refused command could have changed: links, addresses, routes, rules, map entries, pins, files, records.
+//! The state that a refused command must not change: links, addresses, routes, rules, map entries, pins, files,
+//! records.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use netbpf_tests::lab::{Lab, eventually};
 
-/// One line a thing. The counters are left out: frames may pass at any time.
+/// A shell script that prints one line for each object. Counters are left out, because there may be frames at any time.
 const LOOK: &str = r#"
 ip -o link | sed 's/^/link /'
 ip -o addr | sed 's/^/address /'
@@ -21,11 +22,11 @@ for map in NETWORKS PORTS; do
 done
 "#;
 
-/// A host and its daemon at one moment.
+/// The state of a host and its daemon at one moment.
 pub struct World(BTreeSet<String>);
 
 impl World {
-    /// As it is, once the kernel has given new veth pairs their operational state, which it does a moment after they are up.
+    /// The current state, once the kernel has set the operational state of new veth pairs, a moment after they are up.
     pub fn of(lab: &Lab) -> Self {
         eventually("an operational state of all veth pairs", || {
             let links = lab.host(["ip", "-o", "link", "show", "type", "veth"]).ok().stdout;
@@ -43,13 +44,13 @@ impl World {
         Self(things)
     }
 
-    /// Panics if anything is not as it was.
+    /// Panics if anything has changed.
     #[track_caller]
     pub fn assert_unchanged(&self, lab: &Lab, by: &str) {
         self.assert_same(lab, by, |_| true);
     }
 
-    /// As above, but a container may have been stored that could not be started.
+    /// The same, but a container that could not be started may have been stored.
     #[track_caller]
     pub fn assert_kernel_unchanged(&self, lab: &Lab, by: &str) {
         self.assert_same(lab, by, |thing| !thing.starts_with('{') && !thing.contains("/containers/"));
@@ -68,7 +69,7 @@ impl World {
     }
 }
 
-/// The program under test, for commands that another program starts.
+/// The path of the program under test, for commands that another program starts.
 pub fn netbpf() -> &'static str {
     static PATH: LazyLock<String> = LazyLock::new(|| {
         std::env::var("NETBPF_BIN")

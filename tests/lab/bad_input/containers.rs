@@ -229,7 +229,7 @@ fn commands_that_cannot_be_executed() {
     town.daemon_refuses(&["exec", "nobody", "true"], "No such container: nobody");
     let ended = town.lab.netbpf(["inspect", "--format", "{{.Id}}", "ended"]).ok().text().to_owned();
     town.daemon_refuses(&["exec", "ended", "true"], &format!("container {ended} is not running"));
-    // Without --rm the container stays, as Docker's does, and says why.
+    // Without --rm the container stays, as in Docker, with the error.
     town.lab.netbpf(["run", "--name", "failed", "--", "no-such-command"]).fails_with(127, "");
     let error =
         town.lab.netbpf(["inspect", "--format", "{{.State.Status}}: {{.State.Error}}", "failed"]).ok();

@@ -1,4 +1,4 @@
-//! Daemons that cannot run or be reached, and what their API makes of junk.
+//! Daemons that cannot start or be reached, and invalid requests to the API.
 
 use std::{
     io::{Read, Write},
@@ -11,7 +11,7 @@ use super::Town;
 use crate::world::{World, netbpf};
 
 #[test]
-fn a_daemon_that_does_not_run_is_missed() {
+fn the_error_without_a_daemon_names_the_socket() {
     let lab = Lab::without_daemon();
     let missed = "Cannot connect to the netbpf daemon at unix:///run/netbpf/netbpf.sock. Is the netbpf daemon running?";
     for command in [&["ps"][..], &["network", "ls"], &["inspect", "x"], &["rm", "-f", "x"], &["info"]] {
@@ -47,7 +47,7 @@ fn a_second_daemon_is_refused() {
 }
 
 #[test]
-fn a_state_file_that_is_none_is_refused_and_left() {
+fn an_invalid_state_file_is_refused_and_left_as_it_is() {
     let lab = Lab::without_daemon();
     std::fs::create_dir(lab.path(STATE_DIR)).expect("the state directory");
     let file = lab.path(STATE_DIR).join("netbpf.redb");
@@ -90,7 +90,7 @@ fn a_daemon_without_root_says_so() {
 }
 
 #[test]
-fn a_user_who_may_not_is_told_who_may() {
+fn a_user_without_access_is_told_who_has_it() {
     let lab = Lab::start();
     lab.host(["cp", netbpf(), "/run/netbpf-copy"]).ok();
     let output = lab
@@ -105,7 +105,7 @@ fn a_user_who_may_not_is_told_who_may() {
 }
 
 #[test]
-fn the_api_answers_junk_with_json() {
+fn the_api_answers_invalid_requests_with_json() {
     let town = Town::new();
     let ask = |method: &str, path: &str, body: &str| {
         let request = format!(
@@ -114,7 +114,7 @@ fn the_api_answers_junk_with_json() {
         );
         let mut stream =
             UnixStream::connect(town.lab.path("/run/netbpf/netbpf.sock")).expect("the daemon listens");
-        // A daemon that refuses a long body may close before it has read all of it.
+        // A daemon that refuses a long body may close the connection before it has read everything.
         let _ = stream.write_all(request.as_bytes());
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);

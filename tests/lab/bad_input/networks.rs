@@ -6,7 +6,7 @@ use super::Town;
 use crate::world::World;
 
 #[test]
-fn networks_that_cannot_be_made() {
+fn networks_that_cannot_be_created() {
     let town = Town::new();
     let create = |words: &[&'static str], message: &str| {
         town.daemon_refuses(&[&["network", "create"], words].concat(), message);
@@ -75,7 +75,7 @@ fn networks_that_cannot_be_made() {
         &["--ipam-driver", "dhcp", "new"],
         "could not find plugin dhcp in v1 plugin registry: plugin not found",
     );
-    // What the command line sees by itself, as Docker's does.
+    // Errors that the command line finds by itself, as Docker's does.
     let mismatch =
         |words: &[&str], message| town.refuses(&[&["network", "create"], words].concat(), 1, message);
     mismatch(&["--gateway", "10.0.0.1", "new"], "every ip-range or gateway must have a corresponding subnet");

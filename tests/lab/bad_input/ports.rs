@@ -3,7 +3,7 @@
 use super::Town;
 
 #[test]
-fn ports_that_are_none() {
+fn ports_that_are_invalid() {
     let town = Town::new();
     for (publish, complaint) in [
         ("0-1:80", "invalid hostPort: 0-1"),
