@@ -1,10 +1,11 @@
-//! Docker and netbpf start, stop and change names without each other; who runs goes on, and what is gone is collected.
+//! Docker and netbpf start, stop and rename containers independently: running containers go on, and removed ones are
+//! cleaned up.
 
 use netbpf_tests::lab::{Lab, Process, eventually};
 
 use crate::engine::Engine;
 
-/// The endpoints that netbpf knows, with their containers' names.
+/// The endpoints that netbpf knows, with the names of their containers.
 #[track_caller]
 fn endpoints(lab: &Lab) -> Vec<String> {
     let network = lab.inspect("mynet");
@@ -15,7 +16,7 @@ fn endpoints(lab: &Lab) -> Vec<String> {
     endpoints
 }
 
-/// The same, once netbpf knows these names.
+/// The same, as soon as netbpf knows these names.
 #[track_caller]
 fn named(lab: &Lab, names: &str) -> Vec<String> {
     eventually(&format!("netbpf knows {names}"), || {
@@ -27,7 +28,7 @@ fn named(lab: &Lab, names: &str) -> Vec<String> {
     endpoints(lab)
 }
 
-/// Pings `address` five times a second until [`all_answered`].
+/// Pings `address` five times per second until [`all_answered`].
 fn pings(lab: &Lab, address: &str) -> Process {
     lab.spawn(["ping", "-i0.2", address])
 }
@@ -38,7 +39,7 @@ fn all_answered(pings: Process) {
     assert!(said.stdout.contains(" 0% packet loss"), "{said}");
 }
 
-/// What is published at 8080 answers the host.
+/// Asserts that the port published at 8080 answers the host.
 #[track_caller]
 fn is_published(lab: &Lab) {
     eventually("the server listens", || {
@@ -48,7 +49,7 @@ fn is_published(lab: &Lab) {
 }
 
 #[test]
-fn a_docker_that_keeps_its_containers_alive_finds_them_as_they_were() {
+fn a_restarted_docker_with_live_restore_finds_its_containers_unchanged() {
     let lab = Lab::start();
     let engine = Engine::start_with(&lab, "--live-restore");
     engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
@@ -64,7 +65,7 @@ fn a_docker_that_keeps_its_containers_alive_finds_them_as_they_were() {
         is_published(&lab);
         assert_eq!(endpoints(&lab), before, "neither doubled nor cleared away");
     }
-    // The other one, too, while Docker runs, and while it does not.
+    // Restart netbpf as well: while Docker runs, and while it does not.
     lab.restart_daemon();
     assert_eq!(endpoints(&lab), before);
     engine.stop();
@@ -84,7 +85,7 @@ fn a_docker_that_keeps_its_containers_alive_finds_them_as_they_were() {
 }
 
 #[test]
-fn either_may_start_while_the_other_is_away() {
+fn each_daemon_may_start_while_the_other_is_stopped() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
@@ -94,7 +95,7 @@ fn either_may_start_while_the_other_is_away() {
     engine.stop();
     lab.stop_daemon();
     lab.start_daemon();
-    // Nobody can be asked: everything stays.
+    // Docker cannot be asked, so nothing is removed.
     assert!(lab.netbpf(["network", "ls"]).ok().text().contains("mynet"));
     engine.start_again();
     eventually("it runs again", || {
@@ -115,7 +116,7 @@ fn either_may_start_while_the_other_is_away() {
     assert_eq!(named(&lab, "one").len(), 1);
 }
 
-/// Somebody at the driver's socket who refuses whatever Docker asks for: nothing is removed here that Docker removes.
+/// A server at the driver's socket that refuses every request, so that netbpf does not notice what Docker removes.
 const REFUSER: &str = "
 import http.server, socketserver
 class Refuser(http.server.BaseHTTPRequestHandler):
@@ -141,7 +142,7 @@ fn refuse_all(lab: &Lab) -> Process {
 }
 
 #[test]
-fn what_docker_removed_while_netbpf_was_away_is_collected() {
+fn netbpf_cleans_up_what_docker_removed_while_it_was_stopped() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 10.7.0.0/24 gone").ok();
@@ -167,7 +168,7 @@ fn what_docker_removed_while_netbpf_was_away_is_collected() {
         listed.text().contains("eins").then_some(())
     });
     engine.exec("eins", "ping -c1 -W2 10.8.0.1").ok();
-    // Docker may be about to use what it was given just before the daemon started: that goes later.
+    // Docker may be about to use something that it got just before the daemon started, so that is removed later.
     eventually("no subnet is lent but one", || {
         let made = lab.netbpf(["network", "create", "--subnet", "10.9.0.0/24", "mine"]);
         made.status.success().then_some(())
@@ -181,7 +182,7 @@ fn what_docker_removed_while_netbpf_was_away_is_collected() {
 }
 
 #[test]
-fn a_name_that_docker_changes_is_changed() {
+fn a_rename_in_docker_reaches_netbpf() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
@@ -192,7 +193,7 @@ fn a_name_that_docker_changes_is_changed() {
     engine.docker("rename one uno").ok();
     let after = named(&lab, "uno uno");
     assert_eq!(after, before.iter().map(|line| line.replace("one", "uno")).collect::<Vec<_>>());
-    // With Docker away meanwhile.
+    // A rename while netbpf cannot reach Docker.
     engine.stop();
     engine.start_again();
     engine.docker("start uno").ok();

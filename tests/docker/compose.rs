@@ -37,7 +37,7 @@ networks:
 "#;
 
 #[test]
-fn what_compose_brings_up_finds_each_other_and_goes_whole() {
+fn services_of_compose_resolve_each_other_and_are_removed_completely() {
     let lab = Lab::start();
     let _engine = Engine::start(&lab);
     std::fs::create_dir(lab.path(FOLDER)).expect("a folder");

@@ -1,11 +1,11 @@
-//! `netbpf connect` beside the network driver: networks of Docker's and of netbpf's own, and containers in both.
+//! `netbpf connect` beside the network driver: networks of Docker and of netbpf, and containers in both.
 
 use netbpf_tests::lab::Lab;
 
 use crate::engine::Engine;
 
 #[test]
-fn a_network_of_dockers_is_joined_through_docker() {
+fn a_docker_network_is_joined_through_docker() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 192.168.0.0/16 --gateway 192.168.0.1 theirs").ok();
@@ -23,7 +23,7 @@ fn a_network_of_dockers_is_joined_through_docker() {
 }
 
 #[test]
-fn a_container_in_dockers_network_of_netbpf_joins_one_of_netbpfs_own() {
+fn a_docker_container_on_the_netbpf_driver_joins_a_network_of_netbpf() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 192.168.0.0/16 --gateway 192.168.0.1 theirs").ok();
@@ -44,7 +44,7 @@ fn a_container_in_dockers_network_of_netbpf_joins_one_of_netbpfs_own() {
 }
 
 #[test]
-fn all_addresses_of_a_container_are_its_own_at_each_of_its_interfaces() {
+fn a_container_may_use_all_its_addresses_on_each_interface() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 10.1.0.0/24 one").ok();
@@ -71,7 +71,7 @@ fn all_addresses_of_a_container_are_its_own_at_each_of_its_interfaces() {
             }
         }
     }
-    // Of another container, and of a network that it has left.
+    // Addresses of another container, and of a network that it has left.
     engine.docker("network disconnect two tomcat01").ok();
     engine.docker("network connect --ip 10.2.0.77 two tomcat02").ok();
     let own = "ip address add 10.2.0.77/32 dev lo";

@@ -1,10 +1,10 @@
-//! Many containers at once, and daemons that die among them.
+//! Many containers at once, and daemons that are killed in between.
 
 use netbpf_tests::lab::{Lab, Process, eventually};
 
 use crate::engine::{CLIENT, Engine, IMAGE};
 
-/// Starts `docker run` for each of these, all at once.
+/// Starts `docker run` for each number, all at once.
 #[track_caller]
 fn spawn_runs(lab: &Lab, numbers: std::ops::Range<u32>) -> Vec<Process> {
     let name = |number: u32| format!("c{number}");
@@ -35,7 +35,7 @@ fn veths(lab: &Lab) -> usize {
     links.text().lines().filter(|line| line.contains(": veth") || line.contains(": nbd")).count()
 }
 
-/// What netbpf keeps for containers: elements of its packet filter, entries of its maps, pins, files.
+/// netbpf's objects for containers: packet filter elements, map entries, pins, files.
 #[track_caller]
 fn kept(lab: &Lab) -> String {
     let look = "nft -s list table inet netbpf; find /sys/fs/bpf /run/state /run/netbpf | sort
@@ -44,7 +44,7 @@ fn kept(lab: &Lab) -> String {
 }
 
 #[test]
-fn containers_come_and_go_in_batches_and_leave_nothing() {
+fn batches_of_containers_leave_nothing() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
@@ -67,7 +67,7 @@ fn containers_come_and_go_in_batches_and_leave_nothing() {
     }
     assert_eq!(veths(&lab), 0);
     assert_eq!(kept(&lab), before);
-    // What is stored is what a new daemon knows.
+    // A restart shows what is stored.
     lab.restart_daemon();
     assert_eq!(lab.netbpf(["ps", "-aq"]).ok().text(), "");
     assert_eq!(kept(&lab), before);
@@ -88,8 +88,8 @@ fn netbpf_is_killed_while_docker_starts_containers() {
         for (number, run) in (4 * round..).zip(runs) {
             let run = run.output();
             if !run.status.success() {
-                // Docker asks again where the answer did not come, but forgets what.
-                run.fails_with(125, "netbpf is started again meanwhile: try again");
+                // Docker repeats a request that got no answer, but without its body.
+                run.fails_with(125, "after a restart of netbpf during the request: try again");
                 engine.docker(&format!("start c{number}")).ok();
             }
         }
@@ -98,7 +98,7 @@ fn netbpf_is_killed_while_docker_starts_containers() {
     engine.remove_containers();
     engine.stop();
     engine.start_again();
-    // What a request that broke off has left goes with the first that Docker asks for.
+    // Leftovers of an interrupted request are removed at Docker's next request.
     engine.run("again", "--network mynet");
     assert_eq!(veths(&lab), 1);
     assert_eq!(lab.netbpf(["ps", "-aq"]).ok().text().lines().count(), 1);
@@ -117,7 +117,7 @@ fn docker_is_killed_while_it_starts_containers() {
     }
     engine.start_again();
     engine.remove_containers();
-    // Whatever was left half made goes with the first that Docker asks for.
+    // Leftovers are removed at Docker's next request.
     engine.run("again", "--network mynet");
     eventually("nothing but what Docker knows", || (veths(&lab) == 1).then_some(()));
     engine.exec("again", "ping -c1 -W2 10.8.0.1").ok();

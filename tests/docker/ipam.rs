@@ -4,7 +4,7 @@ use netbpf_tests::lab::Lab;
 
 use crate::engine::Engine;
 
-/// What Docker says of a network's subnet and gateway.
+/// The subnet and gateway of a network, as Docker shows them.
 #[track_caller]
 fn subnet(engine: &Engine<'_>, network: &str) -> (String, String) {
     let inspected = engine.docker(&format!("network inspect {network}")).ok().json();
@@ -19,12 +19,12 @@ fn address(engine: &Engine<'_>, container: &str, network: &str) -> String {
 }
 
 #[test]
-fn subnets_and_addresses_come_from_one_place_for_all() {
+fn docker_and_netbpf_share_subnets_and_addresses() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     let id = engine.docker("network create -d netbpf --ipam-driver netbpf mynet").ok();
     engine.docker("network create -d bridge --ipam-driver netbpf theirs").ok();
-    // netbpf's default network has the first pool, the engine's own the second.
+    // netbpf's default network has the first pool, the engine's default network the second.
     assert_eq!(subnet(&engine, "mynet"), ("172.19.0.0/16".into(), "172.19.0.1".into()));
     assert_eq!(subnet(&engine, "theirs"), ("172.20.0.0/16".into(), "172.20.0.1".into()));
     lab.netbpf(["network", "create", "--subnet", "172.20.1.0/24", "mine"])
@@ -50,7 +50,7 @@ fn subnets_and_addresses_come_from_one_place_for_all() {
 }
 
 #[test]
-fn a_range_and_an_address_that_cannot_be_are_refused() {
+fn an_invalid_range_or_address_is_refused() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     let create = |options: &str| {

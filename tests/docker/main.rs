@@ -1,4 +1,4 @@
-//! netbpf as a network driver of a real Docker engine, each on a host made of namespaces. One module by subject.
+//! netbpf as a network driver of a real Docker engine, on hosts made of namespaces. One module for each subject.
 
 mod coexist;
 mod compose;

@@ -1,11 +1,11 @@
-//! What moby's own suite asks of networks of a user's own and of drivers that are not Docker's (`docker_cli_network_unix_test.go`),
-//! asked of netbpf. What it asks of commands alone is in the story of [`same`](crate::same).
+//! Tests of moby's own suite for user-defined networks and third-party drivers (`docker_cli_network_unix_test.go`),
+//! applied to netbpf. Those about commands alone are in the story of [`same`](crate::same).
 
 use netbpf_tests::lab::{Lab, eventually};
 
 use crate::engine::{Engine, NAME_SERVER};
 
-/// Both addresses of a container in a network.
+/// The IPv4 and IPv6 addresses of a container in a network.
 #[track_caller]
 fn addresses(engine: &Engine<'_>, container: &str, network: &str) -> (String, String) {
     let endpoint = engine.endpoint(container, network);
@@ -43,7 +43,7 @@ fn a_preferred_address_is_kept_over_stop_and_start() {
         engine.exec("c1", &format!("ping -c1 -W2 {address}")).ok();
     }
 
-    // Connected before its first start, and disconnected while it stands still.
+    // Connected before its first start, and disconnected while it is stopped.
     engine.docker("create --name c2 --net n0 box:1 sleep 1000000").ok();
     engine.docker("network connect --ip 172.30.55.45 n1 c2").ok();
     engine.docker("network disconnect n0 c2").ok();
@@ -63,7 +63,7 @@ fn a_preferred_address_is_kept_over_stop_and_start() {
 /// `TestUserDefinedNetworkConnectDisconnectAlias`, `TestUserDefinedNetworkConnectDisconnectLink`,
 /// `TestUserDefinedNetworkConnectivity`.
 #[test]
-fn aliases_and_links_are_of_one_network_and_go_with_it() {
+fn aliases_and_links_belong_to_one_network_and_end_with_it() {
     let lab = Lab::start();
     lab.host(["ip", "address", "add", "10.9.9.9/32", "dev", "lo"]).ok();
     let _upstream = lab.spawn(["python3", "-c", NAME_SERVER, "10.9.9.9"]);
@@ -106,7 +106,7 @@ fn aliases_and_links_are_of_one_network_and_go_with_it() {
 /// `TestDockerNetworkDisconnectContainerNonexistingNetwork`, `TestDockerNetworkConnectDisconnectToStoppedContainer`,
 /// `TestEmbeddedDNSInvalidInput`.
 #[test]
-fn networks_are_listed_removed_and_left() {
+fn networks_are_listed_removed_and_disconnected() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --label env=dev dev1").ok();
@@ -128,7 +128,7 @@ fn networks_are_listed_removed_and_left() {
     assert_eq!(removed.text().split_whitespace().collect::<Vec<_>>(), ["dev1", "theirs"]);
     assert_eq!(listed("-f type=custom"), "dev2");
 
-    // Without its network a stopped container can be freed of it.
+    // A stopped container can be disconnected from a removed network.
     engine.docker("stop -t 0 user").ok();
     engine.docker("network rm dev2").ok();
     engine.docker("network disconnect -f dev2 user").ok();
@@ -144,7 +144,7 @@ fn networks_are_listed_removed_and_left() {
     engine.docker("network disconnect dev3 user").ok();
     assert!(engine.endpoint("user", "dev3").is_null());
 
-    // A resolver that is told nonsense goes on.
+    // The resolver survives invalid queries.
     let pid = engine.docker("inspect -f {{.State.Pid}} peer").ok();
     let nonsense = "head -c 600 /dev/urandom | socat -u - UDP:127.0.0.11:53; echo nonsense | socat -u - UDP:127.0.0.11:53";
     lab.host(["nsenter", "-t", pid.text(), "-n", "sh", "-c", nonsense]).ok();
@@ -155,7 +155,7 @@ fn networks_are_listed_removed_and_left() {
 
 /// `TestDockerNetworkDriverUngracefulRestart`, `TestDockerNetworkMacInspect`, `TestDockerNetworkDriverOptions`.
 #[test]
-fn a_driver_hears_of_macs_and_options_and_outlives_both_daemons_ends() {
+fn a_driver_gets_macs_and_options_and_survives_the_death_of_both_daemons() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     let options = "-o com.docker.network.bridge.name=dnt0 -o com.docker.network.driver.mtu=1450";
@@ -173,7 +173,7 @@ fn a_driver_hears_of_macs_and_options_and_outlives_both_daemons_ends() {
     lab.kill_daemon();
     lab.start_daemon();
     engine.start_again();
-    // As in moby's test: it was killed with the engine.
+    // As in moby's test, the container was killed with the engine.
     engine.docker("start one").ok();
     engine.run("two", "--net dnt");
     engine.exec("two", "ping -c1 -W2 one").ok();

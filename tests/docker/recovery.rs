@@ -1,17 +1,17 @@
-//! Either daemon dies and comes back; what runs goes on, and what nobody has any more goes.
+//! Docker or netbpf is killed and started again: running containers go on, and leftovers are removed.
 
 use netbpf_tests::lab::{Lab, eventually};
 
 use crate::engine::{CLIENT, Engine};
 
-/// How many endpoints netbpf knows of.
+/// The number of endpoints that netbpf knows.
 #[track_caller]
 fn endpoints(lab: &Lab) -> usize {
     lab.netbpf(["ps", "-aq"]).ok().text().lines().count()
 }
 
 #[test]
-fn a_killed_netbpf_takes_no_traffic_along_and_knows_everything_again() {
+fn traffic_survives_a_killed_netbpf_which_knows_everything_again() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     let network = engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
@@ -35,7 +35,7 @@ fn a_killed_netbpf_takes_no_traffic_along_and_knows_everything_again() {
 }
 
 #[test]
-fn what_a_killed_docker_forgets_is_cleaned_up() {
+fn endpoints_that_a_killed_docker_forgot_are_removed() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
@@ -52,7 +52,7 @@ fn what_a_killed_docker_forgets_is_cleaned_up() {
 }
 
 #[test]
-fn docker_waits_for_a_netbpf_that_starts_again() {
+fn docker_waits_while_netbpf_restarts() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
@@ -65,7 +65,7 @@ fn docker_waits_for_a_netbpf_that_starts_again() {
 }
 
 #[test]
-fn docker_waits_at_a_socket_that_a_service_manager_holds() {
+fn docker_waits_at_a_socket_held_by_a_service_manager() {
     let lab = Lab::without_daemon();
     lab.hold_sockets();
     lab.start_daemon();

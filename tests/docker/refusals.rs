@@ -1,4 +1,4 @@
-//! What netbpf says to Docker when it cannot, and to anybody else who writes to its socket.
+//! netbpf's error messages to Docker, and to other clients of its socket.
 
 use std::{
     io::{Read, Write},
@@ -14,7 +14,7 @@ const NETWORK: &str = "e9c48caad9a3d790516aa17823c64108a54aa1d2f47cc901dc63140a3
 const ENDPOINT: &str = "974fa9f73cdab61fca24f86e69a4be569a02c2a5ff59a196fd2f79f3fa064dd7";
 const OTHER: &str = "79a6ff56b7369322536a2df58691dbfeacca6ea20170fad50b23691a5472efb7";
 
-/// What the driver answers to a message.
+/// The driver's answer to a message.
 #[track_caller]
 fn ask(lab: &Lab, method: &str, body: &str) -> Value {
     let mut stream =
@@ -53,7 +53,7 @@ fn endpoint(id: &str, address: &str) -> Value {
 }
 
 #[test]
-fn every_message_may_come_twice_and_what_is_gone_is_gone() {
+fn every_message_may_come_twice_and_removals_are_idempotent() {
     let lab = Lab::start();
     let network = json!({
         "NetworkID": NETWORK,
@@ -96,7 +96,7 @@ fn every_message_may_come_twice_and_what_is_gone_is_gone() {
 }
 
 #[test]
-fn refusals_name_what_is_wrong_and_leave_nothing() {
+fn refusals_name_the_fault_and_leave_nothing() {
     let lab = Lab::start();
     let network = |pool: &str, options: Value| json!({"NetworkID": NETWORK, "Options": {"com.docker.network.generic": options}, "IPv4Data": [{"Pool": pool}]});
     assert!(
@@ -112,7 +112,7 @@ fn refusals_name_what_is_wrong_and_leave_nothing() {
         ask(&lab, "NetworkDriver.CreateNetwork", "{")["Err"].as_str().unwrap().starts_with("invalid JSON: ")
     );
     assert!(refusal(&lab, "CreateNetwork", json!({})).contains("missing field `NetworkID`"));
-    assert_eq!(refusal(&lab, "NoSuchThing", json!({})), "no method NetworkDriver.NoSuchThing");
+    assert_eq!(refusal(&lab, "NoSuchThing", json!({})), "unknown method NetworkDriver.NoSuchThing");
     assert_eq!(
         refusal(&lab, "CreateEndpoint", endpoint(ENDPOINT, "10.8.0.2/24")),
         format!("network {NETWORK} not found")
@@ -144,13 +144,13 @@ fn refusals_name_what_is_wrong_and_leave_nothing() {
         "failed to bind host port 0.0.0.0:8080/tcp: address already in use"
     );
     drop(taken);
-    // Docker gives an address away again only when it has forgotten who had it.
+    // Docker reuses an address only after it has forgotten the endpoint.
     done(&lab, "CreateEndpoint", endpoint(OTHER, "10.8.0.2/24"));
     done(&lab, "DeleteNetwork", of(OTHER));
 }
 
 #[test]
-fn docker_prints_why_netbpf_refuses() {
+fn docker_prints_netbpf_s_error_message() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine

@@ -1,4 +1,4 @@
-//! What a user of Docker does on any day, with `-d netbpf`.
+//! Everyday use of Docker with `-d netbpf`.
 
 use std::{
     io::{Read, Write},
@@ -10,7 +10,7 @@ use netbpf_tests::lab::{Lab, eventually};
 
 use crate::engine::{CLIENT, Engine};
 
-/// What a web server says to somebody on the host.
+/// The answer of a web server to a client on the host.
 fn get(lab: &Lab, address: &str) -> std::io::Result<String> {
     lab.on_host(|| {
         let mut stream = TcpStream::connect(address)?;
@@ -22,7 +22,7 @@ fn get(lab: &Lab, address: &str) -> std::io::Result<String> {
     })
 }
 
-/// Names of a container's interfaces.
+/// The names of a container's interfaces.
 #[track_caller]
 fn interfaces(engine: &Engine<'_>, container: &str) -> Vec<String> {
     let links = engine.exec(container, "ls /sys/class/net").ok();
@@ -30,7 +30,7 @@ fn interfaces(engine: &Engine<'_>, container: &str) -> Vec<String> {
 }
 
 #[test]
-fn containers_find_each_other_in_a_network_and_nobody_in_others() {
+fn containers_resolve_others_in_their_network_only() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     let made =
@@ -80,7 +80,7 @@ fn containers_find_each_other_in_a_network_and_nobody_in_others() {
 }
 
 #[test]
-fn what_docker_made_is_shown_and_left_to_docker() {
+fn netbpf_shows_docker_s_objects_and_does_not_change_them() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     let id = engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
@@ -95,7 +95,7 @@ fn what_docker_made_is_shown_and_left_to_docker() {
     let listed = lab.netbpf(["ps", "--format", "{{.Image}} {{.Ports}}"]).ok();
     assert_eq!(listed.text(), "docker 80/tcp");
 
-    // Docker does not say what things are called: it is asked afterwards.
+    // Docker does not send names to drivers, so netbpf asks for them afterwards.
     let container = engine.docker("inspect --format {{.Id}} web").ok();
     eventually("what Docker calls them", || {
         let listed = lab.netbpf(["ps", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Networks}}"]).ok();
@@ -103,7 +103,7 @@ fn what_docker_made_is_shown_and_left_to_docker() {
     });
     assert_eq!(lab.inspect("mynet")["Containers"][container.text()]["Name"], "web");
     assert_eq!(lab.address("web", "mynet"), "10.8.0.2");
-    // Docker does not know of it, and gives away the lowest addresses itself.
+    // Docker leases the lowest addresses itself and does not know this container.
     lab.run("mine", "--net mynet");
     assert_eq!(lab.address("mine", "mynet"), "10.8.0.254");
     lab.exec("mine", "ping -c1 -W2 10.8.0.2").ok();
@@ -124,7 +124,7 @@ fn what_docker_made_is_shown_and_left_to_docker() {
 }
 
 #[test]
-fn an_internal_network_leads_nowhere() {
+fn an_internal_network_has_no_way_out() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --internal --subnet 10.8.0.0/24 inside").ok();
@@ -137,7 +137,7 @@ fn an_internal_network_leads_nowhere() {
 }
 
 #[test]
-fn ports_are_published_moved_and_given_back() {
+fn ports_are_published_moved_and_released() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
@@ -174,7 +174,7 @@ fn ports_are_published_moved_and_given_back() {
 }
 
 #[test]
-fn a_network_with_both_families_has_both_ways() {
+fn a_network_with_both_families_works_over_both() {
     let lab = Lab::start();
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --ipv6 --subnet 10.8.0.0/24 --subnet fd00:8::/64 mynet").ok();

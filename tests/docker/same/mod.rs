@@ -1,5 +1,5 @@
-//! The same commands once with `-d bridge` and once with `-d netbpf`: what a user sees must be the same. The steps are in
-//! [`steps`], what may differ is in [`texts`]; this file runs and compares.
+//! The same commands once with `-d bridge` and once with `-d netbpf`: users must see the same. The steps are in
+//! [`steps`], permitted differences in [`texts`]; this file runs and compares.
 
 mod steps;
 mod texts;
@@ -11,7 +11,7 @@ use netbpf_tests::lab::{Lab, Process, eventually};
 use crate::engine::{Engine, NAME_SERVER, netbpf};
 use steps::{STEPS, Step, WORDS};
 
-/// Another host, `far`, at 192.0.2.2 behind the host's `uplink`; it knows the way to all containers.
+/// Another host, `far`, at 192.0.2.2 behind the host's `uplink`. It has routes to all containers.
 const NEIGHBOUR: &str = "
     ip netns add far
     ip link add uplink type veth peer name eth0 netns far
@@ -30,7 +30,7 @@ const NO_NEIGHBOUR: &str = "
     busybox umount /etc/resolv.conf; rm /run/resolv.conf; ip netns del far; ip route flush root 0/0 || true
 ";
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     code: Option<i32>,
@@ -46,11 +46,11 @@ impl Seen {
     }
 }
 
-/// A host with netbpf and an engine on it, and another one beside it.
+/// Runs all steps on a new host with netbpf, an engine and a neighbour.
 fn play(driver: &str) -> Vec<Seen> {
     let lab = Lab::without_daemon();
-    // Where netbpf turned forwarding on, it lets nobody but its own networks' traffic through: Docker's bridge as it is
-    // without netbpf needs a host that forwards by itself.
+    // If netbpf turned forwarding on, it would forward for its own networks only. Docker's bridge, as it is without
+    // netbpf, needs a host that forwards by itself.
     lab.host(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]).ok();
     lab.start_daemon();
     lab.host(["sh", "-ec", NEIGHBOUR]).ok();
@@ -80,7 +80,7 @@ fn see(lab: &Lab, words: &str, step: &Step) -> Seen {
 }
 
 #[test]
-fn what_a_user_of_docker_sees_is_the_same_with_the_bridge_driver_and_with_netbpf() {
+fn users_see_the_same_with_the_bridge_driver_and_with_netbpf() {
     let [bridge, netbpf] = thread::scope(|scope| {
         ["bridge", "netbpf"]
             .map(|driver| scope.spawn(move || play(driver)))
@@ -91,7 +91,7 @@ fn what_a_user_of_docker_sees_is_the_same_with_the_bridge_driver_and_with_netbpf
         let Step { says, command, .. } = step;
         let as_said = match step.differs {
             None => bridge == netbpf,
-            // Where a difference has gone, so has its reason.
+            // If a difference has disappeared, its reason must be removed.
             Some(_) => bridge != netbpf,
         };
         let worked = bridge.code == Some(step.code);

@@ -1,15 +1,15 @@
-//! The table: what a user types, one step after another, on a host with an engine, netbpf and a neighbour.
+//! The table of steps: commands that a user types one after another, on a host with an engine, netbpf and a neighbour.
 //! Long because it is the whole acceptance story.
 
 /// One line of the story.
 pub struct Step {
-    /// What it is about.
+    /// The subject of the step.
     pub says: &'static str,
-    /// For the shell, with [`WORDS`].
+    /// The command for the shell, which may use [`WORDS`].
     pub command: &'static str,
-    /// How it ends with the bridge driver; so that a step that fails by accident shows.
+    /// Its exit code with the bridge driver, so that a step cannot fail unnoticed.
     pub code: i32,
-    /// Why the two differ, where they do.
+    /// Why the drivers differ here, if they do.
     pub differs: Option<&'static str>,
 }
 
@@ -17,7 +17,7 @@ const fn step(says: &'static str, command: &'static str) -> Step {
     Step { says, command, code: 0, differs: None }
 }
 
-/// One that is refused, or finds nobody.
+/// A step that fails.
 const fn fails(says: &'static str, code: i32, command: &'static str) -> Step {
     Step { says, command, code, differs: None }
 }
@@ -29,10 +29,10 @@ impl Step {
     }
 }
 
-/// How busybox's `timeout` ends where nobody answers.
+/// The exit code of busybox's `timeout` when there is no answer.
 const SILENCE: i32 = 143;
 
-/// The shell functions that steps are written in. `$DRIVER` and `$port` (`docker port` or `netbpf port`) come before.
+/// Shell functions for the steps. `$DRIVER` and `$port` (`docker port` or `netbpf port`) are set before.
 pub const WORDS: &str = r#"
 PATH=/usr/bin:$PATH # where the engine's own client is
 net() { docker network "$@"; }
@@ -67,7 +67,7 @@ address() { docker inspect -f "{{(index .NetworkSettings.Networks \"$2\").IPAddr
 endpoint() { docker inspect -f "{{json (index .NetworkSettings.Networks \"$2\")}}" $1; }
 "#;
 
-/// All of it.
+/// All steps.
 pub const STEPS: &[Step] = &[
     // Networks.
     step("an ID", "create --subnet 192.168.0.0/16 --gateway 192.168.0.1 mynet"),
@@ -118,7 +118,7 @@ pub const STEPS: &[Step] = &[
     step("the MAC that was asked for", "inside four ip -o link show eth0"),
     step("/etc/hosts", "in_ one cat /etc/hosts; in_ four cat /etc/hosts"),
     step("/etc/resolv.conf", "in_ one cat /etc/resolv.conf; in_ plain cat /etc/resolv.conf"),
-    // Who reaches whom.
+    // Connectivity.
     step("by address", "in_ one ping -c1 -W2 192.168.0.3"),
     step("by name", "in_ one ping -c1 -W2 two"),
     step("by name, with the network's in the answer", "named one ping -c1 -W2 two"),
@@ -229,7 +229,7 @@ pub const STEPS: &[Step] = &[
     step("from the container itself", "in_ web $(peer 192.0.2.1:8080); in_ web $(peer 192.168.0.1:8080)"),
     fails("from an internal network", SILENCE, "in_ in1 $(page 192.0.2.1:8080)"),
     fails("from another network, by the container's address", SILENCE, "in_ other $(page $(address web mynet))"),
-    // The question is read first: who is not listened to may be ended before he has spoken.
+    // Read the question first: socat may kill the command once its client stops listening.
     step(
         "by UDP, from the host and from another",
         "inside web sh -c 'socat UDP4-LISTEN:5300,fork SYSTEM:\"head -c1 >/dev/null; echo \\$SOCAT_PEERADDR\" >/dev/null 2>&1 & echo $! >/run/udp'; listens 5300 web

@@ -1,11 +1,11 @@
-//! What may differ in what is printed, and why: the one place where a difference is taken out of a text. All others are
-//! steps that say so.
+//! Permitted differences in the output, and why: the one place where a difference is removed from a text. All other
+//! differences are marked in the steps.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// A pattern, what stands for it, and why.
+/// A pattern, its replacement, and the reason.
 const NORMAL: &[(&str, &str, &str)] = &[
     (r"\b[0-9a-f]{64}\b", "<ID>", "Docker makes IDs by chance"),
     (r"\b[0-9a-f]{12}\b", "<ID>", "their beginnings too"),
@@ -34,7 +34,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     NORMAL.iter().map(compile).collect()
 });
 
-/// A text without what may differ.
+/// A text without the permitted differences.
 pub fn normal(text: &str) -> String {
     PATTERNS
         .iter()
@@ -42,7 +42,7 @@ pub fn normal(text: &str) -> String {
 }
 
 #[test]
-fn what_is_not_listed_stays() {
+fn other_texts_stay_unchanged() {
     let text = "64 bytes from 192.168.0.3: seq=0 ttl=64 time=0.087 ms\n";
     assert_eq!(normal(text), "64 bytes from 192.168.0.3: seq=0 ttl=64 time=<TIME>\n");
     assert_eq!(normal("eth0 02:42:c0:a8:00:02 mtu 1500 8080"), "eth0 02:42:c0:a8:00:02 mtu 1500 8080");
