@@ -1,5 +1,5 @@
-//! What all tests have: two networks with their ports, real interfaces for them, and a way to send a frame through a
-//! program. Everything is in namespaces of one thread, which end with it.
+//! The environment of all tests: two networks with their ports, real interfaces for them, and a way to send a frame
+//! through a program. Everything is in the namespaces of one thread, which end with it.
 //!
 //! | network | host | containers |
 //! |---|---|---|
@@ -41,27 +41,27 @@ pub const RED: u32 = 0;
 /// The second network's number.
 pub const BLUE: u32 = 1;
 
-/// Somebody with a MAC and an address.
+/// The sender or receiver of a frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Station {
-    /// Its ifindex on the host.
+    /// The ifindex of its interface on the host.
     pub ifindex: u32,
     /// Its IPv4 address.
     pub ip: [u8; 4],
 }
 
 impl Station {
-    /// Its MAC.
+    /// Its MAC address.
     pub fn mac(self) -> [u8; 6] {
         Mac::of(self.ip.into()).octets()
     }
 
-    /// Its MAC and address.
+    /// Its MAC and IPv4 addresses.
     pub fn at(self) -> ([u8; 6], [u8; 4]) {
         (self.mac(), self.ip)
     }
 
-    /// Its port number; hosts have none.
+    /// Its port number; `None` for the host.
     pub fn port(self) -> Option<u32> {
         endpoint::number_of(self.ifindex)
     }
@@ -69,11 +69,11 @@ impl Station {
 
 /// The host in the first network.
 pub const GATEWAY: Station = Station { ifindex: network::ifindex_of(RED), ip: [172, 17, 0, 1] };
-/// A container.
+/// A container in the first network.
 pub const ANNE: Station = Station { ifindex: endpoint::ifindex_of(1), ip: [172, 17, 0, 2] };
-/// A container.
+/// A container in the first network.
 pub const BERT: Station = Station { ifindex: endpoint::ifindex_of(2), ip: [172, 17, 0, 3] };
-/// A container with IPv6.
+/// A container in the first network, with IPv6.
 pub const CLEO: Station = Station { ifindex: endpoint::ifindex_of(3), ip: [172, 17, 0, 4] };
 /// The host in the second network.
 pub const BLUE_GATEWAY: Station = Station { ifindex: network::ifindex_of(BLUE), ip: [192, 168, 0, 1] };
@@ -85,20 +85,20 @@ pub const CLEO_IPV6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 
 /// Cleo's link-local address.
 pub const CLEO_LINK_LOCAL: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4];
 
-/// The verdict for a frame that goes on.
+/// The verdict `TC_ACT_REDIRECT`.
 pub const REDIRECT: u32 = 7;
-/// The verdict for one that does not.
+/// The verdict `TC_ACT_SHOT`.
 pub const DROP: u32 = 2;
 
 /// A loaded datapath with the networks above.
 pub struct Bench {
     /// The datapath.
     pub datapath: Datapath,
-    /// Its pins.
+    /// The directory of its pins.
     pub bpffs: PathBuf,
 }
 
-/// A frame on its way into a program.
+/// A program, and the context in which it gets a frame.
 pub struct Sent<'a> {
     bench: &'a Bench,
     program: &'static str,
@@ -107,22 +107,22 @@ pub struct Sent<'a> {
     mark: u32,
 }
 
-/// What a program made of a frame.
+/// The result of a program run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The verdict.
     pub verdict: u32,
-    /// The reasons that counted a frame.
+    /// The reasons whose counters counted the frame.
     pub reasons: Vec<Reason>,
-    /// The ports that received one.
+    /// The ports whose counters counted a received frame.
     pub received: Vec<u32>,
-    /// The ports of which one was dropped.
+    /// The ports whose counters counted a dropped frame.
     pub dropped: Vec<u32>,
-    /// The frame afterwards.
+    /// The frame after the program.
     pub frame: Frame,
 }
 
-/// Runs a test in namespaces of its own: a network without interfaces, and an empty bpf file system.
+/// Runs a test in its own namespaces: a network namespace without interfaces, and an empty bpf file system.
 pub fn alone(test: impl FnOnce() + Send) {
     assert!(
         geteuid().is_root(),
@@ -135,7 +135,8 @@ pub fn alone(test: impl FnOnce() + Send) {
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("mounts of our own");
             mount(none, "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), none)
                 .expect("a bpf file system of our own");
-            // Interfaces say nothing of their own accord then: no router solicitations between the frames of a test.
+            // Without IPv6, interfaces send nothing by themselves, such as router solicitations between the frames of a
+            // test.
             let ipv6 = Path::new("/proc/sys/net/ipv6/conf/default/disable_ipv6");
             if ipv6.exists() {
                 fs::write(ipv6, "1").expect("a setting of our own namespace");
@@ -153,7 +154,7 @@ pub fn bench(test: impl FnOnce(&mut Bench) + Send) {
     alone(|| test(&mut Bench::new()));
 }
 
-/// Runs a command of iproute2, bpftool, …
+/// Runs a command such as iproute2's or bpftool, and returns its output.
 pub fn run(command: &str) -> String {
     let mut words = command.split_whitespace();
     let program = words.next().expect("a command");
@@ -164,7 +165,7 @@ pub fn run(command: &str) -> String {
     text(&output.stdout)
 }
 
-/// The program that is attached to an interface, with its number; empty if there is none.
+/// The programs attached to an interface, with their IDs.
 pub fn attached(interface: &str, side: TcAttachType) -> Vec<(String, u32)> {
     if let Ok((_, programs)) = SchedClassifier::query_tcx(interface, side) {
         let name =
@@ -179,18 +180,18 @@ pub fn attached(interface: &str, side: TcAttachType) -> Vec<(String, u32)> {
     filters.map(|words| (words[3].to_owned(), words[1].parse().expect("a number"))).collect()
 }
 
-/// A veth pair whose first end has an ifindex.
+/// Creates a veth pair whose first end has this ifindex.
 pub fn veth(name: &str, ifindex: u32) {
     run(&format!("ip link add {name} index {ifindex} type veth peer name {name}-in"));
     run(&format!("ip link set {name} up"));
     run(&format!("ip link set {name}-in up"));
-    // An interface drops what it is given to send until the kernel has noticed its carrier.
+    // Until the kernel has noticed its carrier, an interface drops what it should send.
     while !run(&format!("ip -br link show {name}")).contains(" UP ") {
         thread::yield_now();
     }
 }
 
-/// How the datapath is told of a network.
+/// The map entry of a network.
 pub fn network_entry(gateway: Station) -> NetworkEntry {
     let ip = gateway.ip.into();
     NetworkEntry {
@@ -206,7 +207,7 @@ pub fn network_entry(gateway: Station) -> NetworkEntry {
     }
 }
 
-/// How the datapath is told of a container.
+/// The map entry of a container's port.
 pub fn port_entry(network: u32, station: Station) -> PortEntry {
     let ip = station.ip.into();
     PortEntry {
@@ -242,12 +243,12 @@ impl Bench {
         Self { datapath, bpffs }
     }
 
-    /// The path of something pinned.
+    /// The path of a pin.
     pub fn pin(&self, kind: &str, name: &str) -> PathBuf {
         self.bpffs.join(format!("v{LAYOUT}")).join(kind).join(name)
     }
 
-    /// What a container sends.
+    /// Sends frames from a container.
     pub fn from(&self, container: Station) -> Sent<'_> {
         Sent {
             bench: self,
@@ -258,7 +259,7 @@ impl Bench {
         }
     }
 
-    /// What the host sends to a network.
+    /// Sends frames from the host to a network.
     pub fn host(&self, gateway: Station) -> Sent<'_> {
         Sent { bench: self, program: "from_host", ifindex: gateway.ifindex, ingress_ifindex: 0, mark: 0 }
     }
@@ -273,22 +274,22 @@ impl Bench {
 }
 
 impl Sent<'_> {
-    /// After the host received it by another device.
+    /// As if the host had received the frame on another device.
     pub fn received_by(self, ifindex: u32) -> Self {
         Self { ingress_ifindex: ifindex, ..self }
     }
 
-    /// With the mark that the host's packet filter gave it.
+    /// As if the host's packet filter had marked the packet.
     pub fn marked(self, mark: u32) -> Self {
         Self { mark, ..self }
     }
 
-    /// Sends a frame, and says what became of it. Every counter counts once and the whole frame, or not at all.
+    /// Sends a frame and returns the outcome. Checks that each counter counts the whole frame once, or not at all.
     pub fn frame(&self, frame: &Frame) -> Outcome {
         let Self { bench, program, ifindex, ingress_ifindex, mark } = *self;
         let path = bench.pin("programs", program);
         let program = SchedClassifier::from_pin(&path).expect("a pinned program");
-        // The 3rd, the 10th and the 11th word of `__sk_buff`.
+        // Words 3, 10 and 11 of `struct __sk_buff`.
         let context: Vec<u8> = [0, 0, mark, 0, 0, 0, 0, 0, 0, ingress_ifindex, ifindex]
             .iter()
             .flat_map(|word: &u32| word.to_ne_bytes())
@@ -334,7 +335,7 @@ impl Sent<'_> {
         outcome
     }
 
-    /// The frame goes on, unchanged, for this reason and to these receivers.
+    /// Asserts that the frame passes unchanged, for this reason and to these receivers.
     pub fn passes(&self, says: &str, frame: &Frame, reason: Reason, to: &[Station]) {
         let mut received: Vec<_> = to.iter().filter_map(|station| station.port()).collect();
         received.sort_unstable();
@@ -349,7 +350,7 @@ impl Sent<'_> {
         assert_eq!(outcome, expected, "{says}");
     }
 
-    /// The frame is dropped, for this reason.
+    /// Asserts that the frame is dropped for this reason.
     pub fn is_dropped(&self, says: &str, frame: &Frame, reason: Reason) {
         let dropped = endpoint::number_of(self.ifindex).into_iter().collect();
         let outcome = self.frame(frame);
@@ -358,7 +359,7 @@ impl Sent<'_> {
         assert_eq!(outcome, expected, "{says}");
     }
 
-    /// The frame ends for this reason, and its sender, the host, hears nothing of that.
+    /// Asserts that the frame is dropped for this reason, and that the sender, the host, gets no error.
     pub fn is_lost(&self, says: &str, frame: &Frame, reason: Reason) {
         let outcome = self.frame(frame);
         let reasons = vec![reason];
@@ -367,7 +368,7 @@ impl Sent<'_> {
         assert_eq!(outcome, expected, "{says}");
     }
 
-    /// The frame goes on to this station, whose MAC it has got.
+    /// Asserts that the frame passes to this station, with its MAC address as the new destination.
     pub fn is_readdressed(&self, says: &str, frame: &Frame, reason: Reason, to: Station) {
         let outcome = self.frame(frame);
         let received = to.port().into_iter().collect();
@@ -376,12 +377,12 @@ impl Sent<'_> {
         assert_eq!(outcome, expected, "{says}");
     }
 
-    /// The frame is turned into an answer.
+    /// Asserts that the frame becomes this answer.
     pub fn is_answered(&self, says: &str, frame: &Frame, answer: &Frame) {
         self.is_answered_as(says, frame, answer, Reason::AnsweredArp);
     }
 
-    /// The frame is turned into an answer, for this reason.
+    /// Asserts that the frame becomes this answer, for this reason.
     pub fn is_answered_as(&self, says: &str, frame: &Frame, answer: &Frame, reason: Reason) {
         let outcome = self.frame(frame);
         let expected = Outcome {

@@ -1,4 +1,4 @@
-//! What containers send.
+//! Frames from containers.
 
 use netbpf_common::{endpoint, reason::Reason, wire::Arp};
 
@@ -10,7 +10,7 @@ use super::{
 const NOBODY: Station = Station { ifindex: 0, ip: [172, 17, 9, 9] };
 
 #[test]
-fn unicast_goes_to_its_station() {
+fn unicast_goes_to_its_container() {
     bench(|bench| {
         let to = |station: Station| Frame::ipv4(ANNE.at(), station.at());
         bench.from(ANNE).passes("to a container", &to(BERT), Reason::Forwarded, &[BERT]);
@@ -24,9 +24,9 @@ fn unicast_goes_to_its_station() {
     });
 }
 
-/// `FDB_SLOTS` has one place for all MACs that end alike, in this network or, with others, in another.
+/// `FDB_SLOTS` has one slot for all MAC addresses with the same last bytes, of this and other networks.
 #[test]
-fn macs_that_share_a_slot_are_told_apart() {
+fn mac_addresses_that_share_a_slot_are_distinguished() {
     bench(|bench| {
         let twin = Station { ifindex: endpoint::ifindex_of(5), ip: [10, 0, BERT.ip[2], BERT.ip[3]] };
         let to = |station: Station| Frame::ipv4(ANNE.at(), station.at());
@@ -46,7 +46,7 @@ fn macs_that_share_a_slot_are_told_apart() {
 }
 
 #[test]
-fn another_network_is_out_of_reach() {
+fn another_network_is_unreachable() {
     bench(|bench| {
         let frame = Frame::ipv4(ANNE.at(), DORA.at());
         bench.from(ANNE).is_dropped("to a container of another network", &frame, Reason::UnknownDestination);
@@ -56,7 +56,7 @@ fn another_network_is_out_of_reach() {
 }
 
 #[test]
-fn a_port_that_nobody_wrote_says_nothing() {
+fn frames_from_an_unknown_port_are_dropped() {
     bench(|bench| {
         let stranger = Station { ifindex: endpoint::ifindex_of(7), ip: ANNE.ip };
         super::bench::veth("stranger", stranger.ifindex);
@@ -68,7 +68,7 @@ fn a_port_that_nobody_wrote_says_nothing() {
 }
 
 #[test]
-fn a_container_speaks_for_itself_only() {
+fn a_container_sends_with_its_own_addresses_only() {
     bench(|bench| {
         let from = |source| Frame::ipv4(source, BERT.at());
         bench.from(ANNE).is_dropped("another's MAC", &from((CLEO.mac(), ANNE.ip)), Reason::SpoofedMac);
@@ -92,7 +92,7 @@ fn a_container_speaks_for_itself_only() {
 }
 
 #[test]
-fn ipv6_is_for_those_who_have_it() {
+fn a_container_without_ipv6_sends_no_ipv6() {
     bench(|bench| {
         let from = |station: Station, source| Frame::ipv6((station.mac(), source), (BERT.mac(), [9; 16]));
         let ours = [("global", CLEO_IPV6), ("link-local", CLEO_LINK_LOCAL)];
@@ -107,10 +107,10 @@ fn ipv6_is_for_those_who_have_it() {
 }
 
 #[test]
-fn without_an_address_only_what_looks_for_one_is_said() {
+fn without_an_address_only_address_detection_may_be_sent() {
     const ALL: ([u8; 6], [u8; 16]) =
         ([0x33, 0x33, 0, 0, 0, 1], [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-    /// What follows, length, a router alert (RFC 2711), padding.
+    /// Next header, length, a router alert (RFC 2711), padding.
     const ROUTER_ALERT: [u8; 8] = [58, 0, 5, 2, 0, 0, 1, 0];
     bench(|bench| {
         let none = (CLEO.mac(), [0; 16]);
@@ -143,9 +143,9 @@ fn without_an_address_only_what_looks_for_one_is_said() {
     });
 }
 
-/// Whoever talked to an address remembers the MAC that it had.
+/// Senders may have an old neighbour entry for an address.
 #[test]
-fn what_is_for_a_mac_that_is_gone_goes_to_the_address() {
+fn frames_for_an_outdated_mac_go_to_the_owner_of_the_address() {
     bench(|bench| {
         let gone = [2, 0x52, 0x1a, 0x16, 0x9f, 0x75];
         let ipv4 = |source, ip| Frame::ipv4(source, (gone, ip));
@@ -169,7 +169,7 @@ fn what_is_for_a_mac_that_is_gone_goes_to_the_address() {
 }
 
 #[test]
-fn groups_that_bridges_keep_to_themselves_are_not_flooded() {
+fn the_reserved_groups_of_bridges_are_not_flooded() {
     bench(|bench| {
         for last in 0..=0x10_u8 {
             let frame = Frame::ethernet(ANNE.mac(), [1, 0x80, 0xc2, 0, 0, last], 0x88cc);
@@ -202,7 +202,7 @@ fn arp_requests_are_answered_on_the_spot() {
 }
 
 #[test]
-fn arp_for_nobody_is_dropped() {
+fn arp_requests_for_unused_addresses_are_dropped() {
     bench(|bench| {
         let arp = Frame::arp(ANNE.mac(), BROADCAST, request(ANNE.mac(), ANNE.ip, NOBODY.ip));
         bench.from(ANNE).is_dropped("an address that nobody has", &arp, Reason::UnknownAddress);
@@ -212,7 +212,7 @@ fn arp_for_nobody_is_dropped() {
 }
 
 #[test]
-fn announcements_go_to_all_and_replies_to_their_asker() {
+fn announcements_are_flooded_and_replies_go_to_the_requester() {
     bench(|bench| {
         let gratuitous = request(ANNE.mac(), ANNE.ip, ANNE.ip);
         let all = [BERT, CLEO];
@@ -234,7 +234,7 @@ fn announcements_go_to_all_and_replies_to_their_asker() {
 }
 
 #[test]
-fn arp_says_only_what_is_true_of_its_sender() {
+fn arp_with_false_sender_addresses_is_dropped() {
     bench(|bench| {
         let own = request(ANNE.mac(), ANNE.ip, BERT.ip);
         let lies = [

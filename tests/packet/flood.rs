@@ -1,4 +1,4 @@
-//! Broadcast and multicast: to every member of the network but the sender, and to no other.
+//! Broadcast and multicast reach every member of the network except the sender, and no other network.
 
 use netbpf::datapath::NetworkEntry;
 use netbpf_common::{endpoint, network, reason::Reason};
@@ -16,7 +16,7 @@ fn to_all(from: Station) -> Frame {
 }
 
 #[test]
-fn a_group_is_everybody_else_in_the_network() {
+fn a_group_frame_reaches_every_other_member() {
     bench(|bench| {
         let groups = [
             ("broadcast", BROADCAST),
@@ -32,7 +32,7 @@ fn a_group_is_everybody_else_in_the_network() {
 }
 
 #[test]
-fn who_left_gets_nothing_and_who_stayed_gets_all() {
+fn former_members_get_nothing_and_remaining_ones_everything() {
     bench(|bench| {
         for (leaver, name) in [(BERT, "bert"), (ANNE, "anne"), (CLEO, "cleo")] {
             let port = leaver.port().expect("a container");
@@ -52,7 +52,7 @@ fn who_left_gets_nothing_and_who_stayed_gets_all() {
 }
 
 #[test]
-fn an_interface_that_is_down_keeps_nobody_else_from_the_frame() {
+fn an_interface_that_is_down_does_not_stop_a_flood() {
     bench(|bench| {
         run("ip link set bert down");
         bench.from(ANNE).passes("one is down", &to_all(ANNE), Reason::Flooded, &[CLEO]);
@@ -60,7 +60,7 @@ fn an_interface_that_is_down_keeps_nobody_else_from_the_frame() {
 }
 
 #[test]
-fn a_port_that_changed_its_network_hears_of_the_new_one_only() {
+fn a_port_that_changed_its_network_gets_frames_of_the_new_one_only() {
     bench(|bench| {
         let moved = Station { ip: [192, 168, 0, 3], ..BERT };
         let port = moved.port().expect("a container");
@@ -79,7 +79,8 @@ fn more_members_than_one_program_serves_all_get_the_frame() {
             let station = Station { ifindex: endpoint::ifindex_of(number), ip };
             bench.datapath.write_port(number, &port_entry(BLUE, station)).expect("a port");
         }
-        // Interfaces for the two ends of the list and one in the middle: the others are down, as it were.
+        // Interfaces for the two ends of the list and for one in the middle; the others are missing, as if they were
+        // down.
         for number in [10, 300, 9 + MEMBERS] {
             veth(&format!("many{number}"), endpoint::ifindex_of(number));
         }
@@ -98,7 +99,7 @@ fn more_members_than_one_program_serves_all_get_the_frame() {
     });
 }
 
-/// The red network with a limit of copies a second.
+/// Sets a limit of copies per second for the red network.
 fn limit(bench: &mut Bench, flood_copies: u32) {
     let network = NetworkEntry { flood_copies, ..network_entry(GATEWAY) };
     bench.datapath.write_network(RED, &network).expect("written");
@@ -106,9 +107,10 @@ fn limit(bench: &mut Bench, flood_copies: u32) {
 }
 
 #[test]
-fn who_has_spent_its_share_of_copies_floods_no_more() {
+fn a_port_at_its_limit_of_copies_floods_no_more() {
     bench(|bench| {
-        // Members whose interfaces do not exist make a frame so dear that no slow machine waits until it is paid for.
+        // Members without interfaces make a flood so expensive that even a slow machine does not regain the credit in
+        // time.
         for number in 10..1000 {
             let ip = [172, 17, 1 + (number / 200) as u8, (number % 200) as u8];
             let station = Station { ifindex: endpoint::ifindex_of(number), ip };
@@ -125,7 +127,7 @@ fn who_has_spent_its_share_of_copies_floods_no_more() {
         for _ in 0..2 {
             bench.host(GATEWAY).passes("the host's", &to_all(GATEWAY), Reason::Flooded, &[ANNE, BERT, CLEO]);
         }
-        // A port number that another container gets is free of its predecessor's debts.
+        // A container with a reused port number starts with full credit.
         let port = ANNE.port().expect("a container");
         bench.datapath.remove_port(port, None).expect("removed");
         bench.datapath.write_port(port, &port_entry(RED, ANNE)).expect("written");
@@ -136,9 +138,9 @@ fn who_has_spent_its_share_of_copies_floods_no_more() {
     });
 }
 
-/// Two copies a frame, of a hundred a second: no machine makes them as slowly as that for long.
+/// Each frame makes two copies, at a limit of a hundred per second, which every machine exceeds.
 #[test]
-fn a_share_that_is_spent_comes_back() {
+fn the_limit_of_copies_is_per_second() {
     bench(|bench| {
         limit(bench, 100);
         let reason = || bench.from(ANNE).frame(&to_all(ANNE)).reasons;

@@ -2,11 +2,11 @@
 
 use netbpf_common::wire::Arp;
 
-/// A frame as it is on the wire, without its checksum.
+/// A frame as on the wire, without the frame check sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame(pub Vec<u8>);
 
-/// To everybody.
+/// The broadcast address.
 pub const BROADCAST: [u8; 6] = [0xff; 6];
 
 impl Frame {
@@ -15,12 +15,12 @@ impl Frame {
         Self([&destination[..], &source, &ethertype.to_be_bytes()].concat())
     }
 
-    /// The header of a frame with a VLAN tag.
+    /// An Ethernet header with a VLAN tag.
     pub fn tagged(source: [u8; 6], destination: [u8; 6], vid: u16, ethertype: u16) -> Self {
         Self::ethernet(source, destination, 0x8100).then(&vid.to_be_bytes()).then(&ethertype.to_be_bytes())
     }
 
-    /// An IPv4 frame with a UDP header and some bytes.
+    /// An IPv4 frame with a UDP header and a few bytes.
     pub fn ipv4(source: ([u8; 6], [u8; 4]), destination: ([u8; 6], [u8; 4])) -> Self {
         Self::ethernet(source.0, destination.0, 0x0800).then(&ipv4(source.1, destination.1))
     }
@@ -35,7 +35,7 @@ impl Frame {
             .then(&[0; 8])
     }
 
-    /// An ICMPv6 frame with a right checksum, as no router has sent on; the message's own is ignored.
+    /// An ICMPv6 frame with a hop limit of 255 and a valid checksum. Ignores the checksum in `message`.
     pub fn icmpv6(source: ([u8; 6], [u8; 16]), destination: ([u8; 6], [u8; 16]), message: &[u8]) -> Self {
         let length = u8::try_from(message.len()).expect("a short message");
         let frame = Self::ethernet(source.0, destination.0, 0x86dd)
@@ -48,7 +48,7 @@ impl Frame {
         frame.with(14 + 40 + 2, &checksum)
     }
 
-    /// An IPv6 frame with extension headers, of which the first has this number.
+    /// Inserts extension headers into an IPv6 frame; the first has this number.
     pub fn behind(mut self, first: u8, headers: &[u8]) -> Self {
         let rest = self.0.split_off(14 + 40);
         let length = u8::try_from(rest.len() + headers.len()).expect("a short packet");
@@ -60,26 +60,26 @@ impl Frame {
         Self::ethernet(source, destination, 0x0806).then(&arp_bytes(arp))
     }
 
-    /// More bytes.
+    /// Appends bytes.
     pub fn then(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
-    /// Only the first bytes.
+    /// Truncates the frame.
     pub fn cut(mut self, length: usize) -> Self {
         self.0.truncate(length);
         self
     }
 
-    /// With other bytes at an offset.
+    /// Replaces bytes at an offset.
     pub fn with(mut self, offset: usize, bytes: &[u8]) -> Self {
         self.0[offset..offset + bytes.len()].copy_from_slice(bytes);
         self
     }
 }
 
-/// An IPv4 header, a UDP header and eight bytes.
+/// An IPv4 header, a UDP header and eight bytes of data.
 pub fn ipv4(source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
     let fixed = [0x45, 0, 0, 36, 0x12, 0x34, 0x40, 0, 64, 17, 0, 0];
     [&fixed[..], &source, &destination, &[0; 16]].concat()
@@ -90,13 +90,13 @@ pub fn request(sha: [u8; 6], spa: [u8; 4], tpa: [u8; 4]) -> Arp {
     Arp { hrd: [0, 1], pro: [8, 0], hln: 6, pln: 4, op: Arp::REQUEST, sha, spa, tha: [0; 6], tpa }
 }
 
-/// The bytes of an ARP packet.
+/// An ARP packet as bytes.
 pub fn arp_bytes(arp: Arp) -> Vec<u8> {
     let Arp { hrd, pro, hln, pln, op, sha, spa, tha, tpa } = arp;
     [&hrd[..], &pro, &[hln, pln], &op, &sha, &spa, &tha, &tpa].concat()
 }
 
-/// What the checksum of an ICMPv6 frame without one is to be; zero for a frame with a right one.
+/// The checksum for an ICMPv6 frame with a zero checksum; zero if the frame has the right one.
 pub fn icmpv6_checksum(frame: &Frame) -> [u8; 2] {
     let ipv6 = &frame.0[14..];
     let length = usize::from(ipv6[5]);
@@ -108,12 +108,12 @@ pub fn icmpv6_checksum(frame: &Frame) -> [u8; 2] {
     (!(((folded & 0xffff) + (folded >> 16)) as u16)).to_be_bytes()
 }
 
-/// An option of neighbour discovery of eight bytes.
+/// An 8-byte option of neighbour discovery.
 pub fn option(kind: u8, mac: [u8; 6]) -> Vec<u8> {
     [&[kind, 1][..], &mac].concat()
 }
 
-/// The group that whoever has the address is in, and its MAC.
+/// The solicited-node group of an address, and the group's MAC address.
 pub fn solicited_node(address: [u8; 16]) -> ([u8; 16], [u8; 6]) {
     let [.., a, b, c] = address;
     ([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c], [0x33, 0x33, 0xff, a, b, c])

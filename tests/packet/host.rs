@@ -1,4 +1,4 @@
-//! What the host sends to a network.
+//! Frames from the host to a network.
 
 use netbpf::datapath::NetworkEntry;
 use netbpf_common::{network::BETWEEN_NETWORKS, reason::Reason};
@@ -24,9 +24,9 @@ fn unicast_goes_to_its_container() {
     });
 }
 
-/// `arping -D` takes an error of its socket for a sign that the address is taken.
+/// `arping -D` would take an error of its socket for a sign that the address is in use.
 #[test]
-fn a_question_that_nobody_answers_is_no_error_to_the_host() {
+fn the_host_gets_no_error_for_an_arp_request_without_an_answer() {
     bench(|bench| {
         for (says, sender) in [("a request", GATEWAY.ip), ("a probe", [0; 4])] {
             let frame = Frame::arp(GATEWAY.mac(), BROADCAST, request(GATEWAY.mac(), sender, [172, 17, 9, 9]));
@@ -88,7 +88,7 @@ fn the_host_answers_for_another_gateway_too() {
 }
 
 #[test]
-fn what_is_for_all_goes_to_the_members_of_the_network() {
+fn broadcast_goes_to_the_members_of_the_network() {
     bench(|bench| {
         let frame = Frame::ipv4(GATEWAY.at(), (BROADCAST, [255; 4]));
         bench.host(GATEWAY).passes("to three", &frame, Reason::Flooded, &[ANNE, BERT, CLEO]);

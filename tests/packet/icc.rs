@@ -1,4 +1,4 @@
-//! Networks whose members do not talk to each other (`enable_icc=false`), and the links that let them.
+//! Networks whose members may not talk to each other (`enable_icc=false`), and links that permit it.
 
 use std::collections::BTreeSet;
 
@@ -18,13 +18,13 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SCTP: u8 = 132;
 
-/// Where a frame's IPv4 header has what.
+/// Offsets in an IPv4 frame.
 const VERSION: usize = 14;
 const FRAGMENT: usize = 20;
 const PROTOCOL: usize = 23;
 const PORTS: usize = 34;
 
-/// The first network with all its members on their own.
+/// Turns `enable_icc` off for the first network and all its members.
 fn apart(bench: &mut Bench) {
     let network = NetworkEntry { icc: false, ..network_entry(GATEWAY) };
     bench.datapath.write_network(RED, &network).expect("a network");
@@ -55,7 +55,7 @@ fn link(bench: &mut Bench) {
     bench.datapath.set_links(&links).expect("links");
 }
 
-/// A packet of a protocol from one port to another.
+/// A packet of a protocol with these ports.
 fn packet(from: Station, to: Station, protocol: u8, ports: [u16; 2]) -> Frame {
     Frame::ipv4(from.at(), to.at())
         .with(PROTOCOL, &[protocol])
@@ -64,7 +64,7 @@ fn packet(from: Station, to: Station, protocol: u8, ports: [u16; 2]) -> Frame {
 }
 
 #[test]
-fn nothing_passes_between_members() {
+fn no_frame_passes_between_members() {
     bench(|bench| {
         apart(bench);
         let reply = request(BERT.mac(), BERT.ip, ANNE.ip).reply(ANNE.mac());
@@ -86,7 +86,7 @@ fn nothing_passes_between_members() {
 }
 
 #[test]
-fn what_is_for_all_reaches_the_host_alone() {
+fn broadcast_reaches_the_host_only() {
     bench(|bench| {
         apart(bench);
         let multicast = [0x01, 0x00, 0x5e, 0, 0, 0xfb];
@@ -106,7 +106,7 @@ fn what_is_for_all_reaches_the_host_alone() {
 }
 
 #[test]
-fn members_and_the_host_talk() {
+fn members_and_the_host_may_talk() {
     bench(|bench| {
         apart(bench);
         let to_host = Frame::ipv4(ANNE.at(), GATEWAY.at());
@@ -148,7 +148,7 @@ fn the_host_is_no_way_around() {
 }
 
 #[test]
-fn a_link_opens_the_exposed_ports_and_no_more() {
+fn a_link_opens_only_the_exposed_ports() {
     bench(|bench| {
         apart(bench);
         link(bench);
@@ -184,13 +184,13 @@ fn a_link_opens_the_exposed_ports_and_no_more() {
 }
 
 #[test]
-fn a_link_goes_with_either_of_its_ports() {
+fn a_link_is_removed_with_either_port() {
     bench(|bench| {
         apart(bench);
         link(bench);
         let question = packet(ANNE, BERT, TCP, [40000, 80]);
         bench.datapath.remove_port(port(BERT), Some("bert")).expect("removed");
-        // Somebody else gets the number.
+        // Another container gets the port number.
         let entry = PortEntry { icc: false, ..port_entry(RED, BERT) };
         bench.datapath.write_port(port(BERT), &entry).expect("a port");
         bench.from(ANNE).is_dropped("after the other went", &question, Reason::NoIcc);

@@ -1,4 +1,4 @@
-//! What bpftool sees: bpftool is one of netbpf's user interfaces.
+//! bpftool as one of netbpf's user interfaces.
 
 use std::{
     fs, io,
@@ -87,10 +87,10 @@ fn programs_are_named_and_small() {
         for name in ["from_container", "from_host", "flood", "from_uplink"] {
             let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
             assert_eq!(info.name_as_str(), Some(name));
-            // Linux before 5.16 does not say.
+            // Before Linux 5.16 the kernel does not report it.
             let Some(verified) = info.verified_instruction_count() else { continue };
             println!("{name}: {verified} instructions verified");
-            // The kernel's limit is a million.
+            // The kernel's limit is one million.
             assert!(verified < 50_000, "{name}: {verified} instructions verified");
         }
     });
@@ -108,7 +108,7 @@ fn bpftool_loads_the_object_too() {
 }
 
 #[test]
-fn programs_log_how_frames_ended_if_asked() {
+fn programs_log_the_reason_of_frames_on_request() {
     bench(|bench| {
         bench.datapath = Datapath::open(&bench.bpffs, true).expect("the programs load with logs");
         let logs = bench.datapath.take_logs().expect("logs");
@@ -130,7 +130,7 @@ fn programs_log_how_frames_ended_if_asked() {
     });
 }
 
-/// What a subscriber wrote.
+/// The output of a log subscriber.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! The maps and pins over the life of daemons: what one leaves, the next one finds.
+//! Maps and pins over the lives of several daemons: each daemon finds what the last one left.
 
 use std::{fs, path::Path};
 
@@ -22,7 +22,7 @@ fn open() -> Datapath {
 }
 
 #[test]
-fn a_new_daemon_finds_what_the_last_one_left() {
+fn a_new_daemon_finds_the_state_of_the_last_one() {
     bench(|bench| {
         bench.datapath.attach_host_device(RED, "red").expect("attached");
         bench.datapath.attach_port(1, "anne").expect("attached");
@@ -49,9 +49,9 @@ fn a_new_daemon_finds_what_the_last_one_left() {
     });
 }
 
-/// Maps of another layout are not read; the programs that read them stay until ours are there.
+/// Maps of another layout are not read; their programs stay attached until ours replace them.
 #[test]
-fn an_older_version_gives_way_interface_by_interface() {
+fn programs_of_an_older_version_are_replaced_interface_by_interface() {
     bench(|bench| {
         let interfaces = [(1, "anne", ANNE), (2, "bert", BERT), (3, "cleo", CLEO)];
         for (number, name, _) in interfaces {
@@ -72,7 +72,7 @@ fn an_older_version_gives_way_interface_by_interface() {
         }
         for (before, (number, name, _)) in before.iter().zip(interfaces) {
             bench.datapath.attach_port(number, name).expect("attached");
-            // The kernel ends a link without a pin after a grace period.
+            // After the pin is gone, the kernel ends a link after a grace period.
             while attached(name, TcAttachType::Ingress).contains(&before[0]) {
                 std::thread::yield_now();
             }
@@ -87,7 +87,7 @@ fn an_older_version_gives_way_interface_by_interface() {
 }
 
 #[test]
-fn writing_twice_is_writing_once() {
+fn writes_are_idempotent() {
     bench(|bench| {
         let before = bench.datapath.observed();
         for _ in 0..2 {
@@ -107,7 +107,7 @@ fn writing_twice_is_writing_once() {
 }
 
 #[test]
-fn a_rewritten_port_is_found_by_its_new_names_only() {
+fn a_rewritten_port_is_found_by_its_new_addresses_only() {
     bench(|bench| {
         let new = Station { ip: [172, 17, 0, 20], ..BERT };
         bench.datapath.write_port(2, &port_entry(RED, new)).expect("written");
@@ -118,7 +118,7 @@ fn a_rewritten_port_is_found_by_its_new_names_only() {
 }
 
 #[test]
-fn what_cannot_be_changes_nothing() {
+fn an_invalid_change_changes_nothing() {
     bench(|bench| {
         let before = bench.datapath.observed();
         let taken = PortEntry { mac: port_entry(RED, BERT).mac, ..port_entry(RED, ANNE) };
@@ -145,7 +145,7 @@ fn what_cannot_be_changes_nothing() {
 fn an_interface_with_the_name_of_a_deleted_one_gets_its_program() {
     bench(|bench| {
         if bench.datapath.attachment() == Attachment::Clsact {
-            // A filter goes with its interface.
+            // A clsact filter ends with its interface.
             return;
         }
         bench.datapath.attach_port(1, "anne").expect("attached");
@@ -160,7 +160,7 @@ fn an_interface_with_the_name_of_a_deleted_one_gets_its_program() {
 }
 
 #[test]
-fn what_a_crash_left_half_done_is_mended() {
+fn an_incomplete_change_of_a_crashed_daemon_is_repaired() {
     bench(|bench| {
         let before = bench.datapath.observed();
         let dump = |map: &str| run(&format!("bpftool map dump pinned {BPFFS}/v{LAYOUT}/maps/{map}"));
@@ -177,7 +177,7 @@ fn what_a_crash_left_half_done_is_mended() {
         run(&format!(
             "bpftool map delete pinned {BPFFS}/v{LAYOUT}/maps/FDB key hex 00 00 00 00 02 42 ac 11 00 03 00 00"
         ));
-        // Network RED with a list that leads to a vacant port.
+        // The member list of network RED contains a vacant port.
         update(
             "NETWORKS",
             "00 00 00 00",
@@ -196,7 +196,7 @@ fn what_a_crash_left_half_done_is_mended() {
 }
 
 #[test]
-fn a_strangers_map_is_refused_and_kept() {
+fn a_foreign_map_is_refused_and_kept() {
     alone(|| {
         let folder = format!("{BPFFS}/v{LAYOUT}/maps");
         fs::create_dir_all(&folder).expect("a folder");
@@ -209,7 +209,7 @@ fn a_strangers_map_is_refused_and_kept() {
 }
 
 #[test]
-fn a_folder_elsewhere_is_refused_in_one_line() {
+fn a_directory_outside_of_a_bpf_file_system_is_refused() {
     alone(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("netbpf");
@@ -225,7 +225,7 @@ fn a_folder_elsewhere_is_refused_in_one_line() {
 }
 
 #[test]
-fn the_last_one_leaves_nothing() {
+fn the_last_daemon_leaves_nothing() {
     bench(|bench| {
         bench.datapath.attach_port(1, "anne").expect("attached");
         for (number, name) in
@@ -254,7 +254,7 @@ fn a_bpf_file_system_is_mounted_and_unmounted_if_there_is_none() {
         drop(open());
         let mounts = fs::read_to_string("/proc/thread-self/mounts").expect("mounts");
         if mounts.contains("none /sys/fs/bpf bpf ") {
-            // Linux 5.10 does not keep a mount's source, and then nobody knows whose it is.
+            // Linux 5.10 does not store the source of a mount, so its owner is unknown.
             return;
         }
         assert!(mounts.contains("netbpf /sys/fs/bpf bpf "), "{mounts}");

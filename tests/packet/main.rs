@@ -1,25 +1,24 @@
-//! The programs, one frame at a time, by BPF_PROG_TEST_RUN: what becomes of it, which counters say so, and what the
-//! frame looks like afterwards.
+//! Tests of the programs with single frames (BPF_PROG_TEST_RUN): the verdict, the counters, and the frame afterwards.
 //!
-//! | file | says |
+//! | file | subject |
 //! |---|---|
-//! | `frame` | how test frames are made |
-//! | `bench` | the networks and ports that all tests have, in namespaces of their own |
-//! | `shape` | what has no shape is dropped; VLAN tags |
-//! | `container` | what containers send |
-//! | `host` | what the host sends |
-//! | `icc` | networks whose members do not talk to each other, and their links |
+//! | `frame` | test frames |
+//! | `bench` | the networks and ports of all tests, in their own namespaces |
+//! | `shape` | malformed frames; VLAN tags |
+//! | `container` | frames from containers |
+//! | `host` | frames from the host |
+//! | `icc` | networks whose members may not talk to each other, and links |
 //! | `multihomed` | containers in two networks |
 //! | `nd` | neighbour discovery |
 //! | `flood` | broadcast and multicast |
-//! | `unused` | addresses that nobody has |
-//! | `uplink` | what other hosts send |
-//! | `keeping` | the maps and pins over the life of daemons |
+//! | `unused` | addresses that are not in use |
+//! | `uplink` | frames from other hosts |
+//! | `keeping` | maps and pins over the lives of several daemons |
 //! | `wire` | frames from a real interface |
-//! | `inspection` | what bpftool sees |
+//! | `inspection` | bpftool |
 //!
-//! A test needs root, and fails without it. It runs in network and mount namespaces of its own, with its own bpf file
-//! system: nothing stays.
+//! The tests need root and fail without it. Each runs in its own network and mount namespaces with its own bpf file
+//! system, and leaves nothing.
 
 mod bench;
 mod container;

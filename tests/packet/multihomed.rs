@@ -1,4 +1,4 @@
-//! Containers in two networks: an address of one of them is the container's at its other port too.
+//! Containers in two networks: a container may use the address of one network on its port in the other.
 
 use netbpf::{
     datapath::{Datapath, PortEntry},
@@ -13,13 +13,13 @@ use super::{
     frame::{BROADCAST, Frame, option, request, solicited_node},
 };
 
-/// Anne in the second network.
+/// Anne's port in the second network.
 const ANNE_IN_BLUE: Station = Station { ifindex: endpoint::ifindex_of(5), ip: [192, 168, 0, 3] };
 const ANNE_IN_BLUE_IPV6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3];
 const ANNE_IN_BLUE_LINK_LOCAL: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3];
 const OUTSIDE: [u8; 4] = [1, 1, 1, 1];
 
-/// A [`bench`] where Anne is in both networks. Everybody else is somebody of his own.
+/// A [`bench`] where Anne is in both networks. All other containers are in one.
 fn bench_of_two(test: impl FnOnce(&mut Bench) + Send) {
     bench(|bench| {
         super::bench::veth("anne-blue", ANNE_IN_BLUE.ifindex);
@@ -38,7 +38,7 @@ fn bench_of_two(test: impl FnOnce(&mut Bench) + Send) {
     });
 }
 
-/// The port is this one's.
+/// Assigns a port to a container.
 fn give(bench: &mut Bench, network: u32, station: Station, name: [u8; 4]) {
     let entry = PortEntry { owner: Some(Owner::of(&name)), ..port_entry(network, station) };
     bench.datapath.write_port(number(station), &entry).expect("a port");
@@ -48,12 +48,12 @@ fn number(station: Station) -> u32 {
     station.port().expect("a container")
 }
 
-/// Anne, at her first port, with the address of her second.
+/// A frame from Anne's first port with the address of her second.
 fn foreign(to: ([u8; 6], [u8; 4])) -> Frame {
     Frame::ipv4((ANNE.mac(), ANNE_IN_BLUE.ip), to)
 }
 
-/// The host gets the frame as if the second port had sent it.
+/// Asserts that the host gets the frame as if it came from Anne's second port.
 #[track_caller]
 fn enters_by_blue(bench: &Bench, says: &str, frame: &Frame) {
     let outcome = bench.from(ANNE).frame(frame);
@@ -63,7 +63,7 @@ fn enters_by_blue(bench: &Bench, says: &str, frame: &Frame) {
 }
 
 #[test]
-fn an_address_is_its_containers_at_each_of_its_ports() {
+fn a_container_may_use_its_addresses_on_each_port() {
     bench_of_two(|bench| {
         let check = |bench: &Bench| {
             bench.from(ANNE).passes("to a member", &foreign(BERT.at()), Reason::Forwarded, &[BERT]);
@@ -86,7 +86,7 @@ fn an_address_is_its_containers_at_each_of_its_ports() {
 }
 
 #[test]
-fn an_ipv6_address_is_too_but_for_link_local_ones() {
+fn the_same_holds_for_ipv6_except_link_local_addresses() {
     bench_of_two(|bench| {
         let from = |source, to| Frame::ipv6((ANNE.mac(), source), (to, [9; 16]));
         let to_member = from(ANNE_IN_BLUE_IPV6, BERT.mac());
@@ -107,7 +107,7 @@ fn an_ipv6_address_is_too_but_for_link_local_ones() {
 }
 
 #[test]
-fn an_address_of_another_container_is_not() {
+fn another_container_s_address_is_refused() {
     bench_of_two(|bench| {
         let is_dropped = |bench: &Bench, says: &str, from: Station, address| {
             for to in [(GATEWAY.mac(), OUTSIDE), (BROADCAST, [255; 4]), CLEO.at()] {
@@ -118,7 +118,7 @@ fn an_address_of_another_container_is_not() {
         is_dropped(bench, "of the other network", ANNE, DORA.ip);
         is_dropped(bench, "the other network's gateway", ANNE, BLUE_GATEWAY.ip);
         is_dropped(bench, "of one who is in both", BERT, ANNE_IN_BLUE.ip);
-        // Nobody has told whose this port is.
+        // The container of this port was never set.
         is_dropped(bench, "of one who is in both, by one of nobody", CLEO, ANNE_IN_BLUE.ip);
 
         let twin = Station { ifindex: endpoint::ifindex_of(6), ip: ANNE_IN_BLUE.ip };
@@ -133,7 +133,7 @@ fn an_address_of_another_container_is_not() {
 }
 
 #[test]
-fn an_address_is_lost_with_its_port() {
+fn an_address_is_refused_after_its_port_is_removed() {
     bench_of_two(|bench| {
         let to_bert = foreign(BERT.at());
         give(bench, BLUE, ANNE_IN_BLUE, [5; 4]);
@@ -149,7 +149,7 @@ fn an_address_is_lost_with_its_port() {
 }
 
 #[test]
-fn nobody_learns_where_an_address_of_another_network_is() {
+fn arp_and_nd_do_not_announce_an_address_of_another_network() {
     bench_of_two(|bench| {
         let asks = request(ANNE.mac(), ANNE_IN_BLUE.ip, GATEWAY.ip);
         let answer = Frame::arp(GATEWAY.mac(), ANNE.mac(), asks.reply(GATEWAY.mac()));
@@ -182,7 +182,7 @@ fn nobody_learns_where_an_address_of_another_network_is() {
 }
 
 #[test]
-fn members_that_do_not_talk_do_not_talk_so_either() {
+fn icc_also_applies_to_addresses_of_another_network() {
     bench_of_two(|bench| {
         let entry = PortEntry { icc: false, owner: Some(Owner::of(&ANNE.ip)), ..port_entry(RED, ANNE) };
         bench.datapath.write_port(number(ANNE), &entry).expect("a port");

@@ -1,5 +1,5 @@
-//! Neighbour discovery: what is answered, what is true, what is a lie. Answers are compared byte by byte with frames that
-//! have a checksum of their own making, so that a wrong one shows.
+//! Neighbour discovery: answered, forwarded and dropped messages. Answers are compared byte by byte with frames whose
+//! checksums are computed independently.
 
 use ipnet::Ipv6Net;
 use netbpf::datapath::{NetworkEntry, PortEntry};
@@ -28,7 +28,7 @@ fn link_local(station: Station) -> Ip {
     netbpf::model::Mac::of(station.ip.into()).link_local().octets()
 }
 
-/// As [`bench`], but the host and Bert have IPv6 too.
+/// A [`bench`] where the host and Bert have IPv6, too.
 fn bench_ipv6(test: impl FnOnce(&mut Bench) + Send) {
     bench(|bench| {
         let network = NetworkEntry {
@@ -47,7 +47,7 @@ fn bench_ipv6(test: impl FnOnce(&mut Bench) + Send) {
     });
 }
 
-/// Who has this address? Asked of all that may have it.
+/// A neighbour solicitation to the address's solicited-node group.
 fn solicitation(from: (Station, Ip), target: Ip, options: &[u8]) -> Frame {
     let (ip, mac) = solicited_node(target);
     message(135, 0, (from.0.mac(), from.1), (mac, ip), target, options)
@@ -73,7 +73,7 @@ fn target(station: Station) -> Vec<u8> {
     option(2, station.mac())
 }
 
-/// The owner's answer to one who has an address.
+/// The owner's answer to a solicitation from an address.
 fn answer(owner: Station, address: Ip, asker: ([u8; 6], Ip)) -> Frame {
     message(136, 0x60, (owner.mac(), address), asker, address, &target(owner))
 }
@@ -125,7 +125,7 @@ fn a_damaged_solicitation_gets_a_damaged_answer() {
 }
 
 #[test]
-fn a_priority_tag_hides_no_solicitation() {
+fn a_solicitation_with_a_priority_tag_is_answered() {
     bench_ipv6(|bench| {
         let tagged = |frame: Frame| {
             let addresses = frame.0[..12].to_vec();
@@ -140,7 +140,7 @@ fn a_priority_tag_hides_no_solicitation() {
 }
 
 #[test]
-fn a_probe_finds_the_duplicate_that_there_is_and_no_other() {
+fn a_probe_finds_an_existing_duplicate_only() {
     bench_ipv6(|bench| {
         let nonce = option(14, [1, 2, 3, 4, 5, 6]);
         let all_nodes = ([0x33, 0x33, 0, 0, 0, 1], ALL_NODES);
@@ -182,7 +182,7 @@ fn solicitations_are_never_flooded() {
 }
 
 #[test]
-fn what_is_true_goes_on() {
+fn true_messages_pass() {
     bench_ipv6(|bench| {
         let all_nodes = ([0x33, 0x33, 0, 0, 0, 1], ALL_NODES);
         let bert = (BERT.mac(), BERT_IPV6);
@@ -201,7 +201,7 @@ fn what_is_true_goes_on() {
 }
 
 #[test]
-fn only_the_host_hears_who_asks_for_routers() {
+fn router_solicitations_reach_the_host_only() {
     bench_ipv6(|bench| {
         let all_routers = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
         let asked = |from, options: &[u8]| {
@@ -217,7 +217,7 @@ fn only_the_host_hears_who_asks_for_routers() {
 }
 
 #[test]
-fn what_is_a_lie_goes_nowhere() {
+fn false_messages_are_dropped() {
     bench_ipv6(|bench| {
         let own = (CLEO.mac(), CLEO_IPV6);
         let bert = (BERT.mac(), BERT_IPV6);
@@ -262,7 +262,7 @@ fn neighbour_discovery_does_not_hide_behind_extension_headers() {
         let lie =
             message(136, 0x60, (CLEO.mac(), CLEO_IPV6), (BERT.mac(), BERT_IPV6), BERT_IPV6, &target(CLEO));
         let truth = message(136, 0x60, (CLEO.mac(), CLEO_IPV6), (BERT.mac(), BERT_IPV6), CLEO_IPV6, &[]);
-        // Next header, reserved or length, and six bytes more.
+        // Next header, reserved or length, and six more bytes.
         let padding = |next: u8| vec![next, 0, 1, 4, 0, 0, 0, 0];
         let fragment = |next: u8, offset: u8| vec![next, 0, 0, offset, 0, 0, 0, 7];
         let long = |next: u8| [&[next, 3, 1, 28][..], &[0; 28]].concat();
@@ -301,7 +301,7 @@ fn neighbour_discovery_does_not_hide_behind_extension_headers() {
             bench.from(CLEO).passes(says, &frame, Reason::Forwarded, &[BERT]);
         }
         bench.from(CLEO).passes("an echo request", &echo, Reason::Forwarded, &[BERT]);
-        // What hosts do join groups with: behind a router alert.
+        // How hosts join groups: behind a router alert.
         let all_mld = ([0x33, 0x33, 0, 0, 0, 0x16], [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x16]);
         let report = Frame::icmpv6((CLEO.mac(), NONE), all_mld, &[143, 0, 0, 0, 0, 0, 0, 0])
             .behind(0, &[58, 0, 5, 2, 0, 0, 1, 0]);
@@ -309,9 +309,9 @@ fn neighbour_discovery_does_not_hide_behind_extension_headers() {
     });
 }
 
-/// Ethernet pads short frames; what a packet's own header leaves out is padding, whatever it looks like.
+/// Ethernet pads short frames: bytes behind the length in a packet's header are padding, whatever they look like.
 #[test]
-fn what_is_behind_the_end_of_a_packet_is_not_read() {
+fn bytes_behind_the_end_of_a_packet_are_not_read() {
     bench_ipv6(|bench| {
         let echo =
             Frame::icmpv6((CLEO.mac(), CLEO_IPV6), (BERT.mac(), BERT_IPV6), &[128, 0, 0, 0, 0, 1, 0, 1]);
@@ -344,7 +344,7 @@ fn what_is_behind_the_end_of_a_packet_is_not_read() {
 }
 
 #[test]
-fn a_message_that_no_receiver_takes_is_malformed() {
+fn a_message_that_receivers_must_ignore_is_malformed() {
     bench_ipv6(|bench| {
         let asked = || solicitation((CLEO, CLEO_IPV6), BERT_IPV6, &source(CLEO));
         let with_options = |options: &[u8]| solicitation((CLEO, CLEO_IPV6), BERT_IPV6, options);

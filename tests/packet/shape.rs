@@ -1,4 +1,4 @@
-//! What has no shape is dropped; what has a VLAN is known by its MACs.
+//! Malformed frames are dropped; frames with a VLAN tag are forwarded by their MAC addresses.
 
 use netbpf_common::reason::Reason;
 
@@ -12,7 +12,7 @@ fn a_frame_that_ends_within_its_headers_is_malformed() {
     bench(|bench| {
         let arp = request(BERT.mac(), BERT.ip, ANNE.ip).reply(ANNE.mac());
         let ipv6 = Frame::ipv6((CLEO.mac(), CLEO_IPV6), (BERT.mac(), CLEO_IPV6)).0;
-        // BPF_PROG_TEST_RUN refuses short IP frames itself, unless they have a tag.
+        // BPF_PROG_TEST_RUN itself refuses short IP frames, unless they have a tag.
         let with_priority =
             |sender: Station, ethertype| Frame::tagged(sender.mac(), BERT.mac(), 0, ethertype);
         let whole = [
@@ -32,7 +32,7 @@ fn a_frame_that_ends_within_its_headers_is_malformed() {
 }
 
 #[test]
-fn a_header_that_denies_its_ethertype_is_malformed() {
+fn a_header_that_contradicts_its_ethertype_is_malformed() {
     bench(|bench| {
         let ipv4 = Frame::ipv4(ANNE.at(), BERT.at());
         bench.from(ANNE).is_dropped("IPv4 of version 6", &ipv4.clone().with(14, &[0x65]), Reason::Malformed);
@@ -49,7 +49,7 @@ fn a_header_that_denies_its_ethertype_is_malformed() {
 }
 
 #[test]
-fn a_header_is_enough() {
+fn a_complete_header_is_sufficient() {
     bench(|bench| {
         let unknown = Frame::ethernet(ANNE.mac(), BERT.mac(), 0x88b5);
         bench.from(ANNE).passes("14 bytes of an unknown protocol", &unknown, Reason::Forwarded, &[BERT]);
@@ -61,7 +61,7 @@ fn a_header_is_enough() {
 }
 
 #[test]
-fn a_vlan_is_nobody_elses_business() {
+fn addresses_within_a_vlan_are_not_checked() {
     bench(|bench| {
         let ip = Frame::tagged(ANNE.mac(), BERT.mac(), 7, 0x0800).then(&ipv4([10, 0, 0, 1], [10, 0, 0, 2]));
         bench.from(ANNE).passes("IPv4 of the VLAN's own addresses", &ip, Reason::Forwarded, &[BERT]);
@@ -79,7 +79,7 @@ fn a_vlan_is_nobody_elses_business() {
 }
 
 #[test]
-fn a_priority_tag_hides_nothing() {
+fn frames_with_a_priority_tag_are_checked() {
     bench(|bench| {
         let tagged = |ethertype| Frame::tagged(ANNE.mac(), BERT.mac(), 5 << 13, ethertype);
         let own = tagged(0x0800).then(&ipv4(ANNE.ip, BERT.ip));

@@ -1,4 +1,4 @@
-//! Addresses that nobody has: what containers send to them by way of a host that would look for their owner.
+//! Unused addresses: packets of containers to them through the host, which would start to resolve them.
 
 use std::{fs, thread};
 
@@ -20,7 +20,7 @@ fn host(test: impl FnOnce(&mut Bench) + Send) {
         let gateway_ipv6 = Ipv6Net::new(GATEWAY_IPV6.into(), 64).expect("a subnet");
         let network = NetworkEntry { gateway_ipv6: Some(gateway_ipv6), ..network_entry(GATEWAY) };
         bench.datapath.write_network(RED, &network).expect("written");
-        // The bench has no IPv6 unless it is asked for.
+        // The bench has no IPv6 by default.
         for name in ["red", "blue"] {
             fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0").expect("IPv6");
         }
@@ -29,7 +29,7 @@ fn host(test: impl FnOnce(&mut Bench) + Send) {
         run("ip address add 172.17.0.1/16 broadcast + dev red");
         run("ip address add 192.168.0.1/16 dev blue");
         run("ip address add 2001:db8::1/64 dev red nodad");
-        // The kernel takes an IPv6 address for the host's own some time after it was added.
+        // The kernel accepts packets for an IPv6 address some time after it was added.
         while !run("ip -6 route show table local").contains("local 2001:db8::1 ") {
             thread::yield_now();
         }
@@ -43,7 +43,7 @@ fn forward(on: &str) {
     }
 }
 
-/// To an address, by way of the host.
+/// A packet to an address through the host.
 fn to(ip: [u8; 4]) -> Frame {
     Frame::ipv4(ANNE.at(), (GATEWAY.mac(), ip))
 }
@@ -54,7 +54,7 @@ fn to_ipv6(address: &str) -> Frame {
 }
 
 #[test]
-fn the_host_is_not_made_to_look_for_nobody() {
+fn packets_to_unused_addresses_are_dropped() {
     host(|bench| {
         for ip in [[172, 17, 0, 9], [172, 17, 9, 9], [172, 17, 255, 254]] {
             bench.from(ANNE).is_dropped("an address of the subnet", &to(ip), Reason::UnknownAddress);
@@ -73,7 +73,7 @@ fn the_host_is_not_made_to_look_for_nobody() {
 }
 
 #[test]
-fn what_somebody_has_goes_to_the_host() {
+fn packets_to_used_addresses_go_to_the_host() {
     host(|bench| {
         run("ip address add 172.17.5.5/32 dev lo");
         run("ip address add 172.17.6.6/16 dev red");
@@ -96,7 +96,7 @@ fn what_somebody_has_goes_to_the_host() {
 }
 
 #[test]
-fn routes_and_neighbours_of_the_hosts_own_hold() {
+fn the_host_s_own_routes_and_neighbours_are_respected() {
     host(|bench| {
         for command in [
             "route add 172.17.128.0/17 dev blue",
@@ -134,9 +134,9 @@ fn routes_and_neighbours_of_the_hosts_own_hold() {
     });
 }
 
-/// A network without subnets that the host is in: nothing can lead back into it.
+/// A network without subnets on a host with addresses in it: its packets pass.
 #[test]
-fn a_network_whose_subnet_nobody_wrote_is_left_alone() {
+fn a_network_without_a_subnet_is_not_checked() {
     host(|bench| {
         let network = NetworkEntry { gateway: None, ..network_entry(GATEWAY) };
         bench.datapath.write_network(RED, &network).expect("written");

@@ -1,4 +1,4 @@
-//! What other hosts send: who may not come in, at an uplink that is a real interface of a host which forwards.
+//! Frames from other hosts at an uplink, which is a real interface of a host that forwards.
 
 use std::{fs, thread};
 
@@ -23,24 +23,24 @@ use super::{
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
-/// The uplink.
+/// The uplink's MAC and IPv4 addresses.
 const UPLINK: ([u8; 6], [u8; 4]) = ([2, 0, 0, 0, 0, 1], [192, 0, 2, 1]);
-/// Its number.
+/// The uplink's ifindex.
 const IFINDEX: u32 = 77;
-/// Another host.
+/// The MAC and IPv4 addresses of another host.
 const FAR: ([u8; 6], [u8; 4]) = ([2, 0, 0, 0, 0, 2], [192, 0, 2, 2]);
-/// Its IPv6 address, and addresses of the subnet that is closed in `RED`.
+/// The other host's IPv6 address, and an address in the closed subnet of `RED`.
 const FAR_IPV6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 const RED_IPV6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4];
 
-/// A bench whose red network is closed and whose blue one is internal, on a host that forwards.
+/// A bench whose red network is closed and whose blue network is internal, on a host that forwards.
 fn host(test: impl FnOnce(&mut Bench) + Send) {
     bench(|bench| {
         run(&format!("ip link add uplink index {IFINDEX} address 02:00:00:00:00:01 type veth peer name far"));
         for name in ["uplink", "far", "lo"] {
             run(&format!("ip link set {name} up"));
         }
-        // The bench has no IPv6 unless it is asked for.
+        // The bench has no IPv6 by default.
         for name in ["uplink", "red"] {
             fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0").expect("IPv6");
         }
@@ -54,7 +54,7 @@ fn host(test: impl FnOnce(&mut Bench) + Send) {
         ] {
             run(&format!("ip address add {address}"));
         }
-        // The kernel takes an IPv6 address for the host's own some time after it was added.
+        // The kernel accepts packets for an IPv6 address some time after it was added.
         while !run("ip -6 route show table local").contains("local 2001:db8::1 ") {
             thread::yield_now();
         }
@@ -65,7 +65,7 @@ fn host(test: impl FnOnce(&mut Bench) + Send) {
     });
 }
 
-/// Closes both networks, or opens them.
+/// Closes or opens both networks.
 fn close(bench: &mut Bench, closed: bool) {
     let red = Closed {
         ipv4: Some("172.17.0.0/16".parse().expect("a subnet")),
@@ -86,7 +86,7 @@ fn mac(octets: [u8; 6]) -> Mac {
     digits.join(":").parse().expect("a MAC")
 }
 
-/// Sends a frame through the program, as if it had come in by the uplink.
+/// Sends a frame through the program as if it came from the uplink.
 fn verdict(bench: &Bench, frame: &Frame) -> (u32, Vec<Reason>) {
     let program = Xdp::from_pin(bench.pin("programs", "from_uplink"), XdpAttachType::Interface);
     let program = program.expect("a pinned program");
@@ -124,13 +124,13 @@ fn passes(bench: &Bench, says: &str, frame: &Frame) {
     assert_eq!(verdict(bench, frame), (XDP_PASS, vec![]), "{says}");
 }
 
-/// From the other host to an address behind this one.
+/// A packet from the other host to an address behind this host.
 fn to(address: [u8; 4]) -> Frame {
     Frame::ipv4(FAR, (UPLINK.0, address))
 }
 
 #[test]
-fn what_is_sent_straight_to_a_container_ends_at_the_uplink() {
+fn packets_to_containers_of_a_closed_network_are_dropped() {
     host(|bench| {
         is_dropped(bench, &to(ANNE.ip), Reason::Unpublished);
         is_dropped(bench, &to([172, 17, 200, 9]), Reason::Unpublished);
@@ -148,7 +148,7 @@ fn what_is_sent_straight_to_a_container_ends_at_the_uplink() {
 }
 
 #[test]
-fn what_a_network_lets_in_passes() {
+fn packets_to_an_open_network_pass() {
     host(|bench| {
         close(bench, false);
         passes(bench, "to a network that is open", &to(ANNE.ip));
@@ -165,7 +165,7 @@ fn what_a_network_lets_in_passes() {
 }
 
 #[test]
-fn what_the_host_would_not_send_into_the_network_is_the_hosts() {
+fn packets_that_the_host_would_route_elsewhere_pass() {
     host(|bench| {
         passes(bench, "to the uplink's own address", &to(UPLINK.1));
         passes(bench, "to the gateway's address", &to(GATEWAY.ip));
@@ -187,7 +187,7 @@ fn what_the_host_would_not_send_into_the_network_is_the_hosts() {
 }
 
 #[test]
-fn what_is_for_others_on_the_wire_is_theirs() {
+fn frames_for_other_hosts_on_the_link_pass() {
     host(|bench| {
         let other = [2, 0, 0, 0, 0, 9];
         passes(bench, "to another MAC", &Frame::ipv4(FAR, (other, ANNE.ip)));
@@ -206,7 +206,7 @@ fn what_is_for_others_on_the_wire_is_theirs() {
 }
 
 #[test]
-fn what_has_no_shape_is_the_hosts() {
+fn malformed_frames_pass_to_the_host() {
     host(|bench| {
         for length in [14, 15, 33] {
             passes(bench, "a cut IPv4 header", &to(ANNE.ip).cut(length));
@@ -220,7 +220,7 @@ fn what_has_no_shape_is_the_hosts() {
     });
 }
 
-/// The program at an interface: its name, and what it runs in.
+/// The XDP program at an interface: its name and mode.
 fn attached(interface: &str) -> Option<(String, &'static str)> {
     let shown: serde_json::Value =
         serde_json::from_str(&run(&format!("ip -j -d link show {interface}"))).expect("JSON");
@@ -233,14 +233,14 @@ fn attached(interface: &str) -> Option<(String, &'static str)> {
     Some((xdp["prog"]["name"].as_str().unwrap_or_default().to_owned(), mode))
 }
 
-/// The kernel detaches a link some time after its last pin went.
+/// Waits until the kernel has detached a link, which takes a while after its last pin is gone.
 fn is_gone(interface: &str) {
     while attached(interface).is_some() {
         thread::yield_now();
     }
 }
 
-/// What the kernel says of the uplink.
+/// The uplink as the kernel reports it.
 fn device() -> UplinkDevice {
     let shown: serde_json::Value = serde_json::from_str(&run("ip -j -d link show uplink")).expect("JSON");
     let xdp = &shown[0]["xdp"];
@@ -256,7 +256,7 @@ fn the_program_is_replaced_and_moved_behind_one_pin() {
         assert_eq!(attached("uplink"), native);
         let before = device();
         assert!(!bench.datapath.attach_uplink("uplink", &before, XdpMode::Native).expect("attached"));
-        // A new daemon's program takes the place of the old one's.
+        // A new daemon replaces the program by its own.
         bench.datapath = netbpf::datapath::Datapath::open(&bench.bpffs, false).expect("opened");
         assert_eq!(device(), before);
         assert!(bench.datapath.attach_uplink("uplink", &before, XdpMode::Native).expect("attached"));
@@ -274,7 +274,7 @@ fn the_program_is_replaced_and_moved_behind_one_pin() {
 }
 
 #[test]
-fn an_interface_that_cannot_is_named_with_what_to_do() {
+fn an_interface_without_xdp_support_is_reported_with_a_remedy() {
     host(|bench| {
         let loopback = UplinkDevice { ifindex: 1, mac: mac(FAR.0), program: None };
         let error = bench.datapath.attach_uplink("lo", &loopback, XdpMode::Native).expect_err("no driver");

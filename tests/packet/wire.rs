@@ -1,5 +1,5 @@
-//! Frames from a real interface, where the kernel takes VLAN tags out of the bytes before a program sees them, and
-//! where a sender decides which bytes a program can see at once.
+//! Frames on a real interface: there the kernel removes VLAN tags before a program sees the bytes, and the sender
+//! decides how many bytes are directly accessible.
 #![expect(unsafe_code, reason = "packet sockets: neither std nor nix makes their addresses")]
 
 use std::{
@@ -16,13 +16,13 @@ use super::{
     frame::{Frame, arp_bytes, ipv4, option, request},
 };
 
-/// Sends a frame from Anne's end, with the first `linear` bytes in the head of the kernel's buffer if there are more than
-/// a page, and returns the reason that counted it.
+/// Sends a frame from Anne's end and returns the reason that counted it. If the frame is longer than a page, its first
+/// `linear` bytes are in the linear part of the kernel's buffer.
 fn sent(bench: &Bench, frame: &Frame, linear: u16) -> Reason {
     sent_by(bench, "anne-in", frame, linear)
 }
 
-/// The same from another end.
+/// The same from another interface.
 fn sent_by(bench: &Bench, interface: &str, frame: &Frame, linear: u16) -> Reason {
     let reasons = || bench.datapath.reasons().expect("REASONS");
     let before = reasons();
@@ -64,7 +64,7 @@ fn send(interface: &str, frame: &Frame, linear: u16) -> io::Result<()> {
 }
 
 #[test]
-fn tags_beside_the_bytes_hide_nothing() {
+fn frames_with_a_tag_outside_of_the_data_are_checked() {
     bench(|bench| {
         bench.datapath.attach_port(1, "anne").expect("attached");
         let tagged = |vid, ethertype| Frame::tagged(ANNE.mac(), BERT.mac(), vid, ethertype);
@@ -117,7 +117,7 @@ fn short_ip_frames_are_malformed() {
 }
 
 #[test]
-fn headers_that_a_sender_keeps_out_of_the_head_are_read_all_the_same() {
+fn headers_outside_of_the_linear_part_are_read() {
     bench(|bench| {
         for interface in ["anne", "anne-in"] {
             run(&format!("ip link set {interface} mtu 9000"));
@@ -137,7 +137,7 @@ fn headers_that_a_sender_keeps_out_of_the_head_are_read_all_the_same() {
 }
 
 #[test]
-fn neighbour_discovery_is_judged_wherever_its_bytes_are() {
+fn neighbour_discovery_outside_of_the_linear_part_is_checked() {
     bench(|bench| {
         for interface in ["cleo", "cleo-in"] {
             run(&format!("ip link set {interface} mtu 9000"));
