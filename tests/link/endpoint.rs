@@ -1,4 +1,4 @@
-//! A container's endpoint, and its way out.
+//! A container's endpoint and its default route.
 
 use netbpf::link::{EndpointLink, Family, Links, Namespace};
 
@@ -20,7 +20,7 @@ pub fn endpoint(namespace: &Namespace) -> EndpointLink<'_> {
 }
 
 #[test]
-fn it_is_ready_inside_and_down_outside_until_it_is_set_up() {
+fn the_host_side_stays_down_until_it_is_set_up() {
     on_a_host(async || {
         let netns = container();
         let host = Links::open().unwrap();
@@ -49,7 +49,7 @@ fn it_is_ready_inside_and_down_outside_until_it_is_set_up() {
     });
 }
 
-/// Every address of an interface: `fd00::2/64 global permanent`, with what else its flags say.
+/// The IPv6 addresses of an interface, such as `fd00::2/64 global permanent`, with their flags.
 fn ipv6_addresses(link: &serde_json::Value) -> Vec<String> {
     let of_family = |address: &&serde_json::Value| address["family"] == "inet6";
     let text = |address: &serde_json::Value| {
@@ -61,7 +61,7 @@ fn ipv6_addresses(link: &serde_json::Value) -> Vec<String> {
 }
 
 #[test]
-fn with_ipv6_it_has_the_two_addresses_that_it_is_given_and_no_other() {
+fn an_endpoint_with_ipv6_has_exactly_the_two_given_addresses() {
     on_a_host(async || {
         let netns = container();
         let host = Links::open().unwrap();
@@ -72,7 +72,7 @@ fn with_ipv6_it_has_the_two_addresses_that_it_is_given_and_no_other() {
         assert_eq!(ipv6_addresses(inner), ["fd00::2 global", "fe80::42:acff:fe12:2 link"]);
         assert_eq!(inner["addr_info"].as_array().unwrap().len(), 2, "no IPv4 address");
         assert_eq!(ipv6_addresses(&ip("addr show dev veth0123456")[0]), [""; 0]);
-        // They come back with the link.
+        // The addresses are restored when the link comes up.
         ip_in(&netns, "link set eth0 down").await;
         ip_in(&netns, "link set eth0 up").await;
         let inner = &ip_in(&netns, "addr show dev eth0").await[0];
@@ -97,7 +97,7 @@ fn its_first_frame_is_not_lost() {
     });
 }
 
-/// Sends 100 bytes by UDP.
+/// Sends 100 bytes of UDP as broadcast.
 pub async fn broadcast(netns: &Namespace) {
     let send = || {
         let socket = std::net::UdpSocket::bind("172.18.0.2:0").unwrap();
@@ -108,7 +108,7 @@ pub async fn broadcast(netns: &Namespace) {
 }
 
 #[test]
-fn a_name_that_the_container_has_is_said_and_nothing_is_left() {
+fn the_error_about_a_taken_interface_name_leaves_nothing() {
     on_a_host(async || {
         let netns = container();
         ip_in(&netns, "link add eth0 type bridge").await;
@@ -120,7 +120,7 @@ fn a_name_that_the_container_has_is_said_and_nothing_is_left() {
 }
 
 #[test]
-fn a_failure_half_way_leaves_nothing_on_either_side() {
+fn a_failure_in_the_middle_leaves_nothing_on_either_side() {
     on_a_host(async || {
         let netns = container();
         let no_address = EndpointLink { ipv4: Some("224.0.0.1/24".parse().unwrap()), ..endpoint(&netns) };
@@ -167,7 +167,7 @@ fn the_default_route_is_set_replaced_and_removed() {
 }
 
 #[test]
-fn the_families_have_default_routes_of_their_own() {
+fn each_family_has_its_own_default_route() {
     on_a_host(async || {
         let netns = container();
         let host = Links::open().unwrap();

@@ -1,4 +1,4 @@
-//! A host and its containers for one test: network namespaces that go when the test ends. Knows no test.
+//! A host and containers for one test: network namespaces that are deleted at its end. Does not know the tests.
 
 use std::{
     fs::File,
@@ -11,8 +11,8 @@ use netbpf::link::Namespace;
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 
-/// Runs a test in a namespace of its own, on a thread of its own with its own runtime; the threads that the runtime
-/// starts are in that namespace too.
+/// Runs a test in its own network namespace, in a thread with its own tokio runtime. Threads of the runtime are in that
+/// namespace, too.
 pub fn on_a_host<T: Send + 'static>(test: impl AsyncFnOnce() -> T + Send + 'static) -> T {
     let host = in_a_new_namespace(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -21,7 +21,7 @@ pub fn on_a_host<T: Send + 'static>(test: impl AsyncFnOnce() -> T + Send + 'stat
     host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// A container's network namespace, with nothing but `lo`.
+/// A network namespace for a container, with nothing but `lo`.
 pub fn container() -> Namespace {
     let open = || File::open("/proc/thread-self/ns/net").unwrap();
     let file = in_a_new_namespace(open).join().unwrap();
@@ -36,7 +36,7 @@ fn in_a_new_namespace<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     })
 }
 
-/// What `ip -j …` prints, in the namespace of the calling thread.
+/// The output of `ip -j …` in the calling thread's namespace.
 pub fn ip(arguments: &str) -> Value {
     let output = Command::new("ip").arg("-j").args(arguments.split(' ')).output().expect("iproute2's ip");
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
@@ -48,7 +48,7 @@ pub async fn ip_in(netns: &Namespace, arguments: &'static str) -> Value {
     netns.run(move || ip(arguments)).await.unwrap()
 }
 
-/// Names of all links but `lo`.
+/// The names of all links except `lo`.
 pub fn links() -> Vec<String> {
     let links = ip("link show");
     let names = links.as_array().unwrap().iter().map(|link| link["ifname"].as_str().unwrap().to_owned());

@@ -43,7 +43,7 @@ fn it_has_number_mac_mtu_address_and_carrier() {
 }
 
 #[test]
-fn a_taken_name_or_number_is_said_and_nothing_is_left() {
+fn the_error_about_a_taken_name_or_number_leaves_nothing() {
     on_a_host(async || {
         let links_of = Links::open().unwrap();
         for (taken, other, expected) in [
@@ -74,7 +74,7 @@ fn a_taken_name_or_number_is_said_and_nothing_is_left() {
 }
 
 #[test]
-fn a_failure_half_way_leaves_nothing() {
+fn a_failure_in_the_middle_leaves_nothing() {
     on_a_host(async || {
         let no_address = HostDevice { ipv4: Some("224.0.0.1/24".parse().unwrap()), ..device() };
         let error = Links::open().unwrap().create_host_device(&no_address).await.unwrap_err();
@@ -99,7 +99,7 @@ fn a_bad_mtu_is_refused() {
 }
 
 #[test]
-fn deleting_it_deletes_both_ends_and_twice_is_no_error() {
+fn deletion_removes_both_ends_and_is_idempotent() {
     on_a_host(async || {
         let links_of = Links::open().unwrap();
         links_of.create_host_device(&device()).await.unwrap();
@@ -135,7 +135,7 @@ fn with_ipv6_its_gateway_address_works_at_once() {
 }
 
 #[test]
-fn interfaces_with_a_route_or_an_address_from_a_router_listen_to_it() {
+fn interfaces_configured_by_a_router_accept_its_advertisements() {
     on_a_host(async || {
         ip("link add up0 type veth peer name up1");
         ip("link add up2 type veth peer name up3");

@@ -1,5 +1,5 @@
-//! `netbpf::link` on the real kernel, looked at with iproute2. Each test has its own "host" and containers, which are
-//! network namespaces that go with it.
+//! `netbpf::link` on the real kernel, checked with iproute2. Each test has its own "host" and containers: network
+//! namespaces that are deleted with it.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod endpoint;

@@ -1,4 +1,4 @@
-//! Namespaces, visits to them, and settings in them.
+//! Network namespaces: entering them, and sysctls in them.
 
 use std::{os::fd::AsRawFd, path::Path};
 
@@ -7,7 +7,7 @@ use netbpf::link::{Namespace, start_time, sysctl};
 use crate::host::{container, on_a_host};
 
 #[test]
-fn what_is_no_network_namespace_is_refused() {
+fn other_files_than_network_namespaces_are_refused() {
     on_a_host(async || {
         for path in ["/etc/hostname", "/", "/dev/null"] {
             let error = Namespace::open_path(Path::new(path)).unwrap_err();
@@ -25,7 +25,7 @@ fn what_is_no_network_namespace_is_refused() {
 }
 
 #[test]
-fn the_namespace_that_one_is_in_is_known() {
+fn the_caller_s_own_namespace_is_recognized() {
     on_a_host(async || {
         let own = Namespace::open_path(Path::new("/proc/thread-self/ns/net")).unwrap();
         assert!(own.same_as_current().unwrap());
@@ -64,10 +64,10 @@ fn a_namespace_lives_as_long_as_it_is_held() {
 }
 
 #[test]
-fn a_setting_is_written_once_and_where_the_caller_is() {
+fn a_sysctl_is_written_once_in_the_caller_s_namespace() {
     on_a_host(async || {
         let forward = "net/ipv4/ip_forward";
-        // A new namespace takes it from the machine.
+        // A new namespace copies the setting from the machine.
         sysctl::write(forward, "0").unwrap();
         assert!(sysctl::write(forward, "1").unwrap());
         assert!(!sysctl::write(forward, "1").unwrap());

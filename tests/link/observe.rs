@@ -1,4 +1,4 @@
-//! What is there, and what goes.
+//! Listing links, addresses and routes, and events about them.
 
 use std::{io::Write, process::Stdio, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn our_links_are_those_of_our_group() {
+fn links_are_found_by_their_group() {
     on_a_host(async || {
         let netns = container();
         let host = Links::open().unwrap();
@@ -36,10 +36,10 @@ fn our_links_are_those_of_our_group() {
 }
 
 #[test]
-fn several_who_ask_at_once_are_all_answered() {
+fn concurrent_requests_are_all_answered() {
     on_a_host(async || {
         let host = Links::open().unwrap();
-        // More than the kernel tells in one message.
+        // More links than fit into one netlink message.
         for number in 0..60 {
             host.create_host_device(&HostDevice {
                 ifindex: 1_100_100 + number,
@@ -74,7 +74,7 @@ fn what_a_container_sent_is_counted() {
 }
 
 #[test]
-fn subnets_on_a_link_are_known_and_routed_ones_are_not() {
+fn only_subnets_on_a_link_are_listed() {
     on_a_host(async || {
         let host = Links::open().unwrap();
         assert_eq!(host.on_link_routes().await.unwrap(), []);
@@ -97,7 +97,7 @@ fn subnets_on_a_link_are_known_and_routed_ones_are_not() {
 }
 
 #[test]
-fn a_link_that_goes_is_announced() {
+fn a_deleted_link_is_reported() {
     on_a_host(async || {
         let netns = container();
         let host = Links::open().unwrap();
@@ -120,7 +120,7 @@ fn a_link_that_goes_is_announced() {
 }
 
 #[test]
-fn a_bridge_that_loses_a_port_is_no_deletion() {
+fn removing_a_port_from_a_bridge_is_no_deletion() {
     on_a_host(async || {
         let mut deletions = Links::watch_deleted().unwrap();
         for command in [
@@ -137,10 +137,10 @@ fn a_bridge_that_loses_a_port_is_no_deletion() {
 }
 
 #[test]
-fn lost_announcements_are_admitted() {
+fn lost_events_are_reported() {
     on_a_host(async || {
         let mut deletions = Links::watch_deleted().unwrap();
-        // The runtime has one thread, and this holds it: nobody reads while the kernel announces.
+        // The runtime has a single thread, which this blocks: events are not read while the kernel sends them.
         let mut batch = std::process::Command::new("ip")
             .args(["-batch", "-"])
             .stdin(Stdio::piped())

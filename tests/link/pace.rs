@@ -1,4 +1,4 @@
-//! How long an endpoint takes, and that it does not depend on how many there are.
+//! The time to create an endpoint does not depend on their number.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn the_last_of_many_endpoints_takes_as_long_as_the_first() {
         }
         times
     });
-    // The best of many: whatever else the machine does, it does not make anything faster.
+    // The minimum of many: other load on the machine only makes things slower.
     let best = |times: &[Duration]| times.iter().min().copied().unwrap_or_default();
     let (first, last) = (best(&times[..20]), best(&times[times.len() - 20..]));
     println!("an endpoint beside 10: {first:?}, beside {ENDPOINTS}: {last:?} (best of 20)");

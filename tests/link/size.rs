@@ -1,4 +1,4 @@
-//! How large packets may be, by what the host's uplinks take.
+//! The largest packets of endpoints, depending on the host's uplinks.
 
 use netbpf::link::{HostDevice, Links};
 
@@ -7,10 +7,10 @@ use crate::{
     host_device::device,
 };
 
-/// More than a device takes unless it is told to.
+/// More than a device accepts by default.
 const LARGE: u32 = 262_144;
 
-/// A host whose uplink takes packets of this size.
+/// A host whose uplink accepts packets of this size.
 async fn uplink(gso_max_size: u32) -> Links {
     let links = Links::open().unwrap();
     links.create_host_device(&HostDevice { gso_max_size, ..device() }).await.unwrap();
@@ -19,7 +19,7 @@ async fn uplink(gso_max_size: u32) -> Links {
 }
 
 #[test]
-fn both_ends_of_a_pair_hand_over_what_they_are_told_to() {
+fn both_ends_of_a_pair_get_the_configured_size() {
     on_a_host(async || {
         uplink(LARGE).await;
         for name in [device().name, device().peer] {
@@ -30,7 +30,7 @@ fn both_ends_of_a_pair_hand_over_what_they_are_told_to() {
 }
 
 #[test]
-fn packets_are_as_large_as_the_uplink_takes() {
+fn packets_are_as_large_as_the_uplink_accepts() {
     on_a_host(async || {
         let links = Links::open().unwrap();
         assert_eq!(links.gso_max_size(None).await.unwrap(), 65536, "a host without an uplink may get one");
@@ -44,7 +44,7 @@ fn packets_are_as_large_as_the_uplink_takes() {
 }
 
 #[test]
-fn every_uplink_counts_and_what_is_asked_for_counts_more() {
+fn the_smallest_uplink_counts_unless_a_size_is_configured() {
     on_a_host(async || {
         let links = uplink(LARGE).await;
         let second = HostDevice {
