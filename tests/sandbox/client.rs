@@ -1,8 +1,8 @@
-//! The callers of a sandbox as processes of their own, so that tests can put them on a terminal, into a mount
-//! namespace, or out of the world. Knows the sandbox's interface only.
+//! The callers of a sandbox as separate processes, so that tests can give them a terminal or a mount namespace, or kill
+//! them. Knows the sandbox's interface only.
 //!
-//! `start EXE DIR SPEC` is a daemon that starts a sandbox, prints its supervisor's number and start time, and dies;
-//! `exec [-i] [-t] SOCKET COMMAND…` is the command line.
+//! `start EXE DIR SPEC` is a daemon that starts a sandbox, prints its supervisor's PID and start time, and exits; `exec
+//! [-i] [-t] SOCKET COMMAND…` is the command line.
 
 use std::{env, fs, path::Path, process::exit, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! `exec`, from the command line's side.
+//! `exec` from the command line's side.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ async fn end(supervisor: Supervisor) {
 }
 
 #[tokio::test]
-async fn codes_and_words_are_dockers() {
+async fn exit_codes_and_messages_are_docker_s() {
     let world = World::new("sleep 1000");
     let supervisor = world.start().await;
     let run = |argv: &[&str]| {
@@ -40,7 +40,7 @@ async fn codes_and_words_are_dockers() {
 }
 
 #[tokio::test]
-async fn a_program_is_in_all_namespaces_with_the_commands_rights() {
+async fn a_program_has_the_command_s_namespaces_and_privileges() {
     let mut world = World::new("sleep 1000");
     world.spec.env = vec!["A=1".into()];
     world.spec.working_dir = "/usr".into();
@@ -54,7 +54,7 @@ async fn a_program_is_in_all_namespaces_with_the_commands_rights() {
 }
 
 #[tokio::test]
-async fn stdin_is_given_only_if_asked_for() {
+async fn stdin_is_connected_only_on_request() {
     let world = World::new("sleep 1000");
     let supervisor = world.start().await;
     for (flags, expected) in [(&["-i"][..], "hello"), (&[], "")] {
@@ -68,7 +68,7 @@ async fn stdin_is_given_only_if_asked_for() {
 }
 
 #[tokio::test]
-async fn a_program_has_no_way_to_the_files_that_its_streams_come_from_and_go_to() {
+async fn a_program_cannot_open_the_files_behind_its_streams() {
     let world = World::new("sleep 1000");
     let supervisor = world.start().await;
     let (input, log) = (world.path("input"), world.path("log"));
@@ -110,7 +110,7 @@ async fn a_program_goes_on_when_its_caller_dies_and_ends_with_the_container() {
 }
 
 #[tokio::test]
-async fn many_at_once_each_get_their_own_code() {
+async fn concurrent_programs_each_have_their_own_exit_code() {
     let world = World::new("sleep 1000");
     let supervisor = world.start().await;
     let children: Vec<_> =
@@ -122,7 +122,7 @@ async fn many_at_once_each_get_their_own_code() {
 }
 
 #[tokio::test]
-async fn without_a_container_there_is_no_exec() {
+async fn exec_fails_without_a_running_container() {
     let world = World::new("exit 0");
     world.run().await;
     let output = world.exec(&[], &["true"]).output().unwrap();
@@ -134,7 +134,7 @@ async fn without_a_container_there_is_no_exec() {
 }
 
 #[tokio::test]
-async fn the_socket_is_not_for_everybody() {
+async fn only_root_and_the_group_can_use_the_socket() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let mut world = World::new("sleep 1000");
     world.spec.socket_group = Some(4711);
@@ -144,7 +144,7 @@ async fn the_socket_is_not_for_everybody() {
     end(supervisor).await;
 }
 
-/// A user's shell on a terminal of 33 rows and 77 columns, whose settings are compared before and after `exec`.
+/// A user's shell on a terminal of 33 rows and 77 columns. Its settings are compared before and after `exec`.
 struct Terminal {
     child: Child,
     keys: ChildStdin,
@@ -198,7 +198,7 @@ impl Terminal {
         );
     }
 
-    /// The rest of the screen, once the shell has ended.
+    /// The remaining output, once the shell has ended.
     fn close(mut self) -> String {
         let mut rest = String::new();
         self.screen.read_to_string(&mut rest).unwrap();
@@ -211,7 +211,7 @@ impl Terminal {
 }
 
 #[tokio::test]
-async fn a_terminal_is_a_real_one() {
+async fn tty_gives_a_real_terminal() {
     let world = World::new("sleep 1000");
     let supervisor = world.start().await;
     let script = "echo ready; read x; tty; stty size; echo $TERM; : </dev/tty && echo controlling; echo got $x; exit 5";
@@ -228,7 +228,7 @@ async fn a_terminal_is_a_real_one() {
 }
 
 #[tokio::test]
-async fn keys_interrupt_the_program_and_not_its_caller() {
+async fn ctrl_c_interrupts_the_program_and_not_its_caller() {
     let world = World::new("sleep 1000");
     let supervisor = world.start().await;
     let mut terminal = Terminal::exec(
@@ -242,7 +242,7 @@ async fn keys_interrupt_the_program_and_not_its_caller() {
 }
 
 #[tokio::test]
-async fn a_resized_window_is_passed_on() {
+async fn a_new_window_size_reaches_the_program() {
     let world = World::new("sleep 1000");
     let supervisor = world.start().await;
     let terminal =
@@ -253,7 +253,7 @@ async fn a_resized_window_is_passed_on() {
 }
 
 #[tokio::test]
-async fn a_caller_that_is_ended_gives_its_terminal_back_and_hangs_up() {
+async fn a_killed_caller_restores_its_terminal_and_hangs_up() {
     let world = World::new("sleep 1000");
     let supervisor = world.start().await;
     let mark = world.path("hung-up");

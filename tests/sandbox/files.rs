@@ -14,7 +14,7 @@ use crate::world::World;
 const SHOW: &str = "cat /etc/hosts /etc/resolv.conf /etc/hostname";
 const SHOWN: &str = "127.0.0.1\tlocalhost\n10.9.8.7\tbox\nnameserver 127.0.0.11\nbox\n";
 
-/// A host's `/etc`, for the sandboxes of this test only.
+/// A copy of the host's `/etc` for the sandboxes of this test only.
 fn etc(world: &World, files: &[&str]) -> PathBuf {
     let etc = world.path("etc");
     fs::create_dir(&etc).unwrap();
@@ -30,7 +30,7 @@ async fn end(supervisor: Supervisor) {
 }
 
 #[tokio::test]
-async fn the_files_are_the_sandboxs_and_the_hosts_stay() {
+async fn a_sandbox_has_its_own_files_and_the_host_s_stay() {
     let before = fs::read("/etc/hosts").unwrap();
     let world = World::new(SHOW);
     assert_eq!(world.run().await.0, SHOWN);
@@ -38,7 +38,7 @@ async fn the_files_are_the_sandboxs_and_the_hosts_stay() {
 }
 
 #[tokio::test]
-async fn a_rewritten_file_is_seen_at_once() {
+async fn a_sandbox_sees_a_rewritten_file_at_once() {
     let world = World::new("sleep 1000");
     let supervisor = world.start().await;
     let hosts = SharedFile::open(&world.dir(), "hosts".as_ref()).unwrap().unwrap();
@@ -59,7 +59,7 @@ async fn links_are_followed() {
 }
 
 #[tokio::test]
-async fn files_that_the_host_lacks_are_there_for_the_sandbox_alone() {
+async fn files_that_the_host_lacks_exist_in_the_sandbox_only() {
     let world = World::new("sleep 1000");
     let etc = etc(&world, &["hosts", "other"]);
     symlink("../run/nowhere/stub", etc.join("resolv.conf")).unwrap();
@@ -75,14 +75,14 @@ async fn files_that_the_host_lacks_are_there_for_the_sandbox_alone() {
 }
 
 #[tokio::test]
-async fn a_file_that_the_host_replaces_stays_the_sandboxs() {
+async fn a_sandbox_keeps_its_file_when_the_host_replaces_one() {
     let world = World::new("sleep 1000");
     let etc = etc(&world, &["hosts", "hostname", "resolv.conf", "new"]);
     let supervisor = world.start_by_another(Some(&etc));
-    // As a DHCP client does it.
+    // As a DHCP client does.
     fs::rename(etc.join("new"), etc.join("resolv.conf")).unwrap();
     until_shown(&world).await;
-    // As an impatient administrator does it.
+    // As some administrators do.
     fs::remove_file(etc.join("hosts")).unwrap();
     fs::write(etc.join("hosts"), "again\n").unwrap();
     until_shown(&world).await;

@@ -1,4 +1,4 @@
-//! Start, end, and everybody's death.
+//! The start and end of sandboxes, and the death of each process.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -22,7 +22,7 @@ async fn the_command_is_process_1_of_its_own_session() {
 }
 
 #[tokio::test]
-async fn the_environment_is_dockers() {
+async fn the_environment_is_docker_s() {
     let mut world = World::new("pwd; env | sort; hostname; umask");
     world.spec.env = vec!["A=b c".into(), "HOME=/tmp".into()];
     world.spec.working_dir = "/tmp".into();
@@ -34,7 +34,7 @@ async fn the_environment_is_dockers() {
 }
 
 #[tokio::test]
-async fn exit_codes_are_the_commands_and_128_plus_the_signal() {
+async fn the_exit_code_is_the_command_s_or_128_plus_the_signal() {
     let world = World::new("exit 7");
     assert_eq!(world.run().await.1.code, 7);
     assert_eq!(exit_status(&world.dir()).code, 7);
@@ -46,7 +46,7 @@ async fn exit_codes_are_the_commands_and_128_plus_the_signal() {
 }
 
 #[tokio::test]
-async fn process_1_ignores_a_signal_it_has_no_handler_for_and_gets_the_others() {
+async fn process_1_receives_only_signals_with_a_handler() {
     let world = World::new("trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.05; done");
     let supervisor = world.start().await;
     let mut log = netbpf::sandbox::logs::read(&world.spec.log, None, Some(&supervisor)).unwrap();
@@ -57,7 +57,7 @@ async fn process_1_ignores_a_signal_it_has_no_handler_for_and_gets_the_others() 
 }
 
 #[tokio::test]
-async fn a_sandbox_starts_again_in_the_same_directory_and_its_log_goes_on() {
+async fn a_sandbox_starts_again_in_the_same_directory_and_continues_its_log() {
     let world = World::new("echo once; exit 2");
     world.run().await;
     let (output, exit) = world.run().await;
@@ -65,12 +65,12 @@ async fn a_sandbox_starts_again_in_the_same_directory_and_its_log_goes_on() {
 }
 
 #[tokio::test]
-async fn nobody_writes_to_the_supervisors_program() {
+async fn the_supervisor_s_program_cannot_be_written_to() {
     let world = World::new("sleep 1000");
     let supervisor = world.start().await;
     let exe = format!("/proc/{}/exe", supervisor.pid());
-    // To truncate it, because the kernel then looks at the mount first. It looks at whether the file is executed later,
-    // and Linux 6.11 does not.
+    // Opened for truncation, because then the kernel checks the mount first. It checks later whether the file is being
+    // executed, and Linux 6.11 does not.
     let refused = fs::OpenOptions::new().write(true).truncate(true).open(&exe).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(nix::libc::EROFS), "{refused}");
     let program = netbpf_tests::lab::program().canonicalize().unwrap();
@@ -97,7 +97,7 @@ async fn no_new_privileges_holds_for_the_command_and_for_exec() {
 }
 
 #[tokio::test]
-async fn what_is_hidden_is_empty_or_nothing() {
+async fn hidden_directories_are_empty_and_hidden_files_are_null() {
     let mut world =
         World::new("ls $DIR | wc -l; wc -c <$FILE; test -f $FILE || echo hidden; cat /etc/hosts | head -n1");
     let (dir, file) = (world.path("run"), world.path("socket"));
@@ -105,13 +105,13 @@ async fn what_is_hidden_is_empty_or_nothing() {
     fs::write(dir.join("inside"), "x").unwrap();
     fs::write(&file, "x").unwrap();
     world.spec.env = vec![format!("DIR={}", dir.display()), format!("FILE={}", file.display())];
-    // The folder of its own files too, and one that is not there.
+    // The directory of the sandbox's own files as well, and a missing one.
     world.spec.hidden = vec![dir, file, world.dir(), world.path("nothing")];
     assert_eq!(world.run().await.0, "0\n0\nhidden\n127.0.0.1\tlocalhost\n");
 }
 
 #[tokio::test]
-async fn capabilities_are_dockers_and_networks_cannot_be_changed() {
+async fn capabilities_are_docker_s_and_do_not_permit_network_changes() {
     let world = World::new(
         "grep ^Cap /proc/self/status; ip link add x type veth 2>&1; echo 1 >/proc/sys/net/ipv4/ip_forward; mount -t tmpfs t /mnt 2>&1",
     );
@@ -129,7 +129,7 @@ async fn capabilities_are_dockers_and_networks_cannot_be_changed() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_not_there_gets_dockers_words() {
+async fn a_missing_command_gets_docker_s_message() {
     let dir = tempfile::tempdir().unwrap();
     let text = dir.path().join("text");
     fs::write(&text, "x").unwrap();
@@ -158,7 +158,7 @@ async fn a_command_that_is_not_there_gets_dockers_words() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_cannot_be_built_says_why() {
+async fn the_error_of_a_failed_setup_names_the_reason() {
     let mut world = World::new("");
     world.spec.rootfs = Some("/no/such/root".into());
     let error = world.spawn().await.unwrap_err().to_string();
@@ -171,7 +171,7 @@ async fn a_sandbox_that_cannot_be_built_says_why() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_lets_go_before_the_start_leaves_nothing() {
+async fn a_daemon_that_gives_up_before_the_start_leaves_nothing() {
     let world = World::new("echo never");
     let supervisor = world.spawn().await.unwrap();
     let pid = supervisor.pid();
@@ -216,7 +216,7 @@ async fn a_command_of_another_user_ends_with_its_supervisor_too() {
 }
 
 #[tokio::test]
-async fn a_sandbox_outlives_its_daemon_and_is_found_again() {
+async fn a_sandbox_outlives_its_daemon_and_can_be_adopted() {
     let world = World::new("trap 'exit 4' TERM; echo up; while :; do sleep 0.05; done");
     let supervisor = world.start_by_another(None);
     assert!(supervisor.is_alive());
@@ -224,7 +224,7 @@ async fn a_sandbox_outlives_its_daemon_and_is_found_again() {
     assert!(Supervisor::adopt(&world.path("other"), supervisor.pid(), supervisor.start_time() + 1).is_none());
     let mut log = netbpf::sandbox::logs::read(&world.spec.log, None, Some(&supervisor)).unwrap();
     assert_eq!(log.next().await.unwrap().unwrap().log, "up\n");
-    // The host's shutdown, for one, ends the supervisor: the command gets the chance to end well.
+    // The host's shutdown, for example, sends the supervisor SIGTERM: the command gets it and can end properly.
     kill(Pid::from_raw(supervisor.pid() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(supervisor.wait().await.code, 4);
 }
@@ -235,8 +235,8 @@ async fn a_supervisor_is_small() {
     let supervisor = world.start().await;
     let status = fs::read_to_string(format!("/proc/{}/status", supervisor.pid())).unwrap();
     assert!(status.contains("\nThreads:\t1\n"), "{status}");
-    // What it made itself: heap, stack and the like. The constants that the loader relocates in a file's private pages
-    // are the program's, and as many as the build makes them.
+    // Memory of its own: heap, stack and the like. Pages of the program file that the loader relocates do not count,
+    // because they depend on the build.
     let smaps = fs::read_to_string(format!("/proc/{}/smaps", supervisor.pid())).unwrap();
     let mut is_own = false;
     let mut own = 0;

@@ -1,4 +1,4 @@
-//! What a sandbox prints.
+//! The output of a sandbox.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use netbpf::sandbox::logs;
 use crate::world::World;
 
 #[tokio::test]
-async fn streams_are_told_apart_and_the_last_line_needs_no_end() {
+async fn streams_are_distinguished_and_the_last_line_needs_no_newline() {
     let world = World::new("echo out; echo err >&2; printf 'no end'");
     world.run().await;
     let mut log = logs::read(&world.spec.log, None, None).unwrap();
@@ -16,14 +16,14 @@ async fn streams_are_told_apart_and_the_last_line_needs_no_end() {
         assert!(line.time.ends_with('Z'));
         lines.push((line.stream, line.log));
     }
-    // Two pipes have no common order.
+    // The order of output on two pipes is not defined.
     lines.sort();
     let expected = [("stderr", "err\n"), ("stdout", "no end"), ("stdout", "out\n")];
     assert_eq!(lines, expected.map(|(stream, log)| (stream.to_owned(), log.to_owned())));
 }
 
 #[tokio::test]
-async fn nothing_is_lost_of_much() {
+async fn bulk_output_is_complete() {
     let world = World::new("seq 1 200000");
     let (output, _) = world.run().await;
     let expected: String = (1..=200_000).map(|n| format!("{n}\n")).collect();
@@ -33,7 +33,7 @@ async fn nothing_is_lost_of_much() {
 }
 
 #[tokio::test]
-async fn a_follower_sees_lines_as_they_come_and_the_end() {
+async fn a_follower_gets_lines_at_once_and_the_end() {
     let mut world = World::new("echo before; while [ ! -e $GO ]; do sleep 0.02; done; echo after");
     world.spec.env = vec![format!("GO={}", world.path("go").display())];
     let supervisor = world.start().await;
@@ -51,7 +51,7 @@ async fn a_follower_sees_lines_as_they_come_and_the_end() {
 }
 
 #[tokio::test]
-async fn a_killed_supervisor_ends_what_follows_it() {
+async fn a_killed_supervisor_ends_its_followers() {
     let world = World::new("echo up; sleep 1000");
     let supervisor = world.start().await;
     let mut log = logs::read(&world.spec.log, None, Some(&supervisor)).unwrap();
@@ -63,7 +63,7 @@ async fn a_killed_supervisor_ends_what_follows_it() {
 }
 
 #[tokio::test]
-async fn a_closed_output_costs_nothing() {
+async fn closed_output_costs_no_cpu_time() {
     let world = World::new("exec >/dev/null 2>&1; sleep 1000");
     let supervisor = world.start().await;
     let ticks = || -> u64 {

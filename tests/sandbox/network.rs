@@ -1,4 +1,4 @@
-//! Whose network it is.
+//! The network namespace of a sandbox.
 
 use std::{fs, os::fd::AsRawFd, path::Path, process::Command};
 
@@ -29,7 +29,7 @@ async fn a_new_network_has_lo_up_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_hosts_network_is_the_hosts_with_a_host_name_of_its_own() {
+async fn host_mode_has_the_host_s_network_and_its_own_uts_namespace() {
     let mut world = World::new(&format!("{SEEN}; hostname"));
     world.spec.network = Network::Host;
     let (output, _) = world.run().await;
@@ -38,7 +38,7 @@ async fn the_hosts_network_is_the_hosts_with_a_host_name_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_joined_network_is_that_of_the_other() {
+async fn a_sandbox_can_join_another_network_namespace() {
     let other = World::new("sleep 1000");
     let other_supervisor = other.start().await;
     let mut world = World::new(SEEN);
@@ -56,7 +56,7 @@ async fn a_joined_network_is_that_of_the_other() {
 }
 
 #[tokio::test]
-async fn a_network_namespace_that_the_host_removes_is_not_held_by_a_sandbox() {
+async fn a_sandbox_does_not_keep_a_removed_network_namespace_alive() {
     let name = format!("netbpf-test-{}", std::process::id());
     let ip =
         |action: &str| assert!(Command::new("ip").args(["netns", action, &name]).status().unwrap().success());
@@ -73,7 +73,7 @@ async fn a_network_namespace_that_the_host_removes_is_not_held_by_a_sandbox() {
 }
 
 #[tokio::test]
-async fn the_hosts_maps_and_programs_are_out_of_sight() {
+async fn the_host_s_bpf_file_systems_are_not_visible() {
     for network in [Network::New, Network::Host] {
         let mut world = World::new("grep -c ' - bpf ' /proc/self/mountinfo; ls \"$BPFFS\"; : >/sys/x");
         let bpffs = world.path("bpf fs");
@@ -92,7 +92,7 @@ async fn the_hosts_maps_and_programs_are_out_of_sight() {
 }
 
 #[tokio::test]
-async fn users_may_ping_and_bind_low_ports_as_with_docker() {
+async fn users_may_ping_and_bind_low_ports_as_in_docker() {
     let world = World::new("cd /proc/sys/net/ipv4; cat ping_group_range ip_unprivileged_port_start");
     assert_eq!(world.run().await.0, "0\t2147483647\n0\n");
 }

@@ -1,11 +1,11 @@
-//! A sandbox on a root of its own.
+//! A sandbox with its own root file system.
 
 use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 
 use crate::world::World;
 
 #[tokio::test]
-async fn a_bare_rootfs_gets_what_a_container_has() {
+async fn a_bare_rootfs_gets_all_that_a_container_needs() {
     let world = World::with_rootfs(
         "cat /etc/hosts /etc/hostname; ls /; ls /dev; echo x >/dev/null; ls /sys/class/net",
     );
@@ -42,7 +42,7 @@ async fn nothing_of_the_host_is_mounted_in_it() {
 }
 
 #[tokio::test]
-async fn a_link_in_a_rootfs_does_not_lead_out() {
+async fn a_symlink_in_a_rootfs_does_not_lead_out() {
     let world = World::with_rootfs("cat /etc/resolv.conf; sleep 1000");
     let rootfs = world.spec.rootfs.clone().unwrap();
     fs::create_dir(rootfs.join("etc")).unwrap();
@@ -60,7 +60,7 @@ async fn a_link_in_a_rootfs_does_not_lead_out() {
 }
 
 #[tokio::test]
-async fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
+async fn a_fifo_in_place_of_a_file_does_not_block() {
     let world = World::with_rootfs("cat /etc/hosts");
     let etc = world.spec.rootfs.clone().unwrap().join("etc");
     fs::create_dir(&etc).unwrap();
@@ -70,7 +70,7 @@ async fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn devices_are_not_made_in_it_and_its_ipc_is_its_own() {
+async fn it_cannot_create_devices_and_has_its_own_ipc_namespace() {
     let world = World::with_rootfs("busybox mknod /kvm c 10 232; busybox readlink /proc/self/ns/ipc");
     let (output, _) = world.run().await;
     assert!(output.contains("mknod: /kvm: Operation not permitted"), "{output}");
@@ -78,7 +78,7 @@ async fn devices_are_not_made_in_it_and_its_ipc_is_its_own() {
 }
 
 #[tokio::test]
-async fn a_missing_working_directory_is_made() {
+async fn a_missing_working_directory_is_created() {
     let mut world = World::with_rootfs("pwd");
     world.spec.working_dir = "/srv/app".into();
     assert_eq!(world.run().await.0, "/srv/app\n");
@@ -98,7 +98,7 @@ async fn two_sandboxes_share_a_rootfs() {
 }
 
 #[tokio::test]
-async fn a_terminal_has_a_name_in_it() {
+async fn a_terminal_has_a_path_in_it() {
     let world = World::with_rootfs("sleep 1000");
     let supervisor = world.start().await;
     let output = world.exec(&["-t"], &["tty"]).output().unwrap();

@@ -1,4 +1,4 @@
-//! A sandbox of a test's own, and the proof that nothing of it is left. Knows no network.
+//! A sandbox for a test, and a check that it leaves nothing. Does not know networks.
 
 use std::{
     fs, io,
@@ -14,17 +14,17 @@ use nix::{
     unistd::Pid,
 };
 
-/// A directory for a sandbox and what it shall be. Checks for residue when it goes.
+/// A sandbox's directory and specification. Checks for leftovers on drop.
 pub struct World {
     root: tempfile::TempDir,
     pub spec: Spec,
 }
 
 impl World {
-    /// On the host's files, with a network of its own, running this shell script.
+    /// A sandbox on the host's files with its own network that runs this shell script.
     pub fn new(script: &str) -> World {
         let root = tempfile::Builder::new().prefix("netbpf-sandbox-").tempdir().unwrap();
-        // Longer than a socket's address may be.
+        // Longer than a socket address may be.
         let dir = root.path().join("0123456789abcdef".repeat(7));
         fs::create_dir(&dir).unwrap();
         let file = |name: &str, text: &str| {
@@ -53,7 +53,7 @@ impl World {
         World { root, spec }
     }
 
-    /// On a root of its own: busybox and nothing else.
+    /// The same with its own root file system that contains only busybox.
     pub fn with_rootfs(script: &str) -> World {
         let mut world = World::new(script);
         let rootfs = world.path("rootfs");
@@ -66,7 +66,7 @@ impl World {
         world
     }
 
-    /// A path of the test's, beside the sandbox's directory.
+    /// A path for the test beside the sandbox's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
@@ -90,7 +90,7 @@ impl World {
         supervisor
     }
 
-    /// Runs the script to its end: its output and how it ended.
+    /// Runs the script to its end. Returns its output and exit status.
     pub async fn run(&self) -> (String, Exit) {
         let exit = self.start().await.wait().await;
         (self.output().await, exit)
@@ -105,7 +105,7 @@ impl World {
         text
     }
 
-    /// Started by a daemon that dies right after, in a mount namespace where `etc` is `/etc`.
+    /// Starts the sandbox by a daemon that exits right after, in a mount namespace where `etc` is mounted on `/etc`.
     pub fn start_by_another(&self, etc: Option<&Path>) -> Supervisor {
         let spec = self.path("spec");
         fs::write(&spec, serde_json::to_vec(&self.spec).unwrap()).unwrap();
@@ -125,14 +125,14 @@ impl World {
         Supervisor::adopt(&self.dir(), pid.parse().unwrap(), start_time.parse().unwrap()).unwrap()
     }
 
-    /// The command line.
+    /// Starts the command line's `exec`.
     pub fn exec(&self, flags: &[&str], argv: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox-client"));
         command.arg("exec").args(flags).arg(self.socket()).args(argv).stdin(Stdio::null());
         command
     }
 
-    /// Runs a shell script in the sandbox and returns what it printed.
+    /// Runs a shell script in the sandbox and returns its output.
     pub fn sh(&self, script: &str) -> String {
         let output = self.exec(&[], &["/bin/busybox", "sh", "-c", script]).output().unwrap();
         text(&output)
@@ -171,7 +171,7 @@ impl Drop for World {
     }
 }
 
-/// stdout and stderr as one.
+/// stdout and stderr together.
 pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -182,7 +182,7 @@ pub fn netbpf() -> PathBuf {
     path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Reads lines of a running program's output up to the one that is `wanted`.
+/// Reads lines of a running program's output up to `wanted`.
 pub fn await_line(from: &mut impl io::BufRead, wanted: &str) {
     let mut seen = String::new();
     loop {
@@ -194,18 +194,18 @@ pub fn await_line(from: &mut impl io::BufRead, wanted: &str) {
     }
 }
 
-/// Whether the process is there and not only its remains.
+/// Whether the process is running, and not a zombie.
 pub fn is_running(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.starts_with(" Z"))
 }
 
-/// The namespaces' numbers, as they read from inside and outside alike.
+/// The name of a process's namespace, which is the same inside and outside.
 pub fn namespace(pid: impl std::fmt::Display, kind: &str) -> String {
     fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().display().to_string()
 }
 
-/// What `name` refers to, held open.
+/// The file that `name` refers to, opened.
 pub fn open(name: &Path) -> OwnedFd {
     fs::File::open(name).unwrap().into()
 }
