@@ -1,5 +1,5 @@
-//! The tasks on a Debian 12 that has nothing but Rust: a root of its own, into which the toolchain and the source are
-//! bound. A machine that has run the tests before cannot hide what is missing there.
+//! The tasks on a Debian 12 with nothing but Rust: a root file system of its own, with bind mounts of the toolchain and
+//! the source. On a machine that has run the tests before, missing packages would go unnoticed.
 
 use std::{
     env, fs,
@@ -11,8 +11,8 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Runs `$1` in the root: an overlay over the base, in namespaces of its own that end with it. The network is the
-/// machine's, and so is what it needs to be used.
+/// A script that runs `$1` in the root: an overlay over the base, in namespaces of its own that end with it. It has the
+/// machine's network with its configuration.
 const ENTER: &str = r#"
 mount -t overlay overlay -o lowerdir="$BASE",upperdir="$ROOT/upper",workdir="$ROOT/work" "$ROOT/merged"
 cd "$ROOT/merged"
@@ -30,13 +30,13 @@ exec env --unset=CARGO --unset=CARGO_HOME --unset=RUSTUP_HOME --unset=RUSTUP_TOO
     HOME=/root PATH=/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin chroot . sh -ec "cd /src; $1"
 "#;
 
-/// What all roots share: an unpacked Debian, the packages that were fetched, what cargo built.
+/// The parts that all roots share: an unpacked Debian, the packages fetched so far, cargo's output.
 struct Machine {
     cache: PathBuf,
     target: TempDir,
 }
 
-/// A root as it was when it was new, and what has changed since.
+/// A new root with its changes.
 struct Root<'a> {
     machine: &'a Machine,
     folder: TempDir,
@@ -63,7 +63,7 @@ impl Machine {
         self.cache.join("base")
     }
 
-    /// Debian 12 from where this machine has its packages: what is required, and apt.
+    /// Debian 12 from the machine's package source: required packages and apt.
     fn make_base(&self) {
         let targets = Command::new("apt-get")
             .args(["indextargets", "--format", "deb $(REPO_URI) $(RELEASE) $(COMPONENT)"])
@@ -79,7 +79,7 @@ impl Machine {
         let partial = tempfile::tempdir_in(&self.cache).expect("a folder for Debian");
         let made = Command::new("mmdebstrap")
             .args(["--quiet", "--variant=minbase", "--include=ca-certificates"])
-            // Nobody needs what a power failure leaves of it.
+            // No need to survive a power failure.
             .arg("--dpkgopt=force-unsafe-io")
             .arg("bookworm")
             .arg(partial.path().join("base"))
@@ -141,7 +141,7 @@ impl Root<'_> {
         self.succeeds("dpkg-query --show")
     }
 
-    /// Types what makes it ready for a task, and looks at what that left.
+    /// Runs the task that prepares the root for another task, and checks the result.
     #[track_caller]
     fn becomes_ready_for(&self, task: &str) {
         let first = self.succeeds(&format!("cargo xtask setup {task}"));
@@ -152,7 +152,7 @@ impl Root<'_> {
     }
 }
 
-/// The Rust that this machine uses.
+/// The Rust toolchain of this machine.
 fn sysroot() -> String {
     let output = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -163,7 +163,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn each_task_makes_a_bare_debian_ready() {
+fn each_task_prepares_a_bare_debian() {
     let machine = Machine::new();
 
     let root = machine.root();
@@ -178,17 +178,17 @@ fn each_task_makes_a_bare_debian_ready() {
     root.succeeds("target/tools/bin/bpf-linker --version && ping -V && ip -V");
     drop(root);
 
-    // The task and bpf-linker are built now; all else is missing again.
+    // The task and bpf-linker are built now; everything else is missing again.
     let root = machine.root();
     let begun = machine.log().len();
     let mut killed = root.command("cargo xtask setup demo").stdout(Stdio::piped()).spawn().expect("unshare");
-    // Packages are fetched first, at whatever pace.
+    // The packages are fetched first, however long that takes.
     while !machine.log()[begun..].contains("pmstatus:") {
         assert!(killed.try_wait().expect("a child").is_none(), "{}", machine.log());
         thread::sleep(Duration::from_millis(10));
     }
     killed.kill().expect("a signal");
-    // Its output ends when the last process of the root has.
+    // Its output ends with the last process in the root.
     killed.wait_with_output().expect("an end");
     root.succeeds("test ! -e /usr/sbin/policy-rc.d");
     root.becomes_ready_for("demo");

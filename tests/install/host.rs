@@ -1,4 +1,4 @@
-//! On a host of namespaces whose /usr/local is empty, with and without a systemd.
+//! Installation on a host made of namespaces with an empty /usr/local, with and without systemd.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -6,10 +6,10 @@ use netbpf_tests::lab::{Lab, Output};
 
 use crate::task::{install, xtask};
 
-/// Says what it is asked, and does what the test wants.
+/// A fake systemctl that logs its arguments and fails for those in /run/refused.
 const SYSTEMCTL: &str = "#!/bin/sh\necho \"$*\" >> /run/asked\n! grep -qsxF \"$*\" /run/refused\n";
 
-/// A host to install on.
+/// A host for the installation.
 struct Machine {
     lab: Lab,
 }
@@ -18,14 +18,14 @@ impl Machine {
     #[track_caller]
     fn new() -> Self {
         let lab = Lab::without_daemon();
-        // The second, so that no bug purges what the machine itself has.
+        // An empty /var/lib, so that a bug cannot purge the machine's own state.
         for folder in ["/usr/local", "/var/lib"] {
             lab.host(["mount", "-t", "tmpfs", "tmpfs", folder]).ok();
         }
         Self { lab }
     }
 
-    /// As if systemd ran here.
+    /// A host with a fake systemd.
     #[track_caller]
     fn with_systemd() -> Self {
         let machine = Self::new();
@@ -44,7 +44,7 @@ impl Machine {
         self.lab.host(["env", &path, &xtask].into_iter().chain(task.split_whitespace()))
     }
 
-    /// What systemd was asked since the last look.
+    /// The calls of systemctl since the last time.
     #[track_caller]
     fn asked(&self) -> Vec<String> {
         let path = self.lab.path("/run/asked");
@@ -71,7 +71,7 @@ impl Drop for Machine {
 }
 
 #[test]
-fn without_systemd_the_way_to_start_it_by_hand_is_said() {
+fn without_systemd_the_manual_start_command_is_printed() {
     let machine = Machine::new();
     let said = machine.task(&install("")).ok();
     assert_eq!(
@@ -131,7 +131,7 @@ fn a_daemon_that_does_not_start_is_not_installed() {
     assert_eq!(failed.stderr.lines().count(), 1, "{failed}");
     assert_eq!(machine.files(), "");
     assert_eq!(machine.asked()[4..], ["disable --now netbpf.service netbpf.socket", "daemon-reload"]);
-    // An earlier version comes back, and is started again.
+    // The earlier version is restored and started again.
     machine.lab.host(["rm", "/run/refused"]).ok();
     machine.task(&install("")).ok();
     let before = machine.files();
@@ -157,7 +157,7 @@ fn only_root_installs_on_the_machine_itself() {
 }
 
 #[test]
-fn a_purge_is_refused_while_there_is_something_to_lose() {
+fn a_purge_is_refused_while_containers_or_networks_exist() {
     let machine = Machine::new();
     machine.task(&install("")).ok();
     machine.lab.start_daemon();

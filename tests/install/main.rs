@@ -1,5 +1,5 @@
-//! `cargo xtask install` and `uninstall` as an administrator or a packager types them: below a folder of the test's, or
-//! on a lab's host.
+//! `cargo xtask install` and `uninstall`, as administrators and packagers use them: into a staging directory, or on a
+//! lab's host.
 
 mod bare;
 mod host;

@@ -1,4 +1,4 @@
-//! Below a folder that stands for `/`: nothing of the machine is touched.
+//! Installation into a directory in place of `/`: the machine's files are not touched.
 
 use std::{
     collections::BTreeSet,
@@ -9,13 +9,13 @@ use std::{
 
 use crate::task::{Root, install, netbpf};
 
-/// The files of a folder.
+/// The files of a directory.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     entries.map(|entry| entry.expect("a file").path()).collect()
 }
 
-/// A tool has no complaint; what it prints is none of ours.
+/// Asserts that a tool accepts its input. Its output does not matter.
 #[track_caller]
 fn accepts(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -24,7 +24,7 @@ fn accepts(command: &mut Command) {
 }
 
 #[test]
-fn what_is_installed_is_what_is_listed_and_uninstall_takes_all_of_it() {
+fn installed_files_are_those_of_the_manifest_and_uninstall_removes_them() {
     let root = Root::new();
     let said = root.install();
     let things = root.things();
@@ -58,7 +58,7 @@ fn what_is_installed_is_what_is_listed_and_uninstall_takes_all_of_it() {
 }
 
 #[test]
-fn a_prefix_that_systemd_does_not_search_has_its_units_in_etc() {
+fn with_a_prefix_outside_of_systemd_s_path_units_go_to_etc() {
     let root = Root::new();
     root.task(&install("--prefix /opt/netbpf")).ok();
     let unit = fs::read_to_string(root.at("/etc/systemd/system/netbpf.service")).expect("a unit");
@@ -71,7 +71,7 @@ fn a_prefix_that_systemd_does_not_search_has_its_units_in_etc() {
 }
 
 #[test]
-fn what_others_put_beside_stays_and_so_does_the_state() {
+fn files_of_others_and_the_state_stay() {
     let root = Root::new();
     root.install();
     fs::write(root.at("/usr/local/share/man/man1/other.1"), "").expect("a file");
@@ -91,11 +91,11 @@ fn what_others_put_beside_stays_and_so_does_the_state() {
 }
 
 #[test]
-fn a_newer_version_replaces_the_older_one_whole() {
+fn a_newer_version_replaces_the_older_one_completely() {
     let root = Root::new();
     root.install();
     let whole = root.things();
-    // A command that this version has no more, and a page that somebody changed.
+    // A command that this version does not have any more, and a page that the user changed.
     let manifest = root.at("/usr/local/share/netbpf/manifest");
     let listed = fs::read_to_string(&manifest).expect("a manifest");
     fs::write(&manifest, format!("/usr/local/share/man/man1/netbpf-gone.1\n{listed}")).expect("a manifest");
@@ -110,7 +110,7 @@ fn a_newer_version_replaces_the_older_one_whole() {
 }
 
 #[test]
-fn an_installation_that_fails_leaves_what_was_there() {
+fn a_failed_installation_leaves_the_earlier_state() {
     let root = Root::new();
     fs::create_dir_all(root.at("/usr/local/share")).expect("a folder");
     fs::write(root.at("/usr/local/share/zsh"), "no folder").expect("a file");
@@ -120,7 +120,7 @@ fn an_installation_that_fails_leaves_what_was_there() {
 
     fs::remove_file(root.at("/usr/local/share/zsh")).expect("the file");
     root.install();
-    // Now an earlier version is there, with a binary that can be told apart.
+    // With an earlier version installed, whose binary can be recognized.
     fs::write(root.at("/usr/local/bin/netbpf"), "earlier").expect("a program");
     fs::remove_file(root.at("/usr/local/share/zsh/site-functions/_netbpf")).expect("the file");
     fs::create_dir(root.at("/usr/local/share/zsh/site-functions/_netbpf")).expect("a folder in its place");
@@ -131,7 +131,7 @@ fn an_installation_that_fails_leaves_what_was_there() {
 }
 
 #[test]
-fn somebody_elses_file_is_not_replaced() {
+fn a_foreign_file_is_not_replaced() {
     let root = Root::new();
     fs::create_dir_all(root.at("/usr/local/bin")).expect("a folder");
     fs::write(root.at("/usr/local/bin/netbpf"), "built by hand").expect("a file");
@@ -141,7 +141,7 @@ fn somebody_elses_file_is_not_replaced() {
 }
 
 #[test]
-fn what_is_no_netbpf_or_no_place_for_it_is_said_in_one_line() {
+fn an_invalid_program_or_destination_is_reported_in_one_line() {
     let root = Root::new();
     root.task("install --program /bin/false").fails_with("/bin/false completion bash");
     root.task("install --program /nowhere").fails_with("No such file or directory");
@@ -153,19 +153,19 @@ fn what_is_no_netbpf_or_no_place_for_it_is_said_in_one_line() {
 }
 
 #[test]
-fn manual_pages_are_shown_without_a_complaint() {
+fn manual_pages_are_formatted_without_warnings() {
     let root = Root::new();
     root.install();
     let pages = files(&root.at("/usr/local/share/man/man1"));
     assert!(pages.len() > 25, "{pages:?}");
     for page in &pages {
-        // A line that cannot be filled is none.
+        // A paragraph that cannot be justified is no fault.
         accepts(Command::new("groff").args(["-man", "-ww", "-Wbreak", "-Tutf8", "-z"]).arg(page));
     }
 }
 
 #[test]
-fn shells_take_the_completions() {
+fn shells_accept_the_completions() {
     let root = Root::new();
     root.install();
     let bash = root.at("/usr/local/share/bash-completion/completions/netbpf");
@@ -184,7 +184,7 @@ fn shells_take_the_completions() {
     assert_eq!(String::from_utf8_lossy(&completed.expect("bash").stdout), "create\n");
 }
 
-/// The same program by its build ID, which is how debuggers find the symbols of the other one.
+/// Asserts that the program is stripped and has the same build ID, by which debuggers find its symbols.
 #[track_caller]
 fn assert_is_without_symbols(installed: &Path, built: &Path) {
     let read = |option: &str, program: &Path| {

@@ -1,4 +1,4 @@
-//! The task under test, and what folders hold afterwards.
+//! The tasks under test, and the contents of directories afterwards.
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-/// What cargo has built: the program named by an environment variable, or the one of this name.
+/// The program named by an environment variable, or the one of this name that cargo has built.
 #[track_caller]
 fn program(variable: &str, name: &str) -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug").join(name);
@@ -16,20 +16,20 @@ fn program(variable: &str, name: &str) -> PathBuf {
     program
 }
 
-/// The program that is installed.
+/// The program to install.
 pub fn netbpf() -> PathBuf {
     program("NETBPF_BIN", "netbpf")
 }
 
-/// The tasks.
+/// The program with the tasks.
 pub fn xtask() -> PathBuf {
     program("XTASK_BIN", "xtask")
 }
 
-/// A folder that stands for `/`.
+/// A directory in place of `/`.
 pub struct Root(tempfile::TempDir);
 
-/// How a task ended.
+/// The result of a task.
 #[derive(Debug)]
 pub struct Ended {
     pub success: bool,
@@ -42,12 +42,12 @@ impl Root {
         Self(tempfile::tempdir().expect("a folder"))
     }
 
-    /// The file that users see at `path`.
+    /// The file that users would see at `path`.
     pub fn at(&self, path: &str) -> PathBuf {
         self.0.path().join(path.trim_start_matches('/'))
     }
 
-    /// Types `cargo xtask TASK`, words with blanks between.
+    /// Runs `cargo xtask TASK`; words are separated by spaces.
     pub fn task(&self, task: &str) -> Ended {
         let mut command = Command::new(xtask());
         command.args(task.split_whitespace()).arg("--root").arg(self.0.path());
@@ -59,13 +59,13 @@ impl Root {
         }
     }
 
-    /// Installs what cargo has built.
+    /// Installs the built program.
     #[track_caller]
     pub fn install(&self) -> String {
         self.task(&install("")).ok()
     }
 
-    /// All files and folders, with their modes.
+    /// All files and directories with their modes.
     pub fn things(&self) -> Vec<String> {
         let mut things = Vec::new();
         self.add(self.0.path(), &mut things);
@@ -87,7 +87,7 @@ impl Root {
     }
 }
 
-/// `install` of what cargo has built, with options.
+/// The arguments of `install` for the built program, with options.
 pub fn install(options: &str) -> String {
     format!("install --program {} {options}", netbpf().display())
 }
@@ -99,13 +99,13 @@ impl Ended {
         self.stdout
     }
 
-    /// It was no task, as clap says in more than one line.
+    /// Asserts a usage error, which clap prints in several lines.
     #[track_caller]
     pub fn fails_with_usage(self, message: &str) {
         assert!(!self.success && self.stderr.contains(message), "expected: {message}\n{self:?}");
     }
 
-    /// It failed and said this, in one line.
+    /// Asserts that it failed with this message in one line.
     #[track_caller]
     pub fn fails_with(self, message: &str) {
         assert!(!self.success, "{self:?}");
