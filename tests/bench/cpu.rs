@@ -1,9 +1,10 @@
-//! CPU time that the machine has spent, from `/proc/stat`: packets are worked on by whoever happens to run.
+//! The CPU time that the machine has spent, from `/proc/stat`: packets are processed in the context of whatever happens
+//! to run.
 
 use anyhow::{Context, Result};
 use nix::unistd::{SysconfVar, sysconf};
 
-/// Seconds that some CPUs have been busy since the machine started.
+/// The time in seconds that these CPUs have been busy since the machine started.
 pub fn busy(cpus: &[usize]) -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/stat").context("read /proc/stat")?;
     let ticks = busy_ticks(&stat, cpus).context("/proc/stat does not name the CPUs")?;
@@ -11,7 +12,7 @@ pub fn busy(cpus: &[usize]) -> Result<f64> {
     Ok(ticks as f64 / second as f64)
 }
 
-/// `cpu1 user nice system idle iowait irq softirq steal …`: all but idle, iowait, and what hypervisors took.
+/// Parses `cpu1 user nice system idle iowait irq softirq steal …`: everything except idle, iowait and steal.
 fn busy_ticks(stat: &str, cpus: &[usize]) -> Option<u64> {
     cpus.iter()
         .map(|cpu| {

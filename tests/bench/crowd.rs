@@ -1,5 +1,5 @@
-//! Many members on one network, and a network of two beside it on the same host: netbpf's, or a kernel bridge's. Members
-//! are plain namespaces, `m1`, `m2`, …; the two are `s1` and `s2`. Must not know what is measured.
+//! Many members in one network, and a network of two members beside it on the same host; both of netbpf, or kernel
+//! bridges. Members are plain namespaces, `m1`, `m2`, …; the two are `s1` and `s2`. Must not know what is measured.
 
 use std::{
     fmt::Write,
@@ -15,10 +15,10 @@ use crate::{
     pair::{Pair, text},
 };
 
-/// A kernel bridge has no more ports.
+/// The maximum number of ports of a kernel bridge.
 pub const BRIDGE_LIMIT: u32 = 1023;
 
-/// A host with two networks, one of which grows.
+/// A host with two networks, of which one grows.
 pub struct Crowd {
     /// The host.
     pub lab: Lab,
@@ -33,7 +33,7 @@ enum Kind {
 }
 
 impl Crowd {
-    /// On netbpf, with nobody but the two.
+    /// With networks of netbpf, and only the two members of the small one.
     pub fn of_netbpf(program: &Path) -> Result<Self> {
         let mut crowd = Self { lab: Lab::start_program(program).unchecked(), kind: Kind::Netbpf, size: 0 };
         for (network, subnet) in [("big", "10.50.0.0/16"), ("small", "10.51.0.0/16")] {
@@ -47,10 +47,10 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// On a kernel bridge, with nobody but the two.
+    /// With kernel bridges, and only the two members of the small one.
     pub fn of_bridge() -> Result<Self> {
         let mut crowd = Self { lab: Lab::without_daemon().unchecked(), kind: Kind::Bridge, size: 0 };
-        // The bridge of a plain host: br_netfilter would be on by the kernel's default.
+        // As on a plain host; the kernel's default would turn br_netfilter on.
         crowd.script(
             "for name in big small; do ip link add $name type bridge; ip link set $name up; done
              for family in iptables ip6tables arptables; do sysctl -qw net.bridge.bridge-nf-call-$family=0; done",
@@ -61,12 +61,12 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// How many members the large network has.
+    /// The number of members of the large network.
     pub fn size(&self) -> u32 {
         self.size
     }
 
-    /// Whether it may have so many.
+    /// Whether the large network can have so many members.
     pub fn may_have(&self, members: u32) -> bool {
         self.kind == Kind::Netbpf || members <= BRIDGE_LIMIT
     }
@@ -88,12 +88,12 @@ impl Crowd {
         Ok(())
     }
 
-    /// Has a member join the large network of netbpf's, by the command line; says how long that took.
+    /// Connects a member to netbpf's large network with the command line. Returns the time it took.
     pub fn connect(&self, number: u32) -> Result<Duration> {
         self.time(["connect", "big", &format!("netns:m{number}")])
     }
 
-    /// Has it leave.
+    /// Disconnects a member. Returns the time it took.
     pub fn disconnect(&self, number: u32) -> Result<Duration> {
         self.time(["disconnect", "big", &format!("netns:m{number}")])
     }
@@ -105,7 +105,7 @@ impl Crowd {
         text(output).map(|_| took)
     }
 
-    /// Two of the large network, and the two of the small one.
+    /// Two members of the large network, and the two of the small one.
     pub fn pairs(&self) -> Result<[Pair<'_>; 2]> {
         let pair = |letter: &str, offset| {
             let (client, server) = (format!("/run/netns/{letter}2"), format!("/run/netns/{letter}1"));
@@ -120,7 +120,7 @@ impl Crowd {
         Ok([pair("m", 1000)?, pair("s", 2000)?])
     }
 
-    /// A namespace's IPv4 address.
+    /// The IPv4 address of a namespace.
     pub fn address(&self, namespace: &str) -> Result<String> {
         let said = text(self.lab.host(["ip", "-n", namespace, "-4", "-o", "addr", "show", "dev", "eth0"]))?;
         let address = said.split_whitespace().find_map(|word| Some(word.split_once('/')?.0.to_owned()));
@@ -132,7 +132,7 @@ impl Crowd {
         self.lab.station_in(&format!("/run/netns/m{number}"), "eth0")
     }
 
-    /// How many frames these members have received so far.
+    /// The number of frames that these members have received so far.
     pub fn received(&self, members: std::ops::RangeInclusive<u32>) -> Result<u64> {
         members
             .map(|number| {
@@ -145,7 +145,7 @@ impl Crowd {
             .sum()
     }
 
-    /// Runs a script of the shell on the host.
+    /// Runs a shell script on the host.
     pub fn script(&self, script: &str) -> Result<String> {
         text(self.lab.spawn(["sh", "-ec", script]).output_within(Duration::from_secs(600)))
     }
@@ -154,7 +154,7 @@ impl Crowd {
         self.script(&format!("seq -f 'netns add {letter}%g' {first} {last} | ip -batch -")).map(drop)
     }
 
-    /// Plugs namespaces into a bridge. Those that packets are for have addresses, of `10.NET.0.0/16`.
+    /// Connects namespaces to a bridge. Receivers of packets have addresses in `10.NET.0.0/16`.
     fn plug(&self, bridge: &str, letter: &str, net: u32, first: u32, last: u32) -> Result<()> {
         let mut plugs = String::new();
         for number in first..=last {

@@ -1,33 +1,34 @@
-//! Figures: what was measured of several subjects in the same rounds, and what can be said of it. Pure.
+//! Figures: measurements of several subjects in the same rounds, and their statistics. Pure.
 //!
-//! Samples of one round were taken one right after the other, so that a noisy moment of the machine hits all subjects
-//! alike: ratios and differences are made in each round and then reduced to their median, never the other way round.
+//! The samples of one round are taken right after each other, so that noise of the machine affects all subjects alike.
+//! Therefore ratios and differences are computed for each round and then reduced to their median, never the other way
+//! round.
 
-/// Whom or what a figure is of: the columns of the tables.
+/// The subject of a measurement: a column of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
-    /// A veth pair between two namespaces: the limit.
+    /// A veth pair between two namespaces: the upper limit.
     Bare,
-    /// Docker's bridge without br_netfilter, as Docker has it since 28.
+    /// Docker's bridge without br_netfilter, as in Docker since 28.
     Bridge,
-    /// Docker's bridge with br_netfilter, as Docker has it up to 27, and with `icc=false`.
+    /// Docker's bridge with br_netfilter, as in Docker up to 27, and with `icc=false`.
     Filtered,
-    /// The engine as a whole: its command line, its name server.
+    /// The Docker engine as a whole: its command line, its DNS server.
     Docker,
     /// Another build of netbpf (`--against`).
     Against,
     /// netbpf.
     Netbpf,
-    /// A network of netbpf's whose containers hand over 256 KB in one piece, whatever the uplinks take.
+    /// A network of netbpf whose containers send packets of up to 256 KB, whatever the uplinks accept.
     Large,
 }
 
 impl Subject {
-    /// All of them, in the order of the columns.
+    /// All subjects in the order of the columns.
     pub const ALL: [Self; 7] =
         [Self::Bare, Self::Bridge, Self::Filtered, Self::Docker, Self::Against, Self::Netbpf, Self::Large];
 
-    /// What people call it.
+    /// The name in the report.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare veth",
@@ -41,34 +42,34 @@ impl Subject {
     }
 }
 
-/// What the numbers of a figure are.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// µs.
+    /// Microseconds.
     Microseconds,
-    /// ms.
+    /// Milliseconds.
     Milliseconds,
-    /// 10⁹ bit/s.
+    /// 10⁹ bits per second.
     Gigabits,
-    /// Thousands a second: packets, connections, queries.
+    /// Thousands per second: packets, connections, queries.
     Thousands,
-    /// Seconds of CPU time for 10⁹ bytes.
+    /// Seconds of CPU time per 10⁹ bytes.
     CpuPerGigabyte,
-    /// Seconds of CPU time for 10⁶ packets.
+    /// Seconds of CPU time per 10⁶ packets.
     CpuPerMillion,
     /// 10⁶ bytes.
     Megabytes,
-    /// Containers.
+    /// Number of containers.
     Containers,
 }
 
 impl Unit {
-    /// Whether a larger number is the better one.
+    /// Whether larger numbers are better.
     pub fn more_is_better(self) -> bool {
         matches!(self, Self::Gigabits | Self::Thousands)
     }
 
-    /// As it is written behind numbers.
+    /// The symbol behind numbers.
     pub fn symbol(self) -> &'static str {
         match self {
             Self::Microseconds => "µs",
@@ -83,42 +84,42 @@ impl Unit {
     }
 }
 
-/// One line of the tables.
+/// A line of the tables.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// The scene that it belongs to.
+    /// The scene of the figure.
     pub scene: &'static str,
-    /// What was measured, in words; its only name.
+    /// The description of the measurement, which identifies the figure.
     pub name: String,
-    /// Of what its numbers are.
+    /// The unit of its numbers.
     pub unit: Unit,
-    /// For each subject one number for each round.
+    /// One number per round for each subject.
     pub samples: Vec<(Subject, Vec<f64>)>,
 }
 
 impl Figure {
-    /// The samples of a subject, round by round.
+    /// The samples of a subject, by round.
     pub fn of(&self, subject: Subject) -> Option<&[f64]> {
         self.samples.iter().find(|(of, _)| *of == subject).map(|(_, values)| values.as_slice())
     }
 
-    /// The median and the spread of a subject's samples.
+    /// The median and quartiles of a subject's samples.
     pub fn spread(&self, subject: Subject) -> Option<Spread> {
         Spread::of(self.of(subject)?)
     }
 
-    /// One subject's samples divided by another's, in pairs of the same round.
+    /// The samples of one subject divided by another's in the same round.
     pub fn ratio(&self, subject: Subject, to: Subject) -> Option<Spread> {
         ratio(self.of(subject)?, self.of(to)?)
     }
 
-    /// What one subject has above another, in pairs of the same round.
+    /// The samples of one subject minus another's in the same round.
     pub fn difference(&self, subject: Subject, above: Subject) -> Option<Spread> {
         Spread::of(&pairs(self.of(subject)?, self.of(above)?, |a, b| a - b))
     }
 
-    /// What one subject has above [`Subject::Bare`], divided by what another has above it. Differences are made in each
-    /// round; their medians are divided, because a single difference may be next to nothing.
+    /// The overhead of one subject over [`Subject::Bare`], divided by another's. The differences are computed for each
+    /// round, but then their medians are divided, because a single difference may be close to zero.
     pub fn overhead_ratio(&self, subject: Subject, to: Subject) -> Option<f64> {
         let above = |subject| Some(self.difference(subject, Subject::Bare)?.median);
         let (above, others) = (above(subject)?, above(to)?);
@@ -126,7 +127,7 @@ impl Figure {
     }
 }
 
-/// Ratios of pairs of samples from the same rounds.
+/// Ratios of samples from the same rounds.
 pub fn ratio(values: &[f64], to: &[f64]) -> Option<Spread> {
     Spread::of(&pairs(values, to, |a, b| a / b))
 }
@@ -135,19 +136,19 @@ fn pairs(values: &[f64], to: &[f64], combine: impl Fn(f64, f64) -> f64) -> Vec<f
     values.iter().zip(to).map(|(a, b)| combine(*a, *b)).filter(|value| value.is_finite()).collect()
 }
 
-/// The middle of some samples and how far they are apart.
+/// The median and quartiles of samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// Half of the samples are below it.
+    /// The median.
     pub median: f64,
-    /// A quarter of them is below.
+    /// The lower quartile.
     pub lower: f64,
-    /// A quarter of them is above.
+    /// The upper quartile.
     pub upper: f64,
 }
 
 impl Spread {
-    /// Of any samples; none of none. Those that are no numbers are of rounds without a result.
+    /// Of any number of samples; `None` if there are none. Ignores NaN, which stands for a round without a result.
     pub fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted: Vec<f64> = samples.iter().copied().filter(|sample| sample.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
@@ -164,7 +165,7 @@ impl Spread {
     }
 }
 
-/// Of sorted samples, with straight lines between neighbours.
+/// A quantile of sorted samples, with linear interpolation.
 pub fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let place = part * last as f64;
@@ -173,7 +174,7 @@ pub fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     Some(low + (high - low) * (place - below))
 }
 
-/// A figure for tests: three rounds of the same value for each subject.
+/// A figure for tests: three rounds with the same value for each subject.
 #[cfg(test)]
 pub fn steady(name: &str, unit: Unit, samples: &[(Subject, f64)]) -> Figure {
     let samples = samples.iter().map(|(subject, value)| (*subject, vec![*value; 3])).collect();
@@ -204,7 +205,7 @@ mod tests {
         assert_eq!(Spread::of(&[f64::NAN, 7.0]).unwrap().median, 7.0);
     }
 
-    /// Rounds differ by more than the subjects: medians of each would say nothing.
+    /// The rounds differ by more than the subjects, so medians of each subject would be useless.
     #[test]
     fn ratios_are_of_the_same_round() {
         let noisy = figure(&[

@@ -1,6 +1,6 @@
-//! `netbpf-bench`, which `cargo xtask bench` builds and runs: netbpf beside a bare veth pair, a kernel bridge as Docker
-//! uses it, and that bridge with br_netfilter and Docker's rules; interleaved, in one run, on hosts made of namespaces.
-//! This file: what can be typed, the order of things, and that nothing stays behind.
+//! `netbpf-bench`, which `cargo xtask bench` builds and runs: measures netbpf, a bare veth pair, a kernel bridge as
+//! Docker uses it, and that bridge with br_netfilter and Docker's rules; interleaved in one run, on hosts made of
+//! namespaces. This file has the options, the order of steps, and the clean-up.
 
 mod cpu;
 mod crowd;
@@ -35,34 +35,34 @@ use crate::{
     world::{Hosts, World},
 };
 
-/// Measures netbpf beside what it replaces
+/// Measures netbpf beside its alternatives
 #[derive(Parser)]
 struct Options {
-    /// Only what matters most, in less than two minutes
+    /// Only the most important figures, in less than two minutes
     #[arg(long)]
     quick: bool,
-    /// How often everything is measured [default: 10, quick: 2]
+    /// Number of rounds [default: 10, quick: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// How long each sample takes
+    /// Length of each sample in seconds
     #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// Only this scene; may be given again
+    /// Only this scene; may be repeated
     #[arg(long = "scene", value_name = "NAME", value_parser = scene)]
     scenes: Vec<&'static Scene>,
-    /// The netbpf that is measured
+    /// The netbpf program to measure
     #[arg(long, value_name = "FILE", env = "NETBPF_BIN", value_parser = program)]
     netbpf: PathBuf,
-    /// Another netbpf, measured beside it
+    /// Another netbpf program to compare with
     #[arg(long, value_name = "FILE", value_parser = program)]
     against: Option<PathBuf>,
-    /// Without Docker, and so without bridges: netbpf beside the bare veth pair
+    /// Without Docker, and so without bridges: netbpf and the bare veth pair only
     #[arg(long)]
     without_docker: bool,
-    /// The most containers on one network
+    /// The maximum number of containers in one network
     #[arg(long, value_name = "N", default_value_t = 3000)]
     containers: u32,
-    /// Where the results go
+    /// Directory for the results
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
 }
@@ -74,7 +74,7 @@ fn scene(name: &str) -> Result<&'static Scene, String> {
     })
 }
 
-/// It is started from other folders than the user's.
+/// Absolute, because it is executed from other directories.
 fn program(path: &str) -> std::io::Result<PathBuf> {
     Path::new(path).canonicalize()
 }
@@ -110,8 +110,8 @@ fn run(options: &Options) -> Result<()> {
         [] => SCENES.iter().filter(|scene| scene.quick || !options.quick).collect(),
         chosen => chosen.to_vec(),
     };
-    // A failed command of the lab's panics, with all that is known of it: it fails its scene only. Hosts go whatever
-    // happens: with their first process the kernel ends everything on them.
+    // A failed command of the lab panics with all details, which fails its scene only. The hosts end in any case: with
+    // their first process the kernel ends everything in them.
     panic::set_hook(Box::new(|_| {}));
     let failures = catch_unwind(AssertUnwindSafe(|| measure(options, &session, &chosen)));
     session.end();
@@ -122,7 +122,7 @@ fn run(options: &Options) -> Result<()> {
     conclude(options, &session, &failures)
 }
 
-/// Makes the hosts, plays the scenes, takes the hosts away. Returns what failed.
+/// Creates the hosts, runs the scenes, removes the hosts. Returns the failures.
 fn measure(options: &Options, session: &Session, chosen: &[&'static Scene]) -> Result<Vec<String>> {
     let cpus = cpus()?;
     session.doing("making the hosts");
@@ -156,7 +156,7 @@ fn measure(options: &Options, session: &Session, chosen: &[&'static Scene]) -> R
     Ok(failures)
 }
 
-/// Writes and shows what was measured.
+/// Writes and prints the results.
 fn conclude(options: &Options, session: &Session, failures: &[String]) -> Result<()> {
     let figures = session.figures();
     let targets = targets::targets(&figures);
@@ -194,7 +194,7 @@ fn conclude(options: &Options, session: &Session, failures: &[String]) -> Result
     Ok(())
 }
 
-/// What figures depend on.
+/// The properties of the machine on which figures depend.
 fn machine(options: &Options, plan: Plan) -> Value {
     let said = |program: &Path, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output();
@@ -218,7 +218,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
-/// The last two of the CPUs that this process may use: the first has most of the machine's interrupts.
+/// The last two of the CPUs that this process may use: the first one handles most interrupts.
 fn cpus() -> Result<Cpus> {
     let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).context("ask for CPUs")?;
     let all = 0..nix::sched::CpuSet::count();
@@ -226,7 +226,7 @@ fn cpus() -> Result<Cpus> {
     Ok(Cpus { one: usable.next().context("no CPU may be used")?, other: usable.next() })
 }
 
-/// The first signal ends it in order, the second at once.
+/// The first signal ends the run in order, the second at once.
 fn end_on_signals() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;

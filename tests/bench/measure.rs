@@ -1,5 +1,5 @@
-//! How figures come about: rounds in which each subject has its turn, a bar that shows it, an end on ^C. Must not know
-//! what is measured.
+//! Takes samples in rounds where each subject has its turn, with a progress bar, and ends on ^C. Must not know what is
+//! measured.
 
 use std::{
     cell::RefCell,
@@ -13,51 +13,51 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::figures::{Figure, Subject, Unit};
 
-/// How often a sample is tried: a port may still be held by the last one, a packet may be lost.
+/// How many times a sample is tried: a port may still be in use by the last one, or a packet may be lost.
 const TRIES: usize = 3;
 
-/// Set when the user wants it to end.
+/// Set when the user wants to end the run.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// How much is measured.
+/// The extent of the measurements.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// How many rounds.
+    /// The number of rounds.
     pub rounds: usize,
-    /// How long each sample takes, for tools that run for a time.
+    /// The length of each sample in seconds, for tools that run for a time.
     pub seconds: u32,
-    /// Only what matters most.
+    /// Only the most important figures.
     pub quick: bool,
-    /// The most containers on one network.
+    /// The maximum number of containers in one network.
     pub containers: u32,
 }
 
 impl Plan {
-    /// Rounds of short samples.
+    /// The number of rounds with short samples.
     pub fn fine_rounds(&self) -> usize {
         5 * self.rounds
     }
 
-    /// How long short samples take.
+    /// The length of short samples.
     pub fn short(&self) -> Duration {
         Duration::from_secs(self.seconds.into()) / 5
     }
 }
 
-/// The figures of this run, and those that are being made.
+/// The figures of this run.
 pub struct Session {
-    /// How much is measured.
+    /// The extent of the measurements.
     pub plan: Plan,
     figures: RefCell<Vec<Figure>>,
     scene: RefCell<&'static str>,
     bar: Option<ProgressBar>,
 }
 
-/// A figure that is about to be made: its name and its unit.
+/// The name and unit of a figure.
 pub type Title<'a> = (&'a str, Unit);
 
 impl Session {
-    /// Nothing is measured yet.
+    /// A session without figures.
     pub fn new(plan: Plan) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
@@ -71,7 +71,7 @@ impl Session {
         Self { plan, figures: RefCell::default(), scene: RefCell::new(""), bar }
     }
 
-    /// What is measured from now on belongs to this scene.
+    /// Assigns the following figures to this scene.
     pub fn begin(&self, scene: &'static str, number: usize, of: usize) {
         *self.scene.borrow_mut() = scene;
         let shown = format!("{number}/{of} {scene}");
@@ -85,7 +85,7 @@ impl Session {
         }
     }
 
-    /// Says what is being done while nothing is measured.
+    /// Shows what is being prepared.
     pub fn doing(&self, what: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(what.to_owned()),
@@ -93,14 +93,14 @@ impl Session {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the progress bar.
     pub fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
 
-    /// Prints a line beside the bar.
+    /// Prints a line above the progress bar.
     pub fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{line}")),
@@ -108,7 +108,7 @@ impl Session {
         }
     }
 
-    /// Takes one sample of each subject in each round, and keeps the figures. A sample is a number for each figure.
+    /// Takes one sample of each subject in each round, and keeps the figures. A sample has a number for each figure.
     pub fn measure<const N: usize, T>(
         &self,
         rounds: usize,
@@ -144,7 +144,7 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps a figure that was made elsewhere.
+    /// Keeps a figure that was computed elsewhere.
     pub fn keep(&self, name: &str, unit: Unit, samples: Vec<(Subject, Vec<f64>)>) {
         let figure = Figure { scene: *self.scene.borrow(), name: name.to_owned(), unit, samples };
         self.figures.borrow_mut().push(figure);
@@ -173,7 +173,7 @@ impl Session {
     }
 }
 
-/// An error once the user wants it to end.
+/// Fails once the user wants to end the run.
 pub fn go_on() -> Result<()> {
     if INTERRUPTED.load(Ordering::Relaxed) {
         bail!("interrupted");
@@ -181,7 +181,7 @@ pub fn go_on() -> Result<()> {
     Ok(())
 }
 
-/// Whose turn it is in a round: each round begins with another one.
+/// The order of the subjects in a round: each round starts with another one.
 fn turns(subjects: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..subjects).map(move |turn| (turn + round) % subjects)
 }

@@ -1,5 +1,5 @@
-//! A pair of containers, or of plain namespaces: where clients and servers run, how one reaches the other, and the
-//! servers that listen. Must not know what made them.
+//! A pair of containers or plain namespaces: the places of clients and servers, the path between them, and the running
+//! servers. Must not know how they were created.
 
 use std::{
     cell::RefCell,
@@ -10,26 +10,26 @@ use std::{
 use anyhow::{Context, Result, bail};
 use netbpf_tests::lab::{Lab, Output, Process, eventually};
 
-/// How long a command may take above what it was told.
+/// How long a command may take beyond its given time.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The CPUs that both ends are tied to.
+/// The CPUs to which both ends are bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpus {
-    /// Clients run on it, and servers where both ends share one CPU.
+    /// The CPU of clients, and of servers if both ends share a CPU.
     pub one: usize,
-    /// Servers run on it where they do not; none on a machine with one CPU.
+    /// The CPU of servers otherwise; `None` on a machine with one CPU.
     pub other: Option<usize>,
 }
 
-/// Something that a server does, at a port of its own; each once on each of the two CPUs.
+/// A service of the server, with a port of its own; runs once on each of the two CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// A probe that sends back what it gets over UDP.
+    /// A probe that echoes UDP datagrams.
     UdpEcho,
-    /// The same over TCP.
+    /// A probe that echoes TCP data.
     TcpEcho,
-    /// A probe that reads what it gets over UDP.
+    /// A probe that reads UDP datagrams.
     Sink,
     /// iperf3.
     Bulk,
@@ -37,12 +37,12 @@ pub enum Service {
     Web,
 }
 
-/// All of them.
+/// All services.
 pub const SERVICES: [Service; 5] =
     [Service::UdpEcho, Service::TcpEcho, Service::Sink, Service::Bulk, Service::Web];
 
 impl Service {
-    /// The port where it listens on a CPU.
+    /// The port of the service on a CPU.
     pub fn port(self, shares_cpu: bool) -> u16 {
         1000 + 10 * self as u16 + u16::from(shares_cpu)
     }
@@ -58,7 +58,7 @@ impl Service {
         Ok(words.split(' ').map(str::to_owned).collect())
     }
 
-    /// As `docker run -p` names its protocol.
+    /// Its protocol in the form of `docker run -p`.
     pub fn protocol(self) -> &'static str {
         match self {
             Self::UdpEcho | Self::Sink => "udp",
@@ -67,7 +67,7 @@ impl Service {
     }
 }
 
-/// The options that publish all services of a container, with `offset` added to the port.
+/// The options that publish all services of a container, with `offset` added to the ports.
 pub fn publish_all(offset: u16) -> String {
     let ports = SERVICES.iter().flat_map(|service| [true, false].map(|shares| (*service, shares)));
     let options = ports.map(|(service, shares)| {
@@ -79,53 +79,53 @@ pub fn publish_all(offset: u16) -> String {
 
 /// Two ends of a network on a host.
 pub struct Pair<'a> {
-    /// The host that they are on.
+    /// The host of both ends.
     pub host: &'a Lab,
-    /// The client's namespace, as nsenter takes it.
+    /// The client's namespace, as a path for nsenter.
     pub client: String,
-    /// The server's.
+    /// The server's namespace, as a path for nsenter.
     pub server: String,
-    /// The server's address.
+    /// The server's IPv4 address.
     pub address: String,
-    /// What is added to the ports that are published at the host: another number for each pair of it.
+    /// The offset of the published ports; a different one for each pair on the host.
     pub offset: u16,
     running: RefCell<Vec<(Service, bool, Process)>>,
 }
 
-/// A client's way to the server of a pair.
+/// The path from a client to the server of a pair.
 #[derive(Clone)]
 pub struct Way<'a> {
     pair: &'a Pair<'a>,
     from: String,
-    /// Where it finds the server.
+    /// The address at which the client connects.
     pub address: String,
     offset: u16,
 }
 
 impl<'a> Pair<'a> {
-    /// Two ends that exist already; namespaces are `/run/netns/NAME` or `/proc/PID/ns/net` of the host.
+    /// Two existing ends; namespaces are `/run/netns/NAME` or `/proc/PID/ns/net` of the host.
     pub fn new(host: &'a Lab, client: String, server: String, address: String, offset: u16) -> Self {
         Self { host, client, server, address, offset, running: RefCell::default() }
     }
 
-    /// From the client to the server.
+    /// The path from the client to the server.
     pub fn inside(&'a self) -> Way<'a> {
         Way { pair: self, from: self.client.clone(), address: self.address.clone(), offset: 0 }
     }
 
-    /// From `from` to what the server has published at an address of the host.
+    /// The path from the namespace `from` to the published ports at an address of the host.
     pub fn published(&'a self, from: &str, address: &str) -> Way<'a> {
         Way { pair: self, from: from.to_owned(), address: address.to_owned(), offset: self.offset }
     }
 
-    /// Has a server listen, on the CPU that the client runs on or on the other one.
+    /// Starts a server on the client's CPU or on the other one.
     fn serve(&self, service: Service, cpus: Cpus, shares_cpu: bool) -> Result<()> {
         let mut running = self.running.borrow_mut();
         if running.iter().any(|(of, shares, _)| (*of, *shares) == (service, shares_cpu)) {
             return Ok(());
         }
         let port = service.port(shares_cpu);
-        // The host's file system is one for all pairs.
+        // All pairs of the host share its file system.
         let folder = format!("/run/web-{}", self.offset + port);
         if service == Service::Web {
             std::fs::create_dir_all(self.host.path(&folder))?;
@@ -145,30 +145,30 @@ impl<'a> Pair<'a> {
 }
 
 impl Way<'_> {
-    /// Has a server listen at the end of this way, and returns the port where the client finds it.
+    /// Starts a server at the end of this path. Returns the port at which the client connects.
     pub fn serve(&self, service: Service, cpus: Cpus, shares_cpu: bool) -> Result<u16> {
         self.pair.serve(service, cpus, shares_cpu)?;
         Ok(self.offset + service.port(shares_cpu))
     }
 
-    /// Runs a command at the client's end, tied to a CPU perhaps, and returns what it printed.
+    /// Runs a command at the client's end, optionally bound to a CPU. Returns its output.
     pub fn run(&self, cpu: Option<usize>, command: &[&str]) -> Result<String> {
         text(self.pair.host.spawn(words(&self.from, cpu, command)).output_within(2 * TIMEOUT))
     }
 
-    /// Runs a probe at the client's end, tied to a CPU, and returns what it printed.
+    /// Runs a probe at the client's end, bound to a CPU. Returns its output.
     pub fn probe(&self, cpu: usize, told: &[&str]) -> Result<String> {
         let command = probe(told)?;
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         self.run(Some(cpu), &command)
     }
 
-    /// Does something on a thread at the client's end.
+    /// Runs a closure in a thread at the client's end.
     pub fn at_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.pair.host.in_namespace(&self.from, work)
     }
 
-    /// A UDP socket at the server's end that nobody reads, and where it is.
+    /// A UDP socket at the server's end that nobody reads, with its port.
     pub fn unread(&self) -> Result<(UdpSocket, u16)> {
         let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
         let socket = self.pair.host.in_namespace(&self.pair.server, bind)?;
@@ -176,7 +176,8 @@ impl Way<'_> {
         Ok((socket, port))
     }
 
-    /// What the kernel counted at the server's end: `(received by the server, lost at its full socket)`, UDP over IPv4.
+    /// The kernel's counters at the server's end for UDP over IPv4: `(received by the server, dropped at its full
+    /// socket)`.
     pub fn udp_counters(&self) -> Result<(u64, u64)> {
         let said = text(self.pair.host.host(words(&self.pair.server, None, &["cat", "/proc/net/snmp"])))?;
         let mut lines = said.lines().filter_map(|line| line.strip_prefix("Udp: "));
@@ -192,14 +193,14 @@ impl Way<'_> {
     }
 }
 
-/// The words that start this program as a probe.
+/// The command line of this program as a probe.
 fn probe(told: &[&str]) -> Result<Vec<String>> {
     let this = std::env::current_exe().context("find this program")?;
     let this = this.to_str().context("this program's path is no text")?;
     Ok([this, "probe"].iter().chain(told).map(|word| (*word).to_owned()).collect())
 }
 
-/// What a command printed, unless it failed.
+/// The output of a command, or an error if it failed.
 pub fn text(output: Output) -> Result<String> {
     if !output.status.success() {
         bail!("{output}");
@@ -207,7 +208,7 @@ pub fn text(output: Output) -> Result<String> {
     Ok(output.stdout)
 }
 
-/// The words that run a command in a namespace, tied to a CPU perhaps.
+/// The command line that runs a command in a namespace, optionally bound to a CPU.
 fn words(namespace: &str, cpu: Option<usize>, command: &[&str]) -> Vec<String> {
     let mut words = vec!["nsenter".to_owned(), format!("--net={namespace}")];
     if let Some(cpu) = cpu {
@@ -217,7 +218,7 @@ fn words(namespace: &str, cpu: Option<usize>, command: &[&str]) -> Vec<String> {
     words
 }
 
-/// Everything that nginx writes goes to a folder of the host's.
+/// The configuration of nginx, which writes to a directory of the host only.
 fn web_config(folder: &str, port: u16) -> String {
     format!(
         "daemon off; worker_processes 1; pid {folder}/pid; error_log stderr;

@@ -1,7 +1,6 @@
-//! The figures as a picture, for people who do not read tables: SVG, and PNG made of it. Its layout is our own, bars and
-//! words put by hand with the `svg` crate: chart libraries would bring fifty crates, or a plotter of their own taste, to
-//! draw rectangles. rsvg-convert makes the PNG, with the fonts of the machine. netbpf is blue, all others are grey, which
-//! everybody can tell apart.
+//! Draws the figures as SVG and PNG. The layout is our own, with bars and texts drawn by the `svg` crate: a chart
+//! library would add fifty crates, or another style, for a few rectangles. rsvg-convert makes the PNG with the
+//! machine's fonts. netbpf is blue and all others are grey, a difference that everybody can see.
 
 use std::{path::Path, process::Command};
 
@@ -18,7 +17,7 @@ use crate::{
 };
 
 const WIDTH: f64 = 900.0;
-/// Where bars begin, and how long the longest is; behind it is room for its number.
+/// The left end of the bars, and the length of the longest; there is room for its number behind it.
 const LEFT: f64 = 292.0;
 const LENGTH: f64 = 470.0;
 const BAR: f64 = 13.0;
@@ -28,7 +27,7 @@ const INK: &str = "#222222";
 const PALE_INK: &str = "#5f5f5f";
 const GRID: &str = "#e3e3e3";
 
-/// Who has a bar, from above to below, and its colour.
+/// The subjects with a bar, from top to bottom, and their colours.
 const BARS: [(Subject, &str); 6] = [
     (Subject::Large, "#003f66"),
     (Subject::Netbpf, "#0072b2"),
@@ -38,7 +37,7 @@ const BARS: [(Subject, &str); 6] = [
     (Subject::Filtered, "#c4c4c4"),
 ];
 
-/// The figures that are drawn, and what they are called there. The first of two panels has what is above the bare pair.
+/// The figures in the picture, and their labels. The first of two panels shows the time above that of the bare pair.
 const ABOVE_BARE: &[(&str, &str)] =
     &[("UDP round trip, one CPU", "UDP packet"), ("TCP round trip, one CPU", "TCP packet")];
 const TIMES: &[(&str, &str)] = &[
@@ -53,7 +52,7 @@ const TIMES: &[(&str, &str)] = &[
 ];
 const COMMANDS: &[&str] = &["network connect", "network disconnect", "run -d", "rm -f"];
 
-/// One bar: its length in the panel's measure, the quartiles around it, and what is written behind it.
+/// One bar: its length in the panel's unit, the quartiles around it, and its label.
 struct Bar {
     subject: Subject,
     value: f64,
@@ -61,14 +60,14 @@ struct Bar {
     label: String,
 }
 
-/// The bars of one figure, and where the bare pair would end.
+/// The bars of one figure, and the value of the bare pair.
 struct Row {
     name: &'static str,
     bars: Vec<Bar>,
     bare: Option<f64>,
 }
 
-/// Draws `bench.svg` and `bench.png` in a folder. Draws nothing if there is nothing to compare.
+/// Draws `bench.svg` and `bench.png` in a directory. Returns false, without drawing, if there is nothing to compare.
 pub fn write(folder: &Path, figures: &[Figure], below: &str) -> Result<bool> {
     let Some(document) = draw(figures, below) else { return Ok(false) };
     let (picture, bitmap) = (folder.join("bench.svg"), folder.join("bench.png"));
@@ -133,7 +132,7 @@ fn draw(figures: &[Figure], below: &str) -> Option<Document> {
     )
 }
 
-/// What each has above the bare pair, in pairs of the same round.
+/// The overhead of each subject over the bare pair, from samples of the same round.
 fn above_bare(figure: &Figure, name: &'static str) -> Option<Row> {
     let bars = BARS.iter().filter_map(|(subject, _)| {
         let above = figure.difference(*subject, Subject::Bare)?;
@@ -145,7 +144,7 @@ fn above_bare(figure: &Figure, name: &'static str) -> Option<Row> {
     row(name, bars.collect(), None)
 }
 
-/// What each takes.
+/// The value of each subject.
 fn plain(figure: &Figure, name: &'static str) -> Option<Row> {
     let bars = BARS.iter().filter_map(|(subject, _)| {
         let Spread { median, lower, upper } = figure.spread(*subject)?;
@@ -155,7 +154,7 @@ fn plain(figure: &Figure, name: &'static str) -> Option<Row> {
     row(name, bars.collect(), None)
 }
 
-/// How many times better each is than Docker's: the bridge without br_netfilter, or the engine.
+/// How many times better each subject is than Docker's: the bridge without br_netfilter, or the engine.
 fn times(figure: &Figure, name: &'static str) -> Option<Row> {
     let rival = [Subject::Bridge, Subject::Docker].into_iter().find(|rival| figure.of(*rival).is_some())?;
     let more = figure.unit.more_is_better();
@@ -218,7 +217,7 @@ fn panel(top: f64, rows: &[Row]) -> (Group, f64) {
         if let Some(bare) = row.bare {
             group = group.add(mark_of_bare(line(x(bare), begin - 3.0, x(bare), y + 2.0, INK)));
         }
-        // Last, so that nothing crosses them.
+        // Last, so that no line crosses them.
         for (bar, y) in row.bars.iter().zip((0_u8..).map(|bar| begin + f64::from(bar) * (BAR + 1.0))) {
             group = group.add(label(bar, y, x));
         }
@@ -241,7 +240,7 @@ fn draw_bar(bar: &Bar, y: f64, x: impl Fn(f64) -> f64) -> Group {
     group.add(line(x(lower), middle, x(upper), middle, INK))
 }
 
-/// What is written behind a bar.
+/// The label behind a bar.
 fn label(bar: &Bar, y: f64, x: impl Fn(f64) -> f64) -> Text {
     let own = bar.subject == Subject::Netbpf;
     let end = bar.quartiles.map_or(bar.value, |(_, upper)| upper.max(bar.value));
@@ -270,7 +269,7 @@ fn legend(y: f64, has: impl Fn(Subject) -> bool, has_bare: bool) -> Group {
             Subject::Bridge => "bridge (Docker 28)",
             Subject::Filtered => "bridge with br_netfilter (Docker ≤ 27)",
             Subject::Large => "netbpf, 256 KB in one piece",
-            // It has the bridge's colour and stands where that is.
+            // It has the bridge's colour and place.
             Subject::Docker if has(Subject::Bridge) => continue,
             other => other.name(),
         };
@@ -285,7 +284,7 @@ fn legend(y: f64, has: impl Fn(Subject) -> bool, has_bare: bool) -> Group {
     group
 }
 
-/// The distance of lines such that there are about six.
+/// The distance between grid lines, of which there are about six.
 fn step(largest: f64) -> f64 {
     let rough = (largest / 6.0).max(1e-3);
     let size = 10f64.powf(rough.log10().floor());

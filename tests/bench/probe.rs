@@ -1,7 +1,7 @@
-//! The smallest client and server: one message there, one back; a flood; a server that reads it. sockperf does the same,
-//! but takes two seconds for a start before each half second that it measures: what is to be compared in turns needs turns
-//! that are short. Each is a process of its own, this program as `netbpf-bench probe …`, so that it can be put into a
-//! namespace and tied to a CPU like any other tool.
+//! A minimal client and server: a message there and back; a flood; a server that reads it. sockperf can do the same,
+//! but needs two seconds to start before each half second of measurement, and interleaved measurements need short
+//! turns. Each probe is a process of this program (`netbpf-bench probe …`), so that it can run in a namespace and be
+//! bound to a CPU like any other tool.
 
 use std::{
     io::{Read, Write},
@@ -13,14 +13,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::figures::quantile;
 
-/// How long the other end may take.
+/// How long to wait for the other end.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// A message's length, in bytes.
+/// The length of a message in bytes.
 const SIZE: usize = 64;
-/// What is measured begins after this part of the time, in which caches get warm.
+/// The part of the time before the measurement starts, which warms up caches.
 const WARM_UP: f64 = 0.1;
 
-/// What one process is told to be. The words are those of the command line, after `probe`.
+/// Runs a probe with the arguments that follow `probe` on the command line.
 pub fn run(words: &[String]) -> Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
@@ -41,7 +41,7 @@ fn time(millis: &str) -> Result<Duration> {
 fn say_median(mut micros: Vec<f64>) -> Result<()> {
     micros.sort_by(f64::total_cmp);
     let median = quantile(&micros, 0.5).context("no answer came in time")?;
-    // There and back.
+    // Half of the round trip.
     println!("{:.4}", median / 2.0);
     Ok(())
 }
@@ -51,7 +51,7 @@ fn echo_udp(port: u16) -> Result<()> {
     let mut message = [0; SIZE];
     loop {
         let (length, from) = socket.recv_from(&mut message)?;
-        // Who has gone does not hear it, and no other should suffer.
+        // Fails if the client is gone, which must not end the server.
         let _ = socket.send_to(&message[..length], from);
     }
 }
@@ -95,7 +95,7 @@ fn tcp_round_trips(address: &str, time: Duration) -> Result<Vec<f64>> {
     })
 }
 
-/// How long each round trip took, in µs.
+/// The time of each round trip in µs.
 fn round_trips(time: Duration, mut once: impl FnMut() -> std::io::Result<()>) -> Result<Vec<f64>> {
     let mut micros = Vec::with_capacity(1 << 18);
     let started = Instant::now();
@@ -111,7 +111,7 @@ fn round_trips(time: Duration, mut once: impl FnMut() -> std::io::Result<()>) ->
     Ok(micros)
 }
 
-/// Prints how many datagrams were sent, and in how many seconds.
+/// Sends a flood. Prints the number of datagrams and the time in seconds.
 fn flood(address: &str, time: Duration) -> Result<()> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect(address).with_context(|| format!("connect to {address}"))?;
@@ -147,7 +147,7 @@ mod tests {
         let (udp, tcp) = (free(), free());
         std::thread::spawn(move || echo_udp(udp));
         std::thread::spawn(move || echo_tcp(tcp));
-        // Nobody says when they listen.
+        // Nothing tells when the servers listen.
         std::thread::sleep(Duration::from_millis(200));
         let time = Duration::from_millis(50);
         assert!(!udp_round_trips(&format!("127.0.0.1:{udp}"), time).unwrap().is_empty());

@@ -1,5 +1,5 @@
-//! One question to a name server after another, each timed: dnsperf waits long between questions that are asked one at
-//! a time. Knows as much of DNS as one question needs.
+//! Sends DNS queries to a server one after another and measures each. dnsperf waits long between queries that are sent
+//! one at a time. Supports one kind of query only.
 
 use std::{
     io,
@@ -10,8 +10,8 @@ use std::{
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks for a name's IPv4 address, from the calling thread's network, for some time. Returns how long each answer took,
-/// in µs, in order of length. An answer without an address is an error.
+/// Queries a name's IPv4 address for some time, from the calling thread's network namespace. Returns the time of each
+/// answer in µs, sorted. An answer without an address is an error.
 pub fn ask(server: &str, name: &str, time: Duration) -> io::Result<Vec<f64>> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect((server, 53))?;
@@ -32,7 +32,7 @@ pub fn ask(server: &str, name: &str, time: Duration) -> io::Result<Vec<f64>> {
     Ok(times)
 }
 
-/// RFC 1035, 4.1: a header that wants recursion, and one question of type A and class IN.
+/// A query for type A and class IN with recursion desired (RFC 1035, 4.1).
 fn question(id: u16, name: &str) -> Vec<u8> {
     let mut question = [&id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
     for label in name.split('.') {
@@ -43,7 +43,7 @@ fn question(id: u16, name: &str) -> Vec<u8> {
     question
 }
 
-/// Whether this answers that question, without an error and with a record.
+/// Whether this is an answer to the query, without an error and with a record.
 fn has_address(question: &[u8], answer: &[u8]) -> bool {
     let is_answer = answer.len() > 12 && answer[..2] == question[..2] && answer[2] & 0x80 != 0;
     is_answer && answer[3] & 0x0f == 0 && answer[6..8] != [0, 0]

@@ -1,4 +1,4 @@
-//! What was measured, for people and for programs: tables and JSON. Pure but for what it is told of the machine.
+//! The results as tables for people and as JSON for programs. Pure, given the machine's properties.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ use crate::{
     targets::{Limit, Target, better_by},
 };
 
-/// Whom netbpf is compared with in tables, one column each.
+/// The subjects with which netbpf is compared, one column each.
 const RIVALS: [Subject; 4] = [Subject::Bridge, Subject::Filtered, Subject::Docker, Subject::Against];
 
-/// All figures, a table for each scene.
+/// All figures, with a table for each scene.
 pub fn tables(figures: &[Figure]) -> String {
     let mut text = String::new();
     for scene in SCENES {
@@ -50,7 +50,7 @@ fn table(figures: &[&Figure]) -> String {
     aligned(&rows)
 }
 
-/// The first column to the left, all others to the right.
+/// Aligns the first column to the left, and all others to the right.
 fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
@@ -80,12 +80,12 @@ fn plus_minus(spread: Spread) -> String {
     format!("{} ±{}", number(spread.median), number_like(spread.half_width(), spread.median))
 }
 
-/// Three digits that count.
+/// A number with three significant digits.
 pub fn number(value: f64) -> String {
     number_like(value, value)
 }
 
-/// With as many digits as another number has.
+/// A number with as many decimals as another one.
 fn number_like(value: f64, like: f64) -> String {
     let digits = match like.abs() {
         size if size >= 100.0 || size == 0.0 => 0,
@@ -96,7 +96,7 @@ fn number_like(value: f64, like: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// The targets that this run says something of, a line each, and how many others there are.
+/// One line for each target that this run measured, and the number of the others.
 pub fn targets_table(targets: &[Target]) -> String {
     let measured: Vec<&Target> = targets.iter().filter(|target| target.value.is_some()).collect();
     let rows: Vec<Vec<String>> = measured
@@ -123,7 +123,7 @@ pub fn targets_table(targets: &[Target]) -> String {
     aligned(&rows) + &others
 }
 
-/// Everything, with each single sample, for programs.
+/// All results with every sample, as JSON.
 pub fn json(machine: Value, figures: &[Figure], targets: &[Target], failures: &[String]) -> Value {
     let figures: Vec<Value> = figures.iter().map(figure_json).collect();
     let targets: Vec<Value> = targets.iter().map(target_json).collect();
@@ -160,7 +160,7 @@ fn figure_json(figure: &Figure) -> Value {
     })
 }
 
-/// Time above the bare veth pair's, netbpf's to that of others.
+/// netbpf's overhead over the bare veth pair, relative to that of the others.
 fn overheads(figure: &Figure) -> Map<String, Value> {
     let times = matches!(figure.unit, Unit::Microseconds);
     let others = [Subject::Bridge, Subject::Filtered].into_iter().filter(|_| times);

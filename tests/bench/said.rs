@@ -1,23 +1,23 @@
-//! What the tools say, as numbers: our own probes, iperf3, wrk, dnsperf. Pure; an output without the number is an error that
-//! shows it.
+//! Parses the output of tools: our own probes, iperf3, wrk, dnsperf. Pure. If the number is missing, the error quotes
+//! the output.
 
 use anyhow::{Context, Result, bail};
 
-/// The one-way latency that `probe ping` found, in µs.
+/// The one-way latency from `probe ping`, in µs.
 pub fn ping(said: &str) -> Result<f64> {
     said.trim().parse().with_context(|| format!("no time from the probe:\n{said}"))
 }
 
-/// What `probe flood` sent.
+/// The result of `probe flood`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Flood {
-    /// So many messages.
+    /// The number of messages.
     pub messages: f64,
-    /// In so many seconds.
+    /// The time in seconds.
     pub seconds: f64,
 }
 
-/// Reads what `probe flood` printed: `84581 1.010000`.
+/// Parses the output of `probe flood`: `84581 1.010000`.
 pub fn flood(said: &str) -> Result<Flood> {
     let flood = || {
         let (messages, seconds) = said.trim().split_once(' ')?;
@@ -26,16 +26,16 @@ pub fn flood(said: &str) -> Result<Flood> {
     flood().with_context(|| format!("no flood from the probe:\n{said}"))
 }
 
-/// What `iperf3 --json` sent over TCP.
+/// The result of `iperf3 --json` over TCP.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bulk {
-    /// Bits a second, as the server got them.
+    /// Bits per second, as received by the server.
     pub bits_per_second: f64,
-    /// Bytes that it got.
+    /// Bytes received by the server.
     pub bytes: f64,
 }
 
-/// Reads what `iperf3 --json` printed.
+/// Parses the output of `iperf3 --json`.
 pub fn iperf3(said: &str) -> Result<Bulk> {
     let report: serde_json::Value = serde_json::from_str(said).context("iperf3 printed no JSON")?;
     if let Some(error) = report["error"].as_str() {
@@ -46,7 +46,7 @@ pub fn iperf3(said: &str) -> Result<Bulk> {
     Ok(Bulk { bits_per_second: number("bits_per_second")?, bytes: number("bytes")? })
 }
 
-/// Requests a second that `wrk` had answered. Any that failed make it no measure.
+/// The answered requests per second from `wrk`. Failed requests make the result invalid.
 pub fn wrk(said: &str) -> Result<f64> {
     if said.contains("Socket errors") || said.contains("Non-2xx") {
         bail!("requests failed:\n{said}");
@@ -54,7 +54,7 @@ pub fn wrk(said: &str) -> Result<f64> {
     after(said, "Requests/sec:").with_context(|| format!("no rate from wrk:\n{said}"))
 }
 
-/// Reads the answers a second that `dnsperf` printed. Any that were lost make it no measure.
+/// The answers per second from `dnsperf`. Lost queries make the result invalid.
 pub fn dnsperf_rate(said: &str) -> Result<f64> {
     let lost = after(said, "Queries lost:").with_context(|| format!("no count of lost queries:\n{said}"))?;
     if lost > 0.0 {
@@ -66,7 +66,7 @@ pub fn dnsperf_rate(said: &str) -> Result<f64> {
     after(said, "Queries per second:").with_context(|| format!("no rate from dnsperf:\n{said}"))
 }
 
-/// The first number after some words.
+/// The first number after a text.
 fn after(text: &str, words: &str) -> Option<f64> {
     let (_, rest) = text.split_once(words)?;
     let number = rest.trim_start().split(|c: char| c.is_whitespace() || c == ';').next()?;

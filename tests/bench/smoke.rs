@@ -1,10 +1,10 @@
-//! The benchmark runs: its shortest scene, once, and what comes out of it.
+//! Runs the benchmark's shortest scene once and checks its results.
 
 use std::process::{Command, Output};
 
 use netbpf_tests::lab;
 
-/// Runs it; words with blanks between.
+/// Runs the benchmark; options are separated by spaces.
 fn bench(out: &tempfile::TempDir, options: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netbpf-bench"));
     command.arg("--netbpf").arg(lab::program()).arg("--out").arg(out.path());

@@ -1,4 +1,4 @@
-//! What netbpf wants to reach, and whether this run shows it. Pure.
+//! netbpf's performance targets, and whether this run meets them. Pure.
 
 use crate::{
     figures::{Figure, Spread, Subject, ratio},
@@ -6,30 +6,30 @@ use crate::{
     scenes::{bulk, commands, names, published, rate, round_trip, scale},
 };
 
-/// Something to reach.
+/// A target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// What is compared.
+    /// The description of the comparison.
     pub what: String,
-    /// How it should be.
+    /// The required value.
     pub limit: Limit,
-    /// How it is; none if a figure for it was not measured.
+    /// The measured value; `None` if a figure for it is missing.
     pub value: Option<f64>,
-    /// What the value is counted in: `×`, `ms`, ….
+    /// The unit of the value: `×`, `ms`, ….
     pub unit: &'static str,
 }
 
-/// How a value should be.
+/// The required value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
-    /// No more than this.
+    /// Not more than this.
     AtMost(f64),
-    /// No less than this.
+    /// Not less than this.
     AtLeast(f64),
 }
 
 impl Target {
-    /// Whether it is reached; none if it was not measured.
+    /// Whether the target is met; `None` if it was not measured.
     pub fn is_met(&self) -> Option<bool> {
         self.value.map(|value| match self.limit {
             Limit::AtMost(limit) => value <= limit,
@@ -38,7 +38,7 @@ impl Target {
     }
 }
 
-/// All targets, with the figures of this run.
+/// All targets with the values of this run.
 pub fn targets(figures: &[Figure]) -> Vec<Target> {
     use Limit::{AtLeast, AtMost};
     use Subject::{Bare, Bridge, Docker, Filtered, Large, Netbpf};
@@ -90,7 +90,7 @@ pub fn targets(figures: &[Figure]) -> Vec<Target> {
         ratio_of(find(&scale::with(scale::ROUND_TRIP, 3000)), find(&scale::beside(3000)), |large, small| {
             Some(ratio(large.of(Netbpf)?, small.of(Netbpf)?)?.median)
         });
-    // Hundreds of other commands lie between these two: there are no pairs.
+    // Hundreds of commands lie between these two, so they do not come from the same round.
     let later = ratio_of(
         find(&scale::with(scale::CONNECT, 1000)),
         find(&scale::with(scale::CONNECT, 10)),
@@ -121,7 +121,7 @@ fn ratio_of(
     divide(figure?, to?)
 }
 
-/// How many times better one subject is than another, in pairs of the same round: faster, or more of it.
+/// How many times better one subject is than another, from samples of the same round: faster, or more.
 pub fn better_by(figure: &Figure, subject: Subject, than: Subject) -> Option<f64> {
     let spread =
         if figure.unit.more_is_better() { figure.ratio(subject, than) } else { figure.ratio(than, subject) };

@@ -1,10 +1,10 @@
-//! What is measured: a host for the bare veth pair, one for Docker's engine with both of its bridges, one for each
-//! netbpf, and on each the same pair of containers. Must not know how anything is measured.
+//! The hosts to measure: one for the bare veth pair, one for Docker's engine with both of its bridges, and one for each
+//! netbpf, with the same pair of containers on each. Must not know how anything is measured.
 //!
-//! Each is a host of its own, made of namespaces, so that nobody's packet filter is in another's way. The same engine
-//! serves both baselines: br_netfilter's switch is off for its host and on for one bridge (the kernel takes either).
-//! Where br_netfilter is loaded, or built into the kernel, its hook is called for the other bridge too, and returns at
-//! once; a host without it is faster by that.
+//! Each host is made of its own namespaces, so packet filters do not interfere. One engine serves both baselines:
+//! br_netfilter is off for its host and on for one bridge (the kernel uses it if either is on). If br_netfilter is
+//! loaded or built in, its hook is called for the other bridge, too, and returns at once; a host without it is faster
+//! by that.
 
 use std::path::{Path, PathBuf};
 
@@ -21,43 +21,43 @@ use crate::{
 
 /// The host's address on its uplink.
 pub const UPLINK: &str = "198.51.100.1";
-/// The namespace behind the uplink: another host.
+/// The namespace behind the uplink, which represents another host.
 const OUTSIDE: &str = "/run/netns/outside";
 
-/// What is added to published ports, for each pair of a host.
+/// The offsets of published ports for the pairs of a host.
 const OFFSETS: [u16; 2] = [10_000, 20_000];
 
-/// The networks of the engine, as `docker network create` names them, and the devices that they get.
+/// The engine's networks, by their names and subjects.
 const BRIDGES: [(Subject, &str); 2] = [(Subject::Bridge, "plain"), (Subject::Filtered, "filtered")];
 
-/// Which hosts there are.
+/// The hosts.
 pub struct Hosts {
-    /// For a veth pair.
+    /// The host for a veth pair.
     pub bare: Lab,
-    /// For Docker's engine.
+    /// The host for Docker's engine.
     pub docker: Option<Lab>,
-    /// For netbpf.
+    /// The host for netbpf.
     pub netbpf: Lab,
-    /// For the netbpf that it is compared with.
+    /// The host for the netbpf to compare with.
     pub against: Option<Lab>,
-    /// Both netbpfs.
+    /// The programs of both netbpfs.
     pub programs: (PathBuf, Option<PathBuf>),
 }
 
 /// Everything that can be measured.
 pub struct World<'a> {
-    /// Both ends' CPUs.
+    /// The CPUs of both ends.
     pub cpus: Cpus,
     /// Docker's engine.
     pub engine: Option<&'a Engine<'a>>,
-    /// Hosts on which a netbpf runs.
+    /// The hosts on which a netbpf is running.
     pub netbpfs: Vec<(Subject, &'a Lab)>,
     hosts: &'a Hosts,
     pairs: Vec<(Subject, Pair<'a>)>,
 }
 
 impl<'a> World<'a> {
-    /// Makes a network and a pair of containers on each host.
+    /// Creates a network and a pair of containers on each host.
     pub fn new(hosts: &'a Hosts, engine: Option<&'a Engine<'a>>, cpus: Cpus) -> Result<Self> {
         let netbpfs = [(Subject::Netbpf, Some(&hosts.netbpf)), (Subject::Against, hosts.against.as_ref())];
         let netbpfs: Vec<(Subject, &Lab)> =
@@ -77,22 +77,22 @@ impl<'a> World<'a> {
         Ok(Self { cpus, engine, netbpfs, hosts, pairs })
     }
 
-    /// From a container to another on its network, everywhere.
+    /// Paths from a container to another in its network, on each host.
     pub fn inside(&self) -> Vec<(Subject, Way<'_>)> {
         self.pairs.iter().map(|(subject, pair)| (*subject, pair.inside())).collect()
     }
 
-    /// From another host to a published port, where there is something to publish it.
+    /// Paths from another host to a published port, on hosts that can publish ports.
     pub fn outside(&self) -> Vec<(Subject, Way<'_>)> {
         self.published().map(|(subject, pair)| (subject, pair.published(OUTSIDE, UPLINK))).collect()
     }
 
-    /// From a container to a published port of another on its network.
+    /// Paths from a container to a published port of another in its network.
     pub fn hairpin(&self) -> Vec<(Subject, Way<'_>)> {
         self.published().map(|(subject, pair)| (subject, pair.published(&pair.client, UPLINK))).collect()
     }
 
-    /// The same pairs on networks for frames of up to 9,000 bytes. They are made for whoever asks.
+    /// Pairs in networks with an MTU of 9,000 bytes, created by this call.
     pub fn jumbo(&self) -> Result<Vec<(Subject, Pair<'a>)>> {
         const MTU: u32 = 9000;
         let mut pairs = vec![(Subject::Bare, bare(&self.hosts.bare, MTU)?)];
@@ -109,21 +109,21 @@ impl<'a> World<'a> {
         Ok(pairs)
     }
 
-    /// A pair on a network of netbpf's whose containers hand over 256 KB in one piece. It is made for whoever asks.
+    /// A pair in a network of netbpf whose containers send packets of up to 256 KB, created by this call.
     pub fn large(&self, mtu: u32) -> Result<(Subject, Pair<'a>)> {
         let network = format!("large-{mtu}");
         let pair = netbpf(&self.hosts.netbpf, &network, mtu, "-o netbpf.gso_max_size=262144", None)?;
         Ok((Subject::Large, pair))
     }
 
-    /// The netbpfs themselves, for hosts of a scene's own.
+    /// The netbpf programs, for scenes with their own hosts.
     pub fn programs(&self) -> impl Iterator<Item = (Subject, &'a Path)> {
         let (netbpf, against) = &self.hosts.programs;
         let against = against.as_deref().map(|against| (Subject::Against, against));
         std::iter::once((Subject::Netbpf, netbpf.as_path())).chain(against)
     }
 
-    /// Ties Docker's proxies to the CPU that clients run on.
+    /// Binds Docker's proxies to the clients' CPU.
     pub fn tie_proxies(&self) -> Result<()> {
         let Some(lab) = &self.hosts.docker else { return Ok(()) };
         script(
@@ -146,7 +146,7 @@ fn script(lab: &Lab, script: &str) -> Result<String> {
     pair::text(lab.host(["sh", "-ec", script]))
 }
 
-/// A veth pair between two namespaces, and nothing on its way.
+/// A veth pair between two namespaces, with nothing in between.
 fn bare(lab: &Lab, mtu: u32) -> Result<Pair<'_>> {
     let (client, server) = (format!("client{mtu}"), format!("server{mtu}"));
     script(
@@ -162,8 +162,8 @@ fn bare(lab: &Lab, mtu: u32) -> Result<Pair<'_>> {
     Ok(Pair::new(lab, namespace(&client), namespace(&server), "10.90.0.2".to_owned(), 0))
 }
 
-/// Another host behind an uplink, which is the way to everywhere. It takes 64 KB in one piece, as most uplinks do: that
-/// decides what netbpf's containers hand over where nobody says otherwise.
+/// Another host behind an uplink, which has the default route. The uplink accepts packets of 64 KB, like most; that
+/// determines the packet size of netbpf's containers by default.
 fn uplink(lab: &Lab) -> Result<()> {
     script(
         lab,
@@ -177,7 +177,7 @@ fn uplink(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Two containers of the engine's on a network of its own.
+/// Two containers of the engine in a network of their own.
 fn docker<'a>(
     engine: &Engine<'_>,
     lab: &'a Lab,
@@ -209,7 +209,7 @@ fn docker<'a>(
     ))
 }
 
-/// Turns br_netfilter off for the engine's host and on for one bridge, and makes sure that it is so.
+/// Turns br_netfilter off for the engine's host and on for one bridge, and checks the effect.
 fn filter(engine: &Engine<'_>, lab: &Lab, plain: &str, filtered: &str) -> Result<()> {
     script(
         lab,
@@ -234,7 +234,7 @@ fn filter(engine: &Engine<'_>, lab: &Lab, plain: &str, filtered: &str) -> Result
     Ok(())
 }
 
-/// How many packets Docker's first rule has seen.
+/// The number of packets that Docker's first rule has counted.
 fn filtered_packets(lab: &Lab) -> Result<u64> {
     let said = script(lab, "iptables -nvxL FORWARD")?;
     let rule = said.lines().find(|line| line.contains("DOCKER-USER"));
@@ -242,7 +242,7 @@ fn filtered_packets(lab: &Lab) -> Result<u64> {
     count.with_context(|| format!("no rule of Docker's in\n{said}"))
 }
 
-/// Two containers on a network of netbpf's.
+/// Two containers in a network of netbpf.
 fn netbpf<'a>(lab: &'a Lab, network: &str, mtu: u32, options: &str, offset: Option<u16>) -> Result<Pair<'a>> {
     let netbpf = |arguments: &str| pair::text(lab.netbpf(arguments.split_whitespace()));
     netbpf(&format!("network create -o com.docker.network.driver.mtu={mtu} {options} {network}"))?;

@@ -1,4 +1,4 @@
-//! TCP in bulk: iperf3 with one and eight streams, and what it costs in CPU time, both ends included.
+//! Bulk TCP: iperf3 with one and eight streams, and the CPU time of both ends.
 
 use anyhow::Result;
 
@@ -12,8 +12,8 @@ use crate::{
     world::World,
 };
 
-/// Between two containers, with frames of up to 1,500 and 9,000 bytes; in netbpf's networks also with as much in one
-/// piece as the kernel can.
+/// Between two containers, with frames of up to 1,500 and 9,000 bytes; for netbpf also with packets as large as the
+/// kernel can make.
 pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
     let streams: &[u32] = if session.plan.quick { &[1] } else { &[1, 8] };
     let large = world.large(1500)?;
@@ -45,18 +45,18 @@ fn measure_all(
     Ok(())
 }
 
-/// Both matter, also when there is little time.
+/// Both placements are important, so `quick` does not drop one.
 pub fn placements(cpus: Cpus) -> &'static [bool] {
     if cpus.other.is_some() { &[true, false] } else { &[true] }
 }
 
-/// What the figure is called.
+/// The name of the figure.
 pub fn name(mtu: u32, streams: u32, shares_cpu: bool) -> String {
     let streams = if streams == 1 { "one stream".to_owned() } else { format!("{streams} streams") };
     format!("TCP bulk, MTU {mtu}, {streams}, {}", on(shares_cpu))
 }
 
-/// Throughput over some ways, and the CPU time that it took.
+/// The throughput on these paths, and its CPU time.
 pub fn measure(
     session: &Session,
     name: &str,

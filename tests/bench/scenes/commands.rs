@@ -1,4 +1,4 @@
-//! How long people wait for commands, from the start of the client to its end: one at a time, and several at once.
+//! The time of commands from the start of the client to its end: one at a time, and several at once.
 
 use std::time::Instant;
 
@@ -15,13 +15,13 @@ use crate::{
     world::World,
 };
 
-/// What the figure is called that targets are about.
+/// The name of the figure, for the targets.
 pub const CONNECT: &str = "network connect";
 
-/// How many commands are given at once.
+/// The number of concurrent commands.
 const AT_ONCE: usize = 8;
 
-/// Who is told.
+/// The daemon that gets the commands.
 enum Told<'a> {
     Engine(&'a Engine<'a>),
     Netbpf(&'a Lab),
@@ -35,12 +35,12 @@ impl Told<'_> {
         }
     }
 
-    /// How long a command took, in ms.
+    /// The time of a command in ms.
     fn time(&self, command: impl AsRef<str>) -> Result<f64> {
         self.time_all([command])
     }
 
-    /// The same of commands that are given at once, until the last of them has ended.
+    /// The time of concurrent commands in ms, until the last one has ended.
     fn time_all<S: AsRef<str>>(&self, commands: impl IntoIterator<Item = S>) -> Result<f64> {
         let started = Instant::now();
         let commands: Vec<_> = commands.into_iter().map(|command| self.start(command.as_ref())).collect();
@@ -62,7 +62,7 @@ fn numbered(command: &str) -> impl Iterator<Item = String> {
     (0..AT_ONCE).map(move |number| format!("{command}-{number}"))
 }
 
-/// Docker against netbpf.
+/// Docker and netbpf.
 pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
     let engine = world.engine.map(|engine| (Subject::Docker, Told::Engine(engine)));
     let netbpfs = world.netbpfs.iter().map(|(subject, lab)| (*subject, Told::Netbpf(lab)));
@@ -71,7 +71,7 @@ pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
         who.time("network create side")?;
         who.time_all(numbered("moves").map(|name| who.run(&name, "bridge")))?;
     }
-    // They take milliseconds: many rounds cost little.
+    // The commands take milliseconds, so many rounds are cheap.
     let titles = [(CONNECT, Unit::Milliseconds), ("network disconnect", Unit::Milliseconds)];
     session.measure(3 * session.plan.rounds, titles, &told, |who| {
         Ok([who.time("network connect side moves-0")?, who.time("network disconnect side moves-0")?])

@@ -1,4 +1,4 @@
-//! New connections: wrk asks nginx for two dozen bytes, each time over a connection of its own.
+//! New connections: wrk requests two dozen bytes from nginx, with a connection for each request.
 
 use anyhow::Result;
 
@@ -19,12 +19,12 @@ pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// What the figure is called.
+/// The name of the figure.
 pub fn name(before: &str, shares_cpu: bool) -> String {
     format!("{before}new connections, {}", on(shares_cpu))
 }
 
-/// Connections a second over some ways.
+/// Connections per second on these paths.
 pub fn measure(
     session: &Session,
     name: &str,

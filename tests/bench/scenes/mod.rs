@@ -1,4 +1,4 @@
-//! The scenes: each measures one thing everywhere that it makes sense.
+//! The scenes: each measures one aspect for every subject that has it.
 
 pub mod bulk;
 pub mod commands;
@@ -13,19 +13,19 @@ use anyhow::Result;
 
 use crate::{measure::Session, world::World};
 
-/// One thing that is measured.
+/// A scene.
 pub struct Scene {
-    /// What users call it on the command line.
+    /// Its name on the command line.
     pub name: &'static str,
     /// Its title in the report.
     pub title: &'static str,
-    /// Whether it is one of those that matter most.
+    /// Whether it belongs to the most important ones.
     pub quick: bool,
-    /// Measures it.
+    /// Takes the measurements.
     pub run: fn(&World<'_>, &Session) -> Result<()>,
 }
 
-/// All of them, in the order of the report.
+/// All scenes in the order of the report.
 pub const SCENES: &[Scene] = &[
     Scene { name: "round-trip", title: "Round trip, one way", quick: true, run: round_trip::run },
     Scene { name: "rate", title: "Small packets", quick: true, run: rate::run },

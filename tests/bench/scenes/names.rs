@@ -1,4 +1,5 @@
-//! Looking up a neighbour's name: netbpf's responder against Docker's embedded server, each at 127.0.0.11 of a container.
+//! DNS lookups of a neighbour's name: netbpf's responder and Docker's embedded server, both at 127.0.0.11 in a
+//! container.
 
 use std::time::Duration;
 
@@ -12,17 +13,17 @@ use crate::{
     world::World,
 };
 
-/// What the figures are called that targets are about.
+/// The names of the figures, for the targets.
 pub const MEDIAN: &str = "Lookup, median";
 pub const RATE: &str = "Lookups, four clients";
 
-/// A file with one question, for dnsperf.
+/// A file with one query for dnsperf.
 const QUESTION: &str = "/run/question";
 
-/// Where each asks.
+/// The address of both servers.
 const SERVER: &str = "127.0.0.11";
 
-/// One at a time, and from four clients at once.
+/// One query at a time, and four clients at once.
 pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
     let mut ways = Vec::new();
     for (subject, pair) in world.published() {

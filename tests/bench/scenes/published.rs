@@ -1,5 +1,5 @@
-//! Published ports: from another host, and from a container on the network that they are published from. Both of
-//! Docker's bridges have Docker's rules here.
+//! Published ports: from another host, and from a container in the network of the server. Docker's rules apply to both
+//! of its bridges here.
 
 use anyhow::Result;
 
@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{measure::Session, pair::Service, world::World};
 
-/// Before the names of this scene's figures.
+/// The prefixes of this scene's figures.
 const OUTSIDE: &str = "From outside, ";
 const HAIRPIN: &str = "From its own network, ";
 
-/// What the figures are called that targets are about.
+/// The names of the figures, for the targets.
 pub fn figures() -> Vec<String> {
     let echoes = [Service::UdpEcho, Service::TcpEcho];
     let round_trips = echoes.map(|service| round_trip::name(OUTSIDE, service, true));
@@ -41,9 +41,9 @@ pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
     connections::measure(session, &connections::name(OUTSIDE, true), &ways, world.cpus, true)
 }
 
-/// From a container to another on its network, by the host's address. Docker's proxies, which carry this, are tied to
-/// the same CPU as both ends: elsewhere the wake-ups would hide what they cost. TCP only: a proxy answers UDP from another
-/// address than it was asked at, which a connected socket does not take.
+/// From a container to another in its network, by the host's address. Docker's proxies, which carry this traffic, are
+/// bound to the CPU of both ends: on another one, wake-ups would hide their cost. TCP only, because a proxy answers UDP
+/// from another address than it was asked at, which a connected socket does not accept.
 pub fn hairpin(world: &World<'_>, session: &Session) -> Result<()> {
     world.tie_proxies()?;
     let ways = world.hairpin();

@@ -1,6 +1,6 @@
-//! A flood of 64-byte datagrams, both ends on one CPU. It goes to a socket that nobody reads: what counts is what came over
-//! the network to it, full or not. A server that reads is another figure: waking it for each datagram costs more than any
-//! path.
+//! A flood of 64-byte datagrams with both ends on one CPU. It goes to a socket that nobody reads: all datagrams that
+//! arrive over the network count, whether the socket is full or not. A server that reads is another figure, because
+//! waking it for each datagram costs more than any path.
 
 use anyhow::Result;
 
@@ -13,7 +13,7 @@ use crate::{
     world::World,
 };
 
-/// The figure that targets are about.
+/// The name of the figure, for the targets.
 pub const CARRIED: &str = "UDP 64 bytes, carried, one CPU";
 
 /// Between two containers.
@@ -45,12 +45,12 @@ pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
     })
 }
 
-/// What became of a flood, in datagrams a second.
+/// The rates of a flood, in datagrams per second.
 struct Arrived {
     sent: f64,
-    /// Given to the server.
+    /// Read by the server.
     read: f64,
-    /// Lost at the server's full socket.
+    /// Dropped at the server's full socket.
     lost: f64,
 }
 

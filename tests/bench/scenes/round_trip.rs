@@ -1,5 +1,5 @@
-//! Round trips of 64 bytes: what one packet costs. Both ends on one CPU tell most: a wake-up across CPUs costs more than
-//! any path.
+//! Round trips of 64 bytes: the cost of one packet. Both ends on one CPU give the best information, because a wake-up
+//! of another CPU costs more than any path.
 
 use std::time::Duration;
 
@@ -24,17 +24,18 @@ pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Both ends on one CPU, and on two where there are two and time for them.
+/// Both ends on one CPU, and on two if there are two and there is time.
 pub fn placements(cpus: Cpus, session: &Session) -> Vec<bool> {
     if cpus.other.is_some() && !session.plan.quick { vec![true, false] } else { vec![true] }
 }
 
-/// As titles say it.
+/// The placement in the name of a figure.
 pub fn on(shares_cpu: bool) -> &'static str {
     if shares_cpu { "one CPU" } else { "two CPUs" }
 }
 
-/// The round trip's median over some ways: in more rounds than other things, and shorter ones, because what they differ in is little.
+/// The median round trip on these paths. With more and shorter rounds than other figures, because the differences are
+/// small.
 pub fn measure(
     session: &Session,
     before: &str,
@@ -49,13 +50,13 @@ pub fn measure(
     })
 }
 
-/// What the figure is called.
+/// The name of the figure.
 pub fn name(before: &str, service: Service, shares_cpu: bool) -> String {
     let protocol = if service == Service::TcpEcho { "TCP" } else { "UDP" };
     format!("{before}{protocol} round trip, {}", on(shares_cpu))
 }
 
-/// One run of the probe: its median, in µs, one way.
+/// One run of the probe: its median one-way time in µs.
 pub fn sample(way: &Way<'_>, service: Service, cpus: Cpus, shares_cpu: bool, time: Duration) -> Result<f64> {
     let port = way.serve(service, cpus, shares_cpu)?;
     let (address, millis) = (format!("{}:{port}", way.address), time.as_millis().to_string());

@@ -1,5 +1,5 @@
-//! What grows with the number of containers on a network, and what should not: round trips, commands, memory, the work
-//! that a broadcast and an ARP request make. A kernel bridge beside it, as far as it goes: 1,023 ports.
+//! The effect of the number of containers in a network, wanted or not: round trips, commands, memory, the cost of a
+//! broadcast and of an ARP request. Compared with a kernel bridge up to its limit of 1,023 ports.
 
 use std::{
     net::Ipv4Addr,
@@ -22,14 +22,14 @@ use crate::{
     world::World,
 };
 
-/// How many members the network has, one after another.
+/// The numbers of members, one after another.
 const SIZES: [u32; 5] = [2, 10, 100, 1000, 3000];
-/// How many broadcasts, and ARP requests, make a sample.
+/// The number of broadcasts and of ARP requests in a sample.
 const FRAMES: u32 = 20;
 /// How long a broadcast may take.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A figure with the number of members in its name.
+/// The name of a figure with the number of members.
 pub fn with(what: &str, members: u32) -> String {
     format!("{what}, {} containers", thousands(members))
 }
@@ -39,12 +39,12 @@ pub const CONNECT: &str = "connect";
 pub const ARP: &str = "woken by an ARP request";
 pub const DAEMON: &str = "daemon, resident";
 
-/// The round trip of the network of two on the same host, measured in the same rounds.
+/// The round trip in the network of two on the same host, from the same rounds.
 pub fn beside(members: u32) -> String {
     format!("{ROUND_TRIP}, 2 beside {}", thousands(members))
 }
 
-/// Grows all networks at once, so that they are compared at each size.
+/// Grows all networks together, so that they are compared at each size.
 pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
     session.doing("making the networks");
     let mut crowds = vec![(Subject::Bridge, Crowd::of_bridge()?)];
@@ -110,16 +110,16 @@ fn measure(cpus: Cpus, session: &Session, crowds: &[(Subject, &Crowd)], members:
     session.measure(1, titles, &netbpfs, |crowd| memory(crowd))
 }
 
-/// Time for a broadcast to reach all, and for each of them; how many it reaches; how many others an ARP request reaches;
-/// time for it to be answered. The kernel's queue for one CPU holds a thousand frames (`net.core.netdev_max_backlog`):
-/// of a broadcast to more it may lose some, and then has no time.
+/// The time for a broadcast to reach all members, and per member; the number of members that it reaches; the number of
+/// other members that an ARP request reaches; the time until it is answered. The kernel's queue of a CPU holds a
+/// thousand frames (`net.core.netdev_max_backlog`), so broadcasts to more members may lose some, and then have no time.
 fn send_frames(crowd: &Crowd, cpus: Cpus) -> Result<[f64; 5]> {
     const ETHERTYPE_FOR_EXPERIMENTS: u16 = 0x88b5;
     const ARP: u16 = 0x0806;
     let members = crowd.size();
     let mut cpu = CpuSet::new();
     cpu.set(cpus.one)?;
-    // Whoever is served last, the first member or the last one, it is one of these. The sender is not.
+    // The member that is served last is either the first or the last one. The sender is neither.
     let (sender, first, last) = (crowd.station(2), crowd.station(1), crowd.station(members));
     let listeners = if members > 2 { vec![&first, &last] } else { vec![&first] };
     let mac = sender.mac();
@@ -143,7 +143,7 @@ fn send_frames(crowd: &Crowd, cpus: Cpus) -> Result<[f64; 5]> {
             sender.send(&frame);
             let is_heard = listeners.iter().all(|listener| listener.hears(&mark, TIMEOUT));
             broadcast = broadcast.filter(|_| is_heard).map(|time| time + started.elapsed());
-            // The next one finds the queue empty, or there is no place in it for the frame itself.
+            // Wait until the queue is empty, or there would be no room in it for the next frame itself.
             settled(crowd)?;
         }
         let before = settled(crowd)?;
@@ -164,7 +164,7 @@ fn send_frames(crowd: &Crowd, cpus: Cpus) -> Result<[f64; 5]> {
     })
 }
 
-/// How many frames all members but the second have received, once nothing more is on its way.
+/// The number of frames that all members except the second have received, once no frame is on its way.
 fn settled(crowd: &Crowd) -> Result<u64> {
     let count = || Ok::<_, anyhow::Error>(crowd.received(1..=1)? + crowd.received(3..=crowd.size())?);
     let mut before = count()?;
@@ -179,7 +179,7 @@ fn settled(crowd: &Crowd) -> Result<u64> {
     }
 }
 
-/// Does something with this thread tied to CPUs.
+/// Runs a closure with this thread bound to CPUs.
 fn tied<T>(cpus: &CpuSet, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let this = Pid::from_raw(0);
     let before = sched_getaffinity(this)?;
@@ -189,8 +189,8 @@ fn tied<T>(cpus: &CpuSet, work: impl FnOnce() -> Result<T>) -> Result<T> {
     done
 }
 
-/// Of the daemon its resident pages and its share of them, of the responder its resident ones, of the maps what the
-/// kernel counts for them; in MB.
+/// The daemon's resident memory and its proportional share, the responder's resident memory, and the memory of maps as
+/// the kernel reports it; in MB.
 fn memory(crowd: &Crowd) -> Result<[f64; 4]> {
     let of = |word: &str, file: &str, field: &str| -> Result<f64> {
         let process = crowd.lab.processes(word).first().copied();
@@ -219,7 +219,7 @@ fn memory(crowd: &Crowd) -> Result<[f64; 4]> {
     ])
 }
 
-/// `1,000`.
+/// A number such as `1,000`.
 fn thousands(number: u32) -> String {
     match number {
         0..1000 => number.to_string(),
