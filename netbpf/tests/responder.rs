@@ -1,5 +1,4 @@
-//! The name responder as a process, fed as the daemon feeds it, with sockets on 127.0.0.1 in place of a container's.
-//! Needs no root.
+//! The name responder as a process with a real feed, and sockets on 127.0.0.1 in place of a container's. Needs no root.
 
 use std::{
     fs,
@@ -26,7 +25,7 @@ use tokio::runtime::Runtime;
 
 const EXE: &str = env!("CARGO_BIN_EXE_netbpf");
 
-/// Sockets as the daemon opens them, and where they are.
+/// Sockets as the daemon would open them, and their address.
 fn sockets() -> (Sockets, SocketAddr) {
     loop {
         let tcp = TcpListener::bind("127.0.0.1:0").expect("listen");
@@ -72,7 +71,7 @@ fn receive(client: &UdpSocket) -> Message {
     let mut buffer = [0; 4096];
     let length = loop {
         match client.recv(&mut buffer) {
-            // A child of the feed's has died.
+            // A child of the feed has died.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             received => break received.expect("a reply"),
         }
@@ -111,7 +110,7 @@ fn addresses(reply: &Message) -> Vec<String> {
     reply.answers.iter().map(|record| record.data.to_string()).collect()
 }
 
-/// A server on loopback whose every reply is what `reply` makes of the query. By UDP it tries to deceive first.
+/// A server on loopback whose replies are what `reply` makes of the query. Over UDP it sends invalid replies first.
 fn upstream(reply: impl Fn(&Message) -> Message + Send + Clone + 'static) -> SocketAddr {
     let (Sockets { udp, tcp, .. }, address) = sockets();
     let by_tcp = reply.clone();
@@ -124,7 +123,7 @@ fn upstream(reply: impl Fn(&Message) -> Message + Send + Clone + 'static) -> Soc
             let mut of_another_question = reply(&query);
             of_another_question.queries[0].set_query_type(RecordType::MX);
             for reply in [of_another_id, of_another_question, reply(&query)] {
-                // Who has the reply that it wants does not wait for the others.
+                // Fails if the client already has its reply and has closed its socket.
                 let _ = udp.send_to(&reply.to_vec().expect("a reply"), client);
             }
         }
@@ -154,7 +153,7 @@ fn replying(
     }
 }
 
-/// A folder of its own; whatever responder still runs for it ends with it.
+/// A run directory. Responders that still run for it are killed on drop.
 struct Lab(tempfile::TempDir);
 
 impl Lab {
@@ -170,7 +169,7 @@ impl Lab {
         Feed::start(Path::new(EXE), self.run_dir()).await.expect("a feed")
     }
 
-    /// A feed and one container, `alice`, that may ask.
+    /// A feed and one container, `alice`, with sockets.
     async fn with_alice(&self) -> (Feed, Record, SocketAddr) {
         let feed = self.feed().await;
         let (sockets, at) = sockets();
@@ -179,13 +178,13 @@ impl Lab {
         (feed, alice, at)
     }
 
-    /// Runs a daemon's life to its end, which nothing of the daemon outlives: not its copies of sockets, nor the task that
-    /// starts another responder in place of a lost one.
+    /// Runs a daemon's life to its end. Nothing of the daemon outlives it: neither its copies of sockets, nor the task
+    /// that restarts a lost responder.
     fn daemon<T>(&self, life: impl AsyncFnOnce(&Self) -> T) -> T {
         Runtime::new().expect("a runtime").block_on(life(self))
     }
 
-    /// The processes that have this folder's control socket as their standard input.
+    /// The processes whose standard input is the control socket in this directory.
     fn responders(&self) -> Vec<Pid> {
         let path = self.run_dir().join("responder.sock");
         let path = path.to_str().expect("a path");
@@ -212,7 +211,7 @@ impl Drop for Lab {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_asks_for_its_neighbours_by_udp_and_tcp() {
+async fn a_container_resolves_its_neighbours_over_udp_and_tcp() {
     let lab = Lab::new();
     let (feed, alice, at) = lab.with_alice().await;
     let (network, bob) = (alice.networks[0].id, Id::random());
@@ -241,7 +240,7 @@ async fn a_container_asks_for_its_neighbours_by_udp_and_tcp() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_gets_no_answer_and_does_no_harm() {
+async fn invalid_messages_get_no_answer_and_do_no_harm() {
     let lab = Lab::new();
     let (feed, _, at) = lab.with_alice().await;
     let client = client();
@@ -257,7 +256,7 @@ async fn garbage_gets_no_answer_and_does_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_names_go_from_server_to_server() {
+async fn unknown_names_are_forwarded_to_one_server_after_another() {
     let lab = Lab::new();
     let (feed, mut alice, at) = lab.with_alice().await;
 
@@ -281,7 +280,7 @@ async fn unknown_names_go_from_server_to_server() {
     feed.set_host_servers(vec![denying, knowing]).await.expect("set");
     assert_eq!(ask(at, "example.com.").metadata.response_code, ResponseCode::NXDomain);
 
-    // Internal networks only: the host's servers are not for this container.
+    // With internal networks only, this container cannot use the host's servers.
     alice.networks[0].internal = true;
     feed.upsert(alice, None).await.expect("upsert");
     feed.set_host_servers(vec![knowing]).await.expect("set");
@@ -297,7 +296,7 @@ fn mute() -> (UdpSocket, SocketAddr) {
     (mute, address)
 }
 
-/// How many queries a mute server has been sent since the last call.
+/// The number of queries that a mute server got since the last call.
 fn sent_to(mute: &UdpSocket) -> usize {
     mute.set_nonblocking(true).expect("set");
     let count = std::iter::from_fn(|| mute.recv(&mut [0; 512]).ok()).count();
@@ -306,7 +305,7 @@ fn sent_to(mute: &UdpSocket) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_server_delays_little_and_is_asked_last_then() {
+async fn a_silent_server_causes_little_delay_and_is_asked_last_afterwards() {
     let lab = Lab::new();
     let (feed, _, at) = lab.with_alice().await;
     let (mute, mute_at) = mute();
@@ -322,7 +321,7 @@ async fn a_silent_server_delays_little_and_is_asked_last_then() {
     assert_eq!(by_tcp.join().expect("an answer"), ["10.20.30.40"]);
     assert!((150..2000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
 
-    // It is given four seconds, in which the datagram is sent again twice.
+    // A server has four seconds, in which the datagram is sent again twice.
     while start.elapsed() < Duration::from_millis(4500) {
         mute.set_read_timeout(Some(Duration::from_millis(4600) - start.elapsed())).expect("set");
         let _ = mute.recv(&mut [0; 512]);
@@ -335,7 +334,7 @@ async fn a_silent_server_delays_little_and_is_asked_last_then() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_server_is_waited_for_where_the_second_knows_nothing() {
+async fn a_negative_reply_of_the_second_server_waits_for_the_first() {
     let lab = Lab::new();
     let (feed, _, at) = lab.with_alice().await;
     let knowing = replying(ResponseCode::NoError, &["10.20.30.40"]);
@@ -348,7 +347,7 @@ async fn the_first_server_is_waited_for_where_the_second_knows_nothing() {
         feed.set_host_servers(vec![slow, ignorant]).await.expect("set");
         assert_eq!(addresses(&ask(at, "intranet.example.")), ["10.20.30.40"], "{code}");
     }
-    // What never answers is not waited for as long.
+    // A server that never answers is not waited for as long.
     let (_mute, mute_at) = mute();
     let ignorant = upstream(replying(ResponseCode::NXDomain, &[]));
     feed.set_host_servers(vec![mute_at, ignorant]).await.expect("set");
@@ -359,7 +358,7 @@ async fn the_first_server_is_waited_for_where_the_second_knows_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queries_that_wait_keep_nobody_from_what_is_known_and_are_bounded() {
+async fn waiting_queries_are_limited_and_do_not_delay_known_names() {
     let lab = Lab::new();
     let (feed, _, at) = lab.with_alice().await;
     let (_mute, mute_at) = mute();
@@ -367,7 +366,7 @@ async fn queries_that_wait_keep_nobody_from_what_is_known_and_are_bounded() {
     let client = client();
     for burst in 0..1024 {
         send(&client, at, &query("example.com."));
-        // Known ones in between, so that the socket's buffer holds what is sent.
+        // Known names in between, so that the socket's buffer does not overflow.
         if burst % 64 == 0 {
             assert_eq!(addresses(&ask(at, "alice.")), ["192.168.0.2"]);
         }
@@ -378,7 +377,7 @@ async fn queries_that_wait_keep_nobody_from_what_is_known_and_are_bounded() {
 }
 
 #[test]
-fn a_responder_without_the_sockets_that_servers_are_asked_through_does_not_hold_all() {
+fn a_responder_without_lent_sockets_does_not_hold_all_sockets() {
     let lab = Lab::new();
     let (mut alice, at) = lab.daemon(async |lab| {
         let (_feed, alice, at) = lab.with_alice().await;
@@ -395,7 +394,7 @@ fn a_responder_without_the_sockets_that_servers_are_asked_through_does_not_hold_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reply_too_large_for_the_client_is_cut() {
+async fn a_reply_too_large_for_the_client_is_truncated() {
     let lab = Lab::new();
     let (feed, _, at) = lab.with_alice().await;
     let large = upstream(replying(ResponseCode::NoError, &["10.20.30.40"; 100]));
@@ -408,7 +407,7 @@ async fn a_reply_too_large_for_the_client_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_it_is_back_within_200_ms_with_all_it_had() {
+async fn a_killed_responder_is_back_within_200_ms_with_all_records() {
     let lab = Lab::new();
     let feed = lab.feed().await;
     let network = Id::random();
@@ -436,7 +435,7 @@ async fn killed_it_is_back_within_200_ms_with_all_it_had() {
 }
 
 #[test]
-fn it_outlives_the_daemon_and_the_next_one_takes_it_over() {
+fn the_responder_outlives_the_daemon_and_the_next_one_takes_it_over() {
     let lab = Lab::new();
     let (sockets_of_bob, at_bob) = sockets();
     let (stays, at, bob) = lab.daemon(async |lab| {
@@ -464,7 +463,7 @@ fn it_outlives_the_daemon_and_the_next_one_takes_it_over() {
         assert_eq!(ask(at, "bob.").metadata.response_code, ResponseCode::ServFail);
         UdpSocket::bind(at_bob).expect("its sockets are closed");
 
-        // The sockets came over with it: the next death loses nothing either.
+        // The next daemon has the sockets, so another death loses nothing either.
         kill(before[0], Signal::SIGKILL).expect("kill");
         assert_eq!(addresses(&ask(at, "carol.")), ["192.168.0.4"]);
         feed.stop().await.expect("stop");
@@ -473,7 +472,7 @@ fn it_outlives_the_daemon_and_the_next_one_takes_it_over() {
 }
 
 #[test]
-fn without_daemon_and_containers_it_ends() {
+fn the_responder_ends_without_daemon_and_containers() {
     let lab = Lab::new();
     lab.daemon(async |lab| drop(lab.feed().await));
     let end = Instant::now() + Duration::from_secs(5);
@@ -484,7 +483,7 @@ fn without_daemon_and_containers_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_started_or_told_is_an_error() {
+async fn failures_to_start_or_inform_a_responder_are_errors() {
     let lab = Lab::new();
     let failed = Feed::start(Path::new("/nonexistent/netbpf"), lab.run_dir()).await.err().expect("an error");
     assert_eq!(
