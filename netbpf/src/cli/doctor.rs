@@ -211,8 +211,8 @@ fn neighbours(limit: &str) -> Result<String, String> {
 /// A queueing discipline on a host device or on the host side of a container's veth pair.
 fn shaping(discipline: &str) -> Check {
     let finding = Finding::Note(format!(
-        "{discipline} does not limit traffic between containers or from the host to containers, which does not pass \
-         it; set it on the container's own interface (nsenter -n tc …)"
+        "{discipline} is bypassed by traffic between containers and from the host to containers; set it on the \
+         container's own interface (nsenter -n tc …)"
     ));
     Check { subject: "shaping", finding }
 }
