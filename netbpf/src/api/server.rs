@@ -31,7 +31,7 @@ type Shared = State<Arc<Daemon>>;
 
 /// The maximum size of a request to create a container, in bytes. It may publish every TCP and UDP port with an entry
 /// for each.
-const LONGEST_CREATE: usize = 32 << 20;
+const MAX_CREATE_BODY: usize = 32 << 20;
 
 /// Serves until `end`, and then until all running requests are answered.
 pub async fn serve(
@@ -52,7 +52,7 @@ pub async fn serve(
         .route("/networks/{network}/connect", post(connect))
         .route("/networks/{network}/disconnect", post(disconnect))
         .route("/containers/json", get(list_containers))
-        .route("/containers/create", post(create_container).layer(DefaultBodyLimit::max(LONGEST_CREATE)))
+        .route("/containers/create", post(create_container).layer(DefaultBodyLimit::max(MAX_CREATE_BODY)))
         .route("/containers/{container}/json", get(inspect_container))
         .route("/containers/{container}/start", post(start))
         .route("/containers/{container}/stop", post(stop))
@@ -94,13 +94,13 @@ async fn whole<T: Send + 'static>(
 
 /// Turns errors of axum itself (query, method, size of the body) into the daemon's format.
 async fn refuse_in_json(response: Response) -> Response {
-    const LONGEST: usize = 4096;
+    const MAX_ERROR_BODY: usize = 4096;
     let status = response.status();
     let is_json = |value: &header::HeaderValue| value.as_bytes().starts_with(b"application/json");
     if !status.is_client_error() || response.headers().get(header::CONTENT_TYPE).is_some_and(is_json) {
         return response;
     }
-    let text = axum::body::to_bytes(response.into_body(), LONGEST).await.unwrap_or_default();
+    let text = axum::body::to_bytes(response.into_body(), MAX_ERROR_BODY).await.unwrap_or_default();
     let message = match text.is_empty() {
         true => status.canonical_reason().unwrap_or("refused").to_lowercase(),
         false => String::from_utf8_lossy(&text).into_owned(),

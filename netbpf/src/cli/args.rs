@@ -37,7 +37,7 @@ fn say(error: &clap::Error) {
         && let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
     {
         let line = format!("netbpf: '{name}' is not a netbpf command; see 'netbpf --help'");
-        return Console::of_process().complain(&line);
+        return Console::of_process().print_error(&line);
     }
     let text = error.render().to_string();
     // Errors are ignored: there is nowhere to report them.

@@ -28,14 +28,14 @@ impl Console {
     }
 
     /// Prints one line to standard error.
-    pub fn complain(&mut self, error: &impl Display) {
+    pub fn print_error(&mut self, error: &impl Display) {
         // Errors are ignored: there is nowhere to report them.
         let _ = writeln!(self.err, "{error}");
     }
 
     /// Prints a warning in Docker's format.
     pub fn warn(&mut self, warning: &str) {
-        self.complain(&format_args!("WARNING: {warning}"));
+        self.print_error(&format_args!("WARNING: {warning}"));
     }
 
     /// Clears the screen of a terminal.

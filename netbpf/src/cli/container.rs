@@ -172,7 +172,7 @@ impl Start {
         if failed.is_empty() {
             return Ok(0);
         }
-        console.complain(&format_args!("failed to start containers: {}", failed.join(", ")));
+        console.print_error(&format_args!("failed to start containers: {}", failed.join(", ")));
         Ok(1)
     }
 }
@@ -308,7 +308,7 @@ where
             Ok(true) => writeln!(console.out, "{name}")?,
             Ok(false) => {}
             Err(error) => {
-                console.complain(&error);
+                console.print_error(&error);
                 failed.push(name.as_str());
             }
         }

@@ -89,7 +89,7 @@ impl Inspect {
         }
         errors.extend(inspection.print(&mut console.out, &objects)?.into_iter().map(Error::Template));
         console.out.flush()?;
-        errors.iter().for_each(|error| console.complain(error));
+        errors.iter().for_each(|error| console.print_error(error));
         Ok(u8::from(!errors.is_empty()))
     }
 }

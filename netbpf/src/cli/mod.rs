@@ -44,7 +44,7 @@ pub fn main(client: Client) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             if !error.is_broken_pipe() {
-                console.complain(&error);
+                console.print_error(&error);
             }
             ExitCode::from(error.exit_code())
         }

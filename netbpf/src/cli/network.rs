@@ -229,7 +229,7 @@ impl Rm {
                 Ok(()) => writeln!(console.out, "{network}")?,
                 Err(error) if self.force && error.is_not_found() => {}
                 Err(error) => {
-                    console.complain(&error);
+                    console.print_error(&error);
                     code = 1;
                 }
             }

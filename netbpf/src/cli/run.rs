@@ -185,12 +185,12 @@ async fn foreground(client: &Client, console: &mut Console, id: &str) -> Result<
             name = signals.next() => {
                 impatience += u8::from(matches!(name, "INT" | "TERM"));
                 if impatience == 3 {
-                    console.complain(&"got 3 SIGTERM/SIGINTs, forcefully exiting");
+                    console.print_error(&"got 3 SIGTERM/SIGINTs, forcefully exiting");
                     return Ok(1);
                 }
                 // Fails if the container has just ended, which `output` will report.
                 if let Err(error) = client.kill(id, name).await {
-                    console.complain(&error);
+                    console.print_error(&error);
                 }
             }
         }

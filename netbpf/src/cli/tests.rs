@@ -48,7 +48,7 @@ async fn netbpf_args(router: Router, args: &[&str]) -> Outcome {
     let code = match client.run(&mut console).await {
         Ok(code) => code,
         Err(error) => {
-            console.complain(&error);
+            console.print_error(&error);
             error.exit_code()
         }
     };

@@ -92,7 +92,7 @@ pub(super) fn packets<'a>(messages: impl IntoIterator<Item = Message<'a>>) -> Ve
     let (mut packets, mut packet) = (Vec::new(), Packet::default());
     for Message { bytes, sockets } in messages {
         let fits = packet.bytes.len() + bytes.len() <= LARGEST_PACKET
-            && packet.descriptors.len() + sockets.len() <= fds::MOST;
+            && packet.descriptors.len() + sockets.len() <= fds::MAX_DESCRIPTORS;
         if !fits {
             packets.push(mem::take(&mut packet));
         }

@@ -12,7 +12,7 @@ use nix::{
 };
 
 /// The maximum number of descriptors in a packet: Linux allows 253 (`SCM_MAX_FD`), and most of ours come in pairs.
-pub(super) const MOST: usize = 252;
+pub(super) const MAX_DESCRIPTORS: usize = 252;
 
 /// Sends one packet with descriptors. Returns `EAGAIN` if there is no room for it yet.
 pub(super) fn send(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> nix::Result<()> {
@@ -27,7 +27,7 @@ pub(super) fn send(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[Borrowe
 /// Receives one packet and its descriptors. Length 0 means that the peer is gone; `EAGAIN` that there is no packet yet.
 #[expect(unsafe_code, reason = "the kernel hands descriptors over as numbers")]
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = nix::cmsg_space!([RawFd; MOST]);
+    let mut space = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let mut slices = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;

@@ -2,8 +2,8 @@
 //! it. Nothing here knows what such a process does.
 //!
 //! ```text
-//! daemon                                  confined process
-//!   keeper ── process ── channel ───────▶ service ── privileges
+//! daemon                                            confined process
+//!   handle ── keeper ── process ── channel ───────▶ service ── privileges
 //!     requests + sockets (SCM_RIGHTS)
 //! ```
 //!

@@ -103,7 +103,7 @@ pub(super) fn become_user(user: u32, dir: &Path, root: &str) -> anyhow::Result<(
         setgroups(&[]).context("leave all groups")?;
         setresgid(gid, gid, gid).with_context(|| format!("become group {user}"))?;
         setresuid(uid, uid, uid).with_context(|| format!("become user {user}"))?;
-        set_dumpable(false).context("keep others from its memory")?;
+        set_dumpable(false).context("protect its memory from other processes")?;
     }
     rustix::thread::clear_ambient_capability_set().context("drop ambient capabilities")?;
     let none = CapabilitySet::empty();

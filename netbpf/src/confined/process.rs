@@ -163,7 +163,7 @@ impl Process {
     async fn acknowledged(&mut self) -> io::Result<()> {
         match self.connection.receive::<Response>().await?.map(|received| received.messages).as_deref() {
             Some([Response::Done]) => Ok(()),
-            Some(other) => Err(io::Error::other(format!("unexpected {other:?}"))),
+            Some(other) => Err(io::Error::other(format!("unexpected response {other:?}"))),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }

@@ -60,7 +60,7 @@ pub(crate) trait Service {
 /// What to do after a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
-    GoOn,
+    Continue,
     End,
 }
 
@@ -124,7 +124,7 @@ async fn obey<S: Service>(kind: &Kind, listener: OwnedFd, mut service: S) -> any
             accepted = listener.accept() => feed = greet(kind, &mut service, accepted?.0).await,
             received = receive::<S>(&mut feed) => match received {
                 Ok(Some(mut received)) => {
-                    let mut then = Then::GoOn;
+                    let mut then = Then::Continue;
                     for request in mem::take(&mut received.messages) {
                         if service.perform(request, &mut received).await? == Then::End {
                             then = Then::End;

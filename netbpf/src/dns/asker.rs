@@ -49,12 +49,12 @@ const LARGEST_QUERY: usize = 4096;
 /// The state that all askers share.
 pub(super) struct Shared {
     zone: RefCell<Zone>,
-    upstreams: RefCell<HashMap<Id, Way>>,
+    forwarding: RefCell<HashMap<Id, Forwarding>>,
     /// The host's resolvers.
     host: RefCell<Rc<Upstream>>,
     /// Lent sockets, by container.
     inside: RefCell<HashMap<Id, Rc<Inside>>>,
-    workshop: RefCell<Workshop>,
+    buffers: RefCell<Buffers>,
     /// A buffer for the largest datagram.
     scratch: RefCell<Box<[u8]>>,
     /// One permit for each forwarded UDP query and TCP connection. Each of them may open a socket for several servers.
@@ -62,7 +62,7 @@ pub(super) struct Shared {
 }
 
 /// The servers to which a container's queries are forwarded.
-enum Way {
+enum Forwarding {
     /// The host's resolvers.
     Host,
     /// These servers, asked from the container's network namespace.
@@ -70,7 +70,7 @@ enum Way {
 }
 
 /// Buffers for an answer, used by one asker at a time.
-struct Workshop {
+struct Buffers {
     query: Box<[u8]>,
     reply: Vec<u8>,
     answerer: Answerer,
@@ -81,41 +81,41 @@ impl Shared {
     pub(super) fn new(descriptors: usize) -> Self {
         Self {
             zone: RefCell::default(),
-            upstreams: RefCell::default(),
+            forwarding: RefCell::default(),
             host: RefCell::default(),
             inside: RefCell::default(),
-            workshop: RefCell::new(Workshop {
+            buffers: RefCell::new(Buffers {
                 query: vec![0; LARGEST_QUERY].into(),
                 reply: Vec::new(),
                 answerer: Answerer::default(),
             }),
             scratch: RefCell::new(vec![0; u16::MAX.into()].into()),
-            descriptors: Arc::new(Semaphore::new(descriptors / upstream::MOST)),
+            descriptors: Arc::new(Semaphore::new(descriptors / upstream::MAX_SERVERS)),
         }
     }
 
     /// Adds or replaces a container.
     pub(super) fn insert(&self, record: &Record) {
         self.zone.borrow_mut().insert(record.container, &record.networks);
-        let mut upstreams = self.upstreams.borrow_mut();
-        let way = match (record.reachable_servers(), upstreams.remove(&record.container)) {
-            (Servers::Host, _) => Way::Host,
+        let mut upstreams = self.forwarding.borrow_mut();
+        let forwarding = match (record.reachable_servers(), upstreams.remove(&record.container)) {
+            (Servers::Host, _) => Forwarding::Host,
             // The same servers: keep what is known about them.
-            (Servers::Inside(new), Some(Way::Inside(old, upstream))) if old == new => {
-                Way::Inside(old, upstream)
+            (Servers::Inside(new), Some(Forwarding::Inside(old, upstream))) if old == new => {
+                Forwarding::Inside(old, upstream)
             }
             (Servers::Inside(servers), _) => {
                 let upstream = Rc::new(Upstream::new(&servers));
-                Way::Inside(servers, upstream)
+                Forwarding::Inside(servers, upstream)
             }
         };
-        upstreams.insert(record.container, way);
+        upstreams.insert(record.container, forwarding);
     }
 
     /// Removes a container.
     pub(super) fn remove(&self, container: Id) {
         self.zone.borrow_mut().remove(container);
-        self.upstreams.borrow_mut().remove(&container);
+        self.forwarding.borrow_mut().remove(&container);
         self.take_back(container);
     }
 
@@ -146,10 +146,10 @@ impl Shared {
 
     /// The servers for a container's queries, and the sockets to ask them from. Servers of its own are never asked from
     /// the host's namespace, because the address may belong to another host there.
-    fn way_of(&self, asker: Id) -> (Rc<Upstream>, Option<Rc<Inside>>) {
-        match self.upstreams.borrow().get(&asker) {
-            Some(Way::Host) => (Rc::clone(&self.host.borrow()), None),
-            Some(Way::Inside(_, upstream)) => {
+    fn servers_of(&self, asker: Id) -> (Rc<Upstream>, Option<Rc<Inside>>) {
+        match self.forwarding.borrow().get(&asker) {
+            Some(Forwarding::Host) => (Rc::clone(&self.host.borrow()), None),
+            Some(Forwarding::Inside(_, upstream)) => {
                 let inside = self.inside.borrow().get(&asker).cloned().unwrap_or_default();
                 (Rc::clone(upstream), Some(inside))
             }
@@ -158,7 +158,7 @@ impl Shared {
     }
 
     fn answer(&self, asker: Id, query: &[u8], transport: Transport, reply: &mut Vec<u8>) -> Outcome {
-        let Workshop { answerer, .. } = &mut *self.workshop.borrow_mut();
+        let Buffers { answerer, .. } = &mut *self.buffers.borrow_mut();
         answerer.answer(&self.zone.borrow(), asker, query, transport, &mut rand::rng(), reply)
     }
 }
@@ -223,7 +223,7 @@ async fn read_batch(
 ) -> ControlFlow<()> {
     for _ in 0..BATCH {
         let (envelope, query, client) = {
-            let Workshop { query, reply, answerer } = &mut *shared.workshop.borrow_mut();
+            let Buffers { query, reply, answerer } = &mut *shared.buffers.borrow_mut();
             let (length, client) = match socket.try_recv_from(query) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return ControlFlow::Break(()),
@@ -279,7 +279,7 @@ async fn pass_on_udp(
         envelope.reply(&Reply::empty(ResponseCode::Refused), Transport::Udp, &mut reply);
         return answer(&reply);
     };
-    let (upstream, inside) = shared.way_of(asker);
+    let (upstream, inside) = shared.servers_of(asker);
     let mut race = Race::new(&query, Transport::Udp, &upstream, inside.as_deref(), &shared.scratch);
     answer(&passed_back(race.reply().await, &envelope, Transport::Udp));
     race.end().await;
@@ -330,7 +330,7 @@ async fn serve_connection(asker: Id, mut stream: TcpStream, shared: &Shared) -> 
             Outcome::Ignored => continue,
             Outcome::Answered => {}
             Outcome::PassedOn(envelope) => {
-                let (upstream, inside) = shared.way_of(asker);
+                let (upstream, inside) = shared.servers_of(asker);
                 let mut race =
                     Race::new(&query, Transport::Tcp, &upstream, inside.as_deref(), &shared.scratch);
                 reply = passed_back(race.reply().await, &envelope, Transport::Tcp);

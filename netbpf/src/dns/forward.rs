@@ -2,7 +2,7 @@
 //!
 //! Servers are asked one after another, each when the one before it fails or has not replied within [`HEAD_START`]. A
 //! reply with an answer counts whichever server sends it. A reply without an answer counts only when all servers before
-//! it have failed or had [`DOUBT`] to reply: the first server may be the only one that knows a name.
+//! it have failed or had [`NEGATIVE_DELAY`] to reply: the first server may be the only one that knows a name.
 //!
 //! hickory-resolver does something similar, but it decodes and encodes every message, caches, and needs sockets that
 //! threads can share. Here messages pass unchanged, so their signatures and options stay valid, and the sockets of
@@ -39,9 +39,9 @@ const HEAD_START: Duration = Duration::from_millis(200);
 /// How long a server has to reply.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a reply without an answer waits for the servers before it.
-const DOUBT: Duration = Duration::from_secs(2);
+const NEGATIVE_DELAY: Duration = Duration::from_secs(2);
 /// When a datagram counts as lost and is sent again.
-const LOST: Duration = Duration::from_millis(1500);
+const RESEND_AFTER: Duration = Duration::from_millis(1500);
 
 /// One query that is sent to several servers.
 pub(super) struct Race<'a> {
@@ -65,9 +65,9 @@ enum Verdict {
     /// It did not reply in time, or replied SERVFAIL or REFUSED.
     Failed,
     /// It replied that there is nothing of this name or type.
-    Nothing(Vec<u8>),
+    Negative(Vec<u8>),
     /// It replied with an answer.
-    Something(Vec<u8>),
+    Answer(Vec<u8>),
 }
 
 impl<'a> Race<'a> {
@@ -97,7 +97,7 @@ impl<'a> Race<'a> {
     pub(super) async fn reply(&mut self) -> Option<Vec<u8>> {
         let at_once = (0..self.turns.len()).filter(|&rank| rank == 0 || self.turns[rank].0.at_once);
         at_once.collect::<Vec<_>>().into_iter().for_each(|rank| self.ask(rank));
-        let (mut doubt, mut next) = (pin!(sleep(DOUBT)), pin!(sleep(HEAD_START)));
+        let (mut doubt, mut next) = (pin!(sleep(NEGATIVE_DELAY)), pin!(sleep(HEAD_START)));
         loop {
             if let Some(decided) = self.decided(doubt.is_elapsed()) {
                 return decided;
@@ -127,16 +127,16 @@ impl<'a> Race<'a> {
     /// The result, once it is certain.
     fn decided(&mut self, is_late: bool) -> Option<Option<Vec<u8>>> {
         for (_, verdict) in &mut self.turns {
-            if let Verdict::Something(reply) = verdict {
+            if let Verdict::Answer(reply) = verdict {
                 return Some(Some(mem::take(reply)));
             }
         }
         for (_, verdict) in &mut self.turns {
             match verdict {
-                Verdict::Nothing(reply) => return Some(Some(mem::take(reply))),
+                Verdict::Negative(reply) => return Some(Some(mem::take(reply))),
                 Verdict::Failed => {}
-                Verdict::Unasked | Verdict::Asked | Verdict::Something(_) if is_late => {}
-                Verdict::Unasked | Verdict::Asked | Verdict::Something(_) => return None,
+                Verdict::Unasked | Verdict::Asked | Verdict::Answer(_) if is_late => {}
+                Verdict::Unasked | Verdict::Asked | Verdict::Answer(_) => return None,
             }
         }
         let all_failed = self.turns.iter().all(|(_, verdict)| matches!(verdict, Verdict::Failed));
@@ -174,7 +174,7 @@ impl<'a> Race<'a> {
                     if let Some(id) = query.first_chunk() {
                         message::set_id(&mut reply, *id);
                     }
-                    judged(reply)
+                    classify(reply)
                 }
                 Ok(Err(_)) | Err(_) => {
                     // A server that fails quickly costs no time, so it keeps its place.
@@ -194,11 +194,11 @@ fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
 
-fn judged(reply: Vec<u8>) -> Verdict {
+fn classify(reply: Vec<u8>) -> Verdict {
     match message::code(&reply) {
         None | Some(ResponseCode::ServFail | ResponseCode::Refused) => Verdict::Failed,
-        _ if message::has_answer(&reply) => Verdict::Something(reply),
-        Some(_) => Verdict::Nothing(reply),
+        _ if message::has_answer(&reply) => Verdict::Answer(reply),
+        Some(_) => Verdict::Negative(reply),
     }
 }
 
@@ -212,7 +212,7 @@ async fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
 
 async fn by_udp(query: &[u8], socket: UdpSocket, scratch: &RefCell<Box<[u8]>>) -> io::Result<Vec<u8>> {
     socket.send(query).await?;
-    let mut lost = interval_at(Instant::now() + LOST, LOST);
+    let mut lost = interval_at(Instant::now() + RESEND_AFTER, RESEND_AFTER);
     loop {
         let ready = tokio::select! {
             ready = socket.ready(Interest::READABLE | Interest::ERROR) => ready?,

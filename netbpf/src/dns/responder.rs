@@ -85,7 +85,7 @@ impl Service for Responder {
             Request::Remove(container) => self.forget(container).await,
             Request::HostServers(servers) => self.shared.set_host_servers(servers),
             Request::End => {
-                let Some(named) = self.named.take() else { return Ok(Then::GoOn) };
+                let Some(named) = self.named.take() else { return Ok(Then::Continue) };
                 for container in self.shared.containers() {
                     if !named.contains(&container) {
                         self.forget(container).await;
@@ -94,7 +94,7 @@ impl Service for Responder {
             }
             Request::Stop => return Ok(Then::End),
         }
-        Ok(Then::GoOn)
+        Ok(Then::Continue)
     }
 
     fn served(&self) -> usize {

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// The maximum number of servers asked for one name.
-pub(super) const MOST: usize = 3;
+pub(super) const MAX_SERVERS: usize = 3;
 /// How long a silent server is asked last only.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -45,7 +45,7 @@ pub(super) struct Turn {
 impl Upstream {
     /// No server is silent at first.
     pub(super) fn new(servers: &[SocketAddr]) -> Self {
-        let servers = servers.iter().take(MOST).copied().collect();
+        let servers = servers.iter().take(MAX_SERVERS).copied().collect();
         Self { servers, states: RefCell::default() }
     }
 

@@ -22,13 +22,14 @@ const INTERNAL: &str = "com.docker.network.internal";
 const EXPOSED: &str = "com.docker.network.endpoint.exposedports";
 const PORTMAP: &str = "com.docker.network.portmap";
 /// The prefix of options with a meaning to Docker. Options of other prefixes are the user's.
-const DOCKERS: &str = "com.docker.network.";
+const DOCKER_PREFIX: &str = "com.docker.network.";
 /// The options with this prefix that a user may set for an interface.
-const OF_INTERFACE: [&str; 2] = ["com.docker.network.endpoint.ifname", "com.docker.network.endpoint.sysctls"];
+const INTERFACE_OPTIONS: [&str; 2] =
+    ["com.docker.network.endpoint.ifname", "com.docker.network.endpoint.sysctls"];
 
 /// A message with an invalid field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Bad {
+pub enum InvalidMessage {
     /// A field that cannot be parsed.
     #[error("invalid {field}: {value}")]
     Field {
@@ -49,31 +50,31 @@ pub enum Bad {
 }
 
 /// The error about an invalid field.
-pub fn bad(field: &'static str, value: impl ToString) -> Bad {
-    Bad::Field { field, value: value.to_string() }
+pub fn invalid(field: &'static str, value: impl ToString) -> InvalidMessage {
+    InvalidMessage::Field { field, value: value.to_string() }
 }
 
 /// Parses a network ID of Docker's.
-pub fn network_id(text: &str) -> Result<Id, Bad> {
-    text.parse().map_err(|_| bad("NetworkID", text))
+pub fn network_id(text: &str) -> Result<Id, InvalidMessage> {
+    text.parse().map_err(|_| invalid("NetworkID", text))
 }
 
 /// Parses an endpoint ID of Docker's.
-pub fn endpoint_id(text: &str) -> Result<Id, Bad> {
-    text.parse().map_err(|_| bad("EndpointID", text))
+pub fn endpoint_id(text: &str) -> Result<Id, InvalidMessage> {
+    text.parse().map_err(|_| invalid("EndpointID", text))
 }
 
 impl TryFrom<wire::CreateNetwork> for DockerNetwork {
-    type Error = Bad;
+    type Error = InvalidMessage;
 
-    fn try_from(message: wire::CreateNetwork) -> Result<Self, Bad> {
+    fn try_from(message: wire::CreateNetwork) -> Result<Self, InvalidMessage> {
         let wire::CreateNetwork { network_id: id, options, ipv4_data, ipv6_data } = message;
         if ipv4_data.len() > 1 || ipv6_data.len() > 1 {
-            return Err(Bad::MultipleSubnets);
+            return Err(InvalidMessage::MultipleSubnets);
         }
         let internal = match options.get(INTERNAL) {
             None | Some(Value::Null) => false,
-            Some(value) => value.as_bool().ok_or_else(|| bad(INTERNAL, value))?,
+            Some(value) => value.as_bool().ok_or_else(|| invalid(INTERNAL, value))?,
         };
         let subnets = |data: Vec<wire::IpamData>| data.into_iter().map(subnet).collect::<Result<_, _>>();
         Ok(Self {
@@ -87,26 +88,26 @@ impl TryFrom<wire::CreateNetwork> for DockerNetwork {
 }
 
 /// Docker writes addresses with the prefix length of the subnet.
-fn subnet(data: wire::IpamData) -> Result<IpamConfig, Bad> {
+fn subnet(data: wire::IpamData) -> Result<IpamConfig, InvalidMessage> {
     let address = |field, text: String| match text.as_str() {
         "" => Ok(text),
-        _ => text.parse::<IpNet>().map(|net| net.addr().to_string()).map_err(|_| bad(field, text)),
+        _ => text.parse::<IpNet>().map(|net| net.addr().to_string()).map_err(|_| invalid(field, text)),
     };
     let auxiliary = data.aux_addresses.into_iter();
     Ok(IpamConfig {
-        subnet: data.pool.parse::<IpNet>().map_err(|_| bad("Pool", &data.pool))?.to_string(),
+        subnet: data.pool.parse::<IpNet>().map_err(|_| invalid("Pool", &data.pool))?.to_string(),
         ip_range: String::new(),
         gateway: address("Gateway", data.gateway)?,
         auxiliary_addresses: auxiliary
-            .map(|(name, text)| Ok::<_, Bad>((name, address("AuxAddresses", text)?)))
+            .map(|(name, text)| Ok::<_, InvalidMessage>((name, address("AuxAddresses", text)?)))
             .collect::<Result<_, _>>()?,
     })
 }
 
 impl TryFrom<wire::CreateEndpoint> for DockerEndpointRequest {
-    type Error = Bad;
+    type Error = InvalidMessage;
 
-    fn try_from(message: wire::CreateEndpoint) -> Result<Self, Bad> {
+    fn try_from(message: wire::CreateEndpoint) -> Result<Self, InvalidMessage> {
         let wire::Interface { address, address_ipv6, mac_address } = message.interface;
         Ok(Self {
             network: network_id(&message.network_id)?,
@@ -121,24 +122,24 @@ impl TryFrom<wire::CreateEndpoint> for DockerEndpointRequest {
 }
 
 /// Parses a text; `None` if it is empty.
-pub fn given<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<Option<T>, Bad> {
+pub fn given<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<Option<T>, InvalidMessage> {
     match text {
         "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| bad(field, text)),
+        text => text.parse().map(Some).map_err(|_| invalid(field, text)),
     }
 }
 
 /// Parses the options of `--driver-opt`, which Docker mixes with its own.
-fn endpoint_options(options: &wire::Options) -> Result<EndpointOptions, Bad> {
+fn endpoint_options(options: &wire::Options) -> Result<EndpointOptions, InvalidMessage> {
     let typed = options
         .iter()
-        .filter(|(key, _)| !key.starts_with(DOCKERS) || OF_INTERFACE.contains(&key.as_str()))
+        .filter(|(key, _)| !key.starts_with(DOCKER_PREFIX) || INTERFACE_OPTIONS.contains(&key.as_str()))
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect();
     Ok(EndpointOptions::parse(&typed)?)
 }
 
-fn exposed(options: &wire::Options) -> Result<BTreeSet<ContainerPort>, Bad> {
+fn exposed(options: &wire::Options) -> Result<BTreeSet<ContainerPort>, InvalidMessage> {
     option::<Vec<wire::TransportPort>>(options, EXPOSED)?
         .into_iter()
         .map(|port| container_port(port.proto, port.port))
@@ -146,15 +147,15 @@ fn exposed(options: &wire::Options) -> Result<BTreeSet<ContainerPort>, Bad> {
 }
 
 /// The published ports in a `ProgramExternalConnectivity` message.
-pub fn publish(options: &wire::Options) -> Result<Vec<Publish>, Bad> {
+pub fn publish(options: &wire::Options) -> Result<Vec<Publish>, InvalidMessage> {
     option::<Vec<wire::PortBinding>>(options, PORTMAP)?.into_iter().map(binding).collect()
 }
 
-fn binding(binding: wire::PortBinding) -> Result<Publish, Bad> {
+fn binding(binding: wire::PortBinding) -> Result<Publish, InvalidMessage> {
     let last = binding.host_port_end.max(binding.host_port);
     let host_ports = match binding.host_port {
         0 => None,
-        first => Some(PortRange::new(first, last).ok_or_else(|| bad("HostPort", first))?),
+        first => Some(PortRange::new(first, last).ok_or_else(|| invalid("HostPort", first))?),
     };
     Ok(Publish {
         container: container_port(binding.proto, binding.port)?,
@@ -163,21 +164,24 @@ fn binding(binding: wire::PortBinding) -> Result<Publish, Bad> {
     })
 }
 
-fn container_port(proto: u8, port: u16) -> Result<ContainerPort, Bad> {
+fn container_port(proto: u8, port: u16) -> Result<ContainerPort, InvalidMessage> {
     let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
     let protocol = known.into_iter().find(|protocol| protocol.number() == proto);
-    let protocol = protocol.ok_or_else(|| bad("Proto", proto))?;
+    let protocol = protocol.ok_or_else(|| invalid("Proto", proto))?;
     if port == 0 {
-        return Err(bad("Port", port));
+        return Err(invalid("Port", port));
     }
     Ok(ContainerPort { number: port, protocol })
 }
 
 /// Parses an option's value; the default if it is absent.
-fn option<T: Default + DeserializeOwned>(options: &wire::Options, key: &'static str) -> Result<T, Bad> {
+fn option<T: Default + DeserializeOwned>(
+    options: &wire::Options,
+    key: &'static str,
+) -> Result<T, InvalidMessage> {
     match options.get(key) {
         None | Some(Value::Null) => Ok(T::default()),
-        Some(value) => serde_json::from_value(value.clone()).map_err(|_| bad(key, value)),
+        Some(value) => serde_json::from_value(value.clone()).map_err(|_| invalid(key, value)),
     }
 }
 

@@ -8,12 +8,12 @@ const ID: &str = "e9c48caad9a3d790516aa17823c64108a54aa1d2f47cc901dc63140a379432
 
 fn network(message: Value) -> Result<DockerNetwork, String> {
     let message: wire::CreateNetwork = serde_json::from_value(message).map_err(|error| error.to_string())?;
-    message.try_into().map_err(|error: Bad| error.to_string())
+    message.try_into().map_err(|error: InvalidMessage| error.to_string())
 }
 
 fn endpoint(message: Value) -> Result<DockerEndpointRequest, String> {
     let message: wire::CreateEndpoint = serde_json::from_value(message).map_err(|error| error.to_string())?;
-    message.try_into().map_err(|error: Bad| error.to_string())
+    message.try_into().map_err(|error: InvalidMessage| error.to_string())
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    convert::{self, Bad},
+    convert::{self, InvalidMessage},
     server::{answer, call},
     wire::{Done, or_null},
 };
@@ -105,7 +105,7 @@ async fn address_spaces() -> Response {
 async fn request_pool(State(daemon): Shared, body: Bytes) -> Response {
     let work = async move |message: RequestPool| {
         if let Some(option) = message.options.into_keys().next() {
-            return Err(Bad::IpamOption(option).into());
+            return Err(InvalidMessage::IpamOption(option).into());
         }
         let subnet: Option<IpNet> = convert::given("Pool", &message.pool)?;
         let range = convert::given("SubPool", &message.sub_pool)?;
@@ -134,13 +134,13 @@ async fn request_address(State(daemon): Shared, body: Bytes) -> Response {
 
 async fn release_address(State(daemon): Shared, body: Bytes) -> Response {
     let work = async move |message: OfAddress| {
-        let address = message.address.parse().map_err(|_| convert::bad("Address", &message.address))?;
+        let address = message.address.parse().map_err(|_| convert::invalid("Address", &message.address))?;
         daemon.return_address(pool(&message.pool_id)?, address).await?;
         Ok(Done {})
     };
     call(body, work, async || {}).await
 }
 
-fn pool(id: &str) -> Result<IpNet, Bad> {
-    id.parse().map_err(|_| convert::bad("PoolID", id))
+fn pool(id: &str) -> Result<IpNet, InvalidMessage> {
+    id.parse().map_err(|_| convert::invalid("PoolID", id))
 }

@@ -1,5 +1,5 @@
 //! The plugin socket: calls the daemon's methods for Docker's requests. Docker waits for an answer without a limit, so
-//! every request is answered within [`LIMIT`]; what is finished later is undone.
+//! every request is answered within [`TIME_LIMIT`]; what is finished later is undone.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixListener;
 
 use super::{
-    convert::{self, Bad},
+    convert::{self, InvalidMessage},
     ipam, wire,
 };
 use crate::{
@@ -24,9 +24,9 @@ use crate::{
 };
 
 /// How long a request may take.
-const LIMIT: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// The maximum size of a message in bytes. A message may publish every TCP and UDP port with an entry for each.
-const LONGEST: usize = 32 << 20;
+const MAX_MESSAGE: usize = 32 << 20;
 /// The media type of Docker's plugin protocol.
 const MEDIA_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
 
@@ -59,7 +59,7 @@ pub async fn serve(
         .fallback(async |uri: Uri| {
             refuse(StatusCode::NOT_FOUND, format!("unknown method {}", uri.path().trim_start_matches('/')))
         })
-        .layer(DefaultBodyLimit::max(LONGEST))
+        .layer(DefaultBodyLimit::max(MAX_MESSAGE))
         .with_state(daemon);
     connections::serve(listener, router, end).await
 }
@@ -69,7 +69,7 @@ pub async fn serve(
 pub enum Error {
     /// The message is invalid.
     #[error(transparent)]
-    Bad(#[from] Bad),
+    InvalidMessage(#[from] InvalidMessage),
     /// The daemon refuses it.
     #[error(transparent)]
     Daemon(#[from] crate::daemon::Error),
@@ -86,7 +86,7 @@ pub fn answer(answer: impl Serialize) -> Response {
     ([(header::CONTENT_TYPE, MEDIA_TYPE)], Json(answer)).into_response()
 }
 
-/// Carries out a request within [`LIMIT`]. It is always finished, even if Docker closes the connection. If it is
+/// Carries out a request within [`TIME_LIMIT`]. It is always finished, even if Docker closes the connection. If it is
 /// finished too late to tell Docker, `undo` undoes it.
 pub async fn call<Request, Done, Work, Undone>(
     body: Bytes,
@@ -109,10 +109,10 @@ where
         Err(error) => return refuse(StatusCode::BAD_REQUEST, format!("invalid JSON: {error}")),
     };
     let mut working = tokio::spawn(work(request));
-    match tokio::time::timeout(LIMIT, &mut working).await {
+    match tokio::time::timeout(TIME_LIMIT, &mut working).await {
         Ok(Ok(Ok(done))) => answer(done),
         Ok(Ok(Err(error))) => {
-            tracing::info!(%error, "refused to Docker");
+            tracing::info!(%error, "refuse a request of Docker");
             refuse(StatusCode::OK, error.to_string())
         }
         Ok(Err(panicked)) => refuse(StatusCode::OK, format!("netbpf failed: {panicked}")),
@@ -122,7 +122,7 @@ where
                     undo().await;
                 }
             });
-            refuse(StatusCode::OK, format!("netbpf did not finish within {} s", LIMIT.as_secs()))
+            refuse(StatusCode::OK, format!("netbpf did not finish within {} s", TIME_LIMIT.as_secs()))
         }
     }
 }
@@ -254,6 +254,6 @@ async fn revoke(State(daemon): Shared, body: Bytes) -> Response {
     call(body, work, nothing).await
 }
 
-fn ids(message: &wire::OfEndpoint) -> Result<(crate::model::Id, crate::model::Id), Bad> {
+fn ids(message: &wire::OfEndpoint) -> Result<(crate::model::Id, crate::model::Id), InvalidMessage> {
     Ok((convert::network_id(&message.network_id)?, convert::endpoint_id(&message.endpoint_id)?))
 }

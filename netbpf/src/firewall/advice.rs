@@ -24,8 +24,8 @@ pub struct Chain<'a> {
 
 impl Chain<'_> {
     /// The message if the chain drops unmatched packets and netbpf's rules could not be added to it.
-    pub fn refused(&self, reason: &str, fall: &BTreeSet<Interface<'_>>, is_owned: bool) -> String {
-        let effect = if fall.iter().any(|interface| interface.side == Side::In) {
+    pub fn refused(&self, reason: &str, unmatched: &BTreeSet<Interface<'_>>, is_owned: bool) -> String {
+        let effect = if unmatched.iter().any(|interface| interface.side == Side::In) {
             "containers do not reach other hosts"
         } else {
             "other hosts reach containers by published ports only"
@@ -37,7 +37,7 @@ impl Chain<'_> {
         };
         format!(
             "drops unmatched packets and cannot be changed ({reason}): {effect}; {setting}{}",
-            self.remedy(fall)
+            self.remedy(unmatched)
         )
     }
 
@@ -48,13 +48,13 @@ impl Chain<'_> {
     }
 
     /// The message if the chain drops unmatched packets at a hook where netbpf adds no rules.
-    pub fn closed(&self, fall: &BTreeSet<Interface<'_>>) -> String {
+    pub fn closed(&self, unmatched: &BTreeSet<Interface<'_>>) -> String {
         let effect = match self.hook {
             Hook::LocalIn => "containers do not reach the host's own services",
             Hook::LocalOut => "the host does not reach containers",
             _ => "containers are cut off",
         };
-        format!("drops unmatched packets: {effect}; to change it: {}", self.remedy(fall))
+        format!("drops unmatched packets: {effect}; to change it: {}", self.remedy(unmatched))
     }
 
     fn is_firewalld(&self) -> bool {
@@ -62,10 +62,10 @@ impl Chain<'_> {
     }
 
     /// The commands that accept the packets of these interfaces.
-    fn remedy(&self, fall: &BTreeSet<Interface<'_>>) -> String {
+    fn remedy(&self, unmatched: &BTreeSet<Interface<'_>>) -> String {
         let Self { family, table, name, .. } = self;
         let mut commands: Vec<String> = Vec::new();
-        for Interface { side, name: interface } in fall {
+        for Interface { side, name: interface } in unmatched {
             let iptables = |program: &str| {
                 let option = if *side == Side::In { "-i" } else { "-o" };
                 format!("{program} -I {name} {option} {} -j ACCEPT", interface.replace('*', "+"))

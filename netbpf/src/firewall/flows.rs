@@ -15,10 +15,10 @@ use super::{
 };
 
 /// The number of flows that the kernel tracks in this namespace.
-const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
+const COUNT_PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 /// With or without a filter, the kernel walks its whole hash table; on a host with 4 GB or more that takes 13 ms. Up to
 /// this many flows, one unfiltered list is quicker than one filtered list for each direction.
-const FEW: usize = 2000;
+const MAX_UNFILTERED: usize = 2000;
 
 /// `CTA_FILTER`: which fields of the request's tuple the kernel compares (Linux 5.8).
 const FILTER: u16 = 25;
@@ -54,7 +54,7 @@ pub async fn forget(address: IpAddr) -> Result<(), Error> {
             |flow: &Flow| [&flow.original, &flow.reply].iter().any(|tuples| source(tuples) == Some(address));
         match count() {
             Some(0) => Ok(()),
-            Some(..=FEW) => flows.delete_all(None, is_about),
+            Some(..=MAX_UNFILTERED) => flows.delete_all(None, is_about),
             Some(_) | None => [Direction::Original, Direction::Reply].into_iter().try_for_each(|direction| {
                 let tuple = vec![Tuple::Ip(vec![IPTuple::SourceAddress(address)])];
                 flows.delete_all(Some(Filter { direction, tuple, flags: SOURCE }), is_about)
@@ -99,7 +99,7 @@ async fn in_background(
 
 /// The number of flows in the calling thread's namespace; `None` if the kernel does not tell.
 fn count() -> Option<usize> {
-    fs::read_to_string(COUNT).ok()?.trim().parse().ok()
+    fs::read_to_string(COUNT_PATH).ok()?.trim().parse().ok()
 }
 
 /// One flow: the tuples of its packets in both directions.

@@ -28,7 +28,7 @@ const DOCKER: &str = "DOCKER";
 
 /// The foreign chains that drop unmatched packets, and what that means for containers.
 #[derive(Debug)]
-pub struct Others {
+pub struct ForeignChains {
     /// The comment of netbpf's rules, which is also the name of netbpf's table.
     owner: String,
     known: BTreeMap<String, Standing>,
@@ -56,15 +56,15 @@ pub enum State {
 
 /// A rule of netbpf: the interfaces that it matches, and whether it accepts or drops.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Own {
+struct OurRule {
     interfaces: Vec<(Side, String)>,
     accepts: bool,
 }
 
 /// Rules of netbpf by their place.
-type Placed = BTreeMap<Place, Vec<Own>>;
+type Placed = BTreeMap<Place, Vec<OurRule>>;
 
-impl Others {
+impl ForeignChains {
     /// Starts without knowledge; [`Self::admit`] reads the chains.
     pub fn new(owner: String) -> Self {
         Self { owner, known: BTreeMap::new() }
@@ -182,7 +182,7 @@ impl Others {
             for rule in rules.iter().rev() {
                 if rule.comment == self.owner {
                     let place = Place { chain: chain.clone(), before };
-                    placed.entry(place).or_default().insert(0, Own::of(rule));
+                    placed.entry(place).or_default().insert(0, OurRule::of(rule));
                 } else {
                     before = Some(rule.handle);
                 }
@@ -197,7 +197,7 @@ impl Others {
         for (chain, _) in bases(table).filter(|(_, base)| base.hook == Hook::Forward) {
             for side in [Side::In, Side::Out] {
                 for name in names {
-                    let End::Falls(place) = walk::end(table, chain, Interface { side, name }, &self.owner)
+                    let End::Dropped(place) = walk::end(table, chain, Interface { side, name }, &self.owner)
                     else {
                         continue;
                     };
@@ -207,12 +207,12 @@ impl Others {
                         BTreeSet::new()
                     };
                     let rules = placed.entry(place).or_default();
-                    let shut = bridges.into_iter().map(|bridge| Own {
+                    let shut = bridges.into_iter().map(|bridge| OurRule {
                         interfaces: vec![(side, name.clone()), (Side::Out, bridge.to_owned())],
                         accepts: false,
                     });
                     rules.extend(shut);
-                    rules.push(Own { interfaces: vec![(side, name.clone())], accepts: true });
+                    rules.push(OurRule { interfaces: vec![(side, name.clone())], accepts: true });
                 }
             }
         }
@@ -235,25 +235,25 @@ impl Others {
             _ => &[],
         };
         let all = names.iter().flat_map(|name| sides.iter().map(move |side| Interface { side: *side, name }));
-        let (mut fall, mut denied) = (BTreeSet::new(), BTreeSet::new());
+        let (mut unmatched, mut denied) = (BTreeSet::new(), BTreeSet::new());
         for interface in all {
             match walk::end(table, chain, interface, &self.owner) {
                 End::Passes => {}
-                End::Falls(_) => drop(fall.insert(interface)),
+                End::Dropped(_) => drop(unmatched.insert(interface)),
                 End::Denied => drop(denied.insert(interface)),
             }
         }
         let place = advice::Chain { family: table.family, table: &table.name, name: chain, hook: base.hook };
         let is_forward = base.hook == Hook::Forward;
         match refusal {
-            Some(reason) if is_forward && !fall.is_empty() => {
-                let text = place.refused(reason, &fall, table.is_owned);
+            Some(reason) if is_forward && !unmatched.is_empty() => {
+                let text = place.refused(reason, &unmatched, table.is_owned);
                 Some(Standing { state: State::Refused, text })
             }
             _ if !denied.is_empty() => Some(Standing { state: State::Closed, text: place.denies(&denied) }),
-            _ if fall.is_empty() => None,
+            _ if unmatched.is_empty() => None,
             _ if is_forward => Some(Standing { state: State::Answered, text: advice::ANSWERED.to_owned() }),
-            _ => Some(Standing { state: State::Closed, text: place.closed(&fall) }),
+            _ => Some(Standing { state: State::Closed, text: place.closed(&unmatched) }),
         }
     }
 }
@@ -285,7 +285,7 @@ fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-impl Own {
+impl OurRule {
     fn of(rule: &Rule) -> Self {
         let interfaces = rule.tests.iter().map_while(|test| match test {
             Test::Interface { side, name, is_equal: true } => Some((*side, name.clone())),
@@ -303,7 +303,7 @@ impl Own {
     }
 }
 
-impl fmt::Display for Own {
+impl fmt::Display for OurRule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.interfaces.iter().try_for_each(|(side, name)| write!(formatter, "{side} \"{name}\" "))
     }

@@ -32,7 +32,7 @@ pub use foreign::{Standing, State};
 pub use nft::Counted;
 pub use watch::Changes;
 
-use self::{foreign::Others, table::Elements};
+use self::{foreign::ForeignChains, table::Elements};
 use crate::{
     model::{Mapping, Protocol},
     plan::NetworkRules,
@@ -88,7 +88,7 @@ pub struct Firewall {
     /// The published ports. The lock also keeps changes of the table apart, because some read it before they write.
     published: Mutex<BTreeSet<Mapping>>,
     /// Foreign chains.
-    others: Mutex<Others>,
+    others: Mutex<ForeignChains>,
     /// The address families (`ipv4`, `ipv6`) that the host forwards only from and to netbpf's networks.
     closed: std::sync::Mutex<BTreeSet<&'static str>>,
     /// The number of rules in the table, as the kernel counted them after the last change.
@@ -102,7 +102,7 @@ impl Firewall {
     /// [`Error::NoNft`] if there is no `nft` on this host.
     pub async fn open(table: String, group: u32) -> Result<Self, Error> {
         nft::check().await?;
-        let others = Mutex::new(Others::new(table.clone()));
+        let others = Mutex::new(ForeignChains::new(table.clone()));
         Ok(Self {
             table,
             group,

@@ -26,7 +26,7 @@ pub enum End {
     /// It is accepted.
     Passes,
     /// A policy drops it, or a rule without conditions. A rule at this place would accept it.
-    Falls(Place),
+    Dropped(Place),
     /// A rule drops it on purpose: the rule names the interface or is one of the administrator's.
     Denied,
 }
@@ -62,7 +62,7 @@ pub fn end(table: &Table, base: &str, interface: Interface<'_>, owner: &str) -> 
     let drops = table.chains.get(base).and_then(|chain| chain.base).is_some_and(|base| base.drops);
     match walk.through(base, false, DEPTH) {
         Way::Ended(end) => end,
-        Way::Back(place) if drops => End::Falls(place),
+        Way::Back(place) if drops => End::Dropped(place),
         Way::Back(_) => End::Passes,
     }
 }
@@ -103,7 +103,7 @@ impl Walk<'_> {
                     let end = if is_named || is_first || chain == ADMINISTRATORS {
                         End::Denied
                     } else {
-                        End::Falls(Place { chain: chain.to_owned(), before: Some(rule.handle) })
+                        End::Dropped(Place { chain: chain.to_owned(), before: Some(rule.handle) })
                     };
                     return Way::Ended(end);
                 }
@@ -198,23 +198,26 @@ mod tests {
         end(&table(drops, chains), "F", Interface { side: Side::In, name }, "netbpf")
     }
 
-    fn falls(chain: &str, before: Option<u64>) -> End {
-        End::Falls(Place { chain: chain.to_owned(), before })
+    fn dropped(chain: &str, before: Option<u64>) -> End {
+        End::Dropped(Place { chain: chain.to_owned(), before })
     }
 
     #[test]
     fn a_drop_policy_applies_behind_all_conditional_rules() {
-        assert_eq!(from("netbpf0", true, &[("F", &[])]), falls("F", None));
+        assert_eq!(from("netbpf0", true, &[("F", &[])]), dropped("F", None));
         assert_eq!(from("netbpf0", false, &[("F", &["saddr drop"])]), End::Passes);
-        assert_eq!(from("netbpf0", true, &[("F", &["saddr drop", "port accept", "log"])]), falls("F", None));
-        assert_eq!(from("netbpf0", true, &[("F", &["ours i:netbpf0 accept"])]), falls("F", None));
+        assert_eq!(
+            from("netbpf0", true, &[("F", &["saddr drop", "port accept", "log"])]),
+            dropped("F", None)
+        );
+        assert_eq!(from("netbpf0", true, &[("F", &["ours i:netbpf0 accept"])]), dropped("F", None));
     }
 
     #[test]
     fn a_last_rule_without_conditions_drops_the_rest() {
-        assert_eq!(from("netbpf0", false, &[("F", &["drop"])]), falls("F", Some(1)));
+        assert_eq!(from("netbpf0", false, &[("F", &["drop"])]), dropped("F", Some(1)));
         let chain: &[&str] = &["state accept", "log", "drop", "o:wg0 accept"];
-        assert_eq!(from("netbpf0", false, &[("F", chain)]), falls("F", Some(3)));
+        assert_eq!(from("netbpf0", false, &[("F", chain)]), dropped("F", Some(3)));
     }
 
     #[test]
@@ -222,10 +225,10 @@ mod tests {
         assert_eq!(from("netbpf0", true, &[("F", &["i:netbpf0 drop"])]), End::Denied);
         assert_eq!(from("netbpf0", true, &[("F", &["i:net* accept"])]), End::Passes);
         assert_eq!(from("netbpf0", false, &[("F", &["!i:lan0 drop"])]), End::Denied);
-        assert_eq!(from("netbpf0", true, &[("F", &["i:lan0 drop", "o:netbpf0 drop"])]), falls("F", None));
+        assert_eq!(from("netbpf0", true, &[("F", &["i:lan0 drop", "o:netbpf0 drop"])]), dropped("F", None));
         assert_eq!(from("netbpf0", false, &[("F", &["i:netbpf0 goto:Z"]), ("Z", &["drop"])]), End::Denied);
         // A condition on some of our interfaces is skipped.
-        assert_eq!(from("nb-*", true, &[("F", &["i:nb-0123 drop"])]), falls("F", None));
+        assert_eq!(from("nb-*", true, &[("F", &["i:nb-0123 drop"])]), dropped("F", None));
         assert_eq!(from("nb-*", true, &[("F", &["i:nb-* drop"])]), End::Denied);
         assert_eq!(from("nb-*", true, &[("F", &["i:lo accept", "i:nb* accept"])]), End::Passes);
     }
@@ -233,7 +236,10 @@ mod tests {
     #[test]
     fn a_drop_before_all_other_rules_is_on_purpose() {
         assert_eq!(from("netbpf0", false, &[("F", &["drop", "saddr accept"])]), End::Denied);
-        assert_eq!(from("netbpf0", false, &[("F", &["drop", "ours i:netbpf0 accept"])]), falls("F", Some(1)));
+        assert_eq!(
+            from("netbpf0", false, &[("F", &["drop", "ours i:netbpf0 accept"])]),
+            dropped("F", Some(1))
+        );
     }
 
     #[test]
@@ -251,8 +257,8 @@ mod tests {
                 ],
             )
         };
-        assert_eq!(ufw(&[]), falls("F", None));
-        assert_eq!(ufw(&["drop"]), falls("reject", Some(1)));
+        assert_eq!(ufw(&[]), dropped("F", None));
+        assert_eq!(ufw(&["drop"]), dropped("reject", Some(1)));
     }
 
     #[test]
@@ -265,7 +271,7 @@ mod tests {
             ("public", &["jump:deny", "drop"]),
             ("deny", &["saddr drop"]),
         ];
-        assert_eq!(from("netbpf0", false, chains), falls("public", Some(2)));
+        assert_eq!(from("netbpf0", false, chains), dropped("public", Some(2)));
         assert_eq!(from("trusted0", false, chains), End::Passes);
     }
 
@@ -278,8 +284,8 @@ mod tests {
                 &[("F", &["jump:DOCKER-USER", "o:docker0 jump:DOCKER"]), ("DOCKER-USER", user)],
             )
         };
-        assert_eq!(docker(&["return"]), falls("F", None));
-        assert_eq!(docker(&["saddr drop", "return"]), falls("F", None));
+        assert_eq!(docker(&["return"]), dropped("F", None));
+        assert_eq!(docker(&["saddr drop", "return"]), dropped("F", None));
         assert_eq!(docker(&["saddr accept", "drop"]), End::Denied);
     }
 
@@ -287,13 +293,13 @@ mod tests {
     fn a_drop_behind_exceptions_is_on_purpose() {
         let not_local: &[(&str, &[&str])] = &[("F", &["jump:N", "log"]), ("N", &["local return", "drop"])];
         assert_eq!(from("netbpf0", false, not_local), End::Passes);
-        assert_eq!(from("netbpf0", true, not_local), falls("F", None));
+        assert_eq!(from("netbpf0", true, not_local), dropped("F", None));
     }
 
     #[test]
     fn a_goto_does_not_return_and_a_loop_ends() {
         let goes: &[(&str, &[&str])] = &[("F", &["goto:G", "accept"]), ("G", &["saddr drop"])];
-        assert_eq!(from("netbpf0", true, goes), falls("G", None));
+        assert_eq!(from("netbpf0", true, goes), dropped("G", None));
         let loops: &[(&str, &[&str])] = &[("F", &["jump:F"])];
         assert_eq!(from("netbpf0", false, loops), End::Passes);
     }

@@ -77,7 +77,7 @@ impl Service for Relay {
             Request::Close(at) => self.close(&at).await,
             Request::Stop => return Ok(Then::End),
         }
-        Ok(Then::GoOn)
+        Ok(Then::Continue)
     }
 
     fn served(&self) -> usize {
@@ -100,7 +100,7 @@ impl Relay {
                     to,
                     Arc::clone(&self.associations),
                     Rc::clone(&self.buffer),
-                    udp::SILENCE,
+                    udp::IDLE_TIMEOUT,
                 ))
             }
             Protocol::Sctp => bail!("SCTP is not relayed"),

@@ -13,11 +13,11 @@ use tokio::{
 };
 
 /// How long a container has to answer a SYN.
-const CONNECTING: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The idle time after which the kernel checks whether the peer is still there (keepalive).
-const SILENCE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// The maximum number of connections of one port, so that some are left for others.
-const MOST: usize = 4096;
+const MAX_CONNECTIONS: usize = 4096;
 /// The size of the copy buffer for one direction, in bytes.
 const BUFFER: usize = 32 * 1024;
 /// The pause after an error of `accept` that concerns more than one client: no memory or descriptors may be left.
@@ -28,7 +28,7 @@ pub(super) async fn serve(listener: TcpListener, to: SocketAddr, turns: Arc<Sema
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            (client, turn) = accept(&listener, &turns), if connections.len() < MOST => {
+            (client, turn) = accept(&listener, &turns), if connections.len() < MAX_CONNECTIONS => {
                 connections.spawn_local(async move {
                     // An error on one side ends the other as well.
                     let _ = carry(client, to).await;
@@ -52,11 +52,11 @@ async fn accept(listener: &TcpListener, turns: &Arc<Semaphore>) -> (TcpStream, O
 }
 
 async fn carry(mut client: TcpStream, to: SocketAddr) -> io::Result<()> {
-    let mut server = timeout(CONNECTING, TcpStream::connect(to)).await??;
+    let mut server = timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await??;
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
         sockopt::set_socket_keepalive(stream, true)?;
-        sockopt::set_tcp_keepidle(stream, SILENCE)?;
+        sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
     }
     copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await?;
     Ok(())

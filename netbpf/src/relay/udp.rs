@@ -28,11 +28,11 @@ use tokio::{
 };
 
 /// An association ends after this idle time; the value of Docker's proxy.
-pub(super) const SILENCE: Duration = Duration::from_secs(90);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// The maximum number of associations of one port, so that some are left for others.
-const MOST: usize = 1024;
+const MAX_ASSOCIATIONS: usize = 1024;
 /// The length of the longest datagram in bytes.
-const LONGEST: usize = 65_535;
+const MAX_DATAGRAM: usize = 65_535;
 
 /// One buffer for all datagrams: each is passed on before the next is read.
 pub(super) type Buffer = Rc<RefCell<Box<[u8]>>>;
@@ -90,7 +90,7 @@ pub(super) async fn serve(
                 // An error belongs to an earlier reply.
                 let Ok((Some(client), length)) = received else { continue };
                 if !associations.contains_key(&client) {
-                    let is_full = associations.len() >= MOST;
+                    let is_full = associations.len() >= MAX_ASSOCIATIONS;
                     let turn = Arc::clone(&turns).try_acquire_owned().ok().filter(|_| !is_full);
                     let Some(turn) = turn else { continue };
                     let Ok(server) = connect(to) else { continue };
@@ -237,7 +237,7 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
 
 /// A buffer for the longest datagram.
 pub(super) fn buffer() -> Buffer {
-    Rc::new(RefCell::new(vec![0; LONGEST].into()))
+    Rc::new(RefCell::new(vec![0; MAX_DATAGRAM].into()))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ const HIDDEN: [&str; 9] = [
 ];
 const DEVICES: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-const QUIET: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+const RESTRICTED: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 const NONE: Option<&str> = None;
 
 /// The parts of the view that the supervisor keeps.
@@ -98,10 +98,10 @@ pub(super) fn enter(spec: &Spec, dir: &Path) -> Result<View, Error> {
 
 /// Mounts `/proc` for the caller's PID namespace. Call it in the first process of that.
 pub(super) fn mount_proc() -> Result<(), Error> {
-    mount(Some("proc"), "/proc", Some("proc"), QUIET, NONE).map_err(call("mount proc on", "/proc"))?;
+    mount(Some("proc"), "/proc", Some("proc"), RESTRICTED, NONE).map_err(call("mount proc on", "/proc"))?;
     for path in READ_ONLY.into_iter().filter(|path| Path::new(path).exists()) {
         bind(Path::new(path), path)?;
-        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | QUIET;
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | RESTRICTED;
         mount(NONE, path, NONE, flags, NONE).map_err(call("make read-only", path))?;
     }
     HIDDEN.iter().try_for_each(|path| hide(Path::new(path)))
@@ -145,7 +145,7 @@ fn hide(path: &Path) -> Result<(), Error> {
     let failed = || call::<nix::Error>("hide", path.display());
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
-            mount(Some("tmpfs"), path, Some("tmpfs"), QUIET | MsFlags::MS_RDONLY, NONE).map_err(failed())
+            mount(Some("tmpfs"), path, Some("tmpfs"), RESTRICTED | MsFlags::MS_RDONLY, NONE).map_err(failed())
         }
         Ok(_) => mount(Some("/dev/null"), path, NONE, MsFlags::MS_BIND, NONE).map_err(failed()),
         Err(_) => Ok(()),
@@ -183,7 +183,7 @@ fn make_room(spec: &Spec, dir: &Path) -> Result<(), Error> {
     let layers = dir.join("etc");
     let failed = || call::<io::Error>("make", layers.display());
     fs::create_dir_all(&layers).map_err(failed())?;
-    mount(Some("tmpfs"), &layers, Some("tmpfs"), QUIET, NONE)
+    mount(Some("tmpfs"), &layers, Some("tmpfs"), RESTRICTED, NONE)
         .map_err(call("mount tmpfs on", layers.display()))?;
     for layer in ["upper", "work"] {
         fs::create_dir(layers.join(layer)).map_err(failed())?;
@@ -208,7 +208,7 @@ fn make_room(spec: &Spec, dir: &Path) -> Result<(), Error> {
 
 fn mount_sys() -> Result<(), Error> {
     let failed = || call("mount sysfs on", "/sys");
-    let flags = QUIET | MsFlags::MS_RDONLY;
+    let flags = RESTRICTED | MsFlags::MS_RDONLY;
     match mount(Some("sysfs"), "/sys", Some("sysfs"), flags, NONE) {
         // With the host's network, sysfs is mounted there already, together with the host's mounts in it.
         Err(Errno::EBUSY) => {
@@ -301,7 +301,7 @@ fn mount_dev() -> Result<(), Error> {
     let options = Some("newinstance,ptmxmode=0666,mode=0620,gid=5");
     mount(Some("devpts"), "/dev/pts", Some("devpts"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, options)
         .map_err(call("mount devpts on", "/dev/pts"))?;
-    tmpfs("/dev/shm", QUIET, "mode=1777,size=64m")
+    tmpfs("/dev/shm", RESTRICTED, "mode=1777,size=64m")
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::api::types::LogLine;
 
 /// The maximum length of a record's text in bytes. A longer line becomes several records, of which only the last has a
 /// newline, as in Docker's log.
-const LONGEST: usize = 16 * 1024;
+const MAX_RECORD: usize = 16 * 1024;
 
 /// One output stream of the command.
 pub(super) struct Output {
@@ -31,7 +31,7 @@ impl Output {
 
     /// Reads at most one buffer and appends it to the log.
     pub fn forward(&mut self, log: &mut Log) {
-        let mut buffer = [0; LONGEST];
+        let mut buffer = [0; MAX_RECORD];
         match self.pipe.read(&mut buffer) {
             Ok(0) => {
                 log.append(&self.lines.rest());
@@ -46,7 +46,7 @@ impl Output {
     /// Reads everything that is in the pipe and appends it, an unfinished line included. Does not wait for more: a
     /// process outside the container may hold the pipe open.
     pub fn finish(&mut self, log: &mut Log) {
-        let mut buffer = [0; LONGEST];
+        let mut buffer = [0; MAX_RECORD];
         while let Ok(length @ 1..) = self.pipe.read(&mut buffer) {
             log.append(&self.lines.take(&buffer[..length]));
         }
@@ -71,8 +71,8 @@ impl Lines {
         let mut records = Vec::new();
         for piece in bytes.split_inclusive(|&b| b == b'\n') {
             self.begun.extend_from_slice(piece);
-            while self.begun.len() > LONGEST {
-                let rest = self.begun.split_off(boundary(&self.begun, LONGEST));
+            while self.begun.len() > MAX_RECORD {
+                let rest = self.begun.split_off(boundary(&self.begun, MAX_RECORD));
                 self.record(&mut records);
                 self.begun = rest;
             }
@@ -133,15 +133,15 @@ mod tests {
 
     #[test]
     fn a_long_line_is_split_between_characters() {
-        let text = format!("x{}\n", "ä".repeat(LONGEST));
+        let text = format!("x{}\n", "ä".repeat(MAX_RECORD));
         let records = logged(&[text.as_bytes()]);
         assert_eq!(records.concat(), text);
-        assert_eq!(records.iter().map(String::len).collect::<Vec<_>>(), [LONGEST - 1, LONGEST, 3]);
+        assert_eq!(records.iter().map(String::len).collect::<Vec<_>>(), [MAX_RECORD - 1, MAX_RECORD, 3]);
     }
 
     #[test]
     fn a_line_of_the_maximum_length_is_one_record() {
-        let text = "y".repeat(LONGEST - 1) + "\n";
+        let text = "y".repeat(MAX_RECORD - 1) + "\n";
         assert_eq!(logged(&[text.as_bytes()]), [text]);
     }
 

@@ -1,5 +1,5 @@
 //! The supervisor process of a container: one thread with one event loop. It holds the namespaces, is the parent of
-//! every program in them, and needs nobody to go on.
+//! every program in them, and needs no daemon once the command is running.
 
 use std::{
     fs::{File, OpenOptions},

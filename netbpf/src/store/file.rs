@@ -75,7 +75,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     match file.read_exact(&mut bytes) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(io::Error::other("truncated")),
         Err(error) => Err(error),
-        Ok(()) if bytes != MAGIC => Err(io::Error::other("no redb file")),
+        Ok(()) if bytes != MAGIC => Err(io::Error::other("not a redb file")),
         Ok(()) => file.read_to_end(&mut bytes).map(|_| bytes),
     }
 }
