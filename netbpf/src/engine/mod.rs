@@ -172,6 +172,9 @@ impl Engine {
     }
 
     /// A container by its name, its ID or a prefix of its ID.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the engine has no such container; [`Error::Socket`] if there is no engine.
     pub async fn find(&self, key: &str) -> Result<Found, Error> {
         let name = key.strip_prefix('/').unwrap_or(key);
         // The name becomes a part of a URL path.
@@ -213,6 +216,9 @@ impl Engine {
     }
 
     /// Connects a container to one of the engine's networks.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the engine's message.
     pub async fn connect_to(&self, network: &Id, container: &str, wanted: Wanted) -> Result<(), Error> {
         let some = |text: String| (!text.is_empty()).then_some(text);
         let request = NetworkConnectRequest {

@@ -41,6 +41,10 @@ pub struct Command {
 ///
 /// `interactive` connects stdin, `tty` gives it a terminal. Signals are blocked in the calling thread, so that the
 /// user's terminal is restored when one ends this process: call this before other threads are started.
+///
+/// # Errors
+/// [`Error::Start`] if the program cannot be started, with Docker's message and exit code; [`Error::Gone`] if the
+/// container is not running; [`Error::NoTerminal`] if stdin must be a terminal and is not.
 pub fn run(socket: &Path, command: Command, interactive: bool, tty: bool) -> Result<i32, Error> {
     if tty && interactive && !io::stdin().is_terminal() {
         return Err(Error::NoTerminal);

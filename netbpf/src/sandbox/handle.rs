@@ -43,6 +43,9 @@ pub struct Supervisor {
 impl Supervisor {
     /// Starts a supervisor (`program supervise --dir DIR`), and returns when its namespaces exist and its files are
     /// mounted. `dir` exists and belongs to this sandbox only; files of an earlier run in it are replaced.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] with the supervisor's message if the sandbox cannot be built.
     pub async fn spawn(program: &Arc<SealedProgram>, dir: &Path, spec: &Spec) -> Result<Supervisor, Error> {
         let (program, dir, spec) = (Arc::clone(program), dir.to_owned(), spec.clone());
         let work_dir = dir.clone();

@@ -127,6 +127,10 @@ type Opener = Box<dyn Fn(&Path) -> Result<Database, redb::Error> + Send>;
 
 impl Store {
     /// Opens the file, or creates it if there is none, and reads all records.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] or [`Error::Format`] if the file cannot be read; it is left as it is. [`Error::Create`] or
+    /// [`Error::Open`] for other failures.
     pub fn open(path: &Path) -> Result<(Self, Records), Error> {
         Self::open_with(path, Box::new(file::open))
     }
@@ -144,6 +148,9 @@ impl Store {
     }
 
     /// Stores all changes in this order, or none of them.
+    ///
+    /// # Errors
+    /// [`Error::Commit`]: nothing was stored, and the store can still be used.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), Error> {
         let writes: Vec<_> = changes.iter().map(Write::from).collect();
         self.write(&writes).map_err(|source| {
