@@ -107,7 +107,7 @@ pub struct Info {
     /// The uplinks of the option `--xdp`, by name.
     #[serde(default)]
     pub uplinks: Vec<Uplink>,
-    /// Foreign chains that drop unmatched packets, by name.
+    /// Foreign chains that drop packets of containers, or would without netbpf's rules; by name.
     #[serde(default)]
     pub foreign_chains: Vec<ForeignChain>,
     /// Queueing disciplines that others gave to netbpf's links on the host, such as `tbf at netbpf0`.

@@ -152,7 +152,8 @@ impl Firewall {
         self.others.lock().await.admit(&devices(networks)).await;
     }
 
-    /// What foreign chains mean for containers, by `FAMILY TABLE CHAIN`. Lists only chains that drop unmatched packets.
+    /// What foreign chains mean for containers, by `FAMILY TABLE CHAIN`. Lists only chains that drop packets of containers,
+    /// or would without netbpf's rules.
     pub async fn standing_in_others(&self) -> BTreeMap<String, Standing> {
         self.others.lock().await.standing().clone()
     }

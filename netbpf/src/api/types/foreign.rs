@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A foreign chain that drops unmatched packets.
+/// A foreign chain that drops packets of containers, or would without netbpf's rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ForeignChain {
