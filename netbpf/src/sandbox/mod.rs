@@ -5,10 +5,10 @@
 //! process outside the container's PID namespace:
 //!
 //! 1. [`Supervisor::spawn`] returns when the namespaces exist and the files are mounted. The daemon then connects
-//! [`Supervisor::netns_path`] to the networks. If the daemon ends at this stage, the supervisor ends as well, so
-//! nothing stays half made.
+//!    [`Supervisor::netns_path`] to the networks. If the daemon ends at this stage, the supervisor ends as well, so
+//!    nothing stays half made.
 //! 2. [`Supervisor::start`] runs the command as process 1. From here on the supervisor does not need the daemon: it
-//! writes the log, serves `exec`, and writes `exit.json` at the end.
+//!    writes the log, serves `exec`, and writes `exit.json` at the end.
 //! 3. A later daemon finds it again with [`Supervisor::adopt`].
 //!
 //! The container dies with its supervisor, whatever signal kills that.
