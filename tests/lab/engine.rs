@@ -69,7 +69,7 @@ impl Dock {
     }
 
     /// Runs a `docker` command.
-    #[must_use = "say what is expected"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     fn docker(&self, line: &str) -> Output {
         self.host(["sh", "-c", &format!("{DOCKER} {line}")])
@@ -103,7 +103,7 @@ impl Dock {
     }
 
     /// Runs a script in a container's network namespace, with the host's tools.
-    #[must_use = "say what is expected"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     fn inside_of(&self, name: &str, script: &str) -> Output {
         let pid = self.docker_field(name, ".State.Pid");
@@ -384,7 +384,7 @@ fn a_failed_connect_has_a_reason() {
     dock.netbpf(["connect", "host", "tomcat01"]).fails_with(1, "cannot connect container to host network");
     dock.netbpf(["connect", "--ip", "10.1.0.2", "mynet", "tomcat01"]).fails_with(1, "Address already in use");
     dock.netbpf(["connect", "--ip", "10.9.0.2", "mynet", "tomcat01"]).fails_with(1, "no configured subnet");
-    assert_eq!(dock.netbpf(["ps", "-aq"]).ok().text().lines().count(), 1, "nobody is half connected");
+    assert_eq!(dock.netbpf(["ps", "-aq"]).ok().text().lines().count(), 1, "no container is half connected");
     assert!(!dock.conf("tomcat01").contains("127.0.0.12"));
 
     // A process in the container uses the port of the responder.

@@ -81,7 +81,7 @@ fn a_huge_file_costs_the_daemon_no_memory() {
     lab.netbpf(["connect", "n2", "big"]).ok();
     lab.netbpf(["disconnect", "n1", "big"]).ok();
     let size = lab.exec_script("big", "stat -c %s /etc/hosts /etc/resolv.conf").ok();
-    assert_eq!(size.text(), "1073741824\n1073741824", "a file that is too large for netbpf's is its user's");
+    assert_eq!(size.text(), "1073741824\n1073741824", "netbpf leaves a file that is too large to the user");
     lab.netbpf(["restart", "-t", "0", "big"]).ok();
     assert_eq!(lab.exec_script("big", "stat -c %s /etc/resolv.conf").ok().text(), "1073741824");
     let anew = hosts(&lab, "big");

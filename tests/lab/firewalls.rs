@@ -56,7 +56,7 @@ fn the_administrator_s_rules_win_whenever_they_were_added() {
     nft(&lab, &format!("insert rule ip filter FORWARD {rule}"));
     assert!(!reaches(&lab, "192.0.2.2"));
     assert!(reaches(&lab, "203.0.113.2"));
-    assert!(!nft(&lab, "list ruleset ip").contains("netbpf"), "there is nothing to answer");
+    assert!(!nft(&lab, "list ruleset ip").contains("netbpf"), "no rule of netbpf is needed");
     // In a chain with policy `drop`.
     nft(&lab, "flush chain ip filter FORWARD");
     nft(&lab, POLICY);

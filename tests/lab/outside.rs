@@ -85,7 +85,7 @@ impl Neighbourhood {
     }
 
     /// Runs a shell script on a neighbour.
-    #[must_use = "say what is expected"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     pub fn on(&self, neighbour: &str, script: &str) -> Output {
         self.lab.host(["ip", "netns", "exec", neighbour, "sh", "-c", script])

@@ -1,6 +1,6 @@
 //! Frames on a real interface: there the kernel removes VLAN tags before a program sees the bytes, and the sender
 //! decides how many bytes are directly accessible.
-#![expect(unsafe_code, reason = "packet sockets: neither std nor nix makes their addresses")]
+#![expect(unsafe_code, reason = "neither std nor nix has addresses of packet sockets")]
 
 use std::{
     io,

@@ -111,7 +111,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Runs `docker ARGUMENTS`; arguments are separated by spaces.
-    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     pub fn docker(&self, arguments: &str) -> Output {
         self.spawn_docker(arguments).output()
@@ -130,7 +130,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Runs a command in a container.
-    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     pub fn exec(&self, container: &str, command: &str) -> Output {
         self.docker(&format!("exec {container} {command}"))

@@ -14,7 +14,7 @@ use super::{
 use crate::api;
 
 /// The kind of process.
-#[expect(clippy::large_enum_variant, reason = "there is one, for as long as the process lives")]
+#[expect(clippy::large_enum_variant, reason = "the process has only one")]
 pub enum Process {
     /// The daemon.
     Daemon(daemon::Options),
@@ -114,7 +114,7 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, for as long as the process lives")]
+#[expect(clippy::large_enum_variant, reason = "the process has only one")]
 enum Commands {
     /// Run the daemon in the foreground
     Daemon(daemon::Options),
@@ -123,7 +123,7 @@ enum Commands {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, for as long as the process lives")]
+#[expect(clippy::large_enum_variant, reason = "the process has only one")]
 enum Command {
     /// Manage networks
     #[command(subcommand, after_help = "Example:\n  netbpf network ls")]

@@ -25,7 +25,7 @@ pub(super) fn send(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[Borrowe
 }
 
 /// Receives one packet and its descriptors. Length 0 means that the peer is gone; `EAGAIN` that there is no packet yet.
-#[expect(unsafe_code, reason = "the kernel hands descriptors over as numbers")]
+#[expect(unsafe_code, reason = "the kernel passes descriptors as numbers")]
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;

@@ -200,7 +200,10 @@ fn a_query_with_edns_gets_a_reply_with_edns() {
         let reply = world.reply(&with_edns(query("db.", A), offered, 0), Transport::Udp);
         let edns = reply.edns.as_ref().expect("an OPT record");
         assert_eq!((edns.max_payload(), edns.version()), (granted, 0));
-        assert!(!edns.flags().dnssec_ok && edns.options().as_ref().is_empty(), "nothing is echoed");
+        assert!(
+            !edns.flags().dnssec_ok && edns.options().as_ref().is_empty(),
+            "flags and options are not repeated"
+        );
         assert_eq!(data(&reply), ["192.168.0.3"]);
     }
     let tiny = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x02db\x00\x00\x01\x00\x01\x00\x00\x29\x00\x10\x00\x00\x00\x00\x00\x00";

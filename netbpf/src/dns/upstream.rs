@@ -111,7 +111,11 @@ mod tests {
         assert_eq!(order(&upstream, start + SECOND), [(2, false), (3, false), (1, false)]);
         let later = start + SECOND + PAUSE;
         assert_eq!(order(&upstream, later), [(2, false), (3, false), (1, true)]);
-        assert_eq!(order(&upstream, later), [(2, false), (3, false), (1, false)], "once in a while");
+        assert_eq!(
+            order(&upstream, later),
+            [(2, false), (3, false), (1, false)],
+            "at once only after a pause"
+        );
         upstream.heard(server(1), later);
         assert_eq!(order(&upstream, later), [(1, false), (2, false), (3, false)]);
     }

@@ -273,14 +273,14 @@ mod tests {
         let links = vec![("DB".into(), "Two".into()), ("two".into(), "other".into())];
         let record = NetworkRecord { links, ..network(net, "n", &["one"], &["10.0.0.2"]) };
         zone.insert(one, &[record]);
-        assert_eq!(find(&zone, one, "db"), None, "nobody is called two yet");
+        assert_eq!(find(&zone, one, "db"), None, "no container is named two yet");
         zone.insert(two, &[network(net, "n", &["two"], &["10.0.0.3"])]);
         assert_eq!(find(&zone, one, "db"), found(&["10.0.0.3"]));
         assert_eq!(find(&zone, one, "db.n"), found(&["10.0.0.3"]));
         assert_eq!(find(&zone, two, "db"), None);
-        assert_eq!(find(&zone, one, "two"), found(&["10.0.0.3"]), "nobody is called other yet");
+        assert_eq!(find(&zone, one, "two"), found(&["10.0.0.3"]), "no container is named other yet");
         zone.insert(other, &[network(net, "n", &["other"], &["10.0.0.4"])]);
-        assert_eq!(find(&zone, one, "two"), found(&["10.0.0.4"]), "a link goes before a name");
+        assert_eq!(find(&zone, one, "two"), found(&["10.0.0.4"]), "a link takes precedence over a name");
         assert_eq!(find(&zone, other, "two"), found(&["10.0.0.3"]));
         zone.remove(two);
         assert_eq!(find(&zone, one, "db"), None);

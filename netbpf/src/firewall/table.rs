@@ -263,7 +263,7 @@ mod tests {
         );
         assert!(added.contains("limits { \"nb-0123456789ab\" : jump flows-nb-0123456789ab }"));
         let deleted = elements.deleted_from("t");
-        assert!(deleted.starts_with(&added), "it need not be there");
+        assert!(deleted.starts_with(&added), "it is added before it is deleted");
         assert!(deleted.ends_with("delete set inet t flows-nb-0123456789ab\n"));
     }
 

@@ -191,9 +191,12 @@ mod tests {
         assert_eq!(host.lease(Tcp, &["0.0.0.0"], "80").unwrap_err(), taken);
         assert_eq!(host.lease(Udp, &["0.0.0.0"], "80"), Ok(80), "another protocol");
         assert!(host.release(Tcp, "0.0.0.0", 80));
-        assert!(!host.release(Tcp, "0.0.0.0", 80), "it was given back before");
+        assert!(!host.release(Tcp, "0.0.0.0", 80), "it was released before");
         assert_eq!(host.lease(Tcp, &["0.0.0.0"], "80"), Ok(80));
-        assert!(!host.ports.release(Id::random(), Tcp, "0.0.0.0".parse().unwrap(), 80), "it is another's");
+        assert!(
+            !host.ports.release(Id::random(), Tcp, "0.0.0.0".parse().unwrap(), 80),
+            "it belongs to another container"
+        );
     }
 
     #[test]
@@ -250,9 +253,9 @@ mod tests {
     fn ephemeral_ports_come_from_the_host_s_range_without_the_reserved_ones() {
         let mut host = Host::new("40000 40004", "40001,40003-40004\n");
         assert_eq!(host.lease(Tcp, &["0.0.0.0"], ""), Ok(40000));
-        assert_eq!(host.lease(Tcp, &["127.0.0.1"], ""), Ok(40002), "distinct from that of all addresses");
+        assert_eq!(host.lease(Tcp, &["127.0.0.1"], ""), Ok(40002), "the port at all addresses is taken");
         assert_eq!(host.lease(Tcp, &["0.0.0.0"], "").unwrap_err(), "all ports are allocated");
-        assert_eq!(host.lease(Tcp, &["0.0.0.0"], "40003"), Ok(40003), "asked for, a reserved one is given");
+        assert_eq!(host.lease(Tcp, &["0.0.0.0"], "40003"), Ok(40003), "a reserved port can be requested");
         for unusable in ["", "x y", "0 10", "10 5", "70000 80000"] {
             assert_eq!(Host::new(unusable, "\n").lease(Tcp, &["0.0.0.0"], ""), Ok(49153), "{unusable}");
         }

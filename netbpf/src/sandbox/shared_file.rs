@@ -134,7 +134,7 @@ mod tests {
         let (inside, outside) = (dir.path().join("inside"), dir.path().join("outside"));
         fs::create_dir(&inside).unwrap();
         symlink(&outside, inside.join(NAME)).unwrap();
-        assert!(open(&inside).is_err(), "a link to nowhere");
+        assert!(open(&inside).is_err(), "a dangling link");
         assert!(SharedFile::open_or_create(&inside, NAME.as_ref()).is_err());
         assert!(!outside.exists(), "nothing is created behind a link");
         fs::write(&outside, "").unwrap();

@@ -96,7 +96,7 @@ pub struct Records {
 
 /// A change in a commit.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there are a few, for as long as a commit takes")]
+#[expect(clippy::large_enum_variant, reason = "there are few, and only during a commit")]
 pub enum Change {
     /// Adds or replaces a network.
     PutNetwork(Network),

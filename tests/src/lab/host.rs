@@ -1,6 +1,6 @@
 //! The namespaces of one host, and the process that holds them. When it ends, the kernel kills every process of the
 //! host, removes its mounts and deletes its links.
-#![expect(unsafe_code, reason = "only fork makes a process 1 without a program to run as it")]
+#![expect(unsafe_code, reason = "process 1 is a fork, because no program exists for it")]
 
 use std::{
     fs::{File, create_dir},

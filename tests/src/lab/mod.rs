@@ -114,14 +114,14 @@ impl Lab {
     }
 
     /// Runs `netbpf ARGUMENTS` and waits for its end.
-    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     pub fn netbpf<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
         self.spawn_netbpf(arguments).output()
     }
 
     /// Runs another command on the host and waits for its end.
-    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     pub fn host<S: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = S>) -> Output {
         self.spawn(command).output()

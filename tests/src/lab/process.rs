@@ -78,14 +78,14 @@ impl Process {
     }
 
     /// Waits for the end of the command.
-    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     pub fn output(self) -> Output {
         self.try_output().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Waits for the end of a command that may take this long.
-    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     pub fn output_within(self, patience: Duration) -> Output {
         self.wait(patience).unwrap_or_else(|error| panic!("{error}"))
@@ -126,7 +126,7 @@ impl Process {
     }
 
     /// Ends the command by SIGINT, after which ping and tcpdump print their results, and waits for it.
-    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     pub fn interrupt(self) -> Output {
         self.signal(Signal::SIGINT);

@@ -34,21 +34,21 @@ impl Lab {
     }
 
     /// Runs a command in a container; words are separated by spaces.
-    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     pub fn exec(&self, container: &str, command: &str) -> Output {
         self.netbpf(["exec", container].into_iter().chain(command.split_whitespace()))
     }
 
     /// Runs a shell script in a container.
-    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     pub fn exec_script(&self, container: &str, script: &str) -> Output {
         self.netbpf(["exec", container, "sh", "-c", script])
     }
 
     /// Runs a shell script in a container's network namespace with all privileges of the host.
-    #[must_use = "say what is expected: .ok() or .fails_with()"]
+    #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
     pub fn in_network_of(&self, container: &str, script: &str) -> Output {
         let pid = self.pid(container).to_string();

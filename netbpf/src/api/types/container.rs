@@ -29,7 +29,7 @@ pub struct ContainerCreate {
     pub network_mode: String,
     /// `--ip`, `--mac-address` and `--network-alias` for that network.
     pub endpoint_config: EndpointSettings,
-    /// Further networks in the order of connecting. Here and in `NetworkMode`, the user names the networks.
+    /// Further networks in the order of connecting. If there are any, all networks must be user-defined, the first included.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkAttachment>,
     /// `--add-host`, `name:address`.
