@@ -1,4 +1,5 @@
-//! Forwards queries to other servers: neither the query nor the reply is changed. Must not know zones or containers.
+//! Forwards queries to other servers and their replies back, unchanged except for the ID. Must not know zones or
+//! containers.
 //!
 //! Servers are asked one after another, each when the one before it fails or has not replied within [`HEAD_START`]. A
 //! reply with an answer counts whichever server sends it. A reply without an answer counts only when all servers before
