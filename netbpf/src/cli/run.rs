@@ -21,7 +21,7 @@ use crate::api::{
         netbpf run --rm -- ip address\n  \
         netbpf run -d --name tomcat01 --net mynet --ip 192.168.0.9 -- python3 -m http.server 80\n  \
         netbpf run -d --name web -p 8080:80 -p 127.0.0.1:5353:53/udp -- python3 -m http.server 80\n\n\
-        A sandbox is no security boundary against root inside it. Members of the group netbpf may use the daemon's\n\
+        A sandbox is no security boundary against root inside it. Members of the group netbpf may use the daemon's \
         socket, which makes them root on this host."
 )]
 pub struct Run {
