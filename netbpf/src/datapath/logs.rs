@@ -1,10 +1,12 @@
-//! What the programs log, if they were built with logs: a reader that hands the lines to tracing, target `programs`.
+//! What the programs log, if they were built with logs: a reader that hands the lines to tracing, target `programs`, with
+//! the names of the reasons that the programs say by number.
 
 use std::{convert::Infallible, io, os::fd::AsFd};
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
+use netbpf_common::reason::Reason;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -43,8 +45,31 @@ impl Log for ToTracing {
     }
 
     fn log(&self, record: &Record<'_>) {
-        tracing::info!(target: "programs", "{}", record.args());
+        tracing::info!(target: "programs", "{}", named(&record.args().to_string()));
     }
 
     fn flush(&self) {}
+}
+
+/// A line of a program: `98 bytes at 1000000: 1`, where 1 is the number of a reason.
+fn named(line: &str) -> String {
+    let reason = |(how, number): (&str, &str)| {
+        let reason = Reason::ALL.get(number.parse::<usize>().ok()?)?;
+        Some(format!("{how}: {}", reason.name()))
+    };
+    line.rsplit_once(": ").and_then(reason).unwrap_or_else(|| line.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_by_its_name() {
+        let number = Reason::SpoofedMac as usize;
+        assert_eq!(named(&format!("98 bytes at 1000000: {number}")), "98 bytes at 1000000: spoofed-mac");
+        for line in ["98 bytes at 1000000: 4711", "something else"] {
+            assert_eq!(named(line), line);
+        }
+    }
 }
