@@ -21,6 +21,7 @@ mod housekeeping;
 mod icc;
 mod ipv6;
 mod isolation;
+mod kernels;
 mod leaving;
 mod lifecycle;
 mod links;

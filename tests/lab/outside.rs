@@ -335,7 +335,7 @@ for port in range(10000, 13000): s.sendto(b'x', ('192.0.2.2', port))";
 
 /// Checks that a container gets no packets of a UDP flow of the container that had its address before.
 #[track_caller]
-fn a_successor_hears_nothing(lab: &Neighbourhood) {
+pub fn a_successor_hears_nothing(lab: &Neighbourhood) {
     lab.run("first", "");
     let address = lab.address("first", "bridge");
     let echo = ["ip", "netns", "exec", "far", "socat", "UDP-RECVFROM:5000,fork,reuseaddr", "EXEC:cat"];

@@ -1,5 +1,7 @@
 //! Spoofing: frames with a false sender reach nobody, and are counted under their reason.
 
+use std::collections::BTreeMap;
+
 use netbpf_tests::lab::{
     Lab,
     station::{Arp, BROADCAST, Station, arp, ethernet, ipv4, ipv6, tagged},
@@ -19,17 +21,23 @@ const MALLORY: [u8; 4] = [10, 1, 0, 2];
 const ALICE: [u8; 4] = [10, 1, 0, 3];
 const BOB: [u8; 4] = [10, 1, 0, 4];
 
-struct World {
+struct World<'a> {
     mallory: Station,
     alice: Station,
     bob: Station,
     host: Station,
-    lab: Lab,
+    lab: &'a Lab,
 }
 
-impl World {
-    fn new() -> Self {
-        let lab = Lab::start();
+/// A frame with a false sender, and the reason for which it is dropped.
+struct Spoofed {
+    what: String,
+    frame: Vec<u8>,
+    reason: &'static str,
+}
+
+impl<'a> World<'a> {
+    fn on(lab: &'a Lab) -> Self {
         lab.network("red", "--subnet 10.1.0.0/24");
         for name in ["mallory", "alice", "bob"] {
             lab.run(name, "--net red");
@@ -43,122 +51,183 @@ impl World {
         }
     }
 
-    /// Sends a frame from Mallory. Nobody receives it, and it is counted under this reason and no other.
+    fn spoofed_frames(&self) -> Vec<Spoofed> {
+        let kinds = [
+            self.false_macs(),
+            self.false_ipv4_addresses(),
+            self.false_ipv6_addresses(),
+            self.arp_with_a_false_sender(),
+            self.malformed_frames(),
+        ];
+        kinds.into_iter().flatten().collect()
+    }
+
+    /// Sends frames from Mallory. Nobody receives any, and each is counted under its reason and no other.
     #[track_caller]
-    fn is_dropped(&self, what: &str, frame: &[u8], reason: &str) {
+    fn are_dropped(&self, frames: &[Spoofed]) {
+        let what = if let [frame] = frames { &frame.what } else { "one of many spoofed frames" };
+        let mut expected = BTreeMap::new();
+        for frame in frames {
+            *expected.entry(frame.reason.to_owned()).or_default() += 1;
+        }
         let before = self.lab.reasons();
-        self.mallory.send(frame);
-        let drops = self.lab.drops_since(&before);
-        assert_eq!(drops, [(reason.to_owned(), 1)].into(), "{what}");
+        for frame in frames {
+            self.mallory.send(&frame.frame);
+        }
+        assert_eq!(self.lab.drops_since(&before), expected, "{what}");
         for (name, station) in [("alice", &self.alice), ("bob", &self.bob), ("the host", &self.host)] {
-            assert_eq!(station.heard_ending_in(MARK), 0, "{name} hears {what}");
+            assert_eq!(station.heard_ending_in(MARK), 0, "{name} receives {what}");
         }
         assert_eq!(self.mallory.heard_ending_in(MARK), 0, "mallory is answered on {what}");
+    }
+
+    fn false_macs(&self) -> Vec<Spoofed> {
+        let mut frames = Vec::new();
+        let alice = self.alice.mac();
+        for (what, source) in [
+            ("bob's MAC", self.bob.mac()),
+            ("alice's own MAC", alice),
+            ("the gateway's MAC", self.host.mac()),
+            ("nobody's MAC", [2, 0, 0, 0, 0, 1]),
+            ("a group's MAC", BROADCAST),
+            ("no MAC", [0; 6]),
+        ] {
+            for destination in [alice, self.host.mac(), BROADCAST] {
+                let frame = ethernet(destination, source, IPV4, &ipv4(MALLORY, ALICE, MARK));
+                frames.push(Spoofed::new(what, frame, "spoofed-mac"));
+            }
+        }
+        frames
+    }
+
+    fn false_ipv4_addresses(&self) -> Vec<Spoofed> {
+        let mut frames = Vec::new();
+        let own = self.mallory.mac();
+        for (what, source) in [
+            ("bob's address", BOB),
+            ("alice's own address", ALICE),
+            ("the gateway's address", GATEWAY),
+            ("nobody's address", [10, 1, 0, 99]),
+            ("a foreign address", [8, 8, 8, 8]),
+            ("loopback", [127, 0, 0, 1]),
+            ("no address", [0; 4]),
+        ] {
+            for destination in [self.alice.mac(), self.host.mac(), BROADCAST] {
+                let packet = ipv4(source, ALICE, MARK);
+                frames.push(Spoofed::new(what, ethernet(destination, own, IPV4, &packet), "spoofed-ipv4"));
+                let smuggled = ethernet(destination, own, VLAN, &tagged(0, IPV4, &packet));
+                frames.push(Spoofed::new(
+                    format!("{what} behind a tag of no VLAN"),
+                    smuggled,
+                    "spoofed-ipv4",
+                ));
+            }
+        }
+        frames
+    }
+
+    fn false_ipv6_addresses(&self) -> Vec<Spoofed> {
+        let mut frames = Vec::new();
+        let own = self.mallory.mac();
+        let link_local = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+        let all = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        for source in [link_local, [0; 16]] {
+            let packet = ipv6(source, all, MARK);
+            for destination in [self.alice.mac(), [0x33, 0x33, 0, 0, 0, 1]] {
+                frames.push(Spoofed::new(
+                    "an IPv6 address",
+                    ethernet(destination, own, IPV6, &packet),
+                    "spoofed-ipv6",
+                ));
+                let smuggled = ethernet(destination, own, VLAN, &tagged(0, IPV6, &packet));
+                frames.push(Spoofed::new("one behind a tag of no VLAN", smuggled, "spoofed-ipv6"));
+            }
+        }
+        frames
+    }
+
+    fn arp_with_a_false_sender(&self) -> Vec<Spoofed> {
+        let mut frames = Vec::new();
+        let (own, alice, bob) = (self.mallory.mac(), self.alice.mac(), self.bob.mac());
+        for (what, operation, sender, target) in [
+            ("a reply in bob's name", Arp::Reply, (own, BOB), (alice, ALICE)),
+            ("a reply in the gateway's name", Arp::Reply, (own, GATEWAY), (alice, ALICE)),
+            ("a reply with bob's MAC", Arp::Reply, (bob, MALLORY), (alice, ALICE)),
+            ("a reply without an address", Arp::Reply, (own, [0; 4]), (alice, ALICE)),
+            ("an announcement of bob's address", Arp::Request, (own, BOB), ([0; 6], BOB)),
+            ("an announcement of the gateway's address", Arp::Request, (own, GATEWAY), ([0; 6], GATEWAY)),
+            ("a question in bob's name", Arp::Request, (own, BOB), ([0; 6], ALICE)),
+            ("a question with bob's MAC", Arp::Request, (bob, MALLORY), ([0; 6], ALICE)),
+        ] {
+            let packet = [&arp(operation, sender, target), MARK].concat();
+            for destination in [alice, self.host.mac(), BROADCAST] {
+                frames.push(Spoofed::new(what, ethernet(destination, own, ARP, &packet), "spoofed-arp"));
+                let smuggled = ethernet(destination, own, VLAN, &tagged(0, ARP, &packet));
+                frames.push(Spoofed::new(format!("{what} behind a tag of no VLAN"), smuggled, "spoofed-arp"));
+            }
+        }
+        frames
+    }
+
+    fn malformed_frames(&self) -> Vec<Spoofed> {
+        let mut frames = Vec::new();
+        let (own, alice) = (self.mallory.mac(), self.alice.mac());
+        let stolen = ipv4(BOB, ALICE, MARK);
+        let twice = tagged(0, VLAN, &tagged(0, IPV4, &stolen));
+        frames.push(Spoofed::new("two tags of no VLAN", ethernet(alice, own, VLAN, &twice), "malformed"));
+        let service = tagged(0, SERVICE_VLAN, &tagged(0, IPV4, &stolen));
+        frames.push(Spoofed::new("two tags of two kinds", ethernet(alice, own, VLAN, &service), "malformed"));
+        let other_version = [&[0x65][..], &stolen[1..]].concat();
+        frames.push(Spoofed::new(
+            "IPv4 that says 6",
+            ethernet(alice, own, IPV4, &other_version),
+            "malformed",
+        ));
+        frames.push(Spoofed::new(
+            "half an IPv4 header",
+            ethernet(alice, own, IPV4, &stolen[..12]),
+            "malformed",
+        ));
+        let lie = arp(Arp::Reply, (own, BOB), (alice, ALICE));
+        frames.push(Spoofed::new("half an ARP packet", ethernet(alice, own, ARP, &lie[..20]), "malformed"));
+        let long = [&[0, 1, 8, 0, 8, 4][..], &lie[6..], MARK].concat();
+        frames.push(Spoofed::new("ARP with long MACs", ethernet(alice, own, ARP, &long), "malformed"));
+        frames
+    }
+}
+
+impl Spoofed {
+    fn new(what: impl Into<String>, frame: Vec<u8>, reason: &'static str) -> Self {
+        Self { what: what.into(), frame, reason }
     }
 }
 
 #[test]
 fn frames_with_a_false_sender_reach_nobody() {
-    let world = World::new();
-    a_mac_that_is_not_the_senders(&world);
-    an_ipv4_address_that_is_not_the_senders(&world);
-    an_ipv6_address_that_is_not_the_senders(&world);
-    arp_with_a_false_sender(&world);
-    malformed_frames_are_no_way_around(&world);
+    let lab = Lab::start();
+    let world = World::on(&lab);
+    // One by one, so that a failure names the frame.
+    world.spoofed_frames().chunks(1).for_each(|frame| world.are_dropped(frame));
 }
 
-fn a_mac_that_is_not_the_senders(world: &World) {
-    let alice = world.alice.mac();
-    for (what, source) in [
-        ("bob's MAC", world.bob.mac()),
-        ("alice's own MAC", alice),
-        ("the gateway's MAC", world.host.mac()),
-        ("nobody's MAC", [2, 0, 0, 0, 0, 1]),
-        ("a group's MAC", BROADCAST),
-        ("no MAC", [0; 6]),
-    ] {
-        for destination in [alice, world.host.mac(), BROADCAST] {
-            let frame = ethernet(destination, source, IPV4, &ipv4(MALLORY, ALICE, MARK));
-            world.is_dropped(what, &frame, "spoofed-mac");
-        }
-    }
-}
-
-fn an_ipv4_address_that_is_not_the_senders(world: &World) {
-    let own = world.mallory.mac();
-    for (what, source) in [
-        ("bob's address", BOB),
-        ("alice's own address", ALICE),
-        ("the gateway's address", GATEWAY),
-        ("nobody's address", [10, 1, 0, 99]),
-        ("a foreign address", [8, 8, 8, 8]),
-        ("loopback", [127, 0, 0, 1]),
-        ("no address", [0; 4]),
-    ] {
-        for destination in [world.alice.mac(), world.host.mac(), BROADCAST] {
-            let packet = ipv4(source, ALICE, MARK);
-            world.is_dropped(what, &ethernet(destination, own, IPV4, &packet), "spoofed-ipv4");
-            let smuggled = ethernet(destination, own, VLAN, &tagged(0, IPV4, &packet));
-            world.is_dropped(&format!("{what} behind a tag of no VLAN"), &smuggled, "spoofed-ipv4");
-        }
-    }
-}
-
-fn an_ipv6_address_that_is_not_the_senders(world: &World) {
-    let own = world.mallory.mac();
-    let link_local = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
-    let all = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    for source in [link_local, [0; 16]] {
-        let packet = ipv6(source, all, MARK);
-        for destination in [world.alice.mac(), [0x33, 0x33, 0, 0, 0, 1]] {
-            world.is_dropped("an IPv6 address", &ethernet(destination, own, IPV6, &packet), "spoofed-ipv6");
-            let smuggled = ethernet(destination, own, VLAN, &tagged(0, IPV6, &packet));
-            world.is_dropped("one behind a tag of no VLAN", &smuggled, "spoofed-ipv6");
-        }
-    }
-}
-
-fn arp_with_a_false_sender(world: &World) {
-    let (own, alice, bob) = (world.mallory.mac(), world.alice.mac(), world.bob.mac());
-    for (what, operation, sender, target) in [
-        ("a reply in bob's name", Arp::Reply, (own, BOB), (alice, ALICE)),
-        ("a reply in the gateway's name", Arp::Reply, (own, GATEWAY), (alice, ALICE)),
-        ("a reply with bob's MAC", Arp::Reply, (bob, MALLORY), (alice, ALICE)),
-        ("a reply without an address", Arp::Reply, (own, [0; 4]), (alice, ALICE)),
-        ("an announcement of bob's address", Arp::Request, (own, BOB), ([0; 6], BOB)),
-        ("an announcement of the gateway's address", Arp::Request, (own, GATEWAY), ([0; 6], GATEWAY)),
-        ("a question in bob's name", Arp::Request, (own, BOB), ([0; 6], ALICE)),
-        ("a question with bob's MAC", Arp::Request, (bob, MALLORY), ([0; 6], ALICE)),
-    ] {
-        let packet = [&arp(operation, sender, target), MARK].concat();
-        for destination in [alice, world.host.mac(), BROADCAST] {
-            world.is_dropped(what, &ethernet(destination, own, ARP, &packet), "spoofed-arp");
-            let smuggled = ethernet(destination, own, VLAN, &tagged(0, ARP, &packet));
-            world.is_dropped(&format!("{what} behind a tag of no VLAN"), &smuggled, "spoofed-arp");
-        }
-    }
-}
-
-fn malformed_frames_are_no_way_around(world: &World) {
-    let (own, alice) = (world.mallory.mac(), world.alice.mac());
-    let stolen = ipv4(BOB, ALICE, MARK);
-    let twice = tagged(0, VLAN, &tagged(0, IPV4, &stolen));
-    world.is_dropped("two tags of no VLAN", &ethernet(alice, own, VLAN, &twice), "malformed");
-    let service = tagged(0, SERVICE_VLAN, &tagged(0, IPV4, &stolen));
-    world.is_dropped("two tags of two kinds", &ethernet(alice, own, VLAN, &service), "malformed");
-    let other_version = [&[0x65][..], &stolen[1..]].concat();
-    world.is_dropped("IPv4 that says 6", &ethernet(alice, own, IPV4, &other_version), "malformed");
-    world.is_dropped("half an IPv4 header", &ethernet(alice, own, IPV4, &stolen[..12]), "malformed");
-    let lie = arp(Arp::Reply, (own, BOB), (alice, ALICE));
-    world.is_dropped("half an ARP packet", &ethernet(alice, own, ARP, &lie[..20]), "malformed");
-    let long = [&[0, 1, 8, 0, 8, 4][..], &lie[6..], MARK].concat();
-    world.is_dropped("ARP with long MACs", &ethernet(alice, own, ARP, &long), "malformed");
+/// All tests of this module on a lab that other tests use too.
+pub fn spoofing_is_prevented(lab: &Lab) {
+    let world = World::on(lab);
+    world.are_dropped(&world.spoofed_frames());
+    neighbours_keep_their_entries(&world);
+    frames_with_a_changed_mac_are_dropped(&world);
+    lab.netbpf(["rm", "-f", "mallory", "alice", "bob"]).ok();
+    lab.netbpf(["network", "rm", "red"]).ok();
 }
 
 #[test]
 fn neighbours_keep_their_entries_under_attack() {
-    let world = World::new();
-    let lab = &world.lab;
+    let lab = Lab::start();
+    neighbours_keep_their_entries(&World::on(&lab));
+}
+
+fn neighbours_keep_their_entries(world: &World) {
+    let lab = world.lab;
     let neighbours = |container: &str| {
         lab.exec(container, "ping -c1 10.1.0.4").ok();
         lab.exec(container, "ping -c1 10.1.0.1").ok();
@@ -201,8 +270,12 @@ fn neighbours_keep_their_entries_under_attack() {
 
 #[test]
 fn frames_of_a_container_with_a_changed_mac_are_dropped() {
-    let world = World::new();
-    let lab = &world.lab;
+    let lab = Lab::start();
+    frames_with_a_changed_mac_are_dropped(&World::on(&lab));
+}
+
+fn frames_with_a_changed_mac_are_dropped(world: &World) {
+    let lab = world.lab;
     lab.exec("mallory", "ping -c1 10.1.0.3").ok();
     lab.in_network_of("mallory", "ip link set eth0 address 02:00:00:00:00:01").ok();
     lab.exec("mallory", "ping -c1 -W1 10.1.0.3").fails_with(1, "");

@@ -7,7 +7,11 @@ const MYNET: &str = "--driver bridge --subnet 192.168.0.0/16 --gateway 192.168.0
 
 #[test]
 fn containers_of_the_default_network_reach_each_other_by_address_and_the_host_reaches_them() {
-    let lab = Lab::start();
+    the_default_network(&Lab::start());
+}
+
+/// Leaves `tomcat01` and `tomcat02`.
+pub fn the_default_network(lab: &Lab) {
     let id = lab.netbpf(["run", "-d", "--name", "tomcat01", "--", "sleep", "infinity"]).ok();
     assert!(is_id(id.text()), "{id}");
     lab.run("tomcat02", "");
@@ -19,8 +23,8 @@ fn containers_of_the_default_network_reach_each_other_by_address_and_the_host_re
         networks.text().lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
     assert_eq!(named, ["bridge", "host", "none"]);
 
-    assert_eq!(addresses(&lab, "tomcat01"), ["lo 127.0.0.1/8", "eth0 172.17.0.2/16"]);
-    assert_eq!(addresses(&lab, "tomcat02"), ["lo 127.0.0.1/8", "eth0 172.17.0.3/16"]);
+    assert_eq!(addresses(lab, "tomcat01"), ["lo 127.0.0.1/8", "eth0 172.17.0.2/16"]);
+    assert_eq!(addresses(lab, "tomcat02"), ["lo 127.0.0.1/8", "eth0 172.17.0.3/16"]);
     let link = lab.exec("tomcat01", "ip -o link show eth0").ok();
     assert!(link.text().contains("02:42:ac:11:00:02") && link.text().contains("mtu 1500"), "{link}");
     let veths = lab.host(["ip", "-o", "link"]).ok();
@@ -45,12 +49,17 @@ fn a_user_defined_network_has_names_and_is_isolated_until_a_container_is_connect
     let lab = Lab::start();
     lab.run("tomcat01", "");
     lab.run("tomcat02", "");
+    a_network_of_ones_own(&lab);
+}
+
+/// Beside `tomcat01` and `tomcat02` of the default network. Leaves `mynet` with two containers, and `tomcat01` in it.
+pub fn a_network_of_ones_own(lab: &Lab) {
     let id = lab.netbpf(["network", "create"].into_iter().chain(MYNET.split(' ')).chain(["mynet"])).ok();
     assert!(is_id(id.text()), "{id}");
     lab.run("tomcat-mynet-01", "--net mynet");
     lab.run("tomcat-mynet-02", "--net mynet");
-    assert_eq!(addresses(&lab, "tomcat-mynet-01")[1], "eth0 192.168.0.2/16");
-    assert_eq!(addresses(&lab, "tomcat-mynet-02")[1], "eth0 192.168.0.3/16");
+    assert_eq!(addresses(lab, "tomcat-mynet-01")[1], "eth0 192.168.0.2/16");
+    assert_eq!(addresses(lab, "tomcat-mynet-02")[1], "eth0 192.168.0.3/16");
 
     let pinged = lab.exec("tomcat-mynet-01", "ping -c1 tomcat-mynet-02").ok();
     assert!(pinged.stdout.contains("64 bytes from tomcat-mynet-02.mynet (192.168.0.3)"), "{pinged}");
@@ -59,7 +68,7 @@ fn a_user_defined_network_has_names_and_is_isolated_until_a_container_is_connect
     assert!(!lab.exec("tomcat02", "ping -c1 -W1 tomcat-mynet-01").status.success());
 
     lab.netbpf(["connect", "mynet", "tomcat01"]).ok();
-    assert_eq!(addresses(&lab, "tomcat01"), ["lo 127.0.0.1/8", "eth0 172.17.0.2/16", "eth1 192.168.0.4/16"]);
+    assert_eq!(addresses(lab, "tomcat01"), ["lo 127.0.0.1/8", "eth0 172.17.0.2/16", "eth1 192.168.0.4/16"]);
     let pinged = lab.exec("tomcat01", "ping -c1 tomcat-mynet-01").ok();
     assert!(pinged.stdout.contains("64 bytes from tomcat-mynet-01.mynet (192.168.0.2)"), "{pinged}");
     lab.exec("tomcat-mynet-02", "ping -c1 tomcat01").ok();
@@ -137,9 +146,13 @@ fn removing_everything_and_stopping_leaves_nothing() {
 
 #[test]
 fn bulk_traffic_arrives_unchanged_between_containers_and_the_host() {
+    bulk_arrives_unchanged(&Lab::start(), "");
+}
+
+/// In a network `mynet` that is made with these options too.
+pub fn bulk_arrives_unchanged(lab: &Lab, options: &str) {
     const MEGABYTES: usize = 8;
-    let lab = Lab::start();
-    lab.network("mynet", MYNET);
+    lab.network("mynet", &format!("{MYNET} {options}"));
     let folder = lab.path("/run/served");
     std::fs::create_dir(&folder).expect("a folder");
     lab.host(["dd", "if=/dev/urandom", "of=/run/served/bulk", "bs=1048576", &format!("count={MEGABYTES}")])

@@ -15,7 +15,7 @@ fn program_at(lab: &Lab, interface: &str) -> Option<(String, u64, &'static str)>
 }
 
 #[track_caller]
-fn mode_at(lab: &Lab, interface: &str) -> Option<&'static str> {
+pub fn mode_at(lab: &Lab, interface: &str) -> Option<&'static str> {
     program_at(lab, interface).map(|(name, _, mode)| {
         assert_eq!(name, "from_uplink");
         mode
@@ -31,7 +31,7 @@ fn standing(lab: &Lab) -> Vec<String> {
 
 /// Restarts the daemon with other uplinks.
 #[track_caller]
-fn restart_with(lab: &Lab, uplinks: &str) {
+pub fn restart_with(lab: &Lab, uplinks: &str) {
     lab.stop_daemon();
     lab.tell_daemons(uplinks);
     lab.start_daemon();
@@ -45,7 +45,7 @@ fn filtered(lab: &Lab, counter: &str) -> u64 {
 }
 
 /// A neighbourhood with a container in a network of each kind; `web` has both families and a published port.
-fn town() -> Neighbourhood {
+pub fn town() -> Neighbourhood {
     let lab = Neighbourhood::start();
     lab.network("nat", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
     let server = ["socat", "TCP6-LISTEN:80,fork,ipv6only=0", "SYSTEM:echo reached"];
@@ -78,7 +78,7 @@ fn town() -> Neighbourhood {
 
 /// Checks which ports other hosts reach, and that drops are counted.
 #[track_caller]
-fn reaches_what_it_may(lab: &Neighbourhood) {
+pub fn reaches_what_it_may(lab: &Neighbourhood) {
     let before = lab.reasons();
     for (address, answers) in [
         ("10.1.0.2", false),

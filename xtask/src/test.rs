@@ -68,6 +68,16 @@ pub struct Stage {
     pub counts: Counts,
     /// It ended as it should: all tests ran, and none failed.
     pub ok: bool,
+    /// The instructions that the verifier processed, as the lab prints them; none if no test of the group does.
+    pub verified: Option<String>,
+}
+
+/// A line of the lab that contains this has the number of instructions that the verifier processed, for the report.
+const VERIFIED: &str = "the verifier processed ";
+
+/// What a line of the lab tells about the verifier, if it does.
+pub fn verified(line: &str) -> Option<String> {
+    line.split_once(VERIFIED).map(|(_, verified)| verified.to_owned())
 }
 
 /// Numbers of tests.
@@ -149,6 +159,7 @@ fn stage(name: &str, commands: Vec<Command>) -> Result<Stage> {
     let started = Instant::now();
     let mut counts = Counts::default();
     let mut ok = true;
+    let mut seen = None;
     for mut command in commands {
         let mut child =
             command.stdout(Stdio::piped()).spawn().with_context(|| format!("start the {name}"))?;
@@ -157,20 +168,23 @@ fn stage(name: &str, commands: Vec<Command>) -> Result<Stage> {
                 let line = line.with_context(|| format!("read what the {name} print"))?;
                 println!("{line}");
                 counts.add(&line);
+                seen = seen.or_else(|| verified(&line));
             }
         }
         ok &= child.wait().with_context(|| format!("wait for the {name}"))?.success();
     }
-    Ok(Stage { name: name.to_owned(), time: started.elapsed(), counts, ok })
+    Ok(Stage { name: name.to_owned(), time: started.elapsed(), counts, ok, verified: seen })
 }
 
 fn report(stages: &[Stage]) -> Result<()> {
-    println!("\n{:<16} {:>7} {:>7}  time", "", "passed", "failed");
+    println!("\n{:<16} {:>7} {:>7}  {:<12}  verified", "", "passed", "failed", "time");
     let mut total = Counts::default();
-    for Stage { name, time, counts, ok } in stages {
+    for Stage { name, time, counts, ok, verified } in stages {
         // A group that did not even start counts as one failure.
         let failed = if *ok { counts.failed } else { counts.failed.max(1) };
-        println!("{name:<16} {:>7} {failed:>7}  {}", counts.passed, took(*time));
+        let verified = verified.as_deref().unwrap_or_default();
+        let line = format!("{name:<16} {:>7} {failed:>7}  {:<12}  {verified}", counts.passed, took(*time));
+        println!("{}", line.trim_end());
         total.passed += counts.passed;
         total.failed += failed;
     }
@@ -208,6 +222,13 @@ mod tests {
         );
         counts.add("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
         assert_eq!(counts, Counts { passed: 13, failed: 2 });
+    }
+
+    #[test]
+    fn the_verifier_s_instructions_are_read_from_the_lab() {
+        let line = "test kernels::programs ... the verifier processed 65811 instructions, 73755 with logs";
+        assert_eq!(verified(line).as_deref(), Some("65811 instructions, 73755 with logs"));
+        assert_eq!(verified("test kernels::programs ... ok"), None);
     }
 
     #[test]

@@ -92,7 +92,8 @@ impl Lab {
     /// The PID of a running container's first process.
     #[track_caller]
     pub fn pid(&self, container: &str) -> u64 {
-        let pid = self.inspect(container)["State"]["Pid"].as_u64().unwrap_or_default();
+        let state = self.ask(&format!("/containers/{container}/json"));
+        let pid = state["State"]["Pid"].as_u64().unwrap_or_default();
         assert_ne!(pid, 0, "{container} runs");
         pid
     }

@@ -28,6 +28,7 @@ const MODULES: &[&str] = &[
     "nf_tables",
     "nf_conntrack_netlink",
     "nft_chain_nat",
+    "nft_connlimit",
     "nft_ct",
     "nft_fib_inet",
     "nft_masq",
