@@ -30,6 +30,9 @@ pub enum Scope {
     Demo,
     /// The benchmark.
     Bench,
+    /// Build only.
+    #[value(skip)]
+    Build,
     /// The tests on this machine.
     #[value(skip)]
     TestHere,
@@ -194,6 +197,7 @@ impl Missing {
 impl Scope {
     fn wants(self, tool: For) -> bool {
         match self {
+            Self::Build => false,
             Self::Run => matches!(tool, For::Daemon | For::Readme),
             Self::Demo => tool == For::Demo,
             Self::Bench => tool == For::Bench,

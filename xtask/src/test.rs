@@ -24,6 +24,9 @@ pub struct Options {
     /// Run the tests of this kernel only: 5.10, 6.1, 6.12, 7.2 or all; `none` runs everything but these
     #[arg(long, value_name = "VERSION", value_parser = Choice::parse)]
     kernel: Option<Choice>,
+    /// Only the pure tests: less than a minute once they are built, and no need of root or of any tool
+    #[arg(long, conflicts_with = "kernel")]
+    quick: bool,
     /// Only tests with this in their name
     filter: Option<String>,
 }
@@ -91,17 +94,22 @@ pub struct Counts {
 
 /// Runs the chosen tests. An error if any fails.
 pub fn run(options: Options) -> Result<()> {
-    let Options { kernel, filter } = options;
-    let here = matches!(kernel, None | Some(Choice::None));
+    let Options { kernel, quick, filter } = options;
+    let here = !quick && matches!(kernel, None | Some(Choice::None));
     let kernels: Vec<&'static Kernel> = match kernel {
+        _ if quick => Vec::new(),
         None | Some(Choice::All) => KERNELS.iter().collect(),
         Some(Choice::One(kernel)) => vec![kernel],
         Some(Choice::None) => Vec::new(),
     };
-    setup::prepare(if kernels.is_empty() { Scope::TestHere } else { Scope::Test })?;
+    setup::prepare(match (quick, kernels.is_empty()) {
+        (true, _) => Scope::Build,
+        (false, true) => Scope::TestHere,
+        (false, false) => Scope::Test,
+    })?;
     if here && !nix::unistd::geteuid().is_root() {
         bail!(
-            "these tests need root. Pure ones do not: cargo test. All of them:\n  sudo --preserve-env=HOME env \"PATH=$PATH\" cargo xtask test"
+            "these tests need root. Pure ones do not: cargo xtask test --quick. All of them:\n  sudo --preserve-env=HOME env \"PATH=$PATH\" cargo xtask test"
         );
     }
 
@@ -111,8 +119,10 @@ pub fn run(options: Options) -> Result<()> {
     let groups = groups(&built);
     let filter: Vec<&str> = filter.as_deref().into_iter().collect();
     let mut stages = Vec::new();
-    if here {
+    if here || quick {
         stages.push(stage("pure tests", pure(&built).map(|tests| command(tests, &filter)).collect())?);
+    }
+    if here {
         let threads = 2 * thread::available_parallelism().context("count CPUs")?.get();
         for group in &groups {
             let mut tests = command(group, &filter);
