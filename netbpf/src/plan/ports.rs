@@ -79,12 +79,12 @@ impl HostPort {
 /// the default route of a family, and at each one in a network that routes the family (Docker's rule). Nothing is
 /// published in internal networks.
 ///
-/// Where the host has IPv6 (`has_ipv6`), a container without it is published at the host's IPv6 addresses all the same: to
+/// Where the host has IPv6 (`has_ipv6`, asked only if it matters), a container without it is published at the host's IPv6 addresses all the same: to
 /// its IPv4 address, as Docker's proxy does it.
 pub fn wanted<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
-    has_ipv6: bool,
+    has_ipv6: impl FnOnce() -> bool,
 ) -> (Vec<Wanted>, Vec<NoAddress>) {
     let (mut wanted, mut missing) = (Vec::new(), Vec::new());
     let requests = requests(&container.subject);
@@ -169,7 +169,7 @@ impl Family {
 fn gateways<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
-    has_ipv6: bool,
+    has_ipv6: impl FnOnce() -> bool,
 ) -> Vec<Place<'a>> {
     let place = |network, endpoint: &Endpoint, own: Option<IpAddr>| {
         own.map(|own| Place { family: Family::of(own), network, endpoint: endpoint.id, own })
@@ -179,7 +179,7 @@ fn gateways<'a>(
     let ipv6 = default_gateway_ipv6(container, &network)
         .and_then(|gateway| place(gateway.network, gateway.endpoint, gateway.endpoint.ipv6.map(IpAddr::V6)));
     let across = || {
-        let of_ipv4 = ipv4.as_ref().filter(|place| has_ipv6 && !place.is_routed())?;
+        let of_ipv4 = ipv4.as_ref().filter(|place| !place.is_routed() && has_ipv6())?;
         Some(Place { family: Family::Ipv6, ..*of_ipv4 })
     };
     let ipv6 = ipv6.or_else(across);

@@ -111,7 +111,7 @@ fn shown_on(container: &Container, networks: &[&Network], has_ipv6: bool) -> Res
         let at: Vec<_> = addresses.iter().map(|(host, own)| format!("{host}->{own}")).collect();
         format!("{port} {host_port:?} {}", at.join(" "))
     };
-    match wanted(container, find, has_ipv6) {
+    match wanted(container, find, || has_ipv6) {
         (wanted, missing) if missing.is_empty() => Ok(wanted.into_iter().map(line).collect()),
         (_, missing) => Err(missing[0].to_string()),
     }
@@ -282,7 +282,7 @@ fn a_port_keeps_its_number_when_it_moves() {
     let plain = network("plain", false, Options::default());
     let find = |id: &Id| (*id == plain.id).then_some(&plain);
     let container = container(&[&plain], &["80", "8000-8001:81", "8080:82", "127.0.0.1::83"], &[]);
-    let (wanted, _) = wanted(&container, find, true);
+    let (wanted, _) = wanted(&container, find, || true);
     let order: Vec<_> = wanted.iter().map(|wanted| wanted.port.number).collect();
     assert_eq!(order, [82, 81, 80, 83]);
     let before = [
@@ -300,7 +300,7 @@ fn one_containers_port_on_several_ports_keeps_all_of_them() {
     let plain = network("plain", false, Options::default());
     let find = |id: &Id| (*id == plain.id).then_some(&plain);
     let container = container(&[&plain], &["80", "127.0.0.1::80"], &[]);
-    let (wanted, _) = wanted(&container, find, true);
+    let (wanted, _) = wanted(&container, find, || true);
     let before = [mapping("0.0.0.0", 32769, "172.17.0.2", 80), mapping("127.0.0.1", 32768, "172.17.0.2", 80)];
     assert_eq!(ports_to_keep(&wanted, &before), [Some(32769), Some(32768)]);
 }

@@ -5,8 +5,12 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use crate::{
     api::types::EndpointSettings,
     daemon::{
-        Daemon, Error, effects::steps::Steps, membership::endpoint_request::parse_request, names,
+        Daemon, Error,
+        effects::steps::{Steps, open},
+        membership::endpoint_request::parse_request,
+        names,
         ports::lease::WithoutAddress,
+        state::refuse,
     },
     model::{Attachment, Container, Driver, Id, Mode, Namespace, Network, State, Subject},
     plan::{Action, Desired, Observed, PortWiring, Seen, default_gateways, diff, port_changes},
@@ -22,7 +26,7 @@ impl Daemon {
         settings: &EndpointSettings,
     ) -> Result<(), Error> {
         let container = self.container(&id)?;
-        crate::daemon::state::refuse(&container, "docker network connect")?;
+        refuse(&container, "docker network connect")?;
         check_modes(&container, network)?;
         if is_attached(&container, &network.id) {
             return Err(Error::AlreadyConnected { container: container.name, network: network.name.clone() });
@@ -57,7 +61,7 @@ impl Daemon {
     ) -> Result<(), Error> {
         let container = self.container(&id)?;
         if !force {
-            crate::daemon::state::refuse(&container, "docker network disconnect")?;
+            refuse(&container, "docker network disconnect")?;
         }
         let left = match network {
             Ok(network) if network.driver == Driver::Host => return Err(Error::DisconnectFromHost),
@@ -142,7 +146,7 @@ impl Daemon {
         if !matches!(container.subject, Subject::Docker(_))
             && let Ok(namespace) = self.namespace_of(container)
         {
-            taken.extend(self.links.interfaces_in(&crate::daemon::effects::steps::open(&namespace)?).await?);
+            taken.extend(self.links.interfaces_in(&open(&namespace)?).await?);
         }
         // Names that were asked for are not given to others.
         taken.extend(

@@ -2,6 +2,7 @@
 //! gives the default route.
 
 use std::{
+    cell::LazyCell,
     collections::BTreeSet,
     net::{IpAddr, Ipv6Addr, TcpListener},
     sync::{MutexGuard, PoisonError},
@@ -43,11 +44,11 @@ impl Daemon {
         without_address: WithoutAddress,
     ) -> Result<PortLease, Error> {
         let mut lease = PortLease { owner: after.id, taken: Vec::new(), dropped: Vec::new() };
-        let has_ipv6 = has_ipv6();
         let (wanted, missing) = {
+            let has_ipv6 = LazyCell::new(has_ipv6);
             let world = self.world();
-            let (_, known) = wanted(before, |id| world.network(id), has_ipv6);
-            let (wanted, mut missing) = wanted(after, |id| world.network(id), has_ipv6);
+            let (_, known) = wanted(before, |id| world.network(id), || *has_ipv6);
+            let (wanted, mut missing) = wanted(after, |id| world.network(id), || *has_ipv6);
             missing.retain(|error| !known.contains(error));
             (wanted, missing)
         };

@@ -11,7 +11,7 @@ use crate::{
     },
     daemon::{
         Daemon, Error, Happened, membership::endpoint_request::parse_request, names::links,
-        ports::lease::has_ipv6, tell::view,
+        ports::lease::has_ipv6, state::refuse, tell::view,
     },
     model::{
         Attachment, BadName, Container, ContainerPort, Driver, Id, Mode, Network, Protocol, Restart,
@@ -320,7 +320,7 @@ impl Daemon {
         let busy = self.busy(id).await;
         let container = self.container(&id)?;
         if !force {
-            crate::daemon::state::refuse(&container, "docker rm")?;
+            refuse(&container, "docker rm")?;
         }
         if !matches!(container.subject, Subject::Sandbox(_)) {
             if !force {

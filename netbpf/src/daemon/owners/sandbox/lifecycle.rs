@@ -13,9 +13,13 @@ use nix::libc::{SIGKILL, SIGTERM};
 use crate::{
     daemon::{
         Daemon, Error, Happened,
-        effects::{folders, steps::Steps},
+        effects::{
+            folders,
+            steps::{self, Steps},
+        },
         owners::sandbox::restarts::with_restart,
         ports::lease::WithoutAddress,
+        state::refuse,
     },
     link,
     model::{Attachment, Container, Id, Mode, Restart, Sandbox, State, Subject},
@@ -41,7 +45,7 @@ impl Daemon {
     /// Start a container that the caller has for itself: because a user says so, or again.
     pub(in crate::daemon) async fn start_busy(self: &Arc<Self>, id: Id, by_user: bool) -> Result<(), Error> {
         let before = with_restart(self.container(&id)?, |restart| restart.start(by_user));
-        crate::daemon::state::refuse(&before, "docker start")?;
+        refuse(&before, "docker start")?;
         let Subject::Sandbox(sandbox) = before.subject.clone() else {
             return Err(Error::Foreign(before.name));
         };
@@ -179,7 +183,7 @@ impl Daemon {
                 let owner = self.joined(other)?;
                 match self.namespace_of(&owner) {
                     Ok(namespace) => {
-                        let namespace = joined.insert(crate::daemon::effects::steps::open(&namespace)?);
+                        let namespace = joined.insert(steps::open(&namespace)?);
                         // By the open descriptor: a process number may come to mean another process.
                         let descriptor = namespace.as_fd().as_raw_fd();
                         let path = format!("/proc/{}/fd/{descriptor}", std::process::id());
@@ -357,7 +361,7 @@ impl Daemon {
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
         let container = self.container(&id)?;
-        crate::daemon::state::refuse(&container, "docker kill")?;
+        refuse(&container, "docker kill")?;
         if !matches!(container.subject, Subject::Sandbox(_)) {
             return Err(Error::Foreign(container.name));
         }
@@ -379,7 +383,7 @@ impl Daemon {
         let container = {
             let _busy = self.busy(id).await;
             let container = self.container(&id)?;
-            crate::daemon::state::refuse(&container, "docker stop")?;
+            refuse(&container, "docker stop")?;
             if !matches!(container.subject, Subject::Sandbox(_)) {
                 return Err(Error::Foreign(container.name));
             }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     api::types::LogLine,
-    daemon::{Daemon, Error},
+    daemon::{Daemon, Error, state::refuse},
     model::{Id, State, Subject},
     sandbox::{
         self, Supervisor,
@@ -65,7 +65,7 @@ impl Daemon {
         since: Option<Timestamp>,
     ) -> Result<impl Stream<Item = Result<String, sandbox::Error>> + use<>, Error> {
         let container = self.container(&self.find_subject(key)?)?;
-        crate::daemon::state::refuse(&container, "docker logs")?;
+        refuse(&container, "docker logs")?;
         if !matches!(container.subject, Subject::Sandbox(_)) {
             return Err(Error::Foreign(container.name));
         }

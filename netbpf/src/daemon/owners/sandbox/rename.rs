@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    daemon::{Daemon, Error, Happened, effects::steps::Steps, names},
+    daemon::{Daemon, Error, Happened, effects::steps::Steps, names, state::refuse},
     model::{Container, State, Subject, check_container_name},
     store::Change,
 };
@@ -19,7 +19,7 @@ impl Daemon {
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
         let before = self.container(&id)?;
-        crate::daemon::state::refuse(&before, "docker rename")?;
+        refuse(&before, "docker rename")?;
         if !matches!(before.subject, Subject::Sandbox(_)) {
             return Err(Error::Foreign(before.name));
         }
