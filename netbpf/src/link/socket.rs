@@ -1,6 +1,6 @@
 //! A routing netlink socket: one request, one answer. Knows messages, not what they are for.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use futures::StreamExt;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -29,7 +29,7 @@ const EXPLANATION: u16 = 1;
 pub(super) struct Socket {
     connection: ConnectionHandle<RouteNetlinkMessage>,
     /// The kernel reads one list at a time to a socket, and answers EBUSY to whoever asks for another meanwhile.
-    list: Mutex<()>,
+    list: Arc<Mutex<()>>,
 }
 
 impl Socket {
@@ -44,7 +44,7 @@ impl Socket {
             // Error messages then hold only the header of the request, and the explanation has a fixed place.
             socket.set_cap_ack(true)?;
             tokio::spawn(connection);
-            Ok(Self { connection: handle, list: Mutex::default() })
+            Ok(Self { connection: handle, list: Arc::default() })
         };
         open().map_err(|error: io::Error| Error::failed("open", "a netlink socket", error))
     }
@@ -68,7 +68,7 @@ impl Socket {
     pub async fn ask(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        let mut answers = self.request(request)?;
+        let mut answers = send(&self.connection, request)?;
         while let Some(answer) = answers.next().await {
             if let NetlinkPayload::Error(error) = answer.payload {
                 let explained = answer.header.flags & NLM_F_ACK_TLVS != 0;
@@ -82,7 +82,7 @@ impl Socket {
     pub async fn get(&self, message: RouteNetlinkMessage) -> Result<RouteNetlinkMessage, Refusal> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST;
-        let mut answers = self.request(request)?;
+        let mut answers = send(&self.connection, request)?;
         while let Some(answer) = answers.next().await {
             match answer.payload {
                 NetlinkPayload::InnerMessage(message) => return Ok(message),
@@ -95,51 +95,57 @@ impl Socket {
 
     /// All that there is, as it was at one moment.
     pub async fn dump(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
-        let _alone = self.list.lock().await;
-        for _ in 0..DUMP_ATTEMPTS {
-            if let Some(entries) = self.dump_once(message.clone()).await? {
-                return Ok(entries);
-            }
-        }
-        let reason = format!("the kernel's list changed in each of {DUMP_ATTEMPTS} readings");
-        Err(Refusal::explained(io::Error::from(io::ErrorKind::Interrupted), Some(reason)))
-    }
-
-    /// `None` if the kernel's list changed while it was read.
-    async fn dump_once(
-        &self,
-        message: RouteNetlinkMessage,
-    ) -> Result<Option<Vec<RouteNetlinkMessage>>, Refusal> {
-        let mut request = NetlinkMessage::from(message);
-        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let mut answers = self.request(request)?;
-        let mut entries = Vec::new();
-        let mut interrupted = false;
-        while let Some(answer) = answers.next().await {
-            interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
-            match answer.payload {
-                NetlinkPayload::InnerMessage(entry) => entries.push(entry),
-                NetlinkPayload::Error(error) => return Err(refusal(&error, false)),
-                NetlinkPayload::Done(done) => {
-                    return match done.code {
-                        0 => Ok((!interrupted).then_some(entries)),
-                        code => Err(io::Error::from_raw_os_error(code.abs()).into()),
-                    };
+        let alone = Arc::clone(&self.list).lock_owned().await;
+        let connection = self.connection.clone();
+        // A task of its own: where nobody waits for the list any more, it is read to its end before the next one.
+        let read = tokio::spawn(async move {
+            let _alone = alone;
+            for _ in 0..DUMP_ATTEMPTS {
+                if let Some(entries) = dump_once(&connection, message.clone()).await? {
+                    return Ok(entries);
                 }
-                _ => {}
             }
-        }
-        Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
+            let reason = format!("the kernel's list changed in each of {DUMP_ATTEMPTS} readings");
+            Err(Refusal::explained(io::Error::from(io::ErrorKind::Interrupted), Some(reason)))
+        });
+        read.await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::BrokenPipe).into()))
     }
+}
 
-    fn request(
-        &self,
-        request: NetlinkMessage<RouteNetlinkMessage>,
-    ) -> Result<impl StreamExt<Item = NetlinkMessage<RouteNetlinkMessage>> + use<>, Refusal> {
-        self.connection
-            .request(request, SocketAddr::new(0, 0))
-            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe).into())
+/// `None` if the kernel's list changed while it was read.
+async fn dump_once(
+    connection: &ConnectionHandle<RouteNetlinkMessage>,
+    message: RouteNetlinkMessage,
+) -> Result<Option<Vec<RouteNetlinkMessage>>, Refusal> {
+    let mut request = NetlinkMessage::from(message);
+    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut answers = send(connection, request)?;
+    let mut entries = Vec::new();
+    let mut interrupted = false;
+    while let Some(answer) = answers.next().await {
+        interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
+        match answer.payload {
+            NetlinkPayload::InnerMessage(entry) => entries.push(entry),
+            NetlinkPayload::Error(error) => return Err(refusal(&error, false)),
+            NetlinkPayload::Done(done) => {
+                return match done.code {
+                    0 => Ok((!interrupted).then_some(entries)),
+                    code => Err(io::Error::from_raw_os_error(code.abs()).into()),
+                };
+            }
+            _ => {}
+        }
     }
+    Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
+}
+
+fn send(
+    connection: &ConnectionHandle<RouteNetlinkMessage>,
+    request: NetlinkMessage<RouteNetlinkMessage>,
+) -> Result<impl StreamExt<Item = NetlinkMessage<RouteNetlinkMessage>> + use<>, Refusal> {
+    connection
+        .request(request, SocketAddr::new(0, 0))
+        .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe).into())
 }
 
 /// The error number of an error message, and its sentence if it has one.
