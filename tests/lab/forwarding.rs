@@ -79,6 +79,19 @@ fn a_host_that_forwards_for_netbpf_forwards_for_no_others() {
 }
 
 #[test]
+fn a_host_stays_closed_after_its_last_ipv6_network() {
+    let lab = closed_host();
+    lab.start_daemon();
+    lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
+    lab.netbpf(["network", "rm", "red"]).ok();
+    assert_eq!(passes(&lab), [false, false]);
+    lab.kill_daemon();
+    lab.start_daemon();
+    assert_eq!(setting(&lab, IPV6), "1");
+    assert_eq!(passes(&lab), [false, false]);
+}
+
+#[test]
 fn forwarded_packets_with_an_address_of_the_host_are_dropped() {
     let lab = closed_host();
     lab.start_daemon();

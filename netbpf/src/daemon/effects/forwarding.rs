@@ -35,6 +35,14 @@ impl Daemon {
         [Some(Family::Ipv4), self.has_ipv6().then_some(Family::Ipv6)].into_iter().flatten()
     }
 
+    /// The families that the host is to forward, and those that it forwards because an earlier daemon turned that on.
+    pub(in crate::daemon) fn forwarded_by_us(&self) -> impl Iterator<Item = Family> + use<'_> {
+        let is_forwarded: Vec<Family> = self.forwarded().collect();
+        [Family::Ipv4, Family::Ipv6]
+            .into_iter()
+            .filter(move |family| is_forwarded.contains(family) || self.settings.is_ours(setting(*family)))
+    }
+
     /// Have the packet filter drop what would pass the host only because netbpf has it forward. Before [`Daemon::forward`],
     /// so that at no moment the host is open.
     pub(in crate::daemon) async fn close_to_others(&self, family: Family) -> Result<(), Error> {

@@ -62,7 +62,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     }
     // Before forwarding is looked at, so that nothing is missed.
     let forwarding = ForwardingChanges::watch()?;
-    for family in daemon.forwarded() {
+    for family in daemon.forwarded_by_us() {
         daemon.close_to_others(family).await?;
     }
     daemon.feed_host_servers().await?;
