@@ -1,51 +1,51 @@
-//! Ports and the stations behind them: who may send what (`PORTS`), which MAC is where (`FDB`), which address has
-//! which MAC (`NEIGHBOURS`), which port of a container has an address (`OWNED`). Must not know how the maps are reached.
+//! Endpoints and the stations behind them: who may send what (`ENDPOINTS`), which MAC is where (`FDB`), which address has
+//! which MAC (`NEIGHBOURS`), which endpoint of a container has an address (`OWNED`). Must not know how the maps are reached.
 
 use core::net::{IpAddr, Ipv6Addr};
 
-/// How many ports all networks of a daemon have together. A kernel bridge ends at 1,023 per network.
-pub const MAX_PORTS: u32 = 8192;
+/// How many endpoints all networks of a daemon have together. A kernel bridge ends at 1,023 per network.
+pub const MAX_ENDPOINTS: u32 = 8192;
 
-/// How many MACs and addresses there are to know: each port's, and each network's own.
-pub const MAX_STATIONS: u32 = 2 * MAX_PORTS;
+/// How many MACs and addresses there are to know: each endpoint's, and each network's own.
+pub const MAX_STATIONS: u32 = 2 * MAX_ENDPOINTS;
 
-/// How many entries `FDB_SLOTS` has: so many that ports of one network, whose addresses follow each other, have one each.
+/// How many entries `FDB_SLOTS` has: so many that endpoints of one network, whose addresses follow each other, have one each.
 pub const FDB_SLOTS: u32 = MAX_STATIONS;
 
-/// Port numbers start here as ifindexes: port `n` is the host side of its veth pair, created with ifindex
-/// `PORT_IFINDEX + n`. A frame's ifindex is then an index into `PORTS`, with no hash on the way.
-pub const PORT_IFINDEX: u32 = 1_000_000;
+/// Endpoint numbers start here as ifindexes: endpoint `n` is the host side of its veth pair, created with ifindex
+/// `ENDPOINT_IFINDEX + n`. A frame's ifindex is then an index into `ENDPOINTS`, with no hash on the way.
+pub const ENDPOINT_IFINDEX: u32 = 1_000_000;
 
-/// "No port" in [`Port::next`] and [`Network::first`](crate::network::Network::first).
-pub const NO_PORT: u32 = u32::MAX;
+/// Stands for no endpoint in [`Endpoint::next`] and [`Network::first`](crate::network::Network::first).
+pub const NO_ENDPOINT: u32 = u32::MAX;
 
-/// The ifindex of port `number`'s host side.
+/// The ifindex of endpoint `number`'s host side.
 #[inline(always)]
 pub const fn ifindex_of(number: u32) -> u32 {
-    PORT_IFINDEX + number
+    ENDPOINT_IFINDEX + number
 }
 
-/// The port number of an ifindex, where it can be one.
+/// The endpoint number of an ifindex, where it can be one.
 #[inline(always)]
 pub const fn number_of(ifindex: u32) -> Option<u32> {
-    let number = ifindex.wrapping_sub(PORT_IFINDEX);
-    if number < MAX_PORTS { Some(number) } else { None }
+    let number = ifindex.wrapping_sub(ENDPOINT_IFINDEX);
+    if number < MAX_ENDPOINTS { Some(number) } else { None }
 }
 
-/// A port: one endpoint of one network, as value of the array `PORTS` (key: port number). All zero is a vacant port.
+/// A container's place in a network, as value of the array `ENDPOINTS` (key: endpoint number). All zero is a vacant entry.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Port {
+pub struct Endpoint {
     /// Host side of the veth pair; 0 in a vacant entry.
     pub ifindex: u32,
     /// Network number ([`crate::network`]).
     pub network: u32,
-    /// The next member of the same network, in the list that broadcasts walk; [`NO_PORT`] ends it. It starts at
+    /// The next member of the same network, in the list that broadcasts walk; [`NO_ENDPOINT`] ends it. It starts at
     /// [`Network::first`](crate::network::Network::first).
     pub next: u32,
     /// The MAC that the endpoint owns.
     pub mac: [u8; 6],
-    /// 1 where it may talk to the host and to nobody else, but for [`crate::link`]s.
+    /// 1 where it may talk to the host and to nobody else, with the exceptions in [`crate::allowed`].
     pub icc_off: u8,
     /// Always zero.
     pub reserved: u8,
@@ -55,10 +55,10 @@ pub struct Port {
     pub ipv6: [u8; 16],
     /// The link-local IPv6 address that the endpoint owns; zero for none.
     pub ipv6_link_local: [u8; 16],
-    /// The container: ports of one owner may send from each other's addresses; 0 for none.
+    /// The container: endpoints of one owner may send from each other's addresses; 0 for none.
     pub owner: u64,
 }
-const _: () = assert!(size_of::<Port>() == 64);
+const _: () = assert!(size_of::<Endpoint>() == 64);
 
 /// Key of the hash `FDB`: a MAC within a network.
 #[repr(C)]
@@ -73,8 +73,8 @@ pub struct FdbKey {
 }
 const _: () = assert!(size_of::<FdbKey>() == 12);
 
-/// Value of `FDB` and of `FDB_SLOTS`: where frames for the MAC go. An ifindex that [`number_of`] knows is a container's port, any other
-/// is the network's host device.
+/// Value of `FDB` and of `FDB_SLOTS`: where frames for the MAC go. An ifindex that [`number_of`] knows is an endpoint's host
+/// side, any other is the network's host device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Station {
@@ -137,19 +137,19 @@ const _: () = assert!(size_of::<Neighbour>() == 8);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OwnedKey {
-    /// As in [`Port::owner`].
+    /// As in [`Endpoint::owner`].
     pub owner: u64,
     /// As in [`NeighbourKey::address`].
     pub address: [u8; 16],
 }
 const _: () = assert!(size_of::<OwnedKey>() == 24);
 
-/// Value of `OWNED`: which of the container's ports has the address.
+/// Value of `OWNED`: which of the container's endpoints has the address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owned {
-    /// Port number.
-    pub port: u32,
+    /// Endpoint number.
+    pub endpoint: u32,
 }
 const _: () = assert!(size_of::<Owned>() == 4);
 
@@ -168,22 +168,22 @@ mod tests {
 
     #[test]
     fn neighbouring_addresses_have_slots_of_their_own() {
-        let slots: std::collections::BTreeSet<_> = (0..MAX_PORTS as u16)
+        let slots: std::collections::BTreeSet<_> = (0..MAX_ENDPOINTS as u16)
             .map(|host| {
                 let [high, low] = host.to_be_bytes();
                 FdbKey::slot(7, [0x02, 0x42, 10, 0, high, low])
             })
             .collect();
-        assert_eq!(slots.len(), MAX_PORTS as usize);
+        assert_eq!(slots.len(), MAX_ENDPOINTS as usize);
         assert!(slots.iter().all(|slot| *slot < FDB_SLOTS));
     }
 
     #[test]
     fn a_port_number_and_its_ifindex_are_two_names_of_one_thing() {
-        for number in [0, 1, MAX_PORTS - 1] {
+        for number in [0, 1, MAX_ENDPOINTS - 1] {
             assert_eq!(number_of(ifindex_of(number)), Some(number));
         }
-        for stranger in [0, 1, PORT_IFINDEX - 1, PORT_IFINDEX + MAX_PORTS, u32::MAX] {
+        for stranger in [0, 1, ENDPOINT_IFINDEX - 1, ENDPOINT_IFINDEX + MAX_ENDPOINTS, u32::MAX] {
             assert_eq!(number_of(stranger), None);
         }
     }

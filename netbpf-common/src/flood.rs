@@ -1,17 +1,17 @@
-//! How many copies of its broadcasts and multicasts a port may have made (`FLOODS`). A frame for all costs as many copies
+//! How many copies of its broadcasts and multicasts an endpoint may have made (`FLOODS`). A frame for all costs as many copies
 //! as there are other members, so copies are counted, not frames.
 
 /// One second, in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 
-/// How far ahead a port may have spent its share, in nanoseconds: what it may do in a second, it may do at once.
+/// How far ahead an endpoint may have spent its share, in nanoseconds: what it may do in a second, it may do at once.
 const BURST: u64 = SECOND;
 
-/// How many copies a second a port may have made, unless its network says otherwise: a good half of what one CPU
+/// How many copies a second an endpoint may have made, unless its network says otherwise: a good half of what one CPU
 /// makes (measured, see `tests/bench/tried.md`), and more than 100 Mbit/s of video to 50 members.
 pub const DEFAULT_COPIES: u32 = 600_000;
 
-/// What a port has spent of its share, as value of the array `FLOODS` (key: port number). All zero is nothing.
+/// What an endpoint has spent of its share, as value of the array `FLOODS` (key: endpoint number). All zero is nothing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flood {

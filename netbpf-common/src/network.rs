@@ -31,8 +31,8 @@ pub const fn number_of(ifindex: u32) -> Option<u32> {
 pub struct Network {
     /// The host device; 0 in a vacant entry.
     pub ifindex: u32,
-    /// First member in the list that broadcasts walk ([`Port::next`](crate::endpoint::Port::next)), or
-    /// [`NO_PORT`](crate::endpoint::NO_PORT).
+    /// First member in the list that broadcasts walk ([`Endpoint::next`](crate::endpoint::Endpoint::next)), or
+    /// [`NO_ENDPOINT`](crate::endpoint::NO_ENDPOINT).
     pub first: u32,
     /// The host device's MAC.
     pub mac: [u8; 6],

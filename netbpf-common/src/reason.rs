@@ -56,8 +56,8 @@ reasons! {
     AnsweredNd answered_nd "answered-nd" false,
     /// Shorter than its headers say.
     Malformed malformed "malformed" true,
-    /// From an interface that is no port of any network.
-    UnknownPort unknown_port "unknown-port" true,
+    /// From an interface that is no endpoint of any network.
+    UnknownEndpoint unknown_endpoint "unknown-endpoint" true,
     /// To a MAC that no member of the network has.
     UnknownDestination unknown_destination "unknown-destination" true,
     /// To an address that nobody in the network has: an ARP request, a neighbour solicitation (also for one that its
@@ -76,7 +76,7 @@ reasons! {
     SpoofedNd spoofed_nd "spoofed-nd" true,
     /// To 127.0.0.0/8, which is on no wire.
     Loopback loopback "loopback" true,
-    /// To the port that it came from.
+    /// To the endpoint that it came from.
     Hairpin hairpin "hairpin" true,
     /// To another member of a network in which members do not talk to each other (`enable_icc=false`).
     NoIcc no_icc "no-icc" true,

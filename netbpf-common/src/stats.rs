@@ -29,14 +29,14 @@ impl core::iter::Sum for Counter {
     }
 }
 
-/// One CPU's counters of one port, as value of the per-CPU array `PORT_STATS` (key: port number). What a container
-/// sent is counted by the kernel, as the received frames of the port's host side.
+/// One CPU's counters of one endpoint, as value of the per-CPU array `ENDPOINT_STATS` (key: endpoint number). What a container
+/// sent is counted by the kernel, as the received frames of the endpoint's host side.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PortStats {
+pub struct EndpointStats {
     /// What was delivered to the endpoint.
     pub received: Counter,
     /// What the endpoint sent and the programs dropped, whatever the reason.
     pub dropped: Counter,
 }
-const _: () = assert!(size_of::<PortStats>() == 32);
+const _: () = assert!(size_of::<EndpointStats>() == 32);

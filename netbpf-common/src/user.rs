@@ -1,7 +1,7 @@
 //! `Pod` for the map types: they are `repr(C)`, hold integers only and have no padding (sizes are pinned beside each).
 #![expect(unsafe_code, reason = "Pod is an unsafe marker trait; this is its only place")]
 
-use crate::{endpoint, flood, link, network, reason, stats, uplink};
+use crate::{allowed, endpoint, flood, network, reason, stats, uplink};
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
@@ -13,7 +13,7 @@ macro_rules! pod {
 }
 
 pod!(
-    endpoint::Port,
+    endpoint::Endpoint,
     endpoint::FdbKey,
     endpoint::Station,
     endpoint::NeighbourKey,
@@ -21,11 +21,11 @@ pod!(
     endpoint::OwnedKey,
     endpoint::Owned,
     flood::Flood,
-    link::LinkKey,
-    link::Link,
+    allowed::AllowedKey,
+    allowed::Allowed,
     network::Network,
     reason::Reasons,
-    stats::PortStats,
+    stats::EndpointStats,
     uplink::ClosedSubnet,
     uplink::Uplink,
 );

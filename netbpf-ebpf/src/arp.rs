@@ -5,7 +5,7 @@
 //! dropped: whoever has an address is known, so flooding would find nobody.
 
 use netbpf_common::{
-    endpoint::Port,
+    endpoint::Endpoint,
     network::Network,
     reason::Reason,
     wire::{Arp, Ethernet},
@@ -19,25 +19,25 @@ use crate::{
 
 /// Judges and answers what a container says in ARP; `Ok` for what goes on.
 #[inline(always)]
-pub fn of_container(packet: &mut Packet, port: &Port, frame: &Frame) -> Result<(), Reason> {
+pub fn of_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Result<(), Reason> {
     if frame.content != Content::Arp {
         return Ok(());
     }
     let arp = *packet.header::<Arp>(frame.offset)?;
     let probe = arp.is_request() && arp.spa == [0; 4];
-    let is_own = probe || isolation::owns_ipv4(port, arp.spa);
-    if arp.sha != port.mac {
+    let is_own = probe || isolation::owns_ipv4(endpoint, arp.spa);
+    if arp.sha != endpoint.mac {
         return Err(Reason::SpoofedArp);
     }
-    let goes_on = !arp.is_request() || isolation::owns_ipv4(port, arp.tpa);
+    let goes_on = !arp.is_request() || isolation::owns_ipv4(endpoint, arp.tpa);
     // Whoever asks as one with an address of another network is answered, and nobody else hears of that.
-    if !is_own && (goes_on || isolation::sibling_with_ipv4(port, arp.spa).is_none()) {
+    if !is_own && (goes_on || isolation::sibling_with_ipv4(endpoint, arp.spa).is_none()) {
         return Err(Reason::SpoofedArp);
     }
     if goes_on {
         return Ok(());
     }
-    answer(packet, port.network, frame, &arp, Side::Transmit)
+    answer(packet, endpoint.network, frame, &arp, Side::Transmit)
 }
 
 /// Answers what the host asks; `Ok` for what goes on.

@@ -2,15 +2,15 @@
 //!
 //! A step that ends a frame returns `Err` with the reason, good or bad; the last step returns its own. From a
 //! container: only from its own addresses, and then, within its network only, to a group, to a member or to the host.
-//! From the host: whatever it sends, except what it forwards from another network, or between members that do not talk
-//! to each other.
+//! From the host: whatever it sends, except what it forwards from another network, or between members of a network
+//! whose members are kept apart.
 
 use netbpf_common::reason::Reason;
 
 use crate::{
-    arp, forward, icc, isolation, nd,
+    arp, forward, icc, interface, isolation, nd,
     packet::{Arrival, Packet},
-    parse, port, uplink,
+    parse, uplink,
 };
 
 /// What a sentence comes to.
@@ -19,20 +19,20 @@ pub type End = Result<Reason, Reason>;
 /// A frame that a container sent.
 #[inline(always)]
 pub fn from_container(packet: &mut Packet) -> End {
-    let port = &port::sender(packet)?;
+    let endpoint = &interface::endpoint(packet)?;
     let frame = parse::frame(packet)?;
-    isolation::own_mac(port, &frame)?;
+    isolation::own_mac(endpoint, &frame)?;
     isolation::no_reserved_group(&frame)?;
-    isolation::own_addresses(packet, port, &frame)?;
-    arp::of_container(packet, port, &frame)?;
-    nd::of_container(packet, port, &frame)?;
-    forward::from_container(packet, port, &frame)
+    isolation::own_addresses(packet, endpoint, &frame)?;
+    arp::of_container(packet, endpoint, &frame)?;
+    nd::of_container(packet, endpoint, &frame)?;
+    forward::from_container(packet, endpoint, &frame)
 }
 
 /// A frame that the host sent to a network.
 #[inline(always)]
 pub fn from_host(packet: &mut Packet) -> End {
-    let (number, ref network) = port::network(packet)?;
+    let (number, ref network) = interface::network(packet)?;
     let frame = parse::frame(packet)?;
     isolation::not_from_another_network(packet, number)?;
     icc::not_from_a_member(packet, number, network, &frame)?;

@@ -1,6 +1,6 @@
 //! A frame for all members of a network, and for the host if it is not the host's.
 //!
-//! Members form a list through [`Port::next`](netbpf_common::endpoint::Port). A program walks a part of it and hands
+//! Members form a list through [`Endpoint::next`](netbpf_common::endpoint::Endpoint). A program walks a part of it and hands
 //! over to itself by tail call; where it is stands in the frame's scratch memory. Each member but the last receiver
 //! gets a copy, the last gets the frame itself: the host, or from the host the last member.
 //!
@@ -8,7 +8,7 @@
 //! the CPU that makes it, whose queue all containers share, and not the one that sent the frame. Copies are counted when
 //! they are made, so a frame goes to all members or to none.
 //!
-//! The list may change meanwhile. A port that has left, or that another network has taken since, ends the walk: a
+//! The list may change meanwhile. A endpoint that has left, or that another network has taken since, ends the walk: a
 //! frame then misses some members, but none of them is in another network.
 
 use netbpf_common::{endpoint, network::Network, reason::Reason};
@@ -66,16 +66,16 @@ pub fn go_on(packet: &mut Packet) -> End {
     let network = packet.note(NETWORK);
     let sender = packet.ifindex();
     for _ in 0..MEMBERS {
-        let Some(port) = maps::port(next).filter(|port| port.network == network) else {
+        let Some(endpoint) = maps::endpoint(next).filter(|endpoint| endpoint.network == network) else {
             return finish(packet, network, waiting);
         };
-        if port.ifindex != sender {
+        if endpoint.ifindex != sender {
             serve(packet, waiting);
-            waiting = port.ifindex;
+            waiting = endpoint.ifindex;
             // In the note at once: in a register the verifier would tell each number from the others.
             packet.set_note(COPIES, packet.note(COPIES) + 1);
         }
-        next = port.next;
+        next = endpoint.next;
     }
     packet.set_note(NEXT, next);
     packet.set_note(WAITING, waiting);
@@ -116,4 +116,4 @@ fn finish(packet: &mut Packet, network: u32, waiting: u32) -> End {
     Ok(Reason::Flooded)
 }
 
-const _: () = assert!(endpoint::MAX_PORTS <= 33 * MEMBERS);
+const _: () = assert!(endpoint::MAX_ENDPOINTS <= 33 * MEMBERS);

@@ -3,7 +3,7 @@
 //! unknown is flooded.
 
 use netbpf_common::{
-    endpoint::{self, NeighbourKey, Port, Station},
+    endpoint::{self, Endpoint, NeighbourKey, Station},
     network,
     reason::Reason,
     wire::{Ethernet, Ipv4, Ipv6, is_group},
@@ -19,24 +19,24 @@ use crate::{
 
 /// To a container, to the host or to all.
 #[inline(always)]
-pub fn from_container(packet: &mut Packet, port: &Port, frame: &Frame) -> End {
+pub fn from_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> End {
     if is_group(frame.destination) {
-        return match port.icc_off {
-            0 => flood::begin(packet, port.network),
-            _ => to_host(packet, network::ifindex_of(port.network)),
+        return match endpoint.icc_off {
+            0 => flood::begin(packet, endpoint.network),
+            _ => to_host(packet, network::ifindex_of(endpoint.network)),
         };
     }
-    let Station { ifindex } = another_station(packet, port.network, frame)?;
+    let Station { ifindex } = another_station(packet, endpoint.network, frame)?;
     match endpoint::number_of(ifindex) {
         Some(number) => {
-            icc::to_member(packet, port, number, frame)?;
+            icc::to_member(packet, endpoint, number, frame)?;
             packet.redirect_peer(ifindex)?;
             stats::received(number, packet.len());
             Ok(Reason::Forwarded)
         }
         None => {
-            let (network, ifindex) = match isolation::sibling(packet, port, frame)? {
-                None => (port.network, ifindex),
+            let (network, ifindex) = match isolation::sibling(packet, endpoint, frame)? {
+                None => (endpoint.network, ifindex),
                 Some(sibling) => enter_as(packet, sibling)?,
             };
             unused::is_somebodys(packet, network, frame)?;
@@ -49,7 +49,7 @@ pub fn from_container(packet: &mut Packet, port: &Port, frame: &Frame) -> End {
 /// goes by the network that a packet came in by. Says which network that is now, and its host device.
 #[inline(always)]
 fn enter_as(packet: &mut Packet, sibling: u32) -> Result<(u32, u32), Reason> {
-    let sibling = maps::port(sibling).ok_or(Reason::Failed)?;
+    let sibling = maps::endpoint(sibling).ok_or(Reason::Failed)?;
     let host = maps::network(sibling.network).ok_or(Reason::Failed)?;
     let ethernet = *packet.header::<Ethernet>(0)?;
     packet.write(0, Ethernet { destination: host.mac, source: sibling.mac, ..ethernet })?;

@@ -1,15 +1,16 @@
-//! Networks whose members do not talk to each other (`enable_icc=false`): each member and the host do, and what links
-//! open. All other networks pay for it with one look at a byte that they have at hand.
+//! Networks with `enable_icc=false`: members talk to the host and not to each other. All other networks pay for it with
+//! one look at a byte that is at hand.
 //!
-//! - From a member to a member nothing passes, of any protocol, but what goes to an exposed port of a container that the
-//!   sender is linked to, and the answer. Only IP without options or extension headers can do that.
-//! - What a member sends to a group, the host alone gets.
-//! - The host forwards nothing between members. What it brings from one to a published port of another carries an
-//!   address of its own.
+//! - A frame from a member to a member is dropped, whatever its protocol. The exceptions are in `ALLOWED`: what goes to an
+//!   exposed port of a container that the sender has a `--link` to, and the answers. They hold for IP packets without
+//!   options and extension headers.
+//! - The host alone gets what a member sends to a group.
+//! - The host forwards nothing between members. A packet that one member sends to a published port of another arrives with
+//!   an address of the host.
 
 use netbpf_common::{
-    endpoint::{self, NeighbourKey, Port},
-    link::{self, FRAGMENT},
+    allowed::{self, FRAGMENT},
+    endpoint::{self, Endpoint, NeighbourKey},
     network::Network,
     reason::Reason,
     wire::{Ipv4, Ipv6, Transport},
@@ -24,19 +25,19 @@ use crate::{
 /// The length of an IPv4 header without options.
 const IPV4: u8 = 0x45;
 
-/// The frame may go to the member with that port number.
+/// The frame may go to the member with the endpoint number `receiver`.
 #[inline(always)]
-pub fn to_member(packet: &Packet, port: &Port, receiver: u32, frame: &Frame) -> Result<(), Reason> {
-    if port.icc_off == 0 {
+pub fn to_member(packet: &Packet, endpoint: &Endpoint, receiver: u32, frame: &Frame) -> Result<(), Reason> {
+    if endpoint.icc_off == 0 {
         return Ok(());
     }
-    let sender = endpoint::number_of(packet.ifindex()).ok_or(Reason::UnknownPort)?;
+    let sender = endpoint::number_of(packet.ifindex()).ok_or(Reason::UnknownEndpoint)?;
     let (protocol, ports) = ports(packet, frame)?;
-    let [question, answer] = link::links_of(sender, receiver, protocol, ports);
-    if maps::is_open(&question) || maps::is_open(&answer) { Ok(()) } else { Err(Reason::NoIcc) }
+    let [question, answer] = allowed::keys_of(sender, receiver, protocol, ports);
+    if maps::is_allowed(&question) || maps::is_allowed(&answer) { Ok(()) } else { Err(Reason::NoIcc) }
 }
 
-/// The host does not send back into the network what it received from a member.
+/// The host does not send a frame back into the network that it received from a member of it.
 #[inline(always)]
 pub fn not_from_a_member(
     packet: &Packet,
@@ -60,7 +61,7 @@ pub fn not_from_a_member(
     }
 }
 
-/// What the frame carries between which ports. None of them is 0, which stands for fragments.
+/// The protocol of the packet, and its ports. Neither is 0 unless the packet is a later fragment.
 #[inline(always)]
 fn ports(packet: &Packet, frame: &Frame) -> Result<(u8, Transport), Reason> {
     let (protocol, offset, end) = match frame.content {
@@ -80,7 +81,7 @@ fn ports(packet: &Packet, frame: &Frame) -> Result<(u8, Transport), Reason> {
         }
         Content::Arp | Content::Other => return Err(Reason::NoIcc),
     };
-    if !link::has_ports(protocol) {
+    if !allowed::has_ports(protocol) {
         return Err(Reason::NoIcc);
     }
     match packet.load_within(offset, end)? {

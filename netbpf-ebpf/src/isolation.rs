@@ -13,7 +13,7 @@
 //! - The host forwards nothing from one network to another, except what its packet filter marks.
 
 use netbpf_common::{
-    endpoint::{NeighbourKey, OwnedKey, Port},
+    endpoint::{Endpoint, NeighbourKey, OwnedKey},
     network,
     reason::Reason,
     wire::{Ipv4, Ipv6},
@@ -27,80 +27,84 @@ use crate::{
 
 /// The sender's MAC is its own.
 #[inline(always)]
-pub fn own_mac(port: &Port, frame: &Frame) -> Result<(), Reason> {
-    if frame.source == port.mac { Ok(()) } else { Err(Reason::SpoofedMac) }
+pub fn own_mac(endpoint: &Endpoint, frame: &Frame) -> Result<(), Reason> {
+    if frame.source == endpoint.mac { Ok(()) } else { Err(Reason::SpoofedMac) }
 }
 
 /// The sender's IP address is its own, and the receiver's may be on a wire (RFC 1122 3.2.1.3): the host takes 127.0.0.0/8
-/// on its devices, for ports that are published there.
+/// on its devices, for endpoints that are published there.
 #[inline(always)]
-pub fn own_addresses(packet: &Packet, port: &Port, frame: &Frame) -> Result<(), Reason> {
+pub fn own_addresses(packet: &Packet, endpoint: &Endpoint, frame: &Frame) -> Result<(), Reason> {
     match frame.content {
         Content::Ipv4 => {
             let Ipv4 { source, destination, .. } = *packet.header(frame.offset)?;
-            if !owns_ipv4(port, source) && sibling_with_ipv4(port, source).is_none() {
+            if !owns_ipv4(endpoint, source) && sibling_with_ipv4(endpoint, source).is_none() {
                 return Err(Reason::SpoofedIpv4);
             }
             if destination[0] == 127 { Err(Reason::Loopback) } else { Ok(()) }
         }
         Content::Ipv6 => {
             let source = packet.header::<Ipv6>(frame.offset)?.source;
-            if has_ipv6(port, &source) || sibling_with_ipv6(port, source).is_some() {
+            if has_ipv6(endpoint, &source) || sibling_with_ipv6(endpoint, source).is_some() {
                 return Ok(());
             }
-            no_address_yet(packet, port, frame)
+            no_address_yet(packet, endpoint, frame)
         }
         Content::Arp | Content::Other => Ok(()),
     }
 }
 
-/// The other port of the container that the packet's source address is of, where it is not the port's own. Looked for once
+/// The other endpoint of the container that the packet's source address is of, where it is not the endpoint's own. Looked for once
 /// more where it matters: a program that takes it along is twice as long for the verifier.
 #[inline(always)]
-pub fn sibling(packet: &Packet, port: &Port, frame: &Frame) -> Result<Option<u32>, Reason> {
+pub fn sibling(packet: &Packet, endpoint: &Endpoint, frame: &Frame) -> Result<Option<u32>, Reason> {
     let sibling = match frame.content {
         Content::Ipv4 => {
             let source = packet.header::<Ipv4>(frame.offset)?.source;
-            if owns_ipv4(port, source) {
+            if owns_ipv4(endpoint, source) {
                 return Ok(None);
             }
-            sibling_with_ipv4(port, source).ok_or(Reason::SpoofedIpv4)?
+            sibling_with_ipv4(endpoint, source).ok_or(Reason::SpoofedIpv4)?
         }
         Content::Ipv6 => {
             let source = packet.header::<Ipv6>(frame.offset)?.source;
-            if has_ipv6(port, &source) || source == [0; 16] {
+            if has_ipv6(endpoint, &source) || source == [0; 16] {
                 return Ok(None);
             }
-            sibling_with_ipv6(port, source).ok_or(Reason::SpoofedIpv6)?
+            sibling_with_ipv6(endpoint, source).ok_or(Reason::SpoofedIpv6)?
         }
         Content::Arp | Content::Other => return Ok(None),
     };
     Ok(Some(sibling))
 }
 
-/// Another port of the same container that has the IPv4 address.
+/// Another endpoint of the same container that has the IPv4 address.
 #[inline(always)]
-pub fn sibling_with_ipv4(port: &Port, address: [u8; 4]) -> Option<u32> {
-    let key = NeighbourKey::ipv4(port.network, address);
-    sibling_with(port, key, |sibling| owns_ipv4(sibling, address))
+pub fn sibling_with_ipv4(endpoint: &Endpoint, address: [u8; 4]) -> Option<u32> {
+    let key = NeighbourKey::ipv4(endpoint.network, address);
+    sibling_with(endpoint, key, |sibling| owns_ipv4(sibling, address))
 }
 
-/// Another port of the same container that has the global IPv6 address. A link-local one is its own link's.
+/// Another endpoint of the same container that has the global IPv6 address. A link-local one is its own link's.
 #[inline(always)]
-fn sibling_with_ipv6(port: &Port, address: [u8; 16]) -> Option<u32> {
-    let key = NeighbourKey { network: port.network, address };
-    sibling_with(port, key, |sibling| address == sibling.ipv6 && address != [0; 16])
+fn sibling_with_ipv6(endpoint: &Endpoint, address: [u8; 16]) -> Option<u32> {
+    let key = NeighbourKey { network: endpoint.network, address };
+    sibling_with(endpoint, key, |sibling| address == sibling.ipv6 && address != [0; 16])
 }
 
-/// Another port of the same container that has the address, which no member of the port's own network has.
+/// Another endpoint of the same container that has the address, which no member of the endpoint's own network has.
 #[inline(always)]
-fn sibling_with(port: &Port, key: NeighbourKey, has_it: impl FnOnce(&Port) -> bool) -> Option<u32> {
-    if port.owner == 0 {
+fn sibling_with(
+    endpoint: &Endpoint,
+    key: NeighbourKey,
+    has_it: impl FnOnce(&Endpoint) -> bool,
+) -> Option<u32> {
+    if endpoint.owner == 0 {
         return None;
     }
-    let number = maps::owned(&OwnedKey { owner: port.owner, address: key.address })?;
-    let sibling = maps::port(number)?;
-    let is_its = sibling.owner == port.owner && has_it(&sibling) && maps::owner(&key).is_none();
+    let number = maps::owned(&OwnedKey { owner: endpoint.owner, address: key.address })?;
+    let sibling = maps::endpoint(number)?;
+    let is_its = sibling.owner == endpoint.owner && has_it(&sibling) && maps::owner(&key).is_none();
     is_its.then_some(number)
 }
 
@@ -128,22 +132,22 @@ pub fn not_from_another_network(packet: &Packet, number: u32) -> Result<(), Reas
     }
 }
 
-/// Whether the port has the IPv4 address.
+/// Whether the endpoint has the IPv4 address.
 #[inline(always)]
-pub fn owns_ipv4(port: &Port, address: [u8; 4]) -> bool {
-    address == port.ipv4 && address != [0; 4]
+pub fn owns_ipv4(endpoint: &Endpoint, address: [u8; 4]) -> bool {
+    address == endpoint.ipv4 && address != [0; 4]
 }
 
-/// Whether the port has the IPv6 address.
+/// Whether the endpoint has the IPv6 address.
 #[inline(always)]
-pub fn has_ipv6(port: &Port, address: &[u8; 16]) -> bool {
-    (*address == port.ipv6 || *address == port.ipv6_link_local) && *address != [0; 16]
+pub fn has_ipv6(endpoint: &Endpoint, address: &[u8; 16]) -> bool {
+    (*address == endpoint.ipv6 || *address == endpoint.ipv6_link_local) && *address != [0; 16]
 }
 
-/// The source is `::`, of a port that has an IPv6 address, in what is sent before it is used.
+/// The source is `::`, of a endpoint that has an IPv6 address, in what is sent before it is used.
 #[inline(always)]
-fn no_address_yet(packet: &Packet, port: &Port, frame: &Frame) -> Result<(), Reason> {
-    let has_one = port.ipv6 != [0; 16] || port.ipv6_link_local != [0; 16];
+fn no_address_yet(packet: &Packet, endpoint: &Endpoint, frame: &Frame) -> Result<(), Reason> {
+    let has_one = endpoint.ipv6 != [0; 16] || endpoint.ipv6_link_local != [0; 16];
     let is_unspecified = packet.header::<Ipv6>(frame.offset)?.source == [0; 16];
     if has_one && is_unspecified && nd::may_be_unspecified(packet, frame)? {
         Ok(())

@@ -1,26 +1,26 @@
 //! netbpf's programs: the entry points, one line each.
 //!
 //! An entry point is one sentence of [`bridge`], settled by [`stats`]. Below the sentence: [`parse`] judges a frame's
-//! shape, [`port`] knows who sent it, [`isolation`] and [`icc`] what the sender may say, [`arp`] and [`nd`] answer,
-//! [`forward`] and [`mod@flood`] pass on, [`unused`] knows what the host need not look for, [`uplink`] knows who may not come in. Only [`packet`] touches a frame's bytes and its context, only [`maps`] touches
-//! maps: there is no `unsafe` elsewhere.
+//! shape, [`interface`] says who sent it, [`isolation`] and [`icc`] what the sender may say, [`arp`] and [`nd`] answer,
+//! [`forward`] and [`mod@flood`] pass on, [`unused`] knows the addresses that nobody has, [`uplink`] what other hosts may
+//! not send. Only [`packet`] touches a frame's bytes and its context, only [`maps`] touches maps: there is no `unsafe`
+//! elsewhere.
 //!
 //! What the kernel knows of an skb is never repaired here: fragments, GSO frames and partial checksums pass as they
 //! came, and no length that a header claims is trusted.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![deny(unsafe_code)]
 
 mod arp;
 mod bridge;
 mod flood;
 mod forward;
 mod icc;
+mod interface;
 mod isolation;
 mod maps;
 mod nd;
 mod packet;
 mod parse;
-mod port;
 mod stats;
 mod unused;
 mod uplink;
@@ -32,7 +32,7 @@ use aya_ebpf::{
 
 use self::packet::{Arrival, Packet};
 
-/// A frame that a container sent: tc ingress of its port's host side.
+/// A frame that a container sent: tc ingress of its endpoint's host side.
 #[classifier]
 fn from_container(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), bridge::from_container)

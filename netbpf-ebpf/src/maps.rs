@@ -12,14 +12,15 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use netbpf_common::{
+    allowed::{Allowed, AllowedKey, MAX_ALLOWED},
     endpoint::{
-        self, FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Owned, OwnedKey, Port, Station,
+        self, Endpoint, FdbKey, MAX_ENDPOINTS, MAX_STATIONS, Neighbour, NeighbourKey, Owned, OwnedKey,
+        Station,
     },
     flood::Flood,
-    link::{Link, LinkKey, MAX_LINKS},
     network::{self, MAX_NETWORKS, Network},
     reason::{Reason, Reasons},
-    stats::PortStats,
+    stats::EndpointStats,
     uplink::{ADDRESS_BITS, ClosedSubnet, MAX_CLOSED_SUBNETS, MAX_UPLINKS, Uplink},
 };
 
@@ -29,9 +30,9 @@ use crate::packet::Packet;
 #[btf_map]
 static NETWORKS: Array<Network, { MAX_NETWORKS as usize }> = Array::new();
 
-/// Ports by number.
+/// Endpoints by number.
 #[btf_map]
-static PORTS: Array<Port, { MAX_PORTS as usize }> = Array::new();
+static ENDPOINTS: Array<Endpoint, { MAX_ENDPOINTS as usize }> = Array::new();
 
 /// Where a MAC is.
 #[btf_map]
@@ -45,26 +46,26 @@ static FDB_SLOTS: Array<Station, { endpoint::FDB_SLOTS as usize }> = Array::new(
 #[btf_map]
 static NEIGHBOURS: HashMap<NeighbourKey, Neighbour, { MAX_STATIONS as usize }> = HashMap::new();
 
-/// Which port of a container has an address. Few packets ask for it, so it takes no memory in advance.
+/// Which endpoint of a container has an address. Few packets ask for it, so it takes no memory in advance.
 #[btf_map]
 static OWNED: HashMap<OwnedKey, Owned, { MAX_STATIONS as usize }, { BPF_F_NO_PREALLOC as usize }> =
     HashMap::new();
 
-/// Who may ask whom for what where members do not talk to each other.
+/// Who may ask whom on which port, where members do not talk to each other.
 #[btf_map]
-static LINKS: HashMap<LinkKey, Link, { MAX_LINKS as usize }> = HashMap::new();
+static ALLOWED: HashMap<AllowedKey, Allowed, { MAX_ALLOWED as usize }> = HashMap::new();
 
 /// What became of all frames.
 #[btf_map]
 static REASONS: PerCpuArray<Reasons, 1> = PerCpuArray::new();
 
-/// What ports received, and what of theirs was dropped.
+/// What endpoints received, and what of theirs was dropped.
 #[btf_map]
-static PORT_STATS: PerCpuArray<PortStats, { MAX_PORTS as usize }> = PerCpuArray::new();
+static ENDPOINT_STATS: PerCpuArray<EndpointStats, { MAX_ENDPOINTS as usize }> = PerCpuArray::new();
 
-/// What ports have spent of their share of copies.
+/// What endpoints have spent of their share of copies.
 #[btf_map]
-static FLOODS: Array<Flood, { MAX_PORTS as usize }> = Array::new();
+static FLOODS: Array<Flood, { MAX_ENDPOINTS as usize }> = Array::new();
 
 /// Which subnets nobody outside may reach directly.
 #[btf_map]
@@ -78,10 +79,10 @@ static UPLINKS: HashMap<u32, Uplink, { MAX_UPLINKS as usize }> = HashMap::new();
 #[btf_map]
 static FLOOD: ProgramArray<1> = ProgramArray::new();
 
-/// The port with a number; none if vacant.
+/// The endpoint with a number; none if vacant.
 #[inline(always)]
-pub fn port(number: u32) -> Option<Port> {
-    PORTS.get(number).copied().filter(|port| port.ifindex != 0)
+pub fn endpoint(number: u32) -> Option<Endpoint> {
+    ENDPOINTS.get(number).copied().filter(|endpoint| endpoint.ifindex != 0)
 }
 
 /// The network with a number; none if vacant.
@@ -106,8 +107,8 @@ pub fn station(network: u32, mac: [u8; 6]) -> Option<Station> {
 /// Whether the station is the one with the MAC: what a slot says may be of another MAC, or of yesterday.
 #[inline(always)]
 fn is_there(station: Station, network: u32, mac: [u8; 6]) -> bool {
-    if let Some(port) = endpoint::number_of(station.ifindex).and_then(port) {
-        return port.mac == mac && port.network == network;
+    if let Some(endpoint) = endpoint::number_of(station.ifindex).and_then(endpoint) {
+        return endpoint.mac == mac && endpoint.network == network;
     }
     network::number_of(station.ifindex) == Some(network)
         && self::network(network).is_some_and(|network| network.mac == mac)
@@ -126,19 +127,19 @@ pub fn owner(address: &NeighbourKey) -> Option<Neighbour> {
     unsafe { NEIGHBOURS.get(address).copied() }
 }
 
-/// The number of the port that has the address for its container. The kernel may give the memory of an entry that is
-/// removed to another one while it is read here: the caller compares with what the port says.
+/// The number of the endpoint that has the address for its container. The kernel may give the memory of an entry that is
+/// removed to another one while it is read here: the caller compares with what the endpoint says.
 #[inline(always)]
 pub fn owned(key: &OwnedKey) -> Option<u32> {
     // SAFETY: any bytes are a number; copied out at once.
-    unsafe { OWNED.get(key).map(|owned| owned.port) }
+    unsafe { OWNED.get(key).map(|owned| owned.endpoint) }
 }
 
-/// Whether a link is there.
+/// Whether members that are kept apart may send each other this.
 #[inline(always)]
-pub fn is_open(link: &LinkKey) -> bool {
+pub fn is_allowed(key: &AllowedKey) -> bool {
     // SAFETY: preallocated, see above; nothing is kept of it.
-    unsafe { LINKS.get(link).is_some() }
+    unsafe { ALLOWED.get(key).is_some() }
 }
 
 /// The closed subnet that an address is in. The trie frees a node only when no program can be reading it any more.
@@ -163,25 +164,25 @@ pub fn count(reason: Reason, bytes: u64) {
     }
 }
 
-/// Counts a frame that a port received.
+/// Counts a frame that a endpoint received.
 #[inline(always)]
 pub fn count_received(number: u32, bytes: u64) {
-    if let Some(stats) = PORT_STATS.get_ptr_mut(number) {
+    if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(number) {
         // SAFETY: this CPU's own value; programs of one CPU do not interrupt each other, and no reference outlives this.
         unsafe { (*stats).received.add(bytes) }
     }
 }
 
-/// Counts a frame that a port sent and that was dropped.
+/// Counts a frame that a endpoint sent and that was dropped.
 #[inline(always)]
 pub fn count_dropped(number: u32, bytes: u64) {
-    if let Some(stats) = PORT_STATS.get_ptr_mut(number) {
+    if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(number) {
         // SAFETY: as in `count_received`.
         unsafe { (*stats).dropped.add(bytes) }
     }
 }
 
-/// What a port has spent of its share of copies.
+/// What a endpoint has spent of its share of copies.
 #[inline(always)]
 pub fn flood(number: u32) -> Option<Flood> {
     let flood = FLOODS.get_ptr(number)?;
@@ -189,7 +190,7 @@ pub fn flood(number: u32) -> Option<Flood> {
     Some(unsafe { flood.read_volatile() })
 }
 
-/// Sets it. Of two CPUs that do so at once one is not heard: the port gets the copies of one frame for nothing.
+/// Sets it. Of two CPUs that do so at once one is not heard: the endpoint gets the copies of one frame for nothing.
 #[inline(always)]
 pub fn set_flood(number: u32, flood: Flood) {
     if let Some(place) = FLOODS.get_ptr_mut(number) {

@@ -14,7 +14,7 @@ use core::mem::MaybeUninit;
 
 use netbpf_common::{
     checksum,
-    endpoint::{NeighbourKey, Port},
+    endpoint::{Endpoint, NeighbourKey},
     network::Network,
     reason::Reason,
     wire::{DiscoveryOption, Ethernet, Extension, Icmpv6, Ipv6, NeighbourMessage, NeighbourPacket},
@@ -47,7 +47,7 @@ struct Message {
 
 /// Judges and answers what a container says in neighbour discovery; `Ok` for what goes on.
 #[inline(always)]
-pub fn of_container(packet: &mut Packet, port: &Port, frame: &Frame) -> Result<(), Reason> {
+pub fn of_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Result<(), Reason> {
     if frame.content != Content::Ipv6 {
         return Ok(());
     }
@@ -56,30 +56,30 @@ pub fn of_container(packet: &mut Packet, port: &Port, frame: &Frame) -> Result<(
         return nothing_behind(packet, next_header, frame);
     }
     let Some(message) = message(packet, frame)? else { return Ok(()) };
-    if message.source != [0; 16] && !isolation::has_ipv6(port, &message.source) {
+    if message.source != [0; 16] && !isolation::has_ipv6(endpoint, &message.source) {
         return Err(Reason::SpoofedNd);
     }
     match message.kind {
         Icmpv6::ROUTER_SOLICITATION => {
-            says_own_mac(packet, port, &message, 8, DiscoveryOption::SOURCE)?;
-            let host = maps::network(port.network).ok_or(Reason::Failed)?.ifindex;
+            says_own_mac(packet, endpoint, &message, 8, DiscoveryOption::SOURCE)?;
+            let host = maps::network(endpoint.network).ok_or(Reason::Failed)?.ifindex;
             packet.redirect(host, Side::Receive)?;
             Err(Reason::Delivered)
         }
         Icmpv6::NEIGHBOUR_SOLICITATION => {
             let fixed = size_of::<NeighbourMessage>();
-            says_own_mac(packet, port, &message, fixed, DiscoveryOption::SOURCE)?;
+            says_own_mac(packet, endpoint, &message, fixed, DiscoveryOption::SOURCE)?;
             let target = packet.load::<NeighbourMessage>(message.offset)?.target;
-            if isolation::has_ipv6(port, &target) {
+            if isolation::has_ipv6(endpoint, &target) {
                 return Err(Reason::UnknownAddress);
             }
-            answer(packet, port.network, frame, &message, Side::Transmit)
+            answer(packet, endpoint.network, frame, &message, Side::Transmit)
         }
         Icmpv6::NEIGHBOUR_ADVERTISEMENT => {
             let fixed = size_of::<NeighbourMessage>();
-            says_own_mac(packet, port, &message, fixed, DiscoveryOption::TARGET)?;
+            says_own_mac(packet, endpoint, &message, fixed, DiscoveryOption::TARGET)?;
             let target = packet.load::<NeighbourMessage>(message.offset)?.target;
-            if isolation::has_ipv6(port, &target) && message.source != [0; 16] {
+            if isolation::has_ipv6(endpoint, &target) && message.source != [0; 16] {
                 Ok(())
             } else {
                 Err(Reason::SpoofedNd)
@@ -178,7 +178,7 @@ fn nothing_behind(packet: &Packet, next_header: u8, frame: &Frame) -> Result<(),
 #[inline(always)]
 fn says_own_mac(
     packet: &Packet,
-    port: &Port,
+    endpoint: &Endpoint,
     message: &Message,
     fixed: usize,
     kind: u8,
@@ -194,7 +194,7 @@ fn says_own_mac(
     if option.length != 1 || !(is_nonce || option.kind == kind) {
         return Err(Reason::Malformed);
     }
-    if is_nonce || option.mac == port.mac && message.source != [0; 16] {
+    if is_nonce || option.mac == endpoint.mac && message.source != [0; 16] {
         Ok(())
     } else {
         Err(Reason::SpoofedNd)

@@ -64,7 +64,7 @@ fn log(_: &Packet, _: Reason) {}
 #[inline(always)]
 fn log_arrival(_: &Arrival, _: Reason) {}
 
-/// Counts what a port gets.
+/// Counts what a endpoint gets.
 #[inline(always)]
 pub fn received(number: u32, bytes: u32) {
     maps::count_received(number, bytes as u64);
@@ -88,7 +88,7 @@ fn verdict(reason: Reason) -> i32 {
         | Reason::AnsweredArp
         | Reason::AnsweredNd => TC_ACT_REDIRECT,
         Reason::Malformed
-        | Reason::UnknownPort
+        | Reason::UnknownEndpoint
         | Reason::UnknownDestination
         | Reason::UnknownAddress
         | Reason::SpoofedMac

@@ -39,7 +39,7 @@ fn veths(lab: &Lab) -> usize {
 #[track_caller]
 fn kept(lab: &Lab) -> String {
     let look = "nft -s list table inet netbpf; find /sys/fs/bpf /run/state /run/netbpf | sort
-                for map in FDB NEIGHBOURS LINKS; do bpftool map dump pinned /sys/fs/bpf/netbpf/v*/maps/$map; done";
+                for map in FDB NEIGHBOURS ALLOWED; do bpftool map dump pinned /sys/fs/bpf/netbpf/v*/maps/$map; done";
     lab.host(["sh", "-c", look]).ok().stdout
 }
 

@@ -322,9 +322,14 @@ fn doctor_info_and_version() {
     );
     town.lab.start_daemon();
     let info = town.lab.netbpf(["info"]).ok();
-    for line in
-        ["Containers: 1", " Running: 1", " Stopped: 0", "Networks: 5", "Ports: 1", "State Dir: /run/state"]
-    {
+    for line in [
+        "Containers: 1",
+        " Running: 1",
+        " Stopped: 0",
+        "Networks: 5",
+        "Endpoints: 1",
+        "State Dir: /run/state",
+    ] {
         assert!(info.stdout.lines().any(|found| found == line), "{line}: {info}");
     }
     town.prints(&["info", "--format", "{{.ContainersRunning}} {{.Networks}}"], "1 5\n");

@@ -152,8 +152,8 @@ fn a_detached_program_is_attached_again() {
 pub fn a_program_is_attached_again(lab: &Lab) {
     let links = lab.host(["ip", "-o", "link"]).ok().stdout;
     let veth = links.split([' ', '@', ':']).find(|word| word.starts_with("veth")).expect("a host side");
-    let pin = format!("/sys/fs/bpf/netbpf/v4/links/{veth}");
-    // With tcx the pinned link must be removed, with clsact the discipline.
+    let pin = format!("/sys/fs/bpf/netbpf/v5/links/{veth}");
+    // With tcx the link goes with its last reference; with clsact the filter goes with the discipline.
     if lab.path(&pin).exists() {
         lab.host(["rm", &pin]).ok();
         eventually("its pin", || lab.path(&pin).exists().then_some(()));

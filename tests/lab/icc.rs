@@ -159,7 +159,7 @@ fn links_open_ports_in_networks_with_names_too() {
     lab.netbpf(["rename", "other", "store"]).ok();
     assert_eq!(said(&lab, "app", "db:80").as_deref(), Some("store"));
     let links = || {
-        let map = "/sys/fs/bpf/netbpf/v4/maps/LINKS";
+        let map = "/sys/fs/bpf/netbpf/v5/maps/ALLOWED";
         lab.host(["bpftool", "-j", "map", "dump", "pinned", map])
             .ok()
             .json()

@@ -9,7 +9,7 @@ use netbpf_tests::lab::{Lab, Output, STATE_DIR};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-const MAPS: &str = "/sys/fs/bpf/netbpf/v4/maps";
+const MAPS: &str = "/sys/fs/bpf/netbpf/v5/maps";
 
 /// The first version of bpftool that shows tcx attachments.
 const KNOWS_TCX: (u32, u32) = (7, 3);
@@ -67,8 +67,8 @@ fn maps_have_named_fields() {
     assert!(delivered > 0, "{reasons}");
     // These two have long entries.
     for (map, fields) in [
-        ("PORTS", &["ifindex", "network", "next", "mac", "ipv4", "ipv6", "ipv6_link_local"][..]),
-        ("PORT_STATS", &["received", "dropped", "packets", "bytes"]),
+        ("ENDPOINTS", &["ifindex", "network", "next", "mac", "ipv4", "ipv6", "ipv6_link_local"][..]),
+        ("ENDPOINT_STATS", &["received", "dropped", "packets", "bytes"]),
     ] {
         let text = dump(&lab, map).stdout;
         for field in fields {
@@ -88,7 +88,7 @@ fn programs_and_attachments_have_names() {
         program.map(|program| program["name"].as_str().unwrap_or_default().to_owned())
     };
     for program in ["flood", "from_container", "from_host"] {
-        let pin = format!("/sys/fs/bpf/netbpf/v4/programs/{program}");
+        let pin = format!("/sys/fs/bpf/netbpf/v5/programs/{program}");
         let shown = lab.host(["bpftool", "-j", "prog", "show", "pinned", &pin]).ok().json();
         assert_eq!((&shown["name"], &shown["type"]), (&program.into(), &"sched_cls".into()));
     }
@@ -98,7 +98,7 @@ fn programs_and_attachments_have_names() {
     let attachment = lab.netbpf(["info", "--format", "{{.Attachment}}"]).ok().text().to_owned();
     if attachment == "tcx" {
         for (link, program) in [("netbpf0", "from_host"), (&port_of(&lab), "from_container")] {
-            let pin = format!("/sys/fs/bpf/netbpf/v4/links/{link}");
+            let pin = format!("/sys/fs/bpf/netbpf/v5/links/{link}");
             let shown = lab.host(["bpftool", "-j", "link", "show", "pinned", &pin]).ok().json();
             assert_eq!(name(&shown["prog_id"]).as_deref(), Some(program), "{shown}");
         }

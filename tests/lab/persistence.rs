@@ -276,7 +276,7 @@ fn assert_consistent(lab: &Lab) {
     eventually("the links of networks and containers, and no others", || {
         (links_of(lab) == links).then_some(())
     });
-    let pins: BTreeSet<_> = names_in(lab, "/sys/fs/bpf/netbpf/v4/links");
+    let pins: BTreeSet<_> = names_in(lab, "/sys/fs/bpf/netbpf/v5/links");
     let attached: BTreeSet<_> =
         links.iter().filter(|name| *name != "lo" && !name.starts_with("nbp")).cloned().collect();
     assert_eq!(pins, attached);
@@ -306,7 +306,7 @@ fn links_of(lab: &Lab) -> BTreeSet<String> {
 
 #[track_caller]
 fn entries(lab: &Lab, map: &str) -> Vec<Value> {
-    let path = format!("/sys/fs/bpf/netbpf/v4/maps/{map}");
+    let path = format!("/sys/fs/bpf/netbpf/v5/maps/{map}");
     let dump = lab.host(["bpftool", "-j", "map", "dump", "pinned", &path]).ok().json();
     dump.as_array().into_iter().flatten().map(|entry| entry["formatted"].clone()).collect()
 }
@@ -321,7 +321,7 @@ fn ports(lab: &Lab) -> BTreeSet<(String, String)> {
         };
         bytes.as_array().into_iter().flatten().map(byte).collect::<Vec<_>>().join(by)
     };
-    let used = entries(lab, "PORTS").into_iter().map(|mut entry| entry["value"].take());
+    let used = entries(lab, "ENDPOINTS").into_iter().map(|mut entry| entry["value"].take());
     used.filter(|port| port["ifindex"] != 0)
         .map(|port| (join(&port["mac"], ":", true), join(&port["ipv4"], ".", false)))
         .collect()

@@ -29,10 +29,10 @@ fn only_root_can_enter_netbpf_s_bpf_file_system() {
 fn others_cannot_reach_pins_on_a_world_writable_bpf_file_system() {
     let lab = Lab::start();
     lab.netbpf(["run", "-d", "--name", "one", "--", "sleep", "infinity"]).ok();
-    for folder in ["", "/v4", "/v4/maps", "/v4/programs", "/v4/links", "/v4/uplinks"] {
+    for folder in ["", "/v5", "/v5/maps", "/v5/programs", "/v5/links", "/v5/uplinks"] {
         assert_eq!(mode(&lab, &format!("{PINS}{folder}")), 0o700, "{folder}");
     }
-    by_nobody(&lab, &["mv", &format!("{PINS}/v4/maps/PORTS"), &format!("{PINS}/v4/maps/XPORTS")])
+    by_nobody(&lab, &["mv", &format!("{PINS}/v5/maps/ENDPOINTS"), &format!("{PINS}/v5/maps/XPORTS")])
         .fails_with(1, "Permission denied");
 }
 

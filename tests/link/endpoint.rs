@@ -1,21 +1,30 @@
 //! A container's endpoint and its default route.
 
-use netbpf::link::{EndpointLink, Family, Links, Namespace};
+use netbpf::{
+    link::{Family, Links, Namespace},
+    plan::EndpointWiring,
+};
 
-use crate::host::{container, ip, ip_in, links, on_a_host};
+use crate::{
+    host::{container, ip, ip_in, links, on_a_host},
+    host_device::GROUP,
+};
 
-pub fn endpoint(namespace: &Namespace) -> EndpointLink<'_> {
-    EndpointLink {
-        ifindex: 1_000_003,
+pub fn endpoint() -> EndpointWiring {
+    EndpointWiring {
+        number: 3,
+        network: 0,
         host_interface: "veth0123456".into(),
         interface: "eth0".into(),
         mac: "02:42:ac:12:00:02".parse().unwrap(),
         mtu: 1400,
-        gso_max_size: 65536,
-        group: 77,
+        gso_max_size: Some(65536),
         ipv4: Some("172.18.0.2/16".parse().unwrap()),
         ipv6: None,
-        namespace: Some(namespace),
+        icc: true,
+        owner: None,
+        sysctls: Vec::new(),
+        namespace: None,
     }
 }
 
@@ -24,7 +33,7 @@ fn the_host_side_stays_down_until_it_is_set_up() {
     on_a_host(async || {
         let netns = container();
         let host = Links::open().unwrap();
-        host.create_endpoint(&endpoint(&netns)).await.unwrap();
+        host.create_endpoint(&endpoint(), GROUP, Some(&netns)).await.unwrap();
 
         let outer = &ip("addr show dev veth0123456")[0];
         assert_eq!((&outer["ifindex"], &outer["mtu"]), (&1_000_003.into(), &1400.into()));
@@ -66,7 +75,9 @@ fn an_endpoint_with_ipv6_has_exactly_the_two_given_addresses() {
         let netns = container();
         let host = Links::open().unwrap();
         let ipv6 = Some("fd00::2/64".parse().unwrap());
-        host.create_endpoint(&EndpointLink { ipv4: None, ipv6, ..endpoint(&netns) }).await.unwrap();
+        host.create_endpoint(&EndpointWiring { ipv4: None, ipv6, ..endpoint() }, GROUP, Some(&netns))
+            .await
+            .unwrap();
         host.set_up(1_000_003).await.unwrap();
         let inner = &ip_in(&netns, "addr show dev eth0").await[0];
         assert_eq!(ipv6_addresses(inner), ["fd00::2 global", "fe80::42:acff:fe12:2 link"]);
@@ -88,7 +99,7 @@ fn its_first_frame_is_not_lost() {
         let host = Links::open().unwrap();
         for _ in 0..20 {
             let netns = container();
-            host.create_endpoint(&endpoint(&netns)).await.unwrap();
+            host.create_endpoint(&endpoint(), GROUP, Some(&netns)).await.unwrap();
             host.set_up(1_000_003).await.unwrap();
             broadcast(&netns).await;
             assert_eq!(host.received(77).await.unwrap()[&1_000_003].packets, 1);
@@ -112,7 +123,8 @@ fn the_error_about_a_taken_interface_name_leaves_nothing() {
     on_a_host(async || {
         let netns = container();
         ip_in(&netns, "link add eth0 type bridge").await;
-        let error = Links::open().unwrap().create_endpoint(&endpoint(&netns)).await.unwrap_err();
+        let error =
+            Links::open().unwrap().create_endpoint(&endpoint(), GROUP, Some(&netns)).await.unwrap_err();
         assert_eq!(error.to_string(), format!("interface name eth0 is already taken in {netns}"));
         assert!(error.is_exists());
         assert_eq!(links(), Vec::<String>::new());
@@ -123,9 +135,9 @@ fn the_error_about_a_taken_interface_name_leaves_nothing() {
 fn a_failure_in_the_middle_leaves_nothing_on_either_side() {
     on_a_host(async || {
         let netns = container();
-        let no_address = EndpointLink { ipv4: Some("224.0.0.1/24".parse().unwrap()), ..endpoint(&netns) };
+        let no_address = EndpointWiring { ipv4: Some("224.0.0.1/24".parse().unwrap()), ..endpoint() };
         let host = Links::open().unwrap();
-        let error = host.create_endpoint(&no_address).await.unwrap_err();
+        let error = host.create_endpoint(&no_address, GROUP, Some(&netns)).await.unwrap_err();
         assert!(error.to_string().starts_with("add address 224.0.0.1/24 to eth0 in "), "{error}");
         assert_eq!(links(), Vec::<String>::new());
         assert_eq!(host.interfaces_in(&netns).await.unwrap(), ["lo"]);
@@ -137,14 +149,18 @@ fn the_default_route_is_set_replaced_and_removed() {
     on_a_host(async || {
         let netns = container();
         let host = Links::open().unwrap();
-        host.create_endpoint(&endpoint(&netns)).await.unwrap();
-        host.create_endpoint(&EndpointLink {
-            ifindex: 1_000_004,
-            host_interface: "veth0123457".into(),
-            interface: "eth1".into(),
-            ipv4: Some("172.19.0.2/16".parse().unwrap()),
-            ..endpoint(&netns)
-        })
+        host.create_endpoint(&endpoint(), GROUP, Some(&netns)).await.unwrap();
+        host.create_endpoint(
+            &EndpointWiring {
+                number: 4,
+                host_interface: "veth0123457".into(),
+                interface: "eth1".into(),
+                ipv4: Some("172.19.0.2/16".parse().unwrap()),
+                ..endpoint()
+            },
+            GROUP,
+            Some(&netns),
+        )
         .await
         .unwrap();
         for (gateway, device) in [("172.18.0.1", "eth0"), ("172.19.0.1", "eth1"), ("172.19.0.1", "eth1")] {
@@ -172,7 +188,7 @@ fn each_family_has_its_own_default_route() {
         let netns = container();
         let host = Links::open().unwrap();
         let ipv6 = Some("fd00::2/64".parse().unwrap());
-        host.create_endpoint(&EndpointLink { ipv6, ..endpoint(&netns) }).await.unwrap();
+        host.create_endpoint(&EndpointWiring { ipv6, ..endpoint() }, GROUP, Some(&netns)).await.unwrap();
         let routes = async |family: &'static str| {
             let routes = ip_in(&netns, family).await;
             let gateway = |route: &serde_json::Value| route["gateway"].as_str().unwrap().to_owned();

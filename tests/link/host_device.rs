@@ -1,27 +1,38 @@
 //! A network's host device.
 
-use netbpf::link::{HostDevice, Links};
+use netbpf::{
+    link::Links,
+    plan::{Closed, NetworkWiring},
+};
 
 use crate::host::{ip, links, on_a_host};
 
-pub fn device() -> HostDevice {
-    HostDevice {
-        ifindex: 1_100_001,
-        name: "nb-0123456789ab".into(),
+/// The group of our links.
+pub const GROUP: u32 = 77;
+
+pub fn device() -> NetworkWiring {
+    NetworkWiring {
+        number: 1,
+        device: "nb-0123456789ab".into(),
         peer: "nbp0123456789ab".into(),
         mac: "02:42:ac:12:00:01".parse().unwrap(),
         mtu: 1400,
-        gso_max_size: 65536,
+        gso_max_size: Some(65536),
         ipv4: Some("172.18.0.1/16".parse().unwrap()),
         ipv6: None,
-        group: 77,
+        default_gateway: None,
+        default_gateway_ipv6: None,
+        inhibit: false,
+        icc: true,
+        flood_copies: 0,
+        closed: Closed::default(),
     }
 }
 
 #[test]
 fn it_has_number_mac_mtu_address_and_carrier() {
     on_a_host(async || {
-        Links::open().unwrap().create_host_device(&device()).await.unwrap();
+        Links::open().unwrap().create_host_device(&device(), GROUP).await.unwrap();
         let link = &ip("addr show dev nb-0123456789ab")[0];
         assert_eq!(link["ifindex"], 1_100_001);
         assert_eq!(link["address"], "02:42:ac:12:00:01");
@@ -64,7 +75,7 @@ fn the_error_about_a_taken_name_or_number_leaves_nothing() {
             ),
         ] {
             ip(taken.strip_prefix("ip ").unwrap());
-            let error = links_of.create_host_device(&device()).await.unwrap_err();
+            let error = links_of.create_host_device(&device(), GROUP).await.unwrap_err();
             assert_eq!(error.to_string(), expected);
             assert!(error.is_exists());
             assert_eq!(links(), [other]);
@@ -76,8 +87,8 @@ fn the_error_about_a_taken_name_or_number_leaves_nothing() {
 #[test]
 fn a_failure_in_the_middle_leaves_nothing() {
     on_a_host(async || {
-        let no_address = HostDevice { ipv4: Some("224.0.0.1/24".parse().unwrap()), ..device() };
-        let error = Links::open().unwrap().create_host_device(&no_address).await.unwrap_err();
+        let no_address = NetworkWiring { ipv4: Some("224.0.0.1/24".parse().unwrap()), ..device() };
+        let error = Links::open().unwrap().create_host_device(&no_address, GROUP).await.unwrap_err();
         assert!(
             error.to_string().starts_with("add address 224.0.0.1/24 to nb-0123456789ab: Invalid argument"),
             "{error}"
@@ -89,8 +100,8 @@ fn a_failure_in_the_middle_leaves_nothing() {
 #[test]
 fn a_bad_mtu_is_refused() {
     on_a_host(async || {
-        let small = HostDevice { mtu: 20, ..device() };
-        let error = Links::open().unwrap().create_host_device(&small).await.unwrap_err();
+        let small = NetworkWiring { mtu: 20, ..device() };
+        let error = Links::open().unwrap().create_host_device(&small, GROUP).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "create nb-0123456789ab and nbp0123456789ab: Invalid argument (os error 22)"
@@ -102,7 +113,7 @@ fn a_bad_mtu_is_refused() {
 fn deletion_removes_both_ends_and_is_idempotent() {
     on_a_host(async || {
         let links_of = Links::open().unwrap();
-        links_of.create_host_device(&device()).await.unwrap();
+        links_of.create_host_device(&device(), GROUP).await.unwrap();
         assert!(links_of.delete(1_100_001).await.unwrap());
         assert_eq!(links(), Vec::<String>::new());
         assert!(!links_of.delete(1_100_001).await.unwrap());
@@ -115,7 +126,7 @@ fn with_ipv6_its_gateway_address_works_at_once() {
     on_a_host(async || {
         let ipv6 = Some("fd00::1/64".parse().unwrap());
         let links_of = Links::open().unwrap();
-        links_of.create_host_device(&HostDevice { ipv6, ..device() }).await.unwrap();
+        links_of.create_host_device(&NetworkWiring { ipv6, ..device() }, GROUP).await.unwrap();
         let addresses = ip("-6 addr show dev nb-0123456789ab");
         let addresses = addresses[0]["addr_info"].as_array().unwrap();
         let local = |address: &serde_json::Value| {

@@ -2,12 +2,15 @@
 
 use std::{io::Write, process::Stdio, time::Duration};
 
-use netbpf::link::{EndpointLink, Heard, HostDevice, Links};
+use netbpf::{
+    link::{Heard, Links},
+    plan::{EndpointWiring, NetworkWiring},
+};
 
 use crate::{
     endpoint::{broadcast, endpoint},
     host::{container, ip, ip_in, on_a_host},
-    host_device::device,
+    host_device::{GROUP, device},
 };
 
 #[test]
@@ -16,16 +19,15 @@ fn links_are_found_by_their_group() {
         let netns = container();
         let host = Links::open().unwrap();
         assert_eq!(host.owned(77).await.unwrap(), []);
-        host.create_host_device(&device()).await.unwrap();
-        host.create_endpoint(&endpoint(&netns)).await.unwrap();
-        let stranger = EndpointLink {
-            ifindex: 1_000_009,
+        host.create_host_device(&device(), GROUP).await.unwrap();
+        host.create_endpoint(&endpoint(), GROUP, Some(&netns)).await.unwrap();
+        let stranger = EndpointWiring {
+            number: 9,
             host_interface: "veth9".into(),
             interface: "eth1".into(),
-            group: 78,
-            ..endpoint(&netns)
+            ..endpoint()
         };
-        host.create_endpoint(&stranger).await.unwrap();
+        host.create_endpoint(&stranger, GROUP + 1, Some(&netns)).await.unwrap();
 
         let owned = host.owned(77).await.unwrap();
         let names: Vec<_> = owned.iter().map(|link| (link.name.as_str(), link.up)).collect();
@@ -41,14 +43,17 @@ fn concurrent_requests_are_all_answered() {
         let host = Links::open().unwrap();
         // More links than fit into one netlink message.
         for number in 0..60 {
-            host.create_host_device(&HostDevice {
-                ifindex: 1_100_100 + number,
-                name: format!("nb-{number}"),
-                peer: format!("nbp{number}"),
-                ipv4: None,
-                ipv6: None,
-                ..device()
-            })
+            host.create_host_device(
+                &NetworkWiring {
+                    number: 100 + number,
+                    device: format!("nb-{number}"),
+                    peer: format!("nbp{number}"),
+                    ipv4: None,
+                    ipv6: None,
+                    ..device()
+                },
+                GROUP,
+            )
             .await
             .unwrap();
         }
@@ -60,11 +65,33 @@ fn concurrent_requests_are_all_answered() {
 }
 
 #[test]
+fn a_list_that_nobody_waits_for_does_not_disturb_the_next_one() {
+    on_a_host(async || {
+        let host = Links::open().unwrap();
+        for number in 0..300 {
+            let network = NetworkWiring {
+                number: 100 + number,
+                device: format!("nb-{number}"),
+                peer: format!("nbp{number}"),
+                ipv4: None,
+                ..device()
+            };
+            host.create_host_device(&network, GROUP).await.unwrap();
+        }
+        for micros in 0..100 {
+            let dropped = tokio::time::timeout(Duration::from_micros(20 * micros), host.owned(GROUP)).await;
+            drop(dropped);
+            assert_eq!(host.owned(GROUP).await.unwrap().len(), 2 * 300, "both ends of each");
+        }
+    });
+}
+
+#[test]
 fn what_a_container_sent_is_counted() {
     on_a_host(async || {
         let netns = container();
         let host = Links::open().unwrap();
-        host.create_endpoint(&endpoint(&netns)).await.unwrap();
+        host.create_endpoint(&endpoint(), GROUP, Some(&netns)).await.unwrap();
         host.set_up(1_000_003).await.unwrap();
         assert_eq!(host.received(77).await.unwrap()[&1_000_003].packets, 0, "an idle container is silent");
         broadcast(&netns).await;
@@ -78,14 +105,17 @@ fn only_subnets_on_a_link_are_listed() {
     on_a_host(async || {
         let host = Links::open().unwrap();
         assert_eq!(host.on_link_routes().await.unwrap(), []);
-        host.create_host_device(&device()).await.unwrap();
-        host.create_host_device(&HostDevice {
-            ifindex: 1_100_002,
-            name: "nb-1".into(),
-            peer: "nbp1".into(),
-            ipv4: Some("10.1.0.1/24".parse().unwrap()),
-            ..device()
-        })
+        host.create_host_device(&device(), GROUP).await.unwrap();
+        host.create_host_device(
+            &NetworkWiring {
+                number: 2,
+                device: "nb-1".into(),
+                peer: "nbp1".into(),
+                ipv4: Some("10.1.0.1/24".parse().unwrap()),
+                ..device()
+            },
+            GROUP,
+        )
         .await
         .unwrap();
         ip("route add 10.9.0.0/16 via 10.1.0.7");
@@ -102,16 +132,18 @@ fn a_deleted_link_is_reported() {
         let netns = container();
         let host = Links::open().unwrap();
         let mut deletions = Links::watch_deleted().unwrap();
-        for ifindex in [1_000_003, 1_000_004] {
-            host.create_endpoint(&EndpointLink { ifindex, ..endpoint(&netns) }).await.unwrap();
-            if ifindex == 1_000_003 {
+        for number in [3, 4] {
+            let endpoint = EndpointWiring { number, ..endpoint() };
+            host.create_endpoint(&endpoint, GROUP, Some(&netns)).await.unwrap();
+            let ifindex = endpoint.ifindex();
+            if number == 3 {
                 host.delete(ifindex).await.unwrap();
             } else {
                 ip_in(&netns, "link del eth0").await;
             }
             assert_eq!(deletions.next().await, Some(Heard::Of(ifindex)));
         }
-        host.create_endpoint(&endpoint(&netns)).await.unwrap();
+        host.create_endpoint(&endpoint(), GROUP, Some(&netns)).await.unwrap();
         host.set_up(1_000_003).await.unwrap();
         drop(netns);
         let announced = tokio::time::timeout(Duration::from_secs(10), deletions.next()).await;

@@ -2,11 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use netbpf::link::{EndpointLink, Links, Namespace};
+use netbpf::{
+    link::{Links, Namespace},
+    plan::EndpointWiring,
+};
 
 use crate::{
     endpoint::endpoint,
     host::{container, on_a_host},
+    host_device::GROUP,
 };
 
 const ENDPOINTS: u32 = 1000;
@@ -35,7 +39,7 @@ fn the_last_of_many_endpoints_takes_as_long_as_the_first() {
 
 async fn create(host: &Links, netns: &Namespace, number: u32) {
     let host_interface = format!("veth{number:07x}");
-    let link = EndpointLink { ifindex: 1_000_000 + number, host_interface, ..endpoint(netns) };
-    host.create_endpoint(&link).await.unwrap();
-    host.set_up(link.ifindex).await.unwrap();
+    let link = EndpointWiring { number, host_interface, ..endpoint() };
+    host.create_endpoint(&link, GROUP, Some(netns)).await.unwrap();
+    host.set_up(link.ifindex()).await.unwrap();
 }

@@ -1,5 +1,5 @@
-//! The environment of all tests: two networks with their ports, real interfaces for them, and a way to send a frame
-//! through a program. Everything is in the namespaces of one thread, which end with it.
+//! What all tests have: two networks with their endpoints, real interfaces for them, and a way to send a frame through a
+//! program. Everything is in namespaces of one thread, which end with it.
 //!
 //! | network | host | containers |
 //! |---|---|---|
@@ -17,16 +17,17 @@ use aya::{
     TestRun, TestRunOptions,
     programs::{ProgramInfo, SchedClassifier, TcAttachType},
 };
-use ipnet::Ipv4Net;
 use netbpf::{
-    datapath::{Datapath, NetworkEntry, PortEntry},
+    datapath::Datapath,
     model::Mac,
-    plan::Closed,
+    plan::{Closed, NetworkEntry},
 };
 use netbpf_common::{
-    LAYOUT, endpoint, network,
+    LAYOUT,
+    endpoint::{self, Endpoint, NO_ENDPOINT},
+    network::{self, Network},
     reason::Reason,
-    stats::{Counter, PortStats},
+    stats::{Counter, EndpointStats},
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -61,8 +62,8 @@ impl Station {
         (self.mac(), self.ip)
     }
 
-    /// Its port number; `None` for the host.
-    pub fn port(self) -> Option<u32> {
+    /// Its endpoint number; hosts have none.
+    pub fn number(self) -> Option<u32> {
         endpoint::number_of(self.ifindex)
     }
 }
@@ -114,9 +115,9 @@ pub struct Outcome {
     pub verdict: u32,
     /// The reasons whose counters counted the frame.
     pub reasons: Vec<Reason>,
-    /// The ports whose counters counted a received frame.
+    /// The endpoints that received one.
     pub received: Vec<u32>,
-    /// The ports whose counters counted a dropped frame.
+    /// The endpoints of which one was dropped.
     pub dropped: Vec<u32>,
     /// The frame after the program.
     pub frame: Frame,
@@ -193,31 +194,26 @@ pub fn veth(name: &str, ifindex: u32) {
 
 /// The map entry of a network.
 pub fn network_entry(gateway: Station) -> NetworkEntry {
-    let ip = gateway.ip.into();
-    NetworkEntry {
-        mac: Mac::of(ip),
-        gateway: Some(Ipv4Net::new(ip, 16).expect("a subnet")),
-        gateway_ipv6: None,
-        ipv6_link_local: None,
-        default_gateway: None,
-        default_gateway_ipv6: None,
-        icc: true,
-        flood_copies: 0,
-        closed: Closed::default(),
-    }
+    let network = Network {
+        ifindex: gateway.ifindex,
+        first: NO_ENDPOINT,
+        mac: gateway.mac(),
+        prefix: 16,
+        gateway: gateway.ip,
+        ..Network::default()
+    };
+    NetworkEntry { network, closed: Closed::default() }
 }
 
-/// The map entry of a container's port.
-pub fn port_entry(network: u32, station: Station) -> PortEntry {
-    let ip = station.ip.into();
-    PortEntry {
+/// How the datapath is told of a container.
+pub fn endpoint_entry(network: u32, station: Station) -> Endpoint {
+    Endpoint {
+        ifindex: station.ifindex,
         network,
-        mac: Mac::of(ip),
-        ipv4: Some(ip),
-        ipv6: None,
-        ipv6_link_local: None,
-        icc: true,
-        owner: None,
+        next: NO_ENDPOINT,
+        mac: Mac::of(station.ip.into()).octets(),
+        ipv4: station.ip,
+        ..Endpoint::default()
     }
 }
 
@@ -233,12 +229,12 @@ impl Bench {
             [(RED, ANNE, "anne"), (RED, BERT, "bert"), (RED, CLEO, "cleo"), (BLUE, DORA, "dora")]
         {
             veth(name, station.ifindex);
-            let mut entry = port_entry(network, station);
+            let mut entry = endpoint_entry(network, station);
             if name == "cleo" {
-                entry.ipv6 = Some(CLEO_IPV6.into());
-                entry.ipv6_link_local = Some(CLEO_LINK_LOCAL.into());
+                entry.ipv6 = CLEO_IPV6;
+                entry.ipv6_link_local = CLEO_LINK_LOCAL;
             }
-            datapath.write_port(station.port().expect("a container"), &entry).expect("a port");
+            datapath.write_endpoint(station.number().expect("a container"), &entry).expect("an endpoint");
         }
         Self { datapath, bpffs }
     }
@@ -268,8 +264,8 @@ impl Bench {
         self.datapath.reasons().expect("REASONS")
     }
 
-    fn stats(&self) -> Vec<(u32, PortStats)> {
-        (0..8).map(|port| (port, self.datapath.port_stats(port).expect("PORT_STATS"))).collect()
+    fn stats(&self) -> Vec<(u32, EndpointStats)> {
+        (0..8).map(|port| (port, self.datapath.endpoint_stats(port).expect("ENDPOINT_STATS"))).collect()
     }
 }
 
@@ -337,7 +333,7 @@ impl Sent<'_> {
 
     /// Asserts that the frame passes unchanged, for this reason and to these receivers.
     pub fn passes(&self, says: &str, frame: &Frame, reason: Reason, to: &[Station]) {
-        let mut received: Vec<_> = to.iter().filter_map(|station| station.port()).collect();
+        let mut received: Vec<_> = to.iter().filter_map(|station| station.number()).collect();
         received.sort_unstable();
         let outcome = self.frame(frame);
         let expected = Outcome {
@@ -371,7 +367,7 @@ impl Sent<'_> {
     /// Asserts that the frame passes to this station, with its MAC address as the new destination.
     pub fn is_readdressed(&self, says: &str, frame: &Frame, reason: Reason, to: Station) {
         let outcome = self.frame(frame);
-        let received = to.port().into_iter().collect();
+        let received = to.number().into_iter().collect();
         let frame = frame.clone().with(0, &to.mac());
         let expected = Outcome { verdict: REDIRECT, reasons: vec![reason], received, dropped: vec![], frame };
         assert_eq!(outcome, expected, "{says}");

@@ -3,7 +3,9 @@
 use netbpf_common::{endpoint, reason::Reason, wire::Arp};
 
 use super::{
-    bench::{ANNE, BERT, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, DORA, GATEWAY, RED, Station, bench, port_entry},
+    bench::{
+        ANNE, BERT, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, DORA, GATEWAY, RED, Station, bench, endpoint_entry,
+    },
     frame::{BROADCAST, Frame, request},
 };
 
@@ -32,14 +34,14 @@ fn mac_addresses_that_share_a_slot_are_distinguished() {
         let to = |station: Station| Frame::ipv4(ANNE.at(), station.at());
         super::bench::veth("twin", twin.ifindex);
         bench.from(ANNE).is_dropped("to the twin, who is not there", &to(twin), Reason::UnknownDestination);
-        bench.datapath.write_port(5, &port_entry(RED, twin)).expect("a port");
+        bench.datapath.write_endpoint(5, &endpoint_entry(RED, twin)).expect("an endpoint");
         bench.from(ANNE).passes("to the last one in the slot", &to(twin), Reason::Forwarded, &[twin]);
         bench.from(ANNE).passes("to the first one", &to(BERT), Reason::Forwarded, &[BERT]);
-        bench.datapath.remove_port(5, None).expect("a port");
+        bench.datapath.remove_endpoint(5, None).expect("an endpoint");
         bench.from(ANNE).is_dropped("to the twin, who is gone", &to(twin), Reason::UnknownDestination);
         bench.from(ANNE).passes("to the one who stayed", &to(BERT), Reason::Forwarded, &[BERT]);
         let gateway = Station { ip: [10, 0, GATEWAY.ip[2], GATEWAY.ip[3]], ..twin };
-        bench.datapath.write_port(5, &port_entry(RED, gateway)).expect("a port");
+        bench.datapath.write_endpoint(5, &endpoint_entry(RED, gateway)).expect("an endpoint");
         bench.from(ANNE).passes("to the gateway", &to(GATEWAY), Reason::Delivered, &[]);
         bench.from(ANNE).passes("to its twin", &to(gateway), Reason::Forwarded, &[gateway]);
     });
@@ -61,9 +63,9 @@ fn frames_from_an_unknown_port_are_dropped() {
         let stranger = Station { ifindex: endpoint::ifindex_of(7), ip: ANNE.ip };
         super::bench::veth("stranger", stranger.ifindex);
         let frame = Frame::ipv4(ANNE.at(), BERT.at());
-        bench.from(stranger).is_dropped("from a vacant port", &frame, Reason::UnknownPort);
+        bench.from(stranger).is_dropped("from a vacant port", &frame, Reason::UnknownEndpoint);
         let lo = Station { ifindex: 1, ip: ANNE.ip };
-        bench.from(lo).is_dropped("from an interface that is no port", &frame, Reason::UnknownPort);
+        bench.from(lo).is_dropped("from an interface that is no port", &frame, Reason::UnknownEndpoint);
     });
 }
 

@@ -1,12 +1,16 @@
 //! Broadcast and multicast reach every member of the network except the sender, and no other network.
 
-use netbpf::datapath::NetworkEntry;
-use netbpf_common::{endpoint, network, reason::Reason};
+use netbpf::plan::NetworkEntry;
+use netbpf_common::{
+    endpoint,
+    network::{self, Network},
+    reason::Reason,
+};
 
 use super::{
     bench::{
         ANNE, BERT, BLUE, BLUE_GATEWAY, Bench, CLEO, DORA, GATEWAY, RED, REDIRECT, Station, bench,
-        network_entry, port_entry, run, veth,
+        endpoint_entry, network_entry, run, veth,
     },
     frame::{BROADCAST, Frame},
 };
@@ -35,12 +39,12 @@ fn a_group_frame_reaches_every_other_member() {
 fn former_members_get_nothing_and_remaining_ones_everything() {
     bench(|bench| {
         for (leaver, name) in [(BERT, "bert"), (ANNE, "anne"), (CLEO, "cleo")] {
-            let port = leaver.port().expect("a container");
-            bench.datapath.remove_port(port, Some(name)).expect("removed");
+            let number = leaver.number().expect("a container");
+            bench.datapath.remove_endpoint(number, Some(name)).expect("removed");
             let others: Vec<_> =
                 [ANNE, BERT, CLEO].into_iter().filter(|other| other.ifindex != leaver.ifindex).collect();
             bench.from(others[0]).passes("one has left", &to_all(others[0]), Reason::Flooded, &others[1..]);
-            bench.datapath.write_port(port, &port_entry(RED, leaver)).expect("written");
+            bench.datapath.write_endpoint(number, &endpoint_entry(RED, leaver)).expect("written");
             bench.from(others[0]).passes(
                 "it is back",
                 &to_all(others[0]),
@@ -60,11 +64,11 @@ fn an_interface_that_is_down_does_not_stop_a_flood() {
 }
 
 #[test]
-fn a_port_that_changed_its_network_gets_frames_of_the_new_one_only() {
+fn an_endpoint_that_changed_its_network_gets_frames_of_the_new_one_only() {
     bench(|bench| {
         let moved = Station { ip: [192, 168, 0, 3], ..BERT };
-        let port = moved.port().expect("a container");
-        bench.datapath.write_port(port, &port_entry(BLUE, moved)).expect("written");
+        let number = moved.number().expect("a container");
+        bench.datapath.write_endpoint(number, &endpoint_entry(BLUE, moved)).expect("written");
         bench.from(ANNE).passes("the old network", &to_all(ANNE), Reason::Flooded, &[CLEO]);
         bench.from(DORA).passes("the new network", &to_all(DORA), Reason::Flooded, &[moved]);
     });
@@ -77,7 +81,7 @@ fn more_members_than_one_program_serves_all_get_the_frame() {
         for number in 10..10 + MEMBERS {
             let ip = [192, 168, 1 + (number / 200) as u8, (number % 200) as u8];
             let station = Station { ifindex: endpoint::ifindex_of(number), ip };
-            bench.datapath.write_port(number, &port_entry(BLUE, station)).expect("a port");
+            bench.datapath.write_endpoint(number, &endpoint_entry(BLUE, station)).expect("an endpoint");
         }
         // Interfaces for the two ends of the list and for one in the middle; the others are missing, as if they were
         // down.
@@ -88,11 +92,11 @@ fn more_members_than_one_program_serves_all_get_the_frame() {
         assert_eq!((outcome.verdict, outcome.reasons.as_slice()), (REDIRECT, [Reason::Flooded].as_slice()));
         assert_eq!(
             outcome.received,
-            [DORA.port().expect("a container")],
+            [DORA.number().expect("a container")],
             "the first to join is last in the list"
         );
         for number in [10, 300, 9 + MEMBERS] {
-            let received = bench.datapath.port_stats(number).expect("PORT_STATS").received;
+            let received = bench.datapath.endpoint_stats(number).expect("ENDPOINT_STATS").received;
             assert_eq!(received.packets, 1, "port {number}");
         }
         assert_eq!(network::number_of(BLUE_GATEWAY.ifindex), Some(BLUE));
@@ -101,20 +105,21 @@ fn more_members_than_one_program_serves_all_get_the_frame() {
 
 /// Sets a limit of copies per second for the red network.
 fn limit(bench: &mut Bench, flood_copies: u32) {
-    let network = NetworkEntry { flood_copies, ..network_entry(GATEWAY) };
-    bench.datapath.write_network(RED, &network).expect("written");
-    assert_eq!(bench.datapath.observed().networks[&RED], network);
+    let entry = network_entry(GATEWAY);
+    let entry = NetworkEntry { network: Network { flood_copies, ..entry.network }, ..entry };
+    bench.datapath.write_network(RED, &entry).expect("written");
+    assert_eq!(bench.datapath.observed().networks[&RED], entry);
 }
 
 #[test]
-fn a_port_at_its_limit_of_copies_floods_no_more() {
+fn an_endpoint_at_its_limit_of_copies_floods_no_more() {
     bench(|bench| {
         // Members without interfaces make a flood so expensive that even a slow machine does not regain the credit in
         // time.
         for number in 10..1000 {
             let ip = [172, 17, 1 + (number / 200) as u8, (number % 200) as u8];
             let station = Station { ifindex: endpoint::ifindex_of(number), ip };
-            bench.datapath.write_port(number, &port_entry(RED, station)).expect("a port");
+            bench.datapath.write_endpoint(number, &endpoint_entry(RED, station)).expect("an endpoint");
         }
         limit(bench, 1);
         bench.from(ANNE).passes("the first", &to_all(ANNE), Reason::Flooded, &[BERT, CLEO]);
@@ -127,10 +132,10 @@ fn a_port_at_its_limit_of_copies_floods_no_more() {
         for _ in 0..2 {
             bench.host(GATEWAY).passes("the host's", &to_all(GATEWAY), Reason::Flooded, &[ANNE, BERT, CLEO]);
         }
-        // A container with a reused port number starts with full credit.
-        let port = ANNE.port().expect("a container");
-        bench.datapath.remove_port(port, None).expect("removed");
-        bench.datapath.write_port(port, &port_entry(RED, ANNE)).expect("written");
+        // An endpoint number that another container gets is free of its predecessor's debts.
+        let number = ANNE.number().expect("a container");
+        bench.datapath.remove_endpoint(number, None).expect("removed");
+        bench.datapath.write_endpoint(number, &endpoint_entry(RED, ANNE)).expect("written");
         bench.from(ANNE).passes("who came after", &to_all(ANNE), Reason::Flooded, &[BERT, CLEO]);
         bench.from(ANNE).is_dropped("its second", &to_all(ANNE), Reason::FloodLimit);
         limit(bench, 0);

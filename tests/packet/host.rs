@@ -1,7 +1,10 @@
 //! Frames from the host to a network.
 
-use netbpf::datapath::NetworkEntry;
-use netbpf_common::{network::BETWEEN_NETWORKS, reason::Reason};
+use netbpf::plan::NetworkEntry;
+use netbpf_common::{
+    network::{BETWEEN_NETWORKS, Network},
+    reason::Reason,
+};
 
 use super::{
     bench::{ANNE, BERT, BLUE_GATEWAY, CLEO, DORA, GATEWAY, RED, bench, network_entry},
@@ -76,8 +79,9 @@ fn the_host_answers_for_another_gateway_too() {
         let asked = request(ANNE.mac(), ANNE.ip, other);
         let frame = Frame::arp(ANNE.mac(), BROADCAST, asked);
         bench.from(ANNE).is_dropped("before there is one", &frame, Reason::UnknownAddress);
-        let network = NetworkEntry { default_gateway: Some(other.into()), ..network_entry(GATEWAY) };
-        bench.datapath.write_network(RED, &network).expect("a network");
+        let entry = network_entry(GATEWAY);
+        let network = Network { default_gateway: other, ..entry.network };
+        bench.datapath.write_network(RED, &NetworkEntry { network, ..entry }).expect("a network");
         let answer = Frame::arp(GATEWAY.mac(), ANNE.mac(), asked.reply(GATEWAY.mac()));
         bench.from(ANNE).is_answered("a request", &frame, &answer);
         let announcement = Frame::arp(GATEWAY.mac(), BROADCAST, request(GATEWAY.mac(), other, other));
@@ -94,8 +98,8 @@ fn broadcast_goes_to_the_members_of_the_network() {
         bench.host(GATEWAY).passes("to three", &frame, Reason::Flooded, &[ANNE, BERT, CLEO]);
         let frame = Frame::ipv4(BLUE_GATEWAY.at(), (BROADCAST, [255; 4]));
         bench.host(BLUE_GATEWAY).passes("to one", &frame, Reason::Flooded, &[DORA]);
-        let port = DORA.port().expect("a container");
-        bench.datapath.remove_port(port, Some("dora")).expect("removed");
+        let port = DORA.number().expect("a container");
+        bench.datapath.remove_endpoint(port, Some("dora")).expect("removed");
         bench.host(BLUE_GATEWAY).passes("to none", &frame, Reason::Flooded, &[]);
     });
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use netbpf::datapath::{NetworkEntry, PortEntry};
-use netbpf_common::{link::LinkKey, reason::Reason};
+use netbpf::plan::NetworkEntry;
+use netbpf_common::{allowed::AllowedKey, endpoint::Endpoint, network::Network, reason::Reason};
 
 use super::{
     bench::{
         ANNE, BERT, Bench, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, DORA, GATEWAY, RED, Station, bench,
-        network_entry, port_entry,
+        endpoint_entry, network_entry,
     },
     frame::{BROADCAST, Frame, ipv4, request},
 };
@@ -26,33 +26,34 @@ const PORTS: usize = 34;
 
 /// Turns `enable_icc` off for the first network and all its members.
 fn apart(bench: &mut Bench) {
-    let network = NetworkEntry { icc: false, ..network_entry(GATEWAY) };
-    bench.datapath.write_network(RED, &network).expect("a network");
+    let entry = network_entry(GATEWAY);
+    let network = Network { icc_off: 1, ..entry.network };
+    bench.datapath.write_network(RED, &NetworkEntry { network, ..entry }).expect("a network");
     for station in [ANNE, BERT, CLEO] {
-        let mut entry = PortEntry { icc: false, ..port_entry(RED, station) };
+        let mut entry = Endpoint { icc_off: 1, ..endpoint_entry(RED, station) };
         if station.ip == CLEO.ip {
-            entry.ipv6 = Some(CLEO_IPV6.into());
-            entry.ipv6_link_local = Some(CLEO_LINK_LOCAL.into());
+            entry.ipv6 = CLEO_IPV6;
+            entry.ipv6_link_local = CLEO_LINK_LOCAL;
         }
-        bench.datapath.write_port(port(station), &entry).expect("a port");
+        bench.datapath.write_endpoint(number(station), &entry).expect("an endpoint");
     }
 }
 
-fn port(station: Station) -> u32 {
-    station.port().expect("a container")
+fn number(station: Station) -> u32 {
+    station.number().expect("a container")
 }
 
 /// Anne is linked to Bert, who exposes 80/tcp and 53/udp.
 fn link(bench: &mut Bench) {
-    let key = |protocol, number: u16| LinkKey {
-        from: port(ANNE),
-        to: port(BERT),
+    let key = |protocol, port: u16| AllowedKey {
+        from: number(ANNE),
+        to: number(BERT),
         protocol,
         reserved: 0,
-        port: number.to_be_bytes(),
+        port: port.to_be_bytes(),
     };
     let links = BTreeSet::from([key(TCP, 80), key(TCP, 0), key(UDP, 53), key(UDP, 0)]);
-    bench.datapath.set_links(&links).expect("links");
+    bench.datapath.set_allowed(&links).expect("links");
 }
 
 /// A packet of a protocol with these ports.
@@ -189,14 +190,14 @@ fn a_link_is_removed_with_either_port() {
         apart(bench);
         link(bench);
         let question = packet(ANNE, BERT, TCP, [40000, 80]);
-        bench.datapath.remove_port(port(BERT), Some("bert")).expect("removed");
-        // Another container gets the port number.
-        let entry = PortEntry { icc: false, ..port_entry(RED, BERT) };
-        bench.datapath.write_port(port(BERT), &entry).expect("a port");
+        bench.datapath.remove_endpoint(number(BERT), Some("bert")).expect("removed");
+        // Somebody else gets the number.
+        let entry = Endpoint { icc_off: 1, ..endpoint_entry(RED, BERT) };
+        bench.datapath.write_endpoint(number(BERT), &entry).expect("an endpoint");
         bench.from(ANNE).is_dropped("after the other went", &question, Reason::NoIcc);
         link(bench);
         bench.from(ANNE).passes("once more", &question, Reason::Forwarded, &[BERT]);
-        bench.datapath.set_links(&BTreeSet::new()).expect("no links");
+        bench.datapath.set_allowed(&BTreeSet::new()).expect("nothing");
         bench.from(ANNE).is_dropped("without links", &question, Reason::NoIcc);
         let other = Frame::ipv4(ANNE.at(), DORA.at());
         bench.from(ANNE).is_dropped("to another network", &other, Reason::UnknownDestination);

@@ -9,16 +9,16 @@ use std::{
 
 use aya::programs::ProgramInfo;
 use netbpf::{
-    datapath::{Datapath, NetworkEntry, PortEntry},
+    datapath::Datapath,
     model::Owner,
-    plan::Closed,
+    plan::{Closed, NetworkEntry},
 };
-use netbpf_common::reason::Reason;
+use netbpf_common::{endpoint::Endpoint, reason::Reason};
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{
-    bench::{ANNE, BERT, Bench, GATEWAY, RED, bench, network_entry, port_entry, run},
+    bench::{ANNE, BERT, Bench, GATEWAY, RED, bench, endpoint_entry, network_entry, run},
     frame::Frame,
 };
 
@@ -38,7 +38,7 @@ fn every_map_prints_named_fields() {
         let networks = dump(bench, "NETWORKS");
         assert_eq!(networks[0]["value"]["gateway"], json!([172, 17, 0, 1]));
         assert_eq!(networks[0]["value"]["first"], json!(3));
-        let ports = dump(bench, "PORTS");
+        let ports = dump(bench, "ENDPOINTS");
         assert_eq!(ports[2]["value"]["ifindex"], json!(1_000_002));
         assert_eq!(ports[2]["value"]["mac"], mac);
         let fdb = dump(bench, "FDB");
@@ -47,12 +47,14 @@ fn every_map_prints_named_fields() {
         let neighbours = dump(bench, "NEIGHBOURS");
         let bert = neighbours.iter().find(|entry| entry["value"]["mac"] == mac).expect("an entry");
         assert_eq!(bert["key"]["address"], json!([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 172, 17, 0, 3]));
-        let entry = PortEntry { owner: Some(Owner::of(&"bert")), ..port_entry(RED, BERT) };
-        bench.datapath.write_port(2, &entry).expect("written");
+        let entry = Endpoint { owner: Owner::of(&"bert").number(), ..endpoint_entry(RED, BERT) };
+        bench.datapath.write_endpoint(2, &entry).expect("written");
         let owner = Owner::of(&"bert").number();
         assert_eq!(
             dump(bench, "OWNED"),
-            [json!({ "key": { "owner": owner, "address": bert["key"]["address"] }, "value": { "port": 2 } })]
+            [
+                json!({ "key": { "owner": owner, "address": bert["key"]["address"] }, "value": { "endpoint": 2 } })
+            ]
         );
         let total = |values: &Value, field: &str| -> u64 {
             let cpus = values.as_array().expect("a value of each CPU");
@@ -76,7 +78,7 @@ fn every_map_prints_named_fields() {
             "value": { "network": 0, "internal": 1 }
         });
         assert_eq!(dump(bench, "CLOSED_SUBNETS"), [entry]);
-        let stats = dump(bench, "PORT_STATS");
+        let stats = dump(bench, "ENDPOINT_STATS");
         assert_eq!((total(&stats[2]["values"], "received"), total(&stats[2]["values"], "dropped")), (1, 0));
     });
 }

@@ -3,14 +3,18 @@
 use std::{fs, path::Path};
 
 use aya::programs::TcAttachType;
-use netbpf::datapath::{Attachment, Datapath, Error, PortEntry};
-use netbpf_common::{LAYOUT, endpoint, reason::Reason};
+use netbpf::datapath::{Attachment, Datapath, Error};
+use netbpf_common::{
+    LAYOUT,
+    endpoint::{self, Endpoint},
+    reason::Reason,
+};
 use nix::mount::umount;
 
 use super::{
     bench::{
         ANNE, BERT, BLUE, BLUE_GATEWAY, CLEO, DORA, GATEWAY, RED, Station, alone, attached, bench,
-        network_entry, port_entry, run,
+        endpoint_entry, network_entry, run,
     },
     frame::{BROADCAST, Frame},
 };
@@ -25,13 +29,13 @@ fn open() -> Datapath {
 fn a_new_daemon_finds_the_state_of_the_last_one() {
     bench(|bench| {
         bench.datapath.attach_host_device(RED, "red").expect("attached");
-        bench.datapath.attach_port(1, "anne").expect("attached");
+        bench.datapath.attach_endpoint(1, "anne").expect("attached");
         for (number, name) in [(2, "bert"), (3, "cleo"), (4, "dora")] {
-            bench.datapath.attach_port(number, name).expect("attached");
+            bench.datapath.attach_endpoint(number, name).expect("attached");
         }
         bench.datapath.attach_host_device(BLUE, "blue").expect("attached");
         let left = bench.datapath.observed();
-        assert_eq!(left.ports[&1], port_entry(RED, ANNE));
+        assert_eq!(left.endpoints[&1], endpoint_entry(RED, ANNE));
         assert_eq!(left.networks[&BLUE], network_entry(BLUE_GATEWAY));
         assert_eq!(left.attached.iter().collect::<Vec<_>>(), ["anne", "bert", "blue", "cleo", "dora", "red"]);
 
@@ -55,24 +59,24 @@ fn programs_of_an_older_version_are_replaced_interface_by_interface() {
     bench(|bench| {
         let interfaces = [(1, "anne", ANNE), (2, "bert", BERT), (3, "cleo", CLEO)];
         for (number, name, _) in interfaces {
-            bench.datapath.attach_port(number, name).expect("attached");
+            bench.datapath.attach_endpoint(number, name).expect("attached");
         }
         let older = bench.bpffs.join(format!("v{}", LAYOUT - 1));
         fs::rename(bench.bpffs.join(format!("v{LAYOUT}")), &older).expect("an older version");
         let before = interfaces.map(|(_, name, _)| attached(name, TcAttachType::Ingress));
 
         bench.datapath = open();
-        assert!(bench.datapath.observed().ports.is_empty());
+        assert!(bench.datapath.observed().endpoints.is_empty());
         for (before, (_, name, _)) in before.iter().zip(interfaces) {
             assert_eq!(&attached(name, TcAttachType::Ingress), before, "{name} lost its program");
         }
         bench.datapath.write_network(RED, &network_entry(GATEWAY)).expect("written");
         for (number, _, station) in interfaces {
-            bench.datapath.write_port(number, &port_entry(RED, station)).expect("written");
+            bench.datapath.write_endpoint(number, &endpoint_entry(RED, station)).expect("written");
         }
         for (before, (number, name, _)) in before.iter().zip(interfaces) {
-            bench.datapath.attach_port(number, name).expect("attached");
-            // After the pin is gone, the kernel ends a link after a grace period.
+            bench.datapath.attach_endpoint(number, name).expect("attached");
+            // The kernel ends a link without a pin after a grace period.
             while attached(name, TcAttachType::Ingress).contains(&before[0]) {
                 std::thread::yield_now();
             }
@@ -92,16 +96,16 @@ fn writes_are_idempotent() {
         let before = bench.datapath.observed();
         for _ in 0..2 {
             bench.datapath.write_network(RED, &network_entry(GATEWAY)).expect("written");
-            bench.datapath.write_port(1, &port_entry(RED, ANNE)).expect("written");
-            bench.datapath.attach_port(1, "anne").expect("attached");
+            bench.datapath.write_endpoint(1, &endpoint_entry(RED, ANNE)).expect("written");
+            bench.datapath.attach_endpoint(1, "anne").expect("attached");
         }
         let broadcast = Frame::ipv4(BERT.at(), (BROADCAST, [255; 4]));
         bench.from(BERT).passes("broadcast", &broadcast, Reason::Flooded, &[ANNE, CLEO]);
         for _ in 0..2 {
-            bench.datapath.remove_port(1, Some("anne")).expect("removed");
+            bench.datapath.remove_endpoint(1, Some("anne")).expect("removed");
         }
-        assert!(!bench.datapath.observed().ports.contains_key(&1));
-        bench.datapath.write_port(1, &port_entry(RED, ANNE)).expect("written");
+        assert!(!bench.datapath.observed().endpoints.contains_key(&1));
+        bench.datapath.write_endpoint(1, &endpoint_entry(RED, ANNE)).expect("written");
         assert_eq!(bench.datapath.observed(), before);
     });
 }
@@ -110,7 +114,7 @@ fn writes_are_idempotent() {
 fn a_rewritten_port_is_found_by_its_new_addresses_only() {
     bench(|bench| {
         let new = Station { ip: [172, 17, 0, 20], ..BERT };
-        bench.datapath.write_port(2, &port_entry(RED, new)).expect("written");
+        bench.datapath.write_endpoint(2, &endpoint_entry(RED, new)).expect("written");
         let to = |station: Station| Frame::ipv4(ANNE.at(), station.at());
         bench.from(ANNE).passes("the new MAC", &to(new), Reason::Forwarded, &[new]);
         bench.from(ANNE).is_dropped("the old MAC", &to(BERT), Reason::UnknownDestination);
@@ -121,21 +125,24 @@ fn a_rewritten_port_is_found_by_its_new_addresses_only() {
 fn an_invalid_change_changes_nothing() {
     bench(|bench| {
         let before = bench.datapath.observed();
-        let taken = PortEntry { mac: port_entry(RED, BERT).mac, ..port_entry(RED, ANNE) };
-        let error = bench.datapath.write_port(1, &taken).expect_err("a MAC of two ports");
+        let taken = Endpoint { mac: endpoint_entry(RED, BERT).mac, ..endpoint_entry(RED, ANNE) };
+        let error = bench.datapath.write_endpoint(1, &taken).expect_err("a MAC of two ports");
         assert_eq!(error.to_string(), "MAC 02:42:ac:11:00:03 is already taken in network 0");
-        let error = bench.datapath.write_port(9, &port_entry(RED, GATEWAY)).expect_err("the gateway's MAC");
-        assert!(matches!(error, Error::Taken { .. }), "{error}");
-        let error = bench.datapath.write_port(9, &port_entry(7, ANNE)).expect_err("no network");
-        assert_eq!(error.to_string(), "network 7 is not in the datapath");
         let error =
-            bench.datapath.write_port(endpoint::MAX_PORTS, &port_entry(RED, ANNE)).expect_err("no room");
-        assert_eq!(error.to_string(), "port 8192 does not exist: there are 8192 at most");
+            bench.datapath.write_endpoint(9, &endpoint_entry(RED, GATEWAY)).expect_err("the gateway's MAC");
+        assert!(matches!(error, Error::Taken { .. }), "{error}");
+        let error = bench.datapath.write_endpoint(9, &endpoint_entry(7, ANNE)).expect_err("no network");
+        assert_eq!(error.to_string(), "network 7 is not in the datapath");
+        let error = bench
+            .datapath
+            .write_endpoint(endpoint::MAX_ENDPOINTS, &endpoint_entry(RED, ANNE))
+            .expect_err("no room");
+        assert_eq!(error.to_string(), "endpoint 8192 does not exist: there are 8192 at most");
         let error = bench.datapath.remove_network(RED, Some("red")).expect_err("it has ports");
         assert_eq!(error.to_string(), "network 0 still has ports in the datapath");
-        let error = bench.datapath.attach_port(1, "bert").expect_err("another port's interface");
+        let error = bench.datapath.attach_endpoint(1, "bert").expect_err("another port's interface");
         assert_eq!(error.to_string(), "interface bert has ifindex 1000002 and not 1000001");
-        let error = bench.datapath.attach_port(1, "nobody").expect_err("no interface");
+        let error = bench.datapath.attach_endpoint(1, "nobody").expect_err("no interface");
         assert!(error.to_string().starts_with("find the interface nobody: "), "{error}");
         assert_eq!(bench.datapath.observed(), before);
     });
@@ -148,10 +155,10 @@ fn an_interface_with_the_name_of_a_deleted_one_gets_its_program() {
             // A clsact filter ends with its interface.
             return;
         }
-        bench.datapath.attach_port(1, "anne").expect("attached");
+        bench.datapath.attach_endpoint(1, "anne").expect("attached");
         run("ip link del anne");
         super::bench::veth("anne", ANNE.ifindex);
-        bench.datapath.attach_port(1, "anne").expect("attached again");
+        bench.datapath.attach_endpoint(1, "anne").expect("attached again");
         assert_eq!(attached("anne", TcAttachType::Ingress)[0].0, "from_container");
         run("ip link del anne");
         bench.datapath = open();
@@ -186,7 +193,7 @@ fn an_incomplete_change_of_a_crashed_daemon_is_repaired() {
 
         bench.datapath = open();
         let after = bench.datapath.observed();
-        assert_eq!((after.networks, after.ports), (before.networks, before.ports));
+        assert_eq!((after.networks, after.endpoints), (before.networks, before.endpoints));
         assert_eq!((dump("FDB").lines().count(), dump("NEIGHBOURS").lines().count()), (fdb, neighbours));
         let broadcast = Frame::ipv4(ANNE.at(), (BROADCAST, [255; 4]));
         bench.from(ANNE).passes("broadcast", &broadcast, Reason::Flooded, &[BERT, CLEO]);
@@ -200,8 +207,8 @@ fn a_foreign_map_is_refused_and_kept() {
     alone(|| {
         let folder = format!("{BPFFS}/v{LAYOUT}/maps");
         fs::create_dir_all(&folder).expect("a folder");
-        let pin = format!("{folder}/PORTS");
-        run(&format!("bpftool map create {pin} type array key 4 value 48 entries 8192 name PORTS"));
+        let pin = format!("{folder}/ENDPOINTS");
+        run(&format!("bpftool map create {pin} type array key 4 value 48 entries 8192 name ENDPOINTS"));
         let error = Datapath::open(Path::new(BPFFS), false).err().expect("refused").to_string();
         assert!(error.starts_with(&format!("{pin} is not a map that this netbpf made")), "{error}");
         assert!(Path::new(&pin).exists(), "the stranger's map is gone");
@@ -227,12 +234,12 @@ fn a_directory_outside_of_a_bpf_file_system_is_refused() {
 #[test]
 fn the_last_daemon_leaves_nothing() {
     bench(|bench| {
-        bench.datapath.attach_port(1, "anne").expect("attached");
+        bench.datapath.attach_endpoint(1, "anne").expect("attached");
         for (number, name) in
-            [(1, "anne"), (2, "bert"), (3, "cleo"), (DORA.port().expect("a container"), "dora")]
+            [(1, "anne"), (2, "bert"), (3, "cleo"), (DORA.number().expect("a container"), "dora")]
         {
             run(&format!("ip link del {name}"));
-            bench.datapath.remove_port(number, Some(name)).expect("removed");
+            bench.datapath.remove_endpoint(number, Some(name)).expect("removed");
         }
         bench.datapath.remove_network(RED, Some("red")).expect("removed");
         bench.datapath.remove_network(BLUE, Some("blue")).expect("removed");

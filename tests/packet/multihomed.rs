@@ -1,14 +1,16 @@
 //! Containers in two networks: a container may use the address of one network on its port in the other.
 
-use netbpf::{
-    datapath::{Datapath, PortEntry},
-    model::Owner,
+use netbpf::{datapath::Datapath, model::Owner};
+use netbpf_common::{
+    endpoint::{self, Endpoint},
+    reason::Reason,
+    wire::Arp,
 };
-use netbpf_common::{endpoint, reason::Reason, wire::Arp};
 
 use super::{
     bench::{
-        ANNE, BERT, BLUE, BLUE_GATEWAY, Bench, CLEO, DORA, GATEWAY, RED, REDIRECT, Station, bench, port_entry,
+        ANNE, BERT, BLUE, BLUE_GATEWAY, Bench, CLEO, DORA, GATEWAY, RED, REDIRECT, Station, bench,
+        endpoint_entry,
     },
     frame::{BROADCAST, Frame, option, request, solicited_node},
 };
@@ -27,25 +29,25 @@ fn bench_of_two(test: impl FnOnce(&mut Bench) + Send) {
             give(bench, network, station, station.ip);
         }
         give(bench, RED, ANNE, ANNE.ip);
-        let entry = PortEntry {
-            ipv6: Some(ANNE_IN_BLUE_IPV6.into()),
-            ipv6_link_local: Some(ANNE_IN_BLUE_LINK_LOCAL.into()),
-            owner: Some(Owner::of(&ANNE.ip)),
-            ..port_entry(BLUE, ANNE_IN_BLUE)
+        let entry = Endpoint {
+            ipv6: ANNE_IN_BLUE_IPV6,
+            ipv6_link_local: ANNE_IN_BLUE_LINK_LOCAL,
+            owner: Owner::of(&ANNE.ip).number(),
+            ..endpoint_entry(BLUE, ANNE_IN_BLUE)
         };
-        bench.datapath.write_port(number(ANNE_IN_BLUE), &entry).expect("a port");
+        bench.datapath.write_endpoint(number(ANNE_IN_BLUE), &entry).expect("an endpoint");
         test(bench);
     });
 }
 
 /// Assigns a port to a container.
 fn give(bench: &mut Bench, network: u32, station: Station, name: [u8; 4]) {
-    let entry = PortEntry { owner: Some(Owner::of(&name)), ..port_entry(network, station) };
-    bench.datapath.write_port(number(station), &entry).expect("a port");
+    let entry = Endpoint { owner: Owner::of(&name).number(), ..endpoint_entry(network, station) };
+    bench.datapath.write_endpoint(number(station), &entry).expect("an endpoint");
 }
 
 fn number(station: Station) -> u32 {
-    station.port().expect("a container")
+    station.number().expect("a container")
 }
 
 /// A frame from Anne's first port with the address of her second.
@@ -127,7 +129,7 @@ fn another_container_s_address_is_refused() {
         is_dropped(bench, "where a member has the same address", ANNE, ANNE_IN_BLUE.ip);
         let own = Frame::ipv4(twin.at(), BERT.at());
         bench.from(twin).passes("the member itself", &own, Reason::Forwarded, &[BERT]);
-        bench.datapath.remove_port(number(twin), Some("twin")).expect("removed");
+        bench.datapath.remove_endpoint(number(twin), Some("twin")).expect("removed");
         bench.from(ANNE).passes("when it has gone", &foreign(BERT.at()), Reason::Forwarded, &[BERT]);
     });
 }
@@ -140,10 +142,13 @@ fn an_address_is_refused_after_its_port_is_removed() {
         bench.from(ANNE).is_dropped("it is another's now", &to_bert, Reason::SpoofedIpv4);
         give(bench, BLUE, ANNE_IN_BLUE, ANNE.ip);
         bench.from(ANNE).passes("it is hers again", &to_bert, Reason::Forwarded, &[BERT]);
-        bench.datapath.write_port(number(ANNE_IN_BLUE), &port_entry(BLUE, ANNE_IN_BLUE)).expect("a port");
+        bench
+            .datapath
+            .write_endpoint(number(ANNE_IN_BLUE), &endpoint_entry(BLUE, ANNE_IN_BLUE))
+            .expect("an endpoint");
         bench.from(ANNE).is_dropped("it is nobody's", &to_bert, Reason::SpoofedIpv4);
         give(bench, BLUE, ANNE_IN_BLUE, ANNE.ip);
-        bench.datapath.remove_port(number(ANNE_IN_BLUE), Some("anne-blue")).expect("removed");
+        bench.datapath.remove_endpoint(number(ANNE_IN_BLUE), Some("anne-blue")).expect("removed");
         bench.from(ANNE).is_dropped("it is gone", &to_bert, Reason::SpoofedIpv4);
     });
 }
@@ -184,8 +189,8 @@ fn arp_and_nd_do_not_announce_an_address_of_another_network() {
 #[test]
 fn icc_also_applies_to_addresses_of_another_network() {
     bench_of_two(|bench| {
-        let entry = PortEntry { icc: false, owner: Some(Owner::of(&ANNE.ip)), ..port_entry(RED, ANNE) };
-        bench.datapath.write_port(number(ANNE), &entry).expect("a port");
+        let entry = Endpoint { icc_off: 1, owner: Owner::of(&ANNE.ip).number(), ..endpoint_entry(RED, ANNE) };
+        bench.datapath.write_endpoint(number(ANNE), &entry).expect("an endpoint");
         bench.from(ANNE).is_dropped("to a member", &foreign(BERT.at()), Reason::NoIcc);
         enters_by_blue(bench, "to a member by the host", &foreign((GATEWAY.mac(), BERT.ip)));
         let way = bench.host(GATEWAY).received_by(BLUE_GATEWAY.ifindex);

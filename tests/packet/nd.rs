@@ -1,14 +1,13 @@
 //! Neighbour discovery: answered, forwarded and dropped messages. Answers are compared byte by byte with frames whose
 //! checksums are computed independently.
 
-use ipnet::Ipv6Net;
-use netbpf::datapath::{NetworkEntry, PortEntry};
-use netbpf_common::{reason::Reason, wire::ALL_NODES};
+use netbpf::plan::NetworkEntry;
+use netbpf_common::{endpoint::Endpoint, network::Network, reason::Reason, wire::ALL_NODES};
 
 use super::{
     bench::{
-        ANNE, BERT, Bench, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, GATEWAY, RED, Station, bench, network_entry,
-        port_entry,
+        ANNE, BERT, Bench, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, GATEWAY, RED, Station, bench, endpoint_entry,
+        network_entry,
     },
     frame::{Frame, icmpv6_checksum, option, solicited_node},
 };
@@ -31,18 +30,17 @@ fn link_local(station: Station) -> Ip {
 /// A [`bench`] where the host and Bert have IPv6, too.
 fn bench_ipv6(test: impl FnOnce(&mut Bench) + Send) {
     bench(|bench| {
-        let network = NetworkEntry {
-            gateway_ipv6: Some(Ipv6Net::new(GATEWAY_IPV6.into(), 64).expect("a subnet")),
-            ipv6_link_local: Some(link_local(GATEWAY).into()),
-            ..network_entry(GATEWAY)
+        let entry = network_entry(GATEWAY);
+        let network = Network {
+            gateway_ipv6: GATEWAY_IPV6,
+            prefix_ipv6: 64,
+            ipv6_link_local: link_local(GATEWAY),
+            ..entry.network
         };
-        bench.datapath.write_network(RED, &network).expect("written");
-        let bert = PortEntry {
-            ipv6: Some(BERT_IPV6.into()),
-            ipv6_link_local: Some(link_local(BERT).into()),
-            ..port_entry(RED, BERT)
-        };
-        bench.datapath.write_port(BERT.port().expect("a container"), &bert).expect("written");
+        bench.datapath.write_network(RED, &NetworkEntry { network, ..entry }).expect("written");
+        let bert =
+            Endpoint { ipv6: BERT_IPV6, ipv6_link_local: link_local(BERT), ..endpoint_entry(RED, BERT) };
+        bench.datapath.write_endpoint(BERT.number().expect("a container"), &bert).expect("written");
         test(bench);
     });
 }

@@ -2,9 +2,8 @@
 
 use std::{fs, thread};
 
-use ipnet::Ipv6Net;
-use netbpf::datapath::NetworkEntry;
-use netbpf_common::reason::Reason;
+use netbpf::plan::NetworkEntry;
+use netbpf_common::{network::Network, reason::Reason};
 
 use super::{
     bench::{ANNE, BERT, Bench, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, GATEWAY, RED, bench, network_entry, run},
@@ -17,10 +16,10 @@ const GATEWAY_IPV6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 /// A bench whose host forwards, and has its addresses in the red network.
 fn host(test: impl FnOnce(&mut Bench) + Send) {
     bench(|bench| {
-        let gateway_ipv6 = Ipv6Net::new(GATEWAY_IPV6.into(), 64).expect("a subnet");
-        let network = NetworkEntry { gateway_ipv6: Some(gateway_ipv6), ..network_entry(GATEWAY) };
-        bench.datapath.write_network(RED, &network).expect("written");
-        // The bench has no IPv6 by default.
+        let entry = network_entry(GATEWAY);
+        let network = Network { gateway_ipv6: GATEWAY_IPV6, prefix_ipv6: 64, ..entry.network };
+        bench.datapath.write_network(RED, &NetworkEntry { network, ..entry }).expect("written");
+        // The bench has no IPv6 unless it is asked for.
         for name in ["red", "blue"] {
             fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0").expect("IPv6");
         }
@@ -138,8 +137,9 @@ fn the_host_s_own_routes_and_neighbours_are_respected() {
 #[test]
 fn a_network_without_a_subnet_is_not_checked() {
     host(|bench| {
-        let network = NetworkEntry { gateway: None, ..network_entry(GATEWAY) };
-        bench.datapath.write_network(RED, &network).expect("written");
+        let entry = network_entry(GATEWAY);
+        let network = Network { gateway: [0; 4], prefix: 0, ..entry.network };
+        bench.datapath.write_network(RED, &NetworkEntry { network, ..entry }).expect("written");
         bench.from(ANNE).passes("without IPv4", &to([172, 17, 9, 9]), Reason::Delivered, &[]);
         bench.from(CLEO).passes("without IPv6", &to_ipv6("2001:db8::99"), Reason::Delivered, &[]);
     });

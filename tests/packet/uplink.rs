@@ -8,9 +8,9 @@ use aya::{
 };
 use aya_obj::programs::XdpAttachType;
 use netbpf::{
-    datapath::{NetworkEntry, UplinkDevice, XdpProgram},
+    datapath::{UplinkDevice, XdpProgram},
     model::{Mac, XdpMode},
-    plan::Closed,
+    plan::{Closed, NetworkEntry},
 };
 use netbpf_common::reason::Reason;
 
@@ -156,7 +156,7 @@ fn packets_to_an_open_network_pass() {
         close(bench, true);
         is_dropped(bench, &to(ANNE.ip), Reason::Unpublished);
         for number in [1, 2, 3] {
-            bench.datapath.remove_port(number, None).expect("removed");
+            bench.datapath.remove_endpoint(number, None).expect("removed");
         }
         bench.datapath.remove_network(RED, None).expect("removed");
         passes(bench, "to a network that was removed", &to(ANNE.ip));

@@ -66,7 +66,7 @@ fn send(interface: &str, frame: &Frame, linear: u16) -> io::Result<()> {
 #[test]
 fn frames_with_a_tag_outside_of_the_data_are_checked() {
     bench(|bench| {
-        bench.datapath.attach_port(1, "anne").expect("attached");
+        bench.datapath.attach_endpoint(1, "anne").expect("attached");
         let tagged = |vid, ethertype| Frame::tagged(ANNE.mac(), BERT.mac(), vid, ethertype);
         let own = || ipv4(ANNE.ip, BERT.ip);
         let spoofed = || ipv4(CLEO.ip, BERT.ip);
@@ -106,7 +106,7 @@ fn frames_with_a_tag_outside_of_the_data_are_checked() {
 #[test]
 fn short_ip_frames_are_malformed() {
     bench(|bench| {
-        bench.datapath.attach_port(1, "anne").expect("attached");
+        bench.datapath.attach_endpoint(1, "anne").expect("attached");
         for length in 14..14 + 20 {
             let frame = Frame::ipv4(ANNE.at(), BERT.at()).cut(length);
             assert_eq!(sent(bench, &frame, 0), Reason::Malformed, "IPv4 of {length} bytes");
@@ -122,7 +122,7 @@ fn headers_outside_of_the_linear_part_are_read() {
         for interface in ["anne", "anne-in"] {
             run(&format!("ip link set {interface} mtu 9000"));
         }
-        bench.datapath.attach_port(1, "anne").expect("attached");
+        bench.datapath.attach_endpoint(1, "anne").expect("attached");
         let long = |frame: Frame| frame.then(&[0; 6000]);
         for linear in [14, 15, 20, 26, 33, 34, 60] {
             let own = long(Frame::ipv4(ANNE.at(), BERT.at()));
@@ -142,7 +142,7 @@ fn neighbour_discovery_outside_of_the_linear_part_is_checked() {
         for interface in ["cleo", "cleo-in"] {
             run(&format!("ip link set {interface} mtu 9000"));
         }
-        bench.datapath.attach_port(CLEO.port().expect("a container"), "cleo").expect("attached");
+        bench.datapath.attach_endpoint(CLEO.number().expect("a container"), "cleo").expect("attached");
         let (own, bert) = ((CLEO.mac(), CLEO_IPV6), (BERT.mac(), CLEO_IPV6));
         let message = |kind: u8, target: [u8; 16], mac: [u8; 6]| {
             let bytes = [&[kind, 0, 0, 0, 0, 0, 0, 0], &target[..], &option(kind - 134, mac)].concat();

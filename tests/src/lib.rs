@@ -1,7 +1,5 @@
 //! The code that tests share. [`lab`] creates hosts from namespaces and runs the real daemon and command line in them;
 //! [`engine`] runs a real Docker engine beside them.
 
-#![deny(unsafe_code)]
-
 pub mod engine;
 pub mod lab;

@@ -426,7 +426,7 @@ mod tests {
     fn containers_are_listed_by_name_state_label_and_network() {
         let net = network("mynet", &[]);
         let time = Timestamp::UNIX_EPOCH;
-        let exited = State::Exited { code: 137, started: time, finished: time };
+        let exited = State::Exited { code: 137, started: time, finished: time, error: String::new() };
         let mut web = container("web", State::Running { supervisor: None, started: time }, &[&net]);
         web.mappings.push(Mapping {
             protocol: Protocol::Tcp,

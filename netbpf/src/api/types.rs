@@ -100,9 +100,9 @@ pub struct Info {
     pub containers_stopped: usize,
     /// The number of networks, predefined ones included.
     pub networks: usize,
-    /// The number of endpoints in the datapath.
-    pub ports: usize,
-    /// How programs are attached: `tcx` or `clsact`.
+    /// Endpoints in the datapath.
+    pub endpoints: usize,
+    /// `tcx` or `clsact`.
     pub attachment: String,
     /// The uplinks of the option `--xdp`, by name.
     #[serde(default)]

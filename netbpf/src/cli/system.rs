@@ -24,13 +24,13 @@ impl Info {
         }
         writeln!(
             console.out,
-            "Containers: {}\n Running: {}\n Stopped: {}\nNetworks: {}\nPorts: {}\nAttachment: {}\n\
+            "Containers: {}\n Running: {}\n Stopped: {}\nNetworks: {}\nEndpoints: {}\nAttachment: {}\n\
              BPF File System: {}\nState Dir: {}\nRun Dir: {}\nKernel Version: {}\nName: {}\nServer Version: {}",
             info.containers,
             info.containers_running,
             info.containers_stopped,
             info.networks,
-            info.ports,
+            info.endpoints,
             info.attachment,
             info.bpffs.display(),
             info.state_dir.display(),

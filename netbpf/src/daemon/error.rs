@@ -180,7 +180,7 @@ pub enum Error {
     },
 
     // 500
-    /// No number left for a network or a port.
+    /// No number left for a network or an endpoint.
     #[error("no free {0} number: netbpf is built for {1} of them")]
     NoNumber(&'static str, u32),
     /// No subnet or address: [`ipam::Error::refusal`] tells the class.

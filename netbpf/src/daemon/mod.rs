@@ -5,6 +5,7 @@
 
 mod effects;
 mod error;
+mod fault;
 mod membership;
 mod names;
 mod owners;
@@ -98,7 +99,10 @@ impl Daemon {
     /// Make changes durable, all or none.
     fn commit(&self, changes: &[Change]) -> Result<(), Error> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(tokio::task::block_in_place(|| store.commit(changes))?)
+        fault::before("commit")?;
+        tokio::task::block_in_place(|| store.commit(changes))?;
+        fault::after("commit");
+        Ok(())
     }
 
     /// Wait for other requests on the same container.

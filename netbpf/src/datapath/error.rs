@@ -10,7 +10,7 @@ pub enum Error {
     /// The kernel, or the library that talks to it, refused.
     #[error("{operation} {object}: {source}")]
     Failed {
-        /// A verb: `attach tcx to`, `write port`, …
+        /// A verb: `attach tcx to`, `write endpoint`, …
         operation: &'static str,
         /// What it was done to.
         object: String,
@@ -41,18 +41,18 @@ pub enum Error {
     /// A number that the maps have no room for.
     #[error("{what} {number} does not exist: there are {most} at most")]
     OutOfRange {
-        /// `network` or `port`.
+        /// `network` or `endpoint`.
         what: &'static str,
         /// The number.
         number: u32,
         /// The size of the map.
         most: u32,
     },
-    /// A port of a network that was not written.
+    /// An endpoint of a network that was not written.
     #[error("network {0} is not in the datapath")]
     UnknownNetwork(u32),
-    /// A network that still has ports.
-    #[error("network {0} still has ports in the datapath")]
+    /// A network that still has endpoints.
+    #[error("network {0} still has endpoints in the datapath")]
     NetworkInUse(u32),
     /// A MAC or address that another station of the network has.
     #[error("{address} is already taken in network {network}")]

@@ -4,11 +4,12 @@
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use netbpf_common::{
-    endpoint::{Neighbour, NeighbourKey},
-    network::ifindex_of,
+    endpoint::{Endpoint, NO_ENDPOINT, Neighbour, NeighbourKey},
+    network::{Network, ifindex_of},
 };
 
-use super::{Datapath, Error, NetworkEntry, PortEntry, entries::Claim, programs::Role};
+use super::{Datapath, Error, entries::Claim, programs::Role};
+use crate::plan::NetworkEntry;
 
 impl Datapath {
     /// Where a name that goes means a program that went (tcx only).
@@ -16,15 +17,16 @@ impl Datapath {
         self.pins.links()
     }
 
-    /// What the maps say of a network.
+    /// What the maps say of a network, apart from its list of members.
     pub fn network_entry(&self, number: u32) -> Option<NetworkEntry> {
         let network = self.networks.get(&number)?;
-        Some(NetworkEntry::of(network, self.closed(number)))
+        let network = Network { first: NO_ENDPOINT, ..*network };
+        Some(NetworkEntry { network, closed: self.closed(number) })
     }
 
-    /// What the maps say of a port.
-    pub fn port_entry(&self, number: u32) -> Option<PortEntry> {
-        self.ports.get(&number).map(PortEntry::from)
+    /// What the map `ENDPOINTS` says of an endpoint, apart from its place in the list of members.
+    pub fn endpoint_entry(&self, number: u32) -> Option<Endpoint> {
+        self.endpoints.get(&number).map(|endpoint| Endpoint { next: NO_ENDPOINT, ..*endpoint })
     }
 
     /// Whether the kernel has the program at a network's host device, whose right name this is.
@@ -32,9 +34,9 @@ impl Datapath {
         self.is_attached(Role::HostDevice, interface, right)
     }
 
-    /// The same of a port's host side.
-    pub fn is_port_attached(&mut self, interface: &str, right: &str) -> Result<bool, Error> {
-        self.is_attached(Role::Port, interface, right)
+    /// The same of an endpoint's host side.
+    pub fn is_endpoint_attached(&mut self, interface: &str, right: &str) -> Result<bool, Error> {
+        self.is_attached(Role::Endpoint, interface, right)
     }
 
     /// Somebody took filters from an interface: ours may be one of them.

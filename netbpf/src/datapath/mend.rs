@@ -1,4 +1,4 @@
-//! Makes the maps agree with each other: lists are whole, and MACs and addresses are those of networks and ports. A
+//! Makes the maps agree with each other: lists are whole, and MACs and addresses are those of networks and endpoints. A
 //! daemon that died in the middle of a change leaves them otherwise. Knows no interfaces.
 
 use std::collections::BTreeSet;
@@ -9,22 +9,22 @@ impl Datapath {
     /// Writes what is missing and removes what is nobody's.
     pub(super) fn mend(&mut self) -> Result<(), Error> {
         let lost: Vec<_> = self
-            .ports
+            .endpoints
             .iter()
-            .filter(|(_, port)| !self.networks.contains_key(&port.network))
+            .filter(|(_, endpoint)| !self.networks.contains_key(&endpoint.network))
             .map(|(number, _)| *number)
             .collect();
         for number in lost {
-            self.vacate_port(number)?;
+            self.vacate_endpoint(number)?;
         }
-        let changes = members::repair(&self.networks, &self.ports);
-        for (number, port) in changes.ports {
-            self.set_port(number, port)?;
+        let changes = members::repair(&self.networks, &self.endpoints);
+        for (number, endpoint) in changes.endpoints {
+            self.set_endpoint(number, endpoint)?;
         }
         for (number, network) in changes.networks {
             self.set_network(number, network)?;
         }
-        self.before = members::all_before(&self.networks, &self.ports);
+        self.before = members::all_before(&self.networks, &self.endpoints);
         let all: Vec<_> = self.all_entries().collect();
         for entries in &all {
             self.enter(entries)?;
@@ -44,7 +44,7 @@ impl Datapath {
         }
         for (key, owned) in self.tables.owned()? {
             if !self.owned.contains_key(&key) {
-                self.tables.remove_owned(key, owned.port)?;
+                self.tables.remove_owned(key, owned.endpoint)?;
             }
         }
         self.mend_closed()

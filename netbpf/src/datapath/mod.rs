@@ -8,7 +8,7 @@
 //! | `programs` | loading and attaching |
 //! | `uplinks` | the XDP program at the ways to other hosts, and what it drops there |
 //! | `tables` | the maps, typed |
-//! | `entries` | networks and ports ↔ map entries |
+//! | `entries` | the entries of one station |
 //! | `older` | what a netbpf with other map layouts left |
 //! | `hands` | what other people's hands do |
 //! | `mend` | maps that agree with each other |
@@ -41,11 +41,11 @@ use std::{
 };
 
 use netbpf_common::{
-    endpoint::{self, MAX_PORTS, Owned, OwnedKey, Port},
-    link::LinkKey,
+    allowed::AllowedKey,
+    endpoint::{self, Endpoint, MAX_ENDPOINTS, NO_ENDPOINT, Owned, OwnedKey},
     network::{self, MAX_NETWORKS, Network},
     reason::Reason,
-    stats::{Counter, PortStats},
+    stats::{Counter, EndpointStats},
 };
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
@@ -59,13 +59,15 @@ use self::{
     tables::Tables,
 };
 pub use self::{
-    entries::{NetworkEntry, PortEntry},
     error::Error,
     logs::ProgramLogs,
     programs::{Attachment, PROGRAMS},
     uplinks::{UplinkDevice, XdpProgram},
 };
-use crate::{plan::Closed, private};
+use crate::{
+    plan::{Closed, NetworkEntry},
+    private,
+};
 
 /// The loaded programs and their maps.
 ///
@@ -76,13 +78,13 @@ pub struct Datapath {
     programs: Programs,
     tables: Tables,
     networks: BTreeMap<u32, Network>,
-    ports: BTreeMap<u32, Port>,
-    links: BTreeSet<LinkKey>,
+    endpoints: BTreeMap<u32, Endpoint>,
+    allowed: BTreeSet<AllowedKey>,
     /// Who has which MAC and which address, by ifindex.
     claims: HashMap<Claim, u32>,
-    /// Which port has an address for its container.
+    /// Which endpoint has an address for its container.
     owned: HashMap<OwnedKey, u32>,
-    /// What leads to each port in its network's list.
+    /// What leads to each endpoint in its network's list.
     before: HashMap<u32, Before>,
     /// What is closed of each network.
     closed: BTreeMap<u32, Closed>,
@@ -97,8 +99,8 @@ pub struct Datapath {
 pub struct Observed {
     /// Networks by number.
     pub networks: BTreeMap<u32, NetworkEntry>,
-    /// Ports by number.
-    pub ports: BTreeMap<u32, PortEntry>,
+    /// Endpoints by number.
+    pub endpoints: BTreeMap<u32, Endpoint>,
     /// Interfaces that have their program.
     pub attached: BTreeSet<String>,
 }
@@ -126,16 +128,16 @@ impl Datapath {
         let logs = if program_logs { Some(ProgramLogs::take(programs.object())?) } else { None };
         let tables = Tables::take(programs.object())?;
         let networks = tables.networks()?.into_iter().collect();
-        let ports = tables.ports()?.into_iter().collect();
-        let links = tables.links()?;
+        let endpoints = tables.endpoints()?.into_iter().collect();
+        let allowed = tables.allowed()?;
         let mut datapath = Self {
             pins,
             older: Older::default(),
             programs,
             tables,
             networks,
-            ports,
-            links,
+            endpoints,
+            allowed,
             claims: HashMap::new(),
             owned: HashMap::new(),
             before: HashMap::new(),
@@ -165,10 +167,14 @@ impl Datapath {
         Observed {
             networks: self
                 .networks
-                .iter()
-                .map(|(number, network)| (*number, NetworkEntry::of(network, self.closed(*number))))
+                .keys()
+                .filter_map(|number| Some((*number, self.network_entry(*number)?)))
                 .collect(),
-            ports: self.ports.iter().map(|(number, port)| (*number, port.into())).collect(),
+            endpoints: self
+                .endpoints
+                .keys()
+                .filter_map(|number| Some((*number, self.endpoint_entry(*number)?)))
+                .collect(),
             attached: self.attached.clone(),
         }
     }
@@ -178,16 +184,17 @@ impl Datapath {
         self.tables.reasons()
     }
 
-    /// A port's counters.
-    pub fn port_stats(&self, number: u32) -> Result<PortStats, Error> {
-        in_range("port", number, MAX_PORTS)?;
-        self.tables.port_stats(number)
+    /// An endpoint's counters.
+    pub fn endpoint_stats(&self, number: u32) -> Result<EndpointStats, Error> {
+        in_range("endpoint", number, MAX_ENDPOINTS)?;
+        self.tables.endpoint_stats(number)
     }
 
-    /// Writes a network, or rewrites it; its ports stay.
+    /// Writes a network, or rewrites it; its endpoints stay.
     pub fn write_network(&mut self, number: u32, entry: &NetworkEntry) -> Result<(), Error> {
         in_range("network", number, MAX_NETWORKS)?;
-        let mut network = entry.network(number);
+        let ifindex = network::ifindex_of(number);
+        let mut network = Network { ifindex, first: NO_ENDPOINT, ..entry.network };
         let present = self.networks.get(&number).copied();
         if let Some(present) = present {
             network.first = present.first;
@@ -222,10 +229,10 @@ impl Datapath {
         self.attach(Role::HostDevice, interface, network::ifindex_of(number))
     }
 
-    /// Removes a network without ports. Its host device should be gone: one without the program would let frames
+    /// Removes a network without endpoints. Its host device should be gone: one without the program would let frames
     /// through.
     pub fn remove_network(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
-        if self.ports.values().any(|port| port.network == number) {
+        if self.endpoints.values().any(|endpoint| endpoint.network == number) {
             return Err(Error::NetworkInUse(number));
         }
         if let Some(network) = self.networks.get(&number).copied() {
@@ -237,69 +244,71 @@ impl Datapath {
         interface.map_or(Ok(()), |interface| self.detach(Role::HostDevice, interface))
     }
 
-    /// Writes a port, or rewrites it.
-    pub fn write_port(&mut self, number: u32, entry: &PortEntry) -> Result<(), Error> {
-        in_range("port", number, MAX_PORTS)?;
+    /// Writes an endpoint, or rewrites it.
+    pub fn write_endpoint(&mut self, number: u32, entry: &Endpoint) -> Result<(), Error> {
+        in_range("endpoint", number, MAX_ENDPOINTS)?;
         let network = *self.networks.get(&entry.network).ok_or(Error::UnknownNetwork(entry.network))?;
-        let mut port = entry.port(number);
-        let entries = Entries::of_port(&port);
+        let ifindex = endpoint::ifindex_of(number);
+        let mut endpoint = Endpoint { ifindex, next: NO_ENDPOINT, ..*entry };
+        let entries = Entries::of_endpoint(&endpoint);
         self.not_taken(entry.network, &entries)?;
-        let present = self.ports.get(&number).copied();
+        let present = self.endpoints.get(&number).copied();
         if let Some(present) = present {
-            if PortEntry::from(&present) == *entry {
+            let same = Endpoint { next: present.next, ..endpoint };
+            if present == same {
                 return self.enter(&entries);
             }
-            if (PortEntry { owner: entry.owner, ..PortEntry::from(&present) }) == *entry {
-                return self.give_port(number, present, port.owner);
+            if present == (Endpoint { owner: present.owner, ..same }) {
+                return self.give_endpoint(number, present, endpoint.owner);
             }
-            self.clear_port(number)?;
+            self.clear_endpoint(number)?;
         }
         // Behind nobody, and only then in front of the others: whoever walks the list meets it or does not.
-        port.next = self.networks.get(&entry.network).map_or(network.first, |network| network.first);
+        endpoint.next = self.networks.get(&entry.network).map_or(network.first, |network| network.first);
         let written = self
             .tables
-            .reset_port_stats(number)
-            .and_then(|()| self.set_port(number, port))
+            .reset_endpoint_stats(number)
+            .and_then(|()| self.set_endpoint(number, endpoint))
             .and_then(|()| self.set_first(entry.network, number))
             .and_then(|()| self.enter(&entries));
         written.inspect_err(|_| {
-            warn(self.clear_port(number));
+            warn(self.clear_endpoint(number));
             if let Some(present) = present {
-                warn(self.write_port(number, &PortEntry::from(&present)));
+                warn(self.write_endpoint(number, &present));
             }
         })
     }
 
-    /// Gives a port to another container, or to none. Its frames go on.
-    fn give_port(&mut self, number: u32, port: Port, owner: u64) -> Result<(), Error> {
-        self.disown(&Entries::of_port(&port))?;
-        let port = Port { owner, ..port };
-        self.set_port(number, port)?;
-        self.enter(&Entries::of_port(&port))
+    /// Gives an endpoint to another container, or to none. Its frames go on.
+    fn give_endpoint(&mut self, number: u32, endpoint: Endpoint, owner: u64) -> Result<(), Error> {
+        self.disown(&Entries::of_endpoint(&endpoint))?;
+        let endpoint = Endpoint { owner, ..endpoint };
+        self.set_endpoint(number, endpoint)?;
+        self.enter(&Entries::of_endpoint(&endpoint))
     }
 
-    /// Makes these the links, in networks whose members do not talk to each other.
-    pub fn set_links(&mut self, links: &BTreeSet<LinkKey>) -> Result<(), Error> {
-        for key in self.links.difference(links).copied().collect::<Vec<_>>() {
-            self.close_link(key)?;
+    /// Makes these the exceptions, in networks whose members do not talk to each other.
+    pub fn set_allowed(&mut self, allowed: &BTreeSet<AllowedKey>) -> Result<(), Error> {
+        for key in self.allowed.difference(allowed).copied().collect::<Vec<_>>() {
+            self.disallow(key)?;
         }
-        for key in links.difference(&self.links).copied().collect::<Vec<_>>() {
-            self.tables.open_link(key)?;
-            self.links.insert(key);
+        for key in allowed.difference(&self.allowed).copied().collect::<Vec<_>>() {
+            self.tables.allow(key)?;
+            self.allowed.insert(key);
         }
         Ok(())
     }
 
-    /// Attaches `from_container` to a port's host side.
-    pub fn attach_port(&mut self, number: u32, interface: &str) -> Result<(), Error> {
-        in_range("port", number, MAX_PORTS)?;
-        self.attach(Role::Port, interface, endpoint::ifindex_of(number))
+    /// Attaches `from_container` to an endpoint's host side.
+    pub fn attach_endpoint(&mut self, number: u32, interface: &str) -> Result<(), Error> {
+        in_range("endpoint", number, MAX_ENDPOINTS)?;
+        self.attach(Role::Endpoint, interface, endpoint::ifindex_of(number))
     }
 
-    /// Removes a port. Its interface should be gone: one without the program would let frames through to the host.
-    pub fn remove_port(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
-        self.clear_port(number)?;
-        interface.map_or(Ok(()), |interface| self.detach(Role::Port, interface))
+    /// Removes an endpoint. Its interface should be gone: one without the program would let frames through to the host.
+    pub fn remove_endpoint(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
+        self.clear_endpoint(number)?;
+        interface.map_or(Ok(()), |interface| self.detach(Role::Endpoint, interface))
     }
 
     /// Forgets what a netbpf with other map layouts left; our programs should be attached everywhere.
@@ -310,16 +319,16 @@ impl Datapath {
     /// Attaches to all interfaces that have a number in the maps or a link; those with another are nobody's.
     fn attach_all(&mut self) -> Result<(), Error> {
         let known = self.networks.values().map(|network| network.ifindex);
-        let known = known.chain(self.ports.values().map(|port| port.ifindex));
+        let known = known.chain(self.endpoints.values().map(|endpoint| endpoint.ifindex));
         let mut names: BTreeSet<_> = known.filter_map(name_of).collect();
         names.extend(list(&self.pins.links())?);
         for name in names {
             let ifindex = if_nametoindex(name.as_str()).unwrap_or_default();
             let role = match (endpoint::number_of(ifindex), network::number_of(ifindex)) {
-                (Some(_), _) => Role::Port,
+                (Some(_), _) => Role::Endpoint,
                 (_, Some(_)) => Role::HostDevice,
                 (None, None) => {
-                    self.programs.detach(Role::Port, &name)?;
+                    self.programs.detach(Role::Endpoint, &name)?;
                     continue;
                 }
             };
@@ -348,7 +357,7 @@ impl Datapath {
 
     fn all_entries(&self) -> impl Iterator<Item = Entries> {
         let networks = self.networks.iter().map(|(number, network)| Entries::of_network(*number, network));
-        networks.chain(self.ports.values().map(Entries::of_port))
+        networks.chain(self.endpoints.values().map(Entries::of_endpoint))
     }
 
     /// No other station of the network has the MAC or an address.
@@ -370,10 +379,10 @@ impl Datapath {
             }
             self.claims.insert(claim, entries.station.ifindex);
         }
-        if let Some(port) = endpoint::number_of(entries.station.ifindex) {
+        if let Some(endpoint) = endpoint::number_of(entries.station.ifindex) {
             for key in &entries.owned {
-                self.tables.set_owned(*key, Owned { port })?;
-                self.owned.insert(*key, port);
+                self.tables.set_owned(*key, Owned { endpoint })?;
+                self.owned.insert(*key, endpoint);
             }
         }
         Ok(())
@@ -391,44 +400,44 @@ impl Datapath {
         self.disown(entries)
     }
 
-    /// Forgets that the addresses are a container's at other ports too. One that it has in two networks may be another
-    /// port's.
+    /// Forgets that the addresses are a container's at other endpoints too. One that it has in two networks may be another
+    /// endpoint's.
     fn disown(&mut self, entries: &Entries) -> Result<(), Error> {
-        let Some(port) = endpoint::number_of(entries.station.ifindex) else { return Ok(()) };
+        let Some(endpoint) = endpoint::number_of(entries.station.ifindex) else { return Ok(()) };
         for key in &entries.owned {
-            if self.owned.get(key) == Some(&port) {
-                self.tables.remove_owned(*key, port)?;
+            if self.owned.get(key) == Some(&endpoint) {
+                self.tables.remove_owned(*key, endpoint)?;
                 self.owned.remove(key);
             }
         }
         Ok(())
     }
 
-    /// Makes a port vacant: nobody finds it any more, no list leads to it, and only then it loses its own.
-    fn clear_port(&mut self, number: u32) -> Result<(), Error> {
-        let Some(port) = self.ports.get(&number).copied() else { return Ok(()) };
-        self.forget(&Entries::of_port(&port))?;
+    /// Makes an endpoint vacant: nobody finds it any more, no list leads to it, and only then it loses its own.
+    fn clear_endpoint(&mut self, number: u32) -> Result<(), Error> {
+        let Some(endpoint) = self.endpoints.get(&number).copied() else { return Ok(()) };
+        self.forget(&Entries::of_endpoint(&endpoint))?;
         // Its number may soon be another's.
-        let its = |link: &&LinkKey| link.from == number || link.to == number;
-        for link in self.links.iter().filter(its).copied().collect::<Vec<_>>() {
-            self.close_link(link)?;
+        let its = |key: &&AllowedKey| key.from == number || key.to == number;
+        for key in self.allowed.iter().filter(its).copied().collect::<Vec<_>>() {
+            self.disallow(key)?;
         }
         match self.before.get(&number) {
-            Some(Before::Network(network)) => self.set_first(*network, port.next)?,
-            Some(Before::Port(before)) => {
+            Some(Before::Network(network)) => self.set_first(*network, endpoint.next)?,
+            Some(Before::Endpoint(before)) => {
                 let before = *before;
-                if let Some(before_it) = self.ports.get(&before).copied() {
-                    self.set_port(before, Port { next: port.next, ..before_it })?;
+                if let Some(before_it) = self.endpoints.get(&before).copied() {
+                    self.set_endpoint(before, Endpoint { next: endpoint.next, ..before_it })?;
                 }
             }
             None => {}
         }
-        self.vacate_port(number)
+        self.vacate_endpoint(number)
     }
 
-    fn close_link(&mut self, key: LinkKey) -> Result<(), Error> {
-        self.tables.close_link(key)?;
-        self.links.remove(&key);
+    fn disallow(&mut self, key: AllowedKey) -> Result<(), Error> {
+        self.tables.disallow(key)?;
+        self.allowed.remove(&key);
         Ok(())
     }
 
@@ -444,10 +453,10 @@ impl Datapath {
         Ok(())
     }
 
-    fn set_port(&mut self, number: u32, port: Port) -> Result<(), Error> {
-        self.tables.set_port(number, port)?;
-        self.ports.insert(number, port);
-        self.before.insert(port.next, Before::Port(number));
+    fn set_endpoint(&mut self, number: u32, endpoint: Endpoint) -> Result<(), Error> {
+        self.tables.set_endpoint(number, endpoint)?;
+        self.endpoints.insert(number, endpoint);
+        self.before.insert(endpoint.next, Before::Endpoint(number));
         Ok(())
     }
 
@@ -457,15 +466,15 @@ impl Datapath {
         Ok(())
     }
 
-    fn vacate_port(&mut self, number: u32) -> Result<(), Error> {
-        self.tables.set_port(number, Port::default())?;
+    fn vacate_endpoint(&mut self, number: u32) -> Result<(), Error> {
+        self.tables.set_endpoint(number, Endpoint::default())?;
         self.before.remove(&number);
-        if let Some(port) = self.ports.remove(&number)
-            && let Some(network) = self.networks.get(&port.network)
-            && network.first == port.next
+        if let Some(endpoint) = self.endpoints.remove(&number)
+            && let Some(network) = self.networks.get(&endpoint.network)
+            && network.first == endpoint.next
         {
             // It was in front of the first, and no list led to it yet.
-            self.before.insert(port.next, Before::Network(port.network));
+            self.before.insert(endpoint.next, Before::Network(endpoint.network));
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Where things are pinned: paths, and which versions have some.
 //!
 //! ```text
-//! <bpffs>/v4/maps/PORTS              the maps, by name
+//! <bpffs>/v5/maps/ENDPOINTS              the maps, by name
 //! <bpffs>/v4/programs/from_container the programs, by name
 //! <bpffs>/v4/links/veth1a2b3c4       the links, by the interface that they attach a program to (tcx only)
 //! <bpffs>/v4/uplinks/eth0            the same for XDP; a dot in a name, which a bpffs does not take, is a colon

@@ -51,8 +51,8 @@ impl std::fmt::Display for Attachment {
 /// A program, with the side of an interface that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// `from_container`: what a port's host side receives.
-    Port,
+    /// `from_container`: what an endpoint's host side receives.
+    Endpoint,
     /// `from_host`: what a network's host device sends.
     HostDevice,
 }
@@ -60,14 +60,14 @@ pub enum Role {
 impl Role {
     fn program(self) -> &'static str {
         match self {
-            Self::Port => "from_container",
+            Self::Endpoint => "from_container",
             Self::HostDevice => "from_host",
         }
     }
 
     fn side(self) -> TcAttachType {
         match self {
-            Self::Port => TcAttachType::Ingress,
+            Self::Endpoint => TcAttachType::Ingress,
             Self::HostDevice => TcAttachType::Egress,
         }
     }
@@ -93,7 +93,7 @@ impl Programs {
         }
         let object = loader.load(bytes).map_err(|error| Error::failed("load", "the programs", error))?;
         let mut programs = Self { object, attachment: probe(), pins: pins.clone() };
-        for name in ["flood", Role::Port.program(), Role::HostDevice.program(), FROM_UPLINK] {
+        for name in ["flood", Role::Endpoint.program(), Role::HostDevice.program(), FROM_UPLINK] {
             let program = programs.object.program_mut(name).ok_or_else(|| absent(name))?;
             match &mut *program {
                 Program::Xdp(program) => program.load(),

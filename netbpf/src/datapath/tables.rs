@@ -14,14 +14,15 @@ use aya::{
     util::nr_cpus,
 };
 use netbpf_common::{
+    allowed::{Allowed, AllowedKey, MAX_ALLOWED},
     endpoint::{
-        FDB_SLOTS, FdbKey, MAX_PORTS, MAX_STATIONS, Neighbour, NeighbourKey, Owned, OwnedKey, Port, Station,
+        Endpoint, FDB_SLOTS, FdbKey, MAX_ENDPOINTS, MAX_STATIONS, Neighbour, NeighbourKey, Owned, OwnedKey,
+        Station,
     },
     flood::Flood,
-    link::{Link, LinkKey, MAX_LINKS},
     network::{MAX_NETWORKS, Network},
     reason::{Reason, Reasons},
-    stats::{Counter, PortStats},
+    stats::{Counter, EndpointStats},
     uplink::{ClosedSubnet, MAX_CLOSED_SUBNETS, MAX_UPLINKS, Uplink},
 };
 
@@ -34,15 +35,15 @@ pub type Prefix = Key<[u8; 16]>;
 /// The pinned maps as the programs' object declares them: name, type, sizes of key and value, entries.
 const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("NETWORKS", MapType::Array, 4, size_of::<Network>(), MAX_NETWORKS),
-    ("PORTS", MapType::Array, 4, size_of::<Port>(), MAX_PORTS),
+    ("ENDPOINTS", MapType::Array, 4, size_of::<Endpoint>(), MAX_ENDPOINTS),
     ("FDB", MapType::Hash, size_of::<FdbKey>(), size_of::<Station>(), MAX_STATIONS),
     ("FDB_SLOTS", MapType::Array, 4, size_of::<Station>(), FDB_SLOTS),
     ("NEIGHBOURS", MapType::Hash, size_of::<NeighbourKey>(), size_of::<Neighbour>(), MAX_STATIONS),
     ("OWNED", MapType::Hash, size_of::<OwnedKey>(), size_of::<Owned>(), MAX_STATIONS),
-    ("LINKS", MapType::Hash, size_of::<LinkKey>(), size_of::<Link>(), MAX_LINKS),
+    ("ALLOWED", MapType::Hash, size_of::<AllowedKey>(), size_of::<Allowed>(), MAX_ALLOWED),
     ("REASONS", MapType::PerCpuArray, 4, size_of::<Reasons>(), 1),
-    ("PORT_STATS", MapType::PerCpuArray, 4, size_of::<PortStats>(), MAX_PORTS),
-    ("FLOODS", MapType::Array, 4, size_of::<Flood>(), MAX_PORTS),
+    ("ENDPOINT_STATS", MapType::PerCpuArray, 4, size_of::<EndpointStats>(), MAX_ENDPOINTS),
+    ("FLOODS", MapType::Array, 4, size_of::<Flood>(), MAX_ENDPOINTS),
     ("CLOSED_SUBNETS", MapType::LpmTrie, size_of::<Prefix>(), size_of::<ClosedSubnet>(), MAX_CLOSED_SUBNETS),
     ("UPLINKS", MapType::Hash, 4, size_of::<Uplink>(), MAX_UPLINKS),
     ("FLOOD", MapType::ProgramArray, 4, 4, 1),
@@ -77,14 +78,14 @@ pub fn check_pinned(pins: &Pins) -> Result<(), Error> {
 /// All maps but the program array.
 pub struct Tables {
     networks: Array<MapData, Network>,
-    ports: Array<MapData, Port>,
+    endpoints: Array<MapData, Endpoint>,
     fdb: HashMap<MapData, FdbKey, Station>,
     fdb_slots: Array<MapData, Station>,
     neighbours: HashMap<MapData, NeighbourKey, Neighbour>,
     owned: HashMap<MapData, OwnedKey, Owned>,
-    links: HashMap<MapData, LinkKey, Link>,
+    allowed: HashMap<MapData, AllowedKey, Allowed>,
     reasons: PerCpuArray<MapData, Reasons>,
-    port_stats: PerCpuArray<MapData, PortStats>,
+    endpoint_stats: PerCpuArray<MapData, EndpointStats>,
     floods: Array<MapData, Flood>,
     closed_subnets: LpmTrie<MapData, [u8; 16], ClosedSubnet>,
     uplinks: HashMap<MapData, u32, Uplink>,
@@ -95,14 +96,14 @@ impl Tables {
     pub fn take(object: &mut Ebpf) -> Result<Self, Error> {
         Ok(Self {
             networks: take(object, "NETWORKS")?,
-            ports: take(object, "PORTS")?,
+            endpoints: take(object, "ENDPOINTS")?,
             fdb: take(object, "FDB")?,
             fdb_slots: take(object, "FDB_SLOTS")?,
             neighbours: take(object, "NEIGHBOURS")?,
             owned: take(object, "OWNED")?,
-            links: take(object, "LINKS")?,
+            allowed: take(object, "ALLOWED")?,
             reasons: take(object, "REASONS")?,
-            port_stats: take(object, "PORT_STATS")?,
+            endpoint_stats: take(object, "ENDPOINT_STATS")?,
             floods: take(object, "FLOODS")?,
             closed_subnets: take(object, "CLOSED_SUBNETS")?,
             uplinks: take(object, "UPLINKS")?,
@@ -114,9 +115,9 @@ impl Tables {
         occupied(&self.networks, |network| network.ifindex != 0).map_err(reading("NETWORKS"))
     }
 
-    /// The ports that are not vacant, by number.
-    pub fn ports(&self) -> Result<Vec<(u32, Port)>, Error> {
-        occupied(&self.ports, |port| port.ifindex != 0).map_err(reading("PORTS"))
+    /// The endpoints that are not vacant, by number.
+    pub fn endpoints(&self) -> Result<Vec<(u32, Endpoint)>, Error> {
+        occupied(&self.endpoints, |endpoint| endpoint.ifindex != 0).map_err(reading("ENDPOINTS"))
     }
 
     /// All of the FDB.
@@ -136,9 +137,11 @@ impl Tables {
             .map_err(|error| Error::failed("write to NETWORKS network", number, error))
     }
 
-    /// Writes a port; the default is a vacant one.
-    pub fn set_port(&mut self, number: u32, port: Port) -> Result<(), Error> {
-        self.ports.set(number, port, 0).map_err(|error| Error::failed("write to PORTS port", number, error))
+    /// Writes an endpoint; the default is a vacant one.
+    pub fn set_endpoint(&mut self, number: u32, endpoint: Endpoint) -> Result<(), Error> {
+        self.endpoints
+            .set(number, endpoint, 0)
+            .map_err(|error| Error::failed("write to ENDPOINTS endpoint", number, error))
     }
 
     /// Says where a MAC is.
@@ -177,35 +180,35 @@ impl Tables {
         self.owned.iter().collect::<Result<_, _>>().map_err(reading("OWNED"))
     }
 
-    /// Says which port of a container has an address.
+    /// Says which endpoint of a container has an address.
     pub fn set_owned(&mut self, key: OwnedKey, owned: Owned) -> Result<(), Error> {
         self.owned
             .insert(key, owned, 0)
-            .map_err(|error| Error::failed("write to OWNED an address of port", owned.port, error))
+            .map_err(|error| Error::failed("write to OWNED an address of endpoint", owned.endpoint, error))
     }
 
     /// Forgets that a container has an address.
-    pub fn remove_owned(&mut self, key: OwnedKey, port: u32) -> Result<(), Error> {
+    pub fn remove_owned(&mut self, key: OwnedKey, endpoint: u32) -> Result<(), Error> {
         gone(self.owned.remove(&key))
-            .map_err(|error| Error::failed("remove from OWNED an address of port", port, error))
+            .map_err(|error| Error::failed("remove from OWNED an address of endpoint", endpoint, error))
     }
 
-    /// All links.
-    pub fn links(&self) -> Result<BTreeSet<LinkKey>, Error> {
-        self.links.keys().collect::<Result<_, _>>().map_err(reading("LINKS"))
+    /// All exceptions between members that do not talk to each other.
+    pub fn allowed(&self) -> Result<BTreeSet<AllowedKey>, Error> {
+        self.allowed.keys().collect::<Result<_, _>>().map_err(reading("ALLOWED"))
     }
 
-    /// Lets a port ask another.
-    pub fn open_link(&mut self, key: LinkKey) -> Result<(), Error> {
-        self.links
-            .insert(key, Link { open: 1 }, 0)
-            .map_err(|error| Error::failed("write to LINKS the link of port", key.from, error))
+    /// Lets one endpoint ask another.
+    pub fn allow(&mut self, key: AllowedKey) -> Result<(), Error> {
+        self.allowed
+            .insert(key, Allowed { yes: 1 }, 0)
+            .map_err(|error| Error::failed("write to ALLOWED an entry of endpoint", key.from, error))
     }
 
     /// Does so no more.
-    pub fn close_link(&mut self, key: LinkKey) -> Result<(), Error> {
-        gone(self.links.remove(&key))
-            .map_err(|error| Error::failed("remove from LINKS the link of port", key.from, error))
+    pub fn disallow(&mut self, key: AllowedKey) -> Result<(), Error> {
+        gone(self.allowed.remove(&key))
+            .map_err(|error| Error::failed("remove from ALLOWED an entry of endpoint", key.from, error))
     }
 
     /// All closed subnets.
@@ -251,23 +254,23 @@ impl Tables {
         Ok(Reason::ALL.iter().map(sum).collect())
     }
 
-    /// A port's counters, of all CPUs together.
-    pub fn port_stats(&self, number: u32) -> Result<PortStats, Error> {
-        let values = self.port_stats.get(&number, 0).map_err(reading("PORT_STATS"))?;
-        Ok(PortStats {
+    /// An endpoint's counters, of all CPUs together.
+    pub fn endpoint_stats(&self, number: u32) -> Result<EndpointStats, Error> {
+        let values = self.endpoint_stats.get(&number, 0).map_err(reading("ENDPOINT_STATS"))?;
+        Ok(EndpointStats {
             received: values.iter().map(|cpu| cpu.received).sum(),
             dropped: values.iter().map(|cpu| cpu.dropped).sum(),
         })
     }
 
-    /// Sets a port's counters to zero, and what it has flooded.
-    pub fn reset_port_stats(&mut self, number: u32) -> Result<(), Error> {
-        let failed = |error: MapError| Error::failed("reset in PORT_STATS port", number, error);
+    /// Sets an endpoint's counters to zero, and what it has flooded.
+    pub fn reset_endpoint_stats(&mut self, number: u32) -> Result<(), Error> {
+        let failed = |error: MapError| Error::failed("reset in ENDPOINT_STATS endpoint", number, error);
         let cpus = nr_cpus().map_err(|(file, error)| Error::failed("count CPUs in", file, error))?;
-        let zeros =
-            PerCpuValues::try_from(vec![PortStats::default(); cpus]).map_err(|error| failed(error.into()))?;
-        self.port_stats.set(number, zeros, 0).map_err(failed)?;
-        let failed = |error| Error::failed("reset in FLOODS port", number, error);
+        let zeros = PerCpuValues::try_from(vec![EndpointStats::default(); cpus])
+            .map_err(|error| failed(error.into()))?;
+        self.endpoint_stats.set(number, zeros, 0).map_err(failed)?;
+        let failed = |error| Error::failed("reset in FLOODS endpoint", number, error);
         self.floods.set(number, Flood::default(), 0).map_err(failed)
     }
 }

@@ -117,7 +117,7 @@ fn port_bindings_become_published_ports() {
 fn the_answer_contains_only_what_docker_left_open() {
     let endpoint = Endpoint {
         id: ID.parse().unwrap(),
-        port: 0,
+        number: 0,
         ipv4: "10.77.0.2".parse().ok(),
         ipv6: None,
         mac: "02:42:0a:4d:00:02".parse().unwrap(),

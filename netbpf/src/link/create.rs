@@ -35,122 +35,87 @@ use super::{
     sysctl::{self, Procfs},
     watch::Activation,
 };
-use crate::model::{GSO_LEGACY_MAX_SIZE, Mac};
-
-/// The device through which the host is on a network.
-#[derive(Clone, Debug)]
-pub struct HostDevice {
-    /// Its number.
-    pub ifindex: u32,
-    /// Its name.
-    pub name: String,
-    /// Name of the other end, in the same namespace.
-    pub peer: String,
-    /// Its MAC.
-    pub mac: Mac,
-    /// Of both ends.
-    pub mtu: u32,
-    /// The largest TCP packet that both ends hand over in one piece, in bytes: see [`Links::gso_max_size`].
-    pub gso_max_size: u32,
-    /// The gateway address and the prefix length of the subnet.
-    pub ipv4: Option<Ipv4Net>,
-    /// The same for IPv6; with it the device has the link-local address of its MAC.
-    pub ipv6: Option<Ipv6Net>,
-    /// Of both ends: whose they are.
-    pub group: u32,
-}
-
-/// A container's place in a network.
-#[derive(Clone, Debug)]
-pub struct EndpointLink<'a> {
-    /// Number of the host side.
-    pub ifindex: u32,
-    /// Name of the host side.
-    pub host_interface: String,
-    /// Name of the inner side.
-    pub interface: String,
-    /// MAC of the inner side.
-    pub mac: Mac,
-    /// Of both sides.
-    pub mtu: u32,
-    /// The largest TCP packet that both sides hand over in one piece, in bytes: see [`Links::gso_max_size`].
-    pub gso_max_size: u32,
-    /// Of the host side: whose it is.
-    pub group: u32,
-    /// The container's address and the prefix length of the subnet.
-    pub ipv4: Option<Ipv4Net>,
-    /// The same for IPv6; with it the inner side has the link-local address of its MAC.
-    pub ipv6: Option<Ipv6Net>,
-    /// The container's namespace. None: the inner side stays among the host's own links, bare and down, for somebody
-    /// else to move, address and set up.
-    pub namespace: Option<&'a Namespace>,
-}
+use crate::{
+    model::{GSO_LEGACY_MAX_SIZE, Mac},
+    plan::{EndpointWiring, NetworkWiring},
+};
 
 impl Links {
-    /// Makes a network's host device; it is up and carries its address afterwards.
-    pub async fn create_host_device(&self, device: &HostDevice) -> Result<(), Error> {
+    /// Makes a network's host device; it is up and carries its address afterwards. Both ends of its veth pair get `group`,
+    /// which says whose they are.
+    pub async fn create_host_device(&self, network: &NetworkWiring, group: u32) -> Result<(), Error> {
         let end = End {
-            ifindex: device.ifindex,
-            name: &device.name,
-            mac: Some(device.mac),
-            mtu: device.mtu,
-            gso_max_size: device.gso_max_size,
-            group: device.group,
+            ifindex: network.ifindex(),
+            name: &network.device,
+            mac: Some(network.mac),
+            mtu: network.mtu,
+            gso_max_size: self.gso_max_size(network.gso_max_size).await?,
+            group,
             netns: None,
         };
-        let peer = End { ifindex: 0, name: &device.peer, mac: None, ..end };
+        let peer = End { ifindex: 0, name: &network.peer, mac: None, ..end };
         self.create_pair(end, peer, "this network namespace").await?;
-        let finished = self.finish_host_device(device).await;
-        self.or_delete(device.ifindex, finished).await
+        let finished = self.finish_host_device(network).await;
+        self.or_delete(end.ifindex, finished).await
     }
 
-    async fn finish_host_device(&self, device: &HostDevice) -> Result<(), Error> {
-        self.set_ipv6(&device.name, device.ipv6.is_some()).await?;
-        self.set_ipv6(&device.peer, false).await?;
-        accept_loopback_here(&device.name).await?;
-        let addresses = Addresses { ipv4: device.ipv4, ipv6: device.ipv6, mac: device.mac };
-        addresses.add(&self.socket, device.ifindex, &device.name).await?;
-        let mut peer = LinkMessage::default();
-        peer.attributes.push(LinkAttribute::IfName(device.peer.clone()));
-        up(&self.socket, peer).await.map_err(|refusal| Error::failed("set up", &device.peer, refusal))?;
-        up(&self.socket, with_index(device.ifindex))
+    async fn finish_host_device(&self, network: &NetworkWiring) -> Result<(), Error> {
+        let NetworkWiring { device, peer, ipv6, mac, .. } = network;
+        self.set_ipv6(device, ipv6.is_some()).await?;
+        self.set_ipv6(peer, false).await?;
+        accept_loopback_here(device).await?;
+        let ipv4 = network.ipv4.filter(|_| !network.inhibit);
+        let addresses = Addresses { ipv4, ipv6: *ipv6, mac: *mac };
+        addresses.add(&self.socket, network.ifindex(), device).await?;
+        let mut named = LinkMessage::default();
+        named.attributes.push(LinkAttribute::IfName(peer.clone()));
+        up(&self.socket, named).await.map_err(|refusal| Error::failed("set up", peer, refusal))?;
+        up(&self.socket, with_index(network.ifindex()))
             .await
-            .map_err(|refusal| Error::failed("set up", &device.name, refusal))
+            .map_err(|refusal| Error::failed("set up", device, refusal))
     }
 
-    /// Makes a container's interface; in a namespace it has its address and is up. The host side stays down, and the interface without
-    /// a carrier, until [`Links::set_up`]: programs are attached before.
-    pub async fn create_endpoint(&self, endpoint: &EndpointLink<'_>) -> Result<(), Error> {
+    /// Makes a container's interface in its network namespace, where it has its addresses and is up. The host side stays
+    /// down, and the interface without a carrier, until [`Links::set_up`]: programs are attached before. The host side
+    /// gets `group`, which says whose it is.
+    ///
+    /// Without a namespace the inner side stays among the host's own links, bare and down, for somebody else to move,
+    /// address and set up.
+    pub async fn create_endpoint(
+        &self,
+        endpoint: &EndpointWiring,
+        group: u32,
+        namespace: Option<&Namespace>,
+    ) -> Result<(), Error> {
+        let EndpointWiring { host_interface, interface, .. } = endpoint;
         let end = End {
-            ifindex: endpoint.ifindex,
-            name: &endpoint.host_interface,
+            ifindex: endpoint.ifindex(),
+            name: host_interface,
             mac: None,
             mtu: endpoint.mtu,
-            gso_max_size: endpoint.gso_max_size,
-            group: endpoint.group,
+            gso_max_size: self.gso_max_size(endpoint.gso_max_size).await?,
+            group,
             netns: None,
         };
         let inner = End {
             ifindex: 0,
-            name: &endpoint.interface,
+            name: interface,
             mac: Some(endpoint.mac),
             group: 0,
-            netns: endpoint.namespace.map(|namespace| namespace.as_fd().as_raw_fd()),
+            netns: namespace.map(|namespace| namespace.as_fd().as_raw_fd()),
             ..end
         };
-        let Some(namespace) = endpoint.namespace else {
+        let Some(namespace) = namespace else {
             self.create_pair(end, inner, "this network namespace").await?;
-            let (outer, inner) = tokio::join!(
-                self.set_ipv6(&endpoint.host_interface, false),
-                self.set_ipv6(&endpoint.interface, false)
-            );
-            return self.or_delete(endpoint.ifindex, outer.and(inner)).await;
+            let (outer, inner) =
+                tokio::join!(self.set_ipv6(host_interface, false), self.set_ipv6(interface, false));
+            return self.or_delete(end.ifindex, outer.and(inner)).await;
         };
         self.create_pair(end, inner, &namespace.to_string()).await?;
         let (outer, inner) =
-            tokio::join!(self.set_ipv6(&endpoint.host_interface, false), finish_inside(endpoint, namespace));
-        let inner = self.or_delete(endpoint.ifindex, outer.and(inner)).await?;
-        self.inactive().insert(endpoint.ifindex, inner);
+            tokio::join!(self.set_ipv6(host_interface, false), finish_inside(endpoint, namespace));
+        let inner = self.or_delete(end.ifindex, outer.and(inner)).await?;
+        self.inactive().insert(end.ifindex, inner);
         Ok(())
     }
 
@@ -247,8 +212,8 @@ impl End<'_> {
 }
 
 /// What is done in the container's namespace, in one visit.
-async fn finish_inside(endpoint: &EndpointLink<'_>, netns: &Namespace) -> Result<Activation, Error> {
-    let EndpointLink { ipv4, ipv6, mac, .. } = *endpoint;
+async fn finish_inside(endpoint: &EndpointWiring, netns: &Namespace) -> Result<Activation, Error> {
+    let EndpointWiring { ipv4, ipv6, mac, .. } = *endpoint;
     let object = format!("{} in {netns}", endpoint.interface);
     let name = endpoint.interface.clone();
     let (socket, (ifindex, activation)) = Socket::open_in(netns, move || {

@@ -35,7 +35,6 @@ pub mod sysctl;
 mod uplink;
 mod watch;
 
-pub use create::{EndpointLink, HostDevice};
 pub use error::{Error, Refusal};
 pub use links::{Family, Links};
 pub use netconf::{ForwardingChanges, NotForwarding};

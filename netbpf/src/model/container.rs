@@ -230,7 +230,7 @@ pub enum Mode {
 /// What a container does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum State {
-    /// Not started yet, or could not start.
+    /// Never started.
     Created {
         /// Why it could not start; empty if nobody tried.
         error: String,
@@ -251,6 +251,9 @@ pub enum State {
         started: Timestamp,
         /// Till when.
         finished: Timestamp,
+        /// Why it could not start again; empty if nobody tried.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        error: String,
     },
 }
 
@@ -302,8 +305,9 @@ pub struct EndpointRequest {
 pub struct Endpoint {
     /// What refers to it.
     pub id: Id,
-    /// Port number: index in the map `PORTS`; the host side has ifindex `PORT_IFINDEX + port`.
-    pub port: u32,
+    /// Its number among all endpoints of the daemon, from 0. Records call it `port`.
+    #[serde(rename = "port")]
+    pub number: u32,
     /// Its address; none in a network of IPv6 only.
     #[serde(default)]
     pub ipv4: Option<Ipv4Addr>,

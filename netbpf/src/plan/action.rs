@@ -4,7 +4,7 @@ use super::{
     device::Mend,
     route::DefaultRoute,
     rules::NetworkRules,
-    wiring::{NetworkWiring, PortWiring},
+    wiring::{EndpointWiring, NetworkWiring},
 };
 use crate::model::{Mapping, Namespace};
 
@@ -30,19 +30,19 @@ pub enum Action {
         interface: Option<String>,
     },
     /// Make an endpoint's veth pair: the container's side complete and up, the host's side down.
-    AddEndpointLink(PortWiring),
-    /// Enter the port in `PORTS`, `FDB` and `NEIGHBOURS`.
-    WritePort(PortWiring),
+    AddEndpointLink(EndpointWiring),
+    /// Enter the endpoint in `ENDPOINTS`, `FDB` and `NEIGHBOURS`.
+    WriteEndpoint(EndpointWiring),
     /// Attach `from_container` to the host side.
-    AttachPort {
-        /// Index in `PORTS`.
+    AttachEndpoint {
+        /// Index in `ENDPOINTS`.
         number: u32,
         /// The host side.
         interface: String,
     },
     /// Clear the entries, of a link that is gone.
-    ClearPort {
-        /// Index in `PORTS`.
+    ClearEndpoint {
+        /// Index in `ENDPOINTS`.
         number: u32,
         /// The host side, if it is still there.
         interface: Option<String>,
@@ -90,23 +90,45 @@ pub enum Action {
 }
 
 impl Action {
+    /// What it is called in logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::AddHostDevice(_) => "AddHostDevice",
+            Self::WriteNetwork(_) => "WriteNetwork",
+            Self::AttachHostDevice { .. } => "AttachHostDevice",
+            Self::ClearNetwork { .. } => "ClearNetwork",
+            Self::AddEndpointLink(_) => "AddEndpointLink",
+            Self::WriteEndpoint(_) => "WriteEndpoint",
+            Self::AttachEndpoint { .. } => "AttachEndpoint",
+            Self::ClearEndpoint { .. } => "ClearEndpoint",
+            Self::MendDevice { .. } => "MendDevice",
+            Self::SetUp { .. } => "SetUp",
+            Self::DeleteLink { .. } => "DeleteLink",
+            Self::AddRules(_) => "AddRules",
+            Self::RemoveRules(_) => "RemoveRules",
+            Self::SetDefaultRoute { .. } => "SetDefaultRoute",
+            Self::Publish(_) => "Publish",
+            Self::Withdraw(_) => "Withdraw",
+        }
+    }
+
     /// What takes it back; nothing where another action's undo does.
     pub fn undo(&self) -> Option<Self> {
         match self {
-            Self::AddHostDevice(network) => Some(Self::DeleteLink {
-                ifindex: netbpf_common::network::ifindex_of(network.number),
-                interface: network.device.clone(),
-            }),
+            Self::AddHostDevice(network) => {
+                Some(Self::DeleteLink { ifindex: network.ifindex(), interface: network.device.clone() })
+            }
             Self::WriteNetwork(network) => {
                 Some(Self::ClearNetwork { number: network.number, interface: Some(network.device.clone()) })
             }
-            Self::AddEndpointLink(port) => Some(Self::DeleteLink {
-                ifindex: netbpf_common::endpoint::ifindex_of(port.number),
-                interface: port.host_interface.clone(),
+            Self::AddEndpointLink(endpoint) => Some(Self::DeleteLink {
+                ifindex: endpoint.ifindex(),
+                interface: endpoint.host_interface.clone(),
             }),
-            Self::WritePort(port) => {
-                Some(Self::ClearPort { number: port.number, interface: Some(port.host_interface.clone()) })
-            }
+            Self::WriteEndpoint(endpoint) => Some(Self::ClearEndpoint {
+                number: endpoint.number,
+                interface: Some(endpoint.host_interface.clone()),
+            }),
             Self::AddRules(rules) => Some(Self::RemoveRules(rules.clone())),
             Self::SetDefaultRoute { namespace, route, before } => {
                 Some(Self::SetDefaultRoute { namespace: namespace.clone(), route: *before, before: *route })
@@ -116,9 +138,9 @@ impl Action {
             // Clearing an entry detaches its program; deleting a link takes its state along. What was deleted on
             // purpose is not made again: a removal is committed before it is carried out.
             Self::AttachHostDevice { .. }
-            | Self::AttachPort { .. }
+            | Self::AttachEndpoint { .. }
             | Self::ClearNetwork { .. }
-            | Self::ClearPort { .. }
+            | Self::ClearEndpoint { .. }
             | Self::SetUp { .. }
             | Self::MendDevice { .. }
             | Self::RemoveRules(_)

@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::wiring::{NetworkWiring, PortWiring};
+use super::wiring::{EndpointWiring, NetworkWiring};
 use crate::model::Mac;
 
 /// What netbpf sets of a link, or what was read of it.
@@ -86,9 +86,9 @@ impl Device {
     }
 
     /// The host side of an endpoint. What is inside is the container's own.
-    pub fn of_port(port: &PortWiring, group: u32) -> Self {
+    pub fn of_endpoint(endpoint: &EndpointWiring, group: u32) -> Self {
         Self {
-            name: port.host_interface.clone(),
+            name: endpoint.host_interface.clone(),
             group,
             up: true,
             settings: BTreeMap::from([(DISABLE_IPV6, "1".to_owned())]),

@@ -5,6 +5,7 @@
 mod action;
 mod closed;
 mod device;
+mod entry;
 mod ports;
 mod route;
 mod rules;
@@ -13,20 +14,23 @@ mod wiring;
 pub use action::Action;
 pub use closed::Closed;
 pub use device::{Device, Mend};
+pub use entry::NetworkEntry;
 pub use ports::{HostPort, NoAddress, Wanted, port_changes, ports_to_keep, wanted};
 pub use route::{
     DefaultRoute, Gateway, Gateways, default_gateway, default_gateway_ipv6, default_gateways, rank,
 };
 pub use rules::{Inbound, NetworkRules, Source, Way};
-pub use wiring::{Desired, NetworkWiring, Observed, PortWiring, Seen};
+pub use wiring::{Desired, EndpointWiring, NetworkWiring, Observed, Seen};
+
+use netbpf_common::endpoint::{self, Endpoint};
 
 /// The actions that turn `observed` into `desired`: what is too much goes first, so that names, addresses and numbers
 /// are free for what comes.
 pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Action> {
     let mut actions = Vec::new();
-    for (number, seen) in &observed.ports {
-        if !desired.ports.get(number).is_some_and(|port| seen.is_of_port(port)) {
-            remove_port(*number, seen, &mut actions);
+    for (number, seen) in &observed.endpoints {
+        if !desired.endpoints.get(number).is_some_and(|endpoint| seen.is_of_endpoint(endpoint)) {
+            remove_endpoint(*number, seen, &mut actions);
         }
     }
     for (number, seen) in &observed.networks {
@@ -41,12 +45,12 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Action> {
         add_network(network, desired.group, seen.unwrap_or(&nothing), &mut added);
     }
     let nothing = Seen::default();
-    for port in desired.ports.values() {
-        let seen = observed.ports.get(&port.number).filter(|seen| seen.is_of_port(port));
-        add_port(port, desired.group, seen.unwrap_or(&nothing), &mut added);
+    for endpoint in desired.endpoints.values() {
+        let seen = observed.endpoints.get(&endpoint.number).filter(|seen| seen.is_of_endpoint(endpoint));
+        add_endpoint(endpoint, desired.group, seen.unwrap_or(&nothing), &mut added);
     }
     // A program that is attached finds everybody, also where all are written anew behind an older version's programs.
-    let is_entry = |action: &Action| matches!(action, Action::WriteNetwork(_) | Action::WritePort(_));
+    let is_entry = |action: &Action| matches!(action, Action::WriteNetwork(_) | Action::WriteEndpoint(_));
     let (entries, others): (Vec<_>, Vec<_>) = added.into_iter().partition(is_entry);
     actions.extend(entries);
     actions.extend(others);
@@ -54,17 +58,17 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Action> {
 }
 
 /// Link before map entry: an interface is never without its program.
-fn remove_port(number: u32, seen: &Seen<PortWiring>, actions: &mut Vec<Action>) {
+fn remove_endpoint(number: u32, seen: &Seen<Endpoint>, actions: &mut Vec<Action>) {
     let interface = seen.interface.clone();
     if let Some(interface) = interface.clone() {
-        actions.push(Action::DeleteLink { ifindex: netbpf_common::endpoint::ifindex_of(number), interface });
+        actions.push(Action::DeleteLink { ifindex: endpoint::ifindex_of(number), interface });
     }
     if seen.entry.is_some() || seen.attached {
-        actions.push(Action::ClearPort { number, interface });
+        actions.push(Action::ClearEndpoint { number, interface });
     }
 }
 
-fn remove_network(number: u32, seen: &Seen<NetworkWiring>, actions: &mut Vec<Action>) {
+fn remove_network(number: u32, seen: &Seen<NetworkEntry>, actions: &mut Vec<Action>) {
     let interface = seen.interface.clone();
     if let Some(interface) = interface.clone() {
         actions.push(Action::DeleteLink { ifindex: netbpf_common::network::ifindex_of(number), interface });
@@ -75,15 +79,15 @@ fn remove_network(number: u32, seen: &Seen<NetworkWiring>, actions: &mut Vec<Act
 }
 
 /// Map entry before link, so that the undo of both is in the order of a removal.
-fn add_network(network: &NetworkWiring, group: u32, seen: &Seen<NetworkWiring>, actions: &mut Vec<Action>) {
-    if !seen.entry.as_ref().is_some_and(|entry| entry.same_entry(network)) {
+fn add_network(network: &NetworkWiring, group: u32, seen: &Seen<NetworkEntry>, actions: &mut Vec<Action>) {
+    if seen.entry != Some(network.entry()) {
         actions.push(Action::WriteNetwork(network.clone()));
     }
     if seen.interface.is_none() {
         actions.push(Action::AddHostDevice(network.clone()));
     } else if let Some(mend) = seen.mend(&Device::of_network(network, group)) {
         actions.push(Action::MendDevice {
-            ifindex: netbpf_common::network::ifindex_of(network.number),
+            ifindex: network.ifindex(),
             interface: network.device.clone(),
             mend,
         });
@@ -92,40 +96,38 @@ fn add_network(network: &NetworkWiring, group: u32, seen: &Seen<NetworkWiring>, 
         actions.push(Action::AttachHostDevice { number: network.number, interface: network.device.clone() });
     }
     if seen.interface.is_some() && !seen.up {
-        actions.push(Action::SetUp {
-            ifindex: netbpf_common::network::ifindex_of(network.number),
-            interface: network.device.clone(),
-        });
+        actions.push(Action::SetUp { ifindex: network.ifindex(), interface: network.device.clone() });
     }
 }
 
 /// Map entry and program before traffic can come.
-fn add_port(port: &PortWiring, group: u32, seen: &Seen<PortWiring>, actions: &mut Vec<Action>) {
+fn add_endpoint(endpoint: &EndpointWiring, group: u32, seen: &Seen<Endpoint>, actions: &mut Vec<Action>) {
     // A new link has no program and is down, whatever was seen of the old one.
     let (attached, up) = match seen.interface {
         Some(_) => (seen.attached, seen.up),
         None => (false, false),
     };
-    if !seen.entry.as_ref().is_some_and(|entry| entry.same_entry(port)) {
-        actions.push(Action::WritePort(port.clone()));
+    if seen.entry != Some(endpoint.entry()) {
+        actions.push(Action::WriteEndpoint(endpoint.clone()));
     }
     if seen.interface.is_none() {
-        actions.push(Action::AddEndpointLink(port.clone()));
-    } else if let Some(mend) = seen.mend(&Device::of_port(port, group)) {
+        actions.push(Action::AddEndpointLink(endpoint.clone()));
+    } else if let Some(mend) = seen.mend(&Device::of_endpoint(endpoint, group)) {
         actions.push(Action::MendDevice {
-            ifindex: netbpf_common::endpoint::ifindex_of(port.number),
-            interface: port.host_interface.clone(),
+            ifindex: endpoint.ifindex(),
+            interface: endpoint.host_interface.clone(),
             mend,
         });
     }
     if !attached {
-        actions.push(Action::AttachPort { number: port.number, interface: port.host_interface.clone() });
+        actions.push(Action::AttachEndpoint {
+            number: endpoint.number,
+            interface: endpoint.host_interface.clone(),
+        });
     }
     if !up {
-        actions.push(Action::SetUp {
-            ifindex: netbpf_common::endpoint::ifindex_of(port.number),
-            interface: port.host_interface.clone(),
-        });
+        actions
+            .push(Action::SetUp { ifindex: endpoint.ifindex(), interface: endpoint.host_interface.clone() });
     }
 }
 
@@ -155,9 +157,9 @@ mod tests {
         }
     }
 
-    fn port(number: u32, address: &str) -> PortWiring {
+    fn endpoint(number: u32, address: &str) -> EndpointWiring {
         let address: ipnet::Ipv4Net = address.parse().unwrap();
-        PortWiring {
+        EndpointWiring {
             number,
             network: 0,
             host_interface: format!("veth{number}"),
@@ -174,11 +176,11 @@ mod tests {
         }
     }
 
-    fn desired(networks: &[NetworkWiring], ports: &[PortWiring]) -> Desired {
+    fn desired(networks: &[NetworkWiring], endpoints: &[EndpointWiring]) -> Desired {
         Desired {
             group: 0,
             networks: networks.iter().map(|network| (network.number, network.clone())).collect(),
-            ports: ports.iter().map(|port| (port.number, port.clone())).collect(),
+            endpoints: endpoints.iter().map(|endpoint| (endpoint.number, endpoint.clone())).collect(),
         }
     }
 
@@ -187,12 +189,12 @@ mod tests {
             networks: desired
                 .networks
                 .iter()
-                .map(|(number, network)| (*number, Seen::whole(&network.device, network.clone())))
+                .map(|(number, network)| (*number, Seen::whole(&network.device, network.entry())))
                 .collect(),
-            ports: desired
-                .ports
+            endpoints: desired
+                .endpoints
                 .iter()
-                .map(|(number, port)| (*number, Seen::whole(&port.host_interface, port.clone())))
+                .map(|(number, endpoint)| (*number, Seen::whole(&endpoint.host_interface, endpoint.entry())))
                 .collect(),
         }
     }
@@ -206,22 +208,22 @@ mod tests {
 
     #[test]
     fn what_is_as_it_should_be_is_left_alone() {
-        let world = desired(&[network(0)], &[port(0, "10.0.0.2/24"), port(1, "10.0.0.3/24")]);
+        let world = desired(&[network(0)], &[endpoint(0, "10.0.0.2/24"), endpoint(1, "10.0.0.3/24")]);
         assert_eq!(diff(&world, &observed(&world)), []);
     }
 
     #[test]
     fn a_program_is_attached_before_the_port_comes_up() {
-        let actions = diff(&desired(&[network(0)], &[port(0, "10.0.0.2/24")]), &Observed::default());
+        let actions = diff(&desired(&[network(0)], &[endpoint(0, "10.0.0.2/24")]), &Observed::default());
         assert_eq!(
             names(&actions),
             [
                 "WriteNetwork",
-                "WritePort",
+                "WriteEndpoint",
                 "AddHostDevice",
                 "AttachHostDevice",
                 "AddEndpointLink",
-                "AttachPort",
+                "AttachEndpoint",
                 "SetUp"
             ]
         );
@@ -229,36 +231,39 @@ mod tests {
 
     #[test]
     fn what_is_too_much_goes_before_anything_comes() {
-        let before = observed(&desired(&[network(0)], &[port(0, "10.0.0.2/24")]));
-        let after = desired(&[network(0)], &[port(1, "10.0.0.2/24")]);
+        let before = observed(&desired(&[network(0)], &[endpoint(0, "10.0.0.2/24")]));
+        let after = desired(&[network(0)], &[endpoint(1, "10.0.0.2/24")]);
         assert_eq!(
             names(&diff(&after, &before)),
-            ["DeleteLink", "ClearPort", "WritePort", "AddEndpointLink", "AttachPort", "SetUp"]
+            ["DeleteLink", "ClearEndpoint", "WriteEndpoint", "AddEndpointLink", "AttachEndpoint", "SetUp"]
         );
     }
 
     #[test]
     fn a_number_that_means_another_interface_now_is_made_anew() {
-        let mut before = observed(&desired(&[], &[port(0, "10.0.0.2/24")]));
-        let seen = before.ports.get_mut(&0).unwrap();
+        let mut before = observed(&desired(&[], &[endpoint(0, "10.0.0.2/24")]));
+        let seen = before.endpoints.get_mut(&0).unwrap();
         seen.interface = Some("vethold".into());
-        seen.entry.as_mut().unwrap().mac = "02:42:0a:00:00:09".parse().unwrap();
-        let actions = diff(&desired(&[], &[port(0, "10.0.0.2/24")]), &before);
-        assert_eq!(names(&actions)[..4], ["DeleteLink", "ClearPort", "WritePort", "AddEndpointLink"]);
+        seen.entry.as_mut().unwrap().mac[5] = 9;
+        let actions = diff(&desired(&[], &[endpoint(0, "10.0.0.2/24")]), &before);
+        assert_eq!(names(&actions)[..4], ["DeleteLink", "ClearEndpoint", "WriteEndpoint", "AddEndpointLink"]);
     }
 
     #[test]
     fn a_lost_program_entry_or_state_is_restored_without_touching_the_link() {
-        let world = desired(&[], &[port(0, "10.0.0.2/24")]);
-        let seen = |change: fn(&mut Seen<PortWiring>)| {
+        let world = desired(&[], &[endpoint(0, "10.0.0.2/24")]);
+        let seen = |change: fn(&mut Seen<Endpoint>)| {
             let mut observed = observed(&world);
-            change(observed.ports.get_mut(&0).unwrap());
+            change(observed.endpoints.get_mut(&0).unwrap());
             names(&diff(&world, &observed))
         };
-        assert_eq!(seen(|port| port.attached = false), ["AttachPort"]);
-        assert_eq!(seen(|port| port.up = false), ["SetUp"]);
-        assert_eq!(seen(|port| port.entry = None), ["WritePort"]);
-        assert_eq!(seen(|port| port.interface = None), ["AddEndpointLink", "AttachPort", "SetUp"]);
+        assert_eq!(seen(|endpoint| endpoint.attached = false), ["AttachEndpoint"]);
+        assert_eq!(seen(|endpoint| endpoint.up = false), ["SetUp"]);
+        assert_eq!(seen(|endpoint| endpoint.entry = None), ["WriteEndpoint"]);
+        assert_eq!(
+            seen(|endpoint| endpoint.interface = None),
+            ["AddEndpointLink", "AttachEndpoint", "SetUp"]
+        );
     }
 
     #[test]
@@ -270,8 +275,8 @@ mod tests {
 
     #[test]
     fn undoing_what_was_added_leaves_nothing() {
-        let added = diff(&desired(&[network(0)], &[port(0, "10.0.0.2/24")]), &Observed::default());
+        let added = diff(&desired(&[network(0)], &[endpoint(0, "10.0.0.2/24")]), &Observed::default());
         let undone: Vec<_> = added.iter().rev().filter_map(Action::undo).collect();
-        assert_eq!(names(&undone), ["DeleteLink", "DeleteLink", "ClearPort", "ClearNetwork"]);
+        assert_eq!(names(&undone), ["DeleteLink", "DeleteLink", "ClearEndpoint", "ClearNetwork"]);
     }
 }

@@ -56,7 +56,7 @@ fn container(networks: &[&Network], publish: &[&str], expose: &[&str]) -> Contai
     let attachment = |(last, network): (u8, &&Network)| Attachment {
         endpoint: Some(Endpoint {
             id: Id::random(),
-            port: last.into(),
+            number: last.into(),
             ipv4: network.bridge().unwrap().ipv4.as_ref().map(|_| [10, 0, 0, last].into()),
             ipv6: network
                 .bridge()

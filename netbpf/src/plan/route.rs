@@ -139,7 +139,7 @@ mod tests {
         let attachments = networks.iter().map(|(network, priority)| Attachment {
             endpoint: Some(Endpoint {
                 id: Id::random(),
-                port: 0,
+                number: 0,
                 ipv4: None,
                 ipv6: None,
                 mac: "02:42:0a:00:00:02".parse().unwrap(),

@@ -1,5 +1,5 @@
-//! The two things that netbpf keeps in the kernel, a network's host device and an endpoint's port: as they should be,
-//! and as they were seen.
+//! The two things that netbpf keeps in the kernel, a network's host device and an endpoint's veth pair: as they should
+//! be, and as they were seen. These descriptions are what `link` and `datapath` are told; nobody else describes them.
 
 use std::{
     collections::BTreeMap,
@@ -8,11 +8,14 @@ use std::{
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use netbpf_common::endpoint::Endpoint;
+
 use super::{
     closed::Closed,
     device::{Device, Mend},
+    entry::NetworkEntry,
 };
-use crate::model::{Block, Bridge, Endpoint, Mac, Namespace, Network, Owner, Subnet, Sysctl};
+use crate::model::{self, Block, Bridge, Mac, Namespace, Network, Owner, Subnet, Sysctl};
 
 /// A network's host device and its entry in the map `NETWORKS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,24 +73,12 @@ impl NetworkWiring {
             closed: Closed::of(network),
         })
     }
-
-    /// Whether the map entry would be the same.
-    pub fn same_entry(&self, other: &Self) -> bool {
-        self.mac == other.mac
-            && self.ipv4 == other.ipv4
-            && self.ipv6 == other.ipv6
-            && self.default_gateway == other.default_gateway
-            && self.default_gateway_ipv6 == other.default_gateway_ipv6
-            && self.icc == other.icc
-            && self.flood_copies == other.flood_copies
-            && self.closed == other.closed
-    }
 }
 
-/// An endpoint's veth pair and its entries in the maps `PORTS`, `FDB` and `NEIGHBOURS`.
+/// An endpoint's veth pair and its entries in the maps `ENDPOINTS`, `FDB` and `NEIGHBOURS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortWiring {
-    /// Index in `PORTS`.
+pub struct EndpointWiring {
+    /// Its number: index in the map `ENDPOINTS`, and ifindex of the host side above a base.
     pub number: u32,
     /// Index in `NETWORKS`.
     pub network: u32,
@@ -109,23 +100,23 @@ pub struct PortWiring {
     pub icc: bool,
     /// The container.
     pub owner: Option<Owner>,
-    /// Settings of the container's side. Nothing reads them back: an observed port has none.
+    /// Settings of the container's side.
     pub sysctls: Vec<Sysctl>,
-    /// Where the container's side is made; none where it is made among the host's own links, for Docker to take. Nothing
-    /// reads it back from the kernel: an observed port has none.
+    /// The network namespace where the container's side is made; none where it is made among the host's own links, for
+    /// Docker to take.
     pub namespace: Option<Namespace>,
 }
 
-impl PortWiring {
+impl EndpointWiring {
     /// How an endpoint of `owner` should be in the kernel.
     pub fn of(
-        endpoint: &Endpoint,
+        endpoint: &model::Endpoint,
         bridge: &Bridge,
         owner: Option<Owner>,
         namespace: Option<Namespace>,
     ) -> Self {
         Self {
-            number: endpoint.port,
+            number: endpoint.number,
             network: bridge.number,
             host_interface: endpoint.host_interface.to_string(),
             interface: endpoint.interface.to_string(),
@@ -139,16 +130,6 @@ impl PortWiring {
             sysctls: endpoint.sysctls.clone(),
             namespace,
         }
-    }
-
-    /// Whether the map entries would be the same.
-    pub fn same_entry(&self, other: &Self) -> bool {
-        self.network == other.network
-            && self.mac == other.mac
-            && same(self.ipv4, other.ipv4)
-            && same(self.ipv6, other.ipv6)
-            && self.icc == other.icc
-            && self.owner == other.owner
     }
 }
 
@@ -167,11 +148,6 @@ fn address<Net: Block>(address: Option<Net::Address>, subnet: &Option<Subnet<Net
     Some(subnet.as_ref()?.net.with_host(address?))
 }
 
-/// Whether the addresses are the same; prefix lengths are not in the map `PORTS`.
-fn same<Net: Block>(one: Option<Net>, other: Option<Net>) -> bool {
-    one.map(|net| net.host()) == other.map(|net| net.host())
-}
-
 /// What should be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
@@ -179,20 +155,20 @@ pub struct Desired {
     pub group: u32,
     /// By network number.
     pub networks: BTreeMap<u32, NetworkWiring>,
-    /// By port number.
-    pub ports: BTreeMap<u32, PortWiring>,
+    /// By endpoint number.
+    pub endpoints: BTreeMap<u32, EndpointWiring>,
 }
 
 /// What is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// By network number.
-    pub networks: BTreeMap<u32, Seen<NetworkWiring>>,
-    /// By port number.
-    pub ports: BTreeMap<u32, Seen<PortWiring>>,
+    pub networks: BTreeMap<u32, Seen<NetworkEntry>>,
+    /// By endpoint number.
+    pub endpoints: BTreeMap<u32, Seen<Endpoint>>,
 }
 
-/// What was seen of a network or a port.
+/// What was seen of a network or an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen<Entry> {
     /// The interface of its ifindex, if there is one of ours.
@@ -235,17 +211,16 @@ impl<Entry> Seen<Entry> {
     }
 }
 
-impl Seen<NetworkWiring> {
+impl Seen<NetworkEntry> {
     /// Whether it can be kept: it has the name, or it was renamed.
     pub(super) fn is_of_network(&self, network: &NetworkWiring) -> bool {
-        self.is_at_home(&network.device) || self.entry.as_ref().is_some_and(|entry| entry.same_entry(network))
+        self.is_at_home(&network.device) || self.entry == Some(network.entry())
     }
 }
 
-impl Seen<PortWiring> {
-    /// The same for a port.
-    pub(super) fn is_of_port(&self, port: &PortWiring) -> bool {
-        self.is_at_home(&port.host_interface)
-            || self.entry.as_ref().is_some_and(|entry| entry.same_entry(port))
+impl Seen<Endpoint> {
+    /// The same for an endpoint.
+    pub(super) fn is_of_endpoint(&self, endpoint: &EndpointWiring) -> bool {
+        self.is_at_home(&endpoint.host_interface) || self.entry == Some(endpoint.entry())
     }
 }

@@ -13,8 +13,6 @@
 //!
 //! The container dies with its supervisor, whatever signal kills that.
 
-#![deny(unsafe_code)]
-
 mod child;
 mod error;
 pub mod exec;

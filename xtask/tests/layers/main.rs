@@ -118,6 +118,7 @@ fn each_layer_knows_only_those_below() {
 /// The rooms of the daemon, the lowest first: each knows those above it in this list, and is called by those below it.
 /// All know the daemon's own file and its errors.
 const ROOMS: &[(&str, &str)] = &[
+    ("fault", "it ends the daemon where a test wants it to, in any room"),
     ("state", "what is known is looked at from everywhere and looks at nothing"),
     ("ports", "it holds ports of the host for whoever leases them"),
     ("effects", "it does what it is told and does not ask why"),

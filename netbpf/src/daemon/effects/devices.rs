@@ -17,10 +17,10 @@ use tokio::{
 };
 
 use crate::{
-    daemon::{Daemon, Error, effects::observe},
+    daemon::{Daemon, Error},
     link::{Heard, Touches},
     model::{Attachment, Subject},
-    plan::{Action, Desired, Device, NetworkWiring, Observed, PortWiring, Seen, diff},
+    plan::{Action, Desired, Device, EndpointWiring, NetworkWiring, Observed, Seen, diff},
     sandbox::register,
 };
 
@@ -80,9 +80,9 @@ impl Daemon {
         let networks = world.networks().filter_map(|network| network.bridge());
         let networks = networks.map(|bridge| netbpf_common::network::ifindex_of(bridge.number));
         let endpoints = world.containers().flat_map(|container| &container.attachments);
-        let ports = endpoints.filter_map(|attachment| attachment.endpoint.as_ref());
-        let ports = ports.map(|endpoint| netbpf_common::endpoint::ifindex_of(endpoint.port));
-        networks.chain(ports).map(|ifindex| (ifindex, false)).collect()
+        let endpoints = endpoints.filter_map(|attachment| attachment.endpoint.as_ref());
+        let endpoints = endpoints.map(|endpoint| netbpf_common::endpoint::ifindex_of(endpoint.number));
+        networks.chain(endpoints).map(|ifindex| (ifindex, false)).collect()
     }
 
     async fn look_after(&self, ifindex: u32, lost: bool, contests: &mut BTreeMap<u32, Contest>) {
@@ -118,7 +118,7 @@ impl Daemon {
             return self.put_right_network(number, lost).await;
         }
         match netbpf_common::endpoint::number_of(ifindex) {
-            Some(number) => self.put_right_port(number, lost).await,
+            Some(number) => self.put_right_endpoint(number, lost).await,
             None => Ok(false),
         }
     }
@@ -142,7 +142,7 @@ impl Daemon {
                 Some(device) => datapath.is_host_device_attached(&device.name, &wiring.device)?,
                 None => false,
             };
-            let entry = datapath.network_entry(number).map(|entry| observe::network_seen(number, entry));
+            let entry = datapath.network_entry(number);
             seen(device.clone(), attached, entry)
         };
         let desired =
@@ -157,13 +157,13 @@ impl Daemon {
         Ok(changed)
     }
 
-    async fn put_right_port(&self, number: u32, lost: bool) -> Result<bool, Error> {
+    async fn put_right_endpoint(&self, number: u32, lost: bool) -> Result<bool, Error> {
         let owner = |daemon: &Self| {
             let world = daemon.world();
             let container = world.containers().find(|container| {
                 let mut endpoints =
                     container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-                endpoints.any(|endpoint| endpoint.port == number)
+                endpoints.any(|endpoint| endpoint.number == number)
             });
             container.map(|container| container.id)
         };
@@ -171,12 +171,12 @@ impl Daemon {
         let _busy = self.busy(id).await;
         let Ok(container) = self.container(&id) else { return Ok(false) };
         let wiring = container.attachments.iter().find_map(|Attachment { network, endpoint, .. }| {
-            let endpoint = endpoint.as_ref().filter(|endpoint| endpoint.port == number)?;
+            let endpoint = endpoint.as_ref().filter(|endpoint| endpoint.number == number)?;
             let world = self.world();
-            Some(PortWiring::of(endpoint, world.network(network)?.bridge()?, container.owner(), None))
+            Some(EndpointWiring::of(endpoint, world.network(network)?.bridge()?, container.owner(), None))
         });
         let Some(wiring) = wiring else { return Ok(false) };
-        let like = Device::of_port(&wiring, self.group);
+        let like = Device::of_endpoint(&wiring, self.group);
         let device = self.own_device(netbpf_common::endpoint::ifindex_of(number), &like).await?;
         let Some(device) = device else {
             if !matches!(container.subject, Subject::Docker(_)) {
@@ -189,12 +189,13 @@ impl Daemon {
             if lost {
                 datapath.may_be_detached(&wiring.host_interface);
             }
-            let attached = datapath.is_port_attached(&device.name, &wiring.host_interface)?;
-            let entry = datapath.port_entry(number).map(|entry| observe::port_seen(number, entry));
+            let attached = datapath.is_endpoint_attached(&device.name, &wiring.host_interface)?;
+            let entry = datapath.endpoint_entry(number);
             seen(Some(device), attached, entry)
         };
-        let desired = Desired { group: self.group, ports: [(number, wiring)].into(), ..Desired::default() };
-        let observed = Observed { ports: [(number, seen)].into(), ..Observed::default() };
+        let desired =
+            Desired { group: self.group, endpoints: [(number, wiring)].into(), ..Desired::default() };
+        let observed = Observed { endpoints: [(number, seen)].into(), ..Observed::default() };
         self.put_back(diff(&desired, &observed)).await
     }
 
@@ -214,7 +215,7 @@ impl Daemon {
                 Action::SetUp { interface, .. } => {
                     tracing::warn!("somebody set {interface} down: it is set up again");
                 }
-                Action::AttachHostDevice { interface, .. } | Action::AttachPort { interface, .. } => {
+                Action::AttachHostDevice { interface, .. } | Action::AttachEndpoint { interface, .. } => {
                     tracing::warn!("somebody took netbpf's program from {interface}: it is attached again");
                 }
                 Action::AddHostDevice(network) => {

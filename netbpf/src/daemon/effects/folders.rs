@@ -1,11 +1,14 @@
 //! Folders of containers, and who may pass through them.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io::ErrorKind, path::PathBuf};
 
 use tokio::task::block_in_place;
 
-use super::files;
-use crate::{daemon::Daemon, model::Id};
+use super::{files, insist::insist_at_once};
+use crate::{
+    daemon::{Daemon, Error, fault},
+    model::Id,
+};
 
 /// Who besides root may use the API, if the group exists.
 pub(in crate::daemon) const GROUP: &str = "netbpf";
@@ -33,11 +36,15 @@ impl Daemon {
             tracing::error!(container = %id.short(), %error, "give resolv.conf back");
         }
         for dir in [self.container_dir(id), self.supervisor_dir(id)] {
-            if let Err(error) = fs::remove_dir_all(&dir)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(dir = %dir.display(), %error, "remove");
-            }
+            insist_at_once("remove a folder", || {
+                fault::before("remove a folder")?;
+                match fs::remove_dir_all(&dir) {
+                    Err(source) if source.kind() != ErrorKind::NotFound => {
+                        Err(Error::File { operation: "remove", path: dir.clone(), source })
+                    }
+                    Ok(()) | Err(_) => Ok(()),
+                }
+            });
         }
     }
 }

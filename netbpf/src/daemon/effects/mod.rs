@@ -8,6 +8,7 @@ mod filter;
 pub(in crate::daemon) mod folders;
 mod forwarding;
 pub(in crate::daemon) mod grace;
+pub(in crate::daemon) mod insist;
 mod observe;
 pub(in crate::daemon) mod settings;
 pub(in crate::daemon) mod steps;

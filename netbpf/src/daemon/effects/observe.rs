@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     daemon::{Daemon, Error},
-    datapath::{NetworkEntry, PortEntry},
-    plan::{Desired, Device, NetworkWiring, Observed, PortWiring, Seen},
+    plan::{Desired, Device, Observed, Seen},
 };
 
 impl Daemon {
@@ -14,14 +13,14 @@ impl Daemon {
         let mut observed = Observed::default();
         let maps = self.datapath().observed();
         for (number, entry) in maps.networks {
-            observed.networks.entry(number).or_default().entry = Some(network_seen(number, entry));
+            observed.networks.entry(number).or_default().entry = Some(entry);
         }
-        for (number, entry) in maps.ports {
-            observed.ports.entry(number).or_default().entry = Some(port_seen(number, entry));
+        for (number, entry) in maps.endpoints {
+            observed.endpoints.entry(number).or_default().entry = Some(entry);
         }
         for link in self.links.owned(self.group).await? {
             if let Some(number) = netbpf_common::endpoint::number_of(link.ifindex) {
-                see(observed.ports.entry(number).or_default(), &link, maps.attached.contains(&link.name));
+                see(observed.endpoints.entry(number).or_default(), &link, maps.attached.contains(&link.name));
             } else if let Some(number) = netbpf_common::network::number_of(link.ifindex) {
                 see(observed.networks.entry(number).or_default(), &link, maps.attached.contains(&link.name));
             }
@@ -34,53 +33,18 @@ impl Daemon {
                 observe_device(observed.networks.entry(network.number).or_default(), device, &maps.attached);
             }
         }
-        for port in desired.ports.values() {
-            let like = Device::of_port(port, self.group);
-            let ifindex = netbpf_common::endpoint::ifindex_of(port.number);
+        for endpoint in desired.endpoints.values() {
+            let like = Device::of_endpoint(endpoint, self.group);
+            let ifindex = netbpf_common::endpoint::ifindex_of(endpoint.number);
             if let Some(device) = self.own_device(ifindex, &like).await? {
-                observe_device(observed.ports.entry(port.number).or_default(), device, &maps.attached);
+                observe_device(
+                    observed.endpoints.entry(endpoint.number).or_default(),
+                    device,
+                    &maps.attached,
+                );
             }
         }
         Ok(observed)
-    }
-}
-
-/// What the maps say of a network; names and sizes are not in them.
-pub(in crate::daemon) fn network_seen(number: u32, entry: NetworkEntry) -> NetworkWiring {
-    NetworkWiring {
-        number,
-        device: String::new(),
-        peer: String::new(),
-        mac: entry.mac,
-        ipv4: entry.gateway,
-        ipv6: entry.gateway_ipv6,
-        mtu: 0,
-        gso_max_size: None,
-        default_gateway: entry.default_gateway,
-        default_gateway_ipv6: entry.default_gateway_ipv6,
-        inhibit: false,
-        icc: entry.icc,
-        flood_copies: entry.flood_copies,
-        closed: entry.closed,
-    }
-}
-
-/// The same of a port.
-pub(in crate::daemon) fn port_seen(number: u32, entry: PortEntry) -> PortWiring {
-    PortWiring {
-        number,
-        network: entry.network,
-        host_interface: String::new(),
-        interface: String::new(),
-        mac: entry.mac,
-        ipv4: entry.ipv4.map(Into::into),
-        ipv6: entry.ipv6.map(Into::into),
-        mtu: 0,
-        gso_max_size: None,
-        icc: entry.icc,
-        owner: entry.owner,
-        sysctls: Vec::new(),
-        namespace: None,
     }
 }
 

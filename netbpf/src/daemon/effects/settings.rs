@@ -9,7 +9,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{daemon::Error, link::sysctl};
+use crate::{
+    daemon::{Error, fault},
+    link::sysctl,
+};
 
 /// Changes with each boot.
 const BOOT: &str = "kernel/random/boot_id";
@@ -76,7 +79,9 @@ impl Settings {
             changed.changes.push(change);
             self.save(&changed)?;
         }
+        fault::before("write a setting")?;
         sysctl::write(setting, value)?;
+        fault::after("write a setting");
         tracing::info!("set {} to {value}; it was {before}", setting.replace('/', "."));
         Ok(())
     }

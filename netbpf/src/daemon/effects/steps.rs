@@ -1,7 +1,8 @@
-//! The one executor: does steps in order and remembers how to take each back. What is dropped without [`Steps::keep`]
-//! or [`Steps::undo`] stays done; callers end in one of the two.
+//! The one executor: it does steps in order and remembers how to take each back. Steps that nobody keeps are taken back,
+//! also when a panic ends the change that they are part of.
 
 use std::{
+    mem,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,15 +11,16 @@ use std::{
 use tokio::task::block_in_place;
 
 use crate::{
-    daemon::{Daemon, effects::files, error::Error, ports::lease::PortLease},
+    daemon::{Daemon, effects::files, error::Error, fault, ports::lease::PortLease},
     dns::{Record, Sockets},
-    link::{EndpointLink, Family, HostDevice, sysctl},
+    link::{Family, sysctl},
     model::{Container, Id, Namespace, Sysctl},
-    plan::{Action, DefaultRoute, NetworkWiring, PortWiring},
+    plan::{Action, DefaultRoute, EndpointWiring},
     store::Change,
 };
 
 /// Steps that were done, for as long as they may have to be taken back.
+#[must_use = "steps that are not kept are taken back"]
 pub struct Steps {
     daemon: Arc<Daemon>,
     undo: Vec<Undo>,
@@ -48,16 +50,20 @@ impl Steps {
 
     /// Bring the files that a running container sees to what they should say.
     pub fn update_files(&mut self, dir: PathBuf, texts: &files::Texts) -> Result<(), Error> {
+        fault::before("update files")?;
         let before = block_in_place(|| files::update(&dir, texts))?;
         self.undo.push(Undo::Files { dir, before });
+        fault::after("update files");
         Ok(())
     }
 
     /// Have an engine's container ask netbpf for names; what its file said is kept in `dir`.
     pub fn borrow(&mut self, dir: PathBuf, path: &Path) -> Result<(), Error> {
+        fault::before("borrow resolv.conf")?;
         if block_in_place(|| files::borrow(&dir, path))? {
             self.undo.push(Undo::Borrowed { dir });
         }
+        fault::after("borrow resolv.conf");
         Ok(())
     }
 
@@ -69,29 +75,50 @@ impl Steps {
         before: Option<Record>,
         sockets: Option<Sockets>,
     ) -> Result<(), Error> {
+        fault::before("publish names")?;
         self.undo.push(Undo::Names { container, before });
         self.daemon.feed.upsert(record, sockets).await?;
+        fault::after("publish names");
         Ok(())
     }
 
-    /// Nothing will have to be taken back.
-    pub fn keep(self) {}
+    /// What was done stays.
+    pub fn keep(mut self) {
+        self.undo.clear();
+    }
 
-    /// Take back what was done, the last first. What cannot be taken back is said in the log and left for the next
+    /// Take back what was done, the last step first. What cannot be taken back is said in the log and left for the next
     /// start, which compares desired with observed.
     pub async fn undo(mut self) {
-        while let Some(undo) = self.undo.pop() {
+        self.daemon.take_back(mem::take(&mut self.undo)).await;
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        if self.undo.is_empty() {
+            return;
+        }
+        tracing::error!("a change has ended half done: what it did is taken back");
+        let (daemon, undo) = (Arc::clone(&self.daemon), mem::take(&mut self.undo));
+        tokio::spawn(async move { daemon.take_back(undo).await });
+    }
+}
+
+impl Daemon {
+    async fn take_back(&self, done: Vec<Undo>) {
+        for undo in done.into_iter().rev() {
             let failed = match undo {
                 // A namespace that has gone took its routes along.
                 Undo::Action(Action::SetDefaultRoute { namespace, .. }) if open(&namespace).is_err() => None,
-                Undo::Action(action) => self.daemon.perform(&action).await.err(),
+                Undo::Action(action) => self.perform(&action).await.err(),
                 Undo::Files { dir, before } => block_in_place(|| files::take_back(&dir, before)).err(),
                 Undo::Borrowed { dir } => block_in_place(|| files::give_back(&dir)).err(),
                 Undo::Names { container, before: None } => {
-                    self.daemon.feed.remove(container).await.err().map(Error::from)
+                    self.feed.remove(container).await.err().map(Error::from)
                 }
                 Undo::Names { before: Some(before), .. } => {
-                    self.daemon.feed.upsert(before, None).await.err().map(Error::from)
+                    self.feed.upsert(before, None).await.err().map(Error::from)
                 }
             };
             if let Some(error) = failed {
@@ -99,65 +126,24 @@ impl Steps {
             }
         }
     }
-}
-
-impl Daemon {
-    fn host_device(&self, network: &NetworkWiring, gso_max_size: u32) -> HostDevice {
-        HostDevice {
-            ifindex: netbpf_common::network::ifindex_of(network.number),
-            name: network.device.clone(),
-            peer: network.peer.clone(),
-            mac: network.mac,
-            mtu: network.mtu,
-            gso_max_size,
-            ipv4: network.ipv4.filter(|_| !network.inhibit),
-            ipv6: network.ipv6,
-            group: self.group,
-        }
-    }
-
-    fn endpoint_link<'a>(
-        &self,
-        port: &PortWiring,
-        gso_max_size: u32,
-        namespace: Option<&'a crate::link::Namespace>,
-    ) -> EndpointLink<'a> {
-        EndpointLink {
-            ifindex: netbpf_common::endpoint::ifindex_of(port.number),
-            host_interface: port.host_interface.clone(),
-            interface: port.interface.clone(),
-            mac: port.mac,
-            mtu: port.mtu,
-            gso_max_size,
-            group: self.group,
-            ipv4: port.ipv4,
-            ipv6: port.ipv6,
-            namespace,
-        }
-    }
 
     /// Carry out one action.
     pub(in crate::daemon) async fn perform(&self, action: &Action) -> Result<(), Error> {
         tracing::debug!(?action, "perform");
+        fault::before(action.name())?;
+        self.perform_now(action).await?;
+        fault::after(action.name());
+        Ok(())
+    }
+
+    async fn perform_now(&self, action: &Action) -> Result<(), Error> {
         match action {
             Action::AddHostDevice(network) => {
-                let size = self.links.gso_max_size(network.gso_max_size).await?;
-                self.links.create_host_device(&self.host_device(network, size)).await?;
+                self.links.create_host_device(network, self.group).await?;
             }
-            Action::WriteNetwork(network) => self.datapath().write_network(
-                network.number,
-                &crate::datapath::NetworkEntry {
-                    mac: network.mac,
-                    gateway: network.ipv4,
-                    gateway_ipv6: network.ipv6,
-                    ipv6_link_local: network.ipv6.map(|_| network.mac.link_local()),
-                    default_gateway: network.default_gateway,
-                    default_gateway_ipv6: network.default_gateway_ipv6,
-                    icc: network.icc,
-                    flood_copies: network.flood_copies,
-                    closed: network.closed,
-                },
-            )?,
+            Action::WriteNetwork(network) => {
+                self.datapath().write_network(network.number, &network.entry())?;
+            }
             Action::AttachHostDevice { number, interface } => {
                 let _expedited = self.grace.expedite();
                 block_in_place(|| self.datapath().attach_host_device(*number, interface))?;
@@ -165,35 +151,25 @@ impl Daemon {
             Action::ClearNetwork { number, interface } => {
                 self.datapath().remove_network(*number, interface.as_deref())?;
             }
-            Action::AddEndpointLink(port) => {
-                let namespace = port.namespace.as_ref().map(open).transpose()?;
-                let size = self.links.gso_max_size(port.gso_max_size).await?;
-                self.links.create_endpoint(&self.endpoint_link(port, size, namespace.as_ref())).await?;
+            Action::AddEndpointLink(endpoint) => {
+                let namespace = endpoint.namespace.as_ref().map(open).transpose()?;
+                self.links.create_endpoint(endpoint, self.group, namespace.as_ref()).await?;
                 // What Docker takes, Docker sets.
                 let Some(namespace) = namespace else { return Ok(()) };
-                if let Err(error) = self.set_sysctls(port, &namespace).await {
-                    self.links.delete(netbpf_common::endpoint::ifindex_of(port.number)).await?;
+                if let Err(error) = self.set_sysctls(endpoint, &namespace).await {
+                    self.links.delete(endpoint.ifindex()).await?;
                     return Err(error);
                 }
             }
-            Action::WritePort(port) => self.datapath().write_port(
-                port.number,
-                &crate::datapath::PortEntry {
-                    network: port.network,
-                    mac: port.mac,
-                    ipv4: port.ipv4.map(|net| net.addr()),
-                    ipv6: port.ipv6.map(|net| net.addr()),
-                    ipv6_link_local: port.ipv6.map(|_| port.mac.link_local()),
-                    icc: port.icc,
-                    owner: port.owner,
-                },
-            )?,
-            Action::AttachPort { number, interface } => {
-                let _expedited = self.grace.expedite();
-                block_in_place(|| self.datapath().attach_port(*number, interface))?;
+            Action::WriteEndpoint(endpoint) => {
+                self.datapath().write_endpoint(endpoint.number, &endpoint.entry())?;
             }
-            Action::ClearPort { number, interface } => {
-                self.datapath().remove_port(*number, interface.as_deref())?;
+            Action::AttachEndpoint { number, interface } => {
+                let _expedited = self.grace.expedite();
+                block_in_place(|| self.datapath().attach_endpoint(*number, interface))?;
+            }
+            Action::ClearEndpoint { number, interface } => {
+                self.datapath().remove_endpoint(*number, interface.as_deref())?;
             }
             Action::MendDevice { ifindex, interface, mend } => {
                 tracing::warn!("somebody changed {interface}: put back {mend}");
@@ -260,12 +236,16 @@ impl Daemon {
         }
     }
 
-    /// Give the container's side of a port the settings that were asked for.
-    async fn set_sysctls(&self, port: &PortWiring, namespace: &crate::link::Namespace) -> Result<(), Error> {
-        if port.sysctls.is_empty() {
+    /// Give the container's side of an endpoint the settings that were asked for.
+    async fn set_sysctls(
+        &self,
+        endpoint: &EndpointWiring,
+        namespace: &crate::link::Namespace,
+    ) -> Result<(), Error> {
+        if endpoint.sysctls.is_empty() {
             return Ok(());
         }
-        let (interface, sysctls) = (port.interface.clone(), port.sysctls.clone());
+        let (interface, sysctls) = (endpoint.interface.clone(), endpoint.sysctls.clone());
         let written = namespace.run(move || {
             sysctls.iter().try_for_each(|Sysctl { family, table, name, value }| {
                 sysctl::write(&format!("net/{family}/{table}/{interface}/{name}"), value).map(drop)

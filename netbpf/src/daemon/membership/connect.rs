@@ -6,14 +6,18 @@ use crate::{
     api::types::EndpointSettings,
     daemon::{
         Daemon, Error,
-        effects::steps::{Steps, open},
+        effects::{
+            insist::{insist, insist_at_once},
+            steps::{Steps, open},
+        },
+        fault,
         membership::endpoint_request::parse_request,
         names,
         ports::lease::WithoutAddress,
         state::refuse,
     },
     model::{Attachment, Container, Driver, Id, Mode, Namespace, Network, State, Subject},
-    plan::{Action, Desired, Observed, PortWiring, Seen, default_gateways, diff, port_changes},
+    plan::{Action, Desired, EndpointWiring, Observed, Seen, default_gateways, diff, port_changes},
     store::Change,
 };
 
@@ -206,8 +210,8 @@ impl Daemon {
         after: &Container,
     ) -> Result<(), Error> {
         let namespace = self.namespace_of(after)?;
-        let ports = self.ports_of(after, before, Some(&namespace));
-        let new = Desired { ports, ..Desired::default() };
+        let endpoints = self.endpoints_of(after, before, Some(&namespace));
+        let new = Desired { endpoints, ..Desired::default() };
         steps.run(diff(&new, &Observed::default())).await?;
         self.announce(before, after, &namespace).await;
         steps.run(self.route_changes(before, after, namespace.clone())).await?;
@@ -263,7 +267,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// What follows a committed removal of endpoints. It goes on past failures: what stays is removed at next start.
+    /// What follows a committed removal of endpoints.
     pub(in crate::daemon) async fn unwire_committed(self: &Arc<Self>, before: &Container, after: &Container) {
         // First, because a port leads to an address that is somebody else's soon.
         self.carry_out(port_changes(&before.mappings, &after.mappings)).await;
@@ -272,27 +276,20 @@ impl Daemon {
         if runs && let Ok(namespace) = self.namespace_of(after) {
             // The route goes before the interface that it leads through, so that the new one finds no old one.
             self.carry_out(self.route_changes(before, after, namespace)).await;
-            let mut steps = Steps::new(Arc::clone(self));
-            if let Err(error) = self.write_files(&mut steps, after) {
-                tracing::error!(container = after.name, %error, "rewrite files");
-            }
-            steps.keep();
+            insist_at_once("rewrite files", || {
+                let mut steps = Steps::new(Arc::clone(self));
+                let written = self.write_files(&mut steps, after);
+                steps.keep();
+                written
+            });
         }
-        self.withdraw_names(before, after).await;
-        let gone = self.observed_ports(before, after);
-        let addresses: Vec<IpAddr> = gone
-            .ports
-            .values()
-            .filter_map(|seen| seen.entry.as_ref())
-            .flat_map(|port| {
-                let ipv4 = port.ipv4.map(|net| net.addr().into());
-                ipv4.into_iter().chain(port.ipv6.map(|net| net.addr().into()))
-            })
-            .collect();
+        insist("withdraw names", || self.withdraw_names(before, after)).await;
+        let addresses: Vec<IpAddr> =
+            before.endpoints_without(after).flat_map(|(_, endpoint)| endpoint.addresses()).collect();
+        let gone = self.observed_endpoints(before, after);
         self.carry_out(diff(&Desired::default(), &gone)).await;
-        if let Err(error) = self.firewall.forget(addresses).await {
-            tracing::error!(container = before.name, %error, "forget its flows");
-        }
+        let forget = || async { Ok(self.firewall.forget(addresses.clone()).await?) };
+        insist("forget flows", forget).await;
         let networks: Vec<Id> = before
             .attachments
             .iter()
@@ -309,57 +306,52 @@ impl Daemon {
         self.tell_of_members(&before.id, &networks, "disconnect");
     }
 
-    async fn withdraw_names(&self, before: &Container, after: &Container) {
+    async fn withdraw_names(&self, before: &Container, after: &Container) -> Result<(), Error> {
         let (old, new) = {
             let world = self.world();
             (names::record_of(before, &world), names::record_of(after, &world))
         };
-        let done = match (old, new) {
+        fault::before("withdraw names")?;
+        match (old, new) {
             (None, _) => Ok(()),
-            (Some(_), Some(record)) => self.feed.upsert(record, None).await,
-            (Some(old), None) => self.feed.remove(old.container).await,
-        };
-        if let Err(error) = done {
-            tracing::error!(container = before.name, %error, "withdraw names");
+            (Some(_), Some(record)) => Ok(self.feed.upsert(record, None).await?),
+            (Some(old), None) => Ok(self.feed.remove(old.container).await?),
         }
     }
 
     /// Do actions whose outcome is committed already.
-    pub(in crate::daemon) async fn carry_out(self: &Arc<Self>, actions: impl IntoIterator<Item = Action>) {
+    pub(in crate::daemon) async fn carry_out(&self, actions: impl IntoIterator<Item = Action>) {
         for action in actions {
-            let mut steps = Steps::new(Arc::clone(self));
-            if let Err(error) = steps.run([action]).await {
-                tracing::error!(%error, "carry out");
-            }
-            steps.keep();
+            insist(action.name(), || self.perform(&action)).await;
         }
     }
 
     /// Endpoints of `container` that `before` has not.
-    pub(in crate::daemon) fn ports_of(
+    pub(in crate::daemon) fn endpoints_of(
         &self,
         container: &Container,
         before: &Container,
         namespace: Option<&Namespace>,
-    ) -> BTreeMap<u32, PortWiring> {
+    ) -> BTreeMap<u32, EndpointWiring> {
         let world = self.world();
         container
             .endpoints_without(before)
             .filter_map(|(network, endpoint)| {
                 let bridge = world.network(network)?.bridge()?;
                 let owner = container.owner();
-                Some((endpoint.port, PortWiring::of(endpoint, bridge, owner, namespace.cloned())))
+                Some((endpoint.number, EndpointWiring::of(endpoint, bridge, owner, namespace.cloned())))
             })
             .collect()
     }
 
-    fn observed_ports(&self, before: &Container, after: &Container) -> Observed {
-        let ports = self
-            .ports_of(before, after, None)
+    /// What there is of the endpoints that `before` has and `after` has not.
+    fn observed_endpoints(&self, before: &Container, after: &Container) -> Observed {
+        let endpoints = self
+            .endpoints_of(before, after, None)
             .into_iter()
-            .map(|(number, port)| (number, Seen::whole(&port.host_interface.clone(), port)))
+            .map(|(number, endpoint)| (number, Seen::whole(&endpoint.host_interface, endpoint.entry())))
             .collect();
-        Observed { ports, ..Observed::default() }
+        Observed { endpoints, ..Observed::default() }
     }
 
     /// The changes of the default routes.

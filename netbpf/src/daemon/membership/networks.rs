@@ -273,7 +273,7 @@ impl Daemon {
         let Some(wiring) = NetworkWiring::of(network) else { return };
         let number = wiring.number;
         let observed = Observed {
-            networks: [(number, Seen::whole(&wiring.device.clone(), wiring))].into(),
+            networks: [(number, Seen::whole(&wiring.device, wiring.entry()))].into(),
             ..Observed::default()
         };
         let rules = NetworkRules::of(network).map(Action::RemoveRules);

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use netbpf_common::link::{FRAGMENT, LinkKey};
+use netbpf_common::allowed::{AllowedKey, FRAGMENT};
 
 use crate::{
     daemon::{Daemon, Error, effects::steps::Steps, names, state::world::World},
@@ -49,7 +49,7 @@ impl Daemon {
         // Locked first, so that what is written last was looked at last.
         let mut datapath = self.datapath();
         let links = openings(&self.world());
-        Ok(datapath.set_links(&links)?)
+        Ok(datapath.set_allowed(&links)?)
     }
 
     /// Whether a container's links on the default network can be made now, in Docker's words.
@@ -103,7 +103,7 @@ fn linked<'a>(container: &'a Container, world: &'a World) -> impl Iterator<Item 
 }
 
 /// What links open in networks whose members do not talk to each other.
-fn openings(world: &World) -> BTreeSet<LinkKey> {
+fn openings(world: &World) -> BTreeSet<AllowedKey> {
     let mut keys = BTreeSet::new();
     for container in world.linking() {
         for attachment in &container.attachments {
@@ -118,10 +118,14 @@ fn openings(world: &World) -> BTreeSet<LinkKey> {
                     let Subject::Sandbox(sandbox) = &target.subject else { continue };
                     for exposed in &sandbox.exposed {
                         let protocol = exposed.protocol.number();
-                        let key =
-                            LinkKey { from: endpoint.port, to: there.port, protocol, ..LinkKey::default() };
-                        keys.insert(LinkKey { port: exposed.number.to_be_bytes(), ..key });
-                        keys.insert(LinkKey { port: FRAGMENT, ..key });
+                        let key = AllowedKey {
+                            from: endpoint.number,
+                            to: there.number,
+                            protocol,
+                            ..AllowedKey::default()
+                        };
+                        keys.insert(AllowedKey { port: exposed.number.to_be_bytes(), ..key });
+                        keys.insert(AllowedKey { port: FRAGMENT, ..key });
                     }
                 }
             }

@@ -20,6 +20,7 @@ use crate::{
             files,
             steps::{Steps, open},
         },
+        fault,
         names::links,
         state::world::World,
     },
@@ -67,7 +68,10 @@ impl Daemon {
     ) -> Result<(), Error> {
         let Some(texts) = self.texts_of(container, sandbox)? else { return Ok(()) };
         let dir = self.container_dir(&container.id);
-        block_in_place(|| files::make(&dir, &texts, &sandbox.hostname))
+        fault::before("make files")?;
+        block_in_place(|| files::make(&dir, &texts, &sandbox.hostname))?;
+        fault::after("make files");
+        Ok(())
     }
 
     /// None for a sandbox that has another's files.

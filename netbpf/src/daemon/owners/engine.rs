@@ -373,10 +373,12 @@ fn state_of(found: &Found) -> State {
     let now = Timestamp::now();
     match found.state {
         FoundState::Created => State::Created { error: String::new() },
-        FoundState::Exited { code, started, finished } => State::Exited { code, started, finished },
+        FoundState::Exited { code, started, finished } => {
+            State::Exited { code, started, finished, error: String::new() }
+        }
         FoundState::Running { pid, started } => match link::start_time(pid) {
             Some(start_time) => State::Running { supervisor: Some((pid, start_time)), started },
-            None => State::Exited { code: EXIT_UNKNOWN, started, finished: now },
+            None => State::Exited { code: EXIT_UNKNOWN, started, finished: now, error: String::new() },
         },
     }
 }
@@ -402,7 +404,7 @@ fn ended(mut container: Container, seen: Option<&State>) -> Container {
     container.state = match (seen, container.state) {
         (Some(seen @ (State::Exited { .. } | State::Created { .. })), _) => seen.clone(),
         (_, State::Running { started, .. }) => {
-            State::Exited { code: EXIT_UNKNOWN, started, finished: Timestamp::now() }
+            State::Exited { code: EXIT_UNKNOWN, started, finished: Timestamp::now(), error: String::new() }
         }
         (_, before) => before,
     };

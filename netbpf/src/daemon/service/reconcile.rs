@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, io, sync::Arc};
 use crate::{
     daemon::{Daemon, Error, effects::steps::Steps},
     model::{Attachment, Container, Id, Namespace, State, Subject},
-    plan::{Action, Desired, NetworkWiring, PortWiring, diff},
+    plan::{Action, Desired, EndpointWiring, NetworkWiring, diff},
     sandbox::Supervisor,
 };
 
@@ -21,7 +21,7 @@ impl Daemon {
         let actions = diff(&desired, &observed);
         tracing::info!(
             networks = desired.networks.len(),
-            ports = desired.ports.len(),
+            endpoints = desired.endpoints.len(),
             actions = actions.len(),
             "reconcile"
         );
@@ -108,7 +108,7 @@ impl Daemon {
         let world = self.world();
         let networks =
             world.networks().filter_map(NetworkWiring::of).map(|wiring| (wiring.number, wiring)).collect();
-        let mut ports = BTreeMap::new();
+        let mut endpoints = BTreeMap::new();
         for container in world.containers() {
             let namespace = match (&container.subject, self.namespace_of(container)) {
                 (Subject::Docker(_), _) => None,
@@ -118,18 +118,18 @@ impl Daemon {
             for Attachment { network, endpoint, .. } in &container.attachments {
                 let bridge = world.network(network).and_then(|network| network.bridge());
                 if let (Some(endpoint), Some(bridge)) = (endpoint, bridge) {
-                    ports.insert(
-                        endpoint.port,
-                        PortWiring::of(endpoint, bridge, container.owner(), namespace.clone()),
+                    endpoints.insert(
+                        endpoint.number,
+                        EndpointWiring::of(endpoint, bridge, container.owner(), namespace.clone()),
                     );
                 }
             }
         }
-        Desired { group: self.group, networks, ports }
+        Desired { group: self.group, networks, endpoints }
     }
 
     /// An endpoint that had to be made again has lost its container's default route.
-    async fn restore_routes(self: &Arc<Self>, ports: &[u32]) {
+    async fn restore_routes(self: &Arc<Self>, endpoints: &[u32]) {
         let containers: Vec<Container> = self
             .world()
             .containers()
@@ -138,7 +138,7 @@ impl Daemon {
                     .attachments
                     .iter()
                     .filter_map(|attachment| attachment.endpoint.as_ref())
-                    .any(|endpoint| ports.contains(&endpoint.port))
+                    .any(|endpoint| endpoints.contains(&endpoint.number))
             })
             .cloned()
             .collect();
@@ -190,7 +190,7 @@ fn relinked(actions: &[Action]) -> Vec<u32> {
     actions
         .iter()
         .filter_map(|action| match action {
-            Action::AddEndpointLink(port) => Some(port.number),
+            Action::AddEndpointLink(endpoint) => Some(endpoint.number),
             _ => None,
         })
         .collect()

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use netbpf_common::{endpoint::MAX_PORTS, network::MAX_NETWORKS};
+use netbpf_common::{endpoint::MAX_ENDPOINTS, network::MAX_NETWORKS};
 
 use crate::{
     daemon::{error::Error, state::numbers::Numbers},
@@ -29,7 +29,7 @@ pub struct World {
     pools: HashMap<Id, Pools>,
     members: HashMap<Id, Members>,
     network_numbers: Numbers,
-    ports: Numbers,
+    endpoint_numbers: Numbers,
 }
 
 /// Containers that have an endpoint in a network, or are getting one.
@@ -59,7 +59,7 @@ impl World {
             pools: HashMap::new(),
             members: HashMap::new(),
             network_numbers: Numbers::below(MAX_NETWORKS),
-            ports: Numbers::below(MAX_PORTS),
+            endpoint_numbers: Numbers::below(MAX_ENDPOINTS),
         };
         for network in networks {
             if let Some(bridge) = network.bridge() {
@@ -76,7 +76,7 @@ impl World {
                     attachment.network_name.clone_from(&network.name);
                 }
                 let Some(endpoint) = &attachment.endpoint else { continue };
-                world.ports.take(endpoint.port);
+                world.endpoint_numbers.take(endpoint.number);
                 if let Some(pools) = world.pools.get_mut(&attachment.network)
                     && let Err(error) = pools.lease_again(endpoint)
                 {
@@ -157,9 +157,9 @@ impl World {
         self.members.get(network).is_some_and(|members| !members.macs.is_empty())
     }
 
-    /// Ports in use.
-    pub fn ports_in_use(&self) -> usize {
-        self.ports.in_use()
+    /// Endpoints in use.
+    pub fn endpoints_in_use(&self) -> usize {
+        self.endpoint_numbers.in_use()
     }
 
     /// A number for a new network.
@@ -261,7 +261,7 @@ impl World {
         }
     }
 
-    /// Everything that an endpoint needs: addresses, a port number, a MAC, names. `taken` are the interface names that
+    /// Everything that an endpoint needs: addresses, a number, a MAC, names. `taken` are the interface names that
     /// the container has.
     pub fn lease_endpoint(
         &mut self,
@@ -279,11 +279,11 @@ impl World {
         let mut nets = found.bridge().into_iter().flat_map(Bridge::nets);
         let is_dockers = found.origin == Origin::Docker && !nets.any(|net| self.lent.contains_key(&net));
         let pools = self.pools.get_mut(network).ok_or_else(|| Error::NoNetwork(name.clone()))?;
-        let port = self.ports.lease().ok_or(Error::NoNumber("port", MAX_PORTS))?;
+        let number = self.endpoint_numbers.lease().ok_or(Error::NoNumber("endpoint", MAX_ENDPOINTS))?;
         let (ipv4, ipv6) = match pools.lease(request, is_dockers) {
             Ok(addresses) => addresses,
             Err(error) => {
-                self.ports.release(port);
+                self.endpoint_numbers.release(number);
                 return Err(error.in_network(found).into());
             }
         };
@@ -297,7 +297,7 @@ impl World {
         };
         let Some(mac) = free else {
             pools.release(ipv4, ipv6);
-            self.ports.release(port);
+            self.endpoint_numbers.release(number);
             return Err(Error::MacInUse { mac: request.mac.unwrap_or(of_address), network: name });
         };
         members.insert(*container, mac);
@@ -311,7 +311,7 @@ impl World {
         });
         Ok(Endpoint {
             id,
-            port,
+            number,
             ipv4,
             ipv6,
             mac,
@@ -330,7 +330,7 @@ impl World {
             members.remove(container);
             members.former.extend(endpoint.addresses().map(|address| (address, endpoint.mac)));
         }
-        self.ports.release(endpoint.port);
+        self.endpoint_numbers.release(endpoint.number);
     }
 
     /// Addresses of an endpoint that somebody may know with another MAC: the one that they had before, or, where nobody

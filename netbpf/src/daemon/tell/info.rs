@@ -31,18 +31,18 @@ impl Daemon {
         let uplinks = self.standing_of_uplinks().await;
         let foreign_chains = self.standing_in_others().await;
         let disciplines = self.disciplines().await;
-        let (containers, containers_running, networks, ports) = {
+        let (containers, containers_running, networks, endpoints) = {
             let world = self.world();
             let running =
                 world.containers().filter(|container| matches!(container.state, State::Running { .. }));
-            (world.containers().count(), running.count(), world.networks().count(), world.ports_in_use())
+            (world.containers().count(), running.count(), world.networks().count(), world.endpoints_in_use())
         };
         Info {
             containers,
             containers_running,
             containers_stopped: containers - containers_running,
             networks,
-            ports,
+            endpoints,
             attachment: self.datapath().attachment().to_string(),
             uplinks,
             foreign_chains,
@@ -82,7 +82,7 @@ impl Daemon {
                     let network = world.network(&attachment.network)?.name.clone();
                     let (id, name) = container.shown();
                     let key = (name.to_owned(), endpoint.interface.to_string());
-                    Some((key, (id, network, endpoint.port)))
+                    Some((key, (id, network, endpoint.number)))
                 })
                 .collect()
         };
@@ -104,10 +104,10 @@ impl Daemon {
             .collect();
         let endpoints = endpoints
             .into_iter()
-            .map(|((container, interface), (id, network, port))| {
-                let counters = datapath.port_stats(port)?;
+            .map(|((container, interface), (id, network, number))| {
+                let counters = datapath.endpoint_stats(number)?;
                 let sent =
-                    received.get(&netbpf_common::endpoint::ifindex_of(port)).copied().unwrap_or_default();
+                    received.get(&netbpf_common::endpoint::ifindex_of(number)).copied().unwrap_or_default();
                 Ok(EndpointStats {
                     container,
                     id: id.to_string(),

@@ -324,8 +324,8 @@ fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
     let (exit_code, error, started_at, finished_at) = match &container.state {
         State::Created { error } => (0, error.clone(), never.clone(), never),
         State::Running { started, .. } => (0, String::new(), nanoseconds(*started), never),
-        State::Exited { code, started, finished } => {
-            (*code, String::new(), nanoseconds(*started), nanoseconds(*finished))
+        State::Exited { code, started, finished, error } => {
+            (*code, error.clone(), nanoseconds(*started), nanoseconds(*finished))
         }
     };
     ContainerState {

@@ -103,7 +103,8 @@ impl Daemon {
             mappings: Vec::new(),
         };
         let nothing = Container { attachments: Vec::new(), ..container.clone() };
-        let desired = Desired { ports: self.ports_of(&container, &nothing, None), ..Desired::default() };
+        let desired =
+            Desired { endpoints: self.endpoints_of(&container, &nothing, None), ..Desired::default() };
         let mut steps = Steps::new(Arc::clone(self));
         let done = match steps.run(diff(&desired, &Observed::default())).await {
             Ok(()) => self.commit(&[Change::PutContainer(container.clone())]),
@@ -254,8 +255,8 @@ impl Daemon {
         self.world().put_container(after.clone());
         if after.owner() != before.owner() {
             let nothing = Container { attachments: Vec::new(), ..after.clone() };
-            for port in self.ports_of(&after, &nothing, None).into_values() {
-                self.perform(&Action::WritePort(port)).await?;
+            for endpoint in self.endpoints_of(&after, &nothing, None).into_values() {
+                self.perform(&Action::WriteEndpoint(endpoint)).await?;
             }
         }
         Ok(())

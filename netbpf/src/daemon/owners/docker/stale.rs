@@ -57,7 +57,7 @@ impl Daemon {
                 Heard::Lost => self.docker_endpoints(|endpoint| !exists(&endpoint.host_interface)),
                 Heard::Of(ifindex) => {
                     let number = netbpf_common::endpoint::number_of(ifindex);
-                    self.docker_endpoints(|endpoint| Some(endpoint.port) == number)
+                    self.docker_endpoints(|endpoint| Some(endpoint.number) == number)
                 }
             };
             for id in gone {

@@ -17,6 +17,7 @@ use crate::{
             folders,
             steps::{self, Steps},
         },
+        fault,
         owners::sandbox::restarts::with_restart,
         ports::lease::WithoutAddress,
         state::refuse,
@@ -31,8 +32,11 @@ use crate::{
 /// Where engines listen, each with the folders of its helpers.
 const ENGINES: [&str; 5] = ["/run/docker.sock", "/run/docker", "/run/containerd", "/run/podman", "/run/crio"];
 
-/// The exit code of what could not be started.
+/// The exit code of what could not be started again by itself.
 const EXIT_CANNOT: i32 = 125;
+
+/// The exit code of a container that ran before and could not be started again (Docker's).
+const EXIT_NOT_STARTED: i32 = 128;
 
 impl Daemon {
     /// `start`.
@@ -67,7 +71,7 @@ impl Daemon {
                 }
                 let mut delay = None;
                 let failed = match by_user {
-                    true => Container { state: State::Created { error: error.to_string() }, ..before },
+                    true => Container { state: not_started(&before.state, &error), ..before },
                     false => with_restart(before, |restart| {
                         delay = restart.fail(EXIT_CANNOT, error.to_string());
                     }),
@@ -125,12 +129,14 @@ impl Daemon {
         spec: &sandbox::Spec,
     ) -> Result<Supervisor, Error> {
         self.make_files(after, sandbox)?;
+        fault::before("start the supervisor")?;
         let supervisor = Supervisor::spawn(&self.program, &self.supervisor_dir(&after.id), spec).await?;
         after.state = State::Running {
             supervisor: Some((supervisor.pid(), supervisor.start_time())),
             started: Timestamp::now(),
         };
         let prepared = async {
+            fault::after("start the supervisor");
             if after.attachments.iter().any(|attachment| attachment.endpoint.is_some()) {
                 self.wire_steps(steps, before, after).await?;
             }
@@ -145,8 +151,12 @@ impl Daemon {
             supervisor.abandon().await;
             return Err(error);
         }
+        fault::before("start the command")?;
         match supervisor.start().await.map_err(command_failed) {
-            Ok(()) => Ok(supervisor),
+            Ok(()) => {
+                fault::after("start the command");
+                Ok(supervisor)
+            }
             Err(error) => {
                 supervisor.kill();
                 supervisor.wait().await;
@@ -283,7 +293,7 @@ impl Daemon {
         let ran = exit.finished.duration_since(started);
         self.tell(&before, Happened::Died { code: exit.code, ran });
         let after = Container {
-            state: State::Exited { code: exit.code, started, finished: exit.finished },
+            state: State::Exited { code: exit.code, started, finished: exit.finished, error: String::new() },
             attachments: before
                 .attachments
                 .iter()
@@ -438,5 +448,18 @@ fn command_failed(error: sandbox::Error) -> Error {
     match error {
         sandbox::Error::Start { exit_code, message } => Error::CommandFailed { message, exit_code },
         error => Error::Sandbox(error),
+    }
+}
+
+/// The state of a container that a user could not start. As in Docker, one that ran before has exited.
+fn not_started(before: &State, error: &Error) -> State {
+    let code = match error {
+        Error::CommandFailed { exit_code, .. } => (*exit_code).into(),
+        _ => EXIT_NOT_STARTED,
+    };
+    let error = error.to_string();
+    match *before {
+        State::Exited { started, finished, .. } => State::Exited { code, started, finished, error },
+        State::Created { .. } | State::Running { .. } => State::Created { error },
     }
 }
