@@ -22,6 +22,7 @@ mod icc;
 mod ipv6;
 mod isolation;
 mod kernels;
+mod kill;
 mod leaving;
 mod lifecycle;
 mod links;

@@ -34,7 +34,7 @@ fn maps_have_named_fields() {
     let pinned = lab.host(["ls", MAPS]).ok();
     assert_eq!(
         pinned.text(),
-        "CLOSED_SUBNETS\nFDB\nFDB_SLOTS\nFLOOD\nFLOODS\nLINKS\nNEIGHBOURS\nNETWORKS\nOWNED\nPORTS\nPORT_STATS\nREASONS\nUPLINKS"
+        "ALLOWED\nCLOSED_SUBNETS\nENDPOINTS\nENDPOINT_STATS\nFDB\nFDB_SLOTS\nFLOOD\nFLOODS\nNEIGHBOURS\nNETWORKS\nOWNED\nREASONS\nUPLINKS"
     );
     let fdb = dump(&lab, "FDB").json();
     let web = serde_json::json!({

@@ -39,7 +39,7 @@ fn others_cannot_reach_pins_on_a_world_writable_bpf_file_system() {
 #[test]
 fn a_directory_of_another_user_is_not_used() {
     let lab = Lab::without_daemon();
-    by_nobody(&lab, &["mkdir", "-p", &format!("{PINS}/v4/links")]).ok();
+    by_nobody(&lab, &["mkdir", "-p", &format!("{PINS}/v5/links")]).ok();
     let refused = lab.netbpf(["daemon", "--state-dir", netbpf_tests::lab::STATE_DIR]).fails_with(1, "");
     assert_eq!(
         refused.stderr,

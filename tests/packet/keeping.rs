@@ -139,7 +139,7 @@ fn an_invalid_change_changes_nothing() {
             .expect_err("no room");
         assert_eq!(error.to_string(), "endpoint 8192 does not exist: there are 8192 at most");
         let error = bench.datapath.remove_network(RED, Some("red")).expect_err("it has ports");
-        assert_eq!(error.to_string(), "network 0 still has ports in the datapath");
+        assert_eq!(error.to_string(), "network 0 still has endpoints in the datapath");
         let error = bench.datapath.attach_endpoint(1, "bert").expect_err("another port's interface");
         assert_eq!(error.to_string(), "interface bert has ifindex 1000002 and not 1000001");
         let error = bench.datapath.attach_endpoint(1, "nobody").expect_err("no interface");

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! <bpffs>/v5/maps/ENDPOINTS              the maps, by name
-//! <bpffs>/v4/programs/from_container the programs, by name
-//! <bpffs>/v4/links/veth1a2b3c4       the links, by the interface that they attach a program to (tcx only)
-//! <bpffs>/v4/uplinks/eth0            the same for XDP; a dot in a name, which a bpffs does not take, is a colon
+//! <bpffs>/v5/programs/from_container the programs, by name
+//! <bpffs>/v5/links/veth1a2b3c4       the links, by the interface that they attach a program to (tcx only)
+//! <bpffs>/v5/uplinks/eth0            the same for XDP; a dot in a name, which a bpffs does not take, is a colon
 //! ```
 //! The version is that of the map layouts: a daemon never meets maps that it would misread.
 

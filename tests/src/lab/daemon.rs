@@ -100,7 +100,13 @@ impl Daemon {
         self.0.output()
     }
 
-    /// Kills the daemon by SIGKILL.
+    /// Waits for its end, of which somebody else takes care.
+    #[track_caller]
+    pub fn await_end(self) {
+        let _ = self.0.output();
+    }
+
+    /// Ends it without asking.
     #[track_caller]
     pub fn kill(self) {
         self.0.signal(Signal::SIGKILL);

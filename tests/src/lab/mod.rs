@@ -153,15 +153,25 @@ impl Lab {
     /// Starts the daemon and waits until it answers.
     #[track_caller]
     pub fn start_daemon(&self) {
+        if let Err(reason) = self.try_start_daemon() {
+            panic!("{reason}; its log:\n{}", self.daemon_log());
+        }
+    }
+
+    /// Starts the daemon and waits until it answers.
+    ///
+    /// # Errors
+    /// Says why it does not.
+    #[track_caller]
+    pub fn try_start_daemon(&self) -> Result<(), String> {
         let mut slot = self.daemon.borrow_mut();
         assert!(slot.is_none(), "the daemon runs already");
-        match Daemon::start(&self.host, &self.program, &self.manner.borrow(), self.log.as_file()) {
-            Ok(daemon) => *slot = Some(daemon),
-            Err(reason) => panic!("{reason}; its log:\n{}", self.daemon_log()),
-        }
+        let daemon = Daemon::start(&self.host, &self.program, &self.manner.borrow(), self.log.as_file())?;
+        *slot = Some(daemon);
         self.fresh_state
             .borrow_mut()
             .get_or_insert_with(|| Snapshot::of_files(&self.host, Path::new(STATE_DIR)));
+        Ok(())
     }
 
     /// Sets the options of daemons that are started from now on; separated by spaces.
@@ -181,7 +191,13 @@ impl Lab {
         assert!(output.status.success(), "the daemon ended with {}: {}", output.status, self.daemon_log());
     }
 
-    /// Kills the daemon by SIGKILL, as in a crash.
+    /// Waits until the daemon has ended, of which somebody else takes care.
+    #[track_caller]
+    pub fn await_daemon_end(&self) {
+        self.running_daemon().await_end();
+    }
+
+    /// Ends the daemon as a crash does, by SIGKILL.
     #[track_caller]
     pub fn kill_daemon(&self) {
         self.running_daemon().kill();
