@@ -90,6 +90,10 @@ pub struct Counts {
     pub passed: u32,
     /// That did not.
     pub failed: u32,
+    /// Times that tests killed the daemon at a step of a command, and the command had then happened or not.
+    pub kills: u32,
+    /// Times that tests had a step fail, with the same outcome.
+    pub faults: u32,
 }
 
 /// Runs the chosen tests. An error if any fails.
@@ -195,8 +199,13 @@ fn report(stages: &[Stage]) -> Result<()> {
         let verified = verified.as_deref().unwrap_or_default();
         let line = format!("{name:<16} {:>7} {failed:>7}  {:<12}  {verified}", counts.passed, took(*time));
         println!("{}", line.trim_end());
+        total.kills += counts.kills;
+        total.faults += counts.faults;
         total.passed += counts.passed;
         total.failed += failed;
+    }
+    if total.kills > 0 {
+        println!("\n{} kills of the daemon and {} failed steps survived", total.kills, total.faults);
     }
     println!("\n{} passed, {} failed", total.passed, total.failed);
     if total.failed > 0 {
@@ -206,8 +215,15 @@ fn report(stages: &[Stage]) -> Result<()> {
 }
 
 impl Counts {
-    /// Adds what a runner's last line says: `test result: ok. 12 passed; 0 failed; 0 ignored; …`.
+    /// Adds what a runner's last line says, `test result: ok. 12 passed; 0 failed; 0 ignored; …`, and what tests of the lab
+    /// say of the daemon's kills.
     pub fn add(&mut self, line: &str) {
+        for (words, number) in
+            [("kills survived: ", &mut self.kills), ("failed steps survived: ", &mut self.faults)]
+        {
+            let said = line.split_once(words).and_then(|(_, said)| said.trim().parse::<u32>().ok());
+            *number += said.unwrap_or_default();
+        }
         let Some((_, result)) = line.split_once("test result: ") else { return };
         let number_of = |word: &str| {
             let words: Vec<&str> = result.split([' ', ';']).filter(|word| !word.is_empty()).collect();
@@ -231,7 +247,10 @@ mod tests {
             "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.01s",
         );
         counts.add("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
-        assert_eq!(counts, Counts { passed: 13, failed: 2 });
+        counts.add("test kill::killed::run ... kills survived: 31");
+        counts.add("failed steps survived: 12");
+        counts.add("kills survived: 4");
+        assert_eq!(counts, Counts { passed: 13, failed: 2, kills: 35, faults: 12 });
     }
 
     #[test]
