@@ -7,12 +7,14 @@ mod machine;
 
 use std::{
     fs,
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Instant,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use xtask::toolchain;
 
 use crate::test::{Counts, Stage, verified};
@@ -38,13 +40,17 @@ pub const KERNELS: &[Kernel] = &[
 
 /// The module of the lab tests that runs on these kernels.
 const TESTS: &[&str] = &["kernels::"];
-/// Kernels that run at the same time. One uses about one processor.
-const AT_ONCE: usize = 2;
 
-/// Runs the lab tests (or those that `filter` names) on each kernel.
-pub fn run(kernels: &[&'static Kernel], netbpf: &Path, lab: &Path, filter: &[&str]) -> Result<Vec<Stage>> {
+/// Runs the lab tests (or those that `filter` names) on each kernel, two at a time: one uses about one processor. What
+/// runs `beside` them uses the other processor until it ends.
+pub fn run<T: Send>(
+    kernels: &[&'static Kernel],
+    netbpf: &Path,
+    lab: &Path,
+    filter: &[&str],
+    beside: impl FnOnce() -> T + Send,
+) -> Result<(T, Vec<Stage>)> {
     let filter = if filter.is_empty() { TESTS } else { filter };
-    let mut stages = Vec::new();
     // One after the other: apt takes one at a time.
     let images = kernels
         .iter()
@@ -54,23 +60,37 @@ pub fn run(kernels: &[&'static Kernel], netbpf: &Path, lab: &Path, filter: &[&st
         .collect::<Result<Vec<_>>>()?;
     let tree = initramfs::Tree::new(netbpf, lab)?;
     let jobs: Vec<_> = kernels.iter().zip(images).collect();
-    for jobs in jobs.chunks(AT_ONCE) {
-        let outcomes = thread::scope(|scope| {
-            let running: Vec<_> = jobs
-                .iter()
-                .map(|(kernel, image)| scope.spawn(|| one(kernel, image, &tree, filter)))
-                .collect();
-            running
-                .into_iter()
-                .map(|job| job.join().unwrap_or_else(|_| Err(anyhow!("the thread of a kernel panicked"))))
-                .collect::<Result<Vec<_>>>()
-        })?;
-        stages.extend(outcomes);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut outcomes = Vec::new();
+        while let Some((kernel, image)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            outcomes.push(one(kernel, image, &tree, filter));
+        }
+        outcomes
+    };
+    let (result, outcomes) = thread::scope(|scope| {
+        let other = scope.spawn(work);
+        let result = beside();
+        let mut outcomes = work();
+        outcomes.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        (result, outcomes)
+    });
+    let mut outcomes = outcomes.into_iter().collect::<Result<Vec<_>>>()?;
+    outcomes.sort_by_key(|outcome| kernels.iter().position(|kernel| kernel.version == outcome.version));
+    for Outcome { shown, .. } in &outcomes {
+        println!("{shown}");
     }
-    Ok(stages)
+    Ok((result, outcomes.into_iter().map(|outcome| outcome.stage).collect()))
 }
 
-fn one(kernel: &Kernel, image: &debian::Image, tree: &initramfs::Tree, filter: &[&str]) -> Result<Stage> {
+/// What came of one kernel. Shown afterwards, because other tests print meanwhile.
+struct Outcome {
+    version: &'static str,
+    stage: Stage,
+    shown: String,
+}
+
+fn one(kernel: &Kernel, image: &debian::Image, tree: &initramfs::Tree, filter: &[&str]) -> Result<Outcome> {
     let name = format!("Linux {}", kernel.version);
     let started = Instant::now();
     let folder = folder(kernel);
@@ -86,7 +106,6 @@ fn one(kernel: &Kernel, image: &debian::Image, tree: &initramfs::Tree, filter: &
     // Tests that a filter chose need not tell.
     let is_complete = verified.is_some() || filter != TESTS;
     let ok = run.exit_code == Some(0) && counts.failed == 0 && counts.passed > 0 && is_complete;
-    // In one go: another kernel's thread prints too.
     let shown = if run.exit_code.is_some() { run.tests().to_owned() } else { run.tail() };
     let verdict = match run.exit_code {
         _ if ok => String::new(),
@@ -94,8 +113,9 @@ fn one(kernel: &Kernel, image: &debian::Image, tree: &initramfs::Tree, filter: &
         Some(code) => format!("\n{name}: the tests ended with {code}; the console is in {}", log.display()),
         None => format!("\n{name}: the tests did not end; the console is in {}", log.display()),
     };
-    println!("\n=== {name} ({})\n{}{verdict}", image.release, shown.trim());
-    Ok(Stage { name, time: started.elapsed(), counts, ok, verified })
+    let shown = format!("\n=== {name} ({})\n{}{verdict}", image.release, shown.trim());
+    let stage = Stage { name, time: started.elapsed(), counts, ok, verified };
+    Ok(Outcome { version: kernel.version, stage, shown })
 }
 
 /// Where a kernel's files are kept.

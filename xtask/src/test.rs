@@ -33,6 +33,8 @@ pub struct Options {
 
 /// Tests that wait more than they work: twice as many run at once. Those among them that measure run alone.
 const WAITING: &[&str] = &["docker", LAB];
+/// Tests that keep one processor busy for minutes with packages, and measure nothing: kernels are booted on the other.
+const BESIDE_KERNELS: &str = "install";
 /// How many tests run at once, for their runner.
 const THREADS: &str = "RUST_TEST_THREADS";
 /// The tests of the whole, which run on other kernels too.
@@ -126,20 +128,28 @@ pub fn run(options: Options) -> Result<()> {
     if here || quick {
         stages.push(stage("pure tests", pure(&built).map(|tests| command(tests, &filter)).collect())?);
     }
-    if here {
-        let threads = 2 * thread::available_parallelism().context("count CPUs")?.get();
-        for group in &groups {
-            let mut tests = command(group, &filter);
-            tests.env("NETBPF_BIN", &netbpf).env("XTASK_BIN", &xtask);
-            if WAITING.contains(&group.name.as_str()) && std::env::var_os(THREADS).is_none() {
-                tests.env(THREADS, threads.to_string());
-            }
-            stages.push(stage(&format!("{} tests", group.name), vec![tests])?);
+    let threads = 2 * thread::available_parallelism().context("count CPUs")?.get();
+    let run_group = |group: &Executable| {
+        let mut tests = command(group, &filter);
+        tests.env("NETBPF_BIN", &netbpf).env("XTASK_BIN", &xtask);
+        if WAITING.contains(&group.name.as_str()) && std::env::var_os(THREADS).is_none() {
+            tests.env(THREADS, threads.to_string());
         }
+        stage(&format!("{} tests", group.name), vec![tests])
+    };
+    let (beside, alone): (Vec<_>, Vec<_>) =
+        groups.iter().copied().filter(|_| here).partition(|group| group.name == BESIDE_KERNELS);
+    for group in alone {
+        stages.push(run_group(group)?);
     }
-    if !kernels.is_empty() {
+    let run_beside = || beside.into_iter().map(run_group).collect::<Result<Vec<_>>>();
+    if kernels.is_empty() {
+        stages.extend(run_beside()?);
+    } else {
         let lab = groups.iter().find(|group| group.name == LAB).context("cargo built no lab tests")?;
-        stages.extend(kernels::run(&kernels, &netbpf, &lab.path, &filter)?);
+        let (here, booted) = kernels::run(&kernels, &netbpf, &lab.path, &filter, run_beside)?;
+        stages.extend(here?);
+        stages.extend(booted);
     }
     report(&stages)
 }
