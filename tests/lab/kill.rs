@@ -193,11 +193,7 @@ cases! {
         &["network disconnect mynet web"],
     );
     disconnect: Case::new(
-        &[
-            "network create --subnet 10.2.0.0/24 other",
-            "run -d --name web --net other -p 8080:80 -- sleep infinity",
-            "network connect --ip 10.1.0.9 --alias www mynet web",
-        ],
+        &[RUN, "network create --subnet 10.2.0.0/24 other", "network connect --ip 10.2.0.9 other web"],
         "network disconnect mynet web",
         &["network connect --ip 10.1.0.9 --alias www mynet web"],
     );

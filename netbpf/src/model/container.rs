@@ -192,6 +192,10 @@ pub struct Sandbox {
     pub restart: Restart,
     /// Whose network it has.
     pub mode: Mode,
+    /// The network that it was created in, by name. As in Docker (`HostConfig.NetworkMode`), it stays when the container
+    /// leaves that network. Records of earlier versions have none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub created_in: String,
     /// `--add-host` lines, name to address.
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// `--dns`; the host's servers if empty.

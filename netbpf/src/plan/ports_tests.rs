@@ -83,6 +83,7 @@ fn container(networks: &[&Network], publish: &[&str], expose: &[&str]) -> Contai
             rootfs: None,
             auto_remove: false,
             mode: Mode::Networks,
+            created_in: String::new(),
             extra_hosts: Vec::new(),
             dns: Vec::new(),
             dns_search: Vec::new(),

@@ -273,6 +273,7 @@ fn network_mode(container: &Container, sandbox: &Sandbox) -> String {
         Mode::None => "none".into(),
         Mode::Host => "host".into(),
         Mode::Container(other) => format!("container:{other}"),
+        Mode::Networks if !sandbox.created_in.is_empty() => sandbox.created_in.clone(),
         Mode::Networks => container
             .attachments
             .first()

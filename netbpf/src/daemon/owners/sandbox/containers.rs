@@ -185,6 +185,7 @@ impl Daemon {
             auto_remove: request.auto_remove,
             restart: Restart::new(policy),
             mode,
+            created_in: attachments.first().map(|first| first.network_name.clone()).unwrap_or_default(),
             extra_hosts: request
                 .extra_hosts
                 .iter()
