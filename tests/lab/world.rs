@@ -3,9 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     sync::LazyLock,
 };
 
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use netbpf_common::{
+    LAYOUT,
+    allowed::{Allowed, AllowedKey},
+    endpoint::{Endpoint, FdbKey, Neighbour, NeighbourKey, Owned, OwnedKey, Station},
+    network::Network,
+};
 use netbpf_tests::lab::{Lab, eventually};
 
 /// A shell script that prints one line for each object. Counters are left out, because there may be frames at any time.
@@ -92,18 +100,9 @@ ip -o addr | sed -E 's/^[0-9]+: /address /'
 ip route show table all | sed 's/^/route /'
 find /sys/fs/bpf /run -path /run/state/netbpf.redb -prune -o -path /run/fault -prune -o -path '*/relay.*' -prune -o -name exit.json -prune -o -printf 'file %p\n'
 nft -s list ruleset | sed 's/^/filter /'
-for map in NETWORKS ENDPOINTS; do
-    echo "$map in use: $(bpftool map dump pinned /sys/fs/bpf/netbpf/v*/maps/$map | grep -c '"mac": \[2,')"
-done
 ss -Hltun | awk '{ print "socket", $1, $5 }'
 grep -H . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv6/conf/*/forwarding
-for process in /proc/[0-9]*; do
-    [ "$process" = /proc/1 ] || tr '\0' ' ' < $process/cmdline 2>/dev/null | sed -E 's/^/process /; s/$/\n/'
-done | grep -vE '^process (sh|find|sed|tr|grep) |^process $|^process .* relay '
 "#;
-
-/// Maps of which each entry counts.
-const MAPS: &[&str] = &["FDB", "NEIGHBOURS", "OWNED", "ALLOWED"];
 
 /// What is another each time: of a container or a network at any depth.
 const VOLATILE: &[&str] = &[
@@ -117,8 +116,6 @@ const VOLATILE: &[&str] = &[
     "Error",
     "ExitCode",
 ];
-/// The same of an entry of a map.
-const NUMBERS: &[&str] = &["network", "ifindex", "owner", "endpoint", "from", "to"];
 
 impl Shape {
     /// The present one.
@@ -138,14 +135,8 @@ impl Shape {
                 }
             }
         }
-        for map in MAPS {
-            let dump = format!("bpftool -j map dump pinned /sys/fs/bpf/netbpf/v*/maps/{map}");
-            for entry in lab.host(["sh", "-c", &dump]).ok().json().as_array().into_iter().flatten() {
-                let mut entry_fields = Vec::new();
-                fields(&entry["formatted"], NUMBERS, "", &mut entry_fields);
-                things.push(format!("{map}{}", entry_fields.concat()));
-            }
-        }
+        things.extend(processes(lab));
+        things.extend(entries(lab).unwrap_or_else(|error| panic!("read the maps: {error}")));
         let mut counted = BTreeMap::new();
         for thing in things {
             *counted.entry(without_ids(&thing)).or_insert(0) += 1;
@@ -178,6 +169,52 @@ impl Shape {
         };
         more(self, before, "is new") + &more(before, self, "is gone")
     }
+}
+
+/// All processes but process 1 and the relay, which may go on without a port to relay.
+fn processes(lab: &Lab) -> Vec<String> {
+    let folders = fs::read_dir(lab.path("/proc")).into_iter().flatten().flatten();
+    let numbered = folders.filter(|folder| {
+        folder.file_name().to_str().is_some_and(|name| name.parse() != Ok(1) && name.parse::<u32>().is_ok())
+    });
+    numbered
+        .filter_map(|folder| fs::read_to_string(folder.path().join("cmdline")).ok())
+        .filter(|line| !line.is_empty() && !line.contains("\0relay\0"))
+        .map(|line| format!("process {}", line.replace('\0', " ")))
+        .collect()
+}
+
+/// What the maps say, without numbers of networks and endpoints.
+fn entries(lab: &Lab) -> Result<Vec<String>, MapError> {
+    let open = |name: &str| MapData::from_pin(lab.path(format!("/sys/fs/bpf/netbpf/v{LAYOUT}/maps/{name}")));
+    let mut things = Vec::new();
+    let networks = Array::<_, Network>::try_from(Map::Array(open("NETWORKS")?))?;
+    for network in
+        networks.iter().collect::<Result<Vec<_>, _>>()?.iter().filter(|network| network.ifindex != 0)
+    {
+        things.push(format!("NETWORKS {:?} {:?}", network.mac, network.gateway));
+    }
+    let endpoints = Array::<_, Endpoint>::try_from(Map::Array(open("ENDPOINTS")?))?;
+    for endpoint in
+        endpoints.iter().collect::<Result<Vec<_>, _>>()?.iter().filter(|endpoint| endpoint.ifindex != 0)
+    {
+        things.push(format!("ENDPOINTS {:?} {:?} {:?}", endpoint.mac, endpoint.ipv4, endpoint.ipv6));
+    }
+    for key in HashMap::<_, FdbKey, Station>::try_from(Map::HashMap(open("FDB")?))?.keys() {
+        things.push(format!("FDB {:?}", key?.mac));
+    }
+    for entry in HashMap::<_, NeighbourKey, Neighbour>::try_from(Map::HashMap(open("NEIGHBOURS")?))?.iter() {
+        let (key, neighbour) = entry?;
+        things.push(format!("NEIGHBOURS {} {:?}", key.ip(), neighbour.mac));
+    }
+    for key in HashMap::<_, OwnedKey, Owned>::try_from(Map::HashMap(open("OWNED")?))?.keys() {
+        things.push(format!("OWNED {:?}", key?.address));
+    }
+    for key in HashMap::<_, AllowedKey, Allowed>::try_from(Map::HashMap(open("ALLOWED")?))?.keys() {
+        let AllowedKey { protocol, port, .. } = key?;
+        things.push(format!("ALLOWED {protocol} {port:?}"));
+    }
+    Ok(things)
 }
 
 /// One line for each value that is no object or array, but for those of these names.
