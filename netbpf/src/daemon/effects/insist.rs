@@ -31,3 +31,30 @@ pub fn insist_at_once(what: &str, mut step: impl FnMut() -> Result<(), Error>) {
         tracing::error!(%error, "{what}: left for the next start");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn failing(times: u32) -> (Cell<u32>, impl Fn(&Cell<u32>) -> Result<(), Error>) {
+        let step = move |done: &Cell<u32>| {
+            done.set(done.get() + 1);
+            if done.get() > times { Ok(()) } else { Err(Error::Invalid("it fails".into())) }
+        };
+        (Cell::new(0), step)
+    }
+
+    #[tokio::test]
+    async fn a_step_is_done_until_it_succeeds_and_four_times_at_most() {
+        for (failures, attempts) in [(0, 1), (1, 2), (3, 4), (9, 4)] {
+            let (done, step) = failing(failures);
+            insist("try", || std::future::ready(step(&done))).await;
+            assert_eq!(done.get(), attempts);
+            let (done, step) = failing(failures);
+            insist_at_once("try", || step(&done));
+            assert_eq!(done.get(), attempts);
+        }
+    }
+}
