@@ -53,7 +53,7 @@ fn maps_have_named_fields() {
         owned["key"]["address"],
         serde_json::json!([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 2])
     );
-    assert_eq!(owned["value"]["port"], 0);
+    assert_eq!(owned["value"]["endpoint"], 0);
     let network = &dump(&lab, "NETWORKS").json()[1]["value"];
     assert_eq!(network["ifindex"], 1_100_001);
     assert_eq!(network["gateway"], serde_json::json!([10, 0, 0, 1]));
