@@ -122,6 +122,22 @@ fn a_rewritten_port_is_found_by_its_new_addresses_only() {
 }
 
 #[test]
+fn the_pin_of_an_interface_that_is_gone_goes_with_its_endpoint() {
+    bench(|bench| {
+        for (number, name) in [(1, "anne"), (2, "bert")] {
+            bench.datapath.attach_endpoint(number, name).expect("attached");
+        }
+        let pins =
+            |bench: &super::bench::Bench| ["anne", "bert"].map(|name| bench.pin("links", name).exists());
+        let before = pins(bench);
+        run("ip link del anne");
+        bench.datapath.remove_endpoint(1, None).expect("removed");
+        assert_eq!(pins(bench), [false, before[1]]);
+        assert_eq!(bench.datapath.observed().attached.iter().collect::<Vec<_>>(), ["bert"]);
+    });
+}
+
+#[test]
 fn an_invalid_change_changes_nothing() {
     bench(|bench| {
         let before = bench.datapath.observed();

@@ -7,6 +7,7 @@ use netbpf_common::{
     endpoint::{Endpoint, NO_ENDPOINT, Neighbour, NeighbourKey},
     network::{Network, ifindex_of},
 };
+use nix::net::if_::if_nametoindex;
 
 use super::{Datapath, Error, entries::Claim, programs::Role};
 use crate::plan::NetworkEntry;
@@ -75,6 +76,16 @@ impl Datapath {
             self.given.insert(number, given);
         }
         Ok(())
+    }
+
+    /// Detaches from an interface; one whose name nobody knows any more is gone, and its pin goes.
+    pub(super) fn detach_if_known(&mut self, role: Role, interface: Option<&str>) -> Result<(), Error> {
+        if let Some(interface) = interface {
+            return self.detach(role, interface);
+        }
+        let is_gone = |name: &&String| if_nametoindex(name.as_str()).is_err();
+        let gone: Vec<String> = self.attached.iter().filter(is_gone).cloned().collect();
+        gone.iter().try_for_each(|name| self.detach(role, name))
     }
 
     fn is_attached(&mut self, role: Role, interface: &str, right: &str) -> Result<bool, Error> {

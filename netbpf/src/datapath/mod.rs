@@ -241,7 +241,7 @@ impl Datapath {
             self.forget(&Entries::of_network(number, &network))?;
             self.vacate_network(number)?;
         }
-        interface.map_or(Ok(()), |interface| self.detach(Role::HostDevice, interface))
+        self.detach_if_known(Role::HostDevice, interface)
     }
 
     /// Writes an endpoint, or rewrites it.
@@ -308,7 +308,7 @@ impl Datapath {
     /// Removes an endpoint. Its interface should be gone: one without the program would let frames through to the host.
     pub fn remove_endpoint(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
         self.clear_endpoint(number)?;
-        interface.map_or(Ok(()), |interface| self.detach(Role::Endpoint, interface))
+        self.detach_if_known(Role::Endpoint, interface)
     }
 
     /// Forgets what a netbpf with other map layouts left; our programs should be attached everywhere.
