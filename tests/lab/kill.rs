@@ -56,41 +56,38 @@ impl Case {
     /// Kills the daemon at each point in turn.
     #[track_caller]
     fn survives_kills(&self) {
-        let lab = self.lab();
-        let (before, after) = self.both_shapes(&lab);
-        let mut point = 0;
-        while let Some(hit) = {
-            point += 1;
-            order(&lab, "kill", point);
-            let _ = lab.netbpf(self.command.split_whitespace());
-            outcome(&lab)
-        } {
+        let points = self.survives("kill", |lab| {
             lab.await_daemon_end();
             lab.start_daemon();
-            self.assert_one_of(&lab, &before, &after, &hit);
-        }
-        assert!(point > 2, "{}: no point was hit", self.command);
-        tell("kills survived", point - 1);
-        self.clear_up(&lab);
+        });
+        tell("kills survived", points);
     }
 
     /// Has each step fail in turn.
     #[track_caller]
     fn survives_failures(&self) {
+        let points = self.survives("fail", |_| {});
+        tell("failed steps survived", points);
+    }
+
+    /// Gives the order at each point in turn, and says how many points there are. `recover` is done after each hit.
+    #[track_caller]
+    fn survives(&self, what: &str, recover: impl Fn(&Lab)) -> u32 {
         let lab = self.lab();
         let (before, after) = self.both_shapes(&lab);
         let mut point = 0;
         while let Some(hit) = {
             point += 1;
-            order(&lab, "fail", point);
+            order(&lab, what, point);
             let _ = lab.netbpf(self.command.split_whitespace());
             outcome(&lab)
         } {
+            recover(&lab);
             self.assert_one_of(&lab, &before, &after, &hit);
         }
         assert!(point > 2, "{}: no point was hit", self.command);
-        tell("failed steps survived", point - 1);
         self.clear_up(&lab);
+        point - 1
     }
 
     /// What is there before the command, and after it.

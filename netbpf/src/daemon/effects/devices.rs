@@ -132,7 +132,7 @@ impl Daemon {
         };
         let Some(wiring) = wiring else { return Ok(false) };
         let like = Device::of_network(&wiring, self.group);
-        let device = self.own_device(netbpf_common::network::ifindex_of(number), &like).await?;
+        let device = self.own_device(wiring.ifindex(), &like).await?;
         let seen = {
             let mut datapath = self.datapath();
             if lost {
@@ -177,7 +177,7 @@ impl Daemon {
         });
         let Some(wiring) = wiring else { return Ok(false) };
         let like = Device::of_endpoint(&wiring, self.group);
-        let device = self.own_device(netbpf_common::endpoint::ifindex_of(number), &like).await?;
+        let device = self.own_device(wiring.ifindex(), &like).await?;
         let Some(device) = device else {
             if !matches!(container.subject, Subject::Docker(_)) {
                 tracing::debug!(interface = wiring.host_interface, "the link of an endpoint is gone");

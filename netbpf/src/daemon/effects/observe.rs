@@ -28,15 +28,13 @@ impl Daemon {
         // Also those whose group or name somebody changed.
         for network in desired.networks.values() {
             let like = Device::of_network(network, self.group);
-            let ifindex = netbpf_common::network::ifindex_of(network.number);
-            if let Some(device) = self.own_device(ifindex, &like).await? {
+            if let Some(device) = self.own_device(network.ifindex(), &like).await? {
                 observe_device(observed.networks.entry(network.number).or_default(), device, &maps.attached);
             }
         }
         for endpoint in desired.endpoints.values() {
             let like = Device::of_endpoint(endpoint, self.group);
-            let ifindex = netbpf_common::endpoint::ifindex_of(endpoint.number);
-            if let Some(device) = self.own_device(ifindex, &like).await? {
+            if let Some(device) = self.own_device(endpoint.ifindex(), &like).await? {
                 observe_device(
                     observed.endpoints.entry(endpoint.number).or_default(),
                     device,

@@ -290,18 +290,7 @@ impl Daemon {
         self.carry_out(diff(&Desired::default(), &gone)).await;
         let forget = || async { Ok(self.firewall.forget(addresses.clone()).await?) };
         insist("forget flows", forget).await;
-        let networks: Vec<Id> = before
-            .attachments
-            .iter()
-            .filter(|old| old.endpoint.is_some())
-            .filter(|old| {
-                !after
-                    .attachments
-                    .iter()
-                    .any(|new| new.network == old.network && new.endpoint == old.endpoint)
-            })
-            .map(|old| old.network)
-            .collect();
+        let networks: Vec<Id> = before.endpoints_without(after).map(|(network, _)| *network).collect();
         self.release_endpoints(before, &networks);
         self.tell_of_members(&before.id, &networks, "disconnect");
     }
