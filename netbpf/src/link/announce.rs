@@ -1,5 +1,5 @@
-//! What an interface says of itself when it is new: neighbours that remember somebody else at its address learn of it at
-//! once, and not when their own doubts come (RFC 5227 3, RFC 4861 7.2.6).
+//! Announces the address of a new interface. A neighbour that has another MAC for the address then updates
+//! its table at once, not only when its entry expires (RFC 5227 section 3, RFC 4861 section 7.2.6).
 
 use std::{
     io,
@@ -20,15 +20,15 @@ use rustix::net::{
 use super::{Error, Links, Namespace};
 use crate::model::Mac;
 
-/// All nodes of a link.
+/// The multicast group of all nodes on a link.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// Of what no router has sent on.
+/// The only valid hop limit: a lower one shows that a router forwarded the packet (RFC 4861 section 7.1.2).
 const HOP_LIMIT: u32 = 255;
 
 impl Links {
-    /// Says to all neighbours of an interface that it has an address, by an ARP announcement or an unsolicited neighbour
-    /// advertisement.
+    /// Announces an address of an interface to all its neighbours, by an ARP announcement or an unsolicited
+    /// neighbour advertisement.
     pub async fn announce(
         &self,
         netns: &Namespace,
@@ -47,20 +47,20 @@ impl Links {
 }
 
 fn announce(interface: &str, address: Ipv4Addr, mac: Mac) -> io::Result<()> {
-    // Without a protocol, so that it hears nothing.
+    // Without a protocol, so that it receives no frames.
     let socket = socket::socket(socket::AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
     let frame = announcement(address, mac);
     socket::sendto(socket.as_raw_fd(), &frame, &link_address(interface)?, MsgFlags::empty())?;
     Ok(())
 }
 
-/// Where a raw socket sends frames to.
+/// The address that a raw socket sends frames to.
 fn link_address(interface: &str) -> nix::Result<LinkAddr> {
     let mut found = getifaddrs()?.filter(|found| found.interface_name == interface);
     found.find_map(|found| found.address?.as_link_addr().copied()).ok_or(Errno::ENODEV)
 }
 
-/// A frame to all that asks who has the address, and says that the asker has it.
+/// A broadcast ARP request whose sender and target are both the address.
 fn announcement(address: Ipv4Addr, mac: Mac) -> Vec<u8> {
     const ALL: [u8; 6] = [0xff; 6];
     const ARP: [u8; 2] = [0x08, 0x06];
@@ -71,7 +71,7 @@ fn announcement(address: Ipv4Addr, mac: Mac) -> Vec<u8> {
 
 fn advertise(interface: &str, address: Ipv6Addr, mac: Mac) -> io::Result<()> {
     let scope = if_nametoindex(interface)?;
-    // The kernel makes the checksum.
+    // The kernel fills in the checksum.
     let protocol = Some(ipproto::ICMPV6);
     let socket = socket_with(AddressFamily::INET6, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
     sockopt::set_ipv6_multicast_hops(&socket, HOP_LIMIT)?;
@@ -85,7 +85,7 @@ fn advertise(interface: &str, address: Ipv6Addr, mac: Mac) -> io::Result<()> {
     Ok(())
 }
 
-/// Type, code, checksum, flags, target, and the option that has its MAC.
+/// Type, code, checksum, flags, target, and the target link-layer address option.
 fn advertisement(address: Ipv6Addr, mac: Mac) -> Vec<u8> {
     const ADVERTISEMENT: u8 = 136;
     const OVERRIDE: u8 = 0x20;

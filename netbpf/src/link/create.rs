@@ -1,12 +1,14 @@
-//! Veth pairs, made whole or not at all: a network's host device with the end that lends it its carrier, and a
-//! container's endpoint, whose inner end is made in the container's namespace under its final name.
+//! Creates veth pairs, completely or not at all: a network's host device with the peer that gives it a
+//! carrier, and a container's endpoint. The container's side of an endpoint is created in the container's
+//! namespace with its final name.
 //!
-//! IPv6 is off on every end that has no IPv6 address: with it the kernel would send frames (multicast reports,
-//! solicitations) that nobody asked for. Where it is on, the kernel takes no address from routers: the programs know
-//! the addresses that there are, the link-local one of the MAC among them. Ours are known to be nobody else's, so no
-//! duplicate is looked for. All this is set before the end goes up.
+//! IPv6 is off on every end without an IPv6 address. Otherwise the kernel would send unwanted frames
+//! (multicast reports, solicitations). Where IPv6 is on, the kernel takes no addresses from routers: the eBPF
+//! programs let a container use only the addresses that netbpf knows, including the link-local address of its
+//! MAC. The addresses are unique, so duplicate address detection is off. All this is set before the end goes
+//! up.
 //!
-//! A dropped future may leave a link behind; its group tells whose it is.
+//! A dropped future may leave a link behind. Its group identifies it as netbpf's.
 
 use std::{
     collections::BTreeSet,
@@ -41,8 +43,8 @@ use crate::{
 };
 
 impl Links {
-    /// Makes a network's host device; it is up and carries its address afterwards. Both ends of its veth pair get `group`,
-    /// which says whose they are.
+    /// Creates a network's host device, sets it up and adds its addresses. Both ends of its veth pair get
+    /// `group`, which identifies the owner.
     pub async fn create_host_device(&self, network: &NetworkWiring, group: u32) -> Result<(), Error> {
         let end = End {
             ifindex: network.ifindex(),
@@ -75,12 +77,12 @@ impl Links {
             .map_err(|refusal| Error::failed("set up", device, refusal))
     }
 
-    /// Makes a container's interface in its network namespace, where it has its addresses and is up. The host side stays
-    /// down, and the interface without a carrier, until [`Links::set_up`]: programs are attached before. The host side
-    /// gets `group`, which says whose it is.
+    /// Creates a container's interface in its network namespace, adds its addresses and sets it up. The host
+    /// side stays down, and the interface without a carrier, until [`Links::set_up`], so that programs can be
+    /// attached before. The host side gets `group`, which identifies the owner.
     ///
-    /// Without a namespace the inner side stays among the host's own links, bare and down, for somebody else to move,
-    /// address and set up.
+    /// Without a namespace, the container's side stays in the host's namespace, down and without addresses.
+    /// The caller's engine moves it, adds addresses and sets it up.
     pub async fn create_endpoint(
         &self,
         endpoint: &EndpointWiring,
@@ -130,13 +132,13 @@ impl Links {
                 |refusal| Error::failed("create", format!("{} and {}", end.name, peer.name), refusal),
             );
         match created {
-            Err(error) if error.is_exists() => Err(self.who_is_taken(end, peer, peer_place).await),
+            Err(error) if error.is_exists() => Err(self.taken(end, peer, peer_place).await),
             result => result,
         }
     }
 
-    /// The kernel says that something exists, not what.
-    async fn who_is_taken(&self, end: End<'_>, peer: End<'_>, peer_place: &str) -> Error {
+    /// Finds out what exists: the kernel's EEXIST does not say.
+    async fn taken(&self, end: End<'_>, peer: End<'_>, peer_place: &str) -> Error {
         if self.exists(with_index(end.ifindex)).await {
             return Error::NumberTaken { ifindex: end.ifindex };
         }
@@ -154,7 +156,8 @@ impl Links {
         self.socket.ask(RouteNetlinkMessage::GetLink(message), 0).await.is_ok()
     }
 
-    /// In the namespace of the runtime. Writing a setting may wait for the kernel's lock on all links: not on a worker.
+    /// In the namespace of the runtime. Writing a setting may wait for the kernel's lock on all links, so it
+    /// must not run on a worker thread.
     async fn set_ipv6(&self, interface: &str, on: bool) -> Result<(), Error> {
         let (settings, name) = (Arc::clone(&self.settings), interface.to_owned());
         tokio::task::spawn_blocking(move || set_ipv6(&settings, &name, on))
@@ -162,12 +165,12 @@ impl Links {
             .unwrap_or_else(|_| Err(Error::Panicked("this network namespace".to_owned())))
     }
 
-    /// Undoes the creation of a pair whose configuration failed.
+    /// Deletes a pair whose configuration failed.
     async fn or_delete<T>(&self, ifindex: u32, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_err()
             && let Err(error) = self.delete(ifindex).await
         {
-            tracing::warn!("a link that failed half way stays: {error}");
+            tracing::warn!("an incomplete link was not removed: {error}");
         }
         result
     }
@@ -203,7 +206,7 @@ impl End<'_> {
                 LinkAttribute::GroIpv4MaxSize(size),
             ]);
         }
-        // As with Docker: nothing waits in a veth.
+        // As in Docker: a veth queues nothing.
         message.attributes.push(LinkAttribute::TxQueueLen(0));
         message.attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
         message.attributes.extend(self.netns.map(LinkAttribute::NetNsFd));
@@ -211,7 +214,7 @@ impl End<'_> {
     }
 }
 
-/// What is done in the container's namespace, in one visit.
+/// Configures the container's side, with one visit to its namespace.
 async fn finish_inside(endpoint: &EndpointWiring, netns: &Namespace) -> Result<Activation, Error> {
     let EndpointWiring { ipv4, ipv6, mac, .. } = *endpoint;
     let object = format!("{} in {netns}", endpoint.interface);
@@ -222,7 +225,7 @@ async fn finish_inside(endpoint: &EndpointWiring, netns: &Namespace) -> Result<A
         Ok((ifindex, Activation::watch(ifindex)?))
     })
     .await?;
-    // One after another in the kernel, without waiting for each answer.
+    // The kernel handles the requests in order; no request waits for the answer to the one before.
     let addresses = Addresses { ipv4, ipv6, mac };
     tokio::try_join!(
         addresses.add(&socket, ifindex, &object),
@@ -238,7 +241,7 @@ async fn finish_inside(endpoint: &EndpointWiring, netns: &Namespace) -> Result<A
     Ok(activation)
 }
 
-/// What an end has as addresses.
+/// Addresses of an end.
 struct Addresses {
     ipv4: Option<Ipv4Net>,
     ipv6: Option<Ipv6Net>,
@@ -246,7 +249,7 @@ struct Addresses {
 }
 
 impl Addresses {
-    /// All are asked for at once.
+    /// Sends all requests at once.
     async fn add(&self, socket: &Socket, ifindex: u32, link: &str) -> Result<(), Error> {
         let ipv4 = self.ipv4.map(|net| (ipv4_message(net, ifindex), format!("{net} to {link}")));
         let link_local = || Ipv6Net::new_assert(self.mac.link_local(), 64);
@@ -261,7 +264,7 @@ impl Addresses {
     }
 }
 
-/// Gives a link addresses that it may have already.
+/// Adds addresses to a link. It may have some of them already.
 pub(super) async fn add_addresses(
     socket: &Socket,
     ifindex: u32,
@@ -285,7 +288,7 @@ fn ipv4_message(net: Ipv4Net, ifindex: u32) -> AddressMessage {
     AddressMessageBuilder::<Ipv4Addr>::new().address(net.addr(), net.prefix_len()).index(ifindex).build()
 }
 
-/// Nobody looks for a duplicate.
+/// Without duplicate address detection.
 fn ipv6_message(net: Ipv6Net, ifindex: u32) -> AddressMessage {
     let message = AddressMessageBuilder::<Ipv6Addr>::new().address(net.addr(), net.prefix_len());
     let mut message = message.index(ifindex).build();
@@ -305,8 +308,8 @@ fn set_ipv6(settings: &Procfs, interface: &str, on: bool) -> Result<(), Error> {
     if on { settings.enable_ipv6(interface) } else { settings.disable_ipv6(interface) }
 }
 
-/// Lets a port that is published at 127.0.0.1 answer through the device: the packet filter translates both addresses,
-/// after the kernel has looked at them. What containers send to 127.0.0.0/8 is dropped by the programs.
+/// Lets the host use a port that is published at 127.0.0.1: the packet filter translates both addresses, but
+/// only after the kernel's check for 127.0.0.0/8. The eBPF programs drop what containers send to 127.0.0.0/8.
 async fn accept_loopback_here(interface: &str) -> Result<(), Error> {
     let setting = format!("net/ipv4/conf/{interface}/route_localnet");
     tokio::task::spawn_blocking(move || sysctl::write(&setting, "1").map(|_| ()))

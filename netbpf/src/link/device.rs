@@ -1,4 +1,4 @@
-//! A link on the host's side: what is read of it, and what is put back when somebody changed it.
+//! Reads the state of a link on the host's side, and restores what somebody changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +20,8 @@ use super::{
 use crate::plan::{Device, Mend};
 
 impl Links {
-    /// What is read of a link, with the settings that `like` has, and addresses where it has any or carries a MAC of
-    /// netbpf's; none if there is no link of this number.
+    /// Reads a link: those settings that `like` has, and the addresses if `like` has a MAC. None if there is
+    /// no link with this ifindex.
     pub async fn device(&self, ifindex: u32, like: &Device) -> Result<Option<Device>, Error> {
         let failed = |refusal: Refusal| Error::failed("look at", format!("link {ifindex}"), refusal);
         let answer = self.socket.get(RouteNetlinkMessage::GetLink(with_index(ifindex))).await.map_err(failed);
@@ -43,7 +43,7 @@ impl Links {
         Ok(Some(device))
     }
 
-    /// Puts back what somebody changed of the link that is to have this name.
+    /// Restores what somebody changed on a link. `name` is the name that it should have.
     pub async fn mend(&self, ifindex: u32, name: &str, mend: &Mend) -> Result<(), Error> {
         if mend.renamed.is_some() {
             self.rename(ifindex, name).await?;
@@ -54,7 +54,7 @@ impl Links {
         if !changes.attributes.is_empty() {
             self.change(changes, name).await?;
         }
-        // Before the addresses, which the kernel takes away with some of them.
+        // Before the addresses, because the kernel removes addresses when some settings change.
         self.write_settings(name, &mend.settings).await?;
         add_addresses(&self.socket, ifindex, name, &mend.addresses).await?;
         if let Some(peer) = mend.peer {
@@ -72,7 +72,7 @@ impl Links {
             message
         };
         match self.change(renamed(), name).await {
-            // Before Linux 6.2 a link that is up keeps its name.
+            // Before Linux 6.2 a link that is up cannot be renamed.
             Err(error) if error.errno() == Some(Errno::EBUSY) => {
                 let mut down = with_index(ifindex);
                 down.header.change_mask = LinkFlags::Up;
@@ -98,7 +98,7 @@ impl Links {
     ) -> Result<(), Error> {
         let settings: Vec<_> =
             settings.iter().map(|(setting, value)| (setting_of(setting, name), value.clone())).collect();
-        // Writing may wait for the kernel's lock on all links: not on a worker.
+        // Writing may wait for the kernel's lock on all links, so it must not run on a worker thread.
         let write =
             move || settings.iter().try_for_each(|(setting, value)| sysctl::write(setting, value).map(drop));
         let written = tokio::task::spawn_blocking(write).await;
@@ -120,7 +120,7 @@ impl Links {
 }
 
 fn setting_of(setting: &str, name: &str) -> String {
-    // A dot in a name is no separator here.
+    // In a path, a dot in a name is not a separator.
     format!("net/{}", setting.replace('*', name))
 }
 
@@ -154,7 +154,7 @@ fn net(message: &AddressMessage) -> Option<IpNet> {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
     });
-    // IPv6 has no local one beside it.
+    // For IPv6 there is only this attribute.
     let address = local.or_else(|| {
         message.attributes.iter().find_map(|attribute| match attribute {
             AddressAttribute::Address(address) => Some(*address),

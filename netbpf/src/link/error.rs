@@ -1,5 +1,5 @@
-//! What can go wrong with links: which operation, on what, and the kernel's own words. Knows nothing of the caller's
-//! purpose.
+//! Errors of operations on links: the operation, its object and the kernel's message. Must not know the
+//! caller's purpose.
 
 use std::{fmt, io};
 
@@ -13,9 +13,9 @@ pub enum Error {
     Failed {
         /// A verb: `create`, `set up`, `delete`, …
         operation: &'static str,
-        /// What it was done to.
+        /// The object of the operation.
         object: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: Refusal,
     },
     /// An interface of this name exists.
@@ -32,7 +32,7 @@ pub enum Error {
         /// The number.
         ifindex: u32,
     },
-    /// A path that holds something else.
+    /// The file is no network namespace.
     #[error("{0} is not a network namespace")]
     NotANamespace(String),
     /// Work in a namespace ended without an answer.
@@ -49,13 +49,13 @@ impl Error {
         Self::Failed { operation, object: object.into(), source: source.into() }
     }
 
-    /// Whether it is there already: a name, a number, an address.
+    /// Whether the object exists already: a name, an ifindex, an address.
     pub fn is_exists(&self) -> bool {
         matches!(self, Self::NameTaken { .. } | Self::NumberTaken { .. })
             || matches!(self.errno(), Some(Errno::EEXIST | Errno::EBUSY))
     }
 
-    /// Whether it is not there (any more): a link, a route, a process, a file.
+    /// Whether the object does not exist (any more): a link, a route, a process, a file.
     pub fn is_missing(&self) -> bool {
         matches!(self.errno(), Some(Errno::ENODEV | Errno::ENXIO | Errno::ESRCH | Errno::ENOENT))
     }
@@ -68,7 +68,7 @@ impl Error {
     }
 }
 
-/// What the kernel said.
+/// The kernel's error.
 #[derive(Debug)]
 pub struct Refusal {
     errno: io::Error,

@@ -1,4 +1,4 @@
-//! What is done to links that exist, and the default routes of a namespace.
+//! Changes links that exist, and the default routes of a namespace.
 
 use std::{
     collections::HashMap,
@@ -20,13 +20,13 @@ use tokio::time::timeout;
 
 use super::{Error, Namespace, error::Refusal, socket::Socket, sysctl::Procfs, watch::Activation};
 
-/// How long the kernel may take to activate a side of a pair; more than any that was seen.
+/// Timeout for the kernel's activation of a side of a pair; longer than any that was measured.
 const ACTIVATION: Duration = Duration::from_millis(500);
 
-/// `lo` has this number in every namespace.
+/// The ifindex of `lo` in every namespace.
 pub(super) const LOOPBACK: u32 = 1;
 
-/// Which of the two kinds of addresses.
+/// Address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// IPv4.
@@ -43,13 +43,14 @@ pub struct Links {
 }
 
 impl Links {
-    /// Of the namespace of the calling thread; must be called in a tokio runtime.
+    /// Opens the links of the calling thread's namespace; must be called in a tokio runtime.
     pub fn open() -> Result<Self, Error> {
         Ok(Self { socket: Socket::open()?, settings: Arc::new(Procfs::open()?), inactive: Mutex::default() })
     }
 
-    /// Brings the host side of an endpoint up. If it was just made, frames pass both ways when this returns: the kernel
-    /// activates the side that was up first some time after its carrier comes, and drops what it sends until then.
+    /// Sets up the host side of an endpoint. If it is new, frames pass both ways when this returns. The
+    /// kernel activates the side that was up first only some time after its carrier comes, and drops what it
+    /// sends until then.
     pub async fn set_up(&self, ifindex: u32) -> Result<(), Error> {
         let inner = self.inactive().remove(&ifindex);
         up(&self.socket, with_index(ifindex))
@@ -63,7 +64,7 @@ impl Links {
         Ok(())
     }
 
-    /// Deletes a link, and with it the other end of its pair. False: it was gone already.
+    /// Deletes a link, and with it the other end of its pair. False: there was no such link.
     pub async fn delete(&self, ifindex: u32) -> Result<bool, Error> {
         self.inactive().remove(&ifindex);
         let deleted = self.socket.ask(RouteNetlinkMessage::DelLink(with_index(ifindex)), 0).await;
@@ -74,14 +75,14 @@ impl Links {
         }
     }
 
-    /// Endpoints whose host side is still to be set up, by its number.
+    /// Endpoints whose host side was not set up yet, by the ifindex of that side.
     pub(super) fn inactive(&self) -> MutexGuard<'_, HashMap<u32, Activation>> {
         self.inactive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes `gateway` the way out of a namespace for its family, in the place of any other.
+    /// Sets the default route of a namespace to `gateway`. Replaces the one of the same family.
     pub async fn set_default_route(&self, netns: &Namespace, gateway: IpAddr) -> Result<(), Error> {
-        // "boot" is what iproute2 and Docker say, and what `ip route` leaves out.
+        // iproute2 and Docker use "boot" too; `ip route` does not print it.
         let boot = RouteProtocol::Boot;
         let route = match gateway {
             IpAddr::V4(gateway) => {
@@ -97,7 +98,7 @@ impl Links {
         )
     }
 
-    /// Leaves a namespace without a way out for a family, whether it has one or not.
+    /// Removes a namespace's default route of a family, if there is one.
     pub async fn remove_default_route(&self, netns: &Namespace, family: Family) -> Result<(), Error> {
         let mut route = match family {
             Family::Ipv4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
@@ -118,14 +119,14 @@ impl Links {
     }
 }
 
-/// A message about the link of this number.
+/// A message about the link with this ifindex.
 pub(super) fn with_index(ifindex: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = ifindex;
     message
 }
 
-/// Brings the link that the message is about up.
+/// Sets up the link that the message names.
 pub(super) async fn up(socket: &Socket, mut message: LinkMessage) -> Result<(), Refusal> {
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;

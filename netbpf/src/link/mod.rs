@@ -1,23 +1,22 @@
-//! Links, addresses, routes and network namespaces, through rtnetlink; settings below `/proc/sys/net`. Everything here
-//! does what it is told to the kernel and undoes it where it fails half way. It must not know networks, containers,
-//! maps or programs.
+//! Links, addresses, routes and network namespaces, through rtnetlink; settings below `/proc/sys/net`. An
+//! operation that fails half way is undone. Must not know networks, containers, maps or programs.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `create` | veth pairs: a network's host device, a container's endpoint |
-//! | `device` | a link on the host's side: what is read of it, what is put back |
-//! | `links` | what is done to a link that exists, the default routes |
-//! | `announce` | what a new interface says of itself |
-//! | `observe` | what is there: links of ours, their counters, routes |
-//! | `size` | how large packets may be |
-//! | `uplink` | what an interface to other hosts is |
-//! | `watch` | which links go, which change |
-//! | `neighbours` | room in the kernel's tables of neighbours |
-//! | `netconf` | when forwarding is turned off |
-//! | `routers` | which interfaces listen to routers, which are bridges |
-//! | `netns` | namespaces, and visits to them |
+//! | `device` | a link on the host's side: reads it, restores it |
+//! | `links` | changes to a link that exists, the default routes |
+//! | `announce` | announcements of the addresses of new interfaces |
+//! | `observe` | reads netbpf's links, their counters, the routes |
+//! | `size` | the largest packet of a link (GSO) |
+//! | `uplink` | reads an interface to other hosts |
+//! | `watch` | announcements of links that are deleted or change |
+//! | `neighbours` | size limits of the kernel's neighbour tables |
+//! | `netconf` | announcements that forwarding was turned off |
+//! | `routers` | interfaces that use router advertisements; bridges |
+//! | `netns` | opens and visits namespaces |
 //! | `sysctl` | settings |
-//! | `socket` | one netlink request and its answer |
+//! | `socket` | netlink requests and their answers |
 
 mod announce;
 mod create;

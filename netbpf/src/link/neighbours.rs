@@ -1,16 +1,18 @@
-//! Room in the kernel's tables of neighbours. There is one for each family and for all network namespaces together, so
-//! containers that talk to each other fill it: 36 of them need 1,260 entries, and the kernel's limit is 1,024.
+//! Size limits of the kernel's neighbour tables. There is one table for each family and for all network
+//! namespaces together, so containers that talk to each other fill it: 36 of them need 1,260 entries, and the
+//! kernel's default limit is 1,024.
 
 use std::path::Path;
 
 use super::{Error, sysctl};
 
-/// As Docker's overlay networks have them: from how many entries on old ones are collected, hurriedly, and at most. From
-/// the last to the first, so that they are in order at each moment.
+/// The limits of Docker's overlay networks: the maximum, the number of entries from which old ones are
+/// removed sooner, and the number from which old ones are removed at all. In descending order, so that the
+/// kernel's limits are in order after each write.
 const THRESHOLDS: [(&str, u32); 3] = [("gc_thresh3", 65536), ("gc_thresh2", 49152), ("gc_thresh1", 8192)];
 
-/// Raises thresholds that are lower, of both families, and never lowers one. Says what was set. Only the first network
-/// namespace has these settings; in others nothing is done.
+/// Raises lower limits of both families, and never lowers one. Returns what was set. Does nothing in network
+/// namespaces other than the first, which have no such settings.
 pub fn make_room() -> Result<Vec<String>, Error> {
     let mut done = Vec::new();
     for family in ["ipv4", "ipv6"] {
@@ -28,7 +30,7 @@ pub fn make_room() -> Result<Vec<String>, Error> {
     Ok(done)
 }
 
-/// The value that a threshold gets; none if it is high enough, or not a number.
+/// The new value of a limit; none if it is high enough, or not a number.
 fn raised(value: &str, least: u32) -> Option<String> {
     value.parse::<i64>().ok().filter(|value| *value < i64::from(least)).map(|_| least.to_string())
 }

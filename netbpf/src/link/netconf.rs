@@ -1,5 +1,5 @@
-//! When somebody turns forwarding off: the kernel announces it (`RTM_NEWNETCONF`, Linux 3.8). The netlink library has no
-//! type for this message, so it is read here. Changes nothing.
+//! Tells when somebody turns forwarding off. The kernel announces it (`RTM_NEWNETCONF`, Linux 3.8); the
+//! netlink library has no type for this message, so it is parsed here. Changes nothing.
 
 use std::io;
 
@@ -27,15 +27,15 @@ const FAMILY: usize = 4;
 pub enum NotForwarding {
     /// On the whole host, for a family.
     Host,
-    /// For what comes in by this interface.
+    /// For packets that arrive at the interface with this ifindex.
     Interface(u32),
 }
 
-/// What the kernel says of forwarding in one namespace, from the moment this value was made.
+/// The kernel's announcements about forwarding in one namespace, from the creation of this value on.
 pub struct ForwardingChanges(TokioSocket);
 
 impl ForwardingChanges {
-    /// In the namespace of the calling thread, which must be in a tokio runtime.
+    /// Listens in the namespace of the calling thread, which must be in a tokio runtime.
     pub fn watch() -> Result<Self, Error> {
         let open = || {
             let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
@@ -52,7 +52,7 @@ impl ForwardingChanges {
     pub async fn next(&mut self) -> Result<Heard<NotForwarding>, Error> {
         loop {
             match self.0.recv_from_full().await {
-                // More was said than the socket holds.
+                // Announcements were lost: the socket's buffer was full.
                 Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => return Ok(Heard::Lost),
                 Err(error) => return Err(Error::failed("listen on", "a netlink socket", error)),
                 Ok((message, _)) => {
@@ -65,7 +65,7 @@ impl ForwardingChanges {
     }
 }
 
-/// Where a message says that forwarding is off. Each announcement is a datagram of its own.
+/// The place where a message says that forwarding is off. Each announcement is a datagram of its own.
 fn turned_off(message: &[u8]) -> Option<NotForwarding> {
     let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
     if kind != NEW_NETCONF {
@@ -81,7 +81,7 @@ fn turned_off(message: &[u8]) -> Option<NotForwarding> {
             FORWARDING => forwarding = value,
             _ => {}
         }
-        // Attributes begin at multiples of four.
+        // Attributes are aligned to 4 bytes.
         attributes = attributes.get(length.max(4).next_multiple_of(4)..).unwrap_or_default();
     }
     match (ifindex?, forwarding?) {
@@ -106,12 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn only_forwarding_that_is_off_is_heard() {
+    fn only_forwarding_that_is_turned_off_is_reported() {
         let said = |attributes: &[(u16, i32)]| turned_off(&message(NEW_NETCONF, attributes));
         assert_eq!(said(&[(IFINDEX, ALL), (FORWARDING, 0)]), Some(NotForwarding::Host));
         assert_eq!(said(&[(IFINDEX, 7), (3, 1), (FORWARDING, 0)]), Some(NotForwarding::Interface(7)));
         assert_eq!(said(&[(IFINDEX, ALL), (FORWARDING, 1)]), None);
-        // The value that new interfaces get, and another setting.
+        // The default for new interfaces, and another setting.
         assert_eq!(said(&[(IFINDEX, -2), (FORWARDING, 0)]), None);
         assert_eq!(said(&[(IFINDEX, ALL), (3, 0)]), None);
         assert_eq!(turned_off(&message(NEW_NETCONF + 1, &[(IFINDEX, ALL), (FORWARDING, 0)])), None);

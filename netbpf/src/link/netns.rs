@@ -1,5 +1,5 @@
-//! Network namespaces: opening them, and visiting them. A visit is a thread of its own that ends afterwards, so that no
-//! thread of the runtime can ever be left in the wrong namespace. Knows nothing of links.
+//! Opens network namespaces and visits them. A visit is a thread of its own that ends afterwards, so that no
+//! thread of the runtime can stay in the wrong namespace. Must not know links.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use super::Error;
 
-/// A network namespace, held open: it exists for as long as this value does.
+/// An open network namespace. It exists at least as long as this value.
 #[derive(Clone, Debug)]
 pub struct Namespace {
     file: Arc<File>,
@@ -32,11 +32,11 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// The one that a file holds: `/run/netns/NAME`, `/proc/N/ns/net`, a Docker sandbox key. That it is one of another
-    /// kind shows when it is entered.
+    /// Opens the namespace of a file: `/run/netns/NAME`, `/proc/N/ns/net`, a Docker sandbox key. A namespace
+    /// of another kind is detected only when it is entered.
     pub fn open_path(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
-        // Without O_NONBLOCK, a FIFO of that name would hold us until somebody writes to it.
+        // Without O_NONBLOCK, opening a FIFO would block until somebody writes to it.
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(OFlag::O_NONBLOCK.bits())
@@ -49,16 +49,16 @@ impl Namespace {
         Ok(Self { file: Arc::new(file), name: name.into() })
     }
 
-    /// The one of a process that was started at a time (see [`start_time`]), and of no later process of the same number:
-    /// both are read through one descriptor of its folder, which leads nowhere once the process is gone. There is no
-    /// other way to a process's namespace.
+    /// Opens the namespace of the process that was started at `started` (see [`start_time`]), and not of a
+    /// later process with the same PID: both are read through one descriptor of its `/proc` directory, which
+    /// leads nowhere once the process is gone. There is no other way to open a process's namespace.
     pub fn open_process(pid: u32, started: u64) -> Result<Self, Error> {
         let name = format!("network namespace of process {pid}");
         let failed = |error: io::Error| Error::failed("open", &*name, error);
         let process = process_folder(pid).map_err(failed)?;
         let file = openat(&process, "ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| failed(errno.into()))?;
-        // Last: who is alive now was alive when the namespace was opened.
+        // Last: a process that is alive now was alive when the namespace was opened.
         match start_time_in(&process) {
             Some(found) if found == started => {}
             _ => return Err(failed(io::Error::from(Errno::ESRCH))),
@@ -66,7 +66,7 @@ impl Namespace {
         Ok(Self { file: Arc::new(file.into()), name: name.into() })
     }
 
-    /// Whether it is the one that the calling thread is in.
+    /// Whether it is the namespace of the calling thread.
     pub fn same_as_current(&self) -> Result<bool, Error> {
         let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let own = fs::metadata("/proc/thread-self/ns/net")
@@ -76,7 +76,7 @@ impl Namespace {
         Ok(identity(own) == identity(other))
     }
 
-    /// Does the work on a thread that is in this namespace. Sockets opened there stay there.
+    /// Runs `work` on a thread in this namespace. Sockets opened there stay in it.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -87,13 +87,13 @@ impl Namespace {
             .name("netns visit".to_owned())
             .spawn(move || {
                 let result = setns(&file, CloneFlags::CLONE_NEWNET).map(|()| work());
-                // Nobody waits any more: then nobody wants the result.
+                // An error means that the caller no longer waits for the result.
                 drop(answer.send(result));
             })
             .map_err(|error: io::Error| Error::failed("start a thread for", self.to_string(), error))?;
         match result.await {
             Ok(Ok(value)) => Ok(value),
-            // A namespace of another kind shows only now.
+            // A namespace of another kind is detected only here.
             Ok(Err(Errno::EINVAL)) => Err(Error::NotANamespace(self.to_string())),
             Ok(Err(errno)) => Err(Error::failed("enter", self.to_string(), errno)),
             Err(_) => Err(Error::Panicked(self.to_string())),
@@ -113,8 +113,9 @@ impl std::fmt::Display for Namespace {
     }
 }
 
-/// When a process was started, in clock ticks since boot (field 22 of `/proc/N/stat`): what tells it from a later one of
-/// the same number. None if it is not there, or dead and not yet reaped.
+/// Start time of a process in clock ticks since boot (field 22 of `/proc/N/stat`). It distinguishes the
+/// process from a later one with the same PID. None if the process does not exist, or is dead and not yet
+/// reaped.
 pub fn start_time(pid: u32) -> Option<u64> {
     start_time_in(&process_folder(pid).ok()?)
 }
@@ -127,7 +128,7 @@ fn process_folder(pid: u32) -> io::Result<OwnedFd> {
 fn start_time_in(process: &OwnedFd) -> Option<u64> {
     let stat = openat(process, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let stat = io::read_to_string(File::from(stat)).ok()?;
-    // Field 2 is a name in parentheses, which may hold anything; field 3 is the state.
+    // Field 2 is a name in parentheses, which may contain any character; field 3 is the state.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
     fields.nth(18)?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
@@ -138,14 +139,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_known_by_its_start() {
+    fn each_process_has_a_start_time() {
         let own = start_time(std::process::id()).unwrap();
         assert!(own >= start_time(1).unwrap());
         assert_eq!(start_time(u32::MAX), None);
     }
 
     #[test]
-    fn a_process_that_was_started_at_another_time_is_another() {
+    fn a_process_with_another_start_time_is_not_opened() {
         let own = std::process::id();
         let started = start_time(own).unwrap();
         Namespace::open_process(own, started).unwrap();
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_process_has_no_start() {
+    fn a_dead_process_has_no_start_time() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let mut status = String::new();
         while !status.contains(") Z") {

@@ -1,4 +1,5 @@
-//! What is there: our links, their counters, the host's routes, a namespace's interfaces. Changes nothing.
+//! Reads netbpf's links, their counters, the host's routes, and the interfaces in a namespace. Changes
+//! nothing.
 
 use std::{
     collections::HashMap,
@@ -17,10 +18,10 @@ use rtnetlink::RouteMessageBuilder;
 use super::{Error, Links, Namespace};
 use crate::model::Mac;
 
-/// A link of ours.
+/// One of netbpf's links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedLink {
-    /// Its number.
+    /// Its ifindex.
     pub ifindex: u32,
     /// Its name.
     pub name: String,
@@ -30,11 +31,11 @@ pub struct OwnedLink {
     pub mtu: u32,
     /// Its MAC.
     pub mac: Option<Mac>,
-    /// Its queueing discipline: `noqueue`, if nobody gave it another.
+    /// Its queueing discipline: `noqueue`, unless somebody set another.
     pub discipline: String,
 }
 
-/// What came in on a link. On the host side of a container's pair, that is what the container sent.
+/// What a link received. On the host side of a container's pair, that is what the container sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// Frames.
@@ -44,7 +45,7 @@ pub struct Received {
 }
 
 impl Links {
-    /// All veth ends of a group, by number.
+    /// All veth ends of a group, by ifindex.
     pub async fn owned(&self, group: u32) -> Result<Vec<OwnedLink>, Error> {
         let mut owned: Vec<_> =
             self.veths(group, vec![LinkExtentMask::SkipStats]).await?.iter().map(owned_link).collect();
@@ -69,14 +70,14 @@ impl Links {
             .collect())
     }
 
-    /// Subnets that are on a link of the host: what a new network must not overlap (Docker's rule since v23; a route
-    /// over a gateway does not count). Only the table `main` is looked at.
+    /// Subnets with a direct route on a link of the host. A new network must not overlap them (Docker's rule
+    /// since v23; routes over a gateway do not count). Only the table `main` is read.
     pub async fn on_link_routes(&self) -> Result<Vec<Ipv4Net>, Error> {
         let routes = self.routes(RouteMessageBuilder::<Ipv4Addr>::new().build()).await?;
         Ok(routes.iter().filter_map(on_link).collect())
     }
 
-    /// The same for IPv6. Link-local subnets are every link's and do not count.
+    /// The same for IPv6. Link-local subnets exist on every link and do not count.
     pub async fn on_link_routes_ipv6(&self) -> Result<Vec<Ipv6Net>, Error> {
         let routes = self.routes(RouteMessageBuilder::<Ipv6Addr>::new().build()).await?;
         Ok(routes.iter().filter_map(on_link_ipv6).collect())
@@ -97,7 +98,7 @@ impl Links {
             .collect())
     }
 
-    /// Names of the interfaces in a namespace, `lo` among them.
+    /// Names of the interfaces in a namespace, including `lo`.
     pub async fn interfaces_in(&self, netns: &Namespace) -> Result<Vec<String>, Error> {
         let names = netns
             .run(|| {
@@ -168,7 +169,7 @@ fn on_link(route: &RouteMessage) -> Option<Ipv4Net> {
     })
 }
 
-/// IPv6 routes have no scope: those without a gateway are on a link.
+/// IPv6 routes have no scope: a route without a gateway is on a link.
 fn on_link_ipv6(route: &RouteMessage) -> Option<Ipv6Net> {
     let header = &route.header;
     let leads_on = |attribute: &RouteAttribute| {

@@ -1,5 +1,5 @@
-//! Which interfaces listen to routers: those that have an address or a route from a router advertisement (RFC 4861 4.2).
-//! Changes nothing.
+//! Finds interfaces that use router advertisements: those with an address or a route from one (RFC 4861
+//! section 4.2). Also lists bridges. Changes nothing.
 
 use std::{collections::BTreeSet, net::Ipv6Addr};
 
@@ -14,7 +14,8 @@ use rtnetlink::RouteMessageBuilder;
 use super::{Error, Links};
 
 impl Links {
-    /// Names of the interfaces that got an IPv6 address or route from a router and keep it by the kernel's own means.
+    /// Names of the interfaces where the kernel itself configured an IPv6 address or route from a router
+    /// advertisement.
     pub async fn listening_to_routers(&self) -> Result<Vec<String>, Error> {
         let mut addresses = AddressMessage::default();
         addresses.header.family = AddressFamily::Inet6;
@@ -33,7 +34,7 @@ impl Links {
         Ok(links.iter().filter(|link| listening.contains(&link.header.index)).filter_map(name).collect())
     }
 
-    /// Names of the kernel's own bridges: networks of other engines, of virtual machines, of the administrator.
+    /// Names of the kernel's bridges: networks of other engines, of virtual machines, of the administrator.
     pub async fn bridges(&self) -> Result<Vec<String>, Error> {
         let is_bridge = |link: &&LinkMessage| {
             link.attributes.iter().any(|attribute| {
@@ -59,8 +60,8 @@ impl Links {
     }
 }
 
-/// The kernel tells where an address is from since 5.18. Before that, one that it made of an announced prefix is known by
-/// being the one that temporary addresses are made from.
+/// Since Linux 5.18 the kernel tells the origin of an address. Before, an address from an announced prefix
+/// can be recognized by its flag: temporary addresses are made from it.
 fn is_announced(address: &AddressMessage) -> bool {
     address.attributes.iter().any(|attribute| match attribute {
         AddressAttribute::Protocol(protocol) => *protocol == AddressProtocol::RouterAnnouncement,
@@ -69,7 +70,7 @@ fn is_announced(address: &AddressMessage) -> bool {
     })
 }
 
-/// The link of a route that a router announced.
+/// The ifindex of a route from a router advertisement.
 fn announced_by(route: &RouteMessage) -> Option<u32> {
     if route.header.protocol != RouteProtocol::Ra {
         return None;

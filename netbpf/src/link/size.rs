@@ -1,9 +1,10 @@
-//! How the host reaches the world, and what that means for the packets that it is sent.
+//! Finds the largest packet that a new link should pass on in one piece (GSO), from the host's uplinks.
 //!
-//! TCP hands over as much in one piece as the device of its route takes. Between containers, large pieces are what makes
-//! bulk transfers fast: with four times the usual 64 KB (BIG TCP; both families from Linux 6.3) one CPU moves more than
-//! twice as much. But TCP asks its own device only. Where an uplink takes less, the kernel cuts each piece to single
-//! frames in software, and traffic to the world loses half of its speed. So a link gets what the uplinks take.
+//! TCP sends pieces as large as the device of its route takes. Between containers, large pieces make bulk
+//! transfers fast: with four times the usual 64 KB (BIG TCP; both families from Linux 6.3) one CPU moves more
+//! than twice as much. But TCP looks only at its own device. If an uplink takes less, the kernel cuts each
+//! piece into single frames in software, and traffic to other hosts loses half of its speed. So a new link
+//! gets the limit of the uplinks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,17 +21,17 @@ use super::{
 };
 use crate::model::{BIG_TCP, GSO_LEGACY_MAX_SIZE};
 
-/// Addresses of nobody (RFC 5737, RFC 3849): the way to them is the way to the world.
+/// Documentation addresses (RFC 5737, RFC 3849): their route is the default route.
 const ELSEWHERE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 impl Links {
-    /// The largest packet that a new link should hand over in one piece, in bytes: as wanted, or what all of the host's
-    /// uplinks take, but no more than is worth it. 65536 where the kernel knows no more (before 6.3), and where there is
-    /// no uplink, because one may come.
+    /// The largest packet in bytes that a new link should pass on in one piece: `wanted`, or what all of the
+    /// host's uplinks take, up to [`BIG_TCP`]. 65536 on kernels without larger sizes (before Linux 6.3), and
+    /// if there is no uplink, because one may come.
     pub async fn gso_max_size(&self, wanted: Option<u32>) -> Result<u32, Error> {
         if let Some(size) = wanted {
-            // A kernel that has no such size says none.
+            // Older kernels do not report this size.
             let is_known = limit(&self.link(LOOPBACK).await?).is_some();
             return Ok(if is_known { size } else { GSO_LEGACY_MAX_SIZE });
         }
@@ -40,13 +41,13 @@ impl Links {
         Ok(smallest.unwrap_or(GSO_LEGACY_MAX_SIZE).clamp(GSO_LEGACY_MAX_SIZE, BIG_TCP))
     }
 
-    /// The largest packet that the link takes which leads to an address; none if nothing leads there.
+    /// The largest packet that the link towards an address takes; none if there is no route.
     async fn taken_to(&self, address: IpAddr) -> Result<Option<u32>, Error> {
         let Some(uplink) = self.way_to(address).await else { return Ok(None) };
         Ok(Some(limit(&self.link(uplink).await?).unwrap_or(GSO_LEGACY_MAX_SIZE)))
     }
 
-    /// The number of the link that leads to an address; none if nothing does.
+    /// The ifindex of the route to an address; none if there is no route.
     async fn way_to(&self, address: IpAddr) -> Option<u32> {
         let route = match address {
             IpAddr::V4(address) => {
@@ -79,7 +80,7 @@ fn link_of(route: &RouteMessage) -> Option<u32> {
     })
 }
 
-/// The largest packet that a link takes of both families; none on a kernel that has one size for all.
+/// The largest packet of either family that a link takes; none on kernels without a limit for each family.
 fn limit(link: &LinkMessage) -> Option<u32> {
     let mut sizes = (None, None);
     for attribute in &link.attributes {
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_takes_what_both_families_may_have() {
+    fn the_limit_is_the_smaller_one_of_both_families() {
         let both = [LinkAttribute::GsoMaxSize(262_144), LinkAttribute::GsoIpv4MaxSize(65536)];
         assert_eq!(limit(&link(both.to_vec())), Some(65536));
         assert_eq!(limit(&link(vec![LinkAttribute::GsoMaxSize(65536)])), None);

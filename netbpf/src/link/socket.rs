@@ -1,4 +1,5 @@
-//! A routing netlink socket: one request, one answer. Knows messages, not what they are for.
+//! A routing netlink socket: sends a request and waits for its answer. Must not know what the messages are
+//! for.
 
 use std::{io, sync::Arc};
 
@@ -16,24 +17,24 @@ use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{Error, Namespace, error::Refusal};
 
-/// How often a dump that a change interrupted is asked for again.
+/// Attempts to read a list that changes while it is read.
 const DUMP_ATTEMPTS: u32 = 5;
 
-/// Length of a `struct nlmsghdr`.
+/// Length in bytes of a `struct nlmsghdr`.
 const HEADER_LEN: usize = 16;
 
-/// Attribute of an error message: a sentence (`NLMSGERR_ATTR_MSG`).
+/// Attribute with the text of an error message (`NLMSGERR_ATTR_MSG`).
 const EXPLANATION: u16 = 1;
 
 /// An open socket; its connection is a task that ends when the socket is dropped.
 pub(super) struct Socket {
     connection: ConnectionHandle<RouteNetlinkMessage>,
-    /// The kernel reads one list at a time to a socket, and answers EBUSY to whoever asks for another meanwhile.
+    /// The kernel dumps one list at a time to a socket, and answers EBUSY to a request for another meanwhile.
     list: Arc<Mutex<()>>,
 }
 
 impl Socket {
-    /// In the namespace of the calling thread, which must be in a tokio runtime.
+    /// Opens a socket in the namespace of the calling thread, which must be in a tokio runtime.
     pub fn open() -> Result<Self, Error> {
         let open = || {
             let (mut connection, handle, _) = new_connection(NETLINK_ROUTE)?;
@@ -41,7 +42,7 @@ impl Socket {
             connection.set_forward_done(true);
             let socket = connection.socket_mut().socket_mut();
             socket.set_ext_ack(true)?;
-            // Error messages then hold only the header of the request, and the explanation has a fixed place.
+            // Error messages then contain only the header of the request, so the text has a fixed offset.
             socket.set_cap_ack(true)?;
             tokio::spawn(connection);
             Ok(Self { connection: handle, list: Arc::default() })
@@ -49,7 +50,7 @@ impl Socket {
         open().map_err(|error: io::Error| Error::failed("open", "a netlink socket", error))
     }
 
-    /// In another namespace; `prepare` is done there before, in the caller's runtime.
+    /// Opens a socket in another namespace. `prepare` runs there before, in the caller's runtime.
     pub async fn open_in<T: Send + 'static>(
         netns: &Namespace,
         prepare: impl FnOnce() -> Result<T, Error> + Send + 'static,
@@ -64,7 +65,7 @@ impl Socket {
             .await?
     }
 
-    /// Has the kernel do something. `flags` say how: create, replace, only if it does not exist.
+    /// Requests a change. `flags` say how: create, replace, only if it does not exist.
     pub async fn ask(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
@@ -78,7 +79,7 @@ impl Socket {
         Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
     }
 
-    /// One answer to a question.
+    /// Requests one object.
     pub async fn get(&self, message: RouteNetlinkMessage) -> Result<RouteNetlinkMessage, Refusal> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST;
@@ -93,11 +94,12 @@ impl Socket {
         Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
     }
 
-    /// All that there is, as it was at one moment.
+    /// Requests a list of all objects, consistent at one moment.
     pub async fn dump(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
         let alone = Arc::clone(&self.list).lock_owned().await;
         let connection = self.connection.clone();
-        // A task of its own: where nobody waits for the list any more, it is read to its end before the next one.
+        // A task of its own, so that a list is read to its end before the next one even if the caller's
+        // future is dropped.
         let read = tokio::spawn(async move {
             let _alone = alone;
             for _ in 0..DUMP_ATTEMPTS {
@@ -148,7 +150,7 @@ fn send(
         .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe).into())
 }
 
-/// The error number of an error message, and its sentence if it has one.
+/// The error number of an error message, and its text if there is one.
 fn refusal(error: &ErrorMessage, explained: bool) -> Refusal {
     let attributes = error.header.get(HEADER_LEN..).filter(|_| explained).unwrap_or_default();
     let explanation = NlasIterator::new(attributes)

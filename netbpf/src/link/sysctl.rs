@@ -1,4 +1,5 @@
-//! Settings below `/proc/sys`: for those below `net`, of the namespace that the calling thread is in. None is created.
+//! Reads and writes settings below `/proc/sys`. Those below `net` are of the calling thread's namespace.
+//! Never creates a file.
 
 use std::{
     fs::{self, File},
@@ -22,7 +23,7 @@ pub fn read(setting: &str) -> Result<String, Error> {
     Ok(text.trim_end().to_owned())
 }
 
-/// Gives a setting a value; says whether it had another one.
+/// Writes a setting if its value differs. Returns whether it was written.
 pub fn write(setting: &str, value: &str) -> Result<bool, Error> {
     if read(setting)? == value {
         return Ok(false);
@@ -31,13 +32,14 @@ pub fn write(setting: &str, value: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// The settings of interfaces that come and go, by a procfs of its own (`fsopen`, Linux 5.2), which costs 50 µs. In the one
-/// that all share the kernel keeps an entry `net/ipv6` for each namespace that was ever looked into, and looks through
-/// all of them, at 0.2 to 1 µs each, for that of the calling thread.
+/// Writes settings of interfaces through a procfs of its own (`fsopen`, Linux 5.2), which costs 50 µs. In the
+/// shared `/proc` the kernel keeps an entry `net/ipv6` for each namespace that was ever used there, and
+/// searches all of them, at 0.2 to 1 µs each, for that of the calling thread.
 pub(super) struct Procfs(OwnedFd);
 
 impl Procfs {
-    /// For one namespace, or there are as many entries in this one soon. Where none can be made it is the shared one.
+    /// Use it for one namespace only: otherwise it too collects entries. Falls back to the shared `/proc` if
+    /// none can be created.
     pub fn open() -> Result<Self, Error> {
         let own = || {
             let procfs = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -49,7 +51,8 @@ impl Procfs {
         opened.map(Self).map_err(|error| Error::failed("open", "/proc", error))
     }
 
-    /// Turns IPv6 off on an interface. It is off where the kernel has none, and where the MTU is too small for it.
+    /// Turns IPv6 off on an interface. Does nothing if the interface has no IPv6: the kernel lacks it, or the
+    /// MTU is too small.
     pub fn disable_ipv6(&self, interface: &str) -> Result<(), Error> {
         match self.set(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1") {
             Err(error) if error.is_missing() => Ok(()),
@@ -57,9 +60,9 @@ impl Procfs {
         }
     }
 
-    /// Turns IPv6 on, on an interface that is down, with no addresses but those that it is given: none that a router
-    /// announces, and no link-local one but that of its MAC. They are there again when somebody set the interface down
-    /// and up: the given ones stay (Linux 4.6), the link-local one is made anew by the kernel.
+    /// Turns IPv6 on, on an interface that is down. It gets only the addresses that are added to it and the
+    /// link-local one of its MAC; none from routers. They survive when somebody sets the interface down and
+    /// up: the kernel keeps the added ones (Linux 4.6) and makes the link-local one again.
     pub fn enable_ipv6(&self, interface: &str) -> Result<(), Error> {
         const EUI64: &str = "0";
         for (setting, value) in

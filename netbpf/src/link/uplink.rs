@@ -1,4 +1,4 @@
-//! What an interface to other hosts is, as far as a program at it must know. Changes nothing.
+//! Reads an interface to other hosts: its ifindex, MAC and XDP program. Changes nothing.
 
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -11,16 +11,16 @@ use crate::model::{Mac, XdpMode};
 /// An interface to other hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uplink {
-    /// Its number.
+    /// Its ifindex.
     pub ifindex: u32,
     /// Its MAC; none if it is not Ethernet.
     pub mac: Option<Mac>,
-    /// The number of the XDP program that is attached to it, and how that runs.
+    /// The ID of the attached XDP program, and its mode.
     pub program: Option<(u32, XdpMode)>,
 }
 
 impl Links {
-    /// The interface of this name, if there is one.
+    /// The interface with this name, if there is one.
     pub async fn uplink(&self, name: &str) -> Result<Option<Uplink>, Error> {
         let mut question = LinkMessage::default();
         question.attributes.push(LinkAttribute::IfName(name.to_owned()));
@@ -49,8 +49,8 @@ fn uplink(link: &LinkMessage) -> Uplink {
     uplink
 }
 
-/// What is attached in one mode only: a device that runs one program in the driver and another in the stack has none of
-/// ours, which shares with nobody.
+/// The program, if one is attached in one mode only. A device with one program in the driver and another in
+/// the kernel's stack has none of netbpf's, which is never attached beside another.
 fn program(xdp: &[LinkXdp]) -> Option<(u32, XdpMode)> {
     let mode = xdp.iter().find_map(|attribute| match attribute {
         LinkXdp::Attached(XdpAttached::Driver) => Some(XdpMode::Native),
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_known_by_its_number_and_its_mode() {
+    fn a_program_has_an_id_and_a_mode() {
         let attached = |mode| [LinkXdp::Attached(mode), LinkXdp::ProgId(7)];
         assert_eq!(program(&attached(XdpAttached::Driver)), Some((7, XdpMode::Native)));
         assert_eq!(program(&attached(XdpAttached::SocketBuffer)), Some((7, XdpMode::Generic)));

@@ -1,4 +1,5 @@
-//! Which links go or change, and when one begins to work: the kernel's own announcements, so that nobody has to ask.
+//! Tells which links are deleted or change, and when a new link begins to pass frames. Uses the kernel's
+//! announcements, so that nothing has to be polled.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,49 +21,50 @@ use tokio::{
 
 use super::{Error, Links};
 
-/// How long it may take from the making of an endpoint to its setting up.
+/// Longest time between the creation of an endpoint and its setting up.
 const SETTING_UP: Duration = Duration::from_secs(10);
 
-/// What the kernel says of links in one namespace, from the moment this value was made.
+/// The kernel's announcements about links in one namespace, from the creation of this value on.
 struct Announcements {
     messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
     connection: AbortHandle,
 }
 
 impl Announcements {
-    /// In the namespace of the calling thread, which must be in a tokio runtime.
+    /// Listens in the namespace of the calling thread, which must be in a tokio runtime.
     fn listen(groups: &[MulticastGroup]) -> Result<Self, Error> {
         let (connection, _, messages) = new_multicast_connection(groups)
             .map_err(|error| Error::failed("listen on", "a netlink socket", error))?;
         Ok(Self { messages, connection: tokio::spawn(connection).abort_handle() })
     }
 
-    /// `None` when the kernel's socket is broken. Nothing is lost if the future is dropped.
+    /// `None` if the kernel's socket is broken. Nothing is lost if the future is dropped.
     async fn next(&mut self) -> Option<NetlinkPayload<RouteNetlinkMessage>> {
         self.messages.next().await.map(|(message, _)| message.payload)
     }
 }
 
 impl Drop for Announcements {
-    /// By itself, the connection would notice with the next announcement; its socket would hold the namespace until then.
+    /// Otherwise the connection would end only with the next announcement, and its socket would keep the
+    /// namespace alive.
     fn drop(&mut self) {
         self.connection.abort();
     }
 }
 
-/// What was heard.
+/// An event, or the loss of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard<Event> {
-    /// This happened.
+    /// An event.
     Of(Event),
-    /// Announcements were lost: look at all links.
+    /// Announcements were lost: read all links again.
     Lost,
 }
 
-/// Links that go, from the moment this value was made.
+/// Links that are deleted, from the creation of this value on.
 pub struct Deletions(Announcements);
 
-/// Links that come, go and change, from the moment this value was made.
+/// Links that are created, deleted or changed, from the creation of this value on.
 pub struct Changes(Announcements);
 
 impl Links {
@@ -71,12 +73,12 @@ impl Links {
         Announcements::listen(&[MulticastGroup::Link]).map(Deletions)
     }
 
-    /// The same for all that happens to links.
+    /// The same for all changes of links.
     pub fn watch_changed() -> Result<Changes, Error> {
         Announcements::listen(&[MulticastGroup::Link]).map(Changes)
     }
 
-    /// The same for all that happens to links, their addresses and what is attached to them.
+    /// The same for all changes of links, their addresses, and what is attached to them.
     pub fn watch_touched() -> Result<Touches, Error> {
         let groups = [
             MulticastGroup::Link,
@@ -89,12 +91,12 @@ impl Links {
     }
 }
 
-/// Who changes a link may change it again; this long after the last change, but not later than [`LATEST`] after the
-/// first, it is worth a look.
+/// A change is often followed by others. A link is reported this long after the last change, but no later
+/// than [`LATEST`] after the first.
 const QUIET: Duration = Duration::from_millis(100);
 const LATEST: Duration = Duration::from_millis(500);
 
-/// Links to which something happened, from the moment this value was made.
+/// Links that were changed, from the creation of this value on.
 pub struct Touches {
     announcements: Announcements,
     touched: BTreeMap<u32, bool>,
@@ -102,9 +104,9 @@ pub struct Touches {
 }
 
 impl Touches {
-    /// The numbers of the next links to which something happened, once it is quiet; with each, whether a filter or a
-    /// queueing discipline was taken from it. `None` when the kernel's socket is broken. Nothing is lost if the future is
-    /// dropped.
+    /// Waits until changes pause, then returns the ifindexes of changed links. The value says whether a
+    /// filter or a queueing discipline was removed from the link. `None` if the kernel's socket is broken.
+    /// Nothing is lost if the future is dropped.
     pub async fn next(&mut self, is_meant: impl Fn(u32) -> bool) -> Option<Heard<BTreeMap<u32, bool>>> {
         loop {
             let heard = match self.since {
@@ -159,7 +161,8 @@ impl Touches {
 }
 
 impl Changes {
-    /// The number and name of the next link that comes, goes or changes. `None` when the kernel's socket is broken.
+    /// The ifindex and name of the next link that is created, deleted or changed. `None` if the kernel's
+    /// socket is broken.
     pub async fn next(&mut self) -> Option<Heard<(u32, String)>> {
         loop {
             match self.0.next().await? {
@@ -182,13 +185,13 @@ impl Changes {
 }
 
 impl Deletions {
-    /// The number of the next link that is gone: deleted, or moved to another namespace. `None` when the kernel's socket
-    /// is broken. Nothing is lost if the future is dropped.
+    /// The ifindex of the next link that is gone: deleted, or moved to another namespace. `None` if the
+    /// kernel's socket is broken. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Heard<u32>> {
         loop {
             match self.0.next().await? {
                 NetlinkPayload::Overrun(_) => return Some(Heard::Lost),
-                // A bridge announces the loss of a port in its own family: that link may live on.
+                // A bridge announces in its own family that it lost an interface: that link may live on.
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link))
                     if link.header.interface_family == AddressFamily::Unspec =>
                 {
@@ -200,17 +203,17 @@ impl Deletions {
     }
 }
 
-/// The moment from which a link sends what it is given: it is up, has a carrier, and the kernel has acted on that. The
-/// kernel announces it afterwards; a question would be answered too early.
+/// Waits until a link sends what it is given: it is up, has a carrier, and the kernel has acted on that. The
+/// kernel announces this afterwards; asking for the state would answer too early.
 pub(super) struct Activation(oneshot::Receiver<()>);
 
 impl Activation {
-    /// Of a link that is not active yet, in the namespace of the calling thread.
+    /// Watches a link that is not active yet, in the namespace of the calling thread.
     pub fn watch(ifindex: u32) -> Result<Self, Error> {
         let announcements = Announcements::listen(&[MulticastGroup::Link])?;
         let (mut heard, activated) = oneshot::channel();
         tokio::spawn(async move {
-            // The socket holds the namespace: not for longer than somebody may care.
+            // The socket keeps the namespace alive, so it must not stay open for ever.
             let forgotten = sleep(SETTING_UP);
             let active = tokio::select! {
                 active = is_activated(ifindex, announcements) => active,
@@ -218,21 +221,21 @@ impl Activation {
                 () = forgotten => false,
             };
             if active {
-                // Nobody waits any more: then nobody wants to know.
+                // An error means that nobody waits any more.
                 let _ = heard.send(());
             }
         });
         Ok(Self(activated))
     }
 
-    /// Waits for it. False: it will not come, or nobody knows.
+    /// Waits for the activation. False: it will not come, or is unknown.
     pub async fn activated(self) -> bool {
         self.0.await.is_ok()
     }
 }
 
 async fn is_activated(ifindex: u32, mut announcements: Announcements) -> bool {
-    // Lost announcements end the waiting: what was lost may be the one.
+    // Lost announcements end the wait: the expected one may be among them.
     while let Some(NetlinkPayload::InnerMessage(message)) = announcements.next().await {
         match message {
             RouteNetlinkMessage::NewLink(link)
