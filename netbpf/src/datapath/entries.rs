@@ -1,4 +1,4 @@
-//! What the maps say of the station behind a network's host device or an endpoint. Pure.
+//! The map entries of a network's host device or of an endpoint. Pure.
 
 use std::{
     fmt,
@@ -12,18 +12,18 @@ use netbpf_common::{
 
 use crate::model::Mac;
 
-/// A MAC and the addresses that it answers for, within a network: what `FDB` and `NEIGHBOURS` say of one station.
+/// The entries of one station of a network in `FDB`, `NEIGHBOURS` and `OWNED`: its MAC and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entries {
-    /// Key of the FDB.
+    /// Key in `FDB`.
     pub mac: FdbKey,
     /// Its value.
     pub station: Station,
-    /// Keys of the neighbours.
+    /// Keys in `NEIGHBOURS`.
     pub addresses: Vec<NeighbourKey>,
     /// Their value.
     pub neighbour: Neighbour,
-    /// What is its container's at other endpoints too.
+    /// Keys in `OWNED`: addresses that the container may use at its other endpoints too.
     pub owned: Vec<OwnedKey>,
 }
 
@@ -38,14 +38,14 @@ impl Entries {
         }
     }
 
-    /// Of a network's host device.
+    /// The entries of a network's host device.
     pub fn of_network(number: u32, network: &Network) -> Self {
         let mut addresses = keys(number, network.gateway, [network.gateway_ipv6, network.ipv6_link_local]);
         addresses.extend(keys(number, network.default_gateway, [network.default_gateway_ipv6, [0; 16]]));
         Self::new(number, network.mac, network.ifindex, addresses)
     }
 
-    /// Of an endpoint's endpoint.
+    /// The entries of an endpoint.
     pub fn of_endpoint(endpoint: &Endpoint) -> Self {
         let addresses = keys(endpoint.network, endpoint.ipv4, [endpoint.ipv6, endpoint.ipv6_link_local]);
         let owned = keys(endpoint.network, endpoint.ipv4, [endpoint.ipv6, [0; 16]]);
@@ -56,13 +56,13 @@ impl Entries {
         }
     }
 
-    /// What one station of a network has and no other may have.
+    /// The MAC and addresses that no other station of the network may have.
     pub fn claims(&self) -> impl Iterator<Item = Claim> {
         [Claim::Mac(self.mac)].into_iter().chain(self.addresses.iter().copied().map(Claim::Address))
     }
 }
 
-/// What only one station of a network may have.
+/// A MAC or address that only one station of a network may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Claim {
     /// A MAC.

@@ -1,4 +1,4 @@
-//! What can go wrong in the datapath.
+//! Errors of the datapath.
 
 use std::path::PathBuf;
 
@@ -7,38 +7,38 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// A failed operation on programs, maps or their pins.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel, or the library that talks to it, refused.
+    /// A system call, or the library, failed.
     #[error("{operation} {object}: {source}")]
     Failed {
         /// A verb: `attach tcx to`, `write endpoint`, …
         operation: &'static str,
-        /// What it was done to.
+        /// The object of the operation.
         object: String,
-        /// Why not.
+        /// The cause.
         source: Source,
     },
-    /// The machine lacks something that netbpf cannot do without.
+    /// The host lacks something that netbpf needs.
     #[error("{lack}; {remedy}")]
     Missing {
-        /// What.
+        /// What is missing.
         lack: String,
-        /// What to do about it.
+        /// How to fix it.
         remedy: String,
     },
-    /// A folder that others can change.
+    /// Others can change the directory.
     #[error(transparent)]
     Folder(#[from] crate::private::Error),
-    /// A pinned map that is not as this version of netbpf makes it.
+    /// A pinned map differs from that of this version of netbpf.
     #[error("{} is not a map that this netbpf made ({difference}); remove {} when no netbpf uses it", path.display(), folder.display())]
     Foreign {
         /// The map's pin.
         path: PathBuf,
-        /// What is different.
+        /// The difference.
         difference: String,
-        /// The folder that has to go.
+        /// The directory to remove.
         folder: PathBuf,
     },
-    /// A number that the maps have no room for.
+    /// A number beyond the size of the maps.
     #[error("{what} {number} does not exist: there are {most} at most")]
     OutOfRange {
         /// `network` or `endpoint`.
@@ -48,13 +48,13 @@ pub enum Error {
         /// The size of the map.
         most: u32,
     },
-    /// An endpoint of a network that was not written.
+    /// The endpoint's network was not written before.
     #[error("network {0} is not in the datapath")]
     UnknownNetwork(u32),
-    /// A network that still has endpoints.
+    /// The network still has endpoints.
     #[error("network {0} still has endpoints in the datapath")]
     NetworkInUse(u32),
-    /// A MAC or address that another station of the network has.
+    /// Another station of the network has the MAC or address.
     #[error("{address} is already taken in network {network}")]
     Taken {
         /// The MAC or address.
@@ -62,14 +62,14 @@ pub enum Error {
         /// The network's number.
         network: u32,
     },
-    /// An interface with an ifindex from which the programs would conclude that it is something else.
+    /// The interface has a wrong ifindex: the programs derive the network or endpoint from it.
     #[error("interface {interface} has ifindex {found} and not {expected}")]
     WrongInterface {
         /// Its name.
         interface: String,
-        /// What it has.
+        /// Its ifindex.
         found: u32,
-        /// What its number demands.
+        /// The ifindex that follows from the number.
         expected: u32,
     },
 }

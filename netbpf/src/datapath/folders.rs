@@ -1,4 +1,4 @@
-//! The folders that pins are in: their making, what is in one, their end.
+//! Creates, lists and removes the directories of pins.
 
 use std::{
     fs, io,
@@ -8,26 +8,26 @@ use std::{
 use super::{Datapath, Error, host, pins::Pins};
 
 impl Datapath {
-    /// Makes the folder below which everything is pinned, if the machine has what the datapath needs.
+    /// Checks the host's requirements and creates the directory of all pins.
     pub fn prepare(bpffs: &Path) -> Result<(), Error> {
         host::check()?;
         host::make_folder(bpffs)
     }
 
-    /// Removes everything that is pinned below `bpffs`, the folder and, if netbpf made it, the mount.
+    /// Removes all pins below `bpffs`, the directory and, if netbpf mounted it, the bpffs.
     pub fn unpin_all(bpffs: &Path) -> Result<(), Error> {
         clear(&Pins::below(bpffs).folders())?;
         Self::leave(bpffs)
     }
 
-    /// Removes the folder if nothing is in it, and then the mount if netbpf made it.
+    /// Removes the directory if it is empty, and then the bpffs if netbpf mounted it.
     pub fn leave(bpffs: &Path) -> Result<(), Error> {
         remove_folder(bpffs)?;
         host::unmount()
     }
 }
 
-/// The names in a folder that may not be there; folders in it are not listed.
+/// The names of files in a directory, without subdirectories. Empty if the directory does not exist.
 pub fn list(folder: &Path) -> Result<Vec<String>, Error> {
     let failed = |error: io::Error| Error::failed("list", folder.display(), error);
     let entries = match fs::read_dir(folder) {
@@ -44,7 +44,7 @@ pub fn list(folder: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Removes what is in folders, and them, the last first.
+/// Removes directories with their files, the last one first.
 pub fn clear(folders: &[PathBuf]) -> Result<(), Error> {
     for folder in folders.iter().rev() {
         for name in list(folder)? {
@@ -56,7 +56,7 @@ pub fn clear(folders: &[PathBuf]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes a folder that is empty; one that is not belongs to somebody else too.
+/// Removes a directory if it is empty; otherwise somebody else uses it too.
 pub fn remove_folder(folder: &Path) -> Result<(), Error> {
     match fs::remove_dir(folder) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {

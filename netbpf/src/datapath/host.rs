@@ -1,5 +1,5 @@
-//! What the datapath needs of the machine: rights, a kernel that is new enough, a mounted bpf file system. Probes, and
-//! compares no versions. Loads nothing.
+//! Checks what the datapath needs of the host: privileges, a kernel with the features, a mounted bpffs.
+//! Probes features instead of comparing versions. Loads nothing.
 
 use std::{
     fs, io,
@@ -21,13 +21,14 @@ use nix::{
 use super::Error;
 use crate::private;
 
-/// Where bpf file systems are mounted.
+/// The usual mount point of a bpffs.
 const BPFFS: &str = "/sys/fs/bpf";
 
-/// The source of a mount of ours, as `/proc/thread-self/mounts` shows it: whoever stops last knows by it what to unmount.
+/// The source of netbpf's mount, as in `/proc/thread-self/mounts`. It identifies the mount that netbpf has to
+/// undo.
 const SOURCE: &str = "netbpf";
 
-/// One line about what is missing, if something is.
+/// Returns an error of one line if a requirement is missing.
 pub fn check() -> Result<(), Error> {
     if !geteuid().is_root() {
         return Err(Error::missing("netbpf needs root to load programs", "start it with sudo"));
@@ -52,7 +53,7 @@ pub fn check() -> Result<(), Error> {
     }
 }
 
-/// Makes a folder on a bpf file system that root alone may look into and nobody else can put another in the place of.
+/// Creates a directory on a bpffs that only root can read. Nobody else can replace it.
 pub fn make_folder(folder: &Path) -> Result<(), Error> {
     mount_for(folder)?;
     for parent in folder.ancestors().skip(1).filter(|parent| parent.exists()) {
@@ -64,18 +65,18 @@ pub fn make_folder(folder: &Path) -> Result<(), Error> {
     Ok(private::make_folder(folder, None)?)
 }
 
-/// Sees to it that a folder can be made on a bpf file system, by mounting one at its usual place if need be.
+/// Mounts a bpffs at the usual place, if `folder` is below it and none is mounted.
 fn mount_for(folder: &Path) -> Result<(), Error> {
     let place = Path::new(BPFFS);
     if is_bpffs(folder)? {
         if folder.starts_with(place) && is_own_mount()? {
-            // Earlier versions left it to everybody.
+            // Earlier versions mounted it with access for everybody.
             private::make_folder(place, None)?;
         }
         return Ok(());
     }
     if folder.starts_with(place) && place.is_dir() && !is_bpffs(place)? {
-        // Who may write there may remove the pins of others, and with them what keeps networks apart.
+        // Whoever can write there can remove pins, and with them the isolation of networks.
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some(SOURCE), place, Some("bpf"), flags, Some("mode=0700"))
             .map_err(|error| Error::failed("mount a bpf file system on", BPFFS, error))?;
@@ -91,16 +92,16 @@ fn mount_for(folder: &Path) -> Result<(), Error> {
     ))
 }
 
-/// Undoes [`mount_for`], once nobody has anything there.
+/// Undoes [`mount_for`] if nothing else is pinned there.
 pub fn unmount() -> Result<(), Error> {
     let failed = |error: io::Error| Error::failed("unmount", BPFFS, error);
-    // The kernel's own files there are the only ones with a dot in their names.
+    // Only the kernel's own files there have a dot in their names.
     let others =
         |name: io::Result<fs::DirEntry>| name.is_ok_and(|name| !name.file_name().as_bytes().contains(&b'.'));
     if is_own_mount()? && !fs::read_dir(BPFFS).map_err(failed)?.any(others) {
         match umount(BPFFS) {
             Ok(()) => tracing::info!("unmounted the bpf file system on {BPFFS}"),
-            // Somebody else is in it, and it is theirs to leave.
+            // Another process uses it.
             Err(Errno::EBUSY) => tracing::info!("the bpf file system on {BPFFS} is in use and stays"),
             Err(errno) => return Err(failed(errno.into())),
         }
@@ -108,11 +109,11 @@ pub fn unmount() -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether [`mount_for`] mounted the bpf file system at the usual place.
+/// Whether [`mount_for`] mounted the bpffs at the usual place.
 fn is_own_mount() -> Result<bool, Error> {
     let mounts = fs::read("/proc/thread-self/mounts")
         .map_err(|error| Error::failed("read", "/proc/thread-self/mounts", error))?;
-    // The last mount on a folder is the one that is seen.
+    // The last mount on a directory hides the others.
     let mut mounts = mounts.rsplit(|byte| *byte == b'\n').filter_map(|line| {
         let mut words = line.split(|byte| *byte == b' ');
         Some((words.next()?, words.next()?))
@@ -121,14 +122,14 @@ fn is_own_mount() -> Result<bool, Error> {
     Ok(source == Some(SOURCE.as_bytes()))
 }
 
-/// Whether a folder is on a bpf file system, or would be.
+/// Whether a directory is on a bpffs, or would be if it existed.
 fn is_bpffs(folder: &Path) -> Result<bool, Error> {
     let there = existing(folder);
     let info = statfs(&there).map_err(|error| Error::failed("look at", there.display(), error))?;
     Ok(info.filesystem_type() == BPF_FS_MAGIC)
 }
 
-/// The innermost folder of a path that exists.
+/// The innermost directory of a path that exists.
 fn existing(path: &Path) -> PathBuf {
     path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/")).to_path_buf()
 }

@@ -1,5 +1,5 @@
-//! What the programs log, if they were built with logs: a reader that hands the lines to tracing, target `programs`, with
-//! the names of the reasons that the programs say by number.
+//! Reads the logs of the programs, if they were built with logs, and passes the lines to tracing with the
+//! target `programs`. Replaces reason numbers with names.
 
 use std::{convert::Infallible, io, os::fd::AsFd};
 
@@ -14,18 +14,18 @@ use nix::{
 
 use super::Error;
 
-/// The reader's end of the programs' logs.
+/// Reader of the programs' logs.
 pub struct ProgramLogs(EbpfLogger<ToTracing>);
 
 impl ProgramLogs {
-    /// Takes it from an object that was built with logs.
+    /// Opens the logs of an object that was built with logs.
     pub(super) fn take(object: &mut Ebpf) -> Result<Self, Error> {
         EbpfLogger::init_with_logger(object, ToTracing)
             .map(Self)
             .map_err(|error| Error::failed("open the logs of", "the programs", error))
     }
 
-    /// Hands on each line as it comes. Never ends: it needs a thread of its own.
+    /// Passes on each line at once. Never returns without an error: it needs a thread of its own.
     pub fn read(mut self) -> io::Result<Infallible> {
         loop {
             match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
@@ -51,7 +51,7 @@ impl Log for ToTracing {
     fn flush(&self) {}
 }
 
-/// A line of a program: `98 bytes at 1000000: 1`, where 1 is the number of a reason.
+/// Formats a line of a program: in `98 bytes at 1000000: 1`, 1 is the number of a reason.
 fn named(line: &str) -> String {
     let reason = |(how, number): (&str, &str)| {
         let reason = Reason::ALL.get(number.parse::<usize>().ok()?)?;
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_told_by_its_name() {
+    fn a_reason_is_printed_by_its_name() {
         let number = Reason::SpoofedMac as usize;
         assert_eq!(named(&format!("98 bytes at 1000000: {number}")), "98 bytes at 1000000: spoofed-mac");
         for line in ["98 bytes at 1000000: 4711", "something else"] {

@@ -1,5 +1,5 @@
-//! The lists that broadcasts walk: pure reading and repairing of them. A list starts at a network's `first`, goes on
-//! by its endpoints' `next`, and holds each of the network's endpoints once.
+//! Reads and repairs the lists of members, which broadcasts walk. Pure. A list starts at a network's `first`,
+//! continues with the `next` of each endpoint, and contains each endpoint of the network once.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,26 +8,26 @@ use netbpf_common::{
     network::Network,
 };
 
-/// What leads to an endpoint in its network's list.
+/// The predecessor of an endpoint in its network's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
-    /// The network: the endpoint is the first.
+    /// The endpoint is the first of this network.
     Network(u32),
     /// Another endpoint.
     Endpoint(u32),
 }
 
-/// What leads to each endpoint that something leads to.
+/// The predecessor of each endpoint that is in a list.
 pub fn all_before(
     networks: &BTreeMap<u32, Network>,
     endpoints: &BTreeMap<u32, Endpoint>,
 ) -> HashMap<u32, Before> {
     let of_networks = networks.iter().map(|(number, network)| (network.first, Before::Network(*number)));
-    let of_ports = endpoints.iter().map(|(number, endpoint)| (endpoint.next, Before::Endpoint(*number)));
-    of_networks.chain(of_ports).filter(|(number, _)| *number != NO_ENDPOINT).collect()
+    let of_endpoints = endpoints.iter().map(|(number, endpoint)| (endpoint.next, Before::Endpoint(*number)));
+    of_networks.chain(of_endpoints).filter(|(number, _)| *number != NO_ENDPOINT).collect()
 }
 
-/// Values that have to be written anew.
+/// Entries to write.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Networks with another `first`.
@@ -36,12 +36,12 @@ pub struct Changes {
     pub endpoints: Vec<(u32, Endpoint)>,
 }
 
-/// The changes that make whole lists of whatever is there. A list that is whole stays as it is.
+/// The changes that make all lists complete. A complete list stays as it is.
 pub fn repair(networks: &BTreeMap<u32, Network>, endpoints: &BTreeMap<u32, Endpoint>) -> Changes {
     let mut changes = Changes::default();
     for (&number, network) in networks {
         let members = || endpoints.iter().filter(move |(_, endpoint)| endpoint.network == number);
-        if is_whole(number, network, endpoints, members().count()) {
+        if is_complete(number, network, endpoints, members().count()) {
             continue;
         }
         let mut next = NO_ENDPOINT;
@@ -58,9 +58,9 @@ pub fn repair(networks: &BTreeMap<u32, Network>, endpoints: &BTreeMap<u32, Endpo
     changes
 }
 
-/// Whether a network's list has an end and `count` endpoints before it, all of the network. A list that runs in a circle
-/// has more than any count.
-fn is_whole(number: u32, network: &Network, endpoints: &BTreeMap<u32, Endpoint>, count: usize) -> bool {
+/// Whether a network's list contains exactly `count` endpoints, all of the network. A circular list has no
+/// end.
+fn is_complete(number: u32, network: &Network, endpoints: &BTreeMap<u32, Endpoint>, count: usize) -> bool {
     let mut next = network.first;
     for _ in 0..count {
         match endpoints.get(&next) {
@@ -93,7 +93,7 @@ mod tests {
         let mut next = networks[&number].first;
         let mut walked = Vec::new();
         while next != NO_ENDPOINT {
-            assert!(walked.len() < endpoints.len(), "{walked:?} runs in a circle");
+            assert!(walked.len() < endpoints.len(), "{walked:?} is circular");
             walked.push(next);
             next = endpoints[&next].next;
         }
@@ -101,14 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn whole_lists_stay_as_they_are() {
+    fn complete_lists_stay_as_they_are() {
         let networks = BTreeMap::from([(0, network(5)), (1, network(NO_ENDPOINT))]);
         let endpoints = BTreeMap::from([(2, endpoint(0, NO_ENDPOINT)), (5, endpoint(0, 2))]);
         assert_eq!(repair(&networks, &endpoints), Changes::default());
     }
 
     #[test]
-    fn every_broken_list_becomes_whole() {
+    fn every_broken_list_becomes_complete() {
         let rings = BTreeMap::from([(1, endpoint(0, 2)), (2, endpoint(0, 1)), (3, endpoint(0, 3))]);
         let strays = BTreeMap::from([
             (1, endpoint(0, 9)),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_to_a_port_is_its_network_or_another_port() {
+    fn the_predecessor_is_the_network_or_another_endpoint() {
         let networks = BTreeMap::from([(0, network(5))]);
         let endpoints = BTreeMap::from([
             (2, endpoint(0, NO_ENDPOINT)),

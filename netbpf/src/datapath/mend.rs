@@ -1,12 +1,12 @@
-//! Makes the maps agree with each other: lists are whole, and MACs and addresses are those of networks and endpoints. A
-//! daemon that died in the middle of a change leaves them otherwise. Knows no interfaces.
+//! Makes the maps consistent, after a daemon died in the middle of a change: completes the lists of members,
+//! and keeps only MACs and addresses of existing networks and endpoints. Must not know interfaces.
 
 use std::collections::BTreeSet;
 
 use super::{Datapath, Error, members};
 
 impl Datapath {
-    /// Writes what is missing and removes what is nobody's.
+    /// Writes missing entries and removes those without a network or endpoint.
     pub(super) fn mend(&mut self) -> Result<(), Error> {
         let lost: Vec<_> = self
             .endpoints

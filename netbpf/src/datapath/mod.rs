@@ -1,30 +1,30 @@
-//! The kernel side of netbpf: loads the programs, keeps their maps, attaches them to interfaces.
+//! Loads the eBPF programs, attaches them to interfaces, and keeps their maps.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `host` | what the machine has to have: rights, kernel, bpffs |
-//! | `pins` | paths |
-//! | `folders` | what is in a folder, and its end |
+//! | `host` | requirements on the host: privileges, kernel, bpffs |
+//! | `pins` | paths of pins |
+//! | `folders` | directories of pins: creates, lists and removes them |
 //! | `programs` | loading and attaching |
-//! | `uplinks` | the XDP program at the ways to other hosts, and what it drops there |
-//! | `tables` | the maps, typed |
-//! | `entries` | the entries of one station |
-//! | `older` | what a netbpf with other map layouts left |
-//! | `hands` | what other people's hands do |
-//! | `mend` | maps that agree with each other |
-//! | `members` | the lists that broadcasts walk |
-//! | `logs` | what the programs log, if asked |
+//! | `uplinks` | the XDP program at uplinks, and the subnets that it closes |
+//! | `tables` | typed access to the maps |
+//! | `entries` | the map entries of one host device or endpoint |
+//! | `older` | pins of a netbpf with other map layouts |
+//! | `external` | changes by others: detached programs, added addresses |
+//! | `mend` | makes the maps consistent after a crash |
+//! | `members` | the lists of members for broadcasts |
+//! | `logs` | log lines of the programs, if enabled |
 //!
-//! Everything is pinned, so packets go on while no daemon runs, and the next one finds what there was:
-//! [`Datapath::open`] reads it back and mends what a crash left half done. Interfaces are made elsewhere; here they are
-//! names, whose ifindexes have to be the ones that their numbers demand. All calls are synchronous and short.
+//! Everything is pinned, so packets are forwarded while no daemon runs. [`Datapath::open`] reads the pinned
+//! state and repairs what a crash left half done. Interfaces are created elsewhere and named here; their
+//! ifindexes must follow from the number of their network or endpoint. All calls are synchronous and short.
 //!
 //! Must not know containers, the store or the API.
 
 mod entries;
 mod error;
+mod external;
 mod folders;
-mod hands;
 mod host;
 mod logs;
 mod members;
@@ -69,9 +69,7 @@ use crate::{
     private,
 };
 
-/// The loaded programs and their maps.
-///
-/// It keeps what the maps hold in memory too: nobody else writes them.
+/// The loaded programs and their maps, with a copy of the maps in memory: nothing else writes them.
 pub struct Datapath {
     pins: Pins,
     older: Older,
@@ -80,21 +78,21 @@ pub struct Datapath {
     networks: BTreeMap<u32, Network>,
     endpoints: BTreeMap<u32, Endpoint>,
     allowed: BTreeSet<AllowedKey>,
-    /// Who has which MAC and which address, by ifindex.
+    /// The ifindex that has a MAC or an address.
     claims: HashMap<Claim, u32>,
-    /// Which endpoint has an address for its container.
+    /// The endpoint that has an address of its container.
     owned: HashMap<OwnedKey, u32>,
-    /// What leads to each endpoint in its network's list.
+    /// The predecessor of each endpoint in its network's list.
     before: HashMap<u32, Before>,
-    /// What is closed of each network.
+    /// The closed subnets of each network.
     closed: BTreeMap<u32, Closed>,
     attached: BTreeSet<String>,
-    /// Addresses of host devices that others gave them, by network.
+    /// Addresses that others added to host devices, by network.
     given: BTreeMap<u32, BTreeSet<std::net::IpAddr>>,
     logs: Option<ProgramLogs>,
 }
 
-/// What the kernel has.
+/// State in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Networks by number.
@@ -106,8 +104,8 @@ pub struct Observed {
 }
 
 impl Datapath {
-    /// Loads the programs over what is pinned below `bpffs`, and puts them in the place of older ones wherever those
-    /// are attached. On failure nothing stays that was not there before.
+    /// Loads the programs with the maps that are pinned below `bpffs`, and replaces older programs wherever
+    /// they are attached. A failure leaves no new pins.
     pub fn open(bpffs: &Path, program_logs: bool) -> Result<Self, Error> {
         Self::prepare(bpffs)?;
         let pins = Pins::below(bpffs);
@@ -157,12 +155,12 @@ impl Datapath {
         self.programs.attachment()
     }
 
-    /// What the programs log, for whoever reads it; once, and only if it was asked for.
+    /// The reader of the programs' logs; only the first call returns it, and only if logs are enabled.
     pub fn take_logs(&mut self) -> Option<ProgramLogs> {
         self.logs.take()
     }
 
-    /// What the kernel has.
+    /// State in the kernel.
     pub fn observed(&self) -> Observed {
         Observed {
             networks: self
@@ -179,7 +177,7 @@ impl Datapath {
         }
     }
 
-    /// How many frames ended for each reason.
+    /// The number of frames by reason.
     pub fn reasons(&self) -> Result<Vec<(Reason, Counter)>, Error> {
         self.tables.reasons()
     }
@@ -190,7 +188,7 @@ impl Datapath {
         self.tables.endpoint_stats(number)
     }
 
-    /// Writes a network, or rewrites it; its endpoints stay.
+    /// Writes or overwrites a network; its endpoints stay.
     pub fn write_network(&mut self, number: u32, entry: &NetworkEntry) -> Result<(), Error> {
         in_range("network", number, MAX_NETWORKS)?;
         let ifindex = network::ifindex_of(number);
@@ -229,8 +227,8 @@ impl Datapath {
         self.attach(Role::HostDevice, interface, network::ifindex_of(number))
     }
 
-    /// Removes a network without endpoints. Its host device should be gone: one without the program would let frames
-    /// through.
+    /// Removes a network without endpoints. Delete its host device before: without the program it passes all
+    /// frames.
     pub fn remove_network(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
         if self.endpoints.values().any(|endpoint| endpoint.network == number) {
             return Err(Error::NetworkInUse(number));
@@ -244,7 +242,7 @@ impl Datapath {
         self.detach_if_known(Role::HostDevice, interface)
     }
 
-    /// Writes an endpoint, or rewrites it.
+    /// Writes or overwrites an endpoint.
     pub fn write_endpoint(&mut self, number: u32, entry: &Endpoint) -> Result<(), Error> {
         in_range("endpoint", number, MAX_ENDPOINTS)?;
         let network = *self.networks.get(&entry.network).ok_or(Error::UnknownNetwork(entry.network))?;
@@ -263,7 +261,8 @@ impl Datapath {
             }
             self.clear_endpoint(number)?;
         }
-        // Behind nobody, and only then in front of the others: whoever walks the list meets it or does not.
+        // The entry is written before it becomes the head of the list, so a broadcast sees a complete list at
+        // any time.
         endpoint.next = self.networks.get(&entry.network).map_or(network.first, |network| network.first);
         let written = self
             .tables
@@ -279,7 +278,7 @@ impl Datapath {
         })
     }
 
-    /// Gives an endpoint to another container, or to none. Its frames go on.
+    /// Changes the container of an endpoint, or removes it. Frames are forwarded all the time.
     fn give_endpoint(&mut self, number: u32, endpoint: Endpoint, owner: u64) -> Result<(), Error> {
         self.disown(&Entries::of_endpoint(&endpoint))?;
         let endpoint = Endpoint { owner, ..endpoint };
@@ -287,7 +286,7 @@ impl Datapath {
         self.enter(&Entries::of_endpoint(&endpoint))
     }
 
-    /// Makes these the exceptions, in networks whose members do not talk to each other.
+    /// Sets the exceptions for networks whose members must not talk to each other.
     pub fn set_allowed(&mut self, allowed: &BTreeSet<AllowedKey>) -> Result<(), Error> {
         for key in self.allowed.difference(allowed).copied().collect::<Vec<_>>() {
             self.disallow(key)?;
@@ -305,18 +304,19 @@ impl Datapath {
         self.attach(Role::Endpoint, interface, endpoint::ifindex_of(number))
     }
 
-    /// Removes an endpoint. Its interface should be gone: one without the program would let frames through to the host.
+    /// Removes an endpoint. Delete its interface before: without the program, all its frames reach the host.
     pub fn remove_endpoint(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
         self.clear_endpoint(number)?;
         self.detach_if_known(Role::Endpoint, interface)
     }
 
-    /// Forgets what a netbpf with other map layouts left; our programs should be attached everywhere.
+    /// Removes the pins of a netbpf with other map layouts. The new programs must be attached everywhere.
     pub fn forget_older(&mut self) -> Result<(), Error> {
         self.older.forget()
     }
 
-    /// Attaches to all interfaces that have a number in the maps or a link; those with another are nobody's.
+    /// Attaches to all interfaces whose ifindex is in the maps or whose name has a pinned link. A link is
+    /// removed if its interface has another ifindex.
     fn attach_all(&mut self) -> Result<(), Error> {
         let known = self.networks.values().map(|network| network.ifindex);
         let known = known.chain(self.endpoints.values().map(|endpoint| endpoint.ifindex));
@@ -360,7 +360,7 @@ impl Datapath {
         networks.chain(self.endpoints.values().map(Entries::of_endpoint))
     }
 
-    /// No other station of the network has the MAC or an address.
+    /// Fails if another station of the network has the MAC or an address.
     fn not_taken(&self, network: u32, entries: &Entries) -> Result<(), Error> {
         let is_others =
             |claim: &Claim| self.claims.get(claim).is_some_and(|owner| *owner != entries.station.ifindex);
@@ -370,7 +370,7 @@ impl Datapath {
         }
     }
 
-    /// Says where a station is and what it answers for.
+    /// Adds a station's map entries.
     fn enter(&mut self, entries: &Entries) -> Result<(), Error> {
         for claim in entries.claims() {
             match claim {
@@ -388,7 +388,7 @@ impl Datapath {
         Ok(())
     }
 
-    /// Forgets where a station is and what it answers for.
+    /// Removes the map entries of a station.
     fn forget(&mut self, entries: &Entries) -> Result<(), Error> {
         for claim in entries.claims() {
             match claim {
@@ -400,8 +400,8 @@ impl Datapath {
         self.disown(entries)
     }
 
-    /// Forgets that the addresses are a container's at other endpoints too. One that it has in two networks may be another
-    /// endpoint's.
+    /// Removes the container's addresses of this endpoint. An address that the container has in two networks
+    /// may be entered for another endpoint.
     fn disown(&mut self, entries: &Entries) -> Result<(), Error> {
         let Some(endpoint) = endpoint::number_of(entries.station.ifindex) else { return Ok(()) };
         for key in &entries.owned {
@@ -413,11 +413,11 @@ impl Datapath {
         Ok(())
     }
 
-    /// Makes an endpoint vacant: nobody finds it any more, no list leads to it, and only then it loses its own.
+    /// Clears an endpoint: first the entries that lead to it, then its place in the list, then itself.
     fn clear_endpoint(&mut self, number: u32) -> Result<(), Error> {
         let Some(endpoint) = self.endpoints.get(&number).copied() else { return Ok(()) };
         self.forget(&Entries::of_endpoint(&endpoint))?;
-        // Its number may soon be another's.
+        // Another endpoint may soon get its number.
         let its = |key: &&AllowedKey| key.from == number || key.to == number;
         for key in self.allowed.iter().filter(its).copied().collect::<Vec<_>>() {
             self.disallow(key)?;
@@ -473,14 +473,14 @@ impl Datapath {
             && let Some(network) = self.networks.get(&endpoint.network)
             && network.first == endpoint.next
         {
-            // It was in front of the first, and no list led to it yet.
+            // The endpoint pointed to the first one, but was not the head of the list yet.
             self.before.insert(endpoint.next, Before::Network(endpoint.network));
         }
         Ok(())
     }
 }
 
-/// The name of the interface with an ifindex. nix has an empty one for those that do not exist.
+/// The name of the interface with an ifindex. nix returns an empty one if there is none.
 fn name_of(ifindex: u32) -> Option<String> {
     let name = if_indextoname(ifindex).ok()?.into_string().ok()?;
     (!name.is_empty()).then_some(name)
@@ -490,7 +490,7 @@ fn in_range(what: &'static str, number: u32, most: u32) -> Result<(), Error> {
     if number < most { Ok(()) } else { Err(Error::OutOfRange { what, number, most }) }
 }
 
-/// An undo that fails changes nothing for the caller, who hears of the first failure; the next start mends the maps.
+/// Logs a failed undo. The caller returns the first error; the next start repairs the maps.
 fn warn(undone: Result<(), Error>) {
     if let Err(error) = undone {
         tracing::warn!("undo: {error}");

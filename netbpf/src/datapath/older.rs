@@ -1,5 +1,5 @@
-//! What a netbpf with other map layouts left pinned. Its programs go on at their interfaces, with their own maps, until
-//! ours are there: an upgrade loses no frame. Reads none of those maps.
+//! Pins of a netbpf with other map layouts. Its programs stay attached, with their own maps, until the new
+//! programs are attached: an upgrade loses no frame. Does not read those maps.
 
 use std::{fs, io};
 
@@ -9,13 +9,13 @@ use super::{
     pins::Pins,
 };
 
-/// The older versions that left something, usually none.
+/// The other versions that have pins, usually none.
 #[derive(Debug, Default)]
 pub struct Older(Vec<Pins>);
 
 impl Older {
-    /// Those beside `pins`. Their XDP links are taken over: an interface has room for one XDP program, which is replaced
-    /// behind its link.
+    /// Finds the versions beside `pins` and takes over their XDP links: an interface has only one XDP
+    /// program, which is replaced through its link.
     pub fn beside(pins: &Pins) -> Result<Self, Error> {
         let older = Self(pins.other_versions()?);
         for left in &older.0 {
@@ -27,7 +27,7 @@ impl Older {
         Ok(older)
     }
 
-    /// Our program is at an interface, behind the older one, which goes now.
+    /// Removes the older program's pin of an interface where the new program is attached.
     pub fn leave(&self, interface: &str) -> Result<(), Error> {
         self.0.iter().map(|left| left.link(interface)).try_for_each(|pin| match fs::remove_file(&pin) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -37,7 +37,7 @@ impl Older {
         })
     }
 
-    /// Nothing of them is needed any more.
+    /// Removes all their pins.
     pub fn forget(&mut self) -> Result<(), Error> {
         self.0.drain(..).try_for_each(|left| clear(&left.folders()))
     }

@@ -1,12 +1,12 @@
-//! Where things are pinned: paths, and which versions have some.
+//! Paths of pins, and the versions that have some.
 //!
 //! ```text
-//! <bpffs>/v5/maps/ENDPOINTS              the maps, by name
-//! <bpffs>/v5/programs/from_container the programs, by name
-//! <bpffs>/v5/links/veth1a2b3c4       the links, by the interface that they attach a program to (tcx only)
-//! <bpffs>/v5/uplinks/eth0            the same for XDP; a dot in a name, which a bpffs does not take, is a colon
+//! <bpffs>/v5/maps/ENDPOINTS          maps, by name
+//! <bpffs>/v5/programs/from_container programs, by name
+//! <bpffs>/v5/links/veth1a2b3c4       links, by interface (tcx only)
+//! <bpffs>/v5/uplinks/eth0            links of XDP, by interface; a dot in the name, invalid in a bpffs, becomes a colon
 //! ```
-//! The version is that of the map layouts: a daemon never meets maps that it would misread.
+//! The version is that of the map layouts, so a daemon never opens maps that it would misread.
 
 use std::{
     fs, io,
@@ -17,19 +17,19 @@ use netbpf_common::LAYOUT;
 
 use super::Error;
 
-/// The paths below one bpffs folder.
+/// The paths below one directory of a bpffs.
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
 }
 
 impl Pins {
-    /// Those of this version of netbpf.
+    /// The paths of this version of netbpf.
     pub fn below(bpffs: &Path) -> Self {
         Self { root: bpffs.join(format!("v{LAYOUT}")) }
     }
 
-    /// Those of the other versions that have a folder beside this one.
+    /// The paths of other versions that have a directory beside this one.
     pub fn other_versions(&self) -> Result<Vec<Self>, Error> {
         let Some(bpffs) = self.root.parent() else { return Ok(Vec::new()) };
         let failed = |error: io::Error| Error::failed("list", bpffs.display(), error);
@@ -45,48 +45,48 @@ impl Pins {
         Ok(others)
     }
 
-    /// The folder of this version.
+    /// The directory of this version.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// All folders, outer ones first.
+    /// All directories, outer ones first.
     pub fn folders(&self) -> [PathBuf; 5] {
         let [maps, programs] = ["maps", "programs"].map(|folder| self.root.join(folder));
         [self.root.clone(), maps, programs, self.links(), self.uplinks()]
     }
 
-    /// A map's.
+    /// The pin of a map.
     pub fn map(&self, name: &str) -> PathBuf {
         self.root.join("maps").join(name)
     }
 
-    /// A program's.
+    /// The pin of a program.
     pub fn program(&self, name: &str) -> PathBuf {
         self.root.join("programs").join(name)
     }
 
-    /// The folder of all links.
+    /// The directory of all links.
     pub fn links(&self) -> PathBuf {
         self.root.join("links")
     }
 
-    /// The link's at an interface.
+    /// The pin of an interface's link.
     pub fn link(&self, interface: &str) -> PathBuf {
         self.links().join(interface)
     }
 
-    /// The folder of all links at uplinks.
+    /// The directory of all links of uplinks.
     pub fn uplinks(&self) -> PathBuf {
         self.root.join("uplinks")
     }
 
-    /// The link's at an uplink. No interface has a colon in its name.
+    /// The pin of an uplink's link. No interface has a colon in its name.
     pub fn uplink(&self, interface: &str) -> PathBuf {
         self.uplinks().join(interface.replace('.', ":"))
     }
 
-    /// The uplink of a pin in their folder.
+    /// The name of the uplink that a pin belongs to.
     pub fn uplink_of(pin: &str) -> String {
         pin.replace(':', ".")
     }

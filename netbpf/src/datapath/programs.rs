@@ -1,9 +1,9 @@
-//! Loading the programs and attaching them: tcx where the kernel has it, clsact elsewhere. Knows interfaces by name;
-//! not what is behind them.
+//! Loads the programs and attaches them: with tcx if the kernel has it, otherwise with clsact. Knows
+//! interfaces by name; must not know networks or containers.
 //!
-//! A tcx link is pinned, so that it outlives the daemon, and a new daemon puts its program behind the same link. A
-//! clsact filter outlives the daemon by itself, and is replaced under the same priority and handle. Either way there
-//! is no instant without a program.
+//! A tcx link is pinned, so it outlives the daemon, and a new daemon replaces the program of the same link. A
+//! clsact filter outlives the daemon by itself, and is replaced under the same priority and handle. Either
+//! way there is no moment without a program.
 
 use std::{fs, io, mem, path::Path};
 
@@ -22,18 +22,18 @@ use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK};
 
 use super::{Error, pins::Pins, tables};
 
-/// The object that is loaded when no logs are asked for; bpftool can load it too.
+/// The object that is loaded without logs; bpftool can load it too.
 pub static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.o"));
 static PROGRAMS_WITH_LOGS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs-log.o"));
 
-/// Where our clsact filter is on an interface: first, and nobody else's.
+/// Priority and handle of netbpf's clsact filter on an interface: it is the first.
 const PRIORITY: u16 = 1;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
-/// How programs are attached here.
+/// The way in which this kernel attaches programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attachment {
-    /// tcx links (Linux 6.6, and kernels that have them by backport).
+    /// tcx links (Linux 6.6, and older kernels with a backport).
     Tcx,
     /// Filters of the clsact qdisc.
     Clsact,
@@ -48,12 +48,12 @@ impl std::fmt::Display for Attachment {
     }
 }
 
-/// A program, with the side of an interface that it belongs to.
+/// A program, and where it is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// `from_container`: what an endpoint's host side receives.
+    /// `from_container`, for frames that an endpoint's host side receives.
     Endpoint,
-    /// `from_host`: what a network's host device sends.
+    /// `from_host`, for frames that a network's host device sends.
     HostDevice,
 }
 
@@ -84,7 +84,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads them over the maps that are pinned, pins what is not yet, and makes `flood` the target of tail calls.
+    /// Loads the programs with the pinned maps, pins what is not pinned yet, and makes `flood` the target of
+    /// tail calls.
     pub fn load(pins: &Pins, logs: bool) -> Result<Self, Error> {
         let bytes = if logs { PROGRAMS_WITH_LOGS } else { PROGRAMS };
         let mut loader = EbpfLoader::new();
@@ -101,7 +102,7 @@ impl Programs {
             }
             .map_err(|error| Error::failed("load the program", name, error))?;
             let (path, new) = (pins.program(name), pins.program(&format!("{name}_new")));
-            // A pin cannot be overwritten, but another can be moved over it.
+            // A pin cannot be overwritten, but another pin can be renamed to it.
             program.pin(&new).map_err(|error| Error::failed("pin the program", name, error))?;
             fs::rename(&new, &path).map_err(|error| Error::failed("pin the program", name, error))?;
         }
@@ -109,7 +110,7 @@ impl Programs {
         Ok(programs)
     }
 
-    /// How programs are attached here.
+    /// The way in which this kernel attaches programs.
     pub fn attachment(&self) -> Attachment {
         self.attachment
     }
@@ -119,7 +120,7 @@ impl Programs {
         &mut self.object
     }
 
-    /// Attaches to an interface, in the place of an older program if there is one.
+    /// Attaches to an interface, and replaces an older program.
     pub fn attach(&mut self, role: Role, interface: &str) -> Result<(), Error> {
         match self.attachment {
             Attachment::Tcx => self.attach_tcx(role, interface),
@@ -144,7 +145,8 @@ impl Programs {
         }
     }
 
-    /// Whether the kernel has the program at an interface, under the pin that has its right name. Nobody can ask that of a clsact filter here.
+    /// Whether the program is attached to an interface, with the pin of this name. Unknown for clsact
+    /// filters: returns true.
     pub fn is_attached(&mut self, role: Role, interface: &str, pin: &str) -> Result<bool, Error> {
         if self.attachment == Attachment::Clsact {
             return Ok(true);
@@ -167,7 +169,7 @@ impl Programs {
         if let Some(link) = pinned(&pin)? {
             match program.attach_to_link(link) {
                 Ok(id) => return program.take_link(id).map(drop).map_err(failed),
-                // Its interface was deleted; this one has only the name of it.
+                // The pin belongs to a deleted interface with the same name.
                 Err(error) if is_absent(&error) => remove(&pin)?,
                 Err(error) => return Err(failed(error)),
             }
@@ -199,7 +201,7 @@ impl Programs {
             replaced => replaced,
         };
         let link = id.and_then(|id| program.take_link(id)).map_err(failed)?;
-        // Its end would detach the filter.
+        // Dropping it would detach the filter.
         mem::forget(link);
         Ok(())
     }
@@ -225,7 +227,7 @@ fn absent(name: &str) -> Error {
     Error::failed("find the program", name, "the object has none")
 }
 
-/// Whether the kernel takes tcx links: it answers a query for them, or does not know what that is.
+/// The kernel has tcx if it answers a query for tcx links.
 fn probe() -> Attachment {
     match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
         Ok(_) => Attachment::Tcx,
@@ -243,12 +245,12 @@ fn pinned(pin: &Path) -> Result<Option<SchedClassifierLink>, Error> {
     }
 }
 
-/// The place of our clsact filter at an interface, taken or not.
+/// netbpf's clsact filter at an interface, whether it exists or not.
 fn filter(role: Role, interface: &str) -> io::Result<SchedClassifierLink> {
     SchedClassifierLink::attached(interface, role.side(), PRIORITY, HANDLE, None)
 }
 
-/// Whether there was nothing to replace or to detach: no such filter, or a link whose interface is gone.
+/// Whether there was nothing to replace or detach: no such filter, or a link whose interface was deleted.
 pub fn is_absent(error: &ProgramError) -> bool {
     matches!(errno(error), Some(ENOENT | ENODEV | ENOLINK))
 }

@@ -1,4 +1,4 @@
-//! The maps, typed: what is read from them and written to them. Knows no order of writing and no meaning.
+//! Typed reading and writing of the maps. Must not know the order of writes or the meaning of entries.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,10 +29,11 @@ use netbpf_common::{
 use super::{Error, pins::Pins};
 use crate::model::Mac;
 
-/// Key of `CLOSED_SUBNETS`: length of the prefix in bits, address in network order.
+/// Key of `CLOSED_SUBNETS`: prefix length in bits, address in network order.
 pub type Prefix = Key<[u8; 16]>;
 
-/// The pinned maps as the programs' object declares them: name, type, sizes of key and value, entries.
+/// The pinned maps as the programs' object declares them: name, type, key size, value size, number of
+/// entries.
 const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("NETWORKS", MapType::Array, 4, size_of::<Network>(), MAX_NETWORKS),
     ("ENDPOINTS", MapType::Array, 4, size_of::<Endpoint>(), MAX_ENDPOINTS),
@@ -54,8 +55,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     LAYOUTS.iter().map(|(name, ..)| *name)
 }
 
-/// Refuses pinned maps that are not as declared. The loader would take them as they are, and the kernel would then
-/// read and write beside our values.
+/// Refuses pinned maps that differ from the declaration. The loader would accept them, and the kernel would
+/// then read and write beyond netbpf's values.
 pub fn check_pinned(pins: &Pins) -> Result<(), Error> {
     for &(name, kind, key, value, entries) in LAYOUTS {
         let path = pins.map(name);
@@ -75,7 +76,7 @@ pub fn check_pinned(pins: &Pins) -> Result<(), Error> {
     Ok(())
 }
 
-/// All maps but the program array.
+/// All maps except the program array.
 pub struct Tables {
     networks: Array<MapData, Network>,
     endpoints: Array<MapData, Endpoint>,
@@ -92,7 +93,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Takes them from a loaded object.
+    /// Takes the maps from a loaded object.
     pub fn take(object: &mut Ebpf) -> Result<Self, Error> {
         Ok(Self {
             networks: take(object, "NETWORKS")?,
@@ -120,7 +121,7 @@ impl Tables {
         occupied(&self.endpoints, |endpoint| endpoint.ifindex != 0).map_err(reading("ENDPOINTS"))
     }
 
-    /// All of the FDB.
+    /// All entries of the FDB.
     pub fn fdb(&self) -> Result<Vec<(FdbKey, Station)>, Error> {
         self.fdb.iter().collect::<Result<_, _>>().map_err(reading("FDB"))
     }
@@ -130,82 +131,82 @@ impl Tables {
         self.neighbours.iter().collect::<Result<_, _>>().map_err(reading("NEIGHBOURS"))
     }
 
-    /// Writes a network; the default is a vacant one.
+    /// Writes a network; the default value marks a vacant entry.
     pub fn set_network(&mut self, number: u32, network: Network) -> Result<(), Error> {
         self.networks
             .set(number, network, 0)
             .map_err(|error| Error::failed("write to NETWORKS network", number, error))
     }
 
-    /// Writes an endpoint; the default is a vacant one.
+    /// Writes an endpoint; the default value marks a vacant entry.
     pub fn set_endpoint(&mut self, number: u32, endpoint: Endpoint) -> Result<(), Error> {
         self.endpoints
             .set(number, endpoint, 0)
             .map_err(|error| Error::failed("write to ENDPOINTS endpoint", number, error))
     }
 
-    /// Says where a MAC is.
+    /// Adds a MAC to the FDB.
     pub fn set_station(&mut self, key: FdbKey, station: Station) -> Result<(), Error> {
         let failed = |error| Error::failed("write to FDB", Mac::from_octets(key.mac), error);
         self.fdb.insert(key, station, 0).map_err(failed)?;
         self.fdb_slots.set(FdbKey::slot(key.network, key.mac), station, 0).map_err(failed)
     }
 
-    /// Forgets where a MAC is.
+    /// Removes a MAC from the FDB.
     pub fn remove_station(&mut self, key: FdbKey, station: Station) -> Result<(), Error> {
         let failed = |error| Error::failed("remove from FDB", Mac::from_octets(key.mac), error);
         let slot = FdbKey::slot(key.network, key.mac);
-        // The slot may be another's by now, which has the same.
+        // Another MAC with the same slot may have taken it.
         if self.fdb_slots.get(&slot, 0).map_err(failed)? == station {
             self.fdb_slots.set(slot, Station::default(), 0).map_err(failed)?;
         }
         gone(self.fdb.remove(&key)).map_err(failed)
     }
 
-    /// Says whose an address is.
+    /// Adds a neighbour.
     pub fn set_neighbour(&mut self, key: NeighbourKey, neighbour: Neighbour) -> Result<(), Error> {
         self.neighbours
             .insert(key, neighbour, 0)
             .map_err(|error| Error::failed("write to NEIGHBOURS", key.ip(), error))
     }
 
-    /// Forgets whose an address is.
+    /// Removes a neighbour.
     pub fn remove_neighbour(&mut self, key: NeighbourKey) -> Result<(), Error> {
         gone(self.neighbours.remove(&key))
             .map_err(|error| Error::failed("remove from NEIGHBOURS", key.ip(), error))
     }
 
-    /// Who owns what.
+    /// All addresses of containers.
     pub fn owned(&self) -> Result<Vec<(OwnedKey, Owned)>, Error> {
         self.owned.iter().collect::<Result<_, _>>().map_err(reading("OWNED"))
     }
 
-    /// Says which endpoint of a container has an address.
+    /// Adds an address of a container.
     pub fn set_owned(&mut self, key: OwnedKey, owned: Owned) -> Result<(), Error> {
         self.owned
             .insert(key, owned, 0)
             .map_err(|error| Error::failed("write to OWNED an address of endpoint", owned.endpoint, error))
     }
 
-    /// Forgets that a container has an address.
+    /// Removes an address of a container.
     pub fn remove_owned(&mut self, key: OwnedKey, endpoint: u32) -> Result<(), Error> {
         gone(self.owned.remove(&key))
             .map_err(|error| Error::failed("remove from OWNED an address of endpoint", endpoint, error))
     }
 
-    /// All exceptions between members that do not talk to each other.
+    /// All exceptions for members that must not talk to each other.
     pub fn allowed(&self) -> Result<BTreeSet<AllowedKey>, Error> {
         self.allowed.keys().collect::<Result<_, _>>().map_err(reading("ALLOWED"))
     }
 
-    /// Lets one endpoint ask another.
+    /// Adds an exception.
     pub fn allow(&mut self, key: AllowedKey) -> Result<(), Error> {
         self.allowed
             .insert(key, Allowed { yes: 1 }, 0)
             .map_err(|error| Error::failed("write to ALLOWED an entry of endpoint", key.from, error))
     }
 
-    /// Does so no more.
+    /// Removes an exception.
     pub fn disallow(&mut self, key: AllowedKey) -> Result<(), Error> {
         gone(self.allowed.remove(&key))
             .map_err(|error| Error::failed("remove from ALLOWED an entry of endpoint", key.from, error))
@@ -223,7 +224,7 @@ impl Tables {
             .map_err(|error| Error::failed("write to CLOSED_SUBNETS", shown(prefix), error))
     }
 
-    /// Opens it.
+    /// Opens a subnet.
     pub fn open_subnet(&mut self, prefix: Prefix) -> Result<(), Error> {
         gone(self.closed_subnets.remove(&prefix))
             .map_err(|error| Error::failed("remove from CLOSED_SUBNETS", shown(prefix), error))
@@ -234,27 +235,27 @@ impl Tables {
         self.uplinks.iter().collect::<Result<_, _>>().map_err(reading("UPLINKS"))
     }
 
-    /// Enters an uplink.
+    /// Adds an uplink.
     pub fn set_uplink(&mut self, ifindex: u32, uplink: Uplink) -> Result<(), Error> {
         self.uplinks
             .insert(ifindex, uplink, 0)
             .map_err(|error| Error::failed("write to UPLINKS link", ifindex, error))
     }
 
-    /// Forgets an uplink.
+    /// Removes an uplink.
     pub fn remove_uplink(&mut self, ifindex: u32) -> Result<(), Error> {
         gone(self.uplinks.remove(&ifindex))
             .map_err(|error| Error::failed("remove from UPLINKS link", ifindex, error))
     }
 
-    /// The counters by reason, of all CPUs together.
+    /// The counters by reason, summed over all CPUs.
     pub fn reasons(&self) -> Result<Vec<(Reason, Counter)>, Error> {
         let values = self.reasons.get(&0, 0).map_err(reading("REASONS"))?;
         let sum = |reason: &Reason| (*reason, values.iter().map(|cpu| cpu.get(*reason)).sum());
         Ok(Reason::ALL.iter().map(sum).collect())
     }
 
-    /// An endpoint's counters, of all CPUs together.
+    /// An endpoint's counters, summed over all CPUs.
     pub fn endpoint_stats(&self, number: u32) -> Result<EndpointStats, Error> {
         let values = self.endpoint_stats.get(&number, 0).map_err(reading("ENDPOINT_STATS"))?;
         Ok(EndpointStats {
@@ -263,7 +264,7 @@ impl Tables {
         })
     }
 
-    /// Sets an endpoint's counters to zero, and what it has flooded.
+    /// Resets an endpoint's counters and its used share of copies.
     pub fn reset_endpoint_stats(&mut self, number: u32) -> Result<(), Error> {
         let failed = |error: MapError| Error::failed("reset in ENDPOINT_STATS endpoint", number, error);
         let cpus = nr_cpus().map_err(|(file, error)| Error::failed("count CPUs in", file, error))?;
@@ -279,7 +280,7 @@ fn shown(prefix: Prefix) -> String {
     format!("{}/{}", Ipv6Addr::from(prefix.data()), prefix.prefix_len())
 }
 
-/// A typed map out of the object.
+/// Takes a typed map out of the object.
 fn take<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &'static str) -> Result<T, Error> {
     let map =
         object.take_map(name).ok_or_else(|| Error::failed("find the map", name, "the object has none"))?;
@@ -301,7 +302,7 @@ fn reading(map: &'static str) -> impl Fn(MapError) -> Error {
     move |error| Error::failed("read", map, error)
 }
 
-/// What is not there needs no removing.
+/// Ignores that the entry does not exist.
 fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),

@@ -1,8 +1,8 @@
-//! The ways to other hosts: `from_uplink` at an interface, and the subnets that it lets nobody out there send to.
+//! Attaches `from_uplink` to interfaces to other hosts, and maintains the subnets that it closes to them.
 //!
-//! As with tcx, the link is pinned: it outlives the daemon, and a new one puts its program behind the same link. The
-//! pin has the interface's name, but a name may go over to another interface, so what the kernel says of the interface
-//! decides whether a link is still its own.
+//! As with tcx, the link is pinned: it outlives the daemon, and a new daemon replaces the program of the same
+//! link. The pin has the interface's name, but another interface may have got that name. So the program that
+//! the kernel reports for the interface decides whether the link belongs to it.
 
 use std::{io, net::IpAddr, path::Path, thread, time::Duration};
 
@@ -27,33 +27,33 @@ use crate::{
     plan::Closed,
 };
 
-/// The kernel detaches a link some time after its last pin went: how often to look, and how long to wait in between.
+/// The kernel detaches a link some time after its last pin was removed: attempts to attach, and the pause
+/// between them.
 const MAX_ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// An interface to other hosts, as the kernel has it.
+/// State of an interface to other hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UplinkDevice {
-    /// Its number.
+    /// Its ifindex.
     pub ifindex: u32,
-    /// What frames for the host are sent to.
+    /// Its MAC: the destination of frames for the host.
     pub mac: Mac,
-    /// The XDP program that is attached to it.
+    /// The attached XDP program.
     pub program: Option<XdpProgram>,
 }
 
 /// An XDP program at an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XdpProgram {
-    /// Its number.
+    /// Its ID.
     pub id: u32,
-    /// How it runs.
+    /// Its mode.
     pub mode: XdpMode,
 }
 
 impl Datapath {
-    /// Attaches `from_uplink` to an uplink, in the place of an older one of ours if there is one. False: it is there
-    /// already.
+    /// Attaches `from_uplink` to an uplink, and replaces an older version. False: it is attached already.
     pub fn attach_uplink(
         &mut self,
         interface: &str,
@@ -61,7 +61,7 @@ impl Datapath {
         mode: XdpMode,
     ) -> Result<bool, Error> {
         let failed = |error: ProgramError| refused(interface, mode, error);
-        // Before it is attached, so that it knows what is for the host from the first frame on.
+        // Before it is attached, so that the program knows the host's MAC from the first frame on.
         let entry = Uplink { mac: device.mac.octets(), reserved: [0; 2] };
         self.tables.set_uplink(device.ifindex, entry)?;
         let pin = self.pins.uplink(interface);
@@ -79,7 +79,7 @@ impl Datapath {
                     Err(error) => return Err(failed(error)),
                 }
             }
-            // Another mode is another attachment; or the pin is that of an interface which had this name.
+            // The mode changes, or the pin belongs to another interface that had this name.
             remove(&pin)?;
             attempts = MAX_ATTEMPTS;
         }
@@ -107,24 +107,24 @@ impl Datapath {
         remove(&self.pins.uplink(interface))
     }
 
-    /// The uplinks that have, or had, our program.
+    /// The uplinks that have, or had, the program.
     pub fn uplinks(&self) -> Result<Vec<String>, Error> {
         let pins = list(&self.pins.uplinks())?;
         Ok(pins.iter().map(|pin| Pins::uplink_of(pin)).collect())
     }
 
-    /// Forgets all other uplinks than those with these numbers.
+    /// Removes all uplinks from the map except those with these ifindexes.
     pub fn forget_uplinks_but(&mut self, ifindexes: &[u32]) -> Result<(), Error> {
         let others = self.tables.uplinks()?.into_keys().filter(|ifindex| !ifindexes.contains(ifindex));
         others.collect::<Vec<_>>().into_iter().try_for_each(|ifindex| self.tables.remove_uplink(ifindex))
     }
 
-    /// What is closed of a network.
+    /// The closed subnets of a network.
     pub(super) fn closed(&self, number: u32) -> Closed {
         self.closed.get(&number).copied().unwrap_or_default()
     }
 
-    /// Makes this what is closed of a network. What stays so is not open for an instant.
+    /// Sets the closed subnets of a network. Subnets that stay closed are not open in between.
     pub(super) fn close(&mut self, number: u32, closed: Closed) -> Result<(), Error> {
         let stays: Vec<_> = closed.subnets().collect();
         for subnet in self.closed(number).subnets().filter(|subnet| !stays.contains(subnet)) {
@@ -141,7 +141,7 @@ impl Datapath {
         Ok(())
     }
 
-    /// Reads what is closed, and opens what is no network's.
+    /// Reads the closed subnets, and removes those without a network.
     pub(super) fn mend_closed(&mut self) -> Result<(), Error> {
         self.closed.clear();
         for (prefix, subnet) in self.tables.closed_subnets()? {
@@ -169,7 +169,7 @@ fn xdp(programs: &mut super::Programs) -> Result<&mut Xdp, Error> {
     program.try_into().map_err(failed)
 }
 
-/// The pinned link with the number of its program, if there is one.
+/// The pinned link with the ID of its program, if there is one.
 fn pinned(pin: &Path) -> Result<Option<(XdpLink, u32)>, Error> {
     let failed = |error: LinkError| Error::failed("open the link", pin.display(), error);
     let link = match PinnedLink::from_pin(pin) {
@@ -183,12 +183,12 @@ fn pinned(pin: &Path) -> Result<Option<(XdpLink, u32)>, Error> {
     Ok(Some((XdpLink::try_from(link).map_err(failed)?, program)))
 }
 
-/// Whether another program is there.
+/// Whether another program is attached.
 fn is_busy(error: &ProgramError) -> bool {
     matches!(errno(error), Some(EBUSY | EEXIST))
 }
 
-/// Why it cannot be attached, and what to do.
+/// The reason of a failed attachment, and how to fix it.
 fn refused(interface: &str, mode: XdpMode, error: ProgramError) -> Error {
     let number = errno(&error);
     match (number, mode) {
@@ -200,7 +200,8 @@ fn refused(interface: &str, mode: XdpMode, error: ProgramError) -> Error {
             format!("the driver of uplink {interface} has no native XDP"),
             format!("start with --xdp {interface}=generic, or without --xdp {interface}"),
         ),
-        // What drivers say to an MTU, an offload or a number of queues that they cannot have beside XDP.
+        // Drivers return these errors for an MTU, an offload or a number of queues that does not work with
+        // XDP.
         (Some(EINVAL | ERANGE | ENOMEM | ENOSPC), XdpMode::Native) => Error::missing(
             format!("the driver of uplink {interface} refuses native XDP as the interface is now ({error})"),
             format!("see its kernel log, lower its MTU, or start with --xdp {interface}=generic"),
@@ -215,7 +216,7 @@ fn prefix(net: IpNet) -> Prefix {
         IpAddr::V4(address) => mapped(address.octets()),
         IpAddr::V6(address) => address.octets(),
     };
-    // IPv4 addresses are the end of ::ffff:0:0/96.
+    // IPv4 addresses are mapped into ::ffff:0:0/96.
     Prefix::new(u32::from(net.prefix_len()) + unused, address)
 }
 

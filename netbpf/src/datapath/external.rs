@@ -1,4 +1,4 @@
-//! What other people's hands do to the datapath: a program that they took away, an address that they gave to a host
+//! Detects and handles changes by others: a program that they detached, an address that they added to a host
 //! device.
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
@@ -13,40 +13,41 @@ use super::{Datapath, Error, entries::Claim, programs::Role};
 use crate::plan::NetworkEntry;
 
 impl Datapath {
-    /// Where a name that goes means a program that went (tcx only).
+    /// The directory of pinned links: a removed pin means a detached program (tcx only).
     pub fn links_folder(&self) -> PathBuf {
         self.pins.links()
     }
 
-    /// What the maps say of a network, apart from its list of members.
+    /// The map entries of a network, without its list of members.
     pub fn network_entry(&self, number: u32) -> Option<NetworkEntry> {
         let network = self.networks.get(&number)?;
         let network = Network { first: NO_ENDPOINT, ..*network };
         Some(NetworkEntry { network, closed: self.closed(number) })
     }
 
-    /// What the map `ENDPOINTS` says of an endpoint, apart from its place in the list of members.
+    /// The entry of an endpoint in the map `ENDPOINTS`, without its place in the list of members.
     pub fn endpoint_entry(&self, number: u32) -> Option<Endpoint> {
         self.endpoints.get(&number).map(|endpoint| Endpoint { next: NO_ENDPOINT, ..*endpoint })
     }
 
-    /// Whether the kernel has the program at a network's host device, whose right name this is.
+    /// Whether the program is attached to a network's host device. `right` is the name that the device should
+    /// have.
     pub fn is_host_device_attached(&mut self, interface: &str, right: &str) -> Result<bool, Error> {
         self.is_attached(Role::HostDevice, interface, right)
     }
 
-    /// The same of an endpoint's host side.
+    /// The same for an endpoint's host side.
     pub fn is_endpoint_attached(&mut self, interface: &str, right: &str) -> Result<bool, Error> {
         self.is_attached(Role::Endpoint, interface, right)
     }
 
-    /// Somebody took filters from an interface: ours may be one of them.
+    /// Notes that somebody removed filters from an interface; netbpf's may be among them.
     pub fn may_be_detached(&mut self, interface: &str) {
         self.attached.remove(interface);
     }
 
-    /// Makes a network's host device answer for addresses that somebody else gave it, and for no others of that kind. An
-    /// address that a member has is the member's.
+    /// Makes a network's host device answer for exactly these addresses that others added to it. If a member
+    /// has one of them, the member keeps it.
     pub fn answer_for(&mut self, number: u32, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
         let Some(network) = self.networks.get(&number).copied() else { return Ok(()) };
         let neighbour = Neighbour { mac: network.mac, reserved: [0; 2] };
@@ -61,7 +62,7 @@ impl Datapath {
             let key = key(number, *address);
             match self.claims.get(&Claim::Address(key)) {
                 Some(owner) if *owner != ifindex_of(number) => {
-                    tracing::warn!(%address, "a host device has the address of a member, who keeps it");
+                    tracing::warn!(%address, "a host device has the address of a member; the member keeps it");
                     continue;
                 }
                 Some(_) => {}
@@ -78,7 +79,8 @@ impl Datapath {
         Ok(())
     }
 
-    /// Detaches from an interface; one whose name nobody knows any more is gone, and its pin goes.
+    /// Detaches from an interface. If its name is unknown, removes the pins of all interfaces that no longer
+    /// exist.
     pub(super) fn detach_if_known(&mut self, role: Role, interface: Option<&str>) -> Result<(), Error> {
         if let Some(interface) = interface {
             return self.detach(role, interface);
