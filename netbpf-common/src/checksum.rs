@@ -1,12 +1,12 @@
-//! The Internet checksum (RFC 1071), kept up with what it covers (RFC 1624, equation 3): what was right stays right, and
-//! what was damaged on its way stays damaged. Must not know which protocol it is of.
+//! Updates the Internet checksum (RFC 1071) after a change of the data (RFC 1624, equation 3). A wrong
+//! checksum stays wrong. Must not know the protocol.
 
-/// The checksum field, network order, after a change of what it covers. The difference is a sum of 16-bit words as they
-/// lie in memory, the old ones complemented: what `bpf_csum_diff` returns.
+/// The new checksum field, in network order. `difference` is a sum of 16-bit words in memory order, the old
+/// ones complemented: the result of `bpf_csum_diff`.
 #[inline(always)]
 pub const fn updated(field: [u8; 2], difference: u32) -> [u8; 2] {
     let sum = !u16::from_ne_bytes(field) as u64 + difference as u64;
-    // Each folding leaves a carry of one bit less; after the third there is none.
+    // Adds the carries. After the third time there is none.
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
@@ -21,7 +21,7 @@ mod tests {
         bytes.chunks(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]]))
     }
 
-    /// As RFC 1071 makes one.
+    /// Computes a checksum as in RFC 1071.
     fn checksum(bytes: &[u8]) -> [u8; 2] {
         let mut sum: u32 = words(bytes).map(u32::from).sum();
         while sum > 0xffff {
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_one_is_the_one_of_the_changed_bytes() {
+    fn an_updated_checksum_is_that_of_the_changed_bytes() {
         let samples = [[0; 8], [0xff; 8], [0, 1, 0, 0, 0, 0, 0, 0], [0xff, 0xfe, 0x80, 0, 0x7f, 0xff, 1, 0]];
         for rest in [[0x60, 0, 0, 1], [0xff, 0xff, 0xff, 0xfe]] {
             for before in samples {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_one_stays_wrong() {
+    fn a_wrong_checksum_stays_wrong() {
         let [high, low] = checksum(&[1, 2, 3, 4]);
         let changed = updated([high, low ^ 1], difference(&[3, 4], &[5, 6]));
         assert_ne!(changed, checksum(&[1, 2, 5, 6]));

@@ -1,31 +1,32 @@
-//! Endpoints and the stations behind them: who may send what (`ENDPOINTS`), which MAC is where (`FDB`), which address has
-//! which MAC (`NEIGHBOURS`), which endpoint of a container has an address (`OWNED`). Must not know how the maps are reached.
+//! Endpoints (`ENDPOINTS`) and the tables of their addresses: where a MAC is (`FDB`), the MAC of an IP
+//! address (`NEIGHBOURS`), the endpoint of a container's address (`OWNED`). Must not know how the maps are
+//! accessed.
 
 use core::net::{IpAddr, Ipv6Addr};
 
-/// How many endpoints all networks of a daemon have together. A kernel bridge ends at 1,023 per network.
+/// Maximum number of endpoints in all networks of a daemon. A kernel bridge has at most 1,023 per network.
 pub const MAX_ENDPOINTS: u32 = 8192;
 
-/// How many MACs and addresses there are to know: each endpoint's, and each network's own.
+/// Size of the tables of MACs and addresses: those of each endpoint, and each network's own.
 pub const MAX_STATIONS: u32 = 2 * MAX_ENDPOINTS;
 
-/// How many entries `FDB_SLOTS` has: so many that endpoints of one network, whose addresses follow each other, have one each.
+/// Size of `FDB_SLOTS`: endpoints of one network with consecutive addresses have different slots.
 pub const FDB_SLOTS: u32 = MAX_STATIONS;
 
-/// Endpoint numbers start here as ifindexes: endpoint `n` is the host side of its veth pair, created with ifindex
-/// `ENDPOINT_IFINDEX + n`. A frame's ifindex is then an index into `ENDPOINTS`, with no hash on the way.
+/// The host side of endpoint `n` is created with ifindex `ENDPOINT_IFINDEX + n`. So a frame's ifindex is an
+/// index into `ENDPOINTS`, without a hash lookup.
 pub const ENDPOINT_IFINDEX: u32 = 1_000_000;
 
 /// Stands for no endpoint in [`Endpoint::next`] and [`Network::first`](crate::network::Network::first).
 pub const NO_ENDPOINT: u32 = u32::MAX;
 
-/// The ifindex of endpoint `number`'s host side.
+/// The ifindex of an endpoint's host side.
 #[inline(always)]
 pub const fn ifindex_of(number: u32) -> u32 {
     ENDPOINT_IFINDEX + number
 }
 
-/// The endpoint number of an ifindex, where it can be one.
+/// The endpoint number of an ifindex, if it is in the range of endpoints.
 #[inline(always)]
 pub const fn number_of(ifindex: u32) -> Option<u32> {
     let number = ifindex.wrapping_sub(ENDPOINT_IFINDEX);
@@ -45,7 +46,7 @@ pub struct Endpoint {
     pub next: u32,
     /// The MAC that the endpoint owns.
     pub mac: [u8; 6],
-    /// 1 where it may talk to the host and to nobody else, with the exceptions in [`crate::allowed`].
+    /// 1 if it may talk to the host only, with the exceptions in [`crate::allowed`].
     pub icc_off: u8,
     /// Always zero.
     pub reserved: u8,
@@ -55,7 +56,7 @@ pub struct Endpoint {
     pub ipv6: [u8; 16],
     /// The link-local IPv6 address that the endpoint owns; zero for none.
     pub ipv6_link_local: [u8; 16],
-    /// The container: endpoints of one owner may send from each other's addresses; 0 for none.
+    /// The container; 0 for none. Endpoints of one container may send from each other's addresses.
     pub owner: u64,
 }
 const _: () = assert!(size_of::<Endpoint>() == 64);
@@ -73,8 +74,8 @@ pub struct FdbKey {
 }
 const _: () = assert!(size_of::<FdbKey>() == 12);
 
-/// Value of `FDB` and of `FDB_SLOTS`: where frames for the MAC go. An ifindex that [`number_of`] knows is an endpoint's host
-/// side, any other is the network's host device.
+/// Value of `FDB` and of `FDB_SLOTS`: the interface for frames to the MAC. It is an endpoint's host side if
+/// [`number_of`] knows its ifindex, otherwise the network's host device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Station {
@@ -84,9 +85,9 @@ pub struct Station {
 const _: () = assert!(size_of::<Station>() == 4);
 
 impl FdbKey {
-    /// The entry of the array `FDB_SLOTS` that may name the MAC's station: a MAC ends as the IPv4 address that it is made
-    /// of, and networks begin far from each other. What is there has to be compared, and where it is another's, `FDB`
-    /// knows.
+    /// The index in `FDB_SLOTS` for a MAC. A MAC ends with the end of the IPv4 address that it is made from,
+    /// and networks start at distant slots. Different MACs may have the same slot: the entry must be
+    /// compared, and if it is for another MAC, look in `FDB`.
     #[inline(always)]
     pub const fn slot(network: u32, mac: [u8; 6]) -> u32 {
         let [.., high, low] = mac;
@@ -110,7 +111,7 @@ impl NeighbourKey {
     /// The key of an IPv4 address.
     #[inline(always)]
     pub const fn ipv4(network: u32, address: [u8; 4]) -> Self {
-        // One number, because the ten zeros of an array would become a call to memset in the programs.
+        // As one number: the ten zeros of an array would become a call of memset in the programs.
         let mapped = 0xffff_0000_0000 | u32::from_be_bytes(address) as u128;
         Self { network, address: mapped.to_be_bytes() }
     }
@@ -132,8 +133,8 @@ pub struct Neighbour {
 }
 const _: () = assert!(size_of::<Neighbour>() == 8);
 
-/// Key of the hash `OWNED`: an address of a container, link-local ones excepted. The same address may belong to two
-/// containers, in two networks.
+/// Key of the hash `OWNED`: an address of a container that is not link-local. Two containers may have the
+/// same address, in two networks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OwnedKey {
@@ -144,7 +145,7 @@ pub struct OwnedKey {
 }
 const _: () = assert!(size_of::<OwnedKey>() == 24);
 
-/// Value of `OWNED`: which of the container's endpoints has the address.
+/// Value of `OWNED`: the container's endpoint that has the address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owned {
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbouring_addresses_have_slots_of_their_own() {
+    fn consecutive_addresses_have_different_slots() {
         let slots: std::collections::BTreeSet<_> = (0..MAX_ENDPOINTS as u16)
             .map(|host| {
                 let [high, low] = host.to_be_bytes();
@@ -179,12 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn a_port_number_and_its_ifindex_are_two_names_of_one_thing() {
+    fn an_endpoint_number_and_its_ifindex_convert_into_each_other() {
         for number in [0, 1, MAX_ENDPOINTS - 1] {
             assert_eq!(number_of(ifindex_of(number)), Some(number));
         }
-        for stranger in [0, 1, ENDPOINT_IFINDEX - 1, ENDPOINT_IFINDEX + MAX_ENDPOINTS, u32::MAX] {
-            assert_eq!(number_of(stranger), None);
+        for other in [0, 1, ENDPOINT_IFINDEX - 1, ENDPOINT_IFINDEX + MAX_ENDPOINTS, u32::MAX] {
+            assert_eq!(number_of(other), None);
         }
     }
 }

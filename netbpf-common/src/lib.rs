@@ -1,9 +1,9 @@
-//! What the kernel programs and the control plane agree on: map keys and values by subject, the reasons a frame can
-//! end for, header formats. No std, no alloc, no I/O; nothing here knows aya, except `user` behind its feature.
+//! Shared by the eBPF programs and the daemon: map keys and values, the reasons for which a frame ends,
+//! header formats. No std, no alloc, no I/O; must not know aya, except `user` behind its feature.
 //!
-//! Multi-byte fields that come from the wire (addresses, MACs) are byte arrays in network order; numbers that only
-//! netbpf assigns (endpoint numbers, ifindexes, counters) are in host order. Every struct has its size pinned and no
-//! implicit padding, because the kernel compares keys byte by byte.
+//! Addresses and MACs are byte arrays in network order. Numbers that netbpf assigns (endpoint numbers,
+//! ifindexes, counters) are in host order. The size of every struct is checked, and there is no implicit
+//! padding, because the kernel compares keys byte by byte.
 #![cfg_attr(not(test), no_std)]
 
 pub mod allowed;
@@ -19,6 +19,6 @@ pub mod uplink;
 mod user;
 pub mod wire;
 
-/// Version of the map layouts in this crate; part of the pin path, so that a daemon never reads maps of another layout.
-/// Raise it with every change of a key, a value or a map's type.
+/// Version of the map layouts in this crate. It is part of the pin path, so that a daemon never reads maps of
+/// another layout. Increase it with every change of a key, a value or a map's type.
 pub const LAYOUT: u32 = 5;

@@ -1,24 +1,24 @@
-//! Networks as the programs see them (`NETWORKS`): a host device, its MAC and gateway address, the list of members.
+//! Networks in the map `NETWORKS`: the host device, its MAC and addresses, the list of members.
 
-/// How many networks a daemon has at most.
+/// Maximum number of networks of a daemon.
 pub const MAX_NETWORKS: u32 = 1024;
 
-/// Host device of network `n` is created with ifindex `NETWORK_IFINDEX + n`: a frame's ifindex is an index into
-/// `NETWORKS`, and a frame that another network's host device brought in is known by its ingress ifindex.
+/// The host device of network `n` is created with ifindex `NETWORK_IFINDEX + n`. So a frame's ifindex is an
+/// index into `NETWORKS`, and the ingress ifindex of a frame from another network identifies that network.
 pub const NETWORK_IFINDEX: u32 = 1_100_000;
 
-/// Mark of a packet that the host may pass from one network to another: the answer to something that was allowed, or
-/// what a published port brings. The host's packet filter sets it ("nbpf"); no packet brings it along, because marks
-/// stay in the namespace that they were set in.
+/// Mark of a packet that the host may forward from one network to another: the reply to an allowed packet, or
+/// a packet to a published port. The host's packet filter sets the mark ("nbpf"). Containers cannot set it,
+/// because marks do not leave their namespace.
 pub const BETWEEN_NETWORKS: u32 = 0x6e62_7066;
 
-/// The ifindex of network `number`'s host device.
+/// The ifindex of a network's host device.
 #[inline(always)]
 pub const fn ifindex_of(number: u32) -> u32 {
     NETWORK_IFINDEX + number
 }
 
-/// The network number of an ifindex, where it can be one.
+/// The network number of an ifindex, if it is in the range of networks.
 #[inline(always)]
 pub const fn number_of(ifindex: u32) -> Option<u32> {
     let number = ifindex.wrapping_sub(NETWORK_IFINDEX);
@@ -36,26 +36,27 @@ pub struct Network {
     pub first: u32,
     /// The host device's MAC.
     pub mac: [u8; 6],
-    /// 1 where members may talk to the host and not to each other.
+    /// 1 if members may talk to the host only.
     pub icc_off: u8,
-    /// Length in bits of the IPv4 subnet's prefix, which the gateway address has; 0 without such an address.
+    /// Prefix length in bits of the IPv4 subnet, which contains the gateway address; 0 without such an
+    /// address.
     pub prefix: u8,
-    /// The gateway address that the host device carries, network order; zero for none.
+    /// The gateway address of the host device, network order; zero for none.
     pub gateway: [u8; 4],
-    /// The IPv6 gateway address that it carries; zero for none.
+    /// The IPv6 gateway address of the host device; zero for none.
     pub gateway_ipv6: [u8; 16],
     /// Its link-local IPv6 address; zero for none.
     pub ipv6_link_local: [u8; 16],
-    /// Another address that containers take for their gateway, network order; zero for none. The host device answers for
-    /// it, whether it carries it or not.
+    /// A different default gateway of the containers, network order; zero for none. The host device answers
+    /// for it, whether it has the address or not.
     pub default_gateway: [u8; 4],
     /// The same for IPv6.
     pub default_gateway_ipv6: [u8; 16],
-    /// Length in bits of the IPv6 subnet's prefix; 0 without an IPv6 gateway address.
+    /// Prefix length in bits of the IPv6 subnet; 0 without an IPv6 gateway address.
     pub prefix_ipv6: u8,
     /// Always zero.
     pub reserved: [u8; 3],
-    /// How many copies a second of its frames to all a member may have made ([`crate::flood`]); 0 for any number.
+    /// Limit of copies a second of a member's frames to all ([`crate::flood`]); 0 for no limit.
     pub flood_copies: u32,
 }
 const _: () = assert!(size_of::<Network>() == 80);
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subnet_holds_what_shares_its_prefix() {
+    fn a_subnet_contains_addresses_with_its_prefix() {
         for (prefix, held, other) in [
             (16, "10.1.255.255", "10.2.0.0"),
             (17, "10.1.127.255", "10.1.128.0"),
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_subnet_too() {
+    fn an_ipv6_subnet_contains_addresses_with_its_prefix() {
         for (prefix_ipv6, held, other) in [
             (64, "fd00:1::ffff", "fd00:1:0:1::1"),
             (48, "fd00:1:0:1::1", "fd00:1:1::1"),

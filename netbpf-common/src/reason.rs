@@ -1,9 +1,9 @@
-//! Every way in which a frame can end. One list makes the enum that the programs return, the counters that they keep
-//! and the names that users read, so that none can exist without the others.
+//! The reasons for which a frame ends. One list generates the enum that the programs return, their counters,
+//! and the names for users, so that they always match.
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident $field:ident $name:literal $drop:literal,)+) => {
-        /// Why a frame ended as it did.
+        /// Why a frame ended: passed on, answered or dropped.
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Reason { $($(#[doc = $doc])+ $variant,)+ }
@@ -17,7 +17,7 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// Whether the frame reached nobody.
+            /// Whether the frame was dropped.
             pub const fn is_drop(self) -> bool {
                 match self { $(Self::$variant => $drop,)+ }
             }
@@ -60,8 +60,9 @@ reasons! {
     UnknownEndpoint unknown_endpoint "unknown-endpoint" true,
     /// To a MAC that no member of the network has.
     UnknownDestination unknown_destination "unknown-destination" true,
-    /// To an address that nobody in the network has: an ARP request, a neighbour solicitation (also for one that its
-    /// sender has), or a packet that the host would send back into the network and ask for its owner in vain.
+    /// To an address that no station of the network has: an ARP request, a neighbour solicitation (also one
+    /// for the sender's own address), or a packet that the host would route back into the network, without
+    /// finding its neighbour.
     UnknownAddress unknown_address "unknown-address" true,
     /// From a MAC that is not the sender's.
     SpoofedMac spoofed_mac "spoofed-mac" true,
@@ -71,36 +72,38 @@ reasons! {
     SpoofedIpv6 spoofed_ipv6 "spoofed-ipv6" true,
     /// An ARP packet that claims a MAC or address that is not the sender's.
     SpoofedArp spoofed_arp "spoofed-arp" true,
-    /// A message of neighbour discovery that claims a MAC or address that is not the sender's, or comes from a container
-    /// as only a router's may, or behind extension headers.
+    /// A message of neighbour discovery with a MAC or address that is not the sender's, or one that only
+    /// routers may send, or one behind extension headers.
     SpoofedNd spoofed_nd "spoofed-nd" true,
-    /// To 127.0.0.0/8, which is on no wire.
+    /// To 127.0.0.0/8, which must not appear on a network.
     Loopback loopback "loopback" true,
     /// To the endpoint that it came from.
     Hairpin hairpin "hairpin" true,
-    /// To another member of a network in which members do not talk to each other (`enable_icc=false`).
+    /// To another member of a network whose members must not talk to each other (`enable_icc=false`).
     NoIcc no_icc "no-icc" true,
     /// From one network to another.
     Isolated isolated "isolated" true,
     /// To the reserved group 01:80:c2:00:00:0x, which no bridge forwards (IEEE 802.1Q 8.6.3).
     Reserved reserved "reserved" true,
-    /// To a group, from a member that has had as many copies made as its network allows (`netbpf.max_flood_copies`).
+    /// To a group, from a member that has reached the limit of copies of its network
+    /// (`netbpf.max_flood_copies`).
     FloodLimit flood_limit "flood-limit" true,
     /// The kernel refused to pass the frame on.
     Failed failed "failed" true,
-    /// From another host straight to a container that nobody may reach directly.
+    /// From another host directly to a container that other hosts may not reach directly.
     Unpublished unpublished "unpublished" true,
-    /// From another host to an internal network, or, as the packet filter counts, from one.
+    /// From another host to an internal network. The packet filter also counts packets from an internal
+    /// network.
     Internal internal "internal" true,
-    /// From a container to another host, and still with the container's own address where it should have one of the
-    /// host's: conntrack calls the packet invalid or does not track it, and translates neither. Only the packet filter
-    /// counts it.
-    Untranslated untranslated "untranslated" true,
-    /// Through the host, from and to no network of netbpf's, where the host forwards only because netbpf has it do so.
-    /// Only the packet filter counts it.
-    Transit transit "transit" true,
-    /// The first packet of a flow of a container that has as many as its network allows (`netbpf.max_flows`). Only the
+    /// From a container to another host, with the container's own address although it should have one of the
+    /// host's: conntrack considers the packet invalid or does not track it, so it is not translated. Only the
     /// packet filter counts it.
+    Untranslated untranslated "untranslated" true,
+    /// Forwarded by the host from and to interfaces that are not netbpf's, if the host forwards only because
+    /// of netbpf. Only the packet filter counts it.
+    Transit transit "transit" true,
+    /// The first packet of a flow of a container that has reached the limit of flows of its network
+    /// (`netbpf.max_flows`). Only the packet filter counts it.
     Flows flows "flows" true,
 }
 

@@ -1,4 +1,4 @@
-//! Counters. All are per CPU: no two CPUs write the same line.
+//! Counters. All are per CPU: no two CPUs write to the same cache line.
 
 /// Frames and their bytes (Ethernet header included, checksum not).
 #[repr(C)]
@@ -29,14 +29,14 @@ impl core::iter::Sum for Counter {
     }
 }
 
-/// One CPU's counters of one endpoint, as value of the per-CPU array `ENDPOINT_STATS` (key: endpoint number). What a container
-/// sent is counted by the kernel, as the received frames of the endpoint's host side.
+/// One CPU's counters of one endpoint, as value of the per-CPU array `ENDPOINT_STATS` (key: endpoint number).
+/// Frames that a container sent are counted by the kernel, as received by the endpoint's host side.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndpointStats {
-    /// What was delivered to the endpoint.
+    /// Frames delivered to the endpoint.
     pub received: Counter,
-    /// What the endpoint sent and the programs dropped, whatever the reason.
+    /// Frames from the endpoint that the programs dropped, for any reason.
     pub dropped: Counter,
 }
 const _: () = assert!(size_of::<EndpointStats>() == 32);

@@ -1,4 +1,5 @@
-//! `Pod` for the map types: they are `repr(C)`, hold integers only and have no padding (sizes are pinned beside each).
+//! `Pod` for the map types: they are `repr(C)`, contain integers only and have no padding (each has its size
+//! checked).
 #![expect(unsafe_code, reason = "Pod is an unsafe marker trait; this is its only place")]
 
 use crate::{allowed, endpoint, flood, network, reason, stats, uplink};

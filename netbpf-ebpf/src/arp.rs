@@ -1,8 +1,8 @@
-//! ARP: requests for known addresses are answered on the spot, and nobody but the asker hears of them.
+//! ARP: the program answers requests for known addresses. Nobody but the sender sees them.
 //!
-//! What a container says of itself has to be true: its MAC, and its address or, in a probe (RFC 5227), none. A request
-//! for the sender's own address is an announcement and goes on, as replies do. What nobody in the network has is
-//! dropped: whoever has an address is known, so flooding would find nobody.
+//! A container must send its own MAC, and its own address or, in a probe (RFC 5227), none. A request for the
+//! sender's own address is an announcement and is passed on, as are replies. A request for an unknown address
+//! is dropped: all addresses of a network are known, so flooding it would find nobody.
 
 use netbpf_common::{
     endpoint::Endpoint,
@@ -17,7 +17,7 @@ use crate::{
     parse::{Content, Frame},
 };
 
-/// Judges and answers what a container says in ARP; `Ok` for what goes on.
+/// Checks and answers ARP from a container; `Ok` if the frame is to be passed on.
 #[inline(always)]
 pub fn of_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Result<(), Reason> {
     if frame.content != Content::Arp {
@@ -30,7 +30,7 @@ pub fn of_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> 
         return Err(Reason::SpoofedArp);
     }
     let goes_on = !arp.is_request() || isolation::owns_ipv4(endpoint, arp.tpa);
-    // Whoever asks as one with an address of another network is answered, and nobody else hears of that.
+    // A request from the container's address in another network is answered, but never passed on.
     if !is_own && (goes_on || isolation::sibling_with_ipv4(endpoint, arp.spa).is_none()) {
         return Err(Reason::SpoofedArp);
     }
@@ -40,7 +40,7 @@ pub fn of_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> 
     answer(packet, endpoint.network, frame, &arp, Side::Transmit)
 }
 
-/// Answers what the host asks; `Ok` for what goes on.
+/// Answers ARP from the host; `Ok` if the frame is to be passed on.
 #[inline(always)]
 pub fn of_host(packet: &mut Packet, number: u32, network: &Network, frame: &Frame) -> Result<(), Reason> {
     if frame.content != Content::Arp {
@@ -53,8 +53,8 @@ pub fn of_host(packet: &mut Packet, number: u32, network: &Network, frame: &Fram
     answer(packet, number, frame, &arp, Side::Receive)
 }
 
-/// Turns the request into the owner's reply and gives it back to the device that asked: to the one end of its veth
-/// pair by sending there, to the host by receiving here.
+/// Turns the request into the owner's reply and sends it back to the interface of the sender: a container
+/// receives what the host side transmits, the host what its device receives.
 #[inline(always)]
 fn answer(
     packet: &mut Packet,

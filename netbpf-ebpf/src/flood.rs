@@ -1,15 +1,16 @@
-//! A frame for all members of a network, and for the host if it is not the host's.
+//! Sends a frame to all members of a network, and to the host if the host is not the sender.
 //!
-//! Members form a list through [`Endpoint::next`](netbpf_common::endpoint::Endpoint). A program walks a part of it and hands
-//! over to itself by tail call; where it is stands in the frame's scratch memory. Each member but the last receiver
-//! gets a copy, the last gets the frame itself: the host, or from the host the last member.
+//! Members form a list through [`Endpoint::next`](netbpf_common::endpoint::Endpoint). A program walks a part
+//! of the list, and continues in itself by a tail call; its state is in the frame's scratch memory. Each
+//! receiver but the last gets a copy, the last one the frame itself: the host or, from the host, the last
+//! member.
 //!
-//! A member that has more copies made than its network allows has its frames to all dropped for a while: a copy costs
-//! the CPU that makes it, whose queue all containers share, and not the one that sent the frame. Copies are counted when
-//! they are made, so a frame goes to all members or to none.
+//! If a member exceeds the limit of copies of its network, its frames to all are dropped for a while: copies
+//! use the time of the CPU that makes them, which all containers share, and not the sender's. Copies are
+//! counted after they are made, so a frame goes to all members or to none.
 //!
-//! The list may change meanwhile. A endpoint that has left, or that another network has taken since, ends the walk: a
-//! frame then misses some members, but none of them is in another network.
+//! The list may change meanwhile. The walk ends at an endpoint that was removed, or that another network uses
+//! now: the frame then misses some members, but never reaches another network.
 
 use netbpf_common::{endpoint, network::Network, reason::Reason};
 
@@ -20,20 +21,21 @@ use crate::{
     stats,
 };
 
-/// Members that one program serves. The kernel allows 32 tail calls after the first: 8,448 members, all that there
-/// can be.
+/// Members that one program serves. The kernel allows 32 tail calls after the first program: 8,448 members,
+/// more than the maximum.
 const MEMBERS: u32 = 256;
 
-/// The next member's number.
+/// Scratch word: the next member's number.
 const NEXT: usize = 0;
-/// The network's number.
+/// Scratch word: the network's number.
 const NETWORK: usize = 1;
-/// A member that still waits for the frame, because it may be the last; 0 for none.
+/// Scratch word: the ifindex of the member that is still to be served, because it may be the last; 0 for
+/// none.
 const WAITING: usize = 2;
-/// How many members have been met, but for the sender.
+/// Scratch word: the number of members so far, without the sender.
 const COPIES: usize = 3;
 
-/// Begins with a network's first member.
+/// Starts at a network's first member.
 #[inline(always)]
 pub fn begin(packet: &mut Packet, network: u32) -> End {
     let Network { first, flood_copies, .. } = maps::network(network).ok_or(Reason::Failed)?;
@@ -46,7 +48,7 @@ pub fn begin(packet: &mut Packet, network: u32) -> End {
     Err(Reason::Failed)
 }
 
-/// The sender has not spent its share of copies. The host may make any number.
+/// Checks that the sender has not used up its share of copies. The host has no limit.
 #[inline(always)]
 fn may_begin(packet: &Packet, rate: u32) -> Result<(), Reason> {
     if rate == 0 {
@@ -58,7 +60,7 @@ fn may_begin(packet: &Packet, rate: u32) -> Result<(), Reason> {
     }
 }
 
-/// Goes on where the program before this one ended.
+/// Continues where the previous program ended.
 #[inline(always)]
 pub fn go_on(packet: &mut Packet) -> End {
     let mut next = packet.note(NEXT);
@@ -72,7 +74,7 @@ pub fn go_on(packet: &mut Packet) -> End {
         if endpoint.ifindex != sender {
             serve(packet, waiting);
             waiting = endpoint.ifindex;
-            // In the note at once: in a register the verifier would tell each number from the others.
+            // In scratch memory at once: in a register, the verifier would distinguish all values.
             packet.set_note(COPIES, packet.note(COPIES) + 1);
         }
         next = endpoint.next;
@@ -80,11 +82,11 @@ pub fn go_on(packet: &mut Packet) -> End {
     packet.set_note(NEXT, next);
     packet.set_note(WAITING, waiting);
     maps::go_on_in_flood(packet);
-    // More members than tail calls reach cannot be; a list that runs in a circle could.
+    // The tail calls suffice for all members, but not for a circular list.
     Err(Reason::Failed)
 }
 
-/// A copy for a member.
+/// Sends a copy to a member.
 #[inline(always)]
 fn serve(packet: &mut Packet, ifindex: u32) {
     if let Some(number) = endpoint::number_of(ifindex) {
@@ -95,7 +97,7 @@ fn serve(packet: &mut Packet, ifindex: u32) {
     }
 }
 
-/// The frame itself for the last receiver.
+/// Sends the frame itself to the last receiver.
 #[inline(always)]
 fn finish(packet: &mut Packet, network: u32, waiting: u32) -> End {
     if let Some(sender) = endpoint::number_of(packet.ifindex()) {

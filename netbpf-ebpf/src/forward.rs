@@ -1,6 +1,6 @@
-//! Passing a frame on: to the one station with its MAC, or by [`mod@crate::flood`] to all. A MAC that no station has is
-//! nobody's, or was once that of the packet's address: whoever is in a network is known, so nothing is learnt and nothing
-//! unknown is flooded.
+//! Passes a frame on: to the station with its destination MAC, or by [`mod@crate::flood`] to all. If no
+//! station has the MAC, it may be an old MAC of the packet's IP address; otherwise the frame is dropped. All
+//! stations of a network are known, so nothing is learnt, and nothing unknown is flooded.
 
 use netbpf_common::{
     endpoint::{self, Endpoint, NeighbourKey, Station},
@@ -17,7 +17,7 @@ use crate::{
     stats, unused,
 };
 
-/// To a container, to the host or to all.
+/// Passes a container's frame to a container, to the host or to all.
 #[inline(always)]
 pub fn from_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> End {
     if is_group(frame.destination) {
@@ -45,8 +45,9 @@ pub fn from_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -
     }
 }
 
-/// Makes the frame, which is for the host, one that a sibling has sent: whom the host lets it reach, and with what address,
-/// goes by the network that a packet came in by. Says which network that is now, and its host device.
+/// Rewrites a frame for the host as if the sibling, the container's endpoint that has the source address, had
+/// sent it. The host chooses by the incoming network what a packet may reach, and its translated address.
+/// Returns the sibling's network and its host device.
 #[inline(always)]
 fn enter_as(packet: &mut Packet, sibling: u32) -> Result<(u32, u32), Reason> {
     let sibling = maps::endpoint(sibling).ok_or(Reason::Failed)?;
@@ -56,14 +57,15 @@ fn enter_as(packet: &mut Packet, sibling: u32) -> Result<(u32, u32), Reason> {
     Ok((sibling.network, host.ifindex))
 }
 
-/// Both ends of the host device are in one namespace, where a redirect to the peer is not allowed.
+/// Redirects to the host device. Both ends of its veth pair are in one namespace, so a redirect to the peer
+/// is not possible.
 #[inline(always)]
 fn to_host(packet: &mut Packet, ifindex: u32) -> End {
     packet.redirect(ifindex, Side::Receive)?;
     Ok(Reason::Delivered)
 }
 
-/// To a container or to all.
+/// Passes a frame of the host to a container or to all.
 #[inline(always)]
 pub fn from_host(packet: &mut Packet, network: u32, frame: &Frame) -> End {
     if is_group(frame.destination) {
@@ -77,7 +79,7 @@ pub fn from_host(packet: &mut Packet, network: u32, frame: &Frame) -> End {
     Ok(Reason::Forwarded)
 }
 
-/// The station with the frame's destination, if that is not where it came from.
+/// The station with the frame's destination MAC, if it is not the sender.
 #[inline(always)]
 fn another_station(packet: &mut Packet, network: u32, frame: &Frame) -> Result<Station, Reason> {
     let Some(station) = maps::station(network, frame.destination) else {
@@ -86,8 +88,9 @@ fn another_station(packet: &mut Packet, network: u32, frame: &Frame) -> Result<S
     if station.ifindex == packet.ifindex() { Err(Reason::Hairpin) } else { Ok(station) }
 }
 
-/// The station that has the packet's IP address, where nobody has the frame's MAC: an address may come back with another
-/// one, and who talked to it before learns of that when its own doubts come, up to a minute later.
+/// The station that has the packet's IP address, if no station has the frame's MAC. An address may get
+/// another MAC; a sender that knows the old one notices only when its neighbour entry expires, up to a minute
+/// later.
 #[inline(always)]
 fn successor(packet: &mut Packet, network: u32, frame: &Frame) -> Result<Station, Reason> {
     let address = match frame.content {

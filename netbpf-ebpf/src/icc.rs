@@ -1,12 +1,12 @@
-//! Networks with `enable_icc=false`: members talk to the host and not to each other. All other networks pay for it with
-//! one look at a byte that is at hand.
+//! Networks with `enable_icc=false`: members may talk to the host and not to each other. For other networks
+//! this costs the check of one byte that was read anyway.
 //!
-//! - A frame from a member to a member is dropped, whatever its protocol. The exceptions are in `ALLOWED`: what goes to an
-//!   exposed port of a container that the sender has a `--link` to, and the answers. They hold for IP packets without
-//!   options and extension headers.
-//! - The host alone gets what a member sends to a group.
-//! - The host forwards nothing between members. A packet that one member sends to a published port of another arrives with
-//!   an address of the host.
+//! - A frame from a member to a member is dropped, whatever its protocol. The exceptions are in `ALLOWED`:
+//!   packets to an exposed port of a container that the sender has a `--link` to, and the replies. They apply
+//!   to IP packets without options and extension headers.
+//! - A member's frame to a group goes to the host only.
+//! - The host forwards nothing between members. A packet from a member to a published port of another arrives
+//!   with an address of the host.
 
 use netbpf_common::{
     allowed::{self, FRAGMENT},
@@ -22,10 +22,10 @@ use crate::{
     parse::{self, Content, Frame},
 };
 
-/// The length of an IPv4 header without options.
+/// Version and length of an IPv4 header without options.
 const IPV4: u8 = 0x45;
 
-/// The frame may go to the member with the endpoint number `receiver`.
+/// Checks that the frame may go to the member with the endpoint number `receiver`.
 #[inline(always)]
 pub fn to_member(packet: &Packet, endpoint: &Endpoint, receiver: u32, frame: &Frame) -> Result<(), Reason> {
     if endpoint.icc_off == 0 {
@@ -37,7 +37,7 @@ pub fn to_member(packet: &Packet, endpoint: &Endpoint, receiver: u32, frame: &Fr
     if maps::is_allowed(&question) || maps::is_allowed(&answer) { Ok(()) } else { Err(Reason::NoIcc) }
 }
 
-/// The host does not send a frame back into the network that it received from a member of it.
+/// Checks that the host does not forward a frame of a member back into its network.
 #[inline(always)]
 pub fn not_from_a_member(
     packet: &Packet,
@@ -61,7 +61,7 @@ pub fn not_from_a_member(
     }
 }
 
-/// The protocol of the packet, and its ports. Neither is 0 unless the packet is a later fragment.
+/// The protocol of the packet, and its ports. The ports are 0 only for a later fragment.
 #[inline(always)]
 fn ports(packet: &Packet, frame: &Frame) -> Result<(u8, Transport), Reason> {
     let (protocol, offset, end) = match frame.content {

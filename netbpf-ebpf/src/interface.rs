@@ -1,5 +1,5 @@
-//! The endpoint or the network whose interface a program runs at. An ifindex is an index into the maps, so nothing is
-//! searched.
+//! Finds the endpoint or network of the interface that a program runs at. Its ifindex is an index into the
+//! maps, so nothing has to be searched.
 
 use netbpf_common::{
     endpoint::{self, Endpoint},

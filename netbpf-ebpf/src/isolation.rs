@@ -1,16 +1,19 @@
-//! Who may say what.
+//! Checks addresses: what a container may send, and what the host may forward between networks.
 //!
 //! - A container sends with its own MAC only.
-//! - It sends IPv4 from its own address only; 0.0.0.0 is nobody's, because addresses are leased before a container
-//!   starts.
-//! - An address that it has in another network is its own here too, unless another member has the same: answers leave by
-//!   the default route, whatever network the question came by. What the host gets of such packets, it gets by that other
-//!   network, from where the container could have sent them as well: so they reach nobody else than those would.
-//! - It sends IPv6 from its own addresses only, and from `::` only what a node sends that has no address yet (RFC 4862, MLD).
-//! - What it says in ARP is judged in [`crate::arp`], in neighbour discovery in [`crate::nd`].
-//! - No bridge forwards the group 01:80:c2:00:00:00 to :0f (IEEE 802.1Q 8.6.3).
-//! - It sends nothing to 127.0.0.0/8: that is the host's own.
-//! - The host forwards nothing from one network to another, except what its packet filter marks.
+//! - It sends IPv4 from its own address only; never from 0.0.0.0, because addresses are leased before a
+//!   container starts.
+//! - It may also use its address in another network, unless a member of this network has the same: replies
+//!   leave by the default route, whatever network the request came from. The host receives such packets as if
+//!   they came from that other network, where the container could have sent them too. So they reach nothing
+//!   else.
+//! - It sends IPv6 from its own addresses only, and from `::` only the messages of a node that has no address
+//!   yet (RFC 4862, MLD).
+//! - [`crate::arp`] checks ARP, [`crate::nd`] neighbour discovery.
+//! - Nothing is sent to the groups 01:80:c2:00:00:00 to :0f, which bridges do not forward (IEEE 802.1Q
+//!   8.6.3).
+//! - It sends nothing to 127.0.0.0/8, which belongs to the host itself.
+//! - The host forwards nothing from one network to another, except packets that its packet filter marks.
 
 use netbpf_common::{
     endpoint::{Endpoint, NeighbourKey, OwnedKey},
@@ -25,14 +28,14 @@ use crate::{
     parse::{Content, Frame},
 };
 
-/// The sender's MAC is its own.
+/// Checks that the source MAC is the sender's.
 #[inline(always)]
 pub fn own_mac(endpoint: &Endpoint, frame: &Frame) -> Result<(), Reason> {
     if frame.source == endpoint.mac { Ok(()) } else { Err(Reason::SpoofedMac) }
 }
 
-/// The sender's IP address is its own, and the receiver's may be on a wire (RFC 1122 3.2.1.3): the host takes 127.0.0.0/8
-/// on its devices, for endpoints that are published there.
+/// Checks that the source IP address is the sender's, and that the destination is not in 127.0.0.0/8 (RFC
+/// 1122 section 3.2.1.3): the host accepts these on its devices, for ports that are published there.
 #[inline(always)]
 pub fn own_addresses(packet: &Packet, endpoint: &Endpoint, frame: &Frame) -> Result<(), Reason> {
     match frame.content {
@@ -54,8 +57,8 @@ pub fn own_addresses(packet: &Packet, endpoint: &Endpoint, frame: &Frame) -> Res
     }
 }
 
-/// The other endpoint of the container that the packet's source address is of, where it is not the endpoint's own. Looked for once
-/// more where it matters: a program that takes it along is twice as long for the verifier.
+/// The container's other endpoint that has the packet's source address; none if this endpoint has it.
+/// Searched again where it is needed: passing it along would double the verifier's work.
 #[inline(always)]
 pub fn sibling(packet: &Packet, endpoint: &Endpoint, frame: &Frame) -> Result<Option<u32>, Reason> {
     let sibling = match frame.content {
@@ -85,14 +88,16 @@ pub fn sibling_with_ipv4(endpoint: &Endpoint, address: [u8; 4]) -> Option<u32> {
     sibling_with(endpoint, key, |sibling| owns_ipv4(sibling, address))
 }
 
-/// Another endpoint of the same container that has the global IPv6 address. A link-local one is its own link's.
+/// Another endpoint of the same container that has the global IPv6 address. A link-local address is valid on
+/// its own link only.
 #[inline(always)]
 fn sibling_with_ipv6(endpoint: &Endpoint, address: [u8; 16]) -> Option<u32> {
     let key = NeighbourKey { network: endpoint.network, address };
     sibling_with(endpoint, key, |sibling| address == sibling.ipv6 && address != [0; 16])
 }
 
-/// Another endpoint of the same container that has the address, which no member of the endpoint's own network has.
+/// Another endpoint of the same container that has the address, if no member of this endpoint's network has
+/// it.
 #[inline(always)]
 fn sibling_with(
     endpoint: &Endpoint,
@@ -108,7 +113,7 @@ fn sibling_with(
     is_its.then_some(number)
 }
 
-/// The frame is for no group that bridges keep to themselves.
+/// Checks that the destination is not a reserved group.
 #[inline(always)]
 pub fn no_reserved_group(frame: &Frame) -> Result<(), Reason> {
     match frame.destination {
@@ -117,7 +122,7 @@ pub fn no_reserved_group(frame: &Frame) -> Result<(), Reason> {
     }
 }
 
-/// The host did not receive the frame from another network.
+/// Checks that the host did not receive the frame from another network, unless it is marked.
 #[inline(always)]
 pub fn not_from_another_network(packet: &Packet, number: u32) -> Result<(), Reason> {
     match network::number_of(packet.ingress_ifindex()) {
@@ -144,7 +149,8 @@ pub fn has_ipv6(endpoint: &Endpoint, address: &[u8; 16]) -> bool {
     (*address == endpoint.ipv6 || *address == endpoint.ipv6_link_local) && *address != [0; 16]
 }
 
-/// The source is `::`, of a endpoint that has an IPv6 address, in what is sent before it is used.
+/// Checks that a packet from `::` is one that a node sends before it uses an address, and that the endpoint
+/// has an IPv6 address.
 #[inline(always)]
 fn no_address_yet(packet: &Packet, endpoint: &Endpoint, frame: &Frame) -> Result<(), Reason> {
     let has_one = endpoint.ipv6 != [0; 16] || endpoint.ipv6_link_local != [0; 16];

@@ -1,13 +1,12 @@
-//! netbpf's programs: the entry points, one line each.
+//! The entry points of netbpf's eBPF programs, one line each.
 //!
-//! An entry point is one sentence of [`bridge`], settled by [`stats`]. Below the sentence: [`parse`] judges a frame's
-//! shape, [`interface`] says who sent it, [`isolation`] and [`icc`] what the sender may say, [`arp`] and [`nd`] answer,
-//! [`forward`] and [`mod@flood`] pass on, [`unused`] knows the addresses that nobody has, [`uplink`] what other hosts may
-//! not send. Only [`packet`] touches a frame's bytes and its context, only [`maps`] touches maps: there is no `unsafe`
-//! elsewhere.
+//! An entry point runs one function of [`bridge`]; [`stats`] counts the result. [`parse`] reads a frame's
+//! headers, [`interface`] finds the sender, [`isolation`] and [`icc`] check what it may send, [`arp`] and
+//! [`nd`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to unused addresses,
+//! [`uplink`] packets from other hosts. Only [`packet`] accesses a frame's bytes and its context, only
+//! [`maps`] accesses maps: there is no `unsafe` elsewhere.
 //!
-//! What the kernel knows of an skb is never repaired here: fragments, GSO frames and partial checksums pass as they
-//! came, and no length that a header claims is trusted.
+//! Fragments, GSO frames and partial checksums pass unchanged, and no length in a header is trusted.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 mod arp;
@@ -44,19 +43,19 @@ fn from_host(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), bridge::from_host)
 }
 
-/// A frame for every member of a network: what the other two hand over by tail call.
+/// A frame for all members of a network: the target of tail calls from the programs above.
 #[classifier]
 fn flood(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), flood::go_on)
 }
 
-/// A frame that came in by an uplink, before the kernel has made an skb of it: XDP.
+/// A frame that an uplink received, before the kernel creates an skb: XDP.
 #[xdp]
 fn from_uplink(ctx: XdpContext) -> u32 {
     stats::settle_arrival(&Arrival::new(ctx), bridge::from_uplink)
 }
 
-/// What the kernel asks of programs that look up routes.
+/// The licence that the kernel requires for programs that look up routes.
 #[expect(unsafe_code, reason = "a section of its own; the kernel reads it as a string that ends in a zero")]
 #[cfg(target_arch = "bpf")]
 #[used]
@@ -64,13 +63,13 @@ fn from_uplink(ctx: XdpContext) -> u32 {
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// An endless loop, which the verifier refuses: a program that could panic does not load.
+/// An endless loop, which the verifier rejects: a program that could panic does not load.
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The programs run in the kernel; on the host they are only checked.
+/// The programs run in the kernel; for the host they are only compiled.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

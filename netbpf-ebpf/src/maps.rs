@@ -1,9 +1,9 @@
-//! The maps, and the only access to them: each function copies a value out or counts. Their layouts are in
-//! netbpf-common; `bpftool map dump` prints them by field name.
+//! The maps, and the only access to them: each function copies a value out or counts. The layouts are in
+//! netbpf-common; `bpftool map dump` prints entries with field names.
 //!
-//! User space writes all but the counters. The hash maps preallocate (all but `OWNED`), so that an entry which is removed while a
-//! program reads it stays readable memory; what was read is then the old value or the one that took its place, and
-//! values are copied out in one go.
+//! User space writes everything except the counters. The hash maps except `OWNED` are preallocated, so an
+//! entry that is removed while a program reads it stays readable memory. The program then reads the old value
+//! or that of the next entry in its place. Values are copied out in one step.
 #![expect(unsafe_code, reason = "map values are raw pointers; this file copies them out or counts in them")]
 
 use aya_ebpf::{
@@ -34,44 +34,44 @@ static NETWORKS: Array<Network, { MAX_NETWORKS as usize }> = Array::new();
 #[btf_map]
 static ENDPOINTS: Array<Endpoint, { MAX_ENDPOINTS as usize }> = Array::new();
 
-/// Where a MAC is.
+/// The interface of each MAC.
 #[btf_map]
 static FDB: HashMap<FdbKey, Station, { MAX_STATIONS as usize }> = HashMap::new();
 
-/// Where a MAC probably is: a look at an array is a fraction of one at a hash.
+/// Cache of `FDB`: an array lookup costs a fraction of a hash lookup.
 #[btf_map]
 static FDB_SLOTS: Array<Station, { endpoint::FDB_SLOTS as usize }> = Array::new();
 
-/// Whose an address is.
+/// The MAC of each IP address.
 #[btf_map]
 static NEIGHBOURS: HashMap<NeighbourKey, Neighbour, { MAX_STATIONS as usize }> = HashMap::new();
 
-/// Which endpoint of a container has an address. Few packets ask for it, so it takes no memory in advance.
+/// The endpoint of each address of a container. Few packets need it, so it is not preallocated.
 #[btf_map]
 static OWNED: HashMap<OwnedKey, Owned, { MAX_STATIONS as usize }, { BPF_F_NO_PREALLOC as usize }> =
     HashMap::new();
 
-/// Who may ask whom on which port, where members do not talk to each other.
+/// Exceptions for networks whose members must not talk to each other.
 #[btf_map]
 static ALLOWED: HashMap<AllowedKey, Allowed, { MAX_ALLOWED as usize }> = HashMap::new();
 
-/// What became of all frames.
+/// Frames by the reason for which they ended.
 #[btf_map]
 static REASONS: PerCpuArray<Reasons, 1> = PerCpuArray::new();
 
-/// What endpoints received, and what of theirs was dropped.
+/// Frames that endpoints received, and frames of endpoints that were dropped.
 #[btf_map]
 static ENDPOINT_STATS: PerCpuArray<EndpointStats, { MAX_ENDPOINTS as usize }> = PerCpuArray::new();
 
-/// What endpoints have spent of their share of copies.
+/// Used share of copies of each endpoint.
 #[btf_map]
 static FLOODS: Array<Flood, { MAX_ENDPOINTS as usize }> = Array::new();
 
-/// Which subnets nobody outside may reach directly.
+/// Subnets that other hosts may not reach directly.
 #[btf_map]
 static CLOSED_SUBNETS: LpmTrie<[u8; 16], ClosedSubnet, { MAX_CLOSED_SUBNETS as usize }> = LpmTrie::new();
 
-/// Interfaces to other hosts that `from_uplink` is attached to.
+/// Interfaces to other hosts where `from_uplink` is attached.
 #[btf_map]
 static UPLINKS: HashMap<u32, Uplink, { MAX_UPLINKS as usize }> = HashMap::new();
 
@@ -91,7 +91,7 @@ pub fn network(number: u32) -> Option<Network> {
     NETWORKS.get(number).copied().filter(|network| network.ifindex != 0)
 }
 
-/// Where a MAC is in a network.
+/// The station with a MAC in a network.
 #[inline(always)]
 pub fn station(network: u32, mac: [u8; 6]) -> Option<Station> {
     if let Some(station) = FDB_SLOTS.get(FdbKey::slot(network, mac)).copied()
@@ -104,7 +104,7 @@ pub fn station(network: u32, mac: [u8; 6]) -> Option<Station> {
     unsafe { FDB.get(key).copied() }
 }
 
-/// Whether the station is the one with the MAC: what a slot says may be of another MAC, or of yesterday.
+/// Whether the station has the MAC: a slot may be for another MAC, or outdated.
 #[inline(always)]
 fn is_there(station: Station, network: u32, mac: [u8; 6]) -> bool {
     if let Some(endpoint) = endpoint::number_of(station.ifindex).and_then(endpoint) {
@@ -114,35 +114,36 @@ fn is_there(station: Station, network: u32, mac: [u8; 6]) -> bool {
         && self::network(network).is_some_and(|network| network.mac == mac)
 }
 
-/// Who answers for an IPv4 address in a network.
+/// The MAC of an IPv4 address in a network.
 #[inline(always)]
 pub fn neighbour(network: u32, address: [u8; 4]) -> Option<Neighbour> {
     owner(&NeighbourKey::ipv4(network, address))
 }
 
-/// Who answers for an address.
+/// The MAC of an IP address.
 #[inline(always)]
 pub fn owner(address: &NeighbourKey) -> Option<Neighbour> {
     // SAFETY: preallocated, see above; copied out at once.
     unsafe { NEIGHBOURS.get(address).copied() }
 }
 
-/// The number of the endpoint that has the address for its container. The kernel may give the memory of an entry that is
-/// removed to another one while it is read here: the caller compares with what the endpoint says.
+/// The number of the container's endpoint that has the address. The kernel may reuse the memory of a removed
+/// entry while it is read here, so the caller must check the endpoint.
 #[inline(always)]
 pub fn owned(key: &OwnedKey) -> Option<u32> {
     // SAFETY: any bytes are a number; copied out at once.
     unsafe { OWNED.get(key).map(|owned| owned.endpoint) }
 }
 
-/// Whether members that are kept apart may send each other this.
+/// Whether there is an exception.
 #[inline(always)]
 pub fn is_allowed(key: &AllowedKey) -> bool {
     // SAFETY: preallocated, see above; nothing is kept of it.
     unsafe { ALLOWED.get(key).is_some() }
 }
 
-/// The closed subnet that an address is in. The trie frees a node only when no program can be reading it any more.
+/// The closed subnet that contains an address. The trie frees a node only when no program can be reading it
+/// any more.
 #[inline(always)]
 pub fn closed_subnet(address: [u8; 16]) -> Option<ClosedSubnet> {
     CLOSED_SUBNETS.get(&Key::new(ADDRESS_BITS, address)).copied()
@@ -164,7 +165,7 @@ pub fn count(reason: Reason, bytes: u64) {
     }
 }
 
-/// Counts a frame that a endpoint received.
+/// Counts a frame that an endpoint received.
 #[inline(always)]
 pub fn count_received(number: u32, bytes: u64) {
     if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(number) {
@@ -173,7 +174,7 @@ pub fn count_received(number: u32, bytes: u64) {
     }
 }
 
-/// Counts a frame that a endpoint sent and that was dropped.
+/// Counts a dropped frame of an endpoint.
 #[inline(always)]
 pub fn count_dropped(number: u32, bytes: u64) {
     if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(number) {
@@ -182,7 +183,7 @@ pub fn count_dropped(number: u32, bytes: u64) {
     }
 }
 
-/// What a endpoint has spent of its share of copies.
+/// Used share of copies of an endpoint.
 #[inline(always)]
 pub fn flood(number: u32) -> Option<Flood> {
     let flood = FLOODS.get_ptr(number)?;
@@ -190,7 +191,8 @@ pub fn flood(number: u32) -> Option<Flood> {
     Some(unsafe { flood.read_volatile() })
 }
 
-/// Sets it. Of two CPUs that do so at once one is not heard: the endpoint gets the copies of one frame for nothing.
+/// Sets the used share of copies. If two CPUs do so at once, one of the values is lost: the copies of one
+/// frame are not counted.
 #[inline(always)]
 pub fn set_flood(number: u32, flood: Flood) {
     if let Some(place) = FLOODS.get_ptr_mut(number) {
@@ -199,7 +201,7 @@ pub fn set_flood(number: u32, flood: Flood) {
     }
 }
 
-/// Goes on in the program `flood`; comes back only if that failed.
+/// Continues in the program `flood`; returns only if that failed.
 #[inline(always)]
 pub fn go_on_in_flood(packet: &Packet) {
     // SAFETY: nothing here waits to be dropped.

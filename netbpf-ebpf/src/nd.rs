@@ -1,14 +1,17 @@
-//! Neighbour discovery (RFC 4861), IPv6's ARP: solicitations for known addresses are answered on the spot, and nobody
-//! but the asker hears of them.
+//! Neighbour discovery (RFC 4861): the program answers solicitations for known addresses. Nobody but the
+//! sender sees them.
 //!
-//! - What a container says of itself has to be true: its MAC in the option, its own address as the target of an
-//!   advertisement. It says so with an address that it has on this link (RFC 4861 4). Routers and redirects are the host's to announce.
-//! - A probe for a duplicate (RFC 4862), whose sender has no address yet, is answered to all nodes if somebody else has
-//!   the address. If nobody has, or the sender itself, there is silence, which is what the prober waits for.
-//! - What asks for routers goes to the host only.
-//! - A message is alone in its packet, unfragmented (RFC 6980), behind no other header and with at most one option of
-//!   eight bytes: nobody sends more, and what is longer could hide a lie behind a truth.
-//! - What is behind the end of a packet, as its header has it, is no part of the message.
+//! - A container must send its own MAC in the option, and its own address as the target of an advertisement.
+//!   The source must be an address that it has on this link (RFC 4861 section 4). Only the host may send
+//!   router advertisements and redirects.
+//! - A duplicate address probe (RFC 4862), whose sender has no address yet, is answered to all nodes if
+//!   another station has the address. Otherwise there is no answer, which tells the sender that it may use
+//!   the address.
+//! - Router solicitations go to the host only.
+//! - A message must be in a packet of its own, unfragmented (RFC 6980), without extension headers, and with
+//!   at most one option of eight bytes. Nothing sends more, and another option could contradict the checked
+//!   one.
+//! - Bytes after the end of a packet, as its header gives it, are not part of the message.
 
 use core::mem::MaybeUninit;
 
@@ -26,26 +29,26 @@ use crate::{
     parse::{self, Content, Frame},
 };
 
-/// Extension headers that are looked behind; RFC 8200 4.1 has no use for more.
+/// Maximum number of extension headers before a message; RFC 8200 section 4.1 has no use for more.
 const EXTENSIONS: usize = 4;
 
-/// Of every message of neighbour discovery: no router has sent it on.
+/// Hop limit of every message of neighbour discovery: no router has forwarded it.
 const HOP_LIMIT: u8 = 255;
 
-/// Of the group that every node is in (RFC 2464 7).
+/// MAC of the multicast group of all nodes (RFC 2464 section 7).
 const MAC_OF_ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
 /// A message of neighbour discovery.
 struct Message {
     kind: u8,
-    /// Where it begins.
+    /// Its offset in the frame.
     offset: usize,
-    /// Its length in bytes, as its packet's header has it.
+    /// Its length in bytes, from its packet's header.
     length: usize,
     source: [u8; 16],
 }
 
-/// Judges and answers what a container says in neighbour discovery; `Ok` for what goes on.
+/// Checks and answers neighbour discovery from a container; `Ok` if the frame is to be passed on.
 #[inline(always)]
 pub fn of_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Result<(), Reason> {
     if frame.content != Content::Ipv6 {
@@ -85,12 +88,12 @@ pub fn of_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> 
                 Err(Reason::SpoofedNd)
             }
         }
-        // Advertisements and redirects of a router.
+        // Router advertisements and redirects.
         _ => Err(Reason::SpoofedNd),
     }
 }
 
-/// Answers what the host asks; `Ok` for what goes on.
+/// Answers neighbour discovery from the host; `Ok` if the frame is to be passed on.
 #[inline(always)]
 pub fn of_host(packet: &mut Packet, number: u32, network: &Network, frame: &Frame) -> Result<(), Reason> {
     if frame.content != Content::Ipv6 {
@@ -108,8 +111,9 @@ pub fn of_host(packet: &mut Packet, number: u32, network: &Network, frame: &Fram
     answer(packet, number, frame, &message, Side::Receive)
 }
 
-/// Whether a packet may come from `::`: a node that has no address yet asks for routers and for who has its address (RFC
-/// 4861 4.1, 4.3), and says which groups it is in, behind a router alert (RFC 3590 4, RFC 3810 5.2.13).
+/// Whether a packet may come from `::`. A node without an address sends router solicitations and duplicate
+/// address probes (RFC 4861 sections 4.1, 4.3), and reports its groups, after a router alert (RFC 3590
+/// section 4, RFC 3810 section 5.2.13).
 #[inline(always)]
 pub fn may_be_unspecified(packet: &Packet, frame: &Frame) -> Result<bool, Reason> {
     let end = parse::end_of_ipv6(packet, frame.offset)?;
@@ -150,7 +154,7 @@ fn message(packet: &Packet, frame: &Frame) -> Result<Option<Message>, Reason> {
     Ok(Some(Message { kind: icmpv6.kind, offset, length, source: ipv6.source }))
 }
 
-/// What comes behind extension headers is no neighbour discovery.
+/// Checks that there is no message of neighbour discovery after extension headers.
 #[inline(always)]
 fn nothing_behind(packet: &Packet, next_header: u8, frame: &Frame) -> Result<(), Reason> {
     let end = parse::end_of_ipv6(packet, frame.offset)?;
@@ -173,8 +177,9 @@ fn nothing_behind(packet: &Packet, next_header: u8, frame: &Frame) -> Result<(),
     Err(Reason::Malformed)
 }
 
-/// The option behind the `fixed` bytes of a message, if there is one, names the sender's MAC: as its own in an option of
-/// this kind. A sender without an address has no MAC to say (RFC 4861 4.3), but may have a nonce.
+/// Checks the option after the `fixed` bytes of a message, if there is one: it is of this kind and has the
+/// sender's MAC, or is a nonce in a solicitation. A sender without an address must not send its MAC (RFC 4861
+/// section 4.3).
 #[inline(always)]
 fn says_own_mac(
     packet: &Packet,
@@ -201,7 +206,7 @@ fn says_own_mac(
     }
 }
 
-/// Turns the solicitation into the owner's advertisement and gives it back to the device that asked.
+/// Turns the solicitation into the owner's advertisement and sends it back to the interface of the sender.
 #[inline(always)]
 fn answer(
     packet: &mut Packet,
@@ -220,7 +225,8 @@ fn answer(
         before.0.option = DiscoveryOption::default();
     }
     after.0.advertise(owner);
-    // All that has changed is in the checksum: the message, and of the header what the pseudo-header has.
+    // The checksum covers all changes: in the message, and in the part of the header that the pseudo-header
+    // has.
     let difference = packet::difference(before, after);
     after.0.message.icmpv6.checksum = checksum::updated(before.0.message.icmpv6.checksum, difference);
     let ethertype = packet.load::<Ethernet>(0)?.ethertype;

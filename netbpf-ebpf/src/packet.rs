@@ -1,8 +1,8 @@
-//! The frame and its context: the only place that turns an offset into a reference, and the only one that calls the
-//! kernel's skb helpers. Judges no content.
+//! The frame and its context: the only file that turns an offset into a reference, and that calls the
+//! kernel's skb helpers. Checks no content.
 //!
-//! References into the frame borrow the [`Packet`]; what may move the frame takes it by `&mut`, so that no reference
-//! survives, as the verifier demands.
+//! References into the frame borrow the [`Packet`]. Functions that may move the frame take it by `&mut`, so
+//! no reference survives, as the verifier requires.
 #![expect(
     unsafe_code,
     reason = "packet pointers, context fields and helpers are raw; this file makes them safe"
@@ -32,11 +32,11 @@ use route::Hop;
 
 use crate::parse::Routed;
 
-/// The headers that the programs read of every frame. In a frame with less of them in its linear part, they are pulled
-/// there first.
+/// Length of the headers that the programs read of every frame. If fewer bytes are in the frame's linear
+/// part, they are pulled there first.
 const HEADERS: usize = size_of::<Ethernet>() + size_of::<Tag>() + size_of::<Ipv6>();
 
-/// `PACKET_HOST` of linux/if_packet.h: for us.
+/// `PACKET_HOST` of linux/if_packet.h: the frame is for this host.
 const PACKET_HOST: u32 = 0;
 
 /// A frame on its way through a program.
@@ -44,12 +44,12 @@ pub struct Packet {
     ctx: TcContext,
 }
 
-/// Where a redirected frame appears at a device.
+/// The direction of a redirected frame at a device.
 #[derive(Clone, Copy)]
 pub enum Side {
-    /// It is sent by the device.
+    /// The device sends it.
     Transmit,
-    /// It is received by the device.
+    /// The device receives it.
     Receive,
 }
 
@@ -79,15 +79,15 @@ impl Packet {
         len,
         /// The device that the program is attached to.
         ifindex,
-        /// The device that the frame came into the host by; 0 for the host's own.
+        /// The device that received the frame; 0 if the host itself sent it.
         ingress_ifindex,
-        /// Whether there is a VLAN tag beside the bytes.
+        /// Whether there is a VLAN tag in the skb's metadata.
         vlan_present,
-        /// Its tag control information.
+        /// The tag control information of that tag.
         vlan_tci,
-        /// Whom the frame is for, as the receiving device judged it by its MAC.
+        /// Whether the frame is for this host, by its destination MAC at the receiving device.
         pkt_type,
-        /// The mark that the host's firewall sees.
+        /// The mark, as the host's firewall has it.
         mark,
     }
 
@@ -102,20 +102,20 @@ impl Packet {
         Ok(unsafe { &*(start as *const T) })
     }
 
-    /// A copy of the header at an offset, wherever the kernel keeps its bytes: for what is rarely looked at.
+    /// A copy of the header at an offset, even outside the linear part: for headers that are rarely read.
     #[inline(always)]
     pub fn load<T: Wire>(&self, offset: usize) -> Result<T, Reason> {
         self.ctx.load(offset).map_err(|_| Reason::Malformed)
     }
 
-    /// The same of a packet that ends at `end`, maybe before its frame does: what is behind is padding, which receivers
-    /// do not read.
+    /// The same, but the header must not go beyond `end`, the end of the packet: what follows in the frame is
+    /// padding, which receivers ignore.
     #[inline(always)]
     pub fn load_within<T: Wire>(&self, offset: usize, end: usize) -> Result<T, Reason> {
         if offset + size_of::<T>() > end { Err(Reason::Malformed) } else { self.load(offset) }
     }
 
-    /// The same as [`Self::load`] in a place that the caller has: a program's stack is small.
+    /// The same as [`Self::load`], into the caller's memory: a program's stack is small.
     #[inline(always)]
     pub fn load_words<'a, T: Wire>(
         &self,
@@ -133,7 +133,7 @@ impl Packet {
         }
     }
 
-    /// Writes a header at an offset, wherever the kernel keeps the bytes there.
+    /// Writes a header at an offset, even outside the linear part.
     #[inline(always)]
     pub fn store<T: Wire>(&mut self, offset: usize, value: &T) -> Result<(), Reason> {
         let (value, size): (*const T, _) = (value, size_of::<T>() as u32);
@@ -158,7 +158,8 @@ impl Packet {
         Ok(())
     }
 
-    /// Makes the headers linear. They are already, but for senders that lay out their own frames (packet rings).
+    /// Pulls the headers into the linear part. They are there already, unless the sender builds its own
+    /// frames (packet rings).
     #[inline(always)]
     pub fn pull_headers(&mut self) -> Result<(), Reason> {
         let wanted = (self.len() as usize).min(HEADERS);
@@ -168,7 +169,7 @@ impl Packet {
         self.ctx.pull_data(wanted as u32).map_err(|_| Reason::Failed)
     }
 
-    /// Gives the frame another length, by zeros at its end or by cutting it.
+    /// Changes the length of the frame: appends zeros or cuts it.
     #[inline(always)]
     pub fn resize(&mut self, bytes: usize) -> Result<(), Reason> {
         if self.len() as usize == bytes {
@@ -181,28 +182,28 @@ impl Packet {
         }
     }
 
-    /// Hands the frame to a device. Device 0 does not exist: the kernel then frees the frame and the sender hears
-    /// nothing of it, which a drop would tell it.
+    /// Redirects the frame to a device. Device 0 does not exist: the kernel then frees the frame without an
+    /// error to the sender, unlike a drop.
     #[inline(always)]
     pub fn redirect(&mut self, ifindex: u32, side: Side) -> Result<(), Reason> {
         // SAFETY: takes no pointer; the frame is handed on when the program has returned.
         done(unsafe { bpf_redirect(ifindex, side.flags()) })
     }
 
-    /// Ends the frame without a word to its sender.
+    /// Drops the frame without an error to its sender.
     #[inline(always)]
     pub fn lose(&mut self) -> Result<(), Reason> {
         self.redirect(0, Side::Transmit)
     }
 
-    /// Hands the frame to the other end of a veth pair, in its own namespace, without a queue in between.
+    /// Redirects the frame to the other end of a veth pair, in that end's namespace, without a queue.
     #[inline(always)]
     pub fn redirect_peer(&mut self, ifindex: u32) -> Result<(), Reason> {
-        // Before 6.15 the frame arrives as what it was for our end of the pair: somebody else's.
+        // Before Linux 6.15 the frame keeps its type, which at this end of the pair was "for another host".
         if self.pkt_type() != PACKET_HOST {
             self.ctx.change_type(PACKET_HOST).map_err(|_| Reason::Failed)?;
         }
-        // The mark is the host's; it would survive the change of namespace.
+        // The mark is for the host only; it would be kept in the container's namespace.
         if self.mark() != 0 {
             self.ctx.set_mark(0);
         }
@@ -210,19 +211,19 @@ impl Packet {
         done(unsafe { bpf_redirect_peer(ifindex, 0) })
     }
 
-    /// Where the host would send a packet of this frame's on that it received by a device.
+    /// The next hop of a packet, if the host received it by the device `received_by`.
     #[inline(always)]
     pub fn next_hop(&self, received_by: u32, packet: &Routed) -> Option<Hop> {
         route::next_hop(self.ctx.as_ptr(), received_by, packet)
     }
 
-    /// Hands a copy of the frame to a device, at once.
+    /// Sends a copy of the frame to a device at once.
     #[inline(always)]
     pub fn clone_to(&mut self, ifindex: u32) -> Result<(), Reason> {
         self.ctx.clone_redirect(ifindex, 0).map_err(|_| Reason::Failed)
     }
 
-    /// A word of the frame's scratch memory: what it held when the program before this one in a tail call ended.
+    /// A word of the frame's scratch memory, which is kept across tail calls.
     #[inline(always)]
     pub fn note(&self, index: usize) -> u32 {
         // SAFETY: the kernel passes a valid context; callers pass constants below 5, and the verifier checks them.
@@ -236,7 +237,7 @@ impl Packet {
         unsafe { (&raw mut (*self.ctx.skb.skb).cb).cast::<u32>().add(index).write_volatile(value) }
     }
 
-    /// The context, for what is not about the frame.
+    /// The context, for helpers that need it.
     #[inline(always)]
     pub fn context(&self) -> &impl EbpfContext {
         &self.ctx
@@ -254,7 +255,7 @@ pub fn now() -> u64 {
 #[repr(C, align(4))]
 pub struct Words<T>(pub T);
 
-/// What a checksum has to be changed by when what it covers changes.
+/// The difference for a checksum update.
 #[inline(always)]
 pub fn difference<T: Wire>(before: &Words<T>, after: &Words<T>) -> u32 {
     const { assert!(size_of::<T>().is_multiple_of(4)) };
@@ -279,9 +280,9 @@ fn done(action: i64) -> Result<(), Reason> {
     if action == TC_ACT_REDIRECT as i64 { Ok(()) } else { Err(Reason::Failed) }
 }
 
-/// What the verifier judges once, and not on each way that leads to it: functions that other objects could call. They say
-/// the reason by its number, and the daemon puts its name there: to copy a name is a call more, which is too much for the
-/// stack that Linux 5.10 allows, and most of what the verifier would look at.
+/// Functions that the verifier checks once, and not on each path to them, because they are global. They print
+/// the reason's number, and the daemon replaces it with the name: copying a name would need another call, too
+/// much for the stack that Linux 5.10 allows, and would be most of the verifier's work.
 #[cfg(feature = "log")]
 pub mod apart {
     use aya_ebpf::{
@@ -291,13 +292,13 @@ pub mod apart {
 
     use super::{Arrival, Packet, Reason, TcContext};
 
-    /// Says how a frame ended.
+    /// Logs how a frame ended.
     #[inline(always)]
     pub fn log(packet: &Packet, reason: Reason) {
         netbpf_log(packet.ctx.skb.skb, reason as u32);
     }
 
-    /// Making a line is longer than all the rest.
+    /// Formatting a line is longer than the rest of a program.
     #[unsafe(no_mangle)]
     #[inline(never)]
     pub extern "C" fn netbpf_log(skb: *mut __sk_buff, reason: u32) -> u32 {
@@ -307,7 +308,7 @@ pub mod apart {
         1
     }
 
-    /// Says why a frame of an uplink ended.
+    /// Logs why a frame of an uplink was dropped.
     #[inline(always)]
     pub fn log_arrival(arrival: &Arrival, reason: Reason) {
         netbpf_log_arrival(arrival.ctx.ctx, reason as u32);

@@ -1,9 +1,9 @@
-//! Headers → [`Frame`], or [`Routed`]: judges shape, never policy.
+//! Parses headers into a [`Frame`] or [`Routed`]. Checks their format, never policy.
 //!
-//! A VLAN tag is beside the bytes when the kernel took it out of them, and in the bytes when it did not (a frame from
-//! BPF_PROG_TEST_RUN, or from a device without VLAN offload). A tag with a VLAN is somebody's own business: such a
-//! frame is known by its MACs only. One without (VID 0) only carries a priority, and receivers read past it: so do we,
-//! but only past one, and what could be read past a second time has no shape that we know.
+//! A VLAN tag is in the skb's metadata if the kernel removed it from the bytes, otherwise in the bytes (a
+//! frame from BPF_PROG_TEST_RUN, or from a device without VLAN offload). A frame with a VLAN ID is checked by
+//! its MACs only. A tag with ID 0 only has a priority, and receivers skip it. The programs do so too, but
+//! only once: a frame with a second tag is malformed.
 
 use netbpf_common::{
     reason::Reason,
@@ -13,7 +13,7 @@ use netbpf_common::{
 
 use crate::packet::{Arrival, Packet};
 
-/// What is known of a frame.
+/// Headers of a frame.
 pub struct Frame {
     /// Destination MAC.
     pub destination: [u8; 6],
@@ -21,7 +21,7 @@ pub struct Frame {
     pub source: [u8; 6],
     /// What it carries.
     pub content: Content,
-    /// Where that begins.
+    /// Its offset in the frame.
     pub offset: usize,
 }
 
@@ -34,15 +34,15 @@ pub enum Content {
     Ipv4,
     /// IPv6.
     Ipv6,
-    /// Something of a VLAN, or of a protocol without a rule here.
+    /// A frame with a VLAN ID, or another protocol.
     Other,
 }
 
-/// What a router looks at.
+/// The fields that a router uses.
 pub struct Routed {
-    /// Where the packet comes from, an IPv4 address as [`uplink::mapped`] has it.
+    /// Source address; an IPv4 address is mapped by [`uplink::mapped`].
     pub source: [u8; 16],
-    /// Where it shall go.
+    /// Destination address.
     pub destination: [u8; 16],
     /// Whether it is an IPv4 packet.
     pub is_ipv4: bool,
@@ -69,8 +69,8 @@ impl From<&Ipv6> for Routed {
     }
 }
 
-/// Reads the headers of a frame that came in by an uplink. None: it carries nothing that is forwarded, or is in a VLAN.
-/// One hop more must be left to the packet: whoever sent it with fewer is told so by the host.
+/// Reads the headers of a frame that an uplink received. None if it is not an IP packet, or in a VLAN.
+/// Packets that reach their last hop are left to the host, which tells the sender.
 #[inline(always)]
 pub fn routed(arrival: &Arrival) -> Option<Routed> {
     let offset = size_of::<Ethernet>();
@@ -102,7 +102,8 @@ pub fn frame(packet: &mut Packet) -> Result<Frame, Reason> {
     Ok(Frame { destination, source, content, offset })
 }
 
-/// Where the IPv4 packet at an offset ends, as its header says. BIG TCP packets have no length there and fill their frame.
+/// The end of the IPv4 packet at an offset, from its header. BIG TCP packets have no length there and end
+/// with the frame.
 #[inline(always)]
 pub fn end_of_ipv4(packet: &Packet, offset: usize) -> Result<usize, Reason> {
     match u16::from_be_bytes(packet.header::<Ipv4>(offset)?.total_length) {
@@ -111,8 +112,9 @@ pub fn end_of_ipv4(packet: &Packet, offset: usize) -> Result<usize, Reason> {
     }
 }
 
-/// Where the IPv6 packet at an offset ends, as its header says. BIG TCP packets have no length there and fill their frame,
-/// as do all with options for a hop and without a length (RFC 2675); before Linux 7.0 the former are among the latter.
+/// The end of the IPv6 packet at an offset, from its header. BIG TCP packets and other packets with
+/// hop-by-hop options may have no length there (RFC 2675) and end with the frame; before Linux 7.0 BIG TCP
+/// packets have such options.
 #[inline(always)]
 pub fn end_of_ipv6(packet: &Packet, offset: usize) -> Result<usize, Reason> {
     let Ipv6 { payload_length, next_header, .. } = packet.header(offset)?;
@@ -122,7 +124,7 @@ pub fn end_of_ipv6(packet: &Packet, offset: usize) -> Result<usize, Reason> {
     }
 }
 
-/// The EtherType of what is not in a VLAN, and where it begins.
+/// The EtherType of a frame without a VLAN ID, and the offset of its content.
 #[inline(always)]
 fn untagged(packet: &Packet, ethertype: EtherType) -> Result<(Option<EtherType>, usize), Reason> {
     let offset = size_of::<Ethernet>();

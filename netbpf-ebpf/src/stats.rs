@@ -1,4 +1,4 @@
-//! How a frame ended: the one place that makes a reason into a counter and a verdict.
+//! The only file that turns a reason into a counter and a verdict.
 
 use aya_ebpf::bindings::{
     TC_ACT_REDIRECT, TC_ACT_SHOT,
@@ -12,11 +12,11 @@ use crate::{
     packet::{Arrival, Packet},
 };
 
-/// Lets a sentence decide about a frame, counts and gives the verdict.
+/// Runs a function of [`bridge`](crate::bridge) on a frame, counts the reason and returns the verdict.
 #[inline(always)]
-pub fn settle(packet: &mut Packet, sentence: impl FnOnce(&mut Packet) -> End) -> i32 {
+pub fn settle(packet: &mut Packet, policy: impl FnOnce(&mut Packet) -> End) -> i32 {
     let bytes = packet.len() as u64;
-    let (Ok(reason) | Err(reason)) = sentence(packet);
+    let (Ok(reason) | Err(reason)) = policy(packet);
     maps::count(reason, bytes);
     log(packet, reason);
     if reason.is_drop()
@@ -30,17 +30,17 @@ pub fn settle(packet: &mut Packet, sentence: impl FnOnce(&mut Packet) -> End) ->
     verdict(reason)
 }
 
-/// Lets a sentence decide whether what other hosts send ends here. What does not is not counted: the host has it yet to
-/// judge.
+/// Runs a function of [`bridge`](crate::bridge) on a frame from another host. Only dropped frames are counted
+/// here: the host decides about the others.
 #[inline(always)]
-pub fn settle_arrival(arrival: &Arrival, sentence: impl FnOnce(&Arrival) -> Option<Reason>) -> u32 {
-    let Some(reason) = sentence(arrival) else { return XDP_PASS };
+pub fn settle_arrival(arrival: &Arrival, policy: impl FnOnce(&Arrival) -> Option<Reason>) -> u32 {
+    let Some(reason) = policy(arrival) else { return XDP_PASS };
     maps::count(reason, arrival.len());
     log_arrival(arrival, reason);
     XDP_DROP
 }
 
-/// Says in the programs' log how a frame ended.
+/// Logs how a frame ended.
 #[cfg(feature = "log")]
 #[inline(always)]
 fn log(packet: &Packet, reason: Reason) {
@@ -54,7 +54,7 @@ fn log_arrival(arrival: &Arrival, reason: Reason) {
     crate::packet::apart::log_arrival(arrival, reason);
 }
 
-/// There is no log in the normal object: its map would keep bpftool from loading it.
+/// There are no logs in the normal object: their map would keep bpftool from loading it.
 #[cfg(not(feature = "log"))]
 #[inline(always)]
 fn log(_: &Packet, _: Reason) {}
@@ -64,21 +64,21 @@ fn log(_: &Packet, _: Reason) {}
 #[inline(always)]
 fn log_arrival(_: &Arrival, _: Reason) {}
 
-/// Counts what a endpoint gets.
+/// Counts a frame that an endpoint receives.
 #[inline(always)]
 pub fn received(number: u32, bytes: u32) {
     maps::count_received(number, bytes as u64);
 }
 
-/// Whether the host sent the frame. A question that nobody answers was sent all the same: `arping -D` takes the error
-/// that a drop at egress gives to the sender for an answer.
+/// Whether the host sent the frame. Its requests that get no answer are dropped without an error: `arping -D`
+/// takes the error of a drop at egress for an answer.
 #[inline(always)]
 fn is_from_host(packet: &Packet) -> bool {
     network::number_of(packet.ifindex()).is_some()
 }
 
-/// What the kernel does with the frame. tcx and clsact understand both verdicts; a frame that is passed on was
-/// redirected.
+/// The kernel's action for the frame. tcx and clsact have the same codes; a frame that is passed on was
+/// redirected before.
 #[inline(always)]
 fn verdict(reason: Reason) -> i32 {
     match reason {

@@ -1,11 +1,12 @@
-//! Addresses of a network that nobody has. A container that sends to them by way of the host would have the host look for
-//! each of them, and the kernel remembers what it looks for: in one table with a limit for all namespaces, which others
-//! then find full.
+//! Drops packets to unused addresses of a network. If a container sent them through the host, the host would
+//! have to resolve each address, and each would take an entry in the kernel's neighbour table, whose limit is
+//! for all namespaces together.
 //!
-//! Who is in a network is known, so such packets end here. But the host may have routes of its own into a part of the
-//! subnet, and addresses there: what it would not hand to the destination itself, in this very network, is its own to
-//! judge, and so is one whose MAC it has been told. No router sends on what is for a link-local address (RFC 4291 2.5.6),
-//! but Linux does, by the device that it came by.
+//! All stations of a network are known, so such packets end here. But the host may have routes of its own
+//! into a part of the subnet, and addresses there. So a packet passes if the host would not send it directly
+//! to the destination in this very network, or if the host knows the destination's MAC. Routers must not
+//! forward packets to link-local addresses (RFC 4291 section 2.5.6), but Linux does, by the device that
+//! received them.
 
 use netbpf_common::{
     endpoint::NeighbourKey,
@@ -20,8 +21,8 @@ use crate::{
     parse::{Content, Frame, Routed},
 };
 
-/// The host, which the frame is for, does not have to look for the packet's destination in the network in vain. All that
-/// leaves the network pays for a look at it and a comparison.
+/// Checks that the host, which the frame is for, does not have to resolve an unused address of the network.
+/// This costs every packet that leaves the network one map lookup and a comparison.
 #[inline(always)]
 pub fn is_somebodys(packet: &Packet, number: u32, frame: &Frame) -> Result<(), Reason> {
     let Some(network) = maps::network(number) else { return Ok(()) };
@@ -45,7 +46,7 @@ pub fn is_somebodys(packet: &Packet, number: u32, frame: &Frame) -> Result<(), R
     }
 }
 
-/// The destination, in the network's subnet, is a member's or the host's own affair.
+/// Checks that the destination, in the network's subnet, is a member's or is for the host to decide.
 #[inline(always)]
 fn is_known(packet: &Packet, number: u32, network: &Network, mut routed: Routed) -> Result<(), Reason> {
     if maps::owner(&NeighbourKey { network: number, address: routed.destination }).is_some() {
@@ -55,7 +56,8 @@ fn is_known(packet: &Packet, number: u32, network: &Network, mut routed: Routed)
         if is_link_local(routed.destination) {
             return Err(Reason::UnknownAddress);
         }
-        // The kernel's answer would be that such packets are never sent on. They are, in the network that they are from.
+        // The lookup would fail for a link-local source, but the kernel does forward such packets, within
+        // their own network.
         if is_link_local(routed.source) {
             routed.source = [0; 16];
         }

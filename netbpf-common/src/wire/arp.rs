@@ -42,7 +42,7 @@ impl Arp {
         self.op == Self::REQUEST
     }
 
-    /// The reply of the target, which has the MAC `mac`.
+    /// The reply of the target, whose MAC is `mac`.
     #[inline(always)]
     pub fn reply(&self, mac: [u8; 6]) -> Self {
         Self { op: Self::REPLY, sha: mac, spa: self.tpa, tha: self.sha, tpa: self.spa, ..*self }
@@ -57,7 +57,7 @@ mod tests {
     const OWNER: [u8; 6] = [2, 0x42, 172, 17, 0, 3];
 
     #[test]
-    fn a_reply_turns_the_request_around_and_says_who_has_the_address() {
+    fn a_reply_swaps_sender_and_target_and_contains_the_mac() {
         let request = Arp {
             hrd: [0, 1],
             pro: [8, 0],

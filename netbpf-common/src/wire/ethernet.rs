@@ -8,22 +8,22 @@ pub struct Ethernet {
     pub destination: [u8; 6],
     /// Source MAC.
     pub source: [u8; 6],
-    /// What follows.
+    /// The EtherType of the payload.
     pub ethertype: EtherType,
 }
 
-/// What follows a 802.1Q tag protocol identifier.
+/// The part of an 802.1Q tag after its protocol identifier.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tag {
     /// Priority (3 bits), drop eligible indicator (1), VLAN identifier (12).
     pub tci: [u8; 2],
-    /// What follows.
+    /// The EtherType of the payload.
     pub ethertype: EtherType,
 }
 
 impl Tag {
-    /// The VLAN identifier; 0 in a priority tag, which receivers take for no VLAN at all.
+    /// The VLAN identifier; 0 in a priority tag, which receivers treat as untagged.
     #[inline(always)]
     pub const fn vid(self) -> u16 {
         u16::from_be_bytes(self.tci) & 0x0fff
@@ -54,7 +54,7 @@ impl EtherType {
     }
 }
 
-/// Whether a MAC addresses a group: multicast, or broadcast.
+/// Whether a MAC is a group address: multicast or broadcast.
 #[inline(always)]
 pub const fn is_group(mac: [u8; 6]) -> bool {
     mac[0] & 1 == 1

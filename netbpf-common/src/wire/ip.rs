@@ -8,7 +8,7 @@ pub struct Ipv4 {
     pub version_ihl: u8,
     /// Type of service.
     pub tos: u8,
-    /// Length with header; 0 in a BIG TCP packet. Never a bound.
+    /// Length with the header; 0 in a BIG TCP packet. Not checked against the frame.
     pub total_length: [u8; 2],
     /// Identification.
     pub identification: [u8; 2],
@@ -16,7 +16,7 @@ pub struct Ipv4 {
     pub fragment: [u8; 2],
     /// Time to live.
     pub ttl: u8,
-    /// What follows.
+    /// Protocol of the payload.
     pub protocol: u8,
     /// Checksum of the header.
     pub checksum: [u8; 2],
@@ -27,7 +27,7 @@ pub struct Ipv4 {
 }
 
 impl Ipv4 {
-    /// Whether the first byte is one of an IPv4 header.
+    /// Whether the first byte is valid for IPv4.
     #[inline(always)]
     pub const fn is_version_4(self) -> bool {
         self.version_ihl >= 0x45 && self.version_ihl <= 0x4f
@@ -40,9 +40,9 @@ impl Ipv4 {
 pub struct Ipv6 {
     /// Version (4 bits), traffic class (8), flow label (20).
     pub version_class_flow: [u8; 4],
-    /// Length without header; 0 in a BIG TCP packet. Never a bound.
+    /// Length without the header; 0 in a BIG TCP packet. Not checked against the frame.
     pub payload_length: [u8; 2],
-    /// What follows.
+    /// Protocol of the payload.
     pub next_header: u8,
     /// Hop limit.
     pub hop_limit: u8,
@@ -53,7 +53,7 @@ pub struct Ipv6 {
 }
 
 impl Ipv6 {
-    /// Whether the first byte is one of an IPv6 header.
+    /// Whether the first byte is valid for IPv6.
     #[inline(always)]
     pub const fn is_version_6(self) -> bool {
         self.version_class_flow[0] >> 4 == 6

@@ -1,5 +1,5 @@
-//! Header formats: alignment-1 structs with the field names of their RFCs. They judge nothing, and know no map and no
-//! context.
+//! Header formats: structs of alignment 1 with the field names of their RFCs. No policy; must not know maps
+//! or contexts.
 
 mod arp;
 mod ethernet;
@@ -13,7 +13,7 @@ pub use ip::{Ipv4, Ipv6};
 pub use nd::{ALL_NODES, DiscoveryOption, Extension, Icmpv6, NeighbourMessage, NeighbourPacket};
 pub use transport::{Transport, protocol};
 
-/// A header that may lie anywhere in a packet.
+/// A header at any offset in a packet.
 ///
 /// # Safety
 /// The type has alignment 1 and no padding, and any bytes are a value of it.

@@ -2,42 +2,42 @@
 
 use super::Ipv6;
 
-/// The group that every node is in.
+/// The multicast group of all nodes on a link.
 pub const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
-/// The part that all ICMPv6 messages begin with.
+/// The header of all ICMPv6 messages.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Icmpv6 {
-    /// Which message.
+    /// Type.
     pub kind: u8,
-    /// Which kind of it.
+    /// Code.
     pub code: u8,
-    /// Of the message and a pseudo-header.
+    /// Checksum of the message and a pseudo-header.
     pub checksum: [u8; 2],
 }
 
 impl Icmpv6 {
     /// Next header of ICMPv6.
     pub const PROTOCOL: u8 = 58;
-    /// A node is in a group (RFC 2710).
+    /// Multicast listener report (RFC 2710).
     pub const MEMBERSHIP_REPORT: u8 = 131;
-    /// A node leaves a group (RFC 2710).
+    /// Multicast listener done (RFC 2710).
     pub const MEMBERSHIP_DONE: u8 = 132;
-    /// A node is in these groups (RFC 3810).
+    /// Multicast listener report, version 2 (RFC 3810).
     pub const MEMBERSHIP_REPORT_V2: u8 = 143;
-    /// A host asks for routers.
+    /// Router solicitation.
     pub const ROUTER_SOLICITATION: u8 = 133;
-    /// A router says what there is.
+    /// Router advertisement.
     pub const ROUTER_ADVERTISEMENT: u8 = 134;
-    /// Who has the target?
+    /// Neighbour solicitation: asks for the MAC of the target.
     pub const NEIGHBOUR_SOLICITATION: u8 = 135;
-    /// The target is here.
+    /// Neighbour advertisement: tells the MAC of the target.
     pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-    /// A router knows a better one.
+    /// Redirect to another router.
     pub const REDIRECT: u8 = 137;
 
-    /// Whether a node says with it which groups it is in.
+    /// Whether it reports or ends a group membership.
     #[inline(always)]
     pub const fn is_membership(self) -> bool {
         matches!(self.kind, Self::MEMBERSHIP_REPORT | Self::MEMBERSHIP_DONE | Self::MEMBERSHIP_REPORT_V2)
@@ -58,26 +58,26 @@ pub struct NeighbourMessage {
     pub icmpv6: Icmpv6,
     /// In an advertisement: router, solicited, override (3 bits), reserved (29).
     pub flags: [u8; 4],
-    /// Whom it is about.
+    /// The address that it is about.
     pub target: [u8; 16],
 }
 
 impl NeighbourMessage {
-    /// Answers a solicitation.
+    /// Flag: the advertisement answers a solicitation.
     pub const SOLICITED: u8 = 0x40;
-    /// Counts more than what is known.
+    /// Flag: receivers should replace an existing entry.
     pub const OVERRIDE: u8 = 0x20;
 }
 
-/// An option of eight bytes: a link-layer address, or a nonce (RFC 3971) in the place of it.
+/// An option of eight bytes: a link-layer address, or a nonce (RFC 3971).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiscoveryOption {
-    /// Which option.
+    /// Type.
     pub kind: u8,
     /// In units of eight bytes.
     pub length: u8,
-    /// A MAC.
+    /// A MAC or a nonce.
     pub mac: [u8; 6],
 }
 
@@ -86,7 +86,7 @@ impl DiscoveryOption {
     pub const SOURCE: u8 = 1;
     /// The target's link-layer address.
     pub const TARGET: u8 = 2;
-    /// A number that tells the sender's own probes from others' (RFC 7527).
+    /// A nonce, which distinguishes the sender's own probes from others' (RFC 7527).
     pub const NONCE: u8 = 14;
 }
 
@@ -96,15 +96,16 @@ impl DiscoveryOption {
 pub struct NeighbourPacket {
     /// The IPv6 header.
     pub ipv6: Ipv6,
-    /// Behind it, without headers between.
+    /// The message directly after the IPv6 header.
     pub message: NeighbourMessage,
-    /// All zero where there is none.
+    /// The option; all zero if there is none.
     pub option: DiscoveryOption,
 }
 
 impl NeighbourPacket {
-    /// Makes a solicitation its target's advertisement; the target has the MAC `mac`. On a probe for a duplicate, who
-    /// asks has no address, and all nodes are told. The checksum is still to be made.
+    /// Turns a solicitation into an advertisement of its target, whose MAC is `mac`. The sender of a
+    /// duplicate address probe has no address, so the advertisement goes to all nodes. Does not update the
+    /// checksum.
     #[inline(always)]
     pub fn advertise(&mut self, mac: [u8; 6]) {
         const LENGTH: u16 = (size_of::<NeighbourMessage>() + size_of::<DiscoveryOption>()) as u16;
@@ -119,31 +120,31 @@ impl NeighbourPacket {
     }
 }
 
-/// What all extension headers of IPv6 begin with (RFC 8200 4).
+/// The start of all IPv6 extension headers (RFC 8200 section 4).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extension {
-    /// What follows.
+    /// Next header.
     pub next_header: u8,
-    /// In units of eight bytes, the first not counted; in an authentication header, of four bytes, the first two not
-    /// counted; reserved in a fragment header, which has eight bytes.
+    /// Length: in units of eight bytes, without the first; in an authentication header, in units of four
+    /// bytes, without the first two; reserved in a fragment header, which has eight bytes.
     pub length: u8,
-    /// In a fragment header: where the fragment belongs (13 bits), reserved (2), more to come (1).
+    /// In a fragment header: fragment offset (13 bits), reserved (2), more fragments (1).
     pub fragment: [u8; 2],
-    /// Whatever the header says.
+    /// Content of the header.
     pub content: [u8; 4],
 }
 
 impl Extension {
-    /// Options for all on the way.
+    /// Hop-by-hop options.
     pub const HOP_BY_HOP: u8 = 0;
-    /// Stations on the way.
+    /// Routing header.
     pub const ROUTING: u8 = 43;
-    /// A part of a packet.
+    /// Fragment header.
     pub const FRAGMENT: u8 = 44;
-    /// A proof of origin (RFC 4302).
+    /// Authentication header (RFC 4302).
     pub const AUTHENTICATION: u8 = 51;
-    /// Options for the receiver.
+    /// Destination options.
     pub const DESTINATION: u8 = 60;
 
     /// Whether a next header is one of these.
@@ -155,7 +156,7 @@ impl Extension {
         )
     }
 
-    /// Its length in bytes; `kind` is the next header that led to it.
+    /// Its length in bytes; `kind` is its own type, from the header before.
     #[inline(always)]
     pub const fn bytes(self, kind: u8) -> usize {
         match kind {
@@ -165,7 +166,7 @@ impl Extension {
         }
     }
 
-    /// Whether it says that its packet continues another one.
+    /// Whether the packet is a later fragment.
     #[inline(always)]
     pub const fn continues(self, kind: u8) -> bool {
         kind == Self::FRAGMENT && (self.fragment[0] != 0 || self.fragment[1] & 0xf8 != 0)

@@ -1,4 +1,4 @@
-//! What TCP (RFC 9293), UDP (RFC 768) and SCTP (RFC 9260) begin with alike.
+//! The ports: the common start of TCP (RFC 9293), UDP (RFC 768) and SCTP (RFC 9260) headers.
 
 /// The ports.
 #[repr(C)]

@@ -1,8 +1,8 @@
-//! The frame that an uplink has just received, and its context: what a [`Packet`](super::Packet) is for skbs, where
-//! there is no skb yet. It is only looked at.
+//! A frame that an uplink received, and its XDP context: like [`Packet`](super::Packet), but before there is
+//! an skb. It is only read.
 //!
-//! A driver may have taken a VLAN tag out of the bytes, and no field of the context says so: an uplink with VLANs keeps
-//! them in (`ethtool -K … rxvlan off`).
+//! A driver may have removed a VLAN tag from the bytes, which no field of the context shows: an uplink with
+//! VLANs must keep tags in the frame (`ethtool -K … rxvlan off`).
 
 use aya_ebpf::{EbpfContext, programs::XdpContext};
 use netbpf_common::wire::{Ethernet, Wire};
@@ -10,7 +10,7 @@ use netbpf_common::wire::{Ethernet, Wire};
 use super::route::{self, Hop};
 use crate::parse::Routed;
 
-/// A frame that came in by an uplink.
+/// A frame that an uplink received.
 pub struct Arrival {
     pub(super) ctx: XdpContext,
 }
@@ -28,7 +28,7 @@ impl Arrival {
         (self.ctx.data_end() - self.ctx.data()) as u64
     }
 
-    /// The uplink.
+    /// The uplink's ifindex.
     #[inline(always)]
     pub fn ifindex(&self) -> u32 {
         // SAFETY: the kernel passes a valid context. Volatile, so that the compiler does not join loads.
@@ -46,13 +46,13 @@ impl Arrival {
         Some(unsafe { &*(start as *const T) })
     }
 
-    /// The MAC that it is for.
+    /// The destination MAC.
     #[inline(always)]
     pub fn destination(&self) -> Option<[u8; 6]> {
         Some(self.header::<Ethernet>(0)?.destination)
     }
 
-    /// Where the host would send a packet on that came in by this uplink.
+    /// The next hop of a packet that this uplink received.
     #[inline(always)]
     pub fn next_hop(&self, packet: &Routed) -> Option<Hop> {
         route::next_hop(self.ctx.as_ptr(), self.ifindex(), packet)

@@ -1,4 +1,4 @@
-//! Where the host would send a packet on: its own answer (`bpf_fib_lookup`), by its rules, routes and settings.
+//! The next hop of a packet, from the host's own rules, routes and settings (`bpf_fib_lookup`).
 
 use core::{
     ffi::c_void,
@@ -19,20 +19,20 @@ use crate::parse::Routed;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// The next device of a packet, and who gets it there.
+/// The next device of a packet, and the next station there.
 pub struct Hop {
     /// The device.
     pub ifindex: u32,
-    /// Whether the packet's destination is next, rather than another router.
+    /// Whether the next station is the packet's destination, and not another router.
     pub is_last: bool,
-    /// Whether the host knows the MAC of who is next.
+    /// Whether the host knows the MAC of the next station.
     pub is_known: bool,
 }
 
-/// The hop that the host would send a packet to which it received by a device. None where it would not send it on: its
-/// own addresses, broadcast addresses, no route, no forwarding.
+/// The hop that the host would forward a packet to that it received by a device. None if the host would not
+/// forward it: one of its own addresses, a broadcast address, no route, forwarding is off.
 ///
-/// `context` is the one that the kernel passed to the program.
+/// `context` is the context that the kernel passed to the program.
 #[inline(always)]
 pub(super) fn next_hop(context: *mut c_void, received_by: u32, packet: &Routed) -> Option<Hop> {
     let mut question = MaybeUninit::<Question>::zeroed();
@@ -46,7 +46,7 @@ pub(super) fn next_hop(context: *mut c_void, received_by: u32, packet: &Routed) 
         question.__bindgen_anon_3.ipv4_src = words(packet.source)[3];
         question.__bindgen_anon_4.ipv4_dst = destination[3];
     } else {
-        // The traffic class is a part of the word that the header begins with.
+        // The traffic class is part of the first word of the header.
         question.__bindgen_anon_2.flowinfo = (u32::from(packet.class) << 20).to_be();
         question.__bindgen_anon_3.ipv6_src = words(packet.source);
         question.__bindgen_anon_4.ipv6_dst = destination;
@@ -55,13 +55,12 @@ pub(super) fn next_hop(context: *mut c_void, received_by: u32, packet: &Routed) 
     // SAFETY: the kernel passed the context, and reads and writes as many bytes as a question has.
     let answer = unsafe { bpf_fib_lookup(context, question, size, 0) };
     let is_known = match u32::try_from(answer).ok()? {
-        // Too large for the device, says Linux, where it knows the MAC.
+        // FRAG_NEEDED: the packet is too large for the device. Linux returns this only if it knows the MAC.
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_FRAG_NEEDED => true,
         BPF_FIB_LKUP_RET_NO_NEIGH => false,
         _ => return None,
     };
-    // The answer has the next router in the destination's place; one of another family for some.
-    // SAFETY: whichever member was written, its bytes are values of the other.
+    // The answer replaces the destination with the next router, which may be of the other family.
     let next = unsafe {
         match packet.is_ipv4 {
             true => [0, 0, 0, question.__bindgen_anon_4.ipv4_dst],
@@ -76,7 +75,7 @@ pub(super) fn next_hop(context: *mut c_void, received_by: u32, packet: &Routed) 
     Some(Hop { ifindex: question.ifindex, is_last, is_known })
 }
 
-/// An address as it lies in memory, by words; an IPv4 address is the last of them.
+/// An address as words in memory order; an IPv4 address is the last one.
 #[inline(always)]
 fn words(address: [u8; 16]) -> [u32; 4] {
     // SAFETY: the same number of bytes, and any of them are values.

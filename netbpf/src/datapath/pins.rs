@@ -4,7 +4,7 @@
 //! <bpffs>/v5/maps/ENDPOINTS          maps, by name
 //! <bpffs>/v5/programs/from_container programs, by name
 //! <bpffs>/v5/links/veth1a2b3c4       links, by interface (tcx only)
-//! <bpffs>/v5/uplinks/eth0            links of XDP, by interface; a dot in the name, invalid in a bpffs, becomes a colon
+//! <bpffs>/v5/uplinks/eth0            the same for XDP; a dot (invalid in a bpffs) becomes a colon
 //! ```
 //! The version is that of the map layouts, so a daemon never opens maps that it would misread.
 
