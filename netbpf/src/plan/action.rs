@@ -1,4 +1,4 @@
-//! The actions, and what takes each back.
+//! The actions, and the undo of each.
 
 use super::{
     device::Mend,
@@ -8,12 +8,12 @@ use super::{
 };
 use crate::model::{Mapping, Namespace};
 
-/// One change in the kernel. It is done whole or not at all.
+/// One change in the kernel. It is done completely or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Make a network's veth pair, with the gateway addresses, up.
+    /// Create a network's veth pair with the gateway addresses, and set it up.
     AddHostDevice(NetworkWiring),
-    /// Enter the network in `NETWORKS`, its gateway in `FDB` and `NEIGHBOURS`.
+    /// Write the network to `NETWORKS`, its gateway to `FDB` and `NEIGHBOURS`.
     WriteNetwork(NetworkWiring),
     /// Attach `from_host` to the host device.
     AttachHostDevice {
@@ -22,16 +22,16 @@ pub enum Action {
         /// The host device.
         interface: String,
     },
-    /// Clear the entries, of a link that is gone.
+    /// Clear the entries of a deleted link.
     ClearNetwork {
         /// Index in `NETWORKS`.
         number: u32,
         /// The host device, if it is still there.
         interface: Option<String>,
     },
-    /// Make an endpoint's veth pair: the container's side complete and up, the host's side down.
+    /// Create an endpoint's veth pair: the container's side configured and up, the host side down.
     AddEndpointLink(EndpointWiring),
-    /// Enter the endpoint in `ENDPOINTS`, `FDB` and `NEIGHBOURS`.
+    /// Write the endpoint to `ENDPOINTS`, `FDB` and `NEIGHBOURS`.
     WriteEndpoint(EndpointWiring),
     /// Attach `from_container` to the host side.
     AttachEndpoint {
@@ -40,57 +40,57 @@ pub enum Action {
         /// The host side.
         interface: String,
     },
-    /// Clear the entries, of a link that is gone.
+    /// Clear the entries of a deleted link.
     ClearEndpoint {
         /// Index in `ENDPOINTS`.
         number: u32,
         /// The host side, if it is still there.
         interface: Option<String>,
     },
-    /// Put back what somebody changed of a host device, or of the host side of an endpoint.
+    /// Restore what somebody changed on a host device, or on the host side of an endpoint.
     MendDevice {
-        /// Which.
+        /// Its ifindex.
         ifindex: u32,
-        /// What it is to be called.
+        /// The name that it should have.
         interface: String,
-        /// What.
+        /// The changes.
         mend: Mend,
     },
-    /// Bring an interface up.
+    /// Set up an interface.
     SetUp {
-        /// Which.
+        /// Its ifindex.
         ifindex: u32,
         /// Its name, for messages.
         interface: String,
     },
-    /// Delete a link, and with it its peer. It may be gone already.
+    /// Delete a link, and with it its peer. It may not exist any more.
     DeleteLink {
-        /// Which.
+        /// Its ifindex.
         ifindex: u32,
         /// Its name, for messages.
         interface: String,
     },
-    /// Enter a network in the packet filter.
+    /// Add a network to the packet filter.
     AddRules(NetworkRules),
-    /// Remove a network from the packet filter; it may be gone already.
+    /// Remove a network from the packet filter; it may not be there any more.
     RemoveRules(NetworkRules),
     /// Replace a container's default route of one family, or remove it.
     SetDefaultRoute {
-        /// The container's.
+        /// The container's namespace.
         namespace: Namespace,
-        /// What it is to be.
+        /// The new route.
         route: DefaultRoute,
-        /// What it was.
+        /// The old route.
         before: DefaultRoute,
     },
-    /// Publish ports whose host ports are held.
+    /// Publish ports whose host ports are reserved.
     Publish(Vec<Mapping>),
-    /// Publish them no more, and forget the connections that came through them.
+    /// Withdraw published ports, and remove the conntrack entries of their connections.
     Withdraw(Vec<Mapping>),
 }
 
 impl Action {
-    /// What it is called in logs.
+    /// Its name in logs.
     pub fn name(&self) -> &'static str {
         match self {
             Self::AddHostDevice(_) => "AddHostDevice",
@@ -112,7 +112,7 @@ impl Action {
         }
     }
 
-    /// What takes it back; nothing where another action's undo does.
+    /// Its undo; none if the undo of another action includes it.
     pub fn undo(&self) -> Option<Self> {
         match self {
             Self::AddHostDevice(network) => {
@@ -135,8 +135,8 @@ impl Action {
             }
             Self::Publish(mappings) => Some(Self::Withdraw(mappings.clone())),
             Self::Withdraw(mappings) => Some(Self::Publish(mappings.clone())),
-            // Clearing an entry detaches its program; deleting a link takes its state along. What was deleted on
-            // purpose is not made again: a removal is committed before it is carried out.
+            // Clearing an entry detaches its program; deleting a link removes all its state. Deletions have
+            // no undo: a removal is committed before it is carried out.
             Self::AttachHostDevice { .. }
             | Self::AttachEndpoint { .. }
             | Self::ClearNetwork { .. }

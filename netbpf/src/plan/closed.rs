@@ -1,28 +1,28 @@
-//! Which subnets nobody outside has any business in: what other hosts send straight to an address there is dropped by
-//! the packet filter whatever it is, so an uplink may drop it before. Pure.
+//! Finds closed subnets: the packet filter drops everything that other hosts send directly to their
+//! addresses, so XDP at an uplink may drop it before. Pure.
 //!
-//! Where any packet may be meant to come in, the subnet is not closed, and the filter judges each: a gateway mode that
-//! opens ports or all of it, neighbours that are trusted, containers that keep their addresses outside (answers come to
-//! these), a chosen source address that is itself in the subnet.
+//! A subnet is not closed if other hosts may send some packets to its addresses, and the filter must decide
+//! about each: a gateway mode that opens ports or all of them; trusted neighbours; containers that keep their
+//! address outside (replies are sent to it); a chosen source address that is itself in the subnet.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::rules::{Inbound, NetworkRules, Source, Way};
 use crate::model::{Block, Network, Subnet};
 
-/// What of a network is closed. The default is nothing.
+/// The closed subnets of a network. The default is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
     /// Its IPv4 subnet.
     pub ipv4: Option<Ipv4Net>,
     /// Its IPv6 subnet.
     pub ipv6: Option<Ipv6Net>,
-    /// Whether it is an internal network, which nobody leaves either.
+    /// Whether it is an internal network, whose members cannot reach other hosts either.
     pub internal: bool,
 }
 
 impl Closed {
-    /// As a network's rules have it.
+    /// The closed subnets by a network's rules.
     pub fn of(network: &Network) -> Self {
         let (Some(bridge), Some(rules)) = (network.bridge(), NetworkRules::of(network)) else {
             return Self::default();
@@ -47,13 +47,13 @@ fn subnet<Net: Block>(
     subnet: Option<&Subnet<Net>>,
 ) -> Option<Net> {
     let net = subnet?.net;
-    // Whether what is answered to a container is never sent to an address of its network.
+    // Whether replies to a container are never sent to an address of its network.
     let answers_go_elsewhere = match way.source {
         Source::Own => false,
         Source::Interface => true,
         Source::Chosen(address) => !net.holds(address),
     };
-    // The filter drops all that goes to an internal network before it looks at anything else.
+    // The filter drops everything to an internal network before any other check.
     let is_closed = rules.internal
         || (way.inbound == Inbound::Published && rules.trusted.is_empty() && answers_go_elsewhere);
     is_closed.then_some(net)
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn each_family_is_as_open_as_its_own_gateway_mode() {
+    fn the_gateway_mode_of_a_family_opens_that_family_only() {
         for mode in ["routed", "nat-unprotected"] {
             assert_eq!(closed(false, &[("bridge.gateway_mode_ipv4", mode)]), ["fd00:1::/64"], "{mode}");
             assert_eq!(closed(false, &[("bridge.gateway_mode_ipv6", mode)]), ["10.1.0.0/16"], "{mode}");
@@ -114,19 +114,19 @@ mod tests {
     }
 
     #[test]
-    fn where_containers_keep_their_addresses_answers_come_to_these() {
+    fn a_network_is_open_if_replies_go_to_its_addresses() {
         assert_eq!(closed(false, &[("bridge.enable_ip_masquerade", "false")]), [""; 0]);
         assert_eq!(closed(false, &[("host_ipv4", "192.0.2.7")]), ["10.1.0.0/16", "fd00:1::/64"]);
         assert_eq!(closed(false, &[("host_ipv4", "10.1.0.1")]), ["fd00:1::/64"]);
     }
 
     #[test]
-    fn trusted_neighbours_may_come_in() {
+    fn trusted_neighbours_open_a_network() {
         assert_eq!(closed(false, &[("bridge.trusted_host_interfaces", "eth1")]), [""; 0]);
     }
 
     #[test]
-    fn an_internal_network_is_closed_whatever_else_it_is() {
+    fn an_internal_network_is_always_closed() {
         let all = ["10.1.0.0/16", "fd00:1::/64"];
         for (key, value) in [
             ("bridge.enable_icc", "true"),

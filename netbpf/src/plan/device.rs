@@ -1,6 +1,6 @@
-//! A link on the host's side as netbpf sets it, and what of it somebody changed. Pure.
+//! A link on the host's side as netbpf configures it, and the differences if somebody changed it. Pure.
 //!
-//! The MTU is not among it: who changes that of a host device finds it left, as with docker0.
+//! The MTU is not included: a changed MTU of a host device stays, as with docker0.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,42 +12,42 @@ use ipnet::{IpNet, Ipv6Net};
 use super::wiring::{EndpointWiring, NetworkWiring};
 use crate::model::Mac;
 
-/// What netbpf sets of a link, or what was read of it.
+/// The desired or the observed configuration of a link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
     /// Its name.
     pub name: String,
-    /// Its MAC; as it should be: none where the kernel chooses.
+    /// Its MAC. Desired: none if the kernel chooses it.
     pub mac: Option<Mac>,
-    /// Whose it is.
+    /// Its group, which identifies the owner.
     pub group: u32,
     /// Whether it was set up.
     pub up: bool,
-    /// Whether the other end gives it a carrier; as it should be: true where that is netbpf's.
+    /// Whether it has a carrier. Desired: true if the other end is netbpf's.
     pub carrier: bool,
-    /// Number of the other end, where that was read and is in the same namespace.
+    /// Ifindex of the other end, if that is in the same namespace. Observed only.
     pub peer: Option<u32>,
-    /// As it should be: those that it must have. Others are somebody else's, and stay.
+    /// Its addresses. Desired: the required ones. Others belong to somebody else and stay.
     pub addresses: BTreeSet<IpNet>,
-    /// Settings below `/proc/sys/net`, by a path that has `*` for the name. A setting that the kernel does not have is
-    /// not read.
+    /// Settings below `/proc/sys/net`, by a path with `*` for the name. Settings that the kernel does not
+    /// have are left out.
     pub settings: BTreeMap<&'static str, String>,
 }
 
-/// What is put back.
+/// The configuration to restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mend {
-    /// What it is called now, where that is wrong.
+    /// The present name, if it is wrong.
     pub renamed: Option<String>,
-    /// The right MAC, where it has another.
+    /// The right MAC, if the link has another.
     pub mac: Option<Mac>,
-    /// The right group, where it has another.
+    /// The right group, if the link has another.
     pub group: Option<u32>,
-    /// Settings that have another value.
+    /// The right values of settings that have another value.
     pub settings: BTreeMap<&'static str, String>,
-    /// Addresses that are missing.
+    /// The missing addresses.
     pub addresses: BTreeSet<IpNet>,
-    /// Number of the other end, where that is down.
+    /// Ifindex of the other end, if that is down.
     pub peer: Option<u32>,
 }
 
@@ -85,7 +85,7 @@ impl Device {
         }
     }
 
-    /// The host side of an endpoint. What is inside is the container's own.
+    /// The host side of an endpoint. The container's side is the container's own.
     pub fn of_endpoint(endpoint: &EndpointWiring, group: u32) -> Self {
         Self {
             name: endpoint.host_interface.clone(),
@@ -96,7 +96,7 @@ impl Device {
         }
     }
 
-    /// What has to be put back of `seen`; nothing if it is as this one.
+    /// The differences to restore; none if `seen` is correct.
     pub fn mend(&self, seen: &Self) -> Option<Mend> {
         let changed = |(setting, value): &(&&'static str, &String)| {
             seen.settings.get(*setting).is_some_and(|found| found != *value)
@@ -119,7 +119,7 @@ impl Device {
 }
 
 impl fmt::Display for Mend {
-    /// What somebody changed, as it should be.
+    /// The right values of what somebody changed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let renamed = self.renamed.iter().map(|name| format!("its name (it was {name})"));
         let mac = self.mac.iter().map(|mac| format!("MAC {mac}"));
@@ -151,14 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn what_others_add_stays() {
+    fn added_addresses_stay() {
         let mut seen = device();
         seen.addresses.insert("10.77.0.1/24".parse().unwrap());
         assert_eq!(device().mend(&seen), None);
     }
 
     #[test]
-    fn what_others_change_is_named_and_put_back() {
+    fn changes_by_others_are_listed_and_restored() {
         let seen = Device {
             name: "foo0".into(),
             mac: Some("02:42:aa:bb:cc:dd".parse().unwrap()),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_the_kernel_does_not_have_is_not_missed() {
+    fn a_setting_that_the_kernel_does_not_have_is_ignored() {
         assert_eq!(device().mend(&Device { settings: BTreeMap::new(), ..device() }), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the maps of the programs say of a network and of an endpoint. Pure.
+//! The map entries of a network and of an endpoint. Pure.
 
 use netbpf_common::{
     endpoint::{self, Endpoint, NO_ENDPOINT},
@@ -11,22 +11,22 @@ use super::{
 };
 use crate::model::Owner;
 
-/// What the maps say of a network, apart from its list of members.
+/// The map entries of a network, without its list of members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetworkEntry {
     /// The value of `NETWORKS`, with an empty list.
     pub network: Network,
-    /// What `CLOSED_SUBNETS` says of it.
+    /// Its entries in `CLOSED_SUBNETS`.
     pub closed: Closed,
 }
 
 impl NetworkWiring {
-    /// The number of the host device.
+    /// The ifindex of the host device.
     pub fn ifindex(&self) -> u32 {
         network::ifindex_of(self.number)
     }
 
-    /// What the maps say of it.
+    /// Its map entries.
     pub fn entry(&self) -> NetworkEntry {
         let link_local = self.ipv6.map(|_| self.mac.link_local());
         let network = Network {
@@ -49,7 +49,7 @@ impl NetworkWiring {
 }
 
 impl EndpointWiring {
-    /// The number of the host side.
+    /// The ifindex of the host side.
     pub fn ifindex(&self) -> u32 {
         endpoint::ifindex_of(self.number)
     }

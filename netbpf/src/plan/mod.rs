@@ -1,6 +1,6 @@
-//! What must be done so that the kernel is as the model says: desired against observed gives a list of actions, each
-//! with its undo. Pure: no I/O, no clock. Start, recovery and every single change come through [`diff`]; a change
-//! passes only the part of the world that it is about, so that its cost does not grow with the rest.
+//! Compares the desired state with the observed one, and returns the actions that make the kernel match the
+//! model, each with its undo. Pure: no I/O, no clock. Start, recovery and every single change use [`diff`]. A
+//! change passes only the networks and endpoints that it affects, so its cost does not grow with the others.
 
 mod action;
 mod closed;
@@ -24,8 +24,8 @@ pub use wiring::{Desired, EndpointWiring, NetworkWiring, Observed, Seen};
 
 use netbpf_common::endpoint::{self, Endpoint};
 
-/// The actions that turn `observed` into `desired`: what is too much goes first, so that names, addresses and numbers
-/// are free for what comes.
+/// The actions that turn `observed` into `desired`. Removals come first, so that names, addresses and numbers
+/// are free for additions.
 pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Action> {
     let mut actions = Vec::new();
     for (number, seen) in &observed.endpoints {
@@ -49,7 +49,8 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Action> {
         let seen = observed.endpoints.get(&endpoint.number).filter(|seen| seen.is_of_endpoint(endpoint));
         add_endpoint(endpoint, desired.group, seen.unwrap_or(&nothing), &mut added);
     }
-    // A program that is attached finds everybody, also where all are written anew behind an older version's programs.
+    // Entries first, so that a program has all of them when it is attached, also if all are rewritten after
+    // an upgrade while the older version's programs still run.
     let is_entry = |action: &Action| matches!(action, Action::WriteNetwork(_) | Action::WriteEndpoint(_));
     let (entries, others): (Vec<_>, Vec<_>) = added.into_iter().partition(is_entry);
     actions.extend(entries);
@@ -57,7 +58,7 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Action> {
     actions
 }
 
-/// Link before map entry: an interface is never without its program.
+/// Link before map entry, so that an interface is never without its program.
 fn remove_endpoint(number: u32, seen: &Seen<Endpoint>, actions: &mut Vec<Action>) {
     let interface = seen.interface.clone();
     if let Some(interface) = interface.clone() {
@@ -100,7 +101,7 @@ fn add_network(network: &NetworkWiring, group: u32, seen: &Seen<NetworkEntry>, a
     }
 }
 
-/// Map entry and program before traffic can come.
+/// Map entry and program before the interface is up.
 fn add_endpoint(endpoint: &EndpointWiring, group: u32, seen: &Seen<Endpoint>, actions: &mut Vec<Action>) {
     // A new link has no program and is down, whatever was seen of the old one.
     let (attached, up) = match seen.interface {
@@ -207,13 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_it_should_be_is_left_alone() {
+    fn a_correct_state_needs_no_actions() {
         let world = desired(&[network(0)], &[endpoint(0, "10.0.0.2/24"), endpoint(1, "10.0.0.3/24")]);
         assert_eq!(diff(&world, &observed(&world)), []);
     }
 
     #[test]
-    fn a_program_is_attached_before_the_port_comes_up() {
+    fn a_program_is_attached_before_the_interface_is_up() {
         let actions = diff(&desired(&[network(0)], &[endpoint(0, "10.0.0.2/24")]), &Observed::default());
         assert_eq!(
             names(&actions),
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_goes_before_anything_comes() {
+    fn removals_come_before_additions() {
         let before = observed(&desired(&[network(0)], &[endpoint(0, "10.0.0.2/24")]));
         let after = desired(&[network(0)], &[endpoint(1, "10.0.0.2/24")]);
         assert_eq!(
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_means_another_interface_now_is_made_anew() {
+    fn an_interface_with_another_name_is_replaced() {
         let mut before = observed(&desired(&[], &[endpoint(0, "10.0.0.2/24")]));
         let seen = before.endpoints.get_mut(&0).unwrap();
         seen.interface = Some("vethold".into());
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn undoing_what_was_added_leaves_nothing() {
+    fn undoing_all_additions_leaves_nothing() {
         let added = diff(&desired(&[network(0)], &[endpoint(0, "10.0.0.2/24")]), &Observed::default());
         let undone: Vec<_> = added.iter().rev().filter_map(Action::undo).collect();
         assert_eq!(names(&undone), ["DeleteLink", "DeleteLink", "ClearEndpoint", "ClearNetwork"]);

@@ -1,4 +1,5 @@
-//! What shall be published of a running container, and where; and the change from what is published to that.
+//! The ports of a running container to publish, where to publish them, and the changes from the published
+//! ports to these.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,29 +20,29 @@ pub struct NoAddress {
     port: ContainerPort,
 }
 
-/// One port that shall be published.
+/// A port to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The endpoint's ID.
     pub endpoint: Id,
     /// The container's port.
     pub port: ContainerPort,
-    /// The host's address and the container's, which may be of two families: the port of the host is the same on all.
+    /// The host's address and the container's, which may differ in family. The host port is the same for all.
     pub addresses: Vec<(IpAddr, IpAddr)>,
-    /// Which port of the host.
+    /// The host port to use.
     pub host_port: HostPort,
 }
 
-/// Which port of the host something shall have.
+/// A requested host port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostPort {
-    /// This one. It comes first, so that no search takes it.
+    /// This port. Sorted first, so that no search takes it.
     Exact(u16),
-    /// The first free one.
+    /// The first free port of the range.
     Range(PortRange),
-    /// Any free one.
+    /// Any free port.
     Any,
-    /// None: the network is routed.
+    /// None, because the network is routed.
     Routed,
 }
 
@@ -54,7 +55,7 @@ impl HostPort {
         }
     }
 
-    /// The ports to search; none means the ephemeral ones.
+    /// The range to search; none means ephemeral ports.
     pub fn range(self) -> Option<PortRange> {
         match self {
             Self::Exact(port) => PortRange::new(port, port),
@@ -63,7 +64,7 @@ impl HostPort {
         }
     }
 
-    /// Whether a port that was given before will do.
+    /// Whether a port that was used before satisfies the request.
     pub fn accepts(self, port: u16) -> bool {
         match self {
             Self::Any => port != 0,
@@ -75,12 +76,13 @@ impl HostPort {
     }
 }
 
-/// What shall be published of a container with the endpoints that it has, and what cannot be: at the endpoint that gives
-/// the default route of a family, and at each one in a network that routes the family (Docker's rule). Nothing is
-/// published in internal networks.
+/// The ports to publish of a container with its present endpoints, and those that cannot be published. Ports
+/// are published at the endpoint with the default route of a family, and at each endpoint whose network
+/// routes the family (Docker's rule). Nothing is published in internal networks.
 ///
-/// Where the host has IPv6 (`has_ipv6`, asked only if it matters), a container without it is published at the host's IPv6 addresses all the same: to
-/// its IPv4 address, as Docker's proxy does it.
+/// If the host has IPv6 (`has_ipv6`, called only if it matters), the ports of a container without IPv6 are
+/// also published at the host's IPv6 addresses, with the container's IPv4 address as target, like Docker's
+/// proxy.
 pub fn wanted<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
@@ -108,11 +110,11 @@ pub fn wanted<'a>(
     (wanted, missing)
 }
 
-/// All that a user asked for.
+/// All requests of the user.
 fn requests(subject: &Subject) -> Vec<Publish> {
     let sandbox = match subject {
         Subject::Sandbox(sandbox) => sandbox,
-        // Docker has replaced `-P` by what it means.
+        // Docker has replaced `-P` by single ports.
         Subject::Docker(endpoint) => return endpoint.publish.clone(),
         Subject::Foreign(_) | Subject::Engine(_) => return Vec::new(),
     };
@@ -130,7 +132,7 @@ fn requests(subject: &Subject) -> Vec<Publish> {
     requests
 }
 
-/// Where ports of the host's are published, of one family.
+/// Where ports are published at addresses of one family of the host.
 struct Place<'a> {
     family: Family,
     network: &'a Network,
@@ -139,7 +141,7 @@ struct Place<'a> {
     own: IpAddr,
 }
 
-/// Of the host's addresses.
+/// Address family of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Ipv4,
@@ -165,7 +167,7 @@ impl Family {
     }
 }
 
-/// Where the default route of each family leads through: it need not be the same network.
+/// The endpoint with the default route of each family: they may be in different networks.
 fn gateways<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
@@ -187,19 +189,20 @@ fn gateways<'a>(
 }
 
 impl Place<'_> {
-    /// The address of the host that a port is published on here. A network's choice of IPv4 is none for IPv6, unless
-    /// it chose them all.
+    /// The host address where a port is published; none if the request, or the network's binding, has an
+    /// address of the other family.
     fn host(&self, request: &Publish) -> Option<IpAddr> {
         let is_across = Family::of(self.own) != self.family;
         if is_across && request.container.protocol == Protocol::Sctp {
-            // Nobody relays it.
+            // There is no relay for SCTP.
             return None;
         }
         let chosen = request.host.or_else(|| self.binding()).unwrap_or(self.family.unspecified());
         (Family::of(chosen) == self.family).then_some(chosen)
     }
 
-    /// What the network says where the user does not. Docker's default, 0.0.0.0, is all addresses of both families.
+    /// The network's binding, for requests without an address. Docker's default, 0.0.0.0, means all addresses
+    /// of both families.
     fn binding(&self) -> Option<IpAddr> {
         let binding = self.network.bridge()?.options.host_binding;
         binding.filter(|binding| *binding != IpAddr::V4(Ipv4Addr::UNSPECIFIED))
@@ -210,7 +213,7 @@ impl Place<'_> {
     }
 }
 
-/// Whether a network has no translation for addresses of the family of `own`, one of its containers.
+/// Whether a network routes the family of `own`, an address of one of its containers, without translation.
 fn is_routed(network: &Network, own: IpAddr) -> bool {
     network.bridge().is_some_and(|bridge| {
         let options = &bridge.options;
@@ -219,7 +222,7 @@ fn is_routed(network: &Network, own: IpAddr) -> bool {
     })
 }
 
-/// On the host's ports, in each family that is not routed.
+/// Publishes at host ports, in each family that is not routed.
 fn translated(request: &Publish, places: &[Place]) -> Result<Option<Wanted>, NoAddress> {
     let on_host = || places.iter().filter(|place| !place.is_routed());
     let addresses: Vec<_> = on_host().filter_map(|place| Some((place.host(request)?, place.own))).collect();
@@ -239,7 +242,7 @@ fn translated(request: &Publish, places: &[Place]) -> Result<Option<Wanted>, NoA
     }))
 }
 
-/// At the container's own addresses, in each family that is routed.
+/// Opens ports at the container's own addresses, in each family that is routed.
 fn routed(requests: &[Publish], network: &Network, endpoint: &Endpoint) -> Vec<Wanted> {
     let mut ports: BTreeMap<ContainerPort, BTreeSet<IpAddr>> = BTreeMap::new();
     for own in endpoint.addresses().filter(|own| is_routed(network, *own)) {
@@ -256,8 +259,8 @@ fn routed(requests: &[Publish], network: &Network, endpoint: &Endpoint) -> Vec<W
     ports.into_iter().map(wanted).collect()
 }
 
-/// Which ports of the host what is wanted has already: for each, its port or none. A port stays with the container's
-/// port that it was published for, also on another address: users know it by its number.
+/// For each wanted port, the host port that it has already, or none. A host port stays with its container
+/// port even on another address, because users know it by its number.
 pub fn ports_to_keep(wanted: &[Wanted], before: &[Mapping]) -> Vec<Option<u16>> {
     let mut left: BTreeMap<ContainerPort, Vec<&Mapping>> = BTreeMap::new();
     for mapping in before.iter().filter(|mapping| mapping.host_port != 0) {
@@ -283,7 +286,7 @@ pub fn ports_to_keep(wanted: &[Wanted], before: &[Mapping]) -> Vec<Option<u16>> 
     kept
 }
 
-/// From what is published to what shall be: what goes comes first, so that its ports are free.
+/// The changes from published ports to others. Withdrawals come first, so that their ports are free.
 pub fn port_changes(before: &[Mapping], after: &[Mapping]) -> Vec<Action> {
     let (old, new): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), after.iter().collect());
     let only = |these: &BTreeSet<&Mapping>, others: &BTreeSet<&Mapping>| -> Vec<Mapping> {

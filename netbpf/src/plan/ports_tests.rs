@@ -1,4 +1,4 @@
-//! What is published where, of networks of one family and of both.
+//! Tests of published ports, in networks of one family and of both.
 
 use std::collections::BTreeMap as Map;
 
@@ -51,7 +51,7 @@ fn six(name: &str, only: bool, options: Options) -> Network {
     network
 }
 
-/// In `networks`, with 10.0.0.2 and fd00::2 in the first, 10.0.0.3 and fd00::3 in the second, …
+/// A container in `networks`, with 10.0.0.2 and fd00::2 in the first, 10.0.0.3 and fd00::3 in the second, …
 fn container(networks: &[&Network], publish: &[&str], expose: &[&str]) -> Container {
     let attachment = |(last, network): (u8, &&Network)| Attachment {
         endpoint: Some(Endpoint {
@@ -138,7 +138,7 @@ fn ports_are_published_on_all_addresses_or_the_networks_own() {
 }
 
 #[test]
-fn where_the_host_has_ipv6_a_container_without_it_is_published_there_too() {
+fn a_container_without_ipv6_is_published_at_the_hosts_ipv6_addresses() {
     let of = |network: &Network, publish: &[&str]| {
         shown_on(&container(&[network], publish, &[]), &[network], true)
     };
@@ -161,7 +161,7 @@ fn where_the_host_has_ipv6_a_container_without_it_is_published_there_too() {
         of(&with(Options { gateway_mode_ipv4, ..Options::default() }), &["8080:80"]),
         Ok(vec!["80/tcp Routed 0.0.0.0->10.0.0.2".into()])
     );
-    // The other way round nobody asks for it.
+    // A container with IPv6 only is not published at IPv4 addresses.
     let only = six("only", true, Options::default());
     assert_eq!(of(&only, &["80"]), Ok(vec!["80/tcp Any ::->fd00::2".into()]));
     assert_eq!(
@@ -171,7 +171,7 @@ fn where_the_host_has_ipv6_a_container_without_it_is_published_there_too() {
 }
 
 #[test]
-fn both_families_have_a_port_of_the_same_number() {
+fn both_families_have_the_same_host_port() {
     let both = six("both", false, Options::default());
     assert_eq!(
         of(&both, &["8080:80"], &[]),
@@ -189,7 +189,7 @@ fn both_families_have_a_port_of_the_same_number() {
 }
 
 #[test]
-fn a_networks_choice_of_one_address_is_of_one_family() {
+fn a_networks_binding_to_one_address_is_for_one_family() {
     let bound = |binding: &str| {
         let host_binding = Some(binding.parse().unwrap());
         of(&six("bound", false, Options { host_binding, ..Options::default() }), &["80"], &[])
@@ -201,7 +201,7 @@ fn a_networks_choice_of_one_address_is_of_one_family() {
 }
 
 #[test]
-fn each_family_has_its_ports_where_its_default_route_leads() {
+fn each_family_is_published_at_its_default_route() {
     let (four, only) = (network("four", false, Options::default()), six("only", true, Options::default()));
     let both = six("both", false, Options::default());
     let of = |networks: &[&Network]| shown(&container(networks, &["8080:80"], &[]), networks);
@@ -211,7 +211,7 @@ fn each_family_has_its_ports_where_its_default_route_leads() {
 }
 
 #[test]
-fn a_family_that_is_routed_opens_its_ports_and_the_other_is_translated() {
+fn one_family_can_be_routed_and_the_other_translated() {
     let routed = GatewayMode::Routed;
     let mixed = |options| six("mixed", false, options);
     let six_routed = mixed(Options { gateway_mode_ipv6: routed, ..Options::default() });
@@ -230,7 +230,7 @@ fn a_family_that_is_routed_opens_its_ports_and_the_other_is_translated() {
 }
 
 #[test]
-fn all_that_is_exposed_is_published_once() {
+fn all_exposed_ports_are_published_once() {
     let plain = network("plain", false, Options::default());
     assert_eq!(
         of(&plain, &["8080:80"], &["80-81", "53/udp"]),
@@ -243,7 +243,7 @@ fn all_that_is_exposed_is_published_once() {
 }
 
 #[test]
-fn a_certain_port_is_taken_before_a_search_can_take_it() {
+fn exact_ports_come_before_searches() {
     let plain = network("plain", false, Options::default());
     let ports = of(&plain, &["80", "8000-8001:81", "8000:82"], &[]).unwrap();
     let order: Vec<_> = ports.iter().map(|line| line.split(' ').next().unwrap()).collect();
@@ -297,7 +297,7 @@ fn a_port_keeps_its_number_when_it_moves() {
 }
 
 #[test]
-fn one_containers_port_on_several_ports_keeps_all_of_them() {
+fn a_container_port_keeps_all_its_host_ports() {
     let plain = network("plain", false, Options::default());
     let find = |id: &Id| (*id == plain.id).then_some(&plain);
     let container = container(&[&plain], &["80", "127.0.0.1::80"], &[]);
@@ -307,7 +307,7 @@ fn one_containers_port_on_several_ports_keeps_all_of_them() {
 }
 
 #[test]
-fn only_what_differs_is_withdrawn_and_published() {
+fn only_differences_are_withdrawn_and_published() {
     let [a, b, c] = [1, 2, 3].map(|port| mapping("0.0.0.0", port, "10.0.0.2", port));
     assert_eq!(port_changes(&[a, b], &[b, c]), [Action::Withdraw(vec![a]), Action::Publish(vec![c])]);
     assert_eq!(port_changes(&[a, b], &[b, a]), []);

@@ -1,4 +1,4 @@
-//! Which of a container's networks gives its default routes.
+//! Chooses the networks that a container's default routes lead to.
 
 use std::{
     cmp::Reverse,
@@ -7,24 +7,24 @@ use std::{
 
 use crate::model::{Attachment, Bridge, Container, Endpoint, EndpointRequest, Id, Network};
 
-/// What gives a container its default route of one family.
+/// A container's default route of one family.
 #[derive(Clone, Copy, Debug)]
 pub struct Gateway<'a, Address> {
-    /// Where the route leads.
+    /// The gateway's address.
     pub address: Address,
     /// The network.
     pub network: &'a Network,
-    /// The container's endpoint in it: the one that ports are published at.
+    /// The container's endpoint in it, where ports are published.
     pub endpoint: &'a Endpoint,
 }
 
-/// What a container's default routes lead through. The families choose apart: a network without one of them leaves that
-/// one to another network.
+/// The gateways of a container's default routes. The families are independent: if a network lacks one,
+/// another network provides it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gateways {
-    /// None: no route.
+    /// None for no route.
     pub ipv4: Option<Ipv4Addr>,
-    /// None: no route.
+    /// None for no route.
     pub ipv6: Option<Ipv6Addr>,
 }
 
@@ -37,7 +37,7 @@ impl Gateways {
     }
 }
 
-/// A container's default route of one family, by its gateway. None: no route.
+/// A container's default route of one family, by its gateway. None for no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum DefaultRoute {
@@ -45,15 +45,15 @@ pub enum DefaultRoute {
     Ipv6(Option<Ipv6Addr>),
 }
 
-/// A network's claim to a container's default routes by Docker's rule, the first one wins: highest `--gw-priority`, then
-/// networks that are not internal, then those with both families, then the first name.
+/// The order of networks for a container's default routes, by Docker's rule; the first one wins: highest
+/// `--gw-priority`, then networks that are not internal, then those with both families, then by name.
 pub fn rank(request: &EndpointRequest, network: &Network) -> impl Ord + use<> {
     let families = network.bridge().map_or(0, |bridge| bridge.nets().count());
     (Reverse(request.gateway_priority), network.internal, Reverse(families), network.name.clone())
 }
 
-/// The network that gives a container its IPv4 default route: the first by [`rank`] that has IPv4. Internal networks
-/// never give one.
+/// The container's IPv4 default route: the first network by [`rank`] that has IPv4. Internal networks never
+/// provide one.
 pub fn default_gateway<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
@@ -69,7 +69,7 @@ pub fn default_gateway_ipv6<'a>(
     first(container, network, |bridge| Some(bridge.ipv6.as_ref()?.default_gateway()))
 }
 
-/// Where both default routes lead.
+/// The gateways of both default routes.
 pub fn default_gateways<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
@@ -110,7 +110,7 @@ mod tests {
         Some(Subnet { net, range: None, gateway, auxiliary: BTreeMap::new() })
     }
 
-    /// Empty texts are families that it has not.
+    /// An empty text means that the network does not have the family.
     fn network(name: &str, ipv4: &str, ipv6: &str) -> Network {
         let bridge = Bridge {
             number: 0,
@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    /// What a container in these networks, each with a priority, goes out by.
+    /// The gateways of a container in these networks, each with a priority.
     fn gateways(networks: &[(&Network, i64)]) -> [String; 2] {
         let request = |gateway_priority| EndpointRequest { gateway_priority, ..EndpointRequest::default() };
         let attachments = networks.iter().map(|(network, priority)| Attachment {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn each_family_goes_out_by_the_first_network_that_has_it() {
+    fn each_family_uses_the_first_network_that_has_it() {
         let (a, b) = (network("a", "10.1.0.0/24", ""), network("b", "10.2.0.0/24", ""));
         let (both, six) = (network("x", "10.3.0.0/24", "fd03::/64"), network("y", "", "fd04::/64"));
         assert_eq!(gateways(&[(&b, 0), (&a, 0)]), ["10.1.0.1", ""]);

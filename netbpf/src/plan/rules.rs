@@ -1,4 +1,5 @@
-//! What the host's packet filter has to know of a network: who may leave it, who may enter it, under which address.
+//! A network's rules for the host's packet filter: which traffic may enter and leave, and the source address
+//! of leaving traffic.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,11 +10,11 @@ use crate::model::{Bridge, GatewayMode, HostInterface, InterfaceName, Network, O
 pub struct NetworkRules {
     /// Its host device.
     pub device: InterfaceName,
-    /// Addresses of the host in it.
+    /// The host's addresses in it.
     pub gateways: Vec<IpAddr>,
-    /// Nobody leaves it, nobody enters it.
+    /// Whether traffic can neither leave nor enter it.
     pub internal: bool,
-    /// The most flows that the kernel keeps for each container.
+    /// Limit of conntrack entries for each container.
     pub max_flows: Option<u32>,
     /// Interfaces of the host whose neighbours may use open ports directly.
     pub trusted: Vec<HostInterface>,
@@ -23,39 +24,39 @@ pub struct NetworkRules {
     pub ipv6: Way<Ipv6Addr>,
 }
 
-/// The way out and in, of one family.
+/// Traffic that leaves and enters, of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way<Address> {
-    /// What a packet has for a source when it has left.
+    /// The source address of leaving packets.
     pub source: Source<Address>,
-    /// Who may come in.
+    /// Traffic that may enter.
     pub inbound: Inbound,
 }
 
-/// The source address of what leaves a network.
+/// The source address of packets that leave a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source<Address> {
     /// The container's.
     Own,
-    /// The one of the interface that it leaves by.
+    /// The address of the outgoing interface.
     Interface,
-    /// A chosen one of the host's.
+    /// A chosen address of the host.
     Chosen(Address),
 }
 
-/// Who may come in from other hosts and networks, besides answers and what published ports of the host bring.
+/// What may enter from other hosts and networks, besides replies and traffic to published host ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inbound {
-    /// Nobody.
+    /// Nothing.
     Published,
-    /// Everybody to open ports, and echo requests.
+    /// Traffic to open ports, and echo requests.
     Open,
-    /// Everybody.
+    /// Everything.
     All,
 }
 
 impl NetworkRules {
-    /// As a network's options want it; `host` and `none` have no rules.
+    /// The rules by a network's options; `host` and `none` have none.
     pub fn of(network: &Network) -> Option<Self> {
         let bridge = network.bridge()?;
         let options = &bridge.options;
@@ -71,7 +72,7 @@ impl NetworkRules {
     }
 }
 
-/// Where the host is in the network.
+/// The host's addresses in the network.
 fn gateways(bridge: &Bridge) -> Vec<IpAddr> {
     let ipv4 = bridge.ipv4.as_ref().filter(|_| bridge.options.host_has_ipv4());
     let ipv6 = bridge.ipv6.as_ref().filter(|_| bridge.options.host_has_ipv6());

@@ -1,5 +1,5 @@
-//! The two things that netbpf keeps in the kernel, a network's host device and an endpoint's veth pair: as they should
-//! be, and as they were seen. These descriptions are what `link` and `datapath` are told; nobody else describes them.
+//! The kernel objects of a network (host device) and of an endpoint (veth pair): the desired state and the
+//! observed one. These are the only descriptions that `link` and `datapath` get.
 
 use std::{
     collections::BTreeMap,
@@ -33,26 +33,27 @@ pub struct NetworkWiring {
     /// The IPv6 gateway address with the subnet's prefix length. With it the device has the link-local address of its
     /// MAC.
     pub ipv6: Option<Ipv6Net>,
-    /// Another address that containers take for their gateway: the device answers for it too.
+    /// A different default gateway of the containers; the host device answers for it too.
     pub default_gateway: Option<Ipv4Addr>,
     /// The same for IPv6.
     pub default_gateway_ipv6: Option<Ipv6Addr>,
-    /// Whether the device has no IPv4 address, though containers take it for their gateway.
+    /// Whether the device has no IPv4 address, although containers use it as gateway.
     pub inhibit: bool,
     /// In bytes.
     pub mtu: u32,
-    /// The largest packet in bytes that is handed over in one piece; what uplinks take if absent. Nothing reads it back.
+    /// The largest packet in bytes that is passed on in one piece; the limit of the uplinks if absent. It is
+    /// not observed.
     pub gso_max_size: Option<u32>,
     /// Whether members talk to each other.
     pub icc: bool,
-    /// How many copies a second of its frames to all a member may have made; 0 for any number.
+    /// Limit of copies a second of a member's frames to all; 0 for no limit.
     pub flood_copies: u32,
-    /// What other hosts may not send to.
+    /// Subnets that other hosts may not reach directly.
     pub closed: Closed,
 }
 
 impl NetworkWiring {
-    /// How a network should be in the kernel; `host` and `none` are not there.
+    /// The desired state of a network; `host` and `none` have none.
     pub fn of(network: &Network) -> Option<Self> {
         let bridge = network.bridge()?;
         let ipv6 = bridge.ipv6.as_ref().filter(|_| bridge.options.host_has_ipv6());
@@ -78,7 +79,7 @@ impl NetworkWiring {
 /// An endpoint's veth pair and its entries in the maps `ENDPOINTS`, `FDB` and `NEIGHBOURS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointWiring {
-    /// Its number: index in the map `ENDPOINTS`, and ifindex of the host side above a base.
+    /// Index in `ENDPOINTS`; the host side has ifindex `ENDPOINT_IFINDEX + number`.
     pub number: u32,
     /// Index in `NETWORKS`.
     pub network: u32,
@@ -92,23 +93,23 @@ pub struct EndpointWiring {
     pub ipv4: Option<Ipv4Net>,
     /// Its IPv6 address with the subnet's prefix length. With it the interface has the link-local address of its MAC.
     pub ipv6: Option<Ipv6Net>,
-    /// Of both ends, in bytes.
+    /// MTU of both ends, in bytes.
     pub mtu: u32,
-    /// As that of the network.
+    /// As [`NetworkWiring::gso_max_size`].
     pub gso_max_size: Option<u32>,
-    /// Whether it talks to other members.
+    /// Whether it may talk to other members.
     pub icc: bool,
     /// The container.
     pub owner: Option<Owner>,
     /// Settings of the container's side.
     pub sysctls: Vec<Sysctl>,
-    /// The network namespace where the container's side is made; none where it is made among the host's own links, for
-    /// Docker to take.
+    /// The network namespace of the container's side. None if that side stays in the host's namespace, for
+    /// Docker to move.
     pub namespace: Option<Namespace>,
 }
 
 impl EndpointWiring {
-    /// How an endpoint of `owner` should be in the kernel.
+    /// The desired state of an endpoint of `owner`.
     pub fn of(
         endpoint: &model::Endpoint,
         bridge: &Bridge,
@@ -138,7 +139,7 @@ fn gateway<Net: Block>(subnet: &Subnet<Net>) -> Net {
     subnet.net.with_host(subnet.gateway)
 }
 
-/// What containers take for their gateway, where that is not the host device's own address.
+/// The containers' default gateway, if it is not the host device's own address.
 fn other_gateway<Net: Block>(subnet: &Subnet<Net>) -> Option<Net::Address> {
     Some(subnet.default_gateway()).filter(|address| *address != subnet.gateway)
 }
@@ -148,10 +149,10 @@ fn address<Net: Block>(address: Option<Net::Address>, subnet: &Option<Subnet<Net
     Some(subnet.as_ref()?.net.with_host(address?))
 }
 
-/// What should be there.
+/// The desired state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
-    /// Of all links: whose they are.
+    /// The group of all links, which identifies the owner.
     pub group: u32,
     /// By network number.
     pub networks: BTreeMap<u32, NetworkWiring>,
@@ -159,7 +160,7 @@ pub struct Desired {
     pub endpoints: BTreeMap<u32, EndpointWiring>,
 }
 
-/// What is there.
+/// The observed state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// By network number.
@@ -168,18 +169,18 @@ pub struct Observed {
     pub endpoints: BTreeMap<u32, Seen<Endpoint>>,
 }
 
-/// What was seen of a network or an endpoint.
+/// The observed state of a network or an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen<Entry> {
-    /// The interface of its ifindex, if there is one of ours.
+    /// The name of the interface with its ifindex, if netbpf owns one.
     pub interface: Option<String>,
-    /// Whether that is up.
+    /// Whether the interface is up.
     pub up: bool,
     /// Whether a program is attached to it.
     pub attached: bool,
-    /// What was read of it, if it was looked at.
+    /// The configuration of the interface, if it was read.
     pub device: Option<Device>,
-    /// What its map entries say.
+    /// Its map entries.
     pub entry: Option<Entry>,
 }
 
@@ -190,7 +191,7 @@ impl<Entry> Default for Seen<Entry> {
 }
 
 impl<Entry> Seen<Entry> {
-    /// All there, as `entry` says.
+    /// A complete network or endpoint with these map entries.
     pub fn whole(interface: &str, entry: Entry) -> Self {
         Self {
             interface: Some(interface.to_owned()),
@@ -201,26 +202,26 @@ impl<Entry> Seen<Entry> {
         }
     }
 
-    /// Whether what was seen can be kept for an interface of this name: it has that name, or there is none.
-    fn is_at_home(&self, name: &str) -> bool {
+    /// Whether the interface has this name or does not exist.
+    fn has_name_or_none(&self, name: &str) -> bool {
         self.interface.as_deref().is_none_or(|interface| interface == name)
     }
-    /// What has to be put back of it.
+    /// The configuration to restore.
     pub(super) fn mend(&self, desired: &Device) -> Option<Mend> {
         desired.mend(self.device.as_ref()?)
     }
 }
 
 impl Seen<NetworkEntry> {
-    /// Whether it can be kept: it has the name, or it was renamed.
+    /// Whether it is this network's: it has the name, or it was renamed.
     pub(super) fn is_of_network(&self, network: &NetworkWiring) -> bool {
-        self.is_at_home(&network.device) || self.entry == Some(network.entry())
+        self.has_name_or_none(&network.device) || self.entry == Some(network.entry())
     }
 }
 
 impl Seen<Endpoint> {
     /// The same for an endpoint.
     pub(super) fn is_of_endpoint(&self, endpoint: &EndpointWiring) -> bool {
-        self.is_at_home(&endpoint.host_interface) || self.entry == Some(endpoint.entry())
+        self.has_name_or_none(&endpoint.host_interface) || self.entry == Some(endpoint.entry())
     }
 }
