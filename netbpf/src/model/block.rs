@@ -1,4 +1,4 @@
-//! What IPv4 and IPv6 have in common where addresses are given away: blocks of addresses that are numbers in a row.
+//! Blocks of addresses: what allocation needs of IPv4 and IPv6 subnets alike.
 
 use std::{
     fmt::{Debug, Display},
@@ -11,28 +11,28 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// A block of addresses of one family: [`Ipv4Net`] or [`Ipv6Net`].
 pub trait Block: Copy + Eq + Debug + Display + FromStr + Into<IpNet> + Serialize + DeserializeOwned {
-    /// What is in it.
+    /// The addresses of the block.
     type Address: Copy + Ord + Debug + Display + FromStr + Into<IpAddr> + Serialize + DeserializeOwned;
 
-    /// `IPv4` or `IPv6`, as messages name it.
+    /// `IPv4` or `IPv6`, for messages.
     const FAMILY: &'static str;
 
-    /// Bits of an address.
+    /// Length of an address in bits.
     const BITS: u8;
 
-    /// The block of this length that an address is in; none if the length is more than an address has.
+    /// The block of this length that contains an address; none if the length is longer than an address.
     fn around(address: Self::Address, prefix_len: u8) -> Option<Self>;
 
-    /// Its address as it was written, host bits kept.
+    /// Its address as written, with the host bits.
     fn host(&self) -> Self::Address;
 
-    /// A block of the same length, written as this address.
+    /// A block of the same length, written with this address.
     fn with_host(&self, address: Self::Address) -> Self;
 
-    /// An address as a number: the next address is the next number.
+    /// An address as a number; the next address has the next number.
     fn number(address: Self::Address) -> u128;
 
-    /// The address of a number; none if it is too large for one.
+    /// The address with a number; none if the number is too large.
     fn address(number: u128) -> Option<Self::Address>;
 
     /// The first address, host bits cleared.
@@ -41,11 +41,12 @@ pub trait Block: Copy + Eq + Debug + Display + FromStr + Into<IpNet> + Serialize
     /// The last address.
     fn last(&self) -> Self::Address;
 
-    /// Bits that all addresses in it share.
+    /// Length of the prefix in bits.
     fn prefix_len(&self) -> u8;
 
-    /// Addresses at its ends that no host has: IPv4's network and broadcast address, IPv6's subnet-router anycast
-    /// address (RFC 4291 2.6.1). Blocks of one and two addresses have none (RFC 3021, RFC 6164).
+    /// Addresses at its ends that no host may have: IPv4's network and broadcast address, IPv6's
+    /// subnet-router anycast address (RFC 4291 section 2.6.1). Blocks of one and two addresses have none (RFC
+    /// 3021, RFC 6164).
     fn ends(&self) -> Vec<Self::Address>;
 
     /// Whether an address is in it.
@@ -53,17 +54,17 @@ pub trait Block: Copy + Eq + Debug + Display + FromStr + Into<IpNet> + Serialize
         self.first() <= address && address <= self.last()
     }
 
-    /// Whether all of another block is in it.
+    /// Whether it contains another block.
     fn covers(&self, other: Self) -> bool {
         self.first() <= other.first() && other.last() <= self.last()
     }
 
-    /// Whether an address is in both.
+    /// Whether the blocks share an address.
     fn overlaps(&self, other: Self) -> bool {
         self.first() <= other.last() && other.first() <= self.last()
     }
 
-    /// The same block with no host bits set.
+    /// The same block without host bits.
     fn trunc(&self) -> Self {
         Self::around(self.first(), self.prefix_len()).expect("its length is one of its family")
     }

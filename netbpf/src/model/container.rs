@@ -1,5 +1,5 @@
-//! Containers: sandboxes that netbpf started, network namespaces that it was asked to connect, and endpoints that Docker
-//! asked for.
+//! Containers: sandboxes that netbpf starts, network namespaces of others that it connects, containers of an
+//! engine, and endpoints of Docker.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,15 +18,15 @@ use super::{
 /// A container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Container {
-    /// What refers to it.
+    /// Its ID.
     pub id: Id,
     /// Unique among containers.
     pub name: String,
-    /// When it was made.
+    /// Time of its creation.
     pub created: Timestamp,
-    /// What it is.
+    /// Its kind.
     pub subject: Subject,
-    /// What it does.
+    /// Its state.
     pub state: State,
     /// Its networks, in the order of connecting.
     pub attachments: Vec<Attachment>,
@@ -48,7 +48,7 @@ impl Named for Container {
 }
 
 impl Container {
-    /// What users know it by: Docker's ID and name of it, where Docker has told.
+    /// The ID and name that users know: Docker's, if Docker's API has told them.
     pub fn shown(&self) -> (Id, &str) {
         match &self.subject {
             Subject::Docker(docker) => match &docker.container {
@@ -59,7 +59,7 @@ impl Container {
         }
     }
 
-    /// Endpoints that it has and `other` has not, each with its network.
+    /// Endpoints that `other` does not have, each with its network.
     pub fn endpoints_without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a Id, &'a Endpoint)> {
         self.attachments.iter().filter_map(|attachment| {
             let endpoint = attachment.endpoint.as_ref()?;
@@ -68,7 +68,7 @@ impl Container {
         })
     }
 
-    /// Where it is with its restart policy; only sandboxes have one.
+    /// The state of its restart policy; only sandboxes have one.
     pub fn restart(&self) -> Option<&Restart> {
         match &self.subject {
             Subject::Sandbox(sandbox) => Some(&sandbox.restart),
@@ -76,7 +76,7 @@ impl Container {
         }
     }
 
-    /// What stands where engines have an image: the root file system, a directory or `host`.
+    /// The text for the column of images: the root file system, as a directory or `host`.
     pub fn image(&self) -> String {
         match &self.subject {
             Subject::Sandbox(sandbox) => {
@@ -88,7 +88,7 @@ impl Container {
         }
     }
 
-    /// What it does, in one of Docker's words.
+    /// Its state as one of Docker's words.
     pub fn status(&self) -> &'static str {
         match (&self.state, &self.subject) {
             (State::Running { .. }, _) => "running",
@@ -99,44 +99,44 @@ impl Container {
     }
 }
 
-/// What a container is.
+/// The kind of a container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Subject {
-    /// A process that netbpf starts and ends.
+    /// A container that netbpf starts and stops.
     Sandbox(Box<Sandbox>),
-    /// A network namespace of somebody else's, for as long as it exists.
+    /// A network namespace of somebody else, as long as it exists.
     Foreign(Namespace),
-    /// A container of an engine's, under the engine's ID, from its first connection to its last or until the engine
-    /// removes it.
+    /// A container of an engine, under the engine's ID: from its first connection until its last is removed,
+    /// or until the engine removes it.
     Engine(Box<EngineContainer>),
-    /// An endpoint of Docker's, whose network driver netbpf is, under the endpoint's ID: one for each network that a
-    /// container of Docker's is in.
+    /// An endpoint that Docker requested from netbpf as its network driver, under the endpoint's ID: one for
+    /// each network of a container.
     Docker(Box<DockerEndpoint>),
 }
 
-/// A container that an engine starts and ends.
+/// A container that an engine starts and stops.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineContainer {
-    /// What it was made of.
+    /// Its image.
     pub image: String,
     /// Its first process, with arguments.
     pub command: Vec<String>,
     /// Its UTS host name.
     pub hostname: String,
-    /// The host's file that is its `/etc/resolv.conf`.
+    /// The file on the host that is its `/etc/resolv.conf`.
     pub resolv_conf: Option<PathBuf>,
-    /// The file that holds its network namespace while it runs.
+    /// The file that holds its network namespace, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<PathBuf>,
-    /// The name servers that the engine has put there.
+    /// The engine's name servers in that file.
     pub servers: Vec<IpAddr>,
-    /// What it had in networks when it ran last: it gets that again if it is free.
+    /// Its addresses when it ran last: it gets them again if they are free.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<LastAddress>,
 }
 
 impl EngineContainer {
-    /// What is asked for in a network, with the addresses that it had there where the user did not say which.
+    /// The request for a network, with its last addresses there unless the user chose others.
     pub fn request_again(&self, network: &Id, request: &EndpointRequest) -> EndpointRequest {
         let last = self.addresses.iter().find(|last| last.network == *network);
         EndpointRequest {
@@ -147,10 +147,10 @@ impl EngineContainer {
     }
 }
 
-/// What a container had in a network.
+/// The last addresses of a container in a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastAddress {
-    /// Where.
+    /// The network.
     pub network: Id,
     /// Its address.
     pub ipv4: Option<Ipv4Addr>,
@@ -158,42 +158,43 @@ pub struct LastAddress {
     pub ipv6: Option<Ipv6Addr>,
 }
 
-/// A network namespace of somebody else's.
+/// A network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Namespace {
-    /// A file that holds it (`netns:NAME` is `/run/netns/NAME`).
+    /// The namespace of a file (`netns:NAME` is `/run/netns/NAME`).
     Path(PathBuf),
-    /// The one of a process; `start_time` (field 22 of `/proc/N/stat`) tells it from a later process of the same number.
+    /// The namespace of a process. `start_time` (field 22 of `/proc/N/stat`) distinguishes it from a later
+    /// process with the same PID.
     Process {
-        /// The process.
+        /// The PID.
         pid: u32,
         /// Clock ticks since boot.
         start_time: u64,
     },
 }
 
-/// How a sandbox was asked for.
+/// The configuration of a sandbox, and its restart state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sandbox {
     /// The program and its arguments; never empty.
     pub command: Vec<String>,
     /// `KEY=VALUE`.
     pub env: Vec<String>,
-    /// Where the command starts.
+    /// Working directory of the command.
     pub working_dir: PathBuf,
     /// Its UTS host name.
     pub hostname: String,
-    /// Its root; the host's if absent.
+    /// Its root file system; the host's if absent.
     pub rootfs: Option<PathBuf>,
-    /// Removed when it ends.
+    /// Whether it is removed when it exits.
     pub auto_remove: bool,
-    /// Whether it is started again when it ends.
+    /// Restart policy and its state.
     #[serde(default, skip_serializing_if = "Restart::is_default")]
     pub restart: Restart,
-    /// Whose network it has.
+    /// Its network mode.
     pub mode: Mode,
-    /// The network that it was created in, by name. As in Docker (`HostConfig.NetworkMode`), it stays when the container
-    /// leaves that network. Records of earlier versions have none.
+    /// The name of the network that it was created in. As in Docker (`HostConfig.NetworkMode`), it stays when
+    /// the container leaves that network. Records of earlier versions have none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub created_in: String,
     /// `--add-host` lines, name to address.
@@ -204,13 +205,13 @@ pub struct Sandbox {
     pub dns_search: Vec<String>,
     /// `--dns-option`.
     pub dns_options: Vec<String>,
-    /// `-p`: by container port, one entry for each.
+    /// `-p`: one entry for each container port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Publish>,
-    /// `--expose`, and what is published.
+    /// `--expose`, and the published ports.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub exposed: BTreeSet<ContainerPort>,
-    /// `-P`: all that is exposed is published.
+    /// `-P`: whether all exposed ports are published.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub publish_all: bool,
     /// `--security-opt no-new-privileges`.
@@ -218,76 +219,76 @@ pub struct Sandbox {
     pub no_new_privileges: bool,
 }
 
-/// Whose network a sandbox has.
+/// Network mode of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    /// Its own, attached to networks.
+    /// Its own namespace, attached to networks.
     Networks,
-    /// Its own, `lo` only.
+    /// Its own namespace, with `lo` only.
     None,
-    /// The host's.
+    /// The host's namespace.
     Host,
-    /// Another sandbox's.
+    /// The namespace of another sandbox.
     Container(Id),
 }
 
-/// What a container does.
+/// State of a container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum State {
     /// Never started.
     Created {
-        /// Why it could not start; empty if nobody tried.
+        /// The error of the last attempt to start it, if any.
         error: String,
     },
-    /// It runs. A foreign namespace always does.
+    /// Running. Always the state of a foreign namespace.
     Running {
-        /// The process that holds its namespaces, and its start time: a sandbox's supervisor, the first process of an
-        /// engine's container.
+        /// PID and start time of the process that holds its namespaces: a sandbox's supervisor, or the first
+        /// process of an engine's container.
         supervisor: Option<(u32, u64)>,
-        /// Since when.
+        /// Time of the start.
         started: Timestamp,
     },
-    /// It ended.
+    /// Exited.
     Exited {
-        /// 128 + n after signal n.
+        /// Exit code; 128 + n after signal n.
         code: i32,
-        /// From when.
+        /// Time of the start.
         started: Timestamp,
-        /// Till when.
+        /// Time of the end.
         finished: Timestamp,
-        /// Why it could not start again; empty if nobody tried.
+        /// The error of the last attempt to start it again, if any.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         error: String,
     },
 }
 
-/// A container's place in a network. It outlives a stop.
+/// A container's membership in a network. It stays while the container is stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attachment {
     /// The network. It may be removed while the container is stopped.
     pub network: Id,
-    /// The network's name, by which the user can still name it when it is removed.
+    /// The network's name, so that the user can name it even after its removal.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub network_name: String,
-    /// What the user asked for.
+    /// The user's request.
     pub request: EndpointRequest,
-    /// What it has while the container runs.
+    /// The endpoint, while the container runs.
     pub endpoint: Option<Endpoint>,
 }
 
 impl Attachment {
-    /// A place in `network` that has no endpoint yet.
+    /// A membership without an endpoint.
     pub fn new(network: &Network, request: EndpointRequest) -> Self {
         Self { network: network.id, network_name: network.name.clone(), request, endpoint: None }
     }
 }
 
-/// What a user asks of an endpoint.
+/// A user's request for an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointRequest {
-    /// `--ip`: kept over restarts.
+    /// `--ip`: kept across restarts.
     pub ipv4: Option<Ipv4Addr>,
-    /// `--ip6`: kept over restarts.
+    /// `--ip6`: kept across restarts.
     #[serde(default)]
     pub ipv6: Option<Ipv6Addr>,
     /// `--mac-address`.
@@ -304,25 +305,25 @@ pub struct EndpointRequest {
     pub gateway_priority: i64,
 }
 
-/// What a running container has in a network.
+/// Endpoint of a running container in a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// What refers to it.
+    /// Its ID.
     pub id: Id,
-    /// Its number among all endpoints of the daemon, from 0. Records call it `port`.
+    /// Its number, unique among all endpoints of the daemon, from 0. Records call it `port`.
     #[serde(rename = "port")]
     pub number: u32,
-    /// Its address; none in a network of IPv6 only.
+    /// Its IPv4 address; none in a network of IPv6 only.
     #[serde(default)]
     pub ipv4: Option<Ipv4Addr>,
-    /// Its address; none in a network of IPv4 only.
+    /// Its IPv6 address; none in a network of IPv4 only.
     #[serde(default)]
     pub ipv6: Option<Ipv6Addr>,
     /// Its MAC.
     pub mac: Mac,
     /// The host side of its veth pair: `veth` and 7 hex digits.
     pub host_interface: InterfaceName,
-    /// The other side: `eth0`, `eth1`, …
+    /// The container's side: `eth0`, `eth1`, …
     pub interface: InterfaceName,
     /// Settings of that side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,4 +1,5 @@
-//! Options of an endpoint (`--driver-opt key=value`), under Docker's names and with Docker's messages. Knows no kernel.
+//! Options of an endpoint (`--driver-opt key=value`), with Docker's names and messages. Must not know the
+//! kernel.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,43 +14,43 @@ use super::{
 const IFNAME: &str = "com.docker.network.endpoint.ifname";
 const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
 
-/// What an endpoint's interface is to be.
+/// Options for an endpoint's interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointOptions {
     /// Its name; the network's prefix and the next number if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<InterfaceName>,
-    /// Settings of it, in the order typed.
+    /// Its settings, in the order of the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sysctls: Vec<Sysctl>,
-    /// What nobody knows; it is shown and has no effect.
+    /// Unknown options: shown, without effect.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub others: BTreeMap<String, String>,
 }
 
-/// A setting of an interface: `net.ipv4.conf.IFNAME.log_martians=1`. Its parts are names, none a path.
+/// A setting of an interface: `net.ipv4.conf.IFNAME.log_martians=1`. No part can be a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sysctl {
     /// `ipv4`, `ipv6` or `mpls`.
     pub family: String,
     /// `conf`, `neigh`.
     pub table: String,
-    /// Of the setting.
+    /// Name of the setting.
     pub name: String,
-    /// As typed.
+    /// The value as typed.
     pub value: String,
 }
 
-/// An option that cannot be.
+/// An invalid option.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadEndpointOption {
-    /// Not one of ours.
+    /// An unknown option with netbpf's prefix.
     #[error("unknown endpoint option {}", .0.escape_debug())]
     Unknown(String),
-    /// A name that no interface can have.
+    /// An invalid interface name.
     #[error(transparent)]
     Interface(#[from] BadOption),
-    /// Docker's words.
+    /// An invalid setting; Docker's message.
     #[error(
         "unrecognised network interface sysctl '{0}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
     )]
@@ -57,7 +58,7 @@ pub enum BadEndpointOption {
 }
 
 impl EndpointOptions {
-    /// From what the user typed.
+    /// Parses the user's options.
     pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, BadEndpointOption> {
         let mut options = Self::default();
         for (key, value) in given {
@@ -75,7 +76,7 @@ impl EndpointOptions {
         Ok(options)
     }
 
-    /// As the user typed them.
+    /// The options as the user typed them.
     pub fn given(&self) -> BTreeMap<String, String> {
         let sysctls: Vec<String> = self.sysctls.iter().map(ToString::to_string).collect();
         let sysctls = (!sysctls.is_empty()).then(|| (SYSCTLS.to_owned(), sysctls.join(",")));
@@ -83,12 +84,12 @@ impl EndpointOptions {
         interface.into_iter().chain(sysctls).chain(self.others.clone()).collect()
     }
 
-    /// What a user is told of options that are taken and change nothing.
+    /// Warnings for accepted options without effect.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         self.others.keys().map(|key| without_effect(key))
     }
 
-    /// Whether nothing was asked for.
+    /// Whether no option was given.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }

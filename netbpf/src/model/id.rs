@@ -1,15 +1,15 @@
-//! Identifiers as Docker has them: 32 random bytes, written as 64 hex digits, known to users by the first 12.
+//! Identifiers as in Docker: 32 random bytes, written as 64 hex digits; users see the first 12.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Of a network, a container or an endpoint.
+/// ID of a network, a container or an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id([u8; 32]);
 
 impl Id {
-    /// A new one. Its short form holds a letter, as Docker's do, so that nobody takes it for a number.
+    /// A new ID. Its short form contains a letter, as in Docker, so that it is not mistaken for a number.
     pub fn random() -> Self {
         loop {
             let id = Self(rand::random());

@@ -1,51 +1,51 @@
-//! Names of network interfaces. A name ends up in rules of nft, in paths (pins, sysctls) and in the kernel, which expands
-//! `%d`: what none of them can misread is settled here, once. A value that exists is harmless everywhere.
+//! Names of network interfaces. They are used in rules of nft, in paths (pins, sysctls), and in the kernel,
+//! which expands `%d`. So these types accept only characters that are safe everywhere.
 
 use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Longest name of an interface, in bytes: `IFNAMSIZ` less the final zero.
+/// Longest name of an interface, in bytes: `IFNAMSIZ` without the final zero.
 pub const LONGEST_INTERFACE: usize = 15;
 
-/// What is no name of an interface.
+/// An invalid interface name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadInterface {
-    /// Of one that netbpf makes.
+    /// Invalid for an interface that netbpf creates.
     #[error(
         "expected the name of an interface: at most {0} characters of a-z, A-Z, 0-9, '_' and '-', the first of them no '-'"
     )]
     Own(usize),
-    /// Of one that the host has.
+    /// Invalid for an interface of the host.
     #[error(
         "expected the name of an interface: at most {LONGEST_INTERFACE} ASCII characters without blanks, quotes, '/', ':', '\\', '*' and '%'"
     )]
     Host,
 }
 
-/// Name of an interface that netbpf makes: `[A-Za-z0-9_-]`, no `-` in front, at most 15 bytes. Records of earlier versions
-/// may have dots in it.
+/// Name of an interface that netbpf creates: `[A-Za-z0-9_-]`, no `-` at the start, at most 15 bytes. Records
+/// of earlier versions may have dots in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct InterfaceName(String);
 
-/// Name of an interface that the host has. Whoever made it chose it: a dot (`eth0.100`) and other signs are fine, as long
-/// as they mean nothing to nft between quotes, to the kernel or in a path.
+/// Name of an interface of the host. It may contain a dot (`eth0.100`) and other characters, if they have no
+/// meaning to nft in quotes, to the kernel or in a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostInterface(String);
 
 impl InterfaceName {
-    /// What netbpf calls its own: a word, and digits of an ID.
+    /// The name of an interface of netbpf: a word, and digits of an ID.
     ///
     /// # Panics
     ///
-    /// Where the two are no name; callers choose them so that they are.
+    /// If the result is no valid name; callers choose both so that it is.
     pub fn made_of(word: &str, digits: &str) -> Self {
         format!("{word}{digits}").parse().expect("a word and some digits are the name of an interface")
     }
 
-    /// What a user may choose, of at most `longest` bytes.
+    /// A name that a user chose, of at most `longest` bytes.
     pub fn choose(text: &str, longest: usize) -> Result<Self, BadInterface> {
         let name = text.parse().ok().filter(|_| text.len() <= longest && !text.contains('.'));
         name.ok_or(BadInterface::Own(longest))
@@ -79,7 +79,7 @@ impl FromStr for HostInterface {
     }
 }
 
-/// What both have in common.
+/// Common traits of both types.
 macro_rules! is_text {
     ($name:ty) => {
         impl TryFrom<String> for $name {
@@ -104,7 +104,7 @@ macro_rules! is_text {
             }
         }
 
-        // Both are ordered and hashed as the text is.
+        // Order and hash are those of the text.
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
@@ -132,7 +132,7 @@ is_text!(HostInterface);
 mod tests {
     use super::*;
 
-    /// What nft, a path or the kernel would misread.
+    /// Names that nft, a path or the kernel would misread.
     const ODD: [&str; 18] = [
         "",
         ".",
@@ -155,7 +155,7 @@ mod tests {
     ];
 
     #[test]
-    fn names_of_ours_are_words() {
+    fn names_of_netbpf_have_letters_and_digits() {
         for name in ["netbpf0", "nb-0123456789ab", "br_1", "0", "A-", "0123456789abcde"] {
             assert_eq!(InterfaceName::choose(name, 15).map(String::from), Ok(name.to_owned()));
         }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_hosts_may_have_dots() {
+    fn names_of_the_host_may_have_dots() {
         for name in ["eth0", "eth0.100", "tun+0", "wg@x", "-a", "a.b.c"] {
             assert_eq!(name.parse::<HostInterface>().map(String::from), Ok(name.to_owned()));
         }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_judged_too_but_may_have_dots() {
+    fn a_record_is_checked_too_but_may_have_dots() {
         let read = serde_json::from_str::<InterfaceName>;
         assert_eq!(read(r#""br.lan""#).expect("a name").to_string(), "br.lan");
         assert_eq!(InterfaceName::choose("br.lan", 15), Err(BadInterface::Own(15)));

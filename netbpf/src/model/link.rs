@@ -1,4 +1,5 @@
-//! `--link CONTAINER[:ALIAS]`: a name for another container that only this one knows. Knows no container.
+//! `--link CONTAINER[:ALIAS]`: a name for another container that only this container resolves. Must not know
+//! containers.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,29 +8,29 @@ use super::names::{BadName, check_alias};
 /// A name for another container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// The other one: on the default network its full ID; elsewhere a name as the user typed it, which nobody need have
-    /// yet.
+    /// The other container: its full ID on the default network, elsewhere a name as typed, which need not
+    /// exist yet.
     pub target: String,
-    /// What it is called here.
+    /// The name for it.
     pub alias: String,
 }
 
-/// A link that cannot be, in Docker's words.
+/// An invalid link; Docker's messages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadLink {
-    /// Nothing at all.
+    /// Empty.
     #[error("empty string specified for links")]
     Empty,
     /// More than two parts, or an empty one.
     #[error("bad format for links: {0}")]
     Format(String),
-    /// An alias that is no name.
+    /// An invalid alias.
     #[error(transparent)]
     Alias(#[from] BadName),
 }
 
 impl Link {
-    /// From what the user typed.
+    /// Parses the user's text.
     pub fn parse(text: &str) -> Result<Self, BadLink> {
         if text.is_empty() {
             return Err(BadLink::Empty);
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_are_read_as_docker_reads_them() {
+    fn links_are_parsed_as_in_docker() {
         for (text, target, alias) in [
             ("web", "web", "web"),
             ("web:shop", "web", "shop"),

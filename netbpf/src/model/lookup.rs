@@ -1,5 +1,5 @@
-//! What a user means by a word: a full ID, else a full name, else the beginning of one ID (Docker's order). A
-//! [`Directory`] finds it without looking at all that there is.
+//! Finds items by a word of the user: a full ID, else a full name, else the beginning of one ID (Docker's
+//! order). A [`Directory`] does so without looking at all items.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,28 +9,28 @@ use std::{
 
 use super::Id;
 
-/// Why a word means nothing.
+/// Why a word identifies no item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Nobody is called that.
+    /// No item matches.
     #[error("not found")]
     NotFound,
-    /// More than one is.
+    /// More than one item matches.
     #[error("ambiguous ({matches} matches found {by})")]
     Ambiguous {
-        /// How many.
+        /// The number of items.
         matches: usize,
-        /// What they have in common.
+        /// The match that they have in common.
         by: By,
     },
 }
 
-/// What several things that one word means have in common.
+/// How several items match one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// Their name.
+    /// By name.
     Name,
-    /// The beginning of their IDs.
+    /// By the beginning of their IDs.
     IdPrefix,
 }
 
@@ -43,20 +43,20 @@ impl fmt::Display for By {
     }
 }
 
-/// Something that is called something.
+/// An item with an ID and a name.
 pub trait Named {
-    /// Its ID, the same for ever.
+    /// Its ID, which never changes.
     fn id(&self) -> Id;
 
-    /// Its name, which others may have too.
+    /// Its name, which need not be unique.
     fn name(&self) -> &str;
 }
 
-/// Things by ID and by name.
+/// Items by ID and by name.
 #[derive(Debug)]
 pub struct Directory<T> {
     items: BTreeMap<Id, T>,
-    /// Names that somebody has, and who.
+    /// The IDs of each name.
     names: BTreeMap<String, BTreeSet<Id>>,
 }
 
@@ -74,7 +74,7 @@ impl<T: Named> Directory<T> {
         self.items.insert(item.id(), item);
     }
 
-    /// Takes an item out.
+    /// Removes an item.
     pub fn remove(&mut self, id: &Id) -> Option<T> {
         let item = self.items.remove(id)?;
         if let Some(ids) = self.names.get_mut(item.name()) {
@@ -101,7 +101,7 @@ impl<T: Named> Directory<T> {
         self.names.get(name).into_iter().flatten().filter_map(|id| self.items.get(id))
     }
 
-    /// The one item that is meant by a word.
+    /// The only item that matches a word.
     pub fn find(&self, word: &str) -> Result<&T, Error> {
         if let Some(item) = word.parse().ok().and_then(|id| self.items.get(&id)) {
             return Ok(item);
@@ -120,7 +120,7 @@ impl<T: Named> Directory<T> {
     }
 }
 
-/// The IDs that begin with a word; none if no ID can.
+/// The range of IDs that begin with a word; none if no ID can.
 fn ids_from(word: &str) -> Option<RangeInclusive<Id>> {
     const DIGITS: usize = 64;
     let is_hex = word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));

@@ -1,4 +1,4 @@
-//! MAC addresses, the rules that make one from an IP address, and the address that follows from one.
+//! MAC addresses, the rules that derive one from an IP address, and its link-local address.
 
 use std::{
     fmt,
@@ -19,22 +19,21 @@ impl Mac {
         Self([0x02, 0x42, a, b, c, d])
     }
 
-    /// `02:42:` and the address folded to four bytes: for who has no IPv4 address.
+    /// `02:42:` and the address folded to four bytes: for endpoints without IPv4.
     pub fn of_ipv6(address: Ipv6Addr) -> Self {
         let number = u128::from(address);
         let folded = (0..4).fold(0, |folded, word| folded ^ (number >> (32 * word)) as u32);
         Self::of(folded.into())
     }
 
-    /// The MAC that an endpoint with these addresses has unless it is told otherwise: that of the IPv4 address, if there
-    /// is one.
+    /// The default MAC of an endpoint with these addresses: derived from the IPv4 address, if there is one.
     pub fn of_addresses(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Self {
         ipv4.map_or_else(|| Self::of_ipv6(ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED)), Self::of)
     }
 
-    /// This MAC and what stands in for it where it is taken: the last four bytes stay, the first two change. None of the
-    /// others is made of an address, so that no endpoint loses the MAC of its address to one that came before. All
-    /// are locally administered and unicast (IEEE 802 8.2), and there are 16,384, more than ports.
+    /// This MAC and its alternatives if it is taken: the last four bytes stay, the first two change. No
+    /// alternative is derived from an address, so no endpoint loses the MAC of its address to an earlier one.
+    /// All are locally administered and unicast (IEEE 802 8.2). There are 16,384, more than endpoints.
     pub fn and_alternatives(self) -> impl Iterator<Item = Self> {
         const LOCALLY_ADMINISTERED: u8 = 0b10;
         let [first, second, last @ ..] = self.0;
@@ -56,12 +55,12 @@ impl Mac {
         Ipv6Addr::from_octets([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
     }
 
-    /// Of octets that were a `Mac` when the kernel was given them.
+    /// From octets that were a `Mac` when they were passed to the kernel.
     pub(crate) const fn from_octets(octets: [u8; 6]) -> Self {
         Self(octets)
     }
 
-    /// Network order.
+    /// The octets in network order.
     pub const fn octets(self) -> [u8; 6] {
         self.0
     }
@@ -103,7 +102,7 @@ impl FromStr for Mac {
     }
 }
 
-/// In network order.
+/// From octets in network order.
 impl TryFrom<[u8; 6]> for Mac {
     type Error = NotAMac;
 
@@ -130,19 +129,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mac_is_made_of_the_address() {
+    fn a_mac_is_derived_from_the_address() {
         assert_eq!(Mac::of(Ipv4Addr::new(172, 17, 0, 2)).to_string(), "02:42:ac:11:00:02");
     }
 
     #[test]
-    fn without_ipv4_it_is_made_of_the_whole_ipv6_address() {
+    fn without_ipv4_a_mac_is_derived_from_the_whole_ipv6_address() {
         let mac = |text: &str| Mac::of_ipv6(text.parse().unwrap()).to_string();
         assert_eq!(mac("2001:db8::2"), "02:42:20:01:0d:ba");
         assert_ne!(mac("fd00:0:0:1::2"), mac("fd00:0:0:2::2"));
     }
 
     #[test]
-    fn a_mac_has_more_alternatives_than_there_are_ports() {
+    fn a_mac_has_more_alternatives_than_there_are_endpoints() {
         let mac: Mac = "02:42:ac:11:00:02".parse().unwrap();
         let all: Vec<_> = mac.and_alternatives().collect();
         assert_eq!(all[0], mac);
@@ -154,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn the_link_local_address_follows_from_it() {
+    fn the_link_local_address_is_derived_from_the_mac() {
         let mac: Mac = "02:42:ac:11:00:02".parse().unwrap();
         assert_eq!(mac.link_local().to_string(), "fe80::42:acff:fe11:2");
     }
 
     #[test]
-    fn only_unicast_macs_are_taken() {
+    fn only_unicast_macs_are_accepted() {
         assert!("02:42:ac:11:00:02".parse::<Mac>().is_ok());
         for bad in [
             "",

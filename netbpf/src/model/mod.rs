@@ -1,5 +1,5 @@
-//! What netbpf knows of the world: networks, containers, their endpoints. Values that exist are right. No I/O, no
-//! async, no clock; nothing here knows the API's texts, the store's records or the kernel.
+//! The data model: networks, containers, their endpoints. Values are valid by construction. No I/O, no async,
+//! no clock; must not know the API's texts, the store's records or the kernel.
 
 mod block;
 mod container;

@@ -1,46 +1,47 @@
-//! What things may be called, and names for those that nobody named.
+//! Checks names, and generates random ones.
 //!
-//! Docker has no limit on the length of names. Here it is [`LONGEST`], so that each fits where names go: a file name, a
-//! line of `/etc/hosts`, a DNS name. A name longer than 63 bytes is no DNS label, so nobody resolves it.
+//! Docker has no limit on the length of names. Here it is [`LONGEST`], so that a name fits into a file name,
+//! a line of `/etc/hosts` and a DNS name. A name longer than 63 bytes is no DNS label, so it cannot be
+//! resolved.
 
-/// Of any name, in bytes.
+/// Longest name in bytes.
 const LONGEST: usize = 255;
 
-/// Of a host name: the kernel's limit.
+/// Longest host name in bytes: the kernel's limit.
 const LONGEST_HOSTNAME: usize = 64;
 
-/// A name that cannot be given.
+/// An invalid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
-    /// Docker's words.
+    /// Docker's message.
     #[error("Invalid container name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", .0.escape_debug())]
     Container(String),
-    /// Docker's words.
+    /// Docker's message.
     #[error("invalid name: name is empty")]
     NoNetwork,
     /// Too many bytes.
     #[error("invalid {kind} {}…: it has {length} bytes, at most {longest} are allowed", .start.escape_debug())]
     TooLong {
-        /// What it should name.
+        /// The kind of name.
         kind: &'static str,
         /// Its first characters.
         start: String,
-        /// Its bytes.
+        /// Its length in bytes.
         length: usize,
-        /// How many it may have.
+        /// The longest length in bytes.
         longest: usize,
     },
     /// Characters that would break a line or a field of a file.
     #[error("invalid {kind} \"{}\": {expected}", .name.escape_debug())]
     Characters {
-        /// What it should name.
+        /// The kind of name.
         kind: &'static str,
-        /// As it was given.
+        /// The name.
         name: String,
-        /// What would be right.
+        /// What is allowed.
         expected: &'static str,
     },
-    /// Docker's words.
+    /// Docker's message.
     #[error("{} is not a valid domain", .0.escape_debug())]
     Domain(String),
 }
@@ -54,7 +55,7 @@ pub fn check_container_name(name: &str) -> Result<(), BadName> {
     if first && rest { Ok(()) } else { Err(BadName::Container(name.to_owned())) }
 }
 
-/// The name of a network: anything, as Docker has it, that is one line.
+/// The name of a network: as in Docker, any text of one line.
 pub fn check_network_name(name: &str) -> Result<(), BadName> {
     let kind = "network name";
     check_length(kind, name, LONGEST)?;
@@ -80,7 +81,7 @@ pub fn check_hostname(hostname: &str) -> Result<(), BadName> {
     check_field("hostname", hostname)
 }
 
-/// `--dns-search`; `.` means none.
+/// `--dns-search`; `.` for none.
 pub fn check_search_domain(domain: &str) -> Result<(), BadName> {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -108,7 +109,7 @@ fn check_length(kind: &'static str, name: &str, longest: usize) -> Result<(), Ba
     Err(BadName::TooLong { kind, start: name.chars().take(32).collect(), length: name.len(), longest })
 }
 
-/// One field of `/etc/hosts` or `/etc/resolv.conf`.
+/// Checks a field of `/etc/hosts` or `/etc/resolv.conf`.
 fn check_field(kind: &'static str, name: &str) -> Result<(), BadName> {
     if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
         let expected = "it must be one word without #";
@@ -117,7 +118,7 @@ fn check_field(kind: &'static str, name: &str) -> Result<(), BadName> {
     Ok(())
 }
 
-/// A name as Docker makes them; from the second attempt on with a number.
+/// A random name in Docker's style; from the second attempt on with a number.
 pub fn random_name(attempt: u32) -> String {
     let pick = |words: &[&'static str]| words[rand::random_range(0..words.len())];
     let name = format!("{}_{}", pick(&ADJECTIVES), pick(&SURNAMES));
@@ -131,7 +132,7 @@ const ADJECTIVES: [&str; 40] = [
     "sage", "steady", "sunny", "tidy", "vivid", "witty",
 ];
 
-/// People who made networks.
+/// Pioneers of computer networks.
 const SURNAMES: [&str; 40] = [
     "abramson",
     "baran",
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn container_names_are_dockers() {
+    fn container_names_follow_dockers_rule() {
         for name in ["tomcat01", "a.b", "A-1", "0_", "web.", &"x".repeat(255)] {
             assert_eq!(check_container_name(name), Ok(()));
         }
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_one_line_whatever_the_name() {
+    fn an_error_is_always_one_line() {
         let long = "n".repeat(300);
         assert_eq!(
             refusal(check_container_name(&long)),
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn network_names_are_any_one_line() {
+    fn a_network_name_is_any_text_of_one_line() {
         for name in ["mynet", "test@#$", "a b", "ä", &"x".repeat(255)] {
             assert_eq!(check_network_name(name), Ok(()));
         }
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_and_host_names_are_words_of_a_hosts_file() {
+    fn aliases_and_host_names_fit_into_a_hosts_file() {
         assert_eq!(check_alias("db.local"), Ok(()));
         assert_eq!(check_hostname("web.example.org"), Ok(()));
         for name in ["", "a b", "a#b", "a\u{a0}b"] {
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn random_names_are_container_names_and_many() {
+    fn random_names_are_valid_and_many() {
         let names: BTreeSet<_> = (0..200).map(|_| random_name(0)).collect();
         assert!(names.len() > 100);
         assert!(names.iter().all(|name| check_container_name(name).is_ok()));

@@ -1,4 +1,4 @@
-//! Networks: what a user makes, and the bridge that it is on the host. Knows no kernel and no map.
+//! Networks: the user's settings, and the bridge on the host. Must not know the kernel or maps.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{Block, Id, InterfaceName, Mac, Options, lookup::Named};
 
-/// A network as the user made it, or one of the three that exist from the start.
+/// A network that a user created, or one of the three predefined ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Network {
-    /// What refers to it.
+    /// Its ID.
     pub id: Id,
     /// Unique among networks.
     pub name: String,
-    /// When it was made.
+    /// Time of its creation.
     pub created: Timestamp,
-    /// What it is made of.
+    /// Its driver.
     pub driver: Driver,
-    /// No way out.
+    /// Whether traffic can neither leave nor enter it.
     pub internal: bool,
     /// Stored for `inspect`, as Docker does.
     pub attachable: bool,
@@ -27,19 +27,19 @@ pub struct Network {
     pub options: BTreeMap<String, String>,
     /// `--label key=value`.
     pub labels: BTreeMap<String, String>,
-    /// Who made it.
+    /// Who created it.
     #[serde(default, skip_serializing_if = "Origin::is_own")]
     pub origin: Origin,
 }
 
-/// Who made a network, and so who removes it.
+/// Who created a network, and may remove it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// netbpf's own commands, or netbpf itself.
     #[default]
     Netbpf,
-    /// Docker, whose network driver netbpf is. Addresses in it are Docker's to give away.
+    /// Docker, with netbpf as its network driver. Docker leases the addresses.
     Docker,
 }
 
@@ -64,17 +64,18 @@ impl Network {
     /// Name of the default network.
     pub const DEFAULT: &'static str = "bridge";
 
-    /// Whether it exists from the start and cannot be removed.
+    /// Whether it is predefined and cannot be removed.
     pub fn is_predefined(&self) -> bool {
         matches!(self.name.as_str(), "bridge" | "host" | "none")
     }
 
-    /// Whether its containers find each other by name: all but the default one, as with docker0.
+    /// Whether its containers resolve each other's names: in all networks except the default one, as with
+    /// docker0.
     pub fn has_names(&self) -> bool {
         matches!(self.driver, Driver::Bridge(_)) && self.name != Self::DEFAULT
     }
 
-    /// What it is listed as made of: Docker knows its own by the name of this driver.
+    /// The driver's name in lists: `netbpf` for networks of Docker, where that is the driver's name.
     pub fn driver_name(&self) -> &'static str {
         match self.origin {
             Origin::Netbpf => self.driver.name(),
@@ -91,20 +92,20 @@ impl Network {
     }
 }
 
-/// What a network is made of.
+/// Driver of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::large_enum_variant, reason = "all but two networks are bridges")]
 pub enum Driver {
-    /// Ports, a host device, programs that forward between them.
+    /// Endpoints, a host device, and programs that forward between them.
     Bridge(Bridge),
     /// The host's own network namespace.
     Host,
-    /// Nothing but `lo`.
+    /// A namespace with `lo` only.
     Null,
 }
 
 impl Driver {
-    /// Docker's name of it.
+    /// Its name in Docker.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Bridge(_) => "bridge",
@@ -114,23 +115,23 @@ impl Driver {
     }
 }
 
-/// The part of a network that exists on the host.
+/// The part of a network on the host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bridge {
     /// Index in the map `NETWORKS`; the host device has ifindex `NETWORK_IFINDEX + number`.
     pub number: u32,
-    /// The host device that carries the gateway address: `netbpf0`, else `nb-` and 12 digits of the ID.
+    /// The host device, which has the gateway address: `netbpf0`, or `nb-` and 12 digits of the ID.
     pub device: InterfaceName,
-    /// The other end of the host device's veth pair: `nbp` and 12 digits of the ID. It only lends the host device its
-    /// carrier; no frame reaches it.
+    /// The other end of the host device's veth pair: `nbp` and 12 digits of the ID. It only gives the host
+    /// device a carrier; no frame reaches it.
     pub peer: InterfaceName,
-    /// Its IPv4 addresses; absent in a network of IPv6 only.
+    /// Its IPv4 subnet; absent in a network of IPv6 only.
     #[serde(rename = "subnet", default)]
     pub ipv4: Option<Subnet<Ipv4Net>>,
-    /// Its IPv6 addresses; absent in a network of IPv4 only. It has at least one of the two.
+    /// Its IPv6 subnet; absent in a network of IPv4 only. There is at least one of the two.
     #[serde(rename = "subnet_ipv6", default)]
     pub ipv6: Option<Subnet<Ipv6Net>>,
-    /// How it behaves.
+    /// Driver options.
     #[serde(flatten)]
     pub options: Options,
 }
@@ -152,26 +153,26 @@ impl Bridge {
     }
 }
 
-/// A subnet of one family and what is not given away in it.
+/// A subnet of one family, with its reserved addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct Subnet<Net: Block> {
-    /// No host bits set.
+    /// The subnet, without host bits.
     pub net: Net,
-    /// Where addresses are taken from when none is asked for; the whole subnet if absent.
+    /// The range for addresses that the user does not choose; the whole subnet if absent.
     pub range: Option<Net>,
-    /// Within `net`; what the host device carries.
+    /// The host device's address, in `net`.
     pub gateway: Net::Address,
-    /// `--aux-address`: reserved, by name.
+    /// `--aux-address`: reserved addresses by name.
     pub auxiliary: BTreeMap<String, Net::Address>,
 }
 
-/// What Docker's name of the auxiliary address begins with that containers take for their gateway, in the place of the
-/// host device's; the family follows.
+/// Prefix of Docker's name for the auxiliary address that containers use as gateway, instead of the host
+/// device's; the family follows.
 const DEFAULT_GATEWAY: &str = "DefaultGateway";
 
 impl<Net: Block> Subnet<Net> {
-    /// What a container's default route leads through.
+    /// The gateway of a container's default route.
     pub fn default_gateway(&self) -> Net::Address {
         let named = |name: &str| name.strip_prefix(DEFAULT_GATEWAY) == Some(Net::FAMILY);
         let asked = self.auxiliary.iter().find(|(name, _)| named(name));

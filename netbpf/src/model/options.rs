@@ -1,5 +1,5 @@
-//! Driver options of a network (`-o key=value`), under Docker's names. One that nobody knows is taken, as Docker takes it,
-//! and said; an unknown one of netbpf's own is an error. Knows no kernel.
+//! Driver options of a network (`-o key=value`), with Docker's names. As in Docker, an unknown option is
+//! accepted, with a warning; an unknown option with netbpf's prefix is an error. Must not know the kernel.
 
 use std::{
     collections::BTreeMap,
@@ -33,10 +33,10 @@ const GSO_MAX_SIZE: &str = "netbpf.gso_max_size";
 const MAX_FLOWS: &str = "netbpf.max_flows";
 const MAX_FLOOD_COPIES: &str = "netbpf.max_flood_copies";
 
-/// What netbpf's own options begin with: a misspelt one is an error.
+/// Prefix of netbpf's own options. A misspelt one is an error.
 pub(super) const OWN: &str = "netbpf.";
 
-/// All that are known.
+/// All known options.
 const KNOWN: [&str; 20] = [
     NAME,
     ICC,
@@ -60,16 +60,16 @@ const KNOWN: [&str; 20] = [
     MAX_FLOOD_COPIES,
 ];
 
-/// The largest packet that every device takes in one piece, in bytes (the kernel's `GSO_LEGACY_MAX_SIZE`).
+/// The largest packet that every device accepts in one piece, in bytes (the kernel's `GSO_LEGACY_MAX_SIZE`).
 pub const GSO_LEGACY_MAX_SIZE: u32 = 65536;
 
-/// The largest that one is worth making, in bytes: beyond it nothing is won.
+/// The largest useful packet in bytes: larger ones are not faster.
 pub const BIG_TCP: u32 = 262_144;
 
-/// The largest that the kernel makes, in bytes (its `GSO_MAX_SIZE`).
+/// The kernel's limit in bytes (its `GSO_MAX_SIZE`).
 const GSO_MAX: u32 = 524_280;
 
-/// How a bridge behaves. What matters only while it is made is not stored.
+/// Driver options of a bridge. Those that only affect its creation are not stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
@@ -78,40 +78,41 @@ pub struct Options {
     pub device: Option<InterfaceName>,
     /// Whether members may talk to each other.
     pub icc: bool,
-    /// Whether what leaves the network gets the host's address.
+    /// Whether packets that leave the network get the host's address.
     pub masquerade: bool,
-    /// Where ports are published that name no address; all of the host's addresses if absent.
+    /// The host address for published ports without an address; all of the host's addresses if absent.
     pub host_binding: Option<IpAddr>,
-    /// Who outside reaches containers, over IPv4.
+    /// How other hosts reach containers over IPv4.
     pub gateway_mode_ipv4: GatewayMode,
-    /// Who outside reaches containers, over IPv6.
+    /// How other hosts reach containers over IPv6.
     pub gateway_mode_ipv6: GatewayMode,
     /// Whether the host device has no IPv4 address although containers use it as gateway.
     pub inhibit_ipv4: bool,
-    /// Interfaces of the host whose neighbours may talk to containers without published ports.
+    /// Interfaces of the host whose neighbours may reach containers without published ports.
     pub trusted: Vec<HostInterface>,
-    /// Of the container's interfaces: `eth` makes `eth0`.
+    /// Prefix of the container's interfaces: `eth` for `eth0`.
     pub interface_prefix: InterfaceName,
-    /// Of the host device and both ends of each veth pair, in bytes.
+    /// MTU of the host device and both ends of each veth pair, in bytes.
     pub mtu: u32,
-    /// The largest TCP packet that members hand over in one piece, in bytes (`gso_max_size` of both ends of each veth
-    /// pair); what the host's uplinks take if absent.
+    /// The largest TCP packet that members send in one piece, in bytes (`gso_max_size` of both ends of each
+    /// veth pair); the limit of the host's uplinks if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gso_max_size: Option<u32>,
-    /// The most flows (conntrack entries) that a container may begin and keep; no limit if absent.
+    /// Limit of flows (conntrack entries) that a container began; no limit if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_flows: Option<u32>,
-    /// How many copies a second of its frames to groups a container may have made, 0 for any number; the default if
+    /// Limit of copies a second of a container's frames to groups; 0 for no limit; the default limit if
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_flood_copies: Option<u32>,
-    /// How often a new endpoint's addresses are announced; if absent, once, where somebody may know them with another MAC.
+    /// How often a new endpoint's addresses are announced. If absent: once, if neighbours may know another
+    /// MAC for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertisements: Option<u32>,
-    /// From one announcement to the next, in milliseconds; 1,000 if absent, as in Docker.
+    /// Interval of announcements in milliseconds; 1,000 if absent, as in Docker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertisement_interval: Option<u32>,
-    /// What leaves the network gets this address instead of the outgoing interface's.
+    /// Source address of IPv4 packets that leave the network, instead of the outgoing interface's.
     pub host_ipv4: Option<Ipv4Addr>,
     /// The same for IPv6.
     pub host_ipv6: Option<Ipv6Addr>,
@@ -149,75 +150,75 @@ impl Default for Options {
     }
 }
 
-/// Who outside a network reaches its containers (Docker's `gateway_mode`).
+/// How other hosts reach a network's containers (Docker's `gateway_mode`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GatewayMode {
-    /// By published ports of the host only.
+    /// By the host's published ports only.
     #[default]
     Nat,
-    /// As `nat`, and all ports of a container at its own address.
+    /// As `nat`, and by all ports at the container's own address.
     NatUnprotected,
-    /// Published ports at the container's own address only; no address is translated.
+    /// By published ports at the container's own address only; no address is translated.
     Routed,
-    /// Nobody, not even the host: it has no address in the network.
+    /// Not at all, not even from the host, which has no address in the network.
     Isolated,
 }
 
-/// A driver option that cannot be.
+/// An invalid driver option.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadOption {
-    /// Not one of ours.
+    /// An unknown option with netbpf's prefix.
     #[error("unknown driver option {}: known are {}", .0.escape_debug(), own().join(", "))]
     Unknown(String),
-    /// Docker's words.
+    /// Docker's message.
     #[error("failed to parse {key} value: {value} ({reason})")]
     Value {
         /// The option.
         key: &'static str,
-        /// As it was given.
+        /// The value.
         value: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
-    /// Docker's words.
+    /// Docker's message.
     #[error("driver-opt {0:?} is not a valid bool")]
     Bool(&'static str),
-    /// Docker's words.
+    /// Docker's message.
     #[error("value for option {key} {value:?} must be {what}")]
     Integer {
         /// The option.
         key: &'static str,
-        /// As it was given.
+        /// The value.
         value: String,
         /// `an integer`.
         what: &'static str,
     },
-    /// Docker's words.
+    /// Docker's message.
     #[error("{key} must be in the range {least} to {most}")]
     Range {
         /// The option.
         key: &'static str,
-        /// Of the values that it takes.
+        /// Smallest valid value.
         least: u32,
-        /// Of the values that it takes.
+        /// Largest valid value.
         most: u32,
     },
-    /// Docker's words.
+    /// Docker's message.
     #[error("invalid MTU number: {0}")]
     Mtu(i64),
-    /// Docker's words.
+    /// Docker's message.
     #[error("unknown gateway mode {0}")]
     GatewayMode(String),
-    /// Docker's words.
+    /// Docker's message.
     #[error("gateway mode 'isolated' can only be used for an internal network")]
     IsolatedNotInternal,
 }
 
 impl Options {
-    /// From what the user typed.
+    /// Parses the user's options.
     pub fn parse(given: &BTreeMap<String, String>, internal: bool) -> Result<Self, BadOption> {
-        // Nothing of an internal network has to be cut for an uplink.
+        // Packets of an internal network never leave by an uplink, which might have to cut them.
         let mut options = Self { gso_max_size: internal.then_some(BIG_TCP), ..Self::default() };
         for (key, value) in given {
             match key.as_str() {
@@ -232,7 +233,7 @@ impl Options {
                     let names = value.split(':').filter(|name| !name.is_empty());
                     options.trusted = names.map(|name| parse(TRUSTED, name)).collect::<Result<_, _>>()?;
                 }
-                // A number of up to four digits follows.
+                // The kernel's names have up to four digits after the prefix.
                 PREFIX => options.interface_prefix = interface(PREFIX, value, LONGEST_INTERFACE - 4)?,
                 MTU => options.mtu = mtu(value)?,
                 GSO_MAX_SIZE => options.gso_max_size = Some(gso_max_size(value)?),
@@ -242,7 +243,7 @@ impl Options {
                 HOST_IPV6 => options.host_ipv6 = Some(parse(HOST_IPV6, value)?),
                 ENABLE_IPV4 => options.enable_ipv4 = Some(family(ENABLE_IPV4, value)?),
                 ENABLE_IPV6 => options.enable_ipv6 = Some(family(ENABLE_IPV6, value)?),
-                // A mark of Docker's own for its default network.
+                // Docker's own mark of its default network.
                 DEFAULT_BRIDGE => drop(boolean(DEFAULT_BRIDGE, value)?),
                 ADVERTISE_COUNT => {
                     options.advertisements = Some(in_range(ADVERTISE_COUNT, value, "an integer", 0, 3)?);
@@ -261,12 +262,12 @@ impl Options {
 }
 
 impl Options {
-    /// What a user is told of options that are taken and change nothing, because no driver of this kind knows them.
+    /// Warnings for accepted options without effect, which no driver of this kind knows.
     pub fn warnings(given: &BTreeMap<String, String>) -> Vec<String> {
         given.keys().filter(|key| !KNOWN.contains(&key.as_str())).map(|key| without_effect(key)).collect()
     }
 
-    /// How many copies a second of its frames to groups a container may have made; 0 for any number.
+    /// Limit of copies a second of a container's frames to groups; 0 for no limit.
     pub fn flood_copies(&self) -> u32 {
         self.max_flood_copies.unwrap_or(DEFAULT_COPIES)
     }
@@ -287,12 +288,12 @@ fn own() -> Vec<&'static str> {
     KNOWN.into_iter().filter(|key| key.starts_with(OWN)).collect()
 }
 
-/// Of an option that is taken and changes nothing.
+/// Warning for an option without effect.
 pub(super) fn without_effect(key: &str) -> String {
     format!("unknown driver option {} has no effect", key.escape_debug())
 }
 
-/// A number that is in Docker's range.
+/// Parses a number in Docker's range.
 fn in_range(
     key: &'static str,
     value: &str,
@@ -313,7 +314,7 @@ fn bad(key: &'static str, value: &str, reason: impl Into<String>) -> BadOption {
     BadOption::Value { key, value: value.to_owned(), reason: reason.into() }
 }
 
-/// The words that Go's `strconv.ParseBool` takes.
+/// Parses as Go's `strconv.ParseBool`.
 fn go_bool(value: &str) -> Option<bool> {
     match value {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -326,7 +327,7 @@ fn boolean(key: &'static str, value: &str) -> Result<bool, BadOption> {
     go_bool(value).ok_or_else(|| bad(key, value, go_syntax("ParseBool", value)))
 }
 
-/// What Go says of a text that a function of its `strconv` cannot read.
+/// Go's message for a text that a function of its `strconv` cannot parse.
 fn go_syntax(function: &str, value: &str) -> String {
     format!("strconv.{function}: parsing {value:?}: invalid syntax")
 }
@@ -335,12 +336,12 @@ fn family(key: &'static str, value: &str) -> Result<bool, BadOption> {
     go_bool(value).ok_or(BadOption::Bool(key))
 }
 
-/// The name of an interface that netbpf makes.
+/// Parses the name of an interface that netbpf creates.
 pub(super) fn interface(key: &'static str, name: &str, longest: usize) -> Result<InterfaceName, BadOption> {
     InterfaceName::choose(name, longest).map_err(|error: BadInterface| bad(key, name, error.to_string()))
 }
 
-/// 0 is the default; a veth takes from 68, the least that IPv4 works with (RFC 791), to 65535.
+/// Parses an MTU. 0 stands for the default; a veth accepts 68, the minimum of IPv4 (RFC 791), to 65535.
 fn mtu(value: &str) -> Result<u32, BadOption> {
     match value.parse::<i64>().map_err(|_| bad(MTU, value, go_syntax("Atoi", value)))? {
         0 => Ok(Options::default().mtu),
@@ -384,14 +385,14 @@ mod tests {
     }
 
     #[test]
-    fn none_are_dockers_defaults() {
+    fn without_options_dockers_defaults_apply() {
         assert_eq!(Options::parse(&BTreeMap::new(), false), Ok(Options::default()));
         assert_eq!(parsed(MTU, "0"), Ok(Options::default()));
         assert_eq!(parsed(GATEWAY_MODE_IPV4, ""), Ok(Options::default()));
     }
 
     #[test]
-    fn an_unknown_one_is_taken_and_said_but_for_netbpfs_own() {
+    fn an_unknown_option_is_accepted_with_a_warning_unless_it_has_netbpfs_prefix() {
         for key in ["com.docker.network.bridge.enable_icq", "foo", "parent"] {
             assert_eq!(parsed(key, "x"), Ok(Options::default()), "{key}");
             let given = [(key.to_owned(), "x".to_owned()), (MTU.to_owned(), "1400".to_owned())].into();
@@ -406,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_are_refused_in_dockers_words() {
+    fn bad_values_are_refused_with_dockers_messages() {
         for (key, value, said) in [
             (
                 ICC,
@@ -452,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_taken() {
+    fn values_are_accepted() {
         assert!(!parsed(ICC, "false").unwrap().icc);
         assert_eq!(parsed(DEFAULT_BRIDGE, "false"), Ok(Options::default()));
         assert_eq!(parsed(ADVERTISE_COUNT, "0").unwrap().advertisements, Some(0));

@@ -1,5 +1,5 @@
-//! Whose a port is, as a number: ports of one owner may send from each other's addresses. It tells containers apart and
-//! means nothing else.
+//! The container of an endpoint, as a number: endpoints of one container may send from each other's
+//! addresses. The number has no other meaning.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher as _},
@@ -8,33 +8,34 @@ use std::{
 
 use super::{Container, Subject};
 
-/// A container, as the programs know it.
+/// The number of a container in the eBPF maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner(NonZeroU64);
 
 impl Owner {
-    /// Who is told from others by `name`: random, as IDs are, so that no two names have the same number.
+    /// The number for a container that is identified by `name`, which must be random, as IDs are, so that no
+    /// two names have the same number.
     pub fn of(name: &impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         Self(NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MAX))
     }
 
-    /// Who has this number; nobody has 0.
+    /// The owner with this number; none for 0.
     pub fn of_number(number: u64) -> Option<Self> {
         NonZeroU64::new(number).map(Self)
     }
 
-    /// The number. Another version of netbpf may give another one, and writes ports anew then.
+    /// The number. Another version of netbpf may use other numbers; it then rewrites the endpoints.
     pub fn number(self) -> u64 {
         self.0.get()
     }
 }
 
 impl Container {
-    /// Whose its ports are. Docker has an endpoint for each network of a container, which have the namespace in common,
-    /// as a container of Docker's has it with those that netbpf connects it to. Before it is in a container, an endpoint
-    /// is nobody's.
+    /// The owner of its endpoints. A container of Docker is identified by its network namespace, because it
+    /// may have several records here: one for each endpoint that Docker created, and one if netbpf connected
+    /// it too. An endpoint that is not in a container yet has no owner.
     pub fn owner(&self) -> Option<Owner> {
         match &self.subject {
             Subject::Docker(endpoint) => endpoint.sandbox.as_ref().map(Owner::of),
@@ -52,7 +53,7 @@ mod tests {
     use crate::model::Id;
 
     #[test]
-    fn an_owner_is_known_by_its_number() {
+    fn an_owner_is_restored_from_its_number() {
         let [one, other] = [Owner::of(&Id::random()), Owner::of(&Id::random())];
         assert_ne!(one, other);
         assert_eq!(Owner::of_number(one.number()), Some(one));

@@ -1,11 +1,11 @@
-//! Published ports: what a user asks for (`-p`, `--expose`), in Docker's forms and with Docker's messages, and what a
-//! running container has. Who holds which port of the host is not known here.
+//! Published ports: the user's requests (`-p`, `--expose`), with Docker's syntax and messages, and the
+//! mappings of a running container. Must not know which host ports are taken.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What ports are published of.
+/// Protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -18,7 +18,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// IANA's number of it, as in an IP header.
+    /// Its number in an IP header.
     pub const fn number(self) -> u8 {
         match self {
             Self::Tcp => 6,
@@ -56,7 +56,7 @@ impl FromStr for Protocol {
 pub struct ContainerPort {
     /// Never 0.
     pub number: u16,
-    /// Of what.
+    /// The protocol.
     pub protocol: Protocol,
 }
 
@@ -78,7 +78,7 @@ impl FromStr for ContainerPort {
     }
 }
 
-/// Ports from the first to the last, both included and neither 0.
+/// A range of ports with both ends included, neither 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PortRange {
     first: u16,
@@ -86,7 +86,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// None where a port is 0 or the last comes before the first.
+    /// None if a port is 0 or `last` is less than `first`.
     pub const fn new(first: u16, last: u16) -> Option<Self> {
         if first == 0 || last < first { None } else { Some(Self { first, last }) }
     }
@@ -101,12 +101,12 @@ impl PortRange {
         self.last
     }
 
-    /// How many there are; never 0.
+    /// The number of ports; never 0.
     pub fn count(self) -> usize {
         usize::from(self.last - self.first) + 1
     }
 
-    /// All, from the lowest.
+    /// All ports in ascending order.
     pub fn iter(self) -> impl Iterator<Item = u16> {
         self.first..=self.last
     }
@@ -124,7 +124,7 @@ impl fmt::Display for PortRange {
 impl FromStr for PortRange {
     type Err = String;
 
-    /// `8000` or `8000-8010`; what is wrong otherwise, in the words of Go's `strconv` as Docker passes them on.
+    /// Parses `8000` or `8000-8010`. Errors are those of Go's `strconv`, as in Docker.
     fn from_str(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("empty string specified for ports".into());
@@ -146,30 +146,30 @@ fn port(text: &str) -> Result<u16, String> {
     })
 }
 
-/// One port of a container that shall be published.
+/// A container port to publish.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Publish {
-    /// Which.
+    /// The container port.
     pub container: ContainerPort,
-    /// On which address of the host; where absent, the network's default is meant (all of them, if it has none).
+    /// The host address; if absent, the network's default (all addresses if it has none).
     pub host: Option<IpAddr>,
-    /// On which port of the host: the first free one of these; any free one if absent.
+    /// The host port: the first free one of these; any free one if absent.
     pub host_ports: Option<PortRange>,
 }
 
-/// One published port of a running container.
+/// A published port of a running container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Mapping {
-    /// Of what.
+    /// The protocol.
     pub protocol: Protocol,
-    /// An address of the host; unspecified (`0.0.0.0`, `::`) means all that it has of that family.
+    /// The host address; unspecified (`0.0.0.0`, `::`) for all addresses of that family.
     pub host: IpAddr,
-    /// A port of the host; 0 where the network is routed: then there is nothing on the host, and the container's own
-    /// address and port are what is opened.
+    /// The host port; 0 if the network is routed: then nothing is on the host, and the container's own
+    /// address and port are opened.
     pub host_port: u16,
     /// The container's address.
     pub container: IpAddr,
-    /// Its port.
+    /// The container's port.
     pub container_port: u16,
 }
 
@@ -179,14 +179,14 @@ impl Mapping {
         ContainerPort { number: self.container_port, protocol: self.protocol }
     }
 
-    /// Whether the packet filter brings clients to the container: it translates within a family.
+    /// Whether the packet filter translates packets to the container: possible within one family only.
     pub const fn is_translated(&self) -> bool {
         self.host.is_ipv4() == self.container.is_ipv4()
     }
 
-    /// Whether clients may come to the host's port that no translation brings to the container: those of the other
-    /// family, those that have an IPv6 address which is good on one link only (`::1`, `fe80::/10`), and, at all addresses,
-    /// broadcasts.
+    /// Whether the host port needs a relay, for clients whose packets cannot be translated: those of the
+    /// other family, those with an IPv6 address that is valid on one link only (`::1`, `fe80::/10`), and, if
+    /// published at all addresses, broadcasts.
     pub const fn is_relayed(&self) -> bool {
         match self.protocol {
             _ if self.host_port == 0 => false,
@@ -197,13 +197,13 @@ impl Mapping {
     }
 }
 
-/// A `-p` or `--expose` that cannot be, in Docker's words where it has them.
+/// An invalid `-p` or `--expose`; Docker's message if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPublish {
-    /// The host's address.
+    /// An invalid host address.
     #[error("invalid IP address: {}", .0.escape_debug())]
     Address(String),
-    /// No container port.
+    /// The container port is missing.
     #[error("no port specified: {}<empty>", .0.escape_debug())]
     NoPort(String),
     /// Not a port or a range.
@@ -220,13 +220,13 @@ pub enum BadPublish {
         /// As typed.
         host: String,
     },
-    /// Not one of the three.
+    /// Unknown protocol.
     #[error("invalid proto: {}", .0.escape_debug())]
     Protocol(String),
-    /// In the long form.
+    /// A field without a value in the long form.
     #[error("invalid publish opts format (should be name=value but got '{}')", .0.escape_debug())]
     Field(String),
-    /// In the long form; Docker passes over it in silence.
+    /// An unknown field in the long form, which Docker ignores.
     #[error("invalid publish opts: unknown name {}: known are published, target, protocol and host_ip", .0.escape_debug())]
     UnknownField(String),
     /// `--expose` with a host port.
@@ -237,18 +237,18 @@ pub enum BadPublish {
     ExposeRange {
         /// As typed.
         text: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
 }
 
-/// `-p`: `[ip:][hostPort[-hostPort]:]containerPort[-containerPort][/protocol]`, or the long form
-/// `published=…,target=…,protocol=…,host_ip=…`. One entry for each container port.
+/// Parses `-p`: `[ip:][hostPort[-hostPort]:]containerPort[-containerPort][/protocol]`, or the long form
+/// `published=…,target=…,protocol=…,host_ip=…`. Returns one entry for each container port.
 pub fn parse_publish(text: &str) -> Result<Vec<Publish>, BadPublish> {
     if text.contains('=') {
         return parse_publish(&short_form(text)?);
     }
-    // What is left of the last two colons is the address: an IPv6 one has colons of its own.
+    // The address is everything before the last two colons: an IPv6 address contains colons.
     let mut parts = text.rsplitn(3, ':');
     let container = parts.next().unwrap_or_default();
     let host_ports = parts.next().unwrap_or_default();
@@ -269,7 +269,7 @@ pub fn parse_publish(text: &str) -> Result<Vec<Publish>, BadPublish> {
         container.parse().map_err(|_: String| BadPublish::ContainerPort(container.to_owned()))?;
     let typed = host_ports;
     let host_ports = parse_host_ports(typed)?;
-    // A range of host ports for one container port means: the first free one.
+    // A range of host ports for one container port means its first free port.
     let count = host_ports.map_or(1, PortRange::count);
     if !typed.is_empty() && ports.count() != count && ports.count() != 1 {
         return Err(BadPublish::Ranges { container: container.to_owned(), host: typed.to_owned() });
@@ -288,8 +288,8 @@ pub fn parse_publish(text: &str) -> Result<Vec<Publish>, BadPublish> {
     Ok((0..).zip(ports.iter()).map(published).collect())
 }
 
-/// The host's ports in `-p` and in the API's `HostPort`: a port, a range of ports, or any free port, which is nothing or
-/// 0, as in Docker.
+/// Parses the host ports in `-p` and in the API's `HostPort`: a port, a range, or any free port, which is
+/// empty or 0 as in Docker.
 pub fn parse_host_ports(text: &str) -> Result<Option<PortRange>, BadPublish> {
     if text.bytes().all(|byte| byte == b'0') {
         return Ok(None);
@@ -297,7 +297,7 @@ pub fn parse_host_ports(text: &str) -> Result<Option<PortRange>, BadPublish> {
     text.parse().map(Some).map_err(|_: String| BadPublish::HostPort(text.to_owned()))
 }
 
-/// `--expose`: `port[-port][/protocol]`.
+/// Parses `--expose`: `port[-port][/protocol]`.
 pub fn parse_expose(text: &str) -> Result<Vec<ContainerPort>, BadPublish> {
     if text.contains(':') {
         return Err(BadPublish::Expose(text.to_owned()));
@@ -308,7 +308,7 @@ pub fn parse_expose(text: &str) -> Result<Vec<ContainerPort>, BadPublish> {
     Ok(ports.iter().map(|number| ContainerPort { number, protocol }).collect())
 }
 
-/// `80/udp`; TCP where nothing is said.
+/// Splits `80/udp`; TCP if there is no protocol.
 fn split_protocol(text: &str) -> Result<(&str, Protocol), BadPublish> {
     match text.split_once('/') {
         None | Some((_, "")) => Ok((text.trim_end_matches('/'), Protocol::Tcp)),
@@ -316,7 +316,7 @@ fn split_protocol(text: &str) -> Result<(&str, Protocol), BadPublish> {
     }
 }
 
-/// `published=8080,target=80` is `8080:80/tcp`.
+/// Converts the long form: `published=8080,target=80` is `8080:80/tcp`.
 fn short_form(text: &str) -> Result<String, BadPublish> {
     let (mut host, mut published, mut target, mut protocol) = ("", "", "", "tcp");
     for field in text.split(',') {
@@ -340,7 +340,7 @@ fn short_form(text: &str) -> Result<String, BadPublish> {
 mod tests {
     use super::*;
 
-    /// `address host-ports container-port`, with `-` for what is left open.
+    /// Formats as `address host-ports container-port`, with `-` for an absent part.
     fn shown(text: &str) -> Vec<String> {
         parse_publish(text)
             .unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_docker_is_understood() {
+    fn every_form_of_docker_is_accepted() {
         for (text, expected) in [
             ("80", vec!["- - 80/tcp"]),
             ("80/", vec!["- - 80/tcp"]),
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_port_gets_dockers_words() {
+    fn invalid_ports_are_refused_with_dockers_messages() {
         for (text, message) in [
             ("", "no port specified: <empty>"),
             (":", "no port specified: :<empty>"),

@@ -1,14 +1,14 @@
-//! Why a request is refused, in the few classes that callers act on. What status code a class has is the API's affair.
+//! Classes of refused requests, as far as callers distinguish them. Must not know the API's status codes.
 
-/// A class of errors that are the asker's.
+/// A class of errors that the client caused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The request makes no sense.
+    /// The request is invalid.
     Invalid,
-    /// It makes sense, but not here.
+    /// The request is valid, but not allowed for this object.
     Forbidden,
-    /// What it names does not exist.
+    /// The object does not exist.
     NotFound,
-    /// What it wants is somebody else's, or used up.
+    /// The requested resource is taken or exhausted.
     Conflict,
 }

@@ -1,17 +1,17 @@
-//! Restart policies of sandboxes, by Docker's rules: who is started again, after which delay, and when no more. Knows
-//! no clock: it is told how long a sandbox ran.
+//! Restart policies of sandboxes, by Docker's rules: whether and after which delay a sandbox is started
+//! again. Has no clock: callers pass how long a sandbox ran.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The first delay (moby's restartmanager).
+/// The first delay, as in moby's restartmanager.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// The last one: each is twice the one before.
+/// The longest delay. Each delay is twice the one before.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Who ran so long has recovered: the delay begins anew.
+/// After a run of this length, the delay starts again with the first.
 const RECOVERED: Duration = Duration::from_secs(10);
 
 /// `--restart`.
@@ -20,40 +20,40 @@ pub enum RestartPolicy {
     /// `no`.
     #[default]
     No,
-    /// Whatever it ended with; after a start of the daemon also one that a user has stopped.
+    /// After any exit. When the daemon starts, also sandboxes that a user stopped.
     Always,
-    /// As `always`, but what a user has stopped stays stopped.
+    /// As `always`, but sandboxes that a user stopped stay stopped.
     UnlessStopped,
     /// After an exit code other than 0.
     OnFailure {
-        /// So many times in a row; 0 for no limit.
+        /// Maximum number of restarts; 0 for no limit.
         at_most: u32,
     },
 }
 
-/// A policy that cannot be, in Docker's words.
+/// An invalid policy; Docker's messages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRestartPolicy {
-    /// Not one of the four.
+    /// An unknown policy.
     #[error(
         "invalid restart policy: unknown policy '{0}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
     )]
     Unknown(String),
-    /// A count where none is counted.
+    /// A count with another policy than `on-failure`.
     #[error("invalid restart policy: maximum retry count can only be used with 'on-failure'")]
     Count,
-    /// A count below zero where none is counted.
+    /// A negative count with another policy.
     #[error(
         "invalid restart policy: maximum retry count can only be used with 'on-failure' and cannot be negative"
     )]
     CountAndNegative,
-    /// A count below zero.
+    /// A negative count.
     #[error("invalid restart policy: maximum retry count cannot be negative")]
     Negative,
 }
 
 impl RestartPolicy {
-    /// From Docker's name, empty for `no`, and count.
+    /// Parses Docker's name (empty for `no`) and count.
     pub fn parse(name: &str, count: i64) -> Result<Self, BadRestartPolicy> {
         let policy = match name {
             "" | "no" => Self::No,
@@ -72,7 +72,7 @@ impl RestartPolicy {
         }
     }
 
-    /// Docker's name of it.
+    /// Docker's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::No => "no",
@@ -83,36 +83,36 @@ impl RestartPolicy {
     }
 }
 
-/// A sandbox's policy, and where it is with it.
+/// A sandbox's restart policy and its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restart {
-    /// What the user asked for.
+    /// The user's policy.
     pub policy: RestartPolicy,
-    /// How often it was started again since a user started it.
+    /// Number of restarts since a user started it.
     pub count: u32,
     /// The last delay; zero before the first.
     delay: Duration,
-    /// A user has stopped it.
+    /// Whether a user stopped it.
     stopped: bool,
-    /// It has ended and waits to be started again.
+    /// Whether it exited and waits to be started again.
     pub waiting: bool,
-    /// Why it could not be started again, the last time.
+    /// The error of the last failed restart.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
 }
 
 impl Restart {
-    /// Nothing has happened yet.
+    /// The initial state.
     pub fn new(policy: RestartPolicy) -> Self {
         Self { policy, ..Self::default() }
     }
 
-    /// Whether it says no more than the default does.
+    /// Whether it equals the default.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
-    /// It is about to be started: by a user, or again.
+    /// Notes that it is about to be started, by a user or by the policy.
     pub fn start(&mut self, by_user: bool) {
         match by_user {
             true => *self = Self::new(self.policy),
@@ -123,18 +123,19 @@ impl Restart {
         }
     }
 
-    /// It could not be started again. Returns as [`end`](Self::end): what keeps it from starting may pass.
+    /// Notes that a restart failed. Returns the same as [`end`](Self::end): the cause may be temporary.
     pub fn fail(&mut self, code: i32, error: String) -> Option<Duration> {
         self.error = error;
         self.end(code, Duration::ZERO)
     }
 
-    /// A user ends it, or wants it to stay as it is.
+    /// Notes that a user stops it, or wants it to stay stopped.
     pub fn stop(&mut self) {
         (self.stopped, self.waiting) = (true, false);
     }
 
-    /// It has ended after so long. The delay after which it is to be started again, if it is.
+    /// Notes that it exited after a run of length `ran`. Returns the delay after which to start it again, if
+    /// any.
     pub fn end(&mut self, code: i32, ran: Duration) -> Option<Duration> {
         if ran >= RECOVERED {
             self.delay = Duration::ZERO;
@@ -152,7 +153,7 @@ impl Restart {
         })
     }
 
-    /// Whether it is to be started when the daemon starts, being one that ran before and does not now.
+    /// Whether to start it when the daemon starts; for a sandbox that ran before and does not run now.
     pub fn is_due_at_start(&self) -> bool {
         self.waiting
             || match self.policy {
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn delays_double_up_to_a_minute_and_begin_anew_after_ten_seconds_of_running() {
+    fn delays_double_up_to_a_minute_and_start_again_after_a_run_of_ten_seconds() {
         let mut restart = of("always");
         let delays: Vec<u128> = (0..12).filter_map(|_| Some(restart.end(0, BRIEFLY)?.as_millis())).collect();
         assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000]);
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_has_stopped_stays_stopped_but_for_always_after_a_start_of_the_daemon() {
+    fn a_stopped_sandbox_stays_stopped_except_with_always_when_the_daemon_starts() {
         for (name, again, due) in
             [("no", false, false), ("always", true, true), ("unless-stopped", true, false)]
         {

@@ -1,13 +1,13 @@
-//! Where a program looks at what other hosts send before the host's own stack does.
+//! Mode of the XDP program at an uplink.
 
 use std::fmt;
 
-/// Where XDP runs at an uplink.
+/// Mode of XDP at an uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum XdpMode {
-    /// In the driver, before there is an skb.
+    /// In the driver, before the kernel creates an skb.
     Native,
-    /// In the stack's first function, with an skb: any interface can.
+    /// At the start of the network stack, with an skb; works with any interface.
     Generic,
 }
 
