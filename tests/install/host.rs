@@ -76,7 +76,7 @@ fn without_systemd_the_manual_start_command_is_printed() {
     let said = machine.task(&install("")).ok();
     assert_eq!(
         said.text().lines().last(),
-        Some("systemd does not run here; the daemon by hand, as root: /usr/local/bin/netbpf daemon")
+        Some("systemd does not run here; to start the daemon by hand, as root: /usr/local/bin/netbpf daemon")
     );
     machine
         .lab

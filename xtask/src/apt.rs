@@ -1,5 +1,5 @@
-//! Installs Debian's packages. Starts no service, and leaves nothing on the machine but the packages, also when it is
-//! killed. Must not know what the packages are for.
+//! Installs Debian packages. Starts no service, and leaves nothing else on the machine, even if it is killed.
+//! Must not know what the packages are for.
 
 use std::{
     env,
@@ -15,20 +15,21 @@ use xtask::toolchain;
 
 use crate::step::{self, Progress};
 
-/// The programs by which maintainer scripts start and stop services (Debian Policy 9.3.3.2, deb-systemd-invoke(1)).
+/// The programs that maintainer scripts use to start and stop services (Debian Policy 9.3.3.2,
+/// deb-systemd-invoke(1)).
 const STARTERS: &[&str] = &["invoke-rc.d", "deb-systemd-invoke"];
 
-/// The file by which an administrator forbids services to be started.
+/// The file with which an administrator forbids to start services.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
-/// What earlier versions of this task wrote there, and left when they were killed.
+/// The content that earlier versions of this task wrote there, and left if they were killed.
 const OLD_POLICY: &str = "#!/bin/sh\nexit 101\n";
-/// What only these versions wrote into the log.
+/// A text in the log that only these versions wrote.
 const OLD_LOG: &str = "APT::Status-Fd=1";
 
-/// dpkg's journal: not empty when it was interrupted.
+/// dpkg's journal: not empty if dpkg was interrupted.
 const JOURNAL: &str = "/var/lib/dpkg/updates";
 
-/// Installs `packages` without recommended ones, and finishes what an interrupted installation left half done.
+/// Completes an interrupted installation, and installs `packages` without recommended ones.
 pub fn install(packages: &[&str]) -> Result<()> {
     remove_old_policy()?;
     let mut update = apt_get();
@@ -38,7 +39,7 @@ pub fn install(packages: &[&str]) -> Result<()> {
     if fs::read_dir(JOURNAL).is_ok_and(|mut entries| entries.next().is_some()) {
         let mut configure = Command::new("dpkg");
         configure.args(["--configure", "--pending"]).env("PATH", &path).env("DEBIAN_FRONTEND", FRONTEND);
-        // It fails where a package waits for one that is not unpacked; apt brings that one.
+        // This fails if a package depends on one that is not unpacked; apt installs that one below.
         if let Err(error) = step::run("finishing an interrupted installation", configure, |_| None) {
             eprintln!("warning: {error:#}");
         }
@@ -54,11 +55,11 @@ pub fn install(packages: &[&str]) -> Result<()> {
     step::run("installing packages", install, progress)
 }
 
-/// No maintainer script asks the person at the terminal.
+/// Maintainer scripts ask no questions.
 const FRONTEND: &str = "noninteractive";
 
-/// apt-get that tells its progress on the step's output. By a descriptor of its own: apt closes it for maintainer
-/// scripts, which need their standard output.
+/// apt-get that reports its progress in the step's output, by a descriptor of its own: apt closes the
+/// descriptor of its reports for maintainer scripts, which need their standard output.
 fn apt_get() -> Command {
     let mut command = Command::new("sh");
     command.env("DEBIAN_FRONTEND", FRONTEND).args(["-c", "exec apt-get \"$@\" 3>&1", "apt-get"]).args([
@@ -72,8 +73,8 @@ fn apt_get() -> Command {
     command
 }
 
-/// A search path for maintainer scripts that starts with programs which start no service: tests want the programs of
-/// servers, and nobody asked for the servers. No file of the machine's is touched, so none can be left behind.
+/// A search path for maintainer scripts that begins with dummies of [`STARTERS`]: tests need the programs of
+/// servers, but no running servers. No file of the machine is changed, so nothing can be left behind.
 fn path_without_starters() -> Result<OsString> {
     let folder = toolchain::workspace().join("target/no-services");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
@@ -103,19 +104,19 @@ fn remove_old_policy() -> Result<()> {
     Ok(())
 }
 
-/// Administrators write the same text, so the log must show that the earlier version installed something.
+/// Administrators write the same text, so the log must show that an earlier version installed something.
 fn is_old_policy(policy: &str, log: &str) -> bool {
     policy == OLD_POLICY && log.contains(OLD_LOG)
 }
 
-/// `dlstatus:1:20.5:Retrieving file 1 of 9`, `pmstatus:gcc:40.0:Unpacking gcc`.
+/// Parses `dlstatus:1:20.5:Retrieving file 1 of 9`, `pmstatus:gcc:40.0:Unpacking gcc`.
 fn progress(line: &str) -> Option<Progress> {
     let mut fields = line.splitn(4, ':');
     let kind = fields.next()?;
     let _number_or_package = fields.next()?;
     let percent: f64 = fields.next()?.parse().ok()?;
     let doing = fields.next()?.trim().to_owned();
-    // Fetching and unpacking each count to 100.
+    // Fetching and unpacking each count to 100 %.
     match kind {
         "dlstatus" => Some(Progress::Percent((percent / 2.0) as u64, doing)),
         "pmstatus" => Some(Progress::Percent((50.0 + percent / 2.0) as u64, doing)),
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn apt_counts_to_a_hundred_once() {
+    fn fetching_and_unpacking_are_half_of_the_progress_each() {
         let percent = |line: &str| match progress(line) {
             Some(Progress::Percent(percent, _)) => Some(percent),
             _ => None,
@@ -139,11 +140,11 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_of_the_administrators_stays() {
+    fn a_policy_of_the_administrator_stays() {
         let log = "$ \"apt-get\" \"-o\" \"APT::Status-Fd=1\" \"update\"\n";
         assert!(is_old_policy(OLD_POLICY, log));
         assert!(!is_old_policy(OLD_POLICY, "$ \"apt-get\" \"update\"\n"), "nothing was installed from here");
         assert!(!is_old_policy("#!/bin/sh\n# No services in this image.\nexit 101\n", log));
-        assert!(!is_old_policy("", log), "there is none");
+        assert!(!is_old_policy("", log), "there is no policy");
     }
 }

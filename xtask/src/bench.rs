@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: sets up what the benchmark needs, builds it and netbpf as users build it, and becomes it. What is
-//! measured, and how, is the benchmark's own matter: tests/bench.
+//! `cargo xtask bench`: installs what the benchmark needs, builds it and netbpf in release mode, and executes
+//! it. Must not know what is measured, and how: that is in tests/bench.
 
 use std::{
     os::unix::process::CommandExt,
@@ -44,7 +44,7 @@ pub struct Options {
     without_docker: bool,
 }
 
-/// Builds the benchmark and becomes it; returns only if that fails.
+/// Builds the benchmark and executes it in place of this process; returns only if that fails.
 pub fn run(options: Options) -> Result<()> {
     setup::prepare(Scope::Bench)?;
     if !nix::unistd::geteuid().is_root() {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_benchmark_is_told_what_was_typed() {
+    fn options_are_passed_to_the_benchmark() {
         let options = Options {
             quick: true,
             rounds: Some(7),

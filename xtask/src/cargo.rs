@@ -1,4 +1,4 @@
-//! Calls of cargo: builds whose artefacts are wanted. Cargo shows its own progress.
+//! Runs cargo builds and finds the built executables. Cargo shows its own progress.
 
 use std::{
     env,
@@ -12,42 +12,42 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use xtask::toolchain;
 
-/// All packages but the kernel programs, which netbpf's build script builds. One choice for all commands, so that
-/// cargo chooses the same features of dependencies and builds each of them once.
+/// All packages except the eBPF programs, which netbpf's build script builds. The same for all commands, so
+/// that cargo chooses the same features of dependencies and builds each of them once.
 pub const PACKAGES: &[&str] = &["--workspace", "--exclude", "netbpf-ebpf"];
 
-/// An executable that a build made.
+/// A built executable.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Executable {
     /// Its target's name.
     pub name: String,
-    /// A program, or the tests of something.
+    /// Its kind.
     pub kind: Kind,
-    /// The folder of its package.
+    /// The directory of its package.
     pub package: PathBuf,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
 }
 
-/// What an executable is.
+/// The kind of an executable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// What users start.
+    /// A program.
     Program,
-    /// Tests that are part of a program or a library.
+    /// Unit tests of a program or a library.
     UnitTests,
-    /// Tests that are a target of their own.
+    /// An integration test.
     Tests,
 }
 
-/// The cargo that runs this task.
+/// A call of the cargo that runs this task.
 pub fn command() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.current_dir(toolchain::workspace());
     command
 }
 
-/// Runs `cargo ARGS` and returns the executables that it built or found fresh.
+/// Runs `cargo ARGS` and returns the executables, also those that were up to date.
 pub fn build(args: &[&str]) -> Result<Vec<Executable>> {
     let mut child = command()
         .args(args)
@@ -68,7 +68,7 @@ pub fn build(args: &[&str]) -> Result<Vec<Executable>> {
     Ok(executables)
 }
 
-/// The program `name` among what was built.
+/// The program `name` among the built executables.
 pub fn program(executables: &[Executable], name: &str) -> Result<PathBuf> {
     executables
         .iter()
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_artefact_with_an_executable_is_one() {
+    fn an_artefact_with_an_executable_is_parsed() {
         let message = r#"{"reason":"compiler-artifact","manifest_path":"/w/tests/Cargo.toml","target":{"kind":["test"],"name":"lab"},
             "profile":{"test":true},"executable":"/t/debug/deps/lab-1"}"#;
         let path = PathBuf::from("/t/debug/deps/lab-1");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_is_none() {
+    fn a_library_is_no_executable() {
         let message = r#"{"reason":"compiler-artifact","manifest_path":"/w/netbpf/Cargo.toml","target":{"kind":["lib"],"name":"netbpf"},
             "profile":{"test":false},"executable":null}"#;
         assert_eq!(executable(message), None);

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: the acceptance story, typed and checked, in namespaces of its own: whatever happens, what it made
-//! goes with them. The host sees none of it.
+//! `cargo xtask demo`: runs the acceptance story and checks it, in namespaces of its own, which remove
+//! everything at the end. The host is not affected.
 
 mod story;
 
@@ -30,16 +30,16 @@ use crate::{
     setup::{self, Scope},
 };
 
-/// Play the acceptance story step by step in namespaces of its own, and print what came back
+/// Run the acceptance story step by step in namespaces of its own, and print the output
 #[derive(clap::Args)]
 pub struct Options {
     /// Which part of the demo this process is
     #[arg(long, hide = true, default_value = "outside")]
     part: Part,
-    /// The story's folder
+    /// The directory of the demo
     #[arg(long, hide = true)]
     folder: Option<PathBuf>,
-    /// Play it with this netbpf instead of building one
+    /// Use this netbpf instead of building one
     #[arg(long, value_name = "FILE")]
     netbpf: Option<PathBuf>,
 }
@@ -47,20 +47,20 @@ pub struct Options {
 /// The processes of the demo.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// The one that the user started.
+    /// The process that the user started.
     Outside,
-    /// The first in the PID namespace: it does as init does, and takes everything with it when it ends.
+    /// The init process of the PID namespace: when it ends, all others do.
     Init,
-    /// The one that plays the story.
+    /// The process that runs the story.
     Stage,
 }
 
-/// The longest that any command of the story may take.
+/// Timeout of a command of the story, in seconds.
 const TIMEOUT_SECONDS: &str = "30";
-/// The longest that the daemon may take to answer or to stop.
+/// Timeout for the daemon to answer or to stop.
 const DAEMON_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Builds netbpf and plays the story.
+/// Builds netbpf and runs the story.
 pub fn run(options: Options) -> Result<()> {
     let Options { part, folder, netbpf } = options;
     match (part, folder, netbpf) {
@@ -103,7 +103,7 @@ fn part(name: &str, folder: &Path, netbpf: &Path) -> Result<Child> {
         .with_context(|| format!("start the demo's {name}"))
 }
 
-/// Ends with the stage, and until then takes in the orphans that the killed daemon leaves.
+/// Reaps orphans of the killed daemon until the stage ends.
 fn init(folder: &Path, netbpf: &Path) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL).context("end with the process that started this")?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS)
@@ -114,7 +114,7 @@ fn init(folder: &Path, netbpf: &Path) -> Result<()> {
     loop {
         match wait().context("wait for the demo's stage")? {
             WaitStatus::Exited(pid, 0) if pid == stage => return Ok(()),
-            status if status.pid() == Some(stage) => bail!("the story did not come to its end"),
+            status if status.pid() == Some(stage) => bail!("the story was interrupted"),
             _ => {}
         }
     }
@@ -132,7 +132,7 @@ fn mount_private(source: Option<&str>, target: &Path, kind: Option<&str>, flags:
     mount(source, target, kind, flags, None::<&str>).with_context(|| format!("mount {}", target.display()))
 }
 
-/// Where the story is played.
+/// The environment of the story.
 struct Stage<'a> {
     folder: &'a Path,
     netbpf: &'a Path,
@@ -152,9 +152,7 @@ impl Stage<'_> {
     }
 
     fn play(&self) -> Result<()> {
-        println!(
-            "A host of its own: an empty network namespace. All that is typed works on yours in the same way."
-        );
+        println!("This host is an empty network namespace. All commands work on your host in the same way.");
         let mut daemon = None;
         let (mut typed, mut complaints) = (0, 0);
         for step in STORY {
@@ -178,12 +176,12 @@ impl Stage<'_> {
         println!("\n{typed} commands, {complaints} not as expected");
         if complaints > 0 {
             println!("\nThe daemon said:\n{}", fs::read_to_string(self.daemon_log()).unwrap_or_default());
-            bail!("the story is not as it should be");
+            bail!("the story has unexpected results");
         }
         Ok(())
     }
 
-    /// Runs a command as a shell does, and returns its exit code and all that it printed.
+    /// Runs a shell command, and returns its exit code and all its output.
     fn shell(&self, command: &str) -> Result<(i32, String)> {
         let path = env::var_os("PATH").unwrap_or_default();
         let netbpf = self.netbpf.parent().map(Path::to_path_buf);
@@ -196,7 +194,7 @@ impl Stage<'_> {
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("run {command}"))?;
-        // As a shell says it.
+        // As in a shell.
         let code = output.status.code().or(output.status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
         Ok((code, String::from_utf8_lossy(&output.stdout).into_owned()))
     }
@@ -225,7 +223,7 @@ impl Stage<'_> {
             let ended = daemon.try_wait().is_ok_and(|status| status.is_some());
             Ok(ended || self.shell("netbpf version")?.0 == 0)
         })?;
-        if !answers || daemon.try_wait().context("look after the daemon")?.is_some() {
+        if !answers || daemon.try_wait().context("check the daemon")?.is_some() {
             let said = fs::read_to_string(self.daemon_log()).unwrap_or_default();
             bail!("the daemon does not answer; it said:\n{said}");
         }
@@ -235,15 +233,15 @@ impl Stage<'_> {
 
 fn end(daemon: Option<Child>, typed: &str, signal: Signal) -> Result<()> {
     println!("$ {typed}");
-    let Some(mut daemon) = daemon else { bail!("the story ends a daemon that does not run") };
+    let Some(mut daemon) = daemon else { bail!("the story stops a daemon that does not run") };
     kill(Pid::from_raw(daemon.id() as i32), signal).context("signal the daemon")?;
     if !await_until(|| Ok(daemon.try_wait().context("wait for the daemon")?.is_some()))? {
-        bail!("the daemon goes on after {signal}");
+        bail!("the daemon does not stop after {signal}");
     }
     Ok(())
 }
 
-/// Whether `done` comes true in time.
+/// Waits until `done` returns true; false after a timeout.
 fn await_until(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
     let started = Instant::now();
     while !done()? {

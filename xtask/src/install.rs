@@ -1,5 +1,5 @@
-//! `cargo xtask install`: the program, completions, manual pages and systemd's units, all of it or nothing. What it puts
-//! somewhere it lists, for `uninstall`.
+//! `cargo xtask install`: installs the program, completions, manual pages and systemd units, completely or
+//! not at all. Lists all files for `uninstall`.
 
 pub mod change;
 pub mod layout;
@@ -61,18 +61,18 @@ pub fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// Only root changes the machine itself.
+/// Checks that only root changes the machine itself.
 pub fn need_root(place: &Place, task: &str) -> Result<()> {
     if place.root.is_none() && !nix::unistd::geteuid().is_root() {
         bail!(
-            "only root may {task} netbpf below {}: sudo --preserve-env=HOME env \"PATH=$PATH\" cargo xtask {task}, or give a folder of yours by --root",
+            "only root may {task} netbpf below {}: sudo --preserve-env=HOME env \"PATH=$PATH\" cargo xtask {task}, or choose a directory with --root",
             place.prefix.display()
         );
     }
     Ok(())
 }
 
-/// A file that is there and was not installed belongs to somebody.
+/// Refuses to overwrite files that netbpf did not install.
 fn refuse_others_files(place: &Place, files: &[File], before: Option<&Manifest>) -> Result<()> {
     let is_ours = |file: &File| before.is_some_and(|before| before.files.contains(&file.path));
     for file in files {
@@ -87,14 +87,14 @@ fn refuse_others_files(place: &Place, files: &[File], before: Option<&Manifest>)
     Ok(())
 }
 
-/// Puts all files where they belong, and takes away what an earlier version had beyond them.
+/// Installs all files, and removes those of an earlier version that are no longer needed.
 fn put(place: &Place, files: &[File], before: Option<&Manifest>, changes: &mut Changes) -> Result<Manifest> {
     let mut manifest = Manifest {
         files: files.iter().map(|file| file.path.clone()).chain([place.manifest()]).collect(),
         folders: before.map(|before| before.folders.clone()).unwrap_or_default(),
     };
     let root = place.root.clone().unwrap_or_else(|| "/".into());
-    // Not in the list: it was there before everything below it, and stays.
+    // Not in the manifest: `uninstall` keeps it.
     changes.make_folder(&root)?;
     let put = |file: &File, changes: &mut Changes| {
         let path = place.on_disk(&file.path);
@@ -109,7 +109,7 @@ fn put(place: &Place, files: &[File], before: Option<&Manifest>, changes: &mut C
     for gone in before.iter().flat_map(|before| before.files.difference(&manifest.files)) {
         changes.remove(&place.on_disk(gone))?;
     }
-    // Its own folder is known before it is made.
+    // The manifest's own directory is listed before it is created.
     let folder = place.manifest().parent().map(PathBuf::from).unwrap_or_default();
     if !place.on_disk(&folder).exists() {
         manifest.folders.insert(folder);
@@ -119,7 +119,7 @@ fn put(place: &Place, files: &[File], before: Option<&Manifest>, changes: &mut C
     Ok(manifest)
 }
 
-/// As it was before: nothing, or the earlier version.
+/// Restores the previous state: nothing, or the earlier version.
 fn take_back(systemd: Systemd, is_new: bool, changes: Changes) {
     let complain = |done: Result<()>| {
         if let Err(error) = done {
@@ -141,11 +141,14 @@ fn what_next(place: &Place, systemd: Option<Systemd>, no_start: bool) -> String 
     match (&place.root, systemd) {
         (Some(root), _) => format!("staged in {}: nothing is enabled or started", root.display()),
         (None, None) => {
-            format!("systemd does not run here; the daemon by hand, as root: {} daemon", program.display())
+            format!(
+                "systemd does not run here; to start the daemon by hand, as root: {} daemon",
+                program.display()
+            )
         }
         (None, Some(_)) if no_start => {
-            "the daemon, now and whenever the machine starts: systemctl enable --now netbpf.socket netbpf.service".into()
+            "to start the daemon, now and at boot: systemctl enable --now netbpf.socket netbpf.service".into()
         }
-        (None, Some(_)) => "the daemon runs, and starts with the machine: systemctl status netbpf".into(),
+        (None, Some(_)) => "the daemon runs, and starts at boot: systemctl status netbpf".into(),
     }
 }

@@ -1,5 +1,5 @@
-//! The lab tests on other kernels: Debian's, booted under qemu without any of the host's files but the copies they get.
-//! Plain emulation, so that it works where no virtualisation is.
+//! Runs the lab tests on other kernels from Debian, booted with qemu from copies of the host's files. Uses
+//! plain emulation, so that it works without virtualisation.
 
 mod debian;
 mod initramfs;
@@ -22,15 +22,15 @@ use crate::test::{Counts, Stage, verified};
 /// A kernel that netbpf must work on.
 #[derive(Debug)]
 pub struct Kernel {
-    /// Its version, as far as it matters.
+    /// Its version, major and minor.
     pub version: &'static str,
-    /// The suite of Debian that has it.
+    /// The Debian suite that has it.
     pub suite: &'static str,
-    /// That suite moves on: when it does not have this kernel any more, its newest one is as good.
+    /// Whether the suite's newest kernel may be used when it does not have this version any more.
     pub or_newer: bool,
 }
 
-/// From the oldest that is supported to the newest there is.
+/// From the oldest supported kernel to the newest.
 pub const KERNELS: &[Kernel] = &[
     Kernel { version: "5.10", suite: "bullseye", or_newer: false },
     Kernel { version: "6.1", suite: "bookworm", or_newer: false },
@@ -38,11 +38,11 @@ pub const KERNELS: &[Kernel] = &[
     Kernel { version: "7.2", suite: "sid", or_newer: true },
 ];
 
-/// The module of the lab tests that runs on these kernels.
+/// The module of lab tests for these kernels.
 const TESTS: &[&str] = &["kernels::"];
 
-/// Runs the lab tests (or those that `filter` names) on each kernel, two at a time: one uses about one processor. What
-/// runs `beside` them uses the other processor until it ends.
+/// Runs the lab tests (or those that match `filter`) on each kernel, two at a time if nothing else runs: one
+/// uses about one CPU. `beside` uses the other CPU until it ends.
 pub fn run<T: Send>(
     kernels: &[&'static Kernel],
     netbpf: &Path,
@@ -51,7 +51,7 @@ pub fn run<T: Send>(
     beside: impl FnOnce() -> T + Send,
 ) -> Result<(T, Vec<Stage>)> {
     let filter = if filter.is_empty() { TESTS } else { filter };
-    // One after the other: apt takes one at a time.
+    // In sequence: apt runs only once at a time.
     let images = kernels
         .iter()
         .map(|kernel| {
@@ -83,7 +83,7 @@ pub fn run<T: Send>(
     Ok((result, outcomes.into_iter().map(|outcome| outcome.stage).collect()))
 }
 
-/// What came of one kernel. Shown afterwards, because other tests print meanwhile.
+/// The outcome of one kernel. It is printed at the end, because other tests print meanwhile.
 struct Outcome {
     version: &'static str,
     stage: Stage,
@@ -103,7 +103,7 @@ fn one(kernel: &Kernel, image: &debian::Image, tree: &initramfs::Tree, filter: &
     let mut counts = Counts::default();
     run.console.lines().for_each(|line| counts.add(line));
     let verified = run.console.lines().find_map(verified);
-    // Tests that a filter chose need not tell.
+    // With a filter, the test that prints this may not run.
     let is_complete = verified.is_some() || filter != TESTS;
     let ok = run.exit_code == Some(0) && counts.failed == 0 && counts.passed > 0 && is_complete;
     let shown = if run.exit_code.is_some() { run.tests().to_owned() } else { run.tail() };
@@ -118,7 +118,7 @@ fn one(kernel: &Kernel, image: &debian::Image, tree: &initramfs::Tree, filter: &
     Ok(Outcome { version: kernel.version, stage, shown })
 }
 
-/// Where a kernel's files are kept.
+/// The directory of a kernel's files.
 fn folder(kernel: &Kernel) -> PathBuf {
     toolchain::workspace().join("target/kernels").join(kernel.version)
 }

@@ -1,4 +1,4 @@
-//! What the tasks share with netbpf's build script: where the eBPF toolchain is. Must not build the programs itself,
-//! or building a task would build them.
+//! Shared by the tasks and netbpf's build script: finding the eBPF toolchain. Must not build the programs, or
+//! each build of a task would build them.
 
 pub mod toolchain;

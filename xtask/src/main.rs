@@ -1,5 +1,5 @@
-//! `cargo xtask TASK`: one file per task, each with its `Options` and its `run`. Knows no netbpf code, so that it builds
-//! in seconds and before the kernel programs can be built.
+//! `cargo xtask TASK`: one file for each task, with its `Options` and its `run`. Must not import netbpf's
+//! code, so that it builds in seconds and before the eBPF programs can be built.
 
 mod apt;
 mod bench;

@@ -23,7 +23,7 @@ pub struct Options {
     daemon: Vec<OsString>,
 }
 
-/// Becomes the daemon, so that signals reach it. Returns only if that fails.
+/// Executes the daemon in place of this process, so that signals reach it. Returns only if that fails.
 pub fn run(options: Options) -> Result<()> {
     let Options { daemon } = options;
     setup::prepare(Scope::Run)?;
@@ -41,13 +41,13 @@ pub fn run(options: Options) -> Result<()> {
     Err(command.exec()).with_context(|| format!("start {}", netbpf.display()))
 }
 
-/// The netbpf program, as users run it.
+/// Builds the netbpf program in release mode.
 pub fn build() -> Result<PathBuf> {
     let built = cargo::build(&["build", "--release", "--package", "netbpf"])?;
     cargo::program(&built, "netbpf")
 }
 
-/// A command as it is typed in the workspace's folder.
+/// A command as a user would type it in the workspace.
 fn typed(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let program = program.strip_prefix(toolchain::workspace()).unwrap_or(program);

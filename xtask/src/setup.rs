@@ -1,6 +1,6 @@
-//! `cargo xtask setup`, and the first step of the other tasks: what a task needs on the machine beyond Rust and a C
-//! compiler, and how it gets there. Says what is missing, then installs that, and only that. Quick when nothing is
-//! missing. Must not change anything else.
+//! `cargo xtask setup`, and the first step of the other tasks: finds what a task needs on the machine besides
+//! Rust and a C compiler. Says what is missing, then installs exactly that. Fast if nothing is missing. Must
+//! not change anything else.
 
 use std::{fs, process::Command};
 
@@ -16,45 +16,46 @@ use crate::{
 /// Install what a task needs, and do no more
 #[derive(clap::Args)]
 pub struct Options {
-    /// The task that the machine is made ready for
+    /// The task to install for
     #[arg(default_value = "run")]
     task: Scope,
 }
 
-/// What is about to be done.
+/// The purpose of the setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scope {
-    /// Build and run.
+    /// Building and running.
     Run,
     /// The acceptance story.
     Demo,
     /// The benchmark.
     Bench,
-    /// Build only.
+    /// Building only.
     #[value(skip)]
     Build,
     /// The tests on this machine.
     #[value(skip)]
     TestHere,
-    /// The tests on this machine and on others' kernels.
+    /// The tests on this machine and on other kernels.
     Test,
 }
 
-/// Debian's compiler with `core` prebuilt for the bpf targets.
+/// Packages of Debian's compiler with `core` prebuilt for the bpf targets.
 const COMPILER: &[&str] = &["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
-/// The LLVM of that compiler, which bpf-linker is built with: it reads the compiler's bitcode.
+/// The LLVM version of that compiler. bpf-linker is built with the same one, because it reads the compiler's
+/// bitcode.
 const LLVM: &str = "22";
-/// The version of bpf-linker that is built with it.
+/// The version of bpf-linker for that LLVM.
 const LINKER: &str = "=0.13.0";
 
-/// Makes the machine ready, and says so.
+/// Prepares the machine, and prints the result.
 pub fn run(options: Options) -> Result<()> {
     prepare(options.task)?;
     println!("nothing is missing");
     Ok(())
 }
 
-/// Makes the machine ready for `scope`.
+/// Installs what `scope` needs.
 pub fn prepare(scope: Scope) -> Result<()> {
     let missing = Missing::find(scope);
     if missing.is_empty() {
@@ -76,20 +77,20 @@ pub fn prepare(scope: Scope) -> Result<()> {
     let still = Missing::find(scope);
     if !still.is_empty() {
         bail!(
-            "all was installed, and the machine is not ready still: another program may be in the way. {}",
+            "all was installed, but something is still missing: another program may come first on the PATH. {}",
             still.listed()
         );
     }
     Ok(())
 }
 
-/// What is not there.
+/// What is missing.
 #[derive(Debug)]
 struct Missing {
     compiler: bool,
-    /// bpf-linker, for the programs that this compiler makes.
+    /// bpf-linker for the output of this compiler.
     linker: Option<Compiler>,
-    /// What bpf-linker is linked with.
+    /// Packages to build bpf-linker with.
     packages_of_linker: Vec<String>,
     tools: Vec<(&'static Tool, Lack)>,
 }
@@ -133,7 +134,7 @@ impl Missing {
         packages
     }
 
-    /// What is missing and what it is for, a line each.
+    /// What is missing, with its use, one line each.
     fn listed(&self) -> String {
         let mut lines = vec!["netbpf needs what this machine does not have:".to_owned()];
         if self.compiler {
@@ -151,7 +152,7 @@ impl Missing {
         lines.join("\n")
     }
 
-    /// The commands that bring what is missing, for a person to type.
+    /// The commands to install what is missing by hand.
     fn by_hand(&self, machine: &Machine) -> String {
         let mut commands = Vec::new();
         let sudo = if machine.is_root { "" } else { "sudo " };
@@ -211,14 +212,14 @@ fn llvm_prefix() -> String {
     format!("/usr/lib/llvm-{LLVM}")
 }
 
-/// The arguments of cargo, and the environment, that build a bpf-linker for the bitcode of `compiler`.
+/// The arguments and the environment for cargo to build a bpf-linker for the bitcode of `compiler`.
 fn linker_recipe(compiler: Compiler) -> (Vec<String>, Option<(&'static str, String)>) {
     let mut args = vec!["install", "bpf-linker", "--version", LINKER, "--locked"]
         .into_iter()
         .map(str::to_owned)
         .collect::<Vec<_>>();
     match compiler {
-        // Without features of its choosing it loads rustup's own LLVM.
+        // With its default features it loads rustup's LLVM.
         Compiler::Nightly => (args, None),
         Compiler::Debian => {
             args.extend([
@@ -235,7 +236,7 @@ fn install_linker(compiler: Compiler) -> Command {
     let (args, environment) = linker_recipe(compiler);
     let mut command = cargo::command();
     command.args(args).arg("--root").arg(toolchain::tools()).envs(environment);
-    // Its release profile has all of it, which takes a while to write and nobody reads.
+    // Its release profile has full debug information, which takes a while to write and is not used.
     command.env("CARGO_PROFILE_RELEASE_DEBUG", "0");
     command
 }
@@ -246,7 +247,7 @@ fn linker_by_hand(compiler: Compiler) -> String {
     format!("{environment}cargo {}", args.join(" "))
 }
 
-/// `   Compiling llvm-sys v221.0.0`.
+/// Parses `   Compiling llvm-sys v221.0.0`.
 fn cargo_progress(line: &str) -> Option<Progress> {
     let line = line.trim_start();
     ["Updating", "Downloading", "Downloaded", "Compiling", "Installing"]
@@ -255,14 +256,14 @@ fn cargo_progress(line: &str) -> Option<Progress> {
         .then(|| Progress::Doing(line.to_owned()))
 }
 
-/// Whose machine this is.
+/// This machine's distribution and user.
 struct Machine {
     family: Family,
     is_debian_12: bool,
     is_root: bool,
 }
 
-/// Distributions that install in the same way.
+/// Distributions with the same package manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Debian,
@@ -303,7 +304,7 @@ impl Family {
                 packages.dedup();
                 format!("apt-get install --no-install-recommends {}", packages.join(" "))
             }
-            // dnf finds packages by the files in them.
+            // dnf finds packages by their files.
             Self::Fedora => format!(
                 "dnf install {}",
                 programs().map(|it| format!("'*bin/{it}'")).collect::<Vec<_>>().join(" ")
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_of_debian_12_is_told_the_commands_that_root_would_have_run() {
+    fn a_user_of_debian_12_gets_the_commands_for_root() {
         let commands = everything().by_hand(&Machine::from_release(BOOKWORM, false));
         assert_eq!(
             commands,
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_listed_with_its_use() {
+    fn missing_tools_are_listed_with_their_use() {
         assert_eq!(
             everything().listed(),
             "netbpf needs what this machine does not have:\n  \
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_what_is_needed_is_named() {
+    fn an_unsuitable_program_is_named() {
         let tools = TOOLS.iter().filter(|tool| tool.program == "busybox");
         let lack = Lack::Unfit("/bin/busybox".into(), "not statically linked".to_owned());
         let missing = Missing {
@@ -389,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_rustup_brings_the_compiler() {
+    fn elsewhere_rustup_provides_the_compiler() {
         let commands = everything().by_hand(&Machine::from_release(FEDORA, true));
         assert_eq!(
             commands,
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_missing_is_nothing_to_do() {
+    fn without_missing_tools_there_is_nothing_to_do() {
         let nothing =
             Missing { compiler: false, linker: None, packages_of_linker: Vec::new(), tools: Vec::new() };
         assert!(nothing.is_empty() && nothing.packages().is_empty());

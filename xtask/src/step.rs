@@ -1,5 +1,5 @@
-//! One piece of work that takes a while and is not netbpf's own: shown as it goes on, its output kept in a log, the
-//! log's end shown if it fails. Must not know what the work is.
+//! Runs a long command with a display of its progress. Its output goes to a log; the end of the log is shown
+//! if it fails. Must not know what the command does.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,16 +16,16 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use xtask::toolchain;
 
-/// How often a step that is not on a terminal says that it is alive.
+/// Interval of messages about a running step, without a terminal.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
-/// Lines of the log that a failure shows.
+/// Lines of the log that are printed after a failure.
 const TAIL: usize = 20;
 
-/// What a line of a command's output says about its progress.
+/// Progress, from a line of the command's output.
 pub enum Progress {
-    /// What it does now.
+    /// The present activity.
     Doing(String),
-    /// How much of it is done, of 100, and what it does now.
+    /// The percentage that is done, and the present activity.
     Percent(u64, String),
 }
 
@@ -67,21 +67,21 @@ fn open_log(path: &Path) -> Result<File> {
         .with_context(|| format!("open {}", path.display()))
 }
 
-/// `seen` gets the lines of the output, and none when there has been none for a while.
+/// `seen` gets the lines of the output, and none after a while without output.
 fn logged(mut command: Command, log: &mut File, mut seen: impl FnMut(Option<&str>)) -> Result<()> {
     writeln!(log, "$ {command:?}").context("write the log")?;
     let program = command.get_program().to_string_lossy().into_owned();
     let (reader, writer) = io::pipe().context("open a pipe")?;
     command.stdin(Stdio::null()).stdout(writer.try_clone().context("open a pipe")?).stderr(writer);
     let mut child = command.spawn().with_context(|| format!("start {program}"))?;
-    // It holds the pipe's other end: without this the reading below would never end.
+    // It holds the pipe's other end, so without this the pipe would never end.
     drop(command);
     let (sender, lines) = mpsc::channel();
     let reader = thread::spawn(move || {
         let mut reader = BufReader::new(reader);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line)? > 0 {
-            // Nobody listens any more when the log cannot be written.
+            // Fails if the log could not be written, because then nobody listens any more.
             let _ = sender.send(mem::take(&mut line));
         }
         io::Result::Ok(())
@@ -159,7 +159,7 @@ impl Display {
         }
     }
 
-    /// A spinner turns by itself; lines have to say that it goes on.
+    /// Shows that the step still runs: a spinner does so by itself, otherwise a line is printed.
     fn still(&mut self) {
         if self.bar.is_none() && self.last_line.elapsed() >= SIGN_OF_LIFE {
             self.last_line = Instant::now();
@@ -185,7 +185,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-/// A duration as people say it: `7 s`, `3 min 20 s`.
+/// A duration for people: `7 s`, `3 min 20 s`.
 pub fn took(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 10.0 {
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_like_speech() {
+    fn durations_are_readable() {
         assert_eq!(took(Duration::from_millis(640)), "0.6 s");
         assert_eq!(took(Duration::from_secs(42)), "42 s");
         assert_eq!(took(Duration::from_secs(200)), "3 min 20 s");

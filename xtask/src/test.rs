@@ -1,5 +1,5 @@
-//! `cargo xtask test`: all tests, in the order of what they need, and one count at the end. Must not skip: what cannot
-//! run has failed.
+//! `cargo xtask test`: runs all tests, those with few requirements first, and prints the total. Must not skip
+//! tests: one that cannot run has failed.
 
 use std::{
     io::{BufRead, BufReader},
@@ -27,19 +27,20 @@ pub struct Options {
     /// Only the pure tests: less than a minute once they are built, and no need of root or of any tool
     #[arg(long, conflicts_with = "kernel")]
     quick: bool,
-    /// Only tests with this in their name
+    /// Only tests with this text in their name
     filter: Option<String>,
 }
 
-/// Tests that wait more than they work: twice as many run at once. Those among them that measure run alone.
+/// Tests that mostly wait: twice as many run at once. Those that measure run alone.
 const WAITING: &[&str] = &["docker", LAB];
-/// Tests that keep one processor busy for minutes with packages, and measure nothing: kernels are booted on the other.
+/// Tests that use one CPU for minutes to install packages, and measure nothing: kernels are booted on the
+/// other CPU meanwhile.
 const BESIDE_KERNELS: &str = "install";
-/// How many tests run at once, for their runner.
+/// The variable with which the test runner limits concurrent tests.
 const THREADS: &str = "RUST_TEST_THREADS";
-/// The tests of the whole, which run on other kernels too.
+/// The tests of the whole system, which also run on other kernels.
 const LAB: &str = "lab";
-/// What `--kernel` chose.
+/// The choice of `--kernel`.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
     None,
@@ -62,25 +63,26 @@ impl Choice {
     }
 }
 
-/// What came out of one group of tests.
+/// The result of one group of tests.
 #[derive(Debug)]
 pub struct Stage {
     /// Its name.
     pub name: String,
-    /// How long it took.
+    /// Its duration.
     pub time: Duration,
-    /// What the runners counted.
+    /// The counts of the test runners.
     pub counts: Counts,
-    /// It ended as it should: all tests ran, and none failed.
+    /// Whether all tests ran and none failed.
     pub ok: bool,
-    /// The instructions that the verifier processed, as the lab prints them; none if no test of the group does.
+    /// The number of instructions that the verifier processed, from the lab's output; none if no test of the
+    /// group prints it.
     pub verified: Option<String>,
 }
 
-/// A line of the lab that contains this has the number of instructions that the verifier processed, for the report.
+/// The text before the number of instructions that the verifier processed, in a line of the lab.
 const VERIFIED: &str = "the verifier processed ";
 
-/// What a line of the lab tells about the verifier, if it does.
+/// The verifier's number in a line of the lab, if there is one.
 pub fn verified(line: &str) -> Option<String> {
     line.split_once(VERIFIED).map(|(_, verified)| verified.to_owned())
 }
@@ -88,13 +90,14 @@ pub fn verified(line: &str) -> Option<String> {
 /// Numbers of tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// That did what they should.
+    /// Passed tests.
     pub passed: u32,
-    /// That did not.
+    /// Failed tests.
     pub failed: u32,
-    /// Times that tests killed the daemon at a step of a command, and the command had then happened or not.
+    /// Number of times that tests killed the daemon at a step of a command, and the command had then happened
+    /// or not.
     pub kills: u32,
-    /// Times that tests had a step fail, with the same outcome.
+    /// Number of steps that tests let fail, with the same outcome.
     pub faults: u32,
 }
 
@@ -154,7 +157,7 @@ pub fn run(options: Options) -> Result<()> {
     report(&stages)
 }
 
-/// The tests that need no root: of all packages but one.
+/// The tests that need no root: those of all packages except `tests`.
 fn pure(built: &[Executable]) -> impl Iterator<Item = &Executable> {
     let tests = toolchain::workspace().join("tests");
     built.iter().filter(move |executable| executable.kind != Kind::Program && executable.package != tests)
@@ -166,7 +169,7 @@ fn command(tests: &Executable, filter: &[&str]) -> Command {
     command
 }
 
-/// The tests that need root, in the order of what they need: packets through programs first, the lab last.
+/// The tests that need root, in order of their requirements: packets through programs first, the lab last.
 fn groups(built: &[Executable]) -> Vec<&Executable> {
     let tests = toolchain::workspace().join("tests");
     let mut groups: Vec<_> = built
@@ -177,7 +180,7 @@ fn groups(built: &[Executable]) -> Vec<&Executable> {
     groups
 }
 
-/// Runs one group of tests, and shows what they print.
+/// Runs one group of tests, and prints their output.
 fn stage(name: &str, commands: Vec<Command>) -> Result<Stage> {
     println!("\n=== {name}");
     let started = Instant::now();
@@ -204,7 +207,7 @@ fn report(stages: &[Stage]) -> Result<()> {
     println!("\n{:<16} {:>7} {:>7}  {:<12}  verified", "", "passed", "failed", "time");
     let mut total = Counts::default();
     for Stage { name, time, counts, ok, verified } in stages {
-        // A group that did not even start counts as one failure.
+        // A group that did not start counts as one failure.
         let failed = if *ok { counts.failed } else { counts.failed.max(1) };
         let verified = verified.as_deref().unwrap_or_default();
         let line = format!("{name:<16} {:>7} {failed:>7}  {:<12}  {verified}", counts.passed, took(*time));
@@ -225,8 +228,8 @@ fn report(stages: &[Stage]) -> Result<()> {
 }
 
 impl Counts {
-    /// Adds what a runner's last line says, `test result: ok. 12 passed; 0 failed; 0 ignored; …`, and what tests of the lab
-    /// say of the daemon's kills.
+    /// Adds the counts in a line: a runner's last line, `test result: ok. 12 passed; 0 failed; 0 ignored; …`,
+    /// or the kills that tests of the lab print.
     pub fn add(&mut self, line: &str) {
         for (words, number) in
             [("kills survived: ", &mut self.kills), ("failed steps survived: ", &mut self.faults)]

@@ -1,7 +1,7 @@
-//! Finds a toolchain that builds the kernel programs, and knows the flags that they need. Looks, never installs.
+//! Finds a toolchain that builds the eBPF programs, and provides the flags for it. Never installs.
 //!
-//! Two kinds exist. An ordinary developer has rustup's nightly with `rust-src`, and cargo builds `core` with it. Debian
-//! has a stable compiler with `core` prebuilt for the bpf targets, and no rustup component is needed. Both link with
+//! There are two kinds. Developers have rustup's nightly with `rust-src`, and cargo builds `core` with it.
+//! Debian has a stable compiler with `core` prebuilt for the bpf targets, without rustup. Both link with
 //! bpf-linker.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What builds the programs.
+/// A toolchain for the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Toolchain {
     compiler: Compiler,
@@ -18,7 +18,7 @@ pub struct Toolchain {
     linker: PathBuf,
 }
 
-/// What compiles the programs.
+/// A compiler for the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compiler {
     /// `rustup run nightly`, which builds `core` from rust-src.
@@ -27,16 +27,17 @@ pub enum Compiler {
     Debian,
 }
 
-/// What a search did not find. The message says what to do about it.
+/// The missing parts of a toolchain. The message says how to fix it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// Neither compiler is there.
+    /// Whether both compilers are missing.
     pub compiler: bool,
-    /// bpf-linker is not there.
+    /// Whether bpf-linker is missing.
     pub linker: bool,
 }
 
-/// The machine that the programs run on, in the words of `CARGO_CFG_TARGET_ARCH` and `CARGO_CFG_TARGET_ENDIAN`.
+/// The machine that the programs run on, with the values of `CARGO_CFG_TARGET_ARCH` and
+/// `CARGO_CFG_TARGET_ENDIAN`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// `x86_64`, `aarch64`, …
@@ -45,12 +46,12 @@ pub struct Machine {
     pub endian: String,
 }
 
-/// Debian's compiler, whatever rustup puts first on `PATH`.
+/// Debian's compiler, even if rustup's is first on `PATH`.
 pub const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-/// The cargo that belongs to it.
+/// Debian's cargo.
 pub const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 
-/// The toolchain of this machine; a developer's own before Debian's.
+/// The toolchain of this machine; rustup's takes precedence over Debian's.
 pub fn find() -> Result<Toolchain, Missing> {
     match (compiler(), linker()) {
         (Some(compiler), Some(linker)) => Ok(Toolchain { compiler, linker }),
@@ -58,7 +59,7 @@ pub fn find() -> Result<Toolchain, Missing> {
     }
 }
 
-/// The compiler that is there; rustup's nightly before Debian's.
+/// The compiler of this machine; rustup's nightly takes precedence over Debian's.
 pub fn compiler() -> Option<Compiler> {
     if nightly_has_source() { Some(Compiler::Nightly) } else { debian_has_core().then_some(Compiler::Debian) }
 }
@@ -72,8 +73,8 @@ pub fn linker() -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// netbpf's own folder of tools: `$NETBPF_TOOLS`, else `target/tools` in the workspace. Programs are in its `bin`, as
-/// `cargo install --root` puts them.
+/// netbpf's own directory of tools: `$NETBPF_TOOLS`, else `target/tools` in the workspace. Programs are in
+/// its `bin`, as `cargo install --root` puts them.
 pub fn tools() -> PathBuf {
     env::var_os("NETBPF_TOOLS").map_or_else(|| workspace().join("target/tools"), PathBuf::from)
 }
@@ -86,13 +87,13 @@ pub fn workspace() -> PathBuf {
 }
 
 impl Toolchain {
-    /// What compiles.
+    /// The compiler.
     pub fn compiler(&self) -> Compiler {
         self.compiler
     }
 
-    /// `cargo build` for the machine's bpf target, with all flags and a clean environment. The caller adds what to
-    /// build and where to put it; see [`Toolchain::output`].
+    /// `cargo build` for the machine's bpf target, with all flags and a clean environment. The caller adds
+    /// the package and the target directory; see [`Toolchain::output`].
     pub fn build(&self, machine: &Machine) -> Command {
         let mut command = match self.compiler {
             Compiler::Nightly => {
@@ -104,13 +105,13 @@ impl Toolchain {
             Compiler::Debian => {
                 let mut command = Command::new(DEBIAN_CARGO);
                 command.arg("build");
-                // Its compiler is a stable one; aya-ebpf needs `asm_experimental_arch`.
+                // The compiler is stable, but aya-ebpf needs `asm_experimental_arch`.
                 command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
                 command
             }
         };
-        // The outer cargo tells build scripts about its own compiler, flags and folders: none of them are for the
-        // inner one.
+        // The outer cargo passes its own compiler, flags and directories to build scripts: none of them are
+        // for the inner cargo.
         for variable in OUTER {
             command.env_remove(variable);
         }
@@ -129,12 +130,13 @@ impl Toolchain {
         command
     }
 
-    /// Where a [`Toolchain::build`] with `--target-dir target_dir` leaves the object of the binary `name`.
+    /// The object of the binary `name`, after a [`Toolchain::build`] with `--target-dir target_dir`.
     pub fn output(&self, machine: &Machine, target_dir: &Path, name: &str) -> PathBuf {
         target_dir.join(machine.target()).join("release").join(name)
     }
 
-    /// The search path, with the linker's folder first: the target names `bpf-linker` without a folder.
+    /// The search path with the linker's directory first, because the target names `bpf-linker` without a
+    /// path.
     fn path(&self) -> std::ffi::OsString {
         let path = env::var_os("PATH").unwrap_or_default();
         let first = self.linker.parent().map(Path::to_path_buf);
@@ -151,16 +153,18 @@ impl Machine {
         vec![
             format!("--cfg=bpf_target_arch=\"{}\"", self.arch),
             "--check-cfg=cfg(bpf_target_arch,values(any()))".to_owned(),
-            // Instructions of Linux 5.1. 5.10, the oldest kernel that netbpf knows, has no newer ones.
+            // The instruction set of Linux 5.1. The oldest kernel that netbpf supports, 5.10, has no newer
+            // one.
             "-Ctarget-cpu=v3".to_owned(),
-            // Here and not in the profile: `core` needs it too, or the kernel refuses the BTF's function info.
+            // Here and not in the profile: `core` needs it too, or the kernel rejects the BTF's function
+            // info.
             "-Cdebuginfo=2".to_owned(),
             "-Clink-arg=--btf".to_owned(),
         ]
     }
 }
 
-/// Variables of the outer cargo that would change the inner build.
+/// Variables of the outer cargo that would affect the inner build.
 const OUTER: &[&str] = &[
     "CARGO_BUILD_RUSTC",
     "CARGO_BUILD_RUSTFLAGS",
@@ -191,7 +195,7 @@ fn debian_has_core() -> bool {
     Path::new(DEBIAN_CARGO).is_file() && root.join("lib/rustlib/bpfel-unknown-none/lib").is_dir()
 }
 
-/// What a `rustc --print sysroot` prints; none if it fails.
+/// The output of `rustc --print sysroot`; none if it fails.
 fn sysroot(command: &mut Command) -> Option<PathBuf> {
     for variable in OUTER {
         command.env_remove(variable);
@@ -221,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_message_names_what_is_missing_and_the_way_out() {
+    fn the_message_names_what_is_missing_and_the_remedy() {
         let linker = Missing { compiler: false, linker: true }.to_string();
         assert!(linker.contains("no bpf-linker") && !linker.contains("rust-src"), "{linker}");
         let both = Missing { compiler: true, linker: true }.to_string();

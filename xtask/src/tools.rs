@@ -1,5 +1,5 @@
-//! The programs of other people that netbpf's tasks and tests call, what they must be, and the Debian packages they come
-//! from. The only list of them.
+//! The external programs that netbpf's tasks and tests call, the requirements for them, and their Debian
+//! packages. The only list of them.
 
 use std::{
     env,
@@ -9,12 +9,12 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// What needs a tool.
+/// A use of tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
     /// The daemon itself.
     Daemon,
-    /// What README has a user type.
+    /// The commands in README.
     Readme,
     /// The demo.
     Demo,
@@ -22,48 +22,48 @@ pub enum For {
     Lab,
     /// The benchmark.
     Bench,
-    /// The lab tests on other kernels: copied there.
+    /// The lab tests on other kernels; the tools are copied there.
     Kernels,
     /// Fetching and booting those kernels.
     Qemu,
 }
 
-/// One program, and where it comes from.
+/// A program and its package.
 #[derive(Debug)]
 pub struct Tool {
     /// Its name.
     pub program: &'static str,
     /// Debian's package.
     pub package: &'static str,
-    /// Who needs it.
+    /// The tasks that need it.
     pub wanted: &'static [For],
-    /// What for.
+    /// Its purpose.
     pub why: &'static str,
-    /// What it must be, beside a program of this name.
+    /// The requirement for the program.
     pub must: Must,
 }
 
-/// What a program must be: its name alone does not tell.
+/// Requirements for a program besides its name.
 #[derive(Clone, Copy, Debug)]
 pub enum Must {
     /// Any program of this name.
     Exist,
-    /// In the distribution's own folders: it is called by its path there, or copied with its libraries.
+    /// In the distribution's own directories: it is called by its path there, or copied with its libraries.
     BeOfSystem,
-    /// Of the system and statically linked: it runs in folders that hold no libraries.
+    /// Of the distribution and statically linked: it runs in directories without libraries.
     BeStatic,
-    /// Of the system, and this is in what it says of its version. Other programs have the same name.
+    /// Of the distribution, with this text in its version output. Other programs have the same name.
     Say(&'static str),
     /// Of this version or newer.
     BeSince(&'static [u64]),
 }
 
-/// Why a tool is not there.
+/// Why a tool is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lack {
     /// No program has its name.
     Absent,
-    /// The program that has its name, and what is wrong with it.
+    /// The program with its name, and the requirement that it does not meet.
     Unfit(PathBuf, String),
 }
 
@@ -153,7 +153,7 @@ impl Tool {
         Self { must, ..self }
     }
 
-    /// What it is for, and what is wrong with the program that has its name.
+    /// Its purpose, and what is wrong with the program of that name.
     pub fn use_of(&self, lack: &Lack) -> String {
         let Self { program, why, .. } = self;
         match lack {
@@ -162,7 +162,7 @@ impl Tool {
         }
     }
 
-    /// Looks for the program, and whether it is what it must be.
+    /// Finds the program and checks the requirement.
     pub fn find(&self) -> Result<PathBuf, Lack> {
         let found = find(self.program).ok_or(Lack::Absent)?;
         let file = match self.must {
@@ -179,7 +179,7 @@ impl Tool {
 }
 
 impl Must {
-    /// What is wrong with `program`.
+    /// The unmet requirement of `program`, if any.
     fn complaint(self, program: &Path) -> Result<Option<String>> {
         Ok(match self {
             Self::Exist | Self::BeOfSystem => None,
@@ -198,13 +198,13 @@ impl Must {
     }
 }
 
-/// The shared libraries of a program, the loader among them. None for a static one.
+/// The shared libraries of a program, including the loader; empty for a static one.
 pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(program).stderr(Stdio::null()).output().context("start ldd")?;
     Ok(parse_ldd(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+/// Parses `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
 fn parse_ldd(text: &str) -> Vec<PathBuf> {
     text.lines()
         .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
@@ -212,7 +212,7 @@ fn parse_ldd(text: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What a program prints when it is asked for its version. Some fail although they answer.
+/// A program's version output. Some programs fail although they print it.
 fn says(program: &Path, option: &str) -> Result<String> {
     let output = Command::new(program)
         .arg(option)
@@ -231,7 +231,7 @@ fn version(text: &str) -> Vec<u64> {
     version.split('.').map_while(|number| number.parse().ok()).collect()
 }
 
-/// The file of `program`: on `PATH`, or where Debian keeps what only root uses.
+/// The file of `program`: on `PATH`, or in Debian's directories for root.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -240,7 +240,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .find(|file| is_program(file))
 }
 
-/// The file of `program` in the distribution's own folders: what can be copied with its libraries.
+/// The file of `program` in the distribution's own directories; it can be copied with its libraries.
 pub fn find_of_system(program: &str) -> Option<PathBuf> {
     ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
         .iter()
@@ -269,10 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn what_readme_types_is_brought_by_the_first_command() {
+    fn the_first_command_installs_all_tools_of_readme() {
         let readme = include_str!("../../README.md");
         let typed = readme.lines().filter_map(|line| line.strip_prefix("$ ").or(line.strip_prefix("# ")));
-        // Headings begin as a root's prompt does.
+        // Headings begin with `#`, as commands of root do.
         let typed = typed.filter(|line| !line.starts_with(char::is_uppercase));
         let mut programs: Vec<&str> = typed
             .map(|line| {
@@ -287,12 +287,15 @@ mod tests {
         assert!(programs.contains(&"ping") && programs.contains(&"python3"), "{programs:?}");
         for program in programs {
             let tool = TOOLS.iter().find(|tool| tool.program == program);
-            assert!(tool.is_some_and(|tool| tool.wanted.contains(&For::Readme)), "nothing brings {program}");
+            assert!(
+                tool.is_some_and(|tool| tool.wanted.contains(&For::Readme)),
+                "nothing installs {program}"
+            );
         }
     }
 
     #[test]
-    fn what_is_copied_is_the_systems() {
+    fn copied_tools_are_the_distributions() {
         for tool in TOOLS.iter().filter(|tool| tool.wanted.contains(&For::Kernels) && tool.program != "nft") {
             assert!(!matches!(tool.must, Must::Exist), "{} is copied with its libraries", tool.program);
         }

@@ -1,4 +1,4 @@
-//! `cargo xtask uninstall`: takes away what `install` put somewhere, and nothing else.
+//! `cargo xtask uninstall`: removes what `install` installed, and nothing else.
 
 use std::{fs, io, os::unix::net::UnixStream, path::Path, process::Command};
 
@@ -11,17 +11,17 @@ use crate::install::{
     systemd::Systemd,
 };
 
-/// Stop netbpf and take away what `install` put somewhere
+/// Stop netbpf and remove what `install` installed
 #[derive(clap::Args)]
 pub struct Options {
     #[command(flatten)]
     place: Place,
-    /// Remove what the daemon stored, too (/var/lib/netbpf)
+    /// Also remove what the daemon stored (/var/lib/netbpf)
     #[arg(long)]
     purge: bool,
 }
 
-/// What a daemon that was told nothing else keeps, and where it is called.
+/// Default paths of the daemon's state, pins and socket.
 const STATE: &str = "/var/lib/netbpf";
 const BPFFS: &str = "/sys/fs/bpf/netbpf";
 const SOCKET: &str = "/run/netbpf/netbpf.sock";
@@ -53,7 +53,7 @@ pub fn run(options: Options) -> Result<()> {
     }
     changes.keep()?;
     for folder in manifest.folders.iter().rev() {
-        // It stays where others have put something into it.
+        // A directory stays if somebody else uses it.
         let _ = fs::remove_dir(place.on_disk(folder));
     }
     if let Some(systemd) = systemd {
@@ -75,13 +75,13 @@ pub fn run(options: Options) -> Result<()> {
         println!("a daemon that was started by hand still runs");
     } else if !is_staged && Path::new(BPFFS).exists() {
         println!(
-            "containers and networks go on until the machine is started again; an installed netbpf finds them"
+            "containers and networks continue until the machine is rebooted; a newly installed netbpf finds them"
         );
     }
     Ok(())
 }
 
-/// Without its records, nobody could ever remove what still runs.
+/// Refuses if anything still runs: without the daemon's records, it could not be removed any more.
 fn refuse_in_use(place: &Place) -> Result<()> {
     let program = place.on_disk(&place.program());
     let list = |arguments: &[&str]| {

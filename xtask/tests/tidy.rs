@@ -1,24 +1,24 @@
-//! Habits that no lint knows: how a file begins, how long it may be, what must not be left in it.
+//! Conventions that no lint checks: the first line of a file, its length, leftovers.
 
 mod source;
 
 use std::path::PathBuf;
 
 const CRATES: &[&str] = &["netbpf", "netbpf-common", "netbpf-ebpf", "tests", "xtask"];
-/// Longer files say why in their first comment, in words that begin with these.
+/// A longer file must give a reason in its first comment, beginning with these words.
 const LONG: usize = 500;
 const REASON: &str = "Long because";
 
-/// What is not left in code, and why. Split in two, or this file would be the first to be caught.
+/// Leftovers that are not allowed, and why. In two parts, so that this file does not contain them.
 const LEFTOVERS: &[(&str, &str, &str)] = &[
-    ("todo", "!(", "a promise to the reader that nothing keeps: finish it or leave it out"),
-    ("dbg", "!(", "for the moment of looking"),
-    ("unimplemented", "!(", "a crash that waits for its user"),
+    ("todo", "!(", "finish it or leave it out"),
+    ("dbg", "!(", "for debugging only"),
+    ("unimplemented", "!(", "it crashes when it is used"),
     ("#[ign", "ore", "a test that does not run proves nothing; one that cannot run fails"),
 ];
 
-/// Who may touch files that a container can change, and the one way to do it: `sandbox::SharedFile`, which is bounded,
-/// follows no link and waits for nothing.
+/// The files of the daemon that access files which a container can change. They must use
+/// `sandbox::SharedFile`, which limits the size, follows no symlinks and never blocks.
 const SHARED_FILES: &[&str] =
     &["effects/files/own.rs", "effects/files/borrowed.rs", "effects/steps.rs", "names/record.rs"];
 const BYPASSES: &[&str] = &["fs::read", "fs::write", "fs::copy", "File::open", "File::create", "OpenOptions"];
@@ -35,7 +35,7 @@ fn files_of_containers_are_opened_in_one_way() {
 }
 
 #[test]
-fn a_file_begins_with_what_it_owns() {
+fn a_file_begins_with_its_purpose() {
     complain(|file| {
         let first = source::text(file).lines().next().unwrap_or_default().to_owned();
         let says = first.strip_prefix("//! ").is_some_and(|words| words.len() > 10);
@@ -44,7 +44,7 @@ fn a_file_begins_with_what_it_owns() {
 }
 
 #[test]
-fn a_long_file_says_why() {
+fn a_long_file_has_a_reason() {
     complain(|file| {
         let text = source::text(file);
         let head: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
@@ -55,7 +55,7 @@ fn a_long_file_says_why() {
 }
 
 #[test]
-fn nothing_is_left_over() {
+fn there_are_no_leftovers() {
     complain(|file| {
         let code = code(file);
         LEFTOVERS.iter().find_map(|(begin, end, because)| {
@@ -65,7 +65,7 @@ fn nothing_is_left_over() {
     });
 }
 
-/// Fails with what `rule` has against each file.
+/// Fails with the complaints of `rule` about each file.
 fn complain(rule: impl Fn(&PathBuf) -> Option<String>) {
     let files = CRATES.iter().flat_map(|name| source::rust_files(&source::workspace().join(name)));
     let complaints: Vec<String> =

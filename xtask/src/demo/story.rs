@@ -1,47 +1,47 @@
-//! The story as a table: what a newcomer types, and what must come back. Runs nothing.
+//! The story as a table: the commands of a new user, and the expected results. Runs nothing.
 
-/// One thing that happens.
+/// A step of the story.
 #[derive(Debug)]
 pub enum Step {
-    /// A paragraph between the commands.
+    /// A text between commands.
     Say(&'static str),
-    /// A command, and all that must be true of what came back.
+    /// A command and its expected results.
     Type(&'static str, &'static [Expect]),
-    /// The daemon is started, as it is in a terminal of its own.
+    /// Starts the daemon.
     Start,
-    /// The daemon is killed without a warning.
+    /// Kills the daemon with SIGKILL.
     Kill,
-    /// The daemon is stopped.
+    /// Stops the daemon.
     Stop,
 }
 
-/// What must be true of a command's end and output.
+/// An expected result of a command.
 #[derive(Debug)]
 pub enum Expect {
-    /// It succeeds, and prints this.
+    /// It succeeds and prints this text.
     Prints(&'static str),
-    /// It succeeds, and does not print this.
+    /// It succeeds and does not print this text.
     Lacks(&'static str),
-    /// It succeeds, and prints nothing but the 64 digits of an ID.
+    /// It succeeds and prints an ID of 64 digits only.
     Id,
     /// It succeeds.
     Succeeds,
-    /// It fails with this exit code and prints this.
+    /// It fails with this exit code and prints this text.
     Fails(i32, &'static str),
-    /// It fails.
+    /// It fails with any exit code.
     FailsAnyhow,
 }
 
 use Expect::{Fails, FailsAnyhow, Id, Lacks, Prints, Succeeds};
 use Step::{Kill, Say, Start, Stop, Type};
 
-/// What a docker0 user does with networks, from the first container to nothing left.
+/// What docker0 users do with networks, from the first container until nothing is left.
 pub const STORY: &[Step] = &[
     Say("The daemon runs in a terminal of its own."),
     Start,
     Type("netbpf network ls", &[Prints("bridge"), Prints("host"), Prints("none")]),
     //
-    Say("Containers on the default network: an address, a MAC made of it, and the host reaches them."),
+    Say("A container on the default network has an address and a MAC derived from it. The host reaches it."),
     Type("netbpf run -d --name tomcat01 -- busybox httpd -f -p 8080 -h /etc", &[Id]),
     Type(
         "netbpf exec tomcat01 ip address show eth0",
@@ -50,13 +50,13 @@ pub const STORY: &[Step] = &[
     Type("ping -c1 172.17.0.2", &[Prints("64 bytes from 172.17.0.2")]),
     Type("netbpf run -d --name tomcat02 -- busybox httpd -f -p 8080 -h /etc", &[Id]),
     Type("netbpf exec tomcat02 ping -c1 172.17.0.2", &[Prints("64 bytes from 172.17.0.2")]),
-    Say("As with docker0, there are no names on it."),
+    Say("As with docker0, there are no names on the default network."),
     Type("netbpf exec tomcat02 ping -c1 tomcat01", &[FailsAnyhow]),
-    Say("Only a link gives one there, in one direction."),
+    Say("Only --link provides a name there, in one direction."),
     Type("netbpf run -d --name tomcat03 --link tomcat02 -- busybox httpd -f -p 8080 -h /etc", &[Id]),
     Type("netbpf exec tomcat03 ping -c1 tomcat02", &[Prints("64 bytes from tomcat02 (172.17.0.3)")]),
     Type("netbpf exec tomcat02 ping -c1 tomcat03", &[FailsAnyhow]),
-    Say("A published port is the host's, at all of its addresses; nobody else gets it."),
+    Say("A published port is reserved at all addresses of the host."),
     Type("netbpf run -d --name tomcat04 -p 8080:8080 -- busybox httpd -f -p 8080 -h /etc", &[Id]),
     Type("netbpf port tomcat04", &[Prints("8080/tcp -> 0.0.0.0:8080")]),
     Type("busybox wget -qO- http://127.0.0.1:8080/hostname", &[Succeeds]),
@@ -66,7 +66,7 @@ pub const STORY: &[Step] = &[
         &[Fails(125, "Bind for 0.0.0.0:8080 failed: port is already allocated")],
     ),
     //
-    Say("A network of one's own has names."),
+    Say("A user-defined network has names."),
     Type("netbpf network create --driver bridge --subnet 192.168.0.0/16 --gateway 192.168.0.1 mynet", &[Id]),
     Type("netbpf run -d --name tomcat-mynet-01 --net mynet -- busybox httpd -f -p 8080 -h /etc", &[Id]),
     Type("netbpf run -d --name tomcat-mynet-02 --net mynet -- busybox httpd -f -p 8080 -h /etc", &[Id]),
@@ -83,11 +83,11 @@ pub const STORY: &[Step] = &[
         &[Prints("tomcat01"), Prints("tomcat02"), Prints("tomcat-mynet-01"), Prints("tomcat-mynet-02")],
     ),
     //
-    Say("Another network is out of reach, by address and by name."),
+    Say("A container in another network cannot be reached, neither by address nor by name."),
     Type("netbpf exec tomcat02 ping -c1 -W1 192.168.0.2", &[Fails(1, "100% packet loss")]),
     Type("netbpf exec tomcat02 ping -c1 -W1 tomcat-mynet-01", &[FailsAnyhow]),
     //
-    Say("Until a container is connected: then it has two addresses, and the names of both."),
+    Say("Connected to a second network, a container has two addresses and resolves the names of both."),
     Type("netbpf connect mynet tomcat01", &[Succeeds]),
     Type("netbpf exec tomcat01 ip -4 -brief address", &[Prints("172.17.0.2/16"), Prints("192.168.0.4/16")]),
     Type(
@@ -104,7 +104,7 @@ pub const STORY: &[Step] = &[
         ],
     ),
     //
-    Say("Mistakes are told in Docker's words, and change nothing."),
+    Say("Errors have Docker's messages and change nothing."),
     Type(
         "netbpf run -d --name tomcat01 -- sleep infinity",
         &[Fails(125, "Conflict. The container name \"/tomcat01\" is already in use by container")],
@@ -117,10 +117,10 @@ pub const STORY: &[Step] = &[
     Type("netbpf network rm bridge", &[Fails(1, "bridge is a pre-defined network and cannot be removed")]),
     Type("netbpf exec tomcat01 no-such-command", &[Fails(127, "no-such-command")]),
     //
-    Say("Every frame ends with a reason that is counted."),
+    Say("Every frame is counted by the reason for which it ended."),
     Type("netbpf stats --no-stream", &[Prints("isolated")]),
     //
-    Say("The daemon may die: packets and names go on, and the next one finds everything in its place."),
+    Say("If the daemon is killed, packets and names continue, and the next daemon takes over the state."),
     Kill,
     Type("ping -c1 172.17.0.2", &[Prints("64 bytes from 172.17.0.2")]),
     Start,
@@ -132,7 +132,7 @@ pub const STORY: &[Step] = &[
     Type("netbpf disconnect mynet tomcat01", &[Succeeds]),
     Type("netbpf exec tomcat01 ip -4 -brief address", &[Prints("172.17.0.2/16"), Lacks("192.168.0.4/16")]),
     //
-    Say("And nothing is left."),
+    Say("In the end, nothing is left."),
     Type(
         "netbpf rm -f tomcat01 tomcat02 tomcat03 tomcat04 tomcat-mynet-01 tomcat-mynet-02",
         &[Prints("tomcat-mynet-02")],
@@ -146,7 +146,7 @@ pub const STORY: &[Step] = &[
 ];
 
 impl Expect {
-    /// What is wrong, if anything, with a command that ended with `code` and printed `output`.
+    /// The unexpected result, if any, of a command that ended with `code` and printed `output`.
     pub fn complaint(&self, code: i32, output: &str) -> Option<String> {
         let code_wanted = match self {
             Self::Fails(code, _) => Some(*code),
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn output_and_exit_code_are_both_judged() {
+    fn output_and_exit_code_are_both_checked() {
         assert_eq!(Prints("64 bytes").complaint(0, "64 bytes from 172.17.0.2"), None);
         assert_eq!(Prints("64 bytes").complaint(1, "64 bytes").as_deref(), Some("exit code 1, expected 0"));
         assert_eq!(Lacks("veth").complaint(0, "lo veth1").as_deref(), Some("it printed `veth`"));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_daemon_is_there_when_it_is_needed() {
+    fn the_daemon_runs_when_it_is_needed() {
         let mut running = false;
         for step in STORY {
             match step {

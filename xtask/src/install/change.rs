@@ -1,5 +1,5 @@
-//! Changes of files that happen whole: dropped before they are kept, they are taken back. Must not know what is in the
-//! files.
+//! Changes of files that are undone when they are dropped before [`Changes::keep`]. Must not know what is in
+//! the files.
 
 use std::{
     fs, io,
@@ -12,24 +12,24 @@ use anyhow::{Context, Result, bail};
 
 use super::layout::{Content, File};
 
-/// Changes that were made.
+/// The changes so far.
 #[derive(Debug, Default)]
 pub struct Changes(Vec<Undo>);
 
 #[derive(Debug)]
 enum Undo {
-    /// The file was not there.
+    /// The file did not exist: remove it.
     Remove(PathBuf),
-    /// The folder was not there.
+    /// The directory did not exist: remove it.
     RemoveFolder(PathBuf),
-    /// The file was another one, which is kept aside.
+    /// The previous file was renamed: restore it.
     Restore { file: PathBuf, aside: PathBuf },
 }
 
 impl Changes {
-    /// Makes a folder and those above it; returns the new ones, from above.
+    /// Creates a directory and its parents; returns the new ones, outermost first.
     pub fn make_folder(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
-        // The last of a relative path's is the empty one.
+        // The last ancestor of a relative path is empty.
         let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
         let mut missing: Vec<_> = folder.ancestors().take_while(is_missing).map(Path::to_path_buf).collect();
         missing.reverse();
@@ -40,7 +40,7 @@ impl Changes {
         Ok(missing)
     }
 
-    /// Writes a file at `path`. One that is there is replaced at once: whoever looks finds the old or the new one.
+    /// Writes a file at `path`. An existing file is replaced atomically.
     pub fn put(&mut self, file: &File, path: &Path) -> Result<()> {
         let new = beside(path, "new");
         let mut unfinished = Self(vec![Undo::Remove(new.clone())]);
@@ -56,7 +56,7 @@ impl Changes {
         let undo = match path.symlink_metadata() {
             Ok(_) => {
                 let aside = beside(path, "old");
-                // One that an interrupted task left.
+                // Left by an interrupted task.
                 let _ = fs::remove_file(&aside);
                 fs::hard_link(path, &aside).with_context(|| format!("keep {}", path.display()))?;
                 Undo::Restore { file: path.to_owned(), aside }
@@ -69,7 +69,7 @@ impl Changes {
         Ok(())
     }
 
-    /// Takes a file away, if it is there.
+    /// Removes a file if it exists.
     pub fn remove(&mut self, path: &Path) -> Result<()> {
         let aside = beside(path, "old");
         match fs::rename(path, &aside) {
@@ -82,7 +82,7 @@ impl Changes {
         }
     }
 
-    /// They stay as they are.
+    /// Makes the changes permanent.
     pub fn keep(mut self) -> Result<()> {
         for undo in self.0.drain(..) {
             if let Undo::Restore { aside, .. } = undo {
@@ -103,7 +103,7 @@ impl Drop for Changes {
             };
             match undone {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    eprintln!("warning: cannot take back {undo:?}: {error}");
+                    eprintln!("warning: cannot undo {undo:?}: {error}");
                 }
                 Ok(()) | Err(_) => {}
             }
@@ -111,7 +111,8 @@ impl Drop for Changes {
     }
 }
 
-/// Copies a program without its symbols, which are most of it. Its build ID stays, so that debuggers find it in them.
+/// Copies a program without its symbols, which are most of its size. It keeps its build ID, with which
+/// debuggers find it in the symbols.
 fn strip(program: &Path, copy: &Path) -> Result<()> {
     let output =
         Command::new("strip").arg("-o").arg(copy).arg(program).output().context("start strip (binutils)")?;
@@ -121,7 +122,7 @@ fn strip(program: &Path, copy: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A name that only these changes use.
+/// A temporary name beside `path`.
 fn beside(path: &Path, what: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.netbpf-{what}"))
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_never_was() {
+    fn dropped_changes_are_undone() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         fs::write(at("old"), "old").expect("a file");
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_leaves_nothing_beside_it() {
+    fn kept_changes_leave_no_temporary_files() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         fs::write(at("old"), "old").expect("a file");

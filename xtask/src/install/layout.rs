@@ -1,5 +1,5 @@
-//! What is installed, where each piece goes, and the list of it that is kept for the way back. Completions and manual
-//! pages are the program's own to make: it knows its command line.
+//! The files to install, their paths, and the manifest that lists them for `uninstall`. The program itself
+//! generates completions and manual pages, because it knows its command line.
 
 use std::{
     collections::BTreeSet,
@@ -24,44 +24,44 @@ pub struct Place {
 /// A file to install.
 #[derive(Debug)]
 pub struct File {
-    /// As its users see it.
+    /// Its path without `--root`.
     pub path: PathBuf,
-    /// What is in it.
+    /// Its content.
     pub content: Content,
-    /// Who may do what.
+    /// Its permissions.
     pub mode: u32,
 }
 
-/// What is in a file.
+/// Content of a file.
 #[derive(Debug)]
 pub enum Content {
-    /// This.
+    /// This text.
     Text(Vec<u8>),
-    /// This program, without its symbols.
+    /// A copy of this program without its symbols.
     Program(PathBuf),
 }
 
-/// All that an installation put somewhere.
+/// Everything that an installation created.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
-    /// Files, as their users see them.
+    /// Files, without `--root`.
     pub files: BTreeSet<PathBuf>,
-    /// Folders that were made for them.
+    /// Directories that were created for them.
     pub folders: BTreeSet<PathBuf>,
 }
 
-/// Shell and file, below the prefix: where the shells look by themselves.
+/// Shells and files below the prefix, where the shells look by default.
 const COMPLETIONS: &[(&str, &str)] = &[
     ("bash", "share/bash-completion/completions/netbpf"),
     ("zsh", "share/zsh/site-functions/_netbpf"),
     ("fish", "share/fish/vendor_completions.d/netbpf.fish"),
 ];
 
-/// Units and their text; `@program@` stands for the program.
+/// Units and their text; `@program@` is replaced by the program's path.
 const UNITS: &[(&str, &str)] =
     &[("netbpf.socket", include_str!("netbpf.socket")), ("netbpf.service", include_str!("netbpf.service"))];
 
-/// An absolute path that needs no quotes in a unit.
+/// Parses an absolute path that needs no quotes in a unit.
 fn prefix(text: &str) -> Result<PathBuf, String> {
     let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-".contains(c));
     let path = Path::new(text);
@@ -79,12 +79,12 @@ impl Place {
         self.prefix.join("bin/netbpf")
     }
 
-    /// The list of what was installed.
+    /// The manifest's path.
     pub fn manifest(&self) -> PathBuf {
         self.prefix.join("share/netbpf/manifest")
     }
 
-    /// The file that its users see at `path`.
+    /// The path of a file with `--root`.
     pub fn on_disk(&self, path: &Path) -> PathBuf {
         match &self.root {
             Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
@@ -92,13 +92,13 @@ impl Place {
         }
     }
 
-    /// systemd looks below /usr and /usr/local, and below no other prefix.
+    /// The directory of units: systemd looks below /usr and /usr/local, but below no other prefix.
     fn units(&self) -> PathBuf {
         let is_searched = [Path::new("/usr"), Path::new("/usr/local")].contains(&self.prefix.as_path());
         if is_searched { self.prefix.join("lib/systemd/system") } else { "/etc/systemd/system".into() }
     }
 
-    /// All that is installed with `program`.
+    /// All files to install with `program`.
     pub fn files(&self, program: &Path) -> Result<Vec<File>> {
         let text = |path: PathBuf, text: Vec<u8>| File { path, content: Content::Text(text), mode: 0o644 };
         let mut files =
@@ -121,7 +121,7 @@ impl Place {
     }
 }
 
-/// What the program prints.
+/// The output of the program.
 fn ask(program: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
     let called = || format!("{} {}", program.display(), arguments.join(" "));
     let output = Command::new(program).args(arguments).output().with_context(called)?;
@@ -132,7 +132,7 @@ fn ask(program: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
 }
 
 impl Manifest {
-    /// Of what is installed; none if nothing is.
+    /// Reads the manifest of the installed version; none if nothing is installed.
     pub fn read(place: &Place) -> Result<Option<Self>> {
         let path = place.on_disk(&place.manifest());
         let text = match fs::read_to_string(&path) {
@@ -143,7 +143,7 @@ impl Manifest {
         Self::parse(&text).map(Some).with_context(|| format!("read {}", path.display()))
     }
 
-    /// One path a line; a folder's ends with a slash.
+    /// Parses one path for each line; that of a directory ends with a slash.
     fn parse(text: &str) -> Result<Self> {
         let mut manifest = Self::default();
         for line in text.lines() {
@@ -158,7 +158,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// As it is stored.
+    /// The text of the manifest file.
     pub fn text(&self) -> String {
         let files = self.files.iter().map(|file| format!("{}\n", file.display()));
         let folders = self.folders.iter().map(|folder| format!("{}/\n", folder.display()));
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_is_read_as_it_was_written() {
+    fn a_manifest_is_parsed_as_it_was_written() {
         let manifest = Manifest {
             files: ["/usr/local/bin/netbpf".into(), "/usr/local/share/netbpf/manifest".into()].into(),
             folders: ["/usr/local/share/netbpf".into()].into(),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_where_systemd_looks() {
+    fn units_are_installed_where_systemd_looks() {
         let units = |prefix: &str| Place { prefix: prefix.into(), root: None }.units();
         assert_eq!(units("/usr"), Path::new("/usr/lib/systemd/system"));
         assert_eq!(units("/usr/local"), Path::new("/usr/local/lib/systemd/system"));

@@ -1,4 +1,4 @@
-//! The systemd of this machine, if it runs one: told of units, asked to start and stop them. Must not know where they are.
+//! The systemd of this machine, if it runs: reloads units, starts and stops them. Must not know their paths.
 
 use std::{path::Path, process::Command};
 
@@ -7,29 +7,29 @@ use anyhow::{Context, Result, bail};
 const SOCKET: &str = "netbpf.socket";
 const SERVICE: &str = "netbpf.service";
 
-/// One that runs.
+/// A running systemd.
 #[derive(Clone, Copy, Debug)]
 pub struct Systemd(());
 
 impl Systemd {
-    /// sd_booted(3).
+    /// Whether systemd runs, as sd_booted(3).
     pub fn running() -> Option<Self> {
         Path::new("/run/systemd/system").is_dir().then_some(Self(()))
     }
 
-    /// Have it read its units again.
+    /// Reloads all units.
     pub fn reload(self) -> Result<()> {
         systemctl(&["daemon-reload"])
     }
 
-    /// Now and whenever the machine starts. A daemon that runs is replaced; its sockets stay.
+    /// Starts the daemon now and at boot. A running daemon is restarted; its sockets stay.
     pub fn start(self) -> Result<()> {
         systemctl(&["enable", SOCKET, SERVICE])?;
         systemctl(&["start", SOCKET])?;
         systemctl(&["restart", SERVICE])
     }
 
-    /// Now and for good. Both in one command: the socket would start the daemon again.
+    /// Stops the daemon, now and at boot. In one command: the socket would start the daemon again.
     pub fn stop(self) -> Result<()> {
         systemctl(&["disable", "--now", SERVICE, SOCKET])
     }

@@ -1,5 +1,5 @@
-//! Debian's kernels for virtual machines, fetched by apt from the suite that has them and unpacked, never installed.
-//! Knows no host's name: the address is that of the sources which this machine is configured with.
+//! Fetches Debian's kernels for virtual machines by apt, and unpacks them without installing. Must not
+//! contain host names: the address of the archive is from this machine's apt sources.
 
 use std::{
     ffi::OsString,
@@ -16,17 +16,17 @@ use crate::step;
 /// A kernel that can be booted.
 #[derive(Debug)]
 pub struct Image {
-    /// Its name as `uname -r` says it.
+    /// Its release, as in `uname -r`.
     pub release: String,
     /// The kernel.
     pub kernel: PathBuf,
-    /// A root with its modules in `lib/modules/RELEASE`.
+    /// A directory with its modules in `lib/modules/RELEASE`.
     pub root: PathBuf,
 }
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The kernel in `folder`; fetched first if it is not there.
+/// The kernel in `folder`; fetched if it is not there.
 pub fn fetch(kernel: &Kernel, folder: &Path) -> Result<Image> {
     let root = folder.join("root");
     if !root.is_dir() {
@@ -42,7 +42,7 @@ pub fn fetch(kernel: &Kernel, folder: &Path) -> Result<Image> {
         download.current_dir(&debs).arg("download").args(&packages);
         step::run(&format!("fetching {}", packages.join(" ")), download, |_| None)?;
 
-        // Under another name until it is complete: the next run takes what it finds.
+        // In a temporary directory until it is complete, because the next run uses what it finds.
         let partial = folder.join("root.partial");
         empty(&partial)?;
         for deb in list(&debs)? {
@@ -50,7 +50,7 @@ pub fn fetch(kernel: &Kernel, folder: &Path) -> Result<Image> {
             unpack.arg("-x").arg(&deb).arg(&partial);
             step::run(&format!("unpacking Linux {}", kernel.version), unpack, |_| None)?;
         }
-        // Newer packages have no /lib; depmod and modprobe look there.
+        // Newer packages have no /lib, where depmod and modprobe look.
         if !partial.join("lib").exists() {
             std::os::unix::fs::symlink("usr/lib", partial.join("lib")).context("link lib to usr/lib")?;
         }
@@ -75,7 +75,7 @@ fn release(root: &Path) -> Result<String> {
     Ok(folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
 }
 
-/// apt with lists and caches of its own, for a suite that the machine need not be configured with.
+/// apt with lists and caches of its own, for a suite that need not be in the machine's sources.
 struct Apt {
     options: Vec<OsString>,
 }
@@ -104,7 +104,7 @@ impl Apt {
         option("Dir::State::Lists", &folder.join("lists"));
         option("Dir::Cache", &folder.join("cache"));
         option("Acquire::Languages", Path::new("none"));
-        // _apt may not write to a folder of root's.
+        // The user _apt may not write to root's directory.
         option("APT::Sandbox::User", Path::new(""));
         Ok(Self { options })
     }
@@ -128,7 +128,8 @@ impl Apt {
     }
 }
 
-/// The packages of the newest kernel of `version` among `names`; without one, and if `or_newer`, of the newest kernel.
+/// The packages of the newest kernel of `version` among `names`. If there is none, and with `or_newer`: of
+/// the newest kernel.
 fn choose(names: &[&str], version: &str, or_newer: bool) -> Vec<String> {
     let releases = || {
         names.iter().filter_map(|name| {
@@ -145,7 +146,7 @@ fn choose(names: &[&str], version: &str, or_newer: bool) -> Vec<String> {
     else {
         return Vec::new();
     };
-    // Newer suites split a kernel in two, and its image is an empty package that signs them.
+    // Newer suites have a kernel in two packages, and the image package is empty.
     let halves = [format!("linux-binary-{release}"), format!("linux-modules-{release}")];
     if halves.iter().all(|half| names.contains(&half.as_str())) {
         halves.into()
@@ -154,7 +155,7 @@ fn choose(names: &[&str], version: &str, or_newer: bool) -> Vec<String> {
     }
 }
 
-/// The numbers in a release, in order: `5.10.0-32-cloud-amd64` is newer than `5.10.0-9-cloud-amd64`.
+/// The numbers in a release, for comparison: `5.10.0-32-cloud-amd64` is newer than `5.10.0-9-cloud-amd64`.
 fn numbers(release: &str) -> Vec<u64> {
     release.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suite_that_moves_on_gives_its_newest_in_two_halves() {
+    fn a_newer_kernel_is_chosen_in_two_packages() {
         let names = [
             "linux-image-7.3.1+deb14-cloud-amd64",
             "linux-binary-7.3.1+deb14-cloud-amd64",

@@ -1,10 +1,10 @@
 #!/bin/busybox sh
-# The first process of a booted kernel: runs the lab tests and powers off. xtask fills in what stands between @ signs.
+# The first process of a booted kernel: runs the lab tests and powers off. xtask replaces the names between @ signs.
 PATH=/usr/bin:/usr/sbin
 export PATH HOME=/root NETBPF_BIN=/usr/bin/netbpf RUST_TEST_THREADS=4 RUST_BACKTRACE=1
 
 if [ ! -e /run/moved ]; then
-    # The root of an initramfs cannot be pivoted away, and containers with a root of their own do that: on to a tmpfs.
+    # pivot_root, which containers with a root of their own need, does not work on an initramfs: move to a tmpfs.
     busybox mkdir /new
     busybox mount -t tmpfs -o mode=755 tmpfs /new
     busybox cp -a /bin /sbin /lib /lib64 /usr /etc /var /root /init /modules /new

@@ -1,5 +1,6 @@
-//! The small system around a booted kernel: busybox, the tests' tools with their libraries, the kernel's modules, netbpf
-//! and the tests, and an `/init` that runs them. Must hold nothing that the host lacks.
+//! Creates the small system for a booted kernel: busybox, the tests' tools with their libraries, the kernel's
+//! modules, netbpf and the tests, and an `/init` that runs them. Must not contain anything that the host
+//! lacks.
 
 use std::{
     collections::BTreeSet,
@@ -17,10 +18,10 @@ use crate::tools::{self, For, TOOLS};
 
 /// The line before the tests' output.
 pub const BEGIN: &str = "--- netbpf: tests begin";
-/// The line after it begins with this; the exit code follows.
+/// Start of the line after the tests' output; the exit code follows.
 pub const END: &str = "--- netbpf: tests end with ";
 
-/// What netbpf and its tests need of the kernel; as far as it does not have them built in.
+/// Modules that netbpf and its tests need, unless they are built in.
 const MODULES: &[&str] = &[
     "veth",
     "cls_bpf",
@@ -34,21 +35,21 @@ const MODULES: &[&str] = &[
     "nft_masq",
     "nft_nat",
 ];
-/// What newer kernels have within nf_tables.
+/// Modules of older kernels; newer ones have them in nf_tables.
 const OLD_MODULES: &[&str] = &["nft_counter", "nft_objref"];
-/// Programs of the system that are copied beside the tools: the shell, and those that start others. busybox's would
-/// start its own `ip` and `ping` in place of the real ones.
+/// Programs of the system that are copied, besides the tools: the shell, and those that start others. Those
+/// of busybox would start its own `ip` and `ping` instead of the real ones.
 const SYSTEM: &[&str] = &["dash", "env", "find", "nice", "nohup", "setsid", "timeout", "xargs"];
 
 const INIT: &str = include_str!("init.sh");
 
-/// The files that all kernels get.
+/// The files for all kernels.
 pub struct Tree {
     root: PathBuf,
 }
 
 impl Tree {
-    /// Copies them from this machine.
+    /// Copies the files from this machine.
     pub fn new(netbpf: &Path, lab: &Path) -> Result<Self> {
         let root = toolchain::workspace().join("target/kernels/tree");
         remove(&root)?;
@@ -98,7 +99,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Writes the archive for one kernel: these files, its modules, and what it runs.
+    /// Writes the archive for one kernel: these files, its modules, and its `/init`.
     pub fn write(&self, image: &Image, filter: &[&str], archive: &Path) -> Result<()> {
         let extra = archive.with_extension("tree");
         remove(&extra)?;
@@ -111,7 +112,7 @@ impl Tree {
         write(&extra.join("init"), &init)?;
         fs::set_permissions(extra.join("init"), fs::Permissions::from_mode(0o755))
             .context("make /init a program")?;
-        // The kernel unpacks archives that follow each other into one tree.
+        // The kernel unpacks concatenated archives into one tree.
         let mut file = fs::File::create(archive).with_context(|| format!("create {}", archive.display()))?;
         for tree in [&self.root, &extra] {
             cpio(tree, &file).with_context(|| format!("pack {}", tree.display()))?;
@@ -119,7 +120,7 @@ impl Tree {
         io::Write::flush(&mut file).with_context(|| format!("write {}", archive.display()))
     }
 
-    /// Copies a program and returns the libraries that it needs.
+    /// Copies a program and returns its libraries.
     fn program(&self, from: &Path, to: &str) -> Result<Vec<PathBuf>> {
         let from = from.canonicalize().with_context(|| format!("find {}", from.display()))?;
         self.copy(&from, to)?;
@@ -135,7 +136,7 @@ impl Tree {
         Ok(())
     }
 
-    /// A link for every program of busybox that is not there as itself.
+    /// Creates a link for every program of busybox that is not there already.
     fn applets(&self, busybox: &Path) -> Result<()> {
         let output = Command::new(busybox).arg("--list").output().context("start busybox")?;
         for applet in String::from_utf8_lossy(&output.stdout).lines() {
@@ -152,7 +153,7 @@ impl Tree {
     }
 }
 
-/// Takes what only a debugger reads from a program: it is most of it.
+/// Removes debug information from a program: it is most of its size.
 fn strip(program: &Path) -> Result<()> {
     let status = Command::new("strip").arg("--strip-debug").arg(program).status().context("start strip")?;
     if !status.success() {
@@ -161,7 +162,7 @@ fn strip(program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where a library of the host goes: the folders of the loader's search, whatever links lead there on the host.
+/// The path of a library, with the links to its directory on the host resolved.
 fn inside(library: &Path) -> Result<String> {
     let name = library.file_name().with_context(|| format!("{} is no library", library.display()))?;
     let folder = library.parent().unwrap_or(Path::new("/"));
@@ -203,7 +204,7 @@ fn modules(image: &Image) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// busybox's insmod takes plain modules only.
+/// Decompresses a module: busybox's insmod does not.
 fn unpack(module: &Path, to: &Path) -> Result<()> {
     if module.extension().is_none_or(|extension| extension != "xz") {
         fs::copy(module, to).with_context(|| format!("copy {}", module.display()))?;

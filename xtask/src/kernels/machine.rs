@@ -1,4 +1,5 @@
-//! One boot under qemu, from start to power-off. Knows nothing of what runs in it but how its end is told.
+//! One boot with qemu, from start to power-off. Must not know what runs in it, except the lines around the
+//! tests' output.
 
 use std::{
     io::Read,
@@ -13,34 +14,34 @@ use anyhow::{Context, Result, bail};
 
 use super::initramfs::{BEGIN, END};
 
-/// A boot takes seconds and the tests some minutes where the machine is shared. What takes longer hangs.
+/// Timeout for the boot and all tests: some minutes if the machine is shared.
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// Both processors by one thread, in turns. A kernel writes over its own code (static branches) while other processors run
-/// it; with a thread for each, QEMU 7.2 lets one of these see the breakpoint that stands there meanwhile too late, and the
-/// kernel dies of it (`Oops: int3`), or hangs before it says a word: one boot of Linux 7.2 in fifty.
+/// One thread emulates both CPUs in turns. A kernel overwrites its own code (static branches) while other
+/// CPUs run it. With a thread for each CPU, QEMU 7.2 may see the temporary breakpoint too late, and the
+/// kernel crashes (`Oops: int3`) or hangs before any output: one boot of Linux 7.2 in fifty.
 const EMULATION: &str = "tcg,thread=single";
-/// All that the emulator can do, but for two things. Its cmpxchg16b at times leaves garbage in the flags (QEMU 7.2), and a
-/// kernel that allocates with it dies of a double fault; five levels of page tables are only slower.
+/// All features of the emulator except two. Its cmpxchg16b sometimes leaves wrong flags (QEMU 7.2), and a
+/// kernel that allocates memory with it dies of a double fault; five levels of page tables are only slower.
 const PROCESSOR: &str = "max,-cx16,-la57";
-/// Lines that a failure shows.
+/// Lines of the console that are printed after a failure.
 const TAIL: usize = 80;
 const MEMORY: &str = "1536M";
-/// Without address space randomization, because the emulator translates a program anew at each new address: with it, a
-/// command takes four to five times as long.
+/// Without address space randomization, because the emulator translates a program again at each new address,
+/// and a command takes four to five times as long.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on rcupdate.rcu_expedited=1 mitigations=off norandmaps";
 
-/// What a boot left.
+/// The result of a boot.
 pub struct Run {
-    /// All that the console showed.
+    /// The output of the console.
     pub console: String,
-    /// What the tests ended with; none if they did not come to an end.
+    /// The exit code of the tests; none if they did not end.
     pub exit_code: Option<i32>,
 }
 
 /// Boots `kernel` with `initrd`, and waits until it powers off.
 pub fn boot(kernel: &Path, initrd: &Path) -> Result<Run> {
     let mut child = Command::new("qemu-system-x86_64")
-        // Plain emulation: nested virtualisation is rarely there, and this boots in two seconds.
+        // Plain emulation: nested virtualisation is rarely available, and this boots in two seconds.
         .args(["-accel", EMULATION, "-cpu", PROCESSOR, "-smp", "2", "-m", MEMORY])
         .args([
             "-display",
@@ -70,7 +71,7 @@ pub fn boot(kernel: &Path, initrd: &Path) -> Result<Run> {
     let reader = thread::spawn(move || {
         let mut console = Vec::new();
         let read = stdout.read_to_end(&mut console).map(|_| console);
-        // Nobody listens any more after a timeout.
+        // Fails if nobody listens any more after a timeout.
         let _ = sender.send(());
         read
     });
@@ -92,14 +93,14 @@ pub fn boot(kernel: &Path, initrd: &Path) -> Result<Run> {
 }
 
 impl Run {
-    /// What the tests printed; all that the console showed if they never began.
+    /// The output of the tests; the whole console if they never began.
     pub fn tests(&self) -> &str {
         let from = self.console.find(BEGIN).map_or(0, |at| at + BEGIN.len());
         let tests = &self.console[from..];
         &tests[..tests.find(END).unwrap_or(tests.len())]
     }
 
-    /// The end of the console, where a kernel that died says why.
+    /// The end of the console, where a crashed kernel prints the reason.
     pub fn tail(&self) -> String {
         let lines: Vec<&str> = self.console.lines().collect();
         lines[lines.len().saturating_sub(TAIL)..].join("\n")
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tests_output_is_what_is_between_the_marks() {
+    fn the_tests_output_is_between_the_marks() {
         let console = format!("Linux version 5.10\n{BEGIN}\nrunning 1 test\n{END}0\nreboot: Power down\n");
         assert_eq!(Run { console, exit_code: Some(0) }.tests().trim(), "running 1 test");
     }

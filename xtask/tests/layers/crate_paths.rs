@@ -1,4 +1,5 @@
-//! What a Rust file names of its own crate, and which methods of its own types it calls. Judges nothing.
+//! Finds the paths of its own crate that a Rust file names, and the methods of its own types that it calls.
+//! Checks nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,13 +9,13 @@ use syn::{
     visit::{self, Visit},
 };
 
-/// What one file names.
+/// The names in one file.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// Paths from the crate's root: `api::types::Port` for `crate::api::types::Port`, also where the source says
-    /// `super::types::Port`, or imports `types` and says `types::Port`.
+    /// Paths from the crate's root: `api::types::Port` for `crate::api::types::Port`, also if the source has
+    /// `super::types::Port`, or imports `types` and has `types::Port`.
     pub paths: BTreeSet<String>,
-    /// The methods of each type that the file has an `impl` block of.
+    /// The methods in the `impl` blocks of the file, by type.
     pub methods: BTreeMap<String, BTreeSet<String>>,
     /// Methods that are called on `self`, by the type of the `impl` block around the call.
     pub calls: BTreeMap<String, BTreeSet<String>>,
@@ -22,12 +23,12 @@ pub struct Names {
     pub calls_on: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Reads the text of the file that is `module`, as `api::server`.
+/// Parses the text of a file; `module` is its module, for example `api::server`.
 pub fn read(text: &str, module: &str) -> syn::Result<Names> {
     let file = syn::parse_file(text)?;
     let mut reader = Reader { module: parts(module), ..Reader::default() };
     reader.visit_file(&file);
-    // A module that is imported is known by what is used of it.
+    // An imported module is represented by the names that are used of it.
     let Reader { mut names, imported, used, .. } = reader;
     names.paths.extend(imported.into_iter().filter(|path| !used.contains(path)));
     Ok(names)
@@ -36,14 +37,14 @@ pub fn read(text: &str, module: &str) -> syn::Result<Names> {
 #[derive(Default)]
 struct Reader {
     names: Names,
-    /// Where the reader is.
+    /// The current module.
     module: Vec<String>,
-    /// The type of the `impl` block around it.
+    /// The type of the current `impl` block.
     implemented: Option<String>,
-    /// What a name that begins a path means: a scope for each module around the reader.
+    /// The meaning of the first name of a path: one scope for each module around.
     scopes: Vec<BTreeMap<String, Vec<String>>>,
     imported: BTreeSet<String>,
-    /// The imported ones of which something is named.
+    /// Imported modules of which something is named.
     used: BTreeSet<String>,
 }
 
@@ -86,7 +87,7 @@ impl Reader {
         }
     }
 
-    /// A path from the crate's root; none for one of another crate, or of something local.
+    /// A path from the crate's root; none if it is of another crate, or local.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let (first, rest) = path.split_first()?;
         let base = match first.as_str() {
@@ -102,7 +103,8 @@ impl Reader {
         Some([&*base, rest].concat())
     }
 
-    /// A path in an expression, a type, a pattern or a macro. One name alone was imported: that counts already.
+    /// Adds a path in an expression, a type, a pattern or a macro. A single name was imported, and is counted
+    /// there.
     fn path(&mut self, path: &[String]) {
         if path.len() < 2 {
             return;
@@ -123,7 +125,7 @@ impl Reader {
         .insert(method.to_owned());
     }
 
-    /// What stands in a macro is no syntax tree: paths and calls are looked for in its tokens.
+    /// The content of a macro has no syntax tree: finds paths and calls in its tokens.
     fn tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is = |at: usize, wanted: char| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == wanted);
@@ -166,7 +168,7 @@ impl<'ast> Visit<'ast> for Reader {
         self.module.pop();
     }
 
-    /// Those within a function; [`Reader::scope`] has read the others.
+    /// Imports in a function; [`Reader::scope`] has read the others.
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         self.import(&item.tree, &[]);
     }
@@ -216,7 +218,7 @@ impl<'ast> Visit<'ast> for Reader {
         visit::visit_macro(self, item);
     }
 
-    /// Paths stand in attributes too: `#[serde(with = "crate::model::text")]`.
+    /// Attributes may contain paths: `#[serde(with = "crate::model::text")]`.
     fn visit_attribute(&mut self, attribute: &'ast Attribute) {
         if let syn::Meta::List(list) = &attribute.meta {
             for token in list.tokens.clone() {
@@ -261,7 +263,7 @@ fn paths_are_read_from_imports_expressions_and_macros() {
 }
 
 #[test]
-fn methods_are_read_with_their_type_and_calls_with_what_they_are_made_on() {
+fn methods_are_read_with_their_type_and_calls_with_their_receiver() {
     let text = "
         impl Daemon { fn a(&self) { self.b(); info!(x = self.c(1)); daemon.d().e(); self.feed.send(); } }
         impl Display for Daemon { fn fmt(&self) { self.a() } }";

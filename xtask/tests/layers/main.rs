@@ -1,5 +1,6 @@
-//! Who may import whom in netbpf: the table, held against the paths of the source. Within the daemon, methods count too:
-//! who calls whom. A layer that may not know another can be understood, tested and replaced without it.
+//! Checks which module of netbpf may import which, by a table and the paths in the source. In the daemon it
+//! also checks which module may call methods of which. A layer that does not know another can be understood,
+//! tested and replaced without it.
 
 mod crate_paths;
 #[path = "../source/mod.rs"]
@@ -7,7 +8,8 @@ mod source;
 
 use std::{collections::BTreeMap, path::Path};
 
-/// A module of netbpf and the others that it may know. The longest name that fits a file is its layer.
+/// A module of netbpf and the modules that it may know. A file belongs to the layer with the longest matching
+/// name.
 struct Layer {
     module: &'static str,
     may_know: &'static [&'static str],
@@ -15,24 +17,19 @@ struct Layer {
 }
 
 const PURE: &str = "it is pure: no I/O, no clock, nothing to fake in a test";
-const APART: &str = "what does I/O knows values only; the daemon is the one that joins it with the rest";
-const EDGE: &str =
-    "a client knows the API and nothing behind it, so that it works from another process and another version";
+const APART: &str = "modules with I/O know values only; the daemon joins them";
+const EDGE: &str = "a client knows only the API, so that it works from another process and another version";
 
 const LAYERS: &[Layer] = &[
     Layer { module: "model", may_know: &[], because: PURE },
     Layer { module: "ipam", may_know: &["model"], because: PURE },
     Layer { module: "plan", may_know: &["model", "ipam"], because: PURE },
-    Layer { module: "private", may_know: &[], because: "it knows files and nothing of what is in them" },
+    Layer { module: "private", may_know: &[], because: "it knows files and not what is in them" },
     Layer { module: "datapath", may_know: &["model", "plan", "private"], because: APART },
     Layer { module: "link", may_know: &["model", "plan"], because: APART },
     Layer { module: "firewall", may_know: &["model", "plan"], because: APART },
     Layer { module: "store", may_know: &["model", "ipam", "plan"], because: APART },
-    Layer {
-        module: "confined",
-        may_know: &[],
-        because: "it knows processes and nothing of what they are for",
-    },
+    Layer { module: "confined", may_know: &[], because: "it knows processes and not their purpose" },
     Layer { module: "dns", may_know: &["model", "confined"], because: APART },
     Layer { module: "relay", may_know: &["model", "confined"], because: APART },
     Layer { module: "engine", may_know: &["model"], because: APART },
@@ -43,7 +40,7 @@ const LAYERS: &[Layer] = &[
             "model", "ipam", "plan", "private", "datapath", "link", "firewall", "store", "dns", "relay",
             "engine", "sandbox", "api",
         ],
-        because: "it joins the layers below and is served by api::server, which knows it and not the other way round",
+        because: "it joins the layers below; api::server knows it, and not the reverse",
     },
     Layer {
         module: "daemon::service",
@@ -65,7 +62,7 @@ const LAYERS: &[Layer] = &[
             "docker",
             "daemon",
         ],
-        because: "it puts the daemon together, its server too",
+        because: "it starts the daemon, including its server",
     },
     Layer {
         module: "api::server",
@@ -84,7 +81,7 @@ const LAYERS: &[Layer] = &[
         because: EDGE,
     },
 ];
-/// Named in full only: `api` alone does not mean it.
+/// Modules that are not included in their parent: `api` does not include this one.
 const NEVER_BY_PREFIX: &[&str] = &["api::server"];
 
 #[test]
@@ -105,7 +102,7 @@ fn each_layer_knows_only_those_below() {
         let names = crate_paths::read(&source::text(&file), &module);
         let names = names.unwrap_or_else(|error| panic!("read {}: {error}", file.display()));
         for import in names.paths {
-            // What is below a module may be passed on by it.
+            // A module may re-export what is below it.
             if !may_know(layer, &import) && !is_in(&import, &module) {
                 let Layer { module, because, .. } = layer;
                 wrong.push(format!("{}: `{module}` may not know `{import}`: {because}", file.display()));
@@ -115,24 +112,24 @@ fn each_layer_knows_only_those_below() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
-/// The rooms of the daemon, the lowest first: each knows those above it in this list, and is called by those below it.
-/// All know the daemon's own file and its errors.
-const ROOMS: &[(&str, &str)] = &[
-    ("fault", "it ends the daemon where a test wants it to, in any room"),
-    ("state", "what is known is looked at from everywhere and looks at nothing"),
-    ("ports", "it holds ports of the host for whoever leases them"),
-    ("effects", "it does what it is told and does not ask why"),
-    ("names", "it makes records and texts of what is known"),
-    ("tell", "it reads; whoever changes something tells it"),
-    ("membership", "who owns a container does not matter to its networks"),
-    ("owners", "containers begin and end while the daemon runs"),
+/// The modules of the daemon, the lowest first. Each may know those above it in this list. All may know the
+/// daemon's own file and its errors.
+const PARTS: &[(&str, &str)] = &[
+    ("fault", "it ends the daemon where a test wants, in any module"),
+    ("state", "all modules read it; it reads none"),
+    ("ports", "it reserves host ports for other modules"),
+    ("effects", "it executes changes and does not decide about them"),
+    ("names", "it derives records and texts from the state"),
+    ("tell", "it reads; modules that change something call it"),
+    ("membership", "a network does not depend on the kinds of its containers"),
+    ("owners", "containers start and end while the daemon runs"),
     ("service", "it starts the daemon and ends it"),
 ];
 
 #[test]
-fn each_room_of_the_daemon_calls_only_those_below() {
+fn each_module_of_the_daemon_calls_only_those_below() {
     let root = source::workspace().join("netbpf/src/daemon");
-    let order = |room: &str| ROOMS.iter().position(|(name, _)| *name == room);
+    let order = |part: &str| PARTS.iter().position(|(name, _)| *name == part);
     let files: Vec<_> = source::rust_files(&root)
         .into_iter()
         .map(|file| {
@@ -143,26 +140,29 @@ fn each_room_of_the_daemon_calls_only_those_below() {
             (file.clone(), module, names.unwrap_or_else(|error| panic!("read {}: {error}", file.display())))
         })
         .collect();
-    let mut method_rooms = BTreeMap::new();
+    let mut method_parts = BTreeMap::new();
     for (file, module, names) in &files {
-        let room = room_of(module);
-        if !matches!(room, "" | "error") && order(room).is_none() {
-            panic!("{}: no room in the table of xtask/tests/layers is `{room}`", file.display());
+        let part = part_of(module);
+        if !matches!(part, "" | "error") && order(part).is_none() {
+            panic!(
+                "{}: `{part}` is not in the table of the daemon's modules in xtask/tests/layers",
+                file.display()
+            );
         }
-        method_rooms.extend(names.methods.get("Daemon").into_iter().flatten().map(|method| (method, room)));
+        method_parts.extend(names.methods.get("Daemon").into_iter().flatten().map(|method| (method, part)));
     }
     let mut wrong = Vec::new();
     for (file, module, names) in &files {
-        let Some(own) = order(room_of(module)) else { continue };
+        let Some(own) = order(part_of(module)) else { continue };
         let paths = names.paths.iter().filter(|path| is_in(path, "daemon"));
-        let paths = paths.map(|path| (room_of(path), path));
+        let paths = paths.map(|path| (part_of(path), path));
         let calls = [names.calls.get("Daemon"), names.calls_on.get("daemon")].into_iter().flatten().flatten();
-        let calls = calls.filter_map(|method| Some((*method_rooms.get(method)?, method)));
-        for (room, named) in paths.chain(calls) {
-            if order(room).is_some_and(|room| room > own) {
-                let (own, because) = ROOMS[own];
+        let calls = calls.filter_map(|method| Some((*method_parts.get(method)?, method)));
+        for (part, named) in paths.chain(calls) {
+            if order(part).is_some_and(|part| part > own) {
+                let (own, because) = PARTS[own];
                 wrong.push(format!(
-                    "{}: `{own}` may not know `{named}` of `{room}`: {because}",
+                    "{}: `{own}` may not know `{named}` of `{part}`: {because}",
                     file.display()
                 ));
             }
@@ -171,13 +171,13 @@ fn each_room_of_the_daemon_calls_only_those_below() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
-/// `daemon::tell::info` is in `tell`; `daemon::Error` is in no room.
-fn room_of(path: &str) -> &str {
-    let room = path.strip_prefix("daemon::").and_then(|rest| rest.split("::").next()).unwrap_or_default();
-    if room.starts_with(char::is_uppercase) { "" } else { room }
+/// `daemon::tell::info` is in `tell`; `daemon::Error` is in none.
+fn part_of(path: &str) -> &str {
+    let part = path.strip_prefix("daemon::").and_then(|rest| rest.split("::").next()).unwrap_or_default();
+    if part.starts_with(char::is_uppercase) { "" } else { part }
 }
 
-/// `api/server.rs` is `api::server`. The crate's roots are in no layer: they name all of them.
+/// `api/server.rs` is `api::server`. The crate's roots are in no layer, because they name all of them.
 fn module_of(file: &Path) -> Option<String> {
     let mut parts: Vec<_> =
         file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -205,7 +205,7 @@ fn is_in(path: &str, module: &str) -> bool {
 }
 
 #[test]
-fn the_server_is_the_daemons_edge_and_nobody_elses() {
+fn only_the_server_knows_the_daemon() {
     let layer = |module| layer_of(module).expect("a layer");
     assert!(may_know(layer("api::server"), "daemon"));
     assert!(!may_know(layer("daemon"), "api::server"));

@@ -1,16 +1,16 @@
-//! The project's source as text, for tests about it. Judges nothing.
+//! The project's source as text, for tests about it. Checks nothing.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The folder of the workspace.
+/// The directory of the workspace.
 pub fn workspace() -> PathBuf {
     xtask::toolchain::workspace()
 }
 
-/// All Rust files below a folder.
+/// All Rust files below a directory.
 pub fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -30,7 +30,7 @@ pub fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A file as it is.
+/// The text of a file.
 pub fn text(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_else(|error| panic!("read {}: {error}", file.display()))
 }
