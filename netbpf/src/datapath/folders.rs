@@ -45,7 +45,7 @@ pub fn list(folder: &Path) -> Result<Vec<String>, Error> {
 }
 
 /// Removes directories with their files, the last one first.
-pub fn clear(folders: &[PathBuf]) -> Result<(), Error> {
+fn clear(folders: &[PathBuf]) -> Result<(), Error> {
     for folder in folders.iter().rev() {
         for name in list(folder)? {
             let path = folder.join(name);

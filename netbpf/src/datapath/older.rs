@@ -3,11 +3,7 @@
 
 use std::{fs, io};
 
-use super::{
-    Error,
-    folders::{clear, list},
-    pins::Pins,
-};
+use super::{Error, folders::list, pins::Pins};
 
 /// The other versions that have pins, usually none.
 #[derive(Debug, Default)]
@@ -39,6 +35,12 @@ impl Older {
 
     /// Removes all their pins.
     pub fn forget(&mut self) -> Result<(), Error> {
-        self.0.drain(..).try_for_each(|left| clear(&left.folders()))
+        self.0.drain(..).try_for_each(|left| match fs::remove_dir_all(left.root()) {
+            // Another version may have folders that this one does not know, with pins that keep programs attached.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::failed("remove", left.root().display(), error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        })
     }
 }
