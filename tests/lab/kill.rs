@@ -1,9 +1,9 @@
 //! The daemon is killed before and after each step of each command, and each step fails once. Afterwards the command has
 //! happened or it has not, and nothing else is there.
 
-use std::{fs, io::Write};
+use std::fs;
 
-use netbpf_tests::lab::Lab;
+use netbpf_tests::lab::{Lab, tell};
 
 use crate::world::Shape;
 
@@ -60,14 +60,14 @@ impl Case {
             lab.await_daemon_end();
             lab.start_daemon();
         });
-        tell("kills survived", points);
+        tell("kills survived", points.into());
     }
 
     /// Has each step fail in turn.
     #[track_caller]
     fn survives_failures(&self) {
         let points = self.survives("fail", |_| {});
-        tell("failed steps survived", points);
+        tell("failed steps survived", points.into());
     }
 
     /// Gives the order at each point in turn, and says how many points there are. `recover` is done after each hit.
@@ -142,11 +142,6 @@ fn type_line(lab: &Lab, line: &str) {
         Some(line) => drop(lab.netbpf(line.split_whitespace())),
         None => drop(lab.netbpf(line.split_whitespace()).ok()),
     }
-}
-
-/// Not with println, whose output the test runner keeps: `cargo xtask test` adds these numbers up.
-fn tell(what: &str, count: u32) {
-    let _ = writeln!(std::io::stdout(), "{what}: {count}");
 }
 
 fn order(lab: &Lab, what: &str, point: u32) {
@@ -229,6 +224,6 @@ fn start_of_the_daemon() {
             break;
         }
     }
-    tell("kills survived", point - 1);
+    tell("kills survived", (point - 1).into());
     case.clear_up(&lab);
 }

@@ -87,18 +87,44 @@ pub fn verified(line: &str) -> Option<String> {
     line.split_once(VERIFIED).map(|(_, verified)| verified.to_owned())
 }
 
+/// Figures that tests print as `words: number`, for the report.
+const FIGURES: &[Figure] = &[
+    Figure { words: "kills survived", all: Joined::Sum },
+    Figure { words: "failed steps survived", all: Joined::Sum },
+    Figure { words: "restarts under traffic", all: Joined::Sum },
+    Figure { words: "packets lost", all: Joined::Sum },
+    Figure { words: "longest outage of names in ms", all: Joined::Most },
+];
+
+struct Figure {
+    words: &'static str,
+    all: Joined,
+}
+
+/// How the numbers of several tests are combined.
+enum Joined {
+    Sum,
+    Most,
+}
+
+impl Joined {
+    fn join(&self, one: u64, other: u64) -> u64 {
+        match self {
+            Self::Sum => one + other,
+            Self::Most => one.max(other),
+        }
+    }
+}
+
 /// Numbers of tests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Passed tests.
     pub passed: u32,
     /// Failed tests.
     pub failed: u32,
-    /// Number of times that tests killed the daemon at a step of a command, and the command had then happened
-    /// or not.
-    pub kills: u32,
-    /// Number of steps that tests let fail, with the same outcome.
-    pub faults: u32,
+    /// The figures that they printed, by index in [`FIGURES`]; none if no test printed it.
+    figures: [Option<u64>; FIGURES.len()],
 }
 
 /// Runs the chosen tests. An error if any fails.
@@ -212,14 +238,11 @@ fn report(stages: &[Stage]) -> Result<()> {
         let verified = verified.as_deref().unwrap_or_default();
         let line = format!("{name:<16} {:>7} {failed:>7}  {:<12}  {verified}", counts.passed, took(*time));
         println!("{}", line.trim_end());
-        total.kills += counts.kills;
-        total.faults += counts.faults;
+        FIGURES.iter().zip(&counts.figures).for_each(|(figure, told)| total.tell(figure.words, *told));
         total.passed += counts.passed;
         total.failed += failed;
     }
-    if total.kills > 0 {
-        println!("\n{} kills of the daemon and {} failed steps survived", total.kills, total.faults);
-    }
+    print!("{}", total.told());
     println!("\n{} passed, {} failed", total.passed, total.failed);
     if total.failed > 0 {
         bail!("tests failed");
@@ -229,13 +252,11 @@ fn report(stages: &[Stage]) -> Result<()> {
 
 impl Counts {
     /// Adds the counts in a line: a runner's last line, `test result: ok. 12 passed; 0 failed; 0 ignored; …`,
-    /// or the kills that tests of the lab print.
+    /// or figures.
     pub fn add(&mut self, line: &str) {
-        for (words, number) in
-            [("kills survived: ", &mut self.kills), ("failed steps survived: ", &mut self.faults)]
-        {
-            let said = line.split_once(words).and_then(|(_, said)| said.trim().parse::<u32>().ok());
-            *number += said.unwrap_or_default();
+        for figure in FIGURES {
+            let told = line.split_once(figure.words).and_then(|(_, told)| told.strip_prefix(": "));
+            self.tell(figure.words, told.and_then(|number| number.trim().parse().ok()));
         }
         let Some((_, result)) = line.split_once("test result: ") else { return };
         let number_of = |word: &str| {
@@ -245,6 +266,23 @@ impl Counts {
         };
         self.passed += number_of("passed").unwrap_or_default();
         self.failed += number_of("failed").unwrap_or_default();
+    }
+
+    /// Adds a figure, if it was told.
+    fn tell(&mut self, words: &str, told: Option<u64>) {
+        for (Figure { all, .. }, known) in
+            FIGURES.iter().zip(&mut self.figures).filter(|(figure, _)| figure.words == words)
+        {
+            *known = [*known, told].into_iter().flatten().reduce(|one, other| all.join(one, other));
+        }
+    }
+
+    /// The figures that were told, a line each.
+    fn told(&self) -> String {
+        let told = FIGURES.iter().zip(&self.figures);
+        let told = told.filter_map(|(figure, number)| Some((figure.words, (*number)?)));
+        let lines: String = told.map(|(words, number)| format!("{words}: {number}\n")).collect();
+        if lines.is_empty() { lines } else { format!("\n{lines}") }
     }
 }
 
@@ -263,7 +301,24 @@ mod tests {
         counts.add("test kill::killed::run ... kills survived: 31");
         counts.add("failed steps survived: 12");
         counts.add("kills survived: 4");
-        assert_eq!(counts, Counts { passed: 13, failed: 2, kills: 35, faults: 12 });
+        assert_eq!((counts.passed, counts.failed), (13, 2));
+        assert_eq!(counts.told(), "\nkills survived: 35\nfailed steps survived: 12\n");
+    }
+
+    #[test]
+    fn figures_add_up_or_the_largest_is_kept() {
+        let mut counts = Counts::default();
+        assert_eq!(counts.told(), "");
+        for line in [
+            "test hitless::nothing_is_lost ... packets lost: 0",
+            "longest outage of names in ms: 7",
+            "longest outage of names in ms: 31",
+            "longest outage of names in ms: 12",
+            "packets lost: many",
+        ] {
+            counts.add(line);
+        }
+        assert_eq!(counts.told(), "\npackets lost: 0\nlongest outage of names in ms: 31\n");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{Read, Write},
+    io::{Read, Write, stdout},
     os::unix::net::UnixStream,
     panic::resume_unwind,
     thread,
@@ -169,4 +169,10 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < give_up, "not within {} s: {what}", TIMEOUT.as_secs());
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Prints a figure for the report of `cargo xtask test`, which knows the words. Not with println, whose output the test
+/// runner keeps.
+pub fn tell(what: &str, figure: u64) {
+    let _ = writeln!(stdout(), "{what}: {figure}");
 }
