@@ -61,6 +61,7 @@ pub(super) fn next_hop(context: *mut c_void, received_by: u32, packet: &Routed) 
         _ => return None,
     };
     // The answer replaces the destination with the next router, which may be of the other family.
+    // SAFETY: any bytes are values of either member, whichever was written.
     let next = unsafe {
         match packet.is_ipv4 {
             true => [0, 0, 0, question.__bindgen_anon_4.ipv4_dst],
