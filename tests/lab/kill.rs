@@ -90,7 +90,7 @@ impl Case {
         point - 1
     }
 
-    /// What is there before the command, and after it.
+    /// The state before the command, and after it.
     #[track_caller]
     fn both_shapes(&self, lab: &Lab) -> (Shape, Shape) {
         let before = Shape::of(lab);
@@ -148,7 +148,7 @@ fn order(lab: &Lab, what: &str, point: u32) {
     fs::write(lab.path(ORDER), format!("{what} {point}")).expect("an order");
 }
 
-/// What was hit; nothing if the command had no such point.
+/// The point that was hit; none if the command had no such point.
 fn outcome(lab: &Lab) -> Option<String> {
     let path = lab.path(ORDER);
     let order = fs::read_to_string(&path).expect("the order");

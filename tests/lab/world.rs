@@ -104,7 +104,7 @@ ss -Hltun | awk '{ print "socket", $1, $5 }'
 grep -H . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv6/conf/*/forwarding
 "#;
 
-/// What is another each time: of a container or a network at any depth.
+/// Fields that differ each time, of a container or a network at any depth.
 const VOLATILE: &[&str] = &[
     "Created",
     "CreatedAt",
@@ -161,7 +161,7 @@ impl Shape {
         Self(kept.map(|(thing, count)| (thing.clone(), *count)).collect())
     }
 
-    /// What is new and what is gone since `before`, a line each.
+    /// Added and removed lines since `before`.
     pub fn since(&self, before: &Self) -> String {
         let more = |one: &Self, other: &Self, what: &str| {
             let things = one.0.iter().filter(|(thing, count)| other.0.get(*thing).unwrap_or(&0) < count);
@@ -184,7 +184,7 @@ fn processes(lab: &Lab) -> Vec<String> {
         .collect()
 }
 
-/// What the maps say, without numbers of networks and endpoints.
+/// The content of the maps, without numbers of networks and endpoints.
 fn entries(lab: &Lab) -> Result<Vec<String>, MapError> {
     let open = |name: &str| MapData::from_pin(lab.path(format!("/sys/fs/bpf/netbpf/v{LAYOUT}/maps/{name}")));
     let mut things = Vec::new();

@@ -1,5 +1,5 @@
-//! What all tests have: two networks with their endpoints, real interfaces for them, and a way to send a frame through a
-//! program. Everything is in namespaces of one thread, which end with it.
+//! The setup of all tests: two networks with their endpoints, real interfaces for them, and a way to send a
+//! frame through a program. Everything is in namespaces of one thread, which end with it.
 //!
 //! | network | host | containers |
 //! |---|---|---|
@@ -205,7 +205,7 @@ pub fn network_entry(gateway: Station) -> NetworkEntry {
     NetworkEntry { network, closed: Closed::default() }
 }
 
-/// How the datapath is told of a container.
+/// The datapath's entry for a container.
 pub fn endpoint_entry(network: u32, station: Station) -> Endpoint {
     Endpoint {
         ifindex: station.ifindex,
