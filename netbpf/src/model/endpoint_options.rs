@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn invalid_options_are_refused() {
         for setting in [
             "net.ipv4.conf.eth0.log_martians=1",
             "net.ipv4.conf.IFNAME.log_martians",
