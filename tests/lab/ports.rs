@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netbpf_tests::lab::{Lab, Process, eventually};
+use netbpf_tests::lab::{Lab, Process, datagram_server, eventually};
 
 /// A command for a container: a TCP server on port 80, to which the text for clients is appended.
 const SERVER: [&str; 3] = ["socat", "-dd", "TCP-LISTEN:80,fork,reuseaddr"];
@@ -119,21 +119,8 @@ fn the_host_reaches_a_published_port_by_127_0_0_1() {
 #[test]
 fn a_datagram_to_a_published_port_gets_its_answer() {
     let lab = Lab::start();
-    lab.netbpf([
-        "run",
-        "-d",
-        "--name",
-        "echo",
-        "-p",
-        "5353:53/udp",
-        "--",
-        "socat",
-        "UDP-LISTEN:53,fork",
-        "SYSTEM:cat",
-    ])
-    .ok();
-    listens(&lab, "echo", "-lun", 53);
-    lab.host(["sh", "-c", "echo hello | socat -t2 - UDP:172.17.0.1:5353 | grep -x hello"]).ok();
+    answer(&lab, "echo", "-p 5353:53/udp");
+    lab.host(["sh", "-c", "echo | socat -t2 - UDP:172.17.0.1:5353 | grep -x echo"]).ok();
     assert_eq!(lab.netbpf(["port", "echo"]).ok().text(), "53/udp -> 0.0.0.0:5353\n53/udp -> [::]:5353");
     is_held(&lab, "UDP-RECV:5353");
     is_free(&lab, 5353);
@@ -145,9 +132,8 @@ fn a_datagram_to_a_published_port_gets_its_answer() {
 #[track_caller]
 fn answer(lab: &Lab, name: &str, options: &str) {
     let before = ["run", "-d", "--name", name].into_iter().chain(options.split_whitespace());
-    // Read the datagram first: socat may kill the command once its client stops listening.
-    let said = format!("SYSTEM:head -c1 >/dev/null; echo {name}");
-    lab.netbpf(before.chain(["--", "socat", "UDP-RECVFROM:53,fork", said.as_str()])).ok();
+    let server = datagram_server("0.0.0.0", 53, name);
+    lab.netbpf(before.chain(["--"]).chain(server.iter().map(String::as_str))).ok();
     listens(lab, name, "-lun", 53);
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use netbpf_tests::lab::{Lab, eventually};
+use netbpf_tests::lab::{Lab, datagram_server, eventually};
 
 use super::{
     names::is_confined,
@@ -122,10 +122,10 @@ for to in [address, address, None]:
 #[test]
 fn a_broadcast_reaches_a_published_port_which_answers_from_the_host_s_address() {
     let lab = Neighbourhood::start();
-    let server = ["socat", "UDP4-RECVFROM:9000,fork", "SYSTEM:cat >/dev/null; printf here"];
+    let server = datagram_server("0.0.0.0", 9000, "here");
     let ports = ["-p", "9000:9000/udp", "-p", "192.0.2.1:9200:9000/udp"];
-    let words = ["run", "-d", "--name", "game"].into_iter().chain(ports).chain(["--"]).chain(server);
-    lab.netbpf(words).ok();
+    let words = ["run", "-d", "--name", "game"].into_iter().chain(ports).chain(["--"]);
+    lab.netbpf(words.chain(server.iter().map(String::as_str))).ok();
     eventually("the server listens", || {
         lab.in_network_of("game", "ss -Hlun").ok().stdout.contains(":9000 ").then_some(())
     });
