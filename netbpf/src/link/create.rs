@@ -113,7 +113,11 @@ impl Links {
                 tokio::join!(self.set_ipv6(host_interface, false), self.set_ipv6(interface, false));
             return self.or_delete(end.ifindex, outer.and(inner)).await;
         };
-        self.create_pair(end, inner, &namespace.to_string()).await?;
+        if let Err(error) = self.create_pair(end, inner, &namespace.to_string()).await {
+            // The kernel refuses a namespace of another kind without saying so.
+            namespace.check().await?;
+            return Err(error);
+        }
         let (outer, inner) =
             tokio::join!(self.set_ipv6(host_interface, false), finish_inside(endpoint, namespace));
         let inner = self.or_delete(end.ifindex, outer.and(inner)).await?;

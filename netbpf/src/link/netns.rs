@@ -76,6 +76,11 @@ impl Namespace {
         Ok(identity(own) == identity(other))
     }
 
+    /// Checks that this is a network namespace: that a thread can enter it.
+    pub(super) async fn check(&self) -> Result<(), Error> {
+        self.run(|| ()).await
+    }
+
     /// Runs `work` on a thread in this namespace. Sockets opened there stay in it.
     pub async fn run<T: Send + 'static>(
         &self,

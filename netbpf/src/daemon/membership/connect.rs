@@ -16,6 +16,7 @@ use crate::{
         ports::lease::WithoutAddress,
         state::refuse,
     },
+    link,
     model::{Attachment, Container, Driver, Id, Mode, Namespace, Network, State, Subject},
     plan::{Action, Desired, EndpointWiring, Observed, Seen, default_gateways, diff, port_changes},
     store::Change,
@@ -108,10 +109,31 @@ impl Daemon {
     pub(in crate::daemon) async fn wire_in(
         self: &Arc<Self>,
         before: Container,
-        mut after: Container,
+        after: Container,
         only: Option<Id>,
     ) -> Result<(), Error> {
-        let leased = self.lease_endpoints(&mut after, only).await?;
+        match self.try_wire(before.clone(), after.clone(), only, &[]).await {
+            // Somebody made an interface of that name inside, which is rare: who is there is asked only then.
+            Err(Error::Link(link::Error::NameTaken { .. }))
+                if !matches!(after.subject, Subject::Docker(_)) =>
+            {
+                let namespace = open(&self.namespace_of(&after)?)?;
+                let taken = self.links.interfaces_in(&namespace).await?;
+                self.try_wire(before, after, only, &taken).await
+            }
+            done => done,
+        }
+    }
+
+    /// `taken` are names of interfaces that a new one may not have.
+    async fn try_wire(
+        self: &Arc<Self>,
+        before: Container,
+        mut after: Container,
+        only: Option<Id>,
+        taken: &[String],
+    ) -> Result<(), Error> {
+        let leased = self.lease_endpoints(&mut after, only, taken)?;
         let ports = match self.lease_ports(&before, &mut after, WithoutAddress::Refuse).await {
             Ok(ports) => ports,
             Err(error) => {
@@ -134,24 +156,17 @@ impl Daemon {
         }
     }
 
-    /// Lease an endpoint for each attachment that has none, or for the one in `only` this network; all or none. What was
-    /// leased is named by network.
-    pub(in crate::daemon) async fn lease_endpoints(
+    /// Lease an endpoint for each attachment that has none, or for the one in `only` this network; all or none. None gets an
+    /// interface name of those in `taken`. What was leased is named by network.
+    pub(in crate::daemon) fn lease_endpoints(
         &self,
         container: &mut Container,
         only: Option<Id>,
+        taken: &[String],
     ) -> Result<Vec<Id>, Error> {
-        let mut taken: Vec<String> = container
-            .attachments
-            .iter()
-            .filter_map(|attachment| Some(attachment.endpoint.as_ref()?.interface.to_string()))
-            .collect();
-        // Somebody may have made interfaces inside. What Docker takes, Docker names.
-        if !matches!(container.subject, Subject::Docker(_))
-            && let Ok(namespace) = self.namespace_of(container)
-        {
-            taken.extend(self.links.interfaces_in(&open(&namespace)?).await?);
-        }
+        let own = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
+        let mut taken: Vec<String> =
+            own.map(|endpoint| endpoint.interface.to_string()).chain(taken.iter().cloned()).collect();
         // Names that were asked for are not given to others.
         taken.extend(
             container

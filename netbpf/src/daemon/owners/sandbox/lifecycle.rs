@@ -93,7 +93,7 @@ impl Daemon {
         let (spec, _joined) = self.spec(before, sandbox)?;
         self.make_supervisor_dir(&before.id)?;
         let mut after = before.clone();
-        let leased = self.lease_endpoints(&mut after, None).await?;
+        let leased = self.lease_endpoints(&mut after, None, &[])?;
         let ports = match self.lease_ports(before, &mut after, WithoutAddress::Refuse).await {
             Ok(ports) => ports,
             Err(error) => {
