@@ -10,7 +10,7 @@ use std::{
 use aya::programs::ProgramInfo;
 use netbpf::{
     datapath::Datapath,
-    model::Owner,
+    model::OwnerNumber,
     plan::{Closed, NetworkEntry},
 };
 use netbpf_common::{endpoint::Endpoint, reason::Reason};
@@ -47,9 +47,9 @@ fn every_map_prints_named_fields() {
         let neighbours = dump(bench, "NEIGHBOURS");
         let bert = neighbours.iter().find(|entry| entry["value"]["mac"] == mac).expect("an entry");
         assert_eq!(bert["key"]["address"], json!([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 172, 17, 0, 3]));
-        let entry = Endpoint { owner: Owner::of(&"bert").number(), ..endpoint_entry(RED, BERT) };
+        let entry = Endpoint { owner: OwnerNumber::of(&"bert").number(), ..endpoint_entry(RED, BERT) };
         bench.datapath.write_endpoint(2, &entry).expect("written");
-        let owner = Owner::of(&"bert").number();
+        let owner = OwnerNumber::of(&"bert").number();
         assert_eq!(
             dump(bench, "OWNED"),
             [

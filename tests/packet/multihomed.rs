@@ -1,6 +1,6 @@
 //! Containers in two networks: a container may use the address of one network on its port in the other.
 
-use netbpf::{datapath::Datapath, model::Owner};
+use netbpf::{datapath::Datapath, model::OwnerNumber};
 use netbpf_common::{
     endpoint::{self, Endpoint},
     reason::Reason,
@@ -32,7 +32,7 @@ fn bench_of_two(test: impl FnOnce(&mut Bench) + Send) {
         let entry = Endpoint {
             ipv6: ANNE_IN_BLUE_IPV6,
             ipv6_link_local: ANNE_IN_BLUE_LINK_LOCAL,
-            owner: Owner::of(&ANNE.ip).number(),
+            owner: OwnerNumber::of(&ANNE.ip).number(),
             ..endpoint_entry(BLUE, ANNE_IN_BLUE)
         };
         bench.datapath.write_endpoint(number(ANNE_IN_BLUE), &entry).expect("an endpoint");
@@ -42,7 +42,7 @@ fn bench_of_two(test: impl FnOnce(&mut Bench) + Send) {
 
 /// Assigns a port to a container.
 fn give(bench: &mut Bench, network: u32, station: Station, name: [u8; 4]) {
-    let entry = Endpoint { owner: Owner::of(&name).number(), ..endpoint_entry(network, station) };
+    let entry = Endpoint { owner: OwnerNumber::of(&name).number(), ..endpoint_entry(network, station) };
     bench.datapath.write_endpoint(number(station), &entry).expect("an endpoint");
 }
 
@@ -189,7 +189,8 @@ fn arp_and_nd_do_not_announce_an_address_of_another_network() {
 #[test]
 fn icc_also_applies_to_addresses_of_another_network() {
     bench_of_two(|bench| {
-        let entry = Endpoint { icc_off: 1, owner: Owner::of(&ANNE.ip).number(), ..endpoint_entry(RED, ANNE) };
+        let entry =
+            Endpoint { icc_off: 1, owner: OwnerNumber::of(&ANNE.ip).number(), ..endpoint_entry(RED, ANNE) };
         bench.datapath.write_endpoint(number(ANNE), &entry).expect("an endpoint");
         bench.from(ANNE).is_dropped("to a member", &foreign(BERT.at()), Reason::NoIcc);
         enters_by_blue(bench, "to a member by the host", &foreign((GATEWAY.mac(), BERT.ip)));

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
 use serde::Deserialize;
 
-use crate::model::{Container, ContainerPort, Id, Mapping, Mode, Network, State, Subject, parse_expose};
+use crate::model::{Container, ContainerPort, Id, Mapping, Mode, Network, State, parse_expose};
 
 /// Filters: values by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -251,7 +251,7 @@ impl Containers {
         self.ids.matches(&container.id.to_string())
             && (self.names.matches(&container.name) || self.names.matches(&format!("/{}", container.name)))
             && exact(self.filters.get("status"), container.status())
-            && exact(self.filters.get("ancestor"), &container.image())
+            && exact(self.filters.get("ancestor"), &container.owner().image())
             && (self.exit_codes.is_empty() || exit_code.is_some_and(|code| self.exit_codes.contains(&code)))
             && has_labels(&container.labels, self.filters.get("label"))
             && self.has_port(container)
@@ -260,11 +260,7 @@ impl Containers {
 
     /// Compares a host port (`publish`) or an own port (`expose`) of a running container.
     fn has_port(&self, container: &Container) -> bool {
-        let exposed = match (&container.subject, &container.state) {
-            (Subject::Sandbox(sandbox), State::Running { .. }) => !sandbox.exposed.is_disjoint(&self.exposed),
-            (Subject::Docker(endpoint), _) => !endpoint.exposed.is_disjoint(&self.exposed),
-            _ => false,
-        };
+        let exposed = !container.owner().exposed(&container.state).is_disjoint(&self.exposed);
         let is_published = |mapping: &Mapping| {
             let on_host = ContainerPort { number: mapping.host_port, protocol: mapping.protocol };
             self.published.contains(&on_host)
@@ -276,13 +272,10 @@ impl Containers {
     /// Compares the name or ID of a network.
     fn is_in_network<'a>(&self, container: &Container, network: impl Fn(&Id) -> Option<&'a Network>) -> bool {
         let wanted = self.filters.get("network");
-        let mode = match &container.subject {
-            Subject::Sandbox(sandbox) => match sandbox.mode {
-                Mode::Host => Some("host"),
-                Mode::None => Some("none"),
-                Mode::Networks | Mode::Container(_) => None,
-            },
-            Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => None,
+        let mode = match container.owner().mode() {
+            Some(Mode::Host) => Some("host"),
+            Some(Mode::None) => Some("none"),
+            Some(Mode::Networks | Mode::Container(_)) | None => None,
         };
         wanted.is_empty()
             || mode.is_some_and(|mode| exact(wanted, mode))
@@ -296,7 +289,7 @@ impl Containers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Attachment, Driver, EndpointRequest, Namespace, Protocol};
+    use crate::model::{Attachment, Driver, EndpointRequest, Namespace, Protocol, Subject};
 
     fn network(name: &str, labels: &[(&str, &str)]) -> Network {
         Network {
@@ -317,7 +310,7 @@ mod tests {
             id: Id::random(),
             name: name.to_owned(),
             created: Timestamp::UNIX_EPOCH,
-            subject: Subject::Foreign(Namespace::Path("/x".into())),
+            subject: Subject::Namespace(Namespace::Path("/x".into())),
             state,
             attachments: networks
                 .iter()

@@ -108,7 +108,7 @@ mod tests {
     use netbpf_common::endpoint::ifindex_of;
 
     use super::*;
-    use crate::model::Owner;
+    use crate::model::OwnerNumber;
 
     fn endpoint(last: u8) -> Endpoint {
         let ipv4 = [172, 17, 0, last];
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_found_by_its_mac_and_each_of_its_addresses() {
-        let owner = Owner::of(&"somebody").number();
+        let owner = OwnerNumber::of(&"somebody").number();
         let address = |text: &str| text.parse::<Ipv6Addr>().unwrap().octets();
         let value =
             Endpoint { ipv6: address("2001:db8::2"), ipv6_link_local: address("fe80::2"), ..endpoint(2) };

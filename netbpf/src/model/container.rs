@@ -1,18 +1,16 @@
-//! Containers: sandboxes that netbpf starts, network namespaces of others that it connects, containers of an
-//! engine, and endpoints of Docker.
+//! Containers: what is connected to networks, whoever owns it, and its endpoints. Must not know the owners one by one.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::PathBuf,
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerPort, DockerEndpoint, EndpointOptions, Id, InterfaceName, Link, Mac, Mapping, Network, Publish,
-    Restart, Sysctl, lookup::Named,
+    EndpointOptions, Id, InterfaceName, Link, Mac, Mapping, Namespace, Network, Subject, Sysctl,
+    lookup::Named,
 };
 
 /// A container.
@@ -48,15 +46,14 @@ impl Named for Container {
 }
 
 impl Container {
-    /// The ID and name that users know: Docker's, if Docker's API has told them.
+    /// The ID and name that users know: its own, or those that its owner has told.
     pub fn shown(&self) -> (Id, &str) {
-        match &self.subject {
-            Subject::Docker(docker) => match &docker.container {
-                Some(docker) => (docker.id, &docker.name),
-                None => (self.id, &self.name),
-            },
-            Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Engine(_) => (self.id, &self.name),
-        }
+        self.owner().shown().unwrap_or((self.id, &self.name))
+    }
+
+    /// The namespace of its interfaces, while it runs.
+    pub fn namespace(&self) -> Option<Namespace> {
+        self.owner().namespace(&self.state)
     }
 
     /// Endpoints that `other` does not have, each with its network.
@@ -68,168 +65,15 @@ impl Container {
         })
     }
 
-    /// The state of its restart policy; only sandboxes have one.
-    pub fn restart(&self) -> Option<&Restart> {
-        match &self.subject {
-            Subject::Sandbox(sandbox) => Some(&sandbox.restart),
-            Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => None,
-        }
-    }
-
-    /// The text for the column of images: the root file system, as a directory or `host`.
-    pub fn image(&self) -> String {
-        match &self.subject {
-            Subject::Sandbox(sandbox) => {
-                sandbox.rootfs.as_ref().map_or_else(|| "host".into(), |rootfs| rootfs.display().to_string())
-            }
-            Subject::Foreign(_) => "-".into(),
-            Subject::Engine(engine) => engine.image.clone(),
-            Subject::Docker(_) => "docker".into(),
-        }
-    }
-
     /// Its state as one of Docker's words.
     pub fn status(&self) -> &'static str {
-        match (&self.state, &self.subject) {
-            (State::Running { .. }, _) => "running",
-            (_, Subject::Sandbox(sandbox)) if sandbox.restart.waiting => "restarting",
-            (State::Created { .. }, _) => "created",
-            (State::Exited { .. }, _) => "exited",
+        match self.state {
+            State::Running { .. } => "running",
+            _ if self.owner().restart().is_some_and(|restart| restart.waiting) => "restarting",
+            State::Created { .. } => "created",
+            State::Exited { .. } => "exited",
         }
     }
-}
-
-/// The kind of a container.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Subject {
-    /// A container that netbpf starts and stops.
-    Sandbox(Box<Sandbox>),
-    /// A network namespace of somebody else, as long as it exists.
-    Foreign(Namespace),
-    /// A container of an engine, under the engine's ID: from its first connection until its last is removed,
-    /// or until the engine removes it.
-    Engine(Box<EngineContainer>),
-    /// An endpoint that Docker requested from netbpf as its network driver, under the endpoint's ID: one for
-    /// each network of a container.
-    Docker(Box<DockerEndpoint>),
-}
-
-/// A container that an engine starts and stops.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EngineContainer {
-    /// Its image.
-    pub image: String,
-    /// Its first process, with arguments.
-    pub command: Vec<String>,
-    /// Its UTS host name.
-    pub hostname: String,
-    /// The file on the host that is its `/etc/resolv.conf`.
-    pub resolv_conf: Option<PathBuf>,
-    /// The file that holds its network namespace, while it runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sandbox: Option<PathBuf>,
-    /// The engine's name servers in that file.
-    pub servers: Vec<IpAddr>,
-    /// Its addresses when it ran last: it gets them again if they are free.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<LastAddress>,
-}
-
-impl EngineContainer {
-    /// The request for a network, with its last addresses there unless the user chose others.
-    pub fn request_again(&self, network: &Id, request: &EndpointRequest) -> EndpointRequest {
-        let last = self.addresses.iter().find(|last| last.network == *network);
-        EndpointRequest {
-            ipv4: request.ipv4.or(last.and_then(|last| last.ipv4)),
-            ipv6: request.ipv6.or(last.and_then(|last| last.ipv6)),
-            ..request.clone()
-        }
-    }
-}
-
-/// The last addresses of a container in a network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastAddress {
-    /// The network.
-    pub network: Id,
-    /// Its address.
-    pub ipv4: Option<Ipv4Addr>,
-    /// Its address.
-    pub ipv6: Option<Ipv6Addr>,
-}
-
-/// A network namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Namespace {
-    /// The namespace of a file (`netns:NAME` is `/run/netns/NAME`).
-    Path(PathBuf),
-    /// The namespace of a process. `start_time` (field 22 of `/proc/N/stat`) distinguishes it from a later
-    /// process with the same PID.
-    Process {
-        /// The PID.
-        pid: u32,
-        /// Clock ticks since boot.
-        start_time: u64,
-    },
-}
-
-/// The configuration of a sandbox, and its restart state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sandbox {
-    /// The program and its arguments; never empty.
-    pub command: Vec<String>,
-    /// `KEY=VALUE`.
-    pub env: Vec<String>,
-    /// Working directory of the command.
-    pub working_dir: PathBuf,
-    /// Its UTS host name.
-    pub hostname: String,
-    /// Its root file system; the host's if absent.
-    pub rootfs: Option<PathBuf>,
-    /// Whether it is removed when it exits.
-    pub auto_remove: bool,
-    /// Restart policy and its state.
-    #[serde(default, skip_serializing_if = "Restart::is_default")]
-    pub restart: Restart,
-    /// Its network mode.
-    pub mode: Mode,
-    /// The name of the network that it was created in. As in Docker (`HostConfig.NetworkMode`), it stays when
-    /// the container leaves that network. Records of earlier versions have none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub created_in: String,
-    /// `--add-host` lines, name to address.
-    pub extra_hosts: Vec<(String, IpAddr)>,
-    /// `--dns`; the host's servers if empty.
-    pub dns: Vec<IpAddr>,
-    /// `--dns-search`; the host's if empty, none if `.`.
-    pub dns_search: Vec<String>,
-    /// `--dns-option`.
-    pub dns_options: Vec<String>,
-    /// `-p`: one entry for each container port.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub publish: Vec<Publish>,
-    /// `--expose`, and the published ports.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub exposed: BTreeSet<ContainerPort>,
-    /// `-P`: whether all exposed ports are published.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub publish_all: bool,
-    /// `--security-opt no-new-privileges`.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub no_new_privileges: bool,
-}
-
-/// Network mode of a sandbox.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mode {
-    /// Its own namespace, attached to networks.
-    Networks,
-    /// Its own namespace, with `lo` only.
-    None,
-    /// The host's namespace.
-    Host,
-    /// The namespace of another sandbox.
-    Container(Id),
 }
 
 /// State of a container.

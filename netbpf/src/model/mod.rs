@@ -3,7 +3,6 @@
 
 mod block;
 mod container;
-mod docker;
 mod endpoint_options;
 mod id;
 mod interface;
@@ -20,11 +19,7 @@ mod restart;
 mod uplink;
 
 pub use block::Block;
-pub use container::{
-    Attachment, Container, Endpoint, EndpointRequest, EngineContainer, LastAddress, Mode, Namespace, Sandbox,
-    State, Subject,
-};
-pub use docker::{DockerContainer, DockerEndpoint};
+pub use container::{Attachment, Container, Endpoint, EndpointRequest, State};
 pub use endpoint_options::{BadEndpointOption, EndpointOptions, Sysctl};
 pub use id::Id;
 pub use interface::{BadInterface, HostInterface, InterfaceName};
@@ -36,7 +31,10 @@ pub use names::{
 };
 pub use network::{Bridge, Driver, Network, Origin, Subnet};
 pub use options::{BIG_TCP, BadOption, GSO_LEGACY_MAX_SIZE, GatewayMode, Options};
-pub use owner::Owner;
+pub use owner::{
+    CannotJoin, DockerContainer, DockerEndpoint, EngineContainer, Files, LastAddress, Mode, Namespace, Owner,
+    OwnerNumber, Sandbox, Subject,
+};
 pub use publish::{
     BadPublish, ContainerPort, Mapping, PortRange, Protocol, Publish, parse_expose, parse_host_ports,
     parse_publish,

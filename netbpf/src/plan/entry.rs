@@ -9,7 +9,7 @@ use super::{
     closed::Closed,
     wiring::{EndpointWiring, NetworkWiring},
 };
-use crate::model::Owner;
+use crate::model::OwnerNumber;
 
 /// The map entries of a network, without its list of members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl EndpointWiring {
             ipv4: self.ipv4.map_or([0; 4], |net| net.addr().octets()),
             ipv6: self.ipv6.map_or([0; 16], |net| net.addr().octets()),
             ipv6_link_local: link_local.map_or([0; 16], |address| address.octets()),
-            owner: self.owner.map_or(0, Owner::number),
+            owner: self.owner.map_or(0, OwnerNumber::number),
         }
     }
 }

@@ -9,7 +9,6 @@ use std::{
 use super::{Action, default_gateway, default_gateway_ipv6};
 use crate::model::{
     Container, ContainerPort, Endpoint, GatewayMode, Id, Mapping, Network, PortRange, Protocol, Publish,
-    Subject,
 };
 
 /// A port that cannot be published.
@@ -89,7 +88,7 @@ pub fn wanted<'a>(
     has_ipv6: impl FnOnce() -> bool,
 ) -> (Vec<Wanted>, Vec<NoAddress>) {
     let (mut wanted, mut missing) = (Vec::new(), Vec::new());
-    let requests = requests(&container.subject);
+    let requests = container.owner().publishes();
     if requests.is_empty() {
         return (wanted, missing);
     }
@@ -108,28 +107,6 @@ pub fn wanted<'a>(
     }
     wanted.sort_by_key(|wanted| (wanted.host_port, wanted.port));
     (wanted, missing)
-}
-
-/// All requests of the user.
-fn requests(subject: &Subject) -> Vec<Publish> {
-    let sandbox = match subject {
-        Subject::Sandbox(sandbox) => sandbox,
-        // Docker has replaced `-P` by single ports.
-        Subject::Docker(endpoint) => return endpoint.publish.clone(),
-        Subject::Foreign(_) | Subject::Engine(_) => return Vec::new(),
-    };
-    let mut requests = sandbox.publish.clone();
-    if sandbox.publish_all {
-        let published: BTreeSet<ContainerPort> = requests.iter().map(|publish| publish.container).collect();
-        requests.extend(
-            sandbox.exposed.iter().filter(|port| !published.contains(port)).map(|port| Publish {
-                container: *port,
-                host: None,
-                host_ports: None,
-            }),
-        );
-    }
-    requests
 }
 
 /// Where ports are published at addresses of one family of the host.

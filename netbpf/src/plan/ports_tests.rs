@@ -5,7 +5,7 @@ use std::collections::BTreeMap as Map;
 use super::*;
 use crate::model::{
     Attachment, Bridge, Driver, EndpointRequest, InterfaceName, Mac, Mode, Options, Protocol, Sandbox, State,
-    Subnet, parse_expose, parse_publish,
+    Subject, Subnet, parse_expose, parse_publish,
 };
 
 fn network(name: &str, internal: bool, options: Options) -> Network {

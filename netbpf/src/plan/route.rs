@@ -153,7 +153,7 @@ mod tests {
             id: Id::random(),
             name: "c".into(),
             created: Default::default(),
-            subject: Subject::Foreign(Namespace::Path(PathBuf::new())),
+            subject: Subject::Namespace(Namespace::Path(PathBuf::new())),
             state: State::Created { error: String::new() },
             attachments: attachments.collect(),
             mappings: Vec::new(),

@@ -15,7 +15,7 @@ use super::{
     device::{Device, Mend},
     entry::NetworkEntry,
 };
-use crate::model::{self, Block, Bridge, Mac, Namespace, Network, Owner, Subnet, Sysctl};
+use crate::model::{self, Block, Bridge, Mac, Namespace, Network, OwnerNumber, Subnet, Sysctl};
 
 /// A network's host device and its entry in the map `NETWORKS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub struct EndpointWiring {
     /// Whether it may talk to other members.
     pub icc: bool,
     /// The container.
-    pub owner: Option<Owner>,
+    pub owner: Option<OwnerNumber>,
     /// Settings of the container's side.
     pub sysctls: Vec<Sysctl>,
     /// The network namespace of the container's side. None if that side stays in the host's namespace, for
@@ -113,7 +113,7 @@ impl EndpointWiring {
     pub fn of(
         endpoint: &model::Endpoint,
         bridge: &Bridge,
-        owner: Option<Owner>,
+        owner: Option<OwnerNumber>,
         namespace: Option<Namespace>,
     ) -> Self {
         Self {

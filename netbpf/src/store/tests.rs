@@ -34,7 +34,7 @@ fn container(name: &str) -> Container {
         id: Id::random(),
         name: name.to_owned(),
         created: "2026-01-02T03:04:05Z".parse().unwrap(),
-        subject: Subject::Foreign(Namespace::Process { pid: 7, start_time: 8 }),
+        subject: Subject::Namespace(Namespace::Process { pid: 7, start_time: 8 }),
         state: State::Running { supervisor: None, started: "2026-01-02T03:04:05Z".parse().unwrap() },
         attachments: Vec::new(),
         labels: [].into(),

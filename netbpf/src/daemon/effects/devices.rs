@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     daemon::{Daemon, Error},
     link::{Heard, Touches},
-    model::{Attachment, Subject},
+    model::Attachment,
     plan::{Action, Desired, Device, EndpointWiring, NetworkWiring, Observed, Seen, diff},
     sandbox::register,
 };
@@ -173,13 +173,18 @@ impl Daemon {
         let wiring = container.attachments.iter().find_map(|Attachment { network, endpoint, .. }| {
             let endpoint = endpoint.as_ref().filter(|endpoint| endpoint.number == number)?;
             let world = self.world();
-            Some(EndpointWiring::of(endpoint, world.network(network)?.bridge()?, container.owner(), None))
+            Some(EndpointWiring::of(
+                endpoint,
+                world.network(network)?.bridge()?,
+                container.owner_number(),
+                None,
+            ))
         });
         let Some(wiring) = wiring else { return Ok(false) };
         let like = Device::of_endpoint(&wiring, self.group);
         let device = self.own_device(wiring.ifindex(), &like).await?;
         let Some(device) = device else {
-            if !matches!(container.subject, Subject::Docker(_)) {
+            if !container.owner().places_interface() {
                 tracing::debug!(interface = wiring.host_interface, "the link of an endpoint is gone");
             }
             return Ok(false);

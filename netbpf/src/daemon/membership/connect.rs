@@ -17,7 +17,7 @@ use crate::{
         state::refuse,
     },
     link,
-    model::{Attachment, Container, Driver, Id, Mode, Namespace, Network, State, Subject},
+    model::{Attachment, CannotJoin, Container, Driver, Id, Namespace, Network, State},
     plan::{Action, Desired, EndpointWiring, Observed, Seen, default_gateways, diff, port_changes},
     store::Change,
 };
@@ -114,9 +114,7 @@ impl Daemon {
     ) -> Result<(), Error> {
         match self.try_wire(before.clone(), after.clone(), only, &[]).await {
             // Somebody made an interface of that name inside, which is rare: who is there is asked only then.
-            Err(Error::Link(link::Error::NameTaken { .. }))
-                if !matches!(after.subject, Subject::Docker(_)) =>
-            {
+            Err(Error::Link(link::Error::NameTaken { .. })) if !after.owner().places_interface() => {
                 let namespace = open(&self.namespace_of(&after)?)?;
                 let taken = self.links.interfaces_in(&namespace).await?;
                 self.try_wire(before, after, only, &taken).await
@@ -184,11 +182,9 @@ impl Daemon {
                 continue;
             }
             let lease = |request| self.world().lease_endpoint(&container.id, &network, request, &taken);
-            let endpoint = match &container.subject {
-                Subject::Engine(engine) => {
-                    lease(&engine.request_again(&network, &request)).or_else(|_| lease(&request))
-                }
-                Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Docker(_) => lease(&request),
+            let endpoint = match container.owner().request_again(&network, &request) {
+                Some(again) => lease(&again).or_else(|_| lease(&request)),
+                None => lease(&request),
             };
             match endpoint {
                 Ok(endpoint) => {
@@ -257,7 +253,7 @@ impl Daemon {
             tracing::error!(container = before.name, %error, "publish in another network");
             after.mappings.clear();
         });
-        let is_forgotten = !matches!(after.subject, Subject::Sandbox(_)) && after.attachments.is_empty();
+        let is_forgotten = !after.owner().outlives_networks() && after.attachments.is_empty();
         let change = if is_forgotten {
             Change::RemoveContainer(after.id)
         } else {
@@ -342,7 +338,7 @@ impl Daemon {
             .endpoints_without(before)
             .filter_map(|(network, endpoint)| {
                 let bridge = world.network(network)?.bridge()?;
-                let owner = container.owner();
+                let owner = container.owner_number();
                 Some((endpoint.number, EndpointWiring::of(endpoint, bridge, owner, namespace.cloned())))
             })
             .collect()
@@ -365,8 +361,7 @@ impl Daemon {
         after: &Container,
         namespace: Namespace,
     ) -> Vec<Action> {
-        if !matches!(after.subject, Subject::Sandbox(_)) {
-            // Its owner chose its routes; ours would take its traffic away.
+        if !after.owner().has_our_default_routes() {
             return Vec::new();
         }
         let world = self.world();
@@ -387,14 +382,8 @@ fn check_modes(container: &Container, network: &Network) -> Result<(), Error> {
     if network.driver == Driver::Host {
         return Err(Error::ConnectToHost);
     }
-    match &container.subject {
-        Subject::Sandbox(sandbox) => match sandbox.mode {
-            Mode::Host | Mode::Container(_) => Err(Error::SharedNamespace),
-            Mode::None => Err(Error::PrivateMode),
-            Mode::Networks if network.driver == Driver::Null => Err(Error::PrivateMode),
-            Mode::Networks => Ok(()),
-        },
-        Subject::Foreign(_) | Subject::Engine(_) if network.driver == Driver::Null => Err(Error::PrivateMode),
-        Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => Ok(()),
-    }
+    container.owner().may_join(network.driver == Driver::Null).map_err(|reason| match reason {
+        CannotJoin::SharedNamespace => Error::SharedNamespace,
+        CannotJoin::Private => Error::PrivateMode,
+    })
 }

@@ -8,7 +8,7 @@ use netbpf_common::allowed::{AllowedKey, FRAGMENT};
 
 use crate::{
     daemon::{Daemon, Error, effects::steps::Steps, names, state::world::World},
-    model::{Attachment, Container, Endpoint, Id, Link, Network, State, Subject},
+    model::{Attachment, Container, Endpoint, Id, Link, Network, State},
 };
 
 impl Daemon {
@@ -78,10 +78,8 @@ pub fn hosts_of(container: &Container, world: &World) -> Vec<(String, IpAddr)> {
             let attachment = default_attachment(target, world);
             let endpoint = attachment.and_then(|attachment| attachment.endpoint.as_ref());
             let mut names = link.alias.clone();
-            match &target.subject {
-                Subject::Sandbox(sandbox) => names = format!("{names} {}", sandbox.hostname),
-                Subject::Engine(engine) => names = format!("{names} {}", engine.hostname),
-                Subject::Foreign(_) | Subject::Docker(_) => {}
+            if let Some(hostname) = target.owner().hostname() {
+                names = format!("{names} {hostname}");
             }
             if link.alias != target.name {
                 names = format!("{names} {}", target.name);
@@ -115,7 +113,7 @@ fn openings(world: &World) -> BTreeSet<AllowedKey> {
             let (Some(endpoint), false) = (&attachment.endpoint, bridge.options.icc) else { continue };
             for link in &attachment.request.links {
                 for (target, there) in targets(link, network, world) {
-                    let Subject::Sandbox(sandbox) = &target.subject else { continue };
+                    let Some(sandbox) = target.sandbox() else { continue };
                     for exposed in &sandbox.exposed {
                         let protocol = exposed.protocol.number();
                         let key = AllowedKey {

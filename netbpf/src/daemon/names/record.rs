@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
 };
 
@@ -25,15 +25,9 @@ use crate::{
         state::world::World,
     },
     dns::{NetworkRecord, Record, Servers, Sockets},
-    model::{Attachment, Container, Mode, Namespace, Sandbox, Subject},
+    model::{Attachment, Container, Files, Mode, Namespace, Sandbox},
     plan::rank,
 };
-
-/// Where containers ask for names, in their own network namespaces (Docker's address).
-const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
-
-/// The same beside an engine's resolver, to which the engine's own rules in the namespace lead whatever goes to the first.
-const BESIDE_ENGINE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 12)), 53);
 
 /// How many queries of one container to servers that are asked from its own namespace are on their way at a time.
 const LENT: usize = 8;
@@ -46,13 +40,13 @@ impl Daemon {
         container: &Container,
     ) -> Result<(), Error> {
         let dir = self.container_dir(&container.id);
-        match &container.subject {
-            Subject::Sandbox(sandbox) => match self.texts_of(container, sandbox)? {
+        match container.owner().files() {
+            Files::None => Ok(()),
+            Files::Own(sandbox) => match self.texts_of(container, sandbox)? {
                 Some(texts) => steps.update_files(dir, &texts),
                 None => Ok(()),
             },
-            Subject::Foreign(_) | Subject::Docker(_) => Ok(()),
-            Subject::Engine(engine) => match (&engine.resolv_conf, self.record_of(container)) {
+            Files::ResolvConf(path) => match (path, self.record_of(container)) {
                 (Some(path), Some(_)) => steps.borrow(dir, path),
                 _ => block_in_place(|| files::give_back(&dir)),
             },
@@ -93,16 +87,13 @@ impl Daemon {
         namespace: &Namespace,
     ) -> Result<Sockets, Error> {
         let namespace = open(namespace)?;
-        let (address, servers) = match &container.subject {
-            Subject::Sandbox(sandbox) => (RESOLVER, Some(&sandbox.dns).filter(|servers| !servers.is_empty())),
-            Subject::Foreign(_) | Subject::Docker(_) => (RESOLVER, None),
-            Subject::Engine(engine) => (BESIDE_ENGINE, Some(&engine.servers)),
-        };
-        let family = servers.map(|servers| match servers.iter().all(IpAddr::is_ipv4) {
-            true => AddressFamily::Inet,
-            // It reaches servers of both families.
-            false => AddressFamily::Inet6,
-        });
+        let address = SocketAddr::from((container.owner().resolver(), 53));
+        let family =
+            container.owner().name_servers().map(|servers| match servers.iter().all(IpAddr::is_ipv4) {
+                true => AddressFamily::Inet,
+                // It reaches servers of both families.
+                false => AddressFamily::Inet6,
+            });
         let bound = namespace.run(move || {
             let lent = family.into_iter().flat_map(|family| (0..LENT).map(move |_| lend(family)));
             Ok::<_, std::io::Error>(Sockets {
@@ -135,34 +126,20 @@ fn lend(family: AddressFamily) -> nix::Result<[OwnedFd; 2]> {
 
 /// What a container is found by in a network: its name, its aliases, its short ID, its host name.
 pub fn names_of(container: &Container, attachment: &Attachment) -> Vec<String> {
-    let (name, hostname) = match &container.subject {
-        Subject::Sandbox(sandbox) => (container.name.clone(), Some(sandbox.hostname.clone())),
-        Subject::Foreign(namespace) => (foreign_name(namespace), None),
-        Subject::Engine(engine) => (container.name.clone(), Some(engine.hostname.clone())),
-        Subject::Docker(_) => (container.name.clone(), None),
-    };
+    let owner = container.owner();
     let mut seen = BTreeSet::new();
-    std::iter::once(name)
+    std::iter::once(owner.name_in_networks(&container.name).into_owned())
         .chain(attachment.request.aliases.iter().cloned())
         .chain([container.id.short()])
-        .chain(hostname)
+        .chain(owner.hostname().map(str::to_owned))
         .filter(|name| !name.is_empty() && seen.insert(name.to_lowercase()))
         .collect()
-}
-
-/// `blue` for `netns:blue`, `pid-7` for `pid:7`.
-fn foreign_name(namespace: &Namespace) -> String {
-    match namespace {
-        Namespace::Path(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        Namespace::Process { pid, .. } => format!("pid-{pid}"),
-    }
 }
 
 /// The responder's record of a container; none where it is in no network that has names. The default network is in the
 /// record all the same, without names: through it the container reaches the host's servers.
 pub fn record_of(container: &Container, world: &World) -> Option<Record> {
-    if let Subject::Docker(_) = container.subject {
-        // Docker answers its containers itself, and has not told what this one is called.
+    if !container.owner().asks_our_responder() {
         return None;
     }
     let mut networks = Vec::new();
@@ -194,14 +171,9 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
         networks.push((rank(&attachment.request, network), record));
     }
     networks.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let servers = match &container.subject {
-        Subject::Sandbox(sandbox) if !sandbox.dns.is_empty() => {
-            Servers::Inside(sandbox.dns.iter().map(|server| (*server, 53).into()).collect())
-        }
-        Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Docker(_) => Servers::Host,
-        Subject::Engine(engine) => {
-            Servers::Inside(engine.servers.iter().map(|server| (*server, 53).into()).collect())
-        }
+    let servers = match container.owner().name_servers() {
+        Some(servers) => Servers::Inside(servers.iter().map(|server| (*server, 53).into()).collect()),
+        None => Servers::Host,
     };
     let networks = networks.into_iter().map(|(_, network)| network).collect();
     has_names.then_some(Record { container: container.id, networks, servers })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{
     api::types::{NetworkConnect, NetworkConnected, NetworkDisconnect, Stats},
     daemon::{Daemon, Error},
-    model::{EndpointOptions, Id, Subject},
+    model::{EndpointOptions, Id},
 };
 
 impl Daemon {
@@ -28,7 +28,7 @@ impl Daemon {
             return self.connect_by_engine(&network, &container, request.endpoint_config).await;
         }
         let (id, is_new) = self.find_or_adopt(&request.container).await?;
-        if !is_new && matches!(self.container(&id)?.subject, Subject::Engine(_)) {
+        if !is_new && self.container(&id)?.engine_container().is_some() {
             // The engine's last event may be on its way still.
             self.ask_engine(id).await;
         }
@@ -36,11 +36,9 @@ impl Daemon {
         let connected = self.connect_busy(id, &network, &request.endpoint_config).await;
         if is_new {
             let container = self.container(&id)?;
-            match (&connected, &container.subject) {
-                (Ok(()), Subject::Foreign(namespace)) => self.watch_namespace(id, namespace.clone()),
-                (Ok(()), Subject::Engine(_)) => self.follow(&container),
-                (Ok(()), Subject::Sandbox(_) | Subject::Docker(_)) => {}
-                (Err(_), _) => {
+            match &connected {
+                Ok(()) => self.follow_adopted(&container),
+                Err(_) => {
                     self.world().remove_container(&id);
                     self.remove_dirs(&id);
                 }

@@ -92,13 +92,15 @@ impl Daemon {
             return Ok(None);
         }
         let known = self.find_subject(key).and_then(|id| self.container(&id));
-        match known.map(|container| (container.subject, container.id, container.name)) {
-            Ok((Subject::Engine(_), id, _)) => Ok(Some(id.to_string())),
-            // The name that the endpoint has here is none that Docker knows.
-            Ok((Subject::Docker(_), _, name)) => Ok((name != key).then(|| key.to_owned())),
+        match known {
+            Ok(container) if container.engine_container().is_some() => Ok(Some(container.id.to_string())),
+            // Docker does not know the name that its endpoint has here.
+            Ok(container) if container.docker_endpoint().is_some() => {
+                Ok((container.name != key).then(|| key.to_owned()))
+            }
+            Ok(_) => Ok(None),
             // Docker has no names like `netns:blue`.
             Err(Error::NoContainer(_)) => Ok((!key.contains(':')).then(|| key.to_owned())),
-            Ok((Subject::Sandbox(_) | Subject::Foreign(_), ..)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -196,7 +198,7 @@ impl Daemon {
 
     fn of_engine(&self) -> Vec<Id> {
         let world = self.world();
-        let of_engine = world.containers().filter(|other| matches!(other.subject, Subject::Engine(_)));
+        let of_engine = world.containers().filter(|other| other.engine_container().is_some());
         of_engine.map(|container| container.id).collect()
     }
 
@@ -296,10 +298,7 @@ impl Daemon {
         state: State,
         found: &Found,
     ) -> Result<Container, Error> {
-        let addresses = match &before.subject {
-            Subject::Engine(engine) => engine.addresses.clone(),
-            Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Docker(_) => Vec::new(),
-        };
+        let addresses = before.engine_container().map_or_else(Vec::new, |engine| engine.addresses.clone());
         let subject = Subject::Engine(Box::new(self.subject_of(found, addresses)?));
         let after = Container { state, subject, labels: found.labels.clone(), ..before };
         self.commit(&[Change::PutContainer(after.clone())])?;
@@ -309,9 +308,23 @@ impl Daemon {
         Ok(after)
     }
 
+    /// Follow a stored container after a start of the daemon, or record that it has ended.
+    pub(super) async fn find_engine_container_again(
+        self: &Arc<Self>,
+        container: Container,
+    ) -> Result<(), Error> {
+        let Some(process) = container.namespace() else { return Ok(()) };
+        match Self::is_alive(&process) {
+            true => self.watch_process(&container),
+            // Why it ended, the engine will say.
+            false => drop(self.end_engine_container(container, None).await?),
+        }
+        Ok(())
+    }
+
     /// The engine has written its resolver over ours: that one is asked from now on, and asked by ours.
     async fn ask_anew(self: &Arc<Self>, before: Container, found: &Found) -> Result<Container, Error> {
-        let Subject::Engine(engine) = &before.subject else { return Ok(before) };
+        let Some(engine) = before.engine_container() else { return Ok(before) };
         let (dir, path) = (self.container_dir(&before.id), engine.resolv_conf.clone());
         let Some(path) =
             path.filter(|path| block_in_place(|| files::is_made_anew(&dir, path)).unwrap_or_default())

@@ -15,7 +15,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 
 use crate::{
     daemon::Daemon,
-    model::{Container, Id, Namespace, Subject},
+    model::{Container, Id, Namespace},
     sandbox::register,
 };
 
@@ -75,7 +75,7 @@ impl Daemon {
     async fn forget_namespace(self: &Arc<Self>, id: Id, namespace: Namespace) {
         let _busy = self.busy(id).await;
         let Ok(container) = self.container(&id) else { return };
-        if container.subject != Subject::Foreign(namespace) {
+        if container.adopted_namespace() != Some(&namespace) {
             return;
         }
         tracing::info!(container = container.name, "its network namespace has gone");
@@ -138,14 +138,11 @@ impl Daemon {
         let world = self.world();
         world
             .containers()
-            .filter_map(|container| match &container.subject {
-                Subject::Foreign(namespace @ Namespace::Path(path))
-                    if events.iter().any(|event| self.folders.concerns(event, path))
-                        && !Self::is_alive(namespace) =>
-                {
-                    Some((container.id, namespace.clone()))
-                }
-                Subject::Foreign(_) | Subject::Sandbox(_) | Subject::Engine(_) | Subject::Docker(_) => None,
+            .filter_map(|container| {
+                let namespace = container.adopted_namespace()?;
+                let Namespace::Path(path) = namespace else { return None };
+                let is_concerned = events.iter().any(|event| self.folders.concerns(event, path));
+                (is_concerned && !Self::is_alive(namespace)).then(|| (container.id, namespace.clone()))
             })
             .collect()
     }

@@ -52,7 +52,7 @@ impl Daemon {
             id: Id::random(),
             name,
             created: Timestamp::now(),
-            subject: Subject::Foreign(namespace),
+            subject: Subject::Namespace(namespace),
             state: State::Running { supervisor: None, started: Timestamp::now() },
             attachments: Vec::new(),
             labels: Default::default(),
@@ -61,6 +61,21 @@ impl Daemon {
         let id = container.id;
         self.world().put_container(container);
         Ok((id, true))
+    }
+
+    /// Follow a stored namespace after a start of the daemon, or forget it if it has gone.
+    pub(super) async fn find_namespace_again(
+        self: &Arc<Self>,
+        container: &Container,
+        namespace: &Namespace,
+    ) -> Result<(), Error> {
+        if Self::is_alive(namespace) {
+            self.watch_namespace(container.id, namespace.clone());
+            return Ok(());
+        }
+        tracing::info!(container = container.name, "its network namespace has gone");
+        let after = Container { attachments: Vec::new(), ..container.clone() };
+        self.unwire(container.clone(), after).await
     }
 
     /// Whether a foreign container's namespace is still there.

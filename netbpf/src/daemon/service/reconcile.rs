@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, io, sync::Arc};
 
 use crate::{
     daemon::{Daemon, Error, effects::steps::Steps},
-    model::{Attachment, Container, Id, Namespace, State, Subject},
+    model::{Attachment, Container, Id},
     plan::{Action, Desired, EndpointWiring, NetworkWiring, diff},
     sandbox::Supervisor,
 };
@@ -75,31 +75,8 @@ impl Daemon {
         let mut running = Vec::new();
         self.forget_lost_endpoints().await;
         for container in stored {
-            match (&container.subject, &container.state) {
-                (Subject::Sandbox(_), State::Running { supervisor: Some((pid, start_time)), .. }) => {
-                    match Supervisor::adopt(&self.supervisor_dir(&container.id), *pid, *start_time) {
-                        Some(supervisor) => running.push((container.id, supervisor)),
-                        None => {
-                            self.clear_up(container.id, *pid).await?;
-                        }
-                    }
-                }
-                (Subject::Foreign(namespace), _) if !Self::is_alive(namespace) => {
-                    tracing::info!(container = container.name, "gone");
-                    let after = Container { attachments: Vec::new(), ..container.clone() };
-                    self.unwire(container, after).await?;
-                }
-                (Subject::Foreign(namespace), _) => self.watch_namespace(container.id, namespace.clone()),
-                (Subject::Engine(_), State::Running { supervisor: Some((pid, start_time)), .. }) => {
-                    let process = Namespace::Process { pid: *pid, start_time: *start_time };
-                    match Self::is_alive(&process) {
-                        true => self.watch_process(&container),
-                        // Why it ended, the engine will say.
-                        false => drop(self.end_engine_container(container, None).await?),
-                    }
-                }
-                (Subject::Sandbox(_) | Subject::Engine(_) | Subject::Docker(_), _) => {}
-            }
+            let id = container.id;
+            running.extend(self.find_again(container).await?.map(|supervisor| (id, supervisor)));
         }
         Ok(running)
     }
@@ -110,17 +87,17 @@ impl Daemon {
             world.networks().filter_map(NetworkWiring::of).map(|wiring| (wiring.number, wiring)).collect();
         let mut endpoints = BTreeMap::new();
         for container in world.containers() {
-            let namespace = match (&container.subject, self.namespace_of(container)) {
-                (Subject::Docker(_), _) => None,
-                (_, Ok(namespace)) => Some(namespace),
-                (_, Err(_)) => continue,
+            let namespace = match (container.owner().places_interface(), container.namespace()) {
+                (true, _) => None,
+                (false, Some(namespace)) => Some(namespace),
+                (false, None) => continue,
             };
             for Attachment { network, endpoint, .. } in &container.attachments {
                 let bridge = world.network(network).and_then(|network| network.bridge());
                 if let (Some(endpoint), Some(bridge)) = (endpoint, bridge) {
                     endpoints.insert(
                         endpoint.number,
-                        EndpointWiring::of(endpoint, bridge, container.owner(), namespace.clone()),
+                        EndpointWiring::of(endpoint, bridge, container.owner_number(), namespace.clone()),
                     );
                 }
             }

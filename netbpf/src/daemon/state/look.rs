@@ -2,7 +2,7 @@
 
 use crate::{
     daemon::{Daemon, Error},
-    model::{Container, Id, Namespace, State, Subject},
+    model::{Container, Id, Namespace},
 };
 
 impl Daemon {
@@ -13,15 +13,7 @@ impl Daemon {
 
     /// Where a running container's interfaces are.
     pub(in crate::daemon) fn namespace_of(&self, container: &Container) -> Result<Namespace, Error> {
-        match (&container.subject, &container.state) {
-            (Subject::Foreign(namespace), _) => Ok(namespace.clone()),
-            (_, State::Running { supervisor: Some((pid, start_time)), .. }) => {
-                Ok(Namespace::Process { pid: *pid, start_time: *start_time })
-            }
-            (Subject::Sandbox(_) | Subject::Engine(_) | Subject::Docker(_), _) => {
-                Err(Error::NotRunning(container.id.to_string()))
-            }
-        }
+        container.namespace().ok_or_else(|| Error::NotRunning(container.id.to_string()))
     }
 
     /// Whether any network has IPv6.
@@ -32,11 +24,9 @@ impl Daemon {
 
 /// What Docker has made is changed by Docker's commands, else Docker would not know of it.
 pub(in crate::daemon) fn refuse(container: &Container, command: &'static str) -> Result<(), Error> {
-    match &container.subject {
-        Subject::Docker(_) => {
-            let (_, name) = container.shown();
-            Err(Error::OfDocker { what: "container", name: name.to_owned(), use_: command })
-        }
-        Subject::Sandbox(_) | Subject::Foreign(_) | Subject::Engine(_) => Ok(()),
+    if !container.owner().refuses_changes() {
+        return Ok(());
     }
+    let (_, name) = container.shown();
+    Err(Error::OfDocker { what: "container", name: name.to_owned(), use_: command })
 }

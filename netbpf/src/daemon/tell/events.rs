@@ -17,7 +17,7 @@ use crate::{
         filters::Filters,
     },
     daemon::{Daemon, Error},
-    model::{Container, Id, Network, Subject},
+    model::{Container, Id, Network},
 };
 
 /// How many are remembered (Docker's number).
@@ -178,11 +178,11 @@ impl Daemon {
     /// Something happened to a sandbox; what is somebody else's has no life of ours to tell of: an engine tells of its
     /// containers itself.
     pub(in crate::daemon) fn tell(&self, container: &Container, happened: Happened<'_>) {
-        if !matches!(container.subject, Subject::Sandbox(_)) {
+        if container.sandbox().is_none() {
             return;
         }
         let mut attributes = container.labels.clone();
-        attributes.insert("image".into(), container.image());
+        attributes.insert("image".into(), container.owner().image().into_owned());
         attributes.insert("name".into(), container.name.clone());
         let action = match happened {
             Happened::Created => "create",

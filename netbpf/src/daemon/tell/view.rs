@@ -1,9 +1,6 @@
 //! The model as the API shows it: Docker's keys, Docker's words.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
 
@@ -21,10 +18,7 @@ use crate::{
         names::{self, links},
         state::world::World,
     },
-    model::{
-        self, Attachment, Block, Container, ContainerPort, Mode, Namespace, Network, Sandbox, State, Subject,
-        Subnet,
-    },
+    model::{self, Attachment, Block, Container, Files, Mode, Namespace, Network, Sandbox, State, Subnet},
 };
 
 /// `network inspect`.
@@ -118,40 +112,30 @@ pub fn summary(container: &Container, now: Timestamp) -> ContainerSummary {
     ContainerSummary {
         id: id.to_string(),
         names: vec![format!("/{name}")],
-        image: container.image(),
-        command: command(container).join(" "),
+        image: container.owner().image().into_owned(),
+        command: container.owner().command().join(" "),
         created: container.created.as_second(),
         state: container.status().into(),
         status: status(container, now),
         labels: container.labels.clone(),
-        networks: match mode(container) {
+        networks: match container.owner().mode() {
             Some(Mode::Host) => vec!["host".into()],
             Some(Mode::None) => vec!["none".into()],
             Some(Mode::Networks | Mode::Container(_)) | None => {
                 container.attachments.iter().map(|attachment| attachment.network_name.clone()).collect()
             }
         },
-        ports: ports::summaries(&exposed(container), &container.mappings),
-    }
-}
-
-/// Ports that a running container in networks shows, published or not.
-fn exposed(container: &Container) -> BTreeSet<ContainerPort> {
-    match (&container.subject, &container.state) {
-        (Subject::Sandbox(sandbox), State::Running { .. }) if sandbox.mode == Mode::Networks => {
-            sandbox.exposed.clone()
-        }
-        (Subject::Docker(endpoint), _) => endpoint.exposed.clone(),
-        _ => BTreeSet::new(),
+        ports: ports::summaries(&container.owner().exposed(&container.state), &container.mappings),
     }
 }
 
 /// `inspect`.
 pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u32>) -> ContainerResource {
-    let command = command(container);
-    let path = |file: &str| match &container.subject {
-        Subject::Sandbox(_) => dir.join(file).display().to_string(),
-        Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => String::new(),
+    let owner = container.owner();
+    let command = owner.command();
+    let path = |file: &str| match owner.files() {
+        Files::Own(_) => dir.join(file).display().to_string(),
+        Files::None | Files::ResolvConf(_) => String::new(),
     };
     let (id, name) = container.shown();
     ContainerResource {
@@ -160,23 +144,22 @@ pub fn container(container: &Container, world: &World, dir: &Path, pid: Option<u
         path: command.first().cloned().unwrap_or_default(),
         args: command.iter().skip(1).cloned().collect(),
         state: container_state(container, pid),
-        image: container.image(),
+        image: container.owner().image().into_owned(),
         resolv_conf_path: path("resolv.conf"),
         hostname_path: path("hostname"),
         hosts_path: path("hosts"),
         log_path: path(folders::LOG),
         name: format!("/{name}"),
-        host_config: match &container.subject {
-            Subject::Sandbox(sandbox) => host_config(container, sandbox, world),
-            Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => HostConfig::default(),
+        host_config: match container.sandbox() {
+            Some(sandbox) => host_config(container, sandbox, world),
+            None => HostConfig::default(),
         },
-        restart_count: container.restart().map_or(0, |restart| restart.count),
-        config: match &container.subject {
-            Subject::Sandbox(sandbox) => config(container, sandbox),
-            Subject::Foreign(_) | Subject::Docker(_) => ContainerCreate::default(),
-            Subject::Engine(engine) => ContainerCreate {
-                cmd: engine.command.clone(),
-                hostname: engine.hostname.clone(),
+        restart_count: owner.restart().map_or(0, |restart| restart.count),
+        config: match container.sandbox() {
+            Some(sandbox) => config(container, sandbox),
+            None => ContainerCreate {
+                cmd: command.to_vec(),
+                hostname: owner.hostname().unwrap_or_default().to_owned(),
                 labels: container.labels.clone(),
                 ..ContainerCreate::default()
             },
@@ -199,7 +182,7 @@ fn network_settings(container: &Container, world: &World) -> NetworkSettings {
         .collect();
     NetworkSettings {
         sandbox_key: namespace(container),
-        ports: ports::bindings(&exposed(container), &container.mappings),
+        ports: ports::bindings(&container.owner().exposed(&container.state), &container.mappings),
         default: networks.get(Network::DEFAULT).map(Into::into).unwrap_or_default(),
         networks,
     }
@@ -248,7 +231,7 @@ fn text(value: Option<impl ToString>) -> String {
 
 fn config(container: &Container, sandbox: &Sandbox) -> ContainerCreate {
     ContainerCreate {
-        image: container.image(),
+        image: container.owner().image().into_owned(),
         cmd: sandbox.command.clone(),
         env: sandbox.env.clone(),
         working_dir: sandbox.working_dir.display().to_string(),
@@ -336,11 +319,11 @@ fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
         paused: false,
         oom_killed: false,
         dead: false,
-        pid: match (&container.subject, &container.state) {
-            (Subject::Sandbox(_), State::Running { .. }) => pid.unwrap_or(0),
-            (Subject::Engine(_), State::Running { supervisor: Some((pid, _)), .. }) => *pid,
-            (Subject::Foreign(crate::model::Namespace::Process { pid, .. }), _) => *pid,
-            _ => 0,
+        pid: match (container.sandbox(), container.namespace()) {
+            // The first process inside, not the supervisor.
+            (Some(_), Some(_)) => pid.unwrap_or(0),
+            (None, Some(Namespace::Process { pid, .. })) => pid,
+            (None, Some(Namespace::Path(_))) | (_, None) => 0,
         },
         exit_code,
         error,
@@ -350,31 +333,11 @@ fn container_state(container: &Container, pid: Option<u32>) -> ContainerState {
 }
 
 fn namespace(container: &Container) -> String {
-    match (&container.subject, &container.state) {
-        (Subject::Foreign(Namespace::Path(path)), _) => path.display().to_string(),
-        (Subject::Foreign(Namespace::Process { pid, .. }), _) => format!("/proc/{pid}/ns/net"),
-        (Subject::Docker(endpoint), _) => {
-            endpoint.sandbox.as_ref().map(|sandbox| sandbox.display().to_string()).unwrap_or_default()
-        }
-        (Subject::Sandbox(_) | Subject::Engine(_), State::Running { supervisor: Some((pid, _)), .. }) => {
-            format!("/proc/{pid}/ns/net")
-        }
-        _ => String::new(),
-    }
-}
-
-fn mode(container: &Container) -> Option<&Mode> {
-    match &container.subject {
-        Subject::Sandbox(sandbox) => Some(&sandbox.mode),
-        Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => None,
-    }
-}
-
-fn command(container: &Container) -> &[String] {
-    match &container.subject {
-        Subject::Sandbox(sandbox) => &sandbox.command,
-        Subject::Foreign(_) | Subject::Docker(_) => &[],
-        Subject::Engine(engine) => &engine.command,
+    match (container.owner().sandbox_key(), container.namespace()) {
+        (Some(path), _) => path.display().to_string(),
+        (None, Some(Namespace::Path(path))) => path.display().to_string(),
+        (None, Some(Namespace::Process { pid, .. })) => format!("/proc/{pid}/ns/net"),
+        (None, None) => String::new(),
     }
 }
 

@@ -172,7 +172,9 @@ impl Daemon {
     pub async fn delete_docker_endpoint(self: &Arc<Self>, id: Id) -> Result<(), Error> {
         let _busy = self.busy(id).await;
         let Ok(before) = self.container(&id) else { return Ok(()) };
-        let Subject::Docker(_) = before.subject else { return Ok(()) };
+        if before.docker_endpoint().is_none() {
+            return Ok(());
+        }
         let after = Container { attachments: Vec::new(), ..before.clone() };
         self.unwire(before, after).await
     }
@@ -253,7 +255,7 @@ impl Daemon {
         }
         self.commit(&[Change::PutContainer(after.clone())])?;
         self.world().put_container(after.clone());
-        if after.owner() != before.owner() {
+        if after.owner_number() != before.owner_number() {
             let nothing = Container { attachments: Vec::new(), ..after.clone() };
             for endpoint in self.endpoints_of(&after, &nothing, None).into_values() {
                 self.perform(&Action::WriteEndpoint(endpoint)).await?;

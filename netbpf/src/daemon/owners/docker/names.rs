@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     daemon::{Daemon, Error, turn},
     engine::FoundNetwork,
-    model::{Container, DockerContainer, DockerEndpoint, Id, Network, Origin, Subject},
+    model::{Container, DockerContainer, DockerEndpoint, Id, Network, Origin},
     store::Change,
 };
 
@@ -70,10 +70,9 @@ impl Daemon {
 
     /// Whether Docker has told whose an endpoint is; one that is gone needs no name.
     fn is_named(&self, endpoint: &Id) -> bool {
-        match self.container(endpoint).map(|container| container.subject) {
-            Ok(Subject::Docker(docker)) => docker.container.is_some(),
-            _ => true,
-        }
+        let container = self.container(endpoint);
+        let docker = container.as_ref().ok().and_then(Container::docker_endpoint);
+        docker.is_none_or(|docker| docker.container.is_some())
     }
 
     /// What Docker says of a network and those in it.
@@ -105,17 +104,17 @@ impl Daemon {
     async fn note_endpoint(self: &Arc<Self>, id: Id, container: DockerContainer) -> Result<(), Error> {
         let _busy = self.busy(id).await;
         let Ok(before) = self.container(&id) else { return Ok(()) };
-        let Subject::Docker(docker) = &before.subject else { return Ok(()) };
+        let Some(docker) = before.docker_endpoint() else { return Ok(()) };
         if docker.container.as_ref() == Some(&container) {
             return Ok(());
         }
-        let docker = DockerEndpoint { container: Some(container), ..(**docker).clone() };
+        let docker = DockerEndpoint { container: Some(container), ..docker.clone() };
         self.put_docker_endpoint(&before, docker).await
     }
 }
 
 /// Whether an endpoint is this container's.
 fn is_of(endpoint: &Container, container: &Id) -> bool {
-    matches!(&endpoint.subject, Subject::Docker(docker)
-        if docker.container.as_ref().is_some_and(|docker| docker.id == *container))
+    let docker = endpoint.docker_endpoint().and_then(|docker| docker.container.as_ref());
+    docker.is_some_and(|docker| docker.id == *container)
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::{
     api::types::{Ipam, IpamConfig},
     daemon::{Daemon, Error, membership::networks::check_mtu, owners::docker::sweep::Asked},
-    model::{Driver, Id, Network, Options, Origin, Subject},
+    model::{Driver, Id, Network, Options, Origin},
     store::Change,
 };
 
@@ -78,10 +78,7 @@ impl Daemon {
         let endpoints: Vec<Id> = {
             let world = self.world();
             let members = world.members(&id);
-            members
-                .filter(|member| matches!(member.subject, Subject::Docker(_)))
-                .map(|member| member.id)
-                .collect()
+            members.filter(|member| member.docker_endpoint().is_some()).map(|member| member.id).collect()
         };
         for endpoint in endpoints {
             self.delete_docker_endpoint(endpoint).await?;

@@ -9,7 +9,6 @@ use crate::{
     api::types::{Ipam, IpamConfig},
     daemon::{Daemon, Error, owners::docker::sweep::Asked},
     ipam::Lent,
-    model::Subject,
     store::Change,
 };
 
@@ -60,7 +59,7 @@ impl Daemon {
                 .networks()
                 .filter(|network| network.bridge().is_some_and(|bridge| bridge.nets().any(|net| net == pool)))
                 .flat_map(|network| world.members(&network.id))
-                .filter(|member| !matches!(member.subject, Subject::Docker(_)))
+                .filter(|member| member.docker_endpoint().is_none())
                 .flat_map(|member| &member.attachments)
                 .filter_map(|attachment| attachment.endpoint.as_ref())
                 .flat_map(|endpoint| endpoint.addresses())

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     daemon::Daemon,
     link::{Deletions, Heard},
-    model::{Container, Endpoint, EndpointRequest, Id, Subject},
+    model::{Container, Endpoint, EndpointRequest, Id},
 };
 
 /// How long an endpoint may be in nobody's container; more than Docker takes to start one.
@@ -97,7 +97,7 @@ impl Daemon {
 
 fn is_docker(container: &Container, is_meant: impl Fn(&Endpoint) -> bool) -> bool {
     let mut endpoints = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-    matches!(container.subject, Subject::Docker(_)) && endpoints.any(is_meant)
+    container.docker_endpoint().is_some() && endpoints.any(is_meant)
 }
 
 /// Whether no container has it.

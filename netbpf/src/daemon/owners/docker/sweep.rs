@@ -14,7 +14,7 @@ use super::stale::is_unused;
 use crate::{
     daemon::{Daemon, Error},
     engine::{self, ListedNetwork},
-    model::{Block, Container, Id, Network, Origin, Subject, Subnet},
+    model::{Block, Container, Id, Network, Origin, Subnet},
     store::Change,
 };
 
@@ -130,7 +130,7 @@ impl Daemon {
         };
         let left: Vec<Id> = {
             let world = self.world();
-            let members = world.members(&id).filter(|member| matches!(member.subject, Subject::Docker(_)));
+            let members = world.members(&id).filter(|member| member.docker_endpoint().is_some());
             let is_named = |member: &&Container| found.endpoints.iter().any(|(id, _)| *id == member.id);
             members
                 .filter(|member| !is_named(member) && !is_in_a_container(member))
@@ -219,7 +219,7 @@ fn reserved<Net: Block>(subnet: &Subnet<Net>) -> impl Iterator<Item = IpAddr> {
 /// Whether an endpoint of Docker's is in some container's namespace.
 fn is_in_a_container(member: &Container) -> bool {
     let mut endpoints = member.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-    matches!(member.subject, Subject::Docker(_)) && endpoints.any(|endpoint| !is_unused(endpoint))
+    member.docker_endpoint().is_some() && endpoints.any(|endpoint| !is_unused(endpoint))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{
     },
     daemon::{
         Daemon, Error, Happened, membership::endpoint_request::parse_request, names::links,
-        ports::lease::has_ipv6, state::refuse, tell::view,
+        owners::sandbox::own_sandbox, ports::lease::has_ipv6, state::refuse, tell::view,
     },
     model::{
         Attachment, BadName, Container, ContainerPort, Driver, Id, Mode, Network, Protocol, Restart,
@@ -155,10 +155,9 @@ impl Daemon {
         let (publish, exposed) = ports::asked(request).map_err(|error| Error::Invalid(error.to_string()))?;
         let hostname = match &mode {
             Mode::Host => nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
-            Mode::Container(other) => match self.container(other)?.subject {
-                Subject::Sandbox(sandbox) => sandbox.hostname,
-                Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => id.short(),
-            },
+            Mode::Container(other) => {
+                self.container(other)?.owner().hostname().map_or_else(|| id.short(), str::to_owned)
+            }
             Mode::Networks | Mode::None if request.hostname.is_empty() => id.short(),
             Mode::Networks | Mode::None => request.hostname.clone(),
         };
@@ -241,12 +240,8 @@ impl Daemon {
                     ));
                 }
                 let other = world.find_container(key)?;
-                return match &other.subject {
-                    Subject::Sandbox(_) => Ok((Mode::Container(other.id), None)),
-                    Subject::Foreign(_) | Subject::Engine(_) | Subject::Docker(_) => {
-                        Err(Error::Foreign(other.name.clone()))
-                    }
-                };
+                own_sandbox(other)?;
+                return Ok((Mode::Container(other.id), None));
             }
             "" | "default" => world.find_network(Network::DEFAULT)?,
             name => world.find_network(name)?,
@@ -323,7 +318,7 @@ impl Daemon {
         if !force {
             refuse(&container, "docker rm")?;
         }
-        if !matches!(container.subject, Subject::Sandbox(_)) {
+        if container.sandbox().is_none() {
             if !force {
                 return Err(Error::Foreign(container.name));
             }

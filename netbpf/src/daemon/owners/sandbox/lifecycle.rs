@@ -18,12 +18,12 @@ use crate::{
             steps::{self, Steps},
         },
         fault,
-        owners::sandbox::restarts::with_restart,
+        owners::sandbox::{own_sandbox, restarts::with_restart},
         ports::lease::WithoutAddress,
         state::refuse,
     },
     link,
-    model::{Attachment, Container, Id, Mode, Restart, Sandbox, State, Subject},
+    model::{Attachment, Container, Id, Mode, Restart, Sandbox, State},
     private,
     sandbox::{self, Supervisor},
     store::Change,
@@ -50,13 +50,11 @@ impl Daemon {
     pub(in crate::daemon) async fn start_busy(self: &Arc<Self>, id: Id, by_user: bool) -> Result<(), Error> {
         let before = with_restart(self.container(&id)?, |restart| restart.start(by_user));
         refuse(&before, "docker start")?;
-        let Subject::Sandbox(sandbox) = before.subject.clone() else {
-            return Err(Error::Foreign(before.name));
-        };
+        let sandbox = own_sandbox(&before)?;
         if matches!(before.state, State::Running { .. }) {
             return Err(Error::NotModified);
         }
-        match self.try_start(&before, &sandbox).await {
+        match self.try_start(&before, sandbox).await {
             Ok(supervisor) => {
                 self.watch(id, supervisor);
                 self.refresh_links_to(id).await;
@@ -243,9 +241,7 @@ impl Daemon {
     /// Who made the files that a container has: one that joined another's network has that one's, which may have joined
     /// a third's.
     fn owner_of_files(&self, mut container: Container) -> Result<Id, Error> {
-        while let Subject::Sandbox(sandbox) = &container.subject
-            && let Mode::Container(other) = &sandbox.mode
-        {
+        while let Some(Mode::Container(other)) = container.owner().mode() {
             container = self.joined(other)?;
         }
         Ok(container.id)
@@ -273,6 +269,21 @@ impl Daemon {
         });
     }
 
+    /// The supervisor of a stored sandbox that still runs. The end of one that has ended meanwhile is recorded.
+    pub(in crate::daemon) async fn find_sandbox_again(
+        self: &Arc<Self>,
+        container: &Container,
+    ) -> Result<Option<Supervisor>, Error> {
+        let State::Running { supervisor: Some((pid, start_time)), .. } = container.state else {
+            return Ok(None);
+        };
+        let supervisor = Supervisor::adopt(&self.supervisor_dir(&container.id), pid, start_time);
+        if supervisor.is_none() {
+            self.clear_up(container.id, pid).await?;
+        }
+        Ok(supervisor)
+    }
+
     /// Record the end of a sandbox and take away what it had. Returns after which delay it is to be started again, if
     /// it is.
     pub(in crate::daemon) async fn clear_up(
@@ -284,7 +295,7 @@ impl Daemon {
         let State::Running { supervisor: Some((running, _)), started } = before.state else {
             return Ok(None);
         };
-        let Subject::Sandbox(sandbox) = &before.subject else { return Ok(None) };
+        let Some(sandbox) = before.sandbox() else { return Ok(None) };
         if running != pid {
             return Ok(None);
         }
@@ -372,9 +383,7 @@ impl Daemon {
         let _busy = self.busy(id).await;
         let container = self.container(&id)?;
         refuse(&container, "docker kill")?;
-        if !matches!(container.subject, Subject::Sandbox(_)) {
-            return Err(Error::Foreign(container.name));
-        }
+        own_sandbox(&container)?;
         // As in Docker, these two mean an end for good.
         if matches!(signal, SIGKILL | SIGTERM) {
             self.note_restart(id, Restart::stop)?;
@@ -394,9 +403,7 @@ impl Daemon {
             let _busy = self.busy(id).await;
             let container = self.container(&id)?;
             refuse(&container, "docker stop")?;
-            if !matches!(container.subject, Subject::Sandbox(_)) {
-                return Err(Error::Foreign(container.name));
-            }
+            own_sandbox(&container)?;
             let status = container.status();
             if !matches!(status, "running" | "restarting") {
                 return Err(Error::NotModified);

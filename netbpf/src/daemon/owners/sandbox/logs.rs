@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     api::types::LogLine,
-    daemon::{Daemon, Error, state::refuse},
-    model::{Id, State, Subject},
+    daemon::{Daemon, Error, owners::sandbox::own_sandbox, state::refuse},
+    model::{Id, State},
     sandbox::{
         self, Supervisor,
         logs::{self, Logs},
@@ -66,9 +66,7 @@ impl Daemon {
     ) -> Result<impl Stream<Item = Result<String, sandbox::Error>> + use<>, Error> {
         let container = self.container(&self.find_subject(key)?)?;
         refuse(&container, "docker logs")?;
-        if !matches!(container.subject, Subject::Sandbox(_)) {
-            return Err(Error::Foreign(container.name));
-        }
+        own_sandbox(&container)?;
         let path = self.log_path(&container.id);
         let source = match container.state {
             State::Created { .. } if follow => Source::Waiting(self.followers.wait(container.id)),

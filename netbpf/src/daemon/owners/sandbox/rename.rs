@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    daemon::{Daemon, Error, Happened, effects::steps::Steps, names, state::refuse},
-    model::{Container, State, Subject, check_container_name},
+    daemon::{
+        Daemon, Error, Happened, effects::steps::Steps, names, owners::sandbox::own_sandbox, state::refuse,
+    },
+    model::{Container, State, check_container_name},
     store::Change,
 };
 
@@ -20,9 +22,7 @@ impl Daemon {
         let _busy = self.busy(id).await;
         let before = self.container(&id)?;
         refuse(&before, "docker rename")?;
-        if !matches!(before.subject, Subject::Sandbox(_)) {
-            return Err(Error::Foreign(before.name));
-        }
+        own_sandbox(&before)?;
         if before.name == name {
             return Err(Error::Invalid("Renaming a container with the same name as its current name".into()));
         }

@@ -11,7 +11,8 @@ use crate::{
 impl Daemon {
     /// Start a sandbox that has ended after a while, unless somebody does something about it until then.
     pub(in crate::daemon) fn restart_later(self: &Arc<Self>, id: Id, delay: Duration) {
-        let Some(count) = self.container(&id).ok().and_then(|container| Some(container.restart()?.count))
+        let Some(count) =
+            self.container(&id).ok().and_then(|container| Some(container.owner().restart()?.count))
         else {
             return;
         };
@@ -19,7 +20,7 @@ impl Daemon {
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             let is_due = |container: &Container| {
-                container.restart().is_some_and(|restart| restart.waiting && restart.count == count)
+                container.owner().restart().is_some_and(|restart| restart.waiting && restart.count == count)
             };
             daemon.start_again(id, is_due).await;
         });
@@ -30,15 +31,14 @@ impl Daemon {
     pub(in crate::daemon) fn restart_after_start(self: &Arc<Self>) {
         let is_due = |container: &Container| {
             matches!(container.state, State::Exited { .. })
-                && container.restart().is_some_and(Restart::is_due_at_start)
+                && container.owner().restart().is_some_and(Restart::is_due_at_start)
         };
         let mut due: Vec<_> = self
             .world()
             .containers()
             .filter(|container| is_due(container))
             .map(|container| {
-                let joins = matches!(&container.subject, Subject::Sandbox(sandbox)
-                    if matches!(sandbox.mode, Mode::Container(_)));
+                let joins = matches!(container.owner().mode(), Some(Mode::Container(_)));
                 (joins, container.created, container.id)
             })
             .collect();
@@ -57,7 +57,7 @@ impl Daemon {
         if !is_due(&container) {
             return;
         }
-        let known = container.restart().map(|restart| restart.error.as_str());
+        let known = container.owner().restart().map(|restart| restart.error.as_str());
         if let Err(error) = self.start_busy(id, false).await
             && known != Some(error.to_string().as_str())
         {
@@ -74,7 +74,7 @@ impl Daemon {
     ) -> Result<(), Error> {
         let before = self.container(&id)?;
         let after = with_restart(before.clone(), change);
-        if after != before && before.restart().is_some_and(|restart| !restart.is_default()) {
+        if after != before && before.owner().restart().is_some_and(|restart| !restart.is_default()) {
             self.commit(&[Change::PutContainer(after.clone())])?;
             self.world().put_container(after);
         }

@@ -1,0 +1,85 @@
+//! Endpoints of Docker, whose network driver netbpf is: one container in one network. Docker tells the endpoint's ID and
+//! nothing of the container; the container's ID and name are learnt later, from Docker's API. Knows no protocol.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Owner, OwnerNumber};
+use crate::model::{ContainerPort, Id, Publish, State};
+
+/// An endpoint of Docker. Docker leases its addresses, and moves and configures its interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DockerEndpoint {
+    /// The file that holds the container's network namespace, from `Join` to `Leave`. Engines up to 25 create
+    /// it after `Join`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<PathBuf>,
+    /// Exposed ports, of the image and of `--expose`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub exposed: BTreeSet<ContainerPort>,
+    /// Ports published at this endpoint, while it has the container's default route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publish>,
+    /// The container, once Docker's API has told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<DockerContainer>,
+}
+
+/// A container of Docker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DockerContainer {
+    /// Docker's ID.
+    pub id: Id,
+    /// Its name, without a slash.
+    pub name: String,
+}
+
+impl Owner for DockerEndpoint {
+    fn shown(&self) -> Option<(Id, &str)> {
+        self.container.as_ref().map(|container| (container.id, container.name.as_str()))
+    }
+
+    fn image(&self) -> Cow<'_, str> {
+        "docker".into()
+    }
+
+    fn sandbox_key(&self) -> Option<&Path> {
+        self.sandbox.as_deref()
+    }
+
+    /// That of the namespace, which all endpoints of a container have in common.
+    fn number(&self, _: &Id) -> Option<OwnerNumber> {
+        self.sandbox.as_ref().map(OwnerNumber::of)
+    }
+
+    fn refuses_changes(&self) -> bool {
+        true
+    }
+
+    fn may_join(&self, _is_none: bool) -> Result<(), super::CannotJoin> {
+        Ok(())
+    }
+
+    fn places_interface(&self) -> bool {
+        true
+    }
+
+    /// Docker answers its containers itself.
+    fn asks_our_responder(&self) -> bool {
+        false
+    }
+
+    /// Docker has replaced `-P` by the ports that it means.
+    fn publishes(&self) -> Vec<Publish> {
+        self.publish.clone()
+    }
+
+    fn exposed(&self, _: &State) -> BTreeSet<ContainerPort> {
+        self.exposed.clone()
+    }
+}

@@ -1,0 +1,91 @@
+//! Containers that an engine starts and ends, and that netbpf connects to further networks. Knows what the engine has told
+//! of one, not how the engine is asked.
+
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Files, Owner, OwnerNumber};
+use crate::model::{EndpointRequest, Id};
+
+/// The responder's address beside the engine's own resolver. The engine's rules in the namespace redirect queries to
+/// 127.0.0.11.
+const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 12);
+
+/// A container that an engine starts and stops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineContainer {
+    /// Its image.
+    pub image: String,
+    /// Its first process, with arguments.
+    pub command: Vec<String>,
+    /// Its UTS host name.
+    pub hostname: String,
+    /// The file on the host that is its `/etc/resolv.conf`.
+    pub resolv_conf: Option<PathBuf>,
+    /// The file that holds its network namespace, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<PathBuf>,
+    /// The engine's name servers in that file.
+    pub servers: Vec<IpAddr>,
+    /// Its addresses when it ran last: it gets them again if they are free.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<LastAddress>,
+}
+
+/// The last addresses of a container in a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastAddress {
+    /// The network.
+    pub network: Id,
+    /// Its address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its address.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl Owner for EngineContainer {
+    fn image(&self) -> Cow<'_, str> {
+        self.image.as_str().into()
+    }
+
+    fn command(&self) -> &[String] {
+        &self.command
+    }
+
+    fn hostname(&self) -> Option<&str> {
+        Some(&self.hostname)
+    }
+
+    /// That of the namespace, which endpoints of Docker may have in common with it.
+    fn number(&self, id: &Id) -> Option<OwnerNumber> {
+        Some(self.sandbox.as_ref().map_or_else(|| OwnerNumber::of(id), OwnerNumber::of))
+    }
+
+    /// Asks for the last addresses where the user asked for none.
+    fn request_again(&self, network: &Id, request: &EndpointRequest) -> Option<EndpointRequest> {
+        let last = self.addresses.iter().find(|last| last.network == *network);
+        Some(EndpointRequest {
+            ipv4: request.ipv4.or(last.and_then(|last| last.ipv4)),
+            ipv6: request.ipv6.or(last.and_then(|last| last.ipv6)),
+            ..request.clone()
+        })
+    }
+
+    fn resolver(&self) -> Ipv4Addr {
+        RESOLVER
+    }
+
+    /// The engine's resolver and what else the engine has put there.
+    fn name_servers(&self) -> Option<&[IpAddr]> {
+        Some(&self.servers)
+    }
+
+    fn files(&self) -> Files<'_> {
+        Files::ResolvConf(self.resolv_conf.as_deref().map(Path::new))
+    }
+}

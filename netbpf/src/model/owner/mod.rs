@@ -1,0 +1,240 @@
+//! Owners: what starts and ends a container, and what follows from that for its networks, names and ports. The rest of
+//! netbpf asks an [`Owner`] and does not care which one it is. What an owner *does* when its containers begin and end is
+//! in `daemon/owners`, one folder for each.
+//!
+//! | file | owner |
+//! |---|---|
+//! | `sandbox` | netbpf itself (`netbpf run`) |
+//! | `namespace` | somebody who made a network namespace |
+//! | `engine` | an engine whose container netbpf connects (`netbpf connect mynet tomcat01`) |
+//! | `docker` | Docker, for which netbpf is the network driver |
+
+mod docker;
+mod engine;
+mod namespace;
+mod number;
+mod sandbox;
+
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+pub use docker::{DockerContainer, DockerEndpoint};
+pub use engine::{EngineContainer, LastAddress};
+pub use namespace::Namespace;
+pub use number::OwnerNumber;
+pub use sandbox::{Mode, Sandbox};
+
+use super::{Container, ContainerPort, EndpointRequest, Id, Publish, Restart, State};
+
+/// Where containers ask for names, in their own network namespaces (Docker's address).
+const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+/// What a container is, with what its owner has told of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Subject {
+    /// A process that netbpf starts and ends.
+    Sandbox(Box<Sandbox>),
+    /// A network namespace that somebody else made, for as long as it exists.
+    #[serde(rename = "Foreign")]
+    Namespace(Namespace),
+    /// A container of an engine, under the engine's ID, from its first connection to its last or until the engine
+    /// removes it.
+    Engine(Box<EngineContainer>),
+    /// An endpoint of Docker, whose network driver netbpf is, under the endpoint's ID: one for each network that a
+    /// container of Docker is in.
+    Docker(Box<DockerEndpoint>),
+}
+
+/// The files of a container that name its resolver and its hosts.
+#[derive(Clone, Copy, Debug)]
+pub enum Files<'a> {
+    /// netbpf writes none.
+    None,
+    /// netbpf writes all of them.
+    Own(&'a Sandbox),
+    /// netbpf writes the resolver's address into this file of the host, while the container is in a network with names.
+    /// None: the container has no such file.
+    ResolvConf(Option<&'a Path>),
+}
+
+/// Why a container cannot join a network, whichever network it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CannotJoin {
+    /// It shares the network namespace of another container or of the host.
+    SharedNamespace,
+    /// It has no networks (`--network none`), or the network is `none`.
+    Private,
+}
+
+/// What the rest of netbpf asks of the owner of a container. Most answers have a default: what holds for a container of
+/// which netbpf knows nothing but its network namespace.
+pub trait Owner {
+    /// What users know the container by, if that is not its ID and name here.
+    fn shown(&self) -> Option<(Id, &str)> {
+        None
+    }
+
+    /// What stands in the place of an image's name.
+    fn image(&self) -> Cow<'_, str>;
+
+    /// The first process with its arguments; empty if unknown.
+    fn command(&self) -> &[String] {
+        &[]
+    }
+
+    /// The UTS host name.
+    fn hostname(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whose network it has; only a sandbox has another's.
+    fn mode(&self) -> Option<&Mode> {
+        None
+    }
+
+    /// Where it is with its restart policy.
+    fn restart(&self) -> Option<&Restart> {
+        None
+    }
+
+    /// Where its interfaces are.
+    fn namespace(&self, state: &State) -> Option<Namespace> {
+        match state {
+            State::Running { supervisor: Some((pid, start_time)), .. } => {
+                Some(Namespace::Process { pid: *pid, start_time: *start_time })
+            }
+            State::Running { supervisor: None, .. } | State::Created { .. } | State::Exited { .. } => None,
+        }
+    }
+
+    /// The file that holds its network namespace, if its owner has told (`SandboxKey` in `inspect`).
+    fn sandbox_key(&self) -> Option<&Path> {
+        None
+    }
+
+    /// The number by which the kernel programs know it; none while it is in no container.
+    fn number(&self, id: &Id) -> Option<OwnerNumber> {
+        Some(OwnerNumber::of(id))
+    }
+
+    /// Whether users change it by the owner's commands only, because the owner would not know of other changes.
+    fn refuses_changes(&self) -> bool {
+        false
+    }
+
+    /// Whether it can join a network, which may be `none`.
+    fn may_join(&self, is_none: bool) -> Result<(), CannotJoin> {
+        if is_none { Err(CannotJoin::Private) } else { Ok(()) }
+    }
+
+    /// Whether it is kept when it has left its last network.
+    fn outlives_networks(&self) -> bool {
+        false
+    }
+
+    /// Whether the owner moves, names and addresses the interface, and deletes it.
+    fn places_interface(&self) -> bool {
+        false
+    }
+
+    /// Whether netbpf sets the default routes. Otherwise the owner has chosen routes, and netbpf's would replace them.
+    fn has_our_default_routes(&self) -> bool {
+        false
+    }
+
+    /// The request with the addresses that the container had in this network before. None: it keeps none.
+    fn request_again(&self, _network: &Id, _request: &EndpointRequest) -> Option<EndpointRequest> {
+        None
+    }
+
+    /// The name by which others find it in a network, where its name here is `name`.
+    fn name_in_networks<'a>(&'a self, name: &'a str) -> Cow<'a, str> {
+        Cow::Borrowed(name)
+    }
+
+    /// Whether netbpf's responder answers it.
+    fn asks_our_responder(&self) -> bool {
+        true
+    }
+
+    /// The address at which the responder listens in its namespace, port 53.
+    fn resolver(&self) -> Ipv4Addr {
+        RESOLVER
+    }
+
+    /// The name servers that are asked from its namespace; none for the host's, which are asked from the host.
+    fn name_servers(&self) -> Option<&[IpAddr]> {
+        None
+    }
+
+    /// The files that netbpf writes for it.
+    fn files(&self) -> Files<'_> {
+        Files::None
+    }
+
+    /// The ports to publish while it runs.
+    fn publishes(&self) -> Vec<Publish> {
+        Vec::new()
+    }
+
+    /// The ports that it shows, published or not.
+    fn exposed(&self, _state: &State) -> BTreeSet<ContainerPort> {
+        BTreeSet::new()
+    }
+}
+
+impl Container {
+    /// Its owner.
+    pub fn owner(&self) -> &dyn Owner {
+        match &self.subject {
+            Subject::Sandbox(sandbox) => &**sandbox,
+            Subject::Namespace(namespace) => namespace,
+            Subject::Engine(container) => &**container,
+            Subject::Docker(endpoint) => &**endpoint,
+        }
+    }
+
+    /// Its number in the eBPF maps. A container of Docker may have several records here, one for each endpoint that
+    /// Docker created, and one if netbpf connected it too: all of them have one number, that of the namespace.
+    pub fn owner_number(&self) -> Option<OwnerNumber> {
+        self.owner().number(&self.id)
+    }
+
+    /// The process that netbpf starts and ends, if it is that.
+    pub fn sandbox(&self) -> Option<&Sandbox> {
+        match &self.subject {
+            Subject::Sandbox(sandbox) => Some(sandbox),
+            Subject::Namespace(_) | Subject::Engine(_) | Subject::Docker(_) => None,
+        }
+    }
+
+    /// The namespace that somebody else made, if it is that.
+    pub fn adopted_namespace(&self) -> Option<&Namespace> {
+        match &self.subject {
+            Subject::Namespace(namespace) => Some(namespace),
+            Subject::Sandbox(_) | Subject::Engine(_) | Subject::Docker(_) => None,
+        }
+    }
+
+    /// The engine's container, if it is that.
+    pub fn engine_container(&self) -> Option<&EngineContainer> {
+        match &self.subject {
+            Subject::Engine(container) => Some(container),
+            Subject::Sandbox(_) | Subject::Namespace(_) | Subject::Docker(_) => None,
+        }
+    }
+
+    /// Docker's endpoint, if it is that.
+    pub fn docker_endpoint(&self) -> Option<&DockerEndpoint> {
+        match &self.subject {
+            Subject::Docker(endpoint) => Some(endpoint),
+            Subject::Sandbox(_) | Subject::Namespace(_) | Subject::Engine(_) => None,
+        }
+    }
+}
