@@ -25,7 +25,10 @@ use super::{
         NetworksPruned, Stats, Version,
     },
 };
-use crate::daemon::{Daemon, Error};
+use crate::{
+    daemon::{Daemon, Error},
+    model::Refusal,
+};
 
 type Shared = State<Arc<Daemon>>;
 
@@ -70,11 +73,22 @@ pub async fn serve(
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        match status {
-            StatusCode::NOT_MODIFIED => status.into_response(),
-            _ => refuse(status, self.to_string(), self.exit_code()),
+        match status_code(self.refusal()) {
+            unchanged @ StatusCode::NOT_MODIFIED => unchanged.into_response(),
+            status => refuse(status, self.to_string(), self.exit_code()),
         }
+    }
+}
+
+/// Docker's status code for an error.
+fn status_code(refusal: Option<Refusal>) -> StatusCode {
+    match refusal {
+        Some(Refusal::Unchanged) => StatusCode::NOT_MODIFIED,
+        Some(Refusal::Invalid) => StatusCode::BAD_REQUEST,
+        Some(Refusal::Forbidden) => StatusCode::FORBIDDEN,
+        Some(Refusal::NotFound) => StatusCode::NOT_FOUND,
+        Some(Refusal::Conflict) => StatusCode::CONFLICT,
+        None => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

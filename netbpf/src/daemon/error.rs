@@ -1,4 +1,5 @@
-//! Every way in which a request can fail: Docker's words where Docker has them, and Docker's status codes.
+//! Every way in which a request can fail, in Docker's words where Docker has them, and the class of each refusal. Must not
+//! know the API's status codes.
 
 use crate::{
     datapath, dns, engine, firewall, ipam, link,
@@ -9,7 +10,7 @@ use crate::{
 /// A failed request.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    // 404
+    // Not found
     /// No network of this name or ID.
     #[error("network {0} not found")]
     NoNetwork(String),
@@ -26,7 +27,7 @@ pub enum Error {
     #[error("{0}")]
     NoNamespace(String),
 
-    // 400
+    // Invalid
     /// Bad input, in Docker's words.
     #[error("{0}")]
     Invalid(String),
@@ -39,7 +40,7 @@ pub enum Error {
     #[error("network-scoped aliases are only supported for user-defined networks")]
     AliasOnDefaultNetwork,
 
-    // 403
+    // Forbidden
     /// Not on `bridge`, `host` and `none`.
     #[error("operation is not permitted on predefined {0} network ")]
     PredefinedCreate(String),
@@ -127,7 +128,7 @@ pub enum Error {
     #[error("{0}")]
     Forbidden(String),
 
-    // 409
+    // Conflict
     /// The name is taken.
     #[error("network with name {0} already exists")]
     NetworkExists(String),
@@ -164,7 +165,7 @@ pub enum Error {
     #[error("a prune operation is already running")]
     PruneRunning,
 
-    // 304
+    // Unchanged
     /// Nothing to do: Docker says so by the status code alone.
     #[error("not modified")]
     NotModified,
@@ -179,7 +180,7 @@ pub enum Error {
         exit_code: u8,
     },
 
-    // 500
+    // Failures of netbpf or the host
     /// No number left for a network or an endpoint.
     #[error("no free {0} number: netbpf is built for {1} of them")]
     NoNumber(&'static str, u32),
@@ -263,20 +264,21 @@ pub enum Error {
 }
 
 impl Error {
-    /// Docker's HTTP status code for it.
-    pub fn status(&self) -> u16 {
+    /// The class of the refusal, which the API tells by Docker's status codes. `None`: the request was right, and netbpf or
+    /// the host failed.
+    pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::NoNetwork(_)
             | Self::NoContainer(_)
             | Self::NoEngine(..)
             | Self::NoLinkTarget(_)
             | Self::NoNamespace(_)
-            | Self::NoEndpoint(_) => 404,
+            | Self::NoEndpoint(_) => Some(Refusal::NotFound),
             Self::Invalid(_)
             | Self::AddressOnDefaultNetwork
             | Self::AliasOnDefaultNetwork
             | Self::LinkOnDefaultNetwork
-            | Self::CommandFailed { .. } => 400,
+            | Self::CommandFailed { .. } => Some(Refusal::Invalid),
             Self::PredefinedCreate(_)
             | Self::PredefinedRemove(_)
             | Self::NetworkInUse { .. }
@@ -288,7 +290,7 @@ impl Error {
             | Self::PrivateMode
             | Self::MacInUse { .. }
             | Self::OfDocker { .. }
-            | Self::Forbidden(_) => 403,
+            | Self::Forbidden(_) => Some(Refusal::Forbidden),
             Self::NetworkExists(_)
             | Self::ContainerExists { .. }
             | Self::ContainerRunning(_)
@@ -296,14 +298,9 @@ impl Error {
             | Self::NotRunning(_)
             | Self::JoinNotRunning(..)
             | Self::Foreign(_)
-            | Self::PruneRunning => 409,
-            Self::NotModified => 304,
-            Self::Ipam(error) => match error.refusal() {
-                Refusal::Invalid => 400,
-                Refusal::Forbidden => 403,
-                Refusal::NotFound => 404,
-                Refusal::Conflict => 409,
-            },
+            | Self::PruneRunning => Some(Refusal::Conflict),
+            Self::NotModified => Some(Refusal::Unchanged),
+            Self::Ipam(error) => Some(error.refusal()),
             Self::NoNumber(..)
             | Self::Port(_)
             | Self::HostPort { .. }
@@ -322,7 +319,7 @@ impl Error {
             | Self::Engine(_)
             | Self::Sandbox(_)
             | Self::Resolver { .. }
-            | Self::File { .. } => 500,
+            | Self::File { .. } => None,
         }
     }
 

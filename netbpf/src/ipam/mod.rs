@@ -87,7 +87,7 @@ impl Error {
         }
     }
 
-    /// The class of the error, which decides the HTTP status.
+    /// The class of the refusal.
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::Config(_) | Self::NoSubnet | Self::NoFamily | Self::NoSubnetLeft | Self::Outside(_) => {

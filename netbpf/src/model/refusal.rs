@@ -9,6 +9,8 @@ pub enum Refusal {
     Forbidden,
     /// The object does not exist.
     NotFound,
-    /// The requested resource is taken or exhausted.
+    /// The requested resource is taken or exhausted, or the object's state does not allow the request.
     Conflict,
+    /// The object already has the requested state.
+    Unchanged,
 }
