@@ -173,7 +173,7 @@ struct FiltersQuery {
 
 impl FiltersQuery {
     fn parse(&self) -> Result<Filters, Error> {
-        Filters::parse(&self.filters).map_err(|error| Error::Invalid(error.to_string()))
+        Ok(Filters::parse(&self.filters)?)
     }
 }
 

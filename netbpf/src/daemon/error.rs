@@ -2,6 +2,7 @@
 //! know the API's status codes.
 
 use crate::{
+    api::filters,
     datapath, dns, engine, firewall, ipam, link,
     model::{self, Refusal},
     plan, private, relay, sandbox, store,
@@ -31,6 +32,27 @@ pub enum Error {
     /// Bad input, in Docker's words.
     #[error("{0}")]
     Invalid(String),
+    /// A name, host name, alias, domain or resolver option.
+    #[error(transparent)]
+    Name(#[from] model::BadName),
+    /// An option of a network.
+    #[error(transparent)]
+    Option(#[from] model::BadOption),
+    /// `--mac-address`.
+    #[error(transparent)]
+    Mac(#[from] model::NotAMac),
+    /// `--link`.
+    #[error(transparent)]
+    AliasLink(#[from] model::BadLink),
+    /// `-p` or `--expose`.
+    #[error(transparent)]
+    PortRequest(#[from] model::BadPublish),
+    /// `--restart`.
+    #[error(transparent)]
+    RestartPolicy(#[from] model::BadRestartPolicy),
+    /// `--filter`.
+    #[error(transparent)]
+    Filter(#[from] filters::Error),
     /// `--ip` on the default network.
     #[error(
         "invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only"
@@ -275,6 +297,13 @@ impl Error {
             | Self::NoNamespace(_)
             | Self::NoEndpoint(_) => Some(Refusal::NotFound),
             Self::Invalid(_)
+            | Self::Name(_)
+            | Self::Option(_)
+            | Self::Mac(_)
+            | Self::AliasLink(_)
+            | Self::PortRequest(_)
+            | Self::RestartPolicy(_)
+            | Self::Filter(_)
             | Self::AddressOnDefaultNetwork
             | Self::AliasOnDefaultNetwork
             | Self::LinkOnDefaultNetwork

@@ -6,7 +6,7 @@ use crate::{
     api::types::EndpointSettings,
     daemon::Error,
     ipam,
-    model::{EndpointOptions, EndpointRequest, Link, Network, check_alias},
+    model::{EndpointOptions, EndpointRequest, Link, Mac, Network, check_alias},
 };
 
 /// What a user asks of an endpoint in `network`.
@@ -47,7 +47,7 @@ pub(in crate::daemon) fn parse_request(
     }
     let mac = match settings.mac_address.as_str() {
         "" => None,
-        text => Some(text.parse().map_err(|error: crate::model::NotAMac| Error::Invalid(error.to_string()))?),
+        text => Some(text.parse::<Mac>()?),
     };
     let links = settings
         .links

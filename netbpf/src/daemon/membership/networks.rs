@@ -28,7 +28,7 @@ const IPV6_MTU: u32 = 1280;
 impl Daemon {
     /// `network create`.
     pub async fn create_network(self: &Arc<Self>, request: NetworkCreate) -> Result<NetworkCreated, Error> {
-        check_network_name(&request.name).map_err(|error| Error::Invalid(error.to_string()))?;
+        check_network_name(&request.name)?;
         match request.driver.as_str() {
             "" | "bridge" | "netbpf" => {}
             driver => {
@@ -55,8 +55,7 @@ impl Daemon {
         if let Some(option) = request.ipam.options.iter().flatten().map(|(key, _)| key).next() {
             return Err(Error::Invalid(format!("unknown IPAM option {option}: none is known")));
         }
-        let options = Options::parse(&request.options, request.internal)
-            .map_err(|error| Error::Invalid(error.to_string()))?;
+        let options = Options::parse(&request.options, request.internal)?;
         let warning = Options::warnings(&request.options).join("\n");
         let _one_at_a_time = self.networks_busy.lock().await;
         if self.world().networks().any(|network| network.name == request.name) {
@@ -287,8 +286,7 @@ impl Daemon {
         filters: &filters::Filters,
     ) -> Result<NetworksPruned, Error> {
         let _only_one = self.pruning.try_lock().map_err(|_| Error::PruneRunning)?;
-        let filter = filters::Prune::parse(filters, Timestamp::now())
-            .map_err(|error| Error::Invalid(error.to_string()))?;
+        let filter = filters::Prune::parse(filters, Timestamp::now())?;
         let unused: Vec<_> = {
             let world = self.world();
             world
@@ -313,7 +311,7 @@ impl Daemon {
 
     /// `network ls`, by name.
     pub fn list_networks(&self, filters: &filters::Filters) -> Result<Vec<NetworkResource>, Error> {
-        let filter = filters::Networks::parse(filters).map_err(|error| Error::Invalid(error.to_string()))?;
+        let filter = filters::Networks::parse(filters)?;
         let world = self.world();
         let mut networks: Vec<_> = world
             .networks()

@@ -159,7 +159,7 @@ fn default_attachment<'a>(container: &'a Container, world: &World) -> Option<&'a
 
 /// `--link` of `run`: on the default network to a container that exists.
 pub fn parse(links: &[String], network: &Network, world: &World) -> Result<Vec<Link>, Error> {
-    let links = links.iter().map(|text| Link::parse(text).map_err(|error| Error::Invalid(error.to_string())));
+    let links = links.iter().map(|text| Ok(Link::parse(text)?));
     if network.name != Network::DEFAULT {
         return links.collect();
     }

@@ -155,7 +155,7 @@ impl Daemon {
         until: Option<Timestamp>,
         filters: &Filters,
     ) -> Result<impl Stream<Item = Result<String, Infallible>> + use<>, Error> {
-        let selection = Selection::parse(filters).map_err(|error| Error::Invalid(error.to_string()))?;
+        let selection = Selection::parse(filters)?;
         let inner = self.events.inner();
         let nanoseconds = |time: Timestamp| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
         let wants_past = since.or(until).is_some();

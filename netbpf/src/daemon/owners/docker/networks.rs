@@ -32,7 +32,7 @@ impl Daemon {
     /// beginning of its ID is its name.
     pub async fn create_docker_network(self: &Arc<Self>, wanted: DockerNetwork) -> Result<(), Error> {
         let DockerNetwork { id, internal, options: given, ipv4, ipv6 } = wanted;
-        let options = Options::parse(&given, internal).map_err(|error| Error::Invalid(error.to_string()))?;
+        let options = Options::parse(&given, internal)?;
         self.recent.note(Asked::Network(id));
         let _one_at_a_time = self.networks_busy.lock().await;
         let known = self.world().network(&id).cloned();

@@ -14,9 +14,9 @@ use crate::{
         owners::sandbox::own_sandbox, ports::lease::has_ipv6, state::refuse, tell::view,
     },
     model::{
-        Attachment, BadName, Container, ContainerPort, Driver, Id, Mode, Network, Protocol, Restart,
-        RestartPolicy, Sandbox, State, Subject, check_alias, check_container_name, check_dns_option,
-        check_hostname, check_search_domain, random_name,
+        Attachment, Container, ContainerPort, Driver, Id, Mode, Network, Protocol, Restart, RestartPolicy,
+        Sandbox, State, Subject, check_alias, check_container_name, check_dns_option, check_hostname,
+        check_search_domain, random_name,
     },
     private,
     store::Change,
@@ -27,7 +27,7 @@ impl Daemon {
     pub fn create_container(&self, name: &str, request: ContainerCreate) -> Result<Created, Error> {
         let name = name.strip_prefix('/').unwrap_or(name);
         if !name.is_empty() {
-            check_container_name(name).map_err(bad_name)?;
+            check_container_name(name)?;
         }
         let id = Id::random();
         let (sandbox, attachments) = self.sandbox_of(&id, &request)?;
@@ -145,14 +145,13 @@ impl Daemon {
             )));
         }
         let asked = &request.host_config.restart_policy;
-        let policy = RestartPolicy::parse(&asked.name, asked.maximum_retry_count)
-            .map_err(|error| Error::Invalid(error.to_string()))?;
+        let policy = RestartPolicy::parse(&asked.name, asked.maximum_retry_count)?;
         if request.auto_remove && policy != RestartPolicy::No {
             return Err(Error::Invalid("can't create 'AutoRemove' container with restart policy".into()));
         }
         let (mode, attachments) = self.modes_of(request)?;
         check_conflicts(&mode, request)?;
-        let (publish, exposed) = ports::asked(request).map_err(|error| Error::Invalid(error.to_string()))?;
+        let (publish, exposed) = ports::asked(request)?;
         let hostname = match &mode {
             Mode::Host => nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
             Mode::Container(other) => {
@@ -163,10 +162,10 @@ impl Daemon {
         };
         // One that nobody typed is right already.
         if !request.hostname.is_empty() {
-            check_hostname(&hostname).map_err(bad_name)?;
+            check_hostname(&hostname)?;
         }
-        request.dns_search.iter().try_for_each(|domain| check_search_domain(domain)).map_err(bad_name)?;
-        request.dns_options.iter().try_for_each(|option| check_dns_option(option)).map_err(bad_name)?;
+        request.dns_search.iter().try_for_each(|domain| check_search_domain(domain))?;
+        request.dns_options.iter().try_for_each(|option| check_dns_option(option))?;
         let sandbox = Sandbox {
             command: request.cmd.clone(),
             env: request.env.clone(),
@@ -264,7 +263,7 @@ impl Daemon {
             .split_once([':', '='])
             .filter(|(name, address)| !name.is_empty() && !address.is_empty())
             .ok_or_else(|| Error::Invalid(format!("bad format for add-host: {line:?}")))?;
-        check_alias(name).map_err(bad_name)?;
+        check_alias(name)?;
         if address == "host-gateway" {
             let world = self.world();
             let gateway = world
@@ -286,8 +285,7 @@ impl Daemon {
         all: bool,
         filters: &filters::Filters,
     ) -> Result<Vec<ContainerSummary>, Error> {
-        let filter =
-            filters::Containers::parse(filters).map_err(|error| Error::Invalid(error.to_string()))?;
+        let filter = filters::Containers::parse(filters)?;
         let world = self.world();
         let now = Timestamp::now();
         let mut containers: Vec<_> = world
@@ -371,10 +369,6 @@ fn no_new_privileges(options: &[String]) -> Result<bool, Error> {
         }
     }
     Ok(set)
-}
-
-fn bad_name(error: BadName) -> Error {
-    Error::Invalid(error.to_string())
 }
 
 /// `--dns`.

@@ -17,7 +17,7 @@ impl Daemon {
         if name.is_empty() {
             return Err(Error::Invalid("Neither old nor new names may be empty".into()));
         }
-        check_container_name(name).map_err(|error| Error::Invalid(error.to_string()))?;
+        check_container_name(name)?;
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
         let before = self.container(&id)?;
