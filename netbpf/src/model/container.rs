@@ -1,4 +1,5 @@
-//! Containers: what is connected to networks, whoever owns it, and its endpoints. Must not know the owners one by one.
+//! Containers with their endpoints in networks, independent of their owners. Must not know the kinds of
+//! owners.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,6 @@
-//! Endpoints of Docker, whose network driver netbpf is: one container in one network. Docker tells the endpoint's ID and
-//! nothing of the container; the container's ID and name are learnt later, from Docker's API. Knows no protocol.
+//! Endpoints of Docker, for which netbpf is a network driver: one container in one network. Docker sends the
+//! endpoint's ID and nothing of the container, whose ID and name come later from Docker's API. Must not know
+//! the protocol.
 
 use std::{
     borrow::Cow,
@@ -52,7 +53,7 @@ impl Owner for DockerEndpoint {
         self.sandbox.as_deref()
     }
 
-    /// That of the namespace, which all endpoints of a container have in common.
+    /// The number of the namespace, which all endpoints of a container share.
     fn number(&self, _: &Id) -> Option<OwnerNumber> {
         self.sandbox.as_ref().map(OwnerNumber::of)
     }
@@ -69,12 +70,12 @@ impl Owner for DockerEndpoint {
         true
     }
 
-    /// Docker answers its containers itself.
+    /// Docker resolves names for its containers.
     fn asks_our_responder(&self) -> bool {
         false
     }
 
-    /// Docker has replaced `-P` by the ports that it means.
+    /// Docker has replaced `-P` by single ports.
     fn publishes(&self) -> Vec<Publish> {
         self.publish.clone()
     }

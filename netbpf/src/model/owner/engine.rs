@@ -1,5 +1,5 @@
-//! Containers that an engine starts and ends, and that netbpf connects to further networks. Knows what the engine has told
-//! of one, not how the engine is asked.
+//! Containers that an engine starts and stops, and that netbpf connects to further networks. Must not know
+//! the engine's API.
 
 use std::{
     borrow::Cow,
@@ -61,12 +61,12 @@ impl Owner for EngineContainer {
         Some(&self.hostname)
     }
 
-    /// That of the namespace, which endpoints of Docker may have in common with it.
+    /// The number of the namespace, which it may share with endpoints of Docker.
     fn number(&self, id: &Id) -> Option<OwnerNumber> {
         Some(self.sandbox.as_ref().map_or_else(|| OwnerNumber::of(id), OwnerNumber::of))
     }
 
-    /// Asks for the last addresses where the user asked for none.
+    /// Requests the last addresses unless the user chose others.
     fn request_again(&self, network: &Id, request: &EndpointRequest) -> Option<EndpointRequest> {
         let last = self.addresses.iter().find(|last| last.network == *network);
         Some(EndpointRequest {
@@ -80,7 +80,7 @@ impl Owner for EngineContainer {
         RESOLVER
     }
 
-    /// The engine's resolver and what else the engine has put there.
+    /// The engine's resolver, and other servers that the engine wrote there.
     fn name_servers(&self) -> Option<&[IpAddr]> {
         Some(&self.servers)
     }

@@ -1,11 +1,11 @@
-//! Owners: what starts and ends a container, and what follows from that for its networks, names and ports. The rest of
-//! netbpf asks an [`Owner`] and does not care which one it is. What an owner *does* when its containers begin and end is
-//! in `daemon/owners`, one folder for each.
+//! The owner of a container starts and ends it. It determines properties of the container's networks, names
+//! and ports, which the rest of netbpf gets from [`Owner`] without knowing the kind of owner. What happens
+//! when a container starts and ends is in `daemon/owners`.
 //!
 //! | file | owner |
 //! |---|---|
 //! | `sandbox` | netbpf itself (`netbpf run`) |
-//! | `namespace` | somebody who made a network namespace |
+//! | `namespace` | others, who created a network namespace |
 //! | `engine` | an engine whose container netbpf connects (`netbpf connect mynet tomcat01`) |
 //! | `docker` | Docker, for which netbpf is the network driver |
 
@@ -32,22 +32,22 @@ pub use sandbox::{Mode, Sandbox};
 
 use super::{Container, ContainerPort, EndpointRequest, Id, Publish, Restart, State};
 
-/// Where containers ask for names, in their own network namespaces (Docker's address).
+/// The responder's address in the network namespaces of containers (Docker's address).
 const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
-/// What a container is, with what its owner has told of it.
+/// The owner of a container, with its data about the container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Subject {
-    /// A process that netbpf starts and ends.
+    /// A container that netbpf starts and stops.
     Sandbox(Box<Sandbox>),
-    /// A network namespace that somebody else made, for as long as it exists.
+    /// A network namespace of others, as long as it exists.
     #[serde(rename = "Foreign")]
     Namespace(Namespace),
-    /// A container of an engine, under the engine's ID, from its first connection to its last or until the engine
-    /// removes it.
+    /// A container of an engine, under the engine's ID: from its first connection until its last is removed,
+    /// or until the engine removes it.
     Engine(Box<EngineContainer>),
-    /// An endpoint of Docker, whose network driver netbpf is, under the endpoint's ID: one for each network that a
-    /// container of Docker is in.
+    /// An endpoint that Docker requested from netbpf as its network driver, under the endpoint's ID: one for
+    /// each network of a container.
     Docker(Box<DockerEndpoint>),
 }
 
@@ -72,15 +72,15 @@ pub enum CannotJoin {
     Private,
 }
 
-/// What the rest of netbpf asks of the owner of a container. Most answers have a default: what holds for a container of
-/// which netbpf knows nothing but its network namespace.
+/// The properties of a container that depend on its owner. Most have a default, for a container of which
+/// netbpf knows only the network namespace.
 pub trait Owner {
-    /// What users know the container by, if that is not its ID and name here.
+    /// The ID and name that users know, if they differ from those here.
     fn shown(&self) -> Option<(Id, &str)> {
         None
     }
 
-    /// What stands in the place of an image's name.
+    /// The text for the name of an image.
     fn image(&self) -> Cow<'_, str>;
 
     /// The first process with its arguments; empty if unknown.
@@ -93,17 +93,17 @@ pub trait Owner {
         None
     }
 
-    /// Whose network it has; only a sandbox has another's.
+    /// Its network mode; only a sandbox can have another's network.
     fn mode(&self) -> Option<&Mode> {
         None
     }
 
-    /// Where it is with its restart policy.
+    /// The state of its restart policy.
     fn restart(&self) -> Option<&Restart> {
         None
     }
 
-    /// Where its interfaces are.
+    /// The network namespace of its interfaces.
     fn namespace(&self, state: &State) -> Option<Namespace> {
         match state {
             State::Running { supervisor: Some((pid, start_time)), .. } => {
@@ -113,17 +113,18 @@ pub trait Owner {
         }
     }
 
-    /// The file that holds its network namespace, if its owner has told (`SandboxKey` in `inspect`).
+    /// The file of its network namespace, if the owner has told it (`SandboxKey` in `inspect`).
     fn sandbox_key(&self) -> Option<&Path> {
         None
     }
 
-    /// The number by which the kernel programs know it; none while it is in no container.
+    /// Its number in the eBPF maps; none for an endpoint that is in no container.
     fn number(&self, id: &Id) -> Option<OwnerNumber> {
         Some(OwnerNumber::of(id))
     }
 
-    /// Whether users change it by the owner's commands only, because the owner would not know of other changes.
+    /// Whether users must change it by the owner's commands, because the owner would not know of other
+    /// changes.
     fn refuses_changes(&self) -> bool {
         false
     }
@@ -133,12 +134,12 @@ pub trait Owner {
         if is_none { Err(CannotJoin::Private) } else { Ok(()) }
     }
 
-    /// Whether it is kept when it has left its last network.
+    /// Whether its record stays when it leaves its last network.
     fn outlives_networks(&self) -> bool {
         false
     }
 
-    /// Whether the owner moves, names and addresses the interface, and deletes it.
+    /// Whether the owner moves, configures and deletes the interface.
     fn places_interface(&self) -> bool {
         false
     }
@@ -148,17 +149,18 @@ pub trait Owner {
         false
     }
 
-    /// The request with the addresses that the container had in this network before. None: it keeps none.
+    /// The request with the container's previous addresses in this network. None if the owner does not keep
+    /// them.
     fn request_again(&self, _network: &Id, _request: &EndpointRequest) -> Option<EndpointRequest> {
         None
     }
 
-    /// The name by which others find it in a network, where its name here is `name`.
+    /// Its name for others in a network; `name` is its name here.
     fn name_in_networks<'a>(&'a self, name: &'a str) -> Cow<'a, str> {
         Cow::Borrowed(name)
     }
 
-    /// Whether netbpf's responder answers it.
+    /// Whether netbpf's responder resolves names for it.
     fn asks_our_responder(&self) -> bool {
         true
     }
@@ -168,7 +170,8 @@ pub trait Owner {
         RESOLVER
     }
 
-    /// The name servers that are asked from its namespace; none for the host's, which are asked from the host.
+    /// The name servers that are asked from its namespace; none if the host's servers are asked from the
+    /// host.
     fn name_servers(&self) -> Option<&[IpAddr]> {
         None
     }
@@ -206,7 +209,7 @@ impl Container {
         self.owner().number(&self.id)
     }
 
-    /// The process that netbpf starts and ends, if it is that.
+    /// The sandbox, if it is one.
     pub fn sandbox(&self) -> Option<&Sandbox> {
         match &self.subject {
             Subject::Sandbox(sandbox) => Some(sandbox),
@@ -214,7 +217,7 @@ impl Container {
         }
     }
 
-    /// The namespace that somebody else made, if it is that.
+    /// The namespace of others, if it is one.
     pub fn adopted_namespace(&self) -> Option<&Namespace> {
         match &self.subject {
             Subject::Namespace(namespace) => Some(namespace),
@@ -222,7 +225,7 @@ impl Container {
         }
     }
 
-    /// The engine's container, if it is that.
+    /// The engine's container, if it is one.
     pub fn engine_container(&self) -> Option<&EngineContainer> {
         match &self.subject {
             Subject::Engine(container) => Some(container),
@@ -230,7 +233,7 @@ impl Container {
         }
     }
 
-    /// Docker's endpoint, if it is that.
+    /// Docker's endpoint, if it is one.
     pub fn docker_endpoint(&self) -> Option<&DockerEndpoint> {
         match &self.subject {
             Subject::Docker(endpoint) => Some(endpoint),

@@ -1,4 +1,4 @@
-//! Network namespaces that somebody else made: `netns:NAME` and `pid:N`. Knows nothing of what runs in one.
+//! Network namespaces of others: `netns:NAME` and `pid:N`. Must not know what runs in them.
 
 use std::{borrow::Cow, path::PathBuf};
 
@@ -31,7 +31,7 @@ impl Owner for Namespace {
         Some(self.clone())
     }
 
-    /// `blue` for `netns:blue`, `pid-7` for `pid:7`: a colon is in no name.
+    /// `blue` for `netns:blue`, `pid-7` for `pid:7`: a name must not contain a colon.
     fn name_in_networks<'a>(&'a self, _: &'a str) -> Cow<'a, str> {
         match self {
             Self::Path(path) => path.file_name().unwrap_or_default().to_string_lossy(),

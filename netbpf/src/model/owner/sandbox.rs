@@ -1,4 +1,5 @@
-//! Sandboxes: processes that netbpf starts and ends. Knows how one was asked for, not how it is started.
+//! Sandboxes: containers that netbpf starts and stops. Contains their configuration; must not know how they
+//! are started.
 
 use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, path::PathBuf};
 
