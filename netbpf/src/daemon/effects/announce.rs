@@ -1,5 +1,6 @@
-//! What neighbours are told of new endpoints: the kernel of each member, and of the host, remembers which MAC an address
-//! had. Nobody is told what he cannot know otherwise: a message to all costs as much as there are members.
+//! Announces the addresses of new endpoints, because the kernel of each member, and of the host, may know an
+//! address with an old MAC. Only such addresses are announced: a message to all costs one copy for each
+//! member.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -9,7 +10,7 @@ use crate::{
 };
 
 impl Daemon {
-    /// Tell neighbours of the endpoints that `after` has and `before` has not.
+    /// Announce the endpoints that `after` has and `before` has not.
     pub(in crate::daemon) async fn announce(
         self: &Arc<Self>,
         before: &Container,
@@ -35,8 +36,8 @@ impl Daemon {
         }
     }
 
-    /// Which addresses are announced, and how often again after which time each: as the network's options have it, else
-    /// once what somebody may know with another MAC.
+    /// The addresses to announce, and the number of repetitions with their interval: from the network's
+    /// options, otherwise once the addresses that neighbours may know with another MAC.
     fn announcements(&self, network: &Id, endpoint: &Endpoint) -> (Vec<IpAddr>, Option<(u32, Duration)>) {
         let world = self.world();
         let options = world.network(network).and_then(|network| Some(&network.bridge()?.options));
@@ -62,7 +63,7 @@ impl Daemon {
         for address in addresses {
             let announced = self.links.announce(&namespace, &endpoint.interface, *address, endpoint.mac);
             if let Err(error) = announced.await {
-                // Neighbours find out by themselves, later.
+                // Without it, neighbours update their entries later.
                 tracing::warn!(%error, "announce");
             }
         }

@@ -1,5 +1,5 @@
-//! The packet filter as the world wants it: put in place at start, changed with networks and published ports, put in
-//! place again when somebody else's change took it along.
+//! Keeps the packet filter in the state of the model: installs it at start, updates it with networks and
+//! published ports, and restores it if others' changes removed it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,18 +11,18 @@ use crate::{
     plan::NetworkRules,
 };
 
-/// Between two attempts to restore what somebody else may be changing at the moment.
+/// Pause between attempts to restore the filter, which somebody else may be changing at the moment.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Daemon {
-    /// The rules of all networks, and of one that is not among them yet.
+    /// The rules of all networks, and of a new one.
     pub(in crate::daemon) fn rules(&self, new: Option<&NetworkRules>) -> Vec<NetworkRules> {
         let mut rules: Vec<_> = self.world().networks().filter_map(NetworkRules::of).collect();
         rules.extend(new.cloned());
         rules
     }
 
-    /// Put the whole packet filter in place.
+    /// Install the whole packet filter.
     pub(in crate::daemon) async fn replace_filter(&self) -> Result<(), Error> {
         let rules = self.rules(None);
         let mappings: Vec<Mapping> =
@@ -30,7 +30,7 @@ impl Daemon {
         Ok(self.firewall.replace(&rules, mappings).await?)
     }
 
-    /// Look after the packet filter for as long as the daemon runs: a firewall that is reloaded, or an engine that starts
+    /// Guard the packet filter as long as the daemon runs: a reloaded firewall, or an engine that starts
     /// later, must not cut containers off.
     pub(in crate::daemon) async fn guard_filter(self: Arc<Self>) {
         let mut changes = match Changes::watch() {
@@ -48,7 +48,7 @@ impl Daemon {
         }
     }
 
-    /// How containers fare in the chains of others, for whoever asks.
+    /// What foreign chains mean for containers.
     pub(in crate::daemon) async fn standing_in_others(&self) -> Vec<ForeignChain> {
         let standing = self.firewall.standing_in_others().await;
         let word = |state| match state {
@@ -63,7 +63,7 @@ impl Daemon {
     }
 
     async fn restore_filter(&self) -> Result<(), Error> {
-        // A network that is being made or removed is in the filter and not in the world, or the other way round.
+        // While a network is created or removed, filter and state differ.
         let _nobody_else = self.networks_busy.lock().await;
         if self.firewall.is_whole().await? {
             self.firewall.admit(&self.rules(None)).await;

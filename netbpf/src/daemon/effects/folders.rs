@@ -1,4 +1,4 @@
-//! Folders of containers, and who may pass through them.
+//! Directories of containers, and the group that may use the API.
 
 use std::{fs, io::ErrorKind, path::PathBuf};
 
@@ -10,18 +10,18 @@ use crate::{
     model::Id,
 };
 
-/// Who besides root may use the API, if the group exists.
+/// The group whose members may use the API, if it exists.
 pub(in crate::daemon) const GROUP: &str = "netbpf";
-/// What a container prints, in its folder.
+/// The log of a container, in its directory.
 pub(in crate::daemon) const LOG: &str = "log.jsonl";
 
 impl Daemon {
-    /// What a container's sandbox keeps on disk: its `/etc` files and its output.
+    /// The directory of a container's files: `/etc` files and log.
     pub(in crate::daemon) fn container_dir(&self, id: &Id) -> PathBuf {
         self.options.state_dir.join("containers").join(id.to_string())
     }
 
-    /// Where a container's supervisor listens.
+    /// The directory of the supervisor's socket.
     pub(in crate::daemon) fn supervisor_dir(&self, id: &Id) -> PathBuf {
         self.options.run_dir.join("containers").join(id.to_string())
     }
@@ -30,7 +30,7 @@ impl Daemon {
         self.container_dir(id).join(LOG)
     }
 
-    /// Remove what a container that is forgotten has left.
+    /// Remove the directories of a removed container.
     pub(in crate::daemon) fn remove_dirs(&self, id: &Id) {
         if let Err(error) = block_in_place(|| files::give_back(&self.container_dir(id))) {
             tracing::error!(container = %id.short(), %error, "give resolv.conf back");

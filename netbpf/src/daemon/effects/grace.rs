@@ -1,11 +1,11 @@
-//! Grace periods of RCU. To hang a program on an interface (tcx), and to take one off, the kernel waits for a grace
-//! period while it holds its lock on all links: 4 to 10 ms, in which nobody's links can change. Where it changes
-//! interfaces itself it asks for expedited ones (`synchronize_net`, since Linux 3.0), which take a tenth of a
-//! millisecond; tcx does not. So they are expedited for the time of such a step, by the setting that the kernel has for
-//! that (`/sys/kernel/rcu_expedited`, Documentation/admin-guide/kernel-parameters.txt). A host that was told to have
-//! none (`rcu_normal`, real time) has none: that setting is the stronger one.
+//! Expedites RCU grace periods. To attach a program to an interface (tcx) and to detach it, the kernel waits
+//! for a grace period while it holds its lock on all links: 4 to 10 ms in which no link can change. For its
+//! own changes of interfaces the kernel uses expedited ones (`synchronize_net`, since Linux 3.0), which take
+//! a tenth of a millisecond; tcx does not. So all grace periods are expedited during such a step, by the
+//! kernel's setting (`/sys/kernel/rcu_expedited`, Documentation/admin-guide/kernel-parameters.txt). On a host
+//! that forbids expedited ones (`rcu_normal`, real time), that setting takes precedence.
 //!
-//! Knows no step and no interface.
+//! Must not know steps or interfaces.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,10 +17,10 @@ use std::{
 
 /// The kernel's setting.
 const SETTING: &str = "/sys/kernel/rcu_expedited";
-/// Where a daemon notes that it has turned the setting on: one that was killed leaves it so.
+/// The file that notes that a daemon turned the setting on, in case it is killed.
 const NOTE: &str = "rcu_expedited";
 
-/// The setting, where it can be written.
+/// The setting, if it can be written.
 pub struct GracePeriods {
     setting: Option<Setting>,
 }
@@ -28,15 +28,15 @@ pub struct GracePeriods {
 struct Setting {
     file: File,
     note: PathBuf,
-    /// How many steps want it on.
+    /// Number of steps that need it.
     users: Mutex<usize>,
 }
 
-/// Grace periods are expedited for as long as this lives.
+/// Grace periods are expedited until this is dropped.
 pub struct Expedited<'a>(Option<&'a Setting>);
 
 impl GracePeriods {
-    /// Puts the setting back if a daemon that used the same folder was killed while it was on.
+    /// Restores the setting if a daemon with the same directory was killed while it was on.
     pub fn open(run_dir: &Path) -> Self {
         Self::open_at(Path::new(SETTING), run_dir.join(NOTE))
     }
@@ -54,7 +54,7 @@ impl GracePeriods {
         Self { setting }
     }
 
-    /// Until what is returned is dropped.
+    /// Expedite grace periods until the result is dropped.
     pub fn expedite(&self) -> Expedited<'_> {
         let Some(setting) = &self.setting else { return Expedited(None) };
         let mut users = setting.users();
@@ -71,7 +71,7 @@ impl Setting {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// False: somebody else has it on, and it is not ours to turn off.
+    /// False if somebody else has turned it on: then it must stay on.
     fn turn_on(&self) -> io::Result<bool> {
         let mut value = [0];
         self.file.read_exact_at(&mut value, 0)?;
@@ -110,7 +110,7 @@ fn told(error: &io::Error) {
 mod tests {
     use super::*;
 
-    /// A setting that says `value`, in a folder of its own.
+    /// A setting with `value`, in a directory of its own.
     fn host(value: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let setting = folder.path().join("setting");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_on_from_the_first_to_the_last_that_wants_it() {
+    fn it_is_on_from_the_first_step_to_the_last() {
         let (folder, setting) = host("0\n");
         let note = folder.path().join(NOTE);
         let periods = GracePeriods::open_at(&setting, note.clone());
@@ -137,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_turned_on_stays_on() {
+    fn it_stays_on_if_somebody_else_turned_it_on() {
         let (folder, setting) = host("1\n");
         let periods = GracePeriods::open_at(&setting, folder.path().join(NOTE));
         let first = periods.expedite();
         assert!(!folder.path().join(NOTE).exists());
         drop(first);
         assert_eq!(value(&setting), "1\n");
-        // Another one on the same host, whose step has ended.
+        // Another daemon on the same host, whose step has ended.
         fs::write(&setting, "0\n").unwrap();
         let second = periods.expedite();
         assert_eq!(value(&setting), "1\n");
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_daemon_left_on_is_turned_off() {
+    fn it_is_turned_off_after_a_killed_daemon() {
         let (folder, setting) = host("1\n");
         let note = folder.path().join(NOTE);
         fs::write(&note, "").unwrap();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_the_setting_does_without() {
+    fn a_host_without_the_setting_needs_none() {
         let folder = tempfile::tempdir().unwrap();
         let periods = GracePeriods::open_at(&folder.path().join("none"), folder.path().join(NOTE));
         drop(periods.expedite());

@@ -1,19 +1,19 @@
-//! What is committed is done, also where a step fails at first: such a change cannot be taken back any more. A step that
-//! fails to the end is told of in the log, and the next start of the daemon does it.
+//! Repeats failed steps of a committed change, which cannot be undone any more. A step that still fails is
+//! logged, and done by the next start of the daemon.
 
 use std::time::Duration;
 
 use crate::daemon::Error;
 
-/// Before each further attempt. A command waits for them, so they are short.
+/// Pauses before further attempts. They are short, because a command waits for them.
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(20), Duration::from_millis(200)];
 
-/// Does a step that is committed, a few times if it fails.
+/// Does a committed step, with a few more attempts if it fails.
 pub async fn insist<Step: Future<Output = Result<(), Error>>>(what: &str, mut step: impl FnMut() -> Step) {
     for pause in PAUSES {
         let Err(error) = step().await else { return };
-        tracing::warn!(%error, "{what}: once more");
+        tracing::warn!(%error, "{what}: trying again");
         tokio::time::sleep(pause).await;
     }
     if let Err(error) = step().await {
@@ -21,11 +21,11 @@ pub async fn insist<Step: Future<Output = Result<(), Error>>>(what: &str, mut st
     }
 }
 
-/// The same where nobody can wait.
+/// The same without pauses.
 pub fn insist_at_once(what: &str, mut step: impl FnMut() -> Result<(), Error>) {
     for _ in PAUSES {
         let Err(error) = step() else { return };
-        tracing::warn!(%error, "{what}: once more");
+        tracing::warn!(%error, "{what}: trying again");
     }
     if let Err(error) = step() {
         tracing::error!(%error, "{what}: left for the next start");
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_step_is_done_until_it_succeeds_and_four_times_at_most() {
+    async fn a_step_has_four_attempts_at_most() {
         for (failures, attempts) in [(0, 1), (1, 2), (3, 4), (9, 4)] {
             let (done, step) = failing(failures);
             insist("try", || std::future::ready(step(&done))).await;

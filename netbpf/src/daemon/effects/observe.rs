@@ -1,4 +1,4 @@
-//! What there is: links of ours, and what the maps say. Changes nothing.
+//! Observes the kernel: netbpf's links, and the map entries. Changes nothing.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Daemon {
-    /// Links of ours, and what the maps say.
+    /// The observed state of links and map entries.
     pub(in crate::daemon) async fn observe(&self, desired: &Desired) -> Result<Observed, Error> {
         let mut observed = Observed::default();
         let maps = self.datapath().observed();
@@ -25,7 +25,7 @@ impl Daemon {
                 see(observed.networks.entry(number).or_default(), &link, maps.attached.contains(&link.name));
             }
         }
-        // Also those whose group or name somebody changed.
+        // Also links whose group or name somebody changed.
         for network in desired.networks.values() {
             let like = Device::of_network(network, self.group);
             if let Some(device) = self.own_device(network.ifindex(), &like).await? {

@@ -1,5 +1,6 @@
-//! Settings of the host that the daemon changed, with the values that they had before, in a file: a daemon that is killed
-//! leaves word for the next one. A boot resets the settings, so the file holds for one boot. Knows no setting by name.
+//! Settings of the host that the daemon changed, with their previous values, in a file: if a daemon is
+//! killed, the next one can restore them. A boot resets the settings, so the file is valid for one boot. Must
+//! not know settings by name.
 
 use std::{
     fs, io,
@@ -14,10 +15,10 @@ use crate::{
     link::sysctl,
 };
 
-/// Changes with each boot.
+/// A value that is different after each boot.
 const BOOT: &str = "kernel/random/boot_id";
 
-/// What was changed.
+/// The changed settings.
 pub struct Settings {
     path: PathBuf,
     changed: Mutex<Record>,
@@ -26,7 +27,7 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     boot: String,
-    /// In the order in which they were made.
+    /// The changes in their order.
     changes: Vec<Change>,
 }
 
@@ -39,7 +40,8 @@ struct Change {
 }
 
 impl Settings {
-    /// Those of the daemons before this one. What somebody else changed meanwhile is not ours any more.
+    /// Loads the changes of earlier daemons. A setting that somebody else changed since does not count any
+    /// more.
     pub fn open(state_dir: &Path) -> Result<Self, Error> {
         let path = state_dir.join("settings.json");
         let boot = sysctl::read(BOOT)?;
@@ -61,13 +63,13 @@ impl Settings {
         Ok(Self { path, changed: Mutex::new(Record { boot, ..record }) })
     }
 
-    /// Whether a setting has its value from netbpf.
+    /// Whether netbpf changed the setting.
     pub fn is_ours(&self, setting: &str) -> bool {
         let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         changed.changes.iter().any(|change| change.setting == setting)
     }
 
-    /// Gives a setting a value, and remembers the one that it had. It is written down before it is done.
+    /// Changes a setting. Its previous value is stored before.
     pub fn change(&self, setting: &str, value: &str) -> Result<(), Error> {
         let before = sysctl::read(setting)?;
         if before == value {
@@ -86,11 +88,11 @@ impl Settings {
         Ok(())
     }
 
-    /// Puts all back that still have the value that they were given, the last one first.
+    /// Restores all settings that still have netbpf's value, in reverse order.
     pub fn put_back(&self) -> Result<(), Error> {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(Change { setting, before, after }) = changed.changes.pop() {
-            // An interface may be gone.
+            // The interface may not exist any more.
             if sysctl::read(&setting).is_ok_and(|value| value == after) {
                 sysctl::write(&setting, &before)?;
                 tracing::info!("set {} back to {before}", setting.replace('/', "."));
@@ -99,7 +101,7 @@ impl Settings {
         self.save(&changed)
     }
 
-    /// A file that is whole or not there at all.
+    /// Writes the file completely, or removes it if there are no changes.
     fn save(&self, record: &Record) -> Result<(), Error> {
         let failed = |source| Error::File { operation: "write", path: self.path.clone(), source };
         if record.changes.is_empty() {

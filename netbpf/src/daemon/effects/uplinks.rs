@@ -1,5 +1,5 @@
-//! The ways to other hosts that the daemon was told to look at early (`--xdp`). Nothing depends on it: where the program
-//! is not, the packet filter drops the same. So what is wrong with an uplink is said, and nothing waits for it.
+//! XDP programs at the uplinks of `--xdp`. They are optional: without one, the packet filter drops the same
+//! packets. So a problem of an uplink is reported, and nothing waits for it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,21 +11,20 @@ use crate::{
     model::{HostInterface, XdpMode},
 };
 
-/// How it stands with each uplink.
+/// The state of each uplink.
 pub type Uplinks = BTreeMap<String, Standing>;
 
-/// How it stands with an uplink.
+/// The state of an uplink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Its number, where the program is attached.
+    /// Its ifindex, if the program is attached.
     pub ifindex: Option<u32>,
-    /// What is wrong, and what to do, where it is not.
+    /// The problem and its remedy, if the program is not attached.
     pub trouble: Option<String>,
 }
 
 impl Daemon {
-    /// Bring all uplinks to what the daemon was told; those of an earlier daemon that this one was not told of lose their
-    /// program.
+    /// Attach the program to all uplinks of the options, and detach it from others of an earlier daemon.
     pub(in crate::daemon) async fn bring_up_uplinks(&self) -> Result<(), datapath::Error> {
         let present = self.datapath().uplinks()?;
         for interface in
@@ -40,7 +39,7 @@ impl Daemon {
         self.forget_lost_uplinks().await
     }
 
-    /// Follow uplinks that vanish, come back or get another MAC, for as long as the daemon runs.
+    /// Follow uplinks that are deleted, created or get another MAC, as long as the daemon runs.
     pub(in crate::daemon) async fn follow_uplinks(self: Arc<Self>, mut changes: Changes) {
         while let Some(heard) = changes.next().await {
             let concerned: Vec<_> = {
@@ -67,7 +66,7 @@ impl Daemon {
         tracing::error!("uplinks are not followed any more");
     }
 
-    /// Attach the program to an uplink, if it is not there; say what became of it, if that is news.
+    /// Attach the program to an uplink if it is not attached, and log the result if it is new.
     async fn bring_up_uplink(&self, interface: &str, mode: XdpMode) {
         let mut uplinks = self.uplinks.lock().await;
         let standing = match self.attach_uplink(interface, mode).await {
@@ -80,7 +79,7 @@ impl Daemon {
         }
         match standing.trouble {
             None => tracing::info!(uplink = interface, %mode, "XDP is attached"),
-            Some(trouble) => tracing::error!("{trouble}; the packet filter does its work meanwhile"),
+            Some(trouble) => tracing::error!("{trouble}; meanwhile the packet filter drops the same packets"),
         }
     }
 
@@ -88,7 +87,7 @@ impl Daemon {
         let found = self.links.uplink(interface).await.map_err(|error| error.to_string())?;
         let device = match found.map(|uplink| (uplink.mac, uplink)) {
             None => {
-                // What is pinned under its name is another's, or nobody's any more.
+                // The pin with its name belongs to another interface, or to none any more.
                 self.datapath().detach_uplink(interface).map_err(|error| error.to_string())?;
                 return Err(format!(
                     "uplink {interface} is not there: it gets its XDP program when it comes; or leave out --xdp \
@@ -116,7 +115,7 @@ impl Daemon {
         self.datapath().forget_uplinks_but(&attached)
     }
 
-    /// How it stands with each, for whoever asks.
+    /// The state of each uplink, for the API.
     pub(in crate::daemon) async fn standing_of_uplinks(&self) -> Vec<Uplink> {
         let uplinks = self.uplinks.lock().await;
         let standing = |(interface, mode): (&HostInterface, &XdpMode)| Uplink {
@@ -127,7 +126,8 @@ impl Daemon {
         self.options.uplinks.iter().map(standing).collect()
     }
 
-    /// Listen before the uplinks are looked at, so that no change is missed; nobody listens where there are none.
+    /// Start to listen. Call it before the uplinks are read, so that no change is missed. None without
+    /// uplinks.
     pub(in crate::daemon) fn uplink_changes(&self) -> Result<Option<Changes>, crate::link::Error> {
         if self.options.uplinks.is_empty() { Ok(None) } else { Links::watch_changed().map(Some) }
     }

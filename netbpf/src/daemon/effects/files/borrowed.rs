@@ -1,7 +1,7 @@
-//! The `resolv.conf` that an engine has made for its container: another text stands in it for as long as the container
-//! has names of netbpf's, and what it said before comes back to the byte. What was there is kept in the container's own
-//! folder before it is overwritten, so that a killed daemon loses nothing. A file that somebody mounted in the place of
-//! the engine's is never opened: who owns it could lead root's writing anywhere.
+//! The `resolv.conf` that an engine created for its container. While the container has netbpf's names, it
+//! contains netbpf's text; afterwards the previous content is restored exactly. That content is stored in the
+//! container's own directory first, so that a killed daemon loses nothing. A file that somebody mounted
+//! instead of the engine's is never opened, because its owner could redirect root's write anywhere.
 
 use std::{
     fs,
@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::{failed, kept, resolv_conf::ResolvConf};
 use crate::{daemon::Error, model::Id, sandbox::SharedFile};
 
-/// In a container's folder.
+/// The name of the stored content, in a container's directory.
 const KEPT: &str = "resolv.conf.kept";
 
-/// Docker's resolver, in containers that are in networks with names.
+/// Docker's resolver, in containers with networks that have names.
 const ENGINES_OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
-/// What has to come back.
+/// The content to restore.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     path: PathBuf,
@@ -29,14 +29,14 @@ struct Kept {
     ours: Vec<u8>,
 }
 
-/// Whether a container's file is the one that the engine has made: `ROOT/containers/ID/resolv.conf`, where only root may
-/// write in ROOT. With `docker run -v FILE:/etc/resolv.conf` Docker names FILE instead.
+/// Whether a container's file is the engine's own: `ROOT/containers/ID/resolv.conf`, where only root may
+/// write to ROOT. With `docker run -v FILE:/etc/resolv.conf` Docker names FILE instead.
 pub fn is_engines_own(path: &Path, id: &Id) -> bool {
     place(path).is_some_and(|(root, of)| of == *id && is_roots(root))
 }
 
-/// Has the container ask netbpf, which asks whom the file names. False where that is so already, where there is no file,
-/// or one that is too large for anything but a user's.
+/// Makes the container ask netbpf, which forwards to the servers that the file has. False if that is so
+/// already, or the file does not exist or is too large.
 pub fn borrow(dir: &Path, path: &Path) -> Result<bool, Error> {
     let Some((file, now)) = open(path)? else { return Ok(false) };
     if kept(dir)?.is_some_and(|kept| kept.path == path && kept.ours == now) {
@@ -49,15 +49,15 @@ pub fn borrow(dir: &Path, path: &Path) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Whether the engine has made the file anew since it was borrowed: with its own resolver in it, as it does when the
-/// container comes to a network of the engine's that has names. What somebody else has written is not touched.
+/// Whether the engine has written the file again since, with its own resolver: it does so when the container
+/// enters a network of the engine with names. Changes by others are left alone.
 pub fn is_made_anew(dir: &Path, path: &Path) -> Result<bool, Error> {
     let Some(kept) = kept(dir)?.filter(|kept| kept.path == path) else { return Ok(false) };
     let Some((_, now)) = open(path)? else { return Ok(false) };
     Ok(now != kept.ours && servers_in(&now).contains(&ENGINES_OWN))
 }
 
-/// Puts back what was there, unless somebody has written something else since.
+/// Restores the previous content, unless somebody has changed the file since.
 pub fn give_back(dir: &Path) -> Result<(), Error> {
     let Some(kept) = kept(dir)? else { return Ok(()) };
     if let Some((file, _)) = open(&kept.path)?.filter(|(_, now)| *now == kept.ours) {
@@ -66,7 +66,7 @@ pub fn give_back(dir: &Path) -> Result<(), Error> {
     kept::remove(dir, KEPT)
 }
 
-/// The servers that the engine has put there; those on one interface only are none that can be asked.
+/// The engine's name servers. Those on one interface only cannot be asked.
 pub fn servers(dir: &Path, path: &Path) -> Result<Vec<IpAddr>, Error> {
     let Some((_, now)) = open(path)? else { return Ok(Vec::new()) };
     Ok(match kept(dir)? {
@@ -84,7 +84,7 @@ fn kept(dir: &Path) -> Result<Option<Kept>, Error> {
     kept::read(dir, KEPT)
 }
 
-/// The engine's file and what it says, where it is the engine's and of a size to read.
+/// Opens and reads the engine's file, if it is the engine's own and not too large.
 fn open(path: &Path) -> Result<Option<(SharedFile, Vec<u8>)>, Error> {
     let Some((root, id)) = place(path).filter(|(root, _)| is_roots(root)) else { return Ok(None) };
     let Some(file) = SharedFile::open(root, &below(&id)).map_err(failed("open", path))? else {
@@ -94,7 +94,7 @@ fn open(path: &Path) -> Result<Option<(SharedFile, Vec<u8>)>, Error> {
     Ok(text.map(|text| (file, text)))
 }
 
-/// The engine's root folder and the container, of a path that has the engine's form.
+/// The engine's root directory and the container, of a path in the engine's form.
 fn place(path: &Path) -> Option<(&Path, Id)> {
     let folder = path.parent()?;
     let id: Id = folder.file_name()?.to_str()?.parse().ok()?;
@@ -106,7 +106,7 @@ fn below(id: &Id) -> PathBuf {
     Path::new("containers").join(id.to_string()).join("resolv.conf")
 }
 
-/// Whether nobody else can put anything in a folder.
+/// Whether only root can change a directory.
 fn is_roots(folder: &Path) -> bool {
     fs::metadata(folder).is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0)
 }
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder for what is kept, and an engine's file beside it with this text.
+    /// A directory for the stored content, and an engine's file with this text.
     fn file(text: &[u8]) -> (tempfile::TempDir, PathBuf, PathBuf) {
         let root = tempfile::tempdir().expect("a folder");
         let path = root.path().join(below(&Id::random()));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_comes_back_to_the_byte() {
+    fn the_previous_content_is_restored_exactly() {
         let text = b"nameserver 127.0.0.11 \noptions ndots:0\n\n# \xff no text";
         let (_root, dir, path) = file(text);
         assert!(borrow(&dir, &path).expect("borrowed"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_wrote_meanwhile_stays() {
+    fn changes_by_others_stay() {
         let (_root, dir, path) = file(b"nameserver 10.0.0.1\n");
         borrow(&dir, &path).expect("borrowed");
         fs::write(&path, "nameserver 10.0.0.2\n").expect("somebody writes");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_engines_hand_is_told_from_others() {
+    fn changes_by_the_engine_are_recognized() {
         let (_root, dir, path) = file(b"nameserver 10.0.0.1\n");
         let is_anew = || is_made_anew(&dir, &path).expect("a file");
         assert!(!is_anew(), "not borrowed");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_the_engine_made_anew_is_borrowed_anew() {
+    fn a_file_that_the_engine_wrote_again_is_changed_again() {
         let (_root, dir, path) = file(b"nameserver 10.0.0.1\n");
         borrow(&dir, &path).expect("borrowed");
         fs::write(&path, "nameserver 10.0.0.2\n").expect("the engine writes");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_not_made() {
+    fn a_missing_file_is_not_created() {
         let (_root, dir, path) = file(b"");
         fs::remove_file(&path).expect("a file");
         assert!(!borrow(&dir, &path).expect("nothing"));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_files_place_leads_nowhere() {
+    fn a_symlink_is_not_followed() {
         let (root, dir, path) = file(b"nameserver 10.0.0.1\n");
         assert!(borrow(&dir, &path).expect("borrowed"));
         let secret = root.path().join("secret");

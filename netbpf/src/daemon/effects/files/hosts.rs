@@ -1,29 +1,30 @@
-//! What `/etc/hosts` and `/etc/hostname` of a container say, and how lines of netbpf's come and go in a file that its user
-//! writes too. Text in, text out.
+//! The texts of a container's `/etc/hosts` and `/etc/hostname`, and the exchange of netbpf's lines in a file
+//! that the user also edits. Pure functions of texts.
 
 use std::net::IpAddr;
 
-/// A line of its own for each.
+/// The line for localhost.
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n";
 
-/// Where the container's `lo` has `::1`.
+/// The lines for IPv6, if the container's `lo` has `::1`.
 const LOCALHOST_IPV6: &str = "::1\tlocalhost ip6-localhost ip6-loopback\n\
                               fe00::\tip6-localnet\n\
                               ff00::\tip6-mcastprefix\n\
                               ff02::1\tip6-allnodes\n\
                               ff02::2\tip6-allrouters\n";
 
-/// `/etc/hosts` as it is made for a start.
+/// `/etc/hosts` for the start of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hosts {
-    /// What stays as it is until the next start.
+    /// The part that does not change until the next start.
     pub head: String,
-    /// Lines behind it that come and go with networks and links, each without its newline.
+    /// Lines after it that change with networks and links, each without its newline.
     pub lines: Vec<String>,
 }
 
 impl Hosts {
-    /// Localhost; then `--add-host` and links, and the container's own name at each address in the order of connecting.
+    /// Localhost, then `--add-host` and links, then the container's own name at each address, in the order of
+    /// connecting.
     pub fn new(
         ipv6: bool,
         extra: &[(String, IpAddr)],
@@ -42,15 +43,15 @@ impl Hosts {
         }
     }
 
-    /// All of it.
+    /// The whole text.
     pub fn text(&self) -> String {
         self.lines.iter().fold(self.head.clone(), |text, line| format!("{text}{line}\n"))
     }
 }
 
-/// `text` with the lines `after` in the place of the lines `before`. As in Docker, only what differs between the two is
-/// touched: a line that the user removed or changed stays so, and the user's own lines stay where they are. Doing it
-/// twice is doing it once.
+/// Replaces the lines `before` in `text` by the lines `after`. As in Docker, only the differences are
+/// applied: a line that the user removed or changed is left alone, and the user's own lines stay where they
+/// are. Idempotent.
 pub fn exchanged(text: &[u8], before: &[String], after: &[String]) -> Vec<u8> {
     let only_in = |some: &[String], others: &[String]| -> Vec<String> {
         some.iter().filter(|line| !others.contains(line)).cloned().collect()
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_and_go_between_the_users() {
+    fn lines_are_exchanged_between_the_users() {
         let text = "127.0.0.1\tlocalhost\n10.0.0.2\tca\n# mine\n10.9.8.7 licence\n";
         let more = "127.0.0.1\tlocalhost\n10.0.0.2\tca\n# mine\n10.9.8.7 licence\n10.1.0.2\tca\n";
         assert_eq!(exchanged(text, &["10.0.0.2\tca"], &["10.0.0.2\tca", "10.1.0.2\tca"]), more);
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_removed_or_changed_stays_so() {
+    fn lines_that_the_user_removed_or_changed_are_left_alone() {
         for text in ["", "10.0.0.2\tca alias\n", "#10.0.0.2\tca\n"] {
             assert_eq!(exchanged(text, &["10.0.0.2\tca"], &["10.0.0.2\tca"]), text);
             assert_eq!(exchanged(text, &["10.0.0.2\tca"], &[]), text);
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_line_without_its_end_gets_one() {
+    fn a_last_line_without_a_newline_gets_one() {
         assert_eq!(exchanged("a b", &[], &["c\td"]), "a b\nc\td\n");
         assert_eq!(exchanged("a b\nc\td", &["c\td"], &[]), "a b\n");
         assert_eq!(

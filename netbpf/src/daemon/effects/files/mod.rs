@@ -1,6 +1,6 @@
-//! The files in a container's `/etc`. [`hosts`] and [`resolv_conf`] make the texts, [`own`] and [`borrowed`] write them,
-//! through [`crate::sandbox::SharedFile`] only: a container may have made anything of such a file. This file reads what
-//! the host has.
+//! The files in a container's `/etc`. [`hosts`] and [`resolv_conf`] create the texts; [`own`] and
+//! [`borrowed`] write them, only by [`crate::sandbox::SharedFile`], because a container may have replaced the
+//! file by anything. This file reads the host's files.
 
 mod borrowed;
 mod hosts;
@@ -28,7 +28,7 @@ use crate::{
 use hosts::Hosts;
 use resolv_conf::{ResolvConf, Server};
 
-/// What a container's files should say, with a line in `/etc/hosts` for each of `linked`.
+/// The texts of a container's files, with a line in `/etc/hosts` for each of `linked`.
 pub fn texts_of(
     container: &Container,
     sandbox: &Sandbox,
@@ -41,7 +41,7 @@ pub fn texts_of(
     })
 }
 
-/// `/etc/hosts` of a container; with the host's network, the host's own.
+/// `/etc/hosts` of a container; with the host's network, the host's file.
 fn hosts_of(container: &Container, sandbox: &Sandbox, linked: Vec<(String, IpAddr)>) -> Result<Hosts, Error> {
     if sandbox.mode == Mode::Host && sandbox.extra_hosts.is_empty() {
         return Ok(Hosts { head: read("/etc/hosts")?, lines: Vec::new() });
@@ -71,17 +71,17 @@ fn resolv_conf_of(container: &Container, sandbox: &Sandbox, world: &World) -> Re
     })
 }
 
-/// The host's name servers, for the responder to ask. One on an interface that is gone cannot be asked.
+/// The host's name servers for the responder, without those on an interface that does not exist.
 pub fn host_servers() -> Result<Vec<SocketAddr>, Error> {
     Ok(host_conf()?.servers().iter().filter_map(socket_address).collect())
 }
 
-/// The host's name servers: no network is to cover them.
+/// The addresses of the host's name servers, which no network may contain.
 pub fn host_resolvers() -> Result<Vec<IpAddr>, Error> {
     Ok(host_conf()?.servers().iter().map(|server| server.address).collect())
 }
 
-/// What tells this host from others: its machine ID, or its name without one.
+/// An identifier of this host: its machine ID, or its name if there is none.
 pub fn host_id() -> Result<String, Error> {
     let id = read("/etc/machine-id")?.trim().to_owned();
     Ok(if id.is_empty() {
@@ -102,7 +102,7 @@ fn socket_address(server: &Server) -> Option<SocketAddr> {
     }
 }
 
-/// The host's file, or systemd-resolved's where that one knows the real servers.
+/// The host's `resolv.conf`, or systemd-resolved's file if only that has the real servers.
 fn host_conf() -> Result<ResolvConf, Error> {
     let conf = ResolvConf::parse(HOST_FILE, &read(HOST_FILE)?);
     if conf.is_systemd_stub() && Path::new(SYSTEMD_FILE).exists() {
@@ -111,7 +111,7 @@ fn host_conf() -> Result<ResolvConf, Error> {
     Ok(conf)
 }
 
-/// A file of the host; one that is missing says nothing.
+/// A file of the host; empty if it is missing.
 fn read(path: &str) -> Result<String, Error> {
     match fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),

@@ -1,5 +1,6 @@
-//! The files that netbpf makes for its sandboxes: anew before a start, with as little as has to change while it runs.
-//! They are bind-mounted, so each stays the same file. Nobody sees them but the sandbox, which may write them too.
+//! The files that netbpf creates for its sandboxes: written before each start, and changed as little as
+//! possible while the sandbox runs. They are bind-mounted, so each must stay the same file. Only the sandbox
+//! uses them, and it may write them too.
 
 use std::path::Path;
 
@@ -17,7 +18,7 @@ const HOSTNAME: &str = "hostname";
 /// The lines of `hosts` that are netbpf's.
 const LINES: &str = "hosts.lines";
 
-/// What a container's files should say.
+/// The texts of a container's files.
 pub struct Texts {
     /// `/etc/hosts`.
     pub hosts: Hosts,
@@ -25,15 +26,15 @@ pub struct Texts {
     pub resolv_conf: String,
 }
 
-/// What a change replaced.
+/// The content before a change.
 #[derive(Default)]
 pub struct Before {
     lines: Option<Vec<String>>,
     resolv_conf: Option<Vec<u8>>,
 }
 
-/// Makes the files of a container that does not run. As in Docker, what its user wrote in `hosts` goes; a `resolv.conf`
-/// that the user edited stays.
+/// Creates the files of a container that does not run. As in Docker, the user's changes in `hosts` are lost;
+/// an edited `resolv.conf` stays.
 pub fn make(dir: &Path, texts: &Texts, hostname: &str) -> Result<(), Error> {
     for (name, text) in [(HOSTS, texts.hosts.text()), (HOSTNAME, hosts::hostname(hostname))] {
         open_or_create(dir, name)?.replace(text.as_bytes()).map_err(failed("write", &dir.join(name)))?;
@@ -47,8 +48,8 @@ pub fn make(dir: &Path, texts: &Texts, hostname: &str) -> Result<(), Error> {
     }
 }
 
-/// Brings the files of a running container to what they should say, and returns what [`take_back`] needs. A file that
-/// its user made too large to read is the user's.
+/// Updates the files of a running container, and returns what [`take_back`] needs. A file that the user made
+/// too large to read is left alone.
 pub fn update(dir: &Path, texts: &Texts) -> Result<Before, Error> {
     let lines = set_lines(dir, &texts.hosts.lines)?;
     let mut before = Before { lines, resolv_conf: None };
@@ -76,7 +77,7 @@ pub fn take_back(dir: &Path, before: Before) -> Result<(), Error> {
     }
 }
 
-/// Returns the lines that were there, if others are now.
+/// Returns the previous lines, if they changed.
 fn set_lines(dir: &Path, after: &[String]) -> Result<Option<Vec<String>>, Error> {
     let before: Vec<String> = kept::read(dir, LINES)?.unwrap_or_default();
     let Some(file) = open(dir, HOSTS)?.filter(|_| before != after) else { return Ok(None) };
@@ -85,7 +86,8 @@ fn set_lines(dir: &Path, after: &[String]) -> Result<Option<Vec<String>>, Error>
         say_edited(&path);
         return Ok(None);
     };
-    // Then the note: who is killed between the two does it once more, which changes nothing.
+    // The note comes afterwards: a daemon that is killed between both writes the same lines again, which
+    // changes nothing.
     file.replace(&hosts::exchanged(&text, &before, after)).map_err(failed("write", &path))?;
     if let Err(error) = kept::write(dir, LINES, &after) {
         file.replace(&text).map_err(failed("write", &path))?;
@@ -94,7 +96,7 @@ fn set_lines(dir: &Path, after: &[String]) -> Result<Option<Vec<String>>, Error>
     Ok(Some(before))
 }
 
-/// Returns the text that was there, if another is now.
+/// Returns the previous text, if it changed.
 fn set_resolv_conf(dir: &Path, after: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     let Some(file) = open(dir, RESOLV_CONF)? else { return Ok(None) };
     let path = dir.join(RESOLV_CONF);
@@ -141,7 +143,7 @@ mod tests {
         }
     }
 
-    /// A container's folder with its files, and what was put there.
+    /// A container's directory with its files, and their texts.
     fn made() -> (tempfile::TempDir, Texts) {
         let dir = tempfile::tempdir().expect("a folder");
         let texts = texts(&[[10, 0, 0, 2]], "10.0.0.1");
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_taken_back_around_what_the_user_wrote() {
+    fn an_undo_keeps_the_users_lines() {
         let (dir, first) = made();
         let hosts = format!("{}10.9.8.7 mine\n", first.hosts.text());
         fs::write(dir.path().join(HOSTS), &hosts).expect("the user writes");
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_makes_them_anew_but_for_an_edited_resolv_conf() {
+    fn a_start_writes_all_files_except_an_edited_resolv_conf() {
         let (dir, first) = made();
         for name in [HOSTS, HOSTNAME, RESOLV_CONF] {
             fs::write(dir.path().join(name), "mine\n").expect("the user writes");
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_file_is_its_users() {
+    fn a_huge_file_is_left_alone() {
         let (dir, first) = made();
         let huge =
             |name: &str| File::options().write(true).open(dir.path().join(name)).unwrap().set_len(1 << 40);
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_gone_are_not_made_while_it_runs() {
+    fn missing_files_are_not_created_while_it_runs() {
         let (dir, _) = made();
         for name in [HOSTS, RESOLV_CONF] {
             fs::remove_file(dir.path().join(name)).expect("a file");
