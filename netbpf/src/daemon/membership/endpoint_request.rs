@@ -1,4 +1,4 @@
-//! What a user asks of an endpoint, judged by Docker's rules. It must not know what is leased to whom.
+//! Parses a user's request for an endpoint, with Docker's rules. Must not know leases.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +9,7 @@ use crate::{
     model::{EndpointOptions, EndpointRequest, Link, Mac, Network, check_alias},
 };
 
-/// What a user asks of an endpoint in `network`.
+/// Parses a user's request for an endpoint in `network`.
 pub(in crate::daemon) fn parse_request(
     settings: &EndpointSettings,
     network: &Network,

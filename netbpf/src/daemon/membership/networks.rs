@@ -1,4 +1,4 @@
-//! Networks are made, listed, removed.
+//! Creates, lists and removes networks.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
     store::Change,
 };
 
-/// The least that IPv6 works with (RFC 8200 5), in bytes.
+/// The minimum MTU of IPv6 in bytes (RFC 8200 section 5).
 const IPV6_MTU: u32 = 1280;
 
 impl Daemon {
@@ -86,7 +86,7 @@ impl Daemon {
         Ok(NetworkCreated { id: id.to_string(), warning })
     }
 
-    /// Make a network's device and enter it everywhere.
+    /// Create a network: its device, rules and records.
     pub(in crate::daemon) async fn add_bridge(
         self: &Arc<Self>,
         network: Network,
@@ -108,7 +108,7 @@ impl Daemon {
         let network = Network { driver: Driver::Bridge(bridge), ..network };
         let wiring = NetworkWiring::of(&network).map(|wiring| (number, wiring));
         let desired = Desired { networks: wiring.into_iter().collect(), ..Desired::default() };
-        // Before the device, so that nothing passes that must not.
+        // Before the device, so that no forbidden packet passes.
         let rules = NetworkRules::of(&network).map(Action::AddRules);
         let actions = rules.into_iter().chain(diff(&desired, &Observed::default()));
         if has_ipv6 {
@@ -136,8 +136,8 @@ impl Daemon {
         }
     }
 
-    /// A device that was asked for by name is nobody's yet. Docker takes a bridge that exists; netbpf's device is one
-    /// that it makes.
+    /// Checks that a requested device name is not taken. Docker uses an existing bridge; netbpf creates its
+    /// device.
     pub(in crate::daemon) fn check_device(&self, id: &Id, options: &Options) -> Result<(), Error> {
         let Some(device) = &options.device else { return Ok(()) };
         let world = self.world();
@@ -159,8 +159,8 @@ impl Daemon {
         }
     }
 
-    /// The subnets that a request asks for, or the first free ones of the default pools. What is lent to Docker is free
-    /// for those only whose `own` it is.
+    /// The requested subnets, or the first free ones of the default pools. Subnets lent to Docker count as
+    /// free only if they are in `own`.
     pub(in crate::daemon) async fn subnets(
         &self,
         ipam: &crate::api::types::Ipam,
@@ -183,7 +183,7 @@ impl Daemon {
         Ok(Request::resolve(&asked, ipv4.as_ref(), ipv6.as_ref())?)
     }
 
-    /// Subnets of networks, and those that Docker has for its own; of one family.
+    /// Subnets of networks, and subnets lent to Docker, of one family.
     fn subnets_in_use<Net>(&self, own: &[IpNet], family: impl Fn(IpNet) -> Option<Net>) -> Vec<Net> {
         let world = self.world();
         let networks = world.networks().filter_map(Network::bridge).flat_map(Bridge::nets);
@@ -244,7 +244,7 @@ impl Daemon {
         self.remove_unused(network).await
     }
 
-    /// Remove a network that nobody is in. The caller has networks for itself.
+    /// Remove a network without members. The caller must hold the lock of networks.
     pub(in crate::daemon) async fn remove_unused(self: &Arc<Self>, network: Network) -> Result<(), Error> {
         {
             let mut world = self.world();
@@ -267,7 +267,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Take a network that is forgotten already out of the kernel.
+    /// Remove a network from the kernel; its record is removed already.
     pub(in crate::daemon) async fn remove_bridge(self: &Arc<Self>, network: &Network) {
         let Some(wiring) = NetworkWiring::of(network) else { return };
         let number = wiring.number;
@@ -328,7 +328,7 @@ impl Daemon {
         Ok(view::network(world.find_network(key)?, &world))
     }
 
-    /// The three networks that exist from the start, made once.
+    /// Create the three predefined networks if they do not exist.
     pub(in crate::daemon) async fn add_predefined_networks(self: &Arc<Self>) -> Result<(), Error> {
         for (name, driver) in [("none", Driver::Null), ("host", Driver::Host)] {
             if self.world().find_network(name).is_err() {
@@ -351,8 +351,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Whether nothing but predefined networks is left and nobody is in them: then a daemon that stops takes its
-    /// datapath along.
+    /// Whether only predefined networks exist and no container runs: then a daemon that stops removes its
+    /// datapath.
     pub(in crate::daemon) fn is_empty(&self) -> bool {
         let world = self.world();
         world.networks().all(Network::is_predefined)
@@ -360,7 +360,7 @@ impl Daemon {
     }
 }
 
-/// A network with IPv6 has an MTU that IPv6 works with.
+/// Checks that a network with IPv6 has the minimum MTU of IPv6.
 pub(in crate::daemon) fn check_mtu(options: &Options, ipv6: bool) -> Result<(), Error> {
     if ipv6 && options.mtu < IPV6_MTU {
         return Err(Error::Invalid(format!("invalid MTU number: {}: IPv6 needs {IPV6_MTU}", options.mtu)));

@@ -1,6 +1,6 @@
-//! `--link`. On the default network a link is a line in `/etc/hosts` of the container that asked for it, for as long as
-//! the other one runs there. In other networks it is a name that the responder knows for this container only. Where the
-//! members of a network do not talk to each other, a link opens the other one's exposed ports besides.
+//! `--link`. On the default network, a link is a line in `/etc/hosts` of the container with the link, while
+//! the target runs there. In other networks, it is a name that the responder resolves for this container
+//! only. In networks with `enable_icc=false`, a link also opens the target's exposed ports.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -12,8 +12,7 @@ use crate::{
 };
 
 impl Daemon {
-    /// A container started, ended, came to the default network, left it or got another name: those who run and are
-    /// linked to it hear of that.
+    /// Update links to a container that started, ended, was renamed, or entered or left the default network.
     pub(in crate::daemon) async fn refresh_links_to(self: &Arc<Self>, target: Id) {
         if let Err(error) = self.open_links() {
             tracing::error!(%error, "open links");
@@ -30,7 +29,8 @@ impl Daemon {
             world.linking().filter(is_linked).map(|container| container.id).collect()
         };
         for id in linked {
-            // Links form no circle: a container can only be linked to one that was there before it.
+            // No deadlock: links have no circle, because a target must exist before the container that links
+            // to it.
             let _busy = self.busy(id).await;
             let Ok(container) = self.container(&id) else { continue };
             if !matches!(container.state, State::Running { .. }) {
@@ -44,15 +44,15 @@ impl Daemon {
         }
     }
 
-    /// Let the programs know of all links in networks whose members do not talk to each other.
+    /// Write all links to the programs' map, for networks whose members must not talk to each other.
     pub(in crate::daemon) fn open_links(&self) -> Result<(), Error> {
-        // Locked first, so that what is written last was looked at last.
+        // Locked first, so that the state that is written last was also read last.
         let mut datapath = self.datapath();
         let links = openings(&self.world());
         Ok(datapath.set_allowed(&links)?)
     }
 
-    /// Whether a container's links on the default network can be made now, in Docker's words.
+    /// Checks that a container's links on the default network are possible now, with Docker's messages.
     pub(in crate::daemon) fn check_links(&self, container: &Container) -> Result<(), Error> {
         let world = self.world();
         for (link, target) in linked(container, &world) {
@@ -71,7 +71,7 @@ impl Daemon {
     }
 }
 
-/// What `/etc/hosts` says of a container's links: names by address, as Docker writes them.
+/// The lines in `/etc/hosts` for a container's links, as in Docker: names with an address.
 pub fn hosts_of(container: &Container, world: &World) -> Vec<(String, IpAddr)> {
     linked(container, world)
         .flat_map(|(link, target)| {
@@ -100,7 +100,7 @@ fn linked<'a>(container: &'a Container, world: &'a World) -> impl Iterator<Item 
         .filter_map(|link| Some((link, world.container(&link.target.parse().ok()?)?)))
 }
 
-/// What links open in networks whose members do not talk to each other.
+/// The exceptions for links in networks whose members must not talk to each other.
 fn openings(world: &World) -> BTreeSet<AllowedKey> {
     let mut keys = BTreeSet::new();
     for container in world.linking() {
@@ -132,7 +132,7 @@ fn openings(world: &World) -> BTreeSet<AllowedKey> {
     keys
 }
 
-/// Whom a link means in a network, with their endpoints there.
+/// The targets of a link in a network, with their endpoints there.
 fn targets<'a>(
     link: &'a Link,
     network: &'a Network,
@@ -157,7 +157,7 @@ fn default_attachment<'a>(container: &'a Container, world: &World) -> Option<&'a
     })
 }
 
-/// `--link` of `run`: on the default network to a container that exists.
+/// Parses `--link` of `run`. On the default network, the target must exist.
 pub fn parse(links: &[String], network: &Network, world: &World) -> Result<Vec<Link>, Error> {
     let links = links.iter().map(|text| Ok(Link::parse(text)?));
     if network.name != Network::DEFAULT {
@@ -175,7 +175,7 @@ pub fn parse(links: &[String], network: &Network, world: &World) -> Result<Vec<L
         .collect()
 }
 
-/// As Docker shows them: `target:alias`.
+/// Links as in Docker's output: `target:alias`.
 pub fn shown(links: &[Link], world: &World) -> Vec<String> {
     links
         .iter()

@@ -1,4 +1,4 @@
-//! Which names lead where: the responder's records, `--link`, the host's own name servers.
+//! Name resolution: the responder's records, `--link`, the host's name servers.
 
 pub(in crate::daemon) mod links;
 pub(in crate::daemon) mod record;

@@ -1,5 +1,5 @@
-//! What the model says about names: the record that the responder gets of a container, the files that a container
-//! sees, and the sockets that its queries come in on.
+//! Derives from the model what is needed for names: a container's record for the responder, its files, and
+//! the sockets for its queries.
 
 use std::{
     collections::BTreeSet,
@@ -29,11 +29,11 @@ use crate::{
     plan::rank,
 };
 
-/// How many queries of one container to servers that are asked from its own namespace are on their way at a time.
+/// Limit of concurrent queries of one container to servers that are asked from its own namespace.
 const LENT: usize = 8;
 
 impl Daemon {
-    /// `/etc/hosts` and `/etc/resolv.conf` of a running container as its networks want them.
+    /// Update `/etc/hosts` and `/etc/resolv.conf` of a running container for its networks.
     pub(in crate::daemon) fn write_files(
         &self,
         steps: &mut Steps,
@@ -53,8 +53,8 @@ impl Daemon {
         }
     }
 
-    /// The files of a sandbox that is about to start. Nothing takes them back: nobody sees them until it runs, and the
-    /// next start makes them anew.
+    /// Create the files of a sandbox before its start. There is no undo: the files are used only by a running
+    /// sandbox, and each start creates them again.
     pub(in crate::daemon) fn make_files(
         &self,
         container: &Container,
@@ -68,7 +68,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// None for a sandbox that has another's files.
+    /// The texts of a sandbox's files; none if it uses those of another one.
     fn texts_of(&self, container: &Container, sandbox: &Sandbox) -> Result<Option<files::Texts>, Error> {
         match sandbox.mode {
             Mode::Container(_) => Ok(None),
@@ -80,7 +80,7 @@ impl Daemon {
         }
     }
 
-    /// The sockets that a container's queries come in on.
+    /// Open the sockets for a container's queries.
     pub(in crate::daemon) async fn open_sockets(
         &self,
         container: &Container,
@@ -91,7 +91,7 @@ impl Daemon {
         let family =
             container.owner().name_servers().map(|servers| match servers.iter().all(IpAddr::is_ipv4) {
                 true => AddressFamily::Inet,
-                // It reaches servers of both families.
+                // IPv6 sockets reach servers of both families.
                 false => AddressFamily::Inet6,
             });
         let bound = namespace.run(move || {
@@ -105,7 +105,7 @@ impl Daemon {
         bound.await?.map_err(|source| Error::Resolver { address, source })
     }
 
-    /// What the responder should know of a container.
+    /// The responder's record of a container.
     pub(in crate::daemon) fn record_of(&self, container: &Container) -> Option<Record> {
         record_of(container, &self.world())
     }
@@ -118,13 +118,13 @@ fn lend(family: AddressFamily) -> nix::Result<[OwnedFd; 2]> {
         Ok([socket(family, SockType::Datagram, flags, None)?, socket(family, SockType::Stream, flags, None)?])
     };
     match open(family) {
-        // A kernel without IPv6 (`ipv6.disable=1`): servers of IPv4 can be asked still.
+        // On a kernel without IPv6 (`ipv6.disable=1`), servers with IPv4 can still be asked.
         Err(Errno::EAFNOSUPPORT) if family == AddressFamily::Inet6 => open(AddressFamily::Inet),
         opened => opened,
     }
 }
 
-/// What a container is found by in a network: its name, its aliases, its short ID, its host name.
+/// The names of a container in a network: its name, its aliases, its short ID, its host name.
 pub fn names_of(container: &Container, attachment: &Attachment) -> Vec<String> {
     let owner = container.owner();
     let mut seen = BTreeSet::new();
@@ -136,8 +136,8 @@ pub fn names_of(container: &Container, attachment: &Attachment) -> Vec<String> {
         .collect()
 }
 
-/// The responder's record of a container; none where it is in no network that has names. The default network is in the
-/// record all the same, without names: through it the container reaches the host's servers.
+/// The responder's record of a container; none if none of its networks has names. The record also contains
+/// the default network, without names, because the container can reach the host's servers through it.
 pub fn record_of(container: &Container, world: &World) -> Option<Record> {
     if !container.owner().asks_our_responder() {
         return None;

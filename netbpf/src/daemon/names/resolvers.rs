@@ -1,5 +1,5 @@
-//! The host's name servers, told to the responder, and told again when `/etc/resolv.conf` changes: edited in place,
-//! replaced by rename, or through a symbolic link (systemd-resolved, NetworkManager).
+//! Sends the host's name servers to the responder, at start and whenever `/etc/resolv.conf` changes: edited
+//! in place, replaced by rename, or through a symlink (systemd-resolved, NetworkManager).
 
 use std::{io, os::fd::AsFd, path::Path, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
 const FILE: &str = "/etc/resolv.conf";
 
 impl Daemon {
-    /// Tell the responder now, and whenever it changes.
+    /// Send the host's name servers to the responder now, and at each change.
     pub(in crate::daemon) async fn feed_host_servers(self: &Arc<Self>) -> Result<(), Error> {
         self.feed.set_host_servers(files::host_servers()?).await?;
         let daemon = Arc::clone(self);
