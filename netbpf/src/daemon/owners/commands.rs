@@ -1,5 +1,5 @@
-//! Commands that name a container of anybody's. `network connect` and `network disconnect` go netbpf's own way, or the
-//! engine's, by whose the container is.
+//! Commands that name a container of any kind. `network connect` and `network disconnect` are handled by
+//! netbpf or by the engine, depending on the kind.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Daemon {
         }
         let (id, is_new) = self.find_or_adopt(&request.container).await?;
         if !is_new && self.container(&id)?.engine_container().is_some() {
-            // The engine's last event may be on its way still.
+            // The engine's last event may not have arrived yet.
             self.ask_engine(id).await;
         }
         let _busy = self.busy(id).await;
@@ -69,7 +69,7 @@ impl Daemon {
         self.disconnect_busy(id, key, network, request.force).await
     }
 
-    /// `netbpf stats`: of these containers, or of all.
+    /// `netbpf stats`: the counters of these containers, or of all.
     pub async fn stats(&self, containers: &[&str]) -> Result<Stats, Error> {
         let asked: Vec<Id> = containers.iter().map(|key| self.find_subject(key)).collect::<Result<_, _>>()?;
         self.stats_of(&asked).await

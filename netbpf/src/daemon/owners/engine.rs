@@ -1,6 +1,7 @@
-//! Containers of a Docker engine that are connected to networks here. The engine starts, stops, renames and removes
-//! them; this file follows. What an event says is never taken at its word: it has the daemon ask, and bring what it
-//! knows to the answer. So events may be missed, doubled or late, and either side may be absent for a while.
+//! Containers of a Docker engine that are connected to netbpf's networks. The engine starts, stops, renames
+//! and removes them; this file follows. An event only triggers a query: the daemon asks the engine for the
+//! container's state and applies it. So events may be missed, doubled or late, and either side may be down
+//! for a while.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,14 +20,14 @@ use crate::{
     store::Change,
 };
 
-/// Between two attempts to reach the engine: at first, and at most.
+/// Pauses between attempts to reach the engine: the first and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
-/// Of a container that ended while its engine was away (Docker's number for it).
+/// Exit code of a container that ended while its engine was down (Docker's number).
 const EXIT_UNKNOWN: i32 = 255;
 
 impl Daemon {
-    /// A container that the engine knows; true if it is new here.
+    /// Add a container of the engine; true if it is new.
     pub(in crate::daemon) async fn adopt_from_engine(&self, key: &str) -> Result<(Id, bool), Error> {
         let found = match self.engine.find(key).await {
             Ok(found) => found,
@@ -66,7 +67,7 @@ impl Daemon {
                 tracing::warn!(
                     container = found.name,
                     path = %path.display(),
-                    "its resolv.conf is not the engine's own and stays as it is: it finds no names of networks here"
+                    "its resolv.conf is not the engine's own and is not changed: it does not resolve names in netbpf's networks"
                 );
             }
             is_engines
@@ -85,8 +86,8 @@ impl Daemon {
         })
     }
 
-    /// What Docker knows a container by that is to be in a network of Docker's: addresses there are Docker's to give to
-    /// its containers, and names Docker's to answer for. None where the network or the container is netbpf's own.
+    /// Docker's name or ID of a container, if Docker must connect it: addresses and names in a network of
+    /// Docker are Docker's. None if the network or the container is netbpf's own.
     pub(in crate::daemon) fn of_docker(&self, network: &Network, key: &str) -> Result<Option<String>, Error> {
         if network.origin != Origin::Docker {
             return Ok(None);
@@ -99,13 +100,13 @@ impl Daemon {
                 Ok((container.name != key).then(|| key.to_owned()))
             }
             Ok(_) => Ok(None),
-            // Docker has no names like `netns:blue`.
+            // `netns:blue` is no name in Docker.
             Err(Error::NoContainer(_)) => Ok((!key.contains(':')).then(|| key.to_owned())),
             Err(error) => Err(error),
         }
     }
 
-    /// Have Docker connect a container.
+    /// Let Docker connect a container.
     pub(in crate::daemon) async fn connect_by_engine(
         &self,
         network: &Network,
@@ -125,13 +126,13 @@ impl Daemon {
         Ok(self.engine.connect_to(&network.id, container, wanted).await?)
     }
 
-    /// A container of the engine's is connected: hear of it from now on.
+    /// Follow a container of the engine after its first connection.
     pub(in crate::daemon) fn follow(self: &Arc<Self>, container: &Container) {
         self.followed.notify_one();
         self.watch_process(container);
     }
 
-    /// The end of a container shows without the engine too.
+    /// Watch the container's process, whose end is detected without the engine too.
     pub(in crate::daemon) fn watch_process(self: &Arc<Self>, container: &Container) {
         let (daemon, id) = (Arc::clone(self), container.id);
         let State::Running { supervisor: Some((pid, start_time)), .. } = container.state else { return };
@@ -144,7 +145,7 @@ impl Daemon {
         });
     }
 
-    /// Follow the engine's events for as long as the daemon runs and something of the engine's is here.
+    /// Follow the engine's events, as long as the daemon runs and has something of the engine.
     pub(in crate::daemon) async fn follow_engine(self: Arc<Self>) {
         let [mut pause, longest] = PAUSES;
         loop {
@@ -160,10 +161,10 @@ impl Daemon {
         }
     }
 
-    /// Until the engine goes.
+    /// Follows events until the connection to the engine ends.
     async fn follow_engine_events(self: &Arc<Self>) -> Result<(), engine::Error> {
         let mut events = self.engine.events(Timestamp::now()).await?;
-        // What happened before is seen now; the engine has kept what happens from now on.
+        // Earlier changes are queried now; the connection has all later events.
         for id in self.of_engine() {
             self.ask_engine_later(id);
         }
@@ -207,9 +208,10 @@ impl Daemon {
         tokio::spawn(async move { daemon.ask_engine(id).await });
     }
 
-    /// Bring what is known of a container to what the engine says of it.
+    /// Ask the engine for the state of a container, and apply it.
     pub(in crate::daemon) async fn ask_engine(self: &Arc<Self>, id: Id) {
-        // The engine is not asked while others wait for the container: it may be what they hold up.
+        // The container's lock is not held during the query: the engine may be waiting for a request on this
+        // container.
         let _turn = turn(&self.engine_turns, id).await;
         let found = self.engine.find(&id.to_string()).await;
         let _busy = self.busy(id).await;
@@ -218,7 +220,7 @@ impl Daemon {
         let brought = match found {
             Ok(found) => self.follow_state(container, &found).await,
             Err(engine::Error::NotFound(_)) => {
-                tracing::info!(container = name, "the engine has removed it");
+                tracing::info!(container = name, "the engine removed it");
                 let after = ended(container.clone(), None);
                 let after = Container { attachments: Vec::new(), ..after };
                 self.unwire(container, after).await
@@ -242,7 +244,7 @@ impl Daemon {
             if !is_the_same && matches!(state, State::Running { .. }) {
                 container = self.end_engine_container(container, None).await?;
             }
-            // Else what the engine said is old: a process that lives runs.
+            // Otherwise the engine's answer is outdated: the process still runs.
         } else {
             container = self.end_engine_container(container, Some(&state)).await?;
         }
@@ -253,8 +255,8 @@ impl Daemon {
         };
         let is_left = |attachment: &Attachment| self.world().network(&attachment.network).is_some();
         if is_new && !container.attachments.iter().all(is_left) {
-            // As in Docker, a network may be removed while one of its containers is stopped.
-            tracing::info!(container = container.name, "a network of its has been removed meanwhile");
+            // As in Docker, a network can be removed while one of its containers is stopped.
+            tracing::info!(container = container.name, "one of its networks was removed meanwhile");
             let before = container.clone();
             container.attachments.retain(is_left);
             self.unwire(before, container.clone()).await?;
@@ -273,7 +275,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// It has ended: what it had in networks is free, but not forgotten.
+    /// Record the end of a container. Its addresses are released, and remembered for the next start.
     pub(in crate::daemon) async fn end_engine_container(
         self: &Arc<Self>,
         before: Container,
@@ -291,7 +293,7 @@ impl Daemon {
         Ok(after)
     }
 
-    /// It runs, and has nothing in networks yet.
+    /// Record the start of a container, which has no endpoints yet.
     fn start_engine_container(
         self: &Arc<Self>,
         before: Container,
@@ -316,13 +318,14 @@ impl Daemon {
         let Some(process) = container.namespace() else { return Ok(()) };
         match Self::is_alive(&process) {
             true => self.watch_process(&container),
-            // Why it ended, the engine will say.
+            // The engine will tell why it ended.
             false => drop(self.end_engine_container(container, None).await?),
         }
         Ok(())
     }
 
-    /// The engine has written its resolver over ours: that one is asked from now on, and asked by ours.
+    /// The engine has replaced netbpf's server in the file by its own resolver. Forward to that one, and
+    /// change the file again.
     async fn ask_anew(self: &Arc<Self>, before: Container, found: &Found) -> Result<Container, Error> {
         let Some(engine) = before.engine_container() else { return Ok(before) };
         let (dir, path) = (self.container_dir(&before.id), engine.resolv_conf.clone());
@@ -343,7 +346,7 @@ impl Daemon {
         Ok(after)
     }
 
-    /// All of its networks; if one of them cannot be had, each of the others.
+    /// Connect all networks of a container again; if that fails, each one separately.
     async fn attach_again(self: &Arc<Self>, container: &Container) {
         let Err(error) = self.wire(container.clone(), container.clone()).await else { return };
         tracing::error!(container = container.name, %error, "connect again");
@@ -360,7 +363,7 @@ impl Daemon {
         }
     }
 
-    /// The engine calls it something else, and has asked nobody here.
+    /// Rename a container as in the engine. The name may be taken here.
     async fn rename_engine_container(
         self: &Arc<Self>,
         before: Container,
@@ -369,7 +372,7 @@ impl Daemon {
         let after = Container { name: name.to_owned(), ..before.clone() };
         tracing::info!(from = before.name, to = name, "renamed");
         if self.world().container_named(name).is_some() {
-            tracing::warn!(name, "two containers have this name: say the ID");
+            tracing::warn!(name, "two containers have this name: use the ID");
         }
         self.commit(&[Change::PutContainer(after.clone())])?;
         self.world().put_container(after.clone());
@@ -381,7 +384,7 @@ impl Daemon {
     }
 }
 
-/// What the engine says, unless the process has ended since.
+/// The engine's state, unless the process has ended since.
 fn state_of(found: &Found) -> State {
     let now = Timestamp::now();
     match found.state {
@@ -396,13 +399,13 @@ fn state_of(found: &Found) -> State {
     }
 }
 
-/// Whether its first process lives.
+/// Whether its first process runs.
 fn runs(container: &Container) -> bool {
     matches!(container.state, State::Running { supervisor: Some((pid, start_time)), .. }
         if Daemon::is_alive(&Namespace::Process { pid, start_time }))
 }
 
-/// The same container without a process, as the engine has seen it end.
+/// The same container after its end, with the engine's state if known.
 fn ended(mut container: Container, seen: Option<&State>) -> Container {
     let last = |attachment: &Attachment| {
         let endpoint = attachment.endpoint.as_ref()?;

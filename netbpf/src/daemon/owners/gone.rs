@@ -1,5 +1,6 @@
-//! Waiting for somebody else's network namespace to go: a process by its pidfd (Linux 5.3), a file by inotify on its
-//! folder. There is one inotify for all folders: a user may have 128 by default.
+//! Waits for the end of network namespaces that netbpf did not create: of processes by their pidfd (Linux
+//! 5.3), of files by inotify on their directory. There is one inotify instance for all directories, because a
+//! user may have only 128 by default.
 
 use std::{
     collections::HashMap,
@@ -19,17 +20,17 @@ use crate::{
     sandbox::register,
 };
 
-/// How often the watch over a process looks whether anybody still wants to know.
+/// Interval at which the watch of a process checks whether it is still needed.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Folders in which namespaces have names.
+/// Directories that contain files of namespaces.
 pub struct Folders {
     inotify: Inotify,
     watched: Mutex<HashMap<WatchDescriptor, PathBuf>>,
 }
 
 impl Folders {
-    /// None yet.
+    /// No directories.
     pub fn new() -> nix::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         Ok(Self { inotify, watched: Mutex::default() })
@@ -42,7 +43,7 @@ impl Folders {
         Ok(())
     }
 
-    /// Whether something happened that a file at `path` may be gone by.
+    /// Whether the event may mean that the file at `path` was removed.
     fn concerns(&self, event: &InotifyEvent, path: &Path) -> bool {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             return true;
@@ -54,7 +55,7 @@ impl Folders {
 }
 
 impl Daemon {
-    /// Forget a foreign container as soon as its namespace has gone.
+    /// Remove a foreign container as soon as its namespace is gone.
     pub(in crate::daemon) fn watch_namespace(self: &Arc<Self>, id: Id, namespace: Namespace) {
         let daemon = Arc::clone(self);
         tokio::spawn(async move {
@@ -78,14 +79,14 @@ impl Daemon {
         if container.adopted_namespace() != Some(&namespace) {
             return;
         }
-        tracing::info!(container = container.name, "its network namespace has gone");
+        tracing::info!(container = container.name, "its network namespace is gone");
         let after = Container { attachments: Vec::new(), ..container.clone() };
         if let Err(error) = self.unwire(container, after).await {
             tracing::error!(container = %id.short(), %error, "forget");
         }
     }
 
-    /// True when the process has ended, false when nobody wants to know any more.
+    /// Wait for the end of a process. False if the container was removed before.
     pub(in crate::daemon) async fn process_gone(
         &self,
         id: Id,
@@ -98,7 +99,7 @@ impl Daemon {
             Err(rustix::io::Errno::SRCH) => return Ok(true),
             pidfd => register(pidfd?)?,
         };
-        // The process may have ended, and another may have its number, between the look-up and the opening.
+        // Between the look-up and the opening, the process may have ended and its PID been reused.
         while Self::is_alive(namespace) {
             match tokio::time::timeout(POLL_INTERVAL, pidfd.readable()).await {
                 Ok(ended) => return ended.map(|_| true),
@@ -109,13 +110,13 @@ impl Daemon {
         Ok(true)
     }
 
-    /// True when the file has gone already; later it is for [`Daemon::watch_folders`] to see.
+    /// True if the file is gone already. Later, [`Daemon::watch_folders`] detects it.
     fn file_gone(&self, path: &Path, namespace: &Namespace) -> io::Result<bool> {
         self.folders.watch(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
         Ok(!Self::is_alive(namespace))
     }
 
-    /// Forget foreign containers whose namespaces' files go, for as long as the daemon runs.
+    /// Remove foreign containers when the files of their namespaces are removed, as long as the daemon runs.
     pub(in crate::daemon) async fn watch_folders(self: Arc<Self>) -> io::Result<()> {
         let readable = register(self.folders.inotify.as_fd().try_clone_to_owned()?)?;
         loop {
@@ -133,7 +134,7 @@ impl Daemon {
         }
     }
 
-    /// Foreign containers that went by what happened.
+    /// Foreign containers whose namespaces are gone after these events.
     fn concerned(&self, events: &[InotifyEvent]) -> Vec<(Id, Namespace)> {
         let world = self.world();
         world

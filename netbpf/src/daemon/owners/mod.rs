@@ -1,6 +1,6 @@
-//! Owners of containers: netbpf itself, somebody who made a namespace, an engine, Docker. What happens when a container of
-//! theirs begins, ends or is renamed is in a folder or file for each; they do not know each other. What an owner answers
-//! about a container without doing anything is in `model/owner`.
+//! Handles start, end and renaming of containers, in a file or directory for each kind of owner: netbpf
+//! itself, a namespace of others, an engine, Docker. These do not know each other. Properties of a container
+//! that follow from its owner are in `model/owner`.
 
 mod commands;
 pub(in crate::daemon) mod docker;
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Daemon {
-    /// Follow a container that has just been connected for the first time, until it ends.
+    /// Follow a container after its first connection, until it ends.
     fn follow_adopted(self: &Arc<Self>, container: &Container) {
         match &container.subject {
             Subject::Namespace(namespace) => self.watch_namespace(container.id, namespace.clone()),
@@ -28,8 +28,8 @@ impl Daemon {
         }
     }
 
-    /// Find a stored container after a start of the daemon. One that runs is followed; of one that has ended, the
-    /// endpoints are removed. Returns the supervisor of a sandbox that runs, for the caller to follow.
+    /// Check a stored container after the daemon's start. If it runs, it is followed; if it has ended, its
+    /// endpoints are removed. Returns the supervisor of a running sandbox, which the caller must follow.
     pub(in crate::daemon) async fn find_again(
         self: &Arc<Self>,
         container: Container,

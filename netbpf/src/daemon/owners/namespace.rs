@@ -1,5 +1,5 @@
-//! Network namespaces that netbpf did not start: `netns:NAME`, `netns:/PATH`, `pid:N`. They are containers from their
-//! first connection to their last, or until they are gone.
+//! Network namespaces that netbpf did not create: `netns:NAME`, `netns:/PATH`, `pid:N`. They are containers
+//! from their first connection until their last one is removed, or until they are gone.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -12,13 +12,13 @@ use crate::{
 };
 
 impl Daemon {
-    /// A known container: by name, by ID, or as the namespace that a user writes.
+    /// Find a known container by name, by ID, or by the text for its namespace.
     pub(in crate::daemon) fn find_subject(&self, text: &str) -> Result<Id, Error> {
         let name = parse(text)?.map_or_else(|| text.to_owned(), |(_, name)| name);
         let world = self.world();
         match world.find_container(&name) {
             Ok(container) => Ok(container.id),
-            // An endpoint of Docker's is found by what Docker calls its container too.
+            // An endpoint of Docker is also found by the name or ID of its container in Docker.
             Err(error) => {
                 let mut containers = world.containers();
                 let found = containers.find(|container| {
@@ -30,7 +30,7 @@ impl Daemon {
         }
     }
 
-    /// A known container, or a namespace or an engine's container that becomes one; true if it is new.
+    /// Find a known container, or add a namespace or an engine's container; true if it is new.
     pub(in crate::daemon) async fn find_or_adopt(self: &Arc<Self>, text: &str) -> Result<(Id, bool), Error> {
         let Some((namespace, name)) = parse(text)? else {
             let known = self.world().find_container(text).map(|container| container.id);
@@ -63,7 +63,7 @@ impl Daemon {
         Ok((id, true))
     }
 
-    /// Follow a stored namespace after a start of the daemon, or forget it if it has gone.
+    /// Follow a stored namespace after the daemon's start, or remove it if it is gone.
     pub(super) async fn find_namespace_again(
         self: &Arc<Self>,
         container: &Container,
@@ -78,7 +78,7 @@ impl Daemon {
         self.unwire(container.clone(), after).await
     }
 
-    /// Whether a foreign container's namespace is still there.
+    /// Whether a namespace still exists.
     pub(in crate::daemon) fn is_alive(namespace: &Namespace) -> bool {
         match namespace {
             Namespace::Path(path) => link::Namespace::open_path(path).is_ok(),
@@ -89,7 +89,7 @@ impl Daemon {
     }
 }
 
-/// The namespace that a text names, with the name of its container; none where it names none.
+/// The namespace that a text names, with the name of its container; none for other texts.
 fn parse(text: &str) -> Result<Option<(Namespace, String)>, Error> {
     if let Some(name) = text.strip_prefix("netns:") {
         let path = if name.starts_with('/') {

@@ -1,5 +1,5 @@
-//! Docker's endpoints: each is a container of one attachment, under the endpoint's ID. The inner end of its veth pair is
-//! made among the host's own links, where Docker takes it from and brings it back to.
+//! Endpoints of Docker: each is a container with one attachment, under the endpoint's ID. The inner end of
+//! its veth pair is created in the host's namespace; Docker moves it from there and back.
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
@@ -18,44 +18,44 @@ use crate::{
     store::Change,
 };
 
-/// An endpoint as Docker wants it. What is absent is netbpf's to choose.
+/// Docker's request for an endpoint. Netbpf chooses absent values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerEndpointRequest {
     /// The network.
     pub network: Id,
     /// Docker's ID of the endpoint.
     pub endpoint: Id,
-    /// With the prefix length of the subnet.
+    /// The address, with the subnet's prefix length.
     pub ipv4: Option<Ipv4Net>,
-    /// With the prefix length of the subnet.
+    /// The address, with the subnet's prefix length.
     pub ipv6: Option<Ipv6Net>,
     /// `--mac-address`.
     pub mac: Option<Mac>,
     /// `--driver-opt`.
     pub options: EndpointOptions,
-    /// What the image and `--expose` name.
+    /// Exposed ports, of the image and of `--expose`.
     pub exposed: BTreeSet<ContainerPort>,
 }
 
-/// What Docker needs to put an endpoint's interface into a container.
+/// What Docker needs to move an endpoint's interface into a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// The interface, among the host's own.
+    /// The interface's name in the host's namespace.
     pub interface: String,
-    /// What it is to be called inside, before a number.
+    /// The prefix of its name in the container; a number follows.
     pub prefix: String,
-    /// What it is to be called inside, where that was asked for.
+    /// Its name in the container, if requested.
     pub name: Option<String>,
-    /// Where the default route leads; none in internal networks and in those without IPv4.
+    /// The gateway of the default route; none in internal networks and without IPv4.
     pub gateway: Option<std::net::Ipv4Addr>,
     /// The same for IPv6.
     pub gateway_ipv6: Option<std::net::Ipv6Addr>,
-    /// Whether the network is internal: it gives no way out, and Docker shall not look for one elsewhere.
+    /// Whether the network is internal: Docker must not add a default route.
     pub internal: bool,
 }
 
 impl Daemon {
-    /// Lease what Docker chose, and make the interface.
+    /// Lease the requested values, and create the interface.
     pub async fn create_docker_endpoint(
         self: &Arc<Self>,
         wanted: DockerEndpointRequest,
@@ -79,7 +79,7 @@ impl Daemon {
         let leased = self.world().lease_endpoint(&id, &network.id, &request, &[]);
         let leased = match leased {
             Err(Error::Ipam(ipam::Error::InUse) | Error::MacInUse { .. }) => {
-                // Docker gives an address away once: who has it is one that Docker has forgotten.
+                // Docker leases an address only once: an endpoint that has it was forgotten by Docker.
                 self.forget_stale_in(&network.id, &request).await;
                 self.world().lease_endpoint(&id, &network.id, &request, &[])
             }
@@ -125,7 +125,7 @@ impl Daemon {
         }
     }
 
-    /// Docker is about to move the interface into a container's namespace.
+    /// `Join`: Docker is about to move the interface into a container's namespace.
     pub async fn join_docker_endpoint(
         self: &Arc<Self>,
         network: Id,
@@ -161,14 +161,14 @@ impl Daemon {
         Ok(joined)
     }
 
-    /// Docker takes the interface out of the container. The endpoint may have gone with the container already.
+    /// `Leave`: Docker moves the interface out of the container. The endpoint may be removed already.
     pub async fn leave_docker_endpoint(self: &Arc<Self>, network: Id, id: Id) -> Result<(), Error> {
         let _busy = self.busy(id).await;
         let Ok((before, docker)) = self.docker_endpoint(&network, &id) else { return Ok(()) };
         self.put_docker_endpoint(&before, DockerEndpoint { sandbox: None, ..docker }).await
     }
 
-    /// Take an endpoint away, wherever its interface is. It may have gone already.
+    /// Remove an endpoint, wherever its interface is. It may be removed already.
     pub async fn delete_docker_endpoint(self: &Arc<Self>, id: Id) -> Result<(), Error> {
         let _busy = self.busy(id).await;
         let Ok(before) = self.container(&id) else { return Ok(()) };
@@ -179,8 +179,8 @@ impl Daemon {
         self.unwire(before, after).await
     }
 
-    /// Publish these ports at an endpoint and no others. Docker says so when the endpoint becomes its container's way
-    /// out, once for each family; and that none are, when it is not any more.
+    /// Publish exactly these ports at an endpoint. Docker requests this when the endpoint gets its
+    /// container's default route, once for each family, and requests no ports when it loses the route.
     pub async fn publish_docker_endpoint(
         self: &Arc<Self>,
         network: Id,
@@ -196,7 +196,7 @@ impl Daemon {
         let mut after = Container { subject, ..before.clone() };
         let leased = self.lease_ports(&before, &mut after, WithoutAddress::Refuse).await.map_err(
             |error| match error {
-                // Docker puts the same words around it.
+                // Docker adds the same message around it.
                 Error::Publish { source, .. } => *source,
                 error => error,
             },
@@ -209,7 +209,7 @@ impl Daemon {
         self.conclude(done, steps, leased, &before, &after).await
     }
 
-    /// How long the prefixes of a network's subnets are.
+    /// The prefix lengths of a network's subnets.
     pub fn prefix_lengths(&self, network: &Id) -> (Option<u8>, Option<u8>) {
         let world = self.world();
         let bridge = world.network(network).and_then(Network::bridge);
@@ -218,19 +218,19 @@ impl Daemon {
         (ipv4, ipv6)
     }
 
-    /// Whether an endpoint is one of Docker's in this network, with its interface.
+    /// Checks that Docker has this endpoint in this network, with an interface.
     pub fn check_docker_endpoint(&self, network: Id, id: Id) -> Result<(), Error> {
         self.docker_endpoint(&network, &id).map(drop)
     }
 
-    /// A network that Docker made.
+    /// A network that Docker created.
     fn docker_network(&self, id: &Id) -> Result<Network, Error> {
         let world = self.world();
         let network = world.network(id).filter(|network| network.origin == Origin::Docker);
         network.cloned().ok_or_else(|| Error::NoNetwork(id.to_string()))
     }
 
-    /// An endpoint of Docker's in a network. One whose interface is lost is none any more.
+    /// An endpoint of Docker in a network. Without an interface it does not count.
     fn docker_endpoint(&self, network: &Id, id: &Id) -> Result<(Container, DockerEndpoint), Error> {
         let container = self.container(id).map_err(|_| Error::NoEndpoint(*id))?;
         let is_there = container.attachments.iter().any(|attachment| {
@@ -265,7 +265,7 @@ impl Daemon {
     }
 }
 
-/// What Docker was given before, if it asks for the same.
+/// The existing endpoint, if Docker repeats the same request.
 fn asked_again(known: &Container, wanted: &DockerEndpointRequest) -> Option<Endpoint> {
     let attachment = known.attachments.iter().find(|attachment| attachment.network == wanted.network)?;
     let request = &attachment.request;

@@ -1,6 +1,6 @@
-//! What Docker asks of its network driver, in the daemon's own terms. Docker decides who is in which network under which
-//! address, and netbpf makes it so; every request may come twice, because Docker repeats what broke off. Knows no message
-//! of the protocol and never asks Docker anything: it waits for the answer and could not give one.
+//! Requests of Docker to its network driver. Docker decides about networks, members and addresses, and netbpf
+//! applies it. Any request may come twice, because Docker repeats interrupted ones. Must not know the
+//! protocol's messages, and never sends requests to Docker, which waits for the answer and would not reply.
 
 mod endpoints;
 mod names;

@@ -1,5 +1,6 @@
-//! What Docker's networks and endpoints are called. Docker does not say, and cannot be asked while it waits for an answer:
-//! it is asked afterwards, and where it does not answer, things keep the beginning of their ID for a name.
+//! Names of Docker's networks, and containers of its endpoints. Docker does not send them, and cannot be
+//! asked while it waits for an answer. So it is asked afterwards; without an answer the name is the beginning
+//! of the ID.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +11,7 @@ use crate::{
     store::Change,
 };
 
-/// Before each time that Docker is asked, until it knows what it has just made.
+/// Pauses before each query, until Docker lists what it has just created.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
@@ -20,7 +21,7 @@ const PAUSES: [Duration; 5] = [
 ];
 
 impl Daemon {
-    /// Learn, some time soon, what a network is called, or whose an endpoint in it is.
+    /// Query later the name of a network, or the container of an endpoint in it.
     pub(super) fn learn_names(self: &Arc<Self>, network: Id, endpoint: Option<Id>) {
         let daemon = Arc::clone(self);
         tokio::spawn(async move {
@@ -43,7 +44,7 @@ impl Daemon {
         });
     }
 
-    /// Docker calls a container something else.
+    /// Docker renamed a container: query the new name.
     pub(in crate::daemon) async fn learn_new_name(self: &Arc<Self>, container: Id) {
         let endpoints: Vec<Id> = {
             let world = self.world();
@@ -68,14 +69,14 @@ impl Daemon {
         }
     }
 
-    /// Whether Docker has told whose an endpoint is; one that is gone needs no name.
+    /// Whether the container of an endpoint is known, or the endpoint is gone.
     fn is_named(&self, endpoint: &Id) -> bool {
         let container = self.container(endpoint);
         let docker = container.as_ref().ok().and_then(Container::docker_endpoint);
         docker.is_none_or(|docker| docker.container.is_some())
     }
 
-    /// What Docker says of a network and those in it.
+    /// Note the names of a network and of its endpoints' containers.
     pub(super) async fn note_names(self: &Arc<Self>, id: Id, found: FoundNetwork) -> Result<(), Error> {
         self.note_network(id, found.name).await?;
         for (endpoint, container) in found.endpoints {
@@ -86,7 +87,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// A name that another network has stays that one's.
+    /// Note the name of a network, unless another network has it.
     async fn note_network(self: &Arc<Self>, id: Id, name: String) -> Result<(), Error> {
         let _one_at_a_time = self.networks_busy.lock().await;
         let (network, is_taken) = {
@@ -113,7 +114,7 @@ impl Daemon {
     }
 }
 
-/// Whether an endpoint is this container's.
+/// Whether an endpoint belongs to this container.
 fn is_of(endpoint: &Container, container: &Id) -> bool {
     let docker = endpoint.docker_endpoint().and_then(|docker| docker.container.as_ref());
     docker.is_some_and(|docker| docker.id == *container)

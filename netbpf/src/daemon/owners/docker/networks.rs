@@ -1,4 +1,4 @@
-//! Docker's networks: made under Docker's ID with the subnets that Docker's IPAM chose.
+//! Networks of Docker: created under Docker's ID, with the subnets that Docker's IPAM chose.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,24 +12,24 @@ use crate::{
     store::Change,
 };
 
-/// A network as Docker wants it.
+/// Docker's request for a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DockerNetwork {
-    /// Docker's ID of it.
+    /// Docker's ID.
     pub id: Id,
     /// `--internal`.
     pub internal: bool,
     /// `-o key=value`.
     pub options: BTreeMap<String, String>,
-    /// What Docker's IPAM chose: one subnet of each family that the network has.
+    /// The subnet that Docker's IPAM chose, if the network has IPv4.
     pub ipv4: Vec<IpamConfig>,
     /// The same for IPv6.
     pub ipv6: Vec<IpamConfig>,
 }
 
 impl Daemon {
-    /// `docker network create -d netbpf`. Docker does not say what the network is called: until its API does, the
-    /// beginning of its ID is its name.
+    /// `docker network create -d netbpf`. Docker does not send the network's name: until its API tells it,
+    /// the name is the beginning of the ID.
     pub async fn create_docker_network(self: &Arc<Self>, wanted: DockerNetwork) -> Result<(), Error> {
         let DockerNetwork { id, internal, options: given, ipv4, ipv6 } = wanted;
         let options = Options::parse(&given, internal)?;
@@ -37,7 +37,7 @@ impl Daemon {
         let _one_at_a_time = self.networks_busy.lock().await;
         let known = self.world().network(&id).cloned();
         if let Some(known) = known {
-            // Docker asks again when the answer did not come.
+            // Docker repeats a request without an answer.
             let is_same =
                 (known.origin, known.internal, &known.options) == (Origin::Docker, internal, &given);
             return if is_same { Ok(()) } else { Err(Error::Forbidden(format!("network {id} exists"))) };
@@ -49,7 +49,7 @@ impl Daemon {
         check_mtu(&options, !ipv6.is_empty())?;
         let (has_ipv4, has_ipv6) = (!ipv4.is_empty(), !ipv6.is_empty());
         let ipam = Ipam { config: ipv4.into_iter().chain(ipv6).collect(), ..Ipam::default() };
-        // Docker may have asked netbpf for these before.
+        // netbpf may have lent these to Docker before.
         let own: Vec<IpNet> = ipam.config.iter().filter_map(|config| config.subnet.parse().ok()).collect();
         let subnets = self.subnets(&ipam, has_ipv4, has_ipv6, &own).await?;
         let network = Network {
@@ -70,8 +70,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// `docker network rm`. Docker forgets the network whatever the answer is: one that a container of netbpf's is in
-    /// becomes netbpf's own, so that somebody can remove it.
+    /// `docker network rm`. Docker removes the network whatever the answer is. If a container of netbpf is in
+    /// it, it becomes a network of netbpf, so that it can be removed later.
     pub async fn delete_docker_network(self: &Arc<Self>, id: Id) -> Result<(), Error> {
         let network = self.world().network(&id).filter(|network| network.origin == Origin::Docker).cloned();
         let Some(network) = network else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! Docker's IPAM driver: subnets are lent to Docker's networks, and addresses in them. Stored with every change, so that
-//! Docker need not say again what it has.
+//! Docker's IPAM driver: lends subnets to Docker's networks, and addresses in them. Every change is stored,
+//! so that Docker need not repeat its requests.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -13,7 +13,8 @@ use crate::{
 };
 
 impl Daemon {
-    /// Lend this subnet, or the first free one of the default pools. Addresses that nobody asks for come from `range`.
+    /// Lend this subnet, or the first free one of the default pools. Addresses that the user does not choose
+    /// come from `range`.
     pub async fn lend_pool(
         self: &Arc<Self>,
         subnet: Option<IpNet>,
@@ -40,7 +41,7 @@ impl Daemon {
         Ok(subnet)
     }
 
-    /// Docker gives a subnet back; it may have done so before.
+    /// Docker returns a subnet, maybe again.
     pub async fn return_pool(self: &Arc<Self>, subnet: IpNet) -> Result<(), Error> {
         let _one_at_a_time = self.networks_busy.lock().await;
         self.commit(&[Change::RemoveLent(subnet)])?;
@@ -48,13 +49,13 @@ impl Daemon {
         Ok(())
     }
 
-    /// An address in a lent subnet, with the subnet's prefix length.
+    /// Lend an address in a lent subnet; returned with the subnet's prefix length.
     pub async fn lend_address(self: &Arc<Self>, pool: IpNet, wanted: Option<IpAddr>) -> Result<IpNet, Error> {
         let _one_at_a_time = self.networks_busy.lock().await;
         let (lent, address) = {
             let world = self.world();
             let mut lent = world.lent(&pool).cloned().ok_or_else(|| no_pool(pool))?;
-            // Docker's own endpoints have what Docker was given: those of others count.
+            // Endpoints of Docker have lent addresses; so only those of other containers count.
             let taken: BTreeSet<IpAddr> = world
                 .networks()
                 .filter(|network| network.bridge().is_some_and(|bridge| bridge.nets().any(|net| net == pool)))
@@ -73,7 +74,7 @@ impl Daemon {
         Ok(address)
     }
 
-    /// Docker gives an address back; it may have done so before.
+    /// Docker returns an address, maybe again.
     pub async fn return_address(self: &Arc<Self>, pool: IpNet, address: IpAddr) -> Result<(), Error> {
         let _one_at_a_time = self.networks_busy.lock().await;
         let lent = self.world().lent(&pool).cloned();

@@ -1,5 +1,6 @@
-//! Endpoints that Docker will never ask to be deleted: it was killed, and starts without them. One whose interface is
-//! gone is stale; one whose interface is among the host's own links is, once another Docker asks.
+//! Finds endpoints that Docker will never delete, because it was killed and restarted without them. An
+//! endpoint without an interface is stale. One whose interface is in the host's namespace is stale as soon as
+//! a restarted Docker sends requests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,19 +10,19 @@ use crate::{
     model::{Container, Endpoint, EndpointRequest, Id},
 };
 
-/// How long an endpoint may be in nobody's container; more than Docker takes to start one.
+/// How long an endpoint may be in no container; longer than Docker takes to start one.
 const ABANDONED: Duration = Duration::from_secs(60);
 
 impl Daemon {
-    /// Forget endpoints whose interface was lost while no daemon looked.
+    /// Remove endpoints whose interface was deleted while no daemon ran.
     pub(in crate::daemon) async fn forget_lost_endpoints(self: &Arc<Self>) {
         for id in self.docker_endpoints(|endpoint| !exists(&endpoint.host_interface)) {
             self.forget_docker_endpoint(id, |endpoint| !exists(&endpoint.host_interface)).await;
         }
     }
 
-    /// Docker gave up what it was told of by a daemon that died before the answer came: what no container has when a daemon
-    /// starts, nor long after.
+    /// Remove endpoints that are in no container when the daemon starts, nor some time later: Docker gave
+    /// them up, because the daemon died before its answer.
     pub(in crate::daemon) async fn forget_abandoned_endpoints(self: Arc<Self>) {
         let unused = self.docker_endpoints(is_unused);
         tokio::time::sleep(ABANDONED).await;
@@ -30,14 +31,15 @@ impl Daemon {
         }
     }
 
-    /// A Docker that has just started has endpoints in containers only: what lies among the host's links was another's.
+    /// Remove endpoints that are in no container. Call it after Docker's start: such endpoints belonged to
+    /// the Docker before.
     pub async fn forget_unused_endpoints(self: &Arc<Self>) {
         for id in self.docker_endpoints(is_unused) {
             self.forget_docker_endpoint(id, is_unused).await;
         }
     }
 
-    /// The same of those that have in a network what Docker gives away again.
+    /// The same for endpoints in a network that have an address or MAC which Docker requests again.
     pub(super) async fn forget_stale_in(self: &Arc<Self>, network: &Id, wanted: &EndpointRequest) {
         let members: Vec<Id> = self.world().members(network).map(|container| container.id).collect();
         let has_it = |endpoint: &Endpoint| {
@@ -50,7 +52,7 @@ impl Daemon {
         }
     }
 
-    /// Forget endpoints as their interfaces go, for as long as the daemon runs.
+    /// Remove endpoints when their interfaces are deleted, as long as the daemon runs.
     pub(in crate::daemon) async fn watch_docker_endpoints(self: Arc<Self>, mut deletions: Deletions) {
         while let Some(event) = deletions.next().await {
             let gone = match event {
@@ -67,7 +69,7 @@ impl Daemon {
                 });
             }
         }
-        tracing::error!("the kernel tells no more of links that go");
+        tracing::error!("deleted links are not watched any more");
     }
 
     fn docker_endpoints(&self, is_meant: impl Fn(&Endpoint) -> bool) -> Vec<Id> {
@@ -76,7 +78,7 @@ impl Daemon {
         containers.map(|container| container.id).collect()
     }
 
-    /// Take an endpoint away, unless it is not stale after all.
+    /// Remove an endpoint if it is still stale.
     pub(super) async fn forget_docker_endpoint(
         self: &Arc<Self>,
         id: Id,
@@ -87,7 +89,7 @@ impl Daemon {
         if !is_docker(&before, is_stale) {
             return;
         }
-        tracing::info!(endpoint = before.name, "Docker has left it");
+        tracing::info!(endpoint = before.name, "Docker does not use it any more");
         let after = Container { attachments: Vec::new(), ..before.clone() };
         if let Err(error) = self.unwire(before, after).await {
             tracing::error!(endpoint = %id.short(), %error, "forget");
@@ -100,12 +102,12 @@ fn is_docker(container: &Container, is_meant: impl Fn(&Endpoint) -> bool) -> boo
     container.docker_endpoint().is_some() && endpoints.any(is_meant)
 }
 
-/// Whether no container has it.
+/// Whether it is in no container.
 pub(super) fn is_unused(endpoint: &Endpoint) -> bool {
     !exists(&endpoint.host_interface) || exists(&endpoint.interface)
 }
 
-/// Whether the host has an interface of this name.
+/// Whether the host has an interface with this name.
 pub(super) fn exists(interface: &str) -> bool {
     nix::net::if_::if_nametoindex(interface).is_ok()
 }

@@ -1,5 +1,6 @@
-//! What Docker removed, or called something else, while nobody here could be told. Docker is asked which networks it has
-//! when the daemon starts and whenever the engine comes back; while it cannot be asked, everything stays.
+//! Finds what Docker removed or renamed while no daemon ran. Docker is asked for its networks when the daemon
+//! starts and whenever the connection to the engine is restored. While Docker does not answer, everything
+//! stays.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -18,17 +19,17 @@ use crate::{
     store::Change,
 };
 
-/// How long Docker may not list yet what it has asked for: longer than it repeats a request that broke off (15 s).
+/// How long Docker may not list what it has requested: longer than it repeats an interrupted request (15 s).
 const MAKING: Duration = Duration::from_secs(17);
 
-/// What Docker has asked for lately, and may not know itself yet.
+/// Recent requests of Docker, whose results it may not list yet.
 pub struct Recent {
-    /// When this daemon started: what an earlier one was asked for just before is not known.
+    /// The start of this daemon: requests to an earlier one just before are not known.
     started: Instant,
     asked: Mutex<HashMap<Asked, Instant>>,
 }
 
-/// Something that Docker asks for.
+/// An object that Docker requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Asked {
     /// A network.
@@ -42,12 +43,12 @@ pub enum Asked {
 }
 
 impl Recent {
-    /// Nothing yet.
+    /// No requests.
     pub fn new() -> Self {
         Self { started: Instant::now(), asked: Mutex::default() }
     }
 
-    /// Docker has asked for this.
+    /// Notes a request.
     pub fn note(&self, what: Asked) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.retain(|_, when| when.elapsed() < MAKING);
@@ -58,7 +59,7 @@ impl Recent {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let just_started = self.started.elapsed() < MAKING;
         match what {
-            // Docker asks again for a network that it got no answer about, and gets it again.
+            // Docker repeats a request for a network without an answer, and then it is noted again.
             Asked::Network(_) => asked.contains_key(&what),
             Asked::Endpoint(_) | Asked::Pool(_) | Asked::Address(..) => {
                 just_started || asked.contains_key(&what)
@@ -68,14 +69,14 @@ impl Recent {
 }
 
 impl Daemon {
-    /// Whether there is anything of Docker's here that may go without a word.
+    /// Whether there is anything that Docker could remove without a request.
     pub(in crate::daemon) fn has_of_docker(&self) -> bool {
         let world = self.world();
         let is_dockers = |network: &Network| network.origin == Origin::Docker;
         world.networks().any(is_dockers) || world.lent_subnets().next().is_some()
     }
 
-    /// Collect what Docker does not have any more, until that is known of all.
+    /// Remove what Docker does not have any more, until all of it was checked.
     pub(in crate::daemon) async fn settle_with_docker(self: &Arc<Self>) {
         loop {
             match self.sweep_docker().await {
@@ -87,7 +88,7 @@ impl Daemon {
         }
     }
 
-    /// The same once; false where Docker may be making something still.
+    /// Checks once; false if Docker may still be creating something.
     async fn sweep_docker(self: &Arc<Self>) -> Result<bool, engine::Error> {
         let (networks, pools) = {
             let world = self.world();
@@ -110,18 +111,19 @@ impl Daemon {
                 false => self.collect_pool(pool).await,
             };
             is_settled &= is_settled_too.unwrap_or_else(|error| {
-                tracing::error!(%pool, %error, "collect what Docker has left");
+                tracing::error!(%pool, %error, "take back what Docker does not use any more");
                 true
             });
         }
         Ok(is_settled)
     }
 
-    /// Learn what Docker says of a network, and forget endpoints that it does not name; false where it may be making one.
+    /// Note the names in a network, and remove endpoints that Docker does not list; false if Docker may still
+    /// be creating one.
     async fn sweep_network(self: &Arc<Self>, id: Id) -> Result<bool, engine::Error> {
         let found = match self.engine.network(&id).await {
             Ok(found) => found,
-            // It went in between, and Docker says so to its driver.
+            // It was removed meanwhile; Docker sends a request for that.
             Err(engine::Error::Engine(error)) => {
                 tracing::debug!(network = %id.short(), %error, "ask Docker for its endpoints");
                 return Ok(true);
@@ -148,8 +150,8 @@ impl Daemon {
         Ok(recent.is_empty())
     }
 
-    /// Docker has no such network any more. Whoever is in it, though, is not thrown out: then it is another Docker that
-    /// was asked.
+    /// Removes a network that Docker does not list, unless containers are in it: then it belongs to another
+    /// Docker.
     async fn forget_removed_network(self: &Arc<Self>, id: Id) {
         let has_containers = self.world().members(&id).any(is_in_a_container);
         if has_containers {
@@ -161,17 +163,17 @@ impl Daemon {
         }
     }
 
-    /// Take back a subnet that no network of Docker's has.
+    /// Take back a subnet that no network of Docker has.
     async fn collect_pool(self: &Arc<Self>, pool: IpNet) -> Result<bool, Error> {
         if self.recent.has(Asked::Pool(pool)) {
             return Ok(false);
         }
-        tracing::info!(%pool, "Docker has left it");
+        tracing::info!(%pool, "Docker does not use it any more");
         self.return_pool(pool).await.map(|()| true)
     }
 
-    /// Take back addresses that nobody has in Docker's network of this subnet. In networks of other drivers that is not
-    /// known here.
+    /// Take back addresses without an endpoint in Docker's network of this subnet. For networks of other
+    /// drivers this is not known.
     async fn collect_addresses(&self, pool: IpNet) -> Result<bool, Error> {
         let _one_at_a_time = self.networks_busy.lock().await;
         let (lent, used) = {
@@ -195,7 +197,7 @@ impl Daemon {
         let (recent, left): (Vec<_>, Vec<_>) =
             unused.into_iter().partition(|address| self.recent.has(Asked::Address(pool, *address)));
         if !left.is_empty() {
-            tracing::info!(%pool, addresses = ?left, "Docker has left them");
+            tracing::info!(%pool, addresses = ?left, "Docker does not use them any more");
             let mut lent = lent;
             left.into_iter().for_each(|address| lent.release(address));
             self.commit(&[Change::PutLent(lent.clone())])?;
@@ -205,18 +207,18 @@ impl Daemon {
     }
 }
 
-/// Whether any network has this subnet, whoever its addresses come from.
+/// Whether any network has this subnet, whichever IPAM driver it uses.
 fn is_subnet_of(listed: &[ListedNetwork], pool: IpNet) -> bool {
     listed.iter().any(|network| network.subnets.contains(&pool))
 }
 
-/// What is given away in a subnet before anybody is in it.
+/// The gateway and auxiliary addresses of a subnet.
 fn reserved<Net: Block>(subnet: &Subnet<Net>) -> impl Iterator<Item = IpAddr> {
     let auxiliary = subnet.auxiliary.values().copied();
     std::iter::once(subnet.gateway).chain(auxiliary).map(Into::into)
 }
 
-/// Whether an endpoint of Docker's is in some container's namespace.
+/// Whether an endpoint of Docker is in a container's namespace.
 fn is_in_a_container(member: &Container) -> bool {
     let mut endpoints = member.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
     member.docker_endpoint().is_some() && endpoints.any(|endpoint| !is_unused(endpoint))
@@ -227,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_asked_for_before_this_daemon_started_may_be_in_the_making_but_for_networks() {
+    fn requests_before_the_daemons_start_count_as_recent_except_for_networks() {
         let recent = Recent::new();
         let (network, pool) = (Asked::Network(Id::random()), Asked::Pool("10.1.0.0/24".parse().unwrap()));
         assert!(!recent.has(network) && recent.has(pool));
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_long_ago_is_not_recent() {
+    fn an_old_request_is_not_recent() {
         let Some(long_ago) = Instant::now().checked_sub(MAKING) else { return };
         let network = Asked::Network(Id::random());
         let recent = Recent { started: long_ago, asked: Mutex::new([(network, long_ago)].into()) };

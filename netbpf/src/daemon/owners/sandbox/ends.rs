@@ -1,4 +1,5 @@
-//! Who ended, and how. Waiters may come late: a container that is removed as it ends leaves its exit code here.
+//! Exit codes of ended containers. A client may wait too late: the exit code of a container that was removed
+//! at its end is kept here.
 
 use std::{
     collections::VecDeque,
@@ -9,22 +10,22 @@ use tokio::sync::watch;
 
 use crate::model::Id;
 
-/// How many ends are remembered.
+/// Number of exit codes that are kept.
 const REMEMBERED: usize = 1024;
 
-/// The last ends.
+/// The last exit codes.
 pub struct Ends {
     recent: Mutex<VecDeque<(Id, i32)>>,
     news: watch::Sender<()>,
 }
 
 impl Ends {
-    /// None yet.
+    /// No exit codes.
     pub fn new() -> Self {
         Self { recent: Mutex::new(VecDeque::with_capacity(REMEMBERED)), news: watch::Sender::new(()) }
     }
 
-    /// Notes how a container ended. To be done before it is removed: who waits finds it, or this.
+    /// Notes an exit code. Call it before the container is removed, so that waiting clients find one of both.
     pub fn note(&self, container: Id, code: i32) {
         let mut recent = self.recent();
         if recent.len() == REMEMBERED {
@@ -33,17 +34,17 @@ impl Ends {
         recent.push_back((container, code));
     }
 
-    /// A container ended and is cleared up: wakes those who wait.
+    /// Wakes waiting clients, after a container ended and was cleaned up.
     pub fn announce(&self) {
         self.news.send_replace(());
     }
 
-    /// The exit code of a container that ended lately.
+    /// The exit code of a container that ended recently.
     pub fn code(&self, container: &Id) -> Option<i32> {
         self.recent().iter().rev().find(|(id, _)| id == container).map(|(_, code)| *code)
     }
 
-    /// Changes with every end.
+    /// A channel that changes with every end.
     pub fn subscribe(&self) -> watch::Receiver<()> {
         self.news.subscribe()
     }

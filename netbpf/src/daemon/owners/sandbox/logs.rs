@@ -1,5 +1,5 @@
-//! Output of sandboxes, to those who ask for it. A follower may come before the start: it then misses nothing, not even
-//! the output of a command that is removed as it ends.
+//! Output of sandboxes for clients. A client may follow a container before its start, and then misses
+//! nothing, not even the output of a container that is removed at its end.
 
 use std::{
     collections::HashMap,
@@ -21,12 +21,12 @@ use crate::{
     },
 };
 
-/// Those who wait for a container to start.
+/// Clients that wait for the start of a container.
 #[derive(Default)]
 pub struct Followers(Mutex<HashMap<Id, Vec<oneshot::Sender<Logs>>>>);
 
 impl Followers {
-    /// What the container will write once it is started.
+    /// The output of a container, once it starts.
     fn wait(&self, container: Id) -> oneshot::Receiver<Logs> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -34,7 +34,7 @@ impl Followers {
         receiver
     }
 
-    /// The container starts: its output is opened for those who wait, before it writes any.
+    /// Opens the output for waiting clients, before the container writes any.
     pub fn connect(
         &self,
         container: &Id,
@@ -43,20 +43,20 @@ impl Followers {
     ) -> Result<(), sandbox::Error> {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
         for follower in waiting.into_iter().flatten() {
-            // One that has gone away meanwhile needs nothing.
+            // An error means that the client is gone.
             let _ = follower.send(logs::read(path, None, Some(supervisor))?);
         }
         Ok(())
     }
 
-    /// The container did not start: those who wait have nothing to wait for.
+    /// Ends the wait of clients, because the container did not start.
     pub fn stop_waiting_for(&self, container: &Id) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
     }
 }
 
 impl Daemon {
-    /// `logs`: lines of JSON, from `tail` lines before the end, or all; with `follow` until the container has ended.
+    /// `logs` as lines of JSON: the last `tail` lines or all; with `follow` until the container ends.
     pub async fn logs(
         &self,
         key: &str,

@@ -1,4 +1,4 @@
-//! Containers that netbpf runs itself: made, started, stopped, started again, and what they print.
+//! Containers that netbpf runs itself: creation, start, stop, restart, and output.
 
 mod containers;
 pub(in crate::daemon) mod ends;

@@ -1,4 +1,4 @@
-//! A sandbox gets another name: in the world, on disk and in the responder, all or nothing.
+//! Renames a sandbox in memory, on disk and in the responder, all or nothing.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl Daemon {
             if let Some(other) = world.container_named(name) {
                 return Err(Error::ContainerExists { name: name.to_owned(), id: other.id });
             }
-            // Nobody else can take it from here on.
+            // From now on no other container can take the name.
             world.put_container(after.clone());
         }
         let mut steps = Steps::new(Arc::clone(self));

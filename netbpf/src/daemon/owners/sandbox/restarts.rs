@@ -1,4 +1,4 @@
-//! Sandboxes that end are started again where their policy says so. The rules are the model's; here is the waiting.
+//! Starts sandboxes again as their policies say. The rules are in the model; this file waits and starts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Daemon {
-    /// Start a sandbox that has ended after a while, unless somebody does something about it until then.
+    /// Start an ended sandbox after a delay, unless a user starts, stops or removes it before.
     pub(in crate::daemon) fn restart_later(self: &Arc<Self>, id: Id, delay: Duration) {
         let Some(count) =
             self.container(&id).ok().and_then(|container| Some(container.owner().restart()?.count))
@@ -26,8 +26,8 @@ impl Daemon {
         });
     }
 
-    /// After a start of the daemon: those that waited when the last one ended, and those whose policy says so. One
-    /// after another, and who joins another's network after all that may be that other.
+    /// After the daemon's start, start the sandboxes that waited when the last daemon ended, and those whose
+    /// policy says so. They start in sequence, and those that join the network of another last.
     pub(in crate::daemon) fn restart_after_start(self: &Arc<Self>) {
         let is_due = |container: &Container| {
             matches!(container.state, State::Exited { .. })
@@ -61,12 +61,12 @@ impl Daemon {
         if let Err(error) = self.start_busy(id, false).await
             && known != Some(error.to_string().as_str())
         {
-            // Said once: it is tried for as long as the error stays.
+            // Logged once, although each attempt fails with the same error.
             tracing::warn!(container = container.name, %error, "cannot start again yet");
         }
     }
 
-    /// Change where a sandbox is with its policy, in memory and on disk. The caller has the container for itself.
+    /// Change a sandbox's restart state, in memory and on disk. The caller must hold the container's lock.
     pub(in crate::daemon) fn note_restart(
         &self,
         id: Id,
@@ -82,7 +82,7 @@ impl Daemon {
     }
 }
 
-/// The container with that changed.
+/// A container with a changed restart state.
 pub fn with_restart(mut container: Container, change: impl FnOnce(&mut Restart)) -> Container {
     if let Subject::Sandbox(sandbox) = &mut container.subject {
         change(&mut sandbox.restart);
