@@ -1,7 +1,7 @@
-//! Ports of the host that containers have, each held by a socket of the daemon's: another process that wants it is told
-//! EADDRINUSE, and one that another process has is noticed. Nothing is read from these sockets here: what is for a
-//! container is translated before it comes to them, or is the relay's, which is given copies. Knows no container but by
-//! its ID, and no firewall.
+//! Host ports of containers, each reserved by a socket of the daemon: a process that binds the port gets
+//! EADDRINUSE, and a port that a process uses already is detected. Nothing is read from these sockets here:
+//! packets for containers are translated before they arrive, or belong to the relay, which gets copies of the
+//! sockets. Knows containers only by their ID; must not know the firewall.
 
 use std::{
     collections::HashMap,
@@ -21,23 +21,24 @@ use crate::{
     model::{Id, PortRange, Protocol},
 };
 
-/// What containers have.
+/// The reserved ports.
 #[derive(Default)]
 pub struct Held {
     ports: Ports,
-    /// Less than what is leased where the kernel has no SCTP, or a port was lost while no daemon ran.
+    /// Not all leased ports have a socket: the kernel may lack SCTP, or a port was lost while no daemon ran.
     sockets: HashMap<(Protocol, SocketAddr), OwnedFd>,
-    /// What another process has kept since before this daemon, and what is set aside: until it is leased or resumed.
+    /// Sockets that are not assigned, until they are leased or resumed: another process kept them before this
+    /// daemon started, or they were set aside.
     kept: HashMap<(Protocol, SocketAddr), OwnedFd>,
 }
 
 impl Held {
-    /// None but those that another process has kept for ports which are about to be resumed.
+    /// With the sockets that another process kept, for ports that are about to be resumed.
     pub fn new(kept: impl IntoIterator<Item = ((Protocol, SocketAddr), OwnedFd)>) -> Self {
         Self { kept: kept.into_iter().collect(), ..Self::default() }
     }
 
-    /// A port for a container, the same on all of `hosts`, held on each of them.
+    /// Lease a port for a container, the same at all of `hosts`, with a socket at each.
     pub fn lease(
         &mut self,
         owner: Id,
@@ -67,16 +68,17 @@ impl Held {
         leased
     }
 
-    /// Give a port back, if it is the container's, and keep its socket until [`Held::resumed`], for who leases or resumes
-    /// it. To bind it anew could fail: a child of the daemon has copies of its sockets until it executes its program.
+    /// Release a port, if the container has it, and keep its socket until [`Held::resumed`] for a new lease.
+    /// Binding a new socket could fail: a forked child of the daemon has copies of its sockets until it
+    /// executes its program.
     pub fn set_aside(&mut self, owner: Id, protocol: Protocol, host: IpAddr, port: u16) {
         if self.ports.release(owner, protocol, host, port) {
             self.kept.extend(self.sockets.remove_entry(&(protocol, SocketAddr::new(host, port))));
         }
     }
 
-    /// A port that a container has had since before this daemon: it stays the container's, also where somebody took it
-    /// meanwhile and it cannot be held.
+    /// Reserve a port that a container has had since before this daemon. It stays the container's even if
+    /// another process took it meanwhile and there is no socket.
     pub fn resume(&mut self, owner: Id, protocol: Protocol, host: IpAddr, port: u16) -> Result<(), Error> {
         self.ports.take(owner, protocol, &[host], port);
         let address = SocketAddr::new(host, port);
@@ -88,17 +90,17 @@ impl Held {
         Ok(())
     }
 
-    /// All ports are leased or resumed: what was kept beyond them is let go.
+    /// Close the kept sockets: all ports are leased or resumed.
     pub fn resumed(&mut self) {
         self.kept.clear();
     }
 
-    /// A copy of the socket that holds a port; none if it is not held.
+    /// A copy of the socket of a port, if there is one.
     pub fn socket(&self, protocol: Protocol, address: SocketAddr) -> io::Result<Option<OwnedFd>> {
         self.sockets.get(&(protocol, address)).map(OwnedFd::try_clone).transpose()
     }
 
-    /// Give a port back, if it is the container's.
+    /// Release a port, if the container has it.
     pub fn release(&mut self, owner: Id, protocol: Protocol, host: IpAddr, port: u16) {
         if self.ports.release(owner, protocol, host, port) {
             self.sockets.remove(&(protocol, SocketAddr::new(host, port)));
@@ -106,8 +108,8 @@ impl Held {
     }
 }
 
-/// A socket that keeps others from the port; none where the kernel does not know the protocol, which then nobody on the
-/// host can speak.
+/// Open a socket that reserves the port; none if the kernel lacks the protocol, because then no process can
+/// use it.
 fn hold(protocol: Protocol, address: SocketAddr) -> Result<Option<OwnedFd>, Error> {
     let held = match protocol {
         Protocol::Tcp => hold_tcp(address).map(Some),
@@ -123,7 +125,7 @@ fn hold(protocol: Protocol, address: SocketAddr) -> Result<Option<OwnedFd>, Erro
     held.map_err(|errno| Error::HostPort { address, protocol, reason: words(errno) })
 }
 
-/// Bound and not listening: what comes in untranslated is refused at once.
+/// Bound and not listening: connections that are not translated are refused at once.
 fn hold_tcp(address: SocketAddr) -> Result<OwnedFd, Errno> {
     match bound(Protocol::Tcp, address, false) {
         Err(Errno::ADDRINUSE) => hold_despite_time_wait(address),
@@ -131,10 +133,10 @@ fn hold_tcp(address: SocketAddr) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// What is left of ended connections (TIME_WAIT) is no process. SO_REUSEADDR passes over it, and over sockets of others
-/// that do not listen; only a listening socket has no others beside it. So this one listens for a moment: when it could,
-/// nobody else has the port, and nobody who asks later gets it, because the port no longer counts as one to be shared.
-/// After the shutdown it is bound still, and listens no more.
+/// Old connections (TIME_WAIT) block the port although no process uses it. SO_REUSEADDR ignores them, but
+/// also sockets of other processes that do not listen. Only one socket can listen, so this one listens for a
+/// moment: if that succeeds, no other process has the port. SO_REUSEADDR is then cleared, so that no other
+/// process can bind it later. After the shutdown the socket is still bound, and no longer listens.
 fn hold_despite_time_wait(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let socket = bound(Protocol::Tcp, address, true)?;
     rustix::net::listen(&socket, 0)?;
@@ -143,7 +145,7 @@ fn hold_despite_time_wait(address: SocketAddr) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// What comes in untranslated waits in the socket; the buffer is the smallest that the kernel gives.
+/// Datagrams that are not translated stay in the socket's buffer, which is the smallest possible.
 fn hold_udp(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let socket = bound(Protocol::Udp, address, false)?;
     sockopt::set_socket_recv_buffer_size(&socket, 0)?;
@@ -168,7 +170,7 @@ fn bound(protocol: Protocol, address: SocketAddr, reuse: bool) -> Result<OwnedFd
     Ok(socket)
 }
 
-/// As Go, and so Docker, writes it.
+/// The message of Go, and so of Docker.
 fn words(errno: Errno) -> String {
     nix::errno::Errno::from_raw(errno.raw_os_error()).desc().to_lowercase()
 }
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_gets_a_held_port_and_who_calls_is_refused() {
+    fn a_held_port_cannot_be_bound_and_refuses_connections() {
         let (mut held, owner) = (Held::default(), Id::random());
         for (protocol, host) in [(Tcp, ALL), (Tcp, LOCALHOST), (Udp, ALL), (Udp, LOCALHOST)] {
             let port = held.lease(owner, protocol, &[host], None, &ephemeral()).unwrap();
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_set_aside_can_be_had_again_though_somebody_has_a_copy_of_its_socket() {
+    fn a_port_that_is_set_aside_can_be_leased_despite_a_copy_of_its_socket() {
         let (mut held, owner) = (Held::default(), Id::random());
         for protocol in [Tcp, Udp] {
             let port = held.lease(owner, protocol, &[ALL], None, &ephemeral()).unwrap();
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_a_process_has_is_refused_in_dockers_words() {
+    fn a_port_of_another_process_is_refused_with_dockers_message() {
         let (mut held, owner) = (Held::default(), Id::random());
         let tcp = TcpListener::bind((LOCALHOST, 0)).unwrap();
         let port = tcp.local_addr().unwrap().port();
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_a_process_has_over_ipv6_is_named_with_brackets() {
+    fn an_ipv6_address_is_printed_in_brackets() {
         let (mut held, owner) = (Held::default(), Id::random());
         let tcp = TcpListener::bind((LOCALHOST_IPV6, 0)).unwrap();
         let port = tcp.local_addr().unwrap().port();
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_others_is_refused_in_dockers_words() {
+    fn an_address_of_another_host_is_refused_with_dockers_message() {
         // TEST-NET-1: no host has it.
         let address = "192.0.2.1".parse().unwrap();
         assert_eq!(
@@ -312,7 +314,7 @@ mod tests {
 
     /// A server on the host that closed its connection first leaves the port in TIME_WAIT.
     #[test]
-    fn ended_connections_do_not_stand_in_the_way() {
+    fn ended_connections_do_not_block_a_port() {
         for (localhost, all) in [(LOCALHOST, ALL), (LOCALHOST_IPV6, ALL_IPV6)] {
             let listener = TcpListener::bind((localhost, 0)).unwrap();
             let port = listener.local_addr().unwrap().port();
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_was_lost_stays_the_containers() {
+    fn a_lost_port_still_belongs_to_the_container() {
         let (mut held, owner) = (Held::default(), Id::random());
         let other = TcpListener::bind((LOCALHOST, 0)).unwrap();
         let port = other.local_addr().unwrap().port();

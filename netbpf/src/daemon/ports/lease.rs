@@ -1,5 +1,5 @@
-//! Published ports of containers: leased with the endpoints, held while the container runs, moved when another network
-//! gives the default route.
+//! Leases of published ports: taken together with endpoints, held while the container runs, moved if another
+//! network gets the default route.
 
 use std::{
     cell::LazyCell,
@@ -16,27 +16,27 @@ use crate::{
     plan::{HostPort, Wanted, default_gateway, default_gateway_ipv6, ports_to_keep, wanted},
 };
 
-/// Ports of the host that were taken for a container, for as long as they may have to be given back.
+/// Host ports that were leased for a change of a container, until it can no longer be undone.
 pub struct PortLease {
     owner: Id,
     taken: Vec<OnHost>,
-    /// What was given up before: it could have been in their way.
+    /// Ports that were released before, because they could be in the way.
     dropped: Vec<Mapping>,
 }
 
-/// What becomes of a port for which the container has no address of the family any more.
+/// What to do with a port if the container has no address of the family any more.
 #[derive(Clone, Copy)]
 pub enum WithoutAddress {
-    /// Nothing is published, unless others can be.
+    /// Fail, unless other ports can be published.
     Refuse,
-    /// All others are.
+    /// Publish the other ports.
     LeaveOut,
 }
 
 impl Daemon {
-    /// Lease the ports of the host that `after` needs for its endpoints and `before` has not, all or none, and note in
-    /// `after` what is published then. What `before` has and `after` has not stays held until
-    /// [`Daemon::release_ports`], unless it may be in the way.
+    /// Lease the host ports that `after` needs for its endpoints and `before` does not have, all or none, and
+    /// set the mappings of `after`. Ports that only `before` has stay held until [`Daemon::release_ports`],
+    /// unless they may be in the way.
     pub(in crate::daemon) async fn lease_ports(
         &self,
         before: &Container,
@@ -86,7 +86,7 @@ impl Daemon {
             let kept: BTreeSet<OnHost> = mappings.iter().map(on_host).collect();
             let is_dropped = |mapping: &&Mapping| mapping.host_port != 0 && !kept.contains(&on_host(mapping));
             lease.dropped = before.mappings.iter().filter(is_dropped).copied().collect();
-            // The relay has copies of their sockets.
+            // The relay has copies of their sockets, which must be closed.
             self.unrelay(&lease.dropped).await;
         }
         let mut failed = None;
@@ -117,7 +117,7 @@ impl Daemon {
         Ok(lease)
     }
 
-    /// What was leased is not needed after all.
+    /// Undo a lease.
     pub(in crate::daemon) async fn undo_ports(&self, lease: PortLease) {
         {
             let mut held = self.held();
@@ -129,7 +129,7 @@ impl Daemon {
         }
     }
 
-    /// Give back the ports of the host that `before` has and `after` has not.
+    /// Release the host ports that `before` has and `after` has not.
     pub(in crate::daemon) fn release_ports(&self, before: &Container, after: &Container) {
         let mut held = self.held();
         let kept: BTreeSet<OnHost> = held_of(after).collect();
@@ -138,7 +138,7 @@ impl Daemon {
         }
     }
 
-    /// Hold again what running containers have: the sockets of an earlier daemon went with it.
+    /// Hold the ports of running containers again: the sockets of an earlier daemon were closed at its end.
     pub(in crate::daemon) fn resume_ports(&self) {
         let running: Vec<Container> = self
             .world()
@@ -161,7 +161,7 @@ impl Daemon {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Docker's words around the reason. `endpoint` is absent where none could be chosen.
+    /// Docker's error around the cause. `endpoint` is absent if none could be chosen.
     fn cannot_publish(&self, container: &Container, endpoint: Option<Id>, error: Error) -> Error {
         let endpoint = endpoint.or_else(|| {
             let world = self.world();
@@ -179,7 +179,7 @@ impl Daemon {
 }
 
 impl PortLease {
-    /// The port of the host for what is wanted: the one that it had, if that can be had.
+    /// Lease a host port for a wanted port: the one that it had, if that is free.
     fn take(
         &mut self,
         held: &mut Held,
@@ -214,14 +214,14 @@ impl PortLease {
     }
 }
 
-/// What a port is as long as it does not leave the container: a move to another endpoint does not touch it.
+/// A host port, independent of the endpoint: a move to another endpoint does not affect it.
 type OnHost = (Protocol, IpAddr, u16);
 
 fn on_host(mapping: &Mapping) -> OnHost {
     (mapping.protocol, mapping.host, mapping.host_port)
 }
 
-/// A routed network's are on no port of the host.
+/// The host ports of a container. Ports of a routed network have none.
 fn held_of(container: &Container) -> impl Iterator<Item = OnHost> {
     container.mappings.iter().map(on_host).filter(|(_, _, port)| *port != 0)
 }
@@ -236,12 +236,12 @@ fn mappings_of(wanted: &Wanted, host_port: u16) -> impl Iterator<Item = Mapping>
     })
 }
 
-/// Whether somebody can listen at an IPv6 address of the host (Docker's question).
+/// Whether the host has IPv6: a socket can listen at `::1`, as Docker checks it.
 pub fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
-/// Where the host's ports come from that nobody chose.
+/// The range for host ports that the user does not choose.
 fn ephemeral() -> Ephemeral {
     let [range, reserved] = ["net/ipv4/ip_local_port_range", "net/ipv4/ip_local_reserved_ports"]
         .map(|setting| sysctl::read(setting).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Published ports: who has which port of the host, the sockets that hold them, what the relay carries.
+//! Published ports: the containers' host ports, the sockets that reserve them, and the ports for the relay.
 
 pub(in crate::daemon) mod held;
 pub(in crate::daemon) mod lease;

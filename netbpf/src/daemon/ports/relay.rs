@@ -1,5 +1,4 @@
-//! Published ports as the relay has them: what comes to the host's own sockets is carried to the container. Must not know
-//! how.
+//! Tells the relay which published ports to carry to containers. Must not know how it does so.
 
 use std::net::SocketAddr;
 
@@ -10,8 +9,8 @@ use crate::{
 };
 
 impl Daemon {
-    /// Have the relay carry what comes to the host's ports and is not translated. A port that could not be held has no
-    /// socket for it.
+    /// Start relaying ports, for packets that are not translated. A port that is not held has no socket, and
+    /// is skipped.
     pub(in crate::daemon) async fn relay(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut ports = Vec::new();
         {
@@ -29,7 +28,7 @@ impl Daemon {
         }
     }
 
-    /// Have it carry that no more.
+    /// Stop relaying ports.
     pub(in crate::daemon) async fn unrelay(&self, mappings: &[Mapping]) {
         let places: Vec<Place> = mappings.iter().filter_map(port_of).map(|port| port.at).collect();
         if !places.is_empty()
@@ -39,7 +38,7 @@ impl Daemon {
         }
     }
 
-    /// Bring the relay to what is published: what it has from before and nobody publishes any more is closed.
+    /// Make the relay match the published ports: close those of before that are no longer published.
     pub(in crate::daemon) async fn settle_relay(&self) -> Result<(), Error> {
         let mappings: Vec<Mapping> =
             self.world().containers().flat_map(|container| container.mappings.clone()).collect();

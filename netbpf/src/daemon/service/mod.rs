@@ -1,4 +1,5 @@
-//! A daemon's life: its options and sockets, start and recovery, its end. The one room that knows all others.
+//! Start and shutdown of the daemon, its options and sockets, recovery. The only module that knows all
+//! others.
 
 mod notify;
 mod options;

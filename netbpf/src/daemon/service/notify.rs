@@ -1,21 +1,21 @@
-//! What the service manager hears of this daemon, where one asked to (`NOTIFY_SOCKET`, sd_notify(3)); else nothing
-//! happens. Must not know why.
+//! Notifies the service manager, if there is one (`NOTIFY_SOCKET`, sd_notify(3)); otherwise does nothing.
+//! Must not know why.
 
 use sd_notify::NotifyState;
 
-/// What the daemon is at, for `systemctl status`.
+/// The daemon's status, for `systemctl status`.
 pub(in crate::daemon) fn status(text: &str) {
     tell(&[NotifyState::Status(text)]);
 }
 
-/// All sockets are served from now on.
+/// The daemon is ready: it serves all sockets.
 pub(in crate::daemon) fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// It was told to end.
+/// The daemon stops.
 pub(in crate::daemon) fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("finishing what was asked")]);
+    tell(&[NotifyState::Stopping, NotifyState::Status("finishing requests")]);
 }
 
 fn tell(states: &[NotifyState<'_>]) {

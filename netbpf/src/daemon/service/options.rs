@@ -1,4 +1,5 @@
-//! Where a daemon keeps its things. All of it moves, so that several run on one host.
+//! The daemon's options: paths and settings. All paths can be changed, so that several daemons can run on one
+//! host.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +11,7 @@ use crate::model::{HostInterface, XdpMode};
 /// The default of [`Options::bpffs`].
 pub const BPFFS: &str = "/sys/fs/bpf/netbpf";
 
-/// What `netbpf daemon` was told.
+/// Options of `netbpf daemon`.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Records and the containers' files.
@@ -19,17 +20,17 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// Pinned maps, programs and links.
     pub bpffs: PathBuf,
-    /// Let everybody's traffic pass the host that forwards only because netbpf has it do so.
+    /// Let traffic of others pass, even if the host forwards only because of netbpf.
     pub ip_forward_no_drop: bool,
     /// Docker's socket.
     pub docker_socket: PathBuf,
     /// Load the programs that log (aya-log).
     pub program_logs: bool,
-    /// Whether members of the default network talk to each other.
+    /// Whether members of the default network may talk to each other.
     pub icc: bool,
-    /// Where Docker finds its network driver; none: Docker is not served.
+    /// The socket where Docker finds its network driver; none if Docker is not served.
     pub docker_plugin: Option<PathBuf>,
-    /// Interfaces to other hosts that have an XDP program, and where it runs.
+    /// Interfaces to other hosts with an XDP program, and its mode.
     pub uplinks: BTreeMap<HostInterface, XdpMode>,
 }
 
@@ -39,8 +40,8 @@ impl Options {
         self.run_dir.join("netbpf.sock")
     }
 
-    /// The name of this daemon's table in the packet filter: `netbpf`, or with the link group where the bpffs folder is
-    /// not the default one.
+    /// The name of this daemon's table in the packet filter: `netbpf`, with the link group appended if the
+    /// bpffs directory is not the default one.
     pub fn table(&self) -> String {
         if self.bpffs == Path::new(BPFFS) {
             "netbpf".to_owned()
@@ -49,8 +50,8 @@ impl Options {
         }
     }
 
-    /// The link group of this daemon: a number made of the bpffs folder, which is what its datapath lives in (FNV-1a,
-    /// 31 bits, because the kernel shows groups as signed numbers).
+    /// The link group of this daemon: a hash of its bpffs directory (FNV-1a, 31 bits, because the kernel
+    /// prints groups as signed numbers).
     pub fn group(&self) -> u32 {
         let hash = self
             .bpffs

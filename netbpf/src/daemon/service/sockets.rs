@@ -1,6 +1,6 @@
-//! The sockets that a daemon serves. A service manager may have opened them and hand them over (systemd's socket
-//! activation): it keeps them while the daemon is started again, and who calls meanwhile waits. Else the daemon opens its
-//! own and takes them along. Must not know what is asked there.
+//! The sockets of a daemon. A service manager may open them and pass them to the daemon (systemd's socket
+//! activation): it keeps them while the daemon restarts, and requests wait. Otherwise the daemon opens its
+//! own and removes them at its end. Must not know the protocols.
 
 use std::{
     fs, io,
@@ -17,20 +17,20 @@ use tokio::net::UnixListener;
 
 use crate::daemon::effects::folders::{GROUP, group};
 
-/// What a service manager handed over.
+/// Sockets from a service manager.
 #[derive(Debug, Default)]
 pub struct Inherited(Vec<StdListener>);
 
 impl Inherited {
-    /// Of this process (`LISTEN_FDS`, sd_listen_fds(3)). Takes the variables out of its environment, so it comes before
-    /// the first thread.
+    /// The sockets passed to this process (`LISTEN_FDS`, sd_listen_fds(3)). Removes the variables from the
+    /// environment, so it must be called before the first thread starts.
     pub fn from_env() -> io::Result<Self> {
         let mut handed = ListenFd::from_env();
         let sockets = (0..handed.len()).filter_map(|index| handed.take_unix_listener(index).transpose());
         Ok(Self(sockets.collect::<Result<_, _>>()?))
     }
 
-    /// The one at a path.
+    /// Takes the socket at a path.
     fn take(&mut self, path: &Path) -> Option<StdListener> {
         let is_there = |listener: &StdListener| {
             listener.local_addr().is_ok_and(|address| address.as_pathname() == Some(path))
@@ -53,7 +53,7 @@ struct Socket {
 }
 
 impl Sockets {
-    /// Those that a daemon is told to serve. What was handed over beyond them nobody would ever answer at.
+    /// The sockets to serve. Fails if another socket was passed, because no process would answer there.
     pub fn new(api: PathBuf, docker: Option<PathBuf>, mut inherited: Inherited) -> anyhow::Result<Self> {
         let mut socket = |path: PathBuf| Socket { inherited: inherited.take(&path), path };
         let api = socket(api);
@@ -64,7 +64,7 @@ impl Sockets {
         Ok(Self { api, docker })
     }
 
-    /// Listens at all of them.
+    /// Listens at all sockets.
     pub fn listen(&self) -> anyhow::Result<(UnixListener, Option<UnixListener>)> {
         let api = match &self.api.inherited {
             Some(inherited) => take_over(inherited)?,
@@ -78,7 +78,7 @@ impl Sockets {
         Ok((api, self.docker.as_ref().map(listen_for_docker).transpose()?))
     }
 
-    /// Where they are, for people.
+    /// Their paths, for people.
     pub fn named(&self) -> String {
         let api = self.api.path.display();
         match &self.docker {
@@ -87,15 +87,15 @@ impl Sockets {
         }
     }
 
-    /// Leaves no file. What was handed over stays: it is not this daemon's.
+    /// Removes the socket files, except those of the service manager.
     pub fn remove(&self) -> anyhow::Result<()> {
         if self.api.inherited.is_none() {
             let path = &self.api.path;
             fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
         }
         if let Some(Socket { path, inherited: None }) = &self.docker {
-            // It may have gone with the folders of a Docker that was removed. Docker's own folders stay: they are not
-            // empty.
+            // Docker may have been removed with its directories. Docker's own directories are not empty and
+            // stay.
             let _ = fs::remove_file(path);
             path.ancestors()
                 .skip(1)
@@ -107,7 +107,7 @@ impl Sockets {
     }
 }
 
-/// The socket that Docker finds its driver by. Only root may use it: Docker is root.
+/// Listens at the socket where Docker finds its driver. Only root may use it, which Docker is.
 fn listen_for_docker(Socket { path, inherited }: &Socket) -> anyhow::Result<UnixListener> {
     let listener = match inherited {
         Some(inherited) => take_over(inherited)?,
@@ -134,7 +134,8 @@ fn take_over(inherited: &StdListener) -> anyhow::Result<UnixListener> {
     UnixListener::from_std(listener).context("take over a socket")
 }
 
-/// A socket file that a killed daemon left is replaced: the lock on the state directory is ours.
+/// Binds a socket. A file that a killed daemon left is replaced: this daemon has the lock on the state
+/// directory.
 fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sockets_are_told_apart_by_their_paths_whatever_their_order() {
+    async fn sockets_are_identified_by_their_paths() {
         let folder = tempfile::tempdir().unwrap();
         let [api, docker] = paths(folder.path());
         let sockets = Sockets::new(api.clone(), Some(docker.clone()), handed(&[&docker, &api])).unwrap();
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_of_nobodys_is_refused() {
+    fn an_unknown_socket_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let other = folder.path().join("other.sock");
         let [api, docker] = paths(folder.path());

@@ -1,4 +1,4 @@
-//! What is asked of the world most often. Each answer is of this moment and held by nothing.
+//! Frequent queries of the state. The answers are copies, valid at this moment.
 
 use crate::{
     daemon::{Daemon, Error},
@@ -6,12 +6,12 @@ use crate::{
 };
 
 impl Daemon {
-    /// A container by ID, as it is now.
+    /// A copy of a container, by ID.
     pub(in crate::daemon) fn container(&self, id: &Id) -> Result<Container, Error> {
         self.world().container(id).cloned().ok_or_else(|| Error::NoContainer(id.to_string()))
     }
 
-    /// Where a running container's interfaces are.
+    /// The network namespace of a running container.
     pub(in crate::daemon) fn namespace_of(&self, container: &Container) -> Result<Namespace, Error> {
         container.namespace().ok_or_else(|| Error::NotRunning(container.id.to_string()))
     }
@@ -22,7 +22,8 @@ impl Daemon {
     }
 }
 
-/// What Docker has made is changed by Docker's commands, else Docker would not know of it.
+/// Refuses changes of Docker's containers, which are for Docker's commands; otherwise Docker would not know
+/// of them.
 pub(in crate::daemon) fn refuse(container: &Container, command: &'static str) -> Result<(), Error> {
     if !container.owner().refuses_changes() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What the daemon knows, in memory and on disk. Nothing here touches the kernel.
+//! The daemon's state, in memory and on disk. Must not touch the kernel.
 
 mod look;
 pub(in crate::daemon) mod numbers;

@@ -1,9 +1,9 @@
-//! Dense numbers for ports and networks. Given out in a circle, so that a number rests for as long as it can before it
-//! means something else.
+//! Dense numbers for endpoints and networks. Leased in a circle, so that a released number is reused as late
+//! as possible.
 
 use std::collections::BTreeSet;
 
-/// Numbers below a limit, each given to one owner at a time.
+/// Numbers below a limit, each leased once at a time.
 #[derive(Debug)]
 pub struct Numbers {
     used: BTreeSet<u32>,
@@ -12,18 +12,18 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// None given yet.
+    /// No number is in use.
     pub fn below(limit: u32) -> Self {
         Self { used: BTreeSet::new(), next: 0, limit }
     }
 
-    /// Note that a number is in use.
+    /// Mark a number as used.
     pub fn take(&mut self, number: u32) {
         self.used.insert(number);
         self.next = (number + 1) % self.limit;
     }
 
-    /// A free number, none if all are in use.
+    /// A free number; none if all are in use.
     pub fn lease(&mut self) -> Option<u32> {
         let number =
             (self.next..self.limit).chain(0..self.next).find(|number| !self.used.contains(number))?;
@@ -31,7 +31,7 @@ impl Numbers {
         Some(number)
     }
 
-    /// The number means nothing any more.
+    /// Release a number.
     pub fn release(&mut self, number: u32) {
         self.used.remove(&number);
     }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_released_number_rests_until_the_circle_comes_round() {
+    fn a_released_number_is_reused_last() {
         let mut numbers = Numbers::below(3);
         assert_eq!([numbers.lease(), numbers.lease()], [Some(0), Some(1)]);
         numbers.release(0);

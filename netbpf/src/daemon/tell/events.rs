@@ -1,5 +1,5 @@
-//! What happened: the last of it in memory, and all of it as it comes to those who follow. Nothing here is stored: a
-//! daemon tells what happened in its own life. Knows Docker's names of things, not why they happen.
+//! Events: keeps the last ones in memory, and sends all to followers. Nothing is stored: a daemon has only
+//! the events of its own runtime. Knows Docker's names of events; must not know why they happen.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,10 +20,10 @@ use crate::{
     model::{Container, Id, Network},
 };
 
-/// How many are remembered (Docker's number).
+/// Number of events that are kept, as in Docker.
 const REMEMBERED: usize = 256;
 
-/// How far a follower may be behind; one that is further misses what came first.
+/// Number of events that wait for a slow follower; older ones are lost for it.
 const BEHIND: usize = 4096;
 
 /// The last events.
@@ -31,40 +31,40 @@ pub struct Events(Mutex<Inner>);
 
 struct Inner {
     past: VecDeque<Arc<Event>>,
-    /// None once the daemon ends.
+    /// None while the daemon stops.
     news: Option<broadcast::Sender<Arc<Event>>>,
 }
 
-/// What happened to a sandbox.
+/// An event of a sandbox.
 pub enum Happened<'a> {
     /// `create`.
     Created,
-    /// Its command runs.
+    /// `start`: its command runs.
     Started,
-    /// It was sent a signal.
+    /// `kill`: it was sent a signal.
     Killed(i32),
-    /// It ended.
+    /// `die`: it exited.
     Died {
         /// 128 + n after signal n.
         code: i32,
-        /// How long it ran.
+        /// Duration of the run.
         ran: SignedDuration,
     },
-    /// `stop` has ended it.
+    /// `stop`.
     Stopped,
-    /// `restart` has.
+    /// `restart`.
     Restarted,
-    /// It was removed.
+    /// `destroy`.
     Destroyed,
     /// `rename`.
     Renamed {
-        /// What it was called.
+        /// Its old name.
         old: &'a str,
     },
 }
 
 impl Events {
-    /// None yet.
+    /// No events.
     pub fn new() -> Self {
         Self(Mutex::new(Inner {
             past: VecDeque::with_capacity(REMEMBERED),
@@ -72,7 +72,7 @@ impl Events {
         }))
     }
 
-    /// No more: those who follow come to an end.
+    /// End all followers.
     pub fn end(&self) {
         self.inner().news = None;
     }
@@ -101,16 +101,16 @@ impl Events {
         }
         inner.past.push_back(Arc::clone(&event));
         if let Some(news) = &inner.news {
-            // Nobody may be there to hear it.
+            // An error means that there are no followers.
             let _ = news.send(event);
         }
     }
 }
 
-/// Where a follower is.
+/// The state of a follower.
 struct Follower {
     past: VecDeque<Arc<Event>>,
-    /// None: the past is all that was asked for.
+    /// None if only past events were requested.
     news: Option<broadcast::Receiver<Arc<Event>>>,
     selection: Selection,
     until: Option<Timestamp>,
@@ -147,8 +147,8 @@ impl Follower {
 }
 
 impl Daemon {
-    /// `events`: lines of JSON. Those of the past from `since` on, or up to `until` if only that is given; then, unless
-    /// `until` is past, those to come.
+    /// `events` as lines of JSON: past events from `since` on, or up to `until` if only that is given; then
+    /// new ones, unless `until` is in the past.
     pub fn follow_events(
         &self,
         since: Option<Timestamp>,
@@ -175,8 +175,7 @@ impl Daemon {
         }))
     }
 
-    /// Something happened to a sandbox; what is somebody else's has no life of ours to tell of: an engine tells of its
-    /// containers itself.
+    /// Report an event of a sandbox. There are none for other containers: their engine reports its own.
     pub(in crate::daemon) fn tell(&self, container: &Container, happened: Happened<'_>) {
         if container.sandbox().is_none() {
             return;
@@ -207,12 +206,12 @@ impl Daemon {
         self.events.tell("container", action, Actor { id: container.id.to_string(), attributes });
     }
 
-    /// Something happened to a network: `create` or `destroy`.
+    /// Report an event of a network: `create` or `destroy`.
     pub(in crate::daemon) fn tell_of_network(&self, network: &Network, action: &str) {
         self.events.tell("network", action, Actor { id: network.id.to_string(), attributes: named(network) });
     }
 
-    /// A container came to networks or left them: `connect` or `disconnect`.
+    /// Report that a container was connected to networks or disconnected: `connect` or `disconnect`.
     pub(in crate::daemon) fn tell_of_members(&self, container: &Id, networks: &[Id], action: &str) {
         let networks: Vec<Network> = {
             let world = self.world();
@@ -225,7 +224,7 @@ impl Daemon {
         }
     }
 
-    /// Networks were pruned. Docker tells how many bytes that has brought: none.
+    /// Report that networks were pruned. Docker adds the number of freed bytes: none.
     pub(in crate::daemon) fn tell_of_prune(&self) {
         let attributes = [("reclaimed".to_owned(), "0".to_owned())].into();
         self.events.tell("network", "prune", Actor { id: String::new(), attributes });

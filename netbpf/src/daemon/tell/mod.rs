@@ -1,4 +1,4 @@
-//! What the daemon tells of itself: events, information, and what `inspect` shows. Changes nothing.
+//! What the daemon reports: events, information, `inspect`. Changes nothing.
 
 pub(in crate::daemon) mod events;
 pub(in crate::daemon) mod info;

@@ -1,4 +1,4 @@
-//! The model as the API shows it: Docker's keys, Docker's words.
+//! Converts the model to the API, with Docker's keys and texts.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -71,7 +71,7 @@ pub fn network(network: &Network, world: &World) -> NetworkResource {
     }
 }
 
-/// Those that a user gave; of the default network, what it is as Docker's is.
+/// The user's options; for the default network, those that Docker shows.
 fn shown_options(network: &Network) -> BTreeMap<String, String> {
     let bridge = network.bridge().filter(|_| network.name == Network::DEFAULT && network.options.is_empty());
     let Some(bridge) = bridge else { return network.options.clone() };
@@ -224,7 +224,7 @@ fn endpoint_settings(
     }
 }
 
-/// Empty for nothing.
+/// The text of a value; empty if there is none.
 fn text(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
@@ -341,7 +341,7 @@ fn namespace(container: &Container) -> String {
     }
 }
 
-/// Docker's words: `Up 3 minutes`, `Exited (0) 2 seconds ago`, `Created`.
+/// Docker's text: `Up 3 minutes`, `Exited (0) 2 seconds ago`, `Created`.
 fn status(container: &Container, now: Timestamp) -> String {
     match container.state {
         State::Created { .. } => "Created".into(),
@@ -355,7 +355,7 @@ fn status(container: &Container, now: Timestamp) -> String {
     }
 }
 
-/// RFC 3339 with nine digits, as Docker writes times.
+/// RFC 3339 with nanoseconds, as in Docker.
 pub fn nanoseconds(time: Timestamp) -> String {
     format!("{time:.9}")
 }
