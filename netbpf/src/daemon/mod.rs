@@ -1,7 +1,8 @@
-//! The control plane. Requests change the world in memory, the kernel and the store, in this order of steps: lease
-//! (quick, under a lock), do (undoable steps), commit, answer. A removal is committed first and carried out after. So
-//! a daemon that is killed at any instruction leaves either the old state, or one that the next start brings to the
-//! stored one. Requests on one container wait for each other; requests on different ones do not.
+//! The control plane. A request changes the state in memory, the kernel and the store, in these steps: lease
+//! (fast, under a lock), do (steps with undo), commit, answer. A removal is committed first and carried out
+//! afterwards. So a daemon that is killed at any point leaves either the old state, or one that the next
+//! start completes to the stored one. Requests on one container wait for each other; requests on different
+//! ones do not.
 
 mod effects;
 mod error;
@@ -45,7 +46,7 @@ use ports::held::Held;
 use state::world::World;
 use tell::events::{Events, Happened};
 
-/// Who has to wait for whom, by container.
+/// A lock for each container.
 type Turns = Mutex<HashMap<Id, Arc<tokio::sync::Mutex<()>>>>;
 
 /// A running daemon.
@@ -53,12 +54,12 @@ pub struct Daemon {
     options: Options,
     /// This program, to start supervisors from.
     program: Arc<SealedProgram>,
-    /// What all links of this daemon carry as group, so that it knows its own.
+    /// The group of all links of this daemon, by which it recognizes them.
     group: u32,
     world: Mutex<World>,
     store: Mutex<Store>,
     links: Links,
-    /// What was changed on the host, to be put back.
+    /// Changed settings of the host, to be restored.
     settings: Settings,
     datapath: Mutex<Datapath>,
     grace: GracePeriods,
@@ -66,28 +67,29 @@ pub struct Daemon {
     firewall: Firewall,
     held: Mutex<Held>,
     relay: Relay,
-    /// One at a time on each container.
+    /// A lock for each container: one request at a time.
     busy: Turns,
-    /// One network is made or removed at a time: each looks at all subnets.
+    /// Only one network is created or removed at a time, because each check looks at all subnets.
     networks_busy: tokio::sync::Mutex<()>,
     ends: Ends,
     events: Events,
     followers: Followers,
     folders: Folders,
     engine: Engine,
-    /// There is something of the engine's to follow.
+    /// Notified when there is something of the engine to follow.
     followed: tokio::sync::Notify,
-    /// What the engine may not know yet that it has.
+    /// Recent requests of the engine, whose results it may not list yet.
     recent: owners::docker::Recent,
-    /// The engine is asked of one container at a time, so that its answers come in their order.
+    /// A lock for each container: the engine gets one query about it at a time, so that answers arrive in
+    /// order.
     engine_turns: Turns,
     pruning: tokio::sync::Mutex<()>,
-    /// How it stands with the ways to other hosts; one change at a time.
+    /// State of the uplinks; one change at a time.
     uplinks: tokio::sync::Mutex<Uplinks>,
 }
 
 impl Daemon {
-    /// The world; never held across an await.
+    /// The state in memory; never locked across an await.
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,7 +98,7 @@ impl Daemon {
         self.datapath.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Make changes durable, all or none.
+    /// Store changes, all or none.
     fn commit(&self, changes: &[Change]) -> Result<(), Error> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         fault::before("commit")?;
@@ -105,13 +107,13 @@ impl Daemon {
         Ok(())
     }
 
-    /// Wait for other requests on the same container.
+    /// Lock a container: wait for other requests on it.
     async fn busy(&self, container: Id) -> tokio::sync::OwnedMutexGuard<()> {
         turn(&self.busy, container).await
     }
 }
 
-/// Wait for one's turn with a container.
+/// Take the lock of a container.
 async fn turn(turns: &Turns, container: Id) -> tokio::sync::OwnedMutexGuard<()> {
     let lock = {
         let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! What changes the kernel or a container's files: each change with its undo, and the watches that put back what
-//! somebody else changed.
+//! Changes of the kernel and of containers' files, each with its undo, and watches that restore what others
+//! changed.
 
 mod announce;
 pub(in crate::daemon) mod devices;

@@ -1,5 +1,5 @@
-//! The one executor: it does steps in order and remembers how to take each back. Steps that nobody keeps are taken back,
-//! also when a panic ends the change that they are part of.
+//! Executes steps in order and remembers their undo. Steps that are not kept are undone, even if a panic ends
+//! the change.
 
 use std::{
     mem,
@@ -19,8 +19,8 @@ use crate::{
     store::Change,
 };
 
-/// Steps that were done, for as long as they may have to be taken back.
-#[must_use = "steps that are not kept are taken back"]
+/// The steps that were done, as long as they can be undone.
+#[must_use = "steps that are not kept are undone"]
 pub struct Steps {
     daemon: Arc<Daemon>,
     undo: Vec<Undo>,
@@ -34,12 +34,12 @@ enum Undo {
 }
 
 impl Steps {
-    /// Nothing done yet.
+    /// No steps.
     pub fn new(daemon: Arc<Daemon>) -> Self {
         Self { daemon, undo: Vec::new() }
     }
 
-    /// Change the kernel.
+    /// Perform actions.
     pub async fn run(&mut self, actions: impl IntoIterator<Item = Action>) -> Result<(), Error> {
         for action in actions {
             self.daemon.perform(&action).await?;
@@ -48,7 +48,7 @@ impl Steps {
         Ok(())
     }
 
-    /// Bring the files that a running container sees to what they should say.
+    /// Update the files of a running container.
     pub fn update_files(&mut self, dir: PathBuf, texts: &files::Texts) -> Result<(), Error> {
         fault::before("update files")?;
         let before = block_in_place(|| files::update(&dir, texts))?;
@@ -57,7 +57,8 @@ impl Steps {
         Ok(())
     }
 
-    /// Have an engine's container ask netbpf for names; what its file said is kept in `dir`.
+    /// Write netbpf's responder to the `resolv.conf` of an engine's container; the previous content is kept
+    /// in `dir`.
     pub fn borrow(&mut self, dir: PathBuf, path: &Path) -> Result<(), Error> {
         fault::before("borrow resolv.conf")?;
         if block_in_place(|| files::borrow(&dir, path))? {
@@ -67,7 +68,7 @@ impl Steps {
         Ok(())
     }
 
-    /// Let the responder know what a container is called and what it may ask.
+    /// Send a container's record to the responder.
     pub async fn publish(
         &mut self,
         container: Id,
@@ -82,13 +83,13 @@ impl Steps {
         Ok(())
     }
 
-    /// What was done stays.
+    /// Keep all steps.
     pub fn keep(mut self) {
         self.undo.clear();
     }
 
-    /// Take back what was done, the last step first. What cannot be taken back is said in the log and left for the next
-    /// start, which compares desired with observed.
+    /// Undo all steps in reverse order. A failed undo is logged and left for the next start, which compares
+    /// desired with observed.
     pub async fn undo(mut self) {
         self.daemon.take_back(mem::take(&mut self.undo)).await;
     }
@@ -99,7 +100,7 @@ impl Drop for Steps {
         if self.undo.is_empty() {
             return;
         }
-        tracing::error!("a change has ended half done: what it did is taken back");
+        tracing::error!("a change was interrupted: its steps are undone");
         let (daemon, undo) = (Arc::clone(&self.daemon), mem::take(&mut self.undo));
         tokio::spawn(async move { daemon.take_back(undo).await });
     }
@@ -109,7 +110,7 @@ impl Daemon {
     async fn take_back(&self, done: Vec<Undo>) {
         for undo in done.into_iter().rev() {
             let failed = match undo {
-                // A namespace that has gone took its routes along.
+                // The routes are gone with their namespace.
                 Undo::Action(Action::SetDefaultRoute { namespace, .. }) if open(&namespace).is_err() => None,
                 Undo::Action(action) => self.perform(&action).await.err(),
                 Undo::Files { dir, before } => block_in_place(|| files::take_back(&dir, before)).err(),
@@ -127,7 +128,7 @@ impl Daemon {
         }
     }
 
-    /// Carry out one action.
+    /// Perform one action.
     pub(in crate::daemon) async fn perform(&self, action: &Action) -> Result<(), Error> {
         tracing::debug!(?action, "perform");
         fault::before(action.name())?;
@@ -154,7 +155,7 @@ impl Daemon {
             Action::AddEndpointLink(endpoint) => {
                 let namespace = endpoint.namespace.as_ref().map(open).transpose()?;
                 self.links.create_endpoint(endpoint, self.group, namespace.as_ref()).await?;
-                // What Docker takes, Docker sets.
+                // Docker configures the interfaces of its endpoints itself.
                 let Some(namespace) = namespace else { return Ok(()) };
                 if let Err(error) = self.set_sysctls(endpoint, &namespace).await {
                     self.links.delete(endpoint.ifindex()).await?;
@@ -196,7 +197,7 @@ impl Daemon {
             Action::Publish(mappings) => {
                 self.firewall.publish(mappings).await?;
                 if let Err(error) = self.relay(mappings).await {
-                    // Whole or not at all.
+                    // Both or none.
                     self.firewall.withdraw(mappings).await?;
                     return Err(error);
                 }
@@ -211,8 +212,8 @@ impl Daemon {
 }
 
 impl Daemon {
-    /// The end of a change of a container: once its steps are done it is committed, else all is taken back, ports of the
-    /// host included.
+    /// Conclude a change of a container: commit it if its steps succeeded, otherwise undo everything,
+    /// including host ports.
     pub(in crate::daemon) async fn conclude(
         &self,
         done: Result<(), Error>,
@@ -236,7 +237,7 @@ impl Daemon {
         }
     }
 
-    /// Give the container's side of an endpoint the settings that were asked for.
+    /// Write the requested settings of the container's side of an endpoint.
     async fn set_sysctls(
         &self,
         endpoint: &EndpointWiring,
@@ -255,7 +256,7 @@ impl Daemon {
     }
 }
 
-/// The network namespace that a container's record names.
+/// Open the network namespace of a container's record.
 pub fn open(namespace: &Namespace) -> Result<crate::link::Namespace, Error> {
     Ok(match namespace {
         Namespace::Path(path) => crate::link::Namespace::open_path(path)?,

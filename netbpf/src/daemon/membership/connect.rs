@@ -1,4 +1,5 @@
-//! Connect containers to networks and disconnect them: lease, plan, apply, commit; commit first where something goes.
+//! Connects containers to networks and disconnects them: lease, plan, apply, commit. For a removal, commit
+//! comes first.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -23,7 +24,7 @@ use crate::{
 };
 
 impl Daemon {
-    /// Give a container an endpoint in a network. To be called by whoever has the container's turn.
+    /// Connect a container to a network. The caller must hold the container's lock.
     pub(in crate::daemon) async fn connect_busy(
         self: &Arc<Self>,
         id: Id,
@@ -40,7 +41,7 @@ impl Daemon {
         let mut after = container.clone();
         {
             let world = self.world();
-            // As in Docker, a network of the same name takes the place of one that is removed.
+            // As in Docker, a network replaces a removed one of the same name.
             after
                 .attachments
                 .retain(|old| old.network_name != network.name || world.network(&old.network).is_some());
@@ -56,7 +57,8 @@ impl Daemon {
         }
     }
 
-    /// Take a container out of the network that a user called `key`. To be called by whoever has the container's turn.
+    /// Disconnect a container from the network that the user named `key`. The caller must hold the
+    /// container's lock.
     pub(in crate::daemon) async fn disconnect_busy(
         self: &Arc<Self>,
         id: Id,
@@ -84,7 +86,8 @@ impl Daemon {
         self.unwire(container, after).await
     }
 
-    /// The network that a user means by name or ID and that was removed while the container was stopped.
+    /// A network of the container that matches the user's name or ID, and was removed while the container was
+    /// stopped.
     fn removed_network_of(&self, container: &Container, key: &str) -> Option<Id> {
         let world = self.world();
         let mut removed =
@@ -96,7 +99,7 @@ impl Daemon {
         found.map(|attachment| attachment.network)
     }
 
-    /// Lease, do, commit: give a running container the endpoints that `after` has and `before` has not.
+    /// Lease, do, commit: add the endpoints that `after` has and `before` has not to a running container.
     pub(in crate::daemon) async fn wire(
         self: &Arc<Self>,
         before: Container,
@@ -113,7 +116,8 @@ impl Daemon {
         only: Option<Id>,
     ) -> Result<(), Error> {
         match self.try_wire(before.clone(), after.clone(), only, &[]).await {
-            // Somebody made an interface of that name inside, which is rare: who is there is asked only then.
+            // Somebody created an interface with that name in the container. This is rare, so interfaces are
+            // listed only then.
             Err(Error::Link(link::Error::NameTaken { .. })) if !after.owner().places_interface() => {
                 let namespace = open(&self.namespace_of(&after)?)?;
                 let taken = self.links.interfaces_in(&namespace).await?;
@@ -123,7 +127,7 @@ impl Daemon {
         }
     }
 
-    /// `taken` are names of interfaces that a new one may not have.
+    /// `taken` are names that new interfaces must not have.
     async fn try_wire(
         self: &Arc<Self>,
         before: Container,
@@ -154,8 +158,8 @@ impl Daemon {
         }
     }
 
-    /// Lease an endpoint for each attachment that has none, or for the one in `only` this network; all or none. None gets an
-    /// interface name of those in `taken`. What was leased is named by network.
+    /// Lease an endpoint for each attachment without one, or only for that in the network `only`; all or
+    /// none. Returns their networks.
     pub(in crate::daemon) fn lease_endpoints(
         &self,
         container: &mut Container,
@@ -165,7 +169,7 @@ impl Daemon {
         let own = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
         let mut taken: Vec<String> =
             own.map(|endpoint| endpoint.interface.to_string()).chain(taken.iter().cloned()).collect();
-        // Names that were asked for are not given to others.
+        // Requested names are not used for other interfaces.
         taken.extend(
             container
                 .attachments
@@ -201,7 +205,7 @@ impl Daemon {
         Ok(leased)
     }
 
-    /// Give back the endpoints that `container` has in `networks`.
+    /// Release the endpoints of `container` in `networks`.
     pub(in crate::daemon) fn release_endpoints(&self, container: &Container, networks: &[Id]) {
         let mut world = self.world();
         for attachment in
@@ -213,7 +217,7 @@ impl Daemon {
         }
     }
 
-    /// The steps from `before` to `after` of a running container that gets endpoints.
+    /// The steps from `before` to `after`, for a running container that gets endpoints.
     pub(in crate::daemon) async fn wire_steps(
         self: &Arc<Self>,
         steps: &mut Steps,
@@ -238,17 +242,17 @@ impl Daemon {
             };
             steps.publish(after.id, record, record_before, sockets).await?;
         }
-        // After somebody answers where they say.
+        // After the responder answers at the address that they contain.
         self.write_files(steps, after)
     }
 
-    /// Commit, then carry out: take from a container the endpoints that `before` has and `after` has not.
+    /// Commit, then carry out: remove the endpoints that `before` has and `after` has not.
     pub(in crate::daemon) async fn unwire(
         self: &Arc<Self>,
         before: Container,
         mut after: Container,
     ) -> Result<(), Error> {
-        // As in Docker, ports that cannot move do not keep a container in a network.
+        // As in Docker, a container can leave a network even if its ports cannot move.
         let ports = self.lease_ports(&before, &mut after, WithoutAddress::LeaveOut).await.map_err(|error| {
             tracing::error!(container = before.name, %error, "publish in another network");
             after.mappings.clear();
@@ -265,7 +269,8 @@ impl Daemon {
             }
             return Err(error);
         }
-        // The world last: who sees the endpoint gone finds nothing of it left, and its address free.
+        // The state last: a client that sees the endpoint gone finds nothing of it left, and its address
+        // free.
         self.unwire_committed(&before, &after).await;
         let id = after.id;
         if is_forgotten {
@@ -278,14 +283,14 @@ impl Daemon {
         Ok(())
     }
 
-    /// What follows a committed removal of endpoints.
+    /// Carry out a committed removal of endpoints.
     pub(in crate::daemon) async fn unwire_committed(self: &Arc<Self>, before: &Container, after: &Container) {
-        // First, because a port leads to an address that is somebody else's soon.
+        // First, because a port leads to an address that another container may get soon.
         self.carry_out(port_changes(&before.mappings, &after.mappings)).await;
         self.release_ports(before, after);
         let runs = matches!(after.state, State::Running { .. });
         if runs && let Ok(namespace) = self.namespace_of(after) {
-            // The route goes before the interface that it leads through, so that the new one finds no old one.
+            // The route is removed before its interface, so that the new one finds no old one.
             self.carry_out(self.route_changes(before, after, namespace)).await;
             insist_at_once("rewrite files", || {
                 let mut steps = Steps::new(Arc::clone(self));
@@ -319,14 +324,14 @@ impl Daemon {
         }
     }
 
-    /// Do actions whose outcome is committed already.
+    /// Perform actions that are committed already.
     pub(in crate::daemon) async fn carry_out(&self, actions: impl IntoIterator<Item = Action>) {
         for action in actions {
             insist(action.name(), || self.perform(&action)).await;
         }
     }
 
-    /// Endpoints of `container` that `before` has not.
+    /// The wiring of endpoints that `container` has and `before` has not.
     pub(in crate::daemon) fn endpoints_of(
         &self,
         container: &Container,
@@ -344,7 +349,7 @@ impl Daemon {
             .collect()
     }
 
-    /// What there is of the endpoints that `before` has and `after` has not.
+    /// The observed state of endpoints that `before` has and `after` has not.
     fn observed_endpoints(&self, before: &Container, after: &Container) -> Observed {
         let endpoints = self
             .endpoints_of(before, after, None)
@@ -354,7 +359,7 @@ impl Daemon {
         Observed { endpoints, ..Observed::default() }
     }
 
-    /// The changes of the default routes.
+    /// The actions for changed default routes.
     pub(in crate::daemon) fn route_changes(
         &self,
         before: &Container,
@@ -377,7 +382,7 @@ fn is_attached(container: &Container, network: &Id) -> bool {
     container.attachments.iter().any(|attachment| attachment.network == *network)
 }
 
-/// Docker's rules on who can be connected to what.
+/// Checks Docker's rules for connections, by mode and driver.
 fn check_modes(container: &Container, network: &Network) -> Result<(), Error> {
     if network.driver == Driver::Host {
         return Err(Error::ConnectToHost);

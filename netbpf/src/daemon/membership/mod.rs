@@ -1,4 +1,4 @@
-//! Networks, and who is in them: lease, plan, apply, commit. Does not ask who owns a container.
+//! Networks and their members: lease, plan, apply, commit. Must not call `owners`.
 
 mod connect;
 pub(in crate::daemon) mod endpoint_request;

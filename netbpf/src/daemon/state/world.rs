@@ -1,5 +1,5 @@
-//! The model in memory, with what is derived from it: names, members, free addresses and numbers. Every method is quick
-//! and does no I/O: the world is behind a lock that nobody holds while waiting.
+//! The model in memory, and what is derived from it: names, members, free addresses and numbers. Every method
+//! is fast and does no I/O, because the lock of [`World`] is not held while waiting.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -22,9 +22,9 @@ use crate::{
 pub struct World {
     networks: Directory<Network>,
     containers: Directory<Container>,
-    /// Containers that name others in links: what few have, and many would have to be searched for.
+    /// Containers with links. Few have any, and a search of all would take long.
     linking: BTreeSet<Id>,
-    /// Subnets that are lent to Docker.
+    /// Subnets lent to Docker.
     lent: BTreeMap<IpNet, Lent>,
     pools: HashMap<Id, Pools>,
     members: HashMap<Id, Members>,
@@ -32,13 +32,13 @@ pub struct World {
     endpoint_numbers: Numbers,
 }
 
-/// Containers that have an endpoint in a network, or are getting one.
+/// Containers that have an endpoint in a network, or lease one.
 #[derive(Default)]
 struct Members {
     macs: HashMap<Id, Mac>,
-    /// The same MACs, each once: two endpoints of one store may claim the same.
+    /// The same MACs as a set: two stored endpoints may have the same.
     taken: HashSet<Mac>,
-    /// The MACs that addresses had when they were given back.
+    /// The last MAC of each released address.
     former: HashMap<IpAddr, Mac>,
 }
 
@@ -49,7 +49,7 @@ struct Pools {
 }
 
 impl World {
-    /// The world as it was stored. Addresses that two endpoints claim are kept by the first.
+    /// The stored state. If two endpoints have the same address, the first one gets it.
     pub fn new(networks: Vec<Network>, containers: Vec<Container>, lent: Vec<Lent>) -> Self {
         let mut world = Self {
             networks: Directory::default(),
@@ -72,7 +72,7 @@ impl World {
                 if attachment.network_name.is_empty()
                     && let Some(network) = world.networks.get(&attachment.network)
                 {
-                    // Stored by a version that did not keep names.
+                    // Stored by a version without names.
                     attachment.network_name.clone_from(&network.name);
                 }
                 let Some(endpoint) = &attachment.endpoint else { continue };
@@ -109,7 +109,7 @@ impl World {
         self.containers.get(id)
     }
 
-    /// A network as a user names it.
+    /// Finds the network that a user names.
     pub fn find_network(&self, key: &str) -> Result<&Network, Error> {
         self.networks.find(key).map_err(|error| match error {
             lookup::Error::NotFound => Error::NoNetwork(key.to_owned()),
@@ -119,7 +119,7 @@ impl World {
         })
     }
 
-    /// A container as a user names it.
+    /// Finds the container that a user names.
     pub fn find_container(&self, key: &str) -> Result<&Container, Error> {
         let key = key.strip_prefix('/').unwrap_or(key);
         if key.is_empty() {
@@ -133,17 +133,17 @@ impl World {
         })
     }
 
-    /// Whoever is called `name`.
+    /// The container with this name.
     pub fn container_named(&self, name: &str) -> Option<&Container> {
         self.containers.named(name).next()
     }
 
-    /// Containers that name others in links.
+    /// Containers with links.
     pub fn linking(&self) -> impl Iterator<Item = &Container> {
         self.linking.iter().filter_map(|id| self.containers.get(id))
     }
 
-    /// Running containers in a network, or those that are getting there.
+    /// Containers that have an endpoint in a network, or lease one.
     pub fn members(&self, network: &Id) -> impl Iterator<Item = &Container> {
         self.members
             .get(network)
@@ -152,7 +152,7 @@ impl World {
             .filter_map(|container| self.containers.get(container))
     }
 
-    /// Whether anybody has an endpoint in a network.
+    /// Whether a network has members.
     pub fn has_members(&self, network: &Id) -> bool {
         self.members.get(network).is_some_and(|members| !members.macs.is_empty())
     }
@@ -167,12 +167,12 @@ impl World {
         self.network_numbers.lease().ok_or(Error::NoNumber("network", MAX_NETWORKS))
     }
 
-    /// A network was not made, or is gone.
+    /// Release the number of a network that was removed, or not created.
     pub fn release_network_number(&mut self, number: u32) {
         self.network_numbers.release(number);
     }
 
-    /// Add a network whose number is leased.
+    /// Add a network. Its number must be leased.
     pub fn insert_network(&mut self, network: Network) {
         if let Some(bridge) = network.bridge() {
             let pools = Pools {
@@ -184,32 +184,32 @@ impl World {
         self.networks.insert(network);
     }
 
-    /// Subnets that are lent to Docker.
+    /// Subnets lent to Docker.
     pub fn lent_subnets(&self) -> impl Iterator<Item = IpNet> {
         self.lent.keys().copied()
     }
 
-    /// A subnet that is lent to Docker.
+    /// A subnet lent to Docker.
     pub fn lent(&self, subnet: &IpNet) -> Option<&Lent> {
         self.lent.get(subnet)
     }
 
-    /// Lend a subnet, or replace what was known of one.
+    /// Add or replace a lent subnet.
     pub fn put_lent(&mut self, lent: Lent) {
         self.lent.insert(lent.subnet, lent);
     }
 
-    /// A subnet was given back.
+    /// Remove a subnet that Docker returned.
     pub fn remove_lent(&mut self, subnet: &IpNet) {
         self.lent.remove(subnet);
     }
 
-    /// Replace what is known of a network beside its bridge.
+    /// Replace a network; its bridge must be the same.
     pub fn replace_network(&mut self, network: Network) {
         self.networks.insert(network);
     }
 
-    /// Take back that a network was forgotten.
+    /// Undo the removal of a network.
     pub fn put_back_network(&mut self, network: Network) {
         let id = network.id;
         self.insert_network(network);
@@ -220,21 +220,21 @@ impl World {
             .for_each(|attachment| pools.wish(&attachment.request));
     }
 
-    /// Forget a network without members. Its number stays leased until its device is gone.
+    /// Remove a network without members. Its number stays leased until its device is deleted.
     pub fn remove_network(&mut self, id: &Id) -> Option<Network> {
         self.pools.remove(id);
         self.members.remove(id);
         self.networks.remove(id)
     }
 
-    /// Add a container, or replace what was known of it.
+    /// Add or replace a container.
     pub fn put_container(&mut self, container: Container) {
         if container.attachments.iter().any(|attachment| !attachment.request.links.is_empty()) {
             self.linking.insert(container.id);
         } else {
             self.linking.remove(&container.id);
         }
-        // First the new wishes: what both have stays wished.
+        // New wishes first, so that wishes of both versions remain.
         self.note_wishes(&container, Pools::wish);
         if let Some(before) = self.containers.remove(&container.id) {
             self.note_wishes(&before, Pools::unwish);
@@ -242,7 +242,7 @@ impl World {
         self.containers.insert(container);
     }
 
-    /// Forget a container without endpoints.
+    /// Remove a container without endpoints.
     pub fn remove_container(&mut self, id: &Id) -> Option<Container> {
         self.linking.remove(id);
         let removed = self.containers.remove(id);
@@ -252,7 +252,8 @@ impl World {
         removed
     }
 
-    /// A container's `--ip` and `--ip6` are given to others last, also while it does not run.
+    /// Notes a container's `--ip` and `--ip6`, which are leased to others last, even while the container does
+    /// not run.
     fn note_wishes(&mut self, container: &Container, note: impl Fn(&mut Pools, &EndpointRequest)) {
         for attachment in &container.attachments {
             if let Some(pools) = self.pools.get_mut(&attachment.network) {
@@ -261,8 +262,8 @@ impl World {
         }
     }
 
-    /// Everything that an endpoint needs: addresses, a number, a MAC, names. `taken` are the interface names that
-    /// the container has.
+    /// Lease everything for an endpoint: addresses, a number, a MAC, names. `taken` are the names of the
+    /// container's other interfaces.
     pub fn lease_endpoint(
         &mut self,
         container: &Id,
@@ -275,7 +276,8 @@ impl World {
             Some(bridge) => (found.name.clone(), bridge.mac(), bridge.options.interface_prefix.clone()),
             None => return Err(Error::ConnectToHost),
         };
-        // Where Docker gives addresses away without asking, ours are as far from its own as can be.
+        // If Docker leases addresses by itself, netbpf takes the highest ones, as far from Docker's as
+        // possible.
         let mut nets = found.bridge().into_iter().flat_map(Bridge::nets);
         let is_dockers = found.origin == Origin::Docker && !nets.any(|net| self.lent.contains_key(&net));
         let pools = self.pools.get_mut(network).ok_or_else(|| Error::NoNetwork(name.clone()))?;
@@ -289,7 +291,7 @@ impl World {
         };
         let members = self.members.entry(*network).or_default();
         let is_taken = |mac: &Mac| *mac == gateway || members.taken.contains(mac);
-        // The MAC of its address may be one that somebody chose.
+        // The MAC of its address may be taken by an endpoint whose user chose it.
         let of_address = Mac::of_addresses(ipv4, ipv6);
         let free = match request.mac {
             Some(mac) => Some(mac).filter(|mac| !is_taken(mac)),
@@ -302,7 +304,7 @@ impl World {
         };
         members.insert(*container, mac);
         let id = Id::random();
-        // Two that were asked to have the same name are told apart by the kernel, which refuses the second.
+        // If two endpoints request the same name, the kernel refuses the second.
         let interface = request.options.interface.clone().unwrap_or_else(|| {
             (0..)
                 .map(|index| InterfaceName::made_of(&prefix, &index.to_string()))
@@ -321,7 +323,7 @@ impl World {
         })
     }
 
-    /// Give back what an endpoint had.
+    /// Release an endpoint.
     pub fn release_endpoint(&mut self, container: &Id, network: &Id, endpoint: &Endpoint) {
         if let Some(pools) = self.pools.get_mut(network) {
             pools.release(endpoint.ipv4, endpoint.ipv6);
@@ -333,8 +335,9 @@ impl World {
         self.endpoint_numbers.release(endpoint.number);
     }
 
-    /// Addresses of an endpoint that somebody may know with another MAC: the one that they had before, or, where nobody
-    /// had them for as long as this daemon runs, the one that addresses usually have.
+    /// Addresses of an endpoint that neighbours may know with another MAC: because the last endpoint with the
+    /// address had another one, or, if there was none since the daemon's start, because its MAC is not the
+    /// one derived from the address.
     pub fn known_otherwise(&self, network: &Id, endpoint: &Endpoint) -> Vec<IpAddr> {
         let former = self.members.get(network).map(|members| &members.former);
         let is_usual = endpoint.mac == Mac::of_addresses(endpoint.ipv4, endpoint.ipv6);
@@ -365,8 +368,8 @@ impl Members {
 }
 
 impl Pools {
-    /// An address of each family that the network has: those asked for, or the lowest free ones, or the highest. Both or
-    /// none.
+    /// Lease an address of each family of the network: those requested, or the lowest free ones, or the
+    /// highest. All or none.
     fn lease(
         &mut self,
         request: &EndpointRequest,
@@ -393,7 +396,7 @@ impl Pools {
         }
     }
 
-    /// What a stored endpoint has, as far as it can be had.
+    /// Lease the addresses of a stored endpoint, as far as they are free.
     fn lease_again(&mut self, endpoint: &Endpoint) -> Result<(), ipam::Error> {
         let ipv4 = match (&mut self.ipv4, endpoint.ipv4) {
             (Some(pool), Some(address)) => pool.lease(Some(address)).map(drop),

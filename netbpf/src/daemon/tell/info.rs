@@ -1,4 +1,4 @@
-//! What the daemon tells of itself: versions, figures, counters.
+//! Information about the daemon: versions, numbers, counters.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ impl Daemon {
         }
     }
 
-    /// Limits that somebody set where most traffic never comes.
+    /// Queueing disciplines on links that most traffic bypasses.
     async fn disciplines(&self) -> Vec<String> {
         let links = self.links.owned(self.group).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "look for queueing disciplines");
@@ -66,7 +66,7 @@ impl Daemon {
         given.map(|link| format!("{} at {}", link.discipline, link.name)).collect()
     }
 
-    /// Counters of these containers, or of all where none is named.
+    /// Counters of these containers, or of all if none is named.
     pub(in crate::daemon) async fn stats_of(&self, asked: &[Id]) -> Result<Stats, Error> {
         let received = self.links.received(self.group).await?;
         let endpoints: BTreeMap<_, _> = {
@@ -92,7 +92,8 @@ impl Daemon {
             .reasons()?
             .into_iter()
             .map(|(reason, counter)| {
-                // What an uplink has not dropped already, the packet filter drops under the same name.
+                // The packet filter counts the packets that it drops under the same name as an uplink's
+                // program.
                 let also: Vec<_> = filtered.iter().filter(|counted| counted.name == reason.name()).collect();
                 ReasonStats {
                     reason: reason.name().into(),

@@ -1,5 +1,5 @@
-//! What the daemon notes in a container's own folder beside the files that the container sees. No container can reach
-//! these. A note is there whole or not at all.
+//! Notes of the daemon in a container's directory, beside the container's files. Containers cannot access
+//! them. A note is written completely or not at all.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::failed;
 use crate::daemon::Error;
 
-/// The note of this name in a container's folder.
+/// The note with this name in a container's directory.
 pub fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, Error> {
     let file = dir.join(name);
     let text = match fs::read(&file) {
@@ -22,7 +22,7 @@ pub fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, Er
     serde_json::from_slice(&text).map(Some).map_err(|error| failed("read", &file)(error.into()))
 }
 
-/// Writes it, in the place of an older one. A missing folder is made.
+/// Writes or replaces a note. A missing directory is created.
 pub fn write(dir: &Path, name: &str, note: &impl Serialize) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(failed("create", dir))?;
     let (file, part): (PathBuf, PathBuf) = (dir.join(name), dir.join(format!("{name}.part")));
@@ -30,13 +30,13 @@ pub fn write(dir: &Path, name: &str, note: &impl Serialize) -> Result<(), Error>
     let written = fs::write(&part, text).map_err(failed("write", &part));
     let written = written.and_then(|()| fs::rename(&part, &file).map_err(failed("write", &file)));
     if written.is_err() {
-        // A full disk may have taken a part of it.
+        // If the disk is full, a part of the file may exist.
         let _ = fs::remove_file(&part);
     }
     written
 }
 
-/// Removes it.
+/// Removes a note.
 pub fn remove(dir: &Path, name: &str) -> Result<(), Error> {
     let file = dir.join(name);
     fs::remove_file(&file).map_err(failed("remove", &file))

@@ -1,4 +1,4 @@
-//! Sandboxes are made, listed, removed. What starts and ends them is in `lifecycle`.
+//! Creates, lists and removes sandboxes. Start and end are in `lifecycle`.
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::{
 };
 
 impl Daemon {
-    /// `create` of a container; an empty name gets one.
+    /// `create` of a container. An empty name stands for a random one.
     pub fn create_container(&self, name: &str, request: ContainerCreate) -> Result<Created, Error> {
         let name = name.strip_prefix('/').unwrap_or(name);
         if !name.is_empty() {
@@ -47,7 +47,7 @@ impl Daemon {
                 "" => (0..)
                     .map(random_name)
                     .find(|name| world.find_container(name).is_err())
-                    .expect("a name is free, because numbers never end"),
+                    .expect("some number gives a free name"),
                 name => name.to_owned(),
             };
             if let Some(other) = world.container_named(&name) {
@@ -79,7 +79,7 @@ impl Daemon {
         Ok(Created { id: id.to_string(), warnings })
     }
 
-    /// Ports cannot be published where nobody comes in. Docker takes no notice of them.
+    /// Refuses published ports in internal networks only. Docker ignores them.
     fn check_ports(&self, sandbox: &Sandbox, attachments: &[Attachment]) -> Result<(), Error> {
         if sandbox.publish.is_empty() || attachments.is_empty() {
             return Ok(());
@@ -96,7 +96,7 @@ impl Daemon {
         }
     }
 
-    /// What is said of ports at addresses of a family that none of the networks has. IPv6 is relayed to IPv4.
+    /// Warnings about ports at addresses of a family that none of the networks has. IPv6 is relayed to IPv4.
     fn ports_left_out(&self, sandbox: &Sandbox, attachments: &[Attachment]) -> Vec<String> {
         let world = self.world();
         let bridges: Vec<_> = attachments
@@ -122,7 +122,7 @@ impl Daemon {
             .collect()
     }
 
-    /// What a request asks for, judged.
+    /// Checks a request, and returns the sandbox and its attachments.
     fn sandbox_of(&self, id: &Id, request: &ContainerCreate) -> Result<(Sandbox, Vec<Attachment>), Error> {
         if request.cmd.first().is_none_or(String::is_empty) {
             return Err(Error::Invalid("no command specified".into()));
@@ -160,7 +160,7 @@ impl Daemon {
             Mode::Networks | Mode::None if request.hostname.is_empty() => id.short(),
             Mode::Networks | Mode::None => request.hostname.clone(),
         };
-        // One that nobody typed is right already.
+        // A generated host name is valid.
         if !request.hostname.is_empty() {
             check_hostname(&hostname)?;
         }
@@ -200,7 +200,7 @@ impl Daemon {
         Ok((sandbox, attachments))
     }
 
-    /// `--net`, and the attachments that follow from it.
+    /// The mode and the attachments from `--net`.
     fn modes_of(&self, request: &ContainerCreate) -> Result<(Mode, Vec<Attachment>), Error> {
         let (mode, first) = self.mode_of(request)?;
         let mut attachments: Vec<Attachment> = first.into_iter().collect();
@@ -257,7 +257,7 @@ impl Daemon {
         Ok((Mode::Networks, Some(Attachment::new(network, endpoint))))
     }
 
-    /// `--add-host name:address`; `host-gateway` is the default network's gateway, as Docker has it.
+    /// `--add-host name:address`; `host-gateway` is the default network's gateway, as in Docker.
     fn extra_host(&self, line: &str) -> Result<(String, IpAddr), Error> {
         let (name, address) = line
             .split_once([':', '='])
@@ -332,7 +332,8 @@ impl Daemon {
                 Err(Error::NotRunning(_)) => {}
                 sent => sent?,
             }
-            // The watcher of the ended container takes its turn, and removes it too where it was run with `--rm`.
+            // The watcher of the ended container needs the lock; it also removes the container if that was
+            // run with `--rm`.
             drop(busy);
             self.ended(id).await;
             let _busy = self.busy(id).await;
@@ -357,7 +358,7 @@ impl Daemon {
     }
 }
 
-/// `--security-opt`. What it turns off in Docker, a sandbox has not.
+/// `--security-opt`. A sandbox has none of the mechanisms that it can turn off in Docker.
 fn no_new_privileges(options: &[String]) -> Result<bool, Error> {
     let mut set = false;
     for (index, option) in options.iter().enumerate() {
@@ -378,7 +379,7 @@ fn name_server(text: &str) -> Result<IpAddr, Error> {
     })
 }
 
-/// Options that make no sense with a mode, in Docker's words.
+/// Refuses options that conflict with a mode, with Docker's messages.
 fn check_conflicts(mode: &Mode, request: &ContainerCreate) -> Result<(), Error> {
     let has_links = request.endpoint_config.links.as_ref().is_some_and(|links| !links.is_empty());
     let what = match mode {
