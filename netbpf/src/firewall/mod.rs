@@ -235,11 +235,17 @@ impl Firewall {
     pub async fn withdraw(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut published = self.published.lock().await;
         // The table has no elements of an earlier daemon, because this daemon has loaded it anew.
-        let gone: Vec<_> = mappings.iter().filter(|mapping| published.remove(mapping)).collect();
-        nft::run("withdraw ports", &Elements::of([], gone).deleted_from(&self.table)).await?;
+        let elements = Elements::of([], mappings.iter().filter(|mapping| published.contains(mapping)));
+        nft::run("withdraw ports", &elements.deleted_from(&self.table)).await?;
         // A relayed port has no translated flows, and a container that keeps its address keeps its other flows.
         let translated = mappings.iter().filter(|mapping| mapping.is_translated());
-        self.forget(translated.map(|mapping| mapping.container)).await
+        if let Err(error) = self.forget(translated.map(|mapping| mapping.container)).await {
+            // Undo: all ports are withdrawn or none.
+            nft::run("publish ports", &elements.added_to(&self.table)).await?;
+            return Err(error);
+        }
+        published.retain(|mapping| !mappings.contains(mapping));
+        Ok(())
     }
 
     /// Deletes all flows from and to these addresses of removed containers, so that the next owner gets none of their

@@ -203,8 +203,9 @@ impl Daemon {
                 }
             }
             Action::Withdraw(mappings) => {
-                self.unrelay(mappings).await;
                 self.firewall.withdraw(mappings).await?;
+                // Last, because it cannot fail: all is withdrawn or nothing.
+                self.unrelay(mappings).await;
             }
         }
         Ok(())
