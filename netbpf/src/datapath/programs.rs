@@ -21,6 +21,7 @@ use aya::{
 use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK};
 
 use super::{Error, pins::Pins, tables};
+use crate::fault;
 
 /// The object that is loaded without logs; bpftool can load it too.
 pub static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.o"));
@@ -122,6 +123,7 @@ impl Programs {
 
     /// Attaches to an interface, and replaces an older program.
     pub fn attach(&mut self, role: Role, interface: &str) -> Result<(), Error> {
+        fault::call("attach").map_err(|error| Error::failed("attach to", interface, error))?;
         match self.attachment {
             Attachment::Tcx => self.attach_tcx(role, interface),
             Attachment::Clsact => self.attach_clsact(role, interface),
@@ -130,6 +132,7 @@ impl Programs {
 
     /// Detaches from an interface, which may be gone already.
     pub fn detach(&mut self, role: Role, interface: &str) -> Result<(), Error> {
+        fault::call("detach").map_err(|error| Error::failed("detach from", interface, error))?;
         match self.attachment {
             Attachment::Tcx => remove(&self.pins.link(interface)),
             Attachment::Clsact => {
@@ -177,6 +180,7 @@ impl Programs {
         let options = TcAttachOptions::TcxOrder(LinkOrder::last());
         let id = program.attach_with_options(interface, role.side(), options).map_err(failed)?;
         let link = program.take_link(id).map_err(failed)?;
+        fault::call("pin").map_err(|error| Error::failed("pin the link", pin.display(), error))?;
         FdLink::try_from(link)
             .map_err(|error| Error::failed("take the link at", interface, error))?
             .pin(&pin)

@@ -27,7 +27,7 @@ use netbpf_common::{
 };
 
 use super::{Error, pins::Pins};
-use crate::model::Mac;
+use crate::{fault, model::Mac};
 
 /// Key of `CLOSED_SUBNETS`: prefix length in bits, address in network order.
 pub type Prefix = Key<[u8; 16]>;
@@ -133,23 +133,21 @@ impl Tables {
 
     /// Writes a network; the default value marks a vacant entry.
     pub fn set_network(&mut self, number: u32, network: Network) -> Result<(), Error> {
-        self.networks
-            .set(number, network, 0)
+        write(|| self.networks.set(number, network, 0))
             .map_err(|error| Error::failed("write to NETWORKS network", number, error))
     }
 
     /// Writes an endpoint; the default value marks a vacant entry.
     pub fn set_endpoint(&mut self, number: u32, endpoint: Endpoint) -> Result<(), Error> {
-        self.endpoints
-            .set(number, endpoint, 0)
+        write(|| self.endpoints.set(number, endpoint, 0))
             .map_err(|error| Error::failed("write to ENDPOINTS endpoint", number, error))
     }
 
     /// Adds a MAC to the FDB.
     pub fn set_station(&mut self, key: FdbKey, station: Station) -> Result<(), Error> {
         let failed = |error| Error::failed("write to FDB", Mac::from_octets(key.mac), error);
-        self.fdb.insert(key, station, 0).map_err(failed)?;
-        self.fdb_slots.set(FdbKey::slot(key.network, key.mac), station, 0).map_err(failed)
+        write(|| self.fdb.insert(key, station, 0)).map_err(failed)?;
+        write(|| self.fdb_slots.set(FdbKey::slot(key.network, key.mac), station, 0)).map_err(failed)
     }
 
     /// Removes a MAC from the FDB.
@@ -158,21 +156,20 @@ impl Tables {
         let slot = FdbKey::slot(key.network, key.mac);
         // Another MAC with the same slot may have taken it.
         if self.fdb_slots.get(&slot, 0).map_err(failed)? == station {
-            self.fdb_slots.set(slot, Station::default(), 0).map_err(failed)?;
+            write(|| self.fdb_slots.set(slot, Station::default(), 0)).map_err(failed)?;
         }
-        gone(self.fdb.remove(&key)).map_err(failed)
+        remove(|| self.fdb.remove(&key)).map_err(failed)
     }
 
     /// Adds a neighbour.
     pub fn set_neighbour(&mut self, key: NeighbourKey, neighbour: Neighbour) -> Result<(), Error> {
-        self.neighbours
-            .insert(key, neighbour, 0)
+        write(|| self.neighbours.insert(key, neighbour, 0))
             .map_err(|error| Error::failed("write to NEIGHBOURS", key.ip(), error))
     }
 
     /// Removes a neighbour.
     pub fn remove_neighbour(&mut self, key: NeighbourKey) -> Result<(), Error> {
-        gone(self.neighbours.remove(&key))
+        remove(|| self.neighbours.remove(&key))
             .map_err(|error| Error::failed("remove from NEIGHBOURS", key.ip(), error))
     }
 
@@ -183,14 +180,13 @@ impl Tables {
 
     /// Adds an address of a container.
     pub fn set_owned(&mut self, key: OwnedKey, owned: Owned) -> Result<(), Error> {
-        self.owned
-            .insert(key, owned, 0)
+        write(|| self.owned.insert(key, owned, 0))
             .map_err(|error| Error::failed("write to OWNED an address of endpoint", owned.endpoint, error))
     }
 
     /// Removes an address of a container.
     pub fn remove_owned(&mut self, key: OwnedKey, endpoint: u32) -> Result<(), Error> {
-        gone(self.owned.remove(&key))
+        remove(|| self.owned.remove(&key))
             .map_err(|error| Error::failed("remove from OWNED an address of endpoint", endpoint, error))
     }
 
@@ -201,14 +197,13 @@ impl Tables {
 
     /// Adds an exception.
     pub fn allow(&mut self, key: AllowedKey) -> Result<(), Error> {
-        self.allowed
-            .insert(key, Allowed { yes: 1 }, 0)
+        write(|| self.allowed.insert(key, Allowed { yes: 1 }, 0))
             .map_err(|error| Error::failed("write to ALLOWED an entry of endpoint", key.from, error))
     }
 
     /// Removes an exception.
     pub fn disallow(&mut self, key: AllowedKey) -> Result<(), Error> {
-        gone(self.allowed.remove(&key))
+        remove(|| self.allowed.remove(&key))
             .map_err(|error| Error::failed("remove from ALLOWED an entry of endpoint", key.from, error))
     }
 
@@ -219,14 +214,13 @@ impl Tables {
 
     /// Closes a subnet.
     pub fn close_subnet(&mut self, prefix: Prefix, subnet: ClosedSubnet) -> Result<(), Error> {
-        self.closed_subnets
-            .insert(&prefix, subnet, 0)
+        write(|| self.closed_subnets.insert(&prefix, subnet, 0))
             .map_err(|error| Error::failed("write to CLOSED_SUBNETS", shown(prefix), error))
     }
 
     /// Opens a subnet.
     pub fn open_subnet(&mut self, prefix: Prefix) -> Result<(), Error> {
-        gone(self.closed_subnets.remove(&prefix))
+        remove(|| self.closed_subnets.remove(&prefix))
             .map_err(|error| Error::failed("remove from CLOSED_SUBNETS", shown(prefix), error))
     }
 
@@ -237,14 +231,13 @@ impl Tables {
 
     /// Adds an uplink.
     pub fn set_uplink(&mut self, ifindex: u32, uplink: Uplink) -> Result<(), Error> {
-        self.uplinks
-            .insert(ifindex, uplink, 0)
+        write(|| self.uplinks.insert(ifindex, uplink, 0))
             .map_err(|error| Error::failed("write to UPLINKS link", ifindex, error))
     }
 
     /// Removes an uplink.
     pub fn remove_uplink(&mut self, ifindex: u32) -> Result<(), Error> {
-        gone(self.uplinks.remove(&ifindex))
+        remove(|| self.uplinks.remove(&ifindex))
             .map_err(|error| Error::failed("remove from UPLINKS link", ifindex, error))
     }
 
@@ -270,9 +263,9 @@ impl Tables {
         let cpus = nr_cpus().map_err(|(file, error)| Error::failed("count CPUs in", file, error))?;
         let zeros = PerCpuValues::try_from(vec![EndpointStats::default(); cpus])
             .map_err(|error| failed(error.into()))?;
-        self.endpoint_stats.set(number, zeros, 0).map_err(failed)?;
+        write(|| self.endpoint_stats.set(number, zeros, 0)).map_err(failed)?;
         let failed = |error| Error::failed("reset in FLOODS endpoint", number, error);
-        self.floods.set(number, Flood::default(), 0).map_err(failed)
+        write(|| self.floods.set(number, Flood::default(), 0)).map_err(failed)
     }
 }
 
@@ -302,9 +295,14 @@ fn reading(map: &'static str) -> impl Fn(MapError) -> Error {
     move |error| Error::failed("read", map, error)
 }
 
+fn write(written: impl FnOnce() -> Result<(), MapError>) -> Result<(), MapError> {
+    fault::call("write to a map")?;
+    written()
+}
+
 /// Ignores that the entry does not exist.
-fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
-    match removed {
+fn remove(removed: impl FnOnce() -> Result<(), MapError>) -> Result<(), MapError> {
+    match write(removed) {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         result => result,

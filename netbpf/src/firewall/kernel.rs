@@ -11,6 +11,8 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER},
 };
 
+use crate::fault;
+
 /// A netlink socket to the packet filter of a network namespace.
 pub struct Kernel(Socket);
 
@@ -29,6 +31,7 @@ impl Kernel {
     /// [`io::ErrorKind::Interrupted`] if the kernel changed the list while it was read (`NLM_F_DUMP_INTR`); else the
     /// kernel's error.
     pub fn ask(&self, request: &[u8]) -> io::Result<Vec<NetfilterMessage>> {
+        fault::call("netfilter")?;
         self.0.send(request, 0)?;
         let mut messages = Vec::new();
         let mut is_consistent = true;

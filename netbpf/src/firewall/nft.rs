@@ -6,6 +6,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::Error;
+use crate::fault;
 
 /// A call of `nft`, found in `/usr/sbin` and `/sbin` also if `PATH` lacks them, as it does for users other than root.
 fn command() -> Command {
@@ -35,6 +36,7 @@ pub async fn run(operation: &'static str, commands: &str) -> Result<(), Error> {
     if commands.is_empty() {
         return Ok(());
     }
+    fault::call("nft").map_err(Error::Run)?;
     let mut child = command()
         .args(["-f", "-"])
         .stdin(Stdio::piped())
@@ -63,6 +65,7 @@ async fn list<T: DeserializeOwned>(operation: &'static str, what: &[&str]) -> Re
     struct Listing {
         nftables: Vec<serde_json::Value>,
     }
+    fault::call("nft").map_err(Error::Run)?;
     let output = command().args(["-j", "-t", "list"]).args(what).output().await.map_err(Error::Run)?;
     if !output.status.success() {
         return Err(refused(operation, &output.stderr));

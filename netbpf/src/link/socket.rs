@@ -16,6 +16,7 @@ use rtnetlink::{
 use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{Error, Namespace, error::Refusal};
+use crate::fault;
 
 /// Attempts to read a list that changes while it is read.
 const DUMP_ATTEMPTS: u32 = 5;
@@ -145,6 +146,7 @@ fn send(
     connection: &ConnectionHandle<RouteNetlinkMessage>,
     request: NetlinkMessage<RouteNetlinkMessage>,
 ) -> Result<impl StreamExt<Item = NetlinkMessage<RouteNetlinkMessage>> + use<>, Refusal> {
+    fault::call("netlink")?;
     connection
         .request(request, SocketAddr::new(0, 0))
         .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe).into())

@@ -14,6 +14,7 @@ use rustix::{
 };
 
 use super::Error;
+use crate::fault;
 
 /// The value of a setting: `net/ipv4/ip_forward` is `/proc/sys/net/ipv4/ip_forward`.
 pub fn read(setting: &str) -> Result<String, Error> {
@@ -74,8 +75,11 @@ impl Procfs {
     }
 
     fn set(&self, setting: &str, value: &str) -> Result<(), Error> {
-        openat(&self.0, format!("sys/{setting}"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(io::Error::from)
+        let open = |()| {
+            Ok(openat(&self.0, format!("sys/{setting}"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?)
+        };
+        fault::call("write a setting")
+            .and_then(open)
             .and_then(|file| File::from(file).write_all(value.as_bytes()))
             .map_err(|error| Error::failed("write", format!("{value} to {}", path(setting).display()), error))
     }
@@ -83,9 +87,8 @@ impl Procfs {
 
 fn set(setting: &str, value: &str) -> Result<(), Error> {
     let path = path(setting);
-    File::options()
-        .write(true)
-        .open(&path)
+    fault::call("write a setting")
+        .and_then(|()| File::options().write(true).open(&path))
         .and_then(|mut file| file.write_all(value.as_bytes()))
         .map_err(|error| Error::failed("write", format!("{value} to {}", path.display()), error))
 }

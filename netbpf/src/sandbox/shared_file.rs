@@ -14,6 +14,8 @@ use std::{
 use nix::libc;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
+use crate::fault;
+
 /// The maximum size that is read, in bytes. Only a user of the container would make a larger file.
 const LIMIT: usize = 64 * 1024;
 
@@ -55,6 +57,7 @@ impl SharedFile {
     /// Replaces the contents. The inode stays the same, so every sandbox with this mount sees the change, and the file
     /// is never empty in between.
     pub fn replace(&self, content: &[u8]) -> io::Result<()> {
+        fault::call("write a file")?;
         self.0.write_all_at(content, 0)?;
         self.0.set_len(content.len() as u64)
     }

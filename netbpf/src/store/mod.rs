@@ -19,6 +19,7 @@ pub use lock::Lock;
 use ipnet::IpNet;
 
 use crate::{
+    fault,
     ipam::Lent,
     model::{Container, Id, Network},
 };
@@ -174,7 +175,11 @@ impl Store {
                     .iter()
                     .try_for_each(|write| write.apply(&transaction).map(|inverse| undo.insert(0, inverse)))
             });
-        match applied.and_then(|()| Ok(transaction.commit()?)) {
+        let commit = |()| {
+            fault::call("write the store")?;
+            Ok(transaction.commit()?)
+        };
+        match applied.and_then(commit) {
             Ok(()) => {
                 self.undo.clear();
                 self.database = Some(database);

@@ -10,7 +10,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::failed;
-use crate::daemon::Error;
+use crate::{daemon::Error, fault};
 
 /// The note with this name in a container's directory.
 pub fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, Error> {
@@ -27,7 +27,8 @@ pub fn write(dir: &Path, name: &str, note: &impl Serialize) -> Result<(), Error>
     fs::create_dir_all(dir).map_err(failed("create", dir))?;
     let (file, part): (PathBuf, PathBuf) = (dir.join(name), dir.join(format!("{name}.part")));
     let text = serde_json::to_vec(note).map_err(|error| failed("write", &file)(error.into()))?;
-    let written = fs::write(&part, text).map_err(failed("write", &part));
+    let written = fault::call("write a note").and_then(|()| fs::write(&part, text));
+    let written = written.map_err(failed("write", &part));
     let written = written.and_then(|()| fs::rename(&part, &file).map_err(failed("write", &file)));
     if written.is_err() {
         // If the disk is full, a part of the file may exist.
