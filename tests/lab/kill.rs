@@ -1,16 +1,20 @@
-//! The daemon is killed before and after each step of each command, and each step fails once. Afterwards the command has
-//! happened or it has not, and nothing else is there.
+//! The daemon is killed before and after each step of each command, each step fails once, and so does each call of the
+//! kernel. Afterwards the command has happened or it has not, and nothing else is there.
 
-use std::fs;
+mod commands;
+mod docker;
 
-use netbpf_tests::lab::{Lab, tell};
+use std::{fs, io::Write};
 
-use crate::world::Shape;
+use netbpf_tests::lab::Lab;
 
-/// The file where the daemon reads at which step it is killed.
+use crate::shape::Shape;
+
+/// The file with the order that the daemon follows at its fault points.
 const ORDER: &str = "/run/fault";
 
-/// A command, what has to be there before, and what takes the command back.
+/// A command, what has to be there before, and what takes the command back. A line is typed behind `netbpf`; one that
+/// begins with a slash is a request of Docker's.
 struct Case {
     before: &'static [&'static str],
     command: &'static str,
@@ -21,7 +25,12 @@ struct Case {
 
 const RUN: &str =
     "run -d --name web --net mynet --ip 10.1.0.9 --network-alias www -p 8080:80 -- sleep infinity";
-const CREATE: &str = "network create --subnet 10.5.0.0/24 --ipv6 --subnet fd00:5::/64 -o com.docker.network.bridge.enable_icc=false fresh";
+
+/// What a hit may leave.
+struct Outcomes {
+    before: Shape,
+    after: Shape,
+}
 
 impl Case {
     const fn new(
@@ -36,12 +45,10 @@ impl Case {
         Self { may_stop_between: true, ..self }
     }
 
-    /// A host where all that has to be there is.
+    /// A host where all that has to be there is, and a container in two networks.
     #[track_caller]
     fn lab(&self) -> Lab {
-        let lab = Lab::without_daemon();
-        let order = format!("NETBPF_FAULT={ORDER}");
-        lab.start_daemons_by(&["env", &order]);
+        let lab = faulty_lab();
         lab.start_daemon();
         lab.host(["ip", "netns", "add", "blue"]).ok();
         lab.network("mynet", "--subnet 10.1.0.0/24");
@@ -56,174 +63,167 @@ impl Case {
     /// Kills the daemon at each point in turn.
     #[track_caller]
     fn survives_kills(&self) {
-        let points = self.survives("kill", |lab| {
+        let points = self.survives("kill step #", |lab, outcomes, _, hit| {
             lab.await_daemon_end();
             lab.start_daemon();
+            let now = Shape::of(lab);
+            self.assert_one_of(&now, outcomes, hit);
+            now
         });
-        tell("kills survived", points.into());
+        tell("kills survived", points);
     }
 
     /// Has each step fail in turn.
     #[track_caller]
     fn survives_failures(&self) {
-        let points = self.survives("fail", |_| {});
-        tell("failed steps survived", points.into());
+        tell("failed steps survived", self.fails_whole("fail step #"));
     }
 
-    /// Gives the order at each point in turn, and says how many points there are. `recover` is done after each hit.
+    /// Has each call of the kernel, of nft and of the disk fail in turn.
     #[track_caller]
-    fn survives(&self, what: &str, recover: impl Fn(&Lab)) -> u32 {
+    fn survives_failed_calls(&self) {
+        tell("failed steps survived", self.fails_whole("fail call #"));
+    }
+
+    /// A command that is refused has not happened; one that gets over what failed has.
+    #[track_caller]
+    fn fails_whole(&self, order: &str) -> u32 {
+        self.survives(order, |lab, Outcomes { before, after }, answer, hit| {
+            let now = Shape::of(lab);
+            match answer {
+                Ok(()) => self.assert_is(&now, after, hit),
+                Err(error) => {
+                    let line = error.lines().next().unwrap_or_default();
+                    assert!(
+                        line.ends_with("(os error 5)") || line.ends_with("(os error 28)"),
+                        "{hit}: {error}"
+                    );
+                    if !self.is_between(&now, before) && !self.is_between(&now, after) {
+                        self.assert_is(&now, before, &format!("{hit}: {error}"));
+                    }
+                }
+            }
+            now
+        })
+    }
+
+    /// Gives the order for each point in turn, and says how many points there are. Who checks sees what may be there,
+    /// what was answered and what was hit, and returns what is there.
+    #[track_caller]
+    fn survives(
+        &self,
+        order: &str,
+        check: impl Fn(&Lab, &Outcomes, &Result<(), String>, &str) -> Shape,
+    ) -> u32 {
         let lab = self.lab();
-        let (before, after) = self.both_shapes(&lab);
+        let outcomes = self.outcomes(&lab);
         let mut point = 0;
-        while let Some(hit) = {
+        loop {
             point += 1;
-            order(&lab, what, point);
-            let _ = lab.netbpf(self.command.split_whitespace());
-            outcome(&lab)
-        } {
-            recover(&lab);
-            self.assert_one_of(&lab, &before, &after, &hit);
+            give(&lab, &order.replace('#', &point.to_string()));
+            let answer = ask(&lab, self.command);
+            let Some(hit) = outcome(&lab) else { break };
+            let hit = format!("{order} {point}: {hit}");
+            let now = check(&lab, &outcomes, &answer, &hit);
+            self.take_back(&lab, now, &outcomes, &hit);
         }
-        assert!(point > 2, "{}: no point was hit", self.command);
-        self.clear_up(&lab);
+        assert!(point > 1, "{}: no point was hit", self.command);
+        clear_up(&lab);
         point - 1
     }
 
-    /// The state before the command, and after it.
+    /// What is there before the command, and after it.
     #[track_caller]
-    fn both_shapes(&self, lab: &Lab) -> (Shape, Shape) {
+    fn outcomes(&self, lab: &Lab) -> Outcomes {
         let before = Shape::of(lab);
         type_line(lab, self.command);
         let after = Shape::of(lab);
         assert!(after != before, "{} changes something", self.command);
-        self.back.iter().for_each(|line| type_line(lab, line));
-        let again = Shape::of(lab);
-        assert!(
-            again == before,
-            "{} is taken back by {:?}:\n{}",
-            self.command,
-            self.back,
-            again.since(&before)
-        );
-        (before, after)
+        let outcomes = Outcomes { before, after };
+        self.take_back(lab, outcomes.after.clone(), &outcomes, "nothing was hit");
+        outcomes
     }
 
-    /// The command has happened or it has not; afterwards it has not.
+    /// The command has happened or it has not.
     #[track_caller]
-    fn assert_one_of(&self, lab: &Lab, before: &Shape, after: &Shape, hit: &str) {
-        let now = Shape::of(lab);
-        let is_between = self.may_stop_between
-            && [before, after].iter().any(|shape| now.without_stopped() == shape.without_stopped());
-        assert!(
-            now == *before || now == *after || is_between,
-            "{}: {hit}\nsince before it:\n{}since it is done:\n{}",
-            self.command,
-            now.since(before),
-            now.since(after)
-        );
-        if now != *before {
-            self.back.iter().for_each(|line| type_line(lab, line));
-            let again = Shape::of(lab);
-            assert!(again == *before, "{}: {hit}, taken back:\n{}", self.command, again.since(before));
+    fn assert_one_of(&self, now: &Shape, Outcomes { before, after }: &Outcomes, hit: &str) {
+        if !self.is_one_of(now, before, after) {
+            let since = now.since(after);
+            self.assert_is(now, before, &format!("{hit}; since it has happened:\n{since}since before it:"));
         }
     }
 
-    fn clear_up(&self, lab: &Lab) {
-        fs::remove_file(lab.path(ORDER)).expect("the order");
-        lab.host(["ip", "netns", "del", "blue"]).ok();
+    fn is_one_of(&self, now: &Shape, before: &Shape, after: &Shape) -> bool {
+        [before, after].iter().any(|shape| now == *shape || self.is_between(now, shape))
     }
+
+    #[track_caller]
+    fn assert_is(&self, now: &Shape, expected: &Shape, hit: &str) {
+        assert!(now == expected, "{}: {hit}\n{}", self.command, now.since(expected));
+    }
+
+    /// Whether one of the two commands has happened and the other has not.
+    fn is_between(&self, now: &Shape, shape: &Shape) -> bool {
+        self.may_stop_between && now.without_stopped() == shape.without_stopped()
+    }
+
+    /// Afterwards the command has not happened.
+    #[track_caller]
+    fn take_back(&self, lab: &Lab, now: Shape, Outcomes { before, .. }: &Outcomes, hit: &str) {
+        if now != *before {
+            self.back.iter().for_each(|line| type_line(lab, line));
+            self.assert_is(&Shape::of(lab), before, &format!("{hit}, taken back"));
+        }
+    }
+}
+
+/// A host whose daemons follow orders.
+#[track_caller]
+fn faulty_lab() -> Lab {
+    let lab = Lab::without_daemon();
+    lab.start_daemons_by(&["env", &format!("NETBPF_FAULT={ORDER}")]);
+    lab
+}
+
+#[track_caller]
+fn clear_up(lab: &Lab) {
+    fs::remove_file(lab.path(ORDER)).expect("the order");
+    docker::remove_all(lab);
+    lab.host(["ip", "netns", "del", "blue"]).ok();
 }
 
 /// A line that begins with a question mark may fail.
 #[track_caller]
 fn type_line(lab: &Lab, line: &str) {
     match line.strip_prefix('?') {
-        Some(line) => drop(lab.netbpf(line.split_whitespace())),
-        None => drop(lab.netbpf(line.split_whitespace()).ok()),
+        Some(line) => drop(ask(lab, line)),
+        None => ask(lab, line).unwrap_or_else(|error| panic!("{line}: {error}")),
     }
 }
 
-fn order(lab: &Lab, what: &str, point: u32) {
-    fs::write(lab.path(ORDER), format!("{what} {point}")).expect("an order");
+/// Types a line or sends a request. An error is what the answer says.
+#[track_caller]
+fn ask(lab: &Lab, line: &str) -> Result<(), String> {
+    if line.starts_with('/') {
+        return docker::ask(lab, line);
+    }
+    let output = lab.netbpf(line.split_whitespace());
+    if output.status.success() { Ok(()) } else { Err(output.stderr) }
 }
 
-/// The point that was hit; none if the command had no such point.
+/// Not with println, whose output the test runner keeps: `cargo xtask test` adds these numbers up.
+fn tell(what: &str, count: u32) {
+    let _ = writeln!(std::io::stdout(), "{what}: {count}");
+}
+
+fn give(lab: &Lab, order: &str) {
+    fs::write(lab.path(ORDER), order).expect("an order");
+}
+
+/// What was hit; nothing if the command had no such point.
 fn outcome(lab: &Lab) -> Option<String> {
     let path = lab.path(ORDER);
     let order = fs::read_to_string(&path).expect("the order");
     fs::write(&path, "").expect("no order");
     (order.starts_with("killed") || order.starts_with("failed")).then_some(order)
-}
-
-macro_rules! cases {
-    ($($name:ident: $case:expr;)+) => {
-        mod killed {
-            use super::*;
-            $(#[test]
-            fn $name() {
-                $case.survives_kills();
-            })+
-        }
-        mod failing {
-            use super::*;
-            $(#[test]
-            fn $name() {
-                $case.survives_failures();
-            })+
-        }
-    };
-}
-
-cases! {
-    network_create: Case::new(&[], CREATE, &["network rm fresh"]);
-    network_rm: Case::new(&[CREATE], "network rm fresh", &[CREATE]);
-    network_prune: Case::new(&[CREATE], "network prune -f", &[CREATE]);
-    connect: Case::new(
-        &["network create --subnet 10.2.0.0/24 other", "run -d --name web --net other -p 8080:80 -- sleep infinity"],
-        "network connect --ip 10.1.0.9 --alias www mynet web",
-        &["network disconnect mynet web"],
-    );
-    disconnect: Case::new(
-        &[RUN, "network create --subnet 10.2.0.0/24 other", "network connect --ip 10.2.0.9 other web"],
-        "network disconnect mynet web",
-        &["network connect --ip 10.1.0.9 --alias www mynet web"],
-    );
-    connect_namespace: Case::new(&[], "network connect mynet netns:blue", &["network disconnect mynet netns:blue"]);
-    disconnect_namespace: Case::new(
-        &["network connect mynet netns:blue"],
-        "network disconnect mynet netns:blue",
-        &["network connect mynet netns:blue"],
-    );
-    run: Case::new(&[], RUN, &["rm -f web"]).of_two();
-    rm: Case::new(&[RUN], "rm -f web", &["?rm -f web", RUN]).of_two();
-    start: Case::new(&[RUN, "stop -t 0 web"], "start web", &["stop -t 0 web"]);
-    stop: Case::new(&[RUN], "stop -t 0 web", &["start web"]);
-    rename: Case::new(&[RUN], "rename web shop", &["rename shop web"]);
-}
-
-/// A daemon that is killed while it brings networks and containers back does so at its next start.
-#[test]
-fn start_of_the_daemon() {
-    let case = Case::new(&[RUN, CREATE], "", &[]);
-    let lab = case.lab();
-    let before = Shape::of(&lab);
-    let mut point = 0;
-    loop {
-        lab.kill_daemon();
-        point += 1;
-        order(&lab, "kill", point);
-        let started = lab.try_start_daemon();
-        let hit = outcome(&lab);
-        if started.is_err() {
-            lab.start_daemon();
-        }
-        let now = Shape::of(&lab);
-        assert!(now == before, "start: {hit:?}\n{}", now.since(&before));
-        if hit.is_none() {
-            break;
-        }
-    }
-    tell("kills survived", (point - 1).into());
-    case.clear_up(&lab);
 }

@@ -45,6 +45,7 @@ mod redis;
 mod relay;
 mod scale;
 mod service;
+mod shape;
 mod spoofing;
 mod story;
 mod throughput;

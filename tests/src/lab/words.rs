@@ -151,7 +151,7 @@ impl Lab {
 
     /// The daemon's answer to a GET request.
     #[track_caller]
-    fn ask(&self, path: &str) -> serde_json::Value {
+    pub fn ask(&self, path: &str) -> serde_json::Value {
         let answer = UnixStream::connect(self.path("/run/netbpf/netbpf.sock")).and_then(|mut stream| {
             stream.write_all(
                 format!("GET {path} HTTP/1.1\r\nHost: netbpf\r\nConnection: close\r\n\r\n").as_bytes(),

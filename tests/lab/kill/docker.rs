@@ -1,0 +1,135 @@
+//! Each request that Docker makes of its network driver, as dockerd sends it. Docker repeats a request that broke off,
+//! and is then told that it is done.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+};
+
+use netbpf_tests::lab::Lab;
+
+use super::{Case, ask as ask_again, tell};
+use crate::shape::Shape;
+
+macro_rules! network {
+    () => {
+        r#""NetworkID":"d0c4e7d0c4e7d0c4e7d0c4e7d0c4e7d0c4e7d0c4e7d0c4e7d0c4e7d0c4e7d0c4""#
+    };
+}
+macro_rules! endpoint {
+    () => {
+        concat!(
+            network!(),
+            r#","EndpointID":"e9d901e9d901e9d901e9d901e9d901e9d901e9d901e9d901e9d901e9d901e9d9""#
+        )
+    };
+}
+
+const CREATE_NETWORK: &str = concat!(
+    "/NetworkDriver.CreateNetwork {",
+    network!(),
+    r#","Options":{"com.docker.network.enable_ipv6":false,"com.docker.network.generic":{}},"IPv4Data":[{"AddressSpace":"LocalDefault","Gateway":"10.8.0.1/24","Pool":"10.8.0.0/24"}],"IPv6Data":[]}"#
+);
+const DELETE_NETWORK: &str = concat!("/NetworkDriver.DeleteNetwork {", network!(), "}");
+const CREATE_ENDPOINT: &str = concat!(
+    "/NetworkDriver.CreateEndpoint {",
+    endpoint!(),
+    r#","Interface":{"Address":"10.8.0.2/24","AddressIPv6":"","MacAddress":"02:42:0a:08:00:02"},"Options":{"com.docker.network.endpoint.exposedports":[{"Proto":6,"Port":80}],"com.docker.network.portmap":[{"Proto":6,"IP":"","Port":80,"HostIP":"","HostPort":8081,"HostPortEnd":8081}]}}"#
+);
+const DELETE_ENDPOINT: &str = concat!("/NetworkDriver.DeleteEndpoint {", endpoint!(), "}");
+const JOIN: &str = concat!(
+    "/NetworkDriver.Join {",
+    endpoint!(),
+    r#","SandboxKey":"/var/run/docker/netns/0123456789ab","Options":{}}"#
+);
+const LEAVE: &str = concat!("/NetworkDriver.Leave {", endpoint!(), "}");
+const PROGRAM: &str = concat!(
+    "/NetworkDriver.ProgramExternalConnectivity {",
+    endpoint!(),
+    r#","Options":{"com.docker.network.endpoint.exposedports":[{"Proto":6,"Port":80}],"com.docker.network.portmap":[{"Proto":6,"IP":"","Port":80,"HostIP":"","HostPort":8081,"HostPortEnd":8081}]}}"#
+);
+const REVOKE: &str = concat!("/NetworkDriver.RevokeExternalConnectivity {", endpoint!(), "}");
+
+impl Case {
+    /// Kills the daemon at each point in turn. Docker asks the next one again.
+    #[track_caller]
+    fn survives_kills_and_is_repeated(&self) {
+        let points = self.survives("kill step #", |lab, outcomes, _, hit| {
+            lab.await_daemon_end();
+            lab.start_daemon();
+            self.assert_one_of(&Shape::of(lab), outcomes, hit);
+            ask_again(lab, self.command).unwrap_or_else(|error| panic!("{hit}, asked again: {error}"));
+            let now = Shape::of(lab);
+            self.assert_is(&now, &outcomes.after, &format!("{hit}, asked again"));
+            now
+        });
+        tell("kills survived", points);
+    }
+}
+
+macro_rules! cases {
+    ($($name:ident: $case:expr;)+) => {
+        mod killed {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                $case.survives_kills_and_is_repeated();
+            })+
+        }
+        mod failing {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                $case.survives_failures();
+            })+
+        }
+        mod refused {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                $case.survives_failed_calls();
+            })+
+        }
+    };
+}
+
+cases! {
+    create_network: Case::new(&[], CREATE_NETWORK, &[DELETE_NETWORK]);
+    delete_network: Case::new(&[CREATE_NETWORK], DELETE_NETWORK, &[CREATE_NETWORK]);
+    create_endpoint: Case::new(&[CREATE_NETWORK], CREATE_ENDPOINT, &[DELETE_ENDPOINT]);
+    delete_endpoint: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT], DELETE_ENDPOINT, &[CREATE_ENDPOINT]);
+    join: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT], JOIN, &[LEAVE]);
+    leave: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN, PROGRAM], LEAVE, &[JOIN]);
+    publish: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN], PROGRAM, &[REVOKE]);
+    unpublish: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN, PROGRAM], REVOKE, &[PROGRAM]);
+}
+
+/// Removes what Docker has, which `netbpf rm` leaves to Docker.
+#[track_caller]
+pub fn remove_all(lab: &Lab) {
+    for request in [DELETE_ENDPOINT, DELETE_NETWORK] {
+        ask(lab, request).unwrap_or_else(|error| panic!("{request}: {error}"));
+    }
+}
+
+/// Sends a request to the driver's socket: a path, a space, the message. An error is what the answer says.
+#[track_caller]
+pub fn ask(lab: &Lab, request: &str) -> Result<(), String> {
+    let (path, message) = request.split_once(' ').expect("a path and a message");
+    let mut stream =
+        UnixStream::connect(lab.path("/run/docker/plugins/netbpf.sock")).expect("the driver's socket");
+    let length = message.len();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: netbpf\r\nConnection: close\r\nContent-Length: {length}");
+    let mut answer = String::new();
+    let answered =
+        write!(stream, "{head}\r\n\r\n{message}").and_then(|()| stream.read_to_string(&mut answer));
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") => {
+            let body: serde_json::Value =
+                serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
+            body["Err"].as_str().map_or(Ok(()), |error| Err(error.to_owned()))
+        }
+        _ => Err(format!("{answered:?}: {answer}")),
+    }
+}

@@ -1,0 +1,222 @@
+//! All that there is on a host, in a form in which two states that came about in different ways can be equal. Looking is
+//! cheap, because tests look after each of hundreds of steps. Must not know what happened.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::LazyLock};
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use netbpf_common::{
+    LAYOUT,
+    allowed::{Allowed, AllowedKey},
+    endpoint::{Endpoint, FdbKey, Neighbour, NeighbourKey, Owned, OwnedKey, Station},
+    network::Network,
+};
+use netbpf_tests::lab::{Lab, eventually};
+use regex::Regex;
+
+/// What there is on a host, apart from numbers, IDs and times.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Shape(BTreeMap<String, usize>);
+
+/// Prints one line a thing, in one part for each of [`PARTS`].
+const LOOK: &str = r"
+ip -o link; echo ---
+ip -o addr; echo ---
+ip route show table all; echo ---
+nft -s list ruleset; echo ---
+ss -Hltun; echo ---
+grep -Hs . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv6/conf/*/forwarding
+# A link may have gone since its name was read.
+true
+";
+const PARTS: [&str; 6] = ["link", "address", "route", "filter", "socket", "setting"];
+
+/// What differs from one look to the next, or from one veth pair to the next.
+static NUMBERS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\d+: | link-netnsid \d+|@if\d+| +$").expect("an expression"));
+/// The MAC of a host side, which the kernel chooses.
+static MAC_OF_HOST_SIDE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^((?:veth|nbp).*)link/ether [0-9a-f:]+").expect("an expression"));
+
+/// What is another each time: of a container or a network at any depth.
+const VOLATILE: &[&str] = &[
+    "Created",
+    "CreatedAt",
+    "StartedAt",
+    "FinishedAt",
+    "Pid",
+    "SandboxKey",
+    "SandboxID",
+    "Error",
+    "ExitCode",
+];
+
+/// How many entries of an array are looked at: numbers are given out from 0 on, and no test has as many.
+const LOOKED_AT: usize = 200;
+
+impl Shape {
+    /// The present one, once the kernel has set the operational state of new veth pairs, a moment after they are up.
+    #[track_caller]
+    pub fn of(lab: &Lab) -> Self {
+        let seen = eventually("an operational state of all veth pairs", || {
+            let seen = lab.host(["sh", "-c", LOOK]).ok().stdout;
+            (!seen.lines().any(is_settling)).then_some(seen)
+        });
+        let mut things = Vec::new();
+        for (what, lines) in PARTS.iter().zip(seen.split("---\n")) {
+            things.extend(lines.lines().map(|line| format!("{what} {}", without_numbers(line))));
+        }
+        files(lab, Path::new("/sys/fs/bpf"), &mut things);
+        files(lab, Path::new("/run"), &mut things);
+        for (list, one) in
+            [("/networks", "/networks/ID"), ("/containers/json?all=true", "/containers/ID/json")]
+        {
+            for found in lab.ask(list).as_array().into_iter().flatten() {
+                let thing = lab.ask(&one.replace("ID", found["Id"].as_str().unwrap_or_default()));
+                fields(&thing, VOLATILE, &format!("inspect {}:", thing["Name"]), &mut things);
+            }
+        }
+        things.extend(processes(lab));
+        things.extend(entries(lab).unwrap_or_else(|error| panic!("read the maps: {error}")));
+        let mut counted = BTreeMap::new();
+        for thing in things {
+            *counted.entry(without_ids(&thing)).or_insert(0) += 1;
+        }
+        Self(counted)
+    }
+
+    /// The same without containers that do not run, and their files.
+    pub fn without_stopped(&self) -> Self {
+        let stopped: Vec<&str> = self
+            .0
+            .keys()
+            .filter(|thing| {
+                thing.ends_with(r#".Status = "created""#) || thing.ends_with(r#".Status = "exited""#)
+            })
+            .filter_map(|thing| thing.split_inclusive(": ").next())
+            .collect();
+        let counts = |thing: &str| {
+            !thing.contains("/containers/") && !stopped.iter().any(|container| thing.starts_with(container))
+        };
+        let kept = self.0.iter().filter(|(thing, _)| counts(thing));
+        Self(kept.map(|(thing, count)| (thing.clone(), *count)).collect())
+    }
+
+    /// What is new and what is gone since `before`, a line each.
+    pub fn since(&self, before: &Self) -> String {
+        let more = |one: &Self, other: &Self, what: &str| {
+            let things = one.0.iter().filter(|(thing, count)| other.0.get(*thing).unwrap_or(&0) < count);
+            things.map(|(thing, _)| format!("  {what}: {thing}\n")).collect::<String>()
+        };
+        more(self, before, "is new") + &more(before, self, "is gone")
+    }
+}
+
+/// Whether a link is up, or has a carrier, and the kernel does not say so yet.
+fn is_settling(line: &str) -> bool {
+    (line.contains(" state UNKNOWN ") && !line.contains(": lo: "))
+        || (line.contains("<NO-CARRIER,") && line.contains(",LOWER_UP>"))
+}
+
+/// A line that `ip`, `ss` or `nft` printed.
+fn without_numbers(line: &str) -> String {
+    let line = NUMBERS.replace_all(line, "");
+    MAC_OF_HOST_SIDE.replace(&line, "$1").into_owned()
+}
+
+/// Everything below a folder, but for the store, the order of a fault, the relay, and how a container ended.
+fn files(lab: &Lab, folder: &Path, things: &mut Vec<String>) {
+    for entry in fs::read_dir(lab.path(folder)).into_iter().flatten().flatten() {
+        let path = folder.join(entry.file_name());
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if matches!(&*name, "netbpf.redb" | "fault" | "exit.json") || name.starts_with("relay.") {
+            continue;
+        }
+        things.push(format!("file {}", path.display()));
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            files(lab, &path, things);
+        }
+    }
+}
+
+/// All processes but process 1 and the relay, which may go on without a port to relay.
+fn processes(lab: &Lab) -> Vec<String> {
+    let folders = fs::read_dir(lab.path("/proc")).into_iter().flatten().flatten();
+    let numbered = folders.filter(|folder| {
+        folder.file_name().to_str().is_some_and(|name| name.parse() != Ok(1) && name.parse::<u32>().is_ok())
+    });
+    numbered
+        .filter_map(|folder| fs::read_to_string(folder.path().join("cmdline")).ok())
+        .filter(|line| !line.is_empty() && !line.contains("\0relay\0"))
+        .map(|line| format!("process {}", line.replace('\0', " ")))
+        .collect()
+}
+
+/// What the maps say, without numbers of networks and endpoints.
+fn entries(lab: &Lab) -> Result<Vec<String>, MapError> {
+    let open = |name: &str| MapData::from_pin(lab.path(format!("/sys/fs/bpf/netbpf/v{LAYOUT}/maps/{name}")));
+    let mut things = Vec::new();
+    for network in Array::<_, Network>::try_from(Map::Array(open("NETWORKS")?))?.iter().take(LOOKED_AT) {
+        let network = network?;
+        if network.ifindex != 0 {
+            things.push(format!("NETWORKS {:?} {:?}", network.mac, network.gateway));
+        }
+    }
+    for endpoint in Array::<_, Endpoint>::try_from(Map::Array(open("ENDPOINTS")?))?.iter().take(LOOKED_AT) {
+        let endpoint = endpoint?;
+        if endpoint.ifindex != 0 {
+            things.push(format!("ENDPOINTS {:?} {:?} {:?}", endpoint.mac, endpoint.ipv4, endpoint.ipv6));
+        }
+    }
+    for key in HashMap::<_, FdbKey, Station>::try_from(Map::HashMap(open("FDB")?))?.keys() {
+        things.push(format!("FDB {:?}", key?.mac));
+    }
+    for entry in HashMap::<_, NeighbourKey, Neighbour>::try_from(Map::HashMap(open("NEIGHBOURS")?))?.iter() {
+        let (key, neighbour) = entry?;
+        things.push(format!("NEIGHBOURS {} {:?}", key.ip(), neighbour.mac));
+    }
+    for key in HashMap::<_, OwnedKey, Owned>::try_from(Map::HashMap(open("OWNED")?))?.keys() {
+        things.push(format!("OWNED {:?}", key?.address));
+    }
+    for key in HashMap::<_, AllowedKey, Allowed>::try_from(Map::HashMap(open("ALLOWED")?))?.keys() {
+        let AllowedKey { protocol, port, .. } = key?;
+        things.push(format!("ALLOWED {protocol} {port:?}"));
+    }
+    Ok(things)
+}
+
+/// One line for each value that is no object or array, but for those of these names.
+fn fields(value: &serde_json::Value, except: &[&str], path: &str, lines: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(named) => {
+            for (name, value) in named.iter().filter(|(name, _)| !except.contains(&name.as_str())) {
+                fields(value, except, &format!("{path} .{name}"), lines);
+            }
+        }
+        serde_json::Value::Array(items) if items.iter().all(serde_json::Value::is_number) => {
+            lines.push(format!("{path} = {value}"));
+        }
+        serde_json::Value::Array(items) => {
+            items.iter().for_each(|item| fields(item, except, &format!("{path}[]"), lines));
+        }
+        _ => lines.push(format!("{path} = {value}")),
+    }
+}
+
+/// Each run of seven or more hexadecimal digits becomes a `#`: IDs, and names and numbers made of them.
+fn without_ids(line: &str) -> String {
+    let mut kept = String::new();
+    let mut run = String::new();
+    for letter in line.chars().chain(['\n']) {
+        if letter.is_ascii_hexdigit() {
+            run.push(letter);
+            continue;
+        }
+        match run.len() {
+            ..7 => kept.push_str(&run),
+            _ => kept.push('#'),
+        }
+        run.clear();
+        kept.push(letter);
+    }
+    kept.trim_end().to_owned()
+}
