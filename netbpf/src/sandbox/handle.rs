@@ -230,8 +230,9 @@ fn first_process(dir: &Path) -> Option<(u32, u64)> {
 
 /// Kills the container's first process if it is still running. That happens only if the supervisor was killed: the
 /// process is about to die, or it has changed its user, which clears its parent death signal. Returns a pidfd that
-/// becomes readable at its end.
+/// becomes readable at its end. The socket that the supervisor left is removed.
 fn kill_orphan(dir: &Path) -> Option<OwnedFd> {
+    let _ = fs::remove_file(dir.join(SOCKET));
     let (pid, start_time) = first_process(dir)?;
     let _ = fs::remove_file(dir.join(PID));
     let pidfd = pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok()?;
