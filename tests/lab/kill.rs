@@ -3,6 +3,9 @@
 
 mod commands;
 mod docker;
+mod full;
+mod processes;
+mod walk;
 
 use std::{fs, io::Write};
 
@@ -21,6 +24,8 @@ struct Case {
     back: &'static [&'static str],
     /// Whether it is two commands: the container may be there and not run.
     may_stop_between: bool,
+    /// Whether there is no other container.
+    is_alone: bool,
 }
 
 const RUN: &str =
@@ -38,26 +43,37 @@ impl Case {
         command: &'static str,
         back: &'static [&'static str],
     ) -> Self {
-        Self { before, command, back, may_stop_between: false }
+        Self { before, command, back, may_stop_between: false, is_alone: false }
     }
 
     const fn of_two(self) -> Self {
         Self { may_stop_between: true, ..self }
     }
 
-    /// A host where all that has to be there is, and a container in two networks.
+    const fn alone(self) -> Self {
+        Self { is_alone: true, ..self }
+    }
+
     #[track_caller]
     fn lab(&self) -> Lab {
         let lab = faulty_lab();
+        self.furnish(&lab);
+        lab
+    }
+
+    /// Starts the daemon, and has all there that has to be, and a container in two networks.
+    #[track_caller]
+    fn furnish(&self, lab: &Lab) {
         lab.start_daemon();
         lab.host(["ip", "netns", "add", "blue"]).ok();
         lab.network("mynet", "--subnet 10.1.0.0/24");
         // The host forwards IPv6 from here on.
         lab.network("six", "--ipv6 --subnet 10.6.0.0/24 --subnet fd00:6::/64");
-        lab.run("neighbour", "--net mynet");
-        lab.netbpf(["network", "connect", "six", "neighbour"]).ok();
-        self.before.iter().for_each(|line| type_line(&lab, line));
-        lab
+        if !self.is_alone {
+            lab.run("neighbour", "--net mynet");
+            lab.netbpf(["network", "connect", "six", "neighbour"]).ok();
+        }
+        self.before.iter().for_each(|line| type_line(lab, line));
     }
 
     /// Kills the daemon at each point in turn.
@@ -146,14 +162,15 @@ impl Case {
 
     /// The command has happened or it has not.
     #[track_caller]
-    fn assert_one_of(&self, now: &Shape, Outcomes { before, after }: &Outcomes, hit: &str) {
-        if !self.is_one_of(now, before, after) {
+    fn assert_one_of(&self, now: &Shape, outcomes: &Outcomes, hit: &str) {
+        let Outcomes { before, after } = outcomes;
+        if !self.is_one_of(now, outcomes) {
             let since = now.since(after);
             self.assert_is(now, before, &format!("{hit}; since it has happened:\n{since}since before it:"));
         }
     }
 
-    fn is_one_of(&self, now: &Shape, before: &Shape, after: &Shape) -> bool {
+    fn is_one_of(&self, now: &Shape, Outcomes { before, after }: &Outcomes) -> bool {
         [before, after].iter().any(|shape| now == *shape || self.is_between(now, shape))
     }
 

@@ -1,7 +1,7 @@
 //! All that there is on a host, in a form in which two states that came about in different ways can be equal. Looking is
 //! cheap, because tests look after each of hundreds of steps. Must not know what happened.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::LazyLock};
+use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, sync::LazyLock};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use netbpf_common::{
@@ -54,12 +54,12 @@ const VOLATILE: &[&str] = &[
 const LOOKED_AT: usize = 200;
 
 impl Shape {
-    /// The present one, once the kernel has set the operational state of new veth pairs, a moment after they are up.
+    /// The present one, once the kernel has done what follows a moment after new veth pairs are up.
     #[track_caller]
     pub fn of(lab: &Lab) -> Self {
-        let seen = eventually("an operational state of all veth pairs", || {
+        let seen = eventually("what the kernel knows of new veth pairs", || {
             let seen = lab.host(["sh", "-c", LOOK]).ok().stdout;
-            (!seen.lines().any(is_settling)).then_some(seen)
+            (!seen.lines().any(|line| is_settling(line, &seen))).then_some(seen)
         });
         let mut things = Vec::new();
         for (what, lines) in PARTS.iter().zip(seen.split("---\n")) {
@@ -111,8 +111,13 @@ impl Shape {
     }
 }
 
-/// Whether a link is up, or has a carrier, and the kernel does not say so yet.
-fn is_settling(line: &str) -> bool {
+/// Whether a link is up, or has a carrier, and the kernel does not say so yet; or a link-local address has no route.
+fn is_settling(line: &str, seen: &str) -> bool {
+    if let [_, device, "inet6", address, ..] = line.split_whitespace().collect::<Vec<_>>()[..]
+        && let Some(address) = address.strip_suffix("/64").filter(|address| address.starts_with("fe80:"))
+    {
+        return !seen.contains(&format!("local {address} dev {device} "));
+    }
     (line.contains(" state UNKNOWN ") && !line.contains(": lo: "))
         || (line.contains("<NO-CARRIER,") && line.contains(",LOWER_UP>"))
 }
@@ -123,12 +128,13 @@ fn without_numbers(line: &str) -> String {
     MAC_OF_HOST_SIDE.replace(&line, "$1").into_owned()
 }
 
-/// Everything below a folder, but for the store, the order of a fault, the relay, and how a container ended.
+/// Everything below a folder, but for the store, what fills its disk, the order of a fault, the relay, and how a container
+/// ended.
 fn files(lab: &Lab, folder: &Path, things: &mut Vec<String>) {
     for entry in fs::read_dir(lab.path(folder)).into_iter().flatten().flatten() {
         let path = folder.join(entry.file_name());
         let name = entry.file_name().to_string_lossy().into_owned();
-        if matches!(&*name, "netbpf.redb" | "fault" | "exit.json") || name.starts_with("relay.") {
+        if matches!(&*name, "netbpf.redb" | "ballast" | "fault" | "exit.json") || name.starts_with("relay.") {
             continue;
         }
         things.push(format!("file {}", path.display()));
@@ -153,7 +159,7 @@ fn processes(lab: &Lab) -> Vec<String> {
 
 /// What the maps say, without numbers of networks and endpoints.
 fn entries(lab: &Lab) -> Result<Vec<String>, MapError> {
-    let open = |name: &str| MapData::from_pin(lab.path(format!("/sys/fs/bpf/netbpf/v{LAYOUT}/maps/{name}")));
+    let open = |name: &str| open(lab, name);
     let mut things = Vec::new();
     for network in Array::<_, Network>::try_from(Map::Array(open("NETWORKS")?))?.iter().take(LOOKED_AT) {
         let network = network?;
@@ -161,11 +167,8 @@ fn entries(lab: &Lab) -> Result<Vec<String>, MapError> {
             things.push(format!("NETWORKS {:?} {:?}", network.mac, network.gateway));
         }
     }
-    for endpoint in Array::<_, Endpoint>::try_from(Map::Array(open("ENDPOINTS")?))?.iter().take(LOOKED_AT) {
-        let endpoint = endpoint?;
-        if endpoint.ifindex != 0 {
-            things.push(format!("ENDPOINTS {:?} {:?} {:?}", endpoint.mac, endpoint.ipv4, endpoint.ipv6));
-        }
+    for endpoint in endpoints(lab)? {
+        things.push(format!("ENDPOINTS {:?} {:?} {:?}", endpoint.mac, endpoint.ipv4, endpoint.ipv6));
     }
     for key in HashMap::<_, FdbKey, Station>::try_from(Map::HashMap(open("FDB")?))?.keys() {
         things.push(format!("FDB {:?}", key?.mac));
@@ -182,6 +185,23 @@ fn entries(lab: &Lab) -> Result<Vec<String>, MapError> {
         things.push(format!("ALLOWED {protocol} {port:?}"));
     }
     Ok(things)
+}
+
+fn open(lab: &Lab, map: &str) -> Result<MapData, MapError> {
+    MapData::from_pin(lab.path(format!("/sys/fs/bpf/netbpf/v{LAYOUT}/maps/{map}")))
+}
+
+fn endpoints(lab: &Lab) -> Result<Vec<Endpoint>, MapError> {
+    let all = Array::<_, Endpoint>::try_from(Map::Array(open(lab, "ENDPOINTS")?))?;
+    let first: Vec<Endpoint> = all.iter().take(LOOKED_AT).collect::<Result<_, _>>()?;
+    Ok(first.into_iter().filter(|endpoint| endpoint.ifindex != 0).collect())
+}
+
+/// The IPv4 addresses in the map of endpoints.
+#[track_caller]
+pub fn endpoint_addresses(lab: &Lab) -> Vec<Ipv4Addr> {
+    let endpoints = endpoints(lab).unwrap_or_else(|error| panic!("read the map of endpoints: {error}"));
+    endpoints.iter().map(|endpoint| endpoint.ipv4.into()).collect()
 }
 
 /// One line for each value that is no object or array, but for those of these names.

@@ -28,6 +28,13 @@ macro_rules! cases {
                 $case.survives_failed_calls();
             })+
         }
+        mod on_a_full_disk {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                $case.survives_a_full_disk();
+            })+
+        }
     };
 }
 
@@ -67,6 +74,13 @@ fn start_of_the_daemon() {
     let mut point = 0;
     loop {
         lab.kill_daemon();
+        // As if somebody had removed it.
+        lab.host([
+            "sh",
+            "-c",
+            "for link in $(ip -o link | grep -oE ' (veth|nb-|netbpf)[^@:]*'); do ip link delete $link; done",
+        ])
+        .ok();
         point += 1;
         give(&lab, &format!("kill step {point}"));
         let started = lab.try_start_daemon();

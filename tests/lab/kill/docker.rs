@@ -112,24 +112,30 @@ pub fn remove_all(lab: &Lab) {
     }
 }
 
-/// Sends a request to the driver's socket: a path, a space, the message. An error is what the answer says.
+/// Sends a request to the driver: a path, a space, the message. An error is what the answer says.
 #[track_caller]
 pub fn ask(lab: &Lab, request: &str) -> Result<(), String> {
     let (path, message) = request.split_once(' ').expect("a path and a message");
+    let body = post(lab, "/run/docker/plugins/netbpf.sock", path, message)?;
+    let body: serde_json::Value =
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+    body["Err"].as_str().map_or(Ok(()), |error| Err(error.to_owned()))
+}
+
+/// The body of the answer at a socket, if that reports success; else the whole answer.
+#[track_caller]
+pub fn post(lab: &Lab, socket: &str, path: &str, message: &str) -> Result<String, String> {
     let mut stream =
-        UnixStream::connect(lab.path("/run/docker/plugins/netbpf.sock")).expect("the driver's socket");
+        UnixStream::connect(lab.path(socket)).unwrap_or_else(|error| panic!("{socket}: {error}"));
     let length = message.len();
-    let head =
-        format!("POST {path} HTTP/1.1\r\nHost: netbpf\r\nConnection: close\r\nContent-Length: {length}");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: netbpf\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}"
+    );
     let mut answer = String::new();
     let answered =
         write!(stream, "{head}\r\n\r\n{message}").and_then(|()| stream.read_to_string(&mut answer));
     match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200") => {
-            let body: serde_json::Value =
-                serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
-            body["Err"].as_str().map_or(Ok(()), |error| Err(error.to_owned()))
-        }
+        Some((head, body)) if head.starts_with("HTTP/1.1 2") => Ok(body.to_owned()),
         _ => Err(format!("{answered:?}: {answer}")),
     }
 }

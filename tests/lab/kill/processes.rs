@@ -1,0 +1,133 @@
+//! The name responder, or a container's supervisor, is killed at each step of a command, while the daemon goes on.
+//! Afterwards names are answered again, and a container runs or does not, as it is said to.
+
+use std::time::{Duration, Instant};
+
+use netbpf_tests::lab::{Lab, eventually};
+
+use super::{Case, Outcomes, RUN, tell};
+use crate::shape::Shape;
+
+/// How long the daemon may take to notice and to clear up.
+const SETTLING: Duration = Duration::from_secs(10);
+
+impl Case {
+    /// Kills the responder at each point in turn.
+    #[track_caller]
+    fn survives_without_responder(&self) {
+        let points = self.survives("kill step # responder", |lab, outcomes, _, hit| {
+            let now = self.settled(lab, outcomes, hit);
+            assert_names(lab, hit);
+            now
+        });
+        tell("kills survived", points);
+    }
+
+    /// Kills the container's supervisor at each point in turn.
+    #[track_caller]
+    fn survives_without_supervisor(self) {
+        let case = self.alone();
+        let points =
+            case.survives("kill step # supervise", |lab, outcomes, _, hit| case.settled(lab, outcomes, hit));
+        tell("kills survived", points);
+    }
+
+    /// What is there once the daemon has cleared up after a process that it did not end itself.
+    #[track_caller]
+    fn settled(&self, lab: &Lab, outcomes: &Outcomes, hit: &str) -> Shape {
+        let give_up = Instant::now() + SETTLING;
+        loop {
+            let now = Shape::of(lab);
+            if self.is_one_of(&now, outcomes) || Instant::now() > give_up {
+                self.assert_one_of(&now, outcomes, hit);
+                return now;
+            }
+        }
+    }
+}
+
+/// The responder knows whoever is in `mynet`, and nobody else.
+#[track_caller]
+fn assert_names(lab: &Lab, hit: &str) {
+    let network = lab.ask("/networks/mynet");
+    let members = network["Containers"].as_object().into_iter().flat_map(|members| members.values());
+    let members: Vec<_> = members.filter_map(|member| member["Name"].as_str()).collect();
+    assert!(members.contains(&"neighbour"), "{hit}: {network}");
+    for name in ["neighbour", "web", "shop"] {
+        let answered = lab.exec("neighbour", &format!("getent hosts {name}.mynet"));
+        assert_eq!(answered.status.success(), members.contains(&name), "{hit}: {members:?}: {answered}");
+    }
+}
+
+macro_rules! cases {
+    ($module:ident, $survives:ident: $($name:ident: $case:expr;)+) => {
+        mod $module {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                $case.$survives();
+            })+
+        }
+    };
+}
+
+cases! {
+    responder, survives_without_responder:
+    connect: Case::new(
+        &["network create --subnet 10.2.0.0/24 other", "run -d --name web --net other -- sleep infinity"],
+        "network connect --ip 10.1.0.9 --alias www mynet web",
+        &["network disconnect mynet web"],
+    );
+    disconnect: Case::new(
+        &[RUN, "network create --subnet 10.2.0.0/24 other", "network connect --ip 10.2.0.9 other web"],
+        "network disconnect mynet web",
+        &["network connect --ip 10.1.0.9 --alias www mynet web"],
+    );
+    run: Case::new(&[], RUN, &["rm -f web"]).of_two();
+    rm: Case::new(&[RUN], "rm -f web", &["?rm -f web", RUN]).of_two();
+    rename: Case::new(&[RUN], "rename web shop", &["rename shop web"]);
+}
+
+cases! {
+    supervisor, survives_without_supervisor:
+    run: Case::new(&[], RUN, &["rm -f web"]).of_two();
+    start: Case::new(&[RUN, "stop -t 0 web"], "start web", &["stop -t 0 web"]);
+}
+
+/// Its end is the end of the container, which a patient `stop` waits for.
+#[test]
+fn a_supervisor_that_is_killed_while_its_container_is_stopped() {
+    let lab = Lab::start();
+    lab.network("mynet", "--subnet 10.1.0.0/24");
+    lab.run("web", "--net mynet -p 8080:80");
+    lab.netbpf(["stop", "-t", "0", "web"]).ok();
+    let stopped = Shape::of(&lab);
+    lab.netbpf(["start", "web"]).ok();
+    // Process 1 takes no notice of SIGTERM.
+    let stop = lab.spawn_netbpf(["stop", "-t", "1000", "web"]);
+    let [supervisor] = lab.processes("supervise")[..] else { panic!("one supervisor") };
+    lab.host(["kill", "-9", &supervisor.to_string()]).ok();
+    stop.output().ok();
+    let now = Shape::of(&lab);
+    assert!(now == stopped, "{}", now.since(&stopped));
+}
+
+#[test]
+fn a_supervisor_that_is_killed_takes_the_commands_inside_along() {
+    let lab = Lab::start();
+    lab.network("mynet", "--subnet 10.1.0.0/24");
+    lab.run("web", "--net mynet");
+    lab.netbpf(["stop", "-t", "0", "web"]).ok();
+    let stopped = Shape::of(&lab);
+    lab.netbpf(["start", "web"]).ok();
+    let inside = lab.spawn_netbpf(["exec", "web", "sleep", "1000"]);
+    eventually("a command inside", || (!lab.processes("1000").is_empty()).then_some(()));
+    let [supervisor] = lab.processes("supervise")[..] else { panic!("one supervisor") };
+    lab.host(["kill", "-9", &supervisor.to_string()]).ok();
+    let inside = inside.output();
+    assert!(!inside.status.success(), "{inside}");
+    eventually("a container that has ended", || (Shape::of(&lab) == stopped).then_some(()));
+    assert_eq!(lab.inspect("web")["State"]["ExitCode"], 137);
+    lab.netbpf(["start", "web"]).ok();
+    lab.host(["ping", "-c1", "-W2", &lab.address("web", "mynet")]).ok();
+}

@@ -1,0 +1,410 @@
+//! A random walk: commands in any order, with faults at random points. After each command the daemon's networks and
+//! containers are those that a small model expects, and the kernel, the maps and the names agree with them.
+//!
+//! The seed is printed. `NETBPF_WALK_SEED` chooses it, and `NETBPF_WALK_STEPS` how many commands there are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    hash::{BuildHasher, RandomState},
+    io::Write,
+    thread,
+    time::{Duration, Instant},
+};
+
+use netbpf_tests::lab::Lab;
+
+use super::{ask, clear_up, faulty_lab, give, outcome, tell};
+use crate::shape::{self, Shape};
+
+/// How long the walk goes on if nobody says how far.
+const TIME: Duration = Duration::from_secs(30);
+
+const NETWORKS: [(&str, &str); 3] = [
+    ("n0", "--subnet 10.100.0.0/24 -o netbpf.max_flows=1000"),
+    ("n1", "--ipv6 --subnet 10.101.0.0/24 --subnet fd00:101::/64"),
+    ("n2", "--subnet 10.102.0.0/24 -o com.docker.network.bridge.enable_icc=false"),
+];
+const CONTAINERS: [&str; 4] = ["c0", "c1", "c2", "c3"];
+const NAMESPACE: &str = "netns:blue";
+
+/// What the daemon should know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Model {
+    networks: BTreeSet<String>,
+    containers: BTreeMap<String, Container>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Container {
+    runs: bool,
+    networks: BTreeSet<String>,
+}
+
+/// A command with what it makes of the model: nothing if it is to be refused.
+struct Step {
+    line: String,
+    after: Option<Model>,
+    /// For two commands in one: what is there in between.
+    between: Option<Model>,
+}
+
+#[test]
+fn random_commands_with_faults_leave_what_they_should() {
+    let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
+    let seed = number("NETBPF_WALK_SEED").unwrap_or_else(|| RandomState::new().hash_one(()) % 1_000_000);
+    let steps = number("NETBPF_WALK_STEPS");
+    let mut walk = Walk::start(seed);
+    let begun = Instant::now();
+    while steps.map_or(begun.elapsed() < TIME, |steps| walk.steps < steps) {
+        walk.step();
+    }
+    walk.end();
+}
+
+struct Walk {
+    lab: Lab,
+    seed: u64,
+    random: Random,
+    model: Model,
+    steps: u64,
+    kills: u32,
+    failures: u32,
+    /// Ports are given out once.
+    next_port: u16,
+    /// What was done, for whoever has to understand a failure.
+    done: Vec<String>,
+}
+
+impl Walk {
+    #[track_caller]
+    fn start(seed: u64) -> Self {
+        let lab = faulty_lab();
+        give(&lab, "");
+        lab.start_daemon();
+        lab.host(["ip", "netns", "add", "blue"]).ok();
+        Self {
+            lab,
+            seed,
+            random: Random(seed),
+            model: Model::default(),
+            steps: 0,
+            kills: 0,
+            failures: 0,
+            next_port: 8000,
+            done: Vec::new(),
+        }
+    }
+
+    /// A command, perhaps with a fault, and a look at what came of it.
+    #[track_caller]
+    fn step(&mut self) {
+        self.steps += 1;
+        let Step { line, after, between } = self.choose();
+        let order = self.choose_fault();
+        give(&self.lab, &order);
+        self.done.push(format!("{line}    # {order}"));
+        let answer = ask(&self.lab, &line);
+        let hit = outcome(&self.lab).unwrap_or_default();
+        self.done.push(format!("    {answer:?} {hit}"));
+        let is_daemon_killed = hit.starts_with("killed") && !order.ends_with("responder");
+        if is_daemon_killed {
+            self.kills += 1;
+            self.lab.await_daemon_end();
+            self.lab.start_daemon();
+        } else if !hit.is_empty() {
+            self.failures += 1;
+        }
+        let before = self.model.clone();
+        let expected: Vec<Model> = match (&answer, hit.is_empty()) {
+            (Ok(()), _) => vec![after.expect("what is to be refused")],
+            (Err(_), true) => {
+                assert!(after.is_none(), "it is refused: {answer:?}");
+                vec![before]
+            }
+            (Err(_), false) if is_daemon_killed => {
+                [Some(before), after, between].into_iter().flatten().collect()
+            }
+            (Err(_), false) => [Some(before), between].into_iter().flatten().collect(),
+        };
+        let observed = observe(&self.lab);
+        assert!(expected.contains(&observed), "there is {observed:#?}, expected one of {expected:#?}");
+        self.model = observed;
+        self.assert_consistent();
+        if self.random.below(8) == 0 {
+            self.assert_nothing_to_mend();
+        }
+    }
+
+    fn choose(&mut self) -> Step {
+        let model = self.model.clone();
+        let (network, options) = NETWORKS[self.random.below(NETWORKS.len())];
+        let container = CONTAINERS[self.random.below(CONTAINERS.len())];
+        let other = CONTAINERS[self.random.below(CONTAINERS.len())];
+        let known = model.containers.get(container);
+        let has_network = model.networks.contains(network);
+        let changed = |is_possible: bool, change: &dyn Fn(&mut Model)| {
+            is_possible.then(|| {
+                let mut model = model.clone();
+                change(&mut model);
+                model
+            })
+        };
+        let set_running = |runs: bool| {
+            move |model: &mut Model| {
+                model.containers.entry(container.to_owned()).and_modify(|it| it.runs = runs);
+            }
+        };
+        let new = |runs: bool| {
+            move |model: &mut Model| {
+                let networks = [network.to_owned()].into();
+                model.containers.insert(container.to_owned(), Container { runs, networks });
+            }
+        };
+        let in_network = model.containers.values().filter(|it| it.networks.contains(network));
+        let (running, stopped): (Vec<_>, Vec<_>) = in_network.partition(|it| it.runs);
+        let step = |line: String, after| Step { line, after, between: None };
+        let of_two = |line: String, after, between| Step { line, after, between };
+        match self.random.below(14) {
+            // What a container that does not run will miss is left alone.
+            0 if !stopped.is_empty() => self.choose(),
+            0 => step(
+                format!("network rm {network}"),
+                changed(has_network && running.is_empty(), &|model| {
+                    model.networks.remove(network);
+                }),
+            ),
+            1 | 2 => step(
+                format!("network create {options} {network}"),
+                changed(!has_network, &|model| {
+                    model.networks.insert(network.to_owned());
+                }),
+            ),
+            3..=5 => {
+                self.next_port += 1;
+                let line = format!(
+                    "run -d --name {container} --net {network} -p {}:80 -- sleep infinity",
+                    self.next_port
+                );
+                let is_possible = has_network && known.is_none();
+                of_two(line, changed(is_possible, &new(true)), changed(is_possible, &new(false)))
+            }
+            6 => of_two(
+                format!("rm -f {container}"),
+                changed(true, &|model| {
+                    model.containers.remove(container);
+                }),
+                changed(known.is_some(), &set_running(false)),
+            ),
+            7 => step(format!("stop -t 0 {container}"), changed(known.is_some(), &set_running(false))),
+            8 => step(format!("start {container}"), changed(known.is_some(), &set_running(true))),
+            9 => of_two(
+                format!("restart -t 0 {container}"),
+                changed(known.is_some(), &set_running(true)),
+                changed(known.is_some(), &set_running(false)),
+            ),
+            10 => {
+                let name = if self.random.below(3) == 0 { NAMESPACE } else { container };
+                let known = model.containers.get(name);
+                let is_possible =
+                    has_network && known.map_or(name == NAMESPACE, |it| !it.networks.contains(network));
+                step(
+                    format!("network connect {network} {name}"),
+                    changed(is_possible, &|model| {
+                        let it = model.containers.entry(name.to_owned()).or_default();
+                        it.runs |= name == NAMESPACE;
+                        it.networks.insert(network.to_owned());
+                    }),
+                )
+            }
+            11 => {
+                let name = if self.random.below(3) == 0 { NAMESPACE } else { container };
+                let is_possible =
+                    has_network && model.containers.get(name).is_some_and(|it| it.networks.contains(network));
+                step(
+                    format!("network disconnect {network} {name}"),
+                    changed(is_possible, &|model| {
+                        let Some(it) = model.containers.get_mut(name) else { return };
+                        it.networks.remove(network);
+                        if name == NAMESPACE && it.networks.is_empty() {
+                            model.containers.remove(name);
+                        }
+                    }),
+                )
+            }
+            12 => step(
+                format!("rename {container} {other}"),
+                changed(known.is_some() && !model.containers.contains_key(other), &|model| {
+                    let it = model.containers.remove(container);
+                    model.containers.extend(it.map(|it| (other.to_owned(), it)));
+                }),
+            ),
+            _ => {
+                let is_used =
+                    |network: &String| model.containers.values().any(|it| it.networks.contains(network));
+                let is_missed = |network: &&String| {
+                    !model.containers.values().any(|it| it.runs && it.networks.contains(*network))
+                };
+                if model.networks.iter().filter(is_missed).any(is_used) {
+                    return self.choose();
+                }
+                step("network prune -f".to_owned(), changed(true, &|model| model.networks.retain(is_used)))
+            }
+        }
+    }
+
+    fn choose_fault(&mut self) -> String {
+        let point = 1 + self.random.below(30);
+        match self.random.below(10) {
+            0 | 1 => format!("kill step {point}"),
+            2 | 3 => format!("kill call {point}"),
+            4 => format!("fail step {point}"),
+            5 => format!("fail call {point}"),
+            6 => format!("kill step {point} responder"),
+            _ => String::new(),
+        }
+    }
+
+    /// The kernel and the maps have what the daemon says, each address once, and names and addresses lead to whoever runs.
+    #[track_caller]
+    fn assert_consistent(&self) {
+        let members = members(&self.lab, &self.model);
+        let addresses: Vec<&String> = members.iter().map(|member| &member.address).collect();
+        let mut in_maps: Vec<String> =
+            shape::endpoint_addresses(&self.lab).iter().map(ToString::to_string).collect();
+        in_maps.sort();
+        let mut expected: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        expected.sort();
+        assert_eq!(in_maps, expected, "addresses in the map of endpoints");
+        assert_eq!(expected.iter().collect::<BTreeSet<_>>().len(), expected.len(), "each address once");
+        let running = self.model.containers.iter().filter(|(name, it)| it.runs && *name != NAMESPACE).count();
+        assert_eq!(self.lab.processes("supervise").len(), running, "supervisors");
+        let pings: String = addresses
+            .iter()
+            .map(|address| format!("ping -q -c1 -W5 {address} >/dev/null || echo {address} & "))
+            .collect();
+        let lost = self.lab.host(["sh", "-c", &format!("{pings}wait")]).ok().stdout;
+        assert_eq!(lost, "", "addresses that do not answer");
+        self.assert_names(&members);
+    }
+
+    /// Whoever is in a network finds all others there by name, and nobody else.
+    #[track_caller]
+    fn assert_names(&self, members: &[Member]) {
+        for network in &self.model.networks {
+            let inside = || members.iter().filter(|it| it.network == *network && it.name != NAMESPACE);
+            let Some(asker) = inside().next() else { continue };
+            let script = CONTAINERS
+                .map(|name| format!("getent ahostsv4 {name}.{network} | sed -n 's/ .*STREAM.*/ {name}/p'; "));
+            let found = self.lab.exec_script(&asker.name, &script.concat());
+            let expected: BTreeSet<String> =
+                inside().map(|it| format!("{} {}", it.address, it.name)).collect();
+            let answers: BTreeSet<String> = found
+                .stdout
+                .lines()
+                .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+                .collect();
+            assert_eq!(answers, expected, "names in {network}: {found}");
+        }
+    }
+
+    /// A start of the daemon brings the kernel to what is stored: it finds it so.
+    #[track_caller]
+    fn assert_nothing_to_mend(&mut self) {
+        self.done.push("a restart of the daemon".to_owned());
+        let before = Shape::of(&self.lab);
+        self.lab.restart_daemon();
+        let now = Shape::of(&self.lab);
+        assert!(now == before, "a restart changes something:\n{}", now.since(&before));
+    }
+
+    /// Removes everything; the lab looks for what is left.
+    #[track_caller]
+    fn end(mut self) {
+        self.assert_nothing_to_mend();
+        if let Some(blue) = self.model.containers.get(NAMESPACE) {
+            for network in &blue.networks {
+                ask(&self.lab, &format!("network disconnect {network} {NAMESPACE}"))
+                    .expect("a namespace leaves");
+            }
+        }
+        give(&self.lab, "");
+        clear_up(&self.lab);
+        tell("kills survived", self.kills);
+        tell("failed steps survived", self.failures);
+        println!("{} steps of the walk with seed {}", self.steps, self.seed);
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let text = format!(
+                "{}\nthe last of {} steps; walk the same way again with NETBPF_WALK_SEED={} NETBPF_WALK_STEPS={}",
+                self.done.join("\n"),
+                self.steps,
+                self.seed,
+                self.steps
+            );
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+}
+
+/// A container in a network, while it runs.
+struct Member {
+    name: String,
+    network: String,
+    address: String,
+}
+
+/// What the daemon says of the addresses of whoever runs.
+#[track_caller]
+fn members(lab: &Lab, model: &Model) -> Vec<Member> {
+    let running = model.containers.iter().filter(|(_, it)| it.runs);
+    running
+        .flat_map(|(name, it)| {
+            let inspected = lab.ask(&format!("/containers/{}/json", name.replace(':', "%3A")));
+            it.networks.iter().map(move |network| Member {
+                name: name.clone(),
+                network: network.clone(),
+                address: inspected["NetworkSettings"]["Networks"][network]["IPAddress"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// What the daemon knows.
+#[track_caller]
+fn observe(lab: &Lab) -> Model {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let all = |value: serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    let predefined = ["bridge", "host", "none"];
+    let networks =
+        all(lab.ask("/networks")).iter().map(|network| text(&network["Name"])).collect::<BTreeSet<_>>();
+    let container = |it: &serde_json::Value| {
+        let name = text(&it["Names"][0]).trim_start_matches('/').to_owned();
+        let networks = all(it["Networks"].clone()).iter().map(text).collect();
+        (name, Container { runs: it["State"] == "running", networks })
+    };
+    Model {
+        networks: networks.into_iter().filter(|name| !predefined.contains(&name.as_str())).collect(),
+        containers: all(lab.ask("/containers/json?all=true")).iter().map(container).collect(),
+    }
+}
+
+/// Numbers that follow from a seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+    }
+}
