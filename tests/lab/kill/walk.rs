@@ -165,7 +165,7 @@ impl Walk {
         let (running, stopped): (Vec<_>, Vec<_>) = in_network.partition(|it| it.runs);
         let step = |line: String, after| Step { line, after, between: None };
         let of_two = |line: String, after, between| Step { line, after, between };
-        match self.random.below(14) {
+        match self.random.below(16) {
             // What a container that does not run will miss is left alone.
             0 if !stopped.is_empty() => self.choose(),
             0 => step(
@@ -174,13 +174,13 @@ impl Walk {
                     model.networks.remove(network);
                 }),
             ),
-            1 | 2 => step(
+            1..=3 => step(
                 format!("network create {options} {network}"),
                 changed(!has_network, &|model| {
                     model.networks.insert(network.to_owned());
                 }),
             ),
-            3..=5 => {
+            4..=7 => {
                 self.next_port += 1;
                 let line = format!(
                     "run -d --name {container} --net {network} -p {}:80 -- sleep infinity",
@@ -189,21 +189,21 @@ impl Walk {
                 let is_possible = has_network && known.is_none();
                 of_two(line, changed(is_possible, &new(true)), changed(is_possible, &new(false)))
             }
-            6 => of_two(
+            8 => of_two(
                 format!("rm -f {container}"),
                 changed(true, &|model| {
                     model.containers.remove(container);
                 }),
                 changed(known.is_some(), &set_running(false)),
             ),
-            7 => step(format!("stop -t 0 {container}"), changed(known.is_some(), &set_running(false))),
-            8 => step(format!("start {container}"), changed(known.is_some(), &set_running(true))),
-            9 => of_two(
+            9 => step(format!("stop -t 0 {container}"), changed(known.is_some(), &set_running(false))),
+            10 => step(format!("start {container}"), changed(known.is_some(), &set_running(true))),
+            11 => of_two(
                 format!("restart -t 0 {container}"),
                 changed(known.is_some(), &set_running(true)),
                 changed(known.is_some(), &set_running(false)),
             ),
-            10 => {
+            12 => {
                 let name = if self.random.below(3) == 0 { NAMESPACE } else { container };
                 let known = model.containers.get(name);
                 let is_possible =
@@ -217,7 +217,7 @@ impl Walk {
                     }),
                 )
             }
-            11 => {
+            13 => {
                 let name = if self.random.below(3) == 0 { NAMESPACE } else { container };
                 let is_possible =
                     has_network && model.containers.get(name).is_some_and(|it| it.networks.contains(network));
@@ -232,7 +232,7 @@ impl Walk {
                     }),
                 )
             }
-            12 => step(
+            14 => step(
                 format!("rename {container} {other}"),
                 changed(known.is_some() && !model.containers.contains_key(other), &|model| {
                     let it = model.containers.remove(container);
@@ -313,7 +313,13 @@ impl Walk {
     fn assert_nothing_to_mend(&mut self) {
         self.done.push("a restart of the daemon".to_owned());
         let before = Shape::of(&self.lab);
-        self.lab.restart_daemon();
+        if self.model == Model::default() {
+            // One that is told to end takes everything of the host back.
+            self.lab.kill_daemon();
+            self.lab.start_daemon();
+        } else {
+            self.lab.restart_daemon();
+        }
         let now = Shape::of(&self.lab);
         assert!(now == before, "a restart changes something:\n{}", now.since(&before));
     }

@@ -134,7 +134,7 @@ impl Process {
     }
 
     /// Whether the command is still running. The waiting thread reaps it, so until then the PID cannot be reused.
-    pub(super) fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         !self.ended && std::fs::exists(format!("/proc/{}", self.pid)).unwrap_or_default()
     }
 }
