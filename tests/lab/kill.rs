@@ -7,9 +7,9 @@ mod full;
 mod processes;
 mod walk;
 
-use std::{fs, io::Write};
+use std::fs;
 
-use netbpf_tests::lab::Lab;
+use netbpf_tests::lab::{Lab, tell};
 
 use crate::shape::Shape;
 
@@ -103,7 +103,7 @@ impl Case {
 
     /// A command that is refused has not happened; one that gets over what failed has.
     #[track_caller]
-    fn fails_whole(&self, order: &str) -> u32 {
+    fn fails_whole(&self, order: &str) -> u64 {
         self.survives(order, |lab, Outcomes { before, after }, answer, hit| {
             let now = Shape::of(lab);
             match answer {
@@ -130,7 +130,7 @@ impl Case {
         &self,
         order: &str,
         check: impl Fn(&Lab, &Outcomes, &Result<(), String>, &str) -> Shape,
-    ) -> u32 {
+    ) -> u64 {
         let lab = self.lab();
         let outcomes = self.outcomes(&lab);
         let mut point = 0;
@@ -148,7 +148,7 @@ impl Case {
         point - 1
     }
 
-    /// What is there before the command, and after it.
+    /// The state before the command, and after it.
     #[track_caller]
     fn outcomes(&self, lab: &Lab) -> Outcomes {
         let before = Shape::of(lab);
@@ -228,16 +228,11 @@ fn ask(lab: &Lab, line: &str) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(output.stderr) }
 }
 
-/// Not with println, whose output the test runner keeps: `cargo xtask test` adds these numbers up.
-fn tell(what: &str, count: u32) {
-    let _ = writeln!(std::io::stdout(), "{what}: {count}");
-}
-
 fn give(lab: &Lab, order: &str) {
     fs::write(lab.path(ORDER), order).expect("an order");
 }
 
-/// What was hit; nothing if the command had no such point.
+/// The point that was hit; none if the command had no such point.
 fn outcome(lab: &Lab) -> Option<String> {
     let path = lab.path(ORDER);
     let order = fs::read_to_string(&path).expect("the order");

@@ -37,7 +37,7 @@ static NUMBERS: LazyLock<Regex> =
 static MAC_OF_HOST_SIDE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^((?:veth|nbp).*)link/ether [0-9a-f:]+").expect("an expression"));
 
-/// What is another each time: of a container or a network at any depth.
+/// Fields that differ each time, of a container or a network at any depth.
 const VOLATILE: &[&str] = &[
     "Created",
     "CreatedAt",
@@ -101,7 +101,7 @@ impl Shape {
         Self(kept.map(|(thing, count)| (thing.clone(), *count)).collect())
     }
 
-    /// What is new and what is gone since `before`, a line each.
+    /// Added and removed lines since `before`.
     pub fn since(&self, before: &Self) -> String {
         let more = |one: &Self, other: &Self, what: &str| {
             let things = one.0.iter().filter(|(thing, count)| other.0.get(*thing).unwrap_or(&0) < count);
@@ -157,7 +157,7 @@ fn processes(lab: &Lab) -> Vec<String> {
         .collect()
 }
 
-/// What the maps say, without numbers of networks and endpoints.
+/// The content of the maps, without numbers of networks and endpoints.
 fn entries(lab: &Lab) -> Result<Vec<String>, MapError> {
     let open = |name: &str| open(lab, name);
     let mut things = Vec::new();

@@ -1,6 +1,8 @@
 //! Each of netbpf's commands that change something, and the daemon's start.
 
-use super::{Case, RUN, clear_up, give, outcome, tell};
+use netbpf_tests::lab::tell;
+
+use super::{Case, RUN, clear_up, give, outcome};
 use crate::shape::Shape;
 
 const CREATE: &str = "network create --subnet 10.5.0.0/24 --ipv6 --subnet fd00:5::/64 -o com.docker.network.bridge.enable_icc=false -o netbpf.max_flows=1000 fresh";

@@ -6,9 +6,9 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use netbpf_tests::lab::Lab;
+use netbpf_tests::lab::{Lab, tell};
 
-use super::{Case, ask as ask_again, tell};
+use super::{Case, ask as ask_again};
 use crate::shape::Shape;
 
 macro_rules! network {

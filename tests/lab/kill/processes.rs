@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use netbpf_tests::lab::{Lab, eventually};
+use netbpf_tests::lab::{Lab, eventually, tell};
 
-use super::{Case, Outcomes, RUN, tell};
+use super::{Case, Outcomes, RUN};
 use crate::shape::Shape;
 
 /// How long the daemon may take to notice and to clear up.

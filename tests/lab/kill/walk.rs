@@ -12,9 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netbpf_tests::lab::Lab;
+use netbpf_tests::lab::{Lab, tell};
 
-use super::{ask, clear_up, faulty_lab, give, outcome, tell};
+use super::{ask, clear_up, faulty_lab, give, outcome};
 use crate::shape::{self, Shape};
 
 /// How long the walk goes on if nobody says how far.
@@ -68,8 +68,8 @@ struct Walk {
     random: Random,
     model: Model,
     steps: u64,
-    kills: u32,
-    failures: u32,
+    kills: u64,
+    failures: u64,
     /// Ports are given out once.
     next_port: u16,
     /// What was done, for whoever has to understand a failure.
