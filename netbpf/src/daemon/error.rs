@@ -1,4 +1,4 @@
-//! Every way in which a request can fail, in Docker's words where Docker has them, and the class of each refusal. Must not
+//! Errors of requests, with Docker's messages where Docker has them, and the class of each refusal. Must not
 //! know the API's status codes.
 
 use crate::{
@@ -18,18 +18,18 @@ pub enum Error {
     /// No container of this name or ID.
     #[error("No such container: {0}")]
     NoContainer(String),
-    /// `--link` to nobody.
+    /// `--link` to an unknown container.
     #[error("could not get container for {0}: No such container: {0}")]
     NoLinkTarget(String),
-    /// No container of netbpf's, and no engine to ask for others.
+    /// Netbpf has no such container, and the engine cannot be asked.
     #[error("No such container: {0}; {1}")]
     NoEngine(String, engine::Error),
-    /// A namespace that cannot be had: `netns:X`, `pid:N`.
+    /// An invalid or missing namespace: `netns:X`, `pid:N`.
     #[error("{0}")]
     NoNamespace(String),
 
     // Invalid
-    /// Bad input, in Docker's words.
+    /// Invalid input; Docker's message.
     #[error("{0}")]
     Invalid(String),
     /// A name, host name, alias, domain or resolver option.
@@ -63,13 +63,13 @@ pub enum Error {
     AliasOnDefaultNetwork,
 
     // Forbidden
-    /// Not on `bridge`, `host` and `none`.
+    /// Not allowed for `bridge`, `host` and `none`.
     #[error("operation is not permitted on predefined {0} network ")]
     PredefinedCreate(String),
-    /// Not on `bridge`, `host` and `none`.
+    /// Not allowed for `bridge`, `host` and `none`.
     #[error("{0} is a pre-defined network and cannot be removed")]
     PredefinedRemove(String),
-    /// Somebody uses the network.
+    /// The network has endpoints.
     #[error("error while removing network: network {network} has active endpoints ({endpoints})")]
     NetworkInUse {
         /// Its name.
@@ -77,7 +77,7 @@ pub enum Error {
         /// `name:"c" id:"…", …`
         endpoints: String,
     },
-    /// Connected twice.
+    /// The container is connected already.
     #[error("endpoint with name {container} already exists in network {network}")]
     AlreadyConnected {
         /// Container name.
@@ -85,7 +85,7 @@ pub enum Error {
         /// Network name.
         network: String,
     },
-    /// Not connected.
+    /// The container is not connected.
     #[error("container {container} is not connected to network {network}")]
     NotConnected {
         /// Container ID.
@@ -104,7 +104,7 @@ pub enum Error {
         "container sharing network namespace with another container or host cannot be connected to any other network"
     )]
     SharedNamespace,
-    /// `none` beside other networks.
+    /// `none` together with other networks.
     #[error(
         "container cannot be connected to multiple networks with one of the networks in private (none) mode"
     )]
@@ -122,31 +122,31 @@ pub enum Error {
     LinkNotRunning {
         /// The other container.
         target: String,
-        /// Who is linked to it.
+        /// The container with the link.
         container: String,
-        /// What it is called there.
+        /// The alias of the link.
         alias: String,
     },
-    /// `start` on the default network with a link to a container that is not there.
+    /// `start` on the default network with a link to a container in other networks only.
     #[error("Cannot link to /{0}, as it does not belong to the default network")]
     LinkElsewhere(String),
     /// `connect --link` to the default network.
     #[error("links are only supported for user-defined networks")]
     LinkOnDefaultNetwork,
-    /// A change to what Docker has made, or runs.
+    /// A change of a network or container of Docker.
     #[error("{what} {name} is Docker's: use {use_}")]
     OfDocker {
         /// `network`, `container`.
         what: &'static str,
         /// Its name.
         name: String,
-        /// The command that does it.
+        /// The command of Docker for it.
         use_: &'static str,
     },
-    /// An endpoint of Docker's that is not there.
+    /// No such endpoint of Docker.
     #[error("endpoint {0} not found")]
     NoEndpoint(model::Id),
-    /// Asked for in Docker's words.
+    /// Not allowed; Docker's message.
     #[error("{0}")]
     Forbidden(String),
 
@@ -161,7 +161,7 @@ pub enum Error {
     ContainerExists {
         /// The name.
         name: String,
-        /// Who has it.
+        /// The container with this name.
         id: model::Id,
     },
     /// `rm` of a running container.
@@ -169,7 +169,7 @@ pub enum Error {
         "cannot remove container \"/{0}\": container is running: stop the container before removing or force remove"
     )]
     ContainerRunning(String),
-    /// `rm` of a container that waits for its next start.
+    /// `rm` of a container that waits for its restart.
     #[error(
         "cannot remove container \"/{0}\": container is restarting: stop the container before removing or force remove"
     )]
@@ -177,10 +177,10 @@ pub enum Error {
     /// `exec`, `kill` of a container that does not run.
     #[error("container {0} is not running")]
     NotRunning(String),
-    /// `start` of a container whose namespace owner does not run.
+    /// `start` of a container with `--net container:X`, if X does not run.
     #[error("cannot join network namespace of a non running container: container {0} is {1}")]
     JoinNotRunning(String, String),
-    /// `start` or `stop` of what netbpf did not start.
+    /// `start` or `stop` of a container that netbpf did not start.
     #[error("container {0} was not started by netbpf: it can only be connected, disconnected and inspected")]
     Foreign(String),
     /// Two prunes at once.
@@ -188,89 +188,89 @@ pub enum Error {
     PruneRunning,
 
     // Unchanged
-    /// Nothing to do: Docker says so by the status code alone.
+    /// Nothing to do; Docker returns only the status code.
     #[error("not modified")]
     NotModified,
 
     // The command of `run` or `start`.
-    /// It could not be started.
+    /// The command could not be started.
     #[error("{message}")]
     CommandFailed {
-        /// Docker's words.
+        /// Docker's message.
         message: String,
         /// 126 or 127.
         exit_code: u8,
     },
 
     // Failures of netbpf or the host
-    /// No number left for a network or an endpoint.
+    /// All numbers of networks or endpoints are used.
     #[error("no free {0} number: netbpf is built for {1} of them")]
     NoNumber(&'static str, u32),
-    /// No subnet or address: [`ipam::Error::refusal`] tells the class.
+    /// No subnet or address; for the class see [`ipam::Error::refusal`].
     #[error(transparent)]
     Ipam(#[from] ipam::Error),
-    /// A container has the port of the host.
+    /// A container has the host port already.
     #[error(transparent)]
     Port(#[from] ipam::PortError),
-    /// A process has the port of the host, or the host has not the address. Docker's words.
+    /// A process has the host port, or the host does not have the address. Docker's message.
     #[error("failed to bind host port {address}/{protocol}: {reason}")]
     HostPort {
-        /// Where it should be.
+        /// The address and the port.
         address: std::net::SocketAddr,
-        /// Of what.
+        /// The protocol.
         protocol: model::Protocol,
-        /// As Go says it.
+        /// Go's message.
         reason: String,
     },
-    /// An address of a family that the container has none of.
+    /// The container has no address of the family.
     #[error(transparent)]
     NoAddress(#[from] plan::NoAddress),
-    /// Docker's words around any of these.
+    /// Docker's message around any of these.
     #[error("driver failed programming external connectivity on endpoint {container} ({endpoint}): {source}")]
     Publish {
         /// The container's name.
         container: String,
         /// The endpoint's ID.
         endpoint: model::Id,
-        /// Why.
+        /// The cause.
         source: Box<Error>,
     },
-    /// Docker's words around what fails at a start.
+    /// Docker's message around errors of a start.
     #[error("failed to set up container networking: {0}")]
     StartNetworking(Box<Error>),
-    /// Storing failed; nothing has changed.
+    /// The change could not be stored and was undone.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The kernel refused a link.
+    /// An operation on a link failed.
     #[error(transparent)]
     Link(#[from] link::Error),
-    /// A folder is not root's alone.
+    /// Others can change a directory.
     #[error(transparent)]
     Folder(#[from] private::Error),
-    /// The kernel refused a program or a map entry.
+    /// An operation on a program or a map failed.
     #[error(transparent)]
     Datapath(#[from] datapath::Error),
     /// The packet filter could not be changed.
     #[error(transparent)]
     Firewall(#[from] firewall::Error),
-    /// The name responder could not be told.
+    /// The name responder could not be updated.
     #[error(transparent)]
     Dns(#[from] dns::Error),
-    /// A published port is not relayed.
+    /// The relay could not be updated.
     #[error(transparent)]
     Relay(#[from] relay::Error),
-    /// The engine does not say what it should.
+    /// A request to the engine failed.
     #[error(transparent)]
     Engine(#[from] engine::Error),
     /// The supervisor could not be started or reached.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
-    /// The container's own port 53 cannot be had.
+    /// Port 53 in the container is not free.
     #[error("listen on {address} in the container: {source}")]
     Resolver {
-        /// Where containers ask for names.
+        /// The responder's address in containers.
         address: std::net::SocketAddr,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
     /// A file of a container.
@@ -278,16 +278,16 @@ pub enum Error {
     File {
         /// `write`, `create`, …
         operation: &'static str,
-        /// Which.
+        /// The file.
         path: std::path::PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// The class of the refusal, which the API tells by Docker's status codes. `None`: the request was right, and netbpf or
-    /// the host failed.
+    /// The class of the refusal, which the API converts to Docker's status codes. `None` if the request was
+    /// valid, and netbpf or the host failed.
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::NoNetwork(_)
@@ -352,7 +352,7 @@ impl Error {
         }
     }
 
-    /// What the command line exits with, where it is not 1.
+    /// The exit code of the command line, if it is not 1.
     pub fn exit_code(&self) -> Option<u8> {
         match self {
             Self::CommandFailed { exit_code, .. } => Some(*exit_code),

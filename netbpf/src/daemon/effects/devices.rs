@@ -39,7 +39,7 @@ struct Contest {
 }
 
 impl Daemon {
-    /// Look after links for as long as the daemon runs.
+    /// Guard links as long as the daemon runs.
     pub(in crate::daemon) async fn guard_devices(self: Arc<Self>, mut touches: Touches) {
         let pins = match self.watch_pins() {
             Ok(pins) => Some(pins),
@@ -112,7 +112,7 @@ impl Daemon {
         }
     }
 
-    /// Look at one link and put back what is not as it should be; says whether there was anything.
+    /// Check one link and restore it; returns whether it had been changed.
     async fn put_right(&self, ifindex: u32, lost: bool) -> Result<bool, Error> {
         if let Some(number) = netbpf_common::network::number_of(ifindex) {
             return self.put_right_network(number, lost).await;
@@ -124,7 +124,7 @@ impl Daemon {
     }
 
     async fn put_right_network(&self, number: u32, lost: bool) -> Result<bool, Error> {
-        // A network that is being made or removed has a device and is not in the world, or the other way round.
+        // While a network is created or removed, device and state differ.
         let _nobody_else = self.networks_busy.lock().await;
         let wiring = {
             let world = self.world();
@@ -204,7 +204,8 @@ impl Daemon {
         self.put_back(diff(&desired, &observed)).await
     }
 
-    /// A link of this number, if it is netbpf's: by its group, or by its name where somebody changed the group.
+    /// The link with this ifindex, if it is netbpf's: it has the group, or the name if somebody changed the
+    /// group.
     pub(in crate::daemon) async fn own_device(
         &self,
         ifindex: u32,

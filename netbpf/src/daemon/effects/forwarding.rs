@@ -1,5 +1,5 @@
-//! The host forwards between its containers' networks and the world: turned on for a family from its first network, closed
-//! to everybody else where netbpf did it, turned on again when somebody turns it off, put back at the end.
+//! Forwarding of the host: turned on for a family with its first network, closed to others if netbpf turned
+//! it on, turned on again if somebody turns it off, restored at the end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,12 +30,13 @@ fn setting_of(family: Family, interface: &str) -> String {
 }
 
 impl Daemon {
-    /// The families that the host is to forward.
+    /// The families that the host must forward.
     pub(in crate::daemon) fn forwarded(&self) -> impl Iterator<Item = Family> + use<> {
         [Some(Family::Ipv4), self.has_ipv6().then_some(Family::Ipv6)].into_iter().flatten()
     }
 
-    /// The families that the host is to forward, and those that it forwards because an earlier daemon turned that on.
+    /// The families that the host must forward, and those that it forwards because an earlier daemon turned
+    /// it on.
     pub(in crate::daemon) fn forwarded_by_us(&self) -> impl Iterator<Item = Family> + use<'_> {
         let is_forwarded: Vec<Family> = self.forwarded().collect();
         [Family::Ipv4, Family::Ipv6]
@@ -43,8 +44,8 @@ impl Daemon {
             .filter(move |family| is_forwarded.contains(family) || self.settings.is_ours(setting(*family)))
     }
 
-    /// Have the packet filter drop what would pass the host only because netbpf has it forward. Before [`Daemon::forward`],
-    /// so that at no moment the host is open.
+    /// Close forwarding to others, if the host forwards only because of netbpf. Call it before
+    /// [`Daemon::forward`], so that the host is never open.
     pub(in crate::daemon) async fn close_to_others(&self, family: Family) -> Result<(), Error> {
         let is_ours = self.settings.is_ours(setting(family)) || sysctl::read(setting(family))? == "0";
         if is_ours && !self.options.ip_forward_no_drop {
@@ -53,10 +54,10 @@ impl Daemon {
         Ok(())
     }
 
-    /// Have the host forward a family.
+    /// Turn on forwarding for a family.
     pub(in crate::daemon) async fn forward(&self, family: Family) -> Result<(), Error> {
         if family == Family::Ipv6 && sysctl::read(setting(family))? == "0" {
-            // A host that forwards stops listening to routers, which may be how it got its own addresses.
+            // A forwarding host ignores router advertisements, which may have given it its own addresses.
             for interface in self.links.listening_to_routers().await? {
                 let accept = format!("net/ipv6/conf/{interface}/accept_ra");
                 if sysctl::read(&accept).is_ok_and(|value| value == "1") {
@@ -67,7 +68,7 @@ impl Daemon {
         self.settings.change(setting(family), "1")
     }
 
-    /// Turn forwarding on again when somebody turns it off, for as long as the daemon runs.
+    /// Turn forwarding on again when somebody turns it off, as long as the daemon runs.
     pub(in crate::daemon) async fn keep_forwarding(self: Arc<Self>, mut changes: ForwardingChanges) {
         let mut earliest = Instant::now();
         loop {
@@ -102,7 +103,7 @@ impl Daemon {
             let of_devices = devices.iter().filter(|(_, has_ipv6)| family == Family::Ipv4 || *has_ipv6);
             let settings = of_devices.map(|(device, _)| setting_of(family, device));
             for setting in [setting(family).to_owned()].into_iter().chain(settings) {
-                // The device of a network that is being made or removed may not be there.
+                // While a network is created or removed, its device may not exist.
                 if sysctl::read(&setting).is_ok_and(|value| value != "1") {
                     sysctl::write(&setting, "1")?;
                     tracing::warn!(
@@ -115,7 +116,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Put back what was changed, unless somebody else on the host may have come to need it.
+    /// Restore the settings, unless others on the host may need forwarding now.
     pub(in crate::daemon) async fn stop_forwarding(&self) -> Result<(), Error> {
         let mut others = self.links.bridges().await?;
         others.extend(self.firewall.of_other_daemons().await?);

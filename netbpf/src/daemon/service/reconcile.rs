@@ -1,5 +1,5 @@
-//! Start and recovery: the stored world against what the kernel has. What runs goes on untouched; what ended while no
-//! daemon looked is cleared up; what nobody knows is removed.
+//! Recovery at start: compares the stored state with the kernel's. Running containers are not touched; those
+//! that ended while no daemon ran are cleaned up; unknown objects are removed.
 
 use std::{collections::BTreeMap, fs, io, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Daemon {
-    /// Bring the kernel to what is stored.
+    /// Make the kernel match the stored state.
     pub(in crate::daemon) async fn reconcile(self: &Arc<Self>) -> Result<(), Error> {
         self.sweep_folders()?;
         let running = self.find_running().await?;
@@ -25,12 +25,12 @@ impl Daemon {
             actions = actions.len(),
             "reconcile"
         );
-        // Before the programs and links, so that nothing passes that must not.
+        // Before the programs and links, so that no forbidden packet passes.
         self.replace_filter().await?;
         for family in self.forwarded() {
             self.forward(family).await?;
         }
-        // One that fails is one endpoint's trouble, and must not keep the others down.
+        // A failed action affects one endpoint, and must not prevent the others.
         let relinked = relinked(&actions);
         self.carry_out(actions).await;
         self.open_links()?;
@@ -47,7 +47,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Folders of containers that are forgotten: a daemon was killed between forgetting and removing.
+    /// Removes directories of removed containers: a daemon was killed between the removal and this.
     fn sweep_folders(&self) -> Result<(), Error> {
         for root in [&self.options.state_dir, &self.options.run_dir].map(|dir| dir.join("containers")) {
             let entries = match fs::read_dir(&root) {
@@ -68,8 +68,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Supervisors of the containers that run. Those that ended meanwhile are recorded as ended; their endpoints are
-    /// then too much, and go with the rest.
+    /// The supervisors of running containers. Containers that ended meanwhile are recorded as ended; their
+    /// endpoints are removed with all others that are not needed.
     async fn find_running(self: &Arc<Self>) -> Result<Vec<(Id, Supervisor)>, Error> {
         let stored: Vec<Container> = self.world().containers().cloned().collect();
         let mut running = Vec::new();
@@ -153,7 +153,7 @@ impl Daemon {
         Ok(self.feed.settle().await?)
     }
 
-    /// Take the whole datapath down: what a daemon does that stops with nothing left in its care.
+    /// Remove the whole datapath, when the daemon stops with no containers or networks left.
     pub(in crate::daemon) async fn tear_down(self: &Arc<Self>) -> Result<(), Error> {
         let observed = self.observe(&Desired::default()).await?;
         let mut steps = Steps::new(Arc::clone(self));

@@ -1,4 +1,4 @@
-//! A daemon's first and last minute.
+//! Starts the daemon, serves until it is told to stop, and stops it.
 
 use std::{
     fs,
@@ -42,25 +42,25 @@ use crate::{
     store::{Lock, Records, Store},
 };
 
-/// How long requests may take that were under way when the daemon was told to end.
+/// Timeout for running requests when the daemon is told to stop.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Run until SIGTERM or SIGINT. Containers and their traffic go on afterwards.
+/// Run until SIGTERM or SIGINT. Containers and their traffic continue afterwards.
 pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "netbpf daemon needs root: run it with sudo");
-    // Whoever starts it may have another one, and with that folders and sockets that all may write to.
+    // The inherited umask could let others write to directories and sockets.
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let sockets = Sockets::new(options.socket(), options.docker_plugin.clone(), inherited)?;
     notify::status("loading the programs");
     raise_file_limit()?;
-    // Members of the group reach the sockets in it, and see no more.
+    // Members of the group can use the sockets in it, but not list it.
     let _locks = [take(&options.state_dir, None)?, take(&options.run_dir, folders::group())?];
     let _pins = PinFolder::take(&options.bpffs)?;
     let daemon = open(options).await?;
     for raised in neighbours::make_room()? {
         tracing::info!("set {raised}: all containers' neighbours share one table");
     }
-    // Before forwarding is looked at, so that nothing is missed.
+    // Before the forwarding settings are read, so that no change is missed.
     let forwarding = ForwardingChanges::watch()?;
     for family in daemon.forwarded_by_us() {
         daemon.close_to_others(family).await?;
@@ -69,7 +69,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     // Before anything is looked at, so that nothing that goes is missed.
     let deletions = Links::watch_deleted()?;
     let touches = Links::watch_touched()?;
-    notify::status("bringing back networks and containers");
+    notify::status("restoring networks and containers");
     daemon.reconcile().await?;
     let uplink_changes = daemon.uplink_changes()?;
     daemon.bring_up_uplinks().await?;
@@ -86,7 +86,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    // Who connects from now on is answered: the sockets listen.
+    // From now on all requests are answered: the sockets listen.
     notify::ready(&format!("serving {}", sockets.named()));
     let (stop_serving, stopped) = oneshot::channel::<()>();
     let stopped = stopped.map(drop).shared();
@@ -102,13 +102,13 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     notify::stopping();
     daemon.events.end();
     drop(stop_serving);
-    // What was asked is done; who only follows a log is not waited for.
+    // Finish running requests, but do not wait for clients that follow logs.
     if let Ok((server, plugin)) = tokio::time::timeout(TIMEOUT, join(server, plugin)).await {
         server.context("serve the API")?;
         plugin.context("serve Docker")?;
     }
     guard.abort();
-    // Ended for certain, or it would undo what is put back.
+    // It must have ended, or it would undo the restored setting.
     forwarding.abort();
     let _ = forwarding.await;
     devices.abort();
@@ -117,10 +117,10 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     stop(&daemon).await
 }
 
-/// A directory of this daemon's alone, with a folder for its containers.
+/// Locks a directory for this daemon, and creates the directory of its containers.
 fn take(dir: &Path, group: Option<u32>) -> anyhow::Result<Lock> {
     private::make_folder(dir, group)?;
-    // A developer may keep it in a folder of his own.
+    // During development, the parent may be a directory of another user.
     if let Some(Err(error)) = dir.parent().map(private::check_parent) {
         tracing::warn!("{error}");
     }
@@ -157,7 +157,7 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
     let (store, Records { mut networks, containers, lent }) =
         Store::open(&options.state_dir.join("netbpf.redb"))?;
     for network in networks.iter_mut().filter(|network| network.name == Network::DEFAULT) {
-        // It is the daemon's own, and as the daemon is told to have it.
+        // The default network follows the daemon's options.
         if let Driver::Bridge(bridge) = &mut network.driver {
             bridge.options.icc = options.icc;
         }
@@ -205,13 +205,13 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
     }))
 }
 
-/// A container that may ask for names costs two descriptors, a name responder's copy of its sockets.
+/// Each container with names needs two descriptors, and the responder has copies of them.
 fn raise_file_limit() -> anyhow::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raise the limit of open files")
 }
 
-/// Until `end`; with nobody to serve, that is all.
+/// Serves Docker until `end`; without a listener, only waits.
 async fn serve_docker(
     listener: Option<UnixListener>,
     daemon: Arc<Daemon>,
@@ -226,7 +226,8 @@ async fn serve_docker(
     }
 }
 
-/// With containers or networks of the user's left, everything stays for the next daemon; else nothing does.
+/// If containers run or the user's networks exist, everything stays for the next daemon; otherwise all is
+/// removed.
 async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     if daemon.is_empty() {
         daemon.tear_down().await?;
@@ -235,7 +236,7 @@ async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
         daemon.feed.stop().await?;
         daemon.relay.stop().await?;
         Datapath::unpin_all(&daemon.options.bpffs)?;
-        // Stays where a container that has ended has a folder in it.
+        // It stays if a stopped container has a directory in it.
         let _ = fs::remove_dir(daemon.options.run_dir.join("containers"));
         tracing::info!("stopped; nothing is left");
     } else {

@@ -1,4 +1,5 @@
-//! A sandbox's life: start, the watch over it, its end. What it had in networks goes with its process, whoever ended it.
+//! Starts, watches and stops sandboxes. The end of the process removes everything that the container had in
+//! networks, whatever the cause of the end.
 
 use std::{
     os::fd::{AsFd, AsRawFd},
@@ -29,13 +30,13 @@ use crate::{
     store::Change,
 };
 
-/// Where engines listen, each with the folders of its helpers.
+/// Sockets of engines, and directories of their helpers.
 const ENGINES: [&str; 5] = ["/run/docker.sock", "/run/docker", "/run/containerd", "/run/podman", "/run/crio"];
 
-/// The exit code of what could not be started again by itself.
+/// The exit code if a restart by policy failed.
 const EXIT_CANNOT: i32 = 125;
 
-/// The exit code of a container that ran before and could not be started again (Docker's).
+/// The exit code if a user's start failed and the container ran before (Docker's).
 const EXIT_NOT_STARTED: i32 = 128;
 
 impl Daemon {
@@ -46,7 +47,7 @@ impl Daemon {
         self.start_busy(id, true).await
     }
 
-    /// Start a container that the caller has for itself: because a user says so, or again.
+    /// Start a container, for a user or by its policy. The caller must hold its lock.
     pub(in crate::daemon) async fn start_busy(self: &Arc<Self>, id: Id, by_user: bool) -> Result<(), Error> {
         let before = with_restart(self.container(&id)?, |restart| restart.start(by_user));
         refuse(&before, "docker start")?;
@@ -84,7 +85,7 @@ impl Daemon {
         }
     }
 
-    /// All or nothing.
+    /// Start a container completely or not at all.
     async fn try_start(self: &Arc<Self>, before: &Container, sandbox: &Sandbox) -> Result<Supervisor, Error> {
         self.check_networks(before)?;
         self.check_links(before)?;
@@ -116,8 +117,8 @@ impl Daemon {
         }
     }
 
-    /// Namespaces, then network and names, then the record, then the command: a command never runs without its network,
-    /// and none runs that the store does not know.
+    /// First namespaces, then network and names, then the record, then the command. So a command never runs
+    /// without its network, or without a record in the store.
     async fn start_steps(
         self: &Arc<Self>,
         steps: &mut Steps,
@@ -163,12 +164,12 @@ impl Daemon {
         }
     }
 
-    /// The supervisor's folder is below the run directory, which a reboot empties.
+    /// The supervisor's directory is below the run directory, which is empty after a reboot.
     fn make_supervisor_dir(&self, id: &Id) -> Result<(), Error> {
         Ok(private::make_folder(&self.supervisor_dir(id), folders::group())?)
     }
 
-    /// Networks can be removed while a container is stopped.
+    /// Checks that no network was removed while the container was stopped.
     fn check_networks(&self, container: &Container) -> Result<(), Error> {
         let world = self.world();
         match container.attachments.iter().find(|attachment| world.network(&attachment.network).is_none()) {
@@ -177,7 +178,8 @@ impl Daemon {
         }
     }
 
-    /// What the supervisor is told, with the namespace that it is to join: to be kept until it has.
+    /// The specification for the supervisor, and the namespace to join, which must be kept open until it has
+    /// joined.
     fn spec(
         &self,
         container: &Container,
@@ -192,7 +194,7 @@ impl Daemon {
                 match self.namespace_of(&owner) {
                     Ok(namespace) => {
                         let namespace = joined.insert(steps::open(&namespace)?);
-                        // By the open descriptor: a process number may come to mean another process.
+                        // By the open descriptor, because a PID may be reused.
                         let descriptor = namespace.as_fd().as_raw_fd();
                         let path = format!("/proc/{}/fd/{descriptor}", std::process::id());
                         (sandbox::Network::Join(path.into()), self.owner_of_files(owner)?)
@@ -229,7 +231,8 @@ impl Daemon {
         Ok((spec, joined))
     }
 
-    /// What commands this daemon, or an engine on the host: a sandbox on the host's files does not see it.
+    /// Sockets of this daemon and of engines on the host. They are hidden from sandboxes that use the host's
+    /// files.
     fn hidden(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = ENGINES.iter().map(PathBuf::from).collect();
         paths.push(self.options.run_dir.clone());
@@ -238,8 +241,8 @@ impl Daemon {
         paths
     }
 
-    /// Who made the files that a container has: one that joined another's network has that one's, which may have joined
-    /// a third's.
+    /// The container whose `/etc` files a container has. One that joined the network of another has the files
+    /// of that one, which may have joined a third one.
     fn owner_of_files(&self, mut container: Container) -> Result<Id, Error> {
         while let Some(Mode::Container(other)) = container.owner().mode() {
             container = self.joined(other)?;
@@ -247,13 +250,13 @@ impl Daemon {
         Ok(container.id)
     }
 
-    /// The container whose network another one is in.
+    /// The container that another one joins.
     fn joined(&self, id: &Id) -> Result<Container, Error> {
         let found = self.world().container(id).cloned();
         found.ok_or_else(|| Error::NoContainer(format!("joining network namespace of container: {id}")))
     }
 
-    /// Wait for a sandbox's end and clear up after it.
+    /// Wait for a sandbox's end and clean up.
     pub(in crate::daemon) fn watch(self: &Arc<Self>, id: Id, supervisor: Supervisor) {
         let daemon = Arc::clone(self);
         tokio::spawn(async move {
@@ -269,7 +272,7 @@ impl Daemon {
         });
     }
 
-    /// The supervisor of a stored sandbox that still runs. The end of one that has ended meanwhile is recorded.
+    /// The supervisor of a stored sandbox, if it still runs; otherwise its end is recorded.
     pub(in crate::daemon) async fn find_sandbox_again(
         self: &Arc<Self>,
         container: &Container,
@@ -284,8 +287,8 @@ impl Daemon {
         Ok(supervisor)
     }
 
-    /// Record the end of a sandbox and take away what it had. Returns after which delay it is to be started again, if
-    /// it is.
+    /// Record the end of a sandbox and remove everything that it had. Returns the delay until its restart, if
+    /// any.
     pub(in crate::daemon) async fn clear_up(
         self: &Arc<Self>,
         id: Id,
@@ -317,11 +320,13 @@ impl Daemon {
         let ran = ran.try_into().unwrap_or_default();
         let after = with_restart(after, |restart| delay = restart.end(exit.code, ran));
         let is_removed = sandbox.auto_remove;
-        // A full disk must not keep what has ended in the network; a later start finds it ended once more.
+        // A full disk must not keep an ended container in the network. The next start of the daemon detects
+        // its end again.
         if let Err(error) = self.commit(&[Change::PutContainer(after.clone())]) {
             tracing::error!(container = after.name, %error, "record the end");
         }
-        // Names, ports and leases first, the new state last: who sees the container ended finds nothing of it left.
+        // Names, ports and leases first, the new state last: a client that sees the container ended finds
+        // nothing of it left.
         self.unwire_committed(&before, &after).await;
         self.world().put_container(after);
         self.refresh_links_to(id).await;
@@ -337,8 +342,8 @@ impl Daemon {
         while self.world().is_running(&id) && news.changed().await.is_ok() {}
     }
 
-    /// `wait`: its exit code. One that has not been started yet is waited for too; one that is removed already is
-    /// known by its full ID.
+    /// `wait`: the exit code. Also waits for a container that was not started yet. A removed container is
+    /// found by its full ID.
     pub async fn wait_container(&self, key: &str) -> Result<i32, Error> {
         let mut news = self.ends.subscribe();
         let id = match self.find_subject(key) {
@@ -357,7 +362,8 @@ impl Daemon {
         }
     }
 
-    /// Send a running sandbox a signal. The caller has it for itself, so that its end is told of afterwards.
+    /// Send a signal to a running sandbox. The caller must hold its lock, so that the event of its end comes
+    /// later.
     pub(in crate::daemon) async fn end(&self, container: &Container, signal: i32) -> Result<(), Error> {
         match self.supervisor_of(container)?.signal(signal).await {
             // It ended meanwhile.
@@ -384,14 +390,15 @@ impl Daemon {
         let container = self.container(&id)?;
         refuse(&container, "docker kill")?;
         own_sandbox(&container)?;
-        // As in Docker, these two mean an end for good.
+        // As in Docker, these two signals prevent a restart.
         if matches!(signal, SIGKILL | SIGTERM) {
             self.note_restart(id, Restart::stop)?;
         }
         self.end(&container, signal).await
     }
 
-    /// `stop`: a signal, some patience, then SIGKILL. It returns when nothing of the container is left in networks.
+    /// `stop`: a signal, and SIGKILL after a timeout. Returns when nothing of the container is left in
+    /// networks.
     pub async fn stop_container(
         self: &Arc<Self>,
         key: &str,
@@ -450,7 +457,7 @@ impl Daemon {
     }
 }
 
-/// What a command that could not be executed means to the caller.
+/// Converts the error of a command that could not be executed.
 fn command_failed(error: sandbox::Error) -> Error {
     match error {
         sandbox::Error::Start { exit_code, message } => Error::CommandFailed { message, exit_code },
