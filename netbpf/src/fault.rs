@@ -1,6 +1,6 @@
-//! Fault points: places where a test has a process killed, or has something fail, to see that nothing is lost. Knows
-//! neither steps nor calls. Only debug builds have them, and only where the environment variable `NETBPF_FAULT` names a
-//! file with an order in it:
+//! Fault points: tests kill a process or let something fail there, to check that nothing is lost. Only debug
+//! builds have them, and only if the environment variable `NETBPF_FAULT` names a file with an order. Must not
+//! know steps or calls.
 //!
 //! ```text
 //! kill step 7            end this process by SIGKILL at the seventh point beside a step from now
@@ -8,36 +8,36 @@
 //! fail step 7            let the step at the seventh point from now fail, as if the disk were full
 //! fail call 7            let the seventh call from now of the kernel, of nft or of the disk fail
 //! ```
-//! Points are counted down in the file. Afterwards the file says what was hit: `killed before WriteEndpoint`.
+//! Points are counted down in the file, which then tells what happened: `killed before WriteEndpoint`.
 
 use std::io;
 
 use nix::libc::{EIO, ENOSPC};
 
-/// A point before a step: somebody can be killed here, and the step can fail.
+/// A point before a step: a process can be killed here, and the step can fail.
 ///
 /// # Errors
-/// What the test ordered.
+/// The error that the test ordered.
 pub fn before(step: &str) -> io::Result<()> {
     if orders::follow("step", "before", step) { Err(io::Error::from_raw_os_error(ENOSPC)) } else { Ok(()) }
 }
 
-/// A point after a step that is done: somebody can be killed here.
+/// A point after a completed step: a process can be killed here.
 pub fn after(step: &str) {
     let fails = orders::follow("step", "after", step);
     debug_assert!(!fails, "a step that is done cannot fail");
 }
 
-/// A point before a call of the kernel, of another program or of the disk: somebody can be killed here, and the call
-/// can fail.
+/// A point before a call of the kernel, of another program or of the disk: a process can be killed here, and
+/// the call can fail.
 ///
 /// # Errors
-/// What the test ordered.
+/// The error that the test ordered.
 pub fn call(what: &str) -> io::Result<()> {
     if orders::follow("call", "before", what) { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
 }
 
-/// A release build follows no orders.
+/// Release builds follow no orders.
 #[cfg(not(debug_assertions))]
 mod orders {
     #[inline(always)]
@@ -59,11 +59,11 @@ mod orders {
         unistd::Pid,
     };
 
-    /// The file with the order, read and written by one at a time.
+    /// The file with the order, locked while it is read and written.
     static FILE: LazyLock<Option<Mutex<PathBuf>>> =
         LazyLock::new(|| env::var_os("NETBPF_FAULT").map(|path| Mutex::new(path.into())));
 
-    /// Does what is ordered at this point. True: let it fail.
+    /// Follows the order at this point. True if the step or call must fail.
     pub fn follow(kind: &str, when: &str, point: &str) -> bool {
         let Some(file) = &*FILE else { return false };
         let file = file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,7 +103,7 @@ mod orders {
         false
     }
 
-    /// The process that was started last of those with this word in their command line.
+    /// The PID of the youngest process with this word in its command line.
     fn youngest(word: &str) -> Option<Pid> {
         let folders = fs::read_dir("/proc").into_iter().flatten().flatten();
         let numbers = folders.filter_map(|folder| folder.file_name().to_str()?.parse::<i32>().ok());

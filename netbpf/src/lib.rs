@@ -1,9 +1,9 @@
 //! netbpf in user space: one binary for daemon, name responder, relay, sandbox supervisor and command line.
 //!
-//! `model`, `ipam` and `plan` are pure. `datapath`, `link`, `firewall`, `store`, `sandbox`, `relay` and `engine` do the
-//! I/O and do not know each other. They share `private` for safe directories, `confined` for processes without
-//! privileges, and `fault` for tests that have calls fail. `daemon` joins them; `api` is its interface, and `cli` knows only that; `docker` is its interface for
-//! Docker.
+//! `model`, `ipam` and `plan` are pure. `datapath`, `link`, `firewall`, `store`, `sandbox`, `relay` and
+//! `engine` do the I/O and do not know each other. They share `private` for safe directories, `confined` for
+//! processes without privileges, and `fault` for tests that let calls fail. `daemon` joins them; `api` is its
+//! interface, and `cli` knows only that; `docker` is its interface for Docker.
 
 pub mod api;
 pub mod cli;
