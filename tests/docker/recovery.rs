@@ -87,8 +87,8 @@ fn docker_waits_at_a_socket_held_by_a_service_manager() {
 /// The file with the order to kill the daemon at one of its steps.
 const ORDER: &str = "/run/fault";
 
-/// Kills the daemon at a step of what Docker asks for a command, and starts the next one. Nothing if the command has no
-/// such step; else what was hit and what the command said.
+/// Kills the daemon at a step of Docker's requests for a command, and starts the next one. Returns the point
+/// that was hit and the command's output; none if the command has no such step.
 #[track_caller]
 fn killed_during(lab: &Lab, point: u32, start: impl Fn() -> Process) -> Option<(String, Output)> {
     fs::write(lab.path(ORDER), format!("kill step {point}")).expect("an order");

@@ -1,5 +1,5 @@
-//! The daemon is killed before and after each step of each command, each step fails once, and so does each call of the
-//! kernel. Afterwards the command has happened or it has not, and nothing else is there.
+//! The daemon is killed before and after each step of each command, and each step and each call of the kernel
+//! fails once. Afterwards the command must have happened completely or not at all.
 
 mod commands;
 mod docker;
@@ -16,13 +16,13 @@ use crate::shape::Shape;
 /// The file with the order that the daemon follows at its fault points.
 const ORDER: &str = "/run/fault";
 
-/// A command, what has to be there before, and what takes the command back. A line is typed behind `netbpf`; one that
-/// begins with a slash is a request of Docker's.
+/// A command, the commands that must precede it, and the command that undoes it. A line is an argument list
+/// of `netbpf`; one that begins with a slash is a request of Docker.
 struct Case {
     before: &'static [&'static str],
     command: &'static str,
     back: &'static [&'static str],
-    /// Whether it is two commands: the container may be there and not run.
+    /// Whether it is two commands: the container may exist without running.
     may_stop_between: bool,
     /// Whether there is no other container.
     is_alone: bool,
@@ -31,7 +31,7 @@ struct Case {
 const RUN: &str =
     "run -d --name web --net mynet --ip 10.1.0.9 --network-alias www -p 8080:80 -- sleep infinity";
 
-/// What a hit may leave.
+/// The allowed states after a fault.
 struct Outcomes {
     before: Shape,
     after: Shape,
@@ -61,13 +61,13 @@ impl Case {
         lab
     }
 
-    /// Starts the daemon, and has all there that has to be, and a container in two networks.
+    /// Starts the daemon, and creates the preconditions and a container in two networks.
     #[track_caller]
     fn furnish(&self, lab: &Lab) {
         lab.start_daemon();
         lab.host(["ip", "netns", "add", "blue"]).ok();
         lab.network("mynet", "--subnet 10.1.0.0/24");
-        // The host forwards IPv6 from here on.
+        // From now on the host forwards IPv6.
         lab.network("six", "--ipv6 --subnet 10.6.0.0/24 --subnet fd00:6::/64");
         if !self.is_alone {
             lab.run("neighbour", "--net mynet");
@@ -89,19 +89,19 @@ impl Case {
         tell("kills survived", points);
     }
 
-    /// Has each step fail in turn.
+    /// Lets each step fail in turn.
     #[track_caller]
     fn survives_failures(&self) {
         tell("failed steps survived", self.fails_whole("fail step #"));
     }
 
-    /// Has each call of the kernel, of nft and of the disk fail in turn.
+    /// Lets each call of the kernel, of nft and of the disk fail in turn.
     #[track_caller]
     fn survives_failed_calls(&self) {
         tell("failed steps survived", self.fails_whole("fail call #"));
     }
 
-    /// A command that is refused has not happened; one that gets over what failed has.
+    /// A refused command has not happened; one that succeeds despite the fault has.
     #[track_caller]
     fn fails_whole(&self, order: &str) -> u64 {
         self.survives(order, |lab, Outcomes { before, after }, answer, hit| {
@@ -123,8 +123,8 @@ impl Case {
         })
     }
 
-    /// Gives the order for each point in turn, and says how many points there are. Who checks sees what may be there,
-    /// what was answered and what was hit, and returns what is there.
+    /// Gives the order for each point in turn, and returns the number of points. `check` gets the allowed
+    /// states, the answer and the point, and returns the state.
     #[track_caller]
     fn survives(
         &self,
@@ -160,7 +160,7 @@ impl Case {
         outcomes
     }
 
-    /// The command has happened or it has not.
+    /// Checks that the command has happened or not.
     #[track_caller]
     fn assert_one_of(&self, now: &Shape, outcomes: &Outcomes, hit: &str) {
         let Outcomes { before, after } = outcomes;
@@ -184,7 +184,7 @@ impl Case {
         self.may_stop_between && now.without_stopped() == shape.without_stopped()
     }
 
-    /// Afterwards the command has not happened.
+    /// Checks that the command has not happened.
     #[track_caller]
     fn take_back(&self, lab: &Lab, now: Shape, Outcomes { before, .. }: &Outcomes, hit: &str) {
         if now != *before {
@@ -209,7 +209,7 @@ fn clear_up(lab: &Lab) {
     lab.host(["ip", "netns", "del", "blue"]).ok();
 }
 
-/// A line that begins with a question mark may fail.
+/// Runs a line; one that begins with a question mark may fail.
 #[track_caller]
 fn type_line(lab: &Lab, line: &str) {
     match line.strip_prefix('?') {
@@ -218,7 +218,7 @@ fn type_line(lab: &Lab, line: &str) {
     }
 }
 
-/// Types a line or sends a request. An error is what the answer says.
+/// Runs a line or sends a request. An error contains the text of the answer.
 #[track_caller]
 fn ask(lab: &Lab, line: &str) -> Result<(), String> {
     if line.starts_with('/') {

@@ -1,5 +1,5 @@
-//! All that there is on a host, in a form in which two states that came about in different ways can be equal. Looking is
-//! cheap, because tests look after each of hundreds of steps. Must not know what happened.
+//! The state of a host, in a form that does not depend on the way to that state. Reading it is fast, because
+//! tests do so after each of hundreds of steps. Must not know what happened.
 
 use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, sync::LazyLock};
 
@@ -13,11 +13,11 @@ use netbpf_common::{
 use netbpf_tests::lab::{Lab, eventually};
 use regex::Regex;
 
-/// What there is on a host, apart from numbers, IDs and times.
+/// The state of a host, without numbers, IDs and times.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Shape(BTreeMap<String, usize>);
 
-/// Prints one line a thing, in one part for each of [`PARTS`].
+/// Prints one line for each object, in one part for each of [`PARTS`].
 const LOOK: &str = r"
 ip -o link; echo ---
 ip -o addr; echo ---
@@ -30,7 +30,7 @@ true
 ";
 const PARTS: [&str; 6] = ["link", "address", "route", "filter", "socket", "setting"];
 
-/// What differs from one look to the next, or from one veth pair to the next.
+/// Texts that differ between two readings, or between veth pairs.
 static NUMBERS: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^\d+: | link-netnsid \d+|@if\d+| +$").expect("an expression"));
 /// The MAC of a host side, which the kernel chooses.
@@ -50,11 +50,11 @@ const VOLATILE: &[&str] = &[
     "ExitCode",
 ];
 
-/// How many entries of an array are looked at: numbers are given out from 0 on, and no test has as many.
+/// The number of entries that are read of an array: numbers are leased from 0 on, and no test has so many.
 const LOOKED_AT: usize = 200;
 
 impl Shape {
-    /// The present one, once the kernel has done what follows a moment after new veth pairs are up.
+    /// The present state, once the kernel has completed the delayed set-up of new veth pairs.
     #[track_caller]
     pub fn of(lab: &Lab) -> Self {
         let seen = eventually("what the kernel knows of new veth pairs", || {
@@ -84,7 +84,7 @@ impl Shape {
         Self(counted)
     }
 
-    /// The same without containers that do not run, and their files.
+    /// The same without stopped containers and their files.
     pub fn without_stopped(&self) -> Self {
         let stopped: Vec<&str> = self
             .0
@@ -111,7 +111,8 @@ impl Shape {
     }
 }
 
-/// Whether a link is up, or has a carrier, and the kernel does not say so yet; or a link-local address has no route.
+/// Whether a link is up, or has a carrier, but the kernel does not show it yet; or a link-local address has
+/// no route yet.
 fn is_settling(line: &str, seen: &str) -> bool {
     if let [_, device, "inet6", address, ..] = line.split_whitespace().collect::<Vec<_>>()[..]
         && let Some(address) = address.strip_suffix("/64").filter(|address| address.starts_with("fe80:"))
@@ -122,14 +123,14 @@ fn is_settling(line: &str, seen: &str) -> bool {
         || (line.contains("<NO-CARRIER,") && line.contains(",LOWER_UP>"))
 }
 
-/// A line that `ip`, `ss` or `nft` printed.
+/// A line of `ip`, `ss` or `nft`.
 fn without_numbers(line: &str) -> String {
     let line = NUMBERS.replace_all(line, "");
     MAC_OF_HOST_SIDE.replace(&line, "$1").into_owned()
 }
 
-/// Everything below a folder, but for the store, what fills its disk, the order of a fault, the relay, and how a container
-/// ended.
+/// Everything below a directory, except the store, the file that fills its disk, the order of a fault, the
+/// relay, and the exit codes of containers.
 fn files(lab: &Lab, folder: &Path, things: &mut Vec<String>) {
     for entry in fs::read_dir(lab.path(folder)).into_iter().flatten().flatten() {
         let path = folder.join(entry.file_name());
@@ -144,7 +145,7 @@ fn files(lab: &Lab, folder: &Path, things: &mut Vec<String>) {
     }
 }
 
-/// All processes but process 1 and the relay, which may go on without a port to relay.
+/// All processes except process 1 and the relay, which may continue without a port to relay.
 fn processes(lab: &Lab) -> Vec<String> {
     let folders = fs::read_dir(lab.path("/proc")).into_iter().flatten().flatten();
     let numbered = folders.filter(|folder| {
@@ -204,7 +205,7 @@ pub fn endpoint_addresses(lab: &Lab) -> Vec<Ipv4Addr> {
     endpoints.iter().map(|endpoint| endpoint.ipv4.into()).collect()
 }
 
-/// One line for each value that is no object or array, but for those of these names.
+/// One line for each value that is no object or array, except those with these names.
 fn fields(value: &serde_json::Value, except: &[&str], path: &str, lines: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(named) => {

@@ -1,4 +1,4 @@
-//! Each of netbpf's commands that change something, and the daemon's start.
+//! Faults in each command of netbpf that changes something, and in the daemon's start.
 
 use netbpf_tests::lab::tell;
 
@@ -67,7 +67,7 @@ cases! {
     rename: Case::new(&[RUN], "rename web shop", &["rename shop web"]);
 }
 
-/// A daemon that is killed while it brings networks and containers back does so at its next start.
+/// If a daemon is killed while it restores networks and containers, the next start completes that.
 #[test]
 fn start_of_the_daemon() {
     let case = Case::new(&[RUN, CREATE], "", &[]);
@@ -76,7 +76,7 @@ fn start_of_the_daemon() {
     let mut point = 0;
     loop {
         lab.kill_daemon();
-        // As if somebody had removed it.
+        // As if it had been removed.
         lab.host([
             "sh",
             "-c",

@@ -1,5 +1,5 @@
-//! Each request that Docker makes of its network driver, as dockerd sends it. Docker repeats a request that broke off,
-//! and is then told that it is done.
+//! Faults in each request of Docker to its network driver, with dockerd's messages. Docker repeats an
+//! interrupted request, and then gets a success.
 
 use std::{
     io::{Read, Write},
@@ -51,7 +51,7 @@ const PROGRAM: &str = concat!(
 const REVOKE: &str = concat!("/NetworkDriver.RevokeExternalConnectivity {", endpoint!(), "}");
 
 impl Case {
-    /// Kills the daemon at each point in turn. Docker asks the next one again.
+    /// Kills the daemon at each point in turn. Docker repeats its request to the next daemon.
     #[track_caller]
     fn survives_kills_and_is_repeated(&self) {
         let points = self.survives("kill step #", |lab, outcomes, _, hit| {
@@ -104,7 +104,7 @@ cases! {
     unpublish: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN, PROGRAM], REVOKE, &[PROGRAM]);
 }
 
-/// Removes what Docker has, which `netbpf rm` leaves to Docker.
+/// Removes Docker's objects, which `netbpf rm` does not remove.
 #[track_caller]
 pub fn remove_all(lab: &Lab) {
     for request in [DELETE_ENDPOINT, DELETE_NETWORK] {
@@ -112,7 +112,7 @@ pub fn remove_all(lab: &Lab) {
     }
 }
 
-/// Sends a request to the driver: a path, a space, the message. An error is what the answer says.
+/// Sends a request to the driver: a path, a space, the message. An error contains the text of the answer.
 #[track_caller]
 pub fn ask(lab: &Lab, request: &str) -> Result<(), String> {
     let (path, message) = request.split_once(' ').expect("a path and a message");
@@ -122,7 +122,7 @@ pub fn ask(lab: &Lab, request: &str) -> Result<(), String> {
     body["Err"].as_str().map_or(Ok(()), |error| Err(error.to_owned()))
 }
 
-/// The body of the answer at a socket, if that reports success; else the whole answer.
+/// The body of the answer at a socket, if that reports success; otherwise the whole answer as an error.
 #[track_caller]
 pub fn post(lab: &Lab, socket: &str, path: &str, message: &str) -> Result<String, String> {
     let mut stream =

@@ -1,5 +1,5 @@
-//! A state directory without free space: a command that cannot be stored says so and has not happened, and the same one
-//! succeeds once there is room.
+//! A state directory without free space: a command that cannot be stored fails without effect, and succeeds
+//! once there is space.
 
 use netbpf_tests::lab::{Lab, STATE_DIR};
 
@@ -52,7 +52,8 @@ impl Case {
     }
 }
 
-/// Leaves no room: not on the disk, and not within the store, whose free pages the largest records take first.
+/// Leaves no free space: neither on the disk, nor in the store, whose free pages the largest records use
+/// first.
 #[track_caller]
 fn fill(lab: &Lab) {
     lab.host(["dd", "if=/dev/zero", &format!("of={BALLAST}"), "bs=1k"])
@@ -65,7 +66,7 @@ fn fill(lab: &Lab) {
     }
 }
 
-/// Empties the disk and takes it away.
+/// Empties the disk and unmounts it.
 #[track_caller]
 fn leave(lab: &Lab) {
     let containers = lab.netbpf(["ps", "-aq"]).ok().stdout;

@@ -1,5 +1,5 @@
-//! The name responder, or a container's supervisor, is killed at each step of a command, while the daemon goes on.
-//! Afterwards names are answered again, and a container runs or does not, as it is said to.
+//! The name responder or a container's supervisor is killed at each step of a command, while the daemon runs.
+//! Afterwards names resolve again, and a container runs or not, as the daemon reports.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use netbpf_tests::lab::{Lab, eventually, tell};
 use super::{Case, Outcomes, RUN};
 use crate::shape::Shape;
 
-/// How long the daemon may take to notice and to clear up.
+/// How long the daemon may take to notice the end and to clean up.
 const SETTLING: Duration = Duration::from_secs(10);
 
 impl Case {
@@ -32,7 +32,7 @@ impl Case {
         tell("kills survived", points);
     }
 
-    /// What is there once the daemon has cleared up after a process that it did not end itself.
+    /// The state once the daemon has cleaned up after a process that it did not end itself.
     #[track_caller]
     fn settled(&self, lab: &Lab, outcomes: &Outcomes, hit: &str) -> Shape {
         let give_up = Instant::now() + SETTLING;
@@ -46,7 +46,7 @@ impl Case {
     }
 }
 
-/// The responder knows whoever is in `mynet`, and nobody else.
+/// Checks that the responder resolves the members of `mynet`, and no other container.
 #[track_caller]
 fn assert_names(lab: &Lab, hit: &str) {
     let network = lab.ask("/networks/mynet");
@@ -94,7 +94,7 @@ cases! {
     start: Case::new(&[RUN, "stop -t 0 web"], "start web", &["stop -t 0 web"]);
 }
 
-/// Its end is the end of the container, which a patient `stop` waits for.
+/// The end of the supervisor is the end of the container, which `stop` with a long timeout waits for.
 #[test]
 fn a_supervisor_that_is_killed_while_its_container_is_stopped() {
     let lab = Lab::start();
@@ -103,7 +103,7 @@ fn a_supervisor_that_is_killed_while_its_container_is_stopped() {
     lab.netbpf(["stop", "-t", "0", "web"]).ok();
     let stopped = Shape::of(&lab);
     lab.netbpf(["start", "web"]).ok();
-    // Process 1 takes no notice of SIGTERM.
+    // Process 1 ignores SIGTERM.
     let stop = lab.spawn_netbpf(["stop", "-t", "1000", "web"]);
     let [supervisor] = lab.processes("supervise")[..] else { panic!("one supervisor") };
     lab.host(["kill", "-9", &supervisor.to_string()]).ok();

@@ -1,7 +1,8 @@
-//! A random walk: commands in any order, with faults at random points. After each command the daemon's networks and
-//! containers are those that a small model expects, and the kernel, the maps and the names agree with them.
+//! A random walk: commands in any order, with faults at random points. After each command, the daemon's
+//! networks and containers must match a small model, and the kernel, the maps and the names must match the
+//! daemon.
 //!
-//! The seed is printed. `NETBPF_WALK_SEED` chooses it, and `NETBPF_WALK_STEPS` how many commands there are.
+//! The seed is printed. `NETBPF_WALK_SEED` sets it, and `NETBPF_WALK_STEPS` the number of commands.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,7 @@ use netbpf_tests::lab::{Lab, tell};
 use super::{ask, clear_up, faulty_lab, give, outcome};
 use crate::shape::{self, Shape};
 
-/// How long the walk goes on if nobody says how far.
+/// Duration of the walk, if the number of commands is not set.
 const TIME: Duration = Duration::from_secs(30);
 
 const NETWORKS: [(&str, &str); 3] = [
@@ -28,7 +29,7 @@ const NETWORKS: [(&str, &str); 3] = [
 const CONTAINERS: [&str; 4] = ["c0", "c1", "c2", "c3"];
 const NAMESPACE: &str = "netns:blue";
 
-/// What the daemon should know.
+/// The expected networks and containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Model {
     networks: BTreeSet<String>,
@@ -41,11 +42,11 @@ struct Container {
     networks: BTreeSet<String>,
 }
 
-/// A command with what it makes of the model: nothing if it is to be refused.
+/// A command with the expected model afterwards; none if it must be refused.
 struct Step {
     line: String,
     after: Option<Model>,
-    /// For two commands in one: what is there in between.
+    /// If the line is two commands: the model between them.
     between: Option<Model>,
 }
 
@@ -70,9 +71,9 @@ struct Walk {
     steps: u64,
     kills: u64,
     failures: u64,
-    /// Ports are given out once.
+    /// Each port is used only once.
     next_port: u16,
-    /// What was done, for whoever has to understand a failure.
+    /// All steps so far, to explain a failure.
     done: Vec<String>,
 }
 
@@ -96,7 +97,7 @@ impl Walk {
         }
     }
 
-    /// A command, perhaps with a fault, and a look at what came of it.
+    /// Runs a command, perhaps with a fault, and checks the result.
     #[track_caller]
     fn step(&mut self) {
         self.steps += 1;
@@ -166,7 +167,7 @@ impl Walk {
         let step = |line: String, after| Step { line, after, between: None };
         let of_two = |line: String, after, between| Step { line, after, between };
         match self.random.below(16) {
-            // What a container that does not run will miss is left alone.
+            // Networks that a stopped container will miss are left alone.
             0 if !stopped.is_empty() => self.choose(),
             0 => step(
                 format!("network rm {network}"),
@@ -265,7 +266,8 @@ impl Walk {
         }
     }
 
-    /// The kernel and the maps have what the daemon says, each address once, and names and addresses lead to whoever runs.
+    /// Checks that kernel and maps match the daemon, that each address is used once, and that names and
+    /// addresses lead to running containers.
     #[track_caller]
     fn assert_consistent(&self) {
         let members = members(&self.lab, &self.model);
@@ -288,7 +290,7 @@ impl Walk {
         self.assert_names(&members);
     }
 
-    /// Whoever is in a network finds all others there by name, and nobody else.
+    /// Checks that each member of a network resolves all other members, and no other container.
     #[track_caller]
     fn assert_names(&self, members: &[Member]) {
         for network in &self.model.networks {
@@ -308,13 +310,13 @@ impl Walk {
         }
     }
 
-    /// A start of the daemon brings the kernel to what is stored: it finds it so.
+    /// Checks that a start of the daemon changes nothing.
     #[track_caller]
     fn assert_nothing_to_mend(&mut self) {
         self.done.push("a restart of the daemon".to_owned());
         let before = Shape::of(&self.lab);
         if self.model == Model::default() {
-            // One that is told to end takes everything of the host back.
+            // A daemon that is stopped without containers removes everything from the host.
             self.lab.kill_daemon();
             self.lab.start_daemon();
         } else {
@@ -324,7 +326,7 @@ impl Walk {
         assert!(now == before, "a restart changes something:\n{}", now.since(&before));
     }
 
-    /// Removes everything; the lab looks for what is left.
+    /// Removes everything; the lab checks that nothing is left.
     #[track_caller]
     fn end(mut self) {
         self.assert_nothing_to_mend();
@@ -364,7 +366,7 @@ struct Member {
     address: String,
 }
 
-/// What the daemon says of the addresses of whoever runs.
+/// The addresses of running containers, as the daemon reports them.
 #[track_caller]
 fn members(lab: &Lab, model: &Model) -> Vec<Member> {
     let running = model.containers.iter().filter(|(_, it)| it.runs);
@@ -383,7 +385,7 @@ fn members(lab: &Lab, model: &Model) -> Vec<Member> {
         .collect()
 }
 
-/// What the daemon knows.
+/// The daemon's networks and containers.
 #[track_caller]
 fn observe(lab: &Lab) -> Model {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
@@ -402,7 +404,7 @@ fn observe(lab: &Lab) -> Model {
     }
 }
 
-/// Numbers that follow from a seed (SplitMix64).
+/// Pseudo-random numbers from a seed (SplitMix64).
 struct Random(u64);
 
 impl Random {
