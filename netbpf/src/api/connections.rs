@@ -2,11 +2,24 @@
 //! service manager keeps the socket open while the daemon restarts, so a command always reaches this daemon or the next
 //! one. Knows HTTP, but not the requests.
 
-use std::{io, os::fd::AsRawFd, pin::pin, time::Duration};
+use std::{
+    io,
+    os::fd::AsRawFd,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use axum::Router;
-use futures::FutureExt as _;
-use hyper::server::conn::http1;
+use axum::{Router, body::Body};
+use futures::{FutureExt as _, StreamExt as _, stream::poll_fn};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::{
@@ -16,7 +29,7 @@ use tokio::{
     time::sleep,
 };
 
-/// How long a connection has for its first request, once the server is about to end.
+/// How long a connection has for its first request, and for the rest of one, once the server is about to end.
 const GRACE: Duration = Duration::from_millis(500);
 /// The pause after a failed `accept`, for example without free descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -59,8 +72,14 @@ async fn serve_one(stream: UnixStream, router: Router, end: impl Future<Output =
         _ = first_byte(&stream) => {}
         () = too_late => return,
     }
-    let mut connection =
-        pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let router = TowerToHyperService::new(router);
+    let waits = Arc::new(AtomicBool::new(true));
+    let for_client = Arc::clone(&waits);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        waits.store(false, Ordering::Relaxed);
+        router.call(request.map(|body| watched(body, Arc::clone(&waits))))
+    });
+    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     // The connection comes first, so that received data is read before the shutdown starts. A client that disconnects
     // is no error.
     tokio::select! {
@@ -68,7 +87,30 @@ async fn serve_one(stream: UnixStream, router: Router, end: impl Future<Output =
         _ = connection.as_mut() => return,
         () = end => connection.as_mut().graceful_shutdown(),
     }
-    let _ = connection.await;
+    tokio::select! {
+        _ = connection => {}
+        () = too_slow(&for_client) => {}
+    }
+}
+
+/// A request's body that tells whether the server waits for more of it.
+fn watched(body: Incoming, waits: Arc<AtomicBool>) -> Body {
+    let mut data = Body::new(body).into_data_stream();
+    Body::from_stream(poll_fn(move |context| {
+        let next = data.poll_next_unpin(context);
+        waits.store(next.is_pending(), Ordering::Relaxed);
+        next
+    }))
+}
+
+/// Returns when the server waits for the rest of a request, which a client may never send.
+async fn too_slow(waits: &AtomicBool) {
+    loop {
+        sleep(GRACE).await;
+        if waits.load(Ordering::Relaxed) {
+            return;
+        }
+    }
 }
 
 /// Waits until there is data, and leaves it there. Tokio sometimes reports sockets as readable that are not.
@@ -95,7 +137,12 @@ mod tests {
         let listener = UnixListener::bind(&path).expect("a socket");
         let client = UnixStream::connect(&path).await.expect("a connection");
         let mut next = UnixStream::connect(&path).await.expect("another");
-        let router = Router::new().route("/", get(async || "hello"));
+        let slow = async || {
+            sleep(3 * GRACE).await;
+            "hello"
+        };
+        let read = async |body: String| body;
+        let router = Router::new().route("/", get(async || "hello").post(read)).route("/slow", get(slow));
         let (end, ended) = oneshot::channel();
         let server = tokio::spawn(serve(listener, router, async { drop(ended.await) }));
         // Connections are accepted in order, so the first one is accepted, too.
@@ -125,5 +172,27 @@ mod tests {
         drop(end);
         server.await.expect("the server").expect("no error");
         assert_eq!(silent.read(&mut [0]).await.expect("an end"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_with_half_a_request_does_not_delay_the_end() {
+        for half in ["GET / HT", "POST / HTTP/1.1\r\nHost: netbpf\r\nContent-Length: 9\r\n\r\n{"] {
+            let (server, end, mut slow) = served().await;
+            slow.write_all(half.as_bytes()).await.expect("half a request");
+            drop(end);
+            server.await.expect("the server").expect("no error");
+            assert_eq!(slow.read(&mut [0]).await.expect("an end"), 0, "{half}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_its_time_is_answered_after_the_end() {
+        let (server, end, mut client) = served().await;
+        client.write_all(b"GET /slow HTTP/1.1\r\nHost: netbpf\r\n\r\n").await.expect("a question");
+        drop(end);
+        let mut first = [0; 15];
+        client.read_exact(&mut first).await.expect("an answer");
+        assert_eq!(&first, b"HTTP/1.1 200 OK");
+        server.await.expect("the server").expect("no error");
     }
 }
