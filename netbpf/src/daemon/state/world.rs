@@ -13,7 +13,7 @@ use crate::{
     daemon::{error::Error, state::numbers::Numbers},
     ipam::{self, Lent, Pool},
     model::{
-        Bridge, Container, Endpoint, EndpointRequest, Id, InterfaceName, Mac, Network, Origin, State,
+        Bridge, Container, Endpoint, EndpointRequest, Id, InterfaceName, Mac, Network, Origin,
         lookup::{self, Directory},
     },
 };
@@ -346,11 +346,6 @@ impl World {
             None => !is_usual,
         };
         endpoint.addresses().filter(is_known_otherwise).collect()
-    }
-
-    /// Whether a container runs.
-    pub fn is_running(&self, id: &Id) -> bool {
-        matches!(self.containers.get(id), Some(Container { state: State::Running { .. }, .. }))
     }
 }
 

@@ -311,8 +311,8 @@ impl Daemon {
     /// `rm`.
     pub async fn remove_container(self: &Arc<Self>, key: &str, force: bool) -> Result<(), Error> {
         let id = self.find_subject(key)?;
-        let busy = self.busy(id).await;
-        let container = self.container(&id)?;
+        let mut busy = self.busy(id).await;
+        let mut container = self.container(&id)?;
         if !force {
             refuse(&container, "docker rm")?;
         }
@@ -323,7 +323,8 @@ impl Daemon {
             let after = Container { attachments: Vec::new(), ..container.clone() };
             return self.unwire(container, after).await;
         }
-        if matches!(container.state, State::Running { .. }) {
+        // Between its end and its removal, somebody may start it again.
+        while matches!(container.state, State::Running { .. }) {
             if !force {
                 return Err(Error::ContainerRunning(container.name));
             }
@@ -335,10 +336,12 @@ impl Daemon {
             // The watcher of the ended container needs the lock; it also removes the container if that was
             // run with `--rm`.
             drop(busy);
-            self.ended(id).await;
-            let _busy = self.busy(id).await;
-            let is_left = self.world().container(&id).is_some();
-            return if is_left { self.forget(&id) } else { Ok(()) };
+            self.ended(&container).await;
+            busy = self.busy(id).await;
+            match self.container(&id) {
+                Ok(now) => container = now,
+                Err(_) => return Ok(()),
+            }
         }
         if container.status() == "restarting" && !force {
             return Err(Error::ContainerRestarting(container.name));

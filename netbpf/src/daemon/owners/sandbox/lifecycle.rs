@@ -336,10 +336,11 @@ impl Daemon {
         forgotten.map(|()| delay)
     }
 
-    /// Return when a container has ended and is cleared up; at once if it does not run.
-    pub(in crate::daemon) async fn ended(&self, id: Id) {
+    /// Return when this run of a container has ended and is cleared up. Somebody may have started it again by then.
+    pub(in crate::daemon) async fn ended(&self, run: &Container) {
         let mut news = self.ends.subscribe();
-        while self.world().is_running(&id) && news.changed().await.is_ok() {}
+        let is_running = || self.world().container(&run.id).is_some_and(|now| now.state == run.state);
+        while is_running() && news.changed().await.is_ok() {}
     }
 
     /// `wait`: the exit code. Also waits for a container that was not started yet. A removed container is
@@ -426,14 +427,14 @@ impl Daemon {
             }
             container
         };
-        if tokio::time::timeout(patience, self.ended(id)).await.is_err() {
+        if tokio::time::timeout(patience, self.ended(&container)).await.is_err() {
             let busy = self.busy(id).await;
             match self.end(&container, SIGKILL).await {
                 Err(Error::NotRunning(_)) | Ok(()) => {}
                 Err(error) => return Err(error),
             }
             drop(busy);
-            self.ended(id).await;
+            self.ended(&container).await;
         }
         self.tell(&container, Happened::Stopped);
         Ok(())
