@@ -273,6 +273,9 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
+    /// The daemon has too few free file descriptors.
+    #[error("the daemon has no file descriptors left: {0}; raise its limit (LimitNOFILE= in its unit)")]
+    Descriptors(std::io::Error),
     /// A file of a container.
     #[error("{operation} {path}: {source}")]
     File {
@@ -348,6 +351,7 @@ impl Error {
             | Self::Engine(_)
             | Self::Sandbox(_)
             | Self::Resolver { .. }
+            | Self::Descriptors(_)
             | Self::File { .. } => None,
         }
     }

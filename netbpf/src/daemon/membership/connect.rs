@@ -8,6 +8,7 @@ use crate::{
     daemon::{
         Daemon, Error,
         effects::{
+            descriptors,
             insist::{insist, insist_at_once},
             steps::{Steps, open},
         },
@@ -48,7 +49,15 @@ impl Daemon {
         }
         after.attachments.push(Attachment::new(network, request));
         match &container.state {
-            State::Running { .. } => self.wire(container, after).await,
+            State::Running { .. } => {
+                let namespace = self.namespace_of(&container)?;
+                let wired = self.wire(container, after).await;
+                // It may have ended, and nobody has recorded that yet.
+                wired.map_err(|error| match open(&namespace) {
+                    Err(_) => Error::NotRunning(id.to_string()),
+                    Ok(_) => error,
+                })
+            }
             State::Created { .. } | State::Exited { .. } => {
                 self.commit(&[Change::PutContainer(after.clone())])?;
                 self.world().put_container(after);
@@ -166,6 +175,7 @@ impl Daemon {
         only: Option<Id>,
         taken: &[String],
     ) -> Result<Vec<Id>, Error> {
+        descriptors::check()?;
         let own = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
         let mut taken: Vec<String> =
             own.map(|endpoint| endpoint.interface.to_string()).chain(taken.iter().cloned()).collect();
@@ -327,6 +337,12 @@ impl Daemon {
     /// Perform actions that are committed already.
     pub(in crate::daemon) async fn carry_out(&self, actions: impl IntoIterator<Item = Action>) {
         for action in actions {
+            // A namespace that has gone took its routes along.
+            if let Action::SetDefaultRoute { namespace, .. } = &action
+                && open(namespace).is_err()
+            {
+                continue;
+            }
             insist(action.name(), || self.perform(&action)).await;
         }
     }
