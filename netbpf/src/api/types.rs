@@ -113,6 +113,9 @@ pub struct Info {
     /// Queueing disciplines that others gave to netbpf's links on the host, such as `tbf at netbpf0`.
     #[serde(default)]
     pub disciplines: Vec<String>,
+    /// Changes by others that the daemon could not undo, or does not for a while.
+    #[serde(default)]
+    pub contested: Vec<String>,
     /// The directory of pinned maps and links.
     pub bpffs: PathBuf,
     /// The directory of the daemon's records.

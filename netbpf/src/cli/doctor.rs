@@ -56,6 +56,8 @@ impl Doctor {
             checks.extend(foreign_chains(&info.foreign_chains));
             checks.extend(uplinks(&info.uplinks, &read("/proc/net/route")));
             checks.extend(info.disciplines.iter().map(|discipline| shaping(discipline)));
+            let contested = info.contested.into_iter().map(Finding::Missing);
+            checks.extend(contested.map(|finding| Check { subject: "contested", finding }));
         }
         checks.push(daemon(client).await);
         for check in &checks {

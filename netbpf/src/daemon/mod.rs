@@ -36,7 +36,9 @@ use crate::{
     sandbox::SealedProgram,
     store::{Change, Store},
 };
+use effects::contest::Contests;
 use effects::grace::GracePeriods;
+use effects::pins::PinFolder;
 use effects::settings::Settings;
 use effects::uplinks::Uplinks;
 use owners::gone::Folders;
@@ -86,6 +88,10 @@ pub struct Daemon {
     pruning: tokio::sync::Mutex<()>,
     /// State of the uplinks; one change at a time.
     uplinks: tokio::sync::Mutex<Uplinks>,
+    /// Links that somebody else changes again and again.
+    contests: Contests,
+    /// The directory of pins.
+    pins: Arc<PinFolder>,
 }
 
 impl Daemon {

@@ -1,7 +1,13 @@
 //! Detects and handles changes by others: a program that they detached, an address that they added to a host
 //! device.
 
-use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
+use std::{
+    collections::{BTreeSet, Bound},
+    fs,
+    net::IpAddr,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+};
 
 use netbpf_common::{
     endpoint::{Endpoint, NO_ENDPOINT, Neighbour, NeighbourKey},
@@ -9,13 +15,73 @@ use netbpf_common::{
 };
 use nix::net::if_::if_nametoindex;
 
-use super::{Datapath, Error, entries::Claim, programs::Role};
+use super::{Attachment, Datapath, Error, Observed, entries::Claim, programs::Role};
 use crate::plan::NetworkEntry;
 
+/// Pins that somebody had removed.
+#[derive(Debug)]
+pub struct RestoredPins {
+    /// Their paths.
+    pub pins: Vec<PathBuf>,
+    /// Whether the directory of all pins is a new one.
+    pub is_new_folder: bool,
+}
+
 impl Datapath {
-    /// The directory of pinned links: a removed pin means a detached program (tcx only).
-    pub fn links_folder(&self) -> PathBuf {
-        self.pins.links()
+    /// The directories of pins.
+    pub fn pin_folders(&self) -> [PathBuf; 5] {
+        self.pins.folders()
+    }
+
+    /// Checks the next interfaces in turn, at most `count`. Returns the ifindexes of those whose program somebody
+    /// detached: the kernel sends no notification of a detached tcx link.
+    pub fn next_detached(&mut self, count: usize) -> Result<BTreeSet<u32>, Error> {
+        let mut detached = BTreeSet::new();
+        if self.attachment() == Attachment::Clsact {
+            return Ok(detached);
+        }
+        let after = (Bound::Excluded(self.checked.as_str()), Bound::Unbounded);
+        let next: Vec<String> = self.attached.range::<str, _>(after).take(count).cloned().collect();
+        self.checked = next.last().filter(|_| next.len() == count).cloned().unwrap_or_default();
+        for name in next {
+            let ifindex = if_nametoindex(name.as_str()).unwrap_or_default();
+            let Some(role) = Role::of(ifindex) else { continue };
+            if !self.programs.is_at(role, &name)? {
+                detached.insert(ifindex);
+            }
+        }
+        Ok(detached)
+    }
+
+    /// Restores pins that somebody removed, also if their directories are gone or the bpffs was unmounted. What
+    /// was pinned goes on meanwhile, because this process has it open.
+    pub fn restore_pins(&mut self) -> Result<RestoredPins, Error> {
+        let found = fs::metadata(self.pins.root()).map(|folder| (folder.dev(), folder.ino()));
+        let is_new_folder = found.ok() != Some(self.folder);
+        if is_new_folder {
+            Self::prepare(self.pins.root().parent().unwrap_or(self.pins.root()))?;
+        }
+        self.folder = self.pins.make_folders()?;
+        let mut pins = self.maps.restore_pins(&self.pins)?;
+        pins.extend(self.programs.restore_pins()?);
+        Ok(RestoredPins { pins, is_new_folder })
+    }
+
+    /// State in the kernel.
+    pub fn observed(&self) -> Observed {
+        Observed {
+            networks: self
+                .networks
+                .keys()
+                .filter_map(|number| Some((*number, self.network_entry(*number)?)))
+                .collect(),
+            endpoints: self
+                .endpoints
+                .keys()
+                .filter_map(|number| Some((*number, self.endpoint_entry(*number)?)))
+                .collect(),
+            attached: self.attached.clone(),
+        }
     }
 
     /// The map entries of a network, without its list of members.

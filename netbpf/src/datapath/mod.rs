@@ -56,24 +56,25 @@ use self::{
     older::Older,
     pins::Pins,
     programs::{Programs, Role},
-    tables::Tables,
+    tables::{PinnedMaps, Tables},
 };
 pub use self::{
     error::Error,
+    external::RestoredPins,
     logs::ProgramLogs,
     programs::{Attachment, PROGRAMS},
     uplinks::{UplinkDevice, XdpProgram},
 };
-use crate::{
-    plan::{Closed, NetworkEntry},
-    private,
-};
+use crate::plan::{Closed, NetworkEntry};
 
 /// The loaded programs and their maps, with a copy of the maps in memory: nothing else writes them.
 pub struct Datapath {
     pins: Pins,
     older: Older,
+    /// The directory of the pins, by device and inode.
+    folder: (u64, u64),
     programs: Programs,
+    maps: PinnedMaps,
     tables: Tables,
     networks: BTreeMap<u32, Network>,
     endpoints: BTreeMap<u32, Endpoint>,
@@ -87,6 +88,8 @@ pub struct Datapath {
     /// The closed subnets of each network.
     closed: BTreeMap<u32, Closed>,
     attached: BTreeSet<String>,
+    /// The interface that was checked last of those.
+    checked: String,
     /// Addresses that others added to host devices, by network.
     given: BTreeMap<u32, BTreeSet<std::net::IpAddr>>,
     logs: Option<ProgramLogs>,
@@ -118,11 +121,10 @@ impl Datapath {
     }
 
     fn load(pins: Pins, program_logs: bool) -> Result<Self, Error> {
-        for folder in pins.folders() {
-            private::make_folder(&folder, None)?;
-        }
+        let folder = pins.make_folders()?;
         tables::check_pinned(&pins)?;
         let mut programs = Programs::load(&pins, program_logs)?;
+        let maps = PinnedMaps::open(&pins)?;
         let logs = if program_logs { Some(ProgramLogs::take(programs.object())?) } else { None };
         let tables = Tables::take(programs.object())?;
         let networks = tables.networks()?.into_iter().collect();
@@ -130,8 +132,10 @@ impl Datapath {
         let allowed = tables.allowed()?;
         let mut datapath = Self {
             pins,
+            folder,
             older: Older::default(),
             programs,
+            maps,
             tables,
             networks,
             endpoints,
@@ -141,6 +145,7 @@ impl Datapath {
             before: HashMap::new(),
             closed: BTreeMap::new(),
             attached: BTreeSet::new(),
+            checked: String::new(),
             given: BTreeMap::new(),
             logs,
         };
@@ -158,23 +163,6 @@ impl Datapath {
     /// The reader of the programs' logs; only the first call returns it, and only if logs are enabled.
     pub fn take_logs(&mut self) -> Option<ProgramLogs> {
         self.logs.take()
-    }
-
-    /// State in the kernel.
-    pub fn observed(&self) -> Observed {
-        Observed {
-            networks: self
-                .networks
-                .keys()
-                .filter_map(|number| Some((*number, self.network_entry(*number)?)))
-                .collect(),
-            endpoints: self
-                .endpoints
-                .keys()
-                .filter_map(|number| Some((*number, self.endpoint_entry(*number)?)))
-                .collect(),
-            attached: self.attached.clone(),
-        }
     }
 
     /// The number of frames by reason.
@@ -323,14 +311,9 @@ impl Datapath {
         let mut names: BTreeSet<_> = known.filter_map(name_of).collect();
         names.extend(list(&self.pins.links())?);
         for name in names {
-            let ifindex = if_nametoindex(name.as_str()).unwrap_or_default();
-            let role = match (endpoint::number_of(ifindex), network::number_of(ifindex)) {
-                (Some(_), _) => Role::Endpoint,
-                (_, Some(_)) => Role::HostDevice,
-                (None, None) => {
-                    self.programs.detach(Role::Endpoint, &name)?;
-                    continue;
-                }
+            let Some(role) = Role::of(if_nametoindex(name.as_str()).unwrap_or_default()) else {
+                self.programs.detach(Role::Endpoint, &name)?;
+                continue;
             };
             self.programs.attach(role, &name)?;
             self.attached.insert(name);

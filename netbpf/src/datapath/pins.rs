@@ -10,12 +10,14 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use netbpf_common::LAYOUT;
 
 use super::Error;
+use crate::private;
 
 /// The paths below one directory of a bpffs.
 #[derive(Clone, Debug)]
@@ -54,6 +56,16 @@ impl Pins {
     pub fn folders(&self) -> [PathBuf; 5] {
         let [maps, programs] = ["maps", "programs"].map(|folder| self.root.join(folder));
         [self.root.clone(), maps, programs, self.links(), self.uplinks()]
+    }
+
+    /// Creates the directories that are missing. Returns the device and inode of the outermost one.
+    pub fn make_folders(&self) -> Result<(u64, u64), Error> {
+        for folder in self.folders() {
+            private::make_folder(&folder, None)?;
+        }
+        let made =
+            fs::metadata(&self.root).map_err(|error| Error::failed("look at", self.root.display(), error))?;
+        Ok((made.dev(), made.ino()))
     }
 
     /// The pin of a map.

@@ -5,7 +5,11 @@
 //! clsact filter outlives the daemon by itself, and is replaced under the same priority and handle. Either
 //! way there is no moment without a program.
 
-use std::{fs, io, mem, path::Path};
+use std::{
+    collections::HashMap,
+    fs, io, mem,
+    path::{Path, PathBuf},
+};
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
@@ -18,6 +22,7 @@ use aya::{
     },
 };
 
+use netbpf_common::{endpoint, network};
 use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK};
 
 use super::{Error, pins::Pins, tables};
@@ -59,6 +64,12 @@ pub enum Role {
 }
 
 impl Role {
+    /// The role of the interface with an ifindex; none if it is not netbpf's.
+    pub fn of(ifindex: u32) -> Option<Self> {
+        let endpoint = endpoint::number_of(ifindex).map(|_| Self::Endpoint);
+        endpoint.or_else(|| network::number_of(ifindex).map(|_| Self::HostDevice))
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::Endpoint => "from_container",
@@ -77,11 +88,16 @@ impl Role {
 /// The XDP program.
 pub const FROM_UPLINK: &str = "from_uplink";
 
+/// The names of the loaded programs.
+const NAMES: [&str; 4] = ["flood", "from_container", "from_host", FROM_UPLINK];
+
 /// The loaded programs.
 pub struct Programs {
     object: Ebpf,
     attachment: Attachment,
     pins: Pins,
+    /// The pinned links by their pins, open: if somebody removes a pin, the program stays attached.
+    links: HashMap<PathBuf, FdLink>,
 }
 
 impl Programs {
@@ -94,8 +110,8 @@ impl Programs {
             loader.map_pin_path(map, pins.map(map));
         }
         let object = loader.load(bytes).map_err(|error| Error::failed("load", "the programs", error))?;
-        let mut programs = Self { object, attachment: probe(), pins: pins.clone() };
-        for name in ["flood", Role::Endpoint.program(), Role::HostDevice.program(), FROM_UPLINK] {
+        let mut programs = Self { object, attachment: probe(), pins: pins.clone(), links: HashMap::new() };
+        for name in NAMES {
             let program = programs.object.program_mut(name).ok_or_else(|| absent(name))?;
             match &mut *program {
                 Program::Xdp(program) => program.load(),
@@ -134,7 +150,7 @@ impl Programs {
     pub fn detach(&mut self, role: Role, interface: &str) -> Result<(), Error> {
         fault::call("detach").map_err(|error| Error::failed("detach from", interface, error))?;
         match self.attachment {
-            Attachment::Tcx => remove(&self.pins.link(interface)),
+            Attachment::Tcx => self.unpin_link(&self.pins.link(interface)),
             Attachment::Clsact => {
                 let Ok(filter) = filter(role, interface) else { return Ok(()) };
                 match filter.detach() {
@@ -151,41 +167,107 @@ impl Programs {
     /// Whether the program is attached to an interface, with the pin of this name. Unknown for clsact
     /// filters: returns true.
     pub fn is_attached(&mut self, role: Role, interface: &str, pin: &str) -> Result<bool, Error> {
+        let is_pinned = self.attachment == Attachment::Clsact || self.pins.link(pin).exists();
+        Ok(is_pinned && self.is_at(role, interface)?)
+    }
+
+    /// The same, whether or not it is pinned.
+    pub fn is_at(&mut self, role: Role, interface: &str) -> Result<bool, Error> {
         if self.attachment == Attachment::Clsact {
             return Ok(true);
         }
         let failed = |error: ProgramError| Error::failed("look for tcx at", interface, error);
         let own = self.program(role.program())?.info().map_err(failed)?.id();
         match SchedClassifier::query_tcx(interface, role.side()) {
-            Ok((_, found)) => {
-                Ok(found.iter().any(|program| program.id() == own) && self.pins.link(pin).exists())
-            }
+            Ok((_, found)) => Ok(found.iter().any(|program| program.id() == own)),
             // The interface is gone.
             Err(_) => Ok(false),
         }
     }
 
-    fn attach_tcx(&mut self, role: Role, interface: &str) -> Result<(), Error> {
-        let failed = |error: ProgramError| Error::failed("attach tcx to", interface, error);
-        let pin = self.pins.link(interface);
-        let program = self.program(role.program())?;
-        if let Some(link) = pinned(&pin)? {
-            match program.attach_to_link(link) {
-                Ok(id) => return program.take_link(id).map(drop).map_err(failed),
-                // The pin belongs to a deleted interface with the same name.
-                Err(error) if is_absent(&error) => remove(&pin)?,
-                Err(error) => return Err(failed(error)),
+    /// Pins a link, which stays open.
+    pub fn pin_link(&mut self, pin: PathBuf, link: FdLink) -> Result<(), Error> {
+        // A link that cannot be pinned would be closed, and its program detached.
+        if !pin.parent().is_some_and(Path::is_dir) {
+            let error = Error::failed("pin the link", pin.display(), "its directory is gone");
+            self.links.insert(pin, link);
+            return Err(error);
+        }
+        let link = match pin.exists() {
+            true => link,
+            false => link
+                .pin(&pin)
+                .map(FdLink::from)
+                .map_err(|error| Error::failed("pin the link", pin.display(), error))?,
+        };
+        self.links.insert(pin, link);
+        Ok(())
+    }
+
+    /// The open link of a pin, or the pinned one.
+    pub fn take_link(&mut self, pin: &Path) -> Result<Option<FdLink>, Error> {
+        match self.links.remove(pin) {
+            Some(link) => Ok(Some(link)),
+            None => pinned(pin),
+        }
+    }
+
+    /// Closes a link and removes its pin: the kernel detaches the program.
+    pub fn unpin_link(&mut self, pin: &Path) -> Result<(), Error> {
+        self.links.remove(pin);
+        remove(pin)
+    }
+
+    /// Pins what was pinned and is not any more. Returns the pins.
+    pub fn restore_pins(&mut self) -> Result<Vec<PathBuf>, Error> {
+        let mut restored = Vec::new();
+        for name in NAMES {
+            let pin = self.pins.program(name);
+            if !pin.exists() {
+                let program = self.object.program_mut(name).ok_or_else(|| absent(name))?;
+                program.pin(&pin).map_err(|error| Error::failed("pin the program", name, error))?;
+                restored.push(pin);
             }
         }
-        let options = TcAttachOptions::TcxOrder(LinkOrder::last());
-        let id = program.attach_with_options(interface, role.side(), options).map_err(failed)?;
-        let link = program.take_link(id).map_err(failed)?;
-        fault::call("pin").map_err(|error| Error::failed("pin the link", pin.display(), error))?;
-        FdLink::try_from(link)
-            .map_err(|error| Error::failed("take the link at", interface, error))?
-            .pin(&pin)
-            .map_err(|error| Error::failed("pin the link", pin.display(), error))?;
-        Ok(())
+        let lost: Vec<_> = self.links.keys().filter(|pin| !pin.exists()).cloned().collect();
+        for pin in lost {
+            if let Some(link) = self.links.remove(&pin) {
+                self.pin_link(pin.clone(), link)?;
+                restored.push(pin);
+            }
+        }
+        Ok(restored)
+    }
+
+    fn attach_tcx(&mut self, role: Role, interface: &str) -> Result<(), Error> {
+        let failed = |error: ProgramError| Error::failed("attach tcx to", interface, error);
+        let taken = |error: LinkError| Error::failed("take the link at", interface, error);
+        let pin = self.pins.link(interface);
+        let known = self.take_link(&pin)?.map(SchedClassifierLink::try_from).transpose().map_err(taken)?;
+        let program = self.program(role.program())?;
+        let replaced = match known.map(|link| program.attach_to_link(link)) {
+            // The pin belongs to a deleted interface with the same name, or somebody detached the link.
+            Some(Err(error)) if is_absent(&error) => {
+                remove(&pin)?;
+                None
+            }
+            Some(Err(error)) => return Err(failed(error)),
+            Some(Ok(id)) => Some(id),
+            None => None,
+        };
+        let is_new = replaced.is_none();
+        let id = match replaced {
+            Some(id) => id,
+            None => {
+                let options = TcAttachOptions::TcxOrder(LinkOrder::last());
+                program.attach_with_options(interface, role.side(), options).map_err(failed)?
+            }
+        };
+        let link = FdLink::try_from(program.take_link(id).map_err(failed)?).map_err(taken)?;
+        if is_new {
+            fault::call("pin").map_err(|error| Error::failed("pin the link", pin.display(), error))?;
+        }
+        self.pin_link(pin, link)
     }
 
     fn attach_clsact(&mut self, role: Role, interface: &str) -> Result<(), Error> {
@@ -240,10 +322,10 @@ fn probe() -> Attachment {
 }
 
 /// The pinned tcx link, if there is one.
-fn pinned(pin: &Path) -> Result<Option<SchedClassifierLink>, Error> {
+fn pinned(pin: &Path) -> Result<Option<FdLink>, Error> {
     let failed = |error: LinkError| Error::failed("open the link", pin.display(), error);
     match PinnedLink::from_pin(pin) {
-        Ok(link) => SchedClassifierLink::try_from(FdLink::from(link)).map(Some).map_err(failed),
+        Ok(link) => Ok(Some(link.into())),
         Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
     }

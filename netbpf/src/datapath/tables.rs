@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv6Addr,
+    path::PathBuf,
 };
 
 use aya::{
@@ -74,6 +75,34 @@ pub fn check_pinned(pins: &Pins) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The pinned maps once more, to pin them again if somebody removes their pins.
+pub struct PinnedMaps(Vec<(&'static str, MapData)>);
+
+impl PinnedMaps {
+    /// Opens all of them.
+    pub fn open(pins: &Pins) -> Result<Self, Error> {
+        let open = |name| {
+            let pin = pins.map(name);
+            let map = MapData::from_pin(&pin).map_err(|error| Error::failed("open", pin.display(), error))?;
+            Ok((name, map))
+        };
+        names().map(open).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Pins those that are not pinned any more. Returns the pins.
+    pub fn restore_pins(&self, pins: &Pins) -> Result<Vec<PathBuf>, Error> {
+        let mut restored = Vec::new();
+        for (name, map) in &self.0 {
+            let pin = pins.map(name);
+            if !pin.exists() {
+                map.pin(&pin).map_err(|error| Error::failed("pin the map", name, error))?;
+                restored.push(pin);
+            }
+        }
+        Ok(restored)
+    }
 }
 
 /// All maps except the program array.

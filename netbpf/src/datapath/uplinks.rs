@@ -4,11 +4,11 @@
 //! link. The pin has the interface's name, but another interface may have got that name. So the program that
 //! the kernel reports for the interface decides whether the link belongs to it.
 
-use std::{io, net::IpAddr, path::Path, thread, time::Duration};
+use std::{net::IpAddr, path::PathBuf, thread, time::Duration};
 
 use aya::programs::{
     ProgramError, Xdp, XdpMode as Mode,
-    links::{FdLink, LinkError, PinnedLink},
+    links::{FdLink, LinkError},
     xdp::XdpLink,
 };
 use ipnet::IpNet;
@@ -66,23 +66,29 @@ impl Datapath {
         self.tables.set_uplink(device.ifindex, entry)?;
         let pin = self.pins.uplink(interface);
         let mut attempts = 1;
+        let known = self.programs.take_link(&pin)?.map(with_program).transpose()?;
         let program = xdp(&mut self.programs)?;
         let own = program.info().map_err(failed)?.id();
-        if let Some((link, id)) = pinned(&pin)? {
+        if let Some((link, id)) = known {
             if device.program == Some(XdpProgram { id, mode }) {
-                if id == own {
-                    return Ok(false);
-                }
-                match program.attach_to_link(link) {
-                    Ok(id) => return program.take_link(id).map(|_| true).map_err(failed),
-                    Err(error) if is_absent(&error) => {}
-                    Err(error) => return Err(failed(error)),
+                let attached = match id == own {
+                    true => Some(link),
+                    false => match program.attach_to_link(link) {
+                        Ok(id) => Some(program.take_link(id).map_err(failed)?),
+                        Err(error) if is_absent(&error) => None,
+                        Err(error) => return Err(failed(error)),
+                    },
+                };
+                if let Some(link) = attached {
+                    self.pin_uplink(interface, pin, link)?;
+                    return Ok(id != own);
                 }
             }
             // The mode changes, or the pin belongs to another interface that had this name.
             remove(&pin)?;
             attempts = MAX_ATTEMPTS;
         }
+        let program = xdp(&mut self.programs)?;
         let mode = match mode {
             XdpMode::Native => Mode::Driver,
             XdpMode::Generic => Mode::Skb,
@@ -95,16 +101,19 @@ impl Datapath {
             }
         };
         let link = program.take_link(id).map_err(failed)?;
-        FdLink::try_from(link)
-            .map_err(|error| Error::failed("take the link at", interface, error))?
-            .pin(&pin)
-            .map_err(|error| Error::failed("pin the link", pin.display(), error))?;
+        self.pin_uplink(interface, pin, link)?;
         Ok(true)
+    }
+
+    fn pin_uplink(&mut self, interface: &str, pin: PathBuf, link: XdpLink) -> Result<(), Error> {
+        let link =
+            FdLink::try_from(link).map_err(|error| Error::failed("take the link at", interface, error))?;
+        self.programs.pin_link(pin, link)
     }
 
     /// Detaches from an uplink, which may be gone already.
     pub fn detach_uplink(&mut self, interface: &str) -> Result<(), Error> {
-        remove(&self.pins.uplink(interface))
+        self.programs.unpin_link(&self.pins.uplink(interface))
     }
 
     /// The uplinks that have, or had, the program.
@@ -169,18 +178,11 @@ fn xdp(programs: &mut super::Programs) -> Result<&mut Xdp, Error> {
     program.try_into().map_err(failed)
 }
 
-/// The pinned link with the ID of its program, if there is one.
-fn pinned(pin: &Path) -> Result<Option<(XdpLink, u32)>, Error> {
-    let failed = |error: LinkError| Error::failed("open the link", pin.display(), error);
-    let link = match PinnedLink::from_pin(pin) {
-        Ok(link) => FdLink::from(link),
-        Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
-            return Ok(None);
-        }
-        Err(error) => return Err(failed(error)),
-    };
+/// A link with the ID of its program.
+fn with_program(link: FdLink) -> Result<(XdpLink, u32), Error> {
+    let failed = |error: LinkError| Error::failed("open the link of", FROM_UPLINK, error);
     let program = link.info().map_err(failed)?.program_id();
-    Ok(Some((XdpLink::try_from(link).map_err(failed)?, program)))
+    Ok((XdpLink::try_from(link).map_err(failed)?, program))
 }
 
 /// Whether another program is attached.

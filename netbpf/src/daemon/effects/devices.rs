@@ -1,19 +1,18 @@
 //! Host devices, and host sides of endpoints, as netbpf made them: what somebody else changes is put back, by the same
-//! [`diff`] as at start. What is inside a container is the container's own; an endpoint whose link was deleted comes back
-//! with the next start.
+//! [`diff`] as at start. What is inside a container is the container's own. An endpoint whose link was deleted is
+//! restored by those who know its container.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    os::fd::AsFd,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::net::if_::if_indextoname;
 use tokio::{
-    io::unix::AsyncFd,
-    time::{Instant, sleep},
+    task::block_in_place,
+    time::{MissedTickBehavior, interval_at},
 };
 
 use crate::{
@@ -21,39 +20,31 @@ use crate::{
     link::{Heard, Touches},
     model::Attachment,
     plan::{Action, Desired, Device, EndpointWiring, NetworkWiring, Observed, Seen, diff},
-    sandbox::register,
 };
 
-/// How often everything is looked at, for what the kernel tells nobody: settings, a tcx link that is detached.
+/// How often everything is looked at, for what the kernel tells nobody: settings, an XDP link that is detached.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often one link is put right within [`CONTEST_WINDOW`] until it is left alone for [`CONTEST_PAUSE`].
-const ATTEMPTS: u32 = 5;
-const CONTEST_WINDOW: Duration = Duration::from_secs(30);
-const CONTEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// Somebody who changes a link again and again.
-struct Contest {
-    count: u32,
-    since: Instant,
-}
+/// How often some links are checked for detached programs, and how many: so that it costs the same with any number of
+/// containers, and less than a thousandth of a processor.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+const CHECKED_LINKS: usize = 64;
 
 impl Daemon {
     /// Guard links as long as the daemon runs.
     pub(in crate::daemon) async fn guard_devices(self: Arc<Self>, mut touches: Touches) {
-        let pins = match self.watch_pins() {
-            Ok(pins) => Some(pins),
-            Err(error) => {
-                tracing::error!(%error, "the pins of links are not looked after");
-                None
-            }
-        };
-        let mut contests = BTreeMap::new();
+        let pins = self.watch_pins();
+        // Not a pause after each event: on a busy host there would never be one.
+        let [mut polls, mut checks] = [POLL_INTERVAL, CHECK_INTERVAL].map(|period| {
+            let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
         // What was added while no daemon ran.
         let mut touched = self.all_links();
         loop {
             for (ifindex, lost) in touched {
-                self.look_after(ifindex, lost, &mut contests).await;
+                self.look_after(ifindex, lost).await;
             }
             touched = tokio::select! {
                 heard = touches.next(is_ours) => match heard {
@@ -61,21 +52,29 @@ impl Daemon {
                     Some(Heard::Lost) => self.all_links(),
                     None => return tracing::error!("links are not looked after any more"),
                 },
-                lost = lost_pins(pins.as_ref()) => lost,
-                () = sleep(POLL_INTERVAL) => self.all_links(),
+                lost = self.lost_pins(pins.as_ref()) => lost,
+                _ = checks.tick() => self.detached_links(),
+                _ = polls.tick() => {
+                    let _ = pins.as_ref().map(|pins| self.restore_pins(pins));
+                    if let Err(error) = self.bring_up_uplinks().await {
+                        tracing::warn!(%error, "uplinks");
+                    }
+                    self.all_links()
+                }
             };
         }
     }
 
-    fn watch_pins(&self) -> std::io::Result<(Inotify, AsyncFd<std::os::fd::OwnedFd>)> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let folder = self.datapath().links_folder();
-        inotify.add_watch(&folder, AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM)?;
-        let readable = register(inotify.as_fd().try_clone_to_owned()?)?;
-        Ok((inotify, readable))
+    fn detached_links(&self) -> BTreeMap<u32, bool> {
+        let detached = block_in_place(|| self.datapath().next_detached(CHECKED_LINKS));
+        let detached = detached.unwrap_or_else(|error| {
+            tracing::warn!(%error, "look for detached programs");
+            BTreeSet::new()
+        });
+        detached.into_iter().map(|ifindex| (ifindex, false)).collect()
     }
 
-    fn all_links(&self) -> BTreeMap<u32, bool> {
+    pub(super) fn all_links(&self) -> BTreeMap<u32, bool> {
         let world = self.world();
         let networks = world.networks().filter_map(|network| network.bridge());
         let networks = networks.map(|bridge| netbpf_common::network::ifindex_of(bridge.number));
@@ -85,28 +84,16 @@ impl Daemon {
         networks.chain(endpoints).map(|ifindex| (ifindex, false)).collect()
     }
 
-    async fn look_after(&self, ifindex: u32, lost: bool, contests: &mut BTreeMap<u32, Contest>) {
+    pub(super) async fn look_after(&self, ifindex: u32, lost: bool) {
         let now = Instant::now();
-        if let Some(contest) = contests.get(&ifindex) {
-            let rests = contest.count >= ATTEMPTS;
-            match contest.since + if rests { CONTEST_PAUSE } else { CONTEST_WINDOW } {
-                end if now >= end => drop(contests.remove(&ifindex)),
-                _ if rests => return,
-                _ => {}
-            }
+        if self.contests.is_left_alone(ifindex, now) {
+            return;
         }
         match self.put_right(ifindex, lost).await {
             Ok(false) => {}
             Ok(true) => {
-                let contest = contests.entry(ifindex).or_insert(Contest { count: 0, since: now });
-                contest.count += 1;
-                if contest.count == ATTEMPTS {
-                    contest.since = now;
-                    tracing::warn!(
-                        "somebody changes link {ifindex} again and again: it is left alone for {} s",
-                        CONTEST_PAUSE.as_secs()
-                    );
-                }
+                let name = if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
+                self.contests.note(ifindex, &name.unwrap_or_default(), now);
             }
             Err(error) => tracing::error!(ifindex, %error, "look after a link"),
         }
@@ -184,9 +171,7 @@ impl Daemon {
         let like = Device::of_endpoint(&wiring, self.group);
         let device = self.own_device(wiring.ifindex(), &like).await?;
         let Some(device) = device else {
-            if !container.owner().places_interface() {
-                tracing::debug!(interface = wiring.host_interface, "the link of an endpoint is gone");
-            }
+            // Whoever owns the container knows whether it comes back.
             return Ok(false);
         };
         let seen = {
@@ -247,25 +232,5 @@ fn seen<Entry>(device: Option<Device>, attached: bool, entry: Option<Entry>) -> 
         attached,
         device,
         entry,
-    }
-}
-
-/// Links whose pins went, once some do.
-async fn lost_pins(pins: Option<&(Inotify, AsyncFd<std::os::fd::OwnedFd>)>) -> BTreeMap<u32, bool> {
-    let Some((inotify, readable)) = pins else { return std::future::pending().await };
-    loop {
-        let Ok(mut ready) = readable.readable().await else { return std::future::pending().await };
-        match inotify.read_events() {
-            Ok(events) => {
-                let names = events.into_iter().filter_map(|event| event.name);
-                let numbers = names.filter_map(|name| nix::net::if_::if_nametoindex(name.as_os_str()).ok());
-                let lost: BTreeMap<u32, bool> =
-                    numbers.filter(|ifindex| is_ours(*ifindex)).map(|ifindex| (ifindex, false)).collect();
-                if !lost.is_empty() {
-                    return lost;
-                }
-            }
-            Err(_) => ready.clear_ready(),
-        }
     }
 }

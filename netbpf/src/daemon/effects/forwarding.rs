@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Between two times that forwarding is turned on again: two programs that want the opposite must not keep the host busy.
-const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The setting of the whole host.
 fn setting(family: Family) -> &'static str {

@@ -2,6 +2,7 @@
 //! changed.
 
 mod announce;
+pub(in crate::daemon) mod contest;
 pub(in crate::daemon) mod descriptors;
 pub(in crate::daemon) mod devices;
 pub(in crate::daemon) mod files;
@@ -11,6 +12,7 @@ mod forwarding;
 pub(in crate::daemon) mod grace;
 pub(in crate::daemon) mod insist;
 mod observe;
+pub(in crate::daemon) mod pins;
 pub(in crate::daemon) mod settings;
 pub(in crate::daemon) mod steps;
 pub(in crate::daemon) mod uplinks;

@@ -105,28 +105,6 @@ impl Daemon {
         Desired { group: self.group, networks, endpoints }
     }
 
-    /// An endpoint that had to be made again has lost its container's default route.
-    async fn restore_routes(self: &Arc<Self>, endpoints: &[u32]) {
-        let containers: Vec<Container> = self
-            .world()
-            .containers()
-            .filter(|container| {
-                container
-                    .attachments
-                    .iter()
-                    .filter_map(|attachment| attachment.endpoint.as_ref())
-                    .any(|endpoint| endpoints.contains(&endpoint.number))
-            })
-            .cloned()
-            .collect();
-        for container in containers {
-            let none = Container { attachments: Vec::new(), ..container.clone() };
-            if let Ok(namespace) = self.namespace_of(&container) {
-                self.carry_out(self.route_changes(&none, &container, namespace)).await;
-            }
-        }
-    }
-
     /// Tell the responder everything; it forgets what it is not told.
     async fn publish_all(self: &Arc<Self>) -> Result<(), Error> {
         let containers: Vec<Container> = self.world().containers().cloned().collect();

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     pin::pin,
     sync::{Arc, Mutex},
     thread,
@@ -25,7 +25,7 @@ use crate::{
     api::server,
     daemon::{
         Daemon, Ends, Events, Folders, Followers, GracePeriods, Inherited, Options, Settings, World,
-        effects::folders,
+        effects::{contest::Contests, folders, pins::PinFolder},
         ports::held::Held,
         service::{notify, sockets::Sockets},
     },
@@ -55,8 +55,8 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     raise_file_limit()?;
     // Members of the group can use the sockets in it, but not list it.
     let _locks = [take(&options.state_dir, None)?, take(&options.run_dir, folders::group())?];
-    let _pins = PinFolder::take(&options.bpffs)?;
-    let daemon = open(options).await?;
+    let pins = Leaving(Arc::new(PinFolder::take(&options.bpffs)?));
+    let daemon = open(options, Arc::clone(&pins.0)).await?;
     for raised in neighbours::make_room()? {
         tracing::info!("set {raised}: all containers' neighbours share one table");
     }
@@ -67,7 +67,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     }
     daemon.feed_host_servers().await?;
     // Before anything is looked at, so that nothing that goes is missed.
-    let deletions = Links::watch_deleted()?;
+    let [deletions, deletions_of_docker] = [Links::watch_deleted()?, Links::watch_deleted()?];
     let touches = Links::watch_touched()?;
     notify::status("restoring networks and containers");
     daemon.reconcile().await?;
@@ -76,7 +76,8 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     if let Some(changes) = uplink_changes {
         tokio::spawn(Arc::clone(&daemon).follow_uplinks(changes));
     }
-    tokio::spawn(Arc::clone(&daemon).watch_docker_endpoints(deletions));
+    tokio::spawn(Arc::clone(&daemon).restore_deleted_links(deletions));
+    tokio::spawn(Arc::clone(&daemon).watch_docker_endpoints(deletions_of_docker));
     tokio::spawn(Arc::clone(&daemon).forget_abandoned_endpoints());
     daemon.add_predefined_networks().await?;
     let (listener, plugin) = sockets.listen()?;
@@ -129,30 +130,16 @@ fn take(dir: &Path, group: Option<u32>) -> anyhow::Result<Lock> {
     Ok(lock)
 }
 
-/// The folder of this daemon's pins. It goes with the daemon if nothing is pinned.
-struct PinFolder {
-    path: PathBuf,
-    lock: Option<Lock>,
-}
+/// Leaves the directory of pins at the end, also of a start that failed.
+struct Leaving(Arc<PinFolder>);
 
-impl PinFolder {
-    fn take(path: &Path) -> anyhow::Result<Self> {
-        Datapath::prepare(path)?;
-        Ok(Self { lock: Some(Lock::acquire(path)?), path: path.to_owned() })
-    }
-}
-
-impl Drop for PinFolder {
+impl Drop for Leaving {
     fn drop(&mut self) {
-        // It is in the folder.
-        drop(self.lock.take());
-        if let Err(error) = Datapath::leave(&self.path) {
-            tracing::warn!("{error}");
-        }
+        self.0.leave();
     }
 }
 
-async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
+async fn open(options: Options, pins: Arc<PinFolder>) -> anyhow::Result<Arc<Daemon>> {
     let exe = std::env::current_exe().context("find this program")?;
     let (store, Records { mut networks, containers, lent }) =
         Store::open(&options.state_dir.join("netbpf.redb"))?;
@@ -201,6 +188,8 @@ async fn open(options: Options) -> anyhow::Result<Arc<Daemon>> {
         engine_turns: Mutex::default(),
         pruning: tokio::sync::Mutex::default(),
         uplinks: tokio::sync::Mutex::default(),
+        contests: Contests::default(),
+        pins,
         options,
     }))
 }

@@ -1,6 +1,6 @@
 //! Information about the daemon: versions, numbers, counters.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use crate::{
     api::types::{EndpointStats, Info, ReasonStats, Stats, Version},
@@ -47,6 +47,7 @@ impl Daemon {
             uplinks,
             foreign_chains,
             disciplines,
+            contested: self.contests.told(Instant::now()).into_iter().chain(self.pins.trouble()).collect(),
             bpffs: self.options.bpffs.clone(),
             state_dir: self.options.state_dir.clone(),
             run_dir: self.options.run_dir.clone(),

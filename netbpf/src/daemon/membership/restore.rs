@@ -1,0 +1,100 @@
+//! Restores endpoints whose link somebody deleted, from the host's side or from inside. A Docker endpoint's link
+//! is Docker's to create.
+
+use std::{sync::Arc, time::Instant};
+
+use netbpf_common::endpoint::{ifindex_of, number_of};
+use nix::net::if_::if_indextoname;
+
+use crate::{
+    daemon::{Daemon, Error, effects::steps::open},
+    link::{Deletions, Heard},
+    model::{Container, Endpoint, Id, State},
+    plan::{Desired, EndpointWiring, Observed, diff},
+};
+
+impl Daemon {
+    /// Restores endpoints as their links are deleted, for as long as the daemon runs.
+    pub(in crate::daemon) async fn restore_deleted_links(self: Arc<Self>, mut deletions: Deletions) {
+        while let Some(heard) = deletions.next().await {
+            for (id, number) in self.endpoints_with_links(heard) {
+                let daemon = Arc::clone(&self);
+                tokio::spawn(async move {
+                    if let Err(error) = daemon.restore_endpoint(id, number).await {
+                        tracing::error!(container = %id.short(), %error, "restore a deleted interface");
+                    }
+                });
+            }
+        }
+        tracing::error!("deleted interfaces of containers are not restored any more");
+    }
+
+    /// The endpoints whose links may have been deleted, with their containers.
+    fn endpoints_with_links(&self, heard: Heard<u32>) -> Vec<(Id, u32)> {
+        let is_meant = |endpoint: &Endpoint| match heard {
+            Heard::Of(ifindex) => number_of(ifindex) == Some(endpoint.number),
+            Heard::Lost => true,
+        };
+        let world = self.world();
+        let containers = world
+            .containers()
+            .filter(|container| !container.owner().places_interface())
+            .filter(|container| matches!(container.state, State::Running { .. }));
+        let endpoints = containers.flat_map(|container| {
+            let endpoints =
+                container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
+            endpoints.filter(|endpoint| is_meant(endpoint)).map(|endpoint| (container.id, endpoint.number))
+        });
+        endpoints.collect()
+    }
+
+    async fn restore_endpoint(self: &Arc<Self>, id: Id, number: u32) -> Result<(), Error> {
+        let _busy = self.busy(id).await;
+        // What happened since: the container may have ended, left the network, or be restored already.
+        let Ok(container) = self.container(&id) else { return Ok(()) };
+        let Ok(namespace) = self.namespace_of(&container) else { return Ok(()) };
+        let (ifindex, now) = (ifindex_of(number), Instant::now());
+        let is_there = if_indextoname(ifindex).is_ok_and(|name| !name.is_empty());
+        if is_there || open(&namespace).is_err() || self.contests.is_left_alone(ifindex, now) {
+            return Ok(());
+        }
+        let none = Container { attachments: Vec::new(), ..container.clone() };
+        let mut endpoints = self.endpoints_of(&container, &none, Some(&namespace));
+        endpoints.retain(|of, _| *of == number);
+        let Some(EndpointWiring { host_interface, .. }) = endpoints.get(&number) else { return Ok(()) };
+        tracing::warn!(container = container.name, "somebody deleted {host_interface}: it is made again");
+        self.contests.note(ifindex, host_interface, now);
+        let desired = Desired { group: self.group, endpoints, ..Desired::default() };
+        for action in diff(&desired, &Observed::default()) {
+            match self.perform(&action).await {
+                // The container has ended.
+                Err(_) if open(&namespace).is_err() => return Ok(()),
+                done => done?,
+            }
+        }
+        self.restore_routes(&[number]).await;
+        Ok(())
+    }
+
+    /// Restores the default routes of containers whose endpoints were made again.
+    pub(in crate::daemon) async fn restore_routes(self: &Arc<Self>, endpoints: &[u32]) {
+        let containers: Vec<Container> = self
+            .world()
+            .containers()
+            .filter(|container| {
+                container
+                    .attachments
+                    .iter()
+                    .filter_map(|attachment| attachment.endpoint.as_ref())
+                    .any(|endpoint| endpoints.contains(&endpoint.number))
+            })
+            .cloned()
+            .collect();
+        for container in containers {
+            let none = Container { attachments: Vec::new(), ..container.clone() };
+            if let Ok(namespace) = self.namespace_of(&container) {
+                self.carry_out(self.route_changes(&none, &container, namespace)).await;
+            }
+        }
+    }
+}
