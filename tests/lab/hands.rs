@@ -153,10 +153,11 @@ pub fn a_program_is_attached_again(lab: &Lab) {
     let links = lab.host(["ip", "-o", "link"]).ok().stdout;
     let veth = links.split([' ', '@', ':']).find(|word| word.starts_with("veth")).expect("a host side");
     let pin = format!("/sys/fs/bpf/netbpf/v5/links/{veth}");
-    // With tcx the link goes with its last reference; with clsact the filter goes with the discipline.
+    // With tcx the program stays, because the daemon has its link open; with clsact it goes with the discipline.
     if lab.path(&pin).exists() {
         lab.host(["rm", &pin]).ok();
         eventually("its pin", || lab.path(&pin).exists().then_some(()));
+        is_told(lab, &format!("somebody removed {pin}: it is pinned again"));
     } else {
         lab.host(["tc", "qdisc", "del", "dev", veth, "clsact"]).ok();
         eventually("its filter", || {
@@ -165,8 +166,8 @@ pub fn a_program_is_attached_again(lab: &Lab) {
                 .contains("from_container")
                 .then_some(())
         });
+        is_told(lab, &format!("somebody took netbpf's program from {veth}: it is attached again"));
     }
-    is_told(lab, &format!("somebody took netbpf's program from {veth}: it is attached again"));
 }
 
 #[test]

@@ -229,11 +229,10 @@ fn a_daemon_killed_during_commands_leaves_the_old_or_the_new_state() {
 
 /// Checks that inspect, processes, links and maps agree.
 #[track_caller]
-fn assert_consistent(lab: &Lab) {
+pub fn assert_consistent(lab: &Lab) {
     let all = inspect_all(lab);
     let mut links = BTreeSet::from(["lo".to_owned()]);
     let mut stations = BTreeSet::new();
-    let mut running = 0;
     let mut gateways = 0;
     for (id, thing) in &all {
         if let Some(config) = thing["IPAM"]["Config"].get(0) {
@@ -261,7 +260,6 @@ fn assert_consistent(lab: &Lab) {
             }
         }
         if is_running {
-            running += 1;
             let output = lab.exec(id, "ip -o -4 address show scope global").ok();
             let inside: BTreeSet<_> = output
                 .text()
@@ -271,8 +269,10 @@ fn assert_consistent(lab: &Lab) {
             assert_eq!(inside, addresses, "{thing:#}");
         }
     }
-    let supervisors = || lab.processes("supervise").len();
-    eventually("one supervisor for each container", || (supervisors() == running).then_some(()));
+    let running: BTreeSet<_> =
+        all.iter().filter(|(_, thing)| thing["State"]["Running"] == true).map(|(id, _)| id.clone()).collect();
+    let expected = format!("the supervisors of {running:?}, not {:?}", supervised(lab));
+    eventually(&expected, || (supervised(lab) == running).then_some(()));
     eventually("the links of networks and containers, and no others", || {
         (links_of(lab) == links).then_some(())
     });
@@ -287,6 +287,15 @@ fn assert_consistent(lab: &Lab) {
     let containers = all.values().filter(|thing| !thing["State"].is_null()).count();
     assert_eq!(folders("/run/state/containers"), containers);
     assert_eq!(lab.processes("responder").len(), 1);
+}
+
+/// The containers that have a supervisor: its last argument is their directory.
+fn supervised(lab: &Lab) -> BTreeSet<String> {
+    let lines = lab.processes("supervise").into_iter().filter_map(|pid| {
+        let line = fs::read_to_string(lab.path(format!("/proc/{pid}/cmdline"))).ok()?;
+        Some(line.trim_end_matches('\0').rsplit('/').next()?.to_owned())
+    });
+    lines.collect()
 }
 
 fn text(value: &Value) -> String {

@@ -94,6 +94,11 @@ const FIGURES: &[Figure] = &[
     Figure { words: "restarts under traffic", all: Joined::Sum },
     Figure { words: "packets lost", all: Joined::Sum },
     Figure { words: "longest outage of names in ms", all: Joined::Most },
+    Figure { words: "changes by others undone", all: Joined::Sum },
+    Figure { words: "longest repair in ms", all: Joined::Most },
+    Figure { words: "operations done", all: Joined::Sum },
+    Figure { words: "longest operation in ms", all: Joined::Most },
+    Figure { words: "limits reached", all: Joined::Sum },
 ];
 
 struct Figure {
