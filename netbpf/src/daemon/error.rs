@@ -276,7 +276,7 @@ pub enum Error {
     /// The daemon has too few free file descriptors.
     #[error("the daemon has no file descriptors left: {0}; raise its limit (LimitNOFILE= in its unit)")]
     Descriptors(std::io::Error),
-    /// A file of a container.
+    /// An operation on a file failed.
     #[error("{operation} {path}: {source}")]
     File {
         /// `write`, `create`, …

@@ -53,8 +53,8 @@ impl Datapath {
         Ok(detached)
     }
 
-    /// Restores pins that somebody removed, also if their directories are gone or the bpffs was unmounted. What
-    /// was pinned goes on meanwhile, because this process has it open.
+    /// Restores pins that somebody removed, even if their directories are gone or the bpffs was unmounted.
+    /// The pinned objects stay active meanwhile, because this process has them open.
     pub fn restore_pins(&mut self) -> Result<RestoredPins, Error> {
         let found = fs::metadata(self.pins.root()).map(|folder| (folder.dev(), folder.ino()));
         let is_new_folder = found.ok() != Some(self.folder);

@@ -218,7 +218,7 @@ impl Programs {
         remove(pin)
     }
 
-    /// Pins what was pinned and is not any more. Returns the pins.
+    /// Pins everything again that is no longer pinned. Returns the pins.
     pub fn restore_pins(&mut self) -> Result<Vec<PathBuf>, Error> {
         let mut restored = Vec::new();
         for name in NAMES {

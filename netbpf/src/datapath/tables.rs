@@ -77,7 +77,7 @@ pub fn check_pinned(pins: &Pins) -> Result<(), Error> {
     Ok(())
 }
 
-/// The pinned maps once more, to pin them again if somebody removes their pins.
+/// Open descriptors of the pinned maps, to pin them again if somebody removes their pins.
 pub struct PinnedMaps(Vec<(&'static str, MapData)>);
 
 impl PinnedMaps {

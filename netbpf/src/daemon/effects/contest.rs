@@ -1,5 +1,5 @@
-//! Links that somebody else changes again and again. After some attempts netbpf leaves such a link alone for a
-//! while, and says so.
+//! Counts repairs of links that somebody else keeps changing. After some repairs netbpf leaves such a link
+//! alone for a while, and reports it.
 
 use std::{
     collections::BTreeMap,
@@ -38,7 +38,7 @@ impl Contests {
         self.at(now).get(&ifindex).is_some_and(Contest::is_left_alone)
     }
 
-    /// A link was restored.
+    /// Notes that a link was restored.
     pub fn note(&self, ifindex: u32, interface: &str, now: Instant) {
         let mut contests = self.at(now);
         let new = || Contest { interface: interface.to_owned(), count: 0, since: now };

@@ -1,12 +1,12 @@
-//! Free file descriptors: a change that needs some is refused before its first step, with the reason. Half way, the C
-//! library reports a missing interface instead.
+//! Refuses a change before its first step, with the reason, if too few file descriptors are free. Later, the
+//! C library would report a missing interface instead.
 
 use std::{fs::File, io};
 
 use crate::daemon::Error;
 
-/// More than the start of a container, or a connection to a network, has open at one time. Published ports are not
-/// counted: each reports for itself.
+/// More than the start of a container, or a connection to a network, opens at once. Published ports are not
+/// counted: each reports its own error.
 const NEEDED: usize = 48;
 
 /// Checks that enough descriptors are free.

@@ -1,6 +1,5 @@
-//! Host devices, and host sides of endpoints, as netbpf made them: what somebody else changes is put back, by the same
-//! [`diff`] as at start. What is inside a container is the container's own. An endpoint whose link was deleted is
-//! restored by those who know its container.
+//! Restores host devices and host sides of endpoints that somebody changed, by the same [`diff`] as at start.
+//! A container's side is the container's own. `membership` restores an endpoint whose link was deleted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,11 +21,12 @@ use crate::{
     plan::{Action, Desired, Device, EndpointWiring, NetworkWiring, Observed, Seen, diff},
 };
 
-/// How often everything is looked at, for what the kernel tells nobody: settings, an XDP link that is detached.
+/// Interval of checks of all links, for changes without an announcement of the kernel: settings, a detached
+/// XDP link.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often some links are checked for detached programs, and how many: so that it costs the same with any number of
-/// containers, and less than a thousandth of a processor.
+/// Interval of checks for detached programs, and the number of links for each: so the cost does not depend on
+/// the number of containers, and is less than a thousandth of a CPU.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const CHECKED_LINKS: usize = 64;
 
@@ -34,13 +34,13 @@ impl Daemon {
     /// Guard links as long as the daemon runs.
     pub(in crate::daemon) async fn guard_devices(self: Arc<Self>, mut touches: Touches) {
         let pins = self.watch_pins();
-        // Not a pause after each event: on a busy host there would never be one.
+        // Not a pause after each event, which would never come on a busy host.
         let [mut polls, mut checks] = [POLL_INTERVAL, CHECK_INTERVAL].map(|period| {
             let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         });
-        // What was added while no daemon ran.
+        // Changes while no daemon ran.
         let mut touched = self.all_links();
         loop {
             for (ifindex, lost) in touched {
@@ -171,7 +171,7 @@ impl Daemon {
         let like = Device::of_endpoint(&wiring, self.group);
         let device = self.own_device(wiring.ifindex(), &like).await?;
         let Some(device) = device else {
-            // Whoever owns the container knows whether it comes back.
+            // The owner of the container decides whether the link is restored.
             return Ok(false);
         };
         let seen = {

@@ -10,7 +10,7 @@ use crate::{
     link::{Family, ForwardingChanges, Heard, NotForwarding, sysctl},
 };
 
-/// Between two times that forwarding is turned on again: two programs that want the opposite must not keep the host busy.
+/// Minimum interval of turning forwarding on again, in case another program keeps turning it off.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The setting of the whole host.

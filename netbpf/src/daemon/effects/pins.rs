@@ -52,7 +52,7 @@ impl PinFolder {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Locks the directory that has taken the place of the locked one.
+    /// Locks the directory that has replaced the locked one.
     fn lock_again(&self) -> Result<(), store::Error> {
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         drop(lock.take());
@@ -142,7 +142,7 @@ impl Daemon {
         }
     }
 
-    /// Restores pins that somebody removed; says whether there were any.
+    /// Restores pins that somebody removed; returns whether there were any.
     pub(super) fn restore_pins(&self, watch: &PinWatch) -> bool {
         let restored = block_in_place(|| self.datapath().restore_pins());
         let RestoredPins { pins, is_new_folder } = match restored {

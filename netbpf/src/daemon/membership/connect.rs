@@ -52,7 +52,7 @@ impl Daemon {
             State::Running { .. } => {
                 let namespace = self.namespace_of(&container)?;
                 let wired = self.wire(container, after).await;
-                // It may have ended, and nobody has recorded that yet.
+                // It may have ended, and that is not recorded yet.
                 wired.map_err(|error| match open(&namespace) {
                     Err(_) => Error::NotRunning(id.to_string()),
                     Ok(_) => error,
@@ -337,7 +337,7 @@ impl Daemon {
     /// Perform actions that are committed already.
     pub(in crate::daemon) async fn carry_out(&self, actions: impl IntoIterator<Item = Action>) {
         for action in actions {
-            // A namespace that has gone took its routes along.
+            // The routes are gone with their namespace.
             if let Action::SetDefaultRoute { namespace, .. } = &action
                 && open(namespace).is_err()
             {

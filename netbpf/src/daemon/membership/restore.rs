@@ -1,5 +1,5 @@
-//! Restores endpoints whose link somebody deleted, from the host's side or from inside. A Docker endpoint's link
-//! is Docker's to create.
+//! Restores endpoints whose link somebody deleted, on the host or in the container; not for endpoints of
+//! Docker, whose links are created only at Docker's request.
 
 use std::{sync::Arc, time::Instant};
 
@@ -50,7 +50,7 @@ impl Daemon {
 
     async fn restore_endpoint(self: &Arc<Self>, id: Id, number: u32) -> Result<(), Error> {
         let _busy = self.busy(id).await;
-        // What happened since: the container may have ended, left the network, or be restored already.
+        // Since the event, the container may have ended, left the network, or been restored already.
         let Ok(container) = self.container(&id) else { return Ok(()) };
         let Ok(namespace) = self.namespace_of(&container) else { return Ok(()) };
         let (ifindex, now) = (ifindex_of(number), Instant::now());
@@ -76,7 +76,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Restores the default routes of containers whose endpoints were made again.
+    /// Restores the default routes of containers whose endpoints were created again.
     pub(in crate::daemon) async fn restore_routes(self: &Arc<Self>, endpoints: &[u32]) {
         let containers: Vec<Container> = self
             .world()

@@ -105,7 +105,7 @@ impl Daemon {
         Desired { group: self.group, networks, endpoints }
     }
 
-    /// Tell the responder everything; it forgets what it is not told.
+    /// Send all records to the responder, which removes all others.
     async fn publish_all(self: &Arc<Self>) -> Result<(), Error> {
         let containers: Vec<Container> = self.world().containers().cloned().collect();
         let mut records = Vec::new();

@@ -66,7 +66,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
         daemon.close_to_others(family).await?;
     }
     daemon.feed_host_servers().await?;
-    // Before anything is looked at, so that nothing that goes is missed.
+    // Before any state is read, so that no deletion is missed.
     let [deletions, deletions_of_docker] = [Links::watch_deleted()?, Links::watch_deleted()?];
     let touches = Links::watch_touched()?;
     notify::status("restoring networks and containers");

@@ -323,7 +323,7 @@ impl Daemon {
             let after = Container { attachments: Vec::new(), ..container.clone() };
             return self.unwire(container, after).await;
         }
-        // Between its end and its removal, somebody may start it again.
+        // Between its end and its removal, it may be started again.
         while matches!(container.state, State::Running { .. }) {
             if !force {
                 return Err(Error::ContainerRunning(container.name));

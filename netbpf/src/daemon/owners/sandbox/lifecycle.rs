@@ -336,7 +336,8 @@ impl Daemon {
         forgotten.map(|()| delay)
     }
 
-    /// Return when this run of a container has ended and is cleared up. Somebody may have started it again by then.
+    /// Wait until this run of a container has ended and is cleaned up. It may have been started again by
+    /// then.
     pub(in crate::daemon) async fn ended(&self, run: &Container) {
         let mut news = self.ends.subscribe();
         let is_running = || self.world().container(&run.id).is_some_and(|now| now.state == run.state);
