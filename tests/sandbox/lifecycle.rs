@@ -195,7 +195,19 @@ async fn a_killed_supervisor_takes_its_container_with_it() {
     kill(Pid::from_raw(supervisor.pid() as i32), Signal::SIGKILL).unwrap();
     assert_eq!(supervisor.wait().await.code, 137);
     assert!(!is_running(command));
-    fs::remove_file(world.socket()).unwrap();
+    assert!(!world.socket().exists());
+}
+
+#[tokio::test]
+async fn a_look_for_an_earlier_run_does_not_touch_the_present_one() {
+    let world = World::new("sleep 1000");
+    let supervisor = world.start().await;
+    let command = supervisor.pid1();
+    assert!(Supervisor::find(&world.dir(), supervisor.pid(), supervisor.start_time() + 1).is_none());
+    assert_eq!(supervisor.pid1(), command);
+    assert_eq!(world.sh("echo here"), "here\n");
+    supervisor.signal(9).await.unwrap();
+    assert_eq!(supervisor.wait().await.code, 137);
 }
 
 #[tokio::test]
@@ -212,7 +224,7 @@ async fn a_command_of_another_user_ends_with_its_supervisor_too() {
     supervisor.kill();
     supervisor.wait().await;
     assert!(!is_running(command));
-    fs::remove_file(world.socket()).unwrap();
+    assert!(!world.socket().exists());
 }
 
 #[tokio::test]

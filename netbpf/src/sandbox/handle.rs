@@ -56,10 +56,16 @@ impl Supervisor {
         Ok(supervisor)
     }
 
-    /// Finds the running supervisor of `dir` again by its PID and start time. `None` if it has ended: then its
-    /// container has ended, too, and [`exit_status`] tells how.
+    /// Finds the running supervisor of `dir` by its PID and start time. `None` if it has ended. Changes nothing, because
+    /// the sandbox may have been started again: the files in `dir` then belong to the later run.
+    pub fn find(dir: &Path, pid: u32, start_time: u64) -> Option<Supervisor> {
+        Supervisor::hold(dir.to_owned(), pid).ok().filter(|found| found.start_time == start_time)
+    }
+
+    /// The same for a daemon that has just started. If the supervisor has ended, its container is ended, too, and
+    /// [`exit_status`] tells how. The sandbox must not be started meanwhile.
     pub fn adopt(dir: &Path, pid: u32, start_time: u64) -> Option<Supervisor> {
-        let found = Supervisor::hold(dir.to_owned(), pid).ok().filter(|s| s.start_time == start_time);
+        let found = Supervisor::find(dir, pid, start_time);
         if found.is_none() {
             kill_orphan(dir);
         }

@@ -381,7 +381,7 @@ impl Daemon {
         let State::Running { supervisor: Some((pid, start_time)), .. } = container.state else {
             return Err(Error::NotRunning(container.id.to_string()));
         };
-        Supervisor::adopt(&self.supervisor_dir(&container.id), pid, start_time)
+        Supervisor::find(&self.supervisor_dir(&container.id), pid, start_time)
             .ok_or_else(|| Error::NotRunning(container.id.to_string()))
     }
 
