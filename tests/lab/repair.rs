@@ -236,7 +236,7 @@ fn a_removed_namespace_leaves_its_network() {
     lab.netbpf(["connect", "mynet", "netns:blue"]).ok();
     let names = || lab.netbpf(["ps", "-a", "--format", "{{.Names}}"]).stdout;
     assert!(names().contains("netns:blue"));
-    let said = "its network namespace has gone container=\"netns:blue\"";
+    let said = "its network namespace is gone container=\"netns:blue\"";
     repaired(&lab, "ip netns del blue", said, || !names().contains("netns:blue"));
     works(&lab);
     lab.host(["nft", "delete", "table", "inet", "theirs"]).ok();

@@ -73,7 +73,7 @@ impl Daemon {
             self.watch_namespace(container.id, namespace.clone());
             return Ok(());
         }
-        tracing::info!(container = container.name, "its network namespace has gone");
+        tracing::info!(container = container.name, "its network namespace is gone");
         let after = Container { attachments: Vec::new(), ..container.clone() };
         self.unwire(container.clone(), after).await
     }
