@@ -266,7 +266,7 @@ async fn inspect_container(
     State(daemon): Shared,
     Path(container): Path<String>,
 ) -> Result<Json<ContainerResource>, Error> {
-    Ok(Json(daemon.inspect_container(&container)?))
+    Ok(Json(daemon.inspect_container(&container).await?))
 }
 
 async fn start(State(daemon): Shared, Path(container): Path<String>) -> Result<StatusCode, Error> {

@@ -299,9 +299,11 @@ impl Daemon {
         Ok(containers.into_iter().map(|container| view::summary(container, now)).collect())
     }
 
-    /// `inspect` of a container.
-    pub fn inspect_container(&self, key: &str) -> Result<ContainerResource, Error> {
+    /// `inspect` of a container. As in Docker, it waits for a change of the container: one that is starting is not shown
+    /// as running without a PID.
+    pub async fn inspect_container(&self, key: &str) -> Result<ContainerResource, Error> {
         let id = self.find_subject(key)?;
+        let _busy = self.busy(id).await;
         let container = self.container(&id)?;
         let pid = self.supervisor_of(&container).ok().and_then(|supervisor| supervisor.pid1());
         let world = self.world();
