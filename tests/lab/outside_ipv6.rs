@@ -1,6 +1,6 @@
 //! Traffic from containers to other hosts over IPv6, and from other hosts to containers.
 
-use netbpf_tests::lab::{datagram_server, eventually};
+use netbpf_tests::lab::eventually;
 
 use super::outside::{Neighbourhood, ask, run_server};
 
@@ -185,8 +185,8 @@ fn ipv6_flows_of_a_removed_container_do_not_reach_its_successor() {
     let lab = Neighbourhood::start();
     lab.network("red", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
     lab.run("first", "--net red");
-    let echo = datagram_server("::", 5000, "");
-    let _echo = lab.spawn(["ip", "netns", "exec", "far"].into_iter().chain(echo.iter().map(String::as_str)));
+    let _echo =
+        lab.spawn(["ip", "netns", "exec", "far", "socat", "UDP6-RECVFROM:5000,reuseaddr", "EXEC:cat"]);
     eventually("the server listens", || {
         lab.on("far", "ss -Hlun").ok().stdout.contains(":5000 ").then_some(())
     });
