@@ -132,7 +132,7 @@ fn a_datagram_to_a_published_port_gets_its_answer() {
 #[track_caller]
 fn answer(lab: &Lab, name: &str, options: &str) {
     let before = ["run", "-d", "--name", name].into_iter().chain(options.split_whitespace());
-    let server = datagram_server("0.0.0.0", 53, name);
+    let server = datagram_server(53, name);
     lab.netbpf(before.chain(["--"]).chain(server.iter().map(String::as_str))).ok();
     listens(lab, name, "-lun", 53);
 }

@@ -122,7 +122,7 @@ for to in [address, address, None]:
 #[test]
 fn a_broadcast_reaches_a_published_port_which_answers_from_the_host_s_address() {
     let lab = Neighbourhood::start();
-    let server = datagram_server("0.0.0.0", 9000, "here");
+    let server = datagram_server(9000, "here");
     let ports = ["-p", "9000:9000/udp", "-p", "192.0.2.1:9200:9000/udp"];
     let words = ["run", "-d", "--name", "game"].into_iter().chain(ports).chain(["--"]);
     lab.netbpf(words.chain(server.iter().map(String::as_str))).ok();

@@ -20,21 +20,19 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// The program of [`datagram_server`].
 const DATAGRAM_SERVER: &str = r"
 import socket, sys
-address, port, answer = sys.argv[1:]
-server = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET, socket.SOCK_DGRAM)
-server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-server.bind((address, int(port)))
+port, answer = sys.argv[1:]
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(('0.0.0.0', int(port)))
 while True:
-    datagram, client = server.recvfrom(65535)
-    server.sendto(answer.encode() or datagram, client)
+    _, client = server.recvfrom(65535)
+    server.sendto(answer.encode(), client)
 ";
 
-/// The command of a UDP server at `address` (`0.0.0.0` or `::`): it answers each datagram with `answer`, or with the
-/// datagram itself if that is empty. socat's `RECVFROM` with `fork` is no substitute: it waits for a signal of its child
-/// that may have come before (1.7.4), and then answers nobody any more.
+/// The command of a UDP server that answers each datagram with `answer`. socat's `RECVFROM` with `fork` is no substitute:
+/// it waits for a signal of its child that may have come before (1.7.4), and then answers nobody any more.
 #[must_use]
-pub fn datagram_server(address: &str, port: u16, answer: &str) -> [String; 6] {
-    ["python3", "-c", DATAGRAM_SERVER, address, &port.to_string(), answer].map(str::to_owned)
+pub fn datagram_server(port: u16, answer: &str) -> [String; 5] {
+    ["python3", "-c", DATAGRAM_SERVER, &port.to_string(), answer].map(str::to_owned)
 }
 
 impl Lab {
