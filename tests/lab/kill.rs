@@ -1,6 +1,23 @@
 //! The daemon is killed before and after each step of each command, and each step and each call of the kernel
 //! fails once. Afterwards the command must have happened completely or not at all.
 
+/// Makes a test of each case for each kind of fault: a module with the kind's name, and the method of [`Case`] that it
+/// calls.
+macro_rules! cases {
+    ([$($kind:ident: $survives:ident;)+] $cases:tt) => {
+        $(cases!(@kind $kind, $survives, $cases);)+
+    };
+    (@kind $kind:ident, $survives:ident, { $($name:ident: $case:expr;)+ }) => {
+        mod $kind {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                $case.$survives();
+            })+
+        }
+    };
+}
+
 mod commands;
 mod docker;
 mod full;

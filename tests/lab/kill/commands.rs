@@ -7,64 +7,39 @@ use crate::shape::Shape;
 
 const CREATE: &str = "network create --subnet 10.5.0.0/24 --ipv6 --subnet fd00:5::/64 -o com.docker.network.bridge.enable_icc=false -o netbpf.max_flows=1000 fresh";
 
-macro_rules! cases {
-    ($($name:ident: $case:expr;)+) => {
-        mod killed {
-            use super::*;
-            $(#[test]
-            fn $name() {
-                $case.survives_kills();
-            })+
-        }
-        mod failing {
-            use super::*;
-            $(#[test]
-            fn $name() {
-                $case.survives_failures();
-            })+
-        }
-        mod refused {
-            use super::*;
-            $(#[test]
-            fn $name() {
-                $case.survives_failed_calls();
-            })+
-        }
-        mod on_a_full_disk {
-            use super::*;
-            $(#[test]
-            fn $name() {
-                $case.survives_a_full_disk();
-            })+
-        }
-    };
-}
-
 cases! {
-    network_create: Case::new(&[], CREATE, &["network rm fresh"]);
-    network_rm: Case::new(&[CREATE], "network rm fresh", &[CREATE]);
-    network_prune: Case::new(&[CREATE], "network prune -f", &[CREATE]);
-    connect: Case::new(
-        &["network create --subnet 10.2.0.0/24 other", "run -d --name web --net other -p 8080:80 -- sleep infinity"],
-        "network connect --ip 10.1.0.9 --alias www mynet web",
-        &["network disconnect mynet web"],
-    );
-    disconnect: Case::new(
-        &[RUN, "network create --subnet 10.2.0.0/24 other", "network connect --ip 10.2.0.9 other web"],
-        "network disconnect mynet web",
-        &["network connect --ip 10.1.0.9 --alias www mynet web"],
-    );
-    connect_namespace: Case::new(&[], "network connect mynet netns:blue", &["network disconnect mynet netns:blue"]);
-    disconnect_namespace: Case::new(
-        &["network connect mynet netns:blue"],
-        "network disconnect mynet netns:blue",
-        &["network connect mynet netns:blue"],
-    );
-    run: Case::new(&[], RUN, &["rm -f web"]).of_two();
-    rm: Case::new(&[RUN], "rm -f web", &["?rm -f web", RUN]).of_two();
-    start: Case::new(&[RUN, "stop -t 0 web"], "start web", &["stop -t 0 web"]);
-    stop: Case::new(&[RUN], "stop -t 0 web", &["start web"]);
-    rename: Case::new(&[RUN], "rename web shop", &["rename shop web"]);
+    [
+        killed: survives_kills;
+        failing: survives_failures;
+        refused: survives_failed_calls;
+        on_a_full_disk: survives_a_full_disk;
+    ]
+    {
+        network_create: Case::new(&[], CREATE, &["network rm fresh"]);
+        network_rm: Case::new(&[CREATE], "network rm fresh", &[CREATE]);
+        network_prune: Case::new(&[CREATE], "network prune -f", &[CREATE]);
+        connect: Case::new(
+            &["network create --subnet 10.2.0.0/24 other", "run -d --name web --net other -p 8080:80 -- sleep infinity"],
+            "network connect --ip 10.1.0.9 --alias www mynet web",
+            &["network disconnect mynet web"],
+        );
+        disconnect: Case::new(
+            &[RUN, "network create --subnet 10.2.0.0/24 other", "network connect --ip 10.2.0.9 other web"],
+            "network disconnect mynet web",
+            &["network connect --ip 10.1.0.9 --alias www mynet web"],
+        );
+        connect_namespace: Case::new(&[], "network connect mynet netns:blue", &["network disconnect mynet netns:blue"]);
+        disconnect_namespace: Case::new(
+            &["network connect mynet netns:blue"],
+            "network disconnect mynet netns:blue",
+            &["network connect mynet netns:blue"],
+        );
+        run: Case::new(&[], RUN, &["rm -f web"]).of_two();
+        rm: Case::new(&[RUN], "rm -f web", &["?rm -f web", RUN]).of_two();
+        start: Case::new(&[RUN, "stop -t 0 web"], "start web", &["stop -t 0 web"]);
+        stop: Case::new(&[RUN], "stop -t 0 web", &["start web"]);
+        rename: Case::new(&[RUN], "rename web shop", &["rename shop web"]);
+    }
 }
 
 /// If a daemon is killed while it restores networks and containers, the next start completes that.

@@ -67,41 +67,22 @@ impl Case {
     }
 }
 
-macro_rules! cases {
-    ($($name:ident: $case:expr;)+) => {
-        mod killed {
-            use super::*;
-            $(#[test]
-            fn $name() {
-                $case.survives_kills_and_is_repeated();
-            })+
-        }
-        mod failing {
-            use super::*;
-            $(#[test]
-            fn $name() {
-                $case.survives_failures();
-            })+
-        }
-        mod refused {
-            use super::*;
-            $(#[test]
-            fn $name() {
-                $case.survives_failed_calls();
-            })+
-        }
-    };
-}
-
 cases! {
-    create_network: Case::new(&[], CREATE_NETWORK, &[DELETE_NETWORK]);
-    delete_network: Case::new(&[CREATE_NETWORK], DELETE_NETWORK, &[CREATE_NETWORK]);
-    create_endpoint: Case::new(&[CREATE_NETWORK], CREATE_ENDPOINT, &[DELETE_ENDPOINT]);
-    delete_endpoint: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT], DELETE_ENDPOINT, &[CREATE_ENDPOINT]);
-    join: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT], JOIN, &[LEAVE]);
-    leave: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN, PROGRAM], LEAVE, &[JOIN]);
-    publish: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN], PROGRAM, &[REVOKE]);
-    unpublish: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN, PROGRAM], REVOKE, &[PROGRAM]);
+    [
+        killed: survives_kills_and_is_repeated;
+        failing: survives_failures;
+        refused: survives_failed_calls;
+    ]
+    {
+        create_network: Case::new(&[], CREATE_NETWORK, &[DELETE_NETWORK]);
+        delete_network: Case::new(&[CREATE_NETWORK], DELETE_NETWORK, &[CREATE_NETWORK]);
+        create_endpoint: Case::new(&[CREATE_NETWORK], CREATE_ENDPOINT, &[DELETE_ENDPOINT]);
+        delete_endpoint: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT], DELETE_ENDPOINT, &[CREATE_ENDPOINT]);
+        join: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT], JOIN, &[LEAVE]);
+        leave: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN, PROGRAM], LEAVE, &[JOIN]);
+        publish: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN], PROGRAM, &[REVOKE]);
+        unpublish: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN, PROGRAM], REVOKE, &[PROGRAM]);
+    }
 }
 
 /// Removes Docker's objects, which `netbpf rm` does not remove.

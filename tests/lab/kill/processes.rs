@@ -59,39 +59,35 @@ fn assert_names(lab: &Lab, hit: &str) {
     }
 }
 
-macro_rules! cases {
-    ($module:ident, $survives:ident: $($name:ident: $case:expr;)+) => {
-        mod $module {
-            use super::*;
-            $(#[test]
-            fn $name() {
-                $case.$survives();
-            })+
-        }
-    };
+cases! {
+    [
+        responder: survives_without_responder;
+    ]
+    {
+        connect: Case::new(
+            &["network create --subnet 10.2.0.0/24 other", "run -d --name web --net other -- sleep infinity"],
+            "network connect --ip 10.1.0.9 --alias www mynet web",
+            &["network disconnect mynet web"],
+        );
+        disconnect: Case::new(
+            &[RUN, "network create --subnet 10.2.0.0/24 other", "network connect --ip 10.2.0.9 other web"],
+            "network disconnect mynet web",
+            &["network connect --ip 10.1.0.9 --alias www mynet web"],
+        );
+        run: Case::new(&[], RUN, &["rm -f web"]).of_two();
+        rm: Case::new(&[RUN], "rm -f web", &["?rm -f web", RUN]).of_two();
+        rename: Case::new(&[RUN], "rename web shop", &["rename shop web"]);
+    }
 }
 
 cases! {
-    responder, survives_without_responder:
-    connect: Case::new(
-        &["network create --subnet 10.2.0.0/24 other", "run -d --name web --net other -- sleep infinity"],
-        "network connect --ip 10.1.0.9 --alias www mynet web",
-        &["network disconnect mynet web"],
-    );
-    disconnect: Case::new(
-        &[RUN, "network create --subnet 10.2.0.0/24 other", "network connect --ip 10.2.0.9 other web"],
-        "network disconnect mynet web",
-        &["network connect --ip 10.1.0.9 --alias www mynet web"],
-    );
-    run: Case::new(&[], RUN, &["rm -f web"]).of_two();
-    rm: Case::new(&[RUN], "rm -f web", &["?rm -f web", RUN]).of_two();
-    rename: Case::new(&[RUN], "rename web shop", &["rename shop web"]);
-}
-
-cases! {
-    supervisor, survives_without_supervisor:
-    run: Case::new(&[], RUN, &["rm -f web"]).of_two();
-    start: Case::new(&[RUN, "stop -t 0 web"], "start web", &["stop -t 0 web"]);
+    [
+        supervisor: survives_without_supervisor;
+    ]
+    {
+        run: Case::new(&[], RUN, &["rm -f web"]).of_two();
+        start: Case::new(&[RUN, "stop -t 0 web"], "start web", &["stop -t 0 web"]);
+    }
 }
 
 /// The end of the supervisor is the end of the container, which `stop` with a long timeout waits for.
