@@ -182,17 +182,38 @@ impl Firewall {
     }
 
     /// Drops forwarded traffic of a family that is neither from nor to a netbpf network. Tables that are loaded later
-    /// have the same rule.
-    pub async fn close(&self, is_ipv4: bool) -> Result<(), Error> {
+    /// have the same rule. Returns false if they were dropped already.
+    pub async fn close_to_others(&self, is_ipv4: bool) -> Result<bool, Error> {
         let _alone = self.published.lock().await;
-        let family = if is_ipv4 { "ipv4" } else { "ipv6" };
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(family);
-        // Before the first load there is no table; `load` adds the element.
-        if self.rule_count().await? == 0 {
-            return Ok(());
+        let family = family(is_ipv4);
+        if !self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(family) {
+            return Ok(false);
         }
-        let element = Elements::default().with_closed([family]);
-        nft::run("forward for netbpf only", &element.added_to(&self.table)).await
+        let added = async {
+            // Before the first load there is no table; `load` adds the element.
+            if self.rule_count().await? == 0 {
+                return Ok(());
+            }
+            let element = Elements::default().with_closed([family]);
+            nft::run("forward for netbpf only", &element.added_to(&self.table)).await
+        };
+        if let Err(error) = added.await {
+            self.closed.lock().unwrap_or_else(PoisonError::into_inner).remove(family);
+            return Err(error);
+        }
+        Ok(true)
+    }
+
+    /// Undoes [`Firewall::close_to_others`].
+    pub async fn open_to_others(&self, is_ipv4: bool) -> Result<(), Error> {
+        let _alone = self.published.lock().await;
+        let family = family(is_ipv4);
+        if self.rule_count().await? != 0 {
+            let element = Elements::default().with_closed([family]);
+            nft::run("forward for others too", &element.deleted_from(&self.table)).await?;
+        }
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).remove(family);
+        Ok(())
     }
 
     /// The tables of other netbpf daemons in this namespace.
@@ -276,6 +297,11 @@ async fn in_background<T: Send + 'static>(
 ) -> Result<T, Error> {
     let read = tokio::task::spawn_blocking(read).await;
     read.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(Error::Others)
+}
+
+/// The family's element in the set `closed`.
+fn family(is_ipv4: bool) -> &'static str {
+    if is_ipv4 { "ipv4" } else { "ipv6" }
 }
 
 fn devices(networks: &[NetworkRules]) -> BTreeSet<&str> {

@@ -23,7 +23,7 @@ const TIME: Duration = Duration::from_secs(30);
 
 const NETWORKS: [(&str, &str); 3] = [
     ("n0", "--subnet 10.100.0.0/24 -o netbpf.max_flows=1000"),
-    ("n1", "--subnet 10.101.0.0/24 -o com.docker.network.driver.mtu=1400"),
+    ("n1", "--ipv6 --subnet 10.101.0.0/24 --subnet fd00:101::/64 -o com.docker.network.driver.mtu=1400"),
     ("n2", "--subnet 10.102.0.0/24 -o com.docker.network.bridge.enable_icc=false"),
 ];
 const CONTAINERS: [&str; 4] = ["c0", "c1", "c2", "c3"];

@@ -5,7 +5,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{
-    daemon::{Daemon, effects::steps},
+    daemon::{Daemon, effects::namespaces},
     model::{Container, Endpoint, Id, Namespace},
 };
 
@@ -56,7 +56,7 @@ impl Daemon {
         if addresses.is_empty() {
             return;
         }
-        let namespace = match steps::open(namespace) {
+        let namespace = match namespaces::open(namespace) {
             Ok(namespace) => namespace,
             Err(error) => return tracing::warn!(%error, "announce"),
         };

@@ -214,7 +214,7 @@ impl Daemon {
                 }
                 _ => {}
             }
-            self.perform(action).await?;
+            self.apply(action.clone()).await?;
         }
         Ok(!actions.is_empty())
     }

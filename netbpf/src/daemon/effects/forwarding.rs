@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    daemon::{Daemon, Error},
+    daemon::{Daemon, Error, effects::effect::Effect},
     link::{Family, ForwardingChanges, Heard, NotForwarding, sysctl},
 };
 
@@ -44,28 +44,27 @@ impl Daemon {
             .filter(move |family| is_forwarded.contains(family) || self.settings.is_ours(setting(*family)))
     }
 
-    /// Close forwarding to others, if the host forwards only because of netbpf. Call it before
-    /// [`Daemon::forward`], so that the host is never open.
-    pub(in crate::daemon) async fn close_to_others(&self, family: Family) -> Result<(), Error> {
+    /// What closes forwarding to others, if the host forwards only because of netbpf. It comes before the
+    /// effects of [`Daemon::forwarding`], so that the host is never open.
+    pub(in crate::daemon) fn closing(&self, family: Family) -> Result<Option<Effect>, Error> {
         let is_ours = self.settings.is_ours(setting(family)) || sysctl::read(setting(family))? == "0";
-        if is_ours && !self.options.ip_forward_no_drop {
-            self.firewall.close(family == Family::Ipv4).await?;
-        }
-        Ok(())
+        Ok((is_ours && !self.options.ip_forward_no_drop).then_some(Effect::CloseToOthers(family)))
     }
 
-    /// Turn on forwarding for a family.
-    pub(in crate::daemon) async fn forward(&self, family: Family) -> Result<(), Error> {
+    /// What turns on forwarding for a family.
+    pub(in crate::daemon) async fn forwarding(&self, family: Family) -> Result<Vec<Effect>, Error> {
+        let mut effects = Vec::new();
         if family == Family::Ipv6 && sysctl::read(setting(family))? == "0" {
             // A forwarding host ignores router advertisements, which may have given it its own addresses.
             for interface in self.links.listening_to_routers().await? {
                 let accept = format!("net/ipv6/conf/{interface}/accept_ra");
                 if sysctl::read(&accept).is_ok_and(|value| value == "1") {
-                    self.settings.change(&accept, "2")?;
+                    effects.push(Effect::ChangeSetting { setting: accept, value: "2" });
                 }
             }
         }
-        self.settings.change(setting(family), "1")
+        effects.push(Effect::ChangeSetting { setting: setting(family).to_owned(), value: "1" });
+        Ok(effects)
     }
 
     /// Turn forwarding on again when somebody turns it off, as long as the daemon runs.

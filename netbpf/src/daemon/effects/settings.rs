@@ -10,10 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    daemon::{Error, fault},
-    link::sysctl,
-};
+use crate::{daemon::Error, link::sysctl};
 
 /// A value that is different after each boot.
 const BOOT: &str = "kernel/random/boot_id";
@@ -69,34 +66,48 @@ impl Settings {
         changed.changes.iter().any(|change| change.setting == setting)
     }
 
-    /// Changes a setting. Its previous value is stored before.
-    pub fn change(&self, setting: &str, value: &str) -> Result<(), Error> {
+    /// Changes a setting. Its previous value is stored before. Returns whether this changed it: if not, it
+    /// had the value already, or netbpf changed it earlier.
+    pub fn change(&self, setting: &str, value: &str) -> Result<bool, Error> {
         let before = sysctl::read(setting)?;
         if before == value {
-            return Ok(());
+            return Ok(false);
         }
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !changed.changes.iter().any(|change| change.setting == setting) {
+        let is_new = !changed.changes.iter().any(|change| change.setting == setting);
+        if is_new {
             let change = Change { setting: setting.into(), before: before.clone(), after: value.into() };
             changed.changes.push(change);
+        }
+        let written = self.save(&changed).and_then(|()| Ok(sysctl::write(setting, value)?));
+        if let Err(error) = written {
+            if is_new {
+                changed.changes.pop();
+                self.save(&changed)?;
+            }
+            return Err(error);
+        }
+        tracing::info!("set {} to {value}; it was {before}", setting.replace('/', "."));
+        Ok(is_new)
+    }
+
+    /// Restores a setting, if it still has netbpf's value.
+    pub fn restore(&self, setting: &str) -> Result<(), Error> {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = changed.changes.iter().position(|change| change.setting == setting);
+        if let Some(index) = index {
+            restore(&changed.changes[index])?;
+            changed.changes.remove(index);
             self.save(&changed)?;
         }
-        fault::before("write a setting")?;
-        sysctl::write(setting, value)?;
-        fault::after("write a setting");
-        tracing::info!("set {} to {value}; it was {before}", setting.replace('/', "."));
         Ok(())
     }
 
     /// Restores all settings that still have netbpf's value, in reverse order.
     pub fn put_back(&self) -> Result<(), Error> {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(Change { setting, before, after }) = changed.changes.pop() {
-            // The interface may not exist any more.
-            if sysctl::read(&setting).is_ok_and(|value| value == after) {
-                sysctl::write(&setting, &before)?;
-                tracing::info!("set {} back to {before}", setting.replace('/', "."));
-            }
+        while let Some(change) = changed.changes.pop() {
+            restore(&change)?;
         }
         self.save(&changed)
     }
@@ -114,4 +125,13 @@ impl Settings {
         let text = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
         fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &self.path)).map_err(failed)
     }
+}
+
+fn restore(Change { setting, before, after }: &Change) -> Result<(), Error> {
+    // The interface may not exist any more.
+    if sysctl::read(setting).is_ok_and(|value| value == *after) {
+        sysctl::write(setting, before)?;
+        tracing::info!("set {} back to {before}", setting.replace('/', "."));
+    }
+    Ok(())
 }

@@ -7,12 +7,7 @@ use crate::{
     api::types::EndpointSettings,
     daemon::{
         Daemon, Error,
-        effects::{
-            descriptors,
-            insist::{insist, insist_at_once},
-            steps::{Steps, open},
-        },
-        fault,
+        effects::{effect::Effect, insist::insist, namespaces::open, transaction::Transaction},
         membership::endpoint_request::parse_request,
         names,
         ports::lease::WithoutAddress,
@@ -144,38 +139,29 @@ impl Daemon {
         only: Option<Id>,
         taken: &[String],
     ) -> Result<(), Error> {
-        let leased = self.lease_endpoints(&mut after, only, taken)?;
-        let ports = match self.lease_ports(&before, &mut after, WithoutAddress::Refuse).await {
-            Ok(ports) => ports,
-            Err(error) => {
-                self.release_endpoints(&after, &leased);
-                return Err(error);
-            }
-        };
-        let mut steps = Steps::new(Arc::clone(self));
-        let done = self.wire_steps(&mut steps, &before, &after).await;
-        match self.conclude(done, steps, ports, &before, &after).await {
-            Ok(()) => {
-                self.tell_of_members(&after.id, &leased, "connect");
-                self.refresh_links_to(after.id).await;
-                Ok(())
-            }
-            Err(error) => {
-                self.release_endpoints(&after, &leased);
-                Err(error)
-            }
+        let mut change = Transaction::begin(self)?;
+        let mut joined = Vec::new();
+        let done = async {
+            joined = self.lease_endpoints(&mut change, &mut after, only, taken)?;
+            change.lease_ports(&before, &mut after).await?;
+            self.wire_steps(&mut change, &before, &after).await
         }
+        .await;
+        change.end_of_container(done, &before, &after).await?;
+        self.tell_of_members(&after.id, &joined, "connect");
+        self.refresh_links_to(after.id).await;
+        Ok(())
     }
 
-    /// Lease an endpoint for each attachment without one, or only for that in the network `only`; all or
-    /// none. Returns their networks.
+    /// Lease an endpoint for each attachment without one, or only for that in the network `only`. Returns
+    /// their networks.
     pub(in crate::daemon) fn lease_endpoints(
         &self,
+        change: &mut Transaction,
         container: &mut Container,
         only: Option<Id>,
         taken: &[String],
     ) -> Result<Vec<Id>, Error> {
-        descriptors::check()?;
         let own = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
         let mut taken: Vec<String> =
             own.map(|endpoint| endpoint.interface.to_string()).chain(taken.iter().cloned()).collect();
@@ -195,22 +181,14 @@ impl Daemon {
             if only.is_some_and(|only| only != network) {
                 continue;
             }
-            let lease = |request| self.world().lease_endpoint(&container.id, &network, request, &taken);
+            let mut lease = |request| change.lease_endpoint(&container.id, &network, request, &taken);
             let endpoint = match container.owner().request_again(&network, &request) {
                 Some(again) => lease(&again).or_else(|_| lease(&request)),
                 None => lease(&request),
-            };
-            match endpoint {
-                Ok(endpoint) => {
-                    taken.push(endpoint.interface.to_string());
-                    container.attachments[index].endpoint = Some(endpoint);
-                    leased.push(network);
-                }
-                Err(error) => {
-                    self.release_endpoints(container, &leased);
-                    return Err(error);
-                }
-            }
+            }?;
+            taken.push(endpoint.interface.to_string());
+            container.attachments[index].endpoint = Some(endpoint);
+            leased.push(network);
         }
         Ok(leased)
     }
@@ -230,30 +208,30 @@ impl Daemon {
     /// The steps from `before` to `after`, for a running container that gets endpoints.
     pub(in crate::daemon) async fn wire_steps(
         self: &Arc<Self>,
-        steps: &mut Steps,
+        change: &mut Transaction,
         before: &Container,
         after: &Container,
     ) -> Result<(), Error> {
         let namespace = self.namespace_of(after)?;
         let endpoints = self.endpoints_of(after, before, Some(&namespace));
         let new = Desired { endpoints, ..Desired::default() };
-        steps.run(diff(&new, &Observed::default())).await?;
+        change.perform_all(diff(&new, &Observed::default())).await?;
         self.announce(before, after, &namespace).await;
-        steps.run(self.route_changes(before, after, namespace.clone())).await?;
-        steps.run(port_changes(&before.mappings, &after.mappings)).await?;
-        let (record_before, record) = {
+        change.perform_all(self.route_changes(before, after, namespace.clone())).await?;
+        change.perform_all(port_changes(&before.mappings, &after.mappings)).await?;
+        let (before_record, record) = {
             let world = self.world();
             (names::record_of(before, &world), names::record_of(after, &world))
         };
         if let Some(record) = record {
-            let sockets = match record_before {
+            let sockets = match before_record {
                 Some(_) => None,
                 None => Some(self.open_sockets(after, &namespace).await?),
             };
-            steps.publish(after.id, record, record_before, sockets).await?;
+            change.perform(Effect::PublishNames { record, before: before_record, sockets }).await?;
         }
         // After the responder answers at the address that they contain.
-        self.write_files(steps, after)
+        change.perform_all(self.file_changes(after)?).await
     }
 
     /// Commit, then carry out: remove the endpoints that `before` has and `after` has not.
@@ -302,12 +280,7 @@ impl Daemon {
         if runs && let Ok(namespace) = self.namespace_of(after) {
             // The route is removed before its interface, so that the new one finds no old one.
             self.carry_out(self.route_changes(before, after, namespace)).await;
-            insist_at_once("rewrite files", || {
-                let mut steps = Steps::new(Arc::clone(self));
-                let written = self.write_files(&mut steps, after);
-                steps.keep();
-                written
-            });
+            insist("rewrite files", || self.rewrite_files(after)).await;
         }
         insist("withdraw names", || self.withdraw_names(before, after)).await;
         let addresses: Vec<IpAddr> =
@@ -326,11 +299,12 @@ impl Daemon {
             let world = self.world();
             (names::record_of(before, &world), names::record_of(after, &world))
         };
-        fault::before("withdraw names")?;
         match (old, new) {
             (None, _) => Ok(()),
-            (Some(_), Some(record)) => Ok(self.feed.upsert(record, None).await?),
-            (Some(old), None) => Ok(self.feed.remove(old.container).await?),
+            (before @ Some(_), Some(record)) => {
+                self.apply(Effect::PublishNames { record, before, sockets: None }).await
+            }
+            (Some(old), None) => self.apply(Effect::WithdrawNames(old)).await,
         }
     }
 
@@ -343,7 +317,7 @@ impl Daemon {
             {
                 continue;
             }
-            insist(action.name(), || self.perform(&action)).await;
+            insist(action.name(), || self.apply(action.clone())).await;
         }
     }
 

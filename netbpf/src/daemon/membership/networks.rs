@@ -12,7 +12,7 @@ use crate::{
     },
     daemon::{
         Daemon, Error,
-        effects::{files, steps::Steps},
+        effects::{files, transaction::Transaction},
         tell::view,
     },
     ipam::{self, Occupied, Request, Resolved},
@@ -93,47 +93,46 @@ impl Daemon {
         subnets: Resolved,
         options: Options,
     ) -> Result<Id, Error> {
+        let mut change = Transaction::begin(self)?;
+        let done = self.bridge_steps(&mut change, network, subnets, options).await;
+        let network = change.end(done).await?;
         let id = network.id;
-        let number = self.world().lease_network_number()?;
+        self.world().insert_network(network);
+        Ok(id)
+    }
+
+    /// The steps of [`Daemon::add_bridge`].
+    async fn bridge_steps(
+        &self,
+        change: &mut Transaction,
+        network: Network,
+        subnets: Resolved,
+        options: Options,
+    ) -> Result<Network, Error> {
+        let short = network.id.short();
         let bridge = Bridge {
-            number,
-            device: options.device.clone().unwrap_or_else(|| InterfaceName::made_of("nb-", &id.short())),
-            peer: InterfaceName::made_of("nbp", &id.short()),
+            number: change.lease_network_number()?,
+            device: options.device.clone().unwrap_or_else(|| InterfaceName::made_of("nb-", &short)),
+            peer: InterfaceName::made_of("nbp", &short),
             ipv4: subnets.ipv4,
             ipv6: subnets.ipv6,
             options,
         };
-        let mut steps = Steps::new(Arc::clone(self));
         let has_ipv6 = bridge.ipv6.is_some();
         let network = Network { driver: Driver::Bridge(bridge), ..network };
-        let wiring = NetworkWiring::of(&network).map(|wiring| (number, wiring));
-        let desired = Desired { networks: wiring.into_iter().collect(), ..Desired::default() };
-        // Before the device, so that no forbidden packet passes.
-        let rules = NetworkRules::of(&network).map(Action::AddRules);
-        let actions = rules.into_iter().chain(diff(&desired, &Observed::default()));
         if has_ipv6 {
-            self.close_to_others(Family::Ipv6).await?;
+            change.perform_all(self.closing(Family::Ipv6)?).await?;
         }
-        let made = match steps.run(actions).await {
-            Ok(()) if has_ipv6 => self.forward(Family::Ipv6).await,
-            result => result,
-        };
-        let done = match made {
-            Ok(()) => self.commit(&[Change::PutNetwork(network.clone())]),
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(()) => {
-                steps.keep();
-                self.world().insert_network(network);
-                Ok(id)
-            }
-            Err(error) => {
-                steps.undo().await;
-                self.world().release_network_number(number);
-                Err(error)
-            }
+        // Before the device, so that no forbidden packet passes.
+        change.perform_all(NetworkRules::of(&network).map(Action::AddRules)).await?;
+        let wiring = NetworkWiring::of(&network).map(|wiring| (wiring.number, wiring));
+        let desired = Desired { networks: wiring.into_iter().collect(), ..Desired::default() };
+        change.perform_all(diff(&desired, &Observed::default())).await?;
+        if has_ipv6 {
+            change.perform_all(self.forwarding(Family::Ipv6).await?).await?;
         }
+        change.commit(&[Change::PutNetwork(network.clone())])?;
+        Ok(network)
     }
 
     /// Checks that a requested device name is not taken. Docker uses an existing bridge; netbpf creates its

@@ -7,7 +7,7 @@ use netbpf_common::endpoint::{ifindex_of, number_of};
 use nix::net::if_::if_indextoname;
 
 use crate::{
-    daemon::{Daemon, Error, effects::steps::open},
+    daemon::{Daemon, Error, effects::namespaces::open},
     link::{Deletions, Heard},
     model::{Container, Endpoint, Id, State},
     plan::{Desired, EndpointWiring, Observed, diff},
@@ -66,7 +66,7 @@ impl Daemon {
         self.contests.note(ifindex, host_interface, now);
         let desired = Desired { group: self.group, endpoints, ..Desired::default() };
         for action in diff(&desired, &Observed::default()) {
-            match self.perform(&action).await {
+            match self.apply(action).await {
                 // The container has ended.
                 Err(_) if open(&namespace).is_err() => return Ok(()),
                 done => done?,

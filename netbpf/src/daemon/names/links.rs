@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use netbpf_common::allowed::{AllowedKey, FRAGMENT};
 
 use crate::{
-    daemon::{Daemon, Error, effects::steps::Steps, names, state::world::World},
+    daemon::{Daemon, Error, names, state::world::World},
     model::{Attachment, Container, Endpoint, Id, Link, Network, State},
 };
 
@@ -36,11 +36,9 @@ impl Daemon {
             if !matches!(container.state, State::Running { .. }) {
                 continue;
             }
-            let mut steps = Steps::new(Arc::clone(self));
-            if let Err(error) = self.write_files(&mut steps, &container) {
+            if let Err(error) = self.rewrite_files(&container).await {
                 tracing::error!(container = container.name, %error, "rewrite links");
             }
-            steps.keep();
         }
     }
 

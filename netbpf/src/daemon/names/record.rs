@@ -16,10 +16,7 @@ use tokio::task::block_in_place;
 use crate::{
     daemon::{
         Daemon, Error,
-        effects::{
-            files,
-            steps::{Steps, open},
-        },
+        effects::{effect::Effect, files, namespaces::open},
         fault,
         names::links,
         state::world::World,
@@ -33,23 +30,26 @@ use crate::{
 const LENT: usize = 8;
 
 impl Daemon {
-    /// Update `/etc/hosts` and `/etc/resolv.conf` of a running container for its networks.
-    pub(in crate::daemon) fn write_files(
-        &self,
-        steps: &mut Steps,
-        container: &Container,
-    ) -> Result<(), Error> {
+    /// What updates `/etc/hosts` and `/etc/resolv.conf` of a running container for its networks.
+    pub(in crate::daemon) fn file_changes(&self, container: &Container) -> Result<Option<Effect>, Error> {
         let dir = self.container_dir(&container.id);
-        match container.owner().files() {
-            Files::None => Ok(()),
-            Files::Own(sandbox) => match self.texts_of(container, sandbox)? {
-                Some(texts) => steps.update_files(dir, &texts),
-                None => Ok(()),
-            },
-            Files::ResolvConf(path) => match (path, self.record_of(container)) {
-                (Some(path), Some(_)) => steps.borrow(dir, path),
-                _ => block_in_place(|| files::give_back(&dir)),
-            },
+        Ok(match container.owner().files() {
+            Files::None => None,
+            Files::Own(sandbox) => {
+                self.texts_of(container, sandbox)?.map(|texts| Effect::UpdateFiles { dir, texts })
+            }
+            Files::ResolvConf(path) => Some(match (path, self.record_of(container)) {
+                (Some(path), Some(_)) => Effect::BorrowResolvConf { dir, path: path.to_owned() },
+                _ => Effect::ReturnResolvConf { dir },
+            }),
+        })
+    }
+
+    /// Updates the files of a running container, without undo.
+    pub(in crate::daemon) async fn rewrite_files(&self, container: &Container) -> Result<(), Error> {
+        match self.file_changes(container)? {
+            Some(effect) => self.apply(effect).await,
+            None => Ok(()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
-    daemon::{Daemon, Error, effects::steps},
+    daemon::{Daemon, Error, effects::namespaces},
     link,
     model::{Container, Id, Namespace, State, Subject},
 };
@@ -43,7 +43,7 @@ impl Daemon {
         if let Ok(container) = self.world().find_container(&name) {
             return Ok((container.id, false));
         }
-        if steps::open(&namespace)?.same_as_current()? {
+        if namespaces::open(&namespace)?.same_as_current()? {
             return Err(Error::Forbidden(format!(
                 "cannot connect {text}: it is the host's own network namespace"
             )));

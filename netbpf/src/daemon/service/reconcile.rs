@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs, io, sync::Arc};
 
 use crate::{
-    daemon::{Daemon, Error, effects::steps::Steps},
+    daemon::{Daemon, Error},
     model::{Attachment, Container, Id},
     plan::{Action, Desired, EndpointWiring, NetworkWiring, diff},
     sandbox::Supervisor,
@@ -28,7 +28,9 @@ impl Daemon {
         // Before the programs and links, so that no forbidden packet passes.
         self.replace_filter().await?;
         for family in self.forwarded() {
-            self.forward(family).await?;
+            for effect in self.forwarding(family).await? {
+                self.apply(effect).await?;
+            }
         }
         // A failed action affects one endpoint, and must not prevent the others.
         let relinked = relinked(&actions);
@@ -134,10 +136,10 @@ impl Daemon {
     /// Remove the whole datapath, when the daemon stops with no containers or networks left.
     pub(in crate::daemon) async fn tear_down(self: &Arc<Self>) -> Result<(), Error> {
         let observed = self.observe(&Desired::default()).await?;
-        let mut steps = Steps::new(Arc::clone(self));
-        let done = steps.run(diff(&Desired::default(), &observed)).await;
-        steps.keep();
-        done
+        for action in diff(&Desired::default(), &observed) {
+            self.apply(action).await?;
+        }
+        Ok(())
     }
 }
 

@@ -63,7 +63,9 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     // Before the forwarding settings are read, so that no change is missed.
     let forwarding = ForwardingChanges::watch()?;
     for family in daemon.forwarded_by_us() {
-        daemon.close_to_others(family).await?;
+        if let Some(effect) = daemon.closing(family)? {
+            daemon.apply(effect).await?;
+        }
     }
     daemon.feed_host_servers().await?;
     // Before any state is read, so that no deletion is missed.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{stale::exists, sweep::Asked};
 use crate::{
-    daemon::{Daemon, Error, effects::steps::Steps, ports::lease::WithoutAddress},
+    daemon::{Daemon, Error, effects::transaction::Transaction},
     ipam,
     model::{
         Attachment, Container, ContainerPort, DockerEndpoint, Endpoint, EndpointOptions, EndpointRequest, Id,
@@ -76,12 +76,13 @@ impl Daemon {
             options: wanted.options,
             ..EndpointRequest::default()
         };
-        let leased = self.world().lease_endpoint(&id, &network.id, &request, &[]);
+        let mut change = Transaction::begin(self)?;
+        let leased = change.lease_endpoint(&id, &network.id, &request, &[]);
         let leased = match leased {
             Err(Error::Ipam(ipam::Error::InUse) | Error::MacInUse { .. }) => {
                 // Docker leases an address only once: an endpoint that has it was forgotten by Docker.
                 self.forget_stale_in(&network.id, &request).await;
-                self.world().lease_endpoint(&id, &network.id, &request, &[])
+                change.lease_endpoint(&id, &network.id, &request, &[])
             }
             leased => leased,
         }?;
@@ -105,24 +106,10 @@ impl Daemon {
         let nothing = Container { attachments: Vec::new(), ..container.clone() };
         let desired =
             Desired { endpoints: self.endpoints_of(&container, &nothing, None), ..Desired::default() };
-        let mut steps = Steps::new(Arc::clone(self));
-        let done = match steps.run(diff(&desired, &Observed::default())).await {
-            Ok(()) => self.commit(&[Change::PutContainer(container.clone())]),
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(()) => {
-                steps.keep();
-                self.world().put_container(container);
-                self.tell_of_members(&id, &[network.id], "connect");
-                Ok(endpoint)
-            }
-            Err(error) => {
-                steps.undo().await;
-                self.release_endpoints(&container, &[network.id]);
-                Err(error)
-            }
-        }
+        let done = change.perform_all(diff(&desired, &Observed::default())).await;
+        change.end_of_container(done, &nothing, &container).await?;
+        self.tell_of_members(&id, &[network.id], "connect");
+        Ok(endpoint)
     }
 
     /// `Join`: Docker is about to move the interface into a container's namespace.
@@ -194,19 +181,17 @@ impl Daemon {
         };
         let subject = Subject::Docker(Box::new(DockerEndpoint { publish, ..docker }));
         let mut after = Container { subject, ..before.clone() };
-        let leased = self.lease_ports(&before, &mut after, WithoutAddress::Refuse).await.map_err(
-            |error| match error {
-                // Docker adds the same message around it.
-                Error::Publish { source, .. } => *source,
-                error => error,
-            },
-        )?;
+        let mut change = Transaction::begin(self)?;
+        change.lease_ports(&before, &mut after).await.map_err(|error| match error {
+            // Docker adds the same message around it.
+            Error::Publish { source, .. } => *source,
+            error => error,
+        })?;
         if after == before {
-            return Ok(());
+            return change.end(Ok(())).await;
         }
-        let mut steps = Steps::new(Arc::clone(self));
-        let done = steps.run(port_changes(&before.mappings, &after.mappings)).await;
-        self.conclude(done, steps, leased, &before, &after).await
+        let done = change.perform_all(port_changes(&before.mappings, &after.mappings)).await;
+        change.end_of_container(done, &before, &after).await
     }
 
     /// The prefix lengths of a network's subnets.
@@ -258,7 +243,7 @@ impl Daemon {
         if after.owner_number() != before.owner_number() {
             let nothing = Container { attachments: Vec::new(), ..after.clone() };
             for endpoint in self.endpoints_of(&after, &nothing, None).into_values() {
-                self.perform(&Action::WriteEndpoint(endpoint)).await?;
+                self.apply(Action::WriteEndpoint(endpoint)).await?;
             }
         }
         Ok(())

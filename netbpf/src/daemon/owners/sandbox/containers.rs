@@ -10,8 +10,8 @@ use crate::{
         types::{ContainerCreate, ContainerResource, ContainerSummary, Created, EndpointSettings},
     },
     daemon::{
-        Daemon, Error, Happened, membership::endpoint_request::parse_request, names::links,
-        owners::sandbox::own_sandbox, ports::lease::has_ipv6, state::refuse, tell::view,
+        Daemon, Error, Happened, effects::descriptors, membership::endpoint_request::parse_request,
+        names::links, owners::sandbox::own_sandbox, ports::lease::has_ipv6, state::refuse, tell::view,
     },
     model::{
         Attachment, Container, ContainerPort, Driver, Id, Mode, Network, Protocol, Restart, RestartPolicy,
@@ -29,6 +29,7 @@ impl Daemon {
         if !name.is_empty() {
             check_container_name(name)?;
         }
+        descriptors::check()?;
         let id = Id::random();
         let (sandbox, attachments) = self.sandbox_of(&id, &request)?;
         self.check_ports(&sandbox, &attachments)?;

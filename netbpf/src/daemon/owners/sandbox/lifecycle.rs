@@ -14,13 +14,9 @@ use nix::libc::{SIGKILL, SIGTERM};
 use crate::{
     daemon::{
         Daemon, Error, Happened,
-        effects::{
-            folders,
-            steps::{self, Steps},
-        },
+        effects::{folders, namespaces, transaction::Transaction},
         fault,
         owners::sandbox::{own_sandbox, restarts::with_restart},
-        ports::lease::WithoutAddress,
         state::refuse,
     },
     link,
@@ -87,46 +83,33 @@ impl Daemon {
 
     /// Start a container completely or not at all.
     async fn try_start(self: &Arc<Self>, before: &Container, sandbox: &Sandbox) -> Result<Supervisor, Error> {
+        let mut change = Transaction::begin(self)?;
         self.check_networks(before)?;
         self.check_links(before)?;
         let (spec, _joined) = self.spec(before, sandbox)?;
         self.make_supervisor_dir(&before.id)?;
         let mut after = before.clone();
-        let leased = self.lease_endpoints(&mut after, None, &[])?;
-        let ports = match self.lease_ports(before, &mut after, WithoutAddress::Refuse).await {
-            Ok(ports) => ports,
-            Err(error) => {
-                self.release_endpoints(&after, &leased);
-                return Err(Error::StartNetworking(Box::new(error)));
-            }
-        };
-        let mut steps = Steps::new(Arc::clone(self));
-        match self.start_steps(&mut steps, before, &mut after, sandbox, &spec).await {
-            Ok(supervisor) => {
-                steps.keep();
-                self.tell_of_members(&after.id, &leased, "connect");
-                self.tell(&after, Happened::Started);
-                Ok(supervisor)
-            }
-            Err(error) => {
-                steps.undo().await;
-                self.undo_ports(ports).await;
-                self.release_endpoints(&after, &leased);
-                Err(error)
-            }
-        }
+        let done = self.start_steps(&mut change, before, &mut after, sandbox, &spec).await;
+        let (supervisor, joined) = change.end(done).await?;
+        self.tell_of_members(&after.id, &joined, "connect");
+        self.tell(&after, Happened::Started);
+        Ok(supervisor)
     }
 
-    /// First namespaces, then network and names, then the record, then the command. So a command never runs
-    /// without its network, or without a record in the store.
+    /// First leases and namespaces, then network and names, then the record, then the command. So a command
+    /// never runs without its network, or without a record in the store. Returns the networks that the
+    /// container has joined, too.
     async fn start_steps(
         self: &Arc<Self>,
-        steps: &mut Steps,
+        change: &mut Transaction,
         before: &Container,
         after: &mut Container,
         sandbox: &Sandbox,
         spec: &sandbox::Spec,
-    ) -> Result<Supervisor, Error> {
+    ) -> Result<(Supervisor, Vec<Id>), Error> {
+        let joined = self.lease_endpoints(change, after, None, &[])?;
+        let ports = change.lease_ports(before, after).await;
+        ports.map_err(|error| Error::StartNetworking(Box::new(error)))?;
         self.make_files(after, sandbox)?;
         fault::before("start the supervisor")?;
         let supervisor = Supervisor::spawn(&self.program, &self.supervisor_dir(&after.id), spec).await?;
@@ -137,9 +120,9 @@ impl Daemon {
         let prepared = async {
             fault::after("start the supervisor");
             if after.attachments.iter().any(|attachment| attachment.endpoint.is_some()) {
-                self.wire_steps(steps, before, after).await?;
+                self.wire_steps(change, before, after).await?;
             }
-            self.commit(&[Change::PutContainer(after.clone())])?;
+            change.commit(&[Change::PutContainer(after.clone())])?;
             self.world().put_container(after.clone());
             self.open_links()?;
             self.followers.connect(&after.id, &self.log_path(&after.id), &supervisor)?;
@@ -154,7 +137,7 @@ impl Daemon {
         match supervisor.start().await.map_err(command_failed) {
             Ok(()) => {
                 fault::after("start the command");
-                Ok(supervisor)
+                Ok((supervisor, joined))
             }
             Err(error) => {
                 supervisor.kill();
@@ -193,7 +176,7 @@ impl Daemon {
                 let owner = self.joined(other)?;
                 match self.namespace_of(&owner) {
                     Ok(namespace) => {
-                        let namespace = joined.insert(steps::open(&namespace)?);
+                        let namespace = joined.insert(namespaces::open(&namespace)?);
                         // By the open descriptor, because a PID may be reused.
                         let descriptor = namespace.as_fd().as_raw_fd();
                         let path = format!("/proc/{}/fd/{descriptor}", std::process::id());

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use crate::{
     daemon::{
-        Daemon, Error, Happened, effects::steps::Steps, names, owners::sandbox::own_sandbox, state::refuse,
+        Daemon, Error, Happened,
+        effects::{effect::Effect, transaction::Transaction},
+        names,
+        owners::sandbox::own_sandbox,
+        state::refuse,
     },
     model::{Container, State, check_container_name},
-    store::Change,
 };
 
 impl Daemon {
@@ -27,37 +30,18 @@ impl Daemon {
             return Err(Error::Invalid("Renaming a container with the same name as its current name".into()));
         }
         let after = Container { name: name.to_owned(), ..before.clone() };
-        {
-            let mut world = self.world();
-            if let Some(other) = world.container_named(name) {
-                return Err(Error::ContainerExists { name: name.to_owned(), id: other.id });
-            }
-            // From now on no other container can take the name.
-            world.put_container(after.clone());
-        }
-        let mut steps = Steps::new(Arc::clone(self));
-        let done = match self.publish_name(&mut steps, &before, &after).await {
-            Ok(()) => self.commit(&[Change::PutContainer(after.clone())]),
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(()) => {
-                steps.keep();
-                self.refresh_links_to(id).await;
-                self.tell(&after, Happened::Renamed { old: &before.name });
-                Ok(())
-            }
-            Err(error) => {
-                steps.undo().await;
-                self.world().put_container(before);
-                Err(error)
-            }
-        }
+        let mut change = Transaction::begin(self)?;
+        change.lease_name(&before, &after)?;
+        let done = self.publish_name(&mut change, &before, &after).await;
+        change.end_of_container(done, &before, &after).await?;
+        self.refresh_links_to(id).await;
+        self.tell(&after, Happened::Renamed { old: &before.name });
+        Ok(())
     }
 
     async fn publish_name(
         &self,
-        steps: &mut Steps,
+        change: &mut Transaction,
         before: &Container,
         after: &Container,
     ) -> Result<(), Error> {
@@ -69,7 +53,7 @@ impl Daemon {
             (names::record_of(before, &world), names::record_of(after, &world))
         };
         match new {
-            Some(record) => steps.publish(after.id, record, old, None).await,
+            Some(record) => change.perform(Effect::PublishNames { record, before: old, sockets: None }).await,
             None => Ok(()),
         }
     }

@@ -1,0 +1,182 @@
+//! Performs effects: the only place that carries out what [`Effect`] describes.
+
+use std::net::IpAddr;
+
+use tokio::task::block_in_place;
+
+use super::{effect::Effect, files, namespaces::open};
+use crate::{
+    daemon::{Daemon, Error, fault},
+    link::{self, Family, sysctl},
+    model::Sysctl,
+    plan::{Action, DefaultRoute, EndpointWiring},
+};
+
+impl Daemon {
+    /// Performs an effect; returns what undoes it, if anything must.
+    ///
+    /// # Errors
+    /// Then nothing was changed.
+    pub(in crate::daemon) async fn perform(&self, effect: Effect) -> Result<Option<Effect>, Error> {
+        let name = effect.name();
+        fault::before(name)?;
+        let undo = self.perform_now(effect).await?;
+        fault::after(name);
+        Ok(undo)
+    }
+
+    /// Performs an effect that will not be undone.
+    ///
+    /// # Errors
+    /// Then nothing was changed.
+    pub(in crate::daemon) async fn apply(&self, effect: impl Into<Effect>) -> Result<(), Error> {
+        self.perform(effect.into()).await.map(drop)
+    }
+
+    async fn perform_now(&self, effect: Effect) -> Result<Option<Effect>, Error> {
+        Ok(match effect {
+            Effect::Kernel(action) => {
+                tracing::debug!(?action, "perform");
+                self.perform_action(&action).await?;
+                action.undo().map(Effect::Kernel)
+            }
+            Effect::UpdateFiles { dir, texts } => {
+                let before = block_in_place(|| files::update(&dir, &texts))?;
+                Some(Effect::RestoreFiles { dir, before })
+            }
+            Effect::RestoreFiles { dir, before } => {
+                block_in_place(|| files::take_back(&dir, before))?;
+                None
+            }
+            Effect::BorrowResolvConf { dir, path } => {
+                let is_borrowed = block_in_place(|| files::borrow(&dir, &path))?;
+                is_borrowed.then_some(Effect::ReturnResolvConf { dir })
+            }
+            Effect::ReturnResolvConf { dir } => {
+                block_in_place(|| files::give_back(&dir))?;
+                None
+            }
+            Effect::PublishNames { record, before, sockets } => {
+                let undo = match before {
+                    Some(before) => Effect::PublishNames { record: before, before: None, sockets: None },
+                    None => Effect::WithdrawNames(record.clone()),
+                };
+                if let Err(error) = self.feed.upsert(record, sockets).await {
+                    // The feed has the record already, for the next responder.
+                    if let Err(error) = Box::pin(self.perform_now(undo)).await {
+                        tracing::error!(%error, "undo PublishNames");
+                    }
+                    return Err(error.into());
+                }
+                Some(undo)
+            }
+            Effect::WithdrawNames(record) => {
+                self.feed.remove(record.container).await?;
+                None
+            }
+            Effect::ChangeSetting { setting, value } => {
+                self.settings.change(&setting, value)?.then_some(Effect::RestoreSetting(setting))
+            }
+            Effect::RestoreSetting(setting) => {
+                self.settings.restore(&setting)?;
+                None
+            }
+            Effect::CloseToOthers(family) => {
+                let is_new = self.firewall.close_to_others(family == Family::Ipv4).await?;
+                is_new.then_some(Effect::OpenToOthers(family))
+            }
+            Effect::OpenToOthers(family) => {
+                self.firewall.open_to_others(family == Family::Ipv4).await?;
+                None
+            }
+        })
+    }
+
+    async fn perform_action(&self, action: &Action) -> Result<(), Error> {
+        match action {
+            Action::AddHostDevice(network) => {
+                self.links.create_host_device(network, self.group).await?;
+            }
+            Action::WriteNetwork(network) => {
+                self.datapath().write_network(network.number, &network.entry())?;
+            }
+            Action::AttachHostDevice { number, interface } => {
+                let _expedited = self.grace.expedite();
+                block_in_place(|| self.datapath().attach_host_device(*number, interface))?;
+            }
+            Action::ClearNetwork { number, interface } => {
+                self.datapath().remove_network(*number, interface.as_deref())?;
+            }
+            Action::AddEndpointLink(endpoint) => {
+                let namespace = endpoint.namespace.as_ref().map(open).transpose()?;
+                self.links.create_endpoint(endpoint, self.group, namespace.as_ref()).await?;
+                // Docker configures the interfaces of its endpoints itself.
+                let Some(namespace) = namespace else { return Ok(()) };
+                if let Err(error) = self.set_sysctls(endpoint, &namespace).await {
+                    self.links.delete(endpoint.ifindex()).await?;
+                    return Err(error);
+                }
+            }
+            Action::WriteEndpoint(endpoint) => {
+                self.datapath().write_endpoint(endpoint.number, &endpoint.entry())?;
+            }
+            Action::AttachEndpoint { number, interface } => {
+                let _expedited = self.grace.expedite();
+                block_in_place(|| self.datapath().attach_endpoint(*number, interface))?;
+            }
+            Action::ClearEndpoint { number, interface } => {
+                self.datapath().remove_endpoint(*number, interface.as_deref())?;
+            }
+            Action::MendDevice { ifindex, interface, mend } => {
+                tracing::warn!("somebody changed {interface}: put back {mend}");
+                self.links.mend(*ifindex, interface, mend).await?;
+            }
+            Action::SetUp { ifindex, .. } => self.links.set_up(*ifindex).await?,
+            Action::DeleteLink { ifindex, .. } => {
+                let _expedited = self.grace.expedite();
+                self.links.delete(*ifindex).await?;
+            }
+            Action::AddRules(rules) => self.firewall.add_network(rules, &self.rules(Some(rules))).await?,
+            Action::RemoveRules(rules) => self.firewall.remove_network(rules, &self.rules(None)).await?,
+            Action::SetDefaultRoute { namespace, route, .. } => {
+                let namespace = open(namespace)?;
+                let (family, gateway) = match route {
+                    DefaultRoute::Ipv4(gateway) => (Family::Ipv4, gateway.map(IpAddr::from)),
+                    DefaultRoute::Ipv6(gateway) => (Family::Ipv6, gateway.map(IpAddr::from)),
+                };
+                match gateway {
+                    Some(gateway) => self.links.set_default_route(&namespace, gateway).await?,
+                    None => self.links.remove_default_route(&namespace, family).await?,
+                }
+            }
+            Action::Publish(mappings) => {
+                self.firewall.publish(mappings).await?;
+                if let Err(error) = self.relay(mappings).await {
+                    // Both or none.
+                    self.firewall.withdraw(mappings).await?;
+                    return Err(error);
+                }
+            }
+            Action::Withdraw(mappings) => {
+                self.firewall.withdraw(mappings).await?;
+                // Last, because it cannot fail: all is withdrawn or nothing.
+                self.unrelay(mappings).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the requested settings of the container's side of an endpoint.
+    async fn set_sysctls(&self, endpoint: &EndpointWiring, namespace: &link::Namespace) -> Result<(), Error> {
+        if endpoint.sysctls.is_empty() {
+            return Ok(());
+        }
+        let (interface, sysctls) = (endpoint.interface.clone(), endpoint.sysctls.clone());
+        let written = namespace.run(move || {
+            sysctls.iter().try_for_each(|Sysctl { family, table, name, value }| {
+                sysctl::write(&format!("net/{family}/{table}/{interface}/{name}"), value).map(drop)
+            })
+        });
+        Ok(written.await??)
+    }
+}
