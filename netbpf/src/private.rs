@@ -86,6 +86,10 @@ pub fn make_folder(path: &Path, group: Option<u32>) -> Result<(), Error> {
 
 /// Checks that nobody else can replace a directory of root's in this directory: root owns it, and others may not write
 /// to it, or it has the sticky bit.
+///
+/// # Errors
+/// [`Error::Foreign`] or [`Error::Writable`] if others could replace it; [`Error::Failed`] if it is no directory, or
+/// cannot be opened.
 pub fn check_parent(path: &Path) -> Result<(), Error> {
     let (_, found) = open(path)?;
     match found.mode() & (WRITABLE | STICKY) {

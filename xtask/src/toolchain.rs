@@ -52,6 +52,9 @@ pub const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 pub const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 
 /// The toolchain of this machine; rustup's takes precedence over Debian's.
+///
+/// # Errors
+/// [`Missing`] if there is no compiler or no bpf-linker; its message says what to install.
 pub fn find() -> Result<Toolchain, Missing> {
     match (compiler(), linker()) {
         (Some(compiler), Some(linker)) => Ok(Toolchain { compiler, linker }),

@@ -35,6 +35,9 @@ const GRACE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `end`, and then until all running requests are answered.
+///
+/// # Errors
+/// None so far. A connection that cannot be accepted (`EMFILE`) is logged and accepted later.
 pub async fn serve(
     listener: UnixListener,
     router: Router,

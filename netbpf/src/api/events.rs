@@ -54,6 +54,9 @@ pub struct Selection(Filters);
 
 impl Selection {
     /// Checks the keys.
+    ///
+    /// # Errors
+    /// [`Error::Key`] for a key that is not one of these.
     pub fn parse(filters: &Filters) -> Result<Self, Error> {
         filters.only(&["container", "event", "label", "network", "scope", "type"])?;
         Ok(Self(filters.clone()))

@@ -47,6 +47,9 @@ pub enum Error {
 impl Filters {
     /// Parses Docker's JSON in both of its forms: `{"key":["value"]}` and `{"key":{"value":true}}`. An empty text is no
     /// filter.
+    ///
+    /// # Errors
+    /// [`Error::Json`] if the text has neither form.
     pub fn parse(text: &str) -> Result<Self, Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -136,6 +139,9 @@ pub struct Networks {
 
 impl Networks {
     /// Checks keys and values.
+    ///
+    /// # Errors
+    /// [`Error::Key`] for an unknown key; [`Error::Dangling`], [`Error::DanglingTwice`] or [`Error::Type`] for a value.
     pub fn parse(filters: &Filters) -> Result<Self, Error> {
         filters.only(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
         let dangling = match filters.get("dangling") {
@@ -178,6 +184,9 @@ pub struct Prune {
 
 impl Prune {
     /// Checks keys and values. Durations count back from `now`.
+    ///
+    /// # Errors
+    /// [`Error::Key`] for an unknown key; [`Error::Until`] or [`Error::UntilTwice`] for a value.
     pub fn parse(filters: &Filters, now: Timestamp) -> Result<Self, Error> {
         filters.only(&["label", "label!", "until"])?;
         let until = match filters.get("until") {
@@ -220,6 +229,10 @@ pub struct Containers {
 
 impl Containers {
     /// Checks keys and values.
+    ///
+    /// # Errors
+    /// [`Error::Key`] for an unknown key; [`Error::Value`] for an unknown state, an exit code that is no number, or no
+    /// port.
     pub fn parse(filters: &Filters) -> Result<Self, Error> {
         filters
             .only(&["ancestor", "exited", "expose", "id", "label", "name", "network", "publish", "status"])?;

@@ -14,11 +14,17 @@ pub struct Published(Vec<Publish>);
 pub struct Exposed(Vec<ContainerPort>);
 
 /// Parses `-p`.
+///
+/// # Errors
+/// [`BadPublish`] as of [`model::parse_publish`].
 pub fn parse_publish(text: &str) -> Result<Published, BadPublish> {
     model::parse_publish(text).map(Published)
 }
 
 /// Parses `--expose`.
+///
+/// # Errors
+/// [`BadPublish`] as of [`model::parse_expose`].
 pub fn parse_expose(text: &str) -> Result<Exposed, BadPublish> {
     model::parse_expose(text).map(Exposed)
 }
@@ -44,6 +50,9 @@ pub fn request(publish: &Publish) -> PortBinding {
 }
 
 /// The published and the exposed ports of a message.
+///
+/// # Errors
+/// [`BadPublish`] for the first port, host address or range of host ports that is invalid.
 pub fn asked(message: &ContainerCreate) -> Result<(Vec<Publish>, BTreeSet<ContainerPort>), BadPublish> {
     let mut published = Vec::new();
     for (port, bindings) in &message.host_config.port_bindings {

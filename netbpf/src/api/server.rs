@@ -37,6 +37,9 @@ type Shared = State<Arc<Daemon>>;
 const MAX_CREATE_BODY: usize = 32 << 20;
 
 /// Serves until `end`, and then until all running requests are answered.
+///
+/// # Errors
+/// None so far, as of [`connections::serve`]. Errors of requests become responses with Docker's status code.
 pub async fn serve(
     listener: UnixListener,
     daemon: Arc<Daemon>,

@@ -23,6 +23,10 @@ pub enum Process {
 }
 
 /// Parses the command line of this process. If it is invalid or asks for help, prints that and returns the exit code.
+///
+/// # Errors
+/// The exit code: 0 if help or the version was asked for; for an invalid command line 125 if it is one of `run`, as in
+/// Docker, else 1.
 pub fn parse() -> Result<Process, ExitCode> {
     parse_from(std::env::args_os()).map_err(|NoCommand { error, exit_code }| {
         say(&error);

@@ -92,6 +92,9 @@ impl<Net: Block> Pool<Net> {
 
     /// Leases the highest free address of the subnet, for networks where another allocator starts at the lowest.
     /// Addresses that somebody [wishes](Self::wish) for come last.
+    ///
+    /// # Errors
+    /// [`Error::NoAddressLeft`] if all addresses are leased or reserved.
     pub fn lease_highest(&mut self) -> Result<Net::Address, Error> {
         let highest = |used: &Numbers| {
             let last = last_gap(used, Net::number(self.net.last()));

@@ -59,6 +59,10 @@ pub enum BadEndpointOption {
 
 impl EndpointOptions {
     /// Parses the user's options.
+    ///
+    /// # Errors
+    /// [`BadEndpointOption`] for the first option, in the order of the keys, that is invalid or an unknown
+    /// one of netbpf's.
     pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, BadEndpointOption> {
         let mut options = Self::default();
         for (key, value) in given {

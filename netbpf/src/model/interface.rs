@@ -46,6 +46,10 @@ impl InterfaceName {
     }
 
     /// A name that a user chose, of at most `longest` bytes.
+    ///
+    /// # Errors
+    /// [`BadInterface::Own`] if the text is empty, too long or begins with `-`, or has other characters than
+    /// a-z, A-Z, 0-9, `_` and `-`.
     pub fn choose(text: &str, longest: usize) -> Result<Self, BadInterface> {
         let name = text.parse().ok().filter(|_| text.len() <= longest && !text.contains('.'));
         name.ok_or(BadInterface::Own(longest))

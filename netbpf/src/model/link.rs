@@ -31,6 +31,10 @@ pub enum BadLink {
 
 impl Link {
     /// Parses the user's text.
+    ///
+    /// # Errors
+    /// [`BadLink::Empty`] for an empty text; [`BadLink::Format`] for more than two parts or an empty one;
+    /// [`BadLink::Alias`] if the alias has blanks, control characters or `#`, or is too long.
     pub fn parse(text: &str) -> Result<Self, BadLink> {
         if text.is_empty() {
             return Err(BadLink::Empty);

@@ -102,6 +102,10 @@ impl<T: Named> Directory<T> {
     }
 
     /// The only item that matches a word.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] or [`Error::Ambiguous`]. An ambiguous name is an error even if it is also the
+    /// beginning of one ID only.
     pub fn find(&self, word: &str) -> Result<&T, Error> {
         if let Some(item) = word.parse().ok().and_then(|id| self.items.get(&id)) {
             return Ok(item);

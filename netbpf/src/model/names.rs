@@ -47,6 +47,10 @@ pub enum BadName {
 }
 
 /// `--name`, without the slash that Docker's API puts before it.
+///
+/// # Errors
+/// [`BadName::TooLong`], or [`BadName::Container`] for a name of one character or with others than Docker
+/// allows.
 pub fn check_container_name(name: &str) -> Result<(), BadName> {
     check_length("container name", name, LONGEST)?;
     let mut bytes = name.bytes();
@@ -56,6 +60,10 @@ pub fn check_container_name(name: &str) -> Result<(), BadName> {
 }
 
 /// The name of a network: as in Docker, any text of one line.
+///
+/// # Errors
+/// [`BadName::TooLong`]; [`BadName::NoNetwork`] for blanks only; [`BadName::Characters`] for control
+/// characters.
 pub fn check_network_name(name: &str) -> Result<(), BadName> {
     let kind = "network name";
     check_length(kind, name, LONGEST)?;
@@ -70,18 +78,28 @@ pub fn check_network_name(name: &str) -> Result<(), BadName> {
 }
 
 /// `--alias`, and the name in `--add-host`.
+///
+/// # Errors
+/// [`BadName::TooLong`], or [`BadName::Characters`] if it is empty or would not be one word in `/etc/hosts`.
 pub fn check_alias(alias: &str) -> Result<(), BadName> {
     check_length("alias", alias, LONGEST)?;
     check_field("alias", alias)
 }
 
 /// `--hostname`.
+///
+/// # Errors
+/// [`BadName::TooLong`], or [`BadName::Characters`] if it is empty or would not be one word in `/etc/hosts`.
 pub fn check_hostname(hostname: &str) -> Result<(), BadName> {
     check_length("hostname", hostname, LONGEST_HOSTNAME)?;
     check_field("hostname", hostname)
 }
 
 /// `--dns-search`; `.` for none.
+///
+/// # Errors
+/// [`BadName::Domain`] if a label is empty, longer than 63 bytes, or has other characters than a-z, A-Z, 0-9,
+/// `-` (not at an end) and `_`, or if all labels together are too long.
 pub fn check_search_domain(domain: &str) -> Result<(), BadName> {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -97,6 +115,10 @@ pub fn check_search_domain(domain: &str) -> Result<(), BadName> {
 }
 
 /// `--dns-option`.
+///
+/// # Errors
+/// [`BadName::TooLong`], or [`BadName::Characters`] if it is empty or would not be one word in
+/// `/etc/resolv.conf`.
 pub fn check_dns_option(option: &str) -> Result<(), BadName> {
     check_length("DNS option", option, LONGEST)?;
     check_field("DNS option", option)

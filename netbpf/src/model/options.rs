@@ -217,6 +217,10 @@ pub enum BadOption {
 
 impl Options {
     /// Parses the user's options.
+    ///
+    /// # Errors
+    /// [`BadOption`] for the first option, in the order of the keys, with an invalid value or with netbpf's
+    /// prefix and an unknown name. Others that are unknown are no error.
     pub fn parse(given: &BTreeMap<String, String>, internal: bool) -> Result<Self, BadOption> {
         // Packets of an internal network never leave by an uplink, which might have to cut them.
         let mut options = Self { gso_max_size: internal.then_some(BIG_TCP), ..Self::default() };

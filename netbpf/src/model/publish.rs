@@ -244,6 +244,10 @@ pub enum BadPublish {
 
 /// Parses `-p`: `[ip:][hostPort[-hostPort]:]containerPort[-containerPort][/protocol]`, or the long form
 /// `published=…,target=…,protocol=…,host_ip=…`. Returns one entry for each container port.
+///
+/// # Errors
+/// [`BadPublish`] for the part that is invalid, or [`BadPublish::Ranges`] if the ranges of host and container
+/// differ in length.
 pub fn parse_publish(text: &str) -> Result<Vec<Publish>, BadPublish> {
     if text.contains('=') {
         return parse_publish(&short_form(text)?);
@@ -290,6 +294,9 @@ pub fn parse_publish(text: &str) -> Result<Vec<Publish>, BadPublish> {
 
 /// Parses the host ports in `-p` and in the API's `HostPort`: a port, a range, or any free port, which is
 /// empty or 0 as in Docker.
+///
+/// # Errors
+/// [`BadPublish::HostPort`] if it is not a port or a range with its lower end first.
 pub fn parse_host_ports(text: &str) -> Result<Option<PortRange>, BadPublish> {
     if text.bytes().all(|byte| byte == b'0') {
         return Ok(None);
@@ -298,6 +305,9 @@ pub fn parse_host_ports(text: &str) -> Result<Option<PortRange>, BadPublish> {
 }
 
 /// Parses `--expose`: `port[-port][/protocol]`.
+///
+/// # Errors
+/// [`BadPublish::Expose`] for a text with `:`; [`BadPublish::Protocol`]; [`BadPublish::ExposeRange`].
 pub fn parse_expose(text: &str) -> Result<Vec<ContainerPort>, BadPublish> {
     if text.contains(':') {
         return Err(BadPublish::Expose(text.to_owned()));

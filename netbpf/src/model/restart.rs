@@ -54,6 +54,10 @@ pub enum BadRestartPolicy {
 
 impl RestartPolicy {
     /// Parses Docker's name (empty for `no`) and count.
+    ///
+    /// # Errors
+    /// [`BadRestartPolicy::Unknown`], or one of the others if the count is negative or belongs to another
+    /// policy than `on-failure`.
     pub fn parse(name: &str, count: i64) -> Result<Self, BadRestartPolicy> {
         let policy = match name {
             "" | "no" => Self::No,

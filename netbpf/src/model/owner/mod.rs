@@ -130,6 +130,10 @@ pub trait Owner {
     }
 
     /// Whether it can join a network, which may be `none`.
+    ///
+    /// # Errors
+    /// [`CannotJoin::SharedNamespace`] if its network namespace is not its own; [`CannotJoin::Private`] if it has mode
+    /// `none`, or the network is `none`.
     fn may_join(&self, is_none: bool) -> Result<(), CannotJoin> {
         if is_none { Err(CannotJoin::Private) } else { Ok(()) }
     }
