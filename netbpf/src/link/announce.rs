@@ -29,6 +29,10 @@ const HOP_LIMIT: u32 = 255;
 impl Links {
     /// Announces an address of an interface to all its neighbours, by an ARP announcement or an unsolicited
     /// neighbour advertisement.
+    ///
+    /// # Errors
+    /// [`Error::NotANamespace`], or [`Error::Failed`] with `ENODEV` if there is no such interface, `ENETDOWN`
+    /// if it is down (IPv4), `EADDRNOTAVAIL` if nothing in the namespace has the address (IPv6).
     pub async fn announce(
         &self,
         netns: &Namespace,

@@ -45,6 +45,11 @@ use crate::{
 impl Links {
     /// Creates a network's host device, sets it up and adds its addresses. Both ends of its veth pair get
     /// `group`, which identifies the owner.
+    ///
+    /// # Errors
+    /// [`Error::NumberTaken`] or [`Error::NameTaken`] if another link has its ifindex or one of its two
+    /// names; [`Error::Failed`] if the kernel refuses a step. The pair is deleted then; if that fails too, it
+    /// is logged.
     pub async fn create_host_device(&self, network: &NetworkWiring, group: u32) -> Result<(), Error> {
         let end = End {
             ifindex: network.ifindex(),
@@ -83,6 +88,11 @@ impl Links {
     ///
     /// Without a namespace, the container's side stays in the host's namespace, down and without addresses.
     /// The caller's engine moves it, adds addresses and sets it up.
+    ///
+    /// # Errors
+    /// [`Error::NumberTaken`] or [`Error::NameTaken`] if another link has its ifindex or a name;
+    /// [`Error::NotANamespace`]; [`Error::Failed`] if the kernel refuses a step. The pair is deleted then; if
+    /// that fails too, it is logged.
     pub async fn create_endpoint(
         &self,
         endpoint: &EndpointWiring,

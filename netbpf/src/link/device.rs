@@ -22,6 +22,10 @@ use crate::plan::{Device, Mend};
 impl Links {
     /// Reads a link: those settings that `like` has, and the addresses if `like` has a MAC. None if there is
     /// no link with this ifindex.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel does not tell about the link or its addresses. A setting that cannot
+    /// be read is left out.
     pub async fn device(&self, ifindex: u32, like: &Device) -> Result<Option<Device>, Error> {
         let failed = |refusal: Refusal| Error::failed("look at", format!("link {ifindex}"), refusal);
         let answer = self.socket.get(RouteNetlinkMessage::GetLink(with_index(ifindex))).await.map_err(failed);
@@ -44,6 +48,10 @@ impl Links {
     }
 
     /// Restores what somebody changed on a link. `name` is the name that it should have.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] at the first change that the kernel refuses; those before it are done, in the order
+    /// name, MAC and group, settings, addresses, other end. An address that the link has already is no error.
     pub async fn mend(&self, ifindex: u32, name: &str, mend: &Mend) -> Result<(), Error> {
         if mend.renamed.is_some() {
             self.rename(ifindex, name).await?;

@@ -44,6 +44,9 @@ pub struct Links {
 
 impl Links {
     /// Opens the links of the calling thread's namespace; must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if no netlink socket can be opened (`EMFILE`), or no `/proc`.
     pub fn open() -> Result<Self, Error> {
         Ok(Self { socket: Socket::open()?, settings: Arc::new(Procfs::open()?), inactive: Mutex::default() })
     }
@@ -51,6 +54,10 @@ impl Links {
     /// Sets up the host side of an endpoint. If it is new, frames pass both ways when this returns. The
     /// kernel activates the side that was up first only some time after its carrier comes, and drops what it
     /// sends until then.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: `ENODEV` if there is no such link. A carrier that does not come in time is no
+    /// error.
     pub async fn set_up(&self, ifindex: u32) -> Result<(), Error> {
         let inner = self.inactive().remove(&ifindex);
         up(&self.socket, with_index(ifindex))
@@ -65,6 +72,9 @@ impl Links {
     }
 
     /// Deletes a link, and with it the other end of its pair. False: there was no such link.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel refuses; the link stays.
     pub async fn delete(&self, ifindex: u32) -> Result<bool, Error> {
         self.inactive().remove(&ifindex);
         let deleted = self.socket.ask(RouteNetlinkMessage::DelLink(with_index(ifindex)), 0).await;
@@ -81,6 +91,10 @@ impl Links {
     }
 
     /// Sets the default route of a namespace to `gateway`. Replaces the one of the same family.
+    ///
+    /// # Errors
+    /// [`Error::NotANamespace`], or [`Error::Failed`] with `ENETUNREACH` (IPv4) or `EHOSTUNREACH` (IPv6) if
+    /// the gateway is in no subnet of an interface that is up. The route from before stays.
     pub async fn set_default_route(&self, netns: &Namespace, gateway: IpAddr) -> Result<(), Error> {
         // iproute2 and Docker use "boot" too; `ip route` does not print it.
         let boot = RouteProtocol::Boot;
@@ -99,6 +113,9 @@ impl Links {
     }
 
     /// Removes a namespace's default route of a family, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::NotANamespace`], or [`Error::Failed`] if the kernel refuses; the route stays.
     pub async fn remove_default_route(&self, netns: &Namespace, family: Family) -> Result<(), Error> {
         let mut route = match family {
             Family::Ipv4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),

@@ -13,6 +13,10 @@ const THRESHOLDS: [(&str, u32); 3] = [("gc_thresh3", 65536), ("gc_thresh2", 4915
 
 /// Raises lower limits of both families, and never lowers one. Returns what was set. Does nothing in network
 /// namespaces other than the first, which have no such settings.
+///
+/// # Errors
+/// [`Error::Failed`] at the first limit that cannot be read or written, for example `EROFS` where `/proc/sys`
+/// is mounted read-only. Limits before it are raised.
 pub fn make_room() -> Result<Vec<String>, Error> {
     let mut done = Vec::new();
     for family in ["ipv4", "ipv6"] {

@@ -36,6 +36,9 @@ pub struct ForwardingChanges(TokioSocket);
 
 impl ForwardingChanges {
     /// Listens in the namespace of the calling thread, which must be in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel gives no netlink socket, for example `EMFILE`.
     pub fn watch() -> Result<Self, Error> {
         let open = || {
             let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
@@ -49,6 +52,9 @@ impl ForwardingChanges {
     }
 
     /// Waits until forwarding is turned off somewhere.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the socket is broken. Lost announcements are no error, but [`Heard::Lost`].
     pub async fn next(&mut self) -> Result<Heard<NotForwarding>, Error> {
         loop {
             match self.0.recv_from_full().await {

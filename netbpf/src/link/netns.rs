@@ -34,6 +34,10 @@ pub struct Namespace {
 impl Namespace {
     /// Opens the namespace of a file: `/run/netns/NAME`, `/proc/N/ns/net`, a Docker sandbox key. A namespace
     /// of another kind is detected only when it is entered.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the file cannot be opened; [`Error::NotANamespace`] if it is another file, as
+    /// after the namespace was unmounted.
     pub fn open_path(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
         // Without O_NONBLOCK, opening a FIFO would block until somebody writes to it.
@@ -52,6 +56,10 @@ impl Namespace {
     /// Opens the namespace of the process that was started at `started` (see [`start_time`]), and not of a
     /// later process with the same PID: both are read through one descriptor of its `/proc` directory, which
     /// leads nowhere once the process is gone. There is no other way to open a process's namespace.
+    ///
+    /// # Errors
+    /// [`Error::Failed`], with [`Error::is_missing`], if the process has ended, or its PID belongs to another
+    /// one.
     pub fn open_process(pid: u32, started: u64) -> Result<Self, Error> {
         let name = format!("network namespace of process {pid}");
         let failed = |error: io::Error| Error::failed("open", &*name, error);
@@ -67,6 +75,9 @@ impl Namespace {
     }
 
     /// Whether it is the namespace of the calling thread.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if one of the two cannot be looked at: there is no `/proc`.
     pub fn same_as_current(&self) -> Result<bool, Error> {
         let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let own = fs::metadata("/proc/thread-self/ns/net")
@@ -82,6 +93,11 @@ impl Namespace {
     }
 
     /// Runs `work` on a thread in this namespace. Sockets opened there stay in it.
+    ///
+    /// # Errors
+    /// [`Error::NotANamespace`] if it is one of another kind; [`Error::Failed`] if it may not be entered
+    /// (`EPERM`), or no thread can be started: then `work` did not run. [`Error::Panicked`] if `work`
+    /// panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -46,6 +46,9 @@ pub struct Received {
 
 impl Links {
     /// All veth ends of a group, by ifindex.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel refuses, or its list of links changes in each of several readings.
     pub async fn owned(&self, group: u32) -> Result<Vec<OwnedLink>, Error> {
         let mut owned: Vec<_> =
             self.veths(group, vec![LinkExtentMask::SkipStats]).await?.iter().map(owned_link).collect();
@@ -54,6 +57,9 @@ impl Links {
     }
 
     /// Counters of all veth ends of a group, by ifindex.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel refuses, or its list of links changes in each of several readings.
     pub async fn received(&self, group: u32) -> Result<HashMap<u32, Received>, Error> {
         let links = self.veths(group, Vec::new()).await?;
         Ok(links
@@ -72,12 +78,18 @@ impl Links {
 
     /// Subnets with a direct route on a link of the host. A new network must not overlap them (Docker's rule
     /// since v23; routes over a gateway do not count). Only the table `main` is read.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel refuses, or its list of routes changes in each of several readings.
     pub async fn on_link_routes(&self) -> Result<Vec<Ipv4Net>, Error> {
         let routes = self.routes(RouteMessageBuilder::<Ipv4Addr>::new().build()).await?;
         Ok(routes.iter().filter_map(on_link).collect())
     }
 
     /// The same for IPv6. Link-local subnets exist on every link and do not count.
+    ///
+    /// # Errors
+    /// [`Error::Failed`], as of [`Links::on_link_routes`].
     pub async fn on_link_routes_ipv6(&self) -> Result<Vec<Ipv6Net>, Error> {
         let routes = self.routes(RouteMessageBuilder::<Ipv6Addr>::new().build()).await?;
         Ok(routes.iter().filter_map(on_link_ipv6).collect())
@@ -99,6 +111,10 @@ impl Links {
     }
 
     /// Names of the interfaces in a namespace, including `lo`.
+    ///
+    /// # Errors
+    /// [`Error::NotANamespace`], or [`Error::Failed`] if the namespace cannot be entered or its interfaces
+    /// cannot be listed.
     pub async fn interfaces_in(&self, netns: &Namespace) -> Result<Vec<String>, Error> {
         let names = netns
             .run(|| {

@@ -16,6 +16,10 @@ use super::{Error, Links};
 impl Links {
     /// Names of the interfaces where the kernel itself configured an IPv6 address or route from a router
     /// advertisement.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel does not list its addresses, routes or links, or a list changes in
+    /// each of several readings.
     pub async fn listening_to_routers(&self) -> Result<Vec<String>, Error> {
         let mut addresses = AddressMessage::default();
         addresses.header.family = AddressFamily::Inet6;
@@ -35,6 +39,9 @@ impl Links {
     }
 
     /// Names of the kernel's bridges: networks of other engines, of virtual machines, of the administrator.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel refuses, or its list of links changes in each of several readings.
     pub async fn bridges(&self) -> Result<Vec<String>, Error> {
         let is_bridge = |link: &&LinkMessage| {
             link.attributes.iter().any(|attribute| {

@@ -29,6 +29,9 @@ impl Links {
     /// The largest packet in bytes that a new link should pass on in one piece: `wanted`, or what all of the
     /// host's uplinks take, up to [`BIG_TCP`]. 65536 on kernels without larger sizes (before Linux 6.3), and
     /// if there is no uplink, because one may come.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel does not tell about an uplink: `ENODEV` if it is deleted meanwhile.
     pub async fn gso_max_size(&self, wanted: Option<u32>) -> Result<u32, Error> {
         if let Some(size) = wanted {
             // Older kernels do not report this size.

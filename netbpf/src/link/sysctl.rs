@@ -17,6 +17,10 @@ use super::Error;
 use crate::fault;
 
 /// The value of a setting: `net/ipv4/ip_forward` is `/proc/sys/net/ipv4/ip_forward`.
+///
+/// # Errors
+/// [`Error::Failed`]: `ENOENT` if this kernel has no such setting, or there is no such interface
+/// ([`Error::is_missing`]).
 pub fn read(setting: &str) -> Result<String, Error> {
     let path = path(setting);
     let text = fs::read_to_string(&path)
@@ -25,6 +29,10 @@ pub fn read(setting: &str) -> Result<String, Error> {
 }
 
 /// Writes a setting if its value differs. Returns whether it was written.
+///
+/// # Errors
+/// [`Error::Failed`] as of [`read`]; `EINVAL` for a value that the kernel does not accept; `EROFS` where
+/// `/proc/sys` is mounted read-only.
 pub fn write(setting: &str, value: &str) -> Result<bool, Error> {
     if read(setting)? == value {
         return Ok(false);

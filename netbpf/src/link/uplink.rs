@@ -21,6 +21,9 @@ pub struct Uplink {
 
 impl Links {
     /// The interface with this name, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel does not tell. That there is no such interface is no error.
     pub async fn uplink(&self, name: &str) -> Result<Option<Uplink>, Error> {
         let mut question = LinkMessage::default();
         question.attributes.push(LinkAttribute::IfName(name.to_owned()));

@@ -69,16 +69,25 @@ pub struct Changes(Announcements);
 
 impl Links {
     /// Listens in the namespace of the calling thread.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel gives no netlink socket, for example `EMFILE`.
     pub fn watch_deleted() -> Result<Deletions, Error> {
         Announcements::listen(&[MulticastGroup::Link]).map(Deletions)
     }
 
     /// The same for all changes of links.
+    ///
+    /// # Errors
+    /// [`Error::Failed`], as of [`Links::watch_deleted`].
     pub fn watch_changed() -> Result<Changes, Error> {
         Announcements::listen(&[MulticastGroup::Link]).map(Changes)
     }
 
     /// The same for all changes of links, their addresses, and what is attached to them.
+    ///
+    /// # Errors
+    /// [`Error::Failed`], as of [`Links::watch_deleted`].
     pub fn watch_touched() -> Result<Touches, Error> {
         let groups = [
             MulticastGroup::Link,
