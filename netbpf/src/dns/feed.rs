@@ -71,6 +71,10 @@ pub(super) enum Order {
 impl Feed {
     /// Takes over the responder that runs for this folder, or starts `exe` as a new one. A responder that is taken over
     /// keeps its records until [`Feed::settle`]. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Responder`] if `exe` cannot be started as a responder, or a new one does not take its records. None
+    /// runs then.
     pub async fn start(exe: &Path, run_dir: &Path) -> Result<Self, Error> {
         let mut keeper = Keeper::adopt(&KIND, exe, run_dir, Known::default()).await;
         match keeper.is_running() {
@@ -84,6 +88,9 @@ impl Feed {
 
     /// Whether the responder that was taken over has all sockets that this container needs. If some are missing, the
     /// ones it has are closed, and the caller opens new ones.
+    ///
+    /// # Errors
+    /// [`Error::Responder`] or [`Error::Ended`] if the sockets that it has cannot be closed; as of [`Feed::remove`].
     pub async fn holds(&self, record: &Record) -> Result<bool, Error> {
         match self.held.get(&record.container) {
             Some(has_lent) if *has_lent || !record.asks_inside() => Ok(true),
@@ -95,6 +102,10 @@ impl Feed {
     /// Adds or replaces a container; its names can be resolved on return. Without `sockets` the container keeps those
     /// it has; if it has none, others can resolve it, but it cannot ask. After an error the feed keeps trying;
     /// [`Feed::remove`] undoes the call.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Ended`] after [`Feed::stop`]: nothing was changed. [`Error::Responder`] if neither
+    /// the responder nor a new one takes the record.
     pub async fn upsert(&self, record: Record, sockets: Option<Sockets>) -> Result<(), Error> {
         let container = record.container;
         let request = encode(&Request::Upsert(record));
@@ -106,21 +117,35 @@ impl Feed {
 
     /// Removes a container and closes its sockets. Open sockets keep a network namespace alive, so call this before
     /// waiting for the namespace's end.
+    ///
+    /// # Errors
+    /// [`Error::Responder`] if neither the responder nor a new one answers: the one that starts next does not have the
+    /// container. [`Error::Ended`] after [`Feed::stop`].
     pub async fn remove(&self, container: Id) -> Result<(), Error> {
         self.handle.order(Order::Remove(container)).await
     }
 
     /// Sets the host's resolvers.
+    ///
+    /// # Errors
+    /// [`Error::Responder`] if neither the responder nor a new one answers: the one that starts next gets them.
+    /// [`Error::Ended`] after [`Feed::stop`].
     pub async fn set_host_servers(&self, servers: Vec<SocketAddr>) -> Result<(), Error> {
         self.handle.order(Order::HostServers(servers)).await
     }
 
     /// Tells the responder that all running containers are known now: it removes the others.
+    ///
+    /// # Errors
+    /// [`Error::Responder`] if neither the responder nor a new one answers; [`Error::Ended`] after [`Feed::stop`].
     pub async fn settle(&self) -> Result<(), Error> {
         self.handle.order(Order::Settle).await
     }
 
     /// Ends the responder.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] if it was stopped before. A responder that does not answer is killed.
     pub async fn stop(&self) -> Result<(), Error> {
         self.handle.stop().await
     }

@@ -22,6 +22,10 @@ use crate::{
 
 /// Answers queries until it is told to stop, or until it has neither a daemon nor a container. Runs as `user` if
 /// started by root. `dir` is a directory that only root can write to.
+///
+/// # Errors
+/// If a step of the start is refused (limits, privileges, the control socket on standard input), no daemon connects in
+/// time, or a request cannot be read or carried out. The daemon then starts a new responder with all records.
 pub fn run(user: u32, dir: &Path) -> anyhow::Result<()> {
     confined::run(&KIND, user, dir, |descriptors| Responder {
         shared: Rc::new(Shared::new(descriptors / 2)),

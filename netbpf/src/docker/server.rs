@@ -33,6 +33,10 @@ const MEDIA_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
 type Shared = State<Arc<Daemon>>;
 
 /// Serves requests until `end`, and then until the running ones are finished.
+///
+/// # Errors
+/// None so far: a connection that cannot be accepted is logged and accepted later. Errors of requests become responses
+/// with the text in `Err`, which Docker shows.
 pub async fn serve(
     listener: UnixListener,
     daemon: Arc<Daemon>,

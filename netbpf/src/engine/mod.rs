@@ -192,6 +192,10 @@ impl Engine {
     }
 
     /// A network by its ID.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] if there is no engine; [`Error::Engine`] if it has no such network, or does not answer in
+    /// time.
     pub async fn network(&self, id: &Id) -> Result<FoundNetwork, Error> {
         let docker = self.connect().await?;
         let network = docker.inspect_network(&id.to_string(), None).await?;
@@ -210,6 +214,11 @@ impl Engine {
     }
 
     /// All networks, of every driver.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] if there is no engine; [`Error::Engine`] if it refuses or does not answer in time;
+    /// [`Error::UnknownNetwork`] if it lists an invalid ID: an incomplete list would be taken for the removal of a
+    /// network.
     pub async fn networks(&self) -> Result<Vec<ListedNetwork>, Error> {
         let docker = self.connect().await?;
         docker.list_networks(None).await?.into_iter().map(listed).collect()
@@ -242,6 +251,10 @@ impl Engine {
     }
 
     /// Disconnects a container from one of the engine's networks.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] if there is no engine; [`Error::Refused`] with its message; [`Error::Engine`] if it does not
+    /// answer in time: then the container may be disconnected or not.
     pub async fn disconnect_from(&self, network: &Id, container: &str, force: bool) -> Result<(), Error> {
         let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(force) };
         let docker = self.connect().await?;
@@ -249,6 +262,10 @@ impl Engine {
     }
 
     /// The events of containers since a moment. The stream ends with the engine.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] or [`Error::Engine`] if there is no engine, or no API version that both know. The stream
+    /// yields [`Error::Engine`] if the connection breaks.
     pub async fn events(
         &self,
         since: Timestamp,

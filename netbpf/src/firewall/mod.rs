@@ -114,6 +114,10 @@ impl Firewall {
     }
 
     /// Replaces the whole table in one transaction: no packet meets half of it, and established flows go on.
+    ///
+    /// # Errors
+    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not load it: the old table stays, but [`Firewall::restore`]
+    /// will load these ports. [`Error::Others`] if its rules cannot be counted: it is loaded.
     pub async fn replace(
         &self,
         networks: &[NetworkRules],
@@ -125,6 +129,10 @@ impl Firewall {
     }
 
     /// Loads the whole table again, with the ports that are published now.
+    ///
+    /// # Errors
+    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not load it: the table stays as it is. [`Error::Others`] if
+    /// its rules cannot be counted: it is loaded.
     pub async fn restore(&self, networks: &[NetworkRules]) -> Result<(), Error> {
         let published = self.published.lock().await;
         self.load(networks, &published).await
@@ -140,6 +148,9 @@ impl Firewall {
     }
 
     /// Whether the table exists with all its rules.
+    ///
+    /// # Errors
+    /// [`Error::Others`] if the kernel does not list the rules.
     pub async fn is_whole(&self) -> Result<bool, Error> {
         let _alone = self.published.lock().await;
         let rules = self.rule_count().await?;
@@ -159,6 +170,10 @@ impl Firewall {
     }
 
     /// Adds a network to the table. `all` are all networks including it.
+    ///
+    /// # Errors
+    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not add it; [`Error::Others`] if the rules cannot be counted.
+    /// The table is as before then, unless `nft` also refuses the undo: then that is the error.
     pub async fn add_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         let elements = Elements::of([network], []);
@@ -173,6 +188,10 @@ impl Firewall {
     }
 
     /// Removes a network from the table. `all` are the networks without it.
+    ///
+    /// # Errors
+    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not remove it: the table is as before. [`Error::Others`] if
+    /// the rules cannot be counted: the network is removed.
     pub async fn remove_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         nft::run("remove network", &Elements::of([network], []).deleted_from(&self.table)).await?;
@@ -183,6 +202,10 @@ impl Firewall {
 
     /// Drops forwarded traffic of a family that is neither from nor to a netbpf network. Tables that are loaded later
     /// have the same rule. Returns false if they were dropped already.
+    ///
+    /// # Errors
+    /// [`Error::Others`] if the rules cannot be counted, [`Error::Run`] or [`Error::Refused`] if `nft` does not add the
+    /// rule. Nothing was changed then.
     pub async fn close_to_others(&self, is_ipv4: bool) -> Result<bool, Error> {
         let _alone = self.published.lock().await;
         let family = family(is_ipv4);
@@ -205,6 +228,10 @@ impl Firewall {
     }
 
     /// Undoes [`Firewall::close_to_others`].
+    ///
+    /// # Errors
+    /// [`Error::Others`] if the rules cannot be counted, [`Error::Run`] or [`Error::Refused`] if `nft` does not remove
+    /// the rule. Nothing was changed then.
     pub async fn open_to_others(&self, is_ipv4: bool) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         let family = family(is_ipv4);
@@ -217,6 +244,9 @@ impl Firewall {
     }
 
     /// The tables of other netbpf daemons in this namespace.
+    ///
+    /// # Errors
+    /// [`Error::Run`], [`Error::Refused`] or [`Error::Unreadable`] if `nft` does not list the tables.
     pub async fn of_other_daemons(&self) -> Result<Vec<String>, Error> {
         let tables = nft::tables().await?;
         let is_ours = |name: &String| *name == "netbpf" || name.starts_with("netbpf-");
@@ -239,6 +269,10 @@ impl Firewall {
     }
 
     /// Publishes ports. UDP flows that reached the host at these ports before go to the container from now on.
+    ///
+    /// # Errors
+    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not add them; [`Error::Flows`] if old UDP flows cannot be
+    /// deleted. None is published then, unless `nft` also refuses the undo: then that is the error.
     pub async fn publish(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut published = self.published.lock().await;
         let elements = Elements::of([], mappings);
@@ -253,6 +287,10 @@ impl Firewall {
     }
 
     /// Withdraws published ports and deletes the flows through them.
+    ///
+    /// # Errors
+    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not remove them; [`Error::Flows`] if flows cannot be deleted.
+    /// All stay published then, unless `nft` also refuses the undo: then that is the error.
     pub async fn withdraw(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut published = self.published.lock().await;
         // The table has no elements of an earlier daemon, because this daemon has loaded it anew.
@@ -271,6 +309,9 @@ impl Firewall {
 
     /// Deletes all flows from and to these addresses of removed containers, so that the next owner gets none of their
     /// packets.
+    ///
+    /// # Errors
+    /// [`Error::Flows`] if the kernel does not list or delete them. Some may be deleted then.
     pub async fn forget(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), Error> {
         for address in addresses.into_iter().collect::<BTreeSet<_>>() {
             flows::forget(address).await?;
@@ -279,11 +320,18 @@ impl Firewall {
     }
 
     /// Packets that the table dropped, by reason. The counters start at zero whenever the table is loaded.
+    ///
+    /// # Errors
+    /// [`Error::Run`], [`Error::Refused`] or [`Error::Unreadable`] if `nft` does not list the counters.
     pub async fn dropped(&self) -> Result<Vec<Counted>, Error> {
         nft::counters(&self.table).await
     }
 
     /// Removes the table and netbpf's rules in foreign chains.
+    ///
+    /// # Errors
+    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not remove the table. The rules in foreign chains are gone
+    /// then.
     pub async fn clear(&self) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         self.admit(&[]).await;

@@ -20,6 +20,10 @@ pub struct Changes(TokioSocket);
 
 impl Changes {
     /// Subscribes in the calling thread's namespace. The thread must be in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Watch`] if the kernel gives no netlink socket (`EMFILE`), or refuses the notifications
+    /// (`EPERM`).
     pub fn watch() -> Result<Self, Error> {
         let open = || {
             let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
@@ -31,6 +35,9 @@ impl Changes {
     }
 
     /// Waits for the next change and the quiet time after it.
+    ///
+    /// # Errors
+    /// [`Error::Watch`] if the socket is broken. Lost notifications are no error: they count as a change.
     pub async fn next(&mut self) -> Result<(), Error> {
         self.heard().await?;
         let latest = Instant::now() + LATEST;

@@ -67,21 +67,36 @@ impl Relay {
 
     /// Relays these ports, all or none. They accept clients on return. A port that is relayed already gets the new
     /// target.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] if a port cannot listen; [`Error::Process`] if neither the relay nor a new one takes the
+    /// ports. Then none of them is relayed, not even one that was before. [`Error::Ended`] after [`Relay::stop`].
     pub async fn serve(&self, ports: Vec<(Port, OwnedFd)>) -> Result<(), Error> {
         self.handle.order(Order::Serve(ports)).await
     }
 
     /// Stops relaying these ports. On return their sockets are closed here; their clients' sockets are about to be.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] after [`Relay::stop`]. A relay that does not answer is replaced, which closes the ports as
+    /// well.
     pub async fn close(&self, places: Vec<Place>) -> Result<(), Error> {
         self.handle.order(Order::Close(places)).await
     }
 
     /// Closes all ports except these. A relay that was taken over may have others.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] after [`Relay::stop`]. A relay that does not answer is replaced, which closes the ports as
+    /// well.
     pub async fn keep(&self, places: Vec<Place>) -> Result<(), Error> {
         self.handle.order(Order::Keep(places)).await
     }
 
     /// Ends the relay.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] if it was stopped before. A relay that does not answer is killed.
     pub async fn stop(&self) -> Result<(), Error> {
         self.handle.stop().await
     }

@@ -120,6 +120,10 @@ impl Supervisor {
 
     /// Runs the command. If it cannot be started, the sandbox has ended on return, and the error has Docker's message
     /// and exit code.
+    ///
+    /// # Errors
+    /// [`Error::Start`] if the command cannot be started; [`Error::Gone`] if the supervisor has ended;
+    /// [`Error::Protocol`] if it is one of another version.
     pub async fn start(&self) -> Result<(), Error> {
         match self.ask(Request::Start).await {
             Ok(()) => {
@@ -146,6 +150,10 @@ impl Supervisor {
     }
 
     /// Sends the command a signal. Process 1 receives only SIGKILL and signals for which it has a handler.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if the supervisor has ended; [`Error::Start`], with the message, if the command does not run or
+    /// the kernel knows no such signal.
     pub async fn signal(&self, number: i32) -> Result<(), Error> {
         self.ask(Request::Signal { number }).await
     }

@@ -45,6 +45,10 @@ struct Follow {
 
 /// Opens the log at `path` for reading: its last `tail` lines, or all. With `follow`, also the lines to come until that
 /// supervisor's container has ended. A missing log is empty.
+///
+/// # Errors
+/// [`Error::Call`] if a file cannot be opened or read, or, with `follow`, its directory cannot be watched: `EMFILE` if
+/// root's inotify instances are used up.
 pub fn read(path: &Path, tail: Option<usize>, follow: Option<&Supervisor>) -> Result<Logs, Error> {
     let failed = || call::<io::Error>("read", path.display());
     // Start watching first, so that no change is missed.
@@ -58,6 +62,9 @@ pub fn read(path: &Path, tail: Option<usize>, follow: Option<&Supervisor>) -> Re
 
 impl Logs {
     /// The next line; `None` at the end. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Error::Call`] if a file cannot be read, or the watch is broken.
     pub async fn next(&mut self) -> Result<Option<LogLine>, Error> {
         loop {
             if let Some(line) = self.buffered() {

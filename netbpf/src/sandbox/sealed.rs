@@ -32,6 +32,9 @@ pub struct SealedProgram {
 
 impl SealedProgram {
     /// Seals the file at `path`. It stays the same when another file takes its place. Needs root.
+    ///
+    /// # Errors
+    /// [`Error::Call`] if there is no such file, or no private mount of it can be made: `EPERM` without root.
     pub fn open(path: &Path) -> Result<SealedProgram, Error> {
         let path = path.canonicalize().map_err(call("find", path.display()))?;
         let failed = || call::<io::Error>("make a read-only mount of", path.display());

@@ -27,6 +27,10 @@ impl SharedFile {
     /// Opens `name` below `dir`; `None` if there is no such file. The path to `dir` may contain symlinks. Below it,
     /// symlinks are refused (`openat2`, Linux 5.6), as is everything but a regular file with one name, and opening
     /// never blocks.
+    ///
+    /// # Errors
+    /// `ELOOP` for a symlink and `EXDEV` for a name that leads out of `dir`; `EISDIR`, `ENXIO` or
+    /// [`io::ErrorKind::InvalidInput`] for anything else but a regular file with one name.
     pub fn open(dir: &Path, name: &Path) -> io::Result<Option<SharedFile>> {
         match open_below(dir, name, OFlags::empty()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -35,11 +39,17 @@ impl SharedFile {
     }
 
     /// Like [`SharedFile::open`], but creates a missing file, empty and readable by all. `dir` must exist.
+    ///
+    /// # Errors
+    /// As of [`SharedFile::open`]; also `ENOENT` if there is no `dir`, and `ENOSPC` on a full disk.
     pub fn open_or_create(dir: &Path, name: &Path) -> io::Result<SharedFile> {
         open_below(dir, name, OFlags::CREATE)
     }
 
     /// Reads the contents; `None` if they are longer than 64 KiB. A huge sparse file costs nothing.
+    ///
+    /// # Errors
+    /// If the file system cannot read it (`EIO`).
     pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
         // Reads one byte beyond the limit, which also notices a file that grows meanwhile.
         let mut content = vec![0; LIMIT + 1];
@@ -56,6 +66,10 @@ impl SharedFile {
 
     /// Replaces the contents. The inode stays the same, so every sandbox with this mount sees the change, and the file
     /// is never empty in between.
+    ///
+    /// # Errors
+    /// If the file system cannot write it (`ENOSPC`, `EIO`). The file may then have the beginning of the new contents
+    /// and the rest of the old ones.
     pub fn replace(&self, content: &[u8]) -> io::Result<()> {
         fault::call("write a file")?;
         self.0.write_all_at(content, 0)?;

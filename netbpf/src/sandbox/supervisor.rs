@@ -48,6 +48,9 @@ const REPAIR_MS: (u16, u16) = (5, 1000);
 
 /// Supervises the sandbox in `dir` until its container has ended. The process must have one thread. stdin tells until
 /// the start that the daemon is alive; stdout goes to the daemon.
+///
+/// # Errors
+/// [`Error`] of the step that could not be done; while the sandbox is built, the daemon gets its text, too.
 pub fn supervise(dir: &Path) -> Result<(), Error> {
     // Leaves the daemon's terminal. Fails if the process leads a session already, which is as good.
     let _ = nix::unistd::setsid();

@@ -77,6 +77,9 @@ pub(super) fn loopback_up() -> io::Result<()> {
 }
 
 /// Registers a descriptor with the current tokio runtime.
+///
+/// # Errors
+/// If epoll cannot wait for it: `EPERM` for a regular file.
 pub fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the AsyncFd owns the descriptor, which therefore stays open and the same while it is registered.
     unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
