@@ -27,6 +27,13 @@ const IPV6_MTU: u32 = 1280;
 
 impl Daemon {
     /// `network create`.
+    ///
+    /// # Errors
+    /// Refusals with Docker's message, of the name ([`Error::Name`], [`Error::PredefinedCreate`],
+    /// [`Error::NetworkExists`]), the options ([`Error::Option`], [`Error::Invalid`]), the driver
+    /// ([`Error::NoNamespace`]), the device's name ([`Error::Forbidden`]) or the subnets ([`Error::Ipam`]).
+    /// Otherwise the error of a step, for example [`Error::NoNumber`], [`Error::Link`] or [`Error::Store`]:
+    /// the steps before it are undone.
     pub async fn create_network(self: &Arc<Self>, request: NetworkCreate) -> Result<NetworkCreated, Error> {
         check_network_name(&request.name)?;
         match request.driver.as_str() {
@@ -223,6 +230,11 @@ impl Daemon {
     }
 
     /// `network rm`.
+    ///
+    /// # Errors
+    /// [`Error::NoNetwork`], or [`Error::Invalid`] if several match; [`Error::PredefinedRemove`],
+    /// [`Error::OfDocker`] or [`Error::NetworkInUse`] if it must stay; [`Error::Store`]. Then nothing was
+    /// changed. What the kernel refuses afterwards is left for the next start.
     pub async fn remove_network(self: &Arc<Self>, key: &str) -> Result<(), Error> {
         let _one_at_a_time = self.networks_busy.lock().await;
         let network = {
@@ -280,6 +292,10 @@ impl Daemon {
     }
 
     /// `network prune`.
+    ///
+    /// # Errors
+    /// [`Error::PruneRunning`] or [`Error::Filter`]: nothing was changed. Otherwise the error of one network,
+    /// for example [`Error::Store`]: some of the others may be removed.
     pub async fn prune_networks(
         self: &Arc<Self>,
         filters: &filters::Filters,
@@ -309,6 +325,9 @@ impl Daemon {
     }
 
     /// `network ls`, by name.
+    ///
+    /// # Errors
+    /// [`Error::Filter`] for an unknown filter or an invalid value.
     pub fn list_networks(&self, filters: &filters::Filters) -> Result<Vec<NetworkResource>, Error> {
         let filter = filters::Networks::parse(filters)?;
         let world = self.world();
@@ -322,6 +341,9 @@ impl Daemon {
     }
 
     /// `network inspect`.
+    ///
+    /// # Errors
+    /// [`Error::NoNetwork`], or [`Error::Invalid`] if several match.
     pub fn inspect_network(&self, key: &str) -> Result<NetworkResource, Error> {
         let world = self.world();
         Ok(view::network(world.find_network(key)?, &world))

@@ -11,6 +11,12 @@ use crate::{
 
 impl Daemon {
     /// `network connect`.
+    ///
+    /// # Errors
+    /// [`Error::NoNetwork`], [`Error::NoContainer`], [`Error::NoEngine`] or [`Error::NoNamespace`] if one of
+    /// the two is not found; the refusals of Docker, for example [`Error::AlreadyConnected`];
+    /// [`Error::Engine`] if Docker has to connect it, and does not. Otherwise the error of a step: the steps
+    /// before it are undone.
     pub async fn connect(
         self: &Arc<Self>,
         network: &str,
@@ -48,6 +54,12 @@ impl Daemon {
     }
 
     /// `network disconnect`.
+    ///
+    /// # Errors
+    /// [`Error::NoNetwork`], [`Error::NotConnected`] or [`Error::DisconnectFromHost`]; without `force` also
+    /// [`Error::NoContainer`] and [`Error::OfDocker`]; [`Error::Engine`] if Docker has to disconnect it, and
+    /// does not; [`Error::Store`]. Then it is still connected. What the kernel refuses afterwards is
+    /// left for the next start.
     pub async fn disconnect(
         self: &Arc<Self>,
         network: &str,
@@ -70,6 +82,10 @@ impl Daemon {
     }
 
     /// `netbpf stats`: the counters of these containers, or of all.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`] for one that is not known; [`Error::Link`], [`Error::Firewall`] or
+    /// [`Error::Datapath`] if its source of counters cannot be read.
     pub async fn stats(&self, containers: &[&str]) -> Result<Stats, Error> {
         let asked: Vec<Id> = containers.iter().map(|key| self.find_subject(key)).collect::<Result<_, _>>()?;
         self.stats_of(&asked).await

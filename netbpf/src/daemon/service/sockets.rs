@@ -24,6 +24,9 @@ pub struct Inherited(Vec<StdListener>);
 impl Inherited {
     /// The sockets passed to this process (`LISTEN_FDS`, sd_listen_fds(3)). Removes the variables from the
     /// environment, so it must be called before the first thread starts.
+    ///
+    /// # Errors
+    /// If one of the descriptors is no listening unix socket.
     pub fn from_env() -> io::Result<Self> {
         let mut handed = ListenFd::from_env();
         let sockets = (0..handed.len()).filter_map(|index| handed.take_unix_listener(index).transpose());

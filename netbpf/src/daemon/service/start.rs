@@ -46,6 +46,11 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Run until SIGTERM or SIGINT. Containers and their traffic continue afterwards.
+///
+/// # Errors
+/// If the user is not root, another daemon uses the same directories, the host lacks something that netbpf
+/// needs, or a step of the start or the end cannot be done: the message says what. The networks and
+/// containers of before go on then, and the next start continues.
 pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "netbpf daemon needs root: run it with sudo");
     // The inherited umask could let others write to directories and sockets.

@@ -149,6 +149,9 @@ impl Follower {
 impl Daemon {
     /// `events` as lines of JSON: past events from `since` on, or up to `until` if only that is given; then
     /// new ones, unless `until` is in the past.
+    ///
+    /// # Errors
+    /// [`Error::Filter`] for an unknown filter.
     pub fn follow_events(
         &self,
         since: Option<Timestamp>,

@@ -56,6 +56,11 @@ pub struct Joined {
 
 impl Daemon {
     /// Lease the requested values, and create the interface.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] if it exists with other values; [`Error::NoNetwork`]; [`Error::Ipam`] or
+    /// [`Error::MacInUse`] if a value is taken. Otherwise the error of a step, for example [`Error::Link`]:
+    /// the steps before it are undone.
     pub async fn create_docker_endpoint(
         self: &Arc<Self>,
         wanted: DockerEndpointRequest,
@@ -113,6 +118,10 @@ impl Daemon {
     }
 
     /// `Join`: Docker is about to move the interface into a container's namespace.
+    ///
+    /// # Errors
+    /// [`Error::NoNetwork`], [`Error::NoEndpoint`] or [`Error::Store`]: nothing was changed.
+    /// [`Error::Datapath`] if the endpoint's owner cannot be written after the container was recorded.
     pub async fn join_docker_endpoint(
         self: &Arc<Self>,
         network: Id,
@@ -149,6 +158,10 @@ impl Daemon {
     }
 
     /// `Leave`: Docker moves the interface out of the container. The endpoint may be removed already.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: nothing was changed. [`Error::Datapath`] if the endpoint's owner cannot be written
+    /// after the change was recorded.
     pub async fn leave_docker_endpoint(self: &Arc<Self>, network: Id, id: Id) -> Result<(), Error> {
         let _busy = self.busy(id).await;
         let Ok((before, docker)) = self.docker_endpoint(&network, &id) else { return Ok(()) };
@@ -156,6 +169,9 @@ impl Daemon {
     }
 
     /// Remove an endpoint, wherever its interface is. It may be removed already.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: the endpoint stays. What the kernel refuses afterwards is left for the next start.
     pub async fn delete_docker_endpoint(self: &Arc<Self>, id: Id) -> Result<(), Error> {
         let _busy = self.busy(id).await;
         let Ok(before) = self.container(&id) else { return Ok(()) };
@@ -168,6 +184,11 @@ impl Daemon {
 
     /// Publish exactly these ports at an endpoint. Docker requests this when the endpoint gets its
     /// container's default route, once for each family, and requests no ports when it loses the route.
+    ///
+    /// # Errors
+    /// [`Error::NoEndpoint`], unless no ports are requested; [`Error::Port`], [`Error::HostPort`] or
+    /// [`Error::NoAddress`] for a port that cannot be published. Otherwise the error of a step. The ports
+    /// from before stay published, and no others.
     pub async fn publish_docker_endpoint(
         self: &Arc<Self>,
         network: Id,
@@ -204,6 +225,9 @@ impl Daemon {
     }
 
     /// Checks that Docker has this endpoint in this network, with an interface.
+    ///
+    /// # Errors
+    /// [`Error::NoEndpoint`] if it has not, or if the interface is gone.
     pub fn check_docker_endpoint(&self, network: Id, id: Id) -> Result<(), Error> {
         self.docker_endpoint(&network, &id).map(drop)
     }

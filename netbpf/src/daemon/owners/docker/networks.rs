@@ -30,6 +30,11 @@ pub struct DockerNetwork {
 impl Daemon {
     /// `docker network create -d netbpf`. Docker does not send the network's name: until its API tells it,
     /// the name is the beginning of the ID.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] if it exists with other values, or the device's name is taken; [`Error::Option`]
+    /// or [`Error::Invalid`] for an option; [`Error::Ipam`] for a subnet. Otherwise the error of a step: the
+    /// steps before it are undone.
     pub async fn create_docker_network(self: &Arc<Self>, wanted: DockerNetwork) -> Result<(), Error> {
         let DockerNetwork { id, internal, options: given, ipv4, ipv6 } = wanted;
         let options = Options::parse(&given, internal)?;
@@ -72,6 +77,10 @@ impl Daemon {
 
     /// `docker network rm`. Docker removes the network whatever the answer is. If a container of netbpf is in
     /// it, it becomes a network of netbpf, so that it can be removed later.
+    ///
+    /// # Errors
+    /// [`Error::NetworkInUse`] if containers of netbpf are in it: it is netbpf's now. [`Error::Store`]: it
+    /// stays, but some of its endpoints may be removed.
     pub async fn delete_docker_network(self: &Arc<Self>, id: Id) -> Result<(), Error> {
         let network = self.world().network(&id).filter(|network| network.origin == Origin::Docker).cloned();
         let Some(network) = network else { return Ok(()) };

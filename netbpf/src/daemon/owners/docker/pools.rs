@@ -15,6 +15,10 @@ use crate::{
 impl Daemon {
     /// Lend this subnet, or the first free one of the default pools. Addresses that the user does not choose
     /// come from `range`.
+    ///
+    /// # Errors
+    /// [`Error::Ipam`] if the subnet or the range is invalid or overlaps with another one, or no default pool
+    /// is left; [`Error::Store`]. Nothing is lent then.
     pub async fn lend_pool(
         self: &Arc<Self>,
         subnet: Option<IpNet>,
@@ -42,6 +46,9 @@ impl Daemon {
     }
 
     /// Docker returns a subnet, maybe again.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: it stays lent.
     pub async fn return_pool(self: &Arc<Self>, subnet: IpNet) -> Result<(), Error> {
         let _one_at_a_time = self.networks_busy.lock().await;
         self.commit(&[Change::RemoveLent(subnet)])?;
@@ -50,6 +57,10 @@ impl Daemon {
     }
 
     /// Lend an address in a lent subnet; returned with the subnet's prefix length.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the subnet is not lent; [`Error::Ipam`] if the address is outside it or taken,
+    /// or none is left; [`Error::Store`]. Nothing is lent then.
     pub async fn lend_address(self: &Arc<Self>, pool: IpNet, wanted: Option<IpAddr>) -> Result<IpNet, Error> {
         let _one_at_a_time = self.networks_busy.lock().await;
         let (lent, address) = {
@@ -75,6 +86,9 @@ impl Daemon {
     }
 
     /// Docker returns an address, maybe again.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: it stays lent.
     pub async fn return_address(self: &Arc<Self>, pool: IpNet, address: IpAddr) -> Result<(), Error> {
         let _one_at_a_time = self.networks_busy.lock().await;
         let lent = self.world().lent(&pool).cloned();

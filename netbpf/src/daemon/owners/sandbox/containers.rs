@@ -24,6 +24,12 @@ use crate::{
 
 impl Daemon {
     /// `create` of a container. An empty name stands for a random one.
+    ///
+    /// # Errors
+    /// [`Error::ContainerExists`]; [`Error::NoNetwork`], [`Error::NoContainer`] or [`Error::NoLinkTarget`] if the
+    /// request names something that does not exist; [`Error::Invalid`], [`Error::Name`] and others with Docker's
+    /// message for its other parts; [`Error::Descriptors`], [`Error::Folder`] or [`Error::Store`]. Nothing is left of
+    /// the container then.
     pub fn create_container(&self, name: &str, request: ContainerCreate) -> Result<Created, Error> {
         let name = name.strip_prefix('/').unwrap_or(name);
         if !name.is_empty() {
@@ -281,6 +287,9 @@ impl Daemon {
     }
 
     /// `ps`, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Filter`] for an unknown filter or an invalid value.
     pub fn list_containers(
         &self,
         all: bool,
@@ -302,6 +311,9 @@ impl Daemon {
 
     /// `inspect` of a container. As in Docker, it waits for a change of the container: one that is starting is not shown
     /// as running without a PID.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`], or [`Error::Invalid`] if several match.
     pub async fn inspect_container(&self, key: &str) -> Result<ContainerResource, Error> {
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
@@ -312,6 +324,11 @@ impl Daemon {
     }
 
     /// `rm`.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`]; without `force` [`Error::ContainerRunning`], [`Error::ContainerRestarting`],
+    /// [`Error::Foreign`] or [`Error::OfDocker`]: nothing was changed. [`Error::Store`]: it stays, but with `force` it
+    /// may have been killed.
     pub async fn remove_container(self: &Arc<Self>, key: &str, force: bool) -> Result<(), Error> {
         let id = self.find_subject(key)?;
         let mut busy = self.busy(id).await;

@@ -37,6 +37,11 @@ const EXIT_NOT_STARTED: i32 = 128;
 
 impl Daemon {
     /// `start`.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`], [`Error::OfDocker`], [`Error::Foreign`], or [`Error::NotModified`] if it runs.
+    /// [`Error::CommandFailed`] or the error of another step: those before it are undone. `inspect` shows the
+    /// error; with `--rm` the container is removed.
     pub async fn start_container(self: &Arc<Self>, key: &str) -> Result<(), Error> {
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
@@ -329,6 +334,10 @@ impl Daemon {
 
     /// `wait`: the exit code. Also waits for a container that was not started yet. A removed container is
     /// found by its full ID.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`], also if it is removed before it was started; [`Error::Invalid`] if several
+    /// match.
     pub async fn wait_container(&self, key: &str) -> Result<i32, Error> {
         let mut news = self.ends.subscribe();
         let id = match self.find_subject(key) {
@@ -369,6 +378,10 @@ impl Daemon {
     }
 
     /// `kill`.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`], [`Error::OfDocker`], [`Error::Foreign`], [`Error::NotRunning`];
+    /// [`Error::Sandbox`] if the kernel knows no such signal; [`Error::Store`]: no signal was sent.
     pub async fn kill_container(&self, key: &str, signal: i32) -> Result<(), Error> {
         let id = self.find_subject(key)?;
         let _busy = self.busy(id).await;
@@ -384,6 +397,9 @@ impl Daemon {
 
     /// `stop`: a signal, and SIGKILL after a timeout. Returns when nothing of the container is left in
     /// networks.
+    ///
+    /// # Errors
+    /// [`Error::NotModified`] if it does not run; otherwise as of [`Daemon::kill_container`].
     pub async fn stop_container(
         self: &Arc<Self>,
         key: &str,
@@ -425,6 +441,10 @@ impl Daemon {
     }
 
     /// `restart`.
+    ///
+    /// # Errors
+    /// As of [`Daemon::stop_container`], but without [`Error::NotModified`]. As of
+    /// [`Daemon::start_container`]: it is stopped then.
     pub async fn restart_container(
         self: &Arc<Self>,
         key: &str,

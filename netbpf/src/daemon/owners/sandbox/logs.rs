@@ -57,6 +57,10 @@ impl Followers {
 
 impl Daemon {
     /// `logs` as lines of JSON: the last `tail` lines or all; with `follow` until the container ends.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`], [`Error::OfDocker`] or [`Error::Foreign`]; [`Error::Sandbox`] if the log
+    /// cannot be read. An error of a later reading ends the stream.
     pub async fn logs(
         &self,
         key: &str,

@@ -15,6 +15,11 @@ use crate::{
 
 impl Daemon {
     /// `rename`.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`], [`Error::OfDocker`] or [`Error::Foreign`]; [`Error::Invalid`] or
+    /// [`Error::Name`] for the new name; [`Error::ContainerExists`] if another container has it;
+    /// [`Error::Dns`] or [`Error::Store`]. The container has its old name then.
     pub async fn rename_container(self: &Arc<Self>, key: &str, name: &str) -> Result<(), Error> {
         let name = name.strip_prefix('/').unwrap_or(name);
         if name.is_empty() {
