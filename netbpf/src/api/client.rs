@@ -1,6 +1,8 @@
 //! The client of the API: one method for each request, with one connection each, on a unix socket. Knows the messages
 //! and HTTP, but not who calls it or what is printed.
 
+mod target;
+
 use std::{
     io,
     marker::PhantomData,
@@ -16,10 +18,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
+use self::target::{container_path, filter_query, network_path, stop_query, target};
 use super::events::Event;
 use super::types::{
     self, ContainerCreate, ContainerResource, ContainerSummary, ContainerWait, Created, Info, LogLine,
@@ -110,7 +112,9 @@ pub struct LogQuery {
     pub since: Option<Timestamp>,
 }
 
-/// A client of one daemon.
+/// A client of one daemon. A request fails with [`Error::Unreachable`] or [`Error::Forbidden`] if it gets no connection,
+/// with [`Error::Lost`] or [`Error::Message`] if it gets no answer that can be read, and with [`Error::Refused`] if the
+/// daemon refuses it, with Docker's status code and message.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
@@ -128,46 +132,77 @@ impl Client {
     }
 
     /// `GET /version`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; the daemon never refuses it.
     pub async fn version(&self) -> Result<Version> {
         self.get("/version".to_owned()).await
     }
 
     /// `GET /info`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; the daemon never refuses it.
     pub async fn info(&self) -> Result<Info> {
         self.get("/info".to_owned()).await
     }
 
     /// `GET /networks`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 400 for an invalid filter.
     pub async fn networks(&self, filters: &Filters) -> Result<Vec<NetworkResource>> {
         self.get(target("/networks", &filter_query(filters))).await
     }
 
     /// `GET /networks/N`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404 if there is none; 400 if several match; [`Error::NoName`].
     pub async fn network(&self, name: &str) -> Result<NetworkResource> {
         self.get(network_path(name, "")?).await
     }
 
     /// `POST /networks/create`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 400, 403 or 404 for the request, 409 if the name is taken.
     pub async fn create_network(&self, network: &NetworkCreate) -> Result<NetworkCreated> {
         self.post("/networks/create".to_owned(), network).await
     }
 
     /// `DELETE /networks/N`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404 if there is none; 403 if it is in use, predefined or Docker's;
+    /// [`Error::NoName`].
     pub async fn remove_network(&self, name: &str) -> Result<()> {
         self.command(Method::DELETE, network_path(name, "")?).await
     }
 
     /// `POST /networks/N/connect`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404 if one of the two is not found; 403 if they cannot be connected;
+    /// [`Error::NoName`].
     pub async fn connect(&self, network: &str, request: &NetworkConnect) -> Result<NetworkConnected> {
         self.post(network_path(network, "/connect")?, request).await
     }
 
     /// `POST /networks/N/disconnect`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404 if one of the two is not found; 403 if they are not connected;
+    /// [`Error::NoName`].
     pub async fn disconnect(&self, network: &str, request: &NetworkDisconnect) -> Result<()> {
         self.submit(network_path(network, "/disconnect")?, request).await.map(drop)
     }
 
     /// `POST /networks/prune`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 400 for an invalid filter; 409 while another prune runs. Some networks may be
+    /// removed.
     pub async fn prune_networks(&self, filters: &Filters) -> Result<NetworksPruned> {
         let call = Call::new(Method::POST, target("/networks/prune", &filter_query(filters)));
         let response = self.send(&call, None).await?;
@@ -175,6 +210,9 @@ impl Client {
     }
 
     /// `GET /containers/json`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 400 for an invalid filter.
     pub async fn containers(&self, all: bool, filters: &Filters) -> Result<Vec<ContainerSummary>> {
         let mut query = vec![("all", all.to_string())];
         query.extend(filter_query(filters));
@@ -182,46 +220,70 @@ impl Client {
     }
 
     /// `POST /containers/create`. Without a name, the daemon generates one.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 400 or 404 for the request, 409 if the name is taken.
     pub async fn create_container(&self, name: &str, container: &ContainerCreate) -> Result<Created> {
         let query = (!name.is_empty()).then(|| ("name", name.to_owned()));
         self.post(target("/containers/create", query.as_slice()), container).await
     }
 
     /// `GET /containers/C/json`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404 if there is none; 400 if several match; [`Error::NoName`].
     pub async fn container(&self, name: &str) -> Result<ContainerResource> {
         self.get(container_path(name, "/json")?).await
     }
 
     /// `POST /containers/C/start`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404; 400 with an exit code if the command cannot be started; [`Error::NoName`].
     pub async fn start(&self, name: &str) -> Result<()> {
         self.command(Method::POST, container_path(name, "/start")?).await
     }
 
     /// `POST /containers/C/stop`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404 if there is none; 400 for an unknown signal; [`Error::NoName`].
     pub async fn stop(&self, name: &str, timeout: Option<u64>, signal: Option<&str>) -> Result<()> {
         let query = stop_query(timeout, signal);
         self.command(Method::POST, target(&container_path(name, "/stop")?, &query)).await
     }
 
     /// `POST /containers/C/restart`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; those of [`Client::stop`] and [`Client::start`]. It may be stopped then.
     pub async fn restart(&self, name: &str, timeout: Option<u64>) -> Result<()> {
         let query = stop_query(timeout, None);
         self.command(Method::POST, target(&container_path(name, "/restart")?, &query)).await
     }
 
     /// `POST /containers/C/kill`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404; 409 if it does not run; 400 for an unknown signal; [`Error::NoName`].
     pub async fn kill(&self, name: &str, signal: &str) -> Result<()> {
         let query = stop_query(None, Some(signal));
         self.command(Method::POST, target(&container_path(name, "/kill")?, &query)).await
     }
 
     /// `POST /containers/C/rename`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404; 409 if the name is taken; 400 for an invalid name; [`Error::NoName`].
     pub async fn rename(&self, name: &str, new: &str) -> Result<()> {
         let query = [("name", new.to_owned())];
         self.command(Method::POST, target(&container_path(name, "/rename")?, &query)).await
     }
 
     /// `POST /containers/C/wait`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404, also if it is removed before it was started; [`Error::NoName`].
     pub async fn wait(&self, name: &str) -> Result<ContainerWait> {
         let call = Call::new(Method::POST, container_path(name, "/wait")?);
         let response = self.send(&call, None).await?;
@@ -229,12 +291,18 @@ impl Client {
     }
 
     /// `DELETE /containers/C`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404; 409 if it runs and `force` is not set; [`Error::NoName`].
     pub async fn remove_container(&self, name: &str, force: bool) -> Result<()> {
         let query = [("force", force.to_string())];
         self.command(Method::DELETE, target(&container_path(name, "")?, &query)).await
     }
 
     /// `GET /containers/C/logs`. Returns at the head of the response.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404 if there is none; [`Error::NoName`]. Later errors come from [`Lines::next`].
     pub async fn logs(&self, name: &str, query: &LogQuery) -> Result<Logs> {
         let tail = query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
         let mut pairs = vec![("follow", query.follow.to_string()), ("tail", tail)];
@@ -245,6 +313,9 @@ impl Client {
     }
 
     /// `GET /events`. Returns at the head of the response.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 400 for an invalid filter. Later errors come from [`Lines::next`].
     pub async fn events(
         &self,
         since: Option<Timestamp>,
@@ -260,6 +331,9 @@ impl Client {
     }
 
     /// `GET /stats`, of all containers if the list is empty.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404 if one of the containers is not found.
     pub async fn stats(&self, containers: &[String]) -> Result<Stats> {
         let query = (!containers.is_empty()).then(|| ("containers", containers.join(",")));
         self.get(target("/stats", query.as_slice())).await
@@ -339,6 +413,10 @@ pub struct Lines<T> {
 
 impl<T: DeserializeOwned> Lines<T> {
     /// The next line; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the connection breaks; [`Error::Message`] if the line is not a message. The lines after it
+    /// can be read.
     pub async fn next(&mut self) -> Result<Option<T>> {
         loop {
             if let Some(end) = self.pending.iter().position(|&byte| byte == b'\n') {
@@ -383,50 +461,6 @@ impl Call {
         let body = body.map_err(|source| Error::Lost { operation: self.name(), source })?.to_bytes();
         serde_json::from_slice(&body).map_err(|source| self.bad_message(source))
     }
-}
-
-fn network_path(name: &str, action: &str) -> Result<String> {
-    path("network", name, action)
-}
-
-fn container_path(name: &str, action: &str) -> Result<String> {
-    path("container", name, action)
-}
-
-fn path(kind: &'static str, name: &str, action: &str) -> Result<String> {
-    if name.is_empty() {
-        return Err(Error::NoName(kind));
-    }
-    Ok(format!("/{kind}s/{}{action}", escape(name)))
-}
-
-fn target(path: &str, query: &[(&str, String)]) -> String {
-    let pairs: Vec<String> = query.iter().map(|(key, value)| format!("{key}={}", escape(value))).collect();
-    if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
-}
-
-fn filter_query(filters: &Filters) -> Vec<(&'static str, String)> {
-    let mut lists = serde_json::Map::new();
-    for (key, value) in filters {
-        let list = lists.entry(key).or_insert_with(|| serde_json::Value::Array(Vec::new()));
-        list.as_array_mut().into_iter().for_each(|list| list.push(value.as_str().into()));
-    }
-    if lists.is_empty() {
-        Vec::new()
-    } else {
-        vec![("filters", serde_json::Value::Object(lists).to_string())]
-    }
-}
-
-fn stop_query(timeout: Option<u64>, signal: Option<&str>) -> Vec<(&'static str, String)> {
-    let timeout = timeout.map(|seconds| ("t", seconds.to_string()));
-    timeout.into_iter().chain(signal.map(|signal| ("signal", signal.to_owned()))).collect()
-}
-
-fn escape(text: &str) -> impl std::fmt::Display + '_ {
-    /// The unreserved characters of RFC 3986 stay.
-    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    utf8_percent_encode(text, RESERVED)
 }
 
 #[cfg(test)]
