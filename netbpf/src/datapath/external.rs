@@ -35,6 +35,10 @@ impl Datapath {
 
     /// Checks the next interfaces in turn, at most `count`. Returns the ifindexes of those whose program somebody
     /// detached: the kernel sends no notification of a detached tcx link.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel does not tell the ID of a program of ours. An interface that is gone is left
+    /// out.
     pub fn next_detached(&mut self, count: usize) -> Result<BTreeSet<u32>, Error> {
         let mut detached = BTreeSet::new();
         if self.attachment() == Attachment::Clsact {
@@ -55,6 +59,11 @@ impl Datapath {
 
     /// Restores pins that somebody removed, even if their directories are gone or the bpffs was unmounted.
     /// The pinned objects stay active meanwhile, because this process has them open.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if no bpffs can be mounted again; [`Error::Folder`] if others can change a directory;
+    /// [`Error::Failed`] if one cannot be made, or an object cannot be pinned. Some pins may be restored then; the rest
+    /// stays open.
     pub fn restore_pins(&mut self) -> Result<RestoredPins, Error> {
         let found = fs::metadata(self.pins.root()).map(|folder| (folder.dev(), folder.ino()));
         let is_new_folder = found.ok() != Some(self.folder);
@@ -98,11 +107,17 @@ impl Datapath {
 
     /// Whether the program is attached to a network's host device. `right` is the name that the device should
     /// have.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel does not tell the ID of the program. An interface that is gone has none: false.
     pub fn is_host_device_attached(&mut self, interface: &str, right: &str) -> Result<bool, Error> {
         self.is_attached(Role::HostDevice, interface, right)
     }
 
     /// The same for an endpoint's host side.
+    ///
+    /// # Errors
+    /// [`Error::Failed`], as of [`Datapath::is_host_device_attached`].
     pub fn is_endpoint_attached(&mut self, interface: &str, right: &str) -> Result<bool, Error> {
         self.is_attached(Role::Endpoint, interface, right)
     }
@@ -114,6 +129,9 @@ impl Datapath {
 
     /// Makes a network's host device answer for exactly these addresses that others added to it. If a member
     /// has one of them, the member keeps it.
+    ///
+    /// # Errors
+    /// The error of the map `NEIGHBOURS`, for example if it is full. Some of the addresses may be changed then.
     pub fn answer_for(&mut self, number: u32, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
         let Some(network) = self.networks.get(&number).copied() else { return Ok(()) };
         let neighbour = Neighbour { mac: network.mac, reserved: [0; 2] };

@@ -9,18 +9,31 @@ use super::{Datapath, Error, host, pins::Pins};
 
 impl Datapath {
     /// Checks the host's requirements and creates the directory of all pins.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], with its remedy, if the process is not root's, the kernel has no BTF or is older than
+    /// Linux 5.10, or the directory is on no bpffs; [`Error::Folder`] if others can change the directory or one
+    /// above it on the bpffs; [`Error::Failed`] if a call is refused.
     pub fn prepare(bpffs: &Path) -> Result<(), Error> {
         host::check()?;
         host::make_folder(bpffs)
     }
 
     /// Removes all pins below `bpffs`, the directory and, if netbpf mounted it, the bpffs.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if a file or directory cannot be removed, or the bpffs cannot be unmounted. The pins
+    /// before it are removed.
     pub fn unpin_all(bpffs: &Path) -> Result<(), Error> {
         clear(&Pins::below(bpffs).folders())?;
         Self::leave(bpffs)
     }
 
     /// Removes the directory if it is empty, and then the bpffs if netbpf mounted it.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if `rmdir` or `umount` is refused. That others use the directory or the bpffs is no
+    /// error: it stays.
     pub fn leave(bpffs: &Path) -> Result<(), Error> {
         remove_folder(bpffs)?;
         host::unmount()

@@ -26,6 +26,9 @@ impl ProgramLogs {
     }
 
     /// Passes on each line at once. Never returns without an error: it needs a thread of its own.
+    ///
+    /// # Errors
+    /// That of `poll`; nothing else ends it.
     pub fn read(mut self) -> io::Result<Infallible> {
         loop {
             match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {

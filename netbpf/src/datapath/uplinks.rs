@@ -54,6 +54,11 @@ pub struct XdpProgram {
 
 impl Datapath {
     /// Attaches `from_uplink` to an uplink, and replaces an older version. False: it is attached already.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], with its remedy, if another XDP program is attached, or the driver has no native
+    /// XDP or refuses it as the interface is now. Otherwise the error of a map, a pin or the attachment. The
+    /// uplink may be in the map by then, and an older program detached.
     pub fn attach_uplink(
         &mut self,
         interface: &str,
@@ -112,17 +117,28 @@ impl Datapath {
     }
 
     /// Detaches from an uplink, which may be gone already.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the pin cannot be removed: the program stays attached.
     pub fn detach_uplink(&mut self, interface: &str) -> Result<(), Error> {
         self.programs.unpin_link(&self.pins.uplink(interface))
     }
 
     /// The uplinks that have, or had, the program.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the directory of their pins cannot be read. A directory that does not exist has
+    /// none.
     pub fn uplinks(&self) -> Result<Vec<String>, Error> {
         let pins = list(&self.pins.uplinks())?;
         Ok(pins.iter().map(|pin| Pins::uplink_of(pin)).collect())
     }
 
     /// Removes all uplinks from the map except those with these ifindexes.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the map cannot be read, or an entry cannot be removed. Those before it are
+    /// removed.
     pub fn forget_uplinks_but(&mut self, ifindexes: &[u32]) -> Result<(), Error> {
         let others = self.tables.uplinks()?.into_keys().filter(|ifindex| !ifindexes.contains(ifindex));
         others.collect::<Vec<_>>().into_iter().try_for_each(|ifindex| self.tables.remove_uplink(ifindex))
