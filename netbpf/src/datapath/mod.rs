@@ -6,6 +6,7 @@
 //! | `pins` | paths of pins |
 //! | `folders` | directories of pins: creates, lists and removes them |
 //! | `programs` | loading and attaching |
+//! | `attach` | which interface gets which program |
 //! | `uplinks` | the XDP program at uplinks, and the subnets that it closes |
 //! | `tables` | typed access to the maps |
 //! | `entries` | the map entries of one host device or endpoint |
@@ -21,6 +22,7 @@
 //!
 //! Must not know containers, the store or the API.
 
+mod attach;
 mod entries;
 mod error;
 mod external;
@@ -47,11 +49,9 @@ use netbpf_common::{
     reason::Reason,
     stats::{Counter, EndpointStats},
 };
-use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use self::{
     entries::{Claim, Entries},
-    folders::list,
     members::Before,
     older::Older,
     pins::Pins,
@@ -109,6 +109,10 @@ pub struct Observed {
 impl Datapath {
     /// Loads the programs with the maps that are pinned below `bpffs`, and replaces older programs wherever
     /// they are attached. A failure leaves no new pins.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Folder`] or [`Error::Foreign`], each with its remedy;
+    /// [`Error::Failed`] if the kernel refuses a program, a map or an attachment.
     pub fn open(bpffs: &Path, program_logs: bool) -> Result<Self, Error> {
         Self::prepare(bpffs)?;
         let pins = Pins::below(bpffs);
@@ -166,17 +170,26 @@ impl Datapath {
     }
 
     /// The number of frames by reason.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the map `REASONS` cannot be read.
     pub fn reasons(&self) -> Result<Vec<(Reason, Counter)>, Error> {
         self.tables.reasons()
     }
 
     /// An endpoint's counters.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`]; [`Error::Failed`] if the map `ENDPOINT_STATS` cannot be read.
     pub fn endpoint_stats(&self, number: u32) -> Result<EndpointStats, Error> {
         in_range("endpoint", number, MAX_ENDPOINTS)?;
         self.tables.endpoint_stats(number)
     }
 
     /// Writes or overwrites a network; its endpoints stay.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::Taken`] or the error of a map: what was written is undone.
     pub fn write_network(&mut self, number: u32, entry: &NetworkEntry) -> Result<(), Error> {
         in_range("network", number, MAX_NETWORKS)?;
         let ifindex = network::ifindex_of(number);
@@ -210,6 +223,10 @@ impl Datapath {
     }
 
     /// Attaches `from_host` to a network's host device.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::WrongInterface`]; [`Error::Failed`] if no interface has the
+    /// name, or the kernel refuses.
     pub fn attach_host_device(&mut self, number: u32, interface: &str) -> Result<(), Error> {
         in_range("network", number, MAX_NETWORKS)?;
         self.attach(Role::HostDevice, interface, network::ifindex_of(number))
@@ -217,6 +234,10 @@ impl Datapath {
 
     /// Removes a network without endpoints. Delete its host device before: without the program it passes all
     /// frames.
+    ///
+    /// # Errors
+    /// [`Error::NetworkInUse`]: nothing was changed. [`Error::Failed`] of a map or of the program: call it
+    /// again.
     pub fn remove_network(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
         if self.endpoints.values().any(|endpoint| endpoint.network == number) {
             return Err(Error::NetworkInUse(number));
@@ -231,6 +252,10 @@ impl Datapath {
     }
 
     /// Writes or overwrites an endpoint.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::UnknownNetwork`], [`Error::Taken`]: nothing was changed. Otherwise the
+    /// error of a map; a new endpoint leaves nothing there.
     pub fn write_endpoint(&mut self, number: u32, entry: &Endpoint) -> Result<(), Error> {
         in_range("endpoint", number, MAX_ENDPOINTS)?;
         let network = *self.networks.get(&entry.network).ok_or(Error::UnknownNetwork(entry.network))?;
@@ -275,6 +300,9 @@ impl Datapath {
     }
 
     /// Sets the exceptions for networks whose members must not talk to each other.
+    ///
+    /// # Errors
+    /// The error of the map `ALLOWED`. Exceptions that are not in `allowed` may be removed by then.
     pub fn set_allowed(&mut self, allowed: &BTreeSet<AllowedKey>) -> Result<(), Error> {
         for key in self.allowed.difference(allowed).copied().collect::<Vec<_>>() {
             self.disallow(key)?;
@@ -287,55 +315,30 @@ impl Datapath {
     }
 
     /// Attaches `from_container` to an endpoint's host side.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::WrongInterface`]; [`Error::Failed`] if no interface has the
+    /// name, or the kernel refuses.
     pub fn attach_endpoint(&mut self, number: u32, interface: &str) -> Result<(), Error> {
         in_range("endpoint", number, MAX_ENDPOINTS)?;
         self.attach(Role::Endpoint, interface, endpoint::ifindex_of(number))
     }
 
     /// Removes an endpoint. Delete its interface before: without the program, all its frames reach the host.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of a map or of the program: call it again.
     pub fn remove_endpoint(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
         self.clear_endpoint(number)?;
         self.detach_if_known(Role::Endpoint, interface)
     }
 
     /// Removes the pins of a netbpf with other map layouts. The new programs must be attached everywhere.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if a directory cannot be removed: the next start tries again.
     pub fn forget_older(&mut self) -> Result<(), Error> {
         self.older.forget()
-    }
-
-    /// Attaches to all interfaces whose ifindex is in the maps or whose name has a pinned link. A link is
-    /// removed if its interface has another ifindex.
-    fn attach_all(&mut self) -> Result<(), Error> {
-        let known = self.networks.values().map(|network| network.ifindex);
-        let known = known.chain(self.endpoints.values().map(|endpoint| endpoint.ifindex));
-        let mut names: BTreeSet<_> = known.filter_map(name_of).collect();
-        names.extend(list(&self.pins.links())?);
-        for name in names {
-            let Some(role) = Role::of(if_nametoindex(name.as_str()).unwrap_or_default()) else {
-                self.programs.detach(Role::Endpoint, &name)?;
-                continue;
-            };
-            self.programs.attach(role, &name)?;
-            self.attached.insert(name);
-        }
-        Ok(())
-    }
-
-    fn attach(&mut self, role: Role, interface: &str, expected: u32) -> Result<(), Error> {
-        let found = if_nametoindex(interface)
-            .map_err(|error| Error::failed("find the interface", interface, error))?;
-        if found != expected {
-            return Err(Error::WrongInterface { interface: interface.to_owned(), found, expected });
-        }
-        self.programs.attach(role, interface)?;
-        self.attached.insert(interface.to_owned());
-        self.older.leave(interface)
-    }
-
-    fn detach(&mut self, role: Role, interface: &str) -> Result<(), Error> {
-        self.programs.detach(role, interface)?;
-        self.attached.remove(interface);
-        Ok(())
     }
 
     fn all_entries(&self) -> impl Iterator<Item = Entries> {
@@ -461,12 +464,6 @@ impl Datapath {
         }
         Ok(())
     }
-}
-
-/// The name of the interface with an ifindex. nix returns an empty one if there is none.
-fn name_of(ifindex: u32) -> Option<String> {
-    let name = if_indextoname(ifindex).ok()?.into_string().ok()?;
-    (!name.is_empty()).then_some(name)
 }
 
 fn in_range(what: &'static str, number: u32, most: u32) -> Result<(), Error> {
