@@ -112,9 +112,9 @@ pub struct LogQuery {
     pub since: Option<Timestamp>,
 }
 
-/// A client of one daemon. A request fails with [`Error::Unreachable`] or [`Error::Forbidden`] if it gets no connection,
-/// with [`Error::Lost`] or [`Error::Message`] if it gets no answer that can be read, and with [`Error::Refused`] if the
-/// daemon refuses it, with Docker's status code and message.
+/// A client of one daemon. A request fails with [`Error::Unreachable`] or [`Error::Forbidden`] if it gets no
+/// connection, with [`Error::Lost`] or [`Error::Message`] if it gets no answer that can be read, and with
+/// [`Error::Refused`], with Docker's status code and message, if the daemon refuses it.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
