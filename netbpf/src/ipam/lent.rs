@@ -11,6 +11,7 @@ use crate::model::Block;
 
 /// A lent subnet and its addresses in use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Lent {
     /// The subnet. Docker also uses it as the pool's ID.
     pub subnet: IpNet,
@@ -18,6 +19,28 @@ pub struct Lent {
     pub range: Option<IpNet>,
     /// The addresses in use, gateways included.
     pub addresses: BTreeSet<IpAddr>,
+}
+
+/// A lent subnet as it is stored.
+#[derive(Deserialize)]
+struct Unchecked {
+    subnet: IpNet,
+    range: Option<IpNet>,
+    addresses: BTreeSet<IpAddr>,
+}
+
+impl TryFrom<Unchecked> for Lent {
+    type Error = String;
+
+    fn try_from(Unchecked { subnet, range, addresses }: Unchecked) -> Result<Self, String> {
+        if let Some(range) = range.filter(|range| !subnet.contains(range)) {
+            return Err(format!("the range {range} is not in {subnet}"));
+        }
+        match addresses.iter().find(|address| !subnet.contains(*address)) {
+            Some(outside) => Err(format!("{outside} is not in {subnet}")),
+            None => Ok(Self { subnet, range, addresses }),
+        }
+    }
 }
 
 impl Lent {

@@ -155,7 +155,7 @@ impl Bridge {
 
 /// A subnet of one family, with its reserved addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(bound = "")]
+#[serde(bound = "", try_from = "Unchecked<Net>")]
 pub struct Subnet<Net: Block> {
     /// The subnet, without host bits.
     pub net: Net,
@@ -165,6 +165,32 @@ pub struct Subnet<Net: Block> {
     pub gateway: Net::Address,
     /// `--aux-address`: reserved addresses by name.
     pub auxiliary: BTreeMap<String, Net::Address>,
+}
+
+/// A subnet as it is stored.
+#[derive(Deserialize)]
+#[serde(bound = "")]
+struct Unchecked<Net: Block> {
+    net: Net,
+    range: Option<Net>,
+    gateway: Net::Address,
+    auxiliary: BTreeMap<String, Net::Address>,
+}
+
+impl<Net: Block> TryFrom<Unchecked<Net>> for Subnet<Net> {
+    type Error = String;
+
+    fn try_from(stored: Unchecked<Net>) -> Result<Self, String> {
+        let Unchecked { net, range, gateway, auxiliary } = stored;
+        let outside = auxiliary.values().chain([&gateway]).find(|address| !net.holds(**address)).copied();
+        if net != net.trunc() || range.is_some_and(|range| !net.covers(range)) {
+            return Err(format!("{net} is no subnet, or its range is not in it"));
+        }
+        match outside {
+            Some(outside) => Err(format!("{outside} is not in {net}")),
+            None => Ok(Self { net, range, gateway, auxiliary }),
+        }
+    }
 }
 
 /// Prefix of Docker's name for the auxiliary address that containers use as gateway, instead of the host

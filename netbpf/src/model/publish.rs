@@ -1,9 +1,9 @@
 //! Published ports: the user's requests (`-p`, `--expose`), with Docker's syntax and messages, and the
 //! mappings of a running container. Must not know which host ports are taken.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, num::NonZeroU16, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,6 +55,7 @@ impl FromStr for Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ContainerPort {
     /// Never 0.
+    #[serde(deserialize_with = "not_zero")]
     pub number: u16,
     /// The protocol.
     pub protocol: Protocol,
@@ -78,11 +79,31 @@ impl FromStr for ContainerPort {
     }
 }
 
+fn not_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    NonZeroU16::deserialize(deserializer).map(NonZeroU16::get)
+}
+
 /// A range of ports with both ends included, neither 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Ends")]
 pub struct PortRange {
     first: u16,
     last: u16,
+}
+
+/// The ends of a range as they are stored.
+#[derive(Deserialize)]
+struct Ends {
+    first: u16,
+    last: u16,
+}
+
+impl TryFrom<Ends> for PortRange {
+    type Error = String;
+
+    fn try_from(Ends { first, last }: Ends) -> Result<Self, String> {
+        Self::new(first, last).ok_or_else(|| format!("{first} to {last} is no range of ports"))
+    }
 }
 
 impl PortRange {
