@@ -270,9 +270,10 @@ pub enum BadPublish {
 /// [`BadPublish`] for the part that is invalid, or [`BadPublish::Ranges`] if the ranges of host and container
 /// differ in length.
 pub fn parse_publish(text: &str) -> Result<Vec<Publish>, BadPublish> {
-    if text.contains('=') {
-        return parse_publish(&short_form(text)?);
-    }
+    if text.contains('=') { parse_short(&short_form(text)?) } else { parse_short(text) }
+}
+
+fn parse_short(text: &str) -> Result<Vec<Publish>, BadPublish> {
     // The address is everything before the last two colons: an IPv6 address contains colons.
     let mut parts = text.rsplitn(3, ':');
     let container = parts.next().unwrap_or_default();
