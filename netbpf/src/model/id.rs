@@ -46,7 +46,8 @@ impl FromStr for Id {
     type Err = NotAnId;
 
     fn from_str(text: &str) -> Result<Self, NotAnId> {
-        if text.len() != 64 || !text.is_ascii() {
+        // `from_str_radix` also takes a sign.
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(NotAnId);
         }
         let mut bytes = [0; 32];
