@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
 use serde::Deserialize;
 
-use crate::model::{Container, ContainerPort, Id, Mapping, Mode, Network, State, parse_expose};
+use crate::model::{Container, ContainerPort, Id, Mapping, Mode, Network, State, one_line, parse_expose};
 
 /// Filters: values by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,16 +17,16 @@ pub struct Filters(BTreeMap<String, Vec<String>>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The text is not in Docker's JSON format.
-    #[error("invalid filters: {0}")]
+    #[error("invalid filters: {}", one_line(.0))]
     Json(String),
     /// There is no such key.
-    #[error("invalid filter '{0}'")]
+    #[error("invalid filter '{}'", .0.escape_debug())]
     Key(String),
     /// The key does not accept this value.
-    #[error("invalid filter '{0}={1}'")]
+    #[error("invalid filter '{}={}'", .0, .1.escape_debug())]
     Value(&'static str, String),
     /// `type` accepts `builtin` and `custom`.
-    #[error("invalid filter: 'type'='{0}'")]
+    #[error("invalid filter: 'type'='{}'", .0.escape_debug())]
     Type(String),
     /// `dangling` accepts a boolean.
     #[error(r#"invalid value for filter 'dangling', must be "true" (or "1"), or "false" (or "0")"#)]
@@ -39,7 +39,8 @@ pub enum Error {
     UntilTwice,
     /// `until` accepts a time or a duration.
     #[error(
-        "invalid filter 'until={0}': it must be a time (2026-01-02T03:04:05Z, seconds since 1970) or a duration (10m, 1h30m)"
+        "invalid filter 'until={}': it must be a time (2026-01-02T03:04:05Z, seconds since 1970) or a duration (10m, 1h30m)",
+        .0.escape_debug()
     )]
     Until(String),
 }

@@ -14,7 +14,7 @@ use super::wire;
 use crate::{
     api::types::IpamConfig,
     daemon::{DockerEndpointRequest, DockerNetwork, Joined},
-    model::{ContainerPort, Endpoint, EndpointOptions, Id, PortRange, Protocol, Publish},
+    model::{ContainerPort, Endpoint, EndpointOptions, Id, PortRange, Protocol, Publish, one_line},
 };
 
 const GENERIC: &str = "com.docker.network.generic";
@@ -31,7 +31,7 @@ const INTERFACE_OPTIONS: [&str; 2] =
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMessage {
     /// A field that cannot be parsed.
-    #[error("invalid {field}: {value}")]
+    #[error("invalid {field}: {}", one_line(.value))]
     Field {
         /// The field's name in Docker's message.
         field: &'static str,
@@ -42,7 +42,7 @@ pub enum InvalidMessage {
     #[error("bridge driver doesn't support multiple subnets")]
     MultipleSubnets,
     /// An option of `--ipam-opt`; none is supported.
-    #[error("unknown IPAM option {0}: none is known")]
+    #[error("unknown IPAM option {}: none is known", .0.escape_debug())]
     IpamOption(String),
     /// An invalid endpoint option.
     #[error(transparent)]

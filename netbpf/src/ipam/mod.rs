@@ -48,7 +48,7 @@ pub enum Error {
     #[error("failed to allocate gateway (): no available addresses on this pool")]
     NoGatewayLeft,
     /// An auxiliary address is the gateway, another auxiliary address, the network or the broadcast address.
-    #[error("failed to allocate secondary ip address ({name}:{address}): Address already in use")]
+    #[error("failed to allocate secondary ip address ({}:{address}): Address already in use", .name.escape_debug())]
     AuxiliaryInUse {
         /// The name of the auxiliary address.
         name: String,
@@ -129,10 +129,10 @@ pub enum Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Subnet(text) => write!(f, "subnet {text}"),
-            Self::Range(text) => write!(f, "ip-range {text}"),
-            Self::Gateway(text) => write!(f, "gateway {text}"),
-            Self::Auxiliary(name) => write!(f, "auxiliary address {name}"),
+            Self::Subnet(text) => write!(f, "subnet {}", text.escape_debug()),
+            Self::Range(text) => write!(f, "ip-range {}", text.escape_debug()),
+            Self::Gateway(text) => write!(f, "gateway {}", text.escape_debug()),
+            Self::Auxiliary(name) => write!(f, "auxiliary address {}", name.escape_debug()),
         }
     }
 }

@@ -52,7 +52,8 @@ pub enum BadEndpointOption {
     Interface(#[from] BadOption),
     /// An invalid setting; Docker's message.
     #[error(
-        "unrecognised network interface sysctl '{0}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+        "unrecognised network interface sysctl '{}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'",
+        .0.escape_debug()
     )]
     Sysctl(String),
 }

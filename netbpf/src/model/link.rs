@@ -22,7 +22,7 @@ pub enum BadLink {
     #[error("empty string specified for links")]
     Empty,
     /// More than two parts, or an empty one.
-    #[error("bad format for links: {0}")]
+    #[error("bad format for links: {}", .0.escape_debug())]
     Format(String),
     /// An invalid alias.
     #[error(transparent)]

@@ -81,7 +81,7 @@ impl fmt::Debug for Mac {
 
 /// Not a unicast MAC address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid MAC address: {0}")]
+#[error("invalid MAC address: {}", .0.escape_debug())]
 pub struct NotAMac(String);
 
 impl FromStr for Mac {

@@ -140,6 +140,18 @@ fn check_field(kind: &'static str, name: &str) -> Result<(), BadName> {
     Ok(())
 }
 
+/// A text that others chose, for a message of one line: control characters are escaped, quotes are not.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => line.extend(character.escape_debug()),
+            false => line.push(character),
+        }
+    }
+    line
+}
+
 /// A random name in Docker's style; from the second attempt on with a number.
 pub fn random_name(attempt: u32) -> String {
     let pick = |words: &[&'static str]| words[rand::random_range(0..words.len())];

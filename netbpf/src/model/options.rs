@@ -172,7 +172,7 @@ pub enum BadOption {
     #[error("unknown driver option {}: known are {}", .0.escape_debug(), own().join(", "))]
     Unknown(String),
     /// Docker's message.
-    #[error("failed to parse {key} value: {value} ({reason})")]
+    #[error("failed to parse {key} value: {} ({reason})", .value.escape_debug())]
     Value {
         /// The option.
         key: &'static str,
@@ -208,7 +208,7 @@ pub enum BadOption {
     #[error("invalid MTU number: {0}")]
     Mtu(i64),
     /// Docker's message.
-    #[error("unknown gateway mode {0}")]
+    #[error("unknown gateway mode {}", .0.escape_debug())]
     GatewayMode(String),
     /// Docker's message.
     #[error("gateway mode 'isolated' can only be used for an internal network")]

@@ -152,10 +152,10 @@ impl FromStr for PortRange {
         }
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         if last.contains('-') {
-            return Err(format!("invalid port range format: {text}"));
+            return Err(format!("invalid port range format: {}", text.escape_debug()));
         }
         Self::new(port(first)?, port(last)?)
-            .ok_or_else(|| format!("invalid range specified for port: {text}"))
+            .ok_or_else(|| format!("invalid range specified for port: {}", text.escape_debug()))
     }
 }
 
@@ -234,7 +234,7 @@ pub enum BadPublish {
     #[error("invalid hostPort: {}", .0.escape_debug())]
     HostPort(String),
     /// Ranges of different lengths.
-    #[error("invalid ranges specified for container and host Ports: {container} and {host}")]
+    #[error("invalid ranges specified for container and host Ports: {} and {}", .container.escape_debug(), .host.escape_debug())]
     Ranges {
         /// As typed.
         container: String,

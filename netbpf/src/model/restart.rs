@@ -36,7 +36,8 @@ pub enum RestartPolicy {
 pub enum BadRestartPolicy {
     /// An unknown policy.
     #[error(
-        "invalid restart policy: unknown policy '{0}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        "invalid restart policy: unknown policy '{}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+        .0.escape_debug()
     )]
     Unknown(String),
     /// A count with another policy than `on-failure`.
