@@ -64,6 +64,8 @@ impl Chain<'_> {
     /// The commands that accept the packets of these interfaces.
     fn remedy(&self, unmatched: &BTreeSet<Interface<'_>>) -> String {
         let Self { family, table, name, .. } = self;
+        let escaped = [table, name].map(|name| name.escape_debug());
+        let [written_table, name] = &escaped;
         let mut commands: Vec<String> = Vec::new();
         for Interface { side, name: interface } in unmatched {
             let iptables = |program: &str| {
@@ -77,7 +79,9 @@ impl Chain<'_> {
                 }
                 ("ip", "filter") => iptables("iptables"),
                 ("ip6", "filter") => iptables("ip6tables"),
-                _ => format!("nft insert rule {family} {table} {name} {side} '\"{interface}\"' accept"),
+                _ => {
+                    format!("nft insert rule {family} {written_table} {name} {side} '\"{interface}\"' accept")
+                }
             };
             if !commands.contains(&command) {
                 commands.push(command);

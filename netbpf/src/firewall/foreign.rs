@@ -54,6 +54,11 @@ pub enum State {
     Refused,
 }
 
+/// A table or a chain with a name that nft cannot read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nft has no way to name {0:?}")]
+pub(super) struct Unwritable(String);
+
 /// A rule of netbpf: the interfaces that it matches, and whether it accepts or drops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct OurRule {
@@ -104,7 +109,8 @@ impl ForeignChains {
             let refusal = self.admit_in(&table, names).await?;
             for (chain, base) in bases(&table) {
                 if let Some(standing) = self.judge(&table, chain, base, names, refusal.as_deref()) {
-                    known.insert(format!("{} {} {chain}", table.family, table.name), standing);
+                    let name = format!("{} {} {chain}", table.family, table.name);
+                    known.insert(name.escape_debug().to_string(), standing);
                 }
             }
         }
@@ -118,13 +124,14 @@ impl ForeignChains {
 
     /// Adds and removes netbpf's rules in a table. Returns why that was impossible, if it was.
     async fn admit_in(&self, table: &Table, names: &BTreeSet<String>) -> Result<Option<String>, Error> {
-        let mut commands = self.changes(table, names);
-        if commands.is_empty() {
-            return Ok(None);
-        }
-        if table.is_owned {
-            return Ok(Some("its table belongs to the process that made it".to_owned()));
-        }
+        let mut commands = match self.changes(table, names) {
+            Ok(commands) if commands.is_empty() => return Ok(None),
+            _ if table.is_owned => {
+                return Ok(Some("its table belongs to the process that made it".to_owned()));
+            }
+            Ok(commands) => commands,
+            Err(unwritable) => return Ok(Some(unwritable.to_string())),
+        };
         loop {
             let Err(error) = nft::run("add rules to foreign chains", &commands).await else {
                 return Ok(None);
@@ -132,16 +139,17 @@ impl ForeignChains {
             // The table may have changed since it was read: compute the commands again.
             let same = |now: &Table| (now.family, &now.name) == (table.family, &table.name);
             let now = self.tables().await?.iter().find(|now| same(now)).map(|now| self.changes(now, names));
-            match now {
-                Some(now) if now == commands => return Ok(Some(error.to_string())),
-                Some(now) if !now.is_empty() => commands = now,
-                _ => return Ok(None),
+            match now.transpose() {
+                Ok(Some(now)) if now == commands => return Ok(Some(error.to_string())),
+                Ok(Some(now)) if !now.is_empty() => commands = now,
+                Ok(_) => return Ok(None),
+                Err(unwritable) => return Ok(Some(unwritable.to_string())),
             }
         }
     }
 
     /// The commands that turn the present rules into the wanted ones.
-    fn changes(&self, table: &Table, names: &BTreeSet<String>) -> String {
+    pub(super) fn changes(&self, table: &Table, names: &BTreeSet<String>) -> Result<String, Unwritable> {
         let (present, wanted) = (self.present(table), self.wanted(table, names));
         let mut commands = String::new();
         let Table { family, name, .. } = table;
@@ -157,6 +165,9 @@ impl ForeignChains {
             if here(&present) == wanted {
                 continue;
             }
+            if let Some(odd) = [name, chain].into_iter().find(|name| !is_identifier(name)) {
+                return Err(Unwritable(odd.clone()));
+            }
             for rule in rules.iter().filter(|rule| rule.comment == self.owner) {
                 commands += &format!("delete rule {family} {name} {chain} handle {}\n", rule.handle);
             }
@@ -171,7 +182,7 @@ impl ForeignChains {
                 commands += &format!("{verb} rule {family} {name} {chain}{at} {own}\n");
             }
         }
-        commands
+        Ok(commands)
     }
 
     /// netbpf's rules that are in the table.
@@ -278,6 +289,14 @@ fn docker_bridges<'a>(rules: &'a [Rule]) -> BTreeSet<&'a str> {
         _ => None,
     };
     rules.iter().filter_map(bridge).collect()
+}
+
+/// Whether a name that somebody else chose is an identifier in nft's language, which has no quotes for names of tables
+/// and chains. The kernel and iptables accept any text.
+fn is_identifier(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || b"_.".contains(&byte))
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte))
 }
 
 /// Whether a name that somebody else chose is safe between nft's quotes.
