@@ -13,6 +13,8 @@
 //! | `flood` | broadcast and multicast |
 //! | `unused` | addresses that are not in use |
 //! | `uplink` | frames from other hosts |
+//! | `hostile` | random frames: each ends as a plain model says |
+//! | `model`, `headers` | the plain model |
 //! | `keeping` | maps and pins over the lives of several daemons |
 //! | `wire` | frames from a real interface |
 //! | `inspection` | bpftool |
@@ -24,10 +26,13 @@ mod bench;
 mod container;
 mod flood;
 mod frame;
+mod headers;
 mod host;
+mod hostile;
 mod icc;
 mod inspection;
 mod keeping;
+mod model;
 mod multihomed;
 mod nd;
 mod shape;

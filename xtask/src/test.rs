@@ -100,6 +100,9 @@ const FIGURES: &[Figure] = &[
     Figure { words: "longest operation in ms", all: Joined::Most },
     Figure { words: "limits reached", all: Joined::Sum },
 ];
+    Figure { words: "fuzz inputs", all: Joined::Sum },
+    Figure { words: "hostile frames sent", all: Joined::Sum },
+    Figure { words: "hostile frames passed on", all: Joined::Sum },
 
 struct Figure {
     words: &'static str,
