@@ -15,6 +15,8 @@ pub mod docker;
 pub mod engine;
 mod fault;
 pub mod firewall;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod ipam;
 pub mod link;
 pub mod model;

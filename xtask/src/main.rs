@@ -5,6 +5,7 @@ mod apt;
 mod bench;
 mod cargo;
 mod demo;
+mod fuzz;
 mod install;
 mod kernels;
 mod run;
@@ -26,6 +27,7 @@ enum Task {
     Run(run::Options),
     Demo(demo::Options),
     Test(test::Options),
+    Fuzz(fuzz::Options),
     Bench(bench::Options),
     Install(install::Options),
     Uninstall(uninstall::Options),
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Task::Run(options) => run::run(options),
         Task::Demo(options) => demo::run(options),
         Task::Test(options) => test::run(options),
+        Task::Fuzz(options) => fuzz::run(options),
         Task::Bench(options) => bench::run(options),
         Task::Install(options) => install::run(options),
         Task::Uninstall(options) => uninstall::run(options),

@@ -30,6 +30,8 @@ pub enum Scope {
     Demo,
     /// The benchmark.
     Bench,
+    /// Fuzzing.
+    Fuzz,
     /// Building only.
     #[value(skip)]
     Build,
@@ -202,8 +204,9 @@ impl Scope {
             Self::Run => matches!(tool, For::Daemon | For::Readme),
             Self::Demo => tool == For::Demo,
             Self::Bench => tool == For::Bench,
-            Self::TestHere => tool == For::Lab,
-            Self::Test => matches!(tool, For::Lab | For::Kernels | For::Qemu),
+            Self::Fuzz => tool == For::Fuzz,
+            Self::TestHere => matches!(tool, For::Lab | For::Fuzz),
+            Self::Test => matches!(tool, For::Lab | For::Fuzz | For::Kernels | For::Qemu),
         }
     }
 }

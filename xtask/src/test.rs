@@ -13,6 +13,7 @@ use xtask::toolchain;
 
 use crate::{
     cargo::{self, Executable, Kind},
+    fuzz,
     kernels::{self, KERNELS, Kernel},
     setup::{self, Scope},
     step::took,
@@ -99,10 +100,10 @@ const FIGURES: &[Figure] = &[
     Figure { words: "operations done", all: Joined::Sum },
     Figure { words: "longest operation in ms", all: Joined::Most },
     Figure { words: "limits reached", all: Joined::Sum },
-];
     Figure { words: "fuzz inputs", all: Joined::Sum },
     Figure { words: "hostile frames sent", all: Joined::Sum },
     Figure { words: "hostile frames passed on", all: Joined::Sum },
+];
 
 struct Figure {
     words: &'static str,
@@ -164,6 +165,10 @@ pub fn run(options: Options) -> Result<()> {
     let mut stages = Vec::new();
     if here || quick {
         stages.push(stage("pure tests", pure(&built).map(|tests| command(tests, &filter)).collect())?);
+    }
+    // Single targets have a command of their own, and building them takes a minute.
+    if here && filter.is_empty() {
+        stages.push(fuzz::all()?);
     }
     let threads = 2 * thread::available_parallelism().context("count CPUs")?.get();
     let run_group = |group: &Executable| {

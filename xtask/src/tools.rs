@@ -22,6 +22,8 @@ pub enum For {
     Lab,
     /// The benchmark.
     Bench,
+    /// Fuzzing.
+    Fuzz,
     /// The lab tests on other kernels; the tools are copied there.
     Kernels,
     /// Fetching and booting those kernels.
@@ -137,6 +139,7 @@ pub const TOOLS: &[Tool] = &[
         "what is installed or booted with, made small",
     ),
     tool("xz", "xz-utils", &[For::Qemu], "their modules, unpacked"),
+    tool("c++", "g++", &[For::Fuzz], "builds libFuzzer"),
 ];
 
 const fn tool(

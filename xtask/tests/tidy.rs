@@ -4,7 +4,7 @@ mod source;
 
 use std::path::PathBuf;
 
-const CRATES: &[&str] = &["netbpf", "netbpf-common", "netbpf-ebpf", "tests", "xtask"];
+const CRATES: &[&str] = &["netbpf", "netbpf-common", "netbpf-ebpf", "tests", "xtask", "fuzz"];
 /// A longer file must give a reason in its first comment, beginning with these words.
 const LONG: usize = 500;
 const REASON: &str = "Long because";

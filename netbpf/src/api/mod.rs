@@ -5,6 +5,8 @@ pub mod client;
 pub mod connections;
 pub mod events;
 pub mod filters;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub mod human;
 pub mod ports;
 pub mod server;

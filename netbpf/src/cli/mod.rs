@@ -11,6 +11,8 @@ mod doctor;
 mod error;
 mod events;
 mod exec;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod inspect;
 mod logs;
 mod man;

@@ -16,6 +16,8 @@ mod asker;
 mod control;
 mod feed;
 mod forward;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod inside;
 mod message;
 mod record;

@@ -144,3 +144,21 @@ async fn release_address(State(daemon): Shared, body: Bytes) -> Response {
 fn pool(id: &str) -> Result<IpNet, InvalidMessage> {
     id.parse().map_err(|_| convert::invalid("PoolID", id))
 }
+
+/// Parses a body as each message of Docker. Returns the errors about its fields.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn check_messages(body: &[u8]) -> Vec<InvalidMessage> {
+    let mut errors = Vec::new();
+    if let Ok(RequestPool { pool, sub_pool, .. }) = serde_json::from_slice(body) {
+        errors.extend(convert::given::<IpNet>("Pool", &pool).err());
+        errors.extend(convert::given::<IpNet>("SubPool", &sub_pool).err());
+    }
+    if let Ok(OfAddress { pool_id, address }) = serde_json::from_slice(body) {
+        errors.extend(pool(&pool_id).err());
+        errors.extend(convert::given::<IpAddr>("Address", &address).err());
+    }
+    if let Ok(OfPool { pool_id }) = serde_json::from_slice(body) {
+        errors.extend(pool(&pool_id).err());
+    }
+    errors
+}

@@ -9,6 +9,8 @@
 //! | `server` | methods, time limit, refusals |
 
 mod convert;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod ipam;
 mod server;
 mod wire;

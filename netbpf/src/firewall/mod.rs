@@ -9,6 +9,8 @@
 mod advice;
 mod flows;
 mod foreign;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod kernel;
 mod nft;
 mod ruleset;

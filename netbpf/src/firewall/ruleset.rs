@@ -292,7 +292,7 @@ fn list(
 }
 
 /// The comment in a rule's user data: a list of type, length and value, where type 0 is the comment.
-fn comment(mut data: &[u8]) -> String {
+pub(super) fn comment(mut data: &[u8]) -> String {
     while let [kind, length, rest @ ..] = data {
         let Some((value, behind)) = rest.split_at_checked((*length).into()) else { break };
         if *kind == 0 {

@@ -2,6 +2,8 @@
 //! Docker's pools, order and errors. Pure: callers say what exists; it knows neither the host, nor the store, nor the
 //! API.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod lent;
 mod occupied;
 mod pool;

@@ -4,6 +4,8 @@
 mod block;
 mod container;
 mod endpoint_options;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod id;
 mod interface;
 mod link;

@@ -80,7 +80,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-fn open_copy(bytes: &[u8]) -> Result<Database, redb::Error> {
+/// Opens a copy of a file.
+pub fn open_copy(bytes: &[u8]) -> Result<Database, redb::Error> {
     let copy = InMemoryBackend::new();
     copy.set_len(bytes.len() as u64)?;
     copy.write(0, bytes)?;

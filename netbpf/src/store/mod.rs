@@ -4,6 +4,8 @@
 //! The file is not trusted: if one record cannot be read, the file is refused and left as it is.
 
 mod file;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod lock;
 mod record;
 

@@ -81,6 +81,11 @@ const LAYERS: &[Layer] = &[
         may_know: &["api", "sandbox::exec", "sandbox::Error", "sandbox::SOCKET"],
         because: EDGE,
     },
+    Layer {
+        module: "fuzz",
+        may_know: &["model", "ipam", "store", "firewall", "dns", "docker", "api", "cli"],
+        because: "it lists the targets of other modules",
+    },
 ];
 /// Modules that are not included in their parent: `api` does not include this one.
 const NEVER_BY_PREFIX: &[&str] = &["api::server"];
