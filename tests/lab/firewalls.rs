@@ -182,6 +182,30 @@ fn a_chain_that_cannot_be_changed_is_reported_and_no_command_fails() {
     });
 }
 
+/// nft would take the end of the name for another command.
+#[test]
+fn a_chain_that_nft_cannot_name_is_reported_and_left_alone() {
+    let lab = neighbourhood();
+    assert!(reaches(&lab, "192.0.2.2"));
+    lab.host(["iptables", "-N", "x;y"]).ok();
+    lab.host(["iptables", "-A", "x;y", "-j", "DROP"]).ok();
+    lab.host(["iptables", "-A", "FORWARD", "-j", "x;y"]).ok();
+    let row = eventually("doctor names it", || {
+        let says = |row: &String| {
+            row.contains("ip filter FORWARD") && row.contains("nft has no way to name \"x;y\"")
+        };
+        firewall_rows(&lab).into_iter().find(says)
+    });
+    assert!(row.starts_with("missing"), "{row}");
+    assert!(!reaches(&lab, "192.0.2.2"));
+    lab.host(["iptables", "-F", "x;y"]).ok();
+    comes_to_reach(&lab, "192.0.2.2");
+    eventually("doctor is content", || {
+        firewall_rows(&lab).iter().all(|row| row.starts_with("ok ")).then_some(())
+    });
+    nft(&lab, "delete table ip filter");
+}
+
 #[test]
 fn a_chain_that_drops_traffic_to_the_host_is_reported() {
     const CHAIN: &str = "inet firewalld filter_INPUT";

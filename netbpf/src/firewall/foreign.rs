@@ -292,11 +292,11 @@ fn docker_bridges<'a>(rules: &'a [Rule]) -> BTreeSet<&'a str> {
 }
 
 /// Whether a name that somebody else chose is an identifier in nft's language, which has no quotes for names of tables
-/// and chains. The kernel and iptables accept any text.
+/// and chains. The kernel accepts any text, iptables many: `a;b` and `a{b`.
 fn is_identifier(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || b"_.".contains(&byte))
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte))
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"/-_.:".contains(&byte))
 }
 
 /// Whether a name that somebody else chose is safe between nft's quotes.
