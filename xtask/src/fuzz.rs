@@ -139,12 +139,12 @@ fn fuzz(program: &Path, target: &str, seconds: u32) -> Result<Outcome> {
     }
     let end = folder.join("log");
     fs::write(&end, &*log).with_context(|| format!("write {}", end.display()))?;
-    let said = log.lines().filter(|line| line.contains("panicked at") || line.contains("ERROR: libFuzzer"));
-    let said: Vec<&str> = said.collect();
+    let is_cause = |line: &&str| line.contains("panicked at") || line.contains("ERROR: libFuzzer");
+    let said: Vec<&str> = log.lines().skip_while(|line| !is_cause(line)).take(4).collect();
     println!(
         "{target:<16} FAILED: {}\n  The input is in {}, libFuzzer's output in {}. Keep it under a name that says what \
          was wrong, in {}.",
-        said.join("; "),
+        said.join("\n  "),
         found.display(),
         end.display(),
         regressions.display()
