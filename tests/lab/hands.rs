@@ -2,6 +2,8 @@
 
 use netbpf_tests::lab::{Lab, eventually};
 
+use super::pins::pin;
+
 const GATEWAY: &str = "172.17.0.1/16";
 const MAC: &str = "02:42:ac:11:00:01";
 
@@ -152,7 +154,7 @@ fn a_detached_program_is_attached_again() {
 pub fn a_program_is_attached_again(lab: &Lab) {
     let links = lab.host(["ip", "-o", "link"]).ok().stdout;
     let veth = links.split([' ', '@', ':']).find(|word| word.starts_with("veth")).expect("a host side");
-    let pin = format!("/sys/fs/bpf/netbpf/v5/links/{veth}");
+    let pin = pin(&format!("links/{veth}"));
     // With tcx the program stays, because the daemon has its link open; with clsact it goes with the discipline.
     if lab.path(&pin).exists() {
         lab.host(["rm", &pin]).ok();

@@ -14,18 +14,17 @@ use netbpf_tests::lab::{Lab, Process, eventually, tell};
 
 use super::{
     outside::Neighbourhood,
-    traffic::{Probe, Tally, echo, echo_connections, names, new_connections, one_connection, packets},
+    pins::{ROOT, folder_of, pin},
+    traffic::{Asker, Probe, Tally, echo, echo_connections},
 };
-
-const PINS: &str = "/sys/fs/bpf/netbpf";
 
 /// How long traffic runs before the first restart, for comparison.
 const CALM: Duration = Duration::from_millis(1200);
 
 /// A way in which one daemon takes the place of another.
-type Replacement = (&'static str, fn(&Lab));
+pub type Replacement = (&'static str, fn(&Lab));
 
-const REPLACEMENTS: &[Replacement] = &[
+pub const REPLACEMENTS: &[Replacement] = &[
     ("a restart", Lab::restart_daemon),
     ("a restart after a crash", |lab| {
         lab.kill_daemon();
@@ -55,7 +54,7 @@ const REPLACEMENTS: &[Replacement] = &[
 
 /// Makes what is pinned that of another version: the next daemon must not read its maps.
 fn pins_are_of(lab: &Lab, layout: u32) {
-    let [own, other] = [LAYOUT, layout].map(|layout| lab.path(format!("{PINS}/v{layout}")));
+    let [own, other] = [LAYOUT, layout].map(|layout| lab.path(folder_of(layout)));
     fs::rename(own, other).expect("the pins of another version");
 }
 
@@ -72,14 +71,14 @@ fn programs_at(lab: &Lab, interface: &str, side: TcAttachType) -> Vec<(String, u
 
 /// Each interface has the present daemon's program and no other, and there are no pins of other versions.
 #[track_caller]
-fn only_present_programs_are_attached(lab: &Lab) {
-    let versions: Vec<_> = fs::read_dir(lab.path(PINS))
+pub fn only_present_programs_are_attached(lab: &Lab) {
+    let versions: Vec<_> = fs::read_dir(lab.path(ROOT))
         .expect("pins")
         .map(|entry| entry.expect("a pin").file_name())
         .filter(|name| name != "lock")
         .collect();
     assert_eq!(versions, [format!("v{LAYOUT}").as_str()]);
-    let links = fs::read_dir(lab.path(format!("{PINS}/v{LAYOUT}/links"))).expect("links");
+    let links = fs::read_dir(lab.path(pin("links"))).expect("links");
     let links: Vec<_> = links.map(|link| link.expect("a link").file_name()).collect();
     assert!(links.len() >= 4, "two devices and two containers: {links:?}");
     for link in links {
@@ -88,7 +87,7 @@ fn only_present_programs_are_attached(lab: &Lab) {
             true => ("from_container", TcAttachType::Ingress),
             false => ("from_host", TcAttachType::Egress),
         };
-        let own = ProgramInfo::from_pin(lab.path(format!("{PINS}/v{LAYOUT}/programs/{name}")));
+        let own = ProgramInfo::from_pin(lab.path(pin(&format!("programs/{name}"))));
         let own = own.expect("a pinned program").id();
         // The kernel ends a link without a pin after a grace period.
         eventually(&format!("{interface} has the present program only"), || {
@@ -164,14 +163,15 @@ fn nothing_is_lost_when_one_daemon_takes_the_place_of_another() {
     let client = format!("/proc/{}/ns/net", lab.pid("client"));
     let (host, far) = ("/proc/1/ns/net", "/run/netns/far");
     let published = Ipv4Addr::new(192, 0, 2, 1);
+    let asker = Asker::often(&lab);
     let probes = [
-        packets(&lab, "between containers", &client, (server, 7000)),
-        packets(&lab, "from the host", host, (server, 7000)),
-        packets(&lab, "to another host", &client, (Ipv4Addr::new(192, 0, 2, 2), 7000)),
-        packets(&lab, "to a published port", far, (published, 7000)),
-        one_connection(&lab, "by one connection", far, (published, 8080)),
-        new_connections(&lab, "by new connections", far, (published, 8080)),
-        names(&lab, "names", &client, "server", server),
+        asker.packets("between containers", &client, (server, 7000)),
+        asker.packets("from the host", host, (server, 7000)),
+        asker.packets("to another host", &client, (Ipv4Addr::new(192, 0, 2, 2), 7000)),
+        asker.packets("to a published port", far, (published, 7000)),
+        asker.one_connection("by one connection", far, (published, 8080)),
+        asker.new_connections("by new connections", far, (published, 8080)),
+        asker.names("names", &client, "server", server),
     ];
     let bulk = Bulk::start(&lab, "server", "client");
     thread::sleep(CALM);
@@ -207,9 +207,9 @@ fn programs_of_a_version_that_nobody_has_any_more_are_detached() {
         lab.kill_daemon();
         pins_are_of(&lab, layout);
         // A folder that only that version knows.
-        let folder = lab.path(format!("{PINS}/v{layout}/others"));
+        let folder = lab.path(folder_of(layout)).join("others");
         fs::create_dir(&folder).expect("a folder");
-        fs::rename(lab.path(format!("{PINS}/v{layout}/links/{device}")), folder.join(&device))
+        fs::rename(lab.path(folder_of(layout)).join("links").join(&device), folder.join(&device))
             .expect("a pin");
         let supervisor = lab.processes("supervise")[0].to_string();
         lab.host(["kill", "-9", &supervisor]).ok();
@@ -222,9 +222,9 @@ fn programs_of_a_version_that_nobody_has_any_more_are_detached() {
 
 #[track_caller]
 fn only_own_devices_are_left(lab: &Lab, device: &str) {
-    let versions = fs::read_dir(lab.path(PINS)).expect("pins").count();
+    let versions = fs::read_dir(lab.path(ROOT)).expect("pins").count();
     assert_eq!(versions, 2, "the lock and one version");
-    let own = ProgramInfo::from_pin(lab.path(format!("{PINS}/v{LAYOUT}/programs/from_host")));
+    let own = ProgramInfo::from_pin(lab.path(pin("programs/from_host")));
     let own = own.expect("a pinned program").id();
     eventually("the device has the present program only", || {
         (programs_at(lab, device, TcAttachType::Egress) == [("from_host".to_owned(), own)]).then_some(())

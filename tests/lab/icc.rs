@@ -6,6 +6,8 @@ use netbpf_tests::lab::{
     station::{Arp, BROADCAST, arp, ethernet, ipv4, tagged},
 };
 
+use super::pins::pin;
+
 const MARK: &[u8] = b"netbpf icc is off!";
 
 const OFF: &str = "-o com.docker.network.bridge.enable_icc=false";
@@ -159,7 +161,7 @@ fn links_open_ports_in_networks_with_names_too() {
     lab.netbpf(["rename", "other", "store"]).ok();
     assert_eq!(said(&lab, "app", "db:80").as_deref(), Some("store"));
     let links = || {
-        let map = "/sys/fs/bpf/netbpf/v5/maps/ALLOWED";
+        let map = &pin("maps/ALLOWED");
         lab.host(["bpftool", "-j", "map", "dump", "pinned", map])
             .ok()
             .json()

@@ -23,6 +23,7 @@ use netbpf_tests::lab::{Lab, eventually};
 use super::{
     hands, isolation,
     outside::{self, Neighbourhood, ask},
+    pins::pin,
     spoofing, story, uplink,
 };
 
@@ -123,7 +124,7 @@ fn remove_all(lab: &Lab) {
 /// The number of instructions of all programs that the verifier processed; none before Linux 5.16.
 fn verified_instructions(lab: &Lab) -> Option<u32> {
     let of = |program: &str| {
-        let pin = lab.path(format!("/sys/fs/bpf/netbpf/v5/programs/{program}"));
+        let pin = lab.path(pin(&format!("programs/{program}")));
         ProgramInfo::from_pin(pin).expect("a program that is loaded").verified_instruction_count()
     };
     ["flood", "from_container", "from_host", "from_uplink"].map(of).into_iter().sum()

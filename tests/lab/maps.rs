@@ -9,7 +9,7 @@ use netbpf_tests::lab::{Lab, Output, STATE_DIR};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-const MAPS: &str = "/sys/fs/bpf/netbpf/v5/maps";
+use super::pins::pin;
 
 /// The first version of bpftool that shows tcx attachments.
 const KNOWS_TCX: (u32, u32) = (7, 3);
@@ -22,7 +22,7 @@ fn town(lab: &Lab) {
 }
 
 fn dump(lab: &Lab, map: &str) -> Output {
-    let dump = lab.host(["bpftool", "map", "dump", "pinned", &format!("{MAPS}/{map}")]).ok();
+    let dump = lab.host(["bpftool", "map", "dump", "pinned", &pin(&format!("maps/{map}"))]).ok();
     assert_eq!(dump.stderr, "", "{map}");
     dump
 }
@@ -31,7 +31,7 @@ fn dump(lab: &Lab, map: &str) -> Output {
 fn maps_have_named_fields() {
     let lab = Lab::start();
     town(&lab);
-    let pinned = lab.host(["ls", MAPS]).ok();
+    let pinned = lab.host(["ls", &pin("maps")]).ok();
     assert_eq!(
         pinned.text(),
         "ALLOWED\nCLOSED_SUBNETS\nENDPOINTS\nENDPOINT_STATS\nFDB\nFDB_SLOTS\nFLOOD\nFLOODS\nNEIGHBOURS\nNETWORKS\nOWNED\nREASONS\nUPLINKS"
@@ -88,7 +88,7 @@ fn programs_and_attachments_have_names() {
         program.map(|program| program["name"].as_str().unwrap_or_default().to_owned())
     };
     for program in ["flood", "from_container", "from_host"] {
-        let pin = format!("/sys/fs/bpf/netbpf/v5/programs/{program}");
+        let pin = pin(&format!("programs/{program}"));
         let shown = lab.host(["bpftool", "-j", "prog", "show", "pinned", &pin]).ok().json();
         assert_eq!((&shown["name"], &shown["type"]), (&program.into(), &"sched_cls".into()));
     }
@@ -98,7 +98,7 @@ fn programs_and_attachments_have_names() {
     let attachment = lab.netbpf(["info", "--format", "{{.Attachment}}"]).ok().text().to_owned();
     if attachment == "tcx" {
         for (link, program) in [("netbpf0", "from_host"), (&port_of(&lab), "from_container")] {
-            let pin = format!("/sys/fs/bpf/netbpf/v5/links/{link}");
+            let pin = pin(&format!("links/{link}"));
             let shown = lab.host(["bpftool", "-j", "link", "show", "pinned", &pin]).ok().json();
             assert_eq!(name(&shown["prog_id"]).as_deref(), Some(program), "{shown}");
         }

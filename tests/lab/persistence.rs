@@ -13,6 +13,8 @@ use std::{
 use netbpf_tests::lab::{Lab, Process, eventually};
 use serde_json::Value;
 
+use super::pins::pin;
+
 /// Everything that users see of networks and containers.
 #[track_caller]
 fn inspect_all(lab: &Lab) -> BTreeMap<String, Value> {
@@ -276,7 +278,7 @@ pub fn assert_consistent(lab: &Lab) {
     eventually("the links of networks and containers, and no others", || {
         (links_of(lab) == links).then_some(())
     });
-    let pins: BTreeSet<_> = names_in(lab, "/sys/fs/bpf/netbpf/v5/links");
+    let pins: BTreeSet<_> = names_in(lab, &pin("links"));
     let attached: BTreeSet<_> =
         links.iter().filter(|name| *name != "lo" && !name.starts_with("nbp")).cloned().collect();
     assert_eq!(pins, attached);
@@ -315,7 +317,7 @@ fn links_of(lab: &Lab) -> BTreeSet<String> {
 
 #[track_caller]
 fn entries(lab: &Lab, map: &str) -> Vec<Value> {
-    let path = format!("/sys/fs/bpf/netbpf/v5/maps/{map}");
+    let path = pin(&format!("maps/{map}"));
     let dump = lab.host(["bpftool", "-j", "map", "dump", "pinned", &path]).ok().json();
     dump.as_array().into_iter().flatten().map(|entry| entry["formatted"].clone()).collect()
 }

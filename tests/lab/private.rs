@@ -4,7 +4,8 @@ use std::os::unix::fs::MetadataExt;
 
 use netbpf_tests::lab::{Lab, Output, Process};
 
-const PINS: &str = "/sys/fs/bpf/netbpf";
+use super::pins::{ROOT, folder, pin};
+
 const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
 #[test]
@@ -29,30 +30,30 @@ fn only_root_can_enter_netbpf_s_bpf_file_system() {
 fn others_cannot_reach_pins_on_a_world_writable_bpf_file_system() {
     let lab = Lab::start();
     lab.netbpf(["run", "-d", "--name", "one", "--", "sleep", "infinity"]).ok();
-    for folder in ["", "/v5", "/v5/maps", "/v5/programs", "/v5/links", "/v5/uplinks"] {
-        assert_eq!(mode(&lab, &format!("{PINS}{folder}")), 0o700, "{folder}");
+    let folders = ["maps", "programs", "links", "uplinks"].map(pin);
+    for folder in folders.iter().map(String::as_str).chain([&*folder(), ROOT]) {
+        assert_eq!(mode(&lab, folder), 0o700, "{folder}");
     }
-    by_nobody(&lab, &["mv", &format!("{PINS}/v5/maps/ENDPOINTS"), &format!("{PINS}/v5/maps/XPORTS")])
-        .fails_with(1, "Permission denied");
+    by_nobody(&lab, &["mv", &pin("maps/ENDPOINTS"), &pin("maps/XPORTS")]).fails_with(1, "Permission denied");
 }
 
 #[test]
 fn a_directory_of_another_user_is_not_used() {
     let lab = Lab::without_daemon();
-    by_nobody(&lab, &["mkdir", "-p", &format!("{PINS}/v5/links")]).ok();
+    by_nobody(&lab, &["mkdir", "-p", &pin("links")]).ok();
     let refused = lab.netbpf(["daemon", "--state-dir", netbpf_tests::lab::STATE_DIR]).fails_with(1, "");
     assert_eq!(
         refused.stderr,
         format!(
-            "netbpf: {PINS} belongs to user 65534, who could change what netbpf keeps there: remove it, or give it to \
+            "netbpf: {ROOT} belongs to user 65534, who could change what netbpf keeps there: remove it, or give it to \
              root (chown)\n"
         )
     );
     // A directory below another user's is used, with a warning.
     lab.host(["install", "-d", "-o", "65534", "/run/theirs"]).ok();
-    let warned = lab.netbpf(["daemon", "--state-dir", "/run/theirs/state"]).fails_with(1, PINS);
+    let warned = lab.netbpf(["daemon", "--state-dir", "/run/theirs/state"]).fails_with(1, ROOT);
     assert!(warned.stderr.contains("/run/theirs belongs to user 65534"), "{warned}");
-    lab.host(["rm", "-r", PINS, "/run/theirs"]).ok();
+    lab.host(["rm", "-r", ROOT, "/run/theirs"]).ok();
     lab.host(["chmod", "0777", "/run/netbpf"]).ok();
     let refused = lab.netbpf(["daemon", "--state-dir", netbpf_tests::lab::STATE_DIR]).fails_with(1, "");
     assert!(
@@ -69,7 +70,7 @@ fn a_lock_of_another_user_does_not_prevent_a_daemon_from_starting() {
     lab.netbpf(["run", "-d", "--name", "one", "--", "sleep", "infinity"]).ok();
     lab.stop_daemon();
     // As left by earlier versions, when such a lock could be taken.
-    let folders = ["/run/netbpf", PINS];
+    let folders = ["/run/netbpf", ROOT];
     let held: Vec<Process> = folders
         .iter()
         .map(|folder| {

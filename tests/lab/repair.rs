@@ -9,12 +9,12 @@ use std::{
 use aya::programs::{SchedClassifier, TcAttachType};
 use netbpf_tests::lab::{Lab, eventually, tell};
 
+use super::pins::{folder, pin};
+
 const BOUND: Duration = Duration::from_secs(1);
 
-const PINS: &str = "/sys/fs/bpf/netbpf/v5";
-
 /// A table of somebody else's, which must stay as it is.
-const THEIRS: &str = "add table inet theirs; add chain inet theirs f { type filter hook forward priority -10; }; \
+pub const THEIRS: &str = "add table inet theirs; add chain inet theirs f { type filter hook forward priority -10; }; \
                       add rule inet theirs f counter";
 
 /// A host with the containers `web` (10.1.0.2) and `client` on the network `mynet`.
@@ -27,11 +27,11 @@ fn lab() -> Lab {
     lab
 }
 
-/// The host side of a container's only interface.
+/// The host side of a container's interface in a network.
 #[track_caller]
-fn host_side(lab: &Lab, container: &str) -> String {
+pub fn host_side(lab: &Lab, container: &str, network: &str) -> String {
     let networks = lab.inspect(container)["NetworkSettings"]["Networks"].take();
-    let endpoint = networks["mynet"]["EndpointID"].as_str().expect("an endpoint").to_owned();
+    let endpoint = networks[network]["EndpointID"].as_str().expect("an endpoint").to_owned();
     format!("veth{}", &endpoint[..7])
 }
 
@@ -72,10 +72,10 @@ fn a_program_that_is_detached_by_its_link_is_attached_again() {
     let lab = lab();
     let device = lab.device("mynet");
     for (interface, side, program) in [
-        (host_side(&lab, "web"), TcAttachType::Ingress, "from_container"),
+        (host_side(&lab, "web", "mynet"), TcAttachType::Ingress, "from_container"),
         (device, TcAttachType::Egress, "from_host"),
     ] {
-        let script = format!("bpftool link detach pinned {PINS}/links/{interface}");
+        let script = format!("bpftool link detach pinned {}", pin(&format!("links/{interface}")));
         let said = format!("somebody took netbpf's program from {interface}: it is attached again");
         repaired(&lab, &script, &said, || programs_at(&lab, &interface, side) == [program]);
     }
@@ -86,22 +86,23 @@ fn a_program_that_is_detached_by_its_link_is_attached_again() {
 #[test]
 fn removed_pins_are_restored_and_nothing_is_detached_meanwhile() {
     let lab = lab();
-    let veth = host_side(&lab, "web");
+    let veth = host_side(&lab, "web", "mynet");
     let numbers = || {
         let (_, programs) =
             lab.on_host(|| SchedClassifier::query_tcx(&veth, TcAttachType::Ingress)).expect("an interface");
         programs.iter().map(|program| program.id()).collect::<Vec<_>>()
     };
     let before = numbers();
-    for pin in ["maps/FDB", "maps/FLOOD", "programs/from_host", &format!("links/{veth}")] {
-        let path = format!("{PINS}/{pin}");
+    for name in ["maps/FDB", "maps/FLOOD", "programs/from_host", &format!("links/{veth}")] {
+        let path = pin(name);
         let said = format!("somebody removed {path}: it is pinned again");
         repaired(&lab, &format!("rm {path}"), &said, || lab.path(&path).exists());
     }
-    let all = || lab.host(["sh", "-c", &format!("find {PINS} | sort")]).stdout;
+    let folder = folder();
+    let all = || lab.host(["sh", "-c", &format!("find {folder} | sort")]).stdout;
     let pins = all();
     // Some may be back before their directory is to be removed.
-    repaired(&lab, &format!("rm -rf {PINS} || true"), "pinned again", || all() == pins);
+    repaired(&lab, &format!("rm -rf {folder} || true"), "pinned again", || all() == pins);
     repaired(&lab, "umount -l /sys/fs/bpf", "mounted a bpf file system on /sys/fs/bpf", || all() == pins);
     assert_eq!(numbers(), before, "the program was attached all the time");
     works(&lab);
@@ -116,6 +117,26 @@ fn removed_pins_are_restored_and_nothing_is_detached_meanwhile() {
     lab.stop_daemon();
     assert!(!fs::read_to_string(lab.path("/proc/1/mounts")).expect("mounts").contains(" bpf "));
     lab.host(["sh", "-ec", "mount -t bpf bpf /sys/fs/bpf; rm -rf /run/mount"]).ok();
+}
+
+#[test]
+fn a_directory_of_pins_that_is_made_again_is_watched() {
+    let lab = lab();
+    let daemon = lab.processes("daemon")[0];
+    for name in ["maps", "programs", "links"] {
+        let folder = pin(name);
+        let some = lab.host(["ls", &folder]).ok().stdout;
+        let some = format!("{folder}/{}", some.lines().next().expect("a pin"));
+        // All at once, before the daemon can restore one of them.
+        let stop =
+            format!("kill -STOP {daemon}; until grep -q '^State:.T' /proc/{daemon}/status; do :; done");
+        let script = format!("{stop}; rm -r {folder}; kill -CONT {daemon}");
+        let said = format!("somebody removed {some}: it is pinned again");
+        repaired(&lab, &script, &said, || lab.path(&some).exists());
+        repaired(&lab, &format!("rm {some}"), &said, || lab.path(&some).exists());
+    }
+    works(&lab);
+    lab.host(["nft", "delete", "table", "inet", "theirs"]).ok();
 }
 
 #[test]
@@ -134,7 +155,7 @@ fn pins_that_cannot_be_restored_are_reported() {
     // The daemon tries again with the next event.
     lab.host(["chmod", "700", "/sys/fs/bpf"]).ok();
     let script = "mount -t tmpfs tmpfs /mnt; umount /mnt; rm -rf /run/mount";
-    repaired(&lab, script, "are pinned again", || lab.path(format!("{PINS}/maps/FDB")).exists());
+    repaired(&lab, script, "are pinned again", || lab.path(pin("maps/FDB")).exists());
     assert!(!lab.netbpf(["doctor"]).stdout.contains(said));
     lab.host(["nft", "delete", "table", "inet", "theirs"]).ok();
 }
@@ -142,7 +163,7 @@ fn pins_that_cannot_be_restored_are_reported() {
 #[test]
 fn a_deleted_interface_of_a_container_is_made_again() {
     let lab = lab();
-    let (veth, device) = (host_side(&lab, "web"), lab.device("mynet"));
+    let (veth, device) = (host_side(&lab, "web", "mynet"), lab.device("mynet"));
     let before = lab.inspect("web");
     let inside = || lab.in_network_of("web", "ip -br address show eth0; ip route; ip -6 route show default");
     let seen = inside().stdout;

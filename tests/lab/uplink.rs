@@ -3,7 +3,10 @@
 use netbpf_tests::lab::{Lab, eventually};
 use serde_json::Value;
 
-use super::outside::{Neighbourhood, ask, run_server};
+use super::{
+    outside::{Neighbourhood, ask, run_server},
+    pins::pin,
+};
 
 /// The XDP program at an interface of the host: its name, ID and mode.
 #[track_caller]
@@ -168,7 +171,7 @@ fn the_program_follows_created_and_removed_networks() {
     let lab = Neighbourhood::start();
     restart_with(&lab, "--xdp uplink");
     let closed = || {
-        let map = "/sys/fs/bpf/netbpf/v5/maps/CLOSED_SUBNETS";
+        let map = &pin("maps/CLOSED_SUBNETS");
         let dump = lab.host(["bpftool", "map", "dump", "pinned", map]).ok().json();
         let lengths = |entry: &Value| entry["key"]["prefix_len"].as_u64().expect("a length");
         let mut lengths: Vec<_> = dump.as_array().expect("entries").iter().map(lengths).collect();
@@ -240,7 +243,7 @@ fn an_uplink_without_xdp_support_is_reported_with_a_remedy() {
     assert_eq!((mode_at(&lab, "big"), mode_at(&lab, "taken")), (Some("generic"), Some("native")));
     assert_eq!(standing(&lab), ["Uplink big: generic", "Uplink taken: native"]);
     // Somebody else's program stays.
-    let pin = "/sys/fs/bpf/netbpf/v5/programs/from_uplink";
+    let pin = &pin("programs/from_uplink");
     restart_with(&lab, "--xdp big=generic");
     eventually("the program is gone", || mode_at(&lab, "taken").is_none().then_some(()));
     lab.host(["bpftool", "net", "attach", "xdpdrv", "pinned", pin, "dev", "taken"]).ok();

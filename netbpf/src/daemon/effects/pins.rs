@@ -144,30 +144,41 @@ impl Daemon {
 
     /// Restores pins that somebody removed; returns whether there were any.
     pub(super) fn restore_pins(&self, watch: &PinWatch) -> bool {
-        let restored = block_in_place(|| self.datapath().restore_pins());
-        let RestoredPins { pins, is_new_folder } = match restored {
-            Ok(restored) => restored,
-            Err(error) => {
-                self.pins.note(Some(format!("pins that somebody removed are missing: {error}")));
-                return false;
+        let mut were_missing = false;
+        loop {
+            match self.restore_missing(watch) {
+                // Something may have been removed before its new directory was watched.
+                Ok(true) => were_missing = true,
+                Ok(false) => {
+                    self.pins.note(None);
+                    return were_missing;
+                }
+                Err(trouble) => {
+                    self.pins.note(Some(trouble));
+                    return were_missing;
+                }
             }
-        };
+        }
+    }
+
+    /// Restores what is missing now, and watches all directories, of which any may be a new one.
+    fn restore_missing(&self, watch: &PinWatch) -> Result<bool, String> {
+        let restored = block_in_place(|| self.datapath().restore_pins());
+        let RestoredPins { pins, is_new_folder } =
+            restored.map_err(|error| format!("pins that somebody removed are missing: {error}"))?;
         if is_new_folder {
             let path = self.pins.path.display();
             tracing::warn!("somebody removed what is pinned in {path}: {} are pinned again", pins.len());
-            self.pins.note(self.follow_new_folder(watch).err());
-            return true;
+        } else {
+            for pin in &pins {
+                tracing::warn!("somebody removed {}: it is pinned again", pin.display());
+            }
         }
-        for pin in &pins {
-            tracing::warn!("somebody removed {}: it is pinned again", pin.display());
-        }
-        self.pins.note(None);
-        !pins.is_empty()
-    }
-
-    fn follow_new_folder(&self, watch: &PinWatch) -> Result<(), String> {
         let folders = self.datapath().pin_folders();
-        watch.follow(&folders).map_err(|error| format!("watch the new directory of pins: {error}"))?;
-        self.pins.lock_again().map_err(|error| error.to_string())
+        watch.follow(&folders).map_err(|error| format!("watch the directories of pins: {error}"))?;
+        if is_new_folder {
+            self.pins.lock_again().map_err(|error| error.to_string())?;
+        }
+        Ok(is_new_folder || !pins.is_empty())
     }
 }
