@@ -1,6 +1,6 @@
 //! Fault points: tests kill a process or let something fail there, to check that nothing is lost. Only debug
 //! builds have them, and only if the environment variable `NETBPF_FAULT` names a file with an order. Must not
-//! know steps or calls.
+//! know steps or calls. `NETBPF_LIMITS` lowers limits that no test can reach: `networks=3 endpoints=5`.
 //!
 //! ```text
 //! kill step 7            end this process by SIGKILL at the seventh point beside a step from now
@@ -37,9 +37,19 @@ pub fn call(what: &str) -> io::Result<()> {
     if orders::follow("call", "before", what) { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
 }
 
+/// How many of these there may be: `most`, or what a test has set.
+pub fn limit(what: &str, most: u32) -> u32 {
+    orders::limit(what).map_or(most, |limit| limit.min(most))
+}
+
 /// Release builds follow no orders.
 #[cfg(not(debug_assertions))]
 mod orders {
+    #[inline(always)]
+    pub fn limit(_: &str) -> Option<u32> {
+        None
+    }
+
     #[inline(always)]
     pub fn follow(_: &str, _: &str, _: &str) -> bool {
         false
@@ -62,6 +72,13 @@ mod orders {
     /// The file with the order, locked while it is read and written.
     static FILE: LazyLock<Option<Mutex<PathBuf>>> =
         LazyLock::new(|| env::var_os("NETBPF_FAULT").map(|path| Mutex::new(path.into())));
+
+    /// The lowered limit.
+    pub fn limit(what: &str) -> Option<u32> {
+        let limits = env::var("NETBPF_LIMITS").unwrap_or_default();
+        let mut limits = limits.split_whitespace().filter_map(|limit| limit.split_once('='));
+        limits.find_map(|(name, limit)| limit.parse().ok().filter(|_| name == what))
+    }
 
     /// Follows the order at this point. True if the step or call must fail.
     pub fn follow(kind: &str, when: &str, point: &str) -> bool {

@@ -204,7 +204,7 @@ pub enum Error {
 
     // Failures of netbpf or the host
     /// All numbers of networks or endpoints are used.
-    #[error("no free {0} number: netbpf is built for {1} of them")]
+    #[error("no room for another {0}: netbpf is built for {1} of them")]
     NoNumber(&'static str, u32),
     /// No subnet or address; for the class see [`ipam::Error::refusal`].
     #[error(transparent)]

@@ -38,6 +38,14 @@ pub enum Error {
         /// The directory to remove.
         folder: PathBuf,
     },
+    /// A map has no free entry.
+    #[error("no room for another {what}: netbpf is built for {most} of them")]
+    Full {
+        /// What its entries are.
+        what: &'static str,
+        /// The size of the map.
+        most: u32,
+    },
     /// A number beyond the size of the maps.
     #[error("{what} {number} does not exist: there are {most} at most")]
     OutOfRange {

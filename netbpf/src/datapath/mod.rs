@@ -299,7 +299,7 @@ impl Datapath {
         self.enter(&Entries::of_endpoint(&endpoint))
     }
 
-    /// Sets the exceptions for networks whose members must not talk to each other.
+    /// Sets the exceptions for networks whose members must not talk to each other. If that fails, none is new.
     ///
     /// # Errors
     /// The error of the map `ALLOWED`. Exceptions that are not in `allowed` may be removed by then.
@@ -307,11 +307,12 @@ impl Datapath {
         for key in self.allowed.difference(allowed).copied().collect::<Vec<_>>() {
             self.disallow(key)?;
         }
-        for key in allowed.difference(&self.allowed).copied().collect::<Vec<_>>() {
-            self.tables.allow(key)?;
-            self.allowed.insert(key);
-        }
-        Ok(())
+        let new: Vec<_> = allowed.difference(&self.allowed).copied().collect();
+        let set = new.iter().try_for_each(|key| self.allow(*key));
+        set.inspect_err(|_| {
+            let done: Vec<_> = new.into_iter().filter(|key| self.allowed.contains(key)).collect();
+            warn(done.into_iter().try_for_each(|key| self.disallow(key)));
+        })
     }
 
     /// Attaches `from_container` to an endpoint's host side.
@@ -419,6 +420,12 @@ impl Datapath {
             None => {}
         }
         self.vacate_endpoint(number)
+    }
+
+    fn allow(&mut self, key: AllowedKey) -> Result<(), Error> {
+        self.tables.allow(key)?;
+        self.allowed.insert(key);
+        Ok(())
     }
 
     fn disallow(&mut self, key: AllowedKey) -> Result<(), Error> {

@@ -26,6 +26,7 @@ use netbpf_common::{
     stats::{Counter, EndpointStats},
     uplink::{ClosedSubnet, MAX_CLOSED_SUBNETS, MAX_UPLINKS, Uplink},
 };
+use nix::libc::{E2BIG, ENOSPC};
 
 use super::{Error, pins::Pins};
 use crate::{fault, model::Mac};
@@ -175,7 +176,7 @@ impl Tables {
     /// Adds a MAC to the FDB.
     pub fn set_station(&mut self, key: FdbKey, station: Station) -> Result<(), Error> {
         let failed = |error| Error::failed("write to FDB", Mac::from_octets(key.mac), error);
-        write(|| self.fdb.insert(key, station, 0)).map_err(failed)?;
+        add("MAC address", MAX_STATIONS, || self.fdb.insert(key, station, 0), failed)?;
         write(|| self.fdb_slots.set(FdbKey::slot(key.network, key.mac), station, 0)).map_err(failed)
     }
 
@@ -192,8 +193,8 @@ impl Tables {
 
     /// Adds a neighbour.
     pub fn set_neighbour(&mut self, key: NeighbourKey, neighbour: Neighbour) -> Result<(), Error> {
-        write(|| self.neighbours.insert(key, neighbour, 0))
-            .map_err(|error| Error::failed("write to NEIGHBOURS", key.ip(), error))
+        let failed = |error| Error::failed("write to NEIGHBOURS", key.ip(), error);
+        add("address", MAX_STATIONS, || self.neighbours.insert(key, neighbour, 0), failed)
     }
 
     /// Removes a neighbour.
@@ -209,8 +210,8 @@ impl Tables {
 
     /// Adds an address of a container.
     pub fn set_owned(&mut self, key: OwnedKey, owned: Owned) -> Result<(), Error> {
-        write(|| self.owned.insert(key, owned, 0))
-            .map_err(|error| Error::failed("write to OWNED an address of endpoint", owned.endpoint, error))
+        let failed = |error| Error::failed("write to OWNED an address of endpoint", owned.endpoint, error);
+        add("address of a container", MAX_STATIONS, || self.owned.insert(key, owned, 0), failed)
     }
 
     /// Removes an address of a container.
@@ -226,8 +227,9 @@ impl Tables {
 
     /// Adds an exception.
     pub fn allow(&mut self, key: AllowedKey) -> Result<(), Error> {
-        write(|| self.allowed.insert(key, Allowed { yes: 1 }, 0))
-            .map_err(|error| Error::failed("write to ALLOWED an entry of endpoint", key.from, error))
+        let failed = |error| Error::failed("write to ALLOWED an entry of endpoint", key.from, error);
+        let what = "exposed port of a linked container";
+        add(what, MAX_ALLOWED, || self.allowed.insert(key, Allowed { yes: 1 }, 0), failed)
     }
 
     /// Removes an exception.
@@ -243,8 +245,9 @@ impl Tables {
 
     /// Closes a subnet.
     pub fn close_subnet(&mut self, prefix: Prefix, subnet: ClosedSubnet) -> Result<(), Error> {
-        write(|| self.closed_subnets.insert(&prefix, subnet, 0))
-            .map_err(|error| Error::failed("write to CLOSED_SUBNETS", shown(prefix), error))
+        let failed = |error| Error::failed("write to CLOSED_SUBNETS", shown(prefix), error);
+        let what = "subnet that is closed to other hosts";
+        add(what, MAX_CLOSED_SUBNETS, || self.closed_subnets.insert(&prefix, subnet, 0), failed)
     }
 
     /// Opens a subnet.
@@ -260,8 +263,8 @@ impl Tables {
 
     /// Adds an uplink.
     pub fn set_uplink(&mut self, ifindex: u32, uplink: Uplink) -> Result<(), Error> {
-        write(|| self.uplinks.insert(ifindex, uplink, 0))
-            .map_err(|error| Error::failed("write to UPLINKS link", ifindex, error))
+        let failed = |error| Error::failed("write to UPLINKS link", ifindex, error);
+        add("uplink", MAX_UPLINKS, || self.uplinks.insert(ifindex, uplink, 0), failed)
     }
 
     /// Removes an uplink.
@@ -327,6 +330,22 @@ fn reading(map: &'static str) -> impl Fn(MapError) -> Error {
 fn write(written: impl FnOnce() -> Result<(), MapError>) -> Result<(), MapError> {
     fault::call("write to a map")?;
     written()
+}
+
+/// Adds an entry of a map with room for `most`; if that is full, the error says so.
+fn add(
+    what: &'static str,
+    most: u32,
+    added: impl FnOnce() -> Result<(), MapError>,
+    failed: impl FnOnce(MapError) -> Error,
+) -> Result<(), Error> {
+    write(added).map_err(|error| if is_full(&error) { Error::Full { what, most } } else { failed(error) })
+}
+
+/// Hash maps and tries report a missing entry in different ways.
+fn is_full(error: &MapError) -> bool {
+    matches!(error, MapError::SyscallError(error)
+        if matches!(error.io_error.raw_os_error(), Some(E2BIG | ENOSPC)))
 }
 
 /// Ignores that the entry does not exist.

@@ -57,10 +57,24 @@ impl Daemon {
             for (interface, mode) in &concerned {
                 self.bring_up_uplink(interface, **mode).await;
             }
-            if !concerned.is_empty()
-                && let Err(error) = self.forget_lost_uplinks().await
-            {
+            if concerned.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.forget_lost_uplinks().await {
                 tracing::warn!(%error, "uplinks");
+            }
+            // There may be room now.
+            let waiting: Vec<_> = {
+                let uplinks = self.uplinks.lock().await;
+                let waits = |(interface, _): &(&HostInterface, &XdpMode)| {
+                    let standing = uplinks.get(&***interface);
+                    standing.is_some_and(|standing| standing.trouble.is_some())
+                };
+                let others = self.options.uplinks.iter().filter(|uplink| !concerned.contains(uplink));
+                others.filter(waits).collect()
+            };
+            for (interface, mode) in waiting {
+                self.bring_up_uplink(interface, *mode).await;
             }
         }
         tracing::error!("uplinks are not followed any more");

@@ -31,6 +31,11 @@ impl Numbers {
         Some(number)
     }
 
+    /// How many there are.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
     /// Release a number.
     pub fn release(&mut self, number: u32) {
         self.used.remove(&number);

@@ -11,6 +11,7 @@ use netbpf_common::{endpoint::MAX_ENDPOINTS, network::MAX_NETWORKS};
 
 use crate::{
     daemon::{error::Error, state::numbers::Numbers},
+    fault,
     ipam::{self, Lent, Pool},
     model::{
         Bridge, Container, Endpoint, EndpointRequest, Id, InterfaceName, Mac, Network, Origin,
@@ -58,8 +59,8 @@ impl World {
             lent: lent.into_iter().map(|lent| (lent.subnet, lent)).collect(),
             pools: HashMap::new(),
             members: HashMap::new(),
-            network_numbers: Numbers::below(MAX_NETWORKS),
-            endpoint_numbers: Numbers::below(MAX_ENDPOINTS),
+            network_numbers: Numbers::below(fault::limit("networks", MAX_NETWORKS)),
+            endpoint_numbers: Numbers::below(fault::limit("endpoints", MAX_ENDPOINTS)),
         };
         for network in networks {
             if let Some(bridge) = network.bridge() {
@@ -164,7 +165,7 @@ impl World {
 
     /// A number for a new network.
     pub fn lease_network_number(&mut self) -> Result<u32, Error> {
-        self.network_numbers.lease().ok_or(Error::NoNumber("network", MAX_NETWORKS))
+        self.network_numbers.lease().ok_or(Error::NoNumber("network", self.network_numbers.limit()))
     }
 
     /// Release the number of a network that was removed, or not created.
@@ -281,7 +282,10 @@ impl World {
         let mut nets = found.bridge().into_iter().flat_map(Bridge::nets);
         let is_dockers = found.origin == Origin::Docker && !nets.any(|net| self.lent.contains_key(&net));
         let pools = self.pools.get_mut(network).ok_or_else(|| Error::NoNetwork(name.clone()))?;
-        let number = self.endpoint_numbers.lease().ok_or(Error::NoNumber("endpoint", MAX_ENDPOINTS))?;
+        let number = self
+            .endpoint_numbers
+            .lease()
+            .ok_or(Error::NoNumber("endpoint", self.endpoint_numbers.limit()))?;
         let (ipv4, ipv6) = match pools.lease(request, is_dockers) {
             Ok(addresses) => addresses,
             Err(error) => {
