@@ -105,6 +105,8 @@ pub const TOOLS: &[Tool] = &[
     tool("docker", "docker.io", LOAD, "its command line").must(Must::BeOfSystem),
     tool("docker-compose", "docker-compose", &[For::Lab], "its containers, several at once"),
     tool("iptables", "iptables", LOAD, "its rules"),
+    tool("ufw", "ufw", &[For::Lab], "another firewall on the same host"),
+    tool("dbus-daemon", "dbus-daemon", &[For::Lab], "the bus of a third one, firewalld"),
     tool("redis-server", "redis-server", &[For::Lab], "a cluster with fixed addresses"),
     tool("redis-cli", "redis-tools", &[For::Lab], "its clients"),
     tool("nginx", "nginx-light", LOAD, "a web server behind a published port"),

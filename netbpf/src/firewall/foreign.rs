@@ -32,6 +32,8 @@ pub struct ForeignChains {
     /// The comment of netbpf's rules, which is also the name of netbpf's table.
     owner: String,
     known: BTreeMap<String, Standing>,
+    /// The devices that netbpf's rules are for.
+    devices: BTreeSet<String>,
 }
 
 /// What a foreign chain means for containers.
@@ -72,7 +74,7 @@ type Placed = BTreeMap<Place, Vec<OurRule>>;
 impl ForeignChains {
     /// Starts without knowledge; [`Self::admit`] reads the chains.
     pub fn new(owner: String) -> Self {
-        Self { owner, known: BTreeMap::new() }
+        Self { owner, known: BTreeMap::new(), devices: BTreeSet::new() }
     }
 
     /// What each foreign chain means for containers, by `FAMILY TABLE CHAIN`, as of the last [`Self::admit`].
@@ -84,13 +86,22 @@ impl ForeignChains {
     /// logged and reported by [`Self::standing`] only.
     pub async fn admit(&mut self, devices: &BTreeSet<&str>) {
         let names = names(devices);
-        let known = match self.try_admit(&names).await {
-            Ok(known) => known,
+        let (known, changed) = match self.try_admit(&names).await {
+            Ok(seen) => seen,
             Err(error) => {
                 let text = format!("{error}: they may drop container traffic");
-                [("foreign chains".to_owned(), Standing { state: State::Refused, text })].into()
+                ([("foreign chains".to_owned(), Standing { state: State::Refused, text })].into(), Vec::new())
             }
         };
+        // Netbpf's rules were there, for the same devices.
+        let is_answered = |chain: &str| {
+            [&self.known, &known]
+                .iter()
+                .all(|all| all.get(chain).is_some_and(|it| it.state == State::Answered))
+        };
+        for chain in changed.iter().filter(|chain| self.devices == names && is_answered(chain)) {
+            tracing::info!("somebody changed {chain}: netbpf's rules are put in place again");
+        }
         for (chain, Standing { state, text }) in &known {
             if self.known.get(chain).is_some_and(|before| before.state == *state) {
                 continue;
@@ -101,20 +112,29 @@ impl ForeignChains {
             }
         }
         self.known = known;
+        self.devices = names;
     }
 
-    async fn try_admit(&self, names: &BTreeSet<String>) -> Result<BTreeMap<String, Standing>, Error> {
+    /// Returns what foreign chains mean, and the chains of those tables where rules were added or removed.
+    async fn try_admit(
+        &self,
+        names: &BTreeSet<String>,
+    ) -> Result<(BTreeMap<String, Standing>, Vec<String>), Error> {
         let mut known = BTreeMap::new();
+        let mut changed = Vec::new();
         for table in self.tables().await? {
+            let is_changed = self.changes(&table, names).is_ok_and(|commands| !commands.is_empty());
             let refusal = self.admit_in(&table, names).await?;
             for (chain, base) in bases(&table) {
                 if let Some(standing) = self.judge(&table, chain, base, names, refusal.as_deref()) {
                     let name = format!("{} {} {chain}", table.family, table.name);
-                    known.insert(name.escape_debug().to_string(), standing);
+                    let name = name.escape_debug().to_string();
+                    changed.extend(is_changed.then(|| name.clone()));
+                    known.insert(name, standing);
                 }
             }
         }
-        Ok(known)
+        Ok((known, changed))
     }
 
     async fn tables(&self) -> Result<Vec<Table>, Error> {
