@@ -2,8 +2,12 @@
 //! fails once. Afterwards the command must have happened completely or not at all.
 
 /// Makes a test of each case for each kind of fault: a module with the kind's name, and the method of [`Case`] that it
-/// calls.
+/// calls. A name before the kinds is that of a list of the cases.
 macro_rules! cases {
+    ($all:ident $kinds:tt { $($name:ident: $case:expr;)+ }) => {
+        pub(super) const $all: &[Case] = &[$($case),+];
+        cases!($kinds { $($name: $case;)+ });
+    };
     ([$($kind:ident: $survives:ident;)+] $cases:tt) => {
         $(cases!(@kind $kind, $survives, $cases);)+
     };
@@ -26,7 +30,12 @@ mod walk;
 
 use std::fs;
 
+pub use docker::{
+    ask_for_a_network as ask_docker_for_a_network, ask_for_an_endpoint as ask_docker_for_an_endpoint,
+    remove_all as remove_all_of_docker,
+};
 use netbpf_tests::lab::{Lab, tell};
+pub use walk::{Faults, Random, Walk};
 
 use crate::shape::Shape;
 
@@ -96,14 +105,18 @@ impl Case {
     /// Kills the daemon at each point in turn.
     #[track_caller]
     fn survives_kills(&self) {
-        let points = self.survives("kill step #", |lab, outcomes, _, hit| {
-            lab.await_daemon_end();
-            lab.start_daemon();
-            let now = Shape::of(lab);
-            self.assert_one_of(&now, outcomes, hit);
-            now
-        });
+        let points = self.survives("kill step #", |lab, outcomes, _, hit| self.is_whole(lab, outcomes, hit));
         tell("kills survived", points);
+    }
+
+    /// After a kill, the next daemon has done the command or not. Returns the state.
+    #[track_caller]
+    fn is_whole(&self, lab: &Lab, outcomes: &Outcomes, hit: &str) -> Shape {
+        lab.await_daemon_end();
+        lab.start_daemon();
+        let now = Shape::of(lab);
+        self.assert_one_of(&now, outcomes, hit);
+        now
     }
 
     /// Lets each step fail in turn.
@@ -150,19 +163,34 @@ impl Case {
     ) -> u64 {
         let lab = self.lab();
         let outcomes = self.outcomes(&lab);
-        let mut point = 0;
-        loop {
-            point += 1;
-            give(&lab, &order.replace('#', &point.to_string()));
-            let answer = ask(&lab, self.command);
-            let Some(hit) = outcome(&lab) else { break };
-            let hit = format!("{order} {point}: {hit}");
-            let now = check(&lab, &outcomes, &answer, &hit);
-            self.take_back(&lab, now, &outcomes, &hit);
-        }
-        assert!(point > 1, "{}: no point was hit", self.command);
+        let hits = |point: &u64| {
+            let order = order.replace('#', &point.to_string());
+            self.is_hit(&lab, &outcomes, &order, |answer, hit| check(&lab, &outcomes, answer, hit))
+        };
+        let points = (1..).take_while(hits).count() as u64;
+        assert!(points > 0, "{}: no point was hit", self.command);
         clear_up(&lab);
-        point - 1
+        points
+    }
+
+    /// Gives an order, and whether its point was hit. `check` gets the answer and the point, and returns the state.
+    #[track_caller]
+    fn is_hit(
+        &self,
+        lab: &Lab,
+        outcomes: &Outcomes,
+        order: &str,
+        check: impl FnOnce(&Result<(), String>, &str) -> Shape,
+    ) -> bool {
+        give(lab, order);
+        let answer = ask(lab, self.command);
+        let hit = outcome(lab);
+        let now = match &hit {
+            Some(hit) => check(&answer, &format!("{order}: {hit}")),
+            None => Shape::of(lab),
+        };
+        self.take_back(lab, now, outcomes, &format!("{order}: {hit:?}"));
+        hit.is_some()
     }
 
     /// The state before the command, and after it.
@@ -215,12 +243,41 @@ impl Case {
 #[track_caller]
 fn faulty_lab() -> Lab {
     let lab = Lab::without_daemon();
-    lab.start_daemons_by(&["env", &format!("NETBPF_FAULT={ORDER}")]);
+    obey(&lab);
     lab
 }
 
+/// Makes the daemons of a host follow orders.
+pub fn obey(lab: &Lab) {
+    lab.start_daemons_by(&["env", &format!("NETBPF_FAULT={ORDER}")]);
+    give(lab, "");
+}
+
+/// What the cases need on a host.
 #[track_caller]
-fn clear_up(lab: &Lab) {
+pub fn furnish(lab: &Lab) {
+    Case::new(&[], "", &[]).furnish(lab);
+}
+
+/// Kills the daemon at a random point of a random command or request of Docker, on a host that is furnished. Leaves
+/// what the case needs. Returns whether the command has so many points.
+#[track_caller]
+pub fn kill_somewhere(lab: &Lab, random: &mut Random) -> bool {
+    let is_of_docker = random.below(2) == 0;
+    let cases = if is_of_docker { docker::CASES } else { commands::CASES };
+    let case = &cases[random.below(cases.len())];
+    case.before.iter().for_each(|line| type_line(lab, line));
+    let outcomes = case.outcomes(lab);
+    let order = format!("kill step {}", 1 + random.below(20));
+    case.is_hit(lab, &outcomes, &order, |_, hit| match is_of_docker {
+        true => case.is_repeated(lab, &outcomes, hit),
+        false => case.is_whole(lab, &outcomes, hit),
+    })
+}
+
+/// Removes what [`furnish`] and the cases leave that no command of netbpf removes.
+#[track_caller]
+pub fn clear_up(lab: &Lab) {
     fs::remove_file(lab.path(ORDER)).expect("the order");
     docker::remove_all(lab);
     lab.host(["ip", "netns", "del", "blue"]).ok();

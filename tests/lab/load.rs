@@ -116,20 +116,19 @@ fn operate(client: &Client, numbers: &mut Numbers) -> (&'static str, (u16, Strin
     }
 }
 
-#[test]
-fn many_clients_at_once_leave_everything_consistent() {
-    let seconds = std::env::var(SECONDS.0).map_or(SECONDS.1, |text| text.parse().expect("seconds"));
-    let lab = Lab::start();
+/// Many clients do everything for some time. Returns the number of operations.
+#[track_caller]
+pub fn mixed(lab: &Lab, time: Duration) -> u64 {
     for number in 0..3 {
-        lab.network(&format!("n{number}"), &format!("--subnet 10.{number}.0.0/24"));
+        lab.network(&format!("n{number}"), &format!("--subnet 10.20{number}.0.0/24"));
     }
     // Five addresses.
-    lab.network("n3", "--subnet 10.3.0.0/29");
-    let end = Instant::now() + Duration::from_secs(seconds);
+    lab.network("n3", "--subnet 10.203.0.0/29");
+    let end = Instant::now() + time;
     let outcomes: Vec<BTreeMap<(&str, u16, String), u64>> = thread::scope(|scope| {
         let clients: Vec<_> = (1..=CLIENTS)
             .map(|number| {
-                let client = Client::of(&lab);
+                let client = Client::of(lab);
                 scope.spawn(move || {
                     let mut numbers = Numbers(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
                     let mut outcomes = BTreeMap::new();
@@ -153,9 +152,28 @@ fn many_clients_at_once_leave_everything_consistent() {
         }
     }
     println!("{counts:?}, the longest took {} ms", LONGEST.load(Ordering::Relaxed));
-    tell("operations done", counts.values().sum());
-    tell("longest operation in ms", LONGEST.load(Ordering::Relaxed));
     assert!(broken.is_empty(), "{broken:#?}\n{}", lab.daemon_log());
+    counts.values().sum()
+}
+
+/// Takes each address of `n3`, where there is no container yet, and asks for one more.
+#[track_caller]
+pub fn fill_the_small_subnet(lab: &Lab) {
+    let client = Client::of(lab);
+    for number in 2..=6 {
+        let (status, body) = client.run(&format!("full{number}"), "n3");
+        assert_eq!((status, body.as_str()), (204, ""));
+    }
+    let (_, body) = client.run("late", "n3");
+    assert!(body.contains("no available IPv4 addresses on this network's address pools: n3"), "{body}");
+}
+
+#[test]
+fn many_clients_at_once_leave_everything_consistent() {
+    let seconds = std::env::var(SECONDS.0).map_or(SECONDS.1, |text| text.parse().expect("seconds"));
+    let lab = Lab::start();
+    tell("operations done", mixed(&lab, Duration::from_secs(seconds)));
+    tell("longest operation in ms", LONGEST.load(Ordering::Relaxed));
     assert_consistent(&lab);
     lab.kill_daemon();
     lab.start_daemon();
@@ -164,25 +182,19 @@ fn many_clients_at_once_leave_everything_consistent() {
     // All addresses are free again.
     let containers = lab.netbpf(["ps", "-aq"]).ok().stdout;
     lab.netbpf(["rm", "-f"].into_iter().chain(containers.split_whitespace())).ok();
-    let client = Client::of(&lab);
-    for number in 2..=6 {
-        let (status, body) = client.run(&format!("full{number}"), "n3");
-        assert_eq!((status, body.as_str()), (204, ""));
-    }
-    let (_, body) = client.run("late", "n3");
-    assert!(body.contains("no available IPv4 addresses on this network's address pools: n3"), "{body}");
+    fill_the_small_subnet(&lab);
     assert_consistent(&lab);
 }
 
-#[test]
-fn two_hundred_containers_start_and_stop() {
-    let lab = Lab::start();
+/// Eight clients start, stop and remove containers, each so many. Returns the number of operations.
+#[track_caller]
+pub fn start_and_stop(lab: &Lab, rounds: u64) -> u64 {
     lab.network("big", "--subnet 10.50.0.0/16");
     thread::scope(|scope| {
         for number in 0..8 {
-            let client = Client::of(&lab);
+            let client = Client::of(lab);
             scope.spawn(move || {
-                for round in 0..25 {
+                for round in 0..rounds {
                     let name = format!("c{number}-{round}");
                     let (status, body) = client.run(&name, "big");
                     assert_eq!((status, body.as_str()), (204, ""), "{name}");
@@ -196,7 +208,13 @@ fn two_hundred_containers_start_and_stop() {
             });
         }
     });
-    tell("operations done", 200 * 3);
+    8 * rounds * 3
+}
+
+#[test]
+fn two_hundred_containers_start_and_stop() {
+    let lab = Lab::start();
+    tell("operations done", start_and_stop(&lab, 25));
     assert_consistent(&lab);
     lab.run("next", "--net big");
     assert_eq!(lab.inspect("big")["Containers"].as_object().map(serde_json::Map::len), Some(1));
@@ -206,11 +224,17 @@ fn two_hundred_containers_start_and_stop() {
 fn a_daemon_without_free_descriptors_refuses_and_goes_on() {
     let lab = Lab::start();
     lab.network("mynet", "--subnet 10.1.0.0/24");
+    tell("limits reached", without_descriptors(&lab, assert_consistent));
+}
+
+/// On a host with the network `mynet`. Returns how often something was refused; `check` is called after each time.
+#[track_caller]
+pub fn without_descriptors(lab: &Lab, check: impl Fn(&Lab)) -> u64 {
     for name in ["one", "two"] {
         lab.run(name, "--net mynet");
     }
     let daemon = lab.processes("daemon")[0].to_string();
-    let client = Client::of(&lab);
+    let client = Client::of(lab);
     let used = || {
         let folder = std::fs::read_dir(lab.path(format!("/proc/{daemon}/fd"))).expect("descriptors");
         let numbers = folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -241,17 +265,17 @@ fn a_daemon_without_free_descriptors_refuses_and_goes_on() {
         }
         // It was created where only its start was refused.
         let _ = lab.netbpf(["rm", "-f", "three"]);
-        assert_consistent(&lab);
+        check(lab);
     }
     assert!(refused > 0);
     lab.exec("one", "ping -c1 -W2 two").ok();
     eventually("no descriptor is lost", || (used().len() <= base + 2).then_some(()));
-    tell("limits reached", refused);
+    refused
 }
 
-#[test]
-fn slow_clients_delay_nobody() {
-    let lab = Lab::start();
+/// Connections of clients that have sent a part of a request.
+#[track_caller]
+pub fn half_requests(lab: &Lab) -> Vec<UnixStream> {
     let path = lab.path("/run/netbpf/netbpf.sock");
     let halves = [
         "P",
@@ -259,16 +283,18 @@ fn slow_clients_delay_nobody() {
         "GET /info HTTP/1.1\r\nHost: net",
         "POST /networks/create HTTP/1.1\r\nHost: netbpf\r\nContent-Length: 100\r\n\r\n{\"Name\":",
     ];
-    let slow: Vec<_> = halves
-        .iter()
-        .cycle()
-        .take(16)
-        .map(|half| {
-            let mut stream = Client::connect(&path).expect("a connection");
-            stream.write_all(half.as_bytes()).expect("half a request");
-            stream
-        })
-        .collect();
+    let connect = |half: &&str| {
+        let mut stream = Client::connect(&path).expect("a connection");
+        stream.write_all(half.as_bytes()).expect("half a request");
+        stream
+    };
+    halves.iter().cycle().take(16).map(connect).collect()
+}
+
+#[test]
+fn slow_clients_delay_nobody() {
+    let lab = Lab::start();
+    let slow = half_requests(&lab);
     let began = Instant::now();
     lab.run("web", "");
     lab.exec("web", "ping -c1 -W2 172.17.0.1").ok();

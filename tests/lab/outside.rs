@@ -79,7 +79,8 @@ impl Neighbourhood {
         Self::around(Lab::without_daemon())
     }
 
-    fn around(lab: Lab) -> Self {
+    /// A neighbourhood around a host.
+    pub fn around(lab: Lab) -> Self {
         lab.host(["sh", "-ec", NEIGHBOURHOOD]).ok();
         Self { lab }
     }

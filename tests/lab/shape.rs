@@ -1,17 +1,25 @@
 //! The state of a host, in a form that does not depend on the way to that state. Reading it is fast, because
 //! tests do so after each of hundreds of steps. Must not know what happened.
 
-use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+    sync::LazyLock,
+};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, lpm_trie::LpmTrie};
 use netbpf_common::{
-    LAYOUT,
     allowed::{Allowed, AllowedKey},
     endpoint::{Endpoint, FdbKey, Neighbour, NeighbourKey, Owned, OwnedKey, Station},
     network::Network,
+    uplink::{ClosedSubnet, Uplink},
 };
 use netbpf_tests::lab::{Lab, eventually};
 use regex::Regex;
+
+use crate::pins::pin;
 
 /// The state of a host, without numbers, IDs and times.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,9 +57,6 @@ const VOLATILE: &[&str] = &[
     "Error",
     "ExitCode",
 ];
-
-/// The number of entries that are read of an array: numbers are leased from 0 on, and no test has so many.
-const LOOKED_AT: usize = 200;
 
 impl Shape {
     /// The present state, once the kernel has completed the delayed set-up of new veth pairs.
@@ -162,7 +167,7 @@ fn processes(lab: &Lab) -> Vec<String> {
 fn entries(lab: &Lab) -> Result<Vec<String>, MapError> {
     let open = |name: &str| open(lab, name);
     let mut things = Vec::new();
-    for network in Array::<_, Network>::try_from(Map::Array(open("NETWORKS")?))?.iter().take(LOOKED_AT) {
+    for network in Array::<_, Network>::try_from(Map::Array(open("NETWORKS")?))?.iter() {
         let network = network?;
         if network.ifindex != 0 {
             things.push(format!("NETWORKS {:?} {:?}", network.mac, network.gateway));
@@ -185,16 +190,35 @@ fn entries(lab: &Lab) -> Result<Vec<String>, MapError> {
         let AllowedKey { protocol, port, .. } = key?;
         things.push(format!("ALLOWED {protocol} {port:?}"));
     }
+    let closed = LpmTrie::<_, [u8; 16], ClosedSubnet>::try_from(Map::LpmTrie(open("CLOSED_SUBNETS")?))?;
+    for key in closed.keys() {
+        let key = key?;
+        things.push(format!("CLOSED_SUBNETS {}/{}", Ipv6Addr::from(key.data()), key.prefix_len()));
+    }
+    for key in HashMap::<_, u32, Uplink>::try_from(Map::HashMap(open("UPLINKS")?))?.keys() {
+        things.push(format!("UPLINKS {}", key?));
+    }
     Ok(things)
 }
 
+/// The number of entries of each map that has any.
+#[track_caller]
+pub fn entry_counts(lab: &Lab) -> BTreeMap<String, u64> {
+    let entries = entries(lab).unwrap_or_else(|error| panic!("read the maps: {error}"));
+    let mut counts = BTreeMap::new();
+    for map in entries.iter().filter_map(|entry| entry.split(' ').next()) {
+        *counts.entry(map.to_owned()).or_insert(0) += 1;
+    }
+    counts
+}
+
 fn open(lab: &Lab, map: &str) -> Result<MapData, MapError> {
-    MapData::from_pin(lab.path(format!("/sys/fs/bpf/netbpf/v{LAYOUT}/maps/{map}")))
+    MapData::from_pin(lab.path(pin(&format!("maps/{map}"))))
 }
 
 fn endpoints(lab: &Lab) -> Result<Vec<Endpoint>, MapError> {
     let all = Array::<_, Endpoint>::try_from(Map::Array(open(lab, "ENDPOINTS")?))?;
-    let first: Vec<Endpoint> = all.iter().take(LOOKED_AT).collect::<Result<_, _>>()?;
+    let first: Vec<Endpoint> = all.iter().collect::<Result<_, _>>()?;
     Ok(first.into_iter().filter(|endpoint| endpoint.ifindex != 0).collect())
 }
 

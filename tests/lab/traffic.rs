@@ -1,4 +1,4 @@
-//! Traffic that is asked for an answer two hundred times per second, to see whether one is missing. Each kind has a thread
+//! Traffic that is asked for an answer two hundred times per second (or less), to see whether one is missing. Each kind has a thread
 //! in the network namespace of the asker. Must not know what happens meanwhile.
 
 use std::{
@@ -6,19 +6,18 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use netbpf_tests::lab::Lab;
+use netbpf_tests::lab::{Lab, eventually};
 use nix::sched::{CloneFlags, setns};
 
-const INTERVAL: Duration = Duration::from_millis(5);
-
-/// An answer that takes longer is missing. Shorter than the time after which TCP or a resolver asks again would hide.
+/// A connection or an answer in it that takes longer is missing. Shorter than the time after which TCP tries again, which
+/// would hide a loss.
 const PATIENCE: Duration = Duration::from_millis(900);
 
 /// How often those that wait for nothing in particular look whether they should end.
@@ -35,11 +34,27 @@ pub struct Tally {
     pub why: Option<String>,
 }
 
+/// Who asks how.
+#[derive(Clone, Copy)]
+pub struct Asker<'a> {
+    lab: &'a Lab,
+    interval: Duration,
+    /// The answer to a datagram that takes longer is missing.
+    patience: Duration,
+}
+
 /// A thread that asks until it is told to end.
 pub struct Probe {
     what: &'static str,
-    end: Arc<AtomicBool>,
-    thread: JoinHandle<Tally>,
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+/// What a probe and its thread share.
+#[derive(Default)]
+struct Shared {
+    end: AtomicBool,
+    tally: Mutex<Tally>,
 }
 
 impl Probe {
@@ -47,85 +62,144 @@ impl Probe {
     /// `ask` gets a number that is another each time.
     #[track_caller]
     fn start<T>(
-        (lab, path): (&Lab, &str),
+        Asker { lab, interval, .. }: Asker<'_>,
+        path: &str,
         what: &'static str,
         open: impl FnOnce() -> io::Result<T> + Send + 'static,
         ask: impl Fn(&mut T, u32) -> io::Result<()> + Send + 'static,
     ) -> Self {
         let namespace = File::open(lab.path(path)).expect("a network namespace");
-        let end = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&end);
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
         let thread = thread::spawn(move || {
             setns(namespace, CloneFlags::CLONE_NEWNET).expect("a thread enters a network namespace");
             let mut opened = open().unwrap_or_else(|error| panic!("{what}: {error}"));
-            let mut tally = Tally::default();
-            for number in 0.. {
-                if ended.load(Ordering::Relaxed) {
+            for number in 0_u32.. {
+                if theirs.end.load(Ordering::Relaxed) {
                     break;
                 }
                 let asked = Instant::now();
-                match ask(&mut opened, number) {
-                    Ok(()) => tally.done += 1,
-                    Err(error) => {
-                        tally.lost += 1;
-                        tally.why.get_or_insert_with(|| error.to_string());
-                    }
-                }
-                tally.longest = tally.longest.max(asked.elapsed());
-                thread::sleep(INTERVAL);
+                let answer = ask(&mut opened, number);
+                theirs.tally.lock().unwrap_or_else(PoisonError::into_inner).add(answer, asked.elapsed());
+                thread::sleep(interval);
             }
-            tally
         });
-        Self { what, end, thread }
+        Self { what, shared, thread }
     }
 
     pub fn what(&self) -> &'static str {
         self.what
     }
 
+    /// Waits until a question that was asked after this call is answered or missing.
+    #[track_caller]
+    pub fn await_next(&self) {
+        let asked = || {
+            let tally = self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
+            tally.done + tally.lost
+        };
+        let before = asked();
+        eventually(self.what, || (asked() > before + 1).then_some(()));
+    }
+
+    /// What came of it since the last call. Fails if the thread has.
+    #[track_caller]
+    pub fn take(&self) -> Tally {
+        assert!(!self.thread.is_finished(), "{}: nobody asks any more", self.what);
+        std::mem::take(&mut *self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     #[track_caller]
     pub fn end(self) -> Tally {
-        self.end.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        self.shared.end.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        std::mem::take(&mut *self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Datagrams to an [`echo`].
-pub fn packets(lab: &Lab, what: &'static str, from: &str, to: (Ipv4Addr, u16)) -> Probe {
-    let open = move || datagrams(to);
-    Probe::start((lab, from), what, open, |socket, number| {
-        socket.send(&number.to_be_bytes())?;
-        receive(socket, |answer| answer == number.to_be_bytes())
-    })
+impl Tally {
+    /// Adds another one.
+    pub fn join(&mut self, other: Self) {
+        self.done += other.done;
+        self.lost += other.lost;
+        self.longest = self.longest.max(other.longest);
+        self.why = self.why.take().or(other.why);
+    }
+
+    fn add(&mut self, answer: io::Result<()>, took: Duration) {
+        match answer {
+            Ok(()) => self.done += 1,
+            Err(error) => {
+                self.lost += 1;
+                self.why.get_or_insert_with(|| error.to_string());
+            }
+        }
+        self.longest = self.longest.max(took);
+    }
 }
 
-/// Questions to a container's name server for the address of a name.
-pub fn names(lab: &Lab, what: &'static str, from: &str, name: &'static str, address: Ipv4Addr) -> Probe {
-    let open = || datagrams((Ipv4Addr::new(127, 0, 0, 11), 53));
-    Probe::start((lab, from), what, open, move |socket, number| {
-        let id = (number as u16).to_be_bytes();
-        let mut question = [id.as_slice(), &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0], &[name.len() as u8]].concat();
-        question.extend([name.as_bytes(), &[0, 0, 1, 0, 1]].concat());
-        socket.send(&question)?;
-        // The address is the end of the answer.
-        receive(socket, |answer| answer.starts_with(&id) && answer.ends_with(&address.octets()))
-    })
+impl<'a> Asker<'a> {
+    /// One that asks two hundred times per second and is impatient.
+    pub fn often(lab: &'a Lab) -> Self {
+        Self { lab, interval: Duration::from_millis(5), patience: PATIENCE }
+    }
+
+    /// One that asks less often, and waits as long as a resolver does, on a machine that may be busy.
+    pub fn seldom(lab: &'a Lab) -> Self {
+        Self { lab, interval: Duration::from_millis(20), patience: Duration::from_secs(5) }
+    }
+
+    /// Datagrams to an [`echo`].
+    pub fn packets(self, what: &'static str, from: &str, to: (Ipv4Addr, u16)) -> Probe {
+        let patience = self.patience;
+        let open = move || datagrams(to, patience);
+        Probe::start(self, from, what, open, |socket, number| {
+            socket.send(&number.to_be_bytes())?;
+            receive(socket, |answer| answer == number.to_be_bytes())
+        })
+    }
+
+    /// Questions to a container's name server for the address of a name.
+    pub fn names(self, what: &'static str, from: &str, name: &'static str, address: Ipv4Addr) -> Probe {
+        let patience = self.patience;
+        let open = move || datagrams((Ipv4Addr::new(127, 0, 0, 11), 53), patience);
+        Probe::start(self, from, what, open, move |socket, number| {
+            let id = (number as u16).to_be_bytes();
+            let mut question = [id.as_slice(), &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0], &[name.len() as u8]].concat();
+            question.extend([name.as_bytes(), &[0, 0, 1, 0, 1]].concat());
+            socket.send(&question)?;
+            // The address is the end of the answer.
+            receive(socket, |answer| answer.starts_with(&id) && answer.ends_with(&address.octets()))
+        })
+    }
+
+    /// Bytes that an [`echo_connections`] sends back, by one connection; by the next one if that has failed.
+    pub fn one_connection(self, what: &'static str, from: &str, to: (Ipv4Addr, u16)) -> Probe {
+        Probe::start(
+            self,
+            from,
+            what,
+            move || connect(to),
+            move |stream, number| {
+                let answer = exchange(stream, number);
+                if answer.is_err() {
+                    *stream = connect(to)?;
+                }
+                answer
+            },
+        )
+    }
+
+    /// The same, by a new connection each time.
+    pub fn new_connections(self, what: &'static str, from: &str, to: (Ipv4Addr, u16)) -> Probe {
+        Probe::start(self, from, what, || Ok(()), move |(), number| exchange(&mut connect(to)?, number))
+    }
 }
 
-/// Bytes that an [`echo_connections`] sends back, by one connection.
-pub fn one_connection(lab: &Lab, what: &'static str, from: &str, to: (Ipv4Addr, u16)) -> Probe {
-    Probe::start((lab, from), what, move || connect(to), exchange)
-}
-
-/// The same, by a new connection each time.
-pub fn new_connections(lab: &Lab, what: &'static str, from: &str, to: (Ipv4Addr, u16)) -> Probe {
-    Probe::start((lab, from), what, || Ok(()), move |(), number| exchange(&mut connect(to)?, number))
-}
-
-fn datagrams(to: (Ipv4Addr, u16)) -> io::Result<UdpSocket> {
+fn datagrams(to: (Ipv4Addr, u16), patience: Duration) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect(to)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience))?;
     Ok(socket)
 }
 

@@ -10,6 +10,7 @@ mod install;
 mod kernels;
 mod run;
 mod setup;
+mod soak;
 mod step;
 mod test;
 mod tools;
@@ -28,6 +29,7 @@ enum Task {
     Demo(demo::Options),
     Test(test::Options),
     Fuzz(fuzz::Options),
+    Soak(soak::Options),
     Bench(bench::Options),
     Install(install::Options),
     Uninstall(uninstall::Options),
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(options),
         Task::Test(options) => test::run(options),
         Task::Fuzz(options) => fuzz::run(options),
+        Task::Soak(options) => soak::run(options),
         Task::Bench(options) => bench::run(options),
         Task::Install(options) => install::run(options),
         Task::Uninstall(options) => uninstall::run(options),

@@ -7,7 +7,7 @@ use crate::shape::Shape;
 
 const CREATE: &str = "network create --subnet 10.5.0.0/24 --ipv6 --subnet fd00:5::/64 -o com.docker.network.bridge.enable_icc=false -o netbpf.max_flows=1000 fresh";
 
-cases! {
+cases! { CASES
     [
         killed: survives_kills;
         failing: survives_failures;

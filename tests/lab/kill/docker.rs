@@ -8,7 +8,7 @@ use std::{
 
 use netbpf_tests::lab::{Lab, tell};
 
-use super::{Case, ask as ask_again};
+use super::{Case, Outcomes, ask as ask_again};
 use crate::shape::Shape;
 
 macro_rules! network {
@@ -54,20 +54,23 @@ impl Case {
     /// Kills the daemon at each point in turn. Docker repeats its request to the next daemon.
     #[track_caller]
     fn survives_kills_and_is_repeated(&self) {
-        let points = self.survives("kill step #", |lab, outcomes, _, hit| {
-            lab.await_daemon_end();
-            lab.start_daemon();
-            self.assert_one_of(&Shape::of(lab), outcomes, hit);
-            ask_again(lab, self.command).unwrap_or_else(|error| panic!("{hit}, asked again: {error}"));
-            let now = Shape::of(lab);
-            self.assert_is(&now, &outcomes.after, &format!("{hit}, asked again"));
-            now
-        });
+        let points =
+            self.survives("kill step #", |lab, outcomes, _, hit| self.is_repeated(lab, outcomes, hit));
         tell("kills survived", points);
+    }
+
+    /// After a kill, the next daemon has done the request or not, and does it when asked again. Returns the state.
+    #[track_caller]
+    pub fn is_repeated(&self, lab: &Lab, outcomes: &Outcomes, hit: &str) -> Shape {
+        self.is_whole(lab, outcomes, hit);
+        ask_again(lab, self.command).unwrap_or_else(|error| panic!("{hit}, asked again: {error}"));
+        let now = Shape::of(lab);
+        self.assert_is(&now, &outcomes.after, &format!("{hit}, asked again"));
+        now
     }
 }
 
-cases! {
+cases! { CASES
     [
         killed: survives_kills_and_is_repeated;
         failing: survives_failures;
@@ -83,6 +86,16 @@ cases! {
         publish: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN], PROGRAM, &[REVOKE]);
         unpublish: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN, PROGRAM], REVOKE, &[PROGRAM]);
     }
+}
+
+/// Asks for the network of the cases.
+pub fn ask_for_a_network(lab: &Lab) -> Result<(), String> {
+    ask(lab, CREATE_NETWORK)
+}
+
+/// Asks for their endpoint in it.
+pub fn ask_for_an_endpoint(lab: &Lab) -> Result<(), String> {
+    ask(lab, CREATE_ENDPOINT)
 }
 
 /// Removes Docker's objects, which `netbpf rm` does not remove.

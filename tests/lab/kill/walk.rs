@@ -55,42 +55,60 @@ fn random_commands_with_faults_leave_what_they_should() {
     let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let seed = number("NETBPF_WALK_SEED").unwrap_or_else(|| RandomState::new().hash_one(()) % 1_000_000);
     let steps = number("NETBPF_WALK_STEPS");
-    let mut walk = Walk::start(seed);
+    let lab = faulty_lab();
+    lab.start_daemon();
+    lab.host(["ip", "netns", "add", "blue"]).ok();
+    let mut walk = Walk::start(&lab, seed, Faults::All);
     let begun = Instant::now();
     while steps.map_or(begun.elapsed() < TIME, |steps| walk.steps < steps) {
         walk.step();
     }
-    walk.end();
+    walk.assert_nothing_to_mend();
+    tell("kills survived", walk.kills + walk.responder_kills);
+    tell("failed steps survived", walk.failures);
+    println!("{} steps of the walk with seed {seed}", walk.steps);
+    walk.leave();
+    clear_up(&lab);
 }
 
-struct Walk {
-    lab: Lab,
+/// Which faults there are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Faults {
+    All,
+    /// The daemon and the responder stay the same processes.
+    WithoutKills,
+}
+
+/// A walk on a host that may have other networks and containers, which stay as they are.
+pub struct Walk<'a> {
+    lab: &'a Lab,
     seed: u64,
+    faults: Faults,
     random: Random,
     model: Model,
-    steps: u64,
-    kills: u64,
-    failures: u64,
+    pub steps: u64,
+    pub kills: u64,
+    pub responder_kills: u64,
+    pub failures: u64,
     /// Each port is used only once.
     next_port: u16,
     /// All steps so far, to explain a failure.
     done: Vec<String>,
 }
 
-impl Walk {
+impl<'a> Walk<'a> {
+    /// Begins on a host with the namespace `blue` and a daemon that follows orders.
     #[track_caller]
-    fn start(seed: u64) -> Self {
-        let lab = faulty_lab();
-        give(&lab, "");
-        lab.start_daemon();
-        lab.host(["ip", "netns", "add", "blue"]).ok();
+    pub fn start(lab: &'a Lab, seed: u64, faults: Faults) -> Self {
         Self {
             lab,
             seed,
+            faults,
             random: Random(seed),
-            model: Model::default(),
+            model: observe(lab),
             steps: 0,
             kills: 0,
+            responder_kills: 0,
             failures: 0,
             next_port: 8000,
             done: Vec::new(),
@@ -99,20 +117,23 @@ impl Walk {
 
     /// Runs a command, perhaps with a fault, and checks the result.
     #[track_caller]
-    fn step(&mut self) {
+    pub fn step(&mut self) {
         self.steps += 1;
         let Step { line, after, between } = self.choose();
         let order = self.choose_fault();
-        give(&self.lab, &order);
+        give(self.lab, &order);
         self.done.push(format!("{line}    # {order}"));
-        let answer = ask(&self.lab, &line);
-        let hit = outcome(&self.lab).unwrap_or_default();
+        let answer = ask(self.lab, &line);
+        let hit = outcome(self.lab).unwrap_or_default();
         self.done.push(format!("    {answer:?} {hit}"));
-        let is_daemon_killed = hit.starts_with("killed") && !order.ends_with("responder");
+        let is_killed = hit.starts_with("killed");
+        let is_daemon_killed = is_killed && !order.ends_with("responder");
         if is_daemon_killed {
             self.kills += 1;
             self.lab.await_daemon_end();
             self.lab.start_daemon();
+        } else if is_killed {
+            self.responder_kills += 1;
         } else if !hit.is_empty() {
             self.failures += 1;
         }
@@ -128,11 +149,11 @@ impl Walk {
             }
             (Err(_), false) => [Some(before), between].into_iter().flatten().collect(),
         };
-        let observed = observe(&self.lab);
+        let observed = observe(self.lab);
         assert!(expected.contains(&observed), "there is {observed:#?}, expected one of {expected:#?}");
         self.model = observed;
         self.assert_consistent();
-        if self.random.below(8) == 0 {
+        if self.random.below(8) == 0 && self.faults == Faults::All {
             self.assert_nothing_to_mend();
         }
     }
@@ -257,6 +278,7 @@ impl Walk {
     fn choose_fault(&mut self) -> String {
         let point = 1 + self.random.below(30);
         match self.random.below(10) {
+            0..=3 | 6 if self.faults == Faults::WithoutKills => String::new(),
             0 | 1 => format!("kill step {point}"),
             2 | 3 => format!("kill call {point}"),
             4 => format!("fail step {point}"),
@@ -270,10 +292,10 @@ impl Walk {
     /// addresses lead to running containers.
     #[track_caller]
     fn assert_consistent(&self) {
-        let members = members(&self.lab, &self.model);
+        let members = members(self.lab, &self.model);
         let addresses: Vec<&String> = members.iter().map(|member| &member.address).collect();
         let mut in_maps: Vec<String> =
-            shape::endpoint_addresses(&self.lab).iter().map(ToString::to_string).collect();
+            shape::endpoint_addresses(self.lab).iter().map(ToString::to_string).collect();
         in_maps.sort();
         let mut expected: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         expected.sort();
@@ -296,9 +318,13 @@ impl Walk {
         for network in &self.model.networks {
             let inside = || members.iter().filter(|it| it.network == *network && it.name != NAMESPACE);
             let Some(asker) = inside().next() else { continue };
-            let script = CONTAINERS
-                .map(|name| format!("getent ahostsv4 {name}.{network} | sed -n 's/ .*STREAM.*/ {name}/p'; "));
-            let found = self.lab.exec_script(&asker.name, &script.concat());
+            let others = self.model.containers.keys().map(String::as_str).filter(|name| *name != NAMESPACE);
+            let names: BTreeSet<&str> = CONTAINERS.into_iter().chain(others).collect();
+            let script: String = names
+                .iter()
+                .map(|name| format!("getent ahostsv4 {name}.{network} | sed -n 's/ .*STREAM.*/ {name}/p'; "))
+                .collect();
+            let found = self.lab.exec_script(&asker.name, &script);
             let expected: BTreeSet<String> =
                 inside().map(|it| format!("{} {}", it.address, it.name)).collect();
             let answers: BTreeSet<String> = found
@@ -314,7 +340,7 @@ impl Walk {
     #[track_caller]
     fn assert_nothing_to_mend(&mut self) {
         self.done.push("a restart of the daemon".to_owned());
-        let before = Shape::of(&self.lab);
+        let before = Shape::of(self.lab);
         if self.model == Model::default() {
             // A daemon that is stopped without containers removes everything from the host.
             self.lab.kill_daemon();
@@ -322,29 +348,24 @@ impl Walk {
         } else {
             self.lab.restart_daemon();
         }
-        let now = Shape::of(&self.lab);
+        let now = Shape::of(self.lab);
         assert!(now == before, "a restart changes something:\n{}", now.since(&before));
     }
 
-    /// Removes everything; the lab checks that nothing is left.
+    /// The namespace leaves all networks, which no command about containers does.
     #[track_caller]
-    fn end(mut self) {
-        self.assert_nothing_to_mend();
+    pub fn leave(self) {
         if let Some(blue) = self.model.containers.get(NAMESPACE) {
             for network in &blue.networks {
-                ask(&self.lab, &format!("network disconnect {network} {NAMESPACE}"))
+                ask(self.lab, &format!("network disconnect {network} {NAMESPACE}"))
                     .expect("a namespace leaves");
             }
         }
-        give(&self.lab, "");
-        clear_up(&self.lab);
-        tell("kills survived", self.kills);
-        tell("failed steps survived", self.failures);
-        println!("{} steps of the walk with seed {}", self.steps, self.seed);
+        give(self.lab, "");
     }
 }
 
-impl Drop for Walk {
+impl Drop for Walk<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             let text = format!(
@@ -405,10 +426,10 @@ fn observe(lab: &Lab) -> Model {
 }
 
 /// Pseudo-random numbers from a seed (SplitMix64).
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

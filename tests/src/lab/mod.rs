@@ -28,7 +28,7 @@ mod words;
 use std::{
     cell::{Cell, RefCell},
     ffi::OsStr,
-    io::Write,
+    io::{Seek, Write},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
     thread,
@@ -74,9 +74,15 @@ impl Lab {
     /// Creates a host and starts a daemon on it, while no other test runs: for measurements.
     #[track_caller]
     pub fn start_alone() -> Self {
-        let lab = Self::take(Turn::alone(), program());
+        let lab = Self::alone_without_daemon();
         lab.start_daemon();
         lab
+    }
+
+    /// Creates a host without a daemon, while no other test runs.
+    #[track_caller]
+    pub fn alone_without_daemon() -> Self {
+        Self::take(Turn::alone(), program())
     }
 
     /// Creates a host and starts a daemon of this program on it.
@@ -213,6 +219,14 @@ impl Lab {
     /// The log of all daemons of this lab.
     pub fn daemon_log(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap_or_else(|error| error.to_string())
+    }
+
+    /// Empties the log, which grows for hours otherwise.
+    #[track_caller]
+    pub fn forget_daemon_log(&self) {
+        let mut log = self.log.as_file();
+        // All daemons write where this ends, because they share the open file.
+        log.set_len(0).and_then(|()| log.rewind()).expect("an empty log");
     }
 
     /// The same lab without the check at the end: for uses other than tests.
