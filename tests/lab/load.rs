@@ -90,7 +90,8 @@ impl Numbers {
 
 /// One operation of one client, chosen by `numbers`. Others may work on the same things at the same time.
 fn operate(client: &Client, numbers: &mut Numbers) -> (&'static str, (u16, String)) {
-    let name = format!("c{}", numbers.below(24));
+    // No beginning of an ID, which would be another container's.
+    let name = format!("user{}", numbers.below(24));
     let network = format!("n{}", numbers.below(4));
     let path = |what: &str| format!("/containers/{name}/{what}");
     match numbers.below(16) {
@@ -101,7 +102,7 @@ fn operate(client: &Client, numbers: &mut Numbers) -> (&'static str, (u16, Strin
         9 => ("stop", client.ask("POST", &path("stop?t=0"), "")),
         10 => ("start", client.ask("POST", &path("start"), "")),
         11 => {
-            let new = format!("c{}", numbers.below(24));
+            let new = format!("user{}", numbers.below(24));
             ("rename", client.ask("POST", &path(&format!("rename?name={new}")), ""))
         }
         12 => ("inspect", client.ask("GET", &path("json"), "")),

@@ -26,7 +26,8 @@ const NETWORKS: [(&str, &str); 3] = [
     ("n1", "--ipv6 --subnet 10.101.0.0/24 --subnet fd00:101::/64 -o com.docker.network.driver.mtu=1400"),
     ("n2", "--subnet 10.102.0.0/24 -o com.docker.network.bridge.enable_icc=false"),
 ];
-const CONTAINERS: [&str; 4] = ["c0", "c1", "c2", "c3"];
+/// No beginnings of IDs, which would name other containers.
+const CONTAINERS: [&str; 4] = ["web0", "web1", "web2", "web3"];
 const NAMESPACE: &str = "netns:blue";
 
 /// The expected networks and containers.
@@ -46,8 +47,8 @@ struct Container {
 struct Step {
     line: String,
     after: Option<Model>,
-    /// If the line is two commands: the model between them.
-    between: Option<Model>,
+    /// If the line is several commands: the models between them.
+    between: Vec<Model>,
 }
 
 #[test]
@@ -145,9 +146,9 @@ impl<'a> Walk<'a> {
                 vec![before]
             }
             (Err(_), false) if is_daemon_killed => {
-                [Some(before), after, between].into_iter().flatten().collect()
+                [Some(before), after].into_iter().flatten().chain(between).collect()
             }
-            (Err(_), false) => [Some(before), between].into_iter().flatten().collect(),
+            (Err(_), false) => [before].into_iter().chain(between).collect(),
         };
         let observed = observe(self.lab);
         assert!(expected.contains(&observed), "there is {observed:#?}, expected one of {expected:#?}");
@@ -185,8 +186,12 @@ impl<'a> Walk<'a> {
         };
         let in_network = model.containers.values().filter(|it| it.networks.contains(network));
         let (running, stopped): (Vec<_>, Vec<_>) = in_network.partition(|it| it.runs);
-        let step = |line: String, after| Step { line, after, between: None };
-        let of_two = |line: String, after, between| Step { line, after, between };
+        let step = |line: String, after| Step { line, after, between: Vec::new() };
+        let of_two = |line: String, after, between: Option<Model>| Step {
+            line,
+            after,
+            between: between.into_iter().collect(),
+        };
         match self.random.below(16) {
             // Networks that a stopped container will miss are left alone.
             0 if !stopped.is_empty() => self.choose(),
@@ -270,7 +275,20 @@ impl<'a> Walk<'a> {
                 if model.networks.iter().filter(is_missed).any(is_used) {
                     return self.choose();
                 }
-                step("network prune -f".to_owned(), changed(true, &|model| model.networks.retain(is_used)))
+                let mut unused: Vec<&String> = model.networks.iter().filter(|it| !is_used(it)).collect();
+                // Networks are removed one by one.
+                let kept = |kept: &[&String]| {
+                    let mut model = model.clone();
+                    model.networks.retain(|network| is_used(network) || kept.contains(&network));
+                    model
+                };
+                let mut between = Vec::new();
+                for _ in 0..unused.len() {
+                    between.extend((0..unused.len()).map(|count| kept(&unused[count..])));
+                    unused.rotate_left(1);
+                    between.extend((0..unused.len()).map(|count| kept(&unused[..count])));
+                }
+                Step { line: "network prune -f".to_owned(), after: Some(kept(&[])), between }
             }
         }
     }
