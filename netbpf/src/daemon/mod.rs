@@ -15,10 +15,7 @@ mod service;
 mod state;
 mod tell;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
 pub use error::Error;
 pub use owners::docker::{DockerEndpointRequest, DockerNetwork, Joined};
@@ -45,11 +42,9 @@ use owners::gone::Folders;
 use owners::sandbox::ends::Ends;
 use owners::sandbox::logs::Followers;
 use ports::held::Held;
+use state::locks::{self, ContainerLocks, DataLock, LockedContainer, TaskLock};
 use state::world::World;
 use tell::events::{Events, Happened};
-
-/// A lock for each container.
-type Turns = Mutex<HashMap<Id, Arc<tokio::sync::Mutex<()>>>>;
 
 /// A running daemon.
 pub struct Daemon {
@@ -58,21 +53,19 @@ pub struct Daemon {
     program: Arc<SealedProgram>,
     /// The group of all links of this daemon, by which it recognizes them.
     group: u32,
-    world: Mutex<World>,
-    store: Mutex<Store>,
+    world: DataLock<World>,
+    store: DataLock<Store>,
     links: Links,
     /// Changed settings of the host, to be restored.
     settings: Settings,
-    datapath: Mutex<Datapath>,
+    datapath: DataLock<Datapath>,
     grace: GracePeriods,
     feed: Feed,
     firewall: Firewall,
-    held: Mutex<Held>,
+    held: DataLock<Held>,
     relay: Relay,
-    /// A lock for each container: one request at a time.
-    busy: Turns,
-    /// Only one network is created or removed at a time, because each check looks at all subnets.
-    networks_busy: tokio::sync::Mutex<()>,
+    container_locks: ContainerLocks,
+    network_changes: TaskLock<()>,
     ends: Ends,
     events: Events,
     followers: Followers,
@@ -82,12 +75,9 @@ pub struct Daemon {
     followed: tokio::sync::Notify,
     /// Recent requests of the engine, whose results it may not list yet.
     recent: owners::docker::Recent,
-    /// A lock for each container: the engine gets one query about it at a time, so that answers arrive in
-    /// order.
-    engine_turns: Turns,
-    pruning: tokio::sync::Mutex<()>,
-    /// State of the uplinks; one change at a time.
-    uplinks: tokio::sync::Mutex<Uplinks>,
+    engine_queries: ContainerLocks,
+    pruning: TaskLock<()>,
+    uplinks: TaskLock<Uplinks>,
     /// Links that somebody else changes again and again.
     contests: Contests,
     /// The directory of pins.
@@ -96,17 +86,17 @@ pub struct Daemon {
 
 impl Daemon {
     /// The state in memory; never locked across an await.
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    fn world(&self) -> locks::Held<'_, World> {
+        self.world.lock()
     }
 
-    fn datapath(&self) -> MutexGuard<'_, Datapath> {
-        self.datapath.lock().unwrap_or_else(PoisonError::into_inner)
+    fn datapath(&self) -> locks::Held<'_, Datapath> {
+        self.datapath.lock()
     }
 
     /// Store changes, all or none.
     fn commit(&self, changes: &[Change]) -> Result<(), Error> {
-        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut store = self.store.lock();
         fault::before("commit")?;
         tokio::task::block_in_place(|| store.commit(changes))?;
         fault::after("commit");
@@ -114,17 +104,7 @@ impl Daemon {
     }
 
     /// Lock a container: wait for other requests on it.
-    async fn busy(&self, container: Id) -> tokio::sync::OwnedMutexGuard<()> {
-        turn(&self.busy, container).await
+    async fn lock_container(&self, container: Id) -> LockedContainer {
+        self.container_locks.lock(container).await
     }
-}
-
-/// Take the lock of a container.
-async fn turn(turns: &Turns, container: Id) -> tokio::sync::OwnedMutexGuard<()> {
-    let lock = {
-        let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.retain(|id, lock| *id == container || Arc::strong_count(lock) > 1);
-        turns.entry(container).or_default().clone()
-    };
-    lock.lock_owned().await
 }

@@ -112,7 +112,7 @@ impl Daemon {
 
     async fn put_right_network(&self, number: u32, lost: bool) -> Result<bool, Error> {
         // While a network is created or removed, device and state differ.
-        let _nobody_else = self.networks_busy.lock().await;
+        let _nobody_else = self.network_changes.lock().await;
         let wiring = {
             let world = self.world();
             world.networks().filter_map(NetworkWiring::of).find(|wiring| wiring.number == number)
@@ -155,7 +155,7 @@ impl Daemon {
             container.map(|container| container.id)
         };
         let Some(id) = owner(self) else { return Ok(false) };
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let Ok(container) = self.container(&id) else { return Ok(false) };
         let wiring = container.attachments.iter().find_map(|Attachment { network, endpoint, .. }| {
             let endpoint = endpoint.as_ref().filter(|endpoint| endpoint.number == number)?;

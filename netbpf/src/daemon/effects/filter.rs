@@ -64,7 +64,7 @@ impl Daemon {
 
     async fn restore_filter(&self) -> Result<(), Error> {
         // While a network is created or removed, filter and state differ.
-        let _nobody_else = self.networks_busy.lock().await;
+        let _nobody_else = self.network_changes.lock().await;
         if self.firewall.is_whole().await? {
             self.firewall.admit(&self.rules(None)).await;
             return Ok(());

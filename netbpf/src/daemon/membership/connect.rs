@@ -21,7 +21,7 @@ use crate::{
 
 impl Daemon {
     /// Connect a container to a network. The caller must hold the container's lock.
-    pub(in crate::daemon) async fn connect_busy(
+    pub(in crate::daemon) async fn connect_locked(
         self: &Arc<Self>,
         id: Id,
         network: &Network,
@@ -63,7 +63,7 @@ impl Daemon {
 
     /// Disconnect a container from the network that the user named `key`. The caller must hold the
     /// container's lock.
-    pub(in crate::daemon) async fn disconnect_busy(
+    pub(in crate::daemon) async fn disconnect_locked(
         self: &Arc<Self>,
         id: Id,
         key: &str,

@@ -64,7 +64,7 @@ impl Daemon {
         }
         let options = Options::parse(&request.options, request.internal)?;
         let warning = Options::warnings(&request.options).join("\n");
-        let _one_at_a_time = self.networks_busy.lock().await;
+        let _one_at_a_time = self.network_changes.lock().await;
         if self.world().networks().any(|network| network.name == request.name) {
             return Err(Error::NetworkExists(request.name));
         }
@@ -236,7 +236,7 @@ impl Daemon {
     /// [`Error::OfDocker`] or [`Error::NetworkInUse`] if it must stay; [`Error::Store`]. Then nothing was
     /// changed. What the kernel refuses afterwards is left for the next start.
     pub async fn remove_network(self: &Arc<Self>, key: &str) -> Result<(), Error> {
-        let _one_at_a_time = self.networks_busy.lock().await;
+        let _one_at_a_time = self.network_changes.lock().await;
         let network = {
             let world = self.world();
             let network = world.find_network(key)?.clone();

@@ -49,7 +49,7 @@ impl Daemon {
     }
 
     async fn restore_endpoint(self: &Arc<Self>, id: Id, number: u32) -> Result<(), Error> {
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         // Since the event, the container may have ended, left the network, or been restored already.
         let Ok(container) = self.container(&id) else { return Ok(()) };
         let Ok(namespace) = self.namespace_of(&container) else { return Ok(()) };

@@ -31,7 +31,7 @@ impl Daemon {
         for id in linked {
             // No deadlock: links have no circle, because a target must exist before the container that links
             // to it.
-            let _busy = self.busy(id).await;
+            let _locked = self.lock_container(id).await;
             let Ok(container) = self.container(&id) else { continue };
             if !matches!(container.state, State::Running { .. }) {
                 continue;

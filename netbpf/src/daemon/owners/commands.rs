@@ -38,8 +38,8 @@ impl Daemon {
             // The engine's last event may not have arrived yet.
             self.ask_engine(id).await;
         }
-        let _busy = self.busy(id).await;
-        let connected = self.connect_busy(id, &network, &request.endpoint_config).await;
+        let _locked = self.lock_container(id).await;
+        let connected = self.connect_locked(id, &network, &request.endpoint_config).await;
         if is_new {
             let container = self.container(&id)?;
             match &connected {
@@ -77,8 +77,8 @@ impl Daemon {
             Err(Error::NoContainer(_)) if request.force => return Ok(()),
             Err(error) => return Err(error),
         };
-        let _busy = self.busy(id).await;
-        self.disconnect_busy(id, key, network, request.force).await
+        let _locked = self.lock_container(id).await;
+        self.disconnect_locked(id, key, network, request.force).await
     }
 
     /// `netbpf stats`: the counters of these containers, or of all.

@@ -11,7 +11,7 @@ use tokio::task::block_in_place;
 
 use crate::{
     api::types::EndpointSettings,
-    daemon::{Daemon, Error, effects::files, turn},
+    daemon::{Daemon, Error, effects::files},
     engine::{self, Found, FoundState},
     link,
     model::{
@@ -212,9 +212,9 @@ impl Daemon {
     pub(in crate::daemon) async fn ask_engine(self: &Arc<Self>, id: Id) {
         // The container's lock is not held during the query: the engine may be waiting for a request on this
         // container.
-        let _turn = turn(&self.engine_turns, id).await;
+        let _queries = self.engine_queries.lock(id).await;
         let found = self.engine.find(&id.to_string()).await;
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let Ok(container) = self.container(&id) else { return };
         let name = container.name.clone();
         let brought = match found {

@@ -74,7 +74,7 @@ impl Daemon {
     }
 
     async fn forget_namespace(self: &Arc<Self>, id: Id, namespace: Namespace) {
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let Ok(container) = self.container(&id) else { return };
         if container.adopted_namespace() != Some(&namespace) {
             return;

@@ -5,11 +5,10 @@ use std::{
     cell::LazyCell,
     collections::BTreeSet,
     net::{IpAddr, Ipv6Addr, TcpListener},
-    sync::{MutexGuard, PoisonError},
 };
 
 use crate::{
-    daemon::{Daemon, Error, ports::held::Held},
+    daemon::{Daemon, Error, ports::held::Held, state::locks},
     ipam::Ephemeral,
     link::sysctl,
     model::{Container, Id, Mapping, Protocol, State},
@@ -157,8 +156,8 @@ impl Daemon {
         held.resumed();
     }
 
-    pub(in crate::daemon) fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(in crate::daemon) fn held(&self) -> locks::Held<'_, Held> {
+        self.held.lock()
     }
 
     /// Docker's error around the cause. `endpoint` is absent if none could be chosen.

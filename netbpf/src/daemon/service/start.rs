@@ -1,13 +1,6 @@
 //! Starts the daemon, serves until it is told to stop, and stops it.
 
-use std::{
-    fs,
-    path::Path,
-    pin::pin,
-    sync::{Arc, Mutex},
-    thread,
-    time::Duration,
-};
+use std::{fs, path::Path, pin::pin, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use futures::{FutureExt as _, future::join};
@@ -25,9 +18,10 @@ use crate::{
     api::server,
     daemon::{
         Daemon, Ends, Events, Folders, Followers, GracePeriods, Inherited, Options, Settings, World,
-        effects::{contest::Contests, folders, pins::PinFolder},
+        effects::{contest::Contests, folders, pins::PinFolder, uplinks::Uplinks},
         ports::held::Held,
         service::{notify, sockets::Sockets},
+        state::locks::{ContainerLocks, DataLock, Rank, TaskLock},
     },
     datapath::Datapath,
     dns::Feed,
@@ -173,18 +167,18 @@ async fn open(options: Options, pins: Arc<PinFolder>) -> anyhow::Result<Arc<Daem
     Ok(Arc::new(Daemon {
         group: options.group(),
         program: Arc::new(SealedProgram::open(&exe)?),
-        world: Mutex::new(World::new(networks, containers, lent)),
-        store: Mutex::new(store),
+        world: DataLock::new(Rank::World, World::new(networks, containers, lent)),
+        store: DataLock::new(Rank::Store, store),
         links,
         settings,
-        datapath: Mutex::new(datapath),
+        datapath: DataLock::new(Rank::Datapath, datapath),
         grace: GracePeriods::open(&options.run_dir),
         feed,
         firewall,
-        held: Mutex::new(held),
+        held: DataLock::new(Rank::HostPorts, held),
         relay,
-        busy: Mutex::default(),
-        networks_busy: tokio::sync::Mutex::default(),
+        container_locks: ContainerLocks::new(Rank::Container),
+        network_changes: TaskLock::new(Rank::Networks, ()),
         ends: Ends::new(),
         events: Events::new(),
         followers: Followers::default(),
@@ -192,9 +186,9 @@ async fn open(options: Options, pins: Arc<PinFolder>) -> anyhow::Result<Arc<Daem
         engine: Engine::new(&options.docker_socket),
         followed: tokio::sync::Notify::new(),
         recent: crate::daemon::owners::docker::Recent::new(),
-        engine_turns: Mutex::default(),
-        pruning: tokio::sync::Mutex::default(),
-        uplinks: tokio::sync::Mutex::default(),
+        engine_queries: ContainerLocks::new(Rank::EngineQuery),
+        pruning: TaskLock::new(Rank::Prune, ()),
+        uplinks: TaskLock::new(Rank::Uplinks, Uplinks::default()),
         contests: Contests::default(),
         pins,
         options,

@@ -66,7 +66,7 @@ impl Daemon {
         wanted: DockerEndpointRequest,
     ) -> Result<Endpoint, Error> {
         let id = wanted.endpoint;
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let known = self.world().container(&id).cloned();
         if let Some(known) = known {
             return asked_again(&known, &wanted)
@@ -129,7 +129,7 @@ impl Daemon {
         sandbox: PathBuf,
     ) -> Result<Joined, Error> {
         let network = self.docker_network(&network)?;
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let (before, docker) = self.docker_endpoint(&network.id, &id)?;
         let attachment = before.attachments.first().ok_or(Error::NoEndpoint(id))?;
         let (Some(endpoint), Some(bridge)) = (&attachment.endpoint, network.bridge()) else {
@@ -163,7 +163,7 @@ impl Daemon {
     /// [`Error::Store`]: nothing was changed. [`Error::Datapath`] if the endpoint's owner cannot be written
     /// after the change was recorded.
     pub async fn leave_docker_endpoint(self: &Arc<Self>, network: Id, id: Id) -> Result<(), Error> {
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let Ok((before, docker)) = self.docker_endpoint(&network, &id) else { return Ok(()) };
         self.put_docker_endpoint(&before, DockerEndpoint { sandbox: None, ..docker }).await
     }
@@ -173,7 +173,7 @@ impl Daemon {
     /// # Errors
     /// [`Error::Store`]: the endpoint stays. What the kernel refuses afterwards is left for the next start.
     pub async fn delete_docker_endpoint(self: &Arc<Self>, id: Id) -> Result<(), Error> {
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let Ok(before) = self.container(&id) else { return Ok(()) };
         if before.docker_endpoint().is_none() {
             return Ok(());
@@ -195,7 +195,7 @@ impl Daemon {
         id: Id,
         publish: Vec<Publish>,
     ) -> Result<(), Error> {
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let (before, docker) = match self.docker_endpoint(&network, &id) {
             Err(Error::NoEndpoint(_)) if publish.is_empty() => return Ok(()),
             found => found?,

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    daemon::{Daemon, Error, turn},
+    daemon::{Daemon, Error},
     engine::FoundNetwork,
     model::{Container, DockerContainer, DockerEndpoint, Id, Network, Origin},
     store::Change,
@@ -54,7 +54,7 @@ impl Daemon {
         if endpoints.is_empty() {
             return;
         }
-        let _turn = turn(&self.engine_turns, container).await;
+        let _queries = self.engine_queries.lock(container).await;
         let name = match self.engine.find(&container.to_string()).await {
             Ok(found) => found.name,
             Err(error) => {
@@ -89,7 +89,7 @@ impl Daemon {
 
     /// Note the name of a network, unless another network has it.
     async fn note_network(self: &Arc<Self>, id: Id, name: String) -> Result<(), Error> {
-        let _one_at_a_time = self.networks_busy.lock().await;
+        let _one_at_a_time = self.network_changes.lock().await;
         let (network, is_taken) = {
             let world = self.world();
             (world.network(&id).cloned(), world.networks().any(|network| network.name == name))
@@ -103,7 +103,7 @@ impl Daemon {
     }
 
     async fn note_endpoint(self: &Arc<Self>, id: Id, container: DockerContainer) -> Result<(), Error> {
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let Ok(before) = self.container(&id) else { return Ok(()) };
         let Some(docker) = before.docker_endpoint() else { return Ok(()) };
         if docker.container.as_ref() == Some(&container) {

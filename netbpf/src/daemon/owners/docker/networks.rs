@@ -39,7 +39,7 @@ impl Daemon {
         let DockerNetwork { id, internal, options: given, ipv4, ipv6 } = wanted;
         let options = Options::parse(&given, internal)?;
         self.recent.note(Asked::Network(id));
-        let _one_at_a_time = self.networks_busy.lock().await;
+        let _one_at_a_time = self.network_changes.lock().await;
         let known = self.world().network(&id).cloned();
         if let Some(known) = known {
             // Docker repeats a request without an answer.
@@ -92,7 +92,7 @@ impl Daemon {
         for endpoint in endpoints {
             self.delete_docker_endpoint(endpoint).await?;
         }
-        let _one_at_a_time = self.networks_busy.lock().await;
+        let _one_at_a_time = self.network_changes.lock().await;
         match self.remove_unused(network.clone()).await {
             Err(error @ Error::NetworkInUse { .. }) => {
                 let own = Network { origin: Origin::Netbpf, ..network };

@@ -25,7 +25,7 @@ impl Daemon {
         range: Option<IpNet>,
         is_ipv6: bool,
     ) -> Result<IpNet, Error> {
-        let _one_at_a_time = self.networks_busy.lock().await;
+        let _one_at_a_time = self.network_changes.lock().await;
         let text = |net: Option<IpNet>| net.map(|net| net.to_string()).unwrap_or_default();
         let config = (subnet.is_some() || range.is_some()).then(|| IpamConfig {
             subnet: text(subnet),
@@ -50,7 +50,7 @@ impl Daemon {
     /// # Errors
     /// [`Error::Store`]: it stays lent.
     pub async fn return_pool(self: &Arc<Self>, subnet: IpNet) -> Result<(), Error> {
-        let _one_at_a_time = self.networks_busy.lock().await;
+        let _one_at_a_time = self.network_changes.lock().await;
         self.commit(&[Change::RemoveLent(subnet)])?;
         self.world().remove_lent(&subnet);
         Ok(())
@@ -62,7 +62,7 @@ impl Daemon {
     /// [`Error::Invalid`] if the subnet is not lent; [`Error::Ipam`] if the address is outside it or taken,
     /// or none is left; [`Error::Store`]. Nothing is lent then.
     pub async fn lend_address(self: &Arc<Self>, pool: IpNet, wanted: Option<IpAddr>) -> Result<IpNet, Error> {
-        let _one_at_a_time = self.networks_busy.lock().await;
+        let _one_at_a_time = self.network_changes.lock().await;
         let (lent, address) = {
             let world = self.world();
             let mut lent = world.lent(&pool).cloned().ok_or_else(|| no_pool(pool))?;
@@ -90,7 +90,7 @@ impl Daemon {
     /// # Errors
     /// [`Error::Store`]: it stays lent.
     pub async fn return_address(self: &Arc<Self>, pool: IpNet, address: IpAddr) -> Result<(), Error> {
-        let _one_at_a_time = self.networks_busy.lock().await;
+        let _one_at_a_time = self.network_changes.lock().await;
         let lent = self.world().lent(&pool).cloned();
         let Some(mut lent) = lent else { return Ok(()) };
         lent.release(address);

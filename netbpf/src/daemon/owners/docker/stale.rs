@@ -84,7 +84,7 @@ impl Daemon {
         id: Id,
         is_stale: impl Fn(&Endpoint) -> bool,
     ) {
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let Ok(before) = self.container(&id) else { return };
         if !is_docker(&before, is_stale) {
             return;

@@ -175,7 +175,7 @@ impl Daemon {
     /// Take back addresses without an endpoint in Docker's network of this subnet. For networks of other
     /// drivers this is not known.
     async fn collect_addresses(&self, pool: IpNet) -> Result<bool, Error> {
-        let _one_at_a_time = self.networks_busy.lock().await;
+        let _one_at_a_time = self.network_changes.lock().await;
         let (lent, used) = {
             let world = self.world();
             let Some(lent) = world.lent(&pool).cloned() else { return Ok(true) };

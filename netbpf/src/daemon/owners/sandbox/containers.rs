@@ -316,7 +316,7 @@ impl Daemon {
     /// [`Error::NoContainer`], or [`Error::Invalid`] if several match.
     pub async fn inspect_container(&self, key: &str) -> Result<ContainerResource, Error> {
         let id = self.find_subject(key)?;
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let container = self.container(&id)?;
         let pid = self.supervisor_of(&container).ok().and_then(|supervisor| supervisor.pid1());
         let world = self.world();
@@ -331,7 +331,7 @@ impl Daemon {
     /// may have been killed.
     pub async fn remove_container(self: &Arc<Self>, key: &str, force: bool) -> Result<(), Error> {
         let id = self.find_subject(key)?;
-        let mut busy = self.busy(id).await;
+        let mut locked = self.lock_container(id).await;
         let mut container = self.container(&id)?;
         if !force {
             refuse(&container, "docker rm")?;
@@ -355,9 +355,9 @@ impl Daemon {
             }
             // The watcher of the ended container needs the lock; it also removes the container if that was
             // run with `--rm`.
-            drop(busy);
+            drop(locked);
             self.ended(&container).await;
-            busy = self.busy(id).await;
+            locked = self.lock_container(id).await;
             match self.container(&id) {
                 Ok(now) => container = now,
                 Err(_) => return Ok(()),

@@ -44,12 +44,16 @@ impl Daemon {
     /// error; with `--rm` the container is removed.
     pub async fn start_container(self: &Arc<Self>, key: &str) -> Result<(), Error> {
         let id = self.find_subject(key)?;
-        let _busy = self.busy(id).await;
-        self.start_busy(id, true).await
+        let _locked = self.lock_container(id).await;
+        self.start_locked(id, true).await
     }
 
     /// Start a container, for a user or by its policy. The caller must hold its lock.
-    pub(in crate::daemon) async fn start_busy(self: &Arc<Self>, id: Id, by_user: bool) -> Result<(), Error> {
+    pub(in crate::daemon) async fn start_locked(
+        self: &Arc<Self>,
+        id: Id,
+        by_user: bool,
+    ) -> Result<(), Error> {
         let before = with_restart(self.container(&id)?, |restart| restart.start(by_user));
         refuse(&before, "docker start")?;
         let sandbox = own_sandbox(&before)?;
@@ -249,7 +253,7 @@ impl Daemon {
         let daemon = Arc::clone(self);
         tokio::spawn(async move {
             supervisor.wait().await;
-            let _busy = daemon.busy(id).await;
+            let _locked = daemon.lock_container(id).await;
             match daemon.clear_up(id, supervisor.pid()).await {
                 Ok(Some(delay)) => daemon.restart_later(id, delay),
                 Ok(None) => {}
@@ -384,7 +388,7 @@ impl Daemon {
     /// [`Error::Sandbox`] if the kernel knows no such signal; [`Error::Store`]: no signal was sent.
     pub async fn kill_container(&self, key: &str, signal: i32) -> Result<(), Error> {
         let id = self.find_subject(key)?;
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let container = self.container(&id)?;
         refuse(&container, "docker kill")?;
         own_sandbox(&container)?;
@@ -408,7 +412,7 @@ impl Daemon {
     ) -> Result<(), Error> {
         let id = self.find_subject(key)?;
         let container = {
-            let _busy = self.busy(id).await;
+            let _locked = self.lock_container(id).await;
             let container = self.container(&id)?;
             refuse(&container, "docker stop")?;
             own_sandbox(&container)?;
@@ -428,12 +432,12 @@ impl Daemon {
             container
         };
         if tokio::time::timeout(patience, self.ended(&container)).await.is_err() {
-            let busy = self.busy(id).await;
+            let locked = self.lock_container(id).await;
             match self.end(&container, SIGKILL).await {
                 Err(Error::NotRunning(_)) | Ok(()) => {}
                 Err(error) => return Err(error),
             }
-            drop(busy);
+            drop(locked);
             self.ended(&container).await;
         }
         self.tell(&container, Happened::Stopped);

@@ -27,7 +27,7 @@ impl Daemon {
         }
         check_container_name(name)?;
         let id = self.find_subject(key)?;
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let before = self.container(&id)?;
         refuse(&before, "docker rename")?;
         own_sandbox(&before)?;

@@ -52,13 +52,13 @@ impl Daemon {
     }
 
     async fn start_again(self: &Arc<Self>, id: Id, is_due: impl Fn(&Container) -> bool) {
-        let _busy = self.busy(id).await;
+        let _locked = self.lock_container(id).await;
         let Ok(container) = self.container(&id) else { return };
         if !is_due(&container) {
             return;
         }
         let known = container.owner().restart().map(|restart| restart.error.as_str());
-        if let Err(error) = self.start_busy(id, false).await
+        if let Err(error) = self.start_locked(id, false).await
             && known != Some(error.to_string().as_str())
         {
             // Logged once, although each attempt fails with the same error.
