@@ -259,6 +259,11 @@ impl Lab {
         self.before.assert_unchanged(&self.host);
     }
 
+    /// A panic in a request's task ends only that request, which a test may not have waited for.
+    fn check_for_panics(&self) {
+        assert!(!self.daemon_log().contains("panicked at"), "a process of netbpf panicked");
+    }
+
     /// Prints information that helps to understand a failure.
     fn print_world(&self) {
         let mut world = format!("the daemon's log:\n{}", self.daemon_log());
@@ -280,7 +285,10 @@ impl Drop for Lab {
         if thread::panicking() {
             return self.print_world();
         }
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.check_residue())) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
+            self.check_residue();
+            self.check_for_panics();
+        })) {
             self.print_world();
             resume_unwind(panic);
         }
