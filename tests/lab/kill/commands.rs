@@ -2,7 +2,7 @@
 
 use netbpf_tests::lab::tell;
 
-use super::{Case, RUN, clear_up, give, outcome};
+use super::{Case, RUN, ask, clear_up, faulty_lab, give, outcome};
 use crate::shape::Shape;
 
 const CREATE: &str = "network create --subnet 10.5.0.0/24 --ipv6 --subnet fd00:5::/64 -o com.docker.network.bridge.enable_icc=false -o netbpf.max_flows=1000 fresh";
@@ -72,5 +72,29 @@ fn start_of_the_daemon() {
         }
     }
     tell("kills survived", point - 1);
+    clear_up(&lab);
+}
+
+/// An incomplete file of the first attempt must not count as the user's.
+#[test]
+fn a_start_that_could_not_write_a_file_succeeds_the_second_time() {
+    let lab = faulty_lab();
+    lab.start_daemon();
+    lab.host(["ip", "netns", "add", "blue"]).ok();
+    lab.network("mynet", "--subnet 10.1.0.0/24");
+    let run = "run -d --name web --net mynet -- sleep infinity";
+    let mut files = 0;
+    for call in 1..=8 {
+        give(&lab, &format!("fail call {call}"));
+        let first = ask(&lab, run);
+        files += u32::from(outcome(&lab).is_some_and(|hit| hit.contains("write a file")));
+        if first.is_err() {
+            ask(&lab, "start web").or_else(|_| ask(&lab, run)).expect("the second attempt");
+        }
+        let found = lab.exec("web", "getent ahostsv4 web.mynet").ok();
+        assert!(found.text().starts_with("10.1.0."), "call {call}: {found}");
+        ask(&lab, "rm -f web").expect("removed");
+    }
+    assert!(files >= 2, "{files} of the container's files were hit");
     clear_up(&lab);
 }

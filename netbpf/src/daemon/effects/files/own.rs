@@ -2,7 +2,7 @@
 //! possible while the sandbox runs. They are bind-mounted, so each must stay the same file. Only the sandbox
 //! uses them, and it may write them too.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use super::{
     failed,
@@ -14,6 +14,9 @@ use crate::{daemon::Error, sandbox::SharedFile};
 const HOSTS: &str = "hosts";
 const RESOLV_CONF: &str = "resolv.conf";
 const HOSTNAME: &str = "hostname";
+
+/// A `resolv.conf` that is not complete yet.
+const RESOLV_CONF_PART: &str = "resolv.conf.part";
 
 /// The lines of `hosts` that are netbpf's.
 const LINES: &str = "hosts.lines";
@@ -42,9 +45,12 @@ pub fn make(dir: &Path, texts: &Texts, hostname: &str) -> Result<(), Error> {
     kept::write(dir, LINES, &texts.hosts.lines)?;
     match open(dir, RESOLV_CONF)? {
         Some(_) => set_resolv_conf(dir, texts.resolv_conf.as_bytes()).map(drop),
-        None => open_or_create(dir, RESOLV_CONF)?
-            .replace(texts.resolv_conf.as_bytes())
-            .map_err(failed("write", &dir.join(RESOLV_CONF))),
+        None => {
+            // Complete at once: an empty file would count as edited.
+            let (part, whole) = (dir.join(RESOLV_CONF_PART), dir.join(RESOLV_CONF));
+            let written = open_or_create(dir, RESOLV_CONF_PART)?.replace(texts.resolv_conf.as_bytes());
+            written.and_then(|()| fs::rename(part, &whole)).map_err(failed("write", &whole))
+        }
     }
 }
 
@@ -131,7 +137,7 @@ fn open_or_create(dir: &Path, name: &str) -> Result<SharedFile, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs::File;
 
     use super::*;
     use crate::daemon::effects::files::resolv_conf::ResolvConf;
