@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use netbpf_tests::lab::{
     Lab, eventually,
-    station::{ethernet, ipv6},
+    station::{ethernet, icmpv6, ipv6},
 };
 
 use super::outside::Neighbourhood;
@@ -105,9 +105,14 @@ fn forwarded_packets_with_an_address_of_the_host_are_dropped() {
         let packet = ipv6(octets(source), octets("2001:db8:3::2"), b"netbpf");
         far.send(&ethernet(uplink, far.mac(), 0x86dd, &packet));
     }
+    // A neighbour advertisement is for its link only (RFC 4861 section 7.1.2).
+    let (far_address, side_address) = (octets("2001:db8:1::2"), octets("2001:db8:3::2"));
+    let message = [&[136, 0, 0, 0, 0x60, 0, 0, 0][..], &far_address, &[2, 1], b"netbpf"].concat();
+    let packet = icmpv6(far_address, side_address, &message);
+    far.send(&ethernet(uplink, far.mac(), 0x86dd, &packet));
     // Frames stay in order, so everything sent before this ping has arrived after it.
     lab.on("far", "ping -c1 -W2 2001:db8:1::1").ok();
-    assert_eq!(lab.drops_since(&before), [("transit".to_owned(), sources.len() as u64)].into());
+    assert_eq!(lab.drops_since(&before), [("transit".to_owned(), sources.len() as u64 + 1)].into());
     assert_eq!(side.heard_ending_in(b"netbpf"), 0);
     // The host's own packets pass.
     lab.host(["ping", "-c1", "-W2", "2001:db8:3::2"]).ok();
