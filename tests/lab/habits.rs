@@ -167,6 +167,13 @@ fn control_characters_in_labels_and_errors_do_not_reach_a_terminal() {
             "{command}: {seen}"
         );
     }
+    // Errors of the parser, which drops control sequences.
+    for command in
+        ["run -p \"$(printf 'x\\033]0;y\\007')\" -- true", "run --\"$(printf 'x\\033[31my')\" -- true"]
+    {
+        let seen = lab.host(["script", "-qec", &format!("{netbpf} {command} 2>&1"), "/dev/null"]);
+        assert!(!seen.stdout.contains('\u{1b}') && seen.stdout.contains("error: "), "{command}: {seen}");
+    }
     let piped = lab.netbpf(["ps", "--format", "{{.Labels}}"]).ok();
     assert!(piped.stdout.contains('\u{1b}'), "{piped}");
 }

@@ -8,8 +8,8 @@ use clap::{
 };
 
 use super::{
-    Error, console::Console, container, daemon, doctor, events, exec, inspect, logs, man, network, port, run,
-    stats, system,
+    Error, console::Console, container, daemon, doctor, events, exec, inspect, logs, man, network, output,
+    port, run, stats, system,
 };
 use crate::api;
 
@@ -29,26 +29,29 @@ pub enum Process {
 /// Docker, else 1.
 pub fn parse() -> Result<Process, ExitCode> {
     parse_from(std::env::args_os()).map_err(|NoCommand { error, exit_code }| {
-        say(&error);
+        // clap drops control sequences from a message without colours, so they are looked for in the arguments.
+        let is_harmless = std::env::args_os().all(|argument| {
+            let bytes = argument.as_encoded_bytes();
+            output::escaped(bytes).as_bytes() == bytes
+        });
+        say(&error, is_harmless);
         ExitCode::from(exit_code)
     })
 }
 
-/// Prints clap's message, or one line for an unknown command, because many of Docker's do not exist. Without colours if
-/// the message quotes control characters, which a terminal would obey.
-fn say(error: &clap::Error) {
+/// Prints clap's message, or one line for an unknown command, because many of Docker's do not exist. Without colours
+/// and escaped if it quotes what a terminal would obey.
+fn say(error: &clap::Error, is_harmless: bool) {
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
     {
         let line = format!("netbpf: '{name}' is not a netbpf command; see 'netbpf --help'");
         return Console::of_process().print_error(&line);
     }
-    let text = error.render().to_string();
     // Errors are ignored: there is nowhere to report them.
-    let _ = if error.use_stderr() && text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
-        write!(Console::of_process().err, "{text}")
-    } else {
-        error.print()
+    let _ = match is_harmless || !error.use_stderr() {
+        true => error.print(),
+        false => write!(Console::of_process().err, "{}", error.render()),
     };
 }
 

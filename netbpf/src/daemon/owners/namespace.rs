@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::{
     daemon::{Daemon, Error, effects::namespaces},
     link,
-    model::{Container, Id, Namespace, State, Subject},
+    model::{Container, Id, Namespace, State, Subject, one_line},
 };
 
 impl Daemon {
@@ -92,11 +92,12 @@ impl Daemon {
 /// The namespace that a text names, with the name of its container; none for other texts.
 fn parse(text: &str) -> Result<Option<(Namespace, String)>, Error> {
     if let Some(name) = text.strip_prefix("netns:") {
-        let path = if name.starts_with('/') {
+        let path = if name.starts_with('/') && !text.contains(char::is_control) {
             PathBuf::from(name)
-        } else if name.is_empty() || name.contains('/') {
+        } else if name.is_empty() || name.contains('/') || text.contains(char::is_control) {
             return Err(Error::NoNamespace(format!(
-                "invalid network namespace {text}: expected netns:NAME or netns:/PATH"
+                "invalid network namespace {}: expected netns:NAME or netns:/PATH",
+                one_line(text)
             )));
         } else {
             PathBuf::from("/run/netns").join(name)
