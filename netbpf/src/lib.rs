@@ -2,7 +2,7 @@
 //!
 //! `model`, `ipam` and `plan` are pure. `datapath`, `link`, `firewall`, `store`, `sandbox`, `relay` and
 //! `engine` do the I/O and do not know each other. They share `private` for safe directories, `confined` for
-//! processes without privileges, and `fault` for tests that let calls fail. `daemon` joins them; `api` is its
+//! processes without privileges, `logging`, and `fault` for tests that let calls fail. `daemon` joins them; `api` is its
 //! interface, and `cli` knows only that; `docker` is its interface for Docker.
 
 pub mod api;
@@ -19,6 +19,7 @@ pub mod firewall;
 pub mod fuzz;
 pub mod ipam;
 pub mod link;
+pub mod logging;
 pub mod model;
 pub mod plan;
 pub mod private;

@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use netbpf::{
     cli::{self, DaemonOptions, Process},
-    daemon, dns,
+    daemon, dns, logging,
     model::XdpMode,
     relay, sandbox,
 };
@@ -48,12 +48,7 @@ fn run_as(
 
 fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
     let filter = EnvFilter::new(format!("warn,netbpf={0},programs={0}", options.log_level.as_str()));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(false)
-        .init();
+    logging::start(filter, false, std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let docker_plugin = options.docker_plugin();
     let uplinks = options
         .xdp

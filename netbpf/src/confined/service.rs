@@ -29,6 +29,7 @@ use super::{
     channel::{self, Connection, Message, Received, Response},
     privileges,
 };
+use crate::logging;
 
 /// How long a daemon has to connect after the start, and to read the greeting.
 const GREETING: Duration = Duration::from_secs(5);
@@ -72,10 +73,7 @@ pub(crate) fn run<S: Service>(
     dir: &Path,
     service: impl FnOnce(usize) -> S,
 ) -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_writer(io::stderr)
-        .init();
+    logging::start(tracing_subscriber::EnvFilter::from_default_env(), true, false);
     // Leaves the daemon's terminal. Fails only if the process leads a session already, which is as good.
     let _ = setsid();
     let descriptors = raise_descriptor_limit().context("raise the limit of open files")?;
