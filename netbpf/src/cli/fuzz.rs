@@ -13,8 +13,7 @@ pub(crate) fn check_values(input: &[u8]) {
     let text = &*String::from_utf8_lossy(input);
     for parser in [parsers::extra_host, parsers::address, parsers::search_domain] {
         if let Ok(value) = parser(text) {
-            assert_eq!(parser(&value), Ok(value.clone()));
-            assert!(!value.contains(['\n', '\0']), "{value:?}");
+            assert_eq!(parser(&value), Ok(value));
         }
     }
     for parser in [parsers::pair, parsers::label, parsers::filter, parsers::driver_option] {
