@@ -21,6 +21,7 @@ use super::{
     pins::Pins,
     programs::{FROM_UPLINK, errno, is_absent, remove},
     tables::Prefix,
+    warn,
 };
 use crate::{
     model::{Mac, XdpMode},
@@ -149,21 +150,25 @@ impl Datapath {
         self.closed.get(&number).copied().unwrap_or_default()
     }
 
-    /// Sets the closed subnets of a network. Subnets that stay closed are not open in between.
+    /// Sets the closed subnets of a network, all or none. Subnets that stay closed are not open in between.
     pub(super) fn close(&mut self, number: u32, closed: Closed) -> Result<(), Error> {
-        let stays: Vec<_> = closed.subnets().collect();
-        for subnet in self.closed(number).subnets().filter(|subnet| !stays.contains(subnet)) {
-            self.tables.open_subnet(prefix(subnet))?;
-        }
-        let value = ClosedSubnet { network: number, internal: u32::from(closed.internal) };
-        for subnet in stays {
-            self.tables.close_subnet(prefix(subnet), value)?;
-        }
+        let before = self.closed(number);
+        self.exchange_closed(number, before, closed)
+            .inspect_err(|_| warn(self.exchange_closed(number, closed, before)))?;
         match closed == Closed::default() {
             true => self.closed.remove(&number),
             false => self.closed.insert(number, closed),
         };
         Ok(())
+    }
+
+    fn exchange_closed(&mut self, number: u32, before: Closed, after: Closed) -> Result<(), Error> {
+        let stays: Vec<_> = after.subnets().collect();
+        for subnet in before.subnets().filter(|subnet| !stays.contains(subnet)) {
+            self.tables.open_subnet(prefix(subnet))?;
+        }
+        let value = ClosedSubnet { network: number, internal: u32::from(after.internal) };
+        stays.into_iter().try_for_each(|subnet| self.tables.close_subnet(prefix(subnet), value))
     }
 
     /// Reads the closed subnets, and removes those without a network.
