@@ -4,6 +4,7 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
+    mem::ManuallyDrop,
     path::Path,
     process::ExitCode,
 };
@@ -71,10 +72,9 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
         uplinks,
     };
     let inherited = daemon::Inherited::from_env()?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(daemon::run(options, inherited))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Its tasks end with the process. They would panic in a runtime that is being shut down.
+    ManuallyDrop::new(runtime).block_on(daemon::run(options, inherited))
 }
 
 fn finish<E: Into<anyhow::Error>>(done: Result<(), E>) -> ExitCode {

@@ -164,6 +164,11 @@ impl Store {
         })
     }
 
+    /// Closes the file, so that the next start need not repair it. The next commit would open it again.
+    pub fn close(&mut self) {
+        self.database = None;
+    }
+
     fn write(&mut self, writes: &[Write]) -> Result<(), redb::Error> {
         let database = match self.database.take() {
             Some(database) => database,

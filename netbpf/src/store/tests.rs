@@ -369,3 +369,20 @@ fn format_1_has_exactly_this_text() {
         );
     }
 }
+
+#[test]
+fn a_closed_file_can_be_opened_elsewhere_and_is_opened_again_by_the_next_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let (mut store, _) = Store::open(&path).unwrap();
+    let (one, other) = (network("one"), network("other"));
+    store.commit(&[Change::PutNetwork(one.clone())]).unwrap();
+    assert!(Store::open(&path).is_err(), "it is open");
+    store.close();
+    let (opened, records) = Store::open(&path).unwrap();
+    assert_eq!(records.networks, [one]);
+    drop(opened);
+    store.commit(&[Change::PutNetwork(other)]).unwrap();
+    drop(store);
+    assert_eq!(Store::open(&path).unwrap().1.networks.len(), 2);
+}

@@ -116,7 +116,9 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     devices.abort();
     follower.abort();
     sockets.remove()?;
-    stop(&daemon).await
+    let stopped = stop(&daemon).await;
+    daemon.store.lock().close();
+    stopped
 }
 
 /// Locks a directory for this daemon, and creates the directory of its containers.
