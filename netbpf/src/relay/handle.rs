@@ -69,8 +69,8 @@ impl Relay {
     /// target.
     ///
     /// # Errors
-    /// [`Error::Socket`] if a port cannot listen; [`Error::Process`] if neither the relay nor a new one takes the
-    /// ports. Then none of them is relayed, not even one that was before. [`Error::Ended`] after [`Relay::stop`].
+    /// `Error::Socket` if a port cannot listen; `Error::Process` if neither the relay nor a new one takes the
+    /// ports. Then none of them is relayed, not even one that was before. `Error::Ended` after [`Relay::stop`].
     pub async fn serve(&self, ports: Vec<(Port, OwnedFd)>) -> Result<(), Error> {
         self.handle.order(Order::Serve(ports)).await
     }
@@ -78,7 +78,7 @@ impl Relay {
     /// Stops relaying these ports. On return their sockets are closed here; their clients' sockets are about to be.
     ///
     /// # Errors
-    /// [`Error::Ended`] after [`Relay::stop`]. A relay that does not answer is replaced, which closes the ports as
+    /// `Error::Ended` after [`Relay::stop`]. A relay that does not answer is replaced, which closes the ports as
     /// well.
     pub async fn close(&self, places: Vec<Place>) -> Result<(), Error> {
         self.handle.order(Order::Close(places)).await
@@ -87,7 +87,7 @@ impl Relay {
     /// Closes all ports except these. A relay that was taken over may have others.
     ///
     /// # Errors
-    /// [`Error::Ended`] after [`Relay::stop`]. A relay that does not answer is replaced, which closes the ports as
+    /// `Error::Ended` after [`Relay::stop`]. A relay that does not answer is replaced, which closes the ports as
     /// well.
     pub async fn keep(&self, places: Vec<Place>) -> Result<(), Error> {
         self.handle.order(Order::Keep(places)).await
@@ -96,7 +96,7 @@ impl Relay {
     /// Ends the relay.
     ///
     /// # Errors
-    /// [`Error::Ended`] if it was stopped before. A relay that does not answer is killed.
+    /// `Error::Ended` if it was stopped before. A relay that does not answer is killed.
     pub async fn stop(&self) -> Result<(), Error> {
         self.handle.stop().await
     }
