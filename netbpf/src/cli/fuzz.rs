@@ -37,10 +37,9 @@ pub(crate) fn check_values(input: &[u8]) {
     }
 }
 
-/// Checks a template of `--format`.
-pub(crate) fn check_templates(input: &[u8]) {
-    let text = &*String::from_utf8_lossy(input);
-    let document = json!({
+/// A network, as `network inspect` prints it.
+pub(super) fn network() -> serde_json::Value {
+    json!({
         "Name": "mynet",
         "Id": "0123",
         "EnableIPv6": false,
@@ -50,7 +49,13 @@ pub(crate) fn check_templates(input: &[u8]) {
         ] },
         "Containers": { "ab": { "Name": "web", "IPv4Address": "192.168.0.2/16" } },
         "Labels": { "a": "1", "b.c": "2" },
-    });
+    })
+}
+
+/// Checks a template of `--format`.
+pub(crate) fn check_templates(input: &[u8]) {
+    let text = &*String::from_utf8_lossy(input);
+    let document = network();
     let render = |parse: fn(&str) -> Result<Template, Error>| {
         let rendered = parse(text).and_then(|template| template.render(&document));
         rendered.map_err(|error| error.to_string())

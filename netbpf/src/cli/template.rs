@@ -262,23 +262,11 @@ fn exec(message: &str) -> TemplateError {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::cli::fuzz;
 
     fn render(template: &str) -> String {
-        let network = json!({
-            "Name": "mynet",
-            "Id": "0123",
-            "EnableIPv6": false,
-            "IPAM": { "Driver": "default", "Options": null, "Config": [
-                { "Subnet": "192.168.0.0/16", "Gateway": "192.168.0.1" },
-                { "Subnet": "10.0.0.0/8" },
-            ] },
-            "Containers": { "ab": { "Name": "web", "IPv4Address": "192.168.0.2/16" } },
-            "Labels": { "a": "1", "b.c": "2" },
-        });
-        match Template::parse(template).and_then(|template| template.render(&network)) {
+        match Template::parse(template).and_then(|template| template.render(&fuzz::network())) {
             Ok(text) => text,
             Err(error) => error.to_string(),
         }

@@ -25,8 +25,13 @@ pub fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, Er
 /// Writes or replaces a note. A missing directory is created.
 pub fn write(dir: &Path, name: &str, note: &impl Serialize) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(failed("create", dir))?;
+    let text = serde_json::to_vec(note).map_err(|error| failed("write", &dir.join(name))(error.into()))?;
+    write_whole(dir, name, &text)
+}
+
+/// Creates or replaces a file that no container has yet, completely or not at all.
+pub fn write_whole(dir: &Path, name: &str, text: &[u8]) -> Result<(), Error> {
     let (file, part): (PathBuf, PathBuf) = (dir.join(name), dir.join(format!("{name}.part")));
-    let text = serde_json::to_vec(note).map_err(|error| failed("write", &file)(error.into()))?;
     let written = fault::call("write a note").and_then(|()| fs::write(&part, text));
     let written = written.map_err(failed("write", &part));
     let written = written.and_then(|()| fs::rename(&part, &file).map_err(failed("write", &file)));

@@ -2,7 +2,7 @@
 //! possible while the sandbox runs. They are bind-mounted, so each must stay the same file. Only the sandbox
 //! uses them, and it may write them too.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use super::{
     failed,
@@ -14,9 +14,6 @@ use crate::{daemon::Error, sandbox::SharedFile};
 const HOSTS: &str = "hosts";
 const RESOLV_CONF: &str = "resolv.conf";
 const HOSTNAME: &str = "hostname";
-
-/// A `resolv.conf` that is not complete yet.
-const RESOLV_CONF_PART: &str = "resolv.conf.part";
 
 /// The lines of `hosts` that are netbpf's.
 const LINES: &str = "hosts.lines";
@@ -45,12 +42,8 @@ pub fn make(dir: &Path, texts: &Texts, hostname: &str) -> Result<(), Error> {
     kept::write(dir, LINES, &texts.hosts.lines)?;
     match open(dir, RESOLV_CONF)? {
         Some(_) => set_resolv_conf(dir, texts.resolv_conf.as_bytes()).map(drop),
-        None => {
-            // Complete at once: an empty file would count as edited.
-            let (part, whole) = (dir.join(RESOLV_CONF_PART), dir.join(RESOLV_CONF));
-            let written = open_or_create(dir, RESOLV_CONF_PART)?.replace(texts.resolv_conf.as_bytes());
-            written.and_then(|()| fs::rename(part, &whole)).map_err(failed("write", &whole))
-        }
+        // An empty file, left by a failed write, would count as edited.
+        None => kept::write_whole(dir, RESOLV_CONF, texts.resolv_conf.as_bytes()),
     }
 }
 
@@ -137,7 +130,7 @@ fn open_or_create(dir: &Path, name: &str) -> Result<SharedFile, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::fs::{self, File};
 
     use super::*;
     use crate::daemon::effects::files::resolv_conf::ResolvConf;
