@@ -123,8 +123,9 @@ impl ForeignChains {
         let mut known = BTreeMap::new();
         let mut changed = Vec::new();
         for table in self.tables().await? {
-            let is_changed = self.changes(&table, names).is_ok_and(|commands| !commands.is_empty());
-            let refusal = self.admit_in(&table, names).await?;
+            let commands = self.changes(&table, names);
+            let is_changed = commands.as_ref().is_ok_and(|commands| !commands.is_empty());
+            let refusal = self.admit_in(&table, names, commands).await?;
             for (chain, base) in bases(&table) {
                 if let Some(standing) = self.judge(&table, chain, base, names, refusal.as_deref()) {
                     let name = format!("{} {} {chain}", table.family, table.name);
@@ -143,8 +144,13 @@ impl ForeignChains {
     }
 
     /// Adds and removes netbpf's rules in a table. Returns why that was impossible, if it was.
-    async fn admit_in(&self, table: &Table, names: &BTreeSet<String>) -> Result<Option<String>, Error> {
-        let mut commands = match self.changes(table, names) {
+    async fn admit_in(
+        &self,
+        table: &Table,
+        names: &BTreeSet<String>,
+        commands: Result<String, Unwritable>,
+    ) -> Result<Option<String>, Error> {
+        let mut commands = match commands {
             Ok(commands) if commands.is_empty() => return Ok(None),
             _ if table.is_owned => {
                 return Ok(Some("its table belongs to the process that made it".to_owned()));
