@@ -160,19 +160,7 @@ fn nothing_is_lost_when_one_daemon_takes_the_place_of_another() {
     let connections =
         echo_connections(lab.inside("server", || TcpListener::bind("0.0.0.0:80")).expect("a listener"));
 
-    let client = format!("/proc/{}/ns/net", lab.pid("client"));
-    let (host, far) = ("/proc/1/ns/net", "/run/netns/far");
-    let published = Ipv4Addr::new(192, 0, 2, 1);
-    let asker = Asker::often(&lab);
-    let probes = [
-        asker.packets("between containers", &client, (server, 7000)),
-        asker.packets("from the host", host, (server, 7000)),
-        asker.packets("to another host", &client, (Ipv4Addr::new(192, 0, 2, 2), 7000)),
-        asker.packets("to a published port", far, (published, 7000)),
-        asker.one_connection("by one connection", far, (published, 8080)),
-        asker.new_connections("by new connections", far, (published, 8080)),
-        asker.names("names", &client, "server", server),
-    ];
+    let probes = Asker::often(&lab).in_all_ways(server, [7000, 8080]);
     let bulk = Bulk::start(&lab, "server", "client");
     thread::sleep(CALM);
     for (what, replace) in REPLACEMENTS {

@@ -57,6 +57,13 @@ struct Case {
 const RUN: &str =
     "run -d --name web --net mynet --ip 10.1.0.9 --network-alias www -p 8080:80 -- sleep infinity";
 
+/// A container that leaves one of its two networks.
+const DISCONNECT: Case = Case::new(
+    &[RUN, "network create --subnet 10.2.0.0/24 other", "network connect --ip 10.2.0.9 other web"],
+    "network disconnect mynet web",
+    &["network connect --ip 10.1.0.9 --alias www mynet web"],
+);
+
 /// The allowed states after a fault.
 struct Outcomes {
     before: Shape,

@@ -13,7 +13,7 @@ use std::{
     env,
     hash::{BuildHasher, RandomState},
     io::Write,
-    net::{Ipv4Addr, TcpListener, UdpSocket},
+    net::{TcpListener, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -293,19 +293,7 @@ impl Traffic {
             echo(lab.in_namespace("/run/netns/far", socket)),
             echo_connections(lab.inside("server", listener)),
         ];
-        let client = format!("/proc/{}/ns/net", lab.pid("client"));
-        let (host, far) = ("/proc/1/ns/net", "/run/netns/far");
-        let published = Ipv4Addr::new(192, 0, 2, 1);
-        let asker = Asker::seldom(lab);
-        let probes = vec![
-            asker.packets("between containers", &client, (server, 7000)),
-            asker.packets("from the host", host, (server, 7000)),
-            asker.packets("to another host", &client, (Ipv4Addr::new(192, 0, 2, 2), 7000)),
-            asker.packets("to a published port", far, (published, 9000)),
-            asker.one_connection("by one connection", far, (published, 9080)),
-            asker.new_connections("by new connections", far, (published, 9080)),
-            asker.names("names", &client, "server", server),
-        ];
+        let probes = Asker::seldom(lab).in_all_ways(server, [9000, 9080]).into();
         Self { probes, tallies: BTreeMap::new(), _servers: servers }
     }
 

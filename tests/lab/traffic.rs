@@ -149,6 +149,23 @@ impl<'a> Asker<'a> {
         Self { lab, interval: Duration::from_millis(20), patience: Duration::from_secs(5) }
     }
 
+    /// Asks `server` in all ways in which traffic reaches a container, and another host. The servers listen at port 7000
+    /// (UDP), and `server` is published at these UDP and TCP ports. `client` is a container beside it, `far` a host.
+    pub fn in_all_ways(self, server: Ipv4Addr, [udp, tcp]: [u16; 2]) -> [Probe; 7] {
+        let client = format!("/proc/{}/ns/net", self.lab.pid("client"));
+        let (host, far) = ("/proc/1/ns/net", "/run/netns/far");
+        let published = Ipv4Addr::new(192, 0, 2, 1);
+        [
+            self.packets("between containers", &client, (server, 7000)),
+            self.packets("from the host", host, (server, 7000)),
+            self.packets("to another host", &client, (Ipv4Addr::new(192, 0, 2, 2), 7000)),
+            self.packets("to a published port", far, (published, udp)),
+            self.one_connection("by one connection", far, (published, tcp)),
+            self.new_connections("by new connections", far, (published, tcp)),
+            self.names("names", &client, "server", server),
+        ]
+    }
+
     /// Datagrams to an [`echo`].
     pub fn packets(self, what: &'static str, from: &str, to: (Ipv4Addr, u16)) -> Probe {
         let patience = self.patience;

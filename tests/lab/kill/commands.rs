@@ -2,7 +2,7 @@
 
 use netbpf_tests::lab::tell;
 
-use super::{Case, RUN, ask, clear_up, faulty_lab, give, outcome};
+use super::{Case, DISCONNECT, RUN, ask, clear_up, faulty_lab, give, outcome};
 use crate::shape::Shape;
 
 const CREATE: &str = "network create --subnet 10.5.0.0/24 --ipv6 --subnet fd00:5::/64 -o com.docker.network.bridge.enable_icc=false -o netbpf.max_flows=1000 fresh";
@@ -23,11 +23,7 @@ cases! { CASES
             "network connect --ip 10.1.0.9 --alias www mynet web",
             &["network disconnect mynet web"],
         );
-        disconnect: Case::new(
-            &[RUN, "network create --subnet 10.2.0.0/24 other", "network connect --ip 10.2.0.9 other web"],
-            "network disconnect mynet web",
-            &["network connect --ip 10.1.0.9 --alias www mynet web"],
-        );
+        disconnect: DISCONNECT;
         connect_namespace: Case::new(&[], "network connect mynet netns:blue", &["network disconnect mynet netns:blue"]);
         disconnect_namespace: Case::new(
             &["network connect mynet netns:blue"],

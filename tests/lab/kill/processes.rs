@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use netbpf_tests::lab::{Lab, eventually, tell};
 
-use super::{Case, Outcomes, RUN};
+use super::{Case, DISCONNECT, Outcomes, RUN};
 use crate::shape::Shape;
 
 /// How long the daemon may take to notice the end and to clean up.
@@ -69,11 +69,7 @@ cases! {
             "network connect --ip 10.1.0.9 --alias www mynet web",
             &["network disconnect mynet web"],
         );
-        disconnect: Case::new(
-            &[RUN, "network create --subnet 10.2.0.0/24 other", "network connect --ip 10.2.0.9 other web"],
-            "network disconnect mynet web",
-            &["network connect --ip 10.1.0.9 --alias www mynet web"],
-        );
+        disconnect: DISCONNECT;
         run: Case::new(&[], RUN, &["rm -f web"]).of_two();
         rm: Case::new(&[RUN], "rm -f web", &["?rm -f web", RUN]).of_two();
         rename: Case::new(&[RUN], "rename web shop", &["rename shop web"]);
