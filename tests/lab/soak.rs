@@ -311,8 +311,8 @@ impl Traffic {
             }
             let (while_changed, sum) = self.tallies.entry(probe.what()).or_default();
             if round.cuts.contains(&probe.what()) {
-                *while_changed += std::mem::take(&mut tally.lost);
-                tally.longest = Duration::ZERO;
+                *while_changed += tally.lost;
+                tally = Tally { done: tally.done, ..Tally::default() };
             }
             sum.join(tally);
         }

@@ -16,12 +16,14 @@ use std::{
 use netbpf_tests::lab::{Lab, eventually};
 use nix::sched::{CloneFlags, setns};
 
-/// A connection or an answer in it that takes longer is missing. Shorter than the time after which TCP tries again, which
-/// would hide a loss.
-const PATIENCE: Duration = Duration::from_millis(900);
+/// Shorter than the time after which TCP connects again, which would hide a loss.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// How often those that wait for nothing in particular look whether they should end.
-const GLANCE: Duration = Duration::from_millis(50);
+/// As long as a resolver waits. On a busy machine, a thread may not run for a second.
+const LONG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a server without requests looks whether it should end.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// What came of asking again and again.
 #[derive(Debug, Default)]
@@ -39,8 +41,8 @@ pub struct Tally {
 pub struct Asker<'a> {
     lab: &'a Lab,
     interval: Duration,
-    /// The answer to a datagram that takes longer is missing.
-    patience: Duration,
+    /// An answer or a connection that takes longer is missing.
+    timeout: Duration,
 }
 
 /// A thread that asks until it is told to end.
@@ -139,14 +141,14 @@ impl Tally {
 }
 
 impl<'a> Asker<'a> {
-    /// One that asks two hundred times per second and is impatient.
+    /// One that asks two hundred times per second, with a short timeout.
     pub fn often(lab: &'a Lab) -> Self {
-        Self { lab, interval: Duration::from_millis(5), patience: PATIENCE }
+        Self { lab, interval: Duration::from_millis(5), timeout: SHORT_TIMEOUT }
     }
 
-    /// One that asks less often, and waits as long as a resolver does, on a machine that may be busy.
+    /// One that asks less often, with a long timeout, on a machine that may be busy. What TCP sends again is not missing.
     pub fn seldom(lab: &'a Lab) -> Self {
-        Self { lab, interval: Duration::from_millis(20), patience: Duration::from_secs(5) }
+        Self { lab, interval: Duration::from_millis(20), timeout: LONG_TIMEOUT }
     }
 
     /// Asks `server` in all ways in which traffic reaches a container, and another host. The servers listen at port 7000
@@ -168,8 +170,8 @@ impl<'a> Asker<'a> {
 
     /// Datagrams to an [`echo`].
     pub fn packets(self, what: &'static str, from: &str, to: (Ipv4Addr, u16)) -> Probe {
-        let patience = self.patience;
-        let open = move || datagrams(to, patience);
+        let timeout = self.timeout;
+        let open = move || datagrams(to, timeout);
         Probe::start(self, from, what, open, |socket, number| {
             socket.send(&number.to_be_bytes())?;
             receive(socket, |answer| answer == number.to_be_bytes())
@@ -178,8 +180,8 @@ impl<'a> Asker<'a> {
 
     /// Questions to a container's name server for the address of a name.
     pub fn names(self, what: &'static str, from: &str, name: &'static str, address: Ipv4Addr) -> Probe {
-        let patience = self.patience;
-        let open = move || datagrams((Ipv4Addr::new(127, 0, 0, 11), 53), patience);
+        let timeout = self.timeout;
+        let open = move || datagrams((Ipv4Addr::new(127, 0, 0, 11), 53), timeout);
         Probe::start(self, from, what, open, move |socket, number| {
             let id = (number as u16).to_be_bytes();
             let mut question = [id.as_slice(), &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0], &[name.len() as u8]].concat();
@@ -192,15 +194,16 @@ impl<'a> Asker<'a> {
 
     /// Bytes that an [`echo_connections`] sends back, by one connection; by the next one if that has failed.
     pub fn one_connection(self, what: &'static str, from: &str, to: (Ipv4Addr, u16)) -> Probe {
+        let timeout = self.timeout;
         Probe::start(
             self,
             from,
             what,
-            move || connect(to),
+            move || connect(to, timeout),
             move |stream, number| {
                 let answer = exchange(stream, number);
                 if answer.is_err() {
-                    *stream = connect(to)?;
+                    *stream = connect(to, timeout)?;
                 }
                 answer
             },
@@ -209,14 +212,21 @@ impl<'a> Asker<'a> {
 
     /// The same, by a new connection each time.
     pub fn new_connections(self, what: &'static str, from: &str, to: (Ipv4Addr, u16)) -> Probe {
-        Probe::start(self, from, what, || Ok(()), move |(), number| exchange(&mut connect(to)?, number))
+        let timeout = self.timeout;
+        Probe::start(
+            self,
+            from,
+            what,
+            || Ok(()),
+            move |(), number| exchange(&mut connect(to, timeout)?, number),
+        )
     }
 }
 
-fn datagrams(to: (Ipv4Addr, u16), patience: Duration) -> io::Result<UdpSocket> {
+fn datagrams(to: (Ipv4Addr, u16), timeout: Duration) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect(to)?;
-    socket.set_read_timeout(Some(patience))?;
+    socket.set_read_timeout(Some(timeout))?;
     Ok(socket)
 }
 
@@ -231,9 +241,9 @@ fn receive(socket: &UdpSocket, is_right: impl Fn(&[u8]) -> bool) -> io::Result<(
     }
 }
 
-fn connect(to: (Ipv4Addr, u16)) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn connect(to: (Ipv4Addr, u16), timeout: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::from(to), timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -274,7 +284,7 @@ impl Drop for Server {
 
 /// Sends each datagram back.
 pub fn echo(socket: UdpSocket) -> Server {
-    socket.set_read_timeout(Some(GLANCE)).expect("a timeout");
+    socket.set_read_timeout(Some(IDLE_TIMEOUT)).expect("a timeout");
     let mut datagram = [0; 512];
     Server::start(move || {
         if let Ok((length, from)) = socket.recv_from(&mut datagram) {
