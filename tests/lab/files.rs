@@ -10,7 +10,7 @@ fn hosts(lab: &Lab, container: &str) -> String {
 
 /// The peak memory use of the daemon in KiB.
 fn most_memory(lab: &Lab) -> u64 {
-    let daemon = lab.processes("daemon");
+    let daemon = lab.processes("netbpf daemon");
     let status = fs::read_to_string(lab.path(format!("/proc/{}/status", daemon[0]))).expect("a daemon");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
     line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")

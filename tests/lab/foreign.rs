@@ -30,13 +30,7 @@ fn veths(lab: &Lab) -> usize {
 #[track_caller]
 fn process(lab: &Lab) -> (netbpf_tests::lab::Process, u32) {
     let process = lab.spawn(["unshare", "-n", "sh", "-c", "ip link set lo up; exec sleep 1234567"]);
-    let pid = eventually("a process of its own", || {
-        let found = lab.processes("1234567");
-        let is_sleeping = |pid: &u32| {
-            std::fs::read_to_string(lab.path(format!("/proc/{pid}/comm"))).is_ok_and(|name| name == "sleep\n")
-        };
-        found.into_iter().find(is_sleeping)
-    });
+    let pid = eventually("a process of its own", || lab.processes("sleep 1234567").first().copied());
     (process, pid)
 }
 

@@ -199,9 +199,9 @@ fn programs_of_a_version_that_nobody_has_any_more_are_detached() {
         fs::create_dir(&folder).expect("a folder");
         fs::rename(lab.path(folder_of(layout)).join("links").join(&device), folder.join(&device))
             .expect("a pin");
-        let supervisor = lab.processes("supervise")[0].to_string();
+        let supervisor = lab.processes("netbpf supervise")[0].to_string();
         lab.host(["kill", "-9", &supervisor]).ok();
-        eventually("web has ended", || lab.processes("supervise").is_empty().then_some(()));
+        eventually("web has ended", || lab.processes("netbpf supervise").is_empty().then_some(()));
         lab.start_daemon();
         only_own_devices_are_left(&lab, &device);
         lab.netbpf(["rm", "web"]).ok();

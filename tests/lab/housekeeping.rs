@@ -205,10 +205,10 @@ fn a_new_daemon_starts_containers_by_their_policy() {
     }
     // As when the host goes down: the containers end while no daemon runs.
     lab.kill_daemon();
-    let supervisors = lab.processes("supervise");
+    let supervisors = lab.processes("netbpf supervise");
     lab.host(["kill", "-9"].map(str::to_owned).into_iter().chain(supervisors.iter().map(u32::to_string)))
         .ok();
-    eventually("all have ended", || lab.processes("supervise").is_empty().then_some(()));
+    eventually("all have ended", || lab.processes("netbpf supervise").is_empty().then_some(()));
     lab.start_daemon();
     let running = ["always-killed", "always-stopped", "on-failure-killed", "unless-stopped-killed"];
     eventually("those run that should", || {

@@ -53,7 +53,7 @@ fn a_link_on_the_default_network_works_in_one_direction_and_follows_its_target()
     assert_eq!(line(&lab, "tomcat04", "db"), Some(format!("172.17.0.5\tdb {short} cat")));
     // The target ends by itself, while no daemon runs.
     lab.kill_daemon();
-    let processes = lab.processes("supervise");
+    let processes = lab.processes("netbpf supervise");
     let id = format!("/run/netbpf/containers/{}", lab_id(&lab, &short));
     let supervisor = processes.iter().find(|process| {
         std::fs::read_to_string(lab.path(format!("/proc/{process}/cmdline")))

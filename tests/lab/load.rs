@@ -234,7 +234,7 @@ pub fn without_descriptors(lab: &Lab, check: impl Fn(&Lab)) -> u64 {
     for name in ["one", "two"] {
         lab.run(name, "--net mynet");
     }
-    let daemon = lab.processes("daemon")[0].to_string();
+    let daemon = lab.processes("netbpf daemon")[0].to_string();
     let client = Client::of(lab);
     let used = || {
         let folder = std::fs::read_dir(lab.path(format!("/proc/{daemon}/fd"))).expect("descriptors");

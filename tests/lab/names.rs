@@ -197,7 +197,7 @@ fn names_resolve_without_the_daemon() {
     lab.kill_daemon();
     assert_eq!(ask("tomcat03"), "10.1.0.4");
     lab.start_daemon();
-    assert_eq!(lab.processes("responder").len(), 1);
+    assert_eq!(lab.processes("netbpf responder").len(), 1);
 }
 
 #[test]
@@ -216,13 +216,13 @@ fn a_killed_responder_is_back_within_200_ms() {
     eventually("an answer", || is_answered().then_some(()));
     let times: Vec<Duration> = (0..3)
         .map(|_| {
-            let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
+            let [responder] = lab.processes("netbpf responder")[..] else { panic!("one responder") };
             // Drop earlier answers.
             while client.recv(&mut [0; 512]).is_ok() {}
             let killed = Instant::now();
             lab.host(["kill", "-9", &responder.to_string()]).ok();
             eventually("another responder", || {
-                lab.processes("responder").iter().any(|pid| *pid != responder).then_some(())
+                lab.processes("netbpf responder").iter().any(|pid| *pid != responder).then_some(())
             });
             eventually("an answer of the next responder", || is_answered().then_some(()));
             killed.elapsed()
@@ -234,10 +234,10 @@ fn a_killed_responder_is_back_within_200_ms() {
 #[test]
 fn the_responder_has_its_own_user_and_no_files_or_privileges() {
     let lab = lab();
-    let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
+    let [responder] = lab.processes("netbpf responder")[..] else { panic!("one responder") };
     is_confined(&lab, responder);
     assert_eq!(dig(&lab, "tomcat01", "tomcat02").data(), ["10.1.0.3"]);
-    assert_eq!(lab.processes("responder"), [responder]);
+    assert_eq!(lab.processes("netbpf responder"), [responder]);
 }
 
 /// Asserts that a process has no privileges, and that no other user can signal it. Returns its UID.
@@ -416,7 +416,7 @@ fn dns_servers_are_asked_from_the_containers_own_namespace() {
     assert_eq!(dig(&lab, "local", "tomcat02").data(), ["10.1.0.3"]);
     // The next daemon's responder can still ask it.
     lab.kill_daemon();
-    let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
+    let [responder] = lab.processes("netbpf responder")[..] else { panic!("one responder") };
     lab.host(["kill", "-9", &responder.to_string()]).ok();
     lab.start_daemon();
     assert_eq!(dig(&lab, "local", "known.example").data(), ["203.0.113.9"]);

@@ -98,8 +98,7 @@ fn traffic_names_and_leases_outlive_the_daemon() {
         ping(&lab, "tomcat02", "172.17.0.1"),
         lab.spawn(["ping", "-i", "0.01", "-c", "500", "10.1.0.50"]),
     ];
-    // Three pings in containers, each with the command that waits for it, and one on the host.
-    eventually("pings run", || (lab.processes("500").len() == 7).then_some(()));
+    eventually("pings run", || (lab.processes("ping -i 0.01 -c 500").len() == pings.len()).then_some(()));
     lab.restart_daemon();
     assert_eq!(inspect_all(&lab), before);
     lab.kill_daemon();
@@ -157,7 +156,9 @@ fn a_container_that_ends_while_no_daemon_runs_is_cleaned_up_by_the_next() {
     lab.netbpf(["run", "-d", "--rm", "--name", "fleeting", "--net", "mynet", "--", "sh", "-c", script]).ok();
     lab.kill_daemon();
     fs::write(lab.path("/run/end"), "").expect("a file");
-    eventually("only one supervisor is left", || (lab.processes("supervise").len() == 1).then_some(()));
+    eventually("only one supervisor is left", || {
+        (lab.processes("netbpf supervise").len() == 1).then_some(())
+    });
     lab.start_daemon();
     let listed = lab.netbpf(["ps", "-a"]).ok();
     assert!(listed.text().contains("Exited (9)"), "{listed}");
@@ -288,12 +289,12 @@ pub fn assert_consistent(lab: &Lab) {
     let folders = |path: &str| names_in(lab, path).len();
     let containers = all.values().filter(|thing| !thing["State"].is_null()).count();
     assert_eq!(folders("/run/state/containers"), containers);
-    assert_eq!(lab.processes("responder").len(), 1);
+    assert_eq!(lab.processes("netbpf responder").len(), 1);
 }
 
 /// The containers that have a supervisor: its last argument is their directory.
 fn supervised(lab: &Lab) -> BTreeSet<String> {
-    let lines = lab.processes("supervise").into_iter().filter_map(|pid| {
+    let lines = lab.processes("netbpf supervise").into_iter().filter_map(|pid| {
         let line = fs::read_to_string(lab.path(format!("/proc/{pid}/cmdline"))).ok()?;
         Some(line.trim_end_matches('\0').rsplit('/').next()?.to_owned())
     });

@@ -20,7 +20,7 @@ const GATEWAY: Option<&str> = Some("10.1.0.1");
 
 /// The PIDs of the relay processes.
 fn relays(lab: &Lab) -> Vec<u32> {
-    lab.processes("relay")
+    lab.processes("netbpf relay")
 }
 
 /// A container that echoes TCP data, published at port 8080 of the host.
@@ -256,7 +256,7 @@ fn the_relay_has_its_own_user_and_no_files_or_privileges() {
     echo(&lab);
     lab.run("asks", "--net mynet");
     let [relay] = relays(&lab)[..] else { panic!("one relay") };
-    let [responder] = lab.processes("responder")[..] else { panic!("one responder") };
+    let [responder] = lab.processes("netbpf responder")[..] else { panic!("one responder") };
     assert_ne!(is_confined(&lab, relay), is_confined(&lab, responder), "each is another user");
     assert_eq!(said(&mut connect(&lab)), Some(*b"ping"));
     assert_eq!(relays(&lab), [relay]);

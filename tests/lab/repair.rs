@@ -122,7 +122,7 @@ fn removed_pins_are_restored_and_nothing_is_detached_meanwhile() {
 #[test]
 fn a_directory_of_pins_that_is_made_again_is_watched() {
     let lab = lab();
-    let daemon = lab.processes("daemon")[0];
+    let daemon = lab.processes("netbpf daemon")[0];
     for name in ["maps", "programs", "links"] {
         let folder = pin(name);
         let some = lab.host(["ls", &folder]).ok().stdout;
@@ -144,7 +144,7 @@ fn pins_that_cannot_be_restored_are_reported() {
     let lab = lab();
     // All at once, before the daemon can restore one of them.
     let script = "kill -STOP $0; chmod 777 /sys/fs/bpf; rm -rf /sys/fs/bpf/netbpf; kill -CONT $0";
-    lab.host(["sh", "-ec", script, &lab.processes("daemon")[0].to_string()]).ok();
+    lab.host(["sh", "-ec", script, &lab.processes("netbpf daemon")[0].to_string()]).ok();
     let said = "pins that somebody removed are missing: /sys/fs/bpf may be written by others than root";
     eventually("doctor names them", || {
         let doctor = lab.netbpf(["doctor"]);

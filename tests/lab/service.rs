@@ -45,7 +45,7 @@ fn a_daemon_is_ready_when_both_sockets_answer() {
 
     // The responder outlives the daemon, and must not notify the manager.
     lab.run("tomcat01", "");
-    let [responder] = lab.processes("responder")[..] else { panic!("one name responder") };
+    let [responder] = lab.processes("netbpf responder")[..] else { panic!("one name responder") };
     let environment = std::fs::read_to_string(lab.path(format!("/proc/{responder}/environ"))).expect("it");
     assert!(!environment.contains("NOTIFY_SOCKET"), "{environment}");
     lab.netbpf(["rm", "-f", "tomcat01"]).ok();

@@ -193,9 +193,8 @@ fn tied<T>(cpus: &CpuSet, work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// the kernel reports it; in MB.
 fn memory(crowd: &Crowd) -> Result<[f64; 4]> {
     let of = |word: &str, file: &str, field: &str| -> Result<f64> {
-        let process = crowd.lab.processes(word).first().copied();
-        let process =
-            process.with_context(|| format!("no process of netbpf's has {word} in its command line"))?;
+        let process = crowd.lab.processes(&format!("netbpf {word}")).first().copied();
+        let process = process.with_context(|| format!("no process netbpf {word} runs"))?;
         let said = std::fs::read_to_string(crowd.lab.path(format!("/proc/{process}/{file}")))?;
         let line = said.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());

@@ -97,7 +97,7 @@ fn a_supervisor_that_is_killed_while_its_container_is_stopped() {
     lab.netbpf(["start", "web"]).ok();
     // Process 1 ignores SIGTERM.
     let stop = lab.spawn_netbpf(["stop", "-t", "1000", "web"]);
-    let [supervisor] = lab.processes("supervise")[..] else { panic!("one supervisor") };
+    let [supervisor] = lab.processes("netbpf supervise")[..] else { panic!("one supervisor") };
     lab.host(["kill", "-9", &supervisor.to_string()]).ok();
     stop.output().ok();
     let now = Shape::of(&lab);
@@ -113,8 +113,8 @@ fn a_supervisor_that_is_killed_takes_the_commands_inside_along() {
     let stopped = Shape::of(&lab);
     lab.netbpf(["start", "web"]).ok();
     let inside = lab.spawn_netbpf(["exec", "web", "sleep", "1000"]);
-    eventually("a command inside", || (!lab.processes("1000").is_empty()).then_some(()));
-    let [supervisor] = lab.processes("supervise")[..] else { panic!("one supervisor") };
+    eventually("a command inside", || (!lab.processes("sleep 1000").is_empty()).then_some(()));
+    let [supervisor] = lab.processes("netbpf supervise")[..] else { panic!("one supervisor") };
     lab.host(["kill", "-9", &supervisor.to_string()]).ok();
     let inside = inside.output();
     assert!(!inside.status.success(), "{inside}");

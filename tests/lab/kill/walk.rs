@@ -320,7 +320,7 @@ impl<'a> Walk<'a> {
         assert_eq!(in_maps, expected, "addresses in the map of endpoints");
         assert_eq!(expected.iter().collect::<BTreeSet<_>>().len(), expected.len(), "each address once");
         let running = self.model.containers.iter().filter(|(name, it)| it.runs && *name != NAMESPACE).count();
-        assert_eq!(self.lab.processes("supervise").len(), running, "supervisors");
+        assert_eq!(self.lab.processes("netbpf supervise").len(), running, "supervisors");
         let pings: String = addresses
             .iter()
             .map(|address| format!("ping -q -c1 -W5 {address} >/dev/null || echo {address} & "))

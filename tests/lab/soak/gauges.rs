@@ -7,7 +7,7 @@ use netbpf_tests::lab::{Lab, STATE_DIR};
 
 use crate::shape;
 
-/// A word in the command lines of each kind of process.
+/// The subcommand of each kind of process.
 const PROCESSES: [&str; 4] = ["daemon", "responder", "relay", "supervise"];
 
 /// The number of readings until caches and allocators have what they need.
@@ -40,7 +40,7 @@ impl Gauges {
     #[track_caller]
     pub fn read(&mut self, lab: &Lab) {
         for word in PROCESSES {
-            let pids = lab.processes(word);
+            let pids = lab.processes(&format!("netbpf {word}"));
             let of = pids.iter().sum();
             let sum = |read: &dyn Fn(&u32) -> u64| pids.iter().map(read).sum();
             self.add(Kind::Memory, word, of, sum(&|pid| memory(lab, *pid)));

@@ -96,15 +96,28 @@ impl Lab {
         thread::scope(|scope| scope.spawn(worker).join()).unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// The PIDs on the host of processes with this argument in their command line.
-    pub fn processes(&self, word: &str) -> Vec<u32> {
+    /// The PIDs on the host of processes whose command begins with these words, wherever its program is. A process
+    /// that is about to execute another command, and until then looks like its parent, does not count.
+    pub fn processes(&self, command: &str) -> Vec<u32> {
         let folders = std::fs::read_dir(self.path("/proc")).into_iter().flatten().flatten();
-        let named = folders.filter_map(|folder| {
-            let number = folder.file_name().to_str()?.parse().ok()?;
-            let line = std::fs::read_to_string(folder.path().join("cmdline")).ok()?;
-            line.split('\0').any(|argument| argument == word).then_some(number)
-        });
-        named.collect()
+        let with_parents: Vec<(u32, u32)> = folders
+            .filter_map(|folder| {
+                let pid = folder.file_name().to_str()?.parse().ok()?;
+                let arguments = std::fs::read_to_string(folder.path().join("cmdline")).ok()?;
+                let line = arguments.trim_end_matches('\0').replace('\0', " ");
+                let program = line.split(' ').next()?;
+                let line = &line[program.rfind('/').map_or(0, |slash| slash + 1)..];
+                let is_asked = line
+                    .strip_prefix(command)
+                    .is_some_and(|rest| matches!(rest.chars().next(), None | Some(' ')));
+                let stat = std::fs::read_to_string(folder.path().join("stat")).ok()?;
+                // PID, name in parentheses, state, PID of the parent.
+                let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?;
+                is_asked.then_some((pid, parent))
+            })
+            .collect();
+        let is_copy = |parent: u32| with_parents.iter().any(|(pid, _)| *pid == parent);
+        with_parents.iter().filter(|(_, parent)| !is_copy(*parent)).map(|(pid, _)| *pid).collect()
     }
 
     /// The PID of a running container's first process.
