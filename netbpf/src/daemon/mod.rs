@@ -22,81 +22,42 @@ pub use owners::docker::{DockerEndpointRequest, DockerNetwork, Joined};
 pub use service::{BPFFS, Inherited, Options, run};
 pub use tell::info::version;
 
-use crate::{
-    datapath::Datapath,
-    dns::Feed,
-    engine::Engine,
-    firewall::Firewall,
-    link::Links,
-    model::Id,
-    relay::Relay,
-    sandbox::SealedProgram,
-    store::{Change, Store},
+use crate::{datapath::Datapath, model::Id, sandbox::SealedProgram, store::Change};
+use effects::host::Host;
+use owners::Owners;
+use ports::Ports;
+use state::{
+    State,
+    locks::{self, LockedContainer},
+    world::World,
 };
-use effects::contest::Contests;
-use effects::grace::GracePeriods;
-use effects::pins::PinFolder;
-use effects::settings::Settings;
-use effects::uplinks::Uplinks;
-use owners::gone::Folders;
-use owners::sandbox::ends::Ends;
-use owners::sandbox::logs::Followers;
-use ports::held::Held;
-use state::locks::{self, ContainerLocks, DataLock, LockedContainer, TaskLock};
-use state::world::World;
 use tell::events::{Events, Happened};
 
-/// A running daemon.
+/// A running daemon: a struct for each module that keeps something.
 pub struct Daemon {
     options: Options,
     /// This program, to start supervisors from.
     program: Arc<SealedProgram>,
-    /// The group of all links of this daemon, by which it recognizes them.
-    group: u32,
-    world: DataLock<World>,
-    store: DataLock<Store>,
-    links: Links,
-    /// Changed settings of the host, to be restored.
-    settings: Settings,
-    datapath: DataLock<Datapath>,
-    grace: GracePeriods,
-    feed: Feed,
-    firewall: Firewall,
-    held: DataLock<Held>,
-    relay: Relay,
-    container_locks: ContainerLocks,
-    network_changes: TaskLock<()>,
-    ends: Ends,
+    state: State,
+    host: Host,
+    ports: Ports,
+    owners: Owners,
     events: Events,
-    followers: Followers,
-    folders: Folders,
-    engine: Engine,
-    /// Notified when there is something of the engine to follow.
-    followed: tokio::sync::Notify,
-    /// Recent requests of the engine, whose results it may not list yet.
-    recent: owners::docker::Recent,
-    engine_queries: ContainerLocks,
-    pruning: TaskLock<()>,
-    uplinks: TaskLock<Uplinks>,
-    /// Links that somebody else changes again and again.
-    contests: Contests,
-    /// The directory of pins.
-    pins: Arc<PinFolder>,
 }
 
 impl Daemon {
     /// The state in memory; never locked across an await.
     fn world(&self) -> locks::Held<'_, World> {
-        self.world.lock()
+        self.state.world.lock()
     }
 
     fn datapath(&self) -> locks::Held<'_, Datapath> {
-        self.datapath.lock()
+        self.host.datapath.lock()
     }
 
     /// Store changes, all or none.
     fn commit(&self, changes: &[Change]) -> Result<(), Error> {
-        let mut store = self.store.lock();
+        let mut store = self.state.store.lock();
         fault::before("commit")?;
         tokio::task::block_in_place(|| store.commit(changes))?;
         fault::after("commit");
@@ -105,6 +66,6 @@ impl Daemon {
 
     /// Lock a container: wait for other requests on it.
     async fn lock_container(&self, container: Id) -> LockedContainer {
-        self.container_locks.lock(container).await
+        self.state.container_locks.lock(container).await
     }
 }

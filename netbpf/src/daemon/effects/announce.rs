@@ -61,7 +61,7 @@ impl Daemon {
             Err(error) => return tracing::warn!(%error, "announce"),
         };
         for address in addresses {
-            let announced = self.links.announce(&namespace, &endpoint.interface, *address, endpoint.mac);
+            let announced = self.host.links.announce(&namespace, &endpoint.interface, *address, endpoint.mac);
             if let Err(error) = announced.await {
                 // Without it, neighbours update their entries later.
                 tracing::warn!(%error, "announce");

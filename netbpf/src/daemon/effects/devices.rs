@@ -86,14 +86,14 @@ impl Daemon {
 
     pub(super) async fn look_after(&self, ifindex: u32, lost: bool) {
         let now = Instant::now();
-        if self.contests.is_left_alone(ifindex, now) {
+        if self.host.contests.is_left_alone(ifindex, now) {
             return;
         }
         match self.put_right(ifindex, lost).await {
             Ok(false) => {}
             Ok(true) => {
                 let name = if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
-                self.contests.note(ifindex, &name.unwrap_or_default(), now);
+                self.host.contests.note(ifindex, &name.unwrap_or_default(), now);
             }
             Err(error) => tracing::error!(ifindex, %error, "look after a link"),
         }
@@ -112,13 +112,13 @@ impl Daemon {
 
     async fn put_right_network(&self, number: u32, lost: bool) -> Result<bool, Error> {
         // While a network is created or removed, device and state differ.
-        let _nobody_else = self.network_changes.lock().await;
+        let _nobody_else = self.state.network_changes.lock().await;
         let wiring = {
             let world = self.world();
             world.networks().filter_map(NetworkWiring::of).find(|wiring| wiring.number == number)
         };
         let Some(wiring) = wiring else { return Ok(false) };
-        let like = Device::of_network(&wiring, self.group);
+        let like = Device::of_network(&wiring, self.host.group);
         let device = self.own_device(wiring.ifindex(), &like).await?;
         let seen = {
             let mut datapath = self.datapath();
@@ -133,7 +133,7 @@ impl Daemon {
             seen(device.clone(), attached, entry)
         };
         let desired =
-            Desired { group: self.group, networks: [(number, wiring)].into(), ..Desired::default() };
+            Desired { group: self.host.group, networks: [(number, wiring)].into(), ..Desired::default() };
         let observed = Observed { networks: [(number, seen)].into(), ..Observed::default() };
         let changed = self.put_back(diff(&desired, &observed)).await?;
         if let Some(device) = device {
@@ -168,7 +168,7 @@ impl Daemon {
             ))
         });
         let Some(wiring) = wiring else { return Ok(false) };
-        let like = Device::of_endpoint(&wiring, self.group);
+        let like = Device::of_endpoint(&wiring, self.host.group);
         let device = self.own_device(wiring.ifindex(), &like).await?;
         let Some(device) = device else {
             // The owner of the container decides whether the link is restored.
@@ -184,7 +184,7 @@ impl Daemon {
             seen(Some(device), attached, entry)
         };
         let desired =
-            Desired { group: self.group, endpoints: [(number, wiring)].into(), ..Desired::default() };
+            Desired { group: self.host.group, endpoints: [(number, wiring)].into(), ..Desired::default() };
         let observed = Observed { endpoints: [(number, seen)].into(), ..Observed::default() };
         self.put_back(diff(&desired, &observed)).await
     }
@@ -196,7 +196,7 @@ impl Daemon {
         ifindex: u32,
         like: &Device,
     ) -> Result<Option<Device>, Error> {
-        let device = self.links.device(ifindex, like).await?;
+        let device = self.host.links.device(ifindex, like).await?;
         Ok(device.filter(|device| device.group == like.group || device.name == like.name))
     }
 

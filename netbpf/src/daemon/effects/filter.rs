@@ -27,7 +27,7 @@ impl Daemon {
         let rules = self.rules(None);
         let mappings: Vec<Mapping> =
             self.world().containers().flat_map(|container| container.mappings.clone()).collect();
-        Ok(self.firewall.replace(&rules, mappings).await?)
+        Ok(self.host.firewall.replace(&rules, mappings).await?)
     }
 
     /// Guard the packet filter as long as the daemon runs: a reloaded firewall, or an engine that starts
@@ -50,7 +50,7 @@ impl Daemon {
 
     /// What foreign chains mean for containers.
     pub(in crate::daemon) async fn standing_in_others(&self) -> Vec<ForeignChain> {
-        let standing = self.firewall.standing_in_others().await;
+        let standing = self.host.firewall.standing_in_others().await;
         let word = |state| match state {
             State::Answered => ForeignChainState::Answered,
             State::Closed => ForeignChainState::Closed,
@@ -64,12 +64,12 @@ impl Daemon {
 
     async fn restore_filter(&self) -> Result<(), Error> {
         // While a network is created or removed, filter and state differ.
-        let _nobody_else = self.network_changes.lock().await;
-        if self.firewall.is_whole().await? {
-            self.firewall.admit(&self.rules(None)).await;
+        let _nobody_else = self.state.network_changes.lock().await;
+        if self.host.firewall.is_whole().await? {
+            self.host.firewall.admit(&self.rules(None)).await;
             return Ok(());
         }
         tracing::info!("somebody changed the packet filter: netbpf's part is put in place again");
-        Ok(self.firewall.restore(&self.rules(None)).await?)
+        Ok(self.host.firewall.restore(&self.rules(None)).await?)
     }
 }

@@ -39,15 +39,15 @@ impl Daemon {
     /// it on.
     pub(in crate::daemon) fn forwarded_by_us(&self) -> impl Iterator<Item = Family> + use<'_> {
         let is_forwarded: Vec<Family> = self.forwarded().collect();
-        [Family::Ipv4, Family::Ipv6]
-            .into_iter()
-            .filter(move |family| is_forwarded.contains(family) || self.settings.is_ours(setting(*family)))
+        [Family::Ipv4, Family::Ipv6].into_iter().filter(move |family| {
+            is_forwarded.contains(family) || self.host.settings.is_ours(setting(*family))
+        })
     }
 
     /// What closes forwarding to others, if the host forwards only because of netbpf. It comes before the
     /// effects of [`Daemon::forwarding`], so that the host is never open.
     pub(in crate::daemon) fn closing(&self, family: Family) -> Result<Option<Effect>, Error> {
-        let is_ours = self.settings.is_ours(setting(family)) || sysctl::read(setting(family))? == "0";
+        let is_ours = self.host.settings.is_ours(setting(family)) || sysctl::read(setting(family))? == "0";
         Ok((is_ours && !self.options.ip_forward_no_drop).then_some(Effect::CloseToOthers(family)))
     }
 
@@ -56,7 +56,7 @@ impl Daemon {
         let mut effects = Vec::new();
         if family == Family::Ipv6 && sysctl::read(setting(family))? == "0" {
             // A forwarding host ignores router advertisements, which may have given it its own addresses.
-            for interface in self.links.listening_to_routers().await? {
+            for interface in self.host.links.listening_to_routers().await? {
                 let accept = format!("net/ipv6/conf/{interface}/accept_ra");
                 if sysctl::read(&accept).is_ok_and(|value| value == "1") {
                     effects.push(Effect::ChangeSetting { setting: accept, value: "2" });
@@ -117,10 +117,10 @@ impl Daemon {
 
     /// Restore the settings, unless others on the host may need forwarding now.
     pub(in crate::daemon) async fn stop_forwarding(&self) -> Result<(), Error> {
-        let mut others = self.links.bridges().await?;
-        others.extend(self.firewall.of_other_daemons().await?);
+        let mut others = self.host.links.bridges().await?;
+        others.extend(self.host.firewall.of_other_daemons().await?);
         if others.is_empty() {
-            return self.settings.put_back();
+            return self.host.settings.put_back();
         }
         tracing::info!(others = others.join(", "), "forwarding stays on: others on this host may need it");
         Ok(())

@@ -2,7 +2,7 @@
 //! changed.
 
 mod announce;
-pub(in crate::daemon) mod contest;
+mod contest;
 pub(in crate::daemon) mod descriptors;
 pub(in crate::daemon) mod devices;
 pub(in crate::daemon) mod effect;
@@ -10,12 +10,13 @@ pub(in crate::daemon) mod files;
 mod filter;
 pub(in crate::daemon) mod folders;
 mod forwarding;
-pub(in crate::daemon) mod grace;
+mod grace;
+pub(in crate::daemon) mod host;
 pub(in crate::daemon) mod insist;
 pub(in crate::daemon) mod namespaces;
 mod observe;
 mod perform;
 pub(in crate::daemon) mod pins;
-pub(in crate::daemon) mod settings;
+mod settings;
 pub(in crate::daemon) mod transaction;
-pub(in crate::daemon) mod uplinks;
+mod uplinks;

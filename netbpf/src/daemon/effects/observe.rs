@@ -18,7 +18,7 @@ impl Daemon {
         for (number, entry) in maps.endpoints {
             observed.endpoints.entry(number).or_default().entry = Some(entry);
         }
-        for link in self.links.owned(self.group).await? {
+        for link in self.host.links.owned(self.host.group).await? {
             if let Some(number) = netbpf_common::endpoint::number_of(link.ifindex) {
                 see(observed.endpoints.entry(number).or_default(), &link, maps.attached.contains(&link.name));
             } else if let Some(number) = netbpf_common::network::number_of(link.ifindex) {
@@ -27,13 +27,13 @@ impl Daemon {
         }
         // Also links whose group or name somebody changed.
         for network in desired.networks.values() {
-            let like = Device::of_network(network, self.group);
+            let like = Device::of_network(network, self.host.group);
             if let Some(device) = self.own_device(network.ifindex(), &like).await? {
                 observe_device(observed.networks.entry(network.number).or_default(), device, &maps.attached);
             }
         }
         for endpoint in desired.endpoints.values() {
-            let like = Device::of_endpoint(endpoint, self.group);
+            let like = Device::of_endpoint(endpoint, self.host.group);
             if let Some(device) = self.own_device(endpoint.ifindex(), &like).await? {
                 observe_device(
                     observed.endpoints.entry(endpoint.number).or_default(),

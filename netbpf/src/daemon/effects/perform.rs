@@ -61,7 +61,7 @@ impl Daemon {
                     Some(before) => Effect::PublishNames { record: before, before: None, sockets: None },
                     None => Effect::WithdrawNames(record.clone()),
                 };
-                if let Err(error) = self.feed.upsert(record, sockets).await {
+                if let Err(error) = self.host.feed.upsert(record, sockets).await {
                     // The feed has the record already, for the next responder.
                     if let Err(error) = Box::pin(self.perform_now(undo)).await {
                         tracing::error!(%error, "undo PublishNames");
@@ -71,22 +71,22 @@ impl Daemon {
                 Some(undo)
             }
             Effect::WithdrawNames(record) => {
-                self.feed.remove(record.container).await?;
+                self.host.feed.remove(record.container).await?;
                 None
             }
             Effect::ChangeSetting { setting, value } => {
-                self.settings.change(&setting, value)?.then_some(Effect::RestoreSetting(setting))
+                self.host.settings.change(&setting, value)?.then_some(Effect::RestoreSetting(setting))
             }
             Effect::RestoreSetting(setting) => {
-                self.settings.restore(&setting)?;
+                self.host.settings.restore(&setting)?;
                 None
             }
             Effect::CloseToOthers(family) => {
-                let is_new = self.firewall.close_to_others(family == Family::Ipv4).await?;
+                let is_new = self.host.firewall.close_to_others(family == Family::Ipv4).await?;
                 is_new.then_some(Effect::OpenToOthers(family))
             }
             Effect::OpenToOthers(family) => {
-                self.firewall.open_to_others(family == Family::Ipv4).await?;
+                self.host.firewall.open_to_others(family == Family::Ipv4).await?;
                 None
             }
         })
@@ -95,13 +95,13 @@ impl Daemon {
     async fn perform_action(&self, action: &Action) -> Result<(), Error> {
         match action {
             Action::AddHostDevice(network) => {
-                self.links.create_host_device(network, self.group).await?;
+                self.host.links.create_host_device(network, self.host.group).await?;
             }
             Action::WriteNetwork(network) => {
                 self.datapath().write_network(network.number, &network.entry())?;
             }
             Action::AttachHostDevice { number, interface } => {
-                let _expedited = self.grace.expedite();
+                let _expedited = self.host.grace.expedite();
                 block_in_place(|| self.datapath().attach_host_device(*number, interface))?;
             }
             Action::ClearNetwork { number, interface } => {
@@ -109,11 +109,11 @@ impl Daemon {
             }
             Action::AddEndpointLink(endpoint) => {
                 let namespace = endpoint.namespace.as_ref().map(open).transpose()?;
-                self.links.create_endpoint(endpoint, self.group, namespace.as_ref()).await?;
+                self.host.links.create_endpoint(endpoint, self.host.group, namespace.as_ref()).await?;
                 // Docker configures the interfaces of its endpoints itself.
                 let Some(namespace) = namespace else { return Ok(()) };
                 if let Err(error) = self.set_sysctls(endpoint, &namespace).await {
-                    self.links.delete(endpoint.ifindex()).await?;
+                    self.host.links.delete(endpoint.ifindex()).await?;
                     return Err(error);
                 }
             }
@@ -121,7 +121,7 @@ impl Daemon {
                 self.datapath().write_endpoint(endpoint.number, &endpoint.entry())?;
             }
             Action::AttachEndpoint { number, interface } => {
-                let _expedited = self.grace.expedite();
+                let _expedited = self.host.grace.expedite();
                 block_in_place(|| self.datapath().attach_endpoint(*number, interface))?;
             }
             Action::ClearEndpoint { number, interface } => {
@@ -129,15 +129,17 @@ impl Daemon {
             }
             Action::MendDevice { ifindex, interface, mend } => {
                 tracing::warn!("somebody changed {interface}: put back {mend}");
-                self.links.mend(*ifindex, interface, mend).await?;
+                self.host.links.mend(*ifindex, interface, mend).await?;
             }
-            Action::SetUp { ifindex, .. } => self.links.set_up(*ifindex).await?,
+            Action::SetUp { ifindex, .. } => self.host.links.set_up(*ifindex).await?,
             Action::DeleteLink { ifindex, .. } => {
-                let _expedited = self.grace.expedite();
-                self.links.delete(*ifindex).await?;
+                let _expedited = self.host.grace.expedite();
+                self.host.links.delete(*ifindex).await?;
             }
-            Action::AddRules(rules) => self.firewall.add_network(rules, &self.rules(Some(rules))).await?,
-            Action::RemoveRules(rules) => self.firewall.remove_network(rules, &self.rules(None)).await?,
+            Action::AddRules(rules) => {
+                self.host.firewall.add_network(rules, &self.rules(Some(rules))).await?
+            }
+            Action::RemoveRules(rules) => self.host.firewall.remove_network(rules, &self.rules(None)).await?,
             Action::SetDefaultRoute { namespace, route, .. } => {
                 let namespace = open(namespace)?;
                 let (family, gateway) = match route {
@@ -145,20 +147,20 @@ impl Daemon {
                     DefaultRoute::Ipv6(gateway) => (Family::Ipv6, gateway.map(IpAddr::from)),
                 };
                 match gateway {
-                    Some(gateway) => self.links.set_default_route(&namespace, gateway).await?,
-                    None => self.links.remove_default_route(&namespace, family).await?,
+                    Some(gateway) => self.host.links.set_default_route(&namespace, gateway).await?,
+                    None => self.host.links.remove_default_route(&namespace, family).await?,
                 }
             }
             Action::Publish(mappings) => {
-                self.firewall.publish(mappings).await?;
+                self.host.firewall.publish(mappings).await?;
                 if let Err(error) = self.relay(mappings).await {
                     // Both or none.
-                    self.firewall.withdraw(mappings).await?;
+                    self.host.firewall.withdraw(mappings).await?;
                     return Err(error);
                 }
             }
             Action::Withdraw(mappings) => {
-                self.firewall.withdraw(mappings).await?;
+                self.host.firewall.withdraw(mappings).await?;
                 // Last, because it cannot fail: all is withdrawn or nothing.
                 self.unrelay(mappings).await;
             }

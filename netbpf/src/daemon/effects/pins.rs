@@ -150,11 +150,11 @@ impl Daemon {
                 // Something may have been removed before its new directory was watched.
                 Ok(true) => were_missing = true,
                 Ok(false) => {
-                    self.pins.note(None);
+                    self.host.pins.note(None);
                     return were_missing;
                 }
                 Err(trouble) => {
-                    self.pins.note(Some(trouble));
+                    self.host.pins.note(Some(trouble));
                     return were_missing;
                 }
             }
@@ -167,7 +167,7 @@ impl Daemon {
         let RestoredPins { pins, is_new_folder } =
             restored.map_err(|error| format!("pins that somebody removed are missing: {error}"))?;
         if is_new_folder {
-            let path = self.pins.path.display();
+            let path = self.host.pins.path.display();
             tracing::warn!("somebody removed what is pinned in {path}: {} are pinned again", pins.len());
         } else {
             for pin in &pins {
@@ -177,7 +177,7 @@ impl Daemon {
         let folders = self.datapath().pin_folders();
         watch.follow(&folders).map_err(|error| format!("watch the directories of pins: {error}"))?;
         if is_new_folder {
-            self.pins.lock_again().map_err(|error| error.to_string())?;
+            self.host.pins.lock_again().map_err(|error| error.to_string())?;
         }
         Ok(is_new_folder || !pins.is_empty())
     }

@@ -43,7 +43,7 @@ impl Daemon {
     pub(in crate::daemon) async fn follow_uplinks(self: Arc<Self>, mut changes: Changes) {
         while let Some(heard) = changes.next().await {
             let concerned: Vec<_> = {
-                let uplinks = self.uplinks.lock().await;
+                let uplinks = self.host.uplinks.lock().await;
                 let concerns = |interface: &str| match &heard {
                     Heard::Lost => true,
                     Heard::Of((ifindex, name)) => {
@@ -65,7 +65,7 @@ impl Daemon {
             }
             // There may be room now.
             let waiting: Vec<_> = {
-                let uplinks = self.uplinks.lock().await;
+                let uplinks = self.host.uplinks.lock().await;
                 let waits = |(interface, _): &(&HostInterface, &XdpMode)| {
                     let standing = uplinks.get(&***interface);
                     standing.is_some_and(|standing| standing.trouble.is_some())
@@ -82,7 +82,7 @@ impl Daemon {
 
     /// Attach the program to an uplink if it is not attached, and log the result if it is new.
     async fn bring_up_uplink(&self, interface: &str, mode: XdpMode) {
-        let mut uplinks = self.uplinks.lock().await;
+        let mut uplinks = self.host.uplinks.lock().await;
         let standing = match self.attach_uplink(interface, mode).await {
             Ok(ifindex) => Standing { ifindex: Some(ifindex), trouble: None },
             Err(trouble) => Standing { ifindex: None, trouble: Some(trouble) },
@@ -98,7 +98,7 @@ impl Daemon {
     }
 
     async fn attach_uplink(&self, interface: &str, mode: XdpMode) -> Result<u32, String> {
-        let found = self.links.uplink(interface).await.map_err(|error| error.to_string())?;
+        let found = self.host.links.uplink(interface).await.map_err(|error| error.to_string())?;
         let device = match found.map(|uplink| (uplink.mac, uplink)) {
             None => {
                 // The pin with its name belongs to another interface, or to none any more.
@@ -124,14 +124,14 @@ impl Daemon {
     }
 
     async fn forget_lost_uplinks(&self) -> Result<(), datapath::Error> {
-        let uplinks = self.uplinks.lock().await;
+        let uplinks = self.host.uplinks.lock().await;
         let attached: Vec<u32> = uplinks.values().filter_map(|standing| standing.ifindex).collect();
         self.datapath().forget_uplinks_but(&attached)
     }
 
     /// The state of each uplink, for the API.
     pub(in crate::daemon) async fn standing_of_uplinks(&self) -> Vec<Uplink> {
-        let uplinks = self.uplinks.lock().await;
+        let uplinks = self.host.uplinks.lock().await;
         let standing = |(interface, mode): (&HostInterface, &XdpMode)| Uplink {
             interface: interface.to_string(),
             mode: mode.to_string(),

@@ -124,7 +124,7 @@ impl Daemon {
             // listed only then.
             Err(Error::Link(link::Error::NameTaken { .. })) if !after.owner().places_interface() => {
                 let namespace = open(&self.namespace_of(&after)?)?;
-                let taken = self.links.interfaces_in(&namespace).await?;
+                let taken = self.host.links.interfaces_in(&namespace).await?;
                 self.try_wire(before, after, only, &taken).await
             }
             done => done,
@@ -287,7 +287,7 @@ impl Daemon {
             before.endpoints_without(after).flat_map(|(_, endpoint)| endpoint.addresses()).collect();
         let gone = self.observed_endpoints(before, after);
         self.carry_out(diff(&Desired::default(), &gone)).await;
-        let forget = || async { Ok(self.firewall.forget(addresses.clone()).await?) };
+        let forget = || async { Ok(self.host.firewall.forget(addresses.clone()).await?) };
         insist("forget flows", forget).await;
         let networks: Vec<Id> = before.endpoints_without(after).map(|(network, _)| *network).collect();
         self.release_endpoints(before, &networks);

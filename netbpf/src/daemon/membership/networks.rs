@@ -64,7 +64,7 @@ impl Daemon {
         }
         let options = Options::parse(&request.options, request.internal)?;
         let warning = Options::warnings(&request.options).join("\n");
-        let _one_at_a_time = self.network_changes.lock().await;
+        let _one_at_a_time = self.state.network_changes.lock().await;
         if self.world().networks().any(|network| network.name == request.name) {
             return Err(Error::NetworkExists(request.name));
         }
@@ -203,7 +203,7 @@ impl Daemon {
             IpAddr::V6(_) => None,
         };
         Ok(Occupied {
-            routes: self.links.on_link_routes().await?,
+            routes: self.host.links.on_link_routes().await?,
             resolvers: files::host_resolvers()?.into_iter().filter_map(of_family).collect(),
             networks: self.subnets_in_use(own, |net| match net {
                 IpNet::V4(net) => Some(net),
@@ -219,7 +219,7 @@ impl Daemon {
             IpAddr::V6(address) => Some(address),
         };
         Ok(Occupied {
-            routes: self.links.on_link_routes_ipv6().await?,
+            routes: self.host.links.on_link_routes_ipv6().await?,
             resolvers: files::host_resolvers()?.into_iter().filter_map(of_family).collect(),
             networks: self.subnets_in_use(own, |net| match net {
                 IpNet::V6(net) => Some(net),
@@ -236,7 +236,7 @@ impl Daemon {
     /// [`Error::OfDocker`] or [`Error::NetworkInUse`] if it must stay; [`Error::Store`]. Then nothing was
     /// changed. What the kernel refuses afterwards is left for the next start.
     pub async fn remove_network(self: &Arc<Self>, key: &str) -> Result<(), Error> {
-        let _one_at_a_time = self.network_changes.lock().await;
+        let _one_at_a_time = self.state.network_changes.lock().await;
         let network = {
             let world = self.world();
             let network = world.find_network(key)?.clone();
@@ -300,7 +300,7 @@ impl Daemon {
         self: &Arc<Self>,
         filters: &filters::Filters,
     ) -> Result<NetworksPruned, Error> {
-        let _only_one = self.pruning.try_lock().map_err(|_| Error::PruneRunning)?;
+        let _only_one = self.state.pruning.try_lock().map_err(|_| Error::PruneRunning)?;
         let filter = filters::Prune::parse(filters, Timestamp::now())?;
         let unused: Vec<_> = {
             let world = self.world();

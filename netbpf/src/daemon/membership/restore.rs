@@ -55,7 +55,7 @@ impl Daemon {
         let Ok(namespace) = self.namespace_of(&container) else { return Ok(()) };
         let (ifindex, now) = (ifindex_of(number), Instant::now());
         let is_there = if_indextoname(ifindex).is_ok_and(|name| !name.is_empty());
-        if is_there || open(&namespace).is_err() || self.contests.is_left_alone(ifindex, now) {
+        if is_there || open(&namespace).is_err() || self.host.contests.is_left_alone(ifindex, now) {
             return Ok(());
         }
         let none = Container { attachments: Vec::new(), ..container.clone() };
@@ -63,8 +63,8 @@ impl Daemon {
         endpoints.retain(|of, _| *of == number);
         let Some(EndpointWiring { host_interface, .. }) = endpoints.get(&number) else { return Ok(()) };
         tracing::warn!(container = container.name, "somebody deleted {host_interface}: it is made again");
-        self.contests.note(ifindex, host_interface, now);
-        let desired = Desired { group: self.group, endpoints, ..Desired::default() };
+        self.host.contests.note(ifindex, host_interface, now);
+        let desired = Desired { group: self.host.group, endpoints, ..Desired::default() };
         for action in diff(&desired, &Observed::default()) {
             match self.apply(action).await {
                 // The container has ended.

@@ -15,7 +15,7 @@ const FILE: &str = "/etc/resolv.conf";
 impl Daemon {
     /// Send the host's name servers to the responder now, and at each change.
     pub(in crate::daemon) async fn feed_host_servers(self: &Arc<Self>) -> Result<(), Error> {
-        self.feed.set_host_servers(files::host_servers()?).await?;
+        self.host.feed.set_host_servers(files::host_servers()?).await?;
         let daemon = Arc::clone(self);
         tokio::spawn(async move {
             if let Err(error) = daemon.follow_host_servers().await {
@@ -44,7 +44,7 @@ impl Daemon {
                 Ok(servers) if before.as_ref() != Some(&servers) => {
                     tracing::info!(?servers, "the host's name servers");
                     before = Some(servers.clone());
-                    if let Err(error) = self.feed.set_host_servers(servers).await {
+                    if let Err(error) = self.host.feed.set_host_servers(servers).await {
                         tracing::error!(%error, "tell the responder");
                     }
                 }

@@ -70,7 +70,7 @@ impl Daemon {
         if let Ok(network) = &network
             && let Some(container) = self.of_docker(network, &request.container)?
         {
-            return Ok(self.engine.disconnect_from(&network.id, &container, request.force).await?);
+            return Ok(self.owners.engine.disconnect_from(&network.id, &container, request.force).await?);
         }
         let id = match self.find_subject(&request.container) {
             Ok(id) => id,

@@ -29,7 +29,7 @@ const EXIT_UNKNOWN: i32 = 255;
 impl Daemon {
     /// Add a container of the engine; true if it is new.
     pub(in crate::daemon) async fn adopt_from_engine(&self, key: &str) -> Result<(Id, bool), Error> {
-        let found = match self.engine.find(key).await {
+        let found = match self.owners.engine.find(key).await {
             Ok(found) => found,
             Err(engine::Error::NotFound(_)) => return Err(Error::NoContainer(key.to_owned())),
             Err(error @ engine::Error::Socket { .. }) => return Err(Error::NoEngine(key.to_owned(), error)),
@@ -123,12 +123,12 @@ impl Daemon {
             options: settings.driver_opts.unwrap_or_default(),
             gateway_priority: settings.gw_priority,
         };
-        Ok(self.engine.connect_to(&network.id, container, wanted).await?)
+        Ok(self.owners.engine.connect_to(&network.id, container, wanted).await?)
     }
 
     /// Follow a container of the engine after its first connection.
     pub(in crate::daemon) fn follow(self: &Arc<Self>, container: &Container) {
-        self.followed.notify_one();
+        self.owners.followed.notify_one();
         self.watch_process(container);
     }
 
@@ -150,7 +150,7 @@ impl Daemon {
         let [mut pause, longest] = PAUSES;
         loop {
             while self.of_engine().is_empty() && !self.has_of_docker() {
-                self.followed.notified().await;
+                self.owners.followed.notified().await;
             }
             match self.follow_engine_events().await {
                 Ok(()) => pause = PAUSES[0],
@@ -163,7 +163,7 @@ impl Daemon {
 
     /// Follows events until the connection to the engine ends.
     async fn follow_engine_events(self: &Arc<Self>) -> Result<(), engine::Error> {
-        let mut events = self.engine.events(Timestamp::now()).await?;
+        let mut events = self.owners.engine.events(Timestamp::now()).await?;
         // Earlier changes are queried now; the connection has all later events.
         for id in self.of_engine() {
             self.ask_engine_later(id);
@@ -212,8 +212,8 @@ impl Daemon {
     pub(in crate::daemon) async fn ask_engine(self: &Arc<Self>, id: Id) {
         // The container's lock is not held during the query: the engine may be waiting for a request on this
         // container.
-        let _queries = self.engine_queries.lock(id).await;
-        let found = self.engine.find(&id.to_string()).await;
+        let _queries = self.owners.engine_queries.lock(id).await;
+        let found = self.owners.engine.find(&id.to_string()).await;
         let _locked = self.lock_container(id).await;
         let Ok(container) = self.container(&id) else { return };
         let name = container.name.clone();
@@ -340,7 +340,7 @@ impl Daemon {
         self.commit(&[Change::PutContainer(after.clone())])?;
         self.world().put_container(after.clone());
         if let Some(record) = self.record_of(&after) {
-            self.feed.upsert(record, None).await?;
+            self.host.feed.upsert(record, None).await?;
             block_in_place(|| files::borrow(&dir, &path))?;
         }
         Ok(after)
@@ -377,7 +377,7 @@ impl Daemon {
         self.commit(&[Change::PutContainer(after.clone())])?;
         self.world().put_container(after.clone());
         if let Some(record) = self.record_of(&after).filter(|_| runs(&after)) {
-            self.feed.upsert(record, None).await?;
+            self.host.feed.upsert(record, None).await?;
         }
         self.refresh_links_to(after.id).await;
         Ok(after)

@@ -112,16 +112,16 @@ impl Daemon {
 
     /// True if the file is gone already. Later, [`Daemon::watch_folders`] detects it.
     fn file_gone(&self, path: &Path, namespace: &Namespace) -> io::Result<bool> {
-        self.folders.watch(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+        self.owners.folders.watch(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
         Ok(!Self::is_alive(namespace))
     }
 
     /// Remove foreign containers when the files of their namespaces are removed, as long as the daemon runs.
     pub(in crate::daemon) async fn watch_folders(self: Arc<Self>) -> io::Result<()> {
-        let readable = register(self.folders.inotify.as_fd().try_clone_to_owned()?)?;
+        let readable = register(self.owners.folders.inotify.as_fd().try_clone_to_owned()?)?;
         loop {
             let mut ready = readable.readable().await?;
-            match self.folders.inotify.read_events() {
+            match self.owners.folders.inotify.read_events() {
                 Ok(events) => {
                     for (id, namespace) in self.concerned(&events) {
                         let daemon = Arc::clone(&self);
@@ -142,7 +142,7 @@ impl Daemon {
             .filter_map(|container| {
                 let namespace = container.adopted_namespace()?;
                 let Namespace::Path(path) = namespace else { return None };
-                let is_concerned = events.iter().any(|event| self.folders.concerns(event, path));
+                let is_concerned = events.iter().any(|event| self.owners.folders.concerns(event, path));
                 (is_concerned && !Self::is_alive(namespace)).then(|| (container.id, namespace.clone()))
             })
             .collect()

@@ -9,13 +9,52 @@ pub(in crate::daemon) mod gone;
 mod namespace;
 pub(in crate::daemon) mod sandbox;
 
-use std::sync::Arc;
+use std::{io, path::Path, sync::Arc};
+
+use tokio::sync::Notify;
 
 use crate::{
-    daemon::{Daemon, Error},
+    daemon::{
+        Daemon, Error,
+        state::locks::{ContainerLocks, Rank},
+    },
+    engine::Engine,
     model::{Container, Subject},
     sandbox::Supervisor,
 };
+use gone::Folders;
+use sandbox::{ends::Ends, logs::Followers};
+
+/// What is needed to follow containers of each kind.
+pub struct Owners {
+    ends: Ends,
+    followers: Followers,
+    folders: Folders,
+    engine: Engine,
+    engine_queries: ContainerLocks,
+    /// Notified when there is something of the engine to follow.
+    followed: Notify,
+    /// Recent requests of the engine, whose results it may not list yet.
+    recent: docker::Recent,
+}
+
+impl Owners {
+    /// Asks nobody yet. `engine_socket` is Docker's.
+    ///
+    /// # Errors
+    /// If the kernel gives no inotify instance.
+    pub fn new(engine_socket: &Path) -> io::Result<Self> {
+        Ok(Self {
+            ends: Ends::new(),
+            followers: Followers::default(),
+            folders: Folders::new()?,
+            engine: Engine::new(engine_socket),
+            engine_queries: ContainerLocks::new(Rank::EngineQuery),
+            followed: Notify::new(),
+            recent: docker::Recent::new(),
+        })
+    }
+}
 
 impl Daemon {
     /// Follow a container after its first connection, until it ends.

@@ -157,7 +157,7 @@ impl Daemon {
     }
 
     pub(in crate::daemon) fn held(&self) -> locks::Held<'_, Held> {
-        self.held.lock()
+        self.ports.held.lock()
     }
 
     /// Docker's error around the cause. `endpoint` is absent if none could be chosen.

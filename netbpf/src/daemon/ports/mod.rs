@@ -1,5 +1,28 @@
 //! Published ports: the containers' host ports, the sockets that reserve them, and the ports for the relay.
 
-pub(in crate::daemon) mod held;
+mod held;
 pub(in crate::daemon) mod lease;
 mod relay;
+
+use std::path::Path;
+
+use crate::{
+    daemon::state::locks::{DataLock, Rank},
+    relay::Relay,
+};
+use held::Held;
+
+/// The host ports of containers.
+pub struct Ports {
+    held: DataLock<Held>,
+    pub(in crate::daemon) relay: Relay,
+}
+
+impl Ports {
+    /// Starts the relay `exe` if it does not run. A running one keeps the sockets of an earlier daemon.
+    pub async fn open(exe: &Path, run_dir: &Path) -> Self {
+        let (relay, kept) = Relay::start(exe, run_dir).await;
+        let held = Held::new(kept.into_iter().map(|(at, socket)| ((at.protocol, at.address), socket)));
+        Self { held: DataLock::new(Rank::HostPorts, held), relay }
+    }
+}

@@ -24,7 +24,7 @@ impl Daemon {
         }
         match ports.is_empty() {
             true => Ok(()),
-            false => Ok(self.relay.serve(ports).await?),
+            false => Ok(self.ports.relay.serve(ports).await?),
         }
     }
 
@@ -32,7 +32,7 @@ impl Daemon {
     pub(in crate::daemon) async fn unrelay(&self, mappings: &[Mapping]) {
         let places: Vec<Place> = mappings.iter().filter_map(port_of).map(|port| port.at).collect();
         if !places.is_empty()
-            && let Err(error) = self.relay.close(places).await
+            && let Err(error) = self.ports.relay.close(places).await
         {
             tracing::error!(%error, "relay ports no more");
         }
@@ -43,7 +43,7 @@ impl Daemon {
         let mappings: Vec<Mapping> =
             self.world().containers().flat_map(|container| container.mappings.clone()).collect();
         let places: Vec<Place> = mappings.iter().filter_map(port_of).map(|port| port.at).collect();
-        self.relay.keep(places).await?;
+        self.ports.relay.keep(places).await?;
         self.relay(&mappings).await
     }
 }

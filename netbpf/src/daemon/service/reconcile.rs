@@ -104,7 +104,7 @@ impl Daemon {
                 }
             }
         }
-        Desired { group: self.group, networks, endpoints }
+        Desired { group: self.host.group, networks, endpoints }
     }
 
     /// Send all records to the responder, which removes all others.
@@ -118,7 +118,7 @@ impl Daemon {
             }
         }
         for (record, container, namespace) in records {
-            let sockets = match self.feed.holds(&record).await? {
+            let sockets = match self.host.feed.holds(&record).await? {
                 true => None,
                 false => match self.open_sockets(&container, &namespace).await {
                     Ok(sockets) => Some(sockets),
@@ -128,9 +128,9 @@ impl Daemon {
                     }
                 },
             };
-            self.feed.upsert(record, sockets).await?;
+            self.host.feed.upsert(record, sockets).await?;
         }
-        Ok(self.feed.settle().await?)
+        Ok(self.host.feed.settle().await?)
     }
 
     /// Remove the whole datapath, when the daemon stops with no containers or networks left.

@@ -1,6 +1,6 @@
 //! Starts the daemon, serves until it is told to stop, and stops it.
 
-use std::{fs, path::Path, pin::pin, sync::Arc, thread, time::Duration};
+use std::{fs, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use futures::{FutureExt as _, future::join};
@@ -17,23 +17,17 @@ use tokio::{
 use crate::{
     api::server,
     daemon::{
-        Daemon, Ends, Events, Folders, Followers, GracePeriods, Inherited, Options, Settings, World,
-        effects::{contest::Contests, folders, pins::PinFolder, uplinks::Uplinks},
-        ports::held::Held,
+        Daemon, Events, Host, Inherited, Options, Owners, Ports, State,
+        effects::{folders, pins::PinFolder},
         service::{notify, sockets::Sockets},
-        state::locks::{ContainerLocks, DataLock, Rank, TaskLock},
     },
     datapath::Datapath,
-    dns::Feed,
     docker,
-    engine::Engine,
-    firewall::Firewall,
     link::{ForwardingChanges, Links, neighbours},
     model::{Driver, Network},
     private,
-    relay::Relay,
     sandbox::SealedProgram,
-    store::{Lock, Records, Store},
+    store::{Lock, Store},
 };
 
 /// Timeout for running requests when the daemon is told to stop.
@@ -117,7 +111,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     follower.abort();
     sockets.remove()?;
     let stopped = stop(&daemon).await;
-    daemon.store.lock().close();
+    daemon.state.store.lock().close();
     stopped
 }
 
@@ -144,55 +138,20 @@ impl Drop for Leaving {
 
 async fn open(options: Options, pins: Arc<PinFolder>) -> anyhow::Result<Arc<Daemon>> {
     let exe = std::env::current_exe().context("find this program")?;
-    let (store, Records { mut networks, containers, lent }) =
-        Store::open(&options.state_dir.join("netbpf.redb"))?;
-    for network in networks.iter_mut().filter(|network| network.name == Network::DEFAULT) {
+    let (store, mut records) = Store::open(&options.state_dir.join("netbpf.redb"))?;
+    for network in records.networks.iter_mut().filter(|network| network.name == Network::DEFAULT) {
         // The default network follows the daemon's options.
         if let Driver::Bridge(bridge) = &mut network.driver {
             bridge.options.icc = options.icc;
         }
     }
-    let mut datapath = Datapath::open(&options.bpffs, options.program_logs)?;
-    if let Some(logs) = datapath.take_logs() {
-        thread::Builder::new().name("program-logs".into()).spawn(move || {
-            let Err(error) = logs.read();
-            tracing::error!(%error, "read the programs' logs");
-        })?;
-    }
-    tracing::info!(attachment = ?datapath.attachment(), bpffs = %options.bpffs.display(), "datapath");
-    let links = Links::open()?;
-    let settings = Settings::open(&options.state_dir)?;
-    let firewall = Firewall::open(options.table(), options.group()).await?;
-    let feed = Feed::start(&exe, &options.run_dir).await?;
-    let (relay, kept) = Relay::start(&exe, &options.run_dir).await;
-    let held = Held::new(kept.into_iter().map(|(at, socket)| ((at.protocol, at.address), socket)));
     Ok(Arc::new(Daemon {
-        group: options.group(),
-        program: Arc::new(SealedProgram::open(&exe)?),
-        world: DataLock::new(Rank::World, World::new(networks, containers, lent)),
-        store: DataLock::new(Rank::Store, store),
-        links,
-        settings,
-        datapath: DataLock::new(Rank::Datapath, datapath),
-        grace: GracePeriods::open(&options.run_dir),
-        feed,
-        firewall,
-        held: DataLock::new(Rank::HostPorts, held),
-        relay,
-        container_locks: ContainerLocks::new(Rank::Container),
-        network_changes: TaskLock::new(Rank::Networks, ()),
-        ends: Ends::new(),
+        host: Host::open(&options, &exe, pins).await?,
+        state: State::new(store, records),
+        ports: Ports::open(&exe, &options.run_dir).await,
+        owners: Owners::new(&options.docker_socket).context("start inotify")?,
         events: Events::new(),
-        followers: Followers::default(),
-        folders: Folders::new().context("start inotify")?,
-        engine: Engine::new(&options.docker_socket),
-        followed: tokio::sync::Notify::new(),
-        recent: crate::daemon::owners::docker::Recent::new(),
-        engine_queries: ContainerLocks::new(Rank::EngineQuery),
-        pruning: TaskLock::new(Rank::Prune, ()),
-        uplinks: TaskLock::new(Rank::Uplinks, Uplinks::default()),
-        contests: Contests::default(),
-        pins,
+        program: Arc::new(SealedProgram::open(&exe)?),
         options,
     }))
 }
@@ -224,9 +183,9 @@ async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     if daemon.is_empty() {
         daemon.tear_down().await?;
         daemon.stop_forwarding().await?;
-        daemon.firewall.clear().await?;
-        daemon.feed.stop().await?;
-        daemon.relay.stop().await?;
+        daemon.host.firewall.clear().await?;
+        daemon.host.feed.stop().await?;
+        daemon.ports.relay.stop().await?;
         Datapath::unpin_all(&daemon.options.bpffs)?;
         // It stays if a stopped container has a directory in it.
         let _ = fs::remove_dir(daemon.options.run_dir.join("containers"));

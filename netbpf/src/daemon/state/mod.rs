@@ -6,3 +6,29 @@ pub(in crate::daemon) mod numbers;
 pub(in crate::daemon) mod world;
 
 pub(in crate::daemon) use look::refuse;
+
+use crate::store::{Records, Store};
+use locks::{ContainerLocks, DataLock, Rank, TaskLock};
+use world::World;
+
+/// What the daemon knows, in memory and on disk, with the locks of those who change it.
+pub struct State {
+    pub(super) world: DataLock<World>,
+    pub(super) store: DataLock<Store>,
+    pub(super) container_locks: ContainerLocks,
+    pub(super) network_changes: TaskLock<()>,
+    pub(super) pruning: TaskLock<()>,
+}
+
+impl State {
+    /// With what is stored.
+    pub fn new(store: Store, Records { networks, containers, lent }: Records) -> Self {
+        Self {
+            world: DataLock::new(Rank::World, World::new(networks, containers, lent)),
+            store: DataLock::new(Rank::Store, store),
+            container_locks: ContainerLocks::new(Rank::Container),
+            network_changes: TaskLock::new(Rank::Networks, ()),
+            pruning: TaskLock::new(Rank::Prune, ()),
+        }
+    }
+}

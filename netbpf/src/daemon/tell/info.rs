@@ -47,7 +47,13 @@ impl Daemon {
             uplinks,
             foreign_chains,
             disciplines,
-            contested: self.contests.told(Instant::now()).into_iter().chain(self.pins.trouble()).collect(),
+            contested: self
+                .host
+                .contests
+                .told(Instant::now())
+                .into_iter()
+                .chain(self.host.pins.trouble())
+                .collect(),
             bpffs: self.options.bpffs.clone(),
             state_dir: self.options.state_dir.clone(),
             run_dir: self.options.run_dir.clone(),
@@ -59,7 +65,7 @@ impl Daemon {
 
     /// Queueing disciplines on links that most traffic bypasses.
     async fn disciplines(&self) -> Vec<String> {
-        let links = self.links.owned(self.group).await.unwrap_or_else(|error| {
+        let links = self.host.links.owned(self.host.group).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "look for queueing disciplines");
             Vec::new()
         });
@@ -69,7 +75,7 @@ impl Daemon {
 
     /// Counters of these containers, or of all if none is named.
     pub(in crate::daemon) async fn stats_of(&self, asked: &[Id]) -> Result<Stats, Error> {
-        let received = self.links.received(self.group).await?;
+        let received = self.host.links.received(self.host.group).await?;
         let endpoints: BTreeMap<_, _> = {
             let world = self.world();
             let named =
@@ -87,7 +93,7 @@ impl Daemon {
                 })
                 .collect()
         };
-        let filtered = self.firewall.dropped().await?;
+        let filtered = self.host.firewall.dropped().await?;
         let datapath = self.datapath();
         let reasons = datapath
             .reasons()?

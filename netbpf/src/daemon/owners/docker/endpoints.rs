@@ -73,7 +73,7 @@ impl Daemon {
                 .ok_or_else(|| Error::Forbidden(format!("endpoint {id} exists")));
         }
         let network = self.docker_network(&wanted.network)?;
-        self.recent.note(Asked::Endpoint(id));
+        self.owners.recent.note(Asked::Endpoint(id));
         let request = EndpointRequest {
             ipv4: wanted.ipv4.map(|net| net.addr()),
             ipv6: wanted.ipv6.map(|net| net.addr()),

@@ -27,7 +27,7 @@ impl Daemon {
         tokio::spawn(async move {
             for pause in PAUSES {
                 tokio::time::sleep(pause).await;
-                let learnt = match daemon.engine.network(&network).await {
+                let learnt = match daemon.owners.engine.network(&network).await {
                     Ok(found) => daemon.note_names(network, found).await,
                     Err(error) => {
                         tracing::debug!(network = %network.short(), %error, "ask Docker for its name");
@@ -54,8 +54,8 @@ impl Daemon {
         if endpoints.is_empty() {
             return;
         }
-        let _queries = self.engine_queries.lock(container).await;
-        let name = match self.engine.find(&container.to_string()).await {
+        let _queries = self.owners.engine_queries.lock(container).await;
+        let name = match self.owners.engine.find(&container.to_string()).await {
             Ok(found) => found.name,
             Err(error) => {
                 return tracing::warn!(container = %container.short(), %error, "ask Docker for its new name");
@@ -89,7 +89,7 @@ impl Daemon {
 
     /// Note the name of a network, unless another network has it.
     async fn note_network(self: &Arc<Self>, id: Id, name: String) -> Result<(), Error> {
-        let _one_at_a_time = self.network_changes.lock().await;
+        let _one_at_a_time = self.state.network_changes.lock().await;
         let (network, is_taken) = {
             let world = self.world();
             (world.network(&id).cloned(), world.networks().any(|network| network.name == name))

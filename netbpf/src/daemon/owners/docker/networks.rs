@@ -38,8 +38,8 @@ impl Daemon {
     pub async fn create_docker_network(self: &Arc<Self>, wanted: DockerNetwork) -> Result<(), Error> {
         let DockerNetwork { id, internal, options: given, ipv4, ipv6 } = wanted;
         let options = Options::parse(&given, internal)?;
-        self.recent.note(Asked::Network(id));
-        let _one_at_a_time = self.network_changes.lock().await;
+        self.owners.recent.note(Asked::Network(id));
+        let _one_at_a_time = self.state.network_changes.lock().await;
         let known = self.world().network(&id).cloned();
         if let Some(known) = known {
             // Docker repeats a request without an answer.
@@ -70,7 +70,7 @@ impl Daemon {
         };
         self.add_bridge(network.clone(), subnets, options).await?;
         self.tell_of_network(&network, "create");
-        self.followed.notify_one();
+        self.owners.followed.notify_one();
         self.learn_names(id, None);
         Ok(())
     }
@@ -92,7 +92,7 @@ impl Daemon {
         for endpoint in endpoints {
             self.delete_docker_endpoint(endpoint).await?;
         }
-        let _one_at_a_time = self.network_changes.lock().await;
+        let _one_at_a_time = self.state.network_changes.lock().await;
         match self.remove_unused(network.clone()).await {
             Err(error @ Error::NetworkInUse { .. }) => {
                 let own = Network { origin: Origin::Netbpf, ..network };

@@ -25,7 +25,7 @@ impl Daemon {
         range: Option<IpNet>,
         is_ipv6: bool,
     ) -> Result<IpNet, Error> {
-        let _one_at_a_time = self.network_changes.lock().await;
+        let _one_at_a_time = self.state.network_changes.lock().await;
         let text = |net: Option<IpNet>| net.map(|net| net.to_string()).unwrap_or_default();
         let config = (subnet.is_some() || range.is_some()).then(|| IpamConfig {
             subnet: text(subnet),
@@ -38,10 +38,10 @@ impl Daemon {
         let subnet = ipv4.or(resolved.ipv6.map(|subnet| IpNet::V6(subnet.net)));
         let subnet = subnet.ok_or(crate::ipam::Error::NoFamily)?;
         let lent = Lent { subnet, range, addresses: BTreeSet::new() };
-        self.recent.note(Asked::Pool(subnet));
+        self.owners.recent.note(Asked::Pool(subnet));
         self.commit(&[Change::PutLent(lent.clone())])?;
         self.world().put_lent(lent);
-        self.followed.notify_one();
+        self.owners.followed.notify_one();
         Ok(subnet)
     }
 
@@ -50,7 +50,7 @@ impl Daemon {
     /// # Errors
     /// [`Error::Store`]: it stays lent.
     pub async fn return_pool(self: &Arc<Self>, subnet: IpNet) -> Result<(), Error> {
-        let _one_at_a_time = self.network_changes.lock().await;
+        let _one_at_a_time = self.state.network_changes.lock().await;
         self.commit(&[Change::RemoveLent(subnet)])?;
         self.world().remove_lent(&subnet);
         Ok(())
@@ -62,7 +62,7 @@ impl Daemon {
     /// [`Error::Invalid`] if the subnet is not lent; [`Error::Ipam`] if the address is outside it or taken,
     /// or none is left; [`Error::Store`]. Nothing is lent then.
     pub async fn lend_address(self: &Arc<Self>, pool: IpNet, wanted: Option<IpAddr>) -> Result<IpNet, Error> {
-        let _one_at_a_time = self.network_changes.lock().await;
+        let _one_at_a_time = self.state.network_changes.lock().await;
         let (lent, address) = {
             let world = self.world();
             let mut lent = world.lent(&pool).cloned().ok_or_else(|| no_pool(pool))?;
@@ -79,7 +79,7 @@ impl Daemon {
             let address = lent.lease(wanted, |address| taken.contains(&address))?;
             (lent, address)
         };
-        self.recent.note(Asked::Address(pool, address.addr()));
+        self.owners.recent.note(Asked::Address(pool, address.addr()));
         self.commit(&[Change::PutLent(lent.clone())])?;
         self.world().put_lent(lent);
         Ok(address)
@@ -90,7 +90,7 @@ impl Daemon {
     /// # Errors
     /// [`Error::Store`]: it stays lent.
     pub async fn return_address(self: &Arc<Self>, pool: IpNet, address: IpAddr) -> Result<(), Error> {
-        let _one_at_a_time = self.network_changes.lock().await;
+        let _one_at_a_time = self.state.network_changes.lock().await;
         let lent = self.world().lent(&pool).cloned();
         let Some(mut lent) = lent else { return Ok(()) };
         lent.release(address);

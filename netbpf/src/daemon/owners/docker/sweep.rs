@@ -96,12 +96,12 @@ impl Daemon {
             let networks: Vec<Id> = networks.map(|network| network.id).collect();
             (networks, world.lent_subnets().collect::<Vec<_>>())
         };
-        let listed = self.engine.networks().await?;
+        let listed = self.owners.engine.networks().await?;
         let mut is_settled = true;
         for id in networks {
             match listed.iter().find(|listed| listed.id == id) {
                 Some(_) => is_settled &= self.sweep_network(id).await?,
-                None if self.recent.has(Asked::Network(id)) => is_settled = false,
+                None if self.owners.recent.has(Asked::Network(id)) => is_settled = false,
                 None => self.forget_removed_network(id).await,
             }
         }
@@ -121,7 +121,7 @@ impl Daemon {
     /// Note the names in a network, and remove endpoints that Docker does not list; false if Docker may still
     /// be creating one.
     async fn sweep_network(self: &Arc<Self>, id: Id) -> Result<bool, engine::Error> {
-        let found = match self.engine.network(&id).await {
+        let found = match self.owners.engine.network(&id).await {
             Ok(found) => found,
             // It was removed meanwhile; Docker sends a request for that.
             Err(engine::Error::Engine(error)) => {
@@ -143,7 +143,7 @@ impl Daemon {
             tracing::warn!(network = %id.short(), %error, "note names");
         }
         let (recent, left): (Vec<_>, Vec<_>) =
-            left.into_iter().partition(|endpoint| self.recent.has(Asked::Endpoint(*endpoint)));
+            left.into_iter().partition(|endpoint| self.owners.recent.has(Asked::Endpoint(*endpoint)));
         for endpoint in left {
             self.forget_docker_endpoint(endpoint, is_unused).await;
         }
@@ -165,7 +165,7 @@ impl Daemon {
 
     /// Take back a subnet that no network of Docker has.
     async fn collect_pool(self: &Arc<Self>, pool: IpNet) -> Result<bool, Error> {
-        if self.recent.has(Asked::Pool(pool)) {
+        if self.owners.recent.has(Asked::Pool(pool)) {
             return Ok(false);
         }
         tracing::info!(%pool, "Docker does not use it any more");
@@ -175,7 +175,7 @@ impl Daemon {
     /// Take back addresses without an endpoint in Docker's network of this subnet. For networks of other
     /// drivers this is not known.
     async fn collect_addresses(&self, pool: IpNet) -> Result<bool, Error> {
-        let _one_at_a_time = self.network_changes.lock().await;
+        let _one_at_a_time = self.state.network_changes.lock().await;
         let (lent, used) = {
             let world = self.world();
             let Some(lent) = world.lent(&pool).cloned() else { return Ok(true) };
@@ -195,7 +195,7 @@ impl Daemon {
         };
         let unused: Vec<IpAddr> = lent.addresses.difference(&used).copied().collect();
         let (recent, left): (Vec<_>, Vec<_>) =
-            unused.into_iter().partition(|address| self.recent.has(Asked::Address(pool, *address)));
+            unused.into_iter().partition(|address| self.owners.recent.has(Asked::Address(pool, *address)));
         if !left.is_empty() {
             tracing::info!(%pool, addresses = ?left, "Docker does not use them any more");
             let mut lent = lent;

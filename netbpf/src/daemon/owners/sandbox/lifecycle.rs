@@ -67,7 +67,7 @@ impl Daemon {
                 Ok(())
             }
             Err(error) => {
-                self.followers.stop_waiting_for(&id);
+                self.owners.followers.stop_waiting_for(&id);
                 if sandbox.auto_remove {
                     self.world().put_container(before);
                     self.forget(&id)?;
@@ -134,7 +134,7 @@ impl Daemon {
             change.commit(&[Change::PutContainer(after.clone())])?;
             self.world().put_container(after.clone());
             self.open_links()?;
-            self.followers.connect(&after.id, &self.log_path(&after.id), &supervisor)?;
+            self.owners.followers.connect(&after.id, &self.log_path(&after.id), &supervisor)?;
             Ok::<_, Error>(())
         }
         .await;
@@ -322,16 +322,16 @@ impl Daemon {
         self.unwire_committed(&before, &after).await;
         self.world().put_container(after);
         self.refresh_links_to(id).await;
-        self.ends.note(id, exit.code);
+        self.owners.ends.note(id, exit.code);
         let forgotten = if is_removed { self.forget(&id) } else { Ok(()) };
-        self.ends.announce();
+        self.owners.ends.announce();
         forgotten.map(|()| delay)
     }
 
     /// Wait until this run of a container has ended and is cleaned up. It may have been started again by
     /// then.
     pub(in crate::daemon) async fn ended(&self, run: &Container) {
-        let mut news = self.ends.subscribe();
+        let mut news = self.owners.ends.subscribe();
         let is_running = || self.world().container(&run.id).is_some_and(|now| now.state == run.state);
         while is_running() && news.changed().await.is_ok() {}
     }
@@ -343,7 +343,7 @@ impl Daemon {
     /// [`Error::NoContainer`], also if it is removed before it was started; [`Error::Invalid`] if several
     /// match.
     pub async fn wait_container(&self, key: &str) -> Result<i32, Error> {
-        let mut news = self.ends.subscribe();
+        let mut news = self.owners.ends.subscribe();
         let id = match self.find_subject(key) {
             Ok(id) => id,
             Err(error) => key.parse().map_err(|_| error)?,
@@ -352,7 +352,7 @@ impl Daemon {
             match self.container(&id).map(|container| container.state) {
                 Ok(State::Exited { code, .. }) => return Ok(code),
                 Ok(State::Created { .. } | State::Running { .. }) => {}
-                Err(error) => return self.ends.code(&id).ok_or(error),
+                Err(error) => return self.owners.ends.code(&id).ok_or(error),
             }
             if news.changed().await.is_err() {
                 return Err(Error::NoContainer(key.to_owned()));

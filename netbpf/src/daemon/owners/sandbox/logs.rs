@@ -73,7 +73,7 @@ impl Daemon {
         own_sandbox(&container)?;
         let path = self.log_path(&container.id);
         let source = match container.state {
-            State::Created { .. } if follow => Source::Waiting(self.followers.wait(container.id)),
+            State::Created { .. } if follow => Source::Waiting(self.owners.followers.wait(container.id)),
             State::Created { .. } | State::Running { .. } | State::Exited { .. } => {
                 let supervisor = self.supervisor_of(&container).ok().filter(|_| follow);
                 Source::Open(Box::new(logs::read(&path, tail, supervisor.as_ref())?))

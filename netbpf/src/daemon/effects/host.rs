@@ -1,0 +1,63 @@
+//! What the daemon holds of the host: links, maps, packet filter, name records, settings.
+
+use std::{path::Path, sync::Arc, thread};
+
+use super::{contest::Contests, grace::GracePeriods, pins::PinFolder, settings::Settings, uplinks::Uplinks};
+use crate::{
+    daemon::{
+        Options,
+        state::locks::{DataLock, Rank, TaskLock},
+    },
+    datapath::Datapath,
+    dns::Feed,
+    firewall::Firewall,
+    link::Links,
+};
+
+/// The links, maps, packet filter, name records and settings of the host.
+pub struct Host {
+    /// The group of all links of this daemon, by which it recognizes them.
+    pub(in crate::daemon) group: u32,
+    pub(in crate::daemon) links: Links,
+    pub(in crate::daemon) datapath: DataLock<Datapath>,
+    pub(in crate::daemon) firewall: Firewall,
+    pub(in crate::daemon) feed: Feed,
+    /// Changed settings of the host, to be restored.
+    pub(in crate::daemon) settings: Settings,
+    pub(super) grace: GracePeriods,
+    pub(super) uplinks: TaskLock<Uplinks>,
+    /// Links that somebody else changes again and again.
+    pub(in crate::daemon) contests: Contests,
+    /// The directory of pins.
+    pub(in crate::daemon) pins: Arc<PinFolder>,
+}
+
+impl Host {
+    /// Opens the sockets to the kernel, loads the programs or takes over those of an earlier daemon, and
+    /// starts the responder `exe` if it does not run. Changes no network.
+    ///
+    /// # Errors
+    /// If the host lacks something, with what that is.
+    pub async fn open(options: &Options, exe: &Path, pins: Arc<PinFolder>) -> anyhow::Result<Self> {
+        let mut datapath = Datapath::open(&options.bpffs, options.program_logs)?;
+        if let Some(logs) = datapath.take_logs() {
+            thread::Builder::new().name("program-logs".into()).spawn(move || {
+                let Err(error) = logs.read();
+                tracing::error!(%error, "read the programs' logs");
+            })?;
+        }
+        tracing::info!(attachment = ?datapath.attachment(), bpffs = %options.bpffs.display(), "datapath");
+        Ok(Self {
+            group: options.group(),
+            links: Links::open()?,
+            settings: Settings::open(&options.state_dir)?,
+            firewall: Firewall::open(options.table(), options.group()).await?,
+            feed: Feed::start(exe, &options.run_dir).await?,
+            datapath: DataLock::new(Rank::Datapath, datapath),
+            grace: GracePeriods::open(&options.run_dir),
+            uplinks: TaskLock::new(Rank::Uplinks, Uplinks::default()),
+            contests: Contests::default(),
+            pins,
+        })
+    }
+}
