@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use netbpf::sandbox::Supervisor;
+use netbpf::sandbox::{Error, Supervisor};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -129,7 +129,8 @@ async fn exec_fails_without_a_running_container() {
     assert_eq!(output.status.code(), Some(1));
     let supervisor = world.spawn().await.unwrap();
     let output = world.exec(&[], &["true"]).output().unwrap();
-    assert_eq!((output.status.code(), text(&output)), (Some(1), "container c0ffee is not running\n".into()));
+    assert_eq!((output.status.code(), text(&output)), (Some(1), "the container is not running\n".into()));
+    assert!(matches!(supervisor.signal(9).await, Err(Error::Gone)));
     supervisor.abandon().await;
 }
 

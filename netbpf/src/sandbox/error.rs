@@ -26,16 +26,16 @@ pub enum Error {
     /// The supervisor could not build the sandbox.
     #[error("{0}")]
     Setup(String),
-    /// The command cannot be started, or the container in which to start it is not running.
+    /// The command cannot be started.
     #[error("{message}")]
     Start {
-        /// 127: not found; 126: not executable; 1: not running.
+        /// 127: not found; 126: not executable; 1: anything else.
         exit_code: u8,
         /// Docker's message.
         message: String,
     },
-    /// The supervisor has ended.
-    #[error("the supervisor is gone")]
+    /// The container's command was not started or has ended, perhaps with the supervisor.
+    #[error("the container is not running")]
     Gone,
     /// The supervisor sent an answer that this version does not know.
     #[error("unexpected answer from the supervisor: {0}")]

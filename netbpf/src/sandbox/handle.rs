@@ -152,8 +152,8 @@ impl Supervisor {
     /// Sends the command a signal. Process 1 receives only SIGKILL and signals for which it has a handler.
     ///
     /// # Errors
-    /// [`Error::Gone`] if the supervisor has ended; [`Error::Start`], with the message, if the command does not run or
-    /// the kernel knows no such signal.
+    /// [`Error::Gone`] if the command does not run; [`Error::Start`], with the message, if the kernel knows no such
+    /// signal.
     pub async fn signal(&self, number: i32) -> Result<(), Error> {
         self.ask(Request::Signal { number }).await
     }

@@ -57,8 +57,15 @@ pub(super) struct WindowSize {
 pub(super) enum Response {
     Started,
     Done,
-    Failed { exit_code: u8, message: String },
-    Exited { code: i32 },
+    /// The command was not started, or has ended.
+    NotRunning,
+    Failed {
+        exit_code: u8,
+        message: String,
+    },
+    Exited {
+        code: i32,
+    },
 }
 
 /// One end of a connection.
@@ -139,7 +146,7 @@ impl Channel {
     pub fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(Response, Vec<OwnedFd>), Error> {
         self.send(request, fds).map_err(gone)?;
         match self.receive().map_err(gone)? {
-            None => Err(Error::Gone),
+            None | Some((Response::NotRunning, _)) => Err(Error::Gone),
             Some((Response::Failed { exit_code, message }, _)) => Err(Error::Start { exit_code, message }),
             Some(answer) => Ok(answer),
         }

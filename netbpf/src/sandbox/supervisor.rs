@@ -102,6 +102,19 @@ enum Command {
     Abandoned,
 }
 
+/// Why a request was not carried out.
+enum Refusal {
+    /// The command was not started, or has ended.
+    NotRunning,
+    Failed(Failure),
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Event {
     Signal,
@@ -275,12 +288,16 @@ impl Supervisor {
 
     fn serve(&mut self, client: &Rc<Channel>, request: Request, fds: Vec<OwnedFd>) {
         let answer = match request {
-            Request::Start => self.start().map(|()| (Response::Started, None)),
+            Request::Start => self.start().map(|()| (Response::Started, None)).map_err(Refusal::Failed),
             Request::Signal { number } => self.signal(number).map(|()| (Response::Done, None)),
             Request::Exec(exec) => self.exec(client, &exec, &fds).map(|tty| (Response::Started, tty)),
         };
-        let (response, terminal) = answer
-            .unwrap_or_else(|Failure { exit_code, message }| (Response::Failed { exit_code, message }, None));
+        let (response, terminal) = answer.unwrap_or_else(|refusal| match refusal {
+            Refusal::NotRunning => (Response::NotRunning, None),
+            Refusal::Failed(Failure { exit_code, message }) => {
+                (Response::Failed { exit_code, message }, None)
+            }
+        });
         let terminal: Vec<BorrowedFd<'_>> = terminal.iter().map(OwnedFd::as_fd).collect();
         // If the client is gone, the next read tells.
         let _ = client.send(&response, &terminal);
@@ -317,9 +334,9 @@ impl Supervisor {
         write_at(&self.dir, PID, format!("{pid} {start_time}\n").as_bytes()).map_err(broken)
     }
 
-    fn signal(&self, number: i32) -> Result<(), Failure> {
+    fn signal(&self, number: i32) -> Result<(), Refusal> {
         let signal = Signal::try_from(number).map_err(|errno| Failure::errno("signal", errno))?;
-        kill(self.running()?, signal).map_err(|errno| Failure::errno("signal", errno))
+        kill(self.running()?, signal).map_err(|errno| Failure::errno("signal", errno).into())
     }
 
     /// Starts a program. Returns the controlling side of its terminal, which the client gets.
@@ -328,14 +345,14 @@ impl Supervisor {
         client: &Rc<Channel>,
         exec: &Exec,
         fds: &[OwnedFd],
-    ) -> Result<Option<OwnedFd>, Failure> {
+    ) -> Result<Option<OwnedFd>, Refusal> {
         self.running()?;
         let terminal = exec.tty.map(|size| self.open_terminal(size)).transpose();
         let terminal = terminal.map_err(|error| Failure::new(126, format!("open a terminal: {error}")))?;
         let stdio = match (&terminal, fds) {
             (Some((_, inside)), []) => [inside.as_fd(); 3],
             (None, [stdin, stdout, stderr]) => [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
-            _ => return Err(Failure::new(126, "exec takes a terminal or three descriptors")),
+            _ => return Err(Failure::new(126, "exec takes a terminal or three descriptors").into()),
         };
         let pid = child::start(&Program {
             argv: &exec.argv,
@@ -351,10 +368,10 @@ impl Supervisor {
         Ok(terminal.map(|(outside, _)| outside))
     }
 
-    fn running(&self) -> Result<Pid, Failure> {
+    fn running(&self) -> Result<Pid, Refusal> {
         match &self.command {
             Command::Running(pid, _) => Ok(*pid),
-            _ => Err(Failure::new(1, format!("container {} is not running", self.spec.id))),
+            _ => Err(Refusal::NotRunning),
         }
     }
 
