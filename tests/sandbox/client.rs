@@ -25,7 +25,10 @@ fn main() -> anyhow::Result<()> {
                     eprintln!("{message}");
                     exit(exit_code.into())
                 }
-                Err(error) => Err(error.into()),
+                Err(error) => {
+                    eprintln!("{error}");
+                    exit(1)
+                }
             }
         }
         _ => anyhow::bail!("unknown arguments {arguments:?}"),
