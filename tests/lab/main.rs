@@ -1,6 +1,7 @@
 //! netbpf as a whole on hosts made of namespaces: the real daemon, the real command line, real tools. One module for
 //! each subject.
 
+mod alone;
 mod bad_input;
 mod beside;
 mod bounds;
@@ -18,7 +19,6 @@ mod frames;
 mod habits;
 mod hands;
 mod harness;
-mod hitless;
 mod housekeeping;
 mod icc;
 mod ipv6;
@@ -48,14 +48,10 @@ mod reach_ipv6;
 mod redis;
 mod relay;
 mod repair;
-mod scale;
 mod service;
 mod shape;
-mod soak;
 mod spoofing;
 mod story;
-mod throughput;
 mod traffic;
 mod uplink;
-mod web;
 mod world;

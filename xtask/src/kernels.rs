@@ -41,15 +41,8 @@ pub const KERNELS: &[Kernel] = &[
 /// The module of lab tests for these kernels.
 const TESTS: &[&str] = &["kernels::"];
 
-/// Runs the lab tests (or those that match `filter`) on each kernel, two at a time if nothing else runs: one
-/// uses about one CPU. `beside` uses the other CPU until it ends.
-pub fn run<T: Send>(
-    kernels: &[&'static Kernel],
-    netbpf: &Path,
-    lab: &Path,
-    filter: &[&str],
-    beside: impl FnOnce() -> T + Send,
-) -> Result<(T, Vec<Stage>)> {
+/// Runs the lab tests (or those that match `filter`) on each kernel, two at a time: one uses about one CPU.
+pub fn run(kernels: &[&'static Kernel], netbpf: &Path, lab: &Path, filter: &[&str]) -> Result<Vec<Stage>> {
     let filter = if filter.is_empty() { TESTS } else { filter };
     // In sequence: apt runs only once at a time.
     let images = kernels
@@ -68,22 +61,21 @@ pub fn run<T: Send>(
         }
         outcomes
     };
-    let (result, outcomes) = thread::scope(|scope| {
+    let outcomes = thread::scope(|scope| {
         let other = scope.spawn(work);
-        let result = beside();
         let mut outcomes = work();
         outcomes.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        (result, outcomes)
+        outcomes
     });
     let mut outcomes = outcomes.into_iter().collect::<Result<Vec<_>>>()?;
     outcomes.sort_by_key(|outcome| kernels.iter().position(|kernel| kernel.version == outcome.version));
     for Outcome { shown, .. } in &outcomes {
         println!("{shown}");
     }
-    Ok((result, outcomes.into_iter().map(|outcome| outcome.stage).collect()))
+    Ok(outcomes.into_iter().map(|outcome| outcome.stage).collect())
 }
 
-/// The outcome of one kernel. It is printed at the end, because other tests print meanwhile.
+/// The outcome of one kernel. It is printed at the end, because another kernel runs meanwhile.
 struct Outcome {
     version: &'static str,
     stage: Stage,

@@ -1,5 +1,5 @@
 //! `cargo xtask soak`: installs what the tests need, builds them, and runs one of them for hours. Must not know what
-//! that test does: that is in tests/lab/soak.rs.
+//! that test does: that is in tests/lab/alone/soak.rs.
 
 use std::{path::Path, process::Command};
 
@@ -22,7 +22,7 @@ pub struct Options {
 }
 
 /// The test.
-const TEST: &str = "soak::everything_for_hours";
+const TEST: &str = "alone::soak::everything_for_hours";
 /// Its group.
 const LAB: &str = "lab";
 

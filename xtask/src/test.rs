@@ -1,14 +1,16 @@
 //! `cargo xtask test`: runs all tests, those with few requirements first, and prints the total. Must not skip
 //! tests: one that cannot run has failed.
 
+mod groups;
+
 use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},
-    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use groups::{Groups, LAB};
 use xtask::toolchain;
 
 use crate::{
@@ -32,15 +34,6 @@ pub struct Options {
     filter: Option<String>,
 }
 
-/// Tests that mostly wait: twice as many run at once. Those that measure run alone.
-const WAITING: &[&str] = &["docker", LAB];
-/// Tests that use one CPU for minutes to install packages, and measure nothing: kernels are booted on the
-/// other CPU meanwhile.
-const BESIDE_KERNELS: &str = "install";
-/// The variable with which the test runner limits concurrent tests.
-const THREADS: &str = "RUST_TEST_THREADS";
-/// The tests of the whole system, which also run on other kernels.
-const LAB: &str = "lab";
 /// The choice of `--kernel`.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
@@ -160,7 +153,6 @@ pub fn run(options: Options) -> Result<()> {
     let built = cargo::build(&[&["build", "--all-targets"], cargo::PACKAGES].concat())?;
     let netbpf = cargo::program(&built, "netbpf")?;
     let xtask = cargo::program(&built, "xtask")?;
-    let groups = groups(&built);
     let filter: Vec<&str> = filter.as_deref().into_iter().collect();
     let mut stages = Vec::new();
     if here || quick {
@@ -170,28 +162,13 @@ pub fn run(options: Options) -> Result<()> {
     if here && filter.is_empty() {
         stages.push(fuzz::all()?);
     }
-    let threads = 2 * thread::available_parallelism().context("count CPUs")?.get();
-    let run_group = |group: &Executable| {
-        let mut tests = command(group, &filter);
-        tests.env("NETBPF_BIN", &netbpf).env("XTASK_BIN", &xtask);
-        if WAITING.contains(&group.name.as_str()) && std::env::var_os(THREADS).is_none() {
-            tests.env(THREADS, threads.to_string());
-        }
-        stage(&format!("{} tests", group.name), vec![tests])
-    };
-    let (beside, alone): (Vec<_>, Vec<_>) =
-        groups.iter().copied().filter(|_| here).partition(|group| group.name == BESIDE_KERNELS);
-    for group in alone {
-        stages.push(run_group(group)?);
+    if here {
+        stages.extend(Groups { built: &built, netbpf: &netbpf, xtask: &xtask, filter: &filter }.run()?);
     }
-    let run_beside = || beside.into_iter().map(run_group).collect::<Result<Vec<_>>>();
-    if kernels.is_empty() {
-        stages.extend(run_beside()?);
-    } else {
-        let lab = groups.iter().find(|group| group.name == LAB).context("cargo built no lab tests")?;
-        let (here, booted) = kernels::run(&kernels, &netbpf, &lab.path, &filter, run_beside)?;
-        stages.extend(here?);
-        stages.extend(booted);
+    if !kernels.is_empty() {
+        let lab = built.iter().find(|it| it.name == LAB && it.kind == Kind::Tests);
+        let lab = lab.context("cargo built no lab tests")?;
+        stages.extend(kernels::run(&kernels, &netbpf, &lab.path, &filter)?);
     }
     report(&stages)
 }
@@ -208,20 +185,23 @@ fn command(tests: &Executable, filter: &[&str]) -> Command {
     command
 }
 
-/// The tests that need root, in order of their requirements: packets through programs first, the lab last.
-fn groups(built: &[Executable]) -> Vec<&Executable> {
-    let tests = toolchain::workspace().join("tests");
-    let mut groups: Vec<_> = built
-        .iter()
-        .filter(|executable| executable.kind != Kind::Program && executable.package == tests)
-        .collect();
-    groups.sort_by_key(|group| (group.name == LAB, group.name != "packet", group.name.clone()));
-    groups
-}
-
 /// Runs one group of tests, and prints their output.
 fn stage(name: &str, commands: Vec<Command>) -> Result<Stage> {
-    println!("\n=== {name}");
+    follow(name, commands, |line| println!("{line}"))
+}
+
+/// Runs one group of tests, and returns their output.
+fn written(name: &str, commands: Vec<Command>) -> Result<(Stage, String)> {
+    let mut text = String::new();
+    let stage = follow(name, commands, |line| {
+        text.push_str(line);
+        text.push('\n');
+    })?;
+    Ok((stage, text))
+}
+
+fn follow(name: &str, commands: Vec<Command>, mut print: impl FnMut(&str)) -> Result<Stage> {
+    print(&format!("\n=== {name}"));
     let started = Instant::now();
     let mut counts = Counts::default();
     let mut ok = true;
@@ -232,7 +212,7 @@ fn stage(name: &str, commands: Vec<Command>) -> Result<Stage> {
         if let Some(stdout) = child.stdout.take() {
             for line in BufReader::new(stdout).lines() {
                 let line = line.with_context(|| format!("read what the {name} print"))?;
-                println!("{line}");
+                print(&line);
                 counts.add(&line);
                 seen = seen.or_else(|| verified(&line));
             }
@@ -323,7 +303,7 @@ mod tests {
         let mut counts = Counts::default();
         assert_eq!(counts.told(), "");
         for line in [
-            "test hitless::nothing_is_lost ... packets lost: 0",
+            "test alone::hitless::nothing_is_lost ... packets lost: 0",
             "longest outage of names in ms: 7",
             "longest outage of names in ms: 31",
             "longest outage of names in ms: 12",

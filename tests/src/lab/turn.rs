@@ -1,6 +1,15 @@
 //! Turns on this machine: tests run concurrently, but a test that measures time runs alone.
+//!
+//! A test that waits for its turn occupies one of the test runner's threads. So `cargo xtask test` runs tests that run
+//! alone after all others, one at a time, and they are in a module of their own: [`MODULE`].
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+/// The module of the tests that run alone.
+const MODULE: &str = "alone::";
 
 static TURNS: Mutex<Turns> = Mutex::new(Turns { shared: 0, alone: false });
 static CHANGED: Condvar = Condvar::new();
@@ -29,7 +38,12 @@ impl Turn {
     }
 
     /// Waits until no other test has a turn.
+    #[track_caller]
     pub fn alone() -> Self {
+        let current = thread::current();
+        // The test runner names its threads after their tests; with one thread, it uses the main one.
+        let test = current.name().filter(|name| *name != "main");
+        assert!(test.is_none_or(|name| name.starts_with(MODULE)), "a test that runs alone is in `{MODULE}`");
         let mut turns = wait_while(|turns| turns.alone || turns.shared > 0);
         turns.alone = true;
         Self::Alone

@@ -12,7 +12,7 @@ use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use netbpf_common::LAYOUT;
 use netbpf_tests::lab::{Lab, Process, eventually, tell};
 
-use super::{
+use crate::{
     outside::Neighbourhood,
     pins::{ROOT, folder_of, pin},
     traffic::{Asker, Probe, Tally, echo, echo_connections},

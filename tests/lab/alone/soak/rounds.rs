@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Soak, eventually};
 use crate::{
-    hitless::{REPLACEMENTS, only_present_programs_are_attached},
+    alone::hitless::{REPLACEMENTS, only_present_programs_are_attached},
     kill::{Faults, Walk, kill_somewhere},
     load,
     pins::folder,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use netbpf_tests::lab::eventually;
 
-use super::outside::Neighbourhood;
+use crate::outside::Neighbourhood;
 
 /// The configuration of nginx, which writes to a directory of the lab only.
 const CONFIG: &str = "daemon off; worker_processes 1; pid /run/web/pid; error_log stderr;
