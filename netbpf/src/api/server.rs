@@ -1,6 +1,9 @@
 //! The server of the API: turns paths, queries and bodies into calls of the daemon, and results into status codes and
 //! JSON. Makes no decisions.
 
+mod error;
+mod network;
+
 use std::{sync::Arc, time::Duration};
 
 use axum::{
@@ -20,15 +23,15 @@ use super::{
     connections,
     filters::Filters,
     types::{
-        self, ContainerCreate, ContainerResource, ContainerSummary, ContainerWait, Created, Info,
-        NetworkConnect, NetworkConnected, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworkResource,
-        NetworksPruned, Stats, Version,
+        ContainerCreate, ContainerResource, ContainerSummary, ContainerWait, Created, Info, NetworkConnect,
+        NetworkConnected, NetworkCreated, NetworkDisconnect, NetworkResource, NetworksPruned, Stats, Version,
     },
 };
 use crate::{
-    daemon::{Daemon, Error},
-    model::Refusal,
+    daemon::{self, Daemon},
+    model::Options,
 };
+use error::{Error, refuse};
 
 type Shared = State<Arc<Daemon>>;
 
@@ -74,35 +77,10 @@ pub async fn serve(
     connections::serve(listener, router, end).await
 }
 
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        match status_code(self.refusal()) {
-            unchanged @ StatusCode::NOT_MODIFIED => unchanged.into_response(),
-            status => refuse(status, self.to_string(), self.exit_code()),
-        }
-    }
-}
-
-/// Docker's status code for an error.
-fn status_code(refusal: Option<Refusal>) -> StatusCode {
-    match refusal {
-        Some(Refusal::Unchanged) => StatusCode::NOT_MODIFIED,
-        Some(Refusal::Invalid) => StatusCode::BAD_REQUEST,
-        Some(Refusal::Forbidden) => StatusCode::FORBIDDEN,
-        Some(Refusal::NotFound) => StatusCode::NOT_FOUND,
-        Some(Refusal::Conflict) => StatusCode::CONFLICT,
-        None => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-fn refuse(status: StatusCode, message: String, exit_code: Option<u8>) -> Response {
-    (status, Json(types::Error { message, exit_code })).into_response()
-}
-
 /// Carries out a change to its end, even if the client disconnects, which cancels the request's own task.
 async fn whole<T: Send + 'static>(
-    change: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
+    change: impl Future<Output = Result<T, daemon::Error>> + Send + 'static,
+) -> Result<T, daemon::Error> {
     match tokio::spawn(change).await {
         Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -131,7 +109,7 @@ fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 }
 
 async fn version() -> Json<Version> {
-    Json(crate::daemon::version())
+    Json(daemon::version())
 }
 
 async fn info(State(daemon): Shared) -> Json<Info> {
@@ -191,9 +169,10 @@ async fn create_network(
     State(daemon): Shared,
     body: axum::body::Bytes,
 ) -> Result<(StatusCode, Json<NetworkCreated>), Error> {
-    let request: NetworkCreate = parse(&body)?;
-    let created = whole(async move { daemon.create_network(request).await }).await?;
-    Ok((StatusCode::CREATED, Json(created)))
+    let request = network::parse(parse(&body)?)?;
+    let warning = Options::warnings(&request.given).join("\n");
+    let id = whole(async move { daemon.create_network(request).await }).await?;
+    Ok((StatusCode::CREATED, Json(NetworkCreated { id: id.to_string(), warning })))
 }
 
 async fn prune_networks(

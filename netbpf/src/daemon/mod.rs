@@ -18,6 +18,7 @@ mod tell;
 use std::sync::Arc;
 
 pub use error::Error;
+pub use membership::networks::NetworkRequest;
 pub use owners::docker::{DockerEndpointRequest, DockerNetwork, Joined};
 pub use service::{BPFFS, Inherited, Options, run};
 pub use tell::info::version;

@@ -12,9 +12,12 @@ use serde_json::Value;
 
 use super::wire;
 use crate::{
-    api::types::IpamConfig,
     daemon::{DockerEndpointRequest, DockerNetwork, Joined},
-    model::{ContainerPort, Endpoint, EndpointOptions, Id, PortRange, Protocol, Publish, one_line},
+    ipam::{self, Request},
+    model::{
+        BadEndpointOption, BadOption, ContainerPort, Endpoint, EndpointOptions, Id, Options, PortRange,
+        Protocol, Publish, one_line,
+    },
 };
 
 const GENERIC: &str = "com.docker.network.generic";
@@ -38,15 +41,15 @@ pub enum InvalidMessage {
         /// The value as received.
         value: String,
     },
-    /// More than one subnet of a family; with Docker's message.
-    #[error("bridge driver doesn't support multiple subnets")]
-    MultipleSubnets,
-    /// An option of `--ipam-opt`; none is supported.
-    #[error("unknown IPAM option {}: none is known", .0.escape_debug())]
-    IpamOption(String),
-    /// An invalid endpoint option.
+    /// An invalid subnet or IPAM option.
     #[error(transparent)]
-    Option(#[from] crate::model::BadEndpointOption),
+    Ipam(#[from] ipam::Error),
+    /// An invalid option of a network.
+    #[error(transparent)]
+    NetworkOption(#[from] BadOption),
+    /// An invalid option of an endpoint.
+    #[error(transparent)]
+    EndpointOption(#[from] BadEndpointOption),
 }
 
 /// The error about an invalid field.
@@ -70,38 +73,45 @@ impl TryFrom<wire::CreateNetwork> for DockerNetwork {
     fn try_from(message: wire::CreateNetwork) -> Result<Self, InvalidMessage> {
         let wire::CreateNetwork { network_id: id, options, ipv4_data, ipv6_data } = message;
         if ipv4_data.len() > 1 || ipv6_data.len() > 1 {
-            return Err(InvalidMessage::MultipleSubnets);
+            return Err(ipam::Error::MultipleSubnets.into());
         }
         let internal = match options.get(INTERNAL) {
             None | Some(Value::Null) => false,
             Some(value) => value.as_bool().ok_or_else(|| invalid(INTERNAL, value))?,
         };
-        let subnets = |data: Vec<wire::IpamData>| data.into_iter().map(subnet).collect::<Result<_, _>>();
+        let id = network_id(&id)?;
+        let given: BTreeMap<String, String> = option(&options, GENERIC)?;
+        let data: Vec<_> = ipv4_data.iter().chain(&ipv6_data).collect();
+        let auxiliary = data.iter().map(|data| auxiliary(data)).collect::<Result<Vec<_>, _>>()?;
+        let requests = data.iter().zip(&auxiliary).map(|(data, auxiliary)| subnet(data, auxiliary));
+        let requests = requests.collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
-            id: network_id(&id)?,
+            id,
             internal,
-            options: option::<BTreeMap<String, String>>(&options, GENERIC)?,
-            ipv4: subnets(ipv4_data)?,
-            ipv6: subnets(ipv6_data)?,
+            options: Options::parse(&given, internal)?,
+            given,
+            subnets: Request::parse(&requests, !ipv4_data.is_empty(), !ipv6_data.is_empty())?,
         })
     }
 }
 
-/// Docker writes addresses with the prefix length of the subnet.
-fn subnet(data: wire::IpamData) -> Result<IpamConfig, InvalidMessage> {
-    let address = |field, text: String| match text.as_str() {
-        "" => Ok(text),
-        _ => text.parse::<IpNet>().map(|net| net.addr().to_string()).map_err(|_| invalid(field, text)),
-    };
-    let auxiliary = data.aux_addresses.into_iter();
-    Ok(IpamConfig {
-        subnet: data.pool.parse::<IpNet>().map_err(|_| invalid("Pool", &data.pool))?.to_string(),
-        ip_range: String::new(),
-        gateway: address("Gateway", data.gateway)?,
-        auxiliary_addresses: auxiliary
-            .map(|(name, text)| Ok::<_, InvalidMessage>((name, address("AuxAddresses", text)?)))
-            .collect::<Result<_, _>>()?,
-    })
+fn subnet<'a>(
+    data: &'a wire::IpamData,
+    auxiliary: &'a BTreeMap<String, String>,
+) -> Result<Request<'a>, InvalidMessage> {
+    let _: IpNet = data.pool.parse().map_err(|_| invalid("Pool", &data.pool))?;
+    Ok(Request { subnet: &data.pool, range: "", gateway: address("Gateway", &data.gateway)?, auxiliary })
+}
+
+fn auxiliary(data: &wire::IpamData) -> Result<BTreeMap<String, String>, InvalidMessage> {
+    let addresses = data.aux_addresses.iter();
+    addresses.map(|(name, text)| Ok((name.clone(), address("AuxAddresses", text)?.to_owned()))).collect()
+}
+
+/// Docker writes an address with the prefix length of the subnet.
+fn address<'a>(field: &'static str, text: &'a str) -> Result<&'a str, InvalidMessage> {
+    given::<IpNet>(field, text)?;
+    Ok(text.split_once('/').map_or(text, |(address, _)| address))
 }
 
 impl TryFrom<wire::CreateEndpoint> for DockerEndpointRequest {

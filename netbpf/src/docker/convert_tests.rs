@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::ipam::{Occupied, ipv4_pools};
 
 const ID: &str = "e9c48caad9a3d790516aa17823c64108a54aa1d2f47cc901dc63140a379432fc";
 
@@ -27,11 +28,15 @@ fn a_network_as_docker_20_10_sends_it() {
     }))
     .unwrap();
     assert_eq!(made.id.to_string(), ID);
-    assert_eq!((made.internal, made.options), (false, [("foo".to_owned(), "bar".to_owned())].into()));
-    assert_eq!(made.ipv6, []);
-    let [subnet] = &made.ipv4[..] else { panic!("one subnet") };
-    assert_eq!((subnet.subnet.as_str(), subnet.gateway.as_str()), ("10.77.0.0/16", "10.77.0.1"));
-    assert_eq!(subnet.auxiliary_addresses["printer"], "10.77.0.9");
+    assert_eq!((made.internal, made.given), (false, [("foo".to_owned(), "bar".to_owned())].into()));
+    assert!(!made.subnets.has_ipv6());
+    let nothing = Occupied { networks: vec![], routes: vec![], resolvers: vec![], pools: ipv4_pools() };
+    let subnet = made.subnets.resolve(Some(&nothing), None).unwrap().ipv4.expect("a subnet");
+    assert_eq!(
+        (subnet.net.to_string(), subnet.gateway.to_string()),
+        ("10.77.0.0/16".into(), "10.77.0.1".into())
+    );
+    assert_eq!(subnet.auxiliary["printer"].to_string(), "10.77.0.9");
 }
 
 #[test]

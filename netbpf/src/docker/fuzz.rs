@@ -3,30 +3,26 @@
 
 use std::fmt::Display;
 
-use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 
-use super::{convert, ipam, wire};
+use super::{
+    convert::{self, InvalidMessage},
+    ipam, wire,
+};
 use crate::daemon::{DockerEndpointRequest, DockerNetwork};
 
 /// Checks a JSON body as each message that it may be.
 pub(crate) fn check_messages(body: &[u8]) {
     if let Some(message) = read::<wire::CreateNetwork>(body) {
-        let asked = (message.network_id.clone(), message.ipv4_data.len(), message.ipv6_data.len());
+        let id = message.network_id.to_lowercase();
+        let families = (!message.ipv4_data.is_empty(), !message.ipv6_data.is_empty());
         match DockerNetwork::try_from(message) {
-            Ok(DockerNetwork { id, ipv4, ipv6, .. }) => {
-                assert_eq!(
-                    (id.to_string(), ipv4.len(), ipv6.len()),
-                    (asked.0.to_lowercase(), asked.1, asked.2)
-                );
-                for config in ipv4.iter().chain(&ipv6) {
-                    assert!(config.subnet.parse::<IpNet>().is_ok(), "{}", config.subnet);
-                    let addresses = config.auxiliary_addresses.values().chain([&config.gateway]);
-                    let mut addresses = addresses.filter(|text| !text.is_empty());
-                    assert!(addresses.all(|text| text.parse::<std::net::IpAddr>().is_ok()));
-                }
+            Ok(DockerNetwork { id: parsed, subnets, .. }) => {
+                assert_eq!(parsed.to_string(), id);
+                assert_eq!((subnets.has_ipv4(), subnets.has_ipv6()), families);
+                assert!(subnets.nets().iter().all(|net| *net == net.trunc()));
             }
-            Err(error) => assert_one_line(&error),
+            Err(error) => assert_lines(&error),
         }
     }
     if let Some(message) = read::<wire::CreateEndpoint>(body) {
@@ -55,11 +51,20 @@ pub(crate) fn check_messages(body: &[u8]) {
     }
     read::<wire::Join>(body);
     read::<wire::OfNetwork>(body);
-    ipam::check_messages(body).iter().for_each(assert_one_line);
+    ipam::check_messages(body).iter().for_each(assert_lines);
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     serde_json::from_slice(body).inspect_err(assert_one_line).ok()
+}
+
+/// Faults of subnets have a line each; everything else has one.
+#[track_caller]
+fn assert_lines(error: &InvalidMessage) {
+    match error {
+        InvalidMessage::Ipam(error) => error.to_string().lines().for_each(|line| assert_one_line(&line)),
+        error => assert_one_line(error),
+    }
 }
 
 /// A message is a line of a log and of a terminal.

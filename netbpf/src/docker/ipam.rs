@@ -12,7 +12,10 @@ use super::{
     server::{answer, call},
     wire::{Done, or_null},
 };
-use crate::daemon::Daemon;
+use crate::{
+    daemon::Daemon,
+    ipam::{self, Request, Requested},
+};
 
 type Shared = State<Arc<Daemon>>;
 
@@ -104,12 +107,7 @@ async fn address_spaces() -> Response {
 
 async fn request_pool(State(daemon): Shared, body: Bytes) -> Response {
     let work = async move |message: RequestPool| {
-        if let Some(option) = message.options.into_keys().next() {
-            return Err(InvalidMessage::IpamOption(option).into());
-        }
-        let subnet: Option<IpNet> = convert::given("Pool", &message.pool)?;
-        let range = convert::given("SubPool", &message.sub_pool)?;
-        let subnet = daemon.lend_pool(subnet, range, message.v6).await?;
+        let subnet = daemon.lend_pool(requested(&message)?).await?;
         Ok(Pool { pool_id: subnet.to_string(), pool: subnet.to_string(), data: BTreeMap::new() })
     };
     call(body, work, async || {}).await
@@ -141,6 +139,17 @@ async fn release_address(State(daemon): Shared, body: Bytes) -> Response {
     call(body, work, async || {}).await
 }
 
+fn requested(message: &RequestPool) -> Result<Requested, InvalidMessage> {
+    ipam::check_options(&message.options)?;
+    let subnet: Option<IpNet> = convert::given("Pool", &message.pool)?;
+    let range: Option<IpNet> = convert::given("SubPool", &message.sub_pool)?;
+    let auxiliary = BTreeMap::new();
+    let request =
+        Request { subnet: &message.pool, range: &message.sub_pool, gateway: "", auxiliary: &auxiliary };
+    let requests = if subnet.is_some() || range.is_some() { vec![request] } else { Vec::new() };
+    Ok(Request::parse(&requests, !message.v6, message.v6)?)
+}
+
 fn pool(id: &str) -> Result<IpNet, InvalidMessage> {
     id.parse().map_err(|_| convert::invalid("PoolID", id))
 }
@@ -149,9 +158,8 @@ fn pool(id: &str) -> Result<IpNet, InvalidMessage> {
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) fn check_messages(body: &[u8]) -> Vec<InvalidMessage> {
     let mut errors = Vec::new();
-    if let Ok(RequestPool { pool, sub_pool, .. }) = serde_json::from_slice(body) {
-        errors.extend(convert::given::<IpNet>("Pool", &pool).err());
-        errors.extend(convert::given::<IpNet>("SubPool", &sub_pool).err());
+    if let Ok(message) = serde_json::from_slice(body) {
+        errors.extend(requested(&message).err());
     }
     if let Ok(OfAddress { pool_id, address }) = serde_json::from_slice(body) {
         errors.extend(pool(&pool_id).err());

@@ -32,7 +32,8 @@ pub(crate) fn check_subnets(input: &[u8]) {
     let ipv4 = Occupied { networks: vec![], routes: vec![taken], resolvers: vec![], pools: ipv4_pools() };
     let ipv6 = Occupied { networks: vec![], routes: vec![], resolvers: vec![], pools: ipv6_pools("netbpf") };
     for (ipv4, ipv6) in [(Some(&ipv4), Some(&ipv6)), (Some(&ipv4), None), (None, Some(&ipv6))] {
-        match Request::resolve(&requests, ipv4, ipv6) {
+        let requested = Request::parse(&requests, ipv4.is_some(), ipv6.is_some());
+        match requested.and_then(|requested| requested.resolve(ipv4, ipv6)) {
             Ok(Resolved { ipv4: chosen, ipv6: other }) => {
                 assert_eq!((chosen.is_some(), other.is_some()), (ipv4.is_some(), ipv6.is_some()));
                 chosen.iter().for_each(|subnet| {

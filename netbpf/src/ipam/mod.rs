@@ -10,7 +10,7 @@ mod pool;
 mod ports;
 mod request;
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -18,7 +18,7 @@ pub use lent::Lent;
 pub use occupied::{Occupied, ipv4_pools, ipv6_pools};
 pub use pool::Pool;
 pub use ports::{Ephemeral, PortError, Ports};
-pub use request::{Request, Resolved};
+pub use request::{Request, Requested, Resolved};
 
 use crate::model::{Id, Network, Refusal};
 
@@ -28,6 +28,9 @@ pub enum Error {
     /// The user's input is wrong in itself.
     #[error("invalid network config:\n{}", List(.0))]
     Config(Vec<Fault>),
+    /// An option of `--ipam-opt`.
+    #[error("unknown IPAM option {}: none is known", .0.escape_debug())]
+    UnknownOption(String),
     /// A range, gateway or auxiliary address was given without a subnet.
     #[error("every ip-range or gateway must have a corresponding subnet")]
     NoSubnet,
@@ -92,9 +95,12 @@ impl Error {
     /// The class of the refusal.
     pub fn refusal(&self) -> Refusal {
         match self {
-            Self::Config(_) | Self::NoSubnet | Self::NoFamily | Self::NoSubnetLeft | Self::Outside(_) => {
-                Refusal::Invalid
-            }
+            Self::Config(_)
+            | Self::UnknownOption(_)
+            | Self::NoSubnet
+            | Self::NoFamily
+            | Self::NoSubnetLeft
+            | Self::Outside(_) => Refusal::Invalid,
             Self::MultipleSubnets
             | Self::Overlap
             | Self::GatewayInUse(_)
@@ -102,6 +108,17 @@ impl Error {
             | Self::InUse => Refusal::Forbidden,
             Self::NoGatewayLeft | Self::NoAddressLeft(_) | Self::Exhausted { .. } => Refusal::Conflict,
         }
+    }
+}
+
+/// Checks options of `--ipam-opt`: none is known.
+///
+/// # Errors
+/// [`Error::UnknownOption`] for the first option.
+pub fn check_options(options: &BTreeMap<String, String>) -> Result<(), Error> {
+    match options.keys().next() {
+        None => Ok(()),
+        Some(option) => Err(Error::UnknownOption(option.clone())),
     }
 }
 

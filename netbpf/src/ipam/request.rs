@@ -20,6 +20,15 @@ pub struct Request<'a> {
     pub auxiliary: &'a BTreeMap<String, String>,
 }
 
+/// The subnets that a network is to have: valid in themselves, and not yet compared with what exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requested {
+    /// `None` if the network is to have no IPv4.
+    ipv4: Option<Asked<Ipv4Net>>,
+    /// `None` if the network is to have no IPv6.
+    ipv6: Option<Asked<Ipv6Net>>,
+}
+
 /// The subnets of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
@@ -30,41 +39,31 @@ pub struct Resolved {
 }
 
 impl Request<'_> {
-    /// Chooses the subnets of a network. `ipv4` and `ipv6` list what is occupied, and are `None` if the network does
-    /// not have the family. A family without a request gets the next free subnet.
+    /// Parses the requests for a network that has IPv4, IPv6 or both. A family without a request gets the next free
+    /// subnet.
     ///
     /// # Errors
-    /// [`Error::Config`] with everything that is wrong in the texts; else the first error of the choice. More than one
-    /// request for a family is [`Error::MultipleSubnets`].
-    pub fn resolve(
-        requests: &[Request<'_>],
-        ipv4: Option<&Occupied<Ipv4Net>>,
-        ipv6: Option<&Occupied<Ipv6Net>>,
-    ) -> Result<Resolved, Error> {
-        if ipv4.is_none() && ipv6.is_none() {
-            return Err(Error::NoFamily);
-        }
+    /// [`Error::Config`] with everything that is wrong in the texts; else [`Error::MultipleSubnets`] for more than one
+    /// request of a family, or [`Error::NoSubnet`] for a request of a part of an unknown subnet.
+    pub fn parse(requests: &[Request<'_>], ipv4: bool, ipv6: bool) -> Result<Requested, Error> {
         let mut faults = Vec::new();
         let (mut of_ipv4, mut of_ipv6) = (Vec::new(), Vec::new());
-        for request in requests {
-            let is_on = match request.subnet.contains(':') {
-                true => ipv6.is_some(),
-                false => ipv4.is_some(),
-            };
+        // Without a family nothing else matters; `resolve` refuses it.
+        for request in requests.iter().filter(|_| ipv4 || ipv6) {
             match request.subnet.contains(':') {
-                true => of_ipv6.push(request.parse::<Ipv6Net>(is_on, &mut faults)),
-                false => of_ipv4.push(request.parse::<Ipv4Net>(is_on, &mut faults)),
+                true => of_ipv6.push(request.parse_family::<Ipv6Net>(ipv6, &mut faults)),
+                false => of_ipv4.push(request.parse_family::<Ipv4Net>(ipv4, &mut faults)),
             }
         }
         if !faults.is_empty() {
             return Err(Error::Config(faults));
         }
-        let ipv4 = ipv4.map(|occupied| subnet(&of_ipv4, occupied)).transpose()?;
-        let ipv6 = ipv6.map(|occupied| subnet(&of_ipv6, occupied)).transpose()?;
-        Ok(Resolved { ipv4, ipv6 })
+        let ipv4 = ipv4.then(|| only(of_ipv4)).transpose()?;
+        let ipv6 = ipv6.then(|| only(of_ipv6)).transpose()?;
+        Ok(Requested { ipv4, ipv6 })
     }
 
-    fn parse<Net: Family>(&self, is_on: bool, faults: &mut Vec<Fault>) -> Asked<Net> {
+    fn parse_family<Net: Family>(&self, is_on: bool, faults: &mut Vec<Fault>) -> Asked<Net> {
         let mut fault = |subject, flaw| faults.push(Fault { subject, flaw });
         let net = match parse_subnet(self.subnet) {
             Ok(_) if !is_on => Err(Flaw::FamilyOff(Net::FAMILY, Net::OPTION)),
@@ -77,17 +76,14 @@ impl Request<'_> {
                 return Asked::default();
             }
         };
-        // Without a subnet there is nothing to compare with; `subnet()` refuses such requests.
-        let parent = match net {
-            Wanted::Any(_) => None,
-            Wanted::This(net) => Some(net),
-        };
+        // Without a subnet there is nothing to compare with; `only` refuses such requests.
+        let mut asked = Asked { net, ..Asked::default() };
+        let parent = asked.net();
         if let Some(parent) = parent {
             for flaw in subnet_flaws(parent) {
                 fault(Subject::Subnet(self.subnet.to_owned()), flaw);
             }
         }
-        let mut asked = Asked { net, ..Asked::default() };
         if !self.range.is_empty() {
             match parse_range(self.range, parent) {
                 Ok(range) => asked.range = Some(range),
@@ -109,6 +105,43 @@ impl Request<'_> {
             }
         }
         asked
+    }
+}
+
+impl Requested {
+    /// Chooses the subnets. `ipv4` and `ipv6` list what is occupied, for each requested family.
+    ///
+    /// # Errors
+    /// [`Error::NoFamily`] if no family is requested; else the first error of the choice.
+    pub fn resolve(
+        &self,
+        ipv4: Option<&Occupied<Ipv4Net>>,
+        ipv6: Option<&Occupied<Ipv6Net>>,
+    ) -> Result<Resolved, Error> {
+        if !self.has_ipv4() && !self.has_ipv6() {
+            return Err(Error::NoFamily);
+        }
+        let ipv4 =
+            self.ipv4.as_ref().zip(ipv4).map(|(asked, occupied)| asked.choose(occupied)).transpose()?;
+        let ipv6 =
+            self.ipv6.as_ref().zip(ipv6).map(|(asked, occupied)| asked.choose(occupied)).transpose()?;
+        Ok(Resolved { ipv4, ipv6 })
+    }
+
+    /// Whether the network is to have IPv4.
+    pub fn has_ipv4(&self) -> bool {
+        self.ipv4.is_some()
+    }
+
+    /// Whether the network is to have IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.ipv6.is_some()
+    }
+
+    /// The requested blocks; none for a family that gets the next free one.
+    pub fn nets(&self) -> Vec<IpNet> {
+        let ipv4 = self.ipv4.as_ref().and_then(Asked::net).map(IpNet::V4);
+        ipv4.into_iter().chain(self.ipv6.as_ref().and_then(Asked::net).map(IpNet::V6)).collect()
     }
 }
 
@@ -165,6 +198,7 @@ impl Family for Ipv6Net {
 }
 
 /// A request with valid texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Asked<Net: Block> {
     net: Wanted<Net>,
     range: Option<Net>,
@@ -172,6 +206,7 @@ struct Asked<Net: Block> {
     auxiliary: Vec<(String, Net::Address)>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted<Net> {
     /// The next free subnet, of this prefix length.
     Any(Option<u8>),
@@ -184,25 +219,37 @@ impl<Net: Block> Default for Asked<Net> {
     }
 }
 
-/// The subnet of one family.
-fn subnet<Net: Block>(asked: &[Asked<Net>], occupied: &Occupied<Net>) -> Result<Subnet<Net>, Error> {
-    let asked = match asked {
-        [] => &Asked::default(),
-        [asked] => asked,
-        _ => return Err(Error::MultipleSubnets),
-    };
-    let net = match asked.net {
-        Wanted::This(net) => {
-            occupied.check(net)?;
-            net
-        }
-        Wanted::Any(_) if asked.is_specific() => return Err(Error::NoSubnet),
-        Wanted::Any(prefix_len) => occupied.choose(prefix_len)?,
-    };
-    asked.reserve(net)
+/// The request for a family.
+fn only<Net: Block>(mut asked: Vec<Asked<Net>>) -> Result<Asked<Net>, Error> {
+    let last = asked.pop().unwrap_or_default();
+    if !asked.is_empty() {
+        return Err(Error::MultipleSubnets);
+    }
+    if last.net().is_none() && last.is_specific() {
+        return Err(Error::NoSubnet);
+    }
+    Ok(last)
 }
 
 impl<Net: Block> Asked<Net> {
+    fn net(&self) -> Option<Net> {
+        match self.net {
+            Wanted::Any(_) => None,
+            Wanted::This(net) => Some(net),
+        }
+    }
+
+    fn choose(&self, occupied: &Occupied<Net>) -> Result<Subnet<Net>, Error> {
+        let net = match self.net {
+            Wanted::Any(prefix_len) => occupied.choose(prefix_len)?,
+            Wanted::This(net) => {
+                occupied.check(net)?;
+                net
+            }
+        };
+        self.reserve(net)
+    }
+
     fn is_specific(&self) -> bool {
         self.range.is_some() || self.gateway.is_some() || !self.auxiliary.is_empty()
     }

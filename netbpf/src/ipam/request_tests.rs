@@ -13,9 +13,18 @@ fn nothing_ipv6() -> Occupied<Ipv6Net> {
     Occupied { networks: vec![], routes: vec![], resolvers: vec![], pools: ipv6_pools("netbpf") }
 }
 
+/// Resolves requests for a network with the families of which something is known.
+fn resolve_all(
+    requests: &[Request<'_>],
+    ipv4: Option<&Occupied<Ipv4Net>>,
+    ipv6: Option<&Occupied<Ipv6Net>>,
+) -> Result<Resolved, Error> {
+    Request::parse(requests, ipv4.is_some(), ipv6.is_some())?.resolve(ipv4, ipv6)
+}
+
 /// Resolves requests for a network with IPv6, and with IPv4 if `ipv4`. Returns subnet and gateway of each family.
 fn dual(ipv4: bool, requests: &[Request<'_>]) -> Result<Vec<String>, String> {
-    let resolved = Request::resolve(requests, ipv4.then(nothing).as_ref(), Some(&nothing_ipv6()))
+    let resolved = resolve_all(requests, ipv4.then(nothing).as_ref(), Some(&nothing_ipv6()))
         .map_err(|error| error.to_string())?;
     let ipv4 = resolved.ipv4.map(|subnet| format!("{} {}", subnet.net, subnet.gateway));
     Ok(ipv4
@@ -42,7 +51,7 @@ fn resolve_beside(
 ) -> Result<Subnet<Ipv4Net>, String> {
     let auxiliary = &auxiliary.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
     let request = Request { subnet, range, gateway, auxiliary };
-    let resolved = Request::resolve(&[request], Some(occupied), None).map_err(|error| error.to_string())?;
+    let resolved = resolve_all(&[request], Some(occupied), None).map_err(|error| error.to_string())?;
     Ok(resolved.ipv4.expect("a subnet"))
 }
 
@@ -58,7 +67,7 @@ fn faults(subnet: &str, range: &str, gateway: &str, auxiliary: &[(&str, &str)]) 
 
 #[test]
 fn an_empty_request_gives_the_first_subnet_with_its_first_address_as_gateway() {
-    let subnet = Request::resolve(&[], Some(&nothing()), None).unwrap().ipv4.unwrap();
+    let subnet = resolve_all(&[], Some(&nothing()), None).unwrap().ipv4.unwrap();
     assert_eq!(
         (subnet.net.to_string(), subnet.gateway.to_string()),
         ("172.17.0.0/16".into(), "172.17.0.1".into())
@@ -155,7 +164,7 @@ fn a_family_without_a_request_gets_the_first_free_subnet() {
     assert_eq!(dual(true, &[request("fd00::/64", "", "fd00::ff")]).unwrap(), [both[0], "fd00::/64 fd00::ff"]);
     assert_eq!(dual(false, &[request("::/80", "", "")]).unwrap(), ["fda3:2dc2:1560::/80 fda3:2dc2:1560::1"]);
     assert_eq!(dual(false, &[request("fd00::/64", "fd00::100/120", "")]).unwrap(), ["fd00::/64 fd00::100"]);
-    assert_eq!(Request::resolve(&[], None, None), Err(Error::NoFamily));
+    assert_eq!(resolve_all(&[], None, None), Err(Error::NoFamily));
 }
 
 #[test]
@@ -235,7 +244,7 @@ proptest! {
         auxiliary in prop::collection::btree_map("[a-c]", "10\\.0\\.[0-8]\\.[0-9]{1,3}", 0..3),
     ) {
         let request = Request { subnet: &subnet, range: &range, gateway: &gateway, auxiliary: &auxiliary };
-        if let Ok(Resolved { ipv4: Some(subnet), .. }) = Request::resolve(&[request], Some(&nothing()), None) {
+        if let Ok(Resolved { ipv4: Some(subnet), .. }) = resolve_all(&[request], Some(&nothing()), None) {
             prop_assert_eq!(subnet.net, subnet.net.trunc());
             prop_assert!(subnet.range.is_none_or(|range| range == range.trunc() && subnet.net.contains(&range)));
             let mut seen = subnet.net.ends();

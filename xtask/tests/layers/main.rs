@@ -68,12 +68,12 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "api::server",
-        may_know: &["model", "api", "daemon"],
+        may_know: &["model", "ipam", "api", "daemon"],
         because: "it turns requests into calls of the daemon",
     },
     Layer {
         module: "docker",
-        may_know: &["model", "api::types", "api::connections", "daemon"],
+        may_know: &["model", "ipam", "api::connections", "daemon"],
         because: "it turns Docker's requests into calls of the daemon",
     },
     Layer { module: "api", may_know: &["model"], because: EDGE },

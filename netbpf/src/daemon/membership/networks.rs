@@ -1,6 +1,6 @@
 //! Creates, lists and removes networks.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
@@ -8,16 +8,16 @@ use jiff::Timestamp;
 use crate::{
     api::{
         filters,
-        types::{NetworkCreate, NetworkCreated, NetworkResource, NetworksPruned},
+        types::{NetworkResource, NetworksPruned},
     },
     daemon::{
         Daemon, Error,
         effects::{files, transaction::Transaction},
         tell::view,
     },
-    ipam::{self, Occupied, Request, Resolved},
+    ipam::{self, Occupied, Request, Requested, Resolved},
     link::Family,
-    model::{Bridge, Driver, Id, InterfaceName, Network, Options, Origin, State, check_network_name},
+    model::{Bridge, Driver, Id, InterfaceName, Network, Options, Origin, State},
     plan::{Action, Desired, NetworkRules, NetworkWiring, Observed, Seen, diff},
     store::Change,
 };
@@ -25,55 +25,45 @@ use crate::{
 /// The minimum MTU of IPv6 in bytes (RFC 8200 section 5).
 const IPV6_MTU: u32 = 1280;
 
+/// A request for a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkRequest {
+    /// The new network's name.
+    pub name: String,
+    /// Whether traffic can neither leave nor enter it.
+    pub internal: bool,
+    /// Stored for `inspect`.
+    pub attachable: bool,
+    /// `-o`.
+    pub options: Options,
+    /// The same as typed.
+    pub given: BTreeMap<String, String>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// Its subnets.
+    pub subnets: Requested,
+}
+
 impl Daemon {
-    /// `network create`.
+    /// `network create`. Returns the new ID.
     ///
     /// # Errors
-    /// Refusals with Docker's message, of the name ([`Error::Name`], [`Error::PredefinedCreate`],
-    /// [`Error::NetworkExists`]), the options ([`Error::Option`], [`Error::Invalid`]), the driver
-    /// ([`Error::NoNamespace`]), the device's name ([`Error::Forbidden`]) or the subnets ([`Error::Ipam`]).
-    /// Otherwise the error of a step, for example [`Error::NoNumber`], [`Error::Link`] or [`Error::Store`]:
-    /// the steps before it are undone.
-    pub async fn create_network(self: &Arc<Self>, request: NetworkCreate) -> Result<NetworkCreated, Error> {
-        check_network_name(&request.name)?;
-        match request.driver.as_str() {
-            "" | "bridge" | "netbpf" => {}
-            driver => {
-                return Err(Error::NoNamespace(format!(
-                    "could not find plugin {driver} in v1 plugin registry: plugin not found"
-                )));
-            }
-        }
+    /// Refusals with Docker's message, of the name ([`Error::PredefinedCreate`], [`Error::NetworkExists`]),
+    /// the device's name ([`Error::Forbidden`]), the MTU ([`Error::Invalid`]) or the subnets
+    /// ([`Error::Ipam`]). Otherwise the error of a step, for example [`Error::NoNumber`], [`Error::Link`] or
+    /// [`Error::Store`]: the steps before it are undone.
+    pub async fn create_network(self: &Arc<Self>, request: NetworkRequest) -> Result<Id, Error> {
         if matches!(request.name.as_str(), "bridge" | "host" | "none" | "default") {
             return Err(Error::PredefinedCreate(request.name));
         }
-        if !matches!(request.scope.as_str(), "" | "local") {
-            return Err(Error::Invalid(format!(
-                "invalid scope {}: netbpf's networks are local",
-                request.scope
-            )));
-        }
-        if !matches!(request.ipam.driver.as_str(), "" | "default") {
-            return Err(Error::NoNamespace(format!(
-                "could not find plugin {} in v1 plugin registry: plugin not found",
-                request.ipam.driver
-            )));
-        }
-        if let Some(option) = request.ipam.options.iter().flatten().map(|(key, _)| key).next() {
-            return Err(Error::Invalid(format!("unknown IPAM option {option}: none is known")));
-        }
-        let options = Options::parse(&request.options, request.internal)?;
-        let warning = Options::warnings(&request.options).join("\n");
         let _one_at_a_time = self.state.network_changes.lock().await;
         if self.world().networks().any(|network| network.name == request.name) {
             return Err(Error::NetworkExists(request.name));
         }
         let id = Id::random();
-        self.check_device(&id, &options)?;
-        let ipv4 = request.enable_ipv4.or(options.enable_ipv4).unwrap_or(true);
-        let ipv6 = request.enable_ipv6.or(options.enable_ipv6).unwrap_or(false);
-        check_mtu(&options, ipv6)?;
-        let subnets = self.subnets(&request.ipam, ipv4, ipv6, &[]).await?;
+        self.check_device(&id, &request.options)?;
+        check_mtu(&request.options, request.subnets.has_ipv6())?;
+        let subnets = self.subnets(&request.subnets, &[]).await?;
         let network = Network {
             id,
             name: request.name,
@@ -81,16 +71,16 @@ impl Daemon {
             driver: Driver::Null,
             internal: request.internal,
             attachable: request.attachable,
-            options: request.options,
+            options: request.given,
             labels: request.labels,
             origin: Origin::Netbpf,
         };
-        let id = self.add_bridge(network, subnets, options).await?;
+        let id = self.add_bridge(network, subnets, request.options).await?;
         let made = self.world().network(&id).cloned();
         if let Some(network) = made {
             self.tell_of_network(&network, "create");
         }
-        Ok(NetworkCreated { id: id.to_string(), warning })
+        Ok(id)
     }
 
     /// Create a network: its device, rules and records.
@@ -169,24 +159,12 @@ impl Daemon {
     /// free only if they are in `own`.
     pub(in crate::daemon) async fn subnets(
         &self,
-        ipam: &crate::api::types::Ipam,
-        ipv4: bool,
-        ipv6: bool,
+        requested: &Requested,
         own: &[IpNet],
     ) -> Result<Resolved, Error> {
-        let ipv4 = if ipv4 { Some(self.occupied_ipv4(own).await?) } else { None };
-        let ipv6 = if ipv6 { Some(self.occupied_ipv6(own).await?) } else { None };
-        let asked: Vec<_> = ipam
-            .config
-            .iter()
-            .map(|config| Request {
-                subnet: &config.subnet,
-                range: &config.ip_range,
-                gateway: &config.gateway,
-                auxiliary: &config.auxiliary_addresses,
-            })
-            .collect();
-        Ok(Request::resolve(&asked, ipv4.as_ref(), ipv6.as_ref())?)
+        let ipv4 = if requested.has_ipv4() { Some(self.occupied_ipv4(own).await?) } else { None };
+        let ipv6 = if requested.has_ipv6() { Some(self.occupied_ipv6(own).await?) } else { None };
+        Ok(requested.resolve(ipv4.as_ref(), ipv6.as_ref())?)
     }
 
     /// Subnets of networks, and subnets lent to Docker, of one family.
@@ -359,7 +337,7 @@ impl Daemon {
             }
         }
         if self.world().find_network(Network::DEFAULT).is_err() {
-            let subnets = self.subnets(&crate::api::types::Ipam::default(), true, false, &[]).await?;
+            let subnets = self.subnets(&Request::parse(&[], true, false)?, &[]).await?;
             tracing::info!(
                 subnet = subnets.ipv4.as_ref().map(|subnet| subnet.net.to_string()),
                 "default network"

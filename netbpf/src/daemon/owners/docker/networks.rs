@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::{
-    api::types::{Ipam, IpamConfig},
     daemon::{Daemon, Error, membership::networks::check_mtu, owners::docker::sweep::Asked},
+    ipam::Requested,
     model::{Driver, Id, Network, Options, Origin},
     store::Change,
 };
@@ -20,11 +19,11 @@ pub struct DockerNetwork {
     /// `--internal`.
     pub internal: bool,
     /// `-o key=value`.
-    pub options: BTreeMap<String, String>,
-    /// The subnet that Docker's IPAM chose, if the network has IPv4.
-    pub ipv4: Vec<IpamConfig>,
-    /// The same for IPv6.
-    pub ipv6: Vec<IpamConfig>,
+    pub options: Options,
+    /// The same as typed.
+    pub given: BTreeMap<String, String>,
+    /// The subnets that Docker's IPAM chose.
+    pub subnets: Requested,
 }
 
 impl Daemon {
@@ -32,12 +31,11 @@ impl Daemon {
     /// the name is the beginning of the ID.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] if it exists with other values, or the device's name is taken; [`Error::Option`]
-    /// or [`Error::Invalid`] for an option; [`Error::Ipam`] for a subnet. Otherwise the error of a step: the
-    /// steps before it are undone.
+    /// [`Error::Forbidden`] if it exists with other values, or the device's name is taken; [`Error::Invalid`]
+    /// for the MTU; [`Error::Ipam`] for a subnet. Otherwise the error of a step: the steps before it are
+    /// undone.
     pub async fn create_docker_network(self: &Arc<Self>, wanted: DockerNetwork) -> Result<(), Error> {
-        let DockerNetwork { id, internal, options: given, ipv4, ipv6 } = wanted;
-        let options = Options::parse(&given, internal)?;
+        let DockerNetwork { id, internal, options, given, subnets } = wanted;
         self.owners.recent.note(Asked::Network(id));
         let _one_at_a_time = self.state.network_changes.lock().await;
         let known = self.world().network(&id).cloned();
@@ -51,12 +49,9 @@ impl Daemon {
             tracing::warn!(network = id.short(), "{warning}");
         }
         self.check_device(&id, &options)?;
-        check_mtu(&options, !ipv6.is_empty())?;
-        let (has_ipv4, has_ipv6) = (!ipv4.is_empty(), !ipv6.is_empty());
-        let ipam = Ipam { config: ipv4.into_iter().chain(ipv6).collect(), ..Ipam::default() };
+        check_mtu(&options, subnets.has_ipv6())?;
         // netbpf may have lent these to Docker before.
-        let own: Vec<IpNet> = ipam.config.iter().filter_map(|config| config.subnet.parse().ok()).collect();
-        let subnets = self.subnets(&ipam, has_ipv4, has_ipv6, &own).await?;
+        let subnets = self.subnets(&subnets, &subnets.nets()).await?;
         let network = Network {
             id,
             name: id.short(),

@@ -6,37 +6,23 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 
 use crate::{
-    api::types::{Ipam, IpamConfig},
     daemon::{Daemon, Error, owners::docker::sweep::Asked},
-    ipam::Lent,
+    ipam::{self, Lent, Requested},
     store::Change,
 };
 
 impl Daemon {
-    /// Lend this subnet, or the first free one of the default pools. Addresses that the user does not choose
-    /// come from `range`.
+    /// Lend the subnet of one family. Addresses that the user does not choose come from its range.
     ///
     /// # Errors
-    /// [`Error::Ipam`] if the subnet or the range is invalid or overlaps with another one, or no default pool
-    /// is left; [`Error::Store`]. Nothing is lent then.
-    pub async fn lend_pool(
-        self: &Arc<Self>,
-        subnet: Option<IpNet>,
-        range: Option<IpNet>,
-        is_ipv6: bool,
-    ) -> Result<IpNet, Error> {
+    /// [`Error::Ipam`] if the subnet overlaps with another one, or no default pool is left; [`Error::Store`].
+    /// Nothing is lent then.
+    pub async fn lend_pool(self: &Arc<Self>, requested: Requested) -> Result<IpNet, Error> {
         let _one_at_a_time = self.state.network_changes.lock().await;
-        let text = |net: Option<IpNet>| net.map(|net| net.to_string()).unwrap_or_default();
-        let config = (subnet.is_some() || range.is_some()).then(|| IpamConfig {
-            subnet: text(subnet),
-            ip_range: text(range),
-            ..IpamConfig::default()
-        });
-        let ipam = Ipam { config: config.into_iter().collect(), ..Ipam::default() };
-        let resolved = self.subnets(&ipam, !is_ipv6, is_ipv6, &[]).await?;
-        let ipv4 = resolved.ipv4.map(|subnet| IpNet::V4(subnet.net));
-        let subnet = ipv4.or(resolved.ipv6.map(|subnet| IpNet::V6(subnet.net)));
-        let subnet = subnet.ok_or(crate::ipam::Error::NoFamily)?;
+        let resolved = self.subnets(&requested, &[]).await?;
+        let ipv4 = resolved.ipv4.map(|subnet| (IpNet::V4(subnet.net), subnet.range.map(IpNet::V4)));
+        let ipv6 = resolved.ipv6.map(|subnet| (IpNet::V6(subnet.net), subnet.range.map(IpNet::V6)));
+        let (subnet, range) = ipv4.or(ipv6).ok_or(ipam::Error::NoFamily)?;
         let lent = Lent { subnet, range, addresses: BTreeSet::new() };
         self.owners.recent.note(Asked::Pool(subnet));
         self.commit(&[Change::PutLent(lent.clone())])?;
