@@ -1,10 +1,14 @@
 //! The server of the API: turns paths, queries and bodies into calls of the daemon, and results into status codes and
 //! JSON. Makes no decisions.
 
+mod container;
+mod create;
+mod endpoint;
 mod error;
 mod network;
+mod report;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -15,21 +19,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
-use futures::Stream;
-use serde::Deserialize;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, future::ready};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
 use super::{
     connections,
-    filters::Filters,
+    events::Selection,
+    filters::{self, Filters},
     types::{
-        ContainerCreate, ContainerResource, ContainerSummary, ContainerWait, Created, Info, NetworkConnect,
-        NetworkConnected, NetworkCreated, NetworkDisconnect, NetworkResource, NetworksPruned, Stats, Version,
+        ContainerResource, ContainerSummary, ContainerWait, Created, Info, NetworkConnect, NetworkConnected,
+        NetworkCreated, NetworkDisconnect, NetworkResource, NetworksPruned, Stats, Version,
     },
 };
 use crate::{
     daemon::{self, Daemon},
-    model::Options,
+    model::{Id, Network, Options},
 };
 use error::{Error, refuse};
 
@@ -109,11 +115,11 @@ fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 }
 
 async fn version() -> Json<Version> {
-    Json(daemon::version())
+    Json(report::version())
 }
 
 async fn info(State(daemon): Shared) -> Json<Info> {
-    Json(daemon.info().await)
+    Json(report::info(daemon.info().await))
 }
 
 #[derive(Deserialize)]
@@ -124,7 +130,7 @@ struct StatsQuery {
 
 async fn stats(State(daemon): Shared, Query(query): Query<StatsQuery>) -> Result<Json<Stats>, Error> {
     let containers: Vec<&str> = query.containers.split(',').filter(|name| !name.is_empty()).collect();
-    Ok(Json(daemon.stats(&containers).await?))
+    Ok(Json(report::stats(daemon.stats(&containers).await?)))
 }
 
 #[derive(Deserialize)]
@@ -143,7 +149,12 @@ async fn events(State(daemon): Shared, Query(query): Query<EventsQuery>) -> Resu
         (!text.is_empty()).then(|| text.parse().map_err(|_| bad())).transpose()
     });
     let filters = FiltersQuery { filters: query.filters }.parse()?;
-    Ok(lines(daemon.follow_events(since?, until?, &filters)?))
+    let events = daemon.follow_events(since?, until?);
+    let selection = Selection::parse(&filters)?;
+    Ok(lines(events.filter_map(move |event| {
+        let event = report::event(&event);
+        ready(selection.matches(&event).then_some(Ok::<_, Infallible>(event)))
+    })))
 }
 
 #[derive(Deserialize)]
@@ -162,7 +173,9 @@ async fn list_networks(
     State(daemon): Shared,
     Query(query): Query<FiltersQuery>,
 ) -> Result<Json<Vec<NetworkResource>>, Error> {
-    Ok(Json(daemon.list_networks(&query.parse()?)?))
+    let filter = filters::Networks::parse(&query.parse()?)?;
+    let networks = daemon.list_networks(|network, in_use| filter.matches(network, in_use));
+    Ok(Json(networks.into_iter().map(network::resource).collect()))
 }
 
 async fn create_network(
@@ -179,15 +192,17 @@ async fn prune_networks(
     State(daemon): Shared,
     Query(query): Query<FiltersQuery>,
 ) -> Result<Json<NetworksPruned>, Error> {
-    let filters = query.parse()?;
-    Ok(Json(whole(async move { daemon.prune_networks(&filters).await }).await?))
+    let filter = filters::Prune::parse(&query.parse()?, Timestamp::now())?;
+    let matches = move |network: &Network| filter.matches(network);
+    let networks_deleted = whole(async move { daemon.prune_networks(matches).await }).await?;
+    Ok(Json(NetworksPruned { networks_deleted }))
 }
 
 async fn inspect_network(
     State(daemon): Shared,
     Path(network): Path<String>,
 ) -> Result<Json<NetworkResource>, Error> {
-    Ok(Json(daemon.inspect_network(&network)?))
+    Ok(Json(network::resource(daemon.inspect_network(&network)?)))
 }
 
 async fn remove_network(State(daemon): Shared, Path(network): Path<String>) -> Result<StatusCode, Error> {
@@ -200,8 +215,11 @@ async fn connect(
     Path(network): Path<String>,
     body: axum::body::Bytes,
 ) -> Result<Json<NetworkConnected>, Error> {
-    let request: NetworkConnect = parse(&body)?;
-    Ok(Json(whole(async move { daemon.connect(&network, request).await }).await?))
+    let NetworkConnect { container, endpoint_config } = parse(&body)?;
+    let request = endpoint::parse(endpoint_config)?;
+    let warnings = request.options.warnings().collect();
+    whole(async move { daemon.connect(&network, &container, request).await }).await?;
+    Ok(Json(NetworkConnected { warnings }))
 }
 
 async fn disconnect(
@@ -209,8 +227,8 @@ async fn disconnect(
     Path(network): Path<String>,
     body: axum::body::Bytes,
 ) -> Result<StatusCode, Error> {
-    let request: NetworkDisconnect = parse(&body)?;
-    whole(async move { daemon.disconnect(&network, request).await }).await?;
+    let NetworkDisconnect { container, force } = parse(&body)?;
+    whole(async move { daemon.disconnect(&network, &container, force).await }).await?;
     Ok(StatusCode::OK)
 }
 
@@ -226,7 +244,14 @@ async fn list_containers(
     State(daemon): Shared,
     Query(ListQuery { all, filters }): Query<ListQuery>,
 ) -> Result<Json<Vec<ContainerSummary>>, Error> {
-    Ok(Json(daemon.list_containers(all, &FiltersQuery { filters }.parse()?)?))
+    let filter = filters::Containers::parse(&FiltersQuery { filters }.parse()?)?;
+    let all = all || filter.asks_for_state();
+    let containers = daemon.list_containers(|container, networks| {
+        let network = |id: &Id| networks.iter().find(|network| network.id == *id).copied();
+        (all || matches!(container.status(), "running" | "restarting")) && filter.matches(container, network)
+    });
+    let now = Timestamp::now();
+    Ok(Json(containers.iter().map(|container| container::summary(container, now)).collect()))
 }
 
 #[derive(Deserialize)]
@@ -240,15 +265,16 @@ async fn create_container(
     Query(query): Query<CreateQuery>,
     body: axum::body::Bytes,
 ) -> Result<(StatusCode, Json<Created>), Error> {
-    let request: ContainerCreate = parse(&body)?;
-    Ok((StatusCode::CREATED, Json(daemon.create_container(&query.name, request)?)))
+    let request = create::parse(&query.name, parse(&body)?)?;
+    let (id, warnings) = daemon.create_container(request)?;
+    Ok((StatusCode::CREATED, Json(Created { id: id.to_string(), warnings })))
 }
 
 async fn inspect_container(
     State(daemon): Shared,
     Path(container): Path<String>,
 ) -> Result<Json<ContainerResource>, Error> {
-    Ok(Json(daemon.inspect_container(&container).await?))
+    Ok(Json(container::resource(&daemon.inspect_container(&container).await?)))
 }
 
 async fn start(State(daemon): Shared, Path(container): Path<String>) -> Result<StatusCode, Error> {
@@ -332,7 +358,9 @@ async fn rename(
     Path(container): Path<String>,
     Query(query): Query<CreateQuery>,
 ) -> Result<StatusCode, Error> {
-    whole(async move { daemon.rename_container(&container, &query.name).await }).await?;
+    let name = create::container_name(&query.name)?;
+    let name = name.ok_or_else(|| Error::Invalid("Neither old nor new names may be empty".into()))?;
+    whole(async move { daemon.rename_container(&container, &name).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -370,13 +398,17 @@ async fn logs(
         ),
     };
     let lines = daemon.logs(&container, query.follow, tail, since).await?;
-    Ok(self::lines(lines))
+    Ok(self::lines(lines.map_ok(report::log_line)))
 }
 
 /// A streamed response with one JSON text per line.
-fn lines<E: Into<axum::BoxError> + 'static>(
-    texts: impl Stream<Item = Result<String, E>> + Send + 'static,
+fn lines<T: Serialize + 'static, E: Into<axum::BoxError> + 'static>(
+    messages: impl Stream<Item = Result<T, E>> + Send + 'static,
 ) -> Response {
+    let texts = messages.map_ok(|message| {
+        let text = serde_json::to_string(&message).expect("a message has no failing serializer");
+        text + "\n"
+    });
     ([(header::CONTENT_TYPE, "application/jsonl")], Body::from_stream(texts)).into_response()
 }
 

@@ -2,7 +2,6 @@
 //! know the API's status codes.
 
 use crate::{
-    api::filters,
     datapath, dns, engine, firewall, ipam, link,
     model::{self, Refusal},
     plan, private, relay, sandbox, store,
@@ -32,27 +31,6 @@ pub enum Error {
     /// Invalid input; Docker's message.
     #[error("{0}")]
     Invalid(String),
-    /// A name, host name, alias, domain or resolver option.
-    #[error(transparent)]
-    Name(#[from] model::BadName),
-    /// An option of a network.
-    #[error(transparent)]
-    Option(#[from] model::BadOption),
-    /// `--mac-address`.
-    #[error(transparent)]
-    Mac(#[from] model::NotAMac),
-    /// `--link`.
-    #[error(transparent)]
-    AliasLink(#[from] model::BadLink),
-    /// `-p` or `--expose`.
-    #[error(transparent)]
-    PortRequest(#[from] model::BadPublish),
-    /// `--restart`.
-    #[error(transparent)]
-    RestartPolicy(#[from] model::BadRestartPolicy),
-    /// `--filter`.
-    #[error(transparent)]
-    Filter(#[from] filters::Error),
     /// `--ip` on the default network.
     #[error(
         "invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only"
@@ -289,7 +267,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The class of the refusal, which the API converts to Docker's status codes. `None` if the request was
+    /// The class of the refusal, which the API converts to a status code. `None` if the request was
     /// valid, and netbpf or the host failed.
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
@@ -300,13 +278,6 @@ impl Error {
             | Self::NoNamespace(_)
             | Self::NoEndpoint(_) => Some(Refusal::NotFound),
             Self::Invalid(_)
-            | Self::Name(_)
-            | Self::Option(_)
-            | Self::Mac(_)
-            | Self::AliasLink(_)
-            | Self::PortRequest(_)
-            | Self::RestartPolicy(_)
-            | Self::Filter(_)
             | Self::AddressOnDefaultNetwork
             | Self::AliasOnDefaultNetwork
             | Self::LinkOnDefaultNetwork

@@ -20,8 +20,15 @@ use std::sync::Arc;
 pub use error::Error;
 pub use membership::networks::NetworkRequest;
 pub use owners::docker::{DockerEndpointRequest, DockerNetwork, Joined};
+pub use owners::sandbox::containers::{NetworkMode, SandboxRequest};
 pub use service::{BPFFS, Inherited, Options, run};
-pub use tell::info::version;
+pub use tell::{
+    events::{Event, EventKind},
+    info::{Info, Standing, StandingState, Stats, Uplink, kernel},
+    view::{AttachmentView, ContainerView, MemberView, NetworkView},
+};
+
+pub use crate::sandbox::logs::Record;
 
 use crate::{datapath::Datapath, model::Id, sandbox::SealedProgram, store::Change};
 use effects::host::Host;

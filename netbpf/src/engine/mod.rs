@@ -20,7 +20,7 @@ use futures::{Stream, StreamExt as _};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use crate::model::{DockerContainer, Id, check_container_name};
+use crate::model::{DockerContainer, EndpointRequest, Id, check_container_name};
 
 /// How long an answer may take, in seconds. The engine does not answer about a container while it starts or stops that.
 const TIMEOUT_SECONDS: u64 = 30;
@@ -60,26 +60,6 @@ pub enum Error {
         /// The missing field.
         what: &'static str,
     },
-}
-
-/// A request for an endpoint in one of the engine's networks, as the user typed it; the engine checks it and chooses
-/// what is empty.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Wanted {
-    /// `--ip`.
-    pub ipv4: String,
-    /// `--ip6`.
-    pub ipv6: String,
-    /// `--mac-address`.
-    pub mac: String,
-    /// `--alias`.
-    pub aliases: Vec<String>,
-    /// `--link`.
-    pub links: Vec<String>,
-    /// `--driver-opt`.
-    pub options: BTreeMap<String, String>,
-    /// `--gw-priority`.
-    pub gateway_priority: i64,
 }
 
 /// A container of the engine.
@@ -228,20 +208,24 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Refused`] with the engine's message.
-    pub async fn connect_to(&self, network: &Id, container: &str, wanted: Wanted) -> Result<(), Error> {
-        let some = |text: String| (!text.is_empty()).then_some(text);
+    pub async fn connect_to(
+        &self,
+        network: &Id,
+        container: &str,
+        wanted: EndpointRequest,
+    ) -> Result<(), Error> {
         let request = NetworkConnectRequest {
             container: container.to_owned(),
             endpoint_config: Some(EndpointSettings {
                 ipam_config: Some(EndpointIpamConfig {
-                    ipv4_address: some(wanted.ipv4),
-                    ipv6_address: some(wanted.ipv6),
+                    ipv4_address: wanted.ipv4.map(|address| address.to_string()),
+                    ipv6_address: wanted.ipv6.map(|address| address.to_string()),
                     ..EndpointIpamConfig::default()
                 }),
-                mac_address: some(wanted.mac),
+                mac_address: wanted.mac.map(|mac| mac.to_string()),
                 aliases: Some(wanted.aliases),
-                links: Some(wanted.links),
-                driver_opts: Some(wanted.options.into_iter().collect()),
+                links: Some(wanted.links.iter().map(ToString::to_string).collect()),
+                driver_opts: Some(wanted.options.given().into_iter().collect()),
                 gw_priority: (wanted.gateway_priority != 0).then_some(wanted.gateway_priority),
                 ..EndpointSettings::default()
             }),

@@ -1,6 +1,8 @@
 //! `--link CONTAINER[:ALIAS]`: a name for another container that only this container resolves. Must not know
 //! containers.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::names::{BadName, check_alias};
@@ -27,6 +29,13 @@ pub enum BadLink {
     /// An invalid alias.
     #[error(transparent)]
     Alias(#[from] BadName),
+}
+
+/// As the user types it.
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.target, self.alias)
+    }
 }
 
 impl Link {

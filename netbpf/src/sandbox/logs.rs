@@ -10,6 +10,7 @@ use std::{
 };
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
 use super::{
@@ -17,9 +18,19 @@ use super::{
     error::{Error, call},
     rotation, sys,
 };
-use crate::api::types::LogLine;
 
 const BLOCK: usize = 64 * 1024;
+
+/// A line of output in the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// The text, with its newline if it had one. Invalid UTF-8 is replaced.
+    pub log: String,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// RFC 3339, with nanoseconds.
+    pub time: String,
+}
 
 /// A position in a log.
 #[derive(Debug)]
@@ -65,7 +76,7 @@ impl Logs {
     ///
     /// # Errors
     /// [`Error::Call`] if a file cannot be read, or the watch is broken.
-    pub async fn next(&mut self) -> Result<Option<LogLine>, Error> {
+    pub async fn next(&mut self) -> Result<Option<Record>, Error> {
         loop {
             if let Some(line) = self.buffered() {
                 return Ok(Some(line));
@@ -95,7 +106,7 @@ impl Logs {
     }
 
     /// The next complete line in the buffer. Lines that are not records are skipped.
-    fn buffered(&mut self) -> Option<LogLine> {
+    fn buffered(&mut self) -> Option<Record> {
         loop {
             let rest = &self.buffer[self.next..];
             let length = rest.iter().position(|&b| b == b'\n')? + 1;

@@ -8,8 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::rotation::Log;
-use crate::api::types::LogLine;
+use super::{logs::Record, rotation::Log};
 
 /// The maximum length of a record's text in bytes. A longer line becomes several records, of which only the last has a
 /// newline, as in Docker's log.
@@ -92,7 +91,7 @@ impl Lines {
     }
 
     fn record(&mut self, records: &mut Vec<u8>) {
-        let line = LogLine {
+        let line = Record {
             log: String::from_utf8_lossy(&self.begun).into_owned(),
             stream: self.stream.to_owned(),
             time: format!("{:.9}", Timestamp::now()),
@@ -123,7 +122,7 @@ mod tests {
         }
         bytes.extend(lines.rest());
         let text = String::from_utf8(bytes).unwrap();
-        text.lines().map(|line| serde_json::from_str::<LogLine>(line).unwrap().log).collect()
+        text.lines().map(|line| serde_json::from_str::<Record>(line).unwrap().log).collect()
     }
 
     #[test]
@@ -153,7 +152,7 @@ mod tests {
     #[test]
     fn times_have_nanoseconds() {
         let mut lines = Lines { stream: "stderr", begun: Vec::new() };
-        let line: LogLine = serde_json::from_slice(&lines.take(b"a\n")).unwrap();
+        let line: Record = serde_json::from_slice(&lines.take(b"a\n")).unwrap();
         assert_eq!(
             (line.time.len(), line.stream.as_str()),
             ("2026-01-01T00:00:00.000000000Z".len(), "stderr")

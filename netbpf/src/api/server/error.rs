@@ -27,6 +27,18 @@ pub enum Error {
     /// An option of a network.
     #[error(transparent)]
     Option(#[from] model::BadOption),
+    /// `--mac-address`.
+    #[error(transparent)]
+    Mac(#[from] model::NotAMac),
+    /// `--link`.
+    #[error(transparent)]
+    Link(#[from] model::BadLink),
+    /// `-p` or `--expose`.
+    #[error(transparent)]
+    Publish(#[from] model::BadPublish),
+    /// `--restart`.
+    #[error(transparent)]
+    RestartPolicy(#[from] model::BadRestartPolicy),
     /// `--subnet` and others about addresses of a network.
     #[error(transparent)]
     Ipam(#[from] ipam::Error),
@@ -42,7 +54,14 @@ impl Error {
     /// Docker's status code.
     fn status(&self) -> StatusCode {
         let refusal = match self {
-            Self::Invalid(_) | Self::Name(_) | Self::Option(_) | Self::Filter(_) => Some(Refusal::Invalid),
+            Self::Invalid(_)
+            | Self::Name(_)
+            | Self::Option(_)
+            | Self::Mac(_)
+            | Self::Link(_)
+            | Self::Publish(_)
+            | Self::RestartPolicy(_)
+            | Self::Filter(_) => Some(Refusal::Invalid),
             Self::NoPlugin(_) => Some(Refusal::NotFound),
             Self::Ipam(error) => Some(error.refusal()),
             Self::Daemon(error) => error.refusal(),

@@ -4,9 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    api::types::{ForeignChain, ForeignChainState},
     daemon::{Daemon, Error},
-    firewall::{Changes, Standing, State},
+    firewall::Changes,
     model::Mapping,
     plan::NetworkRules,
 };
@@ -46,20 +45,6 @@ impl Daemon {
                 tokio::time::sleep(TIMEOUT).await;
             }
         }
-    }
-
-    /// What foreign chains mean for containers.
-    pub(in crate::daemon) async fn standing_in_others(&self) -> Vec<ForeignChain> {
-        let standing = self.host.firewall.standing_in_others().await;
-        let word = |state| match state {
-            State::Answered => ForeignChainState::Answered,
-            State::Closed => ForeignChainState::Closed,
-            State::Refused => ForeignChainState::Refused,
-        };
-        standing
-            .into_iter()
-            .map(|(chain, Standing { state, text })| ForeignChain { chain, state: word(state), text })
-            .collect()
     }
 
     async fn restore_filter(&self) -> Result<(), Error> {

@@ -20,3 +20,5 @@ pub(in crate::daemon) mod pins;
 mod settings;
 pub(in crate::daemon) mod transaction;
 mod uplinks;
+
+pub use uplinks::Uplink;

@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    api::types::Uplink,
     daemon::Daemon,
     datapath::{self, UplinkDevice, XdpProgram},
     link::{Changes, Heard, Links},
@@ -19,6 +18,16 @@ pub type Uplinks = BTreeMap<String, Standing>;
 pub struct Standing {
     /// Its ifindex, if the program is attached.
     pub ifindex: Option<u32>,
+    /// The problem and its remedy, if the program is not attached.
+    pub trouble: Option<String>,
+}
+
+/// An uplink, as users see it.
+pub struct Uplink {
+    /// The interface.
+    pub interface: HostInterface,
+    /// The requested mode.
+    pub mode: XdpMode,
     /// The problem and its remedy, if the program is not attached.
     pub trouble: Option<String>,
 }
@@ -129,13 +138,13 @@ impl Daemon {
         self.datapath().forget_uplinks_but(&attached)
     }
 
-    /// The state of each uplink, for the API.
+    /// The state of each uplink.
     pub(in crate::daemon) async fn standing_of_uplinks(&self) -> Vec<Uplink> {
         let uplinks = self.host.uplinks.lock().await;
         let standing = |(interface, mode): (&HostInterface, &XdpMode)| Uplink {
-            interface: interface.to_string(),
-            mode: mode.to_string(),
-            trouble: uplinks.get(&**interface).and_then(|uplink| uplink.trouble.clone()).unwrap_or_default(),
+            interface: interface.clone(),
+            mode: *mode,
+            trouble: uplinks.get(&**interface).and_then(|uplink| uplink.trouble.clone()),
         };
         self.options.uplinks.iter().map(standing).collect()
     }

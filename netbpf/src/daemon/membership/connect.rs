@@ -4,17 +4,16 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use crate::{
-    api::types::EndpointSettings,
     daemon::{
         Daemon, Error,
         effects::{effect::Effect, insist::insist, namespaces::open, transaction::Transaction},
-        membership::endpoint_request::parse_request,
+        membership::endpoint_request::check_request,
         names,
         ports::lease::WithoutAddress,
         state::refuse,
     },
     link,
-    model::{Attachment, CannotJoin, Container, Driver, Id, Namespace, Network, State},
+    model::{Attachment, CannotJoin, Container, Driver, EndpointRequest, Id, Namespace, Network, State},
     plan::{Action, Desired, EndpointWiring, Observed, Seen, default_gateways, diff, port_changes},
     store::Change,
 };
@@ -25,7 +24,7 @@ impl Daemon {
         self: &Arc<Self>,
         id: Id,
         network: &Network,
-        settings: &EndpointSettings,
+        request: EndpointRequest,
     ) -> Result<(), Error> {
         let container = self.container(&id)?;
         refuse(&container, "docker network connect")?;
@@ -33,7 +32,7 @@ impl Daemon {
         if is_attached(&container, &network.id) {
             return Err(Error::AlreadyConnected { container: container.name, network: network.name.clone() });
         }
-        let request = parse_request(settings, network)?;
+        check_request(&request, network)?;
         let mut after = container.clone();
         {
             let world = self.world();

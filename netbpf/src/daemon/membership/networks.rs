@@ -6,14 +6,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 
 use crate::{
-    api::{
-        filters,
-        types::{NetworkResource, NetworksPruned},
-    },
     daemon::{
         Daemon, Error,
         effects::{files, transaction::Transaction},
-        tell::view,
+        tell::view::{self, NetworkView},
     },
     ipam::{self, Occupied, Request, Requested, Resolved},
     link::Family,
@@ -269,60 +265,55 @@ impl Daemon {
         self.world().release_network_number(number);
     }
 
-    /// `network prune`.
+    /// `network prune`: remove unused networks that match. Returns their names.
     ///
     /// # Errors
-    /// [`Error::PruneRunning`] or [`Error::Filter`]: nothing was changed. Otherwise the error of one network,
-    /// for example [`Error::Store`]: some of the others may be removed.
+    /// [`Error::PruneRunning`]: nothing was changed. Otherwise the error of one network, for example
+    /// [`Error::Store`]: some of the others may be removed.
     pub async fn prune_networks(
         self: &Arc<Self>,
-        filters: &filters::Filters,
-    ) -> Result<NetworksPruned, Error> {
+        matches: impl Fn(&Network) -> bool,
+    ) -> Result<Vec<String>, Error> {
         let _only_one = self.state.pruning.try_lock().map_err(|_| Error::PruneRunning)?;
-        let filter = filters::Prune::parse(filters, Timestamp::now())?;
         let unused: Vec<_> = {
             let world = self.world();
             world
                 .networks()
                 .filter(|network| !network.is_predefined() && network.origin.is_own())
                 .filter(|network| !world.has_members(&network.id))
-                .filter(|network| filter.matches(network))
+                .filter(|network| matches(network))
                 .map(|network| (network.id, network.name.clone()))
                 .collect()
         };
-        let mut pruned = NetworksPruned::default();
+        let mut removed = Vec::new();
         for (id, name) in unused {
             match self.remove_network(&id.to_string()).await {
-                Ok(()) => pruned.networks_deleted.push(name),
+                Ok(()) => removed.push(name),
                 Err(Error::NetworkInUse { .. } | Error::NoNetwork(_)) => {}
                 Err(error) => return Err(error),
             }
         }
         self.tell_of_prune();
-        Ok(pruned)
+        Ok(removed)
     }
 
-    /// `network ls`, by name.
-    ///
-    /// # Errors
-    /// [`Error::Filter`] for an unknown filter or an invalid value.
-    pub fn list_networks(&self, filters: &filters::Filters) -> Result<Vec<NetworkResource>, Error> {
-        let filter = filters::Networks::parse(filters)?;
+    /// `network ls`, by name. `matches` learns of each network whether it has members.
+    pub fn list_networks(&self, matches: impl Fn(&Network, bool) -> bool) -> Vec<NetworkView> {
         let world = self.world();
         let mut networks: Vec<_> = world
             .networks()
-            .filter(|network| filter.matches(network, world.has_members(&network.id)))
+            .filter(|network| matches(network, world.has_members(&network.id)))
             .map(|network| view::network(network, &world))
             .collect();
-        networks.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(networks)
+        networks.sort_by(|one, other| one.network.name.cmp(&other.network.name));
+        networks
     }
 
     /// `network inspect`.
     ///
     /// # Errors
     /// [`Error::NoNetwork`], or [`Error::Invalid`] if several match.
-    pub fn inspect_network(&self, key: &str) -> Result<NetworkResource, Error> {
+    pub fn inspect_network(&self, key: &str) -> Result<NetworkView, Error> {
         let world = self.world();
         Ok(view::network(world.find_network(key)?, &world))
     }

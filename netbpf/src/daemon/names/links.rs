@@ -155,15 +155,14 @@ fn default_attachment<'a>(container: &'a Container, world: &World) -> Option<&'a
     })
 }
 
-/// Parses `--link` of `run`. On the default network, the target must exist.
-pub fn parse(links: &[String], network: &Network, world: &World) -> Result<Vec<Link>, Error> {
-    let links = links.iter().map(|text| Ok(Link::parse(text)?));
+/// The links of a new container. On the default network, each target must exist, and is stored by its ID.
+pub fn resolve(links: Vec<Link>, network: &Network, world: &World) -> Result<Vec<Link>, Error> {
     if network.name != Network::DEFAULT {
-        return links.collect();
+        return Ok(links);
     }
     links
-        .map(|link| {
-            let Link { target, alias } = link?;
+        .into_iter()
+        .map(|Link { target, alias }| {
             let found = world.find_container(&target).map_err(|error| match error {
                 Error::NoContainer(_) => Error::NoLinkTarget(target),
                 error => error,
@@ -173,13 +172,14 @@ pub fn parse(links: &[String], network: &Network, world: &World) -> Result<Vec<L
         .collect()
 }
 
-/// Links as in Docker's output: `target:alias`.
-pub fn shown(links: &[Link], world: &World) -> Vec<String> {
+/// Links with the names of their targets.
+pub fn shown(links: &[Link], world: &World) -> Vec<Link> {
     links
         .iter()
         .map(|Link { target, alias }| {
-            let name = target.parse().ok().and_then(|id| world.container(&id));
-            format!("{}:{alias}", name.map_or(target, |container| &container.name))
+            let found = target.parse().ok().and_then(|id| world.container(&id));
+            let target = found.map_or(target, |container| &container.name);
+            Link { target: target.clone(), alias: alias.clone() }
         })
         .collect()
 }

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use crate::{
-    api::types::{NetworkConnect, NetworkConnected, NetworkDisconnect, Stats},
-    daemon::{Daemon, Error},
-    model::{EndpointOptions, Id},
+    daemon::{Daemon, Error, tell::info::Stats},
+    model::{EndpointRequest, Id},
 };
 
 impl Daemon {
@@ -20,26 +19,20 @@ impl Daemon {
     pub async fn connect(
         self: &Arc<Self>,
         network: &str,
-        request: NetworkConnect,
-    ) -> Result<NetworkConnected, Error> {
-        let given = request.endpoint_config.driver_opts.clone().unwrap_or_default();
-        self.connect_whole(network, request).await?;
-        let warnings = EndpointOptions::parse(&given).map(|options| options.warnings().collect());
-        Ok(NetworkConnected { warnings: warnings.unwrap_or_default() })
-    }
-
-    async fn connect_whole(self: &Arc<Self>, network: &str, request: NetworkConnect) -> Result<(), Error> {
+        container: &str,
+        request: EndpointRequest,
+    ) -> Result<(), Error> {
         let network = self.world().find_network(network)?.clone();
-        if let Some(container) = self.of_docker(&network, &request.container)? {
-            return self.connect_by_engine(&network, &container, request.endpoint_config).await;
+        if let Some(container) = self.of_docker(&network, container)? {
+            return Ok(self.owners.engine.connect_to(&network.id, &container, request).await?);
         }
-        let (id, is_new) = self.find_or_adopt(&request.container).await?;
+        let (id, is_new) = self.find_or_adopt(container).await?;
         if !is_new && self.container(&id)?.engine_container().is_some() {
             // The engine's last event may not have arrived yet.
             self.ask_engine(id).await;
         }
         let _locked = self.lock_container(id).await;
-        let connected = self.connect_locked(id, &network, &request.endpoint_config).await;
+        let connected = self.connect_locked(id, &network, request).await;
         if is_new {
             let container = self.container(&id)?;
             match &connected {
@@ -63,22 +56,23 @@ impl Daemon {
     pub async fn disconnect(
         self: &Arc<Self>,
         network: &str,
-        request: NetworkDisconnect,
+        container: &str,
+        force: bool,
     ) -> Result<(), Error> {
         let key = network;
         let network = self.world().find_network(key).cloned();
         if let Ok(network) = &network
-            && let Some(container) = self.of_docker(network, &request.container)?
+            && let Some(container) = self.of_docker(network, container)?
         {
-            return Ok(self.owners.engine.disconnect_from(&network.id, &container, request.force).await?);
+            return Ok(self.owners.engine.disconnect_from(&network.id, &container, force).await?);
         }
-        let id = match self.find_subject(&request.container) {
+        let id = match self.find_subject(container) {
             Ok(id) => id,
-            Err(Error::NoContainer(_)) if request.force => return Ok(()),
+            Err(Error::NoContainer(_)) if force => return Ok(()),
             Err(error) => return Err(error),
         };
         let _locked = self.lock_container(id).await;
-        self.disconnect_locked(id, key, network, request.force).await
+        self.disconnect_locked(id, key, network, force).await
     }
 
     /// `netbpf stats`: the counters of these containers, or of all.

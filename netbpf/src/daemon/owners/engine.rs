@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use tokio::task::block_in_place;
 
 use crate::{
-    api::types::EndpointSettings,
     daemon::{Daemon, Error, effects::files},
     engine::{self, Found, FoundState},
     link,
@@ -104,26 +103,6 @@ impl Daemon {
             Err(Error::NoContainer(_)) => Ok((!key.contains(':')).then(|| key.to_owned())),
             Err(error) => Err(error),
         }
-    }
-
-    /// Let Docker connect a container.
-    pub(in crate::daemon) async fn connect_by_engine(
-        &self,
-        network: &Network,
-        container: &str,
-        settings: EndpointSettings,
-    ) -> Result<(), Error> {
-        let addresses = settings.ipam_config.unwrap_or_default();
-        let wanted = engine::Wanted {
-            ipv4: addresses.ipv4_address,
-            ipv6: addresses.ipv6_address,
-            mac: settings.mac_address,
-            aliases: settings.aliases.unwrap_or_default(),
-            links: settings.links.unwrap_or_default(),
-            options: settings.driver_opts.unwrap_or_default(),
-            gateway_priority: settings.gw_priority,
-        };
-        Ok(self.owners.engine.connect_to(&network.id, container, wanted).await?)
     }
 
     /// Follow a container of the engine after its first connection.

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,11 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
-    api::{
-        events::{Actor, Event, Selection},
-        filters::Filters,
-    },
-    daemon::{Daemon, Error},
+    daemon::Daemon,
     model::{Container, Id, Network},
 };
 
@@ -25,6 +20,30 @@ const REMEMBERED: usize = 256;
 
 /// Number of events that wait for a slow follower; older ones are lost for it.
 const BEHIND: usize = 4096;
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its time.
+    pub time: Timestamp,
+    /// The kind of its object.
+    pub kind: EventKind,
+    /// `create`, `connect`, `start`, `die`, …
+    pub action: &'static str,
+    /// The object; none for `prune`.
+    pub id: Option<Id>,
+    /// The object's name and other attributes.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// The kind of an event's object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A sandbox.
+    Container,
+    /// A network.
+    Network,
+}
 
 /// The last events.
 pub struct Events(Mutex<Inner>);
@@ -81,21 +100,15 @@ impl Events {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, kind: &str, action: &str, actor: Actor) {
+    fn tell(
+        &self,
+        kind: EventKind,
+        action: &'static str,
+        id: Option<Id>,
+        attributes: BTreeMap<String, String>,
+    ) {
         let mut inner = self.inner();
-        let now = Timestamp::now();
-        let is_container = kind == "container";
-        let event = Arc::new(Event {
-            status: if is_container { action.to_owned() } else { String::new() },
-            id: if is_container { actor.id.clone() } else { String::new() },
-            from: actor.attributes.get("image").cloned().unwrap_or_default(),
-            kind: kind.to_owned(),
-            action: action.to_owned(),
-            actor,
-            scope: "local".into(),
-            time: now.as_second(),
-            time_nano: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
-        });
+        let event = Arc::new(Event { time: Timestamp::now(), kind, action, id, attributes });
         if inner.past.len() == REMEMBERED {
             inner.past.pop_front();
         }
@@ -112,20 +125,14 @@ struct Follower {
     past: VecDeque<Arc<Event>>,
     /// None if only past events were requested.
     news: Option<broadcast::Receiver<Arc<Event>>>,
-    selection: Selection,
     until: Option<Timestamp>,
 }
 
 impl Follower {
     async fn next(&mut self) -> Option<Arc<Event>> {
-        loop {
-            let event = match self.past.pop_front() {
-                Some(event) => event,
-                None => self.news().await?,
-            };
-            if self.selection.matches(&event) {
-                return Some(event);
-            }
+        match self.past.pop_front() {
+            Some(event) => Some(event),
+            None => self.news().await,
         }
     }
 
@@ -147,35 +154,24 @@ impl Follower {
 }
 
 impl Daemon {
-    /// `events` as lines of JSON: past events from `since` on, or up to `until` if only that is given; then
-    /// new ones, unless `until` is in the past.
-    ///
-    /// # Errors
-    /// [`Error::Filter`] for an unknown filter.
+    /// `events`: past events from `since` on, or up to `until` if only that is given; then new ones, unless
+    /// `until` is in the past.
     pub fn follow_events(
         &self,
         since: Option<Timestamp>,
         until: Option<Timestamp>,
-        filters: &Filters,
-    ) -> Result<impl Stream<Item = Result<String, Infallible>> + use<>, Error> {
-        let selection = Selection::parse(filters)?;
+    ) -> impl Stream<Item = Arc<Event>> + use<> {
         let inner = self.events.inner();
-        let nanoseconds = |time: Timestamp| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
         let wants_past = since.or(until).is_some();
         let past = inner.past.iter().filter(|event| {
             wants_past
-                && since.is_none_or(|since| event.time_nano >= nanoseconds(since))
-                && until.is_none_or(|until| event.time_nano <= nanoseconds(until))
+                && since.is_none_or(|since| event.time >= since)
+                && until.is_none_or(|until| event.time <= until)
         });
         let is_over = until.is_some_and(|until| until <= Timestamp::now());
         let news = inner.news.as_ref().filter(|_| !is_over).map(broadcast::Sender::subscribe);
-        let follower = Follower { past: past.cloned().collect(), news, selection, until };
-        Ok(stream::unfold(follower, async |mut follower| {
-            let event = follower.next().await?;
-            let mut text = serde_json::to_string(&*event).expect("an event of texts and numbers is JSON");
-            text.push('\n');
-            Some((Ok(text), follower))
-        }))
+        let follower = Follower { past: past.cloned().collect(), news, until };
+        stream::unfold(follower, async |mut follower| Some((follower.next().await?, follower)))
     }
 
     /// Report an event of a sandbox. There are none for other containers: their engine reports its own.
@@ -206,16 +202,16 @@ impl Daemon {
                 "rename"
             }
         };
-        self.events.tell("container", action, Actor { id: container.id.to_string(), attributes });
+        self.events.tell(EventKind::Container, action, Some(container.id), attributes);
     }
 
     /// Report an event of a network: `create` or `destroy`.
-    pub(in crate::daemon) fn tell_of_network(&self, network: &Network, action: &str) {
-        self.events.tell("network", action, Actor { id: network.id.to_string(), attributes: named(network) });
+    pub(in crate::daemon) fn tell_of_network(&self, network: &Network, action: &'static str) {
+        self.events.tell(EventKind::Network, action, Some(network.id), named(network));
     }
 
     /// Report that a container was connected to networks or disconnected: `connect` or `disconnect`.
-    pub(in crate::daemon) fn tell_of_members(&self, container: &Id, networks: &[Id], action: &str) {
+    pub(in crate::daemon) fn tell_of_members(&self, container: &Id, networks: &[Id], action: &'static str) {
         let networks: Vec<Network> = {
             let world = self.world();
             networks.iter().filter_map(|network| world.network(network).cloned()).collect()
@@ -223,14 +219,14 @@ impl Daemon {
         for network in networks {
             let mut attributes = named(&network);
             attributes.insert("container".into(), container.to_string());
-            self.events.tell("network", action, Actor { id: network.id.to_string(), attributes });
+            self.events.tell(EventKind::Network, action, Some(network.id), attributes);
         }
     }
 
     /// Report that networks were pruned. Docker adds the number of freed bytes: none.
     pub(in crate::daemon) fn tell_of_prune(&self) {
         let attributes = [("reclaimed".to_owned(), "0".to_owned())].into();
-        self.events.tell("network", "prune", Actor { id: String::new(), attributes });
+        self.events.tell(EventKind::Network, "prune", None, attributes);
     }
 }
 

@@ -2,64 +2,112 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
+use netbpf_common::{endpoint::ifindex_of, reason::Reason, stats::Counter};
+
 use crate::{
-    api::types::{EndpointStats, Info, ReasonStats, Stats, Version},
-    daemon::{Daemon, Error},
+    daemon::{Daemon, Error, Options},
     model::{Id, State},
 };
 
-/// `netbpf version`.
-pub fn version() -> Version {
-    let (kernel, arch) = match nix::sys::utsname::uname() {
-        Ok(name) => {
-            (name.release().to_string_lossy().into_owned(), name.machine().to_string_lossy().into_owned())
-        }
-        Err(_) => Default::default(),
-    };
-    Version {
-        version: env!("CARGO_PKG_VERSION").into(),
-        layout: netbpf_common::LAYOUT,
-        kernel_version: kernel,
-        arch,
-    }
+pub use crate::{
+    daemon::effects::Uplink,
+    firewall::{Standing, State as StandingState},
+};
+
+/// The kernel that runs.
+#[derive(Default)]
+pub struct Kernel {
+    /// Its release.
+    pub release: String,
+    /// `x86_64`, …
+    pub machine: String,
+}
+
+/// Information about the daemon and the host.
+pub struct Info {
+    /// The number of containers.
+    pub containers: usize,
+    /// The number of running ones.
+    pub running: usize,
+    /// The number of networks.
+    pub networks: usize,
+    /// Endpoints in the datapath.
+    pub endpoints: usize,
+    /// How programs are attached: `tcx` or `clsact`.
+    pub attachment: String,
+    /// The state of each uplink.
+    pub uplinks: Vec<Uplink>,
+    /// What foreign chains of the packet filter mean for containers, by chain.
+    pub foreign_chains: BTreeMap<String, Standing>,
+    /// Queueing disciplines on links that most traffic bypasses.
+    pub disciplines: Vec<String>,
+    /// Changes by others that the daemon does not undo.
+    pub contested: Vec<String>,
+    /// The daemon's options.
+    pub options: Options,
+    /// The host name.
+    pub hostname: String,
+}
+
+/// Counters.
+pub struct Stats {
+    /// By reason, in the order of the reasons.
+    pub reasons: Vec<(Reason, Counter)>,
+    /// By container name and interface.
+    pub endpoints: Vec<EndpointStats>,
+}
+
+/// Counters of an endpoint.
+pub struct EndpointStats {
+    /// Container name.
+    pub container: String,
+    /// Container ID.
+    pub id: Id,
+    /// Network name.
+    pub network: String,
+    /// `eth0`.
+    pub interface: String,
+    /// Frames to the container.
+    pub received: Counter,
+    /// Frames of the container.
+    pub sent: Counter,
+    /// Of these, frames that the programs dropped.
+    pub dropped: Counter,
+}
+
+/// The kernel that runs.
+pub fn kernel() -> Kernel {
+    let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+    let name = nix::sys::utsname::uname();
+    name.map(|name| Kernel { release: text(name.release()), machine: text(name.machine()) })
+        .unwrap_or_default()
 }
 
 impl Daemon {
     /// `netbpf info`.
     pub async fn info(&self) -> Info {
-        let version = version();
         let uplinks = self.standing_of_uplinks().await;
-        let foreign_chains = self.standing_in_others().await;
+        let foreign_chains = self.host.firewall.standing_in_others().await;
         let disciplines = self.disciplines().await;
-        let (containers, containers_running, networks, endpoints) = {
+        let (containers, running, networks, endpoints) = {
             let world = self.world();
             let running =
                 world.containers().filter(|container| matches!(container.state, State::Running { .. }));
             (world.containers().count(), running.count(), world.networks().count(), world.endpoints_in_use())
         };
+        let contested = self.host.contests.told(Instant::now()).into_iter();
         Info {
             containers,
-            containers_running,
-            containers_stopped: containers - containers_running,
+            running,
             networks,
             endpoints,
             attachment: self.datapath().attachment().to_string(),
             uplinks,
             foreign_chains,
             disciplines,
-            contested: self
-                .host
-                .contests
-                .told(Instant::now())
-                .into_iter()
-                .chain(self.host.pins.trouble())
-                .collect(),
-            bpffs: self.options.bpffs.clone(),
-            state_dir: self.options.state_dir.clone(),
-            run_dir: self.options.run_dir.clone(),
-            kernel_version: version.kernel_version,
-            name: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
-            server_version: version.version,
+            contested: contested.chain(self.host.pins.trouble()).collect(),
+            options: self.options.clone(),
+            hostname: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
         }
     }
 
@@ -102,30 +150,24 @@ impl Daemon {
                 // The packet filter counts the packets that it drops under the same name as an uplink's
                 // program.
                 let also: Vec<_> = filtered.iter().filter(|counted| counted.name == reason.name()).collect();
-                ReasonStats {
-                    reason: reason.name().into(),
-                    drop: reason.is_drop(),
-                    packets: counter.packets + also.iter().map(|counted| counted.packets).sum::<u64>(),
-                    bytes: counter.bytes + also.iter().map(|counted| counted.bytes).sum::<u64>(),
-                }
+                let packets = counter.packets + also.iter().map(|counted| counted.packets).sum::<u64>();
+                let bytes = counter.bytes + also.iter().map(|counted| counted.bytes).sum::<u64>();
+                (reason, Counter { packets, bytes })
             })
             .collect();
         let endpoints = endpoints
             .into_iter()
             .map(|((container, interface), (id, network, number))| {
                 let counters = datapath.endpoint_stats(number)?;
-                let sent =
-                    received.get(&netbpf_common::endpoint::ifindex_of(number)).copied().unwrap_or_default();
+                let sent = received.get(&ifindex_of(number)).copied().unwrap_or_default();
                 Ok(EndpointStats {
                     container,
-                    id: id.to_string(),
+                    id,
                     network,
                     interface,
-                    rx_packets: counters.received.packets,
-                    rx_bytes: counters.received.bytes,
-                    tx_packets: sent.packets,
-                    tx_bytes: sent.bytes,
-                    dropped_packets: counters.dropped.packets,
+                    received: counters.received,
+                    sent: Counter { packets: sent.packets, bytes: sent.bytes },
+                    dropped: counters.dropped,
                 })
             })
             .collect::<Result<_, Error>>()?;

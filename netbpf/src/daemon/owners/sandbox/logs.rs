@@ -12,12 +12,11 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::{
-    api::types::LogLine,
     daemon::{Daemon, Error, owners::sandbox::own_sandbox, state::refuse},
     model::{Id, State},
     sandbox::{
         self, Supervisor,
-        logs::{self, Logs},
+        logs::{self, Logs, Record},
     },
 };
 
@@ -56,7 +55,7 @@ impl Followers {
 }
 
 impl Daemon {
-    /// `logs` as lines of JSON: the last `tail` lines or all; with `follow` until the container ends.
+    /// `logs`: the last `tail` lines or all; with `follow` until the container ends.
     ///
     /// # Errors
     /// [`Error::NoContainer`], [`Error::OfDocker`] or [`Error::Foreign`]; [`Error::Sandbox`] if the log
@@ -67,7 +66,7 @@ impl Daemon {
         follow: bool,
         tail: Option<usize>,
         since: Option<Timestamp>,
-    ) -> Result<impl Stream<Item = Result<String, sandbox::Error>> + use<>, Error> {
+    ) -> Result<impl Stream<Item = Result<Record, sandbox::Error>> + use<>, Error> {
         let container = self.container(&self.find_subject(key)?)?;
         refuse(&container, "docker logs")?;
         own_sandbox(&container)?;
@@ -88,7 +87,7 @@ enum Source {
     Open(Box<Logs>),
 }
 
-async fn next(source: Source, since: Option<Timestamp>) -> Result<Option<(String, Source)>, sandbox::Error> {
+async fn next(source: Source, since: Option<Timestamp>) -> Result<Option<(Record, Source)>, sandbox::Error> {
     let mut logs = match source {
         Source::Open(logs) => logs,
         Source::Waiting(start) => match start.await {
@@ -98,14 +97,8 @@ async fn next(source: Source, since: Option<Timestamp>) -> Result<Option<(String
     };
     while let Some(line) = logs.next().await? {
         if since.is_none_or(|since| line.time.parse::<Timestamp>().is_ok_and(|time| time >= since)) {
-            return Ok(Some((text(&line), Source::Open(logs))));
+            return Ok(Some((line, Source::Open(logs))));
         }
     }
     Ok(None)
-}
-
-fn text(line: &LogLine) -> String {
-    let mut text = serde_json::to_string(line).expect("a line of texts is JSON");
-    text.push('\n');
-    text
 }

@@ -1,6 +1,6 @@
 //! Containers that netbpf runs itself: creation, start, stop, restart, and output.
 
-mod containers;
+pub(in crate::daemon) mod containers;
 pub(in crate::daemon) mod ends;
 mod lifecycle;
 pub(in crate::daemon) mod logs;

@@ -10,22 +10,17 @@ use crate::{
         owners::sandbox::own_sandbox,
         state::refuse,
     },
-    model::{Container, State, check_container_name},
+    model::{Container, State},
 };
 
 impl Daemon {
     /// `rename`.
     ///
     /// # Errors
-    /// [`Error::NoContainer`], [`Error::OfDocker`] or [`Error::Foreign`]; [`Error::Invalid`] or
-    /// [`Error::Name`] for the new name; [`Error::ContainerExists`] if another container has it;
+    /// [`Error::NoContainer`], [`Error::OfDocker`] or [`Error::Foreign`]; [`Error::Invalid`] if it has the name
+    /// already; [`Error::ContainerExists`] if another container has it;
     /// [`Error::Dns`] or [`Error::Store`]. The container has its old name then.
     pub async fn rename_container(self: &Arc<Self>, key: &str, name: &str) -> Result<(), Error> {
-        let name = name.strip_prefix('/').unwrap_or(name);
-        if name.is_empty() {
-            return Err(Error::Invalid("Neither old nor new names may be empty".into()));
-        }
-        check_container_name(name)?;
         let id = self.find_subject(key)?;
         let _locked = self.lock_container(id).await;
         let before = self.container(&id)?;

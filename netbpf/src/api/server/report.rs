@@ -1,0 +1,106 @@
+//! Converts information, counters, events and output into messages.
+
+use crate::{
+    api::{
+        events::{Actor, Event},
+        types::{
+            EndpointStats, ForeignChain, ForeignChainState, Info, LogLine, ReasonStats, Stats, Uplink,
+            Version,
+        },
+    },
+    daemon::{self, EventKind, Record, Standing, StandingState},
+};
+
+/// `netbpf version`.
+pub fn version() -> Version {
+    let kernel = daemon::kernel();
+    Version {
+        version: env!("CARGO_PKG_VERSION").into(),
+        layout: netbpf_common::LAYOUT,
+        kernel_version: kernel.release,
+        arch: kernel.machine,
+    }
+}
+
+/// `netbpf info`.
+pub fn info(info: daemon::Info) -> Info {
+    let uplink = |uplink: daemon::Uplink| Uplink {
+        interface: uplink.interface.to_string(),
+        mode: uplink.mode.to_string(),
+        trouble: uplink.trouble.unwrap_or_default(),
+    };
+    let foreign_chain = |(chain, Standing { state, text })| {
+        let state = match state {
+            StandingState::Answered => ForeignChainState::Answered,
+            StandingState::Closed => ForeignChainState::Closed,
+            StandingState::Refused => ForeignChainState::Refused,
+        };
+        ForeignChain { chain, state, text }
+    };
+    let Version { version, kernel_version, .. } = version();
+    Info {
+        containers: info.containers,
+        containers_running: info.running,
+        containers_stopped: info.containers - info.running,
+        networks: info.networks,
+        endpoints: info.endpoints,
+        attachment: info.attachment,
+        uplinks: info.uplinks.into_iter().map(uplink).collect(),
+        foreign_chains: info.foreign_chains.into_iter().map(foreign_chain).collect(),
+        disciplines: info.disciplines,
+        contested: info.contested,
+        bpffs: info.options.bpffs,
+        state_dir: info.options.state_dir,
+        run_dir: info.options.run_dir,
+        kernel_version,
+        name: info.hostname,
+        server_version: version,
+    }
+}
+
+/// `netbpf stats`.
+pub fn stats(daemon::Stats { reasons, endpoints }: daemon::Stats) -> Stats {
+    let reasons = reasons.into_iter().map(|(reason, counter)| ReasonStats {
+        reason: reason.name().into(),
+        drop: reason.is_drop(),
+        packets: counter.packets,
+        bytes: counter.bytes,
+    });
+    let endpoints = endpoints.into_iter().map(|endpoint| EndpointStats {
+        container: endpoint.container,
+        id: endpoint.id.to_string(),
+        network: endpoint.network,
+        interface: endpoint.interface,
+        rx_packets: endpoint.received.packets,
+        rx_bytes: endpoint.received.bytes,
+        tx_packets: endpoint.sent.packets,
+        tx_bytes: endpoint.sent.bytes,
+        dropped_packets: endpoint.dropped.packets,
+    });
+    Stats { reasons: reasons.collect(), endpoints: endpoints.collect() }
+}
+
+/// An event, with Docker's keys.
+pub fn event(event: &daemon::Event) -> Event {
+    let id = event.id.map(|id| id.to_string()).unwrap_or_default();
+    let (kind, status, of_container) = match event.kind {
+        EventKind::Container => ("container", event.action, id.clone()),
+        EventKind::Network => ("network", "", String::new()),
+    };
+    Event {
+        status: status.to_owned(),
+        id: of_container,
+        from: event.attributes.get("image").cloned().unwrap_or_default(),
+        kind: kind.to_owned(),
+        action: event.action.to_owned(),
+        actor: Actor { id, attributes: event.attributes.clone() },
+        scope: "local".into(),
+        time: event.time.as_second(),
+        time_nano: i64::try_from(event.time.as_nanosecond()).unwrap_or(i64::MAX),
+    }
+}
+
+/// A line of output.
+pub fn log_line(Record { log, stream, time }: Record) -> LogLine {
+    LogLine { log, stream, time }
+}
