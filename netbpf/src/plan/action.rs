@@ -33,6 +33,13 @@ pub enum Action {
     AddEndpointLink(EndpointWiring),
     /// Write the endpoint to `ENDPOINTS`, `FDB` and `NEIGHBOURS`.
     WriteEndpoint(EndpointWiring),
+    /// Overwrite the entries of an endpoint, whose addresses stay.
+    RewriteEndpoint {
+        /// The present entries.
+        before: EndpointWiring,
+        /// The new ones.
+        after: EndpointWiring,
+    },
     /// Attach `from_container` to the host side.
     AttachEndpoint {
         /// Index in `ENDPOINTS`.
@@ -99,6 +106,7 @@ impl Action {
             Self::ClearNetwork { .. } => "ClearNetwork",
             Self::AddEndpointLink(_) => "AddEndpointLink",
             Self::WriteEndpoint(_) => "WriteEndpoint",
+            Self::RewriteEndpoint { .. } => "RewriteEndpoint",
             Self::AttachEndpoint { .. } => "AttachEndpoint",
             Self::ClearEndpoint { .. } => "ClearEndpoint",
             Self::MendDevice { .. } => "MendDevice",
@@ -129,6 +137,9 @@ impl Action {
                 number: endpoint.number,
                 interface: Some(endpoint.host_interface.clone()),
             }),
+            Self::RewriteEndpoint { before, after } => {
+                Some(Self::RewriteEndpoint { before: after.clone(), after: before.clone() })
+            }
             Self::AddRules(rules) => Some(Self::RemoveRules(rules.clone())),
             Self::SetDefaultRoute { namespace, route, before } => {
                 Some(Self::SetDefaultRoute { namespace: namespace.clone(), route: *before, before: *route })

@@ -117,7 +117,7 @@ impl Daemon {
                     return Err(error);
                 }
             }
-            Action::WriteEndpoint(endpoint) => {
+            Action::WriteEndpoint(endpoint) | Action::RewriteEndpoint { after: endpoint, .. } => {
                 self.datapath().write_endpoint(endpoint.number, &endpoint.entry())?;
             }
             Action::AttachEndpoint { number, interface } => {

@@ -22,7 +22,7 @@ pub struct Transaction {
 }
 
 enum Undo {
-    Effect(Effect),
+    Effect(Box<Effect>),
     NetworkNumber(u32),
     Endpoint {
         container: Id,
@@ -88,7 +88,7 @@ impl Transaction {
     /// Performs an effect.
     pub async fn perform(&mut self, effect: impl Into<Effect>) -> Result<(), Error> {
         let undo = self.daemon.perform(effect.into()).await?;
-        self.undo.extend(undo.map(Undo::Effect));
+        self.undo.extend(undo.map(Box::new).map(Undo::Effect));
         Ok(())
     }
 
@@ -143,15 +143,22 @@ impl Drop for Transaction {
 }
 
 impl Daemon {
+    /// Whether what an action changes does not exist any more: routes are gone with their namespace.
+    pub(in crate::daemon) fn is_gone_with_its_namespace(&self, action: &Action) -> bool {
+        matches!(action, Action::SetDefaultRoute { namespace, .. } if open(namespace).is_err())
+    }
+
     async fn undo(&self, done: Vec<Undo>) {
         for undo in done.into_iter().rev() {
             match undo {
-                // The routes are gone with their namespace.
-                Undo::Effect(Effect::Kernel(Action::SetDefaultRoute { namespace, .. }))
-                    if open(&namespace).is_err() => {}
                 Undo::Effect(effect) => {
+                    if let Effect::Kernel(action) = &*effect
+                        && self.is_gone_with_its_namespace(action)
+                    {
+                        continue;
+                    }
                     let name = effect.name();
-                    if let Err(error) = self.apply(effect).await {
+                    if let Err(error) = self.apply(*effect).await {
                         tracing::error!(%error, "undo: {name}");
                     }
                 }

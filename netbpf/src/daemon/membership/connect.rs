@@ -310,10 +310,7 @@ impl Daemon {
     /// Perform actions that are committed already.
     pub(in crate::daemon) async fn carry_out(&self, actions: impl IntoIterator<Item = Action>) {
         for action in actions {
-            // The routes are gone with their namespace.
-            if let Action::SetDefaultRoute { namespace, .. } = &action
-                && open(namespace).is_err()
-            {
+            if self.is_gone_with_its_namespace(&action) {
                 continue;
             }
             insist(action.name(), || self.apply(action.clone())).await;

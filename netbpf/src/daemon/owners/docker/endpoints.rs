@@ -15,7 +15,6 @@ use crate::{
         InterfaceName, Mac, Network, Origin, Publish, State, Subject,
     },
     plan::{Action, Desired, Observed, diff, port_changes},
-    store::Change,
 };
 
 /// Docker's request for an endpoint. Netbpf chooses absent values.
@@ -120,8 +119,8 @@ impl Daemon {
     /// `Join`: Docker is about to move the interface into a container's namespace.
     ///
     /// # Errors
-    /// [`Error::NoNetwork`], [`Error::NoEndpoint`] or [`Error::Store`]: nothing was changed.
-    /// [`Error::Datapath`] if the endpoint's owner cannot be written after the container was recorded.
+    /// [`Error::NoNetwork`], [`Error::NoEndpoint`], [`Error::Store`], or [`Error::Datapath`] if the endpoint's
+    /// owner cannot be written: nothing was changed.
     pub async fn join_docker_endpoint(
         self: &Arc<Self>,
         network: Id,
@@ -160,8 +159,7 @@ impl Daemon {
     /// `Leave`: Docker moves the interface out of the container. The endpoint may be removed already.
     ///
     /// # Errors
-    /// [`Error::Store`]: nothing was changed. [`Error::Datapath`] if the endpoint's owner cannot be written
-    /// after the change was recorded.
+    /// [`Error::Store`], or [`Error::Datapath`] if the endpoint's owner cannot be written: nothing was changed.
     pub async fn leave_docker_endpoint(self: &Arc<Self>, network: Id, id: Id) -> Result<(), Error> {
         let _locked = self.lock_container(id).await;
         let Ok((before, docker)) = self.docker_endpoint(&network, &id) else { return Ok(()) };
@@ -244,8 +242,7 @@ impl Daemon {
         let container = self.container(id).map_err(|_| Error::NoEndpoint(*id))?;
         let is_there = container.attachments.iter().any(|attachment| {
             let endpoint = attachment.endpoint.as_ref();
-            attachment.network == *network
-                && endpoint.is_some_and(|endpoint| exists(&endpoint.host_interface))
+            attachment.network == *network && endpoint.is_some_and(|endpoint| exists(&endpoint.host_interface))
         });
         match container.subject.clone() {
             Subject::Docker(docker) if is_there => Ok((container, *docker)),
@@ -254,7 +251,7 @@ impl Daemon {
     }
 
     pub(super) async fn put_docker_endpoint(
-        &self,
+        self: &Arc<Self>,
         before: &Container,
         docker: DockerEndpoint,
     ) -> Result<(), Error> {
@@ -262,15 +259,20 @@ impl Daemon {
         if after == *before {
             return Ok(());
         }
-        self.commit(&[Change::PutContainer(after.clone())])?;
-        self.world().put_container(after.clone());
-        if after.owner_number() != before.owner_number() {
-            let nothing = Container { attachments: Vec::new(), ..after.clone() };
-            for endpoint in self.endpoints_of(&after, &nothing, None).into_values() {
-                self.apply(Action::WriteEndpoint(endpoint)).await?;
+        let mut change = Transaction::begin(self)?;
+        let done = async {
+            if after.owner_number() == before.owner_number() {
+                return Ok(());
             }
+            let nothing = Container { attachments: Vec::new(), ..after.clone() };
+            let wirings = self.endpoints_of(before, &nothing, None).into_values();
+            for (before, after) in wirings.zip(self.endpoints_of(&after, &nothing, None).into_values()) {
+                change.perform(Action::RewriteEndpoint { before, after }).await?;
+            }
+            Ok(())
         }
-        Ok(())
+        .await;
+        change.end_of_container(done, before, &after).await
     }
 }
 
