@@ -10,10 +10,13 @@ mod fault;
 mod membership;
 mod names;
 mod owners;
+mod parts;
 mod ports;
 mod service;
 mod state;
 mod tell;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -30,9 +33,10 @@ pub use tell::{
 
 pub use crate::sandbox::logs::Record;
 
-use crate::{datapath::Datapath, model::Id, sandbox::SealedProgram, store::Change};
+use crate::{model::Id, sandbox::SealedProgram, store::Change};
 use effects::host::Host;
 use owners::Owners;
+use parts::Datapath;
 use ports::Ports;
 use state::{
     State,

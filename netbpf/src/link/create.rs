@@ -38,7 +38,7 @@ use super::{
     watch::Activation,
 };
 use crate::{
-    model::{GSO_LEGACY_MAX_SIZE, Mac},
+    model::{GSO_LEGACY_MAX_SIZE, Mac, Sysctl},
     plan::{EndpointWiring, NetworkWiring},
 };
 
@@ -82,7 +82,7 @@ impl Links {
             .map_err(|refusal| Error::failed("set up", device, refusal))
     }
 
-    /// Creates a container's interface in its network namespace, adds its addresses and sets it up. The host
+    /// Creates a container's interface in its network namespace, adds its addresses, sets it up and writes its settings. The host
     /// side stays down, and the interface without a carrier, until [`Links::set_up`], so that programs can be
     /// attached before. The host side gets `group`, which identifies the owner.
     ///
@@ -131,6 +131,7 @@ impl Links {
         let (outer, inner) =
             tokio::join!(self.set_ipv6(host_interface, false), finish_inside(endpoint, namespace));
         let inner = self.or_delete(end.ifindex, outer.and(inner)).await?;
+        self.or_delete(end.ifindex, write_sysctls(endpoint, namespace).await).await?;
         self.inactive().insert(end.ifindex, inner);
         Ok(())
     }
@@ -253,6 +254,20 @@ async fn finish_inside(endpoint: &EndpointWiring, netns: &Namespace) -> Result<A
         },
     )?;
     Ok(activation)
+}
+
+/// Writes the requested settings of the container's side.
+async fn write_sysctls(endpoint: &EndpointWiring, netns: &Namespace) -> Result<(), Error> {
+    if endpoint.sysctls.is_empty() {
+        return Ok(());
+    }
+    let (interface, sysctls) = (endpoint.interface.clone(), endpoint.sysctls.clone());
+    let written = netns.run(move || {
+        sysctls.iter().try_for_each(|Sysctl { family, table, name, value }| {
+            sysctl::write(&format!("net/{family}/{table}/{interface}/{name}"), value).map(drop)
+        })
+    });
+    written.await?
 }
 
 /// Addresses of an end.

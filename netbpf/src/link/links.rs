@@ -12,6 +12,7 @@ use netlink_packet_route::{
     link::{LinkFlags, LinkMessage},
     route::{RouteHeader, RouteProtocol, RouteScope, RouteType},
 };
+use nix::net::if_::{if_indextoname, if_nametoindex};
 use rtnetlink::{
     RouteMessageBuilder,
     packet_core::{NLM_F_CREATE, NLM_F_REPLACE},
@@ -19,6 +20,7 @@ use rtnetlink::{
 use tokio::time::timeout;
 
 use super::{Error, Namespace, error::Refusal, socket::Socket, sysctl::Procfs, watch::Activation};
+use crate::model;
 
 /// Timeout for the kernel's activation of a side of a pair; longer than any that was measured.
 const ACTIVATION: Duration = Duration::from_millis(500);
@@ -49,6 +51,27 @@ impl Links {
     /// [`Error::Failed`] if no netlink socket can be opened (`EMFILE`), or no `/proc`.
     pub fn open() -> Result<Self, Error> {
         Ok(Self { socket: Socket::open()?, settings: Arc::new(Procfs::open()?), inactive: Mutex::default() })
+    }
+
+    /// Opens a container's network namespace.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if there is no such file, or the process has ended; [`Error::NotANamespace`].
+    pub fn namespace(&self, named: &model::Namespace) -> Result<Namespace, Error> {
+        match named {
+            model::Namespace::Path(path) => Namespace::open_path(path),
+            model::Namespace::Process { pid, start_time } => Namespace::open_process(*pid, *start_time),
+        }
+    }
+
+    /// The name of the interface with this ifindex, if there is one.
+    pub fn name_of(&self, ifindex: u32) -> Option<String> {
+        if_indextoname(ifindex).ok()?.into_string().ok().filter(|name| !name.is_empty())
+    }
+
+    /// The ifindex of the interface with this name, if there is one.
+    pub fn index_of(&self, interface: &str) -> Option<u32> {
+        if_nametoindex(interface).ok()
     }
 
     /// Sets up the host side of an endpoint. If it is new, frames pass both ways when this returns. The

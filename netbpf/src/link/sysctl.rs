@@ -41,6 +41,33 @@ pub fn write(setting: &str, value: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// The settings of the host, for a module that must work without a host in tests.
+#[derive(Clone, Debug, Default)]
+pub struct Sysctls;
+
+impl Sysctls {
+    /// Those of the calling threads' namespaces.
+    pub fn new() -> Self {
+        Self
+    }
+
+    /// As [`read`].
+    ///
+    /// # Errors
+    /// As of [`read`].
+    pub fn read(&self, setting: &str) -> Result<String, Error> {
+        read(setting)
+    }
+
+    /// As [`write()`].
+    ///
+    /// # Errors
+    /// As of [`write()`].
+    pub fn write(&self, setting: &str, value: &str) -> Result<bool, Error> {
+        write(setting, value)
+    }
+}
+
 /// Writes settings of interfaces through a procfs of its own (`fsopen`, Linux 5.2), which costs 50 µs. In the
 /// shared `/proc` the kernel keeps an entry `net/ipv6` for each namespace that was ever used there, and
 /// searches all of them, at 0.2 to 1 µs each, for that of the calling thread.

@@ -44,6 +44,13 @@ impl SealedProgram {
         Ok(SealedProgram { file, path })
     }
 
+    /// A file that is not sealed, for tests that execute nothing and have no root.
+    #[cfg(test)]
+    pub fn unsealed(path: &Path) -> SealedProgram {
+        let file = std::fs::File::open(path).expect("a file").into();
+        SealedProgram { file, path: path.to_owned() }
+    }
+
     /// The path to execute, valid in this process and its children.
     pub(super) fn executable(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()

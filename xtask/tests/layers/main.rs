@@ -122,6 +122,7 @@ fn each_layer_knows_only_those_below() {
 /// daemon's own file and its errors.
 const PARTS: &[(&str, &str)] = &[
     ("fault", "it ends the daemon where a test wants, in any module"),
+    ("parts", "it names the modules with I/O, or replaces them in tests"),
     ("state", "all modules read it; it reads none"),
     ("ports", "it reserves host ports for other modules"),
     ("effects", "it executes changes and does not decide about them"),
@@ -130,6 +131,7 @@ const PARTS: &[(&str, &str)] = &[
     ("membership", "a network does not depend on the kinds of its containers"),
     ("owners", "containers start and end while the daemon runs"),
     ("service", "it starts the daemon and ends it"),
+    ("tests", "they use the daemon on a host in memory"),
 ];
 
 #[test]

@@ -5,7 +5,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{
-    daemon::{Daemon, effects::namespaces},
+    daemon::Daemon,
     model::{Container, Endpoint, Id, Namespace},
 };
 
@@ -56,7 +56,7 @@ impl Daemon {
         if addresses.is_empty() {
             return;
         }
-        let namespace = match namespaces::open(namespace) {
+        let namespace = match self.host.links.namespace(namespace) {
             Ok(namespace) => namespace,
             Err(error) => return tracing::warn!(%error, "announce"),
         };

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::net::if_::if_indextoname;
 use tokio::{
     task::block_in_place,
     time::{MissedTickBehavior, interval_at},
@@ -92,7 +91,7 @@ impl Daemon {
         match self.put_right(ifindex, lost).await {
             Ok(false) => {}
             Ok(true) => {
-                let name = if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
+                let name = self.host.links.name_of(ifindex);
                 self.host.contests.note(ifindex, &name.unwrap_or_default(), now);
             }
             Err(error) => tracing::error!(ifindex, %error, "look after a link"),

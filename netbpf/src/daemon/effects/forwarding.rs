@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     daemon::{Daemon, Error, effects::effect::Effect},
-    link::{Family, ForwardingChanges, Heard, NotForwarding, sysctl},
+    link::{Family, ForwardingChanges, Heard, NotForwarding},
 };
 
 /// Minimum interval of turning forwarding on again, in case another program keeps turning it off.
@@ -47,18 +47,19 @@ impl Daemon {
     /// What closes forwarding to others, if the host forwards only because of netbpf. It comes before the
     /// effects of [`Daemon::forwarding`], so that the host is never open.
     pub(in crate::daemon) fn closing(&self, family: Family) -> Result<Option<Effect>, Error> {
-        let is_ours = self.host.settings.is_ours(setting(family)) || sysctl::read(setting(family))? == "0";
+        let is_ours =
+            self.host.settings.is_ours(setting(family)) || self.host.settings.read(setting(family))? == "0";
         Ok((is_ours && !self.options.ip_forward_no_drop).then_some(Effect::CloseToOthers(family)))
     }
 
     /// What turns on forwarding for a family.
     pub(in crate::daemon) async fn forwarding(&self, family: Family) -> Result<Vec<Effect>, Error> {
         let mut effects = Vec::new();
-        if family == Family::Ipv6 && sysctl::read(setting(family))? == "0" {
+        if family == Family::Ipv6 && self.host.settings.read(setting(family))? == "0" {
             // A forwarding host ignores router advertisements, which may have given it its own addresses.
             for interface in self.host.links.listening_to_routers().await? {
                 let accept = format!("net/ipv6/conf/{interface}/accept_ra");
-                if sysctl::read(&accept).is_ok_and(|value| value == "1") {
+                if self.host.settings.read(&accept).is_ok_and(|value| value == "1") {
                     effects.push(Effect::ChangeSetting { setting: accept, value: "2" });
                 }
             }
@@ -103,8 +104,8 @@ impl Daemon {
             let settings = of_devices.map(|(device, _)| setting_of(family, device));
             for setting in [setting(family).to_owned()].into_iter().chain(settings) {
                 // While a network is created or removed, its device may not exist.
-                if sysctl::read(&setting).is_ok_and(|value| value != "1") {
-                    sysctl::write(&setting, "1")?;
+                if self.host.settings.read(&setting).is_ok_and(|value| value != "1") {
+                    self.host.settings.write(&setting, "1")?;
                     tracing::warn!(
                         "somebody set {} to 0, which cuts containers off: set to 1 again; stop netbpf to keep it off",
                         setting.replace('/', ".")

@@ -41,6 +41,12 @@ impl GracePeriods {
         Self::open_at(Path::new(SETTING), run_dir.join(NOTE))
     }
 
+    /// For a host without the setting.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self { setting: None }
+    }
+
     fn open_at(setting: &Path, note: PathBuf) -> Self {
         let open = || {
             let file = OpenOptions::new().read(true).write(true).open(setting)?;

@@ -3,16 +3,14 @@
 use std::{path::Path, sync::Arc, thread};
 
 use super::{contest::Contests, grace::GracePeriods, pins::PinFolder, settings::Settings, uplinks::Uplinks};
-use crate::{
-    daemon::{
-        Options,
-        state::locks::{DataLock, Rank, TaskLock},
-    },
-    datapath::Datapath,
-    dns::Feed,
-    firewall::Firewall,
-    link::Links,
+use crate::daemon::{
+    Options,
+    parts::{Datapath, Feed, Firewall, Links, Sysctls},
+    state::locks::{DataLock, Rank, TaskLock},
 };
+
+#[cfg(test)]
+use crate::daemon::parts::Machine;
 
 /// The links, maps, packet filter, name records and settings of the host.
 pub struct Host {
@@ -50,7 +48,7 @@ impl Host {
         Ok(Self {
             group: options.group(),
             links: Links::open()?,
-            settings: Settings::open(&options.state_dir)?,
+            settings: Settings::open(&options.state_dir, Sysctls::new())?,
             firewall: Firewall::open(options.table(), options.group()).await?,
             feed: Feed::start(exe, &options.run_dir).await?,
             datapath: DataLock::new(Rank::Datapath, datapath),
@@ -59,5 +57,23 @@ impl Host {
             contests: Contests::default(),
             pins,
         })
+    }
+
+    /// A host in memory.
+    #[cfg(test)]
+    pub fn on(machine: &Machine, options: &Options) -> Self {
+        let machine = || machine.clone();
+        Self {
+            group: options.group(),
+            links: Links { machine: machine() },
+            settings: Settings::open(&options.state_dir, Sysctls { machine: machine() }).unwrap(),
+            firewall: Firewall { machine: machine() },
+            feed: Feed { machine: machine() },
+            datapath: DataLock::new(Rank::Datapath, Datapath { machine: machine() }),
+            grace: GracePeriods::none(),
+            uplinks: TaskLock::new(Rank::Uplinks, Uplinks::default()),
+            contests: Contests::default(),
+            pins: Arc::new(PinFolder::none()),
+        }
     }
 }

@@ -13,7 +13,6 @@ mod forwarding;
 mod grace;
 pub(in crate::daemon) mod host;
 pub(in crate::daemon) mod insist;
-pub(in crate::daemon) mod namespaces;
 mod observe;
 mod perform;
 pub(in crate::daemon) mod pins;

@@ -4,12 +4,11 @@ use std::net::IpAddr;
 
 use tokio::task::block_in_place;
 
-use super::{effect::Effect, files, namespaces::open};
+use super::{effect::Effect, files};
 use crate::{
     daemon::{Daemon, Error, fault},
-    link::{self, Family, sysctl},
-    model::Sysctl,
-    plan::{Action, DefaultRoute, EndpointWiring},
+    link::Family,
+    plan::{Action, DefaultRoute},
 };
 
 impl Daemon {
@@ -108,14 +107,9 @@ impl Daemon {
                 self.datapath().remove_network(*number, interface.as_deref())?;
             }
             Action::AddEndpointLink(endpoint) => {
-                let namespace = endpoint.namespace.as_ref().map(open).transpose()?;
+                let namespace =
+                    endpoint.namespace.as_ref().map(|named| self.host.links.namespace(named)).transpose()?;
                 self.host.links.create_endpoint(endpoint, self.host.group, namespace.as_ref()).await?;
-                // Docker configures the interfaces of its endpoints itself.
-                let Some(namespace) = namespace else { return Ok(()) };
-                if let Err(error) = self.set_sysctls(endpoint, &namespace).await {
-                    self.host.links.delete(endpoint.ifindex()).await?;
-                    return Err(error);
-                }
             }
             Action::WriteEndpoint(endpoint) | Action::RewriteEndpoint { after: endpoint, .. } => {
                 self.datapath().write_endpoint(endpoint.number, &endpoint.entry())?;
@@ -141,7 +135,7 @@ impl Daemon {
             }
             Action::RemoveRules(rules) => self.host.firewall.remove_network(rules, &self.rules(None)).await?,
             Action::SetDefaultRoute { namespace, route, .. } => {
-                let namespace = open(namespace)?;
+                let namespace = self.host.links.namespace(namespace)?;
                 let (family, gateway) = match route {
                     DefaultRoute::Ipv4(gateway) => (Family::Ipv4, gateway.map(IpAddr::from)),
                     DefaultRoute::Ipv6(gateway) => (Family::Ipv6, gateway.map(IpAddr::from)),
@@ -166,19 +160,5 @@ impl Daemon {
             }
         }
         Ok(())
-    }
-
-    /// Writes the requested settings of the container's side of an endpoint.
-    async fn set_sysctls(&self, endpoint: &EndpointWiring, namespace: &link::Namespace) -> Result<(), Error> {
-        if endpoint.sysctls.is_empty() {
-            return Ok(());
-        }
-        let (interface, sysctls) = (endpoint.interface.clone(), endpoint.sysctls.clone());
-        let written = namespace.run(move || {
-            sysctls.iter().try_for_each(|Sysctl { family, table, name, value }| {
-                sysctl::write(&format!("net/{family}/{table}/{interface}/{name}"), value).map(drop)
-            })
-        });
-        Ok(written.await??)
     }
 }

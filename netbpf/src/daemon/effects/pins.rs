@@ -38,6 +38,12 @@ impl PinFolder {
         })
     }
 
+    /// For a host without pins.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self { path: PathBuf::new(), lock: Mutex::default(), trouble: Mutex::default() }
+    }
+
     /// Removes the directory if nothing is pinned.
     pub fn leave(&self) {
         // The lock is in the directory.

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{daemon::Error, link::sysctl};
+use crate::daemon::{Error, parts::Sysctls};
 
 /// A value that is different after each boot.
 const BOOT: &str = "kernel/random/boot_id";
@@ -18,6 +18,7 @@ const BOOT: &str = "kernel/random/boot_id";
 /// The changed settings.
 pub struct Settings {
     path: PathBuf,
+    sysctls: Sysctls,
     changed: Mutex<Record>,
 }
 
@@ -39,9 +40,9 @@ struct Change {
 impl Settings {
     /// Loads the changes of earlier daemons. A setting that somebody else changed since does not count any
     /// more.
-    pub fn open(state_dir: &Path) -> Result<Self, Error> {
+    pub fn open(state_dir: &Path, sysctls: Sysctls) -> Result<Self, Error> {
         let path = state_dir.join("settings.json");
-        let boot = sysctl::read(BOOT)?;
+        let boot = sysctls.read(BOOT)?;
         let mut record = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice::<Record>(&bytes).map_err(|error| Error::File {
                 operation: "read",
@@ -56,8 +57,25 @@ impl Settings {
         }
         record
             .changes
-            .retain(|change| sysctl::read(&change.setting).is_ok_and(|value| value == change.after));
-        Ok(Self { path, changed: Mutex::new(Record { boot, ..record }) })
+            .retain(|change| sysctls.read(&change.setting).is_ok_and(|value| value == change.after));
+        Ok(Self { path, sysctls, changed: Mutex::new(Record { boot, ..record }) })
+    }
+
+    /// The value of a setting.
+    ///
+    /// # Errors
+    /// [`Error::Link`] if this kernel has no such setting.
+    pub fn read(&self, setting: &str) -> Result<String, Error> {
+        Ok(self.sysctls.read(setting)?)
+    }
+
+    /// Writes a setting that must have this value as long as the daemon runs, without keeping the previous
+    /// one.
+    ///
+    /// # Errors
+    /// [`Error::Link`] if the kernel refuses the value.
+    pub fn write(&self, setting: &str, value: &str) -> Result<(), Error> {
+        Ok(self.sysctls.write(setting, value).map(drop)?)
     }
 
     /// Whether netbpf changed the setting.
@@ -69,7 +87,7 @@ impl Settings {
     /// Changes a setting. Its previous value is stored before. Returns whether this changed it: if not, it
     /// had the value already, or netbpf changed it earlier.
     pub fn change(&self, setting: &str, value: &str) -> Result<bool, Error> {
-        let before = sysctl::read(setting)?;
+        let before = self.read(setting)?;
         if before == value {
             return Ok(false);
         }
@@ -79,7 +97,7 @@ impl Settings {
             let change = Change { setting: setting.into(), before: before.clone(), after: value.into() };
             changed.changes.push(change);
         }
-        let written = self.save(&changed).and_then(|()| Ok(sysctl::write(setting, value)?));
+        let written = self.save(&changed).and_then(|()| self.write(setting, value));
         if let Err(error) = written {
             if is_new {
                 changed.changes.pop();
@@ -96,7 +114,7 @@ impl Settings {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         let index = changed.changes.iter().position(|change| change.setting == setting);
         if let Some(index) = index {
-            restore(&changed.changes[index])?;
+            self.write_before(&changed.changes[index])?;
             changed.changes.remove(index);
             self.save(&changed)?;
         }
@@ -107,9 +125,18 @@ impl Settings {
     pub fn put_back(&self) -> Result<(), Error> {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(change) = changed.changes.pop() {
-            restore(&change)?;
+            self.write_before(&change)?;
         }
         self.save(&changed)
+    }
+
+    fn write_before(&self, Change { setting, before, after }: &Change) -> Result<(), Error> {
+        // The interface may not exist any more.
+        if self.read(setting).is_ok_and(|value| value == *after) {
+            self.write(setting, before)?;
+            tracing::info!("set {} back to {before}", setting.replace('/', "."));
+        }
+        Ok(())
     }
 
     /// Writes the file completely, or removes it if there are no changes.
@@ -125,13 +152,4 @@ impl Settings {
         let text = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
         fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &self.path)).map_err(failed)
     }
-}
-
-fn restore(Change { setting, before, after }: &Change) -> Result<(), Error> {
-    // The interface may not exist any more.
-    if sysctl::read(setting).is_ok_and(|value| value == *after) {
-        sysctl::write(setting, before)?;
-        tracing::info!("set {} back to {before}", setting.replace('/', "."));
-    }
-    Ok(())
 }

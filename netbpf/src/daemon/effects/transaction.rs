@@ -3,7 +3,7 @@
 
 use std::{mem, sync::Arc};
 
-use super::{descriptors, effect::Effect, namespaces::open};
+use super::{descriptors, effect::Effect};
 use crate::{
     daemon::{
         Daemon, Error,
@@ -145,7 +145,7 @@ impl Drop for Transaction {
 impl Daemon {
     /// Whether what an action changes does not exist any more: routes are gone with their namespace.
     pub(in crate::daemon) fn is_gone_with_its_namespace(&self, action: &Action) -> bool {
-        matches!(action, Action::SetDefaultRoute { namespace, .. } if open(namespace).is_err())
+        matches!(action, Action::SetDefaultRoute { namespace, .. } if self.host.links.namespace(namespace).is_err())
     }
 
     async fn undo(&self, done: Vec<Undo>) {

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use crate::{
     daemon::{
         Daemon, Error,
-        effects::{effect::Effect, insist::insist, namespaces::open, transaction::Transaction},
+        effects::{effect::Effect, insist::insist, transaction::Transaction},
         membership::endpoint_request::check_request,
         names,
         ports::lease::WithoutAddress,
@@ -47,7 +47,7 @@ impl Daemon {
                 let namespace = self.namespace_of(&container)?;
                 let wired = self.wire(container, after).await;
                 // It may have ended, and that is not recorded yet.
-                wired.map_err(|error| match open(&namespace) {
+                wired.map_err(|error| match self.host.links.namespace(&namespace) {
                     Err(_) => Error::NotRunning(id.to_string()),
                     Ok(_) => error,
                 })
@@ -122,7 +122,7 @@ impl Daemon {
             // Somebody created an interface with that name in the container. This is rare, so interfaces are
             // listed only then.
             Err(Error::Link(link::Error::NameTaken { .. })) if !after.owner().places_interface() => {
-                let namespace = open(&self.namespace_of(&after)?)?;
+                let namespace = self.host.links.namespace(&self.namespace_of(&after)?)?;
                 let taken = self.host.links.interfaces_in(&namespace).await?;
                 self.try_wire(before, after, only, &taken).await
             }

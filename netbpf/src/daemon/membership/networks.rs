@@ -143,11 +143,11 @@ impl Daemon {
                  bridge name"
             )));
         }
-        match nix::net::if_::if_nametoindex(&**device) {
-            Ok(_) => {
+        match self.host.links.index_of(device) {
+            Some(_) => {
                 Err(Error::Forbidden(format!("existing interface {device} is not a bridge of netbpf's")))
             }
-            Err(_) => Ok(()),
+            None => Ok(()),
         }
     }
 

@@ -4,10 +4,9 @@
 use std::{sync::Arc, time::Instant};
 
 use netbpf_common::endpoint::{ifindex_of, number_of};
-use nix::net::if_::if_indextoname;
 
 use crate::{
-    daemon::{Daemon, Error, effects::namespaces::open},
+    daemon::{Daemon, Error},
     link::{Deletions, Heard},
     model::{Container, Endpoint, Id, State},
     plan::{Desired, EndpointWiring, Observed, diff},
@@ -54,8 +53,11 @@ impl Daemon {
         let Ok(container) = self.container(&id) else { return Ok(()) };
         let Ok(namespace) = self.namespace_of(&container) else { return Ok(()) };
         let (ifindex, now) = (ifindex_of(number), Instant::now());
-        let is_there = if_indextoname(ifindex).is_ok_and(|name| !name.is_empty());
-        if is_there || open(&namespace).is_err() || self.host.contests.is_left_alone(ifindex, now) {
+        let is_there = self.host.links.name_of(ifindex).is_some();
+        if is_there
+            || self.host.links.namespace(&namespace).is_err()
+            || self.host.contests.is_left_alone(ifindex, now)
+        {
             return Ok(());
         }
         let none = Container { attachments: Vec::new(), ..container.clone() };
@@ -68,7 +70,7 @@ impl Daemon {
         for action in diff(&desired, &Observed::default()) {
             match self.apply(action).await {
                 // The container has ended.
-                Err(_) if open(&namespace).is_err() => return Ok(()),
+                Err(_) if self.host.links.namespace(&namespace).is_err() => return Ok(()),
                 done => done?,
             }
         }

@@ -4,30 +4,24 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    os::fd::OwnedFd,
 };
 
-use nix::{
-    errno::Errno,
-    sys::socket::{AddressFamily, SockFlag, SockType, socket},
-};
+use nix::sys::socket::AddressFamily;
 use tokio::task::block_in_place;
 
 use crate::{
     daemon::{
         Daemon, Error,
-        effects::{effect::Effect, files, namespaces::open},
+        effects::{effect::Effect, files},
         fault,
         names::links,
+        parts::resolver_sockets,
         state::world::World,
     },
     dns::{NetworkRecord, Record, Servers, Sockets},
     model::{Attachment, Container, Files, Mode, Namespace, Sandbox},
     plan::rank,
 };
-
-/// Limit of concurrent queries of one container to servers that are asked from its own namespace.
-const LENT: usize = 8;
 
 impl Daemon {
     /// What updates `/etc/hosts` and `/etc/resolv.conf` of a running container for its networks.
@@ -86,7 +80,7 @@ impl Daemon {
         container: &Container,
         namespace: &Namespace,
     ) -> Result<Sockets, Error> {
-        let namespace = open(namespace)?;
+        let namespace = self.host.links.namespace(namespace)?;
         let address = SocketAddr::from((container.owner().resolver(), 53));
         let family =
             container.owner().name_servers().map(|servers| match servers.iter().all(IpAddr::is_ipv4) {
@@ -94,33 +88,12 @@ impl Daemon {
                 // IPv6 sockets reach servers of both families.
                 false => AddressFamily::Inet6,
             });
-        let bound = namespace.run(move || {
-            let lent = family.into_iter().flat_map(|family| (0..LENT).map(move |_| lend(family)));
-            Ok::<_, std::io::Error>(Sockets {
-                udp: std::net::UdpSocket::bind(address)?,
-                tcp: std::net::TcpListener::bind(address)?,
-                lent: lent.collect::<Result<_, _>>()?,
-            })
-        });
-        bound.await?.map_err(|source| Error::Resolver { address, source })
+        resolver_sockets(&namespace, address, family).await
     }
 
     /// The responder's record of a container.
     pub(in crate::daemon) fn record_of(&self, container: &Container) -> Option<Record> {
         record_of(container, &self.world())
-    }
-}
-
-/// Two sockets for one query to a server, UDP first.
-fn lend(family: AddressFamily) -> nix::Result<[OwnedFd; 2]> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let open = |family| {
-        Ok([socket(family, SockType::Datagram, flags, None)?, socket(family, SockType::Stream, flags, None)?])
-    };
-    match open(family) {
-        // On a kernel without IPv6 (`ipv6.disable=1`), servers with IPv4 can still be asked.
-        Err(Errno::EAFNOSUPPORT) if family == AddressFamily::Inet6 => open(AddressFamily::Inet),
-        opened => opened,
     }
 }
 

@@ -295,7 +295,7 @@ impl Daemon {
         container: Container,
     ) -> Result<(), Error> {
         let Some(process) = container.namespace() else { return Ok(()) };
-        match Self::is_alive(&process) {
+        match self.is_alive(&process) {
             true => self.watch_process(&container),
             // The engine will tell why it ended.
             false => drop(self.end_engine_container(container, None).await?),
@@ -381,7 +381,7 @@ fn state_of(found: &Found) -> State {
 /// Whether its first process runs.
 fn runs(container: &Container) -> bool {
     matches!(container.state, State::Running { supervisor: Some((pid, start_time)), .. }
-        if Daemon::is_alive(&Namespace::Process { pid, start_time }))
+        if link::start_time(pid) == Some(start_time))
 }
 
 /// The same container after its end, with the engine's state if known.

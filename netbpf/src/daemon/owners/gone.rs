@@ -100,7 +100,7 @@ impl Daemon {
             pidfd => register(pidfd?)?,
         };
         // Between the look-up and the opening, the process may have ended and its PID been reused.
-        while Self::is_alive(namespace) {
+        while self.is_alive(namespace) {
             match tokio::time::timeout(POLL_INTERVAL, pidfd.readable()).await {
                 Ok(ended) => return ended.map(|_| true),
                 Err(_) if self.container(&id).is_err() => return Ok(false),
@@ -113,7 +113,7 @@ impl Daemon {
     /// True if the file is gone already. Later, [`Daemon::watch_folders`] detects it.
     fn file_gone(&self, path: &Path, namespace: &Namespace) -> io::Result<bool> {
         self.owners.folders.watch(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
-        Ok(!Self::is_alive(namespace))
+        Ok(!self.is_alive(namespace))
     }
 
     /// Remove foreign containers when the files of their namespaces are removed, as long as the daemon runs.
@@ -143,7 +143,7 @@ impl Daemon {
                 let namespace = container.adopted_namespace()?;
                 let Namespace::Path(path) = namespace else { return None };
                 let is_concerned = events.iter().any(|event| self.owners.folders.concerns(event, path));
-                (is_concerned && !Self::is_alive(namespace)).then(|| (container.id, namespace.clone()))
+                (is_concerned && !self.is_alive(namespace)).then(|| (container.id, namespace.clone()))
             })
             .collect()
     }

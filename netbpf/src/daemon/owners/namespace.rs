@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
-    daemon::{Daemon, Error, effects::namespaces},
+    daemon::{Daemon, Error},
     link,
     model::{Container, Id, Namespace, State, Subject, one_line},
 };
@@ -43,7 +43,7 @@ impl Daemon {
         if let Ok(container) = self.world().find_container(&name) {
             return Ok((container.id, false));
         }
-        if namespaces::open(&namespace)?.same_as_current()? {
+        if self.host.links.namespace(&namespace)?.same_as_current()? {
             return Err(Error::Forbidden(format!(
                 "cannot connect {text}: it is the host's own network namespace"
             )));
@@ -69,7 +69,7 @@ impl Daemon {
         container: &Container,
         namespace: &Namespace,
     ) -> Result<(), Error> {
-        if Self::is_alive(namespace) {
+        if self.is_alive(namespace) {
             self.watch_namespace(container.id, namespace.clone());
             return Ok(());
         }
@@ -79,9 +79,9 @@ impl Daemon {
     }
 
     /// Whether a namespace still exists.
-    pub(in crate::daemon) fn is_alive(namespace: &Namespace) -> bool {
+    pub(in crate::daemon) fn is_alive(&self, namespace: &Namespace) -> bool {
         match namespace {
-            Namespace::Path(path) => link::Namespace::open_path(path).is_ok(),
+            Namespace::Path(_) => self.host.links.namespace(namespace).is_ok(),
             Namespace::Process { pid, start_time } => {
                 link::start_time(*pid).is_some_and(|now| now == *start_time)
             }

@@ -6,11 +6,14 @@ mod relay;
 
 use std::path::Path;
 
-use crate::{
-    daemon::state::locks::{DataLock, Rank},
-    relay::Relay,
+use crate::daemon::{
+    parts::Relay,
+    state::locks::{DataLock, Rank},
 };
 use held::Held;
+
+#[cfg(test)]
+use crate::daemon::parts::Machine;
 
 /// The host ports of containers.
 pub struct Ports {
@@ -24,5 +27,12 @@ impl Ports {
         let (relay, kept) = Relay::start(exe, run_dir).await;
         let held = Held::new(kept.into_iter().map(|(at, socket)| ((at.protocol, at.address), socket)));
         Self { held: DataLock::new(Rank::HostPorts, held), relay }
+    }
+
+    /// With a relay in memory.
+    #[cfg(test)]
+    pub fn on(machine: &Machine) -> Self {
+        let relay = Relay { machine: machine.clone() };
+        Self { held: DataLock::new(Rank::HostPorts, Held::default()), relay }
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 
-use super::{stale::exists, sweep::Asked};
+use super::sweep::Asked;
 use crate::{
     daemon::{Daemon, Error, effects::transaction::Transaction},
     ipam,
@@ -242,7 +242,7 @@ impl Daemon {
         let container = self.container(id).map_err(|_| Error::NoEndpoint(*id))?;
         let is_there = container.attachments.iter().any(|attachment| {
             let endpoint = attachment.endpoint.as_ref();
-            attachment.network == *network && endpoint.is_some_and(|endpoint| exists(&endpoint.host_interface))
+            attachment.network == *network && endpoint.is_some_and(|endpoint| !self.is_lost(endpoint))
         });
         match container.subject.clone() {
             Subject::Docker(docker) if is_there => Ok((container, *docker)),

@@ -16,26 +16,26 @@ const ABANDONED: Duration = Duration::from_secs(60);
 impl Daemon {
     /// Remove endpoints whose interface was deleted while no daemon ran.
     pub(in crate::daemon) async fn forget_lost_endpoints(self: &Arc<Self>) {
-        for id in self.docker_endpoints(|endpoint| !exists(&endpoint.host_interface)) {
-            self.forget_docker_endpoint(id, |endpoint| !exists(&endpoint.host_interface)).await;
+        for id in self.docker_endpoints(|endpoint| self.is_lost(endpoint)) {
+            self.forget_docker_endpoint(id, |endpoint| self.is_lost(endpoint)).await;
         }
     }
 
     /// Remove endpoints that are in no container when the daemon starts, nor some time later: Docker gave
     /// them up, because the daemon died before its answer.
     pub(in crate::daemon) async fn forget_abandoned_endpoints(self: Arc<Self>) {
-        let unused = self.docker_endpoints(is_unused);
+        let unused = self.docker_endpoints(|endpoint| self.is_unused(endpoint));
         tokio::time::sleep(ABANDONED).await;
         for id in unused {
-            self.forget_docker_endpoint(id, is_unused).await;
+            self.forget_docker_endpoint(id, |endpoint| self.is_unused(endpoint)).await;
         }
     }
 
     /// Remove endpoints that are in no container. Call it after Docker's start: such endpoints belonged to
     /// the Docker before.
     pub async fn forget_unused_endpoints(self: &Arc<Self>) {
-        for id in self.docker_endpoints(is_unused) {
-            self.forget_docker_endpoint(id, is_unused).await;
+        for id in self.docker_endpoints(|endpoint| self.is_unused(endpoint)) {
+            self.forget_docker_endpoint(id, |endpoint| self.is_unused(endpoint)).await;
         }
     }
 
@@ -48,7 +48,7 @@ impl Daemon {
                 || Some(endpoint.mac) == wanted.mac
         };
         for id in members {
-            self.forget_docker_endpoint(id, |endpoint| is_unused(endpoint) && has_it(endpoint)).await;
+            self.forget_docker_endpoint(id, |endpoint| self.is_unused(endpoint) && has_it(endpoint)).await;
         }
     }
 
@@ -56,7 +56,7 @@ impl Daemon {
     pub(in crate::daemon) async fn watch_docker_endpoints(self: Arc<Self>, mut deletions: Deletions) {
         while let Some(event) = deletions.next().await {
             let gone = match event {
-                Heard::Lost => self.docker_endpoints(|endpoint| !exists(&endpoint.host_interface)),
+                Heard::Lost => self.docker_endpoints(|endpoint| self.is_lost(endpoint)),
                 Heard::Of(ifindex) => {
                     let number = netbpf_common::endpoint::number_of(ifindex);
                     self.docker_endpoints(|endpoint| Some(endpoint.number) == number)
@@ -65,11 +65,21 @@ impl Daemon {
             for id in gone {
                 let daemon = Arc::clone(&self);
                 tokio::spawn(async move {
-                    daemon.forget_docker_endpoint(id, |endpoint| !exists(&endpoint.host_interface)).await;
+                    daemon.forget_docker_endpoint(id, |endpoint| daemon.is_lost(endpoint)).await;
                 });
             }
         }
         tracing::error!("deleted links are not watched any more");
+    }
+
+    /// Whether the endpoint's interface was deleted.
+    pub(super) fn is_lost(&self, endpoint: &Endpoint) -> bool {
+        self.host.links.index_of(&endpoint.host_interface).is_none()
+    }
+
+    /// Whether the endpoint is in no container.
+    pub(super) fn is_unused(&self, endpoint: &Endpoint) -> bool {
+        self.is_lost(endpoint) || self.host.links.index_of(&endpoint.interface).is_some()
     }
 
     fn docker_endpoints(&self, is_meant: impl Fn(&Endpoint) -> bool) -> Vec<Id> {
@@ -100,14 +110,4 @@ impl Daemon {
 fn is_docker(container: &Container, is_meant: impl Fn(&Endpoint) -> bool) -> bool {
     let mut endpoints = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
     container.docker_endpoint().is_some() && endpoints.any(is_meant)
-}
-
-/// Whether it is in no container.
-pub(super) fn is_unused(endpoint: &Endpoint) -> bool {
-    !exists(&endpoint.host_interface) || exists(&endpoint.interface)
-}
-
-/// Whether the host has an interface with this name.
-pub(super) fn exists(interface: &str) -> bool {
-    nix::net::if_::if_nametoindex(interface).is_ok()
 }

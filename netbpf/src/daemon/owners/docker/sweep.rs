@@ -11,7 +11,6 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::stale::is_unused;
 use crate::{
     daemon::{Daemon, Error},
     engine::{self, ListedNetwork},
@@ -135,7 +134,7 @@ impl Daemon {
             let members = world.members(&id).filter(|member| member.docker_endpoint().is_some());
             let is_named = |member: &&Container| found.endpoints.iter().any(|(id, _)| *id == member.id);
             members
-                .filter(|member| !is_named(member) && !is_in_a_container(member))
+                .filter(|member| !is_named(member) && !self.is_in_a_container(member))
                 .map(|member| member.id)
                 .collect()
         };
@@ -145,15 +144,21 @@ impl Daemon {
         let (recent, left): (Vec<_>, Vec<_>) =
             left.into_iter().partition(|endpoint| self.owners.recent.has(Asked::Endpoint(*endpoint)));
         for endpoint in left {
-            self.forget_docker_endpoint(endpoint, is_unused).await;
+            self.forget_docker_endpoint(endpoint, |endpoint| self.is_unused(endpoint)).await;
         }
         Ok(recent.is_empty())
+    }
+
+    /// Whether an endpoint of Docker is in a container's namespace.
+    fn is_in_a_container(&self, member: &Container) -> bool {
+        let mut endpoints = member.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
+        member.docker_endpoint().is_some() && endpoints.any(|endpoint| !self.is_unused(endpoint))
     }
 
     /// Removes a network that Docker does not list, unless containers are in it: then it belongs to another
     /// Docker.
     async fn forget_removed_network(self: &Arc<Self>, id: Id) {
-        let has_containers = self.world().members(&id).any(is_in_a_container);
+        let has_containers = self.world().members(&id).any(|member| self.is_in_a_container(member));
         if has_containers {
             return tracing::warn!(network = %id.short(), "Docker does not list it, but has containers in it");
         }
@@ -216,12 +221,6 @@ fn is_subnet_of(listed: &[ListedNetwork], pool: IpNet) -> bool {
 fn reserved<Net: Block>(subnet: &Subnet<Net>) -> impl Iterator<Item = IpAddr> {
     let auxiliary = subnet.auxiliary.values().copied();
     std::iter::once(subnet.gateway).chain(auxiliary).map(Into::into)
-}
-
-/// Whether an endpoint of Docker is in a container's namespace.
-fn is_in_a_container(member: &Container) -> bool {
-    let mut endpoints = member.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-    member.docker_endpoint().is_some() && endpoints.any(|endpoint| !is_unused(endpoint))
 }
 
 #[cfg(test)]

@@ -14,12 +14,12 @@ use nix::libc::{SIGKILL, SIGTERM};
 use crate::{
     daemon::{
         Daemon, Error, Happened,
-        effects::{folders, namespaces, transaction::Transaction},
+        effects::{folders, transaction::Transaction},
         fault,
         owners::sandbox::{own_sandbox, restarts::with_restart},
+        parts,
         state::refuse,
     },
-    link,
     model::{Attachment, Container, Id, Mode, Restart, Sandbox, State},
     private,
     sandbox::{self, Supervisor},
@@ -176,7 +176,7 @@ impl Daemon {
         &self,
         container: &Container,
         sandbox: &Sandbox,
-    ) -> Result<(sandbox::Spec, Option<link::Namespace>), Error> {
+    ) -> Result<(sandbox::Spec, Option<parts::Namespace>), Error> {
         let mut joined = None;
         let (network, files) = match &sandbox.mode {
             Mode::Networks | Mode::None => (sandbox::Network::New, container.id),
@@ -185,7 +185,7 @@ impl Daemon {
                 let owner = self.joined(other)?;
                 match self.namespace_of(&owner) {
                     Ok(namespace) => {
-                        let namespace = joined.insert(namespaces::open(&namespace)?);
+                        let namespace = joined.insert(self.host.links.namespace(&namespace)?);
                         // By the open descriptor, because a PID may be reused.
                         let descriptor = namespace.as_fd().as_raw_fd();
                         let path = format!("/proc/{}/fd/{descriptor}", std::process::id());

@@ -1,0 +1,163 @@
+//! The maps and attached programs in memory, with the methods of the real ones.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use netbpf_common::{
+    allowed::AllowedKey,
+    endpoint::Endpoint,
+    reason::Reason,
+    stats::{Counter, EndpointStats},
+};
+
+use super::Machine;
+use crate::{
+    datapath::{Attachment, Error, Observed, ProgramLogs, RestoredPins, UplinkDevice},
+    model::XdpMode,
+    plan::NetworkEntry,
+};
+
+/// See [`crate::datapath::Datapath`].
+#[derive(Default)]
+pub struct Datapath {
+    pub machine: Machine,
+}
+
+fn refused(operation: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |error| Error::Missing { lack: format!("{operation}: {error}"), remedy: "let it succeed".to_owned() }
+}
+
+impl Datapath {
+    pub fn open(_: &Path, _: bool) -> Result<Self, Error> {
+        Ok(Self::default())
+    }
+
+    pub fn attachment(&self) -> Attachment {
+        Attachment::Tcx
+    }
+
+    pub fn take_logs(&mut self) -> Option<ProgramLogs> {
+        None
+    }
+
+    pub fn write_network(&mut self, number: u32, entry: &NetworkEntry) -> Result<(), Error> {
+        let entry = *entry;
+        let written = self.machine.call("write a network", |state| state.networks.insert(number, entry));
+        written.map(drop).map_err(refused("write a network"))
+    }
+
+    pub fn remove_network(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
+        let removed = self.machine.call("remove a network", |state| {
+            state.networks.remove(&number);
+            interface.map(|interface| state.attached.remove(interface));
+        });
+        removed.map_err(refused("remove a network"))
+    }
+
+    pub fn write_endpoint(&mut self, number: u32, entry: &Endpoint) -> Result<(), Error> {
+        let entry = *entry;
+        let written = self.machine.call("write an endpoint", |state| state.endpoints.insert(number, entry));
+        written.map(drop).map_err(refused("write an endpoint"))
+    }
+
+    pub fn remove_endpoint(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
+        let removed = self.machine.call("remove an endpoint", |state| {
+            state.endpoints.remove(&number);
+            interface.map(|interface| state.attached.remove(interface));
+        });
+        removed.map_err(refused("remove an endpoint"))
+    }
+
+    pub fn attach_host_device(&mut self, _: u32, interface: &str) -> Result<(), Error> {
+        self.attach(interface)
+    }
+
+    pub fn attach_endpoint(&mut self, _: u32, interface: &str) -> Result<(), Error> {
+        self.attach(interface)
+    }
+
+    fn attach(&mut self, interface: &str) -> Result<(), Error> {
+        let attached = self.machine.call("attach a program", |state| {
+            let is_there = state.links.values().any(|link| link.device.name == interface);
+            assert!(is_there, "a program is attached to {interface}, which does not exist");
+            state.attached.insert(interface.to_owned());
+        });
+        attached.map_err(refused("attach a program"))
+    }
+
+    pub fn set_allowed(&mut self, allowed: &BTreeSet<AllowedKey>) -> Result<(), Error> {
+        let allowed = allowed.clone();
+        self.machine.call("allow", |state| state.allowed = allowed).map_err(refused("allow"))
+    }
+
+    pub fn forget_older(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn observed(&self) -> Observed {
+        let state = self.machine.state();
+        Observed { networks: state.networks, endpoints: state.endpoints, attached: state.attached }
+    }
+
+    pub fn network_entry(&self, number: u32) -> Option<NetworkEntry> {
+        self.machine.state().networks.remove(&number)
+    }
+
+    pub fn endpoint_entry(&self, number: u32) -> Option<Endpoint> {
+        self.machine.state().endpoints.remove(&number)
+    }
+
+    pub fn is_host_device_attached(&mut self, interface: &str, _: &str) -> Result<bool, Error> {
+        Ok(self.machine.state().attached.contains(interface))
+    }
+
+    pub fn is_endpoint_attached(&mut self, interface: &str, _: &str) -> Result<bool, Error> {
+        Ok(self.machine.state().attached.contains(interface))
+    }
+
+    pub fn may_be_detached(&mut self, _: &str) {}
+
+    pub fn next_detached(&mut self, _: usize) -> Result<BTreeSet<u32>, Error> {
+        Ok(BTreeSet::new())
+    }
+
+    pub fn answer_for(&mut self, _: u32, _: &BTreeSet<IpAddr>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn pin_folders(&self) -> [PathBuf; 5] {
+        Default::default()
+    }
+
+    pub fn restore_pins(&mut self) -> Result<RestoredPins, Error> {
+        Ok(RestoredPins { pins: Vec::new(), is_new_folder: false })
+    }
+
+    pub fn uplinks(&self) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
+    pub fn attach_uplink(&mut self, _: &str, _: &UplinkDevice, _: XdpMode) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    pub fn detach_uplink(&mut self, _: &str) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn forget_uplinks_but(&mut self, _: &[u32]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn reasons(&self) -> Result<Vec<(Reason, Counter)>, Error> {
+        Ok(Vec::new())
+    }
+
+    pub fn endpoint_stats(&self, _: u32) -> Result<EndpointStats, Error> {
+        Ok(EndpointStats::default())
+    }
+}

@@ -1,0 +1,255 @@
+//! A daemon with a store in a directory of its own, on a host in memory.
+
+use std::{fs, net::Ipv4Addr, path::PathBuf, sync::Arc};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+use crate::{
+    daemon::{
+        Daemon, Error, Host, Options, Owners, Ports, State,
+        parts::{self, Machine},
+        tell::events::Events,
+    },
+    ipam::Resolved,
+    model::{self, Attachment, Container, Driver, EndpointRequest, Id, Network, Origin, Subject, Subnet},
+    sandbox::SealedProgram,
+    store::Store,
+};
+
+/// Calls after the commit, or beside the change: a failure is logged.
+const AFTER_THE_COMMIT: [&str; 2] = ["allow", "announce an address"];
+
+/// A daemon and its host.
+pub struct Rig {
+    pub daemon: Arc<Daemon>,
+    pub machine: Machine,
+    dir: TempDir,
+}
+
+/// All that a change may change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    machine: parts::State,
+    networks: Vec<Network>,
+    containers: Vec<Container>,
+}
+
+impl Rig {
+    /// A started daemon with the predefined networks.
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["state/containers", "run/containers", "netns"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        fs::write(dir.path().join("program"), "#!/bin/false\n").unwrap();
+        let machine = Machine::default();
+        let daemon = open(&dir, &machine);
+        let rig = Self { daemon, machine, dir };
+        rig.daemon.reconcile().await.unwrap();
+        rig.daemon.add_predefined_networks().await.unwrap();
+        rig
+    }
+
+    /// The same host and store with a new daemon; the former one was killed.
+    pub async fn restart(self) -> Self {
+        let Self { daemon, machine, dir } = self;
+        daemon.state.store.lock().close();
+        drop(daemon);
+        let daemon = open(&dir, &machine);
+        daemon.reconcile().await.unwrap();
+        Self { daemon, machine, dir }
+    }
+
+    pub fn shape(&self) -> Shape {
+        let world = self.daemon.world();
+        let mut networks: Vec<_> = world.networks().cloned().collect();
+        for network in &mut networks {
+            if let Driver::Bridge(bridge) = &mut network.driver {
+                // The name that was asked for is not stored, but the device's.
+                bridge.options.device = None;
+            }
+        }
+        networks.sort_by_key(|network| network.id);
+        let mut containers: Vec<_> = world.containers().cloned().collect();
+        containers.sort_by_key(|container| container.id);
+        Shape { machine: self.machine.state(), networks, containers }
+    }
+
+    /// Creates the network `mynet`, 10.1.0.0/24.
+    pub async fn network(&self) -> Result<Network, Error> {
+        self.network_of("mynet", "10.1.0.0/24".parse().unwrap(), Origin::Netbpf).await
+    }
+
+    pub async fn network_of(&self, name: &str, net: Ipv4Net, origin: Origin) -> Result<Network, Error> {
+        let network = Network {
+            id: Id::random(),
+            name: name.to_owned(),
+            created: Timestamp::now(),
+            driver: Driver::Null,
+            internal: false,
+            attachable: false,
+            options: Default::default(),
+            labels: Default::default(),
+            origin,
+        };
+        let gateway = Ipv4Addr::from(u32::from(net.network()) + 1);
+        let ipv4 = Some(Subnet { net, range: None, gateway, auxiliary: Default::default() });
+        let id =
+            self.daemon.add_bridge(network, Resolved { ipv4, ipv6: None }, model::Options::default()).await?;
+        Ok(self.daemon.world().network(&id).unwrap().clone())
+    }
+
+    /// A namespace that exists until it is removed.
+    pub fn namespace(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join("netns").join(name);
+        fs::write(&path, "").unwrap();
+        path
+    }
+
+    /// Connects the namespace at `path` to a network.
+    pub async fn connect(&self, path: &std::path::Path, network: &Network) -> Result<Id, Error> {
+        let (id, is_new) = self.daemon.find_or_adopt(&format!("netns:{}", path.display())).await?;
+        let before = self.daemon.container(&id)?;
+        let mut after = before.clone();
+        after.attachments.push(Attachment::new(network, EndpointRequest::default()));
+        let done = self.daemon.wire(before, after).await;
+        if done.is_err() && is_new {
+            self.daemon.world().remove_container(&id);
+        }
+        done.map(|()| id)
+    }
+
+    /// Disconnects a container from all networks.
+    pub async fn disconnect(&self, id: Id) -> Result<(), Error> {
+        let before = self.daemon.container(&id)?;
+        let after = Container { attachments: Vec::new(), ..before.clone() };
+        self.daemon.unwire(before, after).await
+    }
+}
+
+fn open(dir: &TempDir, machine: &Machine) -> Arc<Daemon> {
+    let at = |name: &str| dir.path().join(name);
+    let options = Options {
+        state_dir: at("state"),
+        run_dir: at("run"),
+        bpffs: at("bpffs"),
+        ip_forward_no_drop: false,
+        docker_socket: at("no-engine.sock"),
+        program_logs: false,
+        icc: true,
+        docker_plugin: None,
+        uplinks: Default::default(),
+    };
+    let (store, records) = Store::open(&at("state").join("netbpf.redb")).unwrap();
+    Arc::new(Daemon {
+        host: Host::on(machine, &options),
+        state: State::new(store, records),
+        ports: Ports::on(machine),
+        owners: Owners::new(&options.docker_socket).unwrap(),
+        events: Events::new(),
+        program: Arc::new(SealedProgram::unsealed(&at("program"))),
+        options,
+    })
+}
+
+/// Does a change again and again on a new rig each time, with another call failing, until none fails. A change
+/// that fails must leave everything as it was, and succeed afterwards. Returns the calls that failed.
+pub async fn with_each_call_failing<Prepared>(
+    prepare: impl AsyncFn(&Rig) -> Prepared,
+    change: impl AsyncFn(&Rig, &Prepared) -> Result<(), Error>,
+) -> Vec<&'static str> {
+    let mut failed = Vec::new();
+    for call in 1.. {
+        let rig = Rig::start().await;
+        let prepared = prepare(&rig).await;
+        let before = rig.shape();
+        rig.machine.fail_at(call);
+        let done = change(&rig, &prepared).await;
+        let Some(name) = rig.machine.fail_no_more() else {
+            done.unwrap();
+            assert_ne!(rig.shape(), before, "the change changes something");
+            return failed;
+        };
+        if AFTER_THE_COMMIT.contains(&name) {
+            done.unwrap();
+            continue;
+        }
+        failed.push(name);
+        assert!(done.is_err(), "the change succeeded although {name} failed");
+        before.assert_same(&rig.shape(), &format!("after {name} failed"));
+        change(&rig, &prepared).await.unwrap_or_else(|error| panic!("after {name} failed: {error}"));
+    }
+    unreachable!("a change has an end")
+}
+
+/// The same for a change that is committed before it is carried out: it succeeds, and its result is the same.
+pub async fn despite_each_call_failing<Prepared>(
+    prepare: impl AsyncFn(&Rig) -> Prepared,
+    change: impl AsyncFn(&Rig, &Prepared) -> Result<(), Error>,
+    is_done: impl Fn(&Shape) -> bool,
+) -> Vec<&'static str> {
+    let mut failed = Vec::new();
+    for call in 1.. {
+        let rig = Rig::start().await;
+        let prepared = prepare(&rig).await;
+        rig.machine.fail_at(call);
+        change(&rig, &prepared).await.unwrap();
+        let name = rig.machine.fail_no_more();
+        let shape = rig.shape();
+        assert!(is_done(&shape), "after {name:?} failed: {shape:#?}");
+        match name {
+            Some(name) => failed.push(name),
+            None => return failed,
+        }
+    }
+    unreachable!("a change has an end")
+}
+
+impl Shape {
+    /// Fails with the lines that differ.
+    #[track_caller]
+    pub fn assert_same(&self, now: &Self, when: &str) {
+        let [before, after] = [self, now].map(|shape| format!("{shape:#?}"));
+        let only = |one: &str, other: &str| -> Vec<String> {
+            one.lines().filter(|line| !other.lines().any(|other| other == *line)).map(str::to_owned).collect()
+        };
+        assert!(
+            self == now,
+            "{when}:\ngone: {:#?}\nnew: {:#?}",
+            only(&before, &after),
+            only(&after, &before)
+        );
+    }
+
+    /// Whether nothing but the default network is left.
+    pub fn is_empty(&self) -> bool {
+        let machine = &self.machine;
+        self.containers.is_empty()
+            && machine.links.len() == 1
+            && machine.networks.len() == 1
+            && machine.rules.len() == 1
+            && machine.attached.len() == 1
+            && machine.routes.is_empty()
+            && machine.endpoints.is_empty()
+            && machine.published.is_empty()
+            && machine.relayed.is_empty()
+            && machine.records.is_empty()
+    }
+
+    /// What is on the host.
+    pub fn machine(&self) -> &parts::State {
+        &self.machine
+    }
+
+    /// The containers.
+    pub fn containers(&self) -> &[Container] {
+        &self.containers
+    }
+}
+
+/// The container of an endpoint of Docker, or of a namespace.
+pub fn is_of_docker(container: &Container) -> bool {
+    matches!(container.subject, Subject::Docker(_))
+}
