@@ -16,6 +16,7 @@
 //! | `hostile` | random frames: each ends as a plain model says |
 //! | `model`, `headers` | the plain model |
 //! | `keeping` | maps and pins over the lives of several daemons |
+//! | `full` | changes for which a map has no room |
 //! | `wire` | frames from a real interface |
 //! | `inspection` | bpftool |
 //!
@@ -26,6 +27,7 @@ mod bench;
 mod container;
 mod flood;
 mod frame;
+mod full;
 mod headers;
 mod host;
 mod hostile;

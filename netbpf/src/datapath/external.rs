@@ -15,7 +15,7 @@ use netbpf_common::{
 };
 use nix::net::if_::if_nametoindex;
 
-use super::{Attachment, Datapath, Error, Observed, entries::Claim, programs::Role};
+use super::{Attachment, Datapath, Error, Observed, entries::Claim, programs::Role, warn};
 use crate::plan::NetworkEntry;
 
 /// Pins that somebody had removed.
@@ -131,34 +131,50 @@ impl Datapath {
     /// has one of them, the member keeps it.
     ///
     /// # Errors
-    /// The error of the map `NEIGHBOURS`, for example if it is full. Some of the addresses may be changed then.
+    /// The error of the map `NEIGHBOURS`, for example if it is full: what was changed is undone.
     pub fn answer_for(&mut self, number: u32, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
         let Some(network) = self.networks.get(&number).copied() else { return Ok(()) };
-        let neighbour = Neighbour { mac: network.mac, reserved: [0; 2] };
-        let before = self.given.remove(&number).unwrap_or_default();
-        let mut given = BTreeSet::new();
-        for address in before.difference(addresses) {
+        let before = self.given.get(&number).cloned().unwrap_or_default();
+        let (members, given): (BTreeSet<_>, BTreeSet<_>) = addresses.iter().partition(|address| {
+            let owner = self.claims.get(&Claim::Address(key(number, **address)));
+            owner.is_some_and(|owner| *owner != ifindex_of(number))
+        });
+        for address in members {
+            tracing::warn!(%address, "a host device has the address of a member; the member keeps it");
+        }
+        let old: Vec<_> = before.difference(&given).copied().collect();
+        let new: Vec<_> = given
+            .iter()
+            .filter(|address| !self.claims.contains_key(&Claim::Address(key(number, **address))))
+            .copied()
+            .collect();
+        // The old ones first: the map may be full.
+        self.exchange_given(number, &network, &old, &new)
+            .inspect_err(|_| warn(self.exchange_given(number, &network, &new, &old)))?;
+        match given.is_empty() {
+            true => self.given.remove(&number),
+            false => self.given.insert(number, given),
+        };
+        Ok(())
+    }
+
+    fn exchange_given(
+        &mut self,
+        number: u32,
+        network: &Network,
+        old: &[IpAddr],
+        new: &[IpAddr],
+    ) -> Result<(), Error> {
+        for address in old {
             let key = key(number, *address);
             self.tables.remove_neighbour(key)?;
             self.claims.remove(&Claim::Address(key));
         }
-        for address in addresses {
+        let neighbour = Neighbour { mac: network.mac, reserved: [0; 2] };
+        for address in new {
             let key = key(number, *address);
-            match self.claims.get(&Claim::Address(key)) {
-                Some(owner) if *owner != ifindex_of(number) => {
-                    tracing::warn!(%address, "a host device has the address of a member; the member keeps it");
-                    continue;
-                }
-                Some(_) => {}
-                None => {
-                    self.tables.set_neighbour(key, neighbour)?;
-                    self.claims.insert(Claim::Address(key), ifindex_of(number));
-                }
-            }
-            given.insert(*address);
-        }
-        if !given.is_empty() {
-            self.given.insert(number, given);
+            self.tables.set_neighbour(key, neighbour)?;
+            self.claims.insert(Claim::Address(key), ifindex_of(number));
         }
         Ok(())
     }

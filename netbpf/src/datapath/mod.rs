@@ -14,6 +14,7 @@
 //! | `external` | changes by others: detached programs, added addresses |
 //! | `mend` | makes the maps consistent after a crash |
 //! | `members` | the lists of members for broadcasts |
+//! | `exceptions` | which members may talk to each other in spite of `enable_icc=false` |
 //! | `logs` | log lines of the programs, if enabled |
 //!
 //! Everything is pinned, so packets are forwarded while no daemon runs. [`Datapath::open`] reads the pinned
@@ -25,6 +26,7 @@
 mod attach;
 mod entries;
 mod error;
+mod exceptions;
 mod external;
 mod folders;
 mod host;
@@ -251,44 +253,55 @@ impl Datapath {
         self.detach_if_known(Role::HostDevice, interface)
     }
 
-    /// Writes or overwrites an endpoint.
+    /// Writes or overwrites an endpoint. One with another network, MAC or address loses its exceptions
+    /// ([`Datapath::set_allowed`]).
     ///
     /// # Errors
-    /// [`Error::OutOfRange`], [`Error::UnknownNetwork`], [`Error::Taken`]: nothing was changed. Otherwise the
-    /// error of a map; a new endpoint leaves nothing there.
+    /// [`Error::OutOfRange`], [`Error::UnknownNetwork`], [`Error::Taken`]: nothing was changed. The error of a map: what
+    /// was written is undone.
     pub fn write_endpoint(&mut self, number: u32, entry: &Endpoint) -> Result<(), Error> {
         in_range("endpoint", number, MAX_ENDPOINTS)?;
-        let network = *self.networks.get(&entry.network).ok_or(Error::UnknownNetwork(entry.network))?;
+        if !self.networks.contains_key(&entry.network) {
+            return Err(Error::UnknownNetwork(entry.network));
+        }
         let ifindex = endpoint::ifindex_of(number);
-        let mut endpoint = Endpoint { ifindex, next: NO_ENDPOINT, ..*entry };
+        let endpoint = Endpoint { ifindex, next: NO_ENDPOINT, ..*entry };
         let entries = Entries::of_endpoint(&endpoint);
         self.not_taken(entry.network, &entries)?;
-        let present = self.endpoints.get(&number).copied();
-        if let Some(present) = present {
-            let same = Endpoint { next: present.next, ..endpoint };
-            if present == same {
-                return self.enter(&entries);
-            }
-            if present == (Endpoint { owner: present.owner, ..same }) {
-                return self.give_endpoint(number, present, endpoint.owner);
-            }
-            self.clear_endpoint(number)?;
+        // One that is in no list was removed, except for its entry.
+        let is_listed = self.before.contains_key(&number);
+        let Some(present) = self.endpoints.get(&number).copied().filter(|_| is_listed) else {
+            return self.add_endpoint(number, endpoint).inspect_err(|_| warn(self.clear_endpoint(number)));
+        };
+        let same = Endpoint { next: present.next, ..endpoint };
+        if present == same {
+            return self.enter(&entries);
         }
+        if present == (Endpoint { owner: present.owner, ..same }) {
+            let given = self.give_endpoint(number, present, endpoint.owner);
+            return given.inspect_err(|_| warn(self.give_endpoint(number, same, present.owner)));
+        }
+        let allowed = self.exceptions_of(number);
+        let replaced = self.clear_endpoint(number).and_then(|()| self.add_endpoint(number, endpoint));
+        replaced.inspect_err(|_| {
+            let undone = self
+                .clear_endpoint(number)
+                .and_then(|()| self.add_endpoint(number, present))
+                .and_then(|()| allowed.iter().try_for_each(|key| self.allow(*key)));
+            warn(undone);
+        })
+    }
+
+    /// Adds an endpoint with a number that none has. If that fails, [`Datapath::clear_endpoint`] undoes it.
+    fn add_endpoint(&mut self, number: u32, endpoint: Endpoint) -> Result<(), Error> {
+        let network = endpoint.network;
         // The entry is written before it becomes the head of the list, so a broadcast sees a complete list at
         // any time.
-        endpoint.next = self.networks.get(&entry.network).map_or(network.first, |network| network.first);
-        let written = self
-            .tables
-            .reset_endpoint_stats(number)
-            .and_then(|()| self.set_endpoint(number, endpoint))
-            .and_then(|()| self.set_first(entry.network, number))
-            .and_then(|()| self.enter(&entries));
-        written.inspect_err(|_| {
-            warn(self.clear_endpoint(number));
-            if let Some(present) = present {
-                warn(self.write_endpoint(number, &present));
-            }
-        })
+        let next = self.networks.get(&network).map_or(NO_ENDPOINT, |network| network.first);
+        self.tables.reset_endpoint_stats(number)?;
+        self.set_endpoint(number, Endpoint { next, ..endpoint })?;
+        self.set_first(network, number)?;
+        self.enter(&Entries::of_endpoint(&endpoint))
     }
 
     /// Changes the container of an endpoint, or removes it. Frames are forwarded all the time.
@@ -297,22 +310,6 @@ impl Datapath {
         let endpoint = Endpoint { owner, ..endpoint };
         self.set_endpoint(number, endpoint)?;
         self.enter(&Entries::of_endpoint(&endpoint))
-    }
-
-    /// Sets the exceptions for networks whose members must not talk to each other. If that fails, none is new.
-    ///
-    /// # Errors
-    /// The error of the map `ALLOWED`. Exceptions that are not in `allowed` may be removed by then.
-    pub fn set_allowed(&mut self, allowed: &BTreeSet<AllowedKey>) -> Result<(), Error> {
-        for key in self.allowed.difference(allowed).copied().collect::<Vec<_>>() {
-            self.disallow(key)?;
-        }
-        let new: Vec<_> = allowed.difference(&self.allowed).copied().collect();
-        let set = new.iter().try_for_each(|key| self.allow(*key));
-        set.inspect_err(|_| {
-            let done: Vec<_> = new.into_iter().filter(|key| self.allowed.contains(key)).collect();
-            warn(done.into_iter().try_for_each(|key| self.disallow(key)));
-        })
     }
 
     /// Attaches `from_container` to an endpoint's host side.
@@ -405,33 +402,19 @@ impl Datapath {
         let Some(endpoint) = self.endpoints.get(&number).copied() else { return Ok(()) };
         self.forget(&Entries::of_endpoint(&endpoint))?;
         // Another endpoint may soon get its number.
-        let its = |key: &&AllowedKey| key.from == number || key.to == number;
-        for key in self.allowed.iter().filter(its).copied().collect::<Vec<_>>() {
-            self.disallow(key)?;
-        }
-        match self.before.get(&number) {
-            Some(Before::Network(network)) => self.set_first(*network, endpoint.next)?,
+        self.exceptions_of(number).into_iter().try_for_each(|key| self.disallow(key))?;
+        match self.before.get(&number).copied() {
+            Some(Before::Network(network)) => self.set_first(network, endpoint.next)?,
             Some(Before::Endpoint(before)) => {
-                let before = *before;
                 if let Some(before_it) = self.endpoints.get(&before).copied() {
                     self.set_endpoint(before, Endpoint { next: endpoint.next, ..before_it })?;
                 }
             }
             None => {}
         }
+        // It is in no list any more, also if its entry cannot be cleared.
+        self.before.remove(&number);
         self.vacate_endpoint(number)
-    }
-
-    fn allow(&mut self, key: AllowedKey) -> Result<(), Error> {
-        self.tables.allow(key)?;
-        self.allowed.insert(key);
-        Ok(())
-    }
-
-    fn disallow(&mut self, key: AllowedKey) -> Result<(), Error> {
-        self.tables.disallow(key)?;
-        self.allowed.remove(&key);
-        Ok(())
     }
 
     fn set_first(&mut self, number: u32, first: u32) -> Result<(), Error> {
