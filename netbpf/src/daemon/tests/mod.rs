@@ -5,3 +5,4 @@ mod changes;
 mod docker;
 mod restart;
 mod rig;
+mod sandbox;

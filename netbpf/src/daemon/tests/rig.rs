@@ -1,6 +1,12 @@
 //! A daemon with a store in a directory of its own, on a host in memory.
 
-use std::{fs, net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -13,9 +19,13 @@ use crate::{
         tell::events::Events,
     },
     ipam::Resolved,
-    model::{self, Attachment, Container, Driver, EndpointRequest, Id, Network, Origin, Subject, Subnet},
+    link,
+    model::{
+        self, Attachment, Container, Driver, EndpointRequest, Id, Mode, Network, Origin, Publish, Sandbox,
+        Subject, Subnet,
+    },
     sandbox::SealedProgram,
-    store::Store,
+    store::{Change, Store},
 };
 
 /// Calls after the commit, or beside the change: a failure is logged.
@@ -34,6 +44,8 @@ pub struct Shape {
     machine: parts::State,
     networks: Vec<Network>,
     containers: Vec<Container>,
+    /// The files of containers, with their content.
+    files: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl Rig {
@@ -74,7 +86,9 @@ impl Rig {
         networks.sort_by_key(|network| network.id);
         let mut containers: Vec<_> = world.containers().cloned().collect();
         containers.sort_by_key(|container| container.id);
-        Shape { machine: self.machine.state(), networks, containers }
+        let mut files = BTreeMap::new();
+        read_all(&self.dir.path().join("state/containers"), &mut files);
+        Shape { machine: self.machine.state(), networks, containers, files }
     }
 
     /// Creates the network `mynet`, 10.1.0.0/24.
@@ -109,16 +123,63 @@ impl Rig {
     }
 
     /// Connects the namespace at `path` to a network.
-    pub async fn connect(&self, path: &std::path::Path, network: &Network) -> Result<Id, Error> {
+    pub async fn connect(&self, path: &Path, network: &Network) -> Result<Id, Error> {
         let (id, is_new) = self.daemon.find_or_adopt(&format!("netns:{}", path.display())).await?;
-        let before = self.daemon.container(&id)?;
-        let mut after = before.clone();
-        after.attachments.push(Attachment::new(network, EndpointRequest::default()));
-        let done = self.daemon.wire(before, after).await;
+        let done = self.join(id, network).await;
         if done.is_err() && is_new {
             self.daemon.world().remove_container(&id);
         }
         done.map(|()| id)
+    }
+
+    /// A sandbox that runs: its process is this one. It is in no network yet.
+    pub async fn sandbox(&self, name: &str, publish: Vec<Publish>) -> Id {
+        let (id, pid) = (Id::random(), std::process::id());
+        let sandbox = Sandbox {
+            command: vec!["true".to_owned()],
+            env: Vec::new(),
+            working_dir: "/".into(),
+            hostname: name.to_owned(),
+            rootfs: None,
+            auto_remove: false,
+            restart: Default::default(),
+            mode: Mode::Networks,
+            created_in: String::new(),
+            extra_hosts: Vec::new(),
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            publish,
+            exposed: Default::default(),
+            publish_all: false,
+            no_new_privileges: false,
+        };
+        let container = Container {
+            id,
+            name: name.to_owned(),
+            created: Timestamp::now(),
+            subject: Subject::Sandbox(Box::new(sandbox.clone())),
+            state: model::State::Running {
+                supervisor: Some((pid, link::start_time(pid).unwrap())),
+                started: Timestamp::now(),
+            },
+            attachments: Vec::new(),
+            labels: Default::default(),
+            mappings: Vec::new(),
+        };
+        fs::create_dir(self.daemon.container_dir(&id)).unwrap();
+        self.daemon.make_files(&container, &sandbox).unwrap();
+        self.daemon.commit(&[Change::PutContainer(container.clone())]).unwrap();
+        self.daemon.world().put_container(container);
+        id
+    }
+
+    /// Connects a container to a network.
+    pub async fn join(&self, id: Id, network: &Network) -> Result<(), Error> {
+        let before = self.daemon.container(&id)?;
+        let mut after = before.clone();
+        after.attachments.push(Attachment::new(network, EndpointRequest::default()));
+        self.daemon.wire(before, after).await
     }
 
     /// Disconnects a container from all networks.
@@ -126,6 +187,16 @@ impl Rig {
         let before = self.daemon.container(&id)?;
         let after = Container { attachments: Vec::new(), ..before.clone() };
         self.daemon.unwire(before, after).await
+    }
+}
+
+fn read_all(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => read_all(&path, files),
+            false => drop(files.insert(path.clone(), fs::read(&path).unwrap())),
+        }
     }
 }
 
