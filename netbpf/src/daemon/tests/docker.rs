@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::rig::{Rig, despite_each_call_failing, is_of_docker, with_each_call_failing};
+use super::rig::{Rig, despite_each_call_failing, with_each_call_failing};
 use crate::{
     daemon::DockerEndpointRequest,
     model::{ContainerPort, EndpointOptions, Id, Network, Origin, Protocol, Publish},
@@ -72,7 +72,10 @@ async fn an_endpoint_is_removed_whatever_fails_once() {
     let failed = despite_each_call_failing(
         endpoint,
         async |rig, (_, id)| rig.daemon.delete_docker_endpoint(*id).await,
-        |shape| !shape.containers().iter().any(is_of_docker) && shape.machine().endpoints.is_empty(),
+        |shape| {
+            shape.containers().iter().all(|container| container.docker_endpoint().is_none())
+                && shape.machine().endpoints.is_empty()
+        },
     )
     .await;
     assert!(failed.contains(&"delete a link"), "{failed:?}");

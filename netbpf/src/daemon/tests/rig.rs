@@ -319,8 +319,3 @@ impl Shape {
         &self.containers
     }
 }
-
-/// The container of an endpoint of Docker, or of a namespace.
-pub fn is_of_docker(container: &Container) -> bool {
-    matches!(container.subject, Subject::Docker(_))
-}
