@@ -2,6 +2,7 @@
 
 use netbpf::{
     link::{Family, Links, Namespace},
+    model::Access,
     plan::EndpointWiring,
 };
 
@@ -22,6 +23,7 @@ pub fn endpoint() -> EndpointWiring {
         ipv4: Some("172.18.0.2/16".parse().unwrap()),
         ipv6: None,
         icc: true,
+        access: Access::default(),
         owner: None,
         sysctls: Vec::new(),
         namespace: None,

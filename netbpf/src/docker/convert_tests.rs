@@ -88,7 +88,10 @@ fn errors_name_the_invalid_field() {
     assert_eq!(with(json!({"Address": "10.0.0"}), json!({})), "invalid Address: 10.0.0");
     assert_eq!(with(json!({"MacAddress": "x"}), json!({})), "invalid MacAddress: x");
     assert_eq!(with(json!({}), json!({EXPOSED: [{"Proto": 1, "Port": 80}]})), "invalid Proto: 1");
-    assert_eq!(with(json!({}), json!({"netbpf.foo": "bar"})), "unknown endpoint option netbpf.foo");
+    assert_eq!(
+        with(json!({}), json!({"netbpf.foo": "bar"})),
+        "unknown endpoint option netbpf.foo: known are netbpf.addresses, netbpf.guard, netbpf.redirect"
+    );
 }
 
 #[test]

@@ -57,12 +57,15 @@ impl Container {
         self.owner().namespace(&self.state)
     }
 
-    /// Endpoints that `other` does not have, each with its network.
-    pub fn endpoints_without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a Id, &'a Endpoint)> {
+    /// Endpoints that `other` does not have, each with its attachment.
+    pub fn endpoints_without<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (&'a Attachment, &'a Endpoint)> {
         self.attachments.iter().filter_map(|attachment| {
             let endpoint = attachment.endpoint.as_ref()?;
             let is_kept = other.attachments.iter().any(|other| other.endpoint.as_ref() == Some(endpoint));
-            (!is_kept).then_some((&attachment.network, endpoint))
+            (!is_kept).then_some((attachment, endpoint))
         })
     }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    InterfaceName,
+    AccessOptions, InterfaceName,
     interface::LONGEST_INTERFACE,
     options::{BadOption, OWN, interface, without_effect},
 };
@@ -23,6 +23,9 @@ pub struct EndpointOptions {
     /// Its settings, in the order of the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sysctls: Vec<Sysctl>,
+    /// What it may send and how frames reach it.
+    #[serde(default, skip_serializing_if = "AccessOptions::is_default")]
+    pub access: AccessOptions,
     /// Unknown options: shown, without effect.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub others: BTreeMap<String, String>,
@@ -45,11 +48,11 @@ pub struct Sysctl {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadEndpointOption {
     /// An unknown option with netbpf's prefix.
-    #[error("unknown endpoint option {}", .0.escape_debug())]
+    #[error("unknown endpoint option {}: known are {}", .0.escape_debug(), AccessOptions::KEYS.join(", "))]
     Unknown(String),
-    /// An invalid interface name.
+    /// An invalid value.
     #[error(transparent)]
-    Interface(#[from] BadOption),
+    Value(#[from] BadOption),
     /// An invalid setting; Docker's message.
     #[error(
         "unrecognised network interface sysctl '{}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'",
@@ -72,6 +75,7 @@ impl EndpointOptions {
                 SYSCTLS => {
                     options.sysctls = value.split(',').map(Sysctl::parse).collect::<Result<_, _>>()?;
                 }
+                _ if options.access.set(key, value)? => {}
                 _ if key.starts_with(OWN) => return Err(BadEndpointOption::Unknown(key.clone())),
                 _ => {
                     options.others.insert(key.clone(), value.clone());
@@ -86,7 +90,8 @@ impl EndpointOptions {
         let sysctls: Vec<String> = self.sysctls.iter().map(ToString::to_string).collect();
         let sysctls = (!sysctls.is_empty()).then(|| (SYSCTLS.to_owned(), sysctls.join(",")));
         let interface = self.interface.clone().map(|name| (IFNAME.to_owned(), name.into()));
-        interface.into_iter().chain(sysctls).chain(self.others.clone()).collect()
+        let typed = interface.into_iter().chain(sysctls).chain(self.access.given());
+        typed.chain(self.others.clone()).collect()
     }
 
     /// Warnings for accepted options without effect.
@@ -170,7 +175,16 @@ mod tests {
         assert!(
             parsed(IFNAME, "a/b").expect_err("no name").starts_with("failed to parse com.docker.network.")
         );
-        assert_eq!(parsed("netbpf.x", "y").expect_err("unknown"), "unknown endpoint option netbpf.x");
+        assert_eq!(
+            parsed("netbpf.x", "y").expect_err("unknown"),
+            "unknown endpoint option netbpf.x: known are netbpf.addresses, netbpf.guard, netbpf.redirect"
+        );
+        assert_eq!(
+            parsed("netbpf.guard", "x").expect_err("no such word"),
+            "failed to parse netbpf.guard value: x (expected off or on)"
+        );
+        let open = parsed("netbpf.addresses", "10.1.0.9").expect("an address");
+        assert_eq!(open.given(), [("netbpf.addresses".to_owned(), "10.1.0.9".to_owned())].into());
         let foreign = parsed("x", "y").expect("what Docker takes");
         assert_eq!(foreign.given(), [("x".to_owned(), "y".to_owned())].into());
         assert_eq!(foreign.warnings().collect::<Vec<_>>(), ["unknown driver option x has no effect"]);

@@ -1,6 +1,7 @@
 //! The data model: networks, containers, their endpoints. Values are valid by construction. No I/O, no async,
 //! no clock; must not know the API's texts, the store's records or the kernel.
 
+mod access;
 mod block;
 mod container;
 mod endpoint_options;
@@ -20,6 +21,7 @@ mod refusal;
 mod restart;
 mod uplink;
 
+pub use access::{Access, AccessOptions};
 pub use block::Block;
 pub use container::{Attachment, Container, Endpoint, EndpointRequest, State};
 pub use endpoint_options::{BadEndpointOption, EndpointOptions, Sysctl};

@@ -10,7 +10,10 @@ use std::{
 use netbpf_common::flood::DEFAULT_COPIES;
 use serde::{Deserialize, Serialize};
 
-use super::interface::{BadInterface, HostInterface, InterfaceName, LONGEST_INTERFACE};
+use super::{
+    access::AccessOptions,
+    interface::{BadInterface, HostInterface, InterfaceName, LONGEST_INTERFACE},
+};
 
 const NAME: &str = "com.docker.network.bridge.name";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
@@ -36,7 +39,7 @@ const MAX_FLOOD_COPIES: &str = "netbpf.max_flood_copies";
 /// Prefix of netbpf's own options. A misspelt one is an error.
 pub(super) const OWN: &str = "netbpf.";
 
-/// All known options.
+/// All known options, except those of [`AccessOptions`].
 const KNOWN: [&str; 20] = [
     NAME,
     ICC,
@@ -105,6 +108,9 @@ pub struct Options {
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_flood_copies: Option<u32>,
+    /// What members may send and how frames reach them, for those without options of their own.
+    #[serde(skip_serializing_if = "AccessOptions::is_default")]
+    pub access: AccessOptions,
     /// How often a new endpoint's addresses are announced. If absent: once, if neighbours may know another
     /// MAC for them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,6 +146,7 @@ impl Default for Options {
             max_flows: None,
             max_flood_copies: None,
             gso_max_size: None,
+            access: AccessOptions::default(),
             advertisements: None,
             advertisement_interval: None,
             host_ipv4: None,
@@ -257,6 +264,7 @@ impl Options {
                     options.advertisement_interval =
                         Some(in_range(ADVERTISE_INTERVAL, value, what, 100, 2000)?);
                 }
+                _ if options.access.set(key, value)? => {}
                 _ if key.starts_with(OWN) => return Err(BadOption::Unknown(key.clone())),
                 _ => {}
             }
@@ -268,7 +276,8 @@ impl Options {
 impl Options {
     /// Warnings for accepted options without effect, which no driver of this kind knows.
     pub fn warnings(given: &BTreeMap<String, String>) -> Vec<String> {
-        given.keys().filter(|key| !KNOWN.contains(&key.as_str())).map(|key| without_effect(key)).collect()
+        let is_known = |key: &str| KNOWN.contains(&key) || AccessOptions::KEYS.contains(&key);
+        given.keys().filter(|key| !is_known(key)).map(|key| without_effect(key)).collect()
     }
 
     /// Limit of copies a second of a container's frames to groups; 0 for no limit.
@@ -289,7 +298,7 @@ impl Options {
 
 /// netbpf's own options.
 fn own() -> Vec<&'static str> {
-    KNOWN.into_iter().filter(|key| key.starts_with(OWN)).collect()
+    KNOWN.into_iter().filter(|key| key.starts_with(OWN)).chain(AccessOptions::KEYS).collect()
 }
 
 /// Warning for an option without effect.
@@ -314,7 +323,7 @@ fn parse<T: FromStr<Err: ToString>>(key: &'static str, value: &str) -> Result<T,
     value.parse().map_err(|error: T::Err| bad(key, value, error.to_string()))
 }
 
-fn bad(key: &'static str, value: &str, reason: impl Into<String>) -> BadOption {
+pub(super) fn bad(key: &'static str, value: &str, reason: impl Into<String>) -> BadOption {
     BadOption::Value { key, value: value.to_owned(), reason: reason.into() }
 }
 
@@ -404,9 +413,11 @@ mod tests {
         }
         assert_eq!(
             parsed("netbpf.gso", "65536").unwrap_err(),
-            "unknown driver option netbpf.gso: known are netbpf.gso_max_size, netbpf.max_flows, netbpf.max_flood_copies"
+            "unknown driver option netbpf.gso: known are netbpf.gso_max_size, netbpf.max_flows, \
+             netbpf.max_flood_copies, netbpf.addresses, netbpf.guard, netbpf.redirect"
         );
-        let given = KNOWN.map(|key| (key.to_owned(), String::new())).into();
+        let known = KNOWN.into_iter().chain(AccessOptions::KEYS);
+        let given = known.map(|key| (key.to_owned(), String::new())).collect();
         assert_eq!(Options::warnings(&given), [""; 0]);
     }
 

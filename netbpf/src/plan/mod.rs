@@ -137,7 +137,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::model::{Mac, Namespace};
+    use crate::model::{Access, Mac, Namespace};
 
     fn network(number: u32) -> NetworkWiring {
         NetworkWiring {
@@ -171,6 +171,7 @@ mod tests {
             mtu: 1500,
             gso_max_size: None,
             icc: true,
+            access: Access::default(),
             owner: None,
             sysctls: Vec::new(),
             namespace: Some(Namespace::Path(PathBuf::from("/run/netns/blue"))),

@@ -15,7 +15,7 @@ use super::{
     device::{Device, Mend},
     entry::NetworkEntry,
 };
-use crate::model::{self, Block, Bridge, Mac, Namespace, Network, OwnerNumber, Subnet, Sysctl};
+use crate::model::{Access, Attachment, Block, Bridge, Mac, Namespace, Network, OwnerNumber, Subnet, Sysctl};
 
 /// A network's host device and its entry in the map `NETWORKS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,8 @@ pub struct EndpointWiring {
     pub gso_max_size: Option<u32>,
     /// Whether it may talk to other members.
     pub icc: bool,
+    /// What it may send beyond its lease, and how frames reach it.
+    pub access: Access,
     /// The container.
     pub owner: Option<OwnerNumber>,
     /// Settings of the container's side.
@@ -109,14 +111,15 @@ pub struct EndpointWiring {
 }
 
 impl EndpointWiring {
-    /// The desired state of an endpoint of `owner`.
+    /// The desired state of an endpoint of `owner`; none without an endpoint.
     pub fn of(
-        endpoint: &model::Endpoint,
+        attachment: &Attachment,
         bridge: &Bridge,
         owner: Option<OwnerNumber>,
         namespace: Option<Namespace>,
-    ) -> Self {
-        Self {
+    ) -> Option<Self> {
+        let endpoint = attachment.endpoint.as_ref()?;
+        Some(Self {
             number: endpoint.number,
             network: bridge.number,
             host_interface: endpoint.host_interface.to_string(),
@@ -127,10 +130,11 @@ impl EndpointWiring {
             mtu: bridge.options.mtu,
             gso_max_size: bridge.options.gso_max_size,
             icc: bridge.options.icc,
+            access: attachment.request.options.access.within(&bridge.options.access),
             owner,
             sysctls: endpoint.sysctls.clone(),
             namespace,
-        }
+        })
     }
 }
 

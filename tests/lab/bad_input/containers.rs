@@ -57,7 +57,19 @@ fn containers_that_cannot_be_connected() {
         &["--alias", "a b", "mynet", "one"],
         &settings(r#"invalid alias "a b": it must be one word without #"#),
     );
-    connect(&["--driver-opt", "netbpf.x=y", "mynet", "one"], &settings("unknown endpoint option netbpf.x"));
+    for (option, said) in [
+        (
+            "netbpf.x=y",
+            "unknown endpoint option netbpf.x: known are netbpf.addresses, netbpf.guard, netbpf.redirect",
+        ),
+        ("netbpf.guard=no", "failed to parse netbpf.guard value: no (expected off or on)"),
+        (
+            "netbpf.addresses=10.9.0.1/24",
+            "failed to parse netbpf.addresses value: 10.9.0.1/24 (invalid subnet 10.9.0.1/24: it should be 10.9.0.0/24)",
+        ),
+    ] {
+        connect(&["--driver-opt", option, "mynet", "one"], &settings(said));
+    }
     connect(&["mynet", "pid:4194305"], "no such process: 4194305");
     connect(&["mynet", "pid:x"], "invalid process pid:x: expected pid:NUMBER");
     connect(&["mynet", "netns:blue"], "open /run/netns/blue: No such file or directory (os error 2)");

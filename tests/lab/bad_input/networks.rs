@@ -58,7 +58,8 @@ fn networks_that_cannot_be_created() {
     let mtu = "com.docker.network.driver.mtu";
     create(
         &["-o", "netbpf.mtu=1400", "new"],
-        "unknown driver option netbpf.mtu: known are netbpf.gso_max_size, netbpf.max_flows, netbpf.max_flood_copies",
+        "unknown driver option netbpf.mtu: known are netbpf.gso_max_size, netbpf.max_flows, netbpf.max_flood_copies, \
+         netbpf.addresses, netbpf.guard, netbpf.redirect",
     );
     create(
         &["-o", "com.docker.network.driver.mtu=big", "new"],

@@ -17,8 +17,8 @@ impl Daemon {
         after: &Container,
         namespace: &Namespace,
     ) {
-        for (network, endpoint) in after.endpoints_without(before) {
-            let (addresses, again) = self.announcements(network, endpoint);
+        for (attachment, endpoint) in after.endpoints_without(before) {
+            let (addresses, again) = self.announcements(&attachment.network, endpoint);
             self.announce_once(endpoint, &addresses, namespace).await;
             if let Some((times, interval)) = again {
                 let daemon = Arc::clone(self);

@@ -16,7 +16,6 @@ use tokio::{
 use crate::{
     daemon::{Daemon, Error},
     link::{Heard, Touches},
-    model::Attachment,
     plan::{Action, Desired, Device, EndpointWiring, NetworkWiring, Observed, Seen, diff},
 };
 
@@ -156,15 +155,11 @@ impl Daemon {
         let Some(id) = owner(self) else { return Ok(false) };
         let _locked = self.lock_container(id).await;
         let Ok(container) = self.container(&id) else { return Ok(false) };
-        let wiring = container.attachments.iter().find_map(|Attachment { network, endpoint, .. }| {
-            let endpoint = endpoint.as_ref().filter(|endpoint| endpoint.number == number)?;
+        let wiring = container.attachments.iter().find_map(|attachment| {
+            attachment.endpoint.as_ref().filter(|endpoint| endpoint.number == number)?;
             let world = self.world();
-            Some(EndpointWiring::of(
-                endpoint,
-                world.network(network)?.bridge()?,
-                container.owner_number(),
-                None,
-            ))
+            let bridge = world.network(&attachment.network)?.bridge()?;
+            EndpointWiring::of(attachment, bridge, container.owner_number(), None)
         });
         let Some(wiring) = wiring else { return Ok(false) };
         let like = Device::of_endpoint(&wiring, self.host.group);

@@ -288,7 +288,8 @@ impl Daemon {
         self.carry_out(diff(&Desired::default(), &gone)).await;
         let forget = || async { Ok(self.host.firewall.forget(addresses.clone()).await?) };
         insist("forget flows", forget).await;
-        let networks: Vec<Id> = before.endpoints_without(after).map(|(network, _)| *network).collect();
+        let networks: Vec<Id> =
+            before.endpoints_without(after).map(|(attachment, _)| attachment.network).collect();
         self.release_endpoints(before, &networks);
         self.tell_of_members(&before.id, &networks, "disconnect");
     }
@@ -327,10 +328,11 @@ impl Daemon {
         let world = self.world();
         container
             .endpoints_without(before)
-            .filter_map(|(network, endpoint)| {
-                let bridge = world.network(network)?.bridge()?;
+            .filter_map(|(attachment, endpoint)| {
+                let bridge = world.network(&attachment.network)?.bridge()?;
                 let owner = container.owner_number();
-                Some((endpoint.number, EndpointWiring::of(endpoint, bridge, owner, namespace.cloned())))
+                let wiring = EndpointWiring::of(attachment, bridge, owner, namespace.cloned())?;
+                Some((endpoint.number, wiring))
             })
             .collect()
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, io, sync::Arc};
 
 use crate::{
     daemon::{Daemon, Error},
-    model::{Attachment, Container, Id},
+    model::{Container, Id},
     plan::{Action, Desired, EndpointWiring, NetworkWiring, diff},
     sandbox::Supervisor,
 };
@@ -94,14 +94,12 @@ impl Daemon {
                 (false, Some(namespace)) => Some(namespace),
                 (false, None) => continue,
             };
-            for Attachment { network, endpoint, .. } in &container.attachments {
-                let bridge = world.network(network).and_then(|network| network.bridge());
-                if let (Some(endpoint), Some(bridge)) = (endpoint, bridge) {
-                    endpoints.insert(
-                        endpoint.number,
-                        EndpointWiring::of(endpoint, bridge, container.owner_number(), namespace.clone()),
-                    );
-                }
+            for attachment in &container.attachments {
+                let bridge = world.network(&attachment.network).and_then(|network| network.bridge());
+                let owner = container.owner_number();
+                let wiring = bridge
+                    .and_then(|bridge| EndpointWiring::of(attachment, bridge, owner, namespace.clone()));
+                endpoints.extend(wiring.map(|wiring| (wiring.number, wiring)));
             }
         }
         Desired { group: self.host.group, networks, endpoints }
