@@ -1,7 +1,9 @@
 //! The daemon's persistent state: networks and containers, in one redb file. A commit is all or nothing, and is on the
 //! disk when it returns. Knows the model, but not the host, the kernel or the API.
 //!
-//! The file is not trusted: if one record cannot be read, the file is refused and left as it is.
+//! The file is not trusted: if one record cannot be read, the file is refused and left as it is. One kind of damage cannot
+//! be told from an interrupted commit: that of the last commit of a daemon that was killed. Then the commits before it
+//! count.
 
 mod file;
 #[cfg(any(test, feature = "fuzz"))]
@@ -31,7 +33,10 @@ use record::Write;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The path is not a redb file with our tables, or the file is damaged.
-    #[error("{path} is no state file of netbpf, or a damaged one, and was left as it is: {source}")]
+    #[error(
+        "{path} is no state file of netbpf, or a damaged one, and was left as it is; put a copy of it back, or move \
+         it away to start without its networks and containers: {source}"
+    )]
     Refused {
         /// The file.
         path: PathBuf,

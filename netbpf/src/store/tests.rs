@@ -52,6 +52,20 @@ fn load(path: &Path) -> Records {
     sorted(Store::open(path).unwrap().1)
 }
 
+/// The files of two stores after many commits, one closed and one of a killed daemon, each with all the records that
+/// may be read from it when it is damaged.
+fn closed_and_not(dir: &TempDir) -> [(Vec<u8>, Vec<Records>); 2] {
+    let (path, records) = filled(dir);
+    let closed = fs::read(&path).unwrap();
+    let (mut store, _) = Store::open(&path).unwrap();
+    let last = network("last");
+    store.commit(&[Change::PutNetwork(last.clone())]).unwrap();
+    let open = fs::read(&path).unwrap();
+    let mut after = records.clone();
+    after.networks.push(last);
+    [(closed, vec![records.clone()]), (open, vec![sorted(after), records])]
+}
+
 /// A closed store after many commits, with its records.
 fn filled(dir: &TempDir) -> (PathBuf, Records) {
     let path = dir.path().join("state.redb");
@@ -123,31 +137,57 @@ fn a_killed_daemon_loses_no_commit() {
 #[test]
 fn a_truncated_file_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, _) = filled(&dir);
-    let bytes = fs::read(&path).unwrap();
-    let around_pages = (0..bytes.len()).step_by(16 * 4096).flat_map(|at| [at, at + 1]);
-    for length in around_pages.chain([4, 9, 64, 319, 320, 4095, bytes.len() - 1]) {
-        fs::write(&path, &bytes[..length]).unwrap();
-        assert_refused(&path);
-        assert_eq!(fs::read(&path).unwrap(), bytes[..length], "cut at {length}");
+    let path = dir.path().join("cut.redb");
+    for (bytes, _) in closed_and_not(&dir) {
+        let around_pages = (0..bytes.len()).step_by(16 * 4096).flat_map(|at| [at, at + 1]);
+        for length in around_pages.chain([4, 9, 64, 319, 320, 4095, bytes.len() - 4096, bytes.len() - 1]) {
+            fs::write(&path, &bytes[..length]).unwrap();
+            assert_refused(&path);
+            assert_eq!(fs::read(&path).unwrap(), bytes[..length], "cut at {length}");
+        }
     }
 }
 
 #[test]
 fn a_flipped_byte_is_refused_or_harmless() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, records) = filled(&dir);
-    let bytes = fs::read(&path).unwrap();
-    for at in (0..320).step_by(7).chain((0..bytes.len()).step_by(10_007)) {
-        let mut flipped = bytes.clone();
-        flipped[at] ^= 0x41;
-        fs::write(&path, &flipped).unwrap();
-        match Store::open(&path) {
-            Ok((_, found)) => assert_eq!(sorted(found), records, "flipped at {at}"),
-            Err(_) => {
-                assert_refused(&path);
-                assert_eq!(fs::read(&path).unwrap(), flipped, "flipped at {at}");
-            }
+    let path = dir.path().join("flipped.redb");
+    for (bytes, expected) in closed_and_not(&dir) {
+        for at in (0..320).step_by(7).chain((0..bytes.len()).step_by(10_007)) {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x41;
+            refuses_or_reads(&path, &flipped, &expected);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_page_is_refused_or_costs_the_last_commit_of_a_killed_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("damaged.redb");
+    for (bytes, expected) in closed_and_not(&dir) {
+        let refused = (1..bytes.len() / 4096).filter(|page| {
+            let mut damaged = bytes.clone();
+            damaged[page * 4096..][..256].iter_mut().for_each(|byte| *byte ^= 0x41);
+            refuses_or_reads(&path, &damaged, &expected)
+        });
+        assert!(refused.count() > 3);
+    }
+}
+
+/// Whether the store refuses a damaged file, and leaves it as it is. Otherwise it finds one of the expected records.
+#[track_caller]
+fn refuses_or_reads(path: &Path, damaged: &[u8], expected: &[Records]) -> bool {
+    fs::write(path, damaged).unwrap();
+    match Store::open(path) {
+        Ok((_, found)) => {
+            assert!(expected.contains(&sorted(found)));
+            false
+        }
+        Err(_) => {
+            assert_refused(path);
+            assert_eq!(fs::read(path).unwrap(), damaged);
+            true
         }
     }
 }
@@ -218,7 +258,7 @@ fn assert_refused(path: &Path) {
     let error = Store::open(path).err().expect("a refusal");
     let message = error.to_string();
     let expected =
-        format!("{} is no state file of netbpf, or a damaged one, and was left as it is: ", path.display());
+        format!("{} is no state file of netbpf, or a damaged one, and was left as it is; ", path.display());
     assert!(message.starts_with(&expected), "{message}");
 }
 

@@ -55,7 +55,8 @@ fn an_invalid_state_file_is_refused_and_left_as_it_is() {
         let before = std::fs::read(&file).expect("the state file");
         let output = lab.netbpf(["daemon", "--state-dir", STATE_DIR]).fails_with(1, "");
         let start = format!(
-            "netbpf: {STATE_DIR}/netbpf.redb is no state file of netbpf, or a damaged one, and was left as it is: "
+            "netbpf: {STATE_DIR}/netbpf.redb is no state file of netbpf, or a damaged one, and was left as it is; put a \
+             copy of it back, or move it away to start without its networks and containers: "
         );
         assert!(output.stderr.starts_with(&start) && output.stderr.lines().count() == 1, "{what}: {output}");
         assert!(std::fs::read(&file).expect("the state file") == before, "{what}: the file was changed");
@@ -75,7 +76,24 @@ fn an_invalid_state_file_is_refused_and_left_as_it_is() {
     }
     std::fs::write(&file, &whole).expect("the state file");
     lab.start_daemon();
-    lab.netbpf(["network", "inspect", "mynet"]).ok();
+    lab.netbpf(["network", "create", "other"]).ok();
+    lab.kill_daemon();
+    let whole = std::fs::read(&file).expect("the state file");
+    for length in [whole.len() / 2, whole.len() - 4096, 4096, 100, 0] {
+        std::fs::write(&file, &whole[..length]).expect("a truncated file");
+        refused(&format!("the first {length} bytes of a file that was not closed"));
+    }
+    for (what, place) in
+        [("the first bytes", 0..64), ("both commits", 64..320), ("the whole header", 0..4096)]
+    {
+        let mut damaged = whole.clone();
+        damaged[place].fill(0x5a);
+        std::fs::write(&file, &damaged).expect("a damaged file");
+        refused(&format!("garbage in place of {what}"));
+    }
+    std::fs::write(&file, &whole).expect("the state file");
+    lab.start_daemon();
+    lab.netbpf(["network", "inspect", "mynet", "other"]).ok();
 }
 
 #[test]
