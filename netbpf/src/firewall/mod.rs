@@ -118,16 +118,18 @@ impl Firewall {
     /// Replaces the whole table in one transaction: no packet meets half of it, and established flows go on.
     ///
     /// # Errors
-    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not load it: the old table stays, but [`Firewall::restore`]
-    /// will load these ports. [`Error::Others`] if its rules cannot be counted: it is loaded.
+    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not load it: the old table stays. [`Error::Others`] if its
+    /// rules cannot be counted: it is loaded.
     pub async fn replace(
         &self,
         networks: &[NetworkRules],
         mappings: impl IntoIterator<Item = Mapping>,
     ) -> Result<(), Error> {
         let mut published = self.published.lock().await;
-        *published = mappings.into_iter().collect();
-        self.load(networks, &published).await
+        let mappings = mappings.into_iter().collect();
+        self.load(networks, &mappings).await?;
+        *published = mappings;
+        self.loaded(networks).await
     }
 
     /// Loads the whole table again, with the ports that are published now.
@@ -137,13 +139,17 @@ impl Firewall {
     /// its rules cannot be counted: it is loaded.
     pub async fn restore(&self, networks: &[NetworkRules]) -> Result<(), Error> {
         let published = self.published.lock().await;
-        self.load(networks, &published).await
+        self.load(networks, &published).await?;
+        self.loaded(networks).await
     }
 
     async fn load(&self, networks: &[NetworkRules], published: &BTreeSet<Mapping>) -> Result<(), Error> {
         let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let elements = Elements::of(networks, published).with_closed(closed);
-        nft::run("load the table", &table::replacement(&self.table, self.group, &elements)).await?;
+        nft::run("load the table", &table::replacement(&self.table, self.group, &elements)).await
+    }
+
+    async fn loaded(&self, networks: &[NetworkRules]) -> Result<(), Error> {
         self.rules.store(self.rule_count().await?, Ordering::Relaxed);
         self.admit(networks).await;
         Ok(())
@@ -175,14 +181,13 @@ impl Firewall {
     ///
     /// # Errors
     /// [`Error::Run`] or [`Error::Refused`] if `nft` does not add it; [`Error::Others`] if the rules cannot be counted.
-    /// The table is as before then, unless `nft` also refuses the undo: then that is the error.
+    /// The table is as before then, unless `nft` also refuses the undo, which is logged.
     pub async fn add_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
         let _alone = self.published.lock().await;
         let elements = Elements::of([network], []);
         nft::run("add network", &elements.added_to(&self.table)).await?;
         if let Err(error) = self.count_rules(network).await {
-            // Undo: the network is added as a whole or not at all.
-            nft::run("remove network", &elements.deleted_from(&self.table)).await?;
+            undo("remove network", &elements.deleted_from(&self.table)).await;
             return Err(error);
         }
         self.admit(all).await;
@@ -192,12 +197,16 @@ impl Firewall {
     /// Removes a network from the table. `all` are the networks without it.
     ///
     /// # Errors
-    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not remove it: the table is as before. [`Error::Others`] if
-    /// the rules cannot be counted: the network is removed.
+    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not remove it; [`Error::Others`] if the rules cannot be
+    /// counted. The table is as before then, unless `nft` also refuses the undo, which is logged.
     pub async fn remove_network(&self, network: &NetworkRules, all: &[NetworkRules]) -> Result<(), Error> {
         let _alone = self.published.lock().await;
-        nft::run("remove network", &Elements::of([network], []).deleted_from(&self.table)).await?;
-        self.count_rules(network).await?;
+        let elements = Elements::of([network], []);
+        nft::run("remove network", &elements.deleted_from(&self.table)).await?;
+        if let Err(error) = self.count_rules(network).await {
+            undo("add network", &elements.added_to(&self.table)).await;
+            return Err(error);
+        }
         self.admit(all).await;
         Ok(())
     }
@@ -211,22 +220,15 @@ impl Firewall {
     pub async fn close_to_others(&self, is_ipv4: bool) -> Result<bool, Error> {
         let _alone = self.published.lock().await;
         let family = family(is_ipv4);
-        if !self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(family) {
+        if self.closed.lock().unwrap_or_else(PoisonError::into_inner).contains(family) {
             return Ok(false);
         }
-        let added = async {
-            // Before the first load there is no table; `load` adds the element.
-            if self.rule_count().await? == 0 {
-                return Ok(());
-            }
+        // Before the first load there is no table; `load` adds the element.
+        if self.rule_count().await? != 0 {
             let element = Elements::default().with_closed([family]);
-            nft::run("forward for netbpf only", &element.added_to(&self.table)).await
-        };
-        if let Err(error) = added.await {
-            self.closed.lock().unwrap_or_else(PoisonError::into_inner).remove(family);
-            return Err(error);
+            nft::run("forward for netbpf only", &element.added_to(&self.table)).await?;
         }
-        Ok(true)
+        Ok(self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(family))
     }
 
     /// Undoes [`Firewall::close_to_others`].
@@ -274,14 +276,13 @@ impl Firewall {
     ///
     /// # Errors
     /// [`Error::Run`] or [`Error::Refused`] if `nft` does not add them; [`Error::Flows`] if old UDP flows cannot be
-    /// deleted. None is published then, unless `nft` also refuses the undo: then that is the error.
+    /// deleted. None is published then, unless `nft` also refuses the undo, which is logged.
     pub async fn publish(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut published = self.published.lock().await;
         let elements = Elements::of([], mappings);
         nft::run("publish ports", &elements.added_to(&self.table)).await?;
         if let Err(error) = forget_strays(mappings).await {
-            // Undo: all ports are published or none.
-            nft::run("withdraw ports", &elements.deleted_from(&self.table)).await?;
+            undo("withdraw ports", &elements.deleted_from(&self.table)).await;
             return Err(error);
         }
         published.extend(mappings);
@@ -292,7 +293,7 @@ impl Firewall {
     ///
     /// # Errors
     /// [`Error::Run`] or [`Error::Refused`] if `nft` does not remove them; [`Error::Flows`] if flows cannot be deleted.
-    /// All stay published then, unless `nft` also refuses the undo: then that is the error.
+    /// All stay published then, unless `nft` also refuses the undo, which is logged.
     pub async fn withdraw(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut published = self.published.lock().await;
         // The table has no elements of an earlier daemon, because this daemon has loaded it anew.
@@ -301,8 +302,7 @@ impl Firewall {
         // A relayed port has no translated flows, and a container that keeps its address keeps its other flows.
         let translated = mappings.iter().filter(|mapping| mapping.is_translated());
         if let Err(error) = self.forget(translated.map(|mapping| mapping.container)).await {
-            // Undo: all ports are withdrawn or none.
-            nft::run("publish ports", &elements.added_to(&self.table)).await?;
+            undo("publish ports", &elements.added_to(&self.table)).await;
             return Err(error);
         }
         published.retain(|mapping| !mappings.contains(mapping));
@@ -338,6 +338,13 @@ impl Firewall {
         let _alone = self.published.lock().await;
         self.admit(&[]).await;
         nft::run("remove the table", &table::removal(&self.table)).await
+    }
+}
+
+/// Undoes a change that failed halfway. The caller returns the error of the change, so a failed undo is only logged.
+async fn undo(operation: &'static str, commands: &str) {
+    if let Err(error) = nft::run(operation, commands).await {
+        tracing::warn!("undo: {error}");
     }
 }
 
