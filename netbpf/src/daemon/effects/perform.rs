@@ -148,8 +148,10 @@ impl Daemon {
             Action::Publish(mappings) => {
                 self.host.firewall.publish(mappings).await?;
                 if let Err(error) = self.relay(mappings).await {
-                    // Both or none.
-                    self.host.firewall.withdraw(mappings).await?;
+                    // Both or none. The error to return is that of the relay.
+                    if let Err(error) = self.host.firewall.withdraw(mappings).await {
+                        tracing::warn!("undo: {error}");
+                    }
                     return Err(error);
                 }
             }

@@ -89,7 +89,10 @@ fn set_lines(dir: &Path, after: &[String]) -> Result<Option<Vec<String>>, Error>
     // changes nothing.
     file.replace(&hosts::exchanged(&text, &before, after)).map_err(failed("write", &path))?;
     if let Err(error) = kept::write(dir, LINES, &after) {
-        file.replace(&text).map_err(failed("write", &path))?;
+        // The error to return is that of the note.
+        if let Err(error) = file.replace(&text).map_err(failed("write", &path)) {
+            tracing::warn!("undo: {error}");
+        }
         return Err(error);
     }
     Ok(Some(before))

@@ -70,7 +70,10 @@ impl Daemon {
                 self.owners.followers.stop_waiting_for(&id);
                 if sandbox.auto_remove {
                     self.world().put_container(before);
-                    self.forget(&id)?;
+                    // The error to return is that of the start.
+                    if let Err(error) = self.forget(&id) {
+                        tracing::warn!("remove container {id}, which did not start: {error}");
+                    }
                     return Err(error);
                 }
                 let mut delay = None;
