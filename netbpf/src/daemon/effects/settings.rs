@@ -10,14 +10,18 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::files;
 use crate::daemon::{Error, parts::Sysctls};
 
 /// A value that is different after each boot.
 const BOOT: &str = "kernel/random/boot_id";
 
+/// The name of the file.
+const FILE: &str = "settings.json";
+
 /// The changed settings.
 pub struct Settings {
-    path: PathBuf,
+    dir: PathBuf,
     sysctls: Sysctls,
     changed: Mutex<Record>,
 }
@@ -41,7 +45,7 @@ impl Settings {
     /// Loads the changes of earlier daemons. A setting that somebody else changed since does not count any
     /// more.
     pub fn open(state_dir: &Path, sysctls: Sysctls) -> Result<Self, Error> {
-        let path = state_dir.join("settings.json");
+        let path = state_dir.join(FILE);
         let boot = sysctls.read(BOOT)?;
         let mut record = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice::<Record>(&bytes).map_err(|error| Error::File {
@@ -58,7 +62,7 @@ impl Settings {
         record
             .changes
             .retain(|change| sysctls.read(&change.setting).is_ok_and(|value| value == change.after));
-        Ok(Self { path, sysctls, changed: Mutex::new(Record { boot, ..record }) })
+        Ok(Self { dir: state_dir.to_owned(), sysctls, changed: Mutex::new(Record { boot, ..record }) })
     }
 
     /// The value of a setting.
@@ -101,7 +105,10 @@ impl Settings {
         if let Err(error) = written {
             if is_new {
                 changed.changes.pop();
-                self.save(&changed)?;
+                // The error to return is that of the change.
+                if let Err(error) = self.save(&changed) {
+                    tracing::warn!("undo: {error}");
+                }
             }
             return Err(error);
         }
@@ -115,8 +122,9 @@ impl Settings {
         let index = changed.changes.iter().position(|change| change.setting == setting);
         if let Some(index) = index {
             self.write_before(&changed.changes[index])?;
-            changed.changes.remove(index);
-            self.save(&changed)?;
+            let restored = changed.changes.remove(index);
+            // Kept until the file no longer has it, so that the next attempt writes the file again.
+            self.save(&changed).inspect_err(|_| changed.changes.insert(index, restored))?;
         }
         Ok(())
     }
@@ -124,8 +132,9 @@ impl Settings {
     /// Restores all settings that still have netbpf's value, in reverse order.
     pub fn put_back(&self) -> Result<(), Error> {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(change) = changed.changes.pop() {
-            self.write_before(&change)?;
+        while let Some(change) = changed.changes.last() {
+            self.write_before(change)?;
+            changed.changes.pop();
         }
         self.save(&changed)
     }
@@ -141,15 +150,64 @@ impl Settings {
 
     /// Writes the file completely, or removes it if there are no changes.
     fn save(&self, record: &Record) -> Result<(), Error> {
-        let failed = |source| Error::File { operation: "write", path: self.path.clone(), source };
+        let path = self.dir.join(FILE);
+        let failed = |source| Error::File { operation: "write", path: path.clone(), source };
         if record.changes.is_empty() {
-            return match fs::remove_file(&self.path) {
+            return match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
                 _ => Ok(()),
             };
         }
-        let fresh = self.path.with_added_extension("new");
         let text = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
-        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &self.path)).map_err(failed)
+        files::write_whole(&self.dir, FILE, &text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::daemon::parts::Machine;
+
+    const FORWARD: &str = "net/ipv4/ip_forward";
+    const FORWARD_IPV6: &str = "net/ipv6/conf/all/forwarding";
+
+    /// A host on which both settings were changed.
+    fn changed(dir: &Path) -> (Machine, Settings) {
+        let machine = Machine::default();
+        let settings = Settings::open(dir, Sysctls { machine: machine.clone() }).unwrap();
+        for setting in [FORWARD, FORWARD_IPV6] {
+            assert!(settings.change(setting, "1").unwrap());
+        }
+        (machine, settings)
+    }
+
+    /// Whether the file has this setting.
+    fn notes(dir: &Path, setting: &str) -> bool {
+        fs::read_to_string(dir.join(FILE)).is_ok_and(|text| text.contains(setting))
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_restored_is_restored_by_the_next_attempt() {
+        let dir = tempfile::tempdir().unwrap();
+        let (machine, settings) = changed(dir.path());
+        machine.fail_at(1);
+        settings.put_back().unwrap_err();
+        assert!(settings.is_ours(FORWARD_IPV6) && notes(dir.path(), FORWARD_IPV6));
+        settings.put_back().unwrap();
+        assert_eq!(machine.state().settings, BTreeMap::new());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_written_by_the_next_attempt() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, settings) = changed(dir.path());
+        fs::remove_dir_all(dir.path()).unwrap();
+        settings.restore(FORWARD).unwrap_err();
+        fs::create_dir(dir.path()).unwrap();
+        settings.restore(FORWARD).unwrap();
+        assert!(notes(dir.path(), FORWARD_IPV6) && !notes(dir.path(), FORWARD));
     }
 }

@@ -29,7 +29,7 @@ pub fn write(dir: &Path, name: &str, note: &impl Serialize) -> Result<(), Error>
     write_whole(dir, name, &text)
 }
 
-/// Creates or replaces a file that no container has yet, completely or not at all.
+/// Creates or replaces a file that no container has, completely or not at all.
 pub fn write_whole(dir: &Path, name: &str, text: &[u8]) -> Result<(), Error> {
     let (file, part): (PathBuf, PathBuf) = (dir.join(name), dir.join(format!("{name}.part")));
     let written = fault::call("write a note").and_then(|()| fs::write(&part, text));

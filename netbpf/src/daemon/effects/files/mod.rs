@@ -18,6 +18,7 @@ use std::{
 use nix::net::if_::if_nametoindex;
 
 pub use borrowed::{borrow, give_back, is_engines_own, is_made_anew, servers};
+pub use kept::write_whole;
 pub use own::{Before, Texts, make, take_back, update};
 pub use resolv_conf::{HOST_FILE, SYSTEMD_FILE};
 
