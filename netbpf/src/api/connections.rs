@@ -34,15 +34,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// The pause after a failed `accept`, for example without free descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `end`, and then until all running requests are answered.
-///
-/// # Errors
-/// None so far. A connection that cannot be accepted (`EMFILE`) is logged and accepted later.
-pub async fn serve(
-    listener: UnixListener,
-    router: Router,
-    end: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+/// Serves until `end`, and then until all running requests are answered. A connection that cannot be accepted
+/// (`EMFILE`) is logged and accepted later.
+pub async fn serve(listener: UnixListener, router: Router, end: impl Future<Output = ()> + Send + 'static) {
     let end = end.shared();
     let mut connections = JoinSet::new();
     loop {
@@ -60,7 +54,6 @@ pub async fn serve(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
-    Ok(())
 }
 
 async fn serve_one(stream: UnixStream, router: Router, end: impl Future<Output = ()> + Clone) {
@@ -134,7 +127,7 @@ mod tests {
     use super::*;
 
     /// A server, the sender that ends it, and a client whose connection it has accepted.
-    async fn served() -> (JoinHandle<io::Result<()>>, oneshot::Sender<()>, UnixStream) {
+    async fn served() -> (JoinHandle<()>, oneshot::Sender<()>, UnixStream) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
         let listener = UnixListener::bind(&path).expect("a socket");
@@ -166,14 +159,14 @@ mod tests {
         drop(end);
         tokio::task::yield_now().await;
         ask(&mut client).await;
-        server.await.expect("the server").expect("no error");
+        server.await.expect("the server");
     }
 
     #[tokio::test]
     async fn a_client_without_a_request_does_not_delay_the_end() {
         let (server, end, mut silent) = served().await;
         drop(end);
-        server.await.expect("the server").expect("no error");
+        server.await.expect("the server");
         assert_eq!(silent.read(&mut [0]).await.expect("an end"), 0);
     }
 
@@ -183,7 +176,7 @@ mod tests {
             let (server, end, mut slow) = served().await;
             slow.write_all(half.as_bytes()).await.expect("half a request");
             drop(end);
-            server.await.expect("the server").expect("no error");
+            server.await.expect("the server");
             assert_eq!(slow.read(&mut [0]).await.expect("an end"), 0, "{half}");
         }
     }
@@ -196,6 +189,6 @@ mod tests {
         let mut first = [0; 15];
         client.read_exact(&mut first).await.expect("an answer");
         assert_eq!(&first, b"HTTP/1.1 200 OK");
-        server.await.expect("the server").expect("no error");
+        server.await.expect("the server");
     }
 }

@@ -45,15 +45,13 @@ type Shared = State<Arc<Daemon>>;
 /// for each.
 const MAX_CREATE_BODY: usize = 32 << 20;
 
-/// Serves until `end`, and then until all running requests are answered.
-///
-/// # Errors
-/// None so far, as of [`connections::serve`]. Errors of requests become responses with Docker's status code.
+/// Serves until `end`, and then until all running requests are answered. Errors of requests become responses with
+/// Docker's status code.
 pub async fn serve(
     listener: UnixListener,
     daemon: Arc<Daemon>,
     end: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) {
     let router = Router::new()
         .route("/version", get(version))
         .route("/info", get(info))
@@ -80,7 +78,7 @@ pub async fn serve(
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "page not found".into(), None) })
         .layer(middleware::map_response(refuse_in_json))
         .with_state(daemon);
-    connections::serve(listener, router, end).await
+    connections::serve(listener, router, end).await;
 }
 
 /// Carries out a change to its end, even if the client disconnects, which cancels the request's own task.

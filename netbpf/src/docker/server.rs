@@ -32,16 +32,13 @@ const MEDIA_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
 
 type Shared = State<Arc<Daemon>>;
 
-/// Serves requests until `end`, and then until the running ones are finished.
-///
-/// # Errors
-/// None so far: a connection that cannot be accepted is logged and accepted later. Errors of requests become responses
-/// with the text in `Err`, which Docker shows.
+/// Serves requests until `end`, and then until the running ones are finished. Errors of requests become responses with
+/// the text in `Err`, which Docker shows.
 pub async fn serve(
     listener: UnixListener,
     daemon: Arc<Daemon>,
     end: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) {
     let router = Router::new()
         .route("/Plugin.Activate", post(activate))
         .route("/NetworkDriver.GetCapabilities", post(capabilities))
@@ -65,7 +62,7 @@ pub async fn serve(
         })
         .layer(DefaultBodyLimit::max(MAX_MESSAGE))
         .with_state(daemon);
-    connections::serve(listener, router, end).await
+    connections::serve(listener, router, end).await;
 }
 
 /// Why a request is refused.

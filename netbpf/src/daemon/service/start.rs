@@ -86,11 +86,12 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     notify::ready(&format!("serving {}", sockets.named()));
     let (stop_serving, stopped) = oneshot::channel::<()>();
     let stopped = stopped.map(drop).shared();
-    let mut server = pin!(server::serve(listener, Arc::clone(&daemon), stopped.clone()));
-    let mut plugin = pin!(serve_docker(plugin, Arc::clone(&daemon), stopped));
+    let mut serving = pin!(join(
+        server::serve(listener, Arc::clone(&daemon), stopped.clone()),
+        serve_docker(plugin, Arc::clone(&daemon), stopped),
+    ));
     tokio::select! {
-        done = &mut server => done.context("serve the API")?,
-        done = &mut plugin => done.context("serve Docker")?,
+        _ = &mut serving => unreachable!("it serves until it is told to stop"),
         done = Arc::clone(&daemon).watch_folders() => done.context("watch the folders of namespaces")?,
         _ = term.recv() => {}
         _ = int.recv() => {}
@@ -99,10 +100,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     daemon.events.end();
     drop(stop_serving);
     // Finish running requests, but do not wait for clients that follow logs.
-    if let Ok((server, plugin)) = tokio::time::timeout(TIMEOUT, join(server, plugin)).await {
-        server.context("serve the API")?;
-        plugin.context("serve Docker")?;
-    }
+    let _ = tokio::time::timeout(TIMEOUT, serving).await;
     guard.abort();
     // It must have ended, or it would undo the restored setting.
     forwarding.abort();
@@ -167,13 +165,10 @@ async fn serve_docker(
     listener: Option<UnixListener>,
     daemon: Arc<Daemon>,
     end: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) {
     match listener {
         Some(listener) => docker::serve(listener, daemon, end).await,
-        None => {
-            end.await;
-            Ok(())
-        }
+        None => end.await,
     }
 }
 
