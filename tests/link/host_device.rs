@@ -71,7 +71,8 @@ fn the_error_about_a_taken_name_or_number_leaves_nothing() {
             (
                 "ip link add other index 1100001 type bridge",
                 "other",
-                "interface number 1100001 is already taken",
+                "interface number 1100001 is already taken by other of link group 0: another netbpf daemon probably uses \
+                 this network namespace, or has left interfaces here (ip link show group 0)",
             ),
         ] {
             ip(taken.strip_prefix("ip ").unwrap());

@@ -154,8 +154,18 @@ impl Links {
 
     /// Finds out what exists: the kernel's EEXIST does not say.
     async fn taken(&self, end: End<'_>, peer: End<'_>, peer_place: &str) -> Error {
-        if self.exists(with_index(end.ifindex)).await {
-            return Error::NumberTaken { ifindex: end.ifindex };
+        if let Ok(RouteNetlinkMessage::NewLink(holder)) =
+            self.socket.get(RouteNetlinkMessage::GetLink(with_index(end.ifindex))).await
+        {
+            let (mut name, mut group) = (String::new(), 0);
+            for attribute in holder.attributes {
+                match attribute {
+                    LinkAttribute::IfName(found) => name = found,
+                    LinkAttribute::Group(found) => group = found,
+                    _ => {}
+                }
+            }
+            return Error::NumberTaken { ifindex: end.ifindex, name, group };
         }
         let mut named = LinkMessage::default();
         named.attributes.push(LinkAttribute::IfName(end.name.to_owned()));

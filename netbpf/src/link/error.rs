@@ -27,10 +27,17 @@ pub enum Error {
         place: String,
     },
     /// An interface of this number exists.
-    #[error("interface number {ifindex} is already taken")]
+    #[error(
+        "interface number {ifindex} is already taken by {name} of link group {group}: another netbpf daemon probably \
+         uses this network namespace, or has left interfaces here (ip link show group {group})"
+    )]
     NumberTaken {
         /// The number.
         ifindex: u32,
+        /// The name of the interface that has it.
+        name: String,
+        /// Its link group, which tells the interfaces of several daemons apart.
+        group: u32,
     },
     /// The file is no network namespace.
     #[error("{0} is not a network namespace")]

@@ -47,6 +47,21 @@ fn a_second_daemon_is_refused() {
 }
 
 #[test]
+fn a_second_daemon_in_the_same_network_namespace_is_told_whose_interface_it_met() {
+    let lab = Lab::start();
+    let device = lab.host(["ip", "-j", "link", "show", "netbpf0"]).ok().json();
+    let group = device[0]["group"].as_str().expect("a group").to_owned();
+    let own = ["--state-dir", "/run/third", "--run-dir", "/run/fourth", "--bpffs", "/sys/fs/bpf/other"];
+    let second = lab.netbpf(["daemon"].iter().chain(&own)).fails_with(1, "");
+    let said = format!(
+        "interface number 1100000 is already taken by netbpf0 of link group {group}: another netbpf daemon probably uses \
+         this network namespace, or has left interfaces here (ip link show group {group})\n"
+    );
+    assert!(second.stderr.ends_with(&said), "{second}");
+    lab.host(["rm", "-r", "/run/third", "/run/fourth"]).ok();
+}
+
+#[test]
 fn an_invalid_state_file_is_refused_and_left_as_it_is() {
     let lab = Lab::without_daemon();
     std::fs::create_dir(lab.path(STATE_DIR)).expect("the state directory");

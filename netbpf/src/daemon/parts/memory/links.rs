@@ -95,8 +95,9 @@ impl Links {
             Err(Error::NameTaken { name: name.to_owned(), place: place.to_owned() })
         };
         let added = self.machine.call("create a link", |state| {
-            if state.links.contains_key(&ifindex) {
-                return Err(Error::NumberTaken { ifindex });
+            if let Some(other) = state.links.get(&ifindex) {
+                let Device { name, group, .. } = other.device.clone();
+                return Err(Error::NumberTaken { ifindex, name, group });
             }
             if state.links.values().any(|other| other.device.name == link.device.name) {
                 return taken(&link.device.name, "this network namespace");
