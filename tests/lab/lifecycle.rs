@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netbpf_tests::lab::{Lab, Output, Process};
+use netbpf_tests::lab::{Lab, Output, Process, STATE_DIR};
 use nix::sys::signal::Signal;
 
 use crate::world::netbpf;
@@ -391,7 +391,16 @@ fn a_sandbox_on_the_host_s_files_cannot_reach_the_daemon() {
     let lab = Lab::start();
     sleeper(&lab, "secret", &["-e", "PASSWORD=hunter2"]);
     sleeper(&lab, "other", &["--security-opt", "no-new-privileges"]);
-    assert_eq!(exec(&lab, "other", "ls -A /run/netbpf").ok().text(), "");
+    for folder in ["/run/netbpf", STATE_DIR] {
+        assert_eq!(exec(&lab, "other", &format!("ls -A {folder}")).ok().text(), "");
+        assert_ne!(lab.host(["ls", "-A", folder]).ok().text(), "");
+    }
+    // The container's own files are there, in spite of that.
+    assert!(exec(&lab, "other", "cat /etc/hosts").ok().text().contains("localhost"));
+    assert_eq!(
+        exec(&lab, "other", "cat /etc/hostname").ok().text(),
+        inspect(&lab, "other", "{{.Config.Hostname}}")
+    );
     assert_eq!(exec(&lab, "other", "grep -o 'NoNewPrivs.*1' /proc/self/status | wc -l").ok().text(), "1");
     assert_eq!(inspect(&lab, "other", "{{.HostConfig.SecurityOpt}}"), "[no-new-privileges]");
     lab.netbpf(["run", "--rm", "--security-opt", "nonsense", "--", "true"])

@@ -226,11 +226,12 @@ impl Daemon {
         Ok((spec, joined))
     }
 
-    /// Sockets of this daemon and of engines on the host. They are hidden from sandboxes that use the host's
-    /// files.
+    /// Sockets of this daemon and of engines on the host, and this daemon's state: it has the environments and logs of
+    /// all sandboxes. They are hidden from sandboxes that use the host's files.
     fn hidden(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = ENGINES.iter().map(PathBuf::from).collect();
         paths.push(self.options.run_dir.clone());
+        paths.push(self.options.state_dir.clone());
         paths.push(self.options.docker_socket.clone());
         paths.extend(self.options.docker_plugin.clone());
         paths
