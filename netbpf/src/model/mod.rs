@@ -31,7 +31,7 @@ pub use link::{BadLink, Link};
 pub use mac::{Mac, NotAMac};
 pub use names::{
     BadName, check_alias, check_container_name, check_dns_option, check_hostname, check_network_name,
-    check_search_domain, one_line, random_name,
+    check_search_domain, one_line, push_escaped, random_name,
 };
 pub use network::{Bridge, Driver, Network, Origin, Subnet};
 pub use options::{BIG_TCP, BadOption, GSO_LEGACY_MAX_SIZE, GatewayMode, Options};

@@ -140,16 +140,23 @@ fn check_field(kind: &'static str, name: &str) -> Result<(), BadName> {
     Ok(())
 }
 
-/// A text that others chose, for a message of one line: control characters are escaped, quotes are not.
+/// A text that others chose, for a message of one line: what a terminal obeys is escaped, quotes are not.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => line.extend(character.escape_debug()),
-            false => line.push(character),
-        }
-    }
+    text.chars().for_each(|character| push_escaped(&mut line, character));
     line
+}
+
+/// Adds a character to a text, escaped if a terminal obeys it: control characters (ECMA-48) can move the cursor and
+/// more; directional marks (Unicode's UAX 9) reorder the text.
+pub fn push_escaped(text: &mut String, character: char) {
+    match character {
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            text.extend(character.escape_unicode());
+        }
+        _ if character.is_control() => text.extend(character.escape_debug()),
+        _ => text.push(character),
+    }
 }
 
 /// A random name in Docker's style; from the second attempt on with a number.
@@ -240,6 +247,7 @@ mod tests {
             refusal(check_container_name(&long)),
             format!("invalid container name {}…: it has 300 bytes, at most 255 are allowed", "n".repeat(32))
         );
+        assert_eq!(one_line("a\n\u{9b}\u{202e}\"b\u{2066}"), r#"a\n\u{9b}\u{202e}"b\u{2066}"#);
         for name in ["a\nb", "a\0b", "a\u{1b}[31mb", &"\n".repeat(300)] {
             for check in
                 [check_container_name, check_network_name, check_alias, check_hostname, check_search_domain]

@@ -78,7 +78,7 @@ const LAYERS: &[Layer] = &[
     Layer { module: "api", may_know: &["model"], because: EDGE },
     Layer {
         module: "cli",
-        may_know: &["api", "sandbox::exec", "sandbox::Error", "sandbox::SOCKET"],
+        may_know: &["api", "model::push_escaped", "sandbox::exec", "sandbox::Error", "sandbox::SOCKET"],
         because: EDGE,
     },
     Layer {
