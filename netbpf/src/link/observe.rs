@@ -130,6 +130,13 @@ impl Links {
         let mut request = LinkMessage::default();
         request.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]));
         request.attributes.push(LinkAttribute::ExtMask(without));
+        let mut links = self.list(request).await?;
+        links.retain(|link| link.attributes.contains(&LinkAttribute::Group(group)));
+        Ok(links)
+    }
+
+    /// All links of the namespace that the request asks for.
+    pub(super) async fn list(&self, request: LinkMessage) -> Result<Vec<LinkMessage>, Error> {
         let links = self
             .socket
             .dump(RouteNetlinkMessage::GetLink(request))
@@ -141,7 +148,6 @@ impl Links {
                 RouteNetlinkMessage::NewLink(link) => Some(link),
                 _ => None,
             })
-            .filter(|link| link.attributes.contains(&LinkAttribute::Group(group)))
             .collect())
     }
 }

@@ -34,7 +34,7 @@ impl Links {
         });
         let routes = self.routes(RouteMessageBuilder::<Ipv6Addr>::new().build()).await?;
         let listening: BTreeSet<u32> = of_addresses.chain(routes.iter().filter_map(announced_by)).collect();
-        let links = self.all().await?;
+        let links = self.list(LinkMessage::default()).await?;
         Ok(links.iter().filter(|link| listening.contains(&link.header.index)).filter_map(name).collect())
     }
 
@@ -48,22 +48,7 @@ impl Links {
                 matches!(attribute, LinkAttribute::LinkInfo(info) if info.contains(&LinkInfo::Kind(InfoKind::Bridge)))
             })
         };
-        Ok(self.all().await?.iter().filter(is_bridge).filter_map(name).collect())
-    }
-
-    async fn all(&self) -> Result<Vec<LinkMessage>, Error> {
-        let links = self
-            .socket
-            .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
-            .await
-            .map_err(|refusal| Error::failed("list", "links", refusal))?;
-        Ok(links
-            .into_iter()
-            .filter_map(|entry| match entry {
-                RouteNetlinkMessage::NewLink(link) => Some(link),
-                _ => None,
-            })
-            .collect())
+        Ok(self.list(LinkMessage::default()).await?.iter().filter(is_bridge).filter_map(name).collect())
     }
 }
 
