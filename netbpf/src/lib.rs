@@ -21,6 +21,7 @@ pub mod ipam;
 pub mod link;
 pub mod logging;
 pub mod model;
+mod multicast;
 pub mod plan;
 pub mod private;
 pub mod relay;

@@ -1,11 +1,12 @@
 //! Notifications about changes of the packet filter. A firewall that reloads its rules may remove ours.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
-use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_NETFILTER};
+use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use tokio::time::{Instant, timeout_at};
 
 use super::Error;
+use crate::multicast::Listener;
 
 /// `NFNLGRP_NFTABLES`: all changes of tables, chains, rules and elements.
 const GROUP: u32 = 7;
@@ -16,7 +17,7 @@ const QUIET: Duration = Duration::from_millis(50);
 const LATEST: Duration = Duration::from_secs(1);
 
 /// Changes of the packet filter, our own included, since this value was made.
-pub struct Changes(TokioSocket);
+pub struct Changes(Listener);
 
 impl Changes {
     /// Subscribes in the calling thread's namespace. The thread must be in a tokio runtime.
@@ -25,13 +26,7 @@ impl Changes {
     /// [`Error::Watch`] if the kernel gives no netlink socket (`EMFILE`), or refuses the notifications
     /// (`EPERM`).
     pub fn watch() -> Result<Self, Error> {
-        let open = || {
-            let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
-            socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
-            socket.socket_mut().add_membership(GROUP)?;
-            io::Result::Ok(Self(socket))
-        };
-        open().map_err(Error::Watch)
+        Listener::open(NETLINK_NETFILTER, &[GROUP]).map(Self).map_err(Error::Watch)
     }
 
     /// Waits for the next change and the quiet time after it.
@@ -51,11 +46,7 @@ impl Changes {
     }
 
     async fn heard(&mut self) -> Result<(), Error> {
-        match self.0.recv_from_full().await {
-            // The socket buffer overflowed, so there were changes.
-            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => Ok(()),
-            Err(error) => Err(Error::Watch(error)),
-            Ok(_) => Ok(()),
-        }
+        // If some were lost, there were changes as well.
+        self.0.next().await.map(drop).map_err(Error::Watch)
     }
 }

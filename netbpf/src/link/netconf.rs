@@ -1,11 +1,10 @@
 //! Tells when somebody turns forwarding off. The kernel announces it (`RTM_NEWNETCONF`, Linux 3.8); the
 //! netlink library has no type for this message, so it is parsed here. Changes nothing.
 
-use std::io;
-
-use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 use super::{Error, Heard};
+use crate::multicast::Listener;
 
 /// `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF`.
 const GROUPS: [u32; 2] = [24, 25];
@@ -32,7 +31,7 @@ pub enum NotForwarding {
 }
 
 /// The kernel's announcements about forwarding in one namespace, from the creation of this value on.
-pub struct ForwardingChanges(TokioSocket);
+pub struct ForwardingChanges(Listener);
 
 impl ForwardingChanges {
     /// Listens in the namespace of the calling thread, which must be in a tokio runtime.
@@ -40,15 +39,8 @@ impl ForwardingChanges {
     /// # Errors
     /// [`Error::Failed`] if the kernel gives no netlink socket, for example `EMFILE`.
     pub fn watch() -> Result<Self, Error> {
-        let open = || {
-            let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-            socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
-            for group in GROUPS {
-                socket.socket_mut().add_membership(group)?;
-            }
-            io::Result::Ok(Self(socket))
-        };
-        open().map_err(|error| Error::failed("listen on", "a netlink socket", error))
+        let opened = Listener::open(NETLINK_ROUTE, &GROUPS);
+        opened.map(Self).map_err(|error| Error::failed("listen on", "a netlink socket", error))
     }
 
     /// Waits until forwarding is turned off somewhere.
@@ -57,15 +49,12 @@ impl ForwardingChanges {
     /// [`Error::Failed`] if the socket is broken. Lost announcements are no error, but [`Heard::Lost`].
     pub async fn next(&mut self) -> Result<Heard<NotForwarding>, Error> {
         loop {
-            match self.0.recv_from_full().await {
-                // Announcements were lost: the socket's buffer was full.
-                Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => return Ok(Heard::Lost),
-                Err(error) => return Err(Error::failed("listen on", "a netlink socket", error)),
-                Ok((message, _)) => {
-                    if let Some(place) = turned_off(&message) {
-                        return Ok(Heard::Of(place));
-                    }
-                }
+            let heard =
+                self.0.next().await.map_err(|error| Error::failed("listen on", "a netlink socket", error))?;
+            match heard.as_deref().map(turned_off) {
+                None => return Ok(Heard::Lost),
+                Some(Some(place)) => return Ok(Heard::Of(place)),
+                Some(None) => {}
             }
         }
     }
