@@ -4,11 +4,19 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 
+use crate::network::MAX_NETWORKS;
+
 /// Maximum number of endpoints in all networks of a daemon. A kernel bridge has at most 1,023 per network.
 pub const MAX_ENDPOINTS: u32 = 8192;
 
-/// Size of the tables of MACs and addresses: those of each endpoint, and each network's own.
+/// Size of `FDB` and `OWNED`: a MAC of each endpoint and network; two addresses of each endpoint.
 pub const MAX_STATIONS: u32 = 2 * MAX_ENDPOINTS;
+const _: () = assert!(MAX_ENDPOINTS + MAX_NETWORKS <= MAX_STATIONS);
+
+/// Size of `NEIGHBOURS`: three addresses of each endpoint, five of each network (two gateways for each family and a
+/// link-local address), and the addresses that others add to host devices.
+pub const MAX_NEIGHBOURS: u32 = 4 * MAX_ENDPOINTS;
+const _: () = assert!(3 * MAX_ENDPOINTS + 5 * MAX_NETWORKS < MAX_NEIGHBOURS);
 
 /// Size of `FDB_SLOTS`: endpoints of one network with consecutive addresses have different slots.
 pub const FDB_SLOTS: u32 = MAX_STATIONS;

@@ -14,8 +14,8 @@ use aya_ebpf::{
 use netbpf_common::{
     allowed::{Allowed, AllowedKey, MAX_ALLOWED},
     endpoint::{
-        self, Endpoint, FdbKey, MAX_ENDPOINTS, MAX_STATIONS, Neighbour, NeighbourKey, Owned, OwnedKey,
-        Station,
+        self, Endpoint, FdbKey, MAX_ENDPOINTS, MAX_NEIGHBOURS, MAX_STATIONS, Neighbour, NeighbourKey, Owned,
+        OwnedKey, Station,
     },
     flood::Flood,
     network::{self, MAX_NETWORKS, Network},
@@ -42,9 +42,14 @@ static FDB: HashMap<FdbKey, Station, { MAX_STATIONS as usize }> = HashMap::new()
 #[btf_map]
 static FDB_SLOTS: Array<Station, { endpoint::FDB_SLOTS as usize }> = Array::new();
 
-/// The MAC of each IP address.
+/// The MAC of each IP address. Not preallocated: it has room for three addresses of each endpoint, and most have one.
 #[btf_map]
-static NEIGHBOURS: HashMap<NeighbourKey, Neighbour, { MAX_STATIONS as usize }> = HashMap::new();
+static NEIGHBOURS: HashMap<
+    NeighbourKey,
+    Neighbour,
+    { MAX_NEIGHBOURS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
 
 /// The endpoint of each address of a container. Few packets need it, so it is not preallocated.
 #[btf_map]

@@ -6,7 +6,7 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError, lpm_trie},
 };
 use netbpf_common::{
-    endpoint::{FdbKey, MAX_STATIONS, Neighbour, NeighbourKey, Owned, OwnedKey, Station},
+    endpoint::{FdbKey, MAX_NEIGHBOURS, MAX_STATIONS, Neighbour, NeighbourKey, Owned, OwnedKey, Station},
     network::MAX_NETWORKS,
     uplink::{ClosedSubnet, MAX_CLOSED_SUBNETS, MAX_UPLINKS, mapped},
 };
@@ -110,7 +110,6 @@ fn open(lab: &Lab, map: &str) -> MapData {
     MapData::from_pin(lab.path(pin(&format!("maps/{map}")))).expect("a pinned map")
 }
 
-/// Maps with room for twice as many stations as there are endpoints; endpoints with IPv6 have three addresses each.
 #[test]
 fn full_maps_of_macs_and_addresses() {
     let lab = Lab::start();
@@ -126,7 +125,7 @@ fn full_maps_of_macs_and_addresses() {
     disconnect();
     let address = |number: u32| NeighbourKey::ipv4(MAX_NETWORKS, number.to_be_bytes());
     let neighbour = Neighbour { mac: [2; 6], reserved: [0; 2] };
-    Filling::of(&lab, "NEIGHBOURS", MAX_STATIONS, address, neighbour).refuses(connect, "address");
+    Filling::of(&lab, "NEIGHBOURS", MAX_NEIGHBOURS, address, neighbour).refuses(connect, "address");
     disconnect();
     lab.run("web", "--net mynet");
     let owned = |number: u32| OwnedKey { owner: 0, address: mapped(number.to_be_bytes()) };

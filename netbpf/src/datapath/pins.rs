@@ -1,12 +1,12 @@
 //! Paths of pins, and the versions that have some.
 //!
 //! ```text
-//! <bpffs>/v5/maps/ENDPOINTS          maps, by name
-//! <bpffs>/v5/programs/from_container programs, by name
-//! <bpffs>/v5/links/veth1a2b3c4       links, by interface (tcx only)
-//! <bpffs>/v5/uplinks/eth0            the same for XDP; a dot (invalid in a bpffs) becomes a colon
+//! <bpffs>/vN/maps/ENDPOINTS          maps, by name
+//! <bpffs>/vN/programs/from_container programs, by name
+//! <bpffs>/vN/links/veth1a2b3c4       links, by interface (tcx only)
+//! <bpffs>/vN/uplinks/eth0            the same for XDP; a dot (invalid in a bpffs) becomes a colon
 //! ```
-//! The version is that of the map layouts, so a daemon never opens maps that it would misread.
+//! N is the version of the map layouts, so a daemon never opens maps that it would misread.
 
 use std::{
     fs, io,

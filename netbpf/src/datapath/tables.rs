@@ -17,8 +17,8 @@ use aya::{
 use netbpf_common::{
     allowed::{Allowed, AllowedKey, MAX_ALLOWED},
     endpoint::{
-        Endpoint, FDB_SLOTS, FdbKey, MAX_ENDPOINTS, MAX_STATIONS, Neighbour, NeighbourKey, Owned, OwnedKey,
-        Station,
+        Endpoint, FDB_SLOTS, FdbKey, MAX_ENDPOINTS, MAX_NEIGHBOURS, MAX_STATIONS, Neighbour, NeighbourKey,
+        Owned, OwnedKey, Station,
     },
     flood::Flood,
     network::{MAX_NETWORKS, Network},
@@ -41,7 +41,7 @@ const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("ENDPOINTS", MapType::Array, 4, size_of::<Endpoint>(), MAX_ENDPOINTS),
     ("FDB", MapType::Hash, size_of::<FdbKey>(), size_of::<Station>(), MAX_STATIONS),
     ("FDB_SLOTS", MapType::Array, 4, size_of::<Station>(), FDB_SLOTS),
-    ("NEIGHBOURS", MapType::Hash, size_of::<NeighbourKey>(), size_of::<Neighbour>(), MAX_STATIONS),
+    ("NEIGHBOURS", MapType::Hash, size_of::<NeighbourKey>(), size_of::<Neighbour>(), MAX_NEIGHBOURS),
     ("OWNED", MapType::Hash, size_of::<OwnedKey>(), size_of::<Owned>(), MAX_STATIONS),
     ("ALLOWED", MapType::Hash, size_of::<AllowedKey>(), size_of::<Allowed>(), MAX_ALLOWED),
     ("REASONS", MapType::PerCpuArray, 4, size_of::<Reasons>(), 1),
@@ -194,7 +194,7 @@ impl Tables {
     /// Adds a neighbour.
     pub fn set_neighbour(&mut self, key: NeighbourKey, neighbour: Neighbour) -> Result<(), Error> {
         let failed = |error| Error::failed("write to NEIGHBOURS", key.ip(), error);
-        add("address", MAX_STATIONS, || self.neighbours.insert(key, neighbour, 0), failed)
+        add("address", MAX_NEIGHBOURS, || self.neighbours.insert(key, neighbour, 0), failed)
     }
 
     /// Removes a neighbour.
