@@ -49,6 +49,7 @@ fn a_second_daemon_is_refused() {
 #[test]
 fn a_second_daemon_in_the_same_network_namespace_is_told_whose_interface_it_met() {
     let lab = Lab::start();
+    let world = World::of(&lab);
     let device = lab.host(["ip", "-j", "link", "show", "netbpf0"]).ok().json();
     let group = device[0]["group"].as_str().expect("a group").to_owned();
     let own = ["--state-dir", "/run/third", "--run-dir", "/run/fourth", "--bpffs", "/sys/fs/bpf/other"];
@@ -59,6 +60,7 @@ fn a_second_daemon_in_the_same_network_namespace_is_told_whose_interface_it_met(
     );
     assert!(second.stderr.ends_with(&said), "{second}");
     lab.host(["rm", "-r", "/run/third", "/run/fourth"]).ok();
+    world.assert_unchanged(&lab, "a daemon with another's network namespace");
 }
 
 #[test]

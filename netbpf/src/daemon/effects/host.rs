@@ -37,6 +37,10 @@ impl Host {
     /// # Errors
     /// If the host lacks something, with what that is.
     pub async fn open(options: &Options, exe: &Path, pins: Arc<PinFolder>) -> anyhow::Result<Self> {
+        let links = Links::open()?;
+        let settings = Settings::open(&options.state_dir, Sysctls::new())?;
+        let firewall = Firewall::open(options.table(), options.group()).await?;
+        // After what the host may lack, because the pins stay.
         let mut datapath = Datapath::open(&options.bpffs, options.program_logs)?;
         if let Some(logs) = datapath.take_logs() {
             thread::Builder::new().name("program-logs".into()).spawn(move || {
@@ -47,9 +51,9 @@ impl Host {
         tracing::info!(attachment = ?datapath.attachment(), bpffs = %options.bpffs.display(), "datapath");
         Ok(Self {
             group: options.group(),
-            links: Links::open()?,
-            settings: Settings::open(&options.state_dir, Sysctls::new())?,
-            firewall: Firewall::open(options.table(), options.group()).await?,
+            links,
+            settings,
+            firewall,
             feed: Feed::start(exe, &options.run_dir).await?,
             datapath: DataLock::new(Rank::Datapath, datapath),
             grace: GracePeriods::open(&options.run_dir),

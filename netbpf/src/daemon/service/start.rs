@@ -23,7 +23,7 @@ use crate::{
     },
     datapath::Datapath,
     docker,
-    link::{ForwardingChanges, Links, neighbours},
+    link::{ForwardingChanges, Links, Touches, neighbours},
     model::{Driver, Network},
     private,
     sandbox::SealedProgram,
@@ -38,7 +38,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// # Errors
 /// If the user is not root, another daemon uses the same directories, the host lacks something that netbpf
 /// needs, or a step of the start or the end cannot be done: the message says what. The networks and
-/// containers of before go on then, and the next start continues.
+/// containers of before go on then, and the next start continues. If there are none, nothing is left.
 pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "netbpf daemon needs root: run it with sudo");
     // The inherited umask could let others write to directories and sockets.
@@ -50,31 +50,16 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     let _locks = [take(&options.state_dir, None)?, take(&options.run_dir, folders::group())?];
     let pins = Leaving(Arc::new(PinFolder::take(&options.bpffs)?));
     let daemon = open(options, Arc::clone(&pins.0)).await?;
-    for raised in neighbours::make_room()? {
-        tracing::info!("set {raised}: all containers' neighbours share one table");
-    }
-    // Before the forwarding settings are read, so that no change is missed.
-    let forwarding = ForwardingChanges::watch()?;
-    for family in daemon.forwarded_by_us() {
-        if let Some(effect) = daemon.closing(family)? {
-            daemon.apply(effect).await?;
+    let (forwarding, touches) = match restore(&daemon).await {
+        Ok(changes) => changes,
+        Err(error) => {
+            // A first start that fails leaves nothing.
+            if let Err(error) = stop(&daemon).await {
+                tracing::warn!("undo: {error:#}");
+            }
+            return Err(error);
         }
-    }
-    daemon.feed_host_servers().await?;
-    // Before any state is read, so that no deletion is missed.
-    let [deletions, deletions_of_docker] = [Links::watch_deleted()?, Links::watch_deleted()?];
-    let touches = Links::watch_touched()?;
-    notify::status("restoring networks and containers");
-    daemon.reconcile().await?;
-    let uplink_changes = daemon.uplink_changes()?;
-    daemon.bring_up_uplinks().await?;
-    if let Some(changes) = uplink_changes {
-        tokio::spawn(Arc::clone(&daemon).follow_uplinks(changes));
-    }
-    tokio::spawn(Arc::clone(&daemon).restore_deleted_links(deletions));
-    tokio::spawn(Arc::clone(&daemon).watch_docker_endpoints(deletions_of_docker));
-    tokio::spawn(Arc::clone(&daemon).forget_abandoned_endpoints());
-    daemon.add_predefined_networks().await?;
+    };
     let (listener, plugin) = sockets.listen()?;
     let forwarding = tokio::spawn(Arc::clone(&daemon).keep_forwarding(forwarding));
     let guard = tokio::spawn(Arc::clone(&daemon).guard_filter());
@@ -111,6 +96,36 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     let stopped = stop(&daemon).await;
     daemon.state.store.lock().close();
     stopped
+}
+
+/// Makes the host as the store says. Returns the changes by others since before it was read.
+async fn restore(daemon: &Arc<Daemon>) -> anyhow::Result<(ForwardingChanges, Touches)> {
+    for raised in neighbours::make_room()? {
+        tracing::info!("set {raised}: all containers' neighbours share one table");
+    }
+    // Before the forwarding settings are read, so that no change is missed.
+    let forwarding = ForwardingChanges::watch()?;
+    for family in daemon.forwarded_by_us() {
+        if let Some(effect) = daemon.closing(family)? {
+            daemon.apply(effect).await?;
+        }
+    }
+    daemon.feed_host_servers().await?;
+    // Before any state is read, so that no deletion is missed.
+    let [deletions, deletions_of_docker] = [Links::watch_deleted()?, Links::watch_deleted()?];
+    let touches = Links::watch_touched()?;
+    notify::status("restoring networks and containers");
+    daemon.reconcile().await?;
+    let uplink_changes = daemon.uplink_changes()?;
+    daemon.bring_up_uplinks().await?;
+    if let Some(changes) = uplink_changes {
+        tokio::spawn(Arc::clone(daemon).follow_uplinks(changes));
+    }
+    tokio::spawn(Arc::clone(daemon).restore_deleted_links(deletions));
+    tokio::spawn(Arc::clone(daemon).watch_docker_endpoints(deletions_of_docker));
+    tokio::spawn(Arc::clone(daemon).forget_abandoned_endpoints());
+    daemon.add_predefined_networks().await?;
+    Ok((forwarding, touches))
 }
 
 /// Locks a directory for this daemon, and creates the directory of its containers.
