@@ -56,8 +56,8 @@ pub struct Endpoint {
     pub mac: [u8; 6],
     /// 1 if it may talk to the host only, with the exceptions in [`crate::allowed`].
     pub icc_off: u8,
-    /// Always zero.
-    pub reserved: u8,
+    /// What it may send besides its own addresses, and how frames reach it: bits of [`crate::access`].
+    pub access: u8,
     /// The IPv4 address that the endpoint owns, network order; zero for none.
     pub ipv4: [u8; 4],
     /// The global IPv6 address that the endpoint owns; zero for none.
@@ -71,7 +71,7 @@ const _: () = assert!(size_of::<Endpoint>() == 64);
 
 /// Key of the hash `FDB`: a MAC within a network.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FdbKey {
     /// Network number.
     pub network: u32,
@@ -89,8 +89,12 @@ const _: () = assert!(size_of::<FdbKey>() == 12);
 pub struct Station {
     /// Host side of the container's veth pair, or the host device; 0 in a vacant slot.
     pub ifindex: u32,
+    /// [`PLAIN`](crate::access::PLAIN) if frames go through the veth pair; 0 otherwise.
+    pub access: u8,
+    /// Always zero.
+    pub reserved: [u8; 3],
 }
-const _: () = assert!(size_of::<Station>() == 4);
+const _: () = assert!(size_of::<Station>() == 8);
 
 impl FdbKey {
     /// The index in `FDB_SLOTS` for a MAC. A MAC ends with the end of the IPv4 address that it is made from,
@@ -106,7 +110,7 @@ impl FdbKey {
 
 /// Key of the hash `NEIGHBOURS`: an address within a network.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NeighbourKey {
     /// Network number.
     pub network: u32,

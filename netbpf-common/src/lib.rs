@@ -6,11 +6,11 @@
 //! padding, because the kernel compares keys byte by byte.
 #![cfg_attr(not(test), no_std)]
 
+pub mod access;
 pub mod allowed;
 pub mod checksum;
 pub mod endpoint;
 pub mod flood;
-
 pub mod network;
 pub mod reason;
 pub mod stats;
@@ -21,4 +21,4 @@ pub mod wire;
 
 /// Version of the map layouts in this crate. It is part of the pin path, so that a daemon never reads maps of
 /// another layout. Increase it with every change of a key, a value, or a map's type or size.
-pub const LAYOUT: u32 = 6;
+pub const LAYOUT: u32 = 7;

@@ -54,8 +54,10 @@ pub struct Network {
     pub default_gateway_ipv6: [u8; 16],
     /// Prefix length in bits of the IPv6 subnet; 0 without an IPv6 gateway address.
     pub prefix_ipv6: u8,
+    /// 1 if a member is open ([`crate::access::OPEN`]): a frame to an unknown MAC or address may be for it.
+    pub open: u8,
     /// Always zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     /// Limit of copies a second of a member's frames to all ([`crate::flood`]); 0 for no limit.
     pub flood_copies: u32,
 }

@@ -2,7 +2,7 @@
 //! checked).
 #![expect(unsafe_code, reason = "Pod is an unsafe marker trait; this is its only place")]
 
-use crate::{allowed, endpoint, flood, network, reason, stats, uplink};
+use crate::{access, allowed, endpoint, flood, network, reason, stats, uplink};
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
@@ -14,6 +14,12 @@ macro_rules! pod {
 }
 
 pod!(
+    access::FurtherKey,
+    access::Further,
+    access::Learnt,
+    access::LearntOfKey,
+    access::LearntMac,
+    access::Learning,
     endpoint::Endpoint,
     endpoint::FdbKey,
     endpoint::Station,

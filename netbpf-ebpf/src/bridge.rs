@@ -8,7 +8,7 @@
 use netbpf_common::reason::Reason;
 
 use crate::{
-    arp, forward, icc, interface, isolation, nd,
+    arp, forward, icc, interface, isolation, nd, open,
     packet::{Arrival, Packet},
     parse, uplink,
 };
@@ -20,6 +20,7 @@ pub type End = Result<Reason, Reason>;
 #[inline(always)]
 pub fn from_container(packet: &mut Packet) -> End {
     let endpoint = &interface::endpoint(packet)?;
+    open::elsewhere(packet, endpoint)?;
     let frame = parse::frame(packet)?;
     isolation::own_mac(endpoint, &frame)?;
     isolation::no_reserved_group(&frame)?;
@@ -27,6 +28,28 @@ pub fn from_container(packet: &mut Packet) -> End {
     arp::of_container(packet, endpoint, &frame)?;
     nd::of_container(packet, endpoint, &frame)?;
     forward::from_container(packet, endpoint, &frame)
+}
+
+/// A frame of a container that may use more than its leases.
+#[inline(always)]
+pub fn from_open(packet: &mut Packet) -> End {
+    let endpoint = &interface::endpoint(packet)?;
+    let frame = parse::frame_as_is(packet)?;
+    open::free_mac(packet, endpoint, &frame)?;
+    isolation::no_reserved_group(&frame)?;
+    open::free_addresses(packet, endpoint, &frame)?;
+    open::learn(packet, endpoint, &frame);
+    arp::of_open(packet, endpoint, &frame)?;
+    let audience = nd::of_open(packet, endpoint, &frame)?;
+    open::pass_on(packet, audience)
+}
+
+/// A frame of an open endpoint, or one to a MAC or an address that nobody leases: what it may say was checked before.
+#[inline(always)]
+pub fn to_open(packet: &mut Packet) -> End {
+    let (network, sender) = open::network_of(packet)?;
+    let frame = parse::frame_as_is(packet)?;
+    forward::to_open(packet, network, sender.as_ref(), &frame)
 }
 
 /// A frame that the host sent to a network.

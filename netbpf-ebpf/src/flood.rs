@@ -1,4 +1,4 @@
-//! Sends a frame to all members of a network, and to the host if the host is not the sender.
+//! Sends a frame to all members of a network or to some ([`Audience`]), and to the host if the host is not the sender.
 //!
 //! Members form a list through [`Endpoint::next`](netbpf_common::endpoint::Endpoint). A program walks a part
 //! of the list, and continues in itself by a tail call; its state is in the frame's scratch memory. Each
@@ -12,18 +12,23 @@
 //! The list may change meanwhile. The walk ends at an endpoint that was removed, or that another network uses
 //! now: the frame then misses some members, but never reaches another network.
 
-use netbpf_common::{endpoint, network::Network, reason::Reason};
+use netbpf_common::{
+    access::{OPEN, UNGUARDED},
+    endpoint::{self, Endpoint},
+    network::Network,
+    reason::Reason,
+};
 
 use crate::{
     bridge::End,
-    maps,
+    maps::{self, Program},
     packet::{self, Packet, Side},
     stats,
 };
 
-/// Members that one program serves. The kernel allows 32 tail calls after the first program: 8,448 members,
-/// more than the maximum.
-const MEMBERS: u32 = 256;
+/// Members that one program serves. The kernel allows 32 tail calls after the first program, of which up to two lead
+/// here: 31 programs serve 8,928 members, more than the maximum.
+const MEMBERS: u32 = 288;
 
 /// Scratch word: the next member's number.
 const NEXT: usize = 0;
@@ -34,17 +39,73 @@ const NETWORK: usize = 1;
 const WAITING: usize = 2;
 /// Scratch word: the number of members so far, without the sender.
 const COPIES: usize = 3;
+/// Scratch word: the [`Audience`].
+const AUDIENCE: usize = 4;
+
+/// Who a frame is for, by bits of [`access`](netbpf_common::access): all members and the host, or fewer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Audience(u32);
+
+impl Audience {
+    /// Everybody.
+    pub const ALL: Self = Self(Self::ANY);
+    /// Those who may have an address that no lease tells: open endpoints and the host.
+    pub const OPEN: Self = Self(OPEN as u32);
+    /// Endpoints without guard: who may have a MAC that no map has, and who may believe a router.
+    pub const UNGUARDED: Self = Self(UNGUARDED as u32 | Self::NO_HOST);
+
+    /// Bit that every endpoint has.
+    const ANY: u32 = 1 << 7;
+    /// Bit: the host is left out.
+    const NO_HOST: u32 = 1 << 8;
+
+    /// The same without the host.
+    #[inline(always)]
+    pub const fn without_host(self) -> Self {
+        Self(self.0 | Self::NO_HOST)
+    }
+
+    /// Whether an endpoint with these bits of access belongs to it.
+    #[inline(always)]
+    const fn has(self, access: u8) -> bool {
+        self.0 & (access as u32 | Self::ANY) != 0
+    }
+
+    /// The audience that another program chose.
+    #[inline(always)]
+    pub fn of(packet: &Packet) -> Self {
+        Self(packet.note(AUDIENCE))
+    }
+
+    /// Tells the next program.
+    #[inline(always)]
+    pub fn keep(self, packet: &mut Packet) {
+        packet.set_note(AUDIENCE, self.0);
+    }
+}
 
 /// Starts at a network's first member.
 #[inline(always)]
-pub fn begin(packet: &mut Packet, network: u32) -> End {
+pub fn begin(packet: &mut Packet, network: u32, audience: Audience) -> End {
     let Network { first, flood_copies, .. } = maps::network(network).ok_or(Reason::Failed)?;
     may_begin(packet, flood_copies)?;
     packet.set_note(NEXT, first);
     packet.set_note(NETWORK, network);
     packet.set_note(WAITING, 0);
     packet.set_note(COPIES, 0);
-    maps::go_on_in_flood(packet);
+    audience.keep(packet);
+    continue_in(packet, audience)
+}
+
+/// Continues in the program for the audience. Frames to everybody have one of their own, which chooses nobody.
+///
+/// The tail calls suffice for all members, but not for a circular list.
+#[inline(always)]
+fn continue_in(packet: &Packet, audience: Audience) -> End {
+    match audience == Audience::ALL {
+        true => maps::go_on_in(Program::Flood, packet),
+        false => maps::go_on_in(Program::FloodOpen, packet),
+    }
     Err(Reason::Failed)
 }
 
@@ -63,15 +124,47 @@ fn may_begin(packet: &Packet, rate: u32) -> Result<(), Reason> {
 /// Continues where the previous program ended.
 #[inline(always)]
 pub fn go_on(packet: &mut Packet) -> End {
+    match walk(packet, |_, _| true) {
+        Walk::Ended => finish(packet),
+        Walk::Paused => continue_in(packet, Audience::ALL),
+    }
+}
+
+/// The same for a part of the network.
+#[inline(always)]
+pub fn go_on_in_open(packet: &mut Packet) -> End {
+    // Read anew each time: if it stayed in a register, the verifier would distinguish its values.
+    let walk = walk(packet, |packet, endpoint| Audience::of(packet).has(endpoint.access));
+    match (walk, endpoint::number_of(packet.ifindex())) {
+        (Walk::Paused, _) => continue_in(packet, Audience::OPEN),
+        (Walk::Ended, Some(sender)) if packet.note(AUDIENCE) & Audience::NO_HOST != 0 => {
+            charge(packet, sender)?;
+            to_last(packet)
+        }
+        (Walk::Ended, _) => finish(packet),
+    }
+}
+
+/// Whether the list has ended.
+enum Walk {
+    Ended,
+    /// There is more than one program serves.
+    Paused,
+}
+
+/// Serves the next members; the last one, so far, waits.
+#[inline(always)]
+fn walk(packet: &mut Packet, is_for: impl Fn(&Packet, &Endpoint) -> bool) -> Walk {
     let mut next = packet.note(NEXT);
     let mut waiting = packet.note(WAITING);
     let network = packet.note(NETWORK);
     let sender = packet.ifindex();
     for _ in 0..MEMBERS {
         let Some(endpoint) = maps::endpoint(next).filter(|endpoint| endpoint.network == network) else {
-            return finish(packet, network, waiting);
+            packet.set_note(WAITING, waiting);
+            return Walk::Ended;
         };
-        if endpoint.ifindex != sender {
+        if endpoint.ifindex != sender && is_for(packet, &endpoint) {
             serve(packet, waiting);
             waiting = endpoint.ifindex;
             // In scratch memory at once: in a register, the verifier would distinguish all values.
@@ -81,9 +174,7 @@ pub fn go_on(packet: &mut Packet) -> End {
     }
     packet.set_note(NEXT, next);
     packet.set_note(WAITING, waiting);
-    maps::go_on_in_flood(packet);
-    // The tail calls suffice for all members, but not for a circular list.
-    Err(Reason::Failed)
+    Walk::Paused
 }
 
 /// Sends a copy to a member.
@@ -97,25 +188,43 @@ fn serve(packet: &mut Packet, ifindex: u32) {
     }
 }
 
-/// Sends the frame itself to the last receiver.
+/// Sends the frame itself to the last receiver: the host or, from the host, the last member.
 #[inline(always)]
-fn finish(packet: &mut Packet, network: u32, waiting: u32) -> End {
-    if let Some(sender) = endpoint::number_of(packet.ifindex()) {
-        serve(packet, waiting);
-        let host = maps::network(network).ok_or(Reason::Failed)?;
-        if host.flood_copies != 0
-            && let Some(flood) = maps::flood(sender)
-        {
-            maps::set_flood(sender, flood.and(packet.note(COPIES), host.flood_copies, packet::now()));
-        }
-        packet.redirect(host.ifindex, Side::Receive)?;
-    } else {
-        packet.redirect(waiting, Side::Transmit)?;
-        if let Some(number) = endpoint::number_of(waiting) {
-            stats::received(number, packet.len());
-        }
-    }
+fn finish(packet: &mut Packet) -> End {
+    let Some(sender) = endpoint::number_of(packet.ifindex()) else { return to_last(packet) };
+    let waiting = packet.note(WAITING);
+    serve(packet, waiting);
+    let host = charge(packet, sender)?;
+    packet.redirect(host, Side::Receive)?;
     Ok(Reason::Flooded)
 }
 
-const _: () = assert!(endpoint::MAX_ENDPOINTS <= 33 * MEMBERS);
+/// Sends the frame itself to the member that waits.
+#[inline(always)]
+fn to_last(packet: &mut Packet) -> End {
+    let waiting = packet.note(WAITING);
+    packet.redirect(waiting, Side::Transmit)?;
+    match endpoint::number_of(waiting) {
+        Some(number) => {
+            stats::received(number, packet.len());
+            Ok(Reason::Flooded)
+        }
+        // From the host to an empty network; it gets no error.
+        None if endpoint::number_of(packet.ifindex()).is_none() => Ok(Reason::Flooded),
+        None => Err(Reason::UnknownDestination),
+    }
+}
+
+/// Adds the copies to the sender's used share. Returns the host device.
+#[inline(always)]
+fn charge(packet: &Packet, sender: u32) -> Result<u32, Reason> {
+    let host = maps::network(packet.note(NETWORK)).ok_or(Reason::Failed)?;
+    if host.flood_copies != 0
+        && let Some(flood) = maps::flood(sender)
+    {
+        maps::set_flood(sender, flood.and(packet.note(COPIES), host.flood_copies, packet::now()));
+    }
+    Ok(host.ifindex)
+}
+
+const _: () = assert!(endpoint::MAX_ENDPOINTS <= 31 * MEMBERS);

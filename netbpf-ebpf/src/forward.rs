@@ -1,9 +1,11 @@
 //! Passes a frame on: to the station with its destination MAC, or by [`mod@crate::flood`] to all. If no
 //! station has the MAC, it may be an old MAC of the packet's IP address; otherwise the frame is dropped. All
-//! stations of a network are known, so nothing is learnt, and nothing unknown is flooded.
+//! stations of a network are known, so nothing is learnt, and nothing unknown is flooded, except for
+//! [open](crate::open) endpoints.
 
 use netbpf_common::{
-    endpoint::{self, Endpoint, NeighbourKey, Station},
+    access::{PLAIN, UNGUARDED},
+    endpoint::{self, Endpoint, Neighbour, NeighbourKey, Station},
     network,
     reason::Reason,
     wire::{Ethernet, Ipv4, Ipv6, is_group},
@@ -11,7 +13,8 @@ use netbpf_common::{
 
 use crate::{
     bridge::End,
-    flood, icc, isolation, maps,
+    flood::{self, Audience},
+    icc, isolation, maps, open,
     packet::{Packet, Side},
     parse::{Content, Frame},
     stats, unused,
@@ -22,17 +25,15 @@ use crate::{
 pub fn from_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> End {
     if is_group(frame.destination) {
         return match endpoint.icc_off {
-            0 => flood::begin(packet, endpoint.network),
+            0 => flood::begin(packet, endpoint.network, Audience::ALL),
             _ => to_host(packet, network::ifindex_of(endpoint.network)),
         };
     }
-    let Station { ifindex } = another_station(packet, endpoint.network, frame)?;
+    let Station { ifindex, access, .. } = another_station(packet, endpoint.network, frame)?;
     match endpoint::number_of(ifindex) {
         Some(number) => {
             icc::to_member(packet, endpoint, number, frame)?;
-            packet.redirect_peer(ifindex)?;
-            stats::received(number, packet.len());
-            Ok(Reason::Forwarded)
+            to_member(packet, number, ifindex, access)
         }
         None => {
             let (network, ifindex) = match isolation::sibling(packet, endpoint, frame)? {
@@ -43,6 +44,73 @@ pub fn from_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -
             to_host(packet, ifindex)
         }
     }
+}
+
+/// Redirects to a member, through its veth pair if it wants so.
+#[inline(always)]
+fn to_member(packet: &mut Packet, number: u32, ifindex: u32, access: u8) -> End {
+    match access & PLAIN {
+        0 => packet.redirect_peer(ifindex)?,
+        _ => packet.redirect(ifindex, Side::Transmit)?,
+    }
+    stats::received(number, packet.len());
+    Ok(Reason::Forwarded)
+}
+
+/// Passes on a frame of an open endpoint, or one to a MAC or an address that nobody leases. The endpoint `sender` or
+/// the host has sent it.
+#[inline(always)]
+pub fn to_open(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, frame: &Frame) -> End {
+    let audience = Audience::of(packet);
+    let is_apart = sender.is_some_and(|sender| sender.icc_off != 0);
+    if is_group(frame.destination) {
+        let Some(sender) = sender else { return flood::begin(packet, network, audience) };
+        let is_credible = open::is_credible(packet, sender, frame);
+        return match (is_apart, is_credible) {
+            (true, _) if audience == Audience::UNGUARDED => Err(Reason::NoIcc),
+            (true, Err(spoofed)) => Err(spoofed),
+            (true, Ok(())) => to_host(packet, network::ifindex_of(network)),
+            (false, Err(_)) => flood::begin(packet, network, audience.without_host()),
+            (false, Ok(())) => flood::begin(packet, network, audience),
+        };
+    }
+    let (ifindex, access) = match maps::station(network, frame.destination) {
+        Some(_) if audience == Audience::UNGUARDED => return Err(Reason::SpoofedNd),
+        Some(Station { ifindex, access, .. }) => (ifindex, access),
+        None => match open::learnt(network, frame) {
+            Some(receiver) => (receiver.ifindex, receiver.access),
+            None if is_apart => return Err(Reason::NoIcc),
+            None => return flood::begin(packet, network, Audience::UNGUARDED),
+        },
+    };
+    if ifindex == packet.ifindex() {
+        return Err(Reason::Hairpin);
+    }
+    match (endpoint::number_of(ifindex), sender) {
+        (Some(number), Some(sender)) => {
+            icc::to_member(packet, sender, number, frame)?;
+            to_member(packet, number, ifindex, access)
+        }
+        // At the egress of a device, a frame can only be transmitted.
+        (Some(number), None) => to_member(packet, number, ifindex, PLAIN),
+        (None, Some(sender)) => from_open_to_host(packet, sender, frame, ifindex),
+        (None, None) => Err(Reason::Hairpin),
+    }
+}
+
+/// Passes a frame of a network with open members to the host.
+#[inline(always)]
+fn from_open_to_host(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame, ifindex: u32) -> End {
+    if let Some(sibling) = open::sibling(packet, endpoint, frame)? {
+        let (network, ifindex) = enter_as(packet, sibling)?;
+        unused::is_somebodys(packet, network, frame)?;
+        return to_host(packet, ifindex);
+    }
+    open::is_credible(packet, endpoint, frame)?;
+    if endpoint.access & UNGUARDED == 0 {
+        unused::is_somebodys(packet, endpoint.network, frame)?;
+    }
+    to_host(packet, ifindex)
 }
 
 /// Rewrites a frame for the host as if the sibling, the container's endpoint that has the source address, had
@@ -69,9 +137,9 @@ fn to_host(packet: &mut Packet, ifindex: u32) -> End {
 #[inline(always)]
 pub fn from_host(packet: &mut Packet, network: u32, frame: &Frame) -> End {
     if is_group(frame.destination) {
-        return flood::begin(packet, network);
+        return flood::begin(packet, network, Audience::ALL);
     }
-    let Station { ifindex } = another_station(packet, network, frame)?;
+    let Station { ifindex, .. } = another_station(packet, network, frame)?;
     packet.redirect(ifindex, Side::Transmit)?;
     if let Some(number) = endpoint::number_of(ifindex) {
         stats::received(number, packet.len());
@@ -83,27 +151,28 @@ pub fn from_host(packet: &mut Packet, network: u32, frame: &Frame) -> End {
 #[inline(always)]
 fn another_station(packet: &mut Packet, network: u32, frame: &Frame) -> Result<Station, Reason> {
     let Some(station) = maps::station(network, frame.destination) else {
-        return successor(packet, network, frame);
+        return successor(packet, network, frame)?
+            .ok_or_else(|| open::or_end(packet, network, Reason::UnknownDestination));
     };
     if station.ifindex == packet.ifindex() { Err(Reason::Hairpin) } else { Ok(station) }
 }
 
-/// The station that has the packet's IP address, if no station has the frame's MAC. An address may get
+/// The station that leases the packet's IP address, if no station has the frame's MAC. An address may get
 /// another MAC; a sender that knows the old one notices only when its neighbour entry expires, up to a minute
 /// later.
 #[inline(always)]
-fn successor(packet: &mut Packet, network: u32, frame: &Frame) -> Result<Station, Reason> {
+fn successor(packet: &mut Packet, network: u32, frame: &Frame) -> Result<Option<Station>, Reason> {
     let address = match frame.content {
         Content::Ipv4 => NeighbourKey::ipv4(network, packet.header::<Ipv4>(frame.offset)?.destination),
         Content::Ipv6 => NeighbourKey { network, address: packet.header::<Ipv6>(frame.offset)?.destination },
-        Content::Arp | Content::Other => return Err(Reason::UnknownDestination),
+        Content::Arp | Content::Other => return Ok(None),
     };
-    let mac = maps::owner(&address).ok_or(Reason::UnknownDestination)?.mac;
-    let station = maps::station(network, mac).ok_or(Reason::UnknownDestination)?;
+    let Some(Neighbour { mac, .. }) = maps::owner(&address) else { return Ok(None) };
+    let Some(station) = maps::station(network, mac) else { return Ok(None) };
     if station.ifindex == packet.ifindex() {
         return Err(Reason::Hairpin);
     }
     let ethernet = *packet.header::<Ethernet>(0)?;
     packet.write(0, Ethernet { destination: mac, ..ethernet })?;
-    Ok(station)
+    Ok(Some(station))
 }

@@ -57,6 +57,8 @@ pub fn not_from_a_member(
     };
     match maps::owner(&source) {
         Some(owner) if owner.mac != network.mac => Err(Reason::NoIcc),
+        // An open member may use addresses that no lease tells.
+        None if network.open != 0 => Err(Reason::NoIcc),
         Some(_) | None => Ok(()),
     }
 }

@@ -91,7 +91,7 @@ pub fn sibling_with_ipv4(endpoint: &Endpoint, address: [u8; 4]) -> Option<u32> {
 /// Another endpoint of the same container that has the global IPv6 address. A link-local address is valid on
 /// its own link only.
 #[inline(always)]
-fn sibling_with_ipv6(endpoint: &Endpoint, address: [u8; 16]) -> Option<u32> {
+pub fn sibling_with_ipv6(endpoint: &Endpoint, address: [u8; 16]) -> Option<u32> {
     let key = NeighbourKey { network: endpoint.network, address };
     sibling_with(endpoint, key, |sibling| address == sibling.ipv6 && address != [0; 16])
 }

@@ -1,8 +1,8 @@
 //! The entry points of netbpf's eBPF programs, one line each.
 //!
 //! An entry point runs one function of [`bridge`]; [`stats`] counts the result. [`parse`] reads a frame's
-//! headers, [`interface`] finds the sender, [`isolation`] and [`icc`] check what it may send, [`arp`] and
-//! [`nd`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to unused addresses,
+//! headers, [`interface`] finds the sender, [`isolation`], [`open`] and [`icc`] check what it may send, [`arp`]
+//! and [`nd`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to unused addresses,
 //! [`uplink`] packets from other hosts. Only [`packet`] accesses a frame's bytes and its context, only
 //! [`maps`] accesses maps: there is no `unsafe` elsewhere.
 //!
@@ -18,6 +18,7 @@ mod interface;
 mod isolation;
 mod maps;
 mod nd;
+mod open;
 mod packet;
 mod parse;
 mod stats;
@@ -43,10 +44,28 @@ fn from_host(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), bridge::from_host)
 }
 
+/// A frame of a container that may use more than its leases: the target of a tail call from `from_container`.
+#[classifier]
+fn from_open(ctx: TcContext) -> i32 {
+    stats::settle(&mut Packet::new(ctx), bridge::from_open)
+}
+
+/// A frame to somebody without a lease: the target of tail calls from the programs above.
+#[classifier]
+fn to_open(ctx: TcContext) -> i32 {
+    stats::settle(&mut Packet::new(ctx), bridge::to_open)
+}
+
 /// A frame for all members of a network: the target of tail calls from the programs above.
 #[classifier]
 fn flood(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), flood::go_on)
+}
+
+/// A frame for those members of a network that may send more than their leases: another target.
+#[classifier]
+fn flood_open(ctx: TcContext) -> i32 {
+    stats::settle(&mut Packet::new(ctx), flood::go_on_in_open)
 }
 
 /// A frame that an uplink received, before the kernel creates an skb: XDP.

@@ -1,17 +1,22 @@
 //! The maps, and the only access to them: each function copies a value out or counts. The layouts are in
 //! netbpf-common; `bpftool map dump` prints entries with field names.
 //!
-//! User space writes everything except the counters. The hash maps except `OWNED` are preallocated, so an
-//! entry that is removed while a program reads it stays readable memory. The program then reads the old value
-//! or that of the next entry in its place. Values are copied out in one step.
+//! User space writes everything except the counters and what is learnt. The hash maps except `OWNED`, `LEARNT`
+//! and `LEARNT_OF` are preallocated, so an entry that is removed while a program reads it stays readable
+//! memory. The program then reads the old value or that of the next entry in its place. Values are copied out
+//! in one step.
 #![expect(unsafe_code, reason = "map values are raw pointers; this file copies them out or counts in them")]
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, lpm_trie::Key},
     macros::btf_map,
 };
 use netbpf_common::{
+    access::{
+        self, Further, FurtherKey, Learning, Learnt, LearntMac, LearntOfKey, MAX_FURTHER, MAX_LEARNT,
+        UNGUARDED,
+    },
     allowed::{Allowed, AllowedKey, MAX_ALLOWED},
     endpoint::{
         self, Endpoint, FdbKey, MAX_ENDPOINTS, MAX_NEIGHBOURS, MAX_STATIONS, Neighbour, NeighbourKey, Owned,
@@ -80,9 +85,42 @@ static CLOSED_SUBNETS: LpmTrie<[u8; 16], ClosedSubnet, { MAX_CLOSED_SUBNETS as u
 #[btf_map]
 static UPLINKS: HashMap<u32, Uplink, { MAX_UPLINKS as usize }> = HashMap::new();
 
-/// The program `flood`, for tail calls.
+/// Subnets that endpoints may use besides their leases.
 #[btf_map]
-static FLOOD: ProgramArray<1> = ProgramArray::new();
+static FURTHER: LpmTrie<FurtherKey, Further, { MAX_FURTHER as usize }> = LpmTrie::new();
+
+/// The endpoint of each MAC that was learnt. Few networks need it, so it is not preallocated; the same goes for
+/// `LEARNT_OF`.
+#[btf_map]
+static LEARNT: HashMap<FdbKey, Learnt, { MAX_LEARNT as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+
+/// The MACs that were learnt of each endpoint.
+#[btf_map]
+static LEARNT_OF: HashMap<LearntOfKey, LearntMac, { MAX_LEARNT as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+
+/// How many MACs were learnt of each endpoint.
+#[btf_map]
+static LEARNING: Array<Learning, { MAX_ENDPOINTS as usize }> = Array::new();
+
+/// Programs for tail calls, by [`Program`].
+#[btf_map]
+static TAIL_CALLS: ProgramArray<4> = ProgramArray::new();
+
+/// A program that others continue in.
+#[repr(u32)]
+#[derive(Clone, Copy)]
+pub enum Program {
+    /// `flood`.
+    Flood = 0,
+    /// `flood_open`.
+    FloodOpen = 3,
+    /// `from_open`.
+    FromOpen = 1,
+    /// `to_open`.
+    ToOpen = 2,
+}
 
 /// The endpoint with a number; none if vacant.
 #[inline(always)]
@@ -206,9 +244,73 @@ pub fn set_flood(number: u32, flood: Flood) {
     }
 }
 
-/// Continues in the program `flood`; returns only if that failed.
+/// Continues in another program; returns only if that failed.
 #[inline(always)]
-pub fn go_on_in_flood(packet: &Packet) {
+pub fn go_on_in(program: Program, packet: &Packet) {
     // SAFETY: nothing here waits to be dropped.
-    unsafe { FLOOD.tail_call(packet.context(), 0) }
+    unsafe { TAIL_CALLS.tail_call(packet.context(), program as u32) }
+}
+
+/// Whether an address is in a subnet that the endpoint may use besides its leases. As with closed subnets, no
+/// node is freed while a program may be reading it.
+#[inline(always)]
+pub fn is_further(endpoint: u32, address: [u8; 16]) -> bool {
+    FURTHER.get(&Key::new(access::ENDPOINT_BITS + ADDRESS_BITS, FurtherKey { endpoint, address })).is_some()
+}
+
+/// The endpoint where a MAC was learnt. The kernel may reuse the memory of a removed entry while it is read
+/// here, so the endpoint is compared with the network.
+#[inline(always)]
+pub fn learnt(key: &FdbKey, now: u32) -> Option<Endpoint> {
+    // SAFETY: any bytes are a value; copied out at once.
+    let learnt = unsafe { LEARNT.get(key).copied() }.filter(|learnt| learnt.is_fresh(now))?;
+    let endpoint = endpoint(learnt.endpoint)?;
+    let is_there = endpoint.network == key.network && endpoint.access & UNGUARDED != 0;
+    is_there.then_some(endpoint)
+}
+
+/// Learns that the endpoint `number` has a MAC. Costs a known MAC one lookup, and a write once a second.
+///
+/// A MAC is in `LEARNT` only together with one of its endpoint's places in `LEARNT_OF`. Two CPUs may choose the
+/// same place: the kernel lets one of them take it, and the other learns nothing from this frame.
+#[inline(always)]
+pub fn learn(key: &FdbKey, number: u32, now: u32) {
+    if let Some(learnt) = LEARNT.get_ptr_mut(key) {
+        // SAFETY: aligned words, which no CPU sees half written; the kernel keeps the memory while a program runs,
+        // and if it is another entry's by now, that one is fresh, too. Volatile, because others write there.
+        unsafe {
+            if (&raw const (*learnt).endpoint).read_volatile() == number {
+                if (&raw const (*learnt).seen).read_volatile() != now {
+                    (&raw mut (*learnt).seen).write_volatile(now);
+                }
+                return;
+            }
+        }
+        // It has moved.
+        let _gone = LEARNT.remove(key);
+    }
+    let Some(learning) = LEARNING.get_ptr_mut(number) else { return };
+    // SAFETY: an aligned word, as above.
+    let count = unsafe { (&raw const (*learning).count).read_volatile() };
+    // SAFETY: the same.
+    unsafe { (&raw mut (*learning).count).write_volatile(count.wrapping_add(1)) };
+    let place = LearntOfKey { endpoint: number, place: count % access::MAX_LEARNT_OF_ENDPOINT };
+    // SAFETY: any bytes are a value; copied out at once.
+    if let Some(oldest) = unsafe { LEARNT_OF.get(place).copied() } {
+        forget(&FdbKey { mac: oldest.mac, ..*key }, number);
+        let _gone = LEARNT_OF.remove(place);
+    }
+    let mac = LearntMac { mac: key.mac, reserved: [0; 2] };
+    if LEARNT_OF.insert(place, mac, BPF_NOEXIST.into()).is_ok() {
+        let _known = LEARNT.insert(key, Learnt { endpoint: number, seen: now }, BPF_NOEXIST.into());
+    }
+}
+
+/// Forgets a MAC, unless another endpoint has it by now.
+#[inline(always)]
+fn forget(key: &FdbKey, number: u32) {
+    // SAFETY: any bytes are a value; copied out at once.
+    if unsafe { LEARNT.get(key).is_some_and(|learnt| learnt.endpoint == number) } {
+        let _gone = LEARNT.remove(key);
+    }
 }

@@ -16,6 +16,7 @@
 use core::mem::MaybeUninit;
 
 use netbpf_common::{
+    access::UNGUARDED,
     checksum,
     endpoint::{Endpoint, NeighbourKey},
     network::Network,
@@ -24,7 +25,8 @@ use netbpf_common::{
 };
 
 use crate::{
-    isolation, maps,
+    flood::Audience,
+    isolation, maps, open,
     packet::{self, Packet, Side},
     parse::{self, Content, Frame},
 };
@@ -90,6 +92,61 @@ pub fn of_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> 
         }
         // Router advertisements and redirects.
         _ => Err(Reason::SpoofedNd),
+    }
+}
+
+/// Checks and answers neighbour discovery from a container with an open endpoint; `Ok` if the frame is to be passed
+/// on, with those who may believe it.
+///
+/// Without guard, a message that receivers ignore is passed on unchecked.
+#[inline(always)]
+pub fn of_open(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Result<Audience, Reason> {
+    if frame.content != Content::Ipv6 {
+        return Ok(Audience::ALL);
+    }
+    let next_header = packet.header::<Ipv6>(frame.offset)?.next_header;
+    if Extension::is_one(next_header) {
+        return nothing_behind(packet, next_header, frame).map(|()| Audience::ALL);
+    }
+    let is_guarded = endpoint.access & UNGUARDED == 0;
+    let message = match message(packet, frame) {
+        Err(reason) if is_guarded => return Err(reason),
+        Ok(None) | Err(_) => return Ok(Audience::ALL),
+        Ok(Some(message)) => message,
+    };
+    let fixed = size_of::<NeighbourMessage>();
+    match message.kind {
+        Icmpv6::ROUTER_SOLICITATION if is_guarded => {
+            says_own_mac(packet, endpoint, &message, 8, DiscoveryOption::SOURCE)?;
+            let host = maps::network(endpoint.network).ok_or(Reason::Failed)?.ifindex;
+            packet.redirect(host, Side::Receive)?;
+            Err(Reason::Delivered)
+        }
+        Icmpv6::ROUTER_SOLICITATION => Ok(Audience::ALL),
+        Icmpv6::NEIGHBOUR_SOLICITATION | Icmpv6::NEIGHBOUR_ADVERTISEMENT => {
+            let is_question = message.kind == Icmpv6::NEIGHBOUR_SOLICITATION;
+            if is_guarded {
+                let kind = if is_question { DiscoveryOption::SOURCE } else { DiscoveryOption::TARGET };
+                says_own_mac(packet, endpoint, &message, fixed, kind)?;
+            }
+            let target = packet.load::<NeighbourMessage>(message.offset)?.target;
+            if !is_question {
+                let is_its = open::may_use_ipv6(packet, endpoint, target);
+                return if is_its { Ok(Audience::ALL) } else { Err(Reason::SpoofedNd) };
+            }
+            let is_own = isolation::has_ipv6(endpoint, &target);
+            match maps::owner(&NeighbourKey { network: endpoint.network, address: target }) {
+                // An option may be missing, but there is at most one.
+                Some(owner) if !is_own && message.length <= fixed + size_of::<DiscoveryOption>() => {
+                    answer_as(packet, owner.mac, frame, &message, Side::Transmit)?;
+                }
+                Some(_) | None => {}
+            }
+            Ok(Audience::ALL)
+        }
+        // Router advertisements and redirects.
+        _ if is_guarded => Err(Reason::SpoofedNd),
+        _ => Ok(Audience::UNGUARDED),
     }
 }
 
@@ -216,7 +273,20 @@ fn answer(
     asker: Side,
 ) -> Result<(), Reason> {
     let target = packet.load::<NeighbourMessage>(message.offset)?.target;
-    let owner = maps::owner(&NeighbourKey { network, address: target }).ok_or(Reason::UnknownAddress)?.mac;
+    match maps::owner(&NeighbourKey { network, address: target }) {
+        Some(owner) => answer_as(packet, owner.mac, frame, message, asker),
+        None => Err(open::or_end(packet, network, Reason::UnknownAddress)),
+    }
+}
+
+#[inline(always)]
+fn answer_as(
+    packet: &mut Packet,
+    owner: [u8; 6],
+    frame: &Frame,
+    message: &Message,
+    asker: Side,
+) -> Result<(), Reason> {
     packet.resize(frame.offset + size_of::<NeighbourPacket>())?;
     let (mut before, mut after) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let before = packet.load_words::<NeighbourPacket>(frame.offset, &mut before)?;

@@ -251,6 +251,12 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// The same in seconds, modulo 2^32.
+#[inline(always)]
+pub fn seconds() -> u32 {
+    (now() / 1_000_000_000) as u32
+}
+
 /// Bytes that the kernel may read four at a time.
 #[repr(C, align(4))]
 pub struct Words<T>(pub T);

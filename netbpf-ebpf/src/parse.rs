@@ -102,6 +102,22 @@ pub fn frame(packet: &mut Packet) -> Result<Frame, Reason> {
     Ok(Frame { destination, source, content, offset })
 }
 
+/// Reads the headers of a frame of or to an open endpoint. A frame that receivers ignore, because its content is
+/// malformed, is passed on like any other protocol.
+#[inline(always)]
+pub fn frame_as_is(packet: &mut Packet) -> Result<Frame, Reason> {
+    packet.pull_headers()?;
+    let Ethernet { destination, source, ethertype } = *packet.header::<Ethernet>(0)?;
+    let (ethertype, offset) = untagged(packet, ethertype).unwrap_or((None, 0));
+    let content = match ethertype {
+        Some(EtherType::ARP) => arp(packet, offset),
+        Some(EtherType::IPV4) => ipv4(packet, offset),
+        Some(EtherType::IPV6) => ipv6(packet, offset),
+        Some(_) | None => Ok(Content::Other),
+    };
+    Ok(Frame { destination, source, content: content.unwrap_or(Content::Other), offset })
+}
+
 /// The end of the IPv4 packet at an offset, from its header. BIG TCP packets have no length there and end
 /// with the frame.
 #[inline(always)]

@@ -121,7 +121,8 @@ fn full_maps_of_macs_and_addresses() {
         let [a, b, c, d] = number.to_be_bytes();
         FdbKey { network: MAX_NETWORKS, mac: [2, 0, a, b, c, d], reserved: [0; 2] }
     };
-    Filling::of(&lab, "FDB", MAX_STATIONS, mac, Station { ifindex: 1 }).refuses(connect, "MAC address");
+    Filling::of(&lab, "FDB", MAX_STATIONS, mac, Station { ifindex: 1, ..Station::default() })
+        .refuses(connect, "MAC address");
     disconnect();
     let address = |number: u32| NeighbourKey::ipv4(MAX_NETWORKS, number.to_be_bytes());
     let neighbour = Neighbour { mac: [2; 6], reserved: [0; 2] };

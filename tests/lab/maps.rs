@@ -34,12 +34,12 @@ fn maps_have_named_fields() {
     let pinned = lab.host(["ls", &pin("maps")]).ok();
     assert_eq!(
         pinned.text(),
-        "ALLOWED\nCLOSED_SUBNETS\nENDPOINTS\nENDPOINT_STATS\nFDB\nFDB_SLOTS\nFLOOD\nFLOODS\nNEIGHBOURS\nNETWORKS\nOWNED\nREASONS\nUPLINKS"
+        "ALLOWED\nCLOSED_SUBNETS\nENDPOINTS\nENDPOINT_STATS\nFDB\nFDB_SLOTS\nFLOODS\nFURTHER\nLEARNING\nLEARNT\nLEARNT_OF\nNEIGHBOURS\nNETWORKS\nOWNED\nREASONS\nTAIL_CALLS\nUPLINKS"
     );
     let fdb = dump(&lab, "FDB").json();
     let web = serde_json::json!({
         "key": { "network": 1, "mac": [2, 66, 10, 0, 0, 2], "reserved": [0, 0] },
-        "value": { "ifindex": 1_000_000 }
+        "value": { "ifindex": 1_000_000, "access": 0, "reserved": [0, 0, 0] }
     });
     assert!(fdb.as_array().is_some_and(|entries| entries.contains(&web)), "{fdb}");
     let neighbours = dump(&lab, "NEIGHBOURS").json();
@@ -75,7 +75,7 @@ fn maps_have_named_fields() {
             assert!(text.contains(&format!("\"{field}\": ")), "{map}: {field}");
         }
     }
-    assert_eq!(dump(&lab, "FLOOD").json().as_array().map(Vec::len), Some(1));
+    assert_eq!(dump(&lab, "TAIL_CALLS").json().as_array().map(Vec::len), Some(4));
 }
 
 #[test]

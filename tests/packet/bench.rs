@@ -280,8 +280,13 @@ impl Sent<'_> {
         Self { mark, ..self }
     }
 
-    /// Sends a frame and returns the outcome. Checks that each counter counts the whole frame once, or not at all.
-    pub fn frame(&self, frame: &Frame) -> Outcome {
+    /// Sends a frame, whatever becomes of it.
+    pub fn send(&self, frame: &Frame) {
+        let _outcome = self.run(frame);
+    }
+
+    /// Runs the program; returns the verdict, and the frame afterwards.
+    fn run(&self, frame: &Frame) -> (u32, Frame) {
         let Self { bench, program, ifindex, ingress_ifindex, mark } = *self;
         let path = bench.pin("programs", program);
         let program = SchedClassifier::from_pin(&path).expect("a pinned program");
@@ -291,7 +296,6 @@ impl Sent<'_> {
             .flat_map(|word: &u32| word.to_ne_bytes())
             .collect();
         let mut after = vec![0; 2048];
-        let (reasons, stats) = (bench.reasons(), bench.stats());
         let result = program.test_run(TestRunOptions {
             data_in: Some(&frame.0),
             data_out: Some(&mut after),
@@ -301,6 +305,14 @@ impl Sent<'_> {
         let result = result
             .unwrap_or_else(|error| panic!("BPF_PROG_TEST_RUN with {} bytes: {error:?}", frame.0.len()));
         after.truncate(result.data_size_out as usize);
+        (result.return_value, Frame(after))
+    }
+
+    /// Sends a frame and returns the outcome. Checks that each counter counts the whole frame once, or not at all.
+    pub fn frame(&self, frame: &Frame) -> Outcome {
+        let bench = self.bench;
+        let (reasons, stats) = (bench.reasons(), bench.stats());
+        let (verdict, after) = self.run(frame);
 
         let counted = |before: Counter, after: Counter| {
             let packets = after.packets - before.packets;
@@ -308,13 +320,8 @@ impl Sent<'_> {
             assert!(packets <= 1, "{packets} frames were counted");
             packets == 1
         };
-        let mut outcome = Outcome {
-            verdict: result.return_value,
-            reasons: Vec::new(),
-            received: Vec::new(),
-            dropped: Vec::new(),
-            frame: Frame(after),
-        };
+        let mut outcome =
+            Outcome { verdict, reasons: Vec::new(), received: Vec::new(), dropped: Vec::new(), frame: after };
         for ((reason, before), (_, after)) in reasons.into_iter().zip(bench.reasons()) {
             if counted(before, after) {
                 outcome.reasons.push(reason);

@@ -86,7 +86,9 @@ fn every_map_prints_named_fields() {
 #[test]
 fn programs_are_named_and_small() {
     bench(|bench| {
-        for name in ["from_container", "from_host", "flood", "from_uplink"] {
+        for name in
+            ["from_container", "from_host", "from_open", "to_open", "flood", "flood_open", "from_uplink"]
+        {
             let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
             assert_eq!(info.name_as_str(), Some(name));
             // Before Linux 5.16 the kernel does not report it.
@@ -114,7 +116,7 @@ fn programs_log_the_reason_of_frames_on_request() {
     bench(|bench| {
         bench.datapath = Datapath::open(&bench.bpffs, true).expect("the programs load with logs");
         let logs = bench.datapath.take_logs().expect("logs");
-        for name in ["from_container", "from_host", "flood"] {
+        for name in ["from_container", "from_host", "from_open", "to_open", "flood", "flood_open"] {
             let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
             let Some(verified) = info.verified_instruction_count() else { continue };
             assert!(verified < 200_000, "{name}: {verified} instructions verified");

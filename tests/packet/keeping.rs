@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use aya::programs::TcAttachType;
-use netbpf::datapath::{Attachment, Datapath, Error};
+use netbpf::{
+    datapath::{Attachment, Datapath, Error},
+    plan::EndpointEntry,
+};
 use netbpf_common::{
     LAYOUT,
     endpoint::{self, Endpoint},
@@ -36,7 +39,7 @@ fn a_new_daemon_finds_the_state_of_the_last_one() {
         }
         bench.datapath.attach_host_device(BLUE, "blue").expect("attached");
         let left = bench.datapath.observed();
-        assert_eq!(left.endpoints[&1], endpoint_entry(RED, ANNE));
+        assert_eq!(left.endpoints[&1], EndpointEntry::from(&endpoint_entry(RED, ANNE)));
         assert_eq!(left.networks[&BLUE], network_entry(BLUE_GATEWAY));
         assert_eq!(left.attached.iter().collect::<Vec<_>>(), ["anne", "bert", "blue", "cleo", "dora", "red"]);
 
@@ -195,7 +198,7 @@ fn an_incomplete_change_of_a_crashed_daemon_is_repaired() {
             ));
         };
         let stray_mac = "00 00 00 00 02 42 09 09 09 09 00 00";
-        update("FDB", stray_mac, "42 42 0f 00");
+        update("FDB", stray_mac, "42 42 0f 00 00 00 00 00");
         let stray_address = "00 00 00 00 00 00 00 00 00 00 00 00 00 00 ff ff 09 09 09 09";
         update("NEIGHBOURS", stray_address, "02 42 09 09 09 09 00 00");
         run(&format!(

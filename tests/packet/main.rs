@@ -11,6 +11,7 @@
 //! | `multihomed` | containers in two networks |
 //! | `nd` | neighbour discovery |
 //! | `flood` | broadcast and multicast |
+//! | `open` | endpoints with further addresses, and without guard |
 //! | `unused` | addresses that are not in use |
 //! | `uplink` | frames from other hosts |
 //! | `hostile` | random frames: each ends as a plain model says |
@@ -37,6 +38,7 @@ mod keeping;
 mod model;
 mod multihomed;
 mod nd;
+mod open;
 mod shape;
 mod unused;
 mod uplink;

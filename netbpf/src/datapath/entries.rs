@@ -6,6 +6,7 @@ use std::{
 };
 
 use netbpf_common::{
+    access::{PLAIN, UNGUARDED},
     endpoint::{Endpoint, FdbKey, Neighbour, NeighbourKey, OwnedKey, Station},
     network::Network,
 };
@@ -15,8 +16,8 @@ use crate::model::Mac;
 /// The entries of one station of a network in `FDB`, `NEIGHBOURS` and `OWNED`: its MAC and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entries {
-    /// Key in `FDB`.
-    pub mac: FdbKey,
+    /// Key in `FDB`; none of an endpoint without guard, whose MACs are learnt.
+    pub mac: Option<FdbKey>,
     /// Its value.
     pub station: Station,
     /// Keys in `NEIGHBOURS`.
@@ -30,8 +31,8 @@ pub struct Entries {
 impl Entries {
     fn new(network: u32, mac: [u8; 6], ifindex: u32, addresses: Vec<NeighbourKey>) -> Self {
         Self {
-            mac: FdbKey { network, mac, reserved: [0; 2] },
-            station: Station { ifindex },
+            mac: Some(FdbKey { network, mac, reserved: [0; 2] }),
+            station: Station { ifindex, access: 0, reserved: [0; 3] },
             addresses,
             neighbour: Neighbour { mac, reserved: [0; 2] },
             owned: Vec::new(),
@@ -50,20 +51,25 @@ impl Entries {
         let addresses = keys(endpoint.network, endpoint.ipv4, [endpoint.ipv6, endpoint.ipv6_link_local]);
         let owned = keys(endpoint.network, endpoint.ipv4, [endpoint.ipv6, [0; 16]]);
         let owned = owned.into_iter().map(|key| OwnedKey { owner: endpoint.owner, address: key.address });
-        Self {
-            owned: owned.filter(|key| key.owner != 0).collect(),
-            ..Self::new(endpoint.network, endpoint.mac, endpoint.ifindex, addresses)
+        let mut entries = Self::new(endpoint.network, endpoint.mac, endpoint.ifindex, addresses);
+        entries.owned = owned.filter(|key| key.owner != 0).collect();
+        entries.station.access = endpoint.access & PLAIN;
+        // Where members must not talk to each other, nobody could ask an endpoint without guard for its MAC.
+        if endpoint.access & UNGUARDED != 0 && endpoint.icc_off == 0 {
+            entries.mac = None;
+            entries.addresses.clear();
         }
+        entries
     }
 
     /// The MAC and addresses that no other station of the network may have.
     pub fn claims(&self) -> impl Iterator<Item = Claim> {
-        [Claim::Mac(self.mac)].into_iter().chain(self.addresses.iter().copied().map(Claim::Address))
+        self.mac.map(Claim::Mac).into_iter().chain(self.addresses.iter().copied().map(Claim::Address))
     }
 }
 
 /// A MAC or address that only one station of a network may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Claim {
     /// A MAC.
     Mac(FdbKey),

@@ -16,7 +16,7 @@ use netbpf_common::{
 use nix::net::if_::if_nametoindex;
 
 use super::{Attachment, Datapath, Error, Observed, entries::Claim, programs::Role, warn};
-use crate::plan::NetworkEntry;
+use crate::plan::{EndpointEntry, NetworkEntry};
 
 /// Pins that somebody had removed.
 #[derive(Debug)]
@@ -93,16 +93,17 @@ impl Datapath {
         }
     }
 
-    /// The map entries of a network, without its list of members.
+    /// The map entries of a network, without what follows from its members.
     pub fn network_entry(&self, number: u32) -> Option<NetworkEntry> {
         let network = self.networks.get(&number)?;
-        let network = Network { first: NO_ENDPOINT, ..*network };
+        let network = Network { first: NO_ENDPOINT, open: 0, ..*network };
         Some(NetworkEntry { network, closed: self.closed(number) })
     }
 
-    /// The entry of an endpoint in the map `ENDPOINTS`, without its place in the list of members.
-    pub fn endpoint_entry(&self, number: u32) -> Option<Endpoint> {
-        self.endpoints.get(&number).map(|endpoint| Endpoint { next: NO_ENDPOINT, ..*endpoint })
+    /// The map entries of an endpoint, without its place in the list of members.
+    pub fn endpoint_entry(&self, number: u32) -> Option<EndpointEntry> {
+        let endpoint = Endpoint { next: NO_ENDPOINT, ..*self.endpoints.get(&number)? };
+        Some(EndpointEntry { endpoint, further: self.further_of(number) })
     }
 
     /// Whether the program is attached to a network's host device. `right` is the name that the device should

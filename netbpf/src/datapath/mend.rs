@@ -29,7 +29,8 @@ impl Datapath {
         for entries in &all {
             self.enter(entries)?;
         }
-        let macs: BTreeSet<_> = all.iter().map(|entries| (entries.mac.network, entries.mac.mac)).collect();
+        let macs: BTreeSet<_> =
+            all.iter().filter_map(|entries| entries.mac).map(|mac| (mac.network, mac.mac)).collect();
         for (key, station) in self.tables.fdb()? {
             if !macs.contains(&(key.network, key.mac)) {
                 self.tables.remove_station(key, station)?;
@@ -47,6 +48,7 @@ impl Datapath {
                 self.tables.remove_owned(key, owned.endpoint)?;
             }
         }
+        self.mend_open()?;
         self.mend_closed()
     }
 }

@@ -14,6 +14,7 @@
 //! | `external` | changes by others: detached programs, added addresses |
 //! | `mend` | makes the maps consistent after a crash |
 //! | `members` | the lists of members for broadcasts |
+//! | `open` | further subnets and learnt MACs of open endpoints |
 //! | `exceptions` | which members may talk to each other in spite of `enable_icc=false` |
 //! | `logs` | log lines of the programs, if enabled |
 //!
@@ -34,6 +35,7 @@ mod logs;
 mod members;
 mod mend;
 mod older;
+mod open;
 mod pins;
 mod programs;
 mod tables;
@@ -44,9 +46,11 @@ use std::{
     path::Path,
 };
 
+use ipnet::IpNet;
 use netbpf_common::{
+    access::OPEN,
     allowed::AllowedKey,
-    endpoint::{self, Endpoint, MAX_ENDPOINTS, NO_ENDPOINT, Owned, OwnedKey},
+    endpoint::{self, Endpoint, MAX_ENDPOINTS, NO_ENDPOINT, Owned, OwnedKey, Station},
     network::{self, MAX_NETWORKS, Network},
     reason::Reason,
     stats::{Counter, EndpointStats},
@@ -67,7 +71,7 @@ pub use self::{
     programs::{Attachment, PROGRAMS},
     uplinks::{UplinkDevice, XdpProgram},
 };
-use crate::plan::{Closed, NetworkEntry};
+use crate::plan::{Closed, EndpointEntry, NetworkEntry};
 
 /// The loaded programs and their maps, with a copy of the maps in memory: nothing else writes them.
 pub struct Datapath {
@@ -85,6 +89,10 @@ pub struct Datapath {
     claims: HashMap<Claim, u32>,
     /// The endpoint that has an address of its container.
     owned: HashMap<OwnedKey, u32>,
+    /// The further subnets of each endpoint that has some.
+    further: BTreeMap<u32, BTreeSet<IpNet>>,
+    /// The open members of each network.
+    open: HashMap<u32, BTreeSet<u32>>,
     /// The predecessor of each endpoint in its network's list.
     before: HashMap<u32, Before>,
     /// The closed subnets of each network.
@@ -103,7 +111,7 @@ pub struct Observed {
     /// Networks by number.
     pub networks: BTreeMap<u32, NetworkEntry>,
     /// Endpoints by number.
-    pub endpoints: BTreeMap<u32, Endpoint>,
+    pub endpoints: BTreeMap<u32, EndpointEntry>,
     /// Interfaces that have their program.
     pub attached: BTreeSet<String>,
 }
@@ -136,6 +144,7 @@ impl Datapath {
         let networks = tables.networks()?.into_iter().collect();
         let endpoints = tables.endpoints()?.into_iter().collect();
         let allowed = tables.allowed()?;
+        let further = tables.further()?;
         let mut datapath = Self {
             pins,
             folder,
@@ -148,6 +157,8 @@ impl Datapath {
             allowed,
             claims: HashMap::new(),
             owned: HashMap::new(),
+            further,
+            open: HashMap::new(),
             before: HashMap::new(),
             closed: BTreeMap::new(),
             attached: BTreeSet::new(),
@@ -155,6 +166,9 @@ impl Datapath {
             given: BTreeMap::new(),
             logs,
         };
+        for (number, endpoint) in datapath.endpoints.clone() {
+            datapath.note_open(number, &endpoint);
+        }
         datapath.mend()?;
         datapath.attach_all()?;
         datapath.older = Older::beside(&datapath.pins)?;
@@ -199,6 +213,7 @@ impl Datapath {
         let present = self.networks.get(&number).copied();
         if let Some(present) = present {
             network.first = present.first;
+            network.open = present.open;
         }
         let entries = Entries::of_network(number, &network);
         let closed = self.closed(number);
@@ -259,8 +274,16 @@ impl Datapath {
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::UnknownNetwork`], [`Error::Taken`]: nothing was changed. The error of a map: what
     /// was written is undone.
-    pub fn write_endpoint(&mut self, number: u32, entry: &Endpoint) -> Result<(), Error> {
+    pub fn write_endpoint(&mut self, number: u32, entry: impl Into<EndpointEntry>) -> Result<(), Error> {
         in_range("endpoint", number, MAX_ENDPOINTS)?;
+        let EndpointEntry { endpoint, further } = entry.into();
+        let before = self.further_of(number);
+        self.exchange_further(number, &before, &further)?;
+        let written = self.write_entry(number, &endpoint);
+        written.inspect_err(|_| warn(self.exchange_further(number, &further, &before)))
+    }
+
+    fn write_entry(&mut self, number: u32, entry: &Endpoint) -> Result<(), Error> {
         if !self.networks.contains_key(&entry.network) {
             return Err(Error::UnknownNetwork(entry.network));
         }
@@ -277,9 +300,9 @@ impl Datapath {
         if present == same {
             return self.enter(&entries);
         }
-        if present == (Endpoint { owner: present.owner, ..same }) {
-            let given = self.give_endpoint(number, present, endpoint.owner);
-            return given.inspect_err(|_| warn(self.give_endpoint(number, same, present.owner)));
+        if present == (Endpoint { owner: present.owner, access: present.access, ..same }) {
+            let changed = self.change_endpoint(number, present, same);
+            return changed.inspect_err(|_| warn(self.change_endpoint(number, same, present)));
         }
         let allowed = self.exceptions_of(number);
         let replaced = self.clear_endpoint(number).and_then(|()| self.add_endpoint(number, endpoint));
@@ -298,17 +321,12 @@ impl Datapath {
         // The entry is written before it becomes the head of the list, so a broadcast sees a complete list at
         // any time.
         let next = self.networks.get(&network).map_or(NO_ENDPOINT, |network| network.first);
+        if endpoint.access & OPEN != 0 {
+            self.begin_open(network)?;
+        }
         self.tables.reset_endpoint_stats(number)?;
         self.set_endpoint(number, Endpoint { next, ..endpoint })?;
         self.set_first(network, number)?;
-        self.enter(&Entries::of_endpoint(&endpoint))
-    }
-
-    /// Changes the container of an endpoint, or removes it. Frames are forwarded all the time.
-    fn give_endpoint(&mut self, number: u32, endpoint: Endpoint, owner: u64) -> Result<(), Error> {
-        self.disown(&Entries::of_endpoint(&endpoint))?;
-        let endpoint = Endpoint { owner, ..endpoint };
-        self.set_endpoint(number, endpoint)?;
         self.enter(&Entries::of_endpoint(&endpoint))
     }
 
@@ -328,6 +346,7 @@ impl Datapath {
     /// [`Error::Failed`] of a map or of the program: call it again.
     pub fn remove_endpoint(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
         self.clear_endpoint(number)?;
+        self.exchange_further(number, &self.further_of(number), &BTreeSet::new())?;
         self.detach_if_known(Role::Endpoint, interface)
     }
 
@@ -375,13 +394,18 @@ impl Datapath {
     /// Removes the map entries of a station.
     fn forget(&mut self, entries: &Entries) -> Result<(), Error> {
         for claim in entries.claims() {
-            match claim {
-                Claim::Mac(key) => self.tables.remove_station(key, entries.station)?,
-                Claim::Address(key) => self.tables.remove_neighbour(key)?,
-            }
-            self.claims.remove(&claim);
+            self.remove_claim(claim, entries.station)?;
         }
         self.disown(entries)
+    }
+
+    fn remove_claim(&mut self, claim: Claim, station: Station) -> Result<(), Error> {
+        match claim {
+            Claim::Mac(key) => self.tables.remove_station(key, station)?,
+            Claim::Address(key) => self.tables.remove_neighbour(key)?,
+        }
+        self.claims.remove(&claim);
+        Ok(())
     }
 
     /// Removes the container's addresses of this endpoint. An address that the container has in two networks
@@ -402,6 +426,7 @@ impl Datapath {
         let Some(endpoint) = self.endpoints.get(&number).copied() else { return Ok(()) };
         self.forget(&Entries::of_endpoint(&endpoint))?;
         // Another endpoint may soon get its number.
+        self.forget_learnt(number, &endpoint)?;
         self.exceptions_of(number).into_iter().try_for_each(|key| self.disallow(key))?;
         match self.before.get(&number).copied() {
             Some(Before::Network(network)) => self.set_first(network, endpoint.next)?,
@@ -414,7 +439,8 @@ impl Datapath {
         }
         // It is in no list any more, also if its entry cannot be cleared.
         self.before.remove(&number);
-        self.vacate_endpoint(number)
+        self.vacate_endpoint(number)?;
+        self.settle_open(endpoint.network)
     }
 
     fn set_first(&mut self, number: u32, first: u32) -> Result<(), Error> {
@@ -431,6 +457,7 @@ impl Datapath {
 
     fn set_endpoint(&mut self, number: u32, endpoint: Endpoint) -> Result<(), Error> {
         self.tables.set_endpoint(number, endpoint)?;
+        self.note_open(number, &endpoint);
         self.endpoints.insert(number, endpoint);
         self.before.insert(endpoint.next, Before::Endpoint(number));
         Ok(())
@@ -445,10 +472,9 @@ impl Datapath {
     fn vacate_endpoint(&mut self, number: u32) -> Result<(), Error> {
         self.tables.set_endpoint(number, Endpoint::default())?;
         self.before.remove(&number);
-        if let Some(endpoint) = self.endpoints.remove(&number)
-            && let Some(network) = self.networks.get(&endpoint.network)
-            && network.first == endpoint.next
-        {
+        let Some(endpoint) = self.endpoints.remove(&number) else { return Ok(()) };
+        self.note_open(number, &Endpoint { access: 0, ..endpoint });
+        if self.networks.get(&endpoint.network).is_some_and(|network| network.first == endpoint.next) {
             // The endpoint pointed to the first one, but was not the head of the list yet.
             self.before.insert(endpoint.next, Before::Network(endpoint.network));
         }

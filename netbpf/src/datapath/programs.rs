@@ -89,7 +89,11 @@ impl Role {
 pub const FROM_UPLINK: &str = "from_uplink";
 
 /// The names of the loaded programs.
-const NAMES: [&str; 4] = ["flood", "from_container", "from_host", FROM_UPLINK];
+const NAMES: [&str; 7] =
+    ["flood", "flood_open", "from_container", "from_host", "from_open", "to_open", FROM_UPLINK];
+
+/// The targets of tail calls, by their index in `TAIL_CALLS`.
+const TAIL_CALLS: [&str; 4] = ["flood", "from_open", "to_open", "flood_open"];
 
 /// The loaded programs.
 pub struct Programs {
@@ -101,8 +105,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads the programs with the pinned maps, pins what is not pinned yet, and makes `flood` the target of
-    /// tail calls.
+    /// Loads the programs with the pinned maps, pins what is not pinned yet, and enters the targets of tail
+    /// calls.
     pub fn load(pins: &Pins, logs: bool) -> Result<Self, Error> {
         let bytes = if logs { PROGRAMS_WITH_LOGS } else { PROGRAMS };
         let mut loader = EbpfLoader::new();
@@ -123,7 +127,7 @@ impl Programs {
             program.pin(&new).map_err(|error| Error::failed("pin the program", name, error))?;
             fs::rename(&new, &path).map_err(|error| Error::failed("pin the program", name, error))?;
         }
-        programs.fill_flood()?;
+        programs.fill_tail_calls()?;
         Ok(programs)
     }
 
@@ -292,15 +296,18 @@ impl Programs {
         Ok(())
     }
 
-    fn fill_flood(&mut self) -> Result<(), Error> {
-        let failed = |error: aya::maps::MapError| Error::failed("fill the program array", "FLOOD", error);
-        let flood = self.program("flood")?.fd().and_then(|fd| Ok(fd.try_clone()?));
-        let flood = flood.map_err(|error| Error::failed("open the program", "flood", error))?;
-        let map = self
-            .object
-            .map_mut("FLOOD")
-            .ok_or_else(|| Error::failed("find the map", "FLOOD", "the object has none"))?;
-        ProgramArray::try_from(map).and_then(|mut array| array.set(0, &flood, 0)).map_err(failed)
+    fn fill_tail_calls(&mut self) -> Result<(), Error> {
+        for (index, name) in (0..).zip(TAIL_CALLS) {
+            let failed = |error: aya::maps::MapError| Error::failed("enter in TAIL_CALLS", name, error);
+            let target = self.program(name)?.fd().and_then(|fd| Ok(fd.try_clone()?));
+            let target = target.map_err(|error| Error::failed("open the program", name, error))?;
+            let map = self
+                .object
+                .map_mut("TAIL_CALLS")
+                .ok_or_else(|| Error::failed("find the map", "TAIL_CALLS", "the object has none"))?;
+            ProgramArray::try_from(map).and_then(|mut array| array.set(index, &target, 0)).map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn program(&mut self, name: &str) -> Result<&mut SchedClassifier, Error> {

@@ -14,7 +14,12 @@ use aya::{
     },
     util::nr_cpus,
 };
+use ipnet::IpNet;
 use netbpf_common::{
+    access::{
+        Further as FurtherValue, FurtherKey, Learning, Learnt, LearntMac, LearntOfKey, MAX_FURTHER,
+        MAX_LEARNT, MAX_LEARNT_OF_ENDPOINT,
+    },
     allowed::{Allowed, AllowedKey, MAX_ALLOWED},
     endpoint::{
         Endpoint, FDB_SLOTS, FdbKey, MAX_ENDPOINTS, MAX_NEIGHBOURS, MAX_STATIONS, Neighbour, NeighbourKey,
@@ -28,11 +33,14 @@ use netbpf_common::{
 };
 use nix::libc::{E2BIG, ENOSPC};
 
-use super::{Error, pins::Pins};
+use super::{Error, open, pins::Pins};
 use crate::{fault, model::Mac};
 
 /// Key of `CLOSED_SUBNETS`: prefix length in bits, address in network order.
 pub type Prefix = Key<[u8; 16]>;
+
+/// Key of `FURTHER`: prefix length in bits, endpoint and subnet.
+pub type Further = Key<FurtherKey>;
 
 /// The pinned maps as the programs' object declares them: name, type, key size, value size, number of
 /// entries.
@@ -49,7 +57,11 @@ const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("FLOODS", MapType::Array, 4, size_of::<Flood>(), MAX_ENDPOINTS),
     ("CLOSED_SUBNETS", MapType::LpmTrie, size_of::<Prefix>(), size_of::<ClosedSubnet>(), MAX_CLOSED_SUBNETS),
     ("UPLINKS", MapType::Hash, 4, size_of::<Uplink>(), MAX_UPLINKS),
-    ("FLOOD", MapType::ProgramArray, 4, 4, 1),
+    ("FURTHER", MapType::LpmTrie, size_of::<Further>(), size_of::<FurtherValue>(), MAX_FURTHER),
+    ("LEARNT", MapType::Hash, size_of::<FdbKey>(), size_of::<Learnt>(), MAX_LEARNT),
+    ("LEARNT_OF", MapType::Hash, size_of::<LearntOfKey>(), size_of::<LearntMac>(), MAX_LEARNT),
+    ("LEARNING", MapType::Array, 4, size_of::<Learning>(), MAX_ENDPOINTS),
+    ("TAIL_CALLS", MapType::ProgramArray, 4, 4, 4),
 ];
 
 /// The names of the maps that are pinned.
@@ -120,6 +132,10 @@ pub struct Tables {
     floods: Array<MapData, Flood>,
     closed_subnets: LpmTrie<MapData, [u8; 16], ClosedSubnet>,
     uplinks: HashMap<MapData, u32, Uplink>,
+    further: LpmTrie<MapData, FurtherKey, FurtherValue>,
+    learnt: HashMap<MapData, FdbKey, Learnt>,
+    learnt_of: HashMap<MapData, LearntOfKey, LearntMac>,
+    learning: Array<MapData, Learning>,
 }
 
 impl Tables {
@@ -138,6 +154,10 @@ impl Tables {
             floods: take(object, "FLOODS")?,
             closed_subnets: take(object, "CLOSED_SUBNETS")?,
             uplinks: take(object, "UPLINKS")?,
+            further: take(object, "FURTHER")?,
+            learnt: take(object, "LEARNT")?,
+            learnt_of: take(object, "LEARNT_OF")?,
+            learning: take(object, "LEARNING")?,
         })
     }
 
@@ -271,6 +291,66 @@ impl Tables {
     pub fn remove_uplink(&mut self, ifindex: u32) -> Result<(), Error> {
         remove(|| self.uplinks.remove(&ifindex))
             .map_err(|error| Error::failed("remove from UPLINKS link", ifindex, error))
+    }
+
+    /// The further subnets of all endpoints.
+    pub fn further(&self) -> Result<BTreeMap<u32, BTreeSet<IpNet>>, Error> {
+        let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for key in self.further.keys() {
+            let (endpoint, subnet) = open::further(&key.map_err(reading("FURTHER"))?);
+            found.entry(endpoint).or_default().extend(subnet);
+        }
+        Ok(found)
+    }
+
+    /// Adds a further subnet of an endpoint.
+    pub fn add_further(&mut self, key: Further) -> Result<(), Error> {
+        let failed =
+            |error| Error::failed("write to FURTHER a subnet of endpoint", key.data().endpoint, error);
+        let what = "further subnet of an endpoint";
+        add(what, MAX_FURTHER, || self.further.insert(&key, FurtherValue { yes: 1 }, 0), failed)
+    }
+
+    /// Removes a further subnet of an endpoint.
+    pub fn remove_further(&mut self, key: Further) -> Result<(), Error> {
+        remove(|| self.further.remove(&key)).map_err(|error| {
+            Error::failed("remove from FURTHER a subnet of endpoint", key.data().endpoint, error)
+        })
+    }
+
+    /// Removes the MACs that were learnt of an endpoint of a network.
+    pub fn forget_learnt(&mut self, endpoint: u32, network: u32) -> Result<(), Error> {
+        let failed = |error| Error::failed("remove from LEARNT MACs of endpoint", endpoint, error);
+        let Learning { count } = self.learning.get(&endpoint, 0).map_err(failed)?;
+        for place in 0..count.min(MAX_LEARNT_OF_ENDPOINT) {
+            let place = LearntOfKey { endpoint, place };
+            let LearntMac { mac, .. } = match self.learnt_of.get(&place, 0) {
+                Err(MapError::KeyNotFound) => continue,
+                found => found.map_err(failed)?,
+            };
+            let key = FdbKey { network, mac, reserved: [0; 2] };
+            if self.learnt.get(&key, 0).is_ok_and(|learnt| learnt.endpoint == endpoint) {
+                remove(|| self.learnt.remove(&key)).map_err(failed)?;
+            }
+            remove(|| self.learnt_of.remove(&place)).map_err(failed)?;
+        }
+        write(|| self.learning.set(endpoint, Learning::default(), 0)).map_err(failed)
+    }
+
+    /// Removes the learnt MACs of all endpoints but some, by number and, if it is known, network.
+    pub fn keep_learnt(&mut self, is_kept: impl Fn(u32, Option<u32>) -> bool) -> Result<(), Error> {
+        let macs: Vec<_> = self.learnt.iter().collect::<Result<_, _>>().map_err(reading("LEARNT"))?;
+        for (key, _) in macs.iter().filter(|(key, learnt)| !is_kept(learnt.endpoint, Some(key.network))) {
+            let failed = |error| Error::failed("remove from LEARNT", Mac::from_octets(key.mac), error);
+            remove(|| self.learnt.remove(key)).map_err(failed)?;
+        }
+        let places: Vec<_> = self.learnt_of.keys().collect::<Result<_, _>>().map_err(reading("LEARNT_OF"))?;
+        for place in places.iter().filter(|place| !is_kept(place.endpoint, None)) {
+            let failed =
+                |error| Error::failed("remove from LEARNT_OF a MAC of endpoint", place.endpoint, error);
+            remove(|| self.learnt_of.remove(place)).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// The counters by reason, summed over all CPUs.

@@ -1,6 +1,10 @@
 //! The map entries of a network and of an endpoint. Pure.
 
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
 use netbpf_common::{
+    access::{FURTHER, PLAIN, UNGUARDED},
     endpoint::{self, Endpoint, NO_ENDPOINT},
     network::{self, Network},
 };
@@ -9,15 +13,30 @@ use super::{
     closed::Closed,
     wiring::{EndpointWiring, NetworkWiring},
 };
-use crate::model::OwnerNumber;
+use crate::model::{Access, OwnerNumber};
 
-/// The map entries of a network, without its list of members.
+/// The map entries of a network, without what follows from its members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetworkEntry {
     /// The value of `NETWORKS`, with an empty list.
     pub network: Network,
     /// Its entries in `CLOSED_SUBNETS`.
     pub closed: Closed,
+}
+
+/// The map entries of an endpoint, without its place in the list of members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointEntry {
+    /// The value of `ENDPOINTS`, as the last member of its network.
+    pub endpoint: Endpoint,
+    /// Its subnets in `FURTHER`.
+    pub further: BTreeSet<IpNet>,
+}
+
+impl From<&Endpoint> for EndpointEntry {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self { endpoint: *endpoint, further: BTreeSet::new() }
+    }
 }
 
 impl NetworkWiring {
@@ -41,7 +60,8 @@ impl NetworkWiring {
             default_gateway: self.default_gateway.map_or([0; 4], |address| address.octets()),
             default_gateway_ipv6: self.default_gateway_ipv6.map_or([0; 16], |address| address.octets()),
             prefix_ipv6: self.ipv6.map_or(0, |net| net.prefix_len()),
-            reserved: [0; 3],
+            open: 0,
+            reserved: [0; 2],
             flood_copies: self.flood_copies,
         };
         NetworkEntry { network, closed: self.closed }
@@ -54,20 +74,28 @@ impl EndpointWiring {
         endpoint::ifindex_of(self.number)
     }
 
-    /// The value of `ENDPOINTS`, as the last member of its network.
-    pub fn entry(&self) -> Endpoint {
+    /// Its map entries.
+    pub fn entry(&self) -> EndpointEntry {
         let link_local = self.ipv6.map(|_| self.mac.link_local());
-        Endpoint {
+        let endpoint = Endpoint {
             ifindex: self.ifindex(),
             network: self.network,
             next: NO_ENDPOINT,
             mac: self.mac.octets(),
             icc_off: u8::from(!self.icc),
-            reserved: 0,
+            access: self.access_bits(),
             ipv4: self.ipv4.map_or([0; 4], |net| net.addr().octets()),
             ipv6: self.ipv6.map_or([0; 16], |net| net.addr().octets()),
             ipv6_link_local: link_local.map_or([0; 16], |address| address.octets()),
             owner: self.owner.map_or(0, OwnerNumber::number),
-        }
+        };
+        EndpointEntry { endpoint, further: self.access.addresses.iter().copied().collect() }
+    }
+
+    /// The bits of `Endpoint::access`.
+    fn access_bits(&self) -> u8 {
+        let Access { guard, addresses, plain } = &self.access;
+        let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+        bit(!guard, UNGUARDED) | bit(!addresses.is_empty(), FURTHER) | bit(*plain, PLAIN)
     }
 }

@@ -14,7 +14,7 @@ mod wiring;
 pub use action::Action;
 pub use closed::Closed;
 pub use device::{Device, Mend};
-pub use entry::NetworkEntry;
+pub use entry::{EndpointEntry, NetworkEntry};
 pub use ports::{HostPort, NoAddress, Wanted, port_changes, ports_to_keep, wanted};
 pub use route::{
     DefaultRoute, Gateway, Gateways, default_gateway, default_gateway_ipv6, default_gateways, rank,
@@ -22,7 +22,7 @@ pub use route::{
 pub use rules::{Inbound, NetworkRules, Source, Way};
 pub use wiring::{Desired, EndpointWiring, NetworkWiring, Observed, Seen};
 
-use netbpf_common::endpoint::{self, Endpoint};
+use netbpf_common::endpoint;
 
 /// The actions that turn `observed` into `desired`. Removals come first, so that names, addresses and numbers
 /// are free for additions.
@@ -59,7 +59,7 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Action> {
 }
 
 /// Link before map entry, so that an interface is never without its program.
-fn remove_endpoint(number: u32, seen: &Seen<Endpoint>, actions: &mut Vec<Action>) {
+fn remove_endpoint(number: u32, seen: &Seen<EndpointEntry>, actions: &mut Vec<Action>) {
     let interface = seen.interface.clone();
     if let Some(interface) = interface.clone() {
         actions.push(Action::DeleteLink { ifindex: endpoint::ifindex_of(number), interface });
@@ -102,7 +102,12 @@ fn add_network(network: &NetworkWiring, group: u32, seen: &Seen<NetworkEntry>, a
 }
 
 /// Map entry and program before the interface is up.
-fn add_endpoint(endpoint: &EndpointWiring, group: u32, seen: &Seen<Endpoint>, actions: &mut Vec<Action>) {
+fn add_endpoint(
+    endpoint: &EndpointWiring,
+    group: u32,
+    seen: &Seen<EndpointEntry>,
+    actions: &mut Vec<Action>,
+) {
     // A new link has no program and is down, whatever was seen of the old one.
     let (attached, up) = match seen.interface {
         Some(_) => (seen.attached, seen.up),
@@ -246,7 +251,7 @@ mod tests {
         let mut before = observed(&desired(&[], &[endpoint(0, "10.0.0.2/24")]));
         let seen = before.endpoints.get_mut(&0).unwrap();
         seen.interface = Some("vethold".into());
-        seen.entry.as_mut().unwrap().mac[5] = 9;
+        seen.entry.as_mut().unwrap().endpoint.mac[5] = 9;
         let actions = diff(&desired(&[], &[endpoint(0, "10.0.0.2/24")]), &before);
         assert_eq!(names(&actions)[..4], ["DeleteLink", "ClearEndpoint", "WriteEndpoint", "AddEndpointLink"]);
     }
@@ -254,7 +259,7 @@ mod tests {
     #[test]
     fn a_lost_program_entry_or_state_is_restored_without_touching_the_link() {
         let world = desired(&[], &[endpoint(0, "10.0.0.2/24")]);
-        let seen = |change: fn(&mut Seen<Endpoint>)| {
+        let seen = |change: fn(&mut Seen<EndpointEntry>)| {
             let mut observed = observed(&world);
             change(observed.endpoints.get_mut(&0).unwrap());
             names(&diff(&world, &observed))

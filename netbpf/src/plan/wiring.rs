@@ -8,12 +8,10 @@ use std::{
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use netbpf_common::endpoint::Endpoint;
-
 use super::{
     closed::Closed,
     device::{Device, Mend},
-    entry::NetworkEntry,
+    entry::{EndpointEntry, NetworkEntry},
 };
 use crate::model::{Access, Attachment, Block, Bridge, Mac, Namespace, Network, OwnerNumber, Subnet, Sysctl};
 
@@ -170,7 +168,7 @@ pub struct Observed {
     /// By network number.
     pub networks: BTreeMap<u32, Seen<NetworkEntry>>,
     /// By endpoint number.
-    pub endpoints: BTreeMap<u32, Seen<Endpoint>>,
+    pub endpoints: BTreeMap<u32, Seen<EndpointEntry>>,
 }
 
 /// The observed state of a network or an endpoint.
@@ -223,7 +221,7 @@ impl Seen<NetworkEntry> {
     }
 }
 
-impl Seen<Endpoint> {
+impl Seen<EndpointEntry> {
     /// The same for an endpoint.
     pub(super) fn is_of_endpoint(&self, endpoint: &EndpointWiring) -> bool {
         self.has_name_or_none(&endpoint.host_interface) || self.entry == Some(endpoint.entry())

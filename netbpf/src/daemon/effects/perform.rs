@@ -112,7 +112,7 @@ impl Daemon {
                 self.host.links.create_endpoint(endpoint, self.host.group, namespace.as_ref()).await?;
             }
             Action::WriteEndpoint(endpoint) | Action::RewriteEndpoint { after: endpoint, .. } => {
-                self.datapath().write_endpoint(endpoint.number, &endpoint.entry())?;
+                self.datapath().write_endpoint(endpoint.number, endpoint.entry())?;
             }
             Action::AttachEndpoint { number, interface } => {
                 let _expedited = self.host.grace.expedite();

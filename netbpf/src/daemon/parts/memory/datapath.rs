@@ -9,7 +9,6 @@ use std::{
 
 use netbpf_common::{
     allowed::AllowedKey,
-    endpoint::Endpoint,
     reason::Reason,
     stats::{Counter, EndpointStats},
 };
@@ -18,7 +17,7 @@ use super::Machine;
 use crate::{
     datapath::{Attachment, Error, Observed, ProgramLogs, RestoredPins, UplinkDevice},
     model::XdpMode,
-    plan::NetworkEntry,
+    plan::{EndpointEntry, NetworkEntry},
 };
 
 /// See [`crate::datapath::Datapath`].
@@ -58,8 +57,8 @@ impl Datapath {
         removed.map_err(refused("remove a network"))
     }
 
-    pub fn write_endpoint(&mut self, number: u32, entry: &Endpoint) -> Result<(), Error> {
-        let entry = *entry;
+    pub fn write_endpoint(&mut self, number: u32, entry: impl Into<EndpointEntry>) -> Result<(), Error> {
+        let entry = entry.into();
         let written = self.machine.call("write an endpoint", |state| state.endpoints.insert(number, entry));
         written.map(drop).map_err(refused("write an endpoint"))
     }
@@ -107,7 +106,7 @@ impl Datapath {
         self.machine.state().networks.remove(&number)
     }
 
-    pub fn endpoint_entry(&self, number: u32) -> Option<Endpoint> {
+    pub fn endpoint_entry(&self, number: u32) -> Option<EndpointEntry> {
         self.machine.state().endpoints.remove(&number)
     }
 

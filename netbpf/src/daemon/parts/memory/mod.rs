@@ -23,7 +23,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use netbpf_common::{allowed::AllowedKey, endpoint::Endpoint};
+use netbpf_common::allowed::AllowedKey;
 
 pub use datapath::Datapath;
 pub use firewall::Firewall;
@@ -33,7 +33,7 @@ pub use processes::{Feed, Relay, resolver_sockets};
 use crate::{
     dns::Record,
     model::{self, Id, Mapping},
-    plan::{Device, NetworkEntry, NetworkRules},
+    plan::{Device, EndpointEntry, NetworkEntry, NetworkRules},
     relay::Place,
 };
 
@@ -57,7 +57,7 @@ pub struct State {
     /// Default routes, by namespace; those of IPv6 have `true`.
     pub routes: BTreeMap<(PathBuf, bool), IpAddr>,
     pub networks: BTreeMap<u32, NetworkEntry>,
-    pub endpoints: BTreeMap<u32, Endpoint>,
+    pub endpoints: BTreeMap<u32, EndpointEntry>,
     /// Interfaces with a program.
     pub attached: BTreeSet<String>,
     pub allowed: BTreeSet<AllowedKey>,
