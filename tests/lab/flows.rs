@@ -1,18 +1,24 @@
-//! The limit on the conntrack flows of one container.
+//! The conntrack flows of one container: their limit, and their end with the container.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    time::{Duration, Instant},
+};
 
 use netbpf_tests::lab::Lab;
 
-/// A Python program that opens flows to a number of ports. Arguments: the address, the number.
-const BEGIN: &str = "
-import ipaddress, socket, sys
-family = socket.AF_INET if ipaddress.ip_address(sys.argv[1]).version == 4 else socket.AF_INET6
-client = socket.socket(family, socket.SOCK_DGRAM)
-for port in range(10000, 10000 + int(sys.argv[2])): client.sendto(b'x', (sys.argv[1], port))
-";
-
+/// Opens a flow to each of that many ports.
 #[track_caller]
-fn begin(lab: &Lab, container: &str, address: &str, count: u32) {
-    lab.netbpf(["exec", container, "python3", "-c", BEGIN, address, &count.to_string()]).ok();
+fn begin(lab: &Lab, container: &str, address: &str, count: u16) {
+    let address: IpAddr = address.parse().expect("an address");
+    let any: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    lab.inside(container, || {
+        let socket = UdpSocket::bind((any, 0)).expect("a socket");
+        for port in (10_000..).take(count.into()) {
+            socket.send_to(b"x", (address, port)).expect("a datagram");
+        }
+    });
 }
 
 #[test]
@@ -42,4 +48,40 @@ fn a_container_opens_no_more_flows_than_its_network_allows() {
     lab.netbpf(["network", "rm", "red"]).ok();
     let table = lab.host(["nft", "list", "table", "inet", "netbpf"]).ok();
     assert!(!table.stdout.contains("flows-"), "{table}");
+}
+
+#[test]
+fn all_flows_of_a_disconnected_container_end_and_no_others() {
+    let lab = Lab::start();
+    let took = flows_end_with_a_container(&lab, 50_000);
+    println!("disconnected a container with 50000 flows in {} ms", took.as_millis());
+}
+
+/// A container with that many flows is disconnected. Returns how long that took.
+#[track_caller]
+pub fn flows_end_with_a_container(lab: &Lab, flows: u16) -> Duration {
+    lab.network("full", "--subnet 10.8.0.0/24");
+    for name in ["busy", "calm"] {
+        lab.run(name, "--net full");
+    }
+    let count = || -> u32 {
+        let count = lab.host(["cat", "/proc/sys/net/netfilter/nf_conntrack_count"]).ok();
+        count.text().parse().expect("a number of flows")
+    };
+    // Half of the second thousand is in a zone of its own, where the same address may mean somebody else.
+    let zoned = "add table ip zoned; add chain ip zoned enter { type filter hook prerouting priority raw; };
+        add rule ip zoned enter udp dport 11000-11499 ct zone set 7";
+    lab.host(["nft", zoned]).ok();
+    begin(lab, "busy", "10.8.0.1", flows);
+    begin(lab, "calm", "10.8.0.1", 500);
+    let all = count();
+    assert!(all >= u32::from(flows) + 500, "{all}");
+    let begun = Instant::now();
+    lab.netbpf(["disconnect", "full", "busy"]).ok();
+    let took = begun.elapsed();
+    let left = count();
+    // The host itself may have a few.
+    assert!((1_000..1_100).contains(&left), "{left} of {all} flows are left");
+    lab.host(["nft", "delete", "table", "ip", "zoned"]).ok();
+    took
 }

@@ -21,7 +21,7 @@ use aya::programs::ProgramInfo;
 use netbpf_tests::lab::{Lab, eventually};
 
 use super::{
-    hands, isolation,
+    flows, hands, isolation,
     outside::{self, Neighbourhood, ask},
     pins::pin,
     spoofing, story, uplink,
@@ -92,6 +92,7 @@ fn other_hosts_reach_published_ports_and_nothing_else() {
     eventually("the program is detached", || uplink::mode_at(&lab, "uplink").is_none().then_some(()));
     outside::a_successor_hears_nothing(&lab);
     flows_are_limited(&lab);
+    flows::flows_end_with_a_container(&lab, 3_000);
 }
 
 #[track_caller]

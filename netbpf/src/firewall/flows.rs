@@ -7,6 +7,7 @@ use netlink_packet_netfilter::{
     NetfilterMessageInner, NetfilterProtoFamily,
     conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple},
 };
+use nix::libc::{EINVAL, EOPNOTSUPP};
 use rtnetlink::packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 
 use super::{
@@ -29,12 +30,31 @@ const PROTOCOL: u32 = 1 << 3;
 /// Length of the filter in bytes: two attribute headers and a `u32`.
 const FILTER_LEN: usize = 12;
 
-/// Which flows the kernel lists: those whose tuple has certain values.
+/// `CTA_ZONE`: a zone has its own flows.
+const ZONE: u16 = 18;
+/// The zone of all packets for which nobody has set another one.
+const DEFAULT_ZONE: u16 = 0;
+
+/// Which flows the kernel lists or deletes: those whose tuple has certain values.
 struct Filter {
     direction: Direction,
     tuple: Vec<Tuple>,
     /// The fields of the tuple to compare (`CTA_FILTER_F_…`).
     flags: u32,
+}
+
+impl Filter {
+    /// The filter is the last one.
+    fn attributes(&self) -> [ConntrackAttribute; 2] {
+        let tuple = match self.direction {
+            Direction::Original => ConntrackAttribute::CtaTupleOrig(self.tuple.clone()),
+            Direction::Reply => ConntrackAttribute::CtaTupleReply(self.tuple.clone()),
+        };
+        let flags = DefaultNla::new(self.direction as u16, self.flags.to_ne_bytes().to_vec());
+        let mut nested = vec![0; flags.buffer_len()];
+        flags.emit(&mut nested);
+        [tuple, ConntrackAttribute::Other(DefaultNla::new(FILTER, nested))]
+    }
 }
 
 /// The direction whose tuple the filter compares.
@@ -57,7 +77,11 @@ pub async fn forget(address: IpAddr) -> Result<(), Error> {
             Some(..=MAX_UNFILTERED) => flows.delete_all(None, is_about),
             Some(_) | None => [Direction::Original, Direction::Reply].into_iter().try_for_each(|direction| {
                 let tuple = vec![Tuple::Ip(vec![IPTuple::SourceAddress(address)])];
-                flows.delete_all(Some(Filter { direction, tuple, flags: SOURCE }), is_about)
+                let filter = Filter { direction, tuple, flags: SOURCE };
+                match flows.delete_at_once(&filter)? {
+                    true => Ok(()),
+                    false => flows.delete_all(Some(&filter), is_about),
+                }
             }),
         }
     })
@@ -70,7 +94,7 @@ pub async fn forget_datagrams(is_ipv4: bool, ports: BTreeSet<u16>) -> Result<(),
     in_background(is_ipv4, move |flows| {
         let tuple = vec![Tuple::Proto(vec![ProtoTuple::Protocol(Protocol::Udp)])];
         let filter = Filter { direction: Direction::Original, tuple, flags: PROTOCOL };
-        flows.delete_all(Some(filter), |flow| {
+        flows.delete_all(Some(&filter), |flow| {
             let is_translated = source(&flow.reply) != destination(&flow.original)
                 || source(&flow.original) != destination(&flow.reply);
             let port = protocol_parts(&flow.original).find_map(|part| match part {
@@ -122,7 +146,7 @@ impl Flows {
 
     /// Deletes the flows that `is_meant` selects among those that the kernel lists. A kernel without `CTA_FILTER`
     /// (before 5.8) lists all flows, so `is_meant` must not rely on the filter.
-    fn delete_all(&self, filter: Option<Filter>, is_meant: impl Fn(&Flow) -> bool) -> Result<(), Error> {
+    fn delete_all(&self, filter: Option<&Filter>, is_meant: impl Fn(&Flow) -> bool) -> Result<(), Error> {
         let found = self.list(filter).map_err(|source| Error::Flows { operation: "list", source })?;
         for flow in found.into_iter().filter(is_meant) {
             self.delete(flow.original).map_err(|source| Error::Flows { operation: "delete", source })?;
@@ -130,9 +154,28 @@ impl Flows {
         Ok(())
     }
 
-    fn list(&self, filter: Option<Filter>) -> io::Result<Vec<Flow>> {
+    /// Has the kernel delete all flows that the filter selects, in one request (Linux 6.11). False: it cannot.
+    ///
+    /// An older kernel does not read the filter. It takes the filter's tuple for that of one flow, and refuses it because
+    /// it is incomplete. So no kernel takes this request for one to delete all flows of the host.
+    fn delete_at_once(&self, filter: &Filter) -> Result<bool, Error> {
+        // Other zones may use the same address for something else.
+        let zone = DefaultNla::new(ZONE, DEFAULT_ZONE.to_be_bytes().to_vec());
+        let attributes = [ConntrackAttribute::Other(zone)].into_iter().chain(filter.attributes()).collect();
+        let request = self.filtered(ConntrackMessage::Delete(attributes), NLM_F_REQUEST | NLM_F_ACK);
+        match self.kernel.ask(&request) {
+            // EOPNOTSUPP: a kernel without zones.
+            Err(error) if matches!(error.raw_os_error(), Some(EINVAL | EOPNOTSUPP)) => Ok(false),
+            done => done.map(|_| true).map_err(|source| Error::Flows { operation: "delete", source }),
+        }
+    }
+
+    fn list(&self, filter: Option<&Filter>) -> io::Result<Vec<Flow>> {
         let request = match filter {
-            Some(filter) => self.filtered(filter),
+            Some(filter) => {
+                let message = ConntrackMessage::Get(filter.attributes().into());
+                self.filtered(message, NLM_F_REQUEST | NLM_F_DUMP)
+            }
             None => self.request(ConntrackMessage::Get(Vec::new()), NLM_F_REQUEST | NLM_F_DUMP),
         };
         let mut flows = Vec::new();
@@ -153,17 +196,9 @@ impl Flows {
         Ok(flows)
     }
 
-    fn filtered(&self, Filter { direction, tuple, flags }: Filter) -> Vec<u8> {
-        let tuple = match direction {
-            Direction::Original => ConntrackAttribute::CtaTupleOrig(tuple),
-            Direction::Reply => ConntrackAttribute::CtaTupleReply(tuple),
-        };
-        let flags = DefaultNla::new(direction as u16, flags.to_ne_bytes().to_vec());
-        let mut nested = vec![0; flags.buffer_len()];
-        flags.emit(&mut nested);
-        let filter = ConntrackAttribute::Other(DefaultNla::new(FILTER, nested));
-        let message = ConntrackMessage::Get(vec![tuple, filter]);
-        let mut request = self.request(message, NLM_F_REQUEST | NLM_F_DUMP);
+    /// A request whose last attribute is a filter.
+    fn filtered(&self, message: ConntrackMessage, flags: u16) -> Vec<u8> {
+        let mut request = self.request(message, flags);
         // The library does not know this attribute, so it does not set the flag for nested attributes.
         let kind = request.len() - FILTER_LEN + 2;
         request[kind..kind + 2].copy_from_slice(&(FILTER | NLA_F_NESTED).to_ne_bytes());
