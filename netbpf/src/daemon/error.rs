@@ -95,6 +95,16 @@ pub enum Error {
         /// Network name.
         network: String,
     },
+    /// An address of `netbpf.addresses` that belongs to another.
+    #[error("netbpf.addresses: {address} is the address of {by} in network {network}")]
+    FurtherInUse {
+        /// The address.
+        address: std::net::IpAddr,
+        /// `the gateway`, or a container's name.
+        by: String,
+        /// Network name.
+        network: String,
+    },
     /// `start` with a link to a container that does not run.
     #[error("Cannot link to a non running container: /{target} AS /{container}/{alias}")]
     LinkNotRunning {
@@ -292,6 +302,7 @@ impl Error {
             | Self::SharedNamespace
             | Self::PrivateMode
             | Self::MacInUse { .. }
+            | Self::FurtherInUse { .. }
             | Self::OfDocker { .. }
             | Self::Forbidden(_) => Some(Refusal::Forbidden),
             Self::NetworkExists(_)

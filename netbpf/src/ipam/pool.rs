@@ -14,10 +14,15 @@ pub struct Pool<Net: Block> {
     /// The range for leases without a requested address.
     range: Net,
     reserved: Vec<Net::Address>,
+    /// The leased and the reserved addresses.
     taken: Numbers,
-    /// How many absent owners want an address back (a stopped container with `--ip`, for example).
-    wished: BTreeMap<u128, usize>,
-    /// The addresses that are taken or wished for. A lease without a requested address avoids them while there are
+    /// Addresses that absent owners want back (a stopped container with `--ip`, for example).
+    wished: Counts,
+    /// Addresses that are in use without a lease (`netbpf.addresses`).
+    held: Counts,
+    /// The addresses that are taken or held: nobody gets them.
+    refused: Numbers,
+    /// The addresses that are refused or wished for. A lease without a requested address avoids them while there are
     /// others.
     avoided: Numbers,
 }
@@ -38,36 +43,49 @@ impl<Net: Block> Pool<Net> {
             range: subnet.range.unwrap_or(subnet.net),
             reserved,
             taken: Numbers::default(),
-            wished: BTreeMap::new(),
+            wished: Counts::default(),
+            held: Counts::default(),
+            refused: Numbers::default(),
             avoided: Numbers::default(),
         };
-        for address in &pool.reserved {
-            pool.taken.insert(only(Net::number(*address)));
-            pool.avoided.insert(only(Net::number(*address)));
+        for address in pool.reserved.clone() {
+            pool.take(Net::number(address));
         }
         pool
     }
 
     /// Notes that somebody will request this address later. Leases without a requested address get it last.
     pub fn wish(&mut self, address: Net::Address) {
-        let number = Net::number(address);
-        *self.wished.entry(number).or_default() += 1;
-        self.avoided.insert(only(number));
+        self.wished.add(Net::number(address));
+        self.settle(Net::number(address));
     }
 
     /// Withdraws one [wish](Self::wish).
     pub fn unwish(&mut self, address: Net::Address) {
-        let number = Net::number(address);
-        match self.wished.get_mut(&number) {
-            Some(wishes @ 2..) => *wishes -= 1,
-            Some(_) => {
-                self.wished.remove(&number);
-                if !self.taken.contains(&number) {
-                    self.avoided.remove(only(number));
-                }
-            }
-            None => {}
-        }
+        self.wished.subtract(Net::number(address));
+        self.settle(Net::number(address));
+    }
+
+    /// Notes that somebody uses this address without a lease. Nobody gets it meanwhile.
+    pub fn hold(&mut self, address: Net::Address) {
+        self.held.add(Net::number(address));
+        self.settle(Net::number(address));
+    }
+
+    /// Withdraws one [hold](Self::hold).
+    pub fn unhold(&mut self, address: Net::Address) {
+        self.held.subtract(Net::number(address));
+        self.settle(Net::number(address));
+    }
+
+    /// Whether somebody [holds](Self::hold) an address.
+    pub fn is_held(&self, address: Net::Address) -> bool {
+        self.held.has(Net::number(address))
+    }
+
+    /// Whether an address is leased; reserved ones are not.
+    pub fn is_leased(&self, address: Net::Address) -> bool {
+        self.taken.contains(&Net::number(address)) && !self.reserved.contains(&address)
     }
 
     /// Leases the requested address, which may be anywhere in the subnet, or the lowest free one of the range.
@@ -78,15 +96,14 @@ impl<Net: Block> Pool<Net> {
     pub fn lease(&mut self, wanted: Option<Net::Address>) -> Result<Net::Address, Error> {
         let address = match wanted {
             Some(address) if !self.net.holds(address) => return Err(Error::Outside(address.into())),
-            Some(address) if self.taken.contains(&Net::number(address)) => return Err(Error::InUse),
+            Some(address) if self.refused.contains(&Net::number(address)) => return Err(Error::InUse),
             Some(address) => address,
-            None => [&self.avoided, &self.taken]
+            None => [&self.avoided, &self.refused]
                 .into_iter()
                 .find_map(|used| self.lowest_outside(used))
                 .ok_or(Error::NoAddressLeft(Net::FAMILY))?,
         };
-        self.taken.insert(only(Net::number(address)));
-        self.avoided.insert(only(Net::number(address)));
+        self.take(Net::number(address));
         Ok(address)
     }
 
@@ -100,17 +117,31 @@ impl<Net: Block> Pool<Net> {
             let last = last_gap(used, Net::number(self.net.last()));
             last.and_then(Net::address).filter(|address| self.net.holds(*address))
         };
-        let address = highest(&self.avoided).or_else(|| highest(&self.taken));
+        let address = highest(&self.avoided).or_else(|| highest(&self.refused));
         self.lease(Some(address.ok_or(Error::NoAddressLeft(Net::FAMILY))?))
     }
 
     /// Frees a leased address. Reserved addresses stay reserved.
     pub fn release(&mut self, address: Net::Address) {
-        let number = Net::number(address);
         if !self.reserved.contains(&address) {
-            self.taken.remove(only(number));
-            if !self.wished.contains_key(&number) {
-                self.avoided.remove(only(number));
+            self.taken.remove(only(Net::number(address)));
+            self.settle(Net::number(address));
+        }
+    }
+
+    fn take(&mut self, number: u128) {
+        self.taken.insert(only(number));
+        self.settle(number);
+    }
+
+    /// Derives again whether an address is refused and avoided.
+    fn settle(&mut self, number: u128) {
+        let is_refused = self.taken.contains(&number) || self.held.has(number);
+        let is_avoided = is_refused || self.wished.has(number);
+        for (set, is_in) in [(&mut self.refused, is_refused), (&mut self.avoided, is_avoided)] {
+            match is_in {
+                true => set.insert(only(number)),
+                false => set.remove(only(number)),
             }
         }
     }
@@ -124,6 +155,28 @@ impl<Net: Block> Pool<Net> {
 /// Addresses are leased in sequence, so a set of intervals stays small: a /8 or a /64 costs nothing until it is used, and
 /// the next free address is one look-up.
 type Numbers = RangeInclusiveSet<u128>;
+
+/// How many have noted each number.
+#[derive(Clone, Debug, Default)]
+struct Counts(BTreeMap<u128, usize>);
+
+impl Counts {
+    fn has(&self, number: u128) -> bool {
+        self.0.contains_key(&number)
+    }
+
+    fn add(&mut self, number: u128) {
+        *self.0.entry(number).or_default() += 1;
+    }
+
+    fn subtract(&mut self, number: u128) {
+        match self.0.get_mut(&number) {
+            Some(count @ 2..) => *count -= 1,
+            Some(_) => drop(self.0.remove(&number)),
+            None => {}
+        }
+    }
+}
 
 fn only(number: u128) -> RangeInclusive<u128> {
     number..=number
@@ -213,6 +266,27 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_somebody_holds_is_leased_to_nobody() {
+        let mut pool = Pool::new(&subnet("10.0.0.0/29", None, "10.0.0.1", &[]));
+        let address = |last| Ipv4Addr::from([10, 0, 0, last]);
+        // Two hold .2, and one holds the gateway, which stays reserved.
+        for last in [2, 2, 4, 1] {
+            pool.hold(address(last));
+        }
+        pool.unhold(address(2));
+        pool.unhold(address(1));
+        assert_eq!(pool.lease(Some(address(2))), Err(Error::InUse));
+        assert_eq!(lease_all(&mut pool), ["10.0.0.3", "10.0.0.5", "10.0.0.6"]);
+        pool.unhold(address(2));
+        assert_eq!(pool.lease_highest(), Ok(address(2)));
+        // A hold that comes after a lease stays after it.
+        pool.hold(address(2));
+        pool.release(address(2));
+        assert_eq!(pool.lease(Some(address(2))), Err(Error::InUse));
+        assert_eq!(pool.lease(Some(address(1))), Err(Error::InUse));
+    }
+
+    #[test]
     fn a_30_prefix_has_one_address_for_a_container() {
         let mut pool = Pool::new(&subnet("10.0.0.0/30", None, "10.0.0.1", &[]));
         assert_eq!(lease_all(&mut pool), ["10.0.0.2"]);
@@ -293,6 +367,8 @@ mod tests {
         Release(u8),
         Wish(u8),
         Unwish(u8),
+        Hold(u8),
+        Unhold(u8),
     }
 
     proptest! {
@@ -309,6 +385,8 @@ mod tests {
                     2 => any::<u8>().prop_map(Step::Release),
                     1 => any::<u8>().prop_map(Step::Wish),
                     1 => any::<u8>().prop_map(Step::Unwish),
+                    1 => any::<u8>().prop_map(Step::Hold),
+                    1 => any::<u8>().prop_map(Step::Unhold),
                 ],
                 0..400,
             ),
@@ -331,6 +409,7 @@ mod tests {
             }
             let mut leased = BTreeSet::new();
             let mut wished: Vec<Ipv4Addr> = Vec::new();
+            let mut held: Vec<Ipv4Addr> = Vec::new();
             for step in steps {
                 match step {
                     Step::Lease => {
@@ -339,6 +418,7 @@ mod tests {
                             (u32::from(range.network())..=range.broadcast().into())
                                 .map(Ipv4Addr::from)
                                 .filter(|address| !reserved.contains(address) && !leased.contains(address))
+                                .filter(|address| !held.contains(address))
                         };
                         let expected = free().find(|address| !wished.contains(address)).or(free().next());
                         prop_assert_eq!(pool.lease(None), expected.ok_or(Error::NoAddressLeft("IPv4")));
@@ -348,7 +428,10 @@ mod tests {
                         let address = Ipv4Addr::new(10, 0, 0, n);
                         let expected = if !net.contains(&address) {
                             Err(Error::Outside(address.into()))
-                        } else if reserved.contains(&address) || !leased.insert(address) {
+                        } else if reserved.contains(&address)
+                            || held.contains(&address)
+                            || !leased.insert(address)
+                        {
                             Err(Error::InUse)
                         } else {
                             Ok(address)
@@ -368,6 +451,16 @@ mod tests {
                         pool.unwish(host(n));
                         if let Some(at) = wished.iter().position(|address| *address == host(n)) {
                             wished.remove(at);
+                        }
+                    }
+                    Step::Hold(n) => {
+                        pool.hold(host(n));
+                        held.push(host(n));
+                    }
+                    Step::Unhold(n) => {
+                        pool.unhold(host(n));
+                        if let Some(at) = held.iter().position(|address| *address == host(n)) {
+                            held.remove(at);
                         }
                     }
                 }

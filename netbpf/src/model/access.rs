@@ -31,6 +31,17 @@ pub struct Access {
     pub plain: bool,
 }
 
+impl Access {
+    /// What the endpoint may use besides its leases, in words; none if there is nothing.
+    pub fn openness(&self) -> Option<String> {
+        match &self.addresses[..] {
+            _ if !self.guard => Some("guard off".to_owned()),
+            [] => None,
+            nets => Some(format!("addresses {}", list(nets))),
+        }
+    }
+}
+
 impl Default for Access {
     fn default() -> Self {
         Self { guard: true, addresses: Vec::new(), plain: false }
@@ -66,16 +77,13 @@ impl AccessOptions {
         Ok(true)
     }
 
-    /// Removes an option, so that the network's holds, or the default. Returns false if the name is that of no
-    /// such option.
-    pub fn unset(&mut self, key: &str) -> bool {
+    fn unset(&mut self, key: &str) {
         match key {
             GUARD => self.guard = None,
             REDIRECT => self.plain = None,
             ADDRESSES => self.addresses = None,
-            _ => return false,
+            _ => {}
         }
-        true
     }
 
     /// What holds for an endpoint with these options in a network with the options `network`.
@@ -109,6 +117,49 @@ impl AccessOptions {
     /// Whether no option was given.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// A change of an endpoint's or a network's options. An option without a value is removed, so that the network's
+/// holds again, or the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessChange {
+    set: AccessOptions,
+    unset: Vec<String>,
+}
+
+impl AccessChange {
+    /// Parses what the user types.
+    ///
+    /// # Errors
+    /// [`BadOption::Value`] for an invalid value; [`BadOption::Fixed`] for an option that cannot be changed.
+    pub fn parse(given: BTreeMap<String, String>) -> Result<Self, BadOption> {
+        let mut change = Self::default();
+        for (key, value) in given {
+            let is_known = match value.as_str() {
+                "" => AccessOptions::KEYS.contains(&key.as_str()),
+                value => change.set.set(&key, value)?,
+            };
+            if !is_known {
+                return Err(BadOption::Fixed(key));
+            }
+            if value.is_empty() {
+                change.unset.push(key);
+            }
+        }
+        Ok(change)
+    }
+
+    /// The options after the change.
+    pub fn apply(&self, options: &AccessOptions) -> AccessOptions {
+        let AccessOptions { guard, addresses, plain } = self.set.clone();
+        let mut changed = AccessOptions {
+            guard: guard.or(options.guard),
+            addresses: addresses.or_else(|| options.addresses.clone()),
+            plain: plain.or(options.plain),
+        };
+        self.unset.iter().for_each(|key| changed.unset(key));
+        changed
     }
 }
 
@@ -178,6 +229,10 @@ fn further(text: &str) -> Result<IpNet, String> {
         (IpAddr::V6(first), 8..) if first.is_multicast() => "multicast",
         (IpAddr::V4(first), 32) if first.is_broadcast() => "broadcast",
         (_, 8..) if first.is_loopback() => "loopback",
+        // The maps have IPv4 addresses in this form.
+        (IpAddr::V6(first), 96..) if first.to_ipv4_mapped().is_some() => {
+            "an IPv4 address in the form of IPv6"
+        }
         _ if first.is_unspecified() && is_single(&net) => "unspecified",
         _ => return Ok(net),
     };
@@ -238,13 +293,42 @@ mod tests {
     }
 
     #[test]
-    fn an_option_that_is_unset_is_the_networks_again() {
-        let mut own = options(&[(GUARD, "on"), (ADDRESSES, "10.1.0.0/16"), (REDIRECT, "peer")]).unwrap();
+    fn a_change_sets_and_removes_options_and_leaves_the_others() {
+        let change = |key: &str, value: &str| {
+            let given = [(key.to_owned(), value.to_owned())].into();
+            AccessChange::parse(given).map_err(|error| error.to_string())
+        };
+        let mut own = options(&[(GUARD, "on"), (ADDRESSES, "10.1.0.0/16")]).expect("options");
+        own = change(GUARD, "off").expect("a change").apply(&own);
+        own = change(REDIRECT, "plain").expect("a change").apply(&own);
+        let all = [(ADDRESSES, "10.1.0.0/16"), (GUARD, "off"), (REDIRECT, "plain")];
+        assert_eq!(Ok(own.clone()), options(&all));
         for key in AccessOptions::KEYS {
-            assert!(own.given().contains_key(key) && own.unset(key) && !own.given().contains_key(key));
+            own = change(key, "").expect("a removal").apply(&own);
+            assert!(!own.given().contains_key(key));
+            assert_eq!(own, change(key, "").expect("a removal").apply(&own), "it is removed already");
         }
         assert!(own.is_default());
-        assert!(!own.unset("netbpf.gso_max_size"));
+        assert_eq!(AccessChange::default().apply(&own), own);
+        for value in ["262144", ""] {
+            assert_eq!(
+                change("netbpf.gso_max_size", value).expect_err("a fixed option"),
+                "netbpf.gso_max_size cannot be changed: only netbpf.addresses, netbpf.guard, netbpf.redirect can"
+            );
+        }
+        assert!(change(GUARD, "x").expect_err("no such word").contains("expected off or on"));
+    }
+
+    #[test]
+    fn what_is_open_is_said_in_words() {
+        let said = |given: &[(&str, &str)]| {
+            options(given).expect("options").within(&AccessOptions::default()).openness()
+        };
+        assert_eq!(said(&[]), None);
+        assert_eq!(said(&[(REDIRECT, "plain"), (GUARD, "on")]), None);
+        assert_eq!(said(&[(GUARD, "off"), (ADDRESSES, "10.1.0.9")]).as_deref(), Some("guard off"));
+        let addresses = said(&[(ADDRESSES, "10.1.0.9,::/0")]);
+        assert_eq!(addresses.as_deref(), Some("addresses 10.1.0.9,::/0"));
     }
 
     #[test]
@@ -267,6 +351,11 @@ mod tests {
             (ADDRESSES, "127.0.0.0/8", "127.0.0.0/8 is loopback: a container cannot have it"),
             (ADDRESSES, "127.8.0.1", "127.8.0.1 is loopback: a container cannot have it"),
             (ADDRESSES, "::1", "::1 is loopback: a container cannot have it"),
+            (
+                ADDRESSES,
+                "::ffff:10.0.0.1",
+                "::ffff:10.0.0.1 is an IPv4 address in the form of IPv6: a container cannot have it",
+            ),
             (ADDRESSES, "0.0.0.0", "0.0.0.0 is unspecified: a container cannot have it"),
             (ADDRESSES, "::", ":: is unspecified: a container cannot have it"),
             (ADDRESSES, &many.join(","), "65 addresses and subnets, at most 64 are possible"),

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointOptions, Id, InterfaceName, Link, Mac, Mapping, Namespace, Network, Subject, Sysctl,
-    lookup::Named,
+    Access, Bridge, EndpointOptions, Id, InterfaceName, Link, Mac, Mapping, Namespace, Network, Subject,
+    Sysctl, lookup::Named,
 };
 
 /// A container.
@@ -128,6 +128,11 @@ impl Attachment {
     /// A membership without an endpoint.
     pub fn new(network: &Network, request: EndpointRequest) -> Self {
         Self { network: network.id, network_name: network.name.clone(), request, endpoint: None }
+    }
+
+    /// What its endpoint may send beyond its lease in the network, which has this bridge, and how frames reach it.
+    pub fn access(&self, bridge: &Bridge) -> Access {
+        self.request.options.access.within(&bridge.options.access)
     }
 }
 

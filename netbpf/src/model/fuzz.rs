@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use super::{
-    ContainerPort, EndpointOptions, HostInterface, Id, InterfaceName, Link, Mac, Options, PortRange, Publish,
-    RestartPolicy, check_alias, check_container_name, check_dns_option, check_hostname, check_network_name,
-    check_search_domain, parse_expose, parse_host_ports, parse_publish,
+    AccessChange, AccessOptions, ContainerPort, EndpointOptions, HostInterface, Id, InterfaceName, Link, Mac,
+    Options, PortRange, Publish, RestartPolicy, check_alias, check_container_name, check_dns_option,
+    check_hostname, check_network_name, check_search_domain, parse_expose, parse_host_ports, parse_publish,
 };
 
 /// Checks driver options of networks and endpoints: `key=value`, one in a line.
@@ -25,6 +25,7 @@ pub(crate) fn check_options(input: &[u8]) {
         Ok(options) => {
             assert_eq!(EndpointOptions::parse(&options.given()), Ok(options.clone()));
             assert_stored(&options);
+            assert_access(&options.access);
             options.warnings().for_each(|warning| assert_one_line(&warning));
             for sysctl in &options.sysctls {
                 let path = format!("{}/{}/{}", sysctl.family, sysctl.table, sysctl.name);
@@ -32,6 +33,24 @@ pub(crate) fn check_options(input: &[u8]) {
             }
         }
         Err(error) => assert_one_line(&error),
+    }
+    match AccessChange::parse(given) {
+        Ok(change) => {
+            let once = change.apply(&AccessOptions::default());
+            assert_access(&once);
+            assert_eq!(change.apply(&once), once);
+        }
+        Err(error) => assert_one_line(&error),
+    }
+}
+
+fn assert_access(options: &AccessOptions) {
+    assert_stored(options);
+    let nets = options.addresses();
+    assert!(nets.len() <= 64 && nets.is_sorted() && nets.iter().all(|net| *net == net.trunc()));
+    for address in options.single_addresses() {
+        let is_nobodys = address.is_loopback() || address.is_multicast() || address.is_unspecified();
+        assert!(!is_nobodys, "{address} is accepted");
     }
 }
 
@@ -42,6 +61,7 @@ fn check_network_options(options: Options) {
     assert!(options.advertisements.is_none_or(|count| count <= 3));
     assert!(options.advertisement_interval.is_none_or(|interval| (100..=2000).contains(&interval)));
     assert!(options.interface_prefix.len() <= 11, "no room for a number in {}", options.interface_prefix);
+    assert_access(&options.access);
     options.device.iter().for_each(|name| assert_interface(name));
     options.trusted.iter().for_each(|name| assert_interface(name));
     // These are not stored.
@@ -188,6 +208,8 @@ pub(crate) fn options() -> Vec<Vec<u8>> {
         "com.docker.network.bridge.host_binding_ipv4=127.0.0.1\ncom.docker.network.enable_ipv6=T",
         "com.docker.network.bridge.enable_ip_masquerade=F\ncom.docker.network.bridge.default_bridge=true",
         "netbpf.gso_max_size=262144\nnetbpf.max_flows=10\nnetbpf.max_flood_copies=0",
+        "netbpf.guard=off\nnetbpf.redirect=plain\nnetbpf.addresses=10.5.0.100,10.244.1.0/24,2001:db8::/64,::/0",
+        "netbpf.guard=\nnetbpf.addresses=\nnetbpf.redirect=peer",
         "com.docker.network.endpoint.ifname=lan0\n\
          com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.neigh.IFNAME.x=2",
     ]

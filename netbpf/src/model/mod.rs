@@ -21,7 +21,7 @@ mod refusal;
 mod restart;
 mod uplink;
 
-pub use access::{Access, AccessOptions};
+pub use access::{Access, AccessChange, AccessOptions};
 pub use block::Block;
 pub use container::{Attachment, Container, Endpoint, EndpointRequest, State};
 pub use endpoint_options::{BadEndpointOption, EndpointOptions, Sysctl};

@@ -1,12 +1,12 @@
 //! Networks: the user's settings, and the bridge on the host. Must not know the kernel or maps.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Block, Id, InterfaceName, Mac, Options, lookup::Named};
+use super::{AccessOptions, Block, Id, InterfaceName, Mac, Options, lookup::Named};
 
 /// A network that a user created, or one of the three predefined ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,6 +83,16 @@ impl Network {
         }
     }
 
+    /// The same network with other options of what its members may send.
+    pub fn with_access(mut self, access: AccessOptions) -> Self {
+        if let Driver::Bridge(bridge) = &mut self.driver {
+            self.options.retain(|key, _| !AccessOptions::KEYS.contains(&key.as_str()));
+            self.options.extend(access.given());
+            bridge.options.access = access;
+        }
+        self
+    }
+
     /// Its bridge; `host` and `none` have none.
     pub fn bridge(&self) -> Option<&Bridge> {
         match &self.driver {
@@ -146,6 +156,17 @@ impl Bridge {
         }
     }
 
+    /// Whether an address is the host's or the gateway's in this network.
+    pub fn is_of_host(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.ipv4.as_ref().is_some_and(|subnet| subnet.is_of_host(address)),
+            IpAddr::V6(address) => self
+                .ipv6
+                .as_ref()
+                .is_some_and(|subnet| subnet.is_of_host(address) || address == self.mac().link_local()),
+        }
+    }
+
     /// Its subnets, IPv4 first.
     pub fn nets(&self) -> impl Iterator<Item = IpNet> {
         let ipv4 = self.ipv4.as_ref().map(|subnet| subnet.net.into());
@@ -198,6 +219,11 @@ impl<Net: Block> TryFrom<Unchecked<Net>> for Subnet<Net> {
 const DEFAULT_GATEWAY: &str = "DefaultGateway";
 
 impl<Net: Block> Subnet<Net> {
+    /// Whether an address is the host's or that of the containers' gateway, for which the host answers.
+    fn is_of_host(&self, address: Net::Address) -> bool {
+        address == self.gateway || address == self.default_gateway()
+    }
+
     /// The gateway of a container's default route.
     pub fn default_gateway(&self) -> Net::Address {
         let named = |name: &str| name.strip_prefix(DEFAULT_GATEWAY) == Some(Net::FAMILY);

@@ -178,6 +178,9 @@ pub enum BadOption {
     /// An unknown option with netbpf's prefix.
     #[error("unknown driver option {}: known are {}", .0.escape_debug(), own().join(", "))]
     Unknown(String),
+    /// An option that holds from the creation on.
+    #[error("{} cannot be changed: only {} can", .0.escape_debug(), AccessOptions::KEYS.join(", "))]
+    Fixed(String),
     /// Docker's message.
     #[error("failed to parse {key} value: {} ({reason})", .value.escape_debug())]
     Value {

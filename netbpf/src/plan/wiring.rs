@@ -128,7 +128,7 @@ impl EndpointWiring {
             mtu: bridge.options.mtu,
             gso_max_size: bridge.options.gso_max_size,
             icc: bridge.options.icc,
-            access: attachment.request.options.access.within(&bridge.options.access),
+            access: attachment.access(bridge),
             owner,
             sysctls: endpoint.sysctls.clone(),
             namespace,

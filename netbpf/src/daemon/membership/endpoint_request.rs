@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    daemon::Error,
+    daemon::{Error, state::check_further},
     ipam,
     model::{EndpointRequest, Network},
 };
@@ -31,5 +31,10 @@ pub(in crate::daemon) fn check_request(request: &EndpointRequest, network: &Netw
             return Err(ipam::Error::Outside(address).into());
         }
     }
-    Ok(())
+    let access = &request.options.access;
+    let leased = [ipv4.map(IpAddr::from), ipv6.map(IpAddr::from)];
+    if access.single_addresses().any(|address| leased.contains(&Some(address))) {
+        return Err(ipam::Error::InUse.into());
+    }
+    check_further(access, network)
 }

@@ -9,6 +9,7 @@ use crate::{
     daemon::{
         Daemon, Error,
         effects::{files, transaction::Transaction},
+        state::check_further,
         tell::view::{self, NetworkView},
     },
     ipam::{self, Occupied, Request, Requested, Resolved},
@@ -112,7 +113,9 @@ impl Daemon {
             options,
         };
         let has_ipv6 = bridge.ipv6.is_some();
+        let access = bridge.options.access.clone();
         let network = Network { driver: Driver::Bridge(bridge), ..network };
+        check_further(&access, &network)?;
         if has_ipv6 {
             change.perform_all(self.closing(Family::Ipv6)?).await?;
         }

@@ -11,12 +11,14 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard, OwnedMutexGuard, TryLockError
 
 use crate::model::Id;
 
-/// A lock's place: a task that holds a lock takes only those below it in this list. Requests wait for the first five
+/// A lock's place: a task that holds a lock takes only those below it in this list. Requests wait for the first six
 /// across awaits. The others protect data, and are held for moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     /// One prune at a time.
     Prune,
+    /// One change of the options of networks with members at a time.
+    Updates,
     /// One query of the engine for each container, so that answers arrive in order.
     EngineQuery,
     /// One change of a container at a time. A task may hold several: those of a container and of its links' targets,

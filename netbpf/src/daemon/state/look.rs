@@ -2,7 +2,7 @@
 
 use crate::{
     daemon::{Daemon, Error},
-    model::{Container, Id, Namespace},
+    model::{AccessOptions, Container, Id, Namespace, Network},
 };
 
 impl Daemon {
@@ -19,6 +19,18 @@ impl Daemon {
     /// Whether any network has IPv6.
     pub(in crate::daemon) fn has_ipv6(&self) -> bool {
         self.world().networks().any(|network| network.bridge().is_some_and(|bridge| bridge.ipv6.is_some()))
+    }
+}
+
+/// Refuses further addresses that are the host's or the gateway's in the network. (Whether a member leases one:
+/// [`World::check_access`](super::world::World::check_access).)
+pub(in crate::daemon) fn check_further(access: &AccessOptions, network: &Network) -> Result<(), Error> {
+    let Some(bridge) = network.bridge() else { return Ok(()) };
+    match access.single_addresses().find(|address| bridge.is_of_host(*address)) {
+        Some(address) => {
+            Err(Error::FurtherInUse { address, by: "the gateway".to_owned(), network: network.name.clone() })
+        }
+        None => Ok(()),
     }
 }
 

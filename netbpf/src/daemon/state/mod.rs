@@ -3,9 +3,10 @@
 pub(in crate::daemon) mod locks;
 mod look;
 pub(in crate::daemon) mod numbers;
+mod pools;
 pub(in crate::daemon) mod world;
 
-pub(in crate::daemon) use look::refuse;
+pub(in crate::daemon) use look::{check_further, refuse};
 
 use crate::store::{Records, Store};
 use locks::{ContainerLocks, DataLock, Rank, TaskLock};
@@ -18,6 +19,7 @@ pub struct State {
     pub(super) container_locks: ContainerLocks,
     pub(super) network_changes: TaskLock<()>,
     pub(super) pruning: TaskLock<()>,
+    pub(super) updates: TaskLock<()>,
 }
 
 impl State {
@@ -29,6 +31,7 @@ impl State {
             container_locks: ContainerLocks::new(Rank::Container),
             network_changes: TaskLock::new(Rank::Networks, ()),
             pruning: TaskLock::new(Rank::Prune, ()),
+            updates: TaskLock::new(Rank::Updates, ()),
         }
     }
 }

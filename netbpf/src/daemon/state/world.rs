@@ -3,18 +3,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
 };
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use netbpf_common::{endpoint::MAX_ENDPOINTS, network::MAX_NETWORKS};
 
 use crate::{
-    daemon::{error::Error, state::numbers::Numbers},
+    daemon::{
+        error::Error,
+        state::{check_further, numbers::Numbers, pools::Pools},
+    },
     fault,
-    ipam::{self, Lent, Pool},
+    ipam::Lent,
     model::{
-        Bridge, Container, Endpoint, EndpointRequest, Id, InterfaceName, Mac, Network, Origin,
+        AccessOptions, Bridge, Container, Endpoint, EndpointRequest, Id, InterfaceName, Mac, Network, Origin,
         lookup::{self, Directory},
     },
 };
@@ -41,12 +44,6 @@ struct Members {
     taken: HashSet<Mac>,
     /// The last MAC of each released address.
     former: HashMap<IpAddr, Mac>,
-}
-
-/// The free addresses of a network.
-struct Pools {
-    ipv4: Option<Pool<Ipv4Net>>,
-    ipv6: Option<Pool<Ipv6Net>>,
 }
 
 impl World {
@@ -153,6 +150,11 @@ impl World {
             .filter_map(|container| self.containers.get(container))
     }
 
+    /// The IDs of containers that have an endpoint in a network, or lease one and are not known yet.
+    pub fn member_ids(&self, network: &Id) -> impl Iterator<Item = Id> {
+        self.members.get(network).into_iter().flat_map(|members| members.macs.keys().copied())
+    }
+
     /// Whether a network has members.
     pub fn has_members(&self, network: &Id) -> bool {
         self.members.get(network).is_some_and(|members| !members.macs.is_empty())
@@ -176,11 +178,7 @@ impl World {
     /// Add a network. Its number must be leased.
     pub fn insert_network(&mut self, network: Network) {
         if let Some(bridge) = network.bridge() {
-            let pools = Pools {
-                ipv4: bridge.ipv4.as_ref().map(Pool::new),
-                ipv6: bridge.ipv6.as_ref().map(Pool::new),
-            };
-            self.pools.insert(network.id, pools);
+            self.pools.insert(network.id, Pools::new(bridge));
         }
         self.networks.insert(network);
     }
@@ -205,8 +203,16 @@ impl World {
         self.lent.remove(subnet);
     }
 
-    /// Replace a network; its bridge must be the same.
+    /// Replace a network; its bridge must be the same, except for [`AccessOptions`].
     pub fn replace_network(&mut self, network: Network) {
+        let before = self.networks.get(&network.id).and_then(Network::bridge);
+        if let (Some(pools), Some(before), Some(after)) =
+            (self.pools.get_mut(&network.id), before, network.bridge())
+        {
+            // The new ones first, so that addresses of both remain.
+            pools.hold(&after.options.access);
+            pools.unhold(&before.options.access);
+        }
         self.networks.insert(network);
     }
 
@@ -218,7 +224,7 @@ impl World {
         let attachments = self.containers.values().flat_map(|container| &container.attachments);
         attachments
             .filter(|attachment| attachment.network == id)
-            .for_each(|attachment| pools.wish(&attachment.request));
+            .for_each(|attachment| pools.note(&attachment.request));
     }
 
     /// Remove a network without members. Its number stays leased until its device is deleted.
@@ -235,10 +241,10 @@ impl World {
         } else {
             self.linking.remove(&container.id);
         }
-        // New wishes first, so that wishes of both versions remain.
-        self.note_wishes(&container, Pools::wish);
+        // New requests first, so that requests of both versions remain.
+        self.for_requests(&container, Pools::note);
         if let Some(before) = self.containers.remove(&container.id) {
-            self.note_wishes(&before, Pools::unwish);
+            self.for_requests(&before, Pools::forget);
         }
         self.containers.insert(container);
     }
@@ -248,19 +254,53 @@ impl World {
         self.linking.remove(id);
         let removed = self.containers.remove(id);
         if let Some(container) = &removed {
-            self.note_wishes(container, Pools::unwish);
+            self.for_requests(container, Pools::forget);
         }
         removed
     }
 
-    /// Notes a container's `--ip` and `--ip6`, which are leased to others last, even while the container does
-    /// not run.
-    fn note_wishes(&mut self, container: &Container, note: impl Fn(&mut Pools, &EndpointRequest)) {
+    /// Notes a container's `--ip` and `--ip6`, which are leased to others last, and its further addresses, which
+    /// are not leased, even while the container does not run.
+    fn for_requests(&mut self, container: &Container, note: impl Fn(&mut Pools, &EndpointRequest)) {
         for attachment in &container.attachments {
             if let Some(pools) = self.pools.get_mut(&attachment.network) {
                 note(pools, &attachment.request);
             }
         }
+    }
+
+    /// Whether somebody uses an address in a network without a lease.
+    pub fn is_further(&self, network: &Id, address: IpAddr) -> bool {
+        self.pools.get(network).is_some_and(|pools| pools.is_held(address))
+    }
+
+    /// Checks that the listed single addresses are nobody's in the network: not the host's, and not leased.
+    ///
+    /// # Errors
+    /// [`Error::FurtherInUse`].
+    pub fn check_access(&self, access: &AccessOptions, network: &Network) -> Result<(), Error> {
+        check_further(access, network)?;
+        let Some(pools) = self.pools.get(&network.id) else { return Ok(()) };
+        for address in access.single_addresses() {
+            let has_it = |endpoint: &Endpoint| {
+                endpoint.addresses().any(|own| own == address)
+                    || (endpoint.ipv6.is_some() && IpAddr::from(endpoint.mac.link_local()) == address)
+            };
+            let member = self.members(&network.id).find(|member| {
+                let attachments = member.attachments.iter();
+                attachments
+                    .filter(|attachment| attachment.network == network.id)
+                    .any(|attachment| attachment.endpoint.as_ref().is_some_and(has_it))
+            });
+            let by = match member {
+                Some(member) => member.shown().1.to_owned(),
+                // It is being connected.
+                None if pools.is_leased(address) => "another container".to_owned(),
+                None => continue,
+            };
+            return Err(Error::FurtherInUse { address, by, network: network.name.clone() });
+        }
+        Ok(())
     }
 
     /// Lease everything for an endpoint: addresses, a number, a MAC, names. `taken` are the names of the
@@ -277,6 +317,7 @@ impl World {
             Some(bridge) => (found.name.clone(), bridge.mac(), bridge.options.interface_prefix.clone()),
             None => return Err(Error::ConnectToHost),
         };
+        self.check_access(&request.options.access, found)?;
         // If Docker leases addresses by itself, netbpf takes the highest ones, as far from Docker's as
         // possible.
         let mut nets = found.bridge().into_iter().flat_map(Bridge::nets);
@@ -362,76 +403,6 @@ impl Members {
     fn remove(&mut self, container: &Id) {
         if let Some(mac) = self.macs.remove(container) {
             self.taken.remove(&mac);
-        }
-    }
-}
-
-impl Pools {
-    /// Lease an address of each family of the network: those requested, or the lowest free ones, or the
-    /// highest. All or none.
-    fn lease(
-        &mut self,
-        request: &EndpointRequest,
-        highest: bool,
-    ) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), ipam::Error> {
-        let ipv4 = match (&mut self.ipv4, request.ipv4) {
-            (Some(pool), None) if highest => Some(pool.lease_highest()?),
-            (Some(pool), wanted) => Some(pool.lease(wanted)?),
-            (None, Some(wanted)) => return Err(ipam::Error::Outside(wanted.into())),
-            (None, None) => None,
-        };
-        let ipv6 = match (&mut self.ipv6, request.ipv6) {
-            (Some(pool), None) if highest => pool.lease_highest().map(Some),
-            (Some(pool), wanted) => pool.lease(wanted).map(Some),
-            (None, Some(wanted)) => Err(ipam::Error::Outside(wanted.into())),
-            (None, None) => Ok(None),
-        };
-        match ipv6 {
-            Ok(ipv6) => Ok((ipv4, ipv6)),
-            Err(error) => {
-                self.release(ipv4, None);
-                Err(error)
-            }
-        }
-    }
-
-    /// Lease the addresses of a stored endpoint, as far as they are free.
-    fn lease_again(&mut self, endpoint: &Endpoint) -> Result<(), ipam::Error> {
-        let ipv4 = match (&mut self.ipv4, endpoint.ipv4) {
-            (Some(pool), Some(address)) => pool.lease(Some(address)).map(drop),
-            _ => Ok(()),
-        };
-        let ipv6 = match (&mut self.ipv6, endpoint.ipv6) {
-            (Some(pool), Some(address)) => pool.lease(Some(address)).map(drop),
-            _ => Ok(()),
-        };
-        ipv4.and(ipv6)
-    }
-
-    fn wish(&mut self, request: &EndpointRequest) {
-        if let (Some(pool), Some(address)) = (&mut self.ipv4, request.ipv4) {
-            pool.wish(address);
-        }
-        if let (Some(pool), Some(address)) = (&mut self.ipv6, request.ipv6) {
-            pool.wish(address);
-        }
-    }
-
-    fn unwish(&mut self, request: &EndpointRequest) {
-        if let (Some(pool), Some(address)) = (&mut self.ipv4, request.ipv4) {
-            pool.unwish(address);
-        }
-        if let (Some(pool), Some(address)) = (&mut self.ipv6, request.ipv6) {
-            pool.unwish(address);
-        }
-    }
-
-    fn release(&mut self, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) {
-        if let (Some(pool), Some(address)) = (&mut self.ipv4, ipv4) {
-            pool.release(address);
-        }
-        if let (Some(pool), Some(address)) = (&mut self.ipv6, ipv6) {
-            pool.release(address);
         }
     }
 }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::{
     daemon::{Daemon, Error, owners::docker::sweep::Asked},
     ipam::{self, Lent, Requested},
+    model::Network,
     store::Change,
 };
 
@@ -52,17 +53,23 @@ impl Daemon {
         let (lent, address) = {
             let world = self.world();
             let mut lent = world.lent(&pool).cloned().ok_or_else(|| no_pool(pool))?;
+            let of_pool = |network: &&Network| {
+                network.bridge().is_some_and(|bridge| bridge.nets().any(|net| net == pool))
+            };
             // Endpoints of Docker have lent addresses; so only those of other containers count.
             let taken: BTreeSet<IpAddr> = world
                 .networks()
-                .filter(|network| network.bridge().is_some_and(|bridge| bridge.nets().any(|net| net == pool)))
+                .filter(of_pool)
                 .flat_map(|network| world.members(&network.id))
                 .filter(|member| member.docker_endpoint().is_none())
                 .flat_map(|member| &member.attachments)
                 .filter_map(|attachment| attachment.endpoint.as_ref())
                 .flat_map(|endpoint| endpoint.addresses())
                 .collect();
-            let address = lent.lease(wanted, |address| taken.contains(&address))?;
+            let is_further = |address| {
+                world.networks().filter(of_pool).any(|network| world.is_further(&network.id, address))
+            };
+            let address = lent.lease(wanted, |address| taken.contains(&address) || is_further(address))?;
             (lent, address)
         };
         self.owners.recent.note(Asked::Address(pool, address.addr()));
