@@ -80,3 +80,44 @@ fn a_container_may_use_all_its_addresses_on_each_interface() {
     pings("10.2.0.77").fails_with(1, "");
     assert_ne!(lab.reasons()["spoofed-arp"], 0);
 }
+
+/// `-o` and `--driver-opt` reach netbpf through Docker, which has no command to change them later.
+#[test]
+fn what_containers_may_send_is_an_option_of_networks_and_endpoints() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    let word = "netbpf.addresses=10.1.0.100";
+    engine.docker(&format!("network create -d netbpf --subnet 10.1.0.0/24 -o {word} theirs")).ok();
+    engine.docker("network create -d netbpf --subnet 10.2.0.0/24 other").ok();
+    engine.run("strict", "--net theirs");
+    engine.run("web", "--network name=theirs,driver-opt=netbpf.guard=off");
+    engine.docker("network connect --driver-opt netbpf.guard=off other web").ok();
+    let open = |expected: &str| {
+        netbpf_tests::lab::eventually(expected, || {
+            let said = lab.netbpf(["doctor"]).stdout;
+            said.contains(&format!("  open         {expected}\n")).then_some(())
+        });
+    };
+    open("all in theirs (addresses 10.1.0.100); web in other (guard off); web in theirs (guard off)");
+    assert_eq!(engine.endpoint("web", "theirs")["DriverOpts"]["netbpf.guard"], "off");
+    engine
+        .docker("run --rm --net theirs --ip 10.1.0.100 box:1 true")
+        .fails_with(125, "Address already in use");
+    engine
+        .docker("network create -d netbpf -o netbpf.guard=maybe bad")
+        .fails_with(1, "failed to parse netbpf.guard value: maybe (expected off or on)");
+    engine
+        .docker("network connect --driver-opt netbpf.addresses=10.2.0.1 other strict")
+        .fails_with(1, "netbpf.addresses: 10.2.0.1 is the address of the gateway in network other");
+    for network in ["theirs", "other"] {
+        lab.netbpf(["update", "--network", network, "--driver-opt", "netbpf.guard=", "web"]).ok();
+    }
+    lab.netbpf(["network", "update", "-o", "netbpf.addresses=10.1.0.0/28", "theirs"]).ok();
+    open("all in theirs (addresses 10.1.0.0/28)");
+    lab.restart_daemon();
+    open("all in theirs (addresses 10.1.0.0/28)");
+    engine.exec("strict", "ping -c1 web").ok();
+    // Docker creates the endpoint again, with what it knows.
+    engine.docker("restart -t0 web").ok();
+    open("all in theirs (addresses 10.1.0.0/28); web in other (guard off); web in theirs (guard off)");
+}

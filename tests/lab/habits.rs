@@ -138,7 +138,7 @@ fn flags_of_docker_scripts_are_accepted() {
         assert!(lab.netbpf(command.split_whitespace()).ok().json().is_array(), "{command}");
     }
     lab.netbpf(["inspect", "--type", "container", "bridge"]).fails_with(1, "No such object: bridge");
-    for missing in ["top", "cp", "pause", "attach", "update"] {
+    for missing in ["top", "cp", "pause", "attach", "commit"] {
         let output = lab.netbpf([missing, "web"]).fails_with(1, "");
         let line = format!("netbpf: '{missing}' is not a netbpf command; see 'netbpf --help'\n");
         assert_eq!(output.stderr, line);

@@ -1,6 +1,7 @@
 //! netbpf as a whole on hosts made of namespaces: the real daemon, the real command line, real tools. One module for
 //! each subject.
 
+mod access;
 mod alone;
 mod bad_input;
 mod beside;

@@ -24,9 +24,9 @@ use tokio::net::UnixStream;
 use self::target::{container_path, filter_query, network_path, stop_query, target};
 use super::events::Event;
 use super::types::{
-    self, ContainerCreate, ContainerResource, ContainerSummary, ContainerWait, Created, Info, LogLine,
-    NetworkConnect, NetworkConnected, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworkResource,
-    NetworksPruned, Stats, Version,
+    self, ContainerCreate, ContainerResource, ContainerSummary, ContainerUpdate, ContainerWait, Created,
+    Info, LogLine, NetworkConnect, NetworkConnected, NetworkCreate, NetworkCreated, NetworkDisconnect,
+    NetworkResource, NetworkUpdate, NetworksPruned, Stats, Version,
 };
 
 /// Why a request failed.
@@ -198,6 +198,15 @@ impl Client {
         self.submit(network_path(network, "/disconnect")?, request).await.map(drop)
     }
 
+    /// `POST /networks/N/update`.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 404 if there is none; 400 for an option that is invalid or cannot be changed; 403
+    /// for an address that belongs to another; [`Error::NoName`].
+    pub async fn update_network(&self, network: &str, request: &NetworkUpdate) -> Result<()> {
+        self.submit(network_path(network, "/update")?, request).await.map(drop)
+    }
+
     /// `POST /networks/prune`.
     ///
     /// # Errors
@@ -278,6 +287,14 @@ impl Client {
     pub async fn rename(&self, name: &str, new: &str) -> Result<()> {
         let query = [("name", new.to_owned())];
         self.command(Method::POST, target(&container_path(name, "/rename")?, &query)).await
+    }
+
+    /// `POST /containers/C/update`.
+    ///
+    /// # Errors
+    /// Those of [`Client::update_network`]; status 403 if it is not in the network.
+    pub async fn update(&self, name: &str, request: &ContainerUpdate) -> Result<()> {
+        self.submit(container_path(name, "/update")?, request).await.map(drop)
     }
 
     /// `POST /containers/C/wait`.

@@ -11,8 +11,8 @@ use super::{
     filters::{Containers, Filters, Networks, Prune},
     ports,
     types::{
-        ContainerCreate, ContainerResource, ContainerSummary, NetworkConnect, NetworkCreate,
-        NetworkDisconnect, NetworkResource, Stats,
+        ContainerCreate, ContainerResource, ContainerSummary, ContainerUpdate, NetworkConnect, NetworkCreate,
+        NetworkDisconnect, NetworkResource, NetworkUpdate, Stats,
     },
 };
 use crate::model::{
@@ -24,6 +24,8 @@ pub(crate) fn check_messages(body: &[u8]) {
     stays::<NetworkCreate>(body);
     stays::<NetworkConnect>(body);
     stays::<NetworkDisconnect>(body);
+    stays::<NetworkUpdate>(body);
+    stays::<ContainerUpdate>(body);
     // Answers, which the command line reads.
     stays::<NetworkResource>(body);
     stays::<ContainerResource>(body);

@@ -29,13 +29,14 @@ use super::{
     events::Selection,
     filters::{self, Filters},
     types::{
-        ContainerResource, ContainerSummary, ContainerWait, Created, Info, NetworkConnect, NetworkConnected,
-        NetworkCreated, NetworkDisconnect, NetworkResource, NetworksPruned, Stats, Version,
+        ContainerResource, ContainerSummary, ContainerUpdate, ContainerWait, Created, Info, NetworkConnect,
+        NetworkConnected, NetworkCreated, NetworkDisconnect, NetworkResource, NetworkUpdate, NetworksPruned,
+        Stats, Version,
     },
 };
 use crate::{
     daemon::{self, Daemon},
-    model::{Id, Network, Options},
+    model::{AccessChange, Id, Network, Options},
 };
 use error::{Error, refuse};
 
@@ -64,6 +65,7 @@ pub async fn serve(
         .route("/networks/{network}", delete(remove_network))
         .route("/networks/{network}/connect", post(connect))
         .route("/networks/{network}/disconnect", post(disconnect))
+        .route("/networks/{network}/update", post(update_network))
         .route("/containers/json", get(list_containers))
         .route("/containers/create", post(create_container).layer(DefaultBodyLimit::max(MAX_CREATE_BODY)))
         .route("/containers/{container}/json", get(inspect_container))
@@ -72,6 +74,7 @@ pub async fn serve(
         .route("/containers/{container}/restart", post(restart))
         .route("/containers/{container}/kill", post(kill))
         .route("/containers/{container}/rename", post(rename))
+        .route("/containers/{container}/update", post(update_container))
         .route("/containers/{container}/wait", post(wait))
         .route("/containers/{container}/logs", get(logs))
         .route("/containers/{container}", delete(remove_container))
@@ -230,6 +233,17 @@ async fn disconnect(
     Ok(StatusCode::OK)
 }
 
+async fn update_network(
+    State(daemon): Shared,
+    Path(network): Path<String>,
+    body: axum::body::Bytes,
+) -> Result<StatusCode, Error> {
+    let NetworkUpdate { options } = parse(&body)?;
+    let change = AccessChange::parse(options)?;
+    whole(async move { daemon.update_network(&network, change).await }).await?;
+    Ok(StatusCode::OK)
+}
+
 #[derive(Deserialize)]
 struct ListQuery {
     #[serde(default)]
@@ -249,7 +263,8 @@ async fn list_containers(
         (all || matches!(container.status(), "running" | "restarting")) && filter.matches(container, network)
     });
     let now = Timestamp::now();
-    Ok(Json(containers.iter().map(|container| container::summary(container, now)).collect()))
+    let lines = containers.iter().map(|(container, is_open)| container::summary(container, *is_open, now));
+    Ok(Json(lines.collect()))
 }
 
 #[derive(Deserialize)]
@@ -360,6 +375,17 @@ async fn rename(
     let name = name.ok_or_else(|| Error::Invalid("Neither old nor new names may be empty".into()))?;
     whole(async move { daemon.rename_container(&container, &name).await }).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn update_container(
+    State(daemon): Shared,
+    Path(container): Path<String>,
+    body: axum::body::Bytes,
+) -> Result<StatusCode, Error> {
+    let ContainerUpdate { network, driver_opts } = parse(&body)?;
+    let change = AccessChange::parse(driver_opts)?;
+    whole(async move { daemon.update(&network, &container, change).await }).await?;
+    Ok(StatusCode::OK)
 }
 
 async fn wait(State(daemon): Shared, Path(container): Path<String>) -> Result<Json<ContainerWait>, Error> {

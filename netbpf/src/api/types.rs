@@ -10,6 +10,7 @@
 //! | `DELETE /networks/N` | → nothing |
 //! | `POST /networks/N/connect` | [`NetworkConnect`] → [`NetworkConnected`] |
 //! | `POST /networks/N/disconnect` | [`NetworkDisconnect`] → nothing |
+//! | `POST /networks/N/update` | [`NetworkUpdate`] → nothing |
 //! | `POST /networks/prune?filters=JSON` | → [`NetworksPruned`] |
 //! | `GET /containers/json?all=B&filters=JSON` | → `[ContainerSummary]`, newest first |
 //! | `POST /containers/create?name=S` | [`ContainerCreate`] → [`Created`] |
@@ -17,6 +18,7 @@
 //! | `POST /containers/C/start` | → nothing; a command that cannot start: [`Error`] with `ExitCode` 126 or 127 |
 //! | `POST /containers/C/stop?t=SECONDS&signal=S`, `…/restart?t=SECONDS`, `…/kill?signal=S` | → nothing; stop of a stopped and start of a running one: 304 |
 //! | `POST /containers/C/rename?name=S` | → nothing |
+//! | `POST /containers/C/update` | [`ContainerUpdate`] → nothing |
 //! | `POST /containers/C/wait` | → [`ContainerWait`], when it has ended |
 //! | `DELETE /containers/C?force=B` | → nothing |
 //! | `GET /containers/C/logs?follow=B&tail=N\|all&since=RFC3339` | → a stream of [`LogLine`], one JSON text a line |
@@ -41,13 +43,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use container::{
-    ContainerCreate, ContainerResource, ContainerState, ContainerSummary, ContainerWait, DefaultEndpoint,
-    LogLine, NetworkAttachment, NetworkSettings, RestartPolicy,
+    ContainerCreate, ContainerResource, ContainerState, ContainerSummary, ContainerUpdate, ContainerWait,
+    DefaultEndpoint, LogLine, NetworkAttachment, NetworkSettings, RestartPolicy,
 };
 pub use foreign::{ForeignChain, ForeignChainState};
 pub use network::{
     ConfigFrom, EndpointIpam, EndpointSettings, Ipam, IpamConfig, NetworkConnect, NetworkConnected,
-    NetworkContainer, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworkResource, NetworksPruned,
+    NetworkContainer, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworkResource, NetworkUpdate,
+    NetworksPruned,
 };
 pub use ports::{Empty, HostConfig, PortBinding, PortSummary};
 pub use stats::{EndpointStats, ReasonStats, Stats};
@@ -116,6 +119,9 @@ pub struct Info {
     /// Changes by others that the daemon could not undo, or does not for a while.
     #[serde(default)]
     pub contested: Vec<String>,
+    /// Networks and endpoints that may use more than their leases, and what: `web in mynet (guard off)`.
+    #[serde(default)]
+    pub open: Vec<String>,
     /// The directory of pinned maps and links.
     pub bpffs: PathBuf,
     /// The directory of the daemon's records.

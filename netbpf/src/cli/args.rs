@@ -164,6 +164,8 @@ enum Command {
     Kill(container::Kill),
     /// Rename a container
     Rename(container::Rename),
+    /// Change what containers may send in a network
+    Update(container::Update),
     /// Remove containers
     Rm(container::Rm),
     /// List the published ports of a container
@@ -232,6 +234,7 @@ impl Client {
             Command::Restart(args) => args.run(client, console).await,
             Command::Kill(args) => args.run(client, console).await,
             Command::Rename(args) => args.run(client).await,
+            Command::Update(args) => args.run(client, console).await,
             Command::Rm(args) => args.run(client, console).await,
             Command::Port(args) => args.run(client, console).await,
             Command::Logs(args) => args.run(client, console).await,

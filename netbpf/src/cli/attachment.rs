@@ -71,12 +71,15 @@ pub fn first_and_others(
         () if !own.mac_address.is_empty() && !flags.mac_address.is_empty() => {
             "cannot specify both --mac-address and per-network MAC address"
         }
+        () if own.driver_opts.is_some() && flags.driver_opts.is_some() => {
+            "cannot specify both --driver-opt and per-network driver-opt"
+        }
         () => {
             let endpoint_config = EndpointSettings {
                 aliases: own.aliases.or(flags.aliases),
                 ipam_config: own.ipam_config.or(flags.ipam_config),
                 mac_address: own.mac_address + &flags.mac_address,
-                driver_opts: own.driver_opts,
+                driver_opts: own.driver_opts.or(flags.driver_opts),
                 gw_priority: own.gw_priority,
                 ..flags
             };
@@ -144,6 +147,13 @@ mod tests {
         assert_eq!((first.network.as_str(), first.endpoint_config.gw_priority), ("one", 3));
         assert_eq!(first.endpoint_config.aliases, flags.aliases);
         assert_eq!(others.iter().map(|other| other.network.as_str()).collect::<Vec<_>>(), ["two"]);
+        let options = [("netbpf.guard".to_owned(), "off".to_owned())];
+        let with_options = EndpointSettings { driver_opts: Some(options.into()), ..Default::default() };
+        let (first, _) = first_and_others(Vec::new(), with_options.clone()).expect("no conflict");
+        assert_eq!(first.endpoint_config.driver_opts, with_options.driver_opts);
+        let networks = vec![parse("name=one,driver-opt=netbpf.guard=on").expect("a network")];
+        let conflict = first_and_others(networks, with_options).map(|_| ()).expect_err("options twice");
+        assert!(conflict.to_string().contains("cannot specify both --driver-opt and per-network driver-opt"));
         let networks = vec![parse("name=one,alias=b").expect("a network")];
         let conflict = first_and_others(networks, flags).map(|_| ()).expect_err("two aliases");
         assert!(conflict.to_string().contains("cannot specify both --network-alias and per-network alias"));

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::api::{
     client::{self, Client},
-    types::ContainerSummary,
+    types::{ContainerSummary, ContainerUpdate},
 };
 
 /// `ps`.
@@ -129,6 +129,8 @@ pub enum Command {
     Kill(Kill),
     /// Rename a container
     Rename(Rename),
+    /// Change what containers may send in a network
+    Update(Update),
     /// Remove containers
     #[command(visible_alias = "remove")]
     Rm(Rm),
@@ -149,6 +151,7 @@ impl Command {
             Self::Restart(args) => args.run(client, console).await,
             Self::Kill(args) => args.run(client, console).await,
             Self::Rename(args) => args.run(client).await,
+            Self::Update(args) => args.run(client, console).await,
             Self::Rm(args) => args.run(client, console).await,
             Self::Port(args) => args.run(client, console).await,
             Self::Logs(args) => args.run(client, console).await,
@@ -257,6 +260,34 @@ impl Rename {
     pub async fn run(self, client: &Client) -> Result<u8, Error> {
         client.rename(&self.container, &self.new_name).await?;
         Ok(0)
+    }
+}
+
+/// `update`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  \
+    netbpf update --network mynet --driver-opt netbpf.addresses=192.168.0.100 tomcat01\n  \
+    netbpf update --network mynet --driver-opt netbpf.guard=off netns:blue")]
+pub struct Update {
+    /// Names or IDs of containers, netns:NAME, netns:/PATH or pid:N
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+    /// Name or ID of the network that has their endpoints
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    network: String,
+    /// netbpf.guard=on|off, netbpf.addresses=ADDRESS|SUBNET,… or netbpf.redirect=peer|plain; an empty value removes
+    /// the option, so that the network's holds again
+    #[arg(long, required = true, value_name = "KEY=VALUE", value_parser = parsers::driver_option)]
+    driver_opt: Vec<(String, String)>,
+}
+
+impl Update {
+    /// Runs the command.
+    pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        let request =
+            ContainerUpdate { network: self.network, driver_opts: self.driver_opt.into_iter().collect() };
+        let failed = each(console, &self.containers, |name| done(client.update(name, &request))).await?;
+        Ok(u8::from(!failed.is_empty()))
     }
 }
 

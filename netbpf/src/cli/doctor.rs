@@ -56,6 +56,7 @@ impl Doctor {
             checks.extend(foreign_chains(&info.foreign_chains));
             checks.extend(uplinks(&info.uplinks, &read("/proc/net/route")));
             checks.extend(info.disciplines.iter().map(|discipline| shaping(discipline)));
+            checks.extend(open(&info.open));
             let contested = info.contested.into_iter().map(Finding::Missing);
             checks.extend(contested.map(|finding| Check { subject: "contested", finding }));
         }
@@ -219,6 +220,11 @@ fn shaping(discipline: &str) -> Check {
     Check { subject: "shaping", finding }
 }
 
+/// Networks and endpoints that may use more than their leases.
+fn open(told: &[String]) -> Option<Check> {
+    (!told.is_empty()).then(|| Check { subject: "open", finding: Finding::Note(told.join("; ")) })
+}
+
 /// The uplinks with XDP programs. Whether a driver supports native XDP is known only after the attempt.
 fn uplinks(told: &[Uplink], routes: &str) -> Vec<Check> {
     let check = |finding: Result<String, String>| Check { subject: "xdp", finding: finding.into() };
@@ -314,6 +320,18 @@ mod tests {
         assert_eq!(said(&[chain(ForeignChainState::Answered)]), Finding::Good(text()));
         assert_eq!(said(&[chain(ForeignChainState::Closed)]), Finding::Note(text()));
         assert_eq!(said(&[chain(ForeignChainState::Refused)]), Finding::Missing(text()));
+    }
+
+    #[test]
+    fn what_is_open_is_one_line_and_nothing_is_none() {
+        let (console, _) = Console::of_test();
+        assert!(open(&[]).is_none());
+        let told = ["all in lab (guard off)", "web in mynet (addresses 10.1.0.9)"].map(str::to_owned);
+        let check = open(&told).expect("a check");
+        assert_eq!(
+            line(&check, &console),
+            "note     open         all in lab (guard off); web in mynet (addresses 10.1.0.9)"
+        );
     }
 
     #[test]

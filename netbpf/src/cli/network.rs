@@ -16,7 +16,7 @@ use crate::api::{
     client::Client,
     types::{
         EndpointIpam, EndpointSettings, Ipam, NetworkConnect, NetworkCreate, NetworkDisconnect,
-        NetworkResource,
+        NetworkResource, NetworkUpdate,
     },
 };
 
@@ -39,6 +39,8 @@ pub enum Command {
     Connect(Connect),
     /// Disconnect a container from a network
     Disconnect(Disconnect),
+    /// Change what the members of networks may send
+    Update(Update),
 }
 
 impl Command {
@@ -52,6 +54,7 @@ impl Command {
             Self::Prune(args) => args.run(client, console).await,
             Self::Connect(args) => args.run(client, console).await,
             Self::Disconnect(args) => args.run(client).await,
+            Self::Update(args) => args.run(client, console).await,
         }
     }
 }
@@ -362,6 +365,38 @@ impl Disconnect {
         let request = NetworkDisconnect { container: self.container, force: self.force };
         client.disconnect(&self.network, &request).await?;
         Ok(0)
+    }
+}
+
+/// `network update`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  \
+    netbpf network update -o netbpf.guard=off mynet\n  \
+    netbpf network update -o netbpf.guard= mynet")]
+pub struct Update {
+    /// Names or IDs
+    #[arg(required = true, value_name = "NETWORK")]
+    networks: Vec<String>,
+    /// netbpf.guard=on|off, netbpf.addresses=ADDRESS|SUBNET,… or netbpf.redirect=peer|plain, for members without an
+    /// option of their own; an empty value removes the option
+    #[arg(short, long, required = true, value_name = "KEY=VALUE", value_parser = parsers::pair)]
+    opt: Vec<(String, String)>,
+}
+
+impl Update {
+    async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        let request = NetworkUpdate { options: self.opt.into_iter().collect() };
+        let mut code = 0;
+        for network in &self.networks {
+            match client.update_network(network, &request).await {
+                Ok(()) => writeln!(console.out, "{network}")?,
+                Err(error) => {
+                    console.print_error(&error);
+                    code = 1;
+                }
+            }
+        }
+        Ok(code)
     }
 }
 

@@ -53,6 +53,9 @@ pub struct Run {
     /// Another name in its network
     #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
     network_alias: Vec<String>,
+    /// Option of the endpoint in its network
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parsers::driver_option)]
+    driver_opt: Vec<(String, String)>,
     /// Publish a port on the host: [ip:][hostPort:]containerPort[/protocol]; ranges are allowed
     #[arg(short, long, value_name = "PORT", value_parser = ports::parse_publish)]
     publish: Vec<Published>,
@@ -131,11 +134,13 @@ impl Run {
     }
 
     fn message(self) -> Result<(String, ContainerCreate), Error> {
+        let options = self.driver_opt;
         let flags = EndpointSettings {
             ipam_config: network::endpoint_ipam(self.ip, self.ip6),
             links: network::some(self.link),
             aliases: network::some(self.network_alias),
             mac_address: self.mac_address,
+            driver_opts: (!options.is_empty()).then(|| options.into_iter().collect()),
             ..Default::default()
         };
         let (first, networks) = attachment::first_and_others(self.network, flags)?;

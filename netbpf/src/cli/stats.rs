@@ -94,7 +94,7 @@ fn endpoint_row(endpoint: &EndpointStats, whole_id: bool) -> Row {
         ("ID", endpoint.id.chars().take(digits).collect()),
         ("Name", endpoint.container.clone()),
         ("Network", endpoint.network.clone()),
-        ("Interface", endpoint.interface.clone()),
+        ("Interface", endpoint.interface.clone() + if endpoint.open { " (open)" } else { "" }),
         ("RX", counter(endpoint.rx_packets, endpoint.rx_bytes)),
         ("TX", counter(endpoint.tx_packets, endpoint.tx_bytes)),
         ("Dropped", endpoint.dropped_packets.to_string()),
@@ -197,6 +197,7 @@ spoofed-mac   0          0B        7         420B
             id: "0123456789abcdef".to_owned(),
             network: "mynet".to_owned(),
             interface: "eth0".to_owned(),
+            open: true,
             rx_packets: 12,
             rx_bytes: 1234,
             tx_packets: 3,
@@ -209,8 +210,8 @@ spoofed-mac   0          0B        7         420B
         let args = Stats { containers: Vec::new(), no_stream: true, no_trunc: false, format: None };
         args.print(&mut console, &stats).expect("printed");
         let tables = "\
-CONTAINER ID   NAME      NETWORK   INTERFACE   RX FRAMES / BYTES   TX FRAMES / BYTES   DROPPED
-0123456789ab   web       mynet     eth0        12 / 1.23kB         3 / 180B            1
+CONTAINER ID   NAME      NETWORK   INTERFACE     RX FRAMES / BYTES   TX FRAMES / BYTES   DROPPED
+0123456789ab   web       mynet     eth0 (open)   12 / 1.23kB         3 / 180B            1
 
 REASON      FRAMES    BYTES
 forwarded   15        1.41kB

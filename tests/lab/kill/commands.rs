@@ -35,6 +35,16 @@ cases! { CASES
         start: Case::new(&[RUN, "stop -t 0 web"], "start web", &["stop -t 0 web"]);
         stop: Case::new(&[RUN], "stop -t 0 web", &["start web"]);
         rename: Case::new(&[RUN], "rename web shop", &["rename shop web"]);
+        update: Case::new(
+            &[RUN],
+            "update --network mynet --driver-opt netbpf.addresses=10.1.0.100,10.244.0.0/16 web",
+            &["update --network mynet --driver-opt netbpf.addresses= web"],
+        );
+        network_update: Case::new(
+            &[RUN],
+            "network update -o netbpf.guard=off mynet",
+            &["network update -o netbpf.guard= mynet"],
+        );
     }
 }
 

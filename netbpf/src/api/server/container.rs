@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A line of `ps`.
-pub fn summary(container: &Container, now: Timestamp) -> ContainerSummary {
+pub fn summary(container: &Container, is_open: bool, now: Timestamp) -> ContainerSummary {
     let (id, name) = container.shown();
     ContainerSummary {
         id: id.to_string(),
@@ -27,7 +27,7 @@ pub fn summary(container: &Container, now: Timestamp) -> ContainerSummary {
         command: container.owner().command().join(" "),
         created: container.created.as_second(),
         state: container.status().into(),
-        status: status(container, now),
+        status: status(container, now) + if is_open { " (open)" } else { "" },
         labels: container.labels.clone(),
         networks: match container.owner().mode() {
             Some(Mode::Host) => vec!["host".into()],

@@ -92,9 +92,9 @@ pub fn resource(NetworkView { network, members }: NetworkView) -> NetworkResourc
     }
 }
 
-/// The user's options; for the default network, those that Docker shows.
+/// The user's options; for the default network, also those that Docker shows.
 fn shown_options(network: &Network) -> BTreeMap<String, String> {
-    let bridge = network.bridge().filter(|_| network.name == Network::DEFAULT && network.options.is_empty());
+    let bridge = network.bridge().filter(|_| network.name == Network::DEFAULT);
     let Some(bridge) = bridge else { return network.options.clone() };
     let options = [
         ("bridge.default_bridge", "true".to_owned()),
@@ -104,7 +104,8 @@ fn shown_options(network: &Network) -> BTreeMap<String, String> {
         ("bridge.name", bridge.device.to_string()),
         ("driver.mtu", bridge.options.mtu.to_string()),
     ];
-    options.map(|(key, value)| (format!("com.docker.network.{key}"), value)).into()
+    let shown = options.map(|(key, value)| (format!("com.docker.network.{key}"), value));
+    shown.into_iter().chain(network.options.clone()).collect()
 }
 
 fn ipam_config<Net: Block>(subnet: &Subnet<Net>) -> IpamConfig {

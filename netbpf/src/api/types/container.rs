@@ -232,6 +232,16 @@ impl From<&EndpointSettings> for DefaultEndpoint {
     }
 }
 
+/// `update`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerUpdate {
+    /// Name or ID of the network that has the endpoint.
+    pub network: String,
+    /// `--driver-opt key=value`; an empty value removes the option.
+    pub driver_opts: BTreeMap<String, String>,
+}
+
 /// The answer to `wait`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]

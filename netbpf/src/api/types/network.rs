@@ -226,6 +226,14 @@ pub struct NetworkDisconnect {
     pub force: bool,
 }
 
+/// `network update`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkUpdate {
+    /// `-o key=value`; an empty value removes the option.
+    pub options: BTreeMap<String, String>,
+}
+
 /// `network prune`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

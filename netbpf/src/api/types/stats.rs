@@ -38,6 +38,9 @@ pub struct EndpointStats {
     pub network: String,
     /// `eth0`.
     pub interface: String,
+    /// Whether it may use more than its leases (`netbpf.guard`, `netbpf.addresses`).
+    #[serde(default)]
+    pub open: bool,
     /// Number of frames received.
     pub rx_packets: u64,
     /// Number of bytes received.

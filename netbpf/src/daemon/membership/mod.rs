@@ -4,3 +4,4 @@ mod connect;
 pub(in crate::daemon) mod endpoint_request;
 pub(in crate::daemon) mod networks;
 mod restore;
+mod update;

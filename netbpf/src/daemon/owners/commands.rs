@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     daemon::{Daemon, Error, tell::info::Stats},
-    model::{EndpointRequest, Id},
+    model::{AccessChange, EndpointRequest, Id},
 };
 
 impl Daemon {
@@ -73,6 +73,33 @@ impl Daemon {
         };
         let _locked = self.lock_container(id).await;
         self.disconnect_locked(id, key, network, force).await
+    }
+
+    /// `update`: change options of a container's endpoint in a network. Docker has no such command, so this is for
+    /// its endpoints too.
+    ///
+    /// # Errors
+    /// [`Error::NoNetwork`], [`Error::NoContainer`], or [`Error::Invalid`] if several match;
+    /// [`Error::NotConnected`]; [`Error::FurtherInUse`]. Otherwise the error of a step: the steps before it are
+    /// undone.
+    pub async fn update(
+        self: &Arc<Self>,
+        network: &str,
+        container: &str,
+        change: AccessChange,
+    ) -> Result<(), Error> {
+        let network = self.world().find_network(network)?.clone();
+        let found = self.find_subject(container)?;
+        let id = {
+            let world = self.world();
+            let shown = world.container(&found).map(|container| container.shown().0);
+            // A container of Docker has a record for each of its endpoints.
+            let mut members = world.members(&network.id);
+            let same = members.find(|member| member.id == found || Some(member.shown().0) == shown);
+            same.map_or(found, |member| member.id)
+        };
+        let _locked = self.lock_container(id).await;
+        self.update_locked(id, &network.id, &change).await
     }
 
     /// `netbpf stats`: the counters of these containers, or of all.

@@ -73,6 +73,8 @@ pub enum Happened<'a> {
     Stopped,
     /// `restart`.
     Restarted,
+    /// `update`: options of one of its endpoints.
+    Updated,
     /// `destroy`.
     Destroyed,
     /// `rename`.
@@ -196,6 +198,7 @@ impl Daemon {
             }
             Happened::Stopped => "stop",
             Happened::Restarted => "restart",
+            Happened::Updated => "update",
             Happened::Destroyed => "destroy",
             Happened::Renamed { old } => {
                 attributes.insert("oldName".into(), format!("/{old}"));
@@ -205,12 +208,12 @@ impl Daemon {
         self.events.tell(EventKind::Container, action, Some(container.id), attributes);
     }
 
-    /// Report an event of a network: `create` or `destroy`.
+    /// Report an event of a network: `create`, `update` or `destroy`.
     pub(in crate::daemon) fn tell_of_network(&self, network: &Network, action: &'static str) {
         self.events.tell(EventKind::Network, action, Some(network.id), named(network));
     }
 
-    /// Report that a container was connected to networks or disconnected: `connect` or `disconnect`.
+    /// Report a change of a container's endpoints in networks: `connect`, `update` or `disconnect`.
     pub(in crate::daemon) fn tell_of_members(&self, container: &Id, networks: &[Id], action: &'static str) {
         let networks: Vec<Network> = {
             let world = self.world();

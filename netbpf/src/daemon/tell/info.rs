@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 use netbpf_common::{endpoint::ifindex_of, reason::Reason, stats::Counter};
 
 use crate::{
-    daemon::{Daemon, Error, Options},
+    daemon::{Daemon, Error, Options, tell::view},
     model::{Id, State},
 };
 
@@ -43,6 +43,8 @@ pub struct Info {
     pub disciplines: Vec<String>,
     /// Changes by others that the daemon does not undo.
     pub contested: Vec<String>,
+    /// Networks and endpoints that may use more than their leases, and what.
+    pub open: Vec<String>,
     /// The daemon's options.
     pub options: Options,
     /// The host name.
@@ -67,6 +69,8 @@ pub struct EndpointStats {
     pub network: String,
     /// `eth0`.
     pub interface: String,
+    /// Whether it may use more than its leases.
+    pub is_open: bool,
     /// Frames to the container.
     pub received: Counter,
     /// Frames of the container.
@@ -89,11 +93,17 @@ impl Daemon {
         let uplinks = self.standing_of_uplinks().await;
         let foreign_chains = self.host.firewall.standing_in_others().await;
         let disciplines = self.disciplines().await;
-        let (containers, running, networks, endpoints) = {
+        let (containers, running, networks, endpoints, open) = {
             let world = self.world();
             let running =
                 world.containers().filter(|container| matches!(container.state, State::Running { .. }));
-            (world.containers().count(), running.count(), world.networks().count(), world.endpoints_in_use())
+            (
+                world.containers().count(),
+                running.count(),
+                world.networks().count(),
+                world.endpoints_in_use(),
+                view::all_open(&world),
+            )
         };
         let contested = self.host.contests.told(Instant::now()).into_iter();
         Info {
@@ -106,6 +116,7 @@ impl Daemon {
             foreign_chains,
             disciplines,
             contested: contested.chain(self.host.pins.trouble()).collect(),
+            open,
             options: self.options.clone(),
             hostname: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
         }
@@ -137,7 +148,8 @@ impl Daemon {
                     let network = world.network(&attachment.network)?.name.clone();
                     let (id, name) = container.shown();
                     let key = (name.to_owned(), endpoint.interface.to_string());
-                    Some((key, (id, network, endpoint.number)))
+                    let is_open = view::openness(attachment, &world).is_some();
+                    Some((key, (id, network, endpoint.number, is_open)))
                 })
                 .collect()
         };
@@ -157,7 +169,7 @@ impl Daemon {
             .collect();
         let endpoints = endpoints
             .into_iter()
-            .map(|((container, interface), (id, network, number))| {
+            .map(|((container, interface), (id, network, number, is_open))| {
                 let counters = datapath.endpoint_stats(number)?;
                 let sent = received.get(&ifindex_of(number)).copied().unwrap_or_default();
                 Ok(EndpointStats {
@@ -165,6 +177,7 @@ impl Daemon {
                     id,
                     network,
                     interface,
+                    is_open,
                     received: counters.received,
                     sent: Counter { packets: sent.packets, bytes: sent.bytes },
                     dropped: counters.dropped,

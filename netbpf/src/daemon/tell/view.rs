@@ -8,7 +8,7 @@ use crate::{
         names::{self, links},
         state::world::World,
     },
-    model::{Container, Endpoint, Files, Id, Link, Network},
+    model::{AccessOptions, Attachment, Container, Endpoint, Files, Id, Link, Network},
 };
 
 /// A network and its running containers.
@@ -71,6 +71,43 @@ pub fn network(network: &Network, world: &World) -> NetworkView {
         Some(MemberView { id, name: name.to_owned(), endpoint: attachment.endpoint.clone()? })
     };
     NetworkView { network: network.clone(), members: world.members(&network.id).filter_map(member).collect() }
+}
+
+/// What an endpoint may use besides its leases, in words; none if there is nothing, or no endpoint.
+pub fn openness(attachment: &Attachment, world: &World) -> Option<String> {
+    attachment.endpoint.as_ref()?;
+    attachment.access(world.network(&attachment.network)?.bridge()?).openness()
+}
+
+/// Whether an endpoint of a container is open.
+pub fn is_open(container: &Container, world: &World) -> bool {
+    container.attachments.iter().any(|attachment| openness(attachment, world).is_some())
+}
+
+/// All that is open, in words: networks first, then endpoints with options of their own.
+pub fn all_open(world: &World) -> Vec<String> {
+    let of_network = |network: &Network| {
+        let access = &network.bridge()?.options.access;
+        access.within(&AccessOptions::default()).openness()
+    };
+    let mut networks: Vec<_> = world
+        .networks()
+        .filter_map(|network| Some(format!("all in {} ({})", network.name, of_network(network)?)))
+        .collect();
+    let mut endpoints: Vec<_> = world
+        .containers()
+        .flat_map(|container| container.attachments.iter().map(move |attachment| (container, attachment)))
+        .filter_map(|(container, attachment)| {
+            let open = openness(attachment, world)?;
+            let network = world.network(&attachment.network)?;
+            let is_own = of_network(network).as_ref() != Some(&open);
+            is_own.then(|| format!("{} in {} ({open})", container.shown().1, network.name))
+        })
+        .collect();
+    networks.sort();
+    endpoints.sort();
+    networks.append(&mut endpoints);
+    networks
 }
 
 /// A copy of a container whose files are in `dir`.

@@ -6,3 +6,4 @@ mod docker;
 mod restart;
 mod rig;
 mod sandbox;
+mod update;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     daemon::{Daemon, Error, membership::networks::check_mtu, owners::docker::sweep::Asked},
     ipam::Requested,
-    model::{Driver, Id, Network, Options, Origin},
+    model::{AccessOptions, Driver, Id, Network, Options, Origin},
     store::Change,
 };
 
@@ -40,9 +40,11 @@ impl Daemon {
         let _one_at_a_time = self.state.network_changes.lock().await;
         let known = self.world().network(&id).cloned();
         if let Some(known) = known {
-            // Docker repeats a request without an answer.
-            let is_same =
-                (known.origin, known.internal, &known.options) == (Origin::Docker, internal, &given);
+            // Docker repeats a request without an answer. What can be changed may have changed since.
+            let is_fixed = |(key, _): &(&String, _)| !AccessOptions::KEYS.contains(&key.as_str());
+            let is_same = known.origin == Origin::Docker
+                && known.internal == internal
+                && known.options.iter().filter(is_fixed).eq(given.iter().filter(is_fixed));
             return if is_same { Ok(()) } else { Err(Error::Forbidden(format!("network {id} exists"))) };
         }
         for warning in Options::warnings(&given) {

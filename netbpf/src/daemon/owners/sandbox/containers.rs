@@ -250,8 +250,12 @@ impl Daemon {
         Ok(gateway.ok_or_else(none)?.into())
     }
 
-    /// `ps`, newest first. `matches` learns of each container its networks.
-    pub fn list_containers(&self, matches: impl Fn(&Container, &[&Network]) -> bool) -> Vec<Container> {
+    /// `ps`, newest first: each container, and whether an endpoint of it is open. `matches` learns of each container
+    /// its networks.
+    pub fn list_containers(
+        &self,
+        matches: impl Fn(&Container, &[&Network]) -> bool,
+    ) -> Vec<(Container, bool)> {
         let world = self.world();
         let mut containers: Vec<_> = world
             .containers()
@@ -261,9 +265,9 @@ impl Daemon {
                     attachments.filter_map(|attachment| world.network(&attachment.network)).collect();
                 matches(container, &networks)
             })
-            .cloned()
+            .map(|container| (container.clone(), view::is_open(container, &world)))
             .collect();
-        containers.sort_by_key(|container| std::cmp::Reverse(container.created));
+        containers.sort_by_key(|(container, _)| std::cmp::Reverse(container.created));
         containers
     }
 

@@ -1,0 +1,127 @@
+//! Changes what members of a network may send, while they run: the options `netbpf.guard`, `netbpf.addresses` and
+//! `netbpf.redirect` of an endpoint or a network. Must not know what the programs do with them.
+
+use std::sync::Arc;
+
+use crate::{
+    daemon::{
+        Daemon, Error,
+        effects::{insist::insist, transaction::Transaction},
+        tell::events::Happened,
+    },
+    model::{AccessChange, AccessOptions, Container, Id, Network},
+    plan::{Action, EndpointWiring},
+    store::Change,
+};
+
+impl Daemon {
+    /// `update`: change options of a container's endpoint in a network. The caller must hold the container's lock.
+    pub(in crate::daemon) async fn update_locked(
+        self: &Arc<Self>,
+        id: Id,
+        network: &Id,
+        change: &AccessChange,
+    ) -> Result<(), Error> {
+        let before = self.container(&id)?;
+        let found = self.world().network(network).cloned();
+        let network = found.ok_or_else(|| Error::NoNetwork(network.to_string()))?;
+        let mut after = before.clone();
+        let attachment =
+            after.attachments.iter_mut().find(|attachment| attachment.network == network.id).ok_or_else(
+                || Error::NotConnected { container: id.to_string(), network: network.name.clone() },
+            )?;
+        let access = &mut attachment.request.options.access;
+        *access = change.apply(access);
+        self.world().check_access(access, &network)?;
+        if after == before {
+            return Ok(());
+        }
+        let mut change = Transaction::begin(self)?;
+        let [old, new] = [&before, &after].map(|container| self.wiring_in(container, &network));
+        let done = match (old, new) {
+            (Some(before), Some(after)) if before != after => {
+                change.perform(Action::RewriteEndpoint { before, after }).await
+            }
+            _ => Ok(()),
+        };
+        change.end_of_container(done, &before, &after).await?;
+        self.tell(&after, Happened::Updated);
+        self.tell_of_members(&id, &[network.id], "update");
+        Ok(())
+    }
+
+    /// `network update`: change options of a network, and the endpoints of its members that have none of their own.
+    ///
+    /// # Errors
+    /// [`Error::NoNetwork`], or [`Error::Invalid`] if several match; [`Error::Forbidden`] for `host` and `none`;
+    /// [`Error::FurtherInUse`]. Otherwise the error of a step: the endpoints are written as before.
+    pub async fn update_network(self: &Arc<Self>, key: &str, change: AccessChange) -> Result<(), Error> {
+        let _one_at_a_time = self.state.updates.lock().await;
+        let before = self.world().find_network(key)?.clone();
+        let Some(bridge) = before.bridge() else {
+            return Err(Error::Forbidden(format!("network {} has no endpoints", before.name)));
+        };
+        let (old, new) = (bridge.options.access.clone(), change.apply(&bridge.options.access));
+        self.world().check_access(&new, &before)?;
+        if new == old {
+            return Ok(());
+        }
+        let id = before.id;
+        // In memory first: who connects from now on gets the new options, and all others are members here.
+        self.set_access(&id, new)?;
+        let mut done = self.rewrite_members(&before).await;
+        if done.is_ok() {
+            let _no_other = self.state.network_changes.lock().await;
+            // It may have got another name meanwhile, or have been removed.
+            let network = self.world().network(&id).cloned();
+            done = network
+                .ok_or_else(|| Error::NoNetwork(before.name.clone()))
+                .and_then(|network| self.commit(&[Change::PutNetwork(network)]));
+        }
+        if let Err(error) = done {
+            let changed = self.world().network(&id).cloned();
+            if let (Some(changed), Ok(())) = (changed, self.set_access(&id, old)) {
+                insist("undo RewriteEndpoint", || self.rewrite_members(&changed)).await;
+            }
+            return Err(error);
+        }
+        self.tell_of_network(&before, "update");
+        Ok(())
+    }
+
+    fn set_access(&self, network: &Id, access: AccessOptions) -> Result<(), Error> {
+        let mut world = self.world();
+        let found = world.network(network).ok_or_else(|| Error::NoNetwork(network.to_string()))?;
+        let changed = found.clone().with_access(access);
+        world.replace_network(changed);
+        Ok(())
+    }
+
+    /// Rewrite the endpoints of a network's members, which are written as `before` says. One member after the
+    /// other is locked, because each of them may also wait for others.
+    async fn rewrite_members(&self, before: &Network) -> Result<(), Error> {
+        let members: Vec<Id> = self.world().member_ids(&before.id).collect();
+        for member in members {
+            let _locked = self.lock_container(member).await;
+            let (Ok(container), Some(now)) =
+                (self.container(&member), self.world().network(&before.id).cloned())
+            else {
+                continue;
+            };
+            let [old, new] = [before, &now].map(|network| self.wiring_in(&container, network));
+            if let (Some(before), Some(after)) = (old, new)
+                && before != after
+            {
+                self.apply(Action::RewriteEndpoint { before, after }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The wiring of a container's endpoint in a network.
+    fn wiring_in(&self, container: &Container, network: &Network) -> Option<EndpointWiring> {
+        let mut attachments = container.attachments.iter();
+        let attachment = attachments.find(|attachment| attachment.network == network.id)?;
+        EndpointWiring::of(attachment, network.bridge()?, container.owner_number(), container.namespace())
+    }
+}
