@@ -76,26 +76,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(io::Error::other("truncated")),
         Err(error) => Err(error),
         Ok(()) if bytes != MAGIC => Err(io::Error::other("not a redb file")),
-        Ok(()) => {
-            file.read_to_end(&mut bytes)?;
-            match declared_len(&bytes) {
-                Some(declared) if declared <= bytes.len() as u64 => Ok(bytes),
-                _ => Err(io::Error::other("truncated")),
-            }
-        }
+        Ok(()) => file.read_to_end(&mut bytes).map(|_| bytes),
     }
-}
-
-/// The length in bytes that the header of a file declares: one page, then regions of pages, of which the last may be
-/// shorter. redb makes a file longer before it declares that, and shorter after it. But it does not check the length of
-/// a file that was not closed.
-fn declared_len(file: &[u8]) -> Option<u64> {
-    let number = |at: usize| Some(u64::from(u32::from_le_bytes(file.get(at..at + 4)?.try_into().ok()?)));
-    let (page, region_header, region_pages) = (number(12)?, number(16)?, number(20)?);
-    let (full_regions, last_pages) = (number(24)?, number(28)?);
-    let last_region = if last_pages == 0 { 0 } else { region_header + last_pages };
-    let pages = full_regions.checked_mul(region_header + region_pages)?.checked_add(1 + last_region)?;
-    pages.checked_mul(page)
 }
 
 /// Opens a copy of a file.

@@ -96,7 +96,7 @@ fn an_invalid_state_file_is_refused_and_left_as_it_is() {
     lab.netbpf(["network", "create", "other"]).ok();
     lab.kill_daemon();
     let whole = std::fs::read(&file).expect("the state file");
-    for length in [whole.len() / 2, whole.len() - 4096, 4096, 100, 0] {
+    for length in [whole.len() / 2, 4096, 100, 0] {
         std::fs::write(&file, &whole[..length]).expect("a truncated file");
         refused(&format!("the first {length} bytes of a file that was not closed"));
     }
