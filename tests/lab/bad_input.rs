@@ -11,12 +11,12 @@ use crate::world::World;
 
 /// A host with a container `one` on `bridge`, a stopped one, a network `mynet` (10.9.0.0/24) with `member` in it, and
 /// an empty network `free`.
-struct Town {
+struct Setup {
     lab: Lab,
     world: World,
 }
 
-impl Town {
+impl Setup {
     fn new() -> Self {
         let lab = Lab::start();
         lab.netbpf(["network", "create", "--subnet", "10.9.0.0/24", "mynet"]).ok();

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use crate::world::netbpf;
 
 /// A lab with the network `mynet` with the container `web` in it, and the network `other`.
-struct Town {
+struct Setup {
     lab: Lab,
 }
 
-impl Town {
+impl Setup {
     fn new() -> Self {
         let lab = Lab::start();
         let mynet =
@@ -41,10 +41,10 @@ impl Town {
 
 #[test]
 fn network_ls() {
-    let town = Town::new();
+    let setup = Setup::new();
     let [bridge, host, mynet, none, other] =
-        ["bridge", "host", "mynet", "none", "other"].map(|name| town.id(name));
-    town.prints(
+        ["bridge", "host", "mynet", "none", "other"].map(|name| setup.id(name));
+    setup.prints(
         &["network", "ls"],
         &format!(
             "NETWORK ID     NAME      DRIVER    SCOPE\n\
@@ -60,7 +60,7 @@ fn network_ls() {
             &other[..12],
         ),
     );
-    town.prints(&["ls", "-q", "--no-trunc"], &format!("{bridge}\n{host}\n{mynet}\n{none}\n{other}\n"));
+    setup.prints(&["ls", "-q", "--no-trunc"], &format!("{bridge}\n{host}\n{mynet}\n{none}\n{other}\n"));
     for (filter, names) in [
         ("driver=bridge", "bridge\nmynet\nother\n"),
         ("driver=null", "none\n"),
@@ -72,9 +72,9 @@ fn network_ls() {
         ("dangling=true", "other\n"),
         ("scope=swarm", ""),
     ] {
-        town.prints(&["network", "ls", "--filter", filter, "--format", "{{.Name}}"], names);
+        setup.prints(&["network", "ls", "--filter", filter, "--format", "{{.Name}}"], names);
     }
-    town.prints(
+    setup.prints(
         &[
             "network",
             "ls",
@@ -85,11 +85,11 @@ fn network_ls() {
         ],
         "mynet web false true false\n",
     );
-    town.prints(
+    setup.prints(
         &["network", "ls", "--filter", "type=custom", "--format", r"table {{.Name}}\t{{.Internal}}"],
         "NAME      INTERNAL\nmynet     false\nother     true\n",
     );
-    let lines = town.lab.netbpf(["network", "ls", "--filter", "name=mynet", "--format", "json"]).ok();
+    let lines = setup.lab.netbpf(["network", "ls", "--filter", "name=mynet", "--format", "json"]).ok();
     let line = lines.json();
     let created = line["CreatedAt"].as_str().unwrap_or_default().to_owned();
     assert!(created.starts_with("20") && created.ends_with(" +0000 UTC"), "{created}");
@@ -104,10 +104,10 @@ fn network_ls() {
 
 #[test]
 fn ps() {
-    let town = Town::new();
-    town.lab.netbpf(["run", "--name", "done", "--", "sh", "-c", "exit 3"]).fails_with(3, "");
-    let [web, done] = ["web", "done"].map(|name| town.id(name));
-    let table = town.lab.netbpf(["ps"]).ok();
+    let setup = Setup::new();
+    setup.lab.netbpf(["run", "--name", "done", "--", "sh", "-c", "exit 3"]).fails_with(3, "");
+    let [web, done] = ["web", "done"].map(|name| setup.id(name));
+    let table = setup.lab.netbpf(["ps"]).ok();
     let lines: Vec<&str> = table.stdout.lines().collect();
     assert_eq!(lines.len(), 2, "{table}");
     let columns: Vec<&str> =
@@ -122,21 +122,21 @@ fn ps() {
     {
         assert_eq!(lines[0].find(index), lines[1].rfind(name), "columns are aligned: {table}");
     }
-    town.prints(&["ps", "-aq"], &format!("{}\n{}\n", &done[..12], &web[..12]));
-    town.prints(&["ps", "-a", "--format", "{{.Names}}: {{.State}}"], "done: exited\nweb: running\n");
-    town.prints(&["ps", "-aq", "--no-trunc", "--filter", "exited=3"], &format!("{done}\n"));
-    town.prints(
+    setup.prints(&["ps", "-aq"], &format!("{}\n{}\n", &done[..12], &web[..12]));
+    setup.prints(&["ps", "-a", "--format", "{{.Names}}: {{.State}}"], "done: exited\nweb: running\n");
+    setup.prints(&["ps", "-aq", "--no-trunc", "--filter", "exited=3"], &format!("{done}\n"));
+    setup.prints(
         &["ps", "--filter", "network=mynet", "--format", "{{.Names}} {{.Networks}} {{.Label \"app\"}}"],
         "web mynet shop\n",
     );
-    town.prints(&["ps", "-a", "--filter", "label=app=other", "-q"], "");
+    setup.prints(&["ps", "-a", "--filter", "label=app=other", "-q"], "");
 }
 
 #[test]
 fn inspect() {
-    let town = Town::new();
-    let (mynet, web) = (town.id("mynet"), town.id("web"));
-    let text = town.lab.netbpf(["network", "inspect", "mynet"]).ok();
+    let setup = Setup::new();
+    let (mynet, web) = (setup.id("mynet"), setup.id("web"));
+    let text = setup.lab.netbpf(["network", "inspect", "mynet"]).ok();
     let network = text.json()[0].clone();
     let container = &network["Containers"][&web];
     let endpoint = container["EndpointID"].as_str().unwrap_or_default();
@@ -190,11 +190,11 @@ fn inspect() {
 "#
         )
     );
-    town.prints(
+    setup.prints(
         &["network", "inspect", "--format", "{{json .IPAM.Config}}", "mynet"],
         "[{\"Subnet\":\"192.168.0.0/16\",\"Gateway\":\"192.168.0.1\"}]\n",
     );
-    town.prints(
+    setup.prints(
         &[
             "network",
             "inspect",
@@ -204,55 +204,55 @@ fn inspect() {
         ],
         "true 1400\n",
     );
-    town.prints(
+    setup.prints(
         &["network", "inspect", "-f", "{{range .Containers}}{{.Name}}={{.IPv4Address}} {{end}}", "mynet"],
         "web=192.168.0.2/16 \n",
     );
-    town.prints(&["inspect", "-f", "{{.NetworkSettings.Networks.mynet.IPAddress}}", "web"], "192.168.0.2\n");
-    town.prints(&["inspect", "-f", "{{.Name}}", "web", "mynet"], "/web\nmynet\n");
-    town.prints(&["inspect", "-f", "{{.Id}}", &web[..5], &mynet[..5]], &format!("{web}\n{mynet}\n"));
+    setup.prints(&["inspect", "-f", "{{.NetworkSettings.Networks.mynet.IPAddress}}", "web"], "192.168.0.2\n");
+    setup.prints(&["inspect", "-f", "{{.Name}}", "web", "mynet"], "/web\nmynet\n");
+    setup.prints(&["inspect", "-f", "{{.Id}}", &web[..5], &mynet[..5]], &format!("{web}\n{mynet}\n"));
     for null in ["host", "none"] {
-        town.prints(
+        setup.prints(
             &["network", "inspect", "-f", "{{json .IPAM.Config}} {{json .Containers}}", null],
             "[] {}\n",
         );
     }
-    let both = town.lab.netbpf(["inspect", "web", "nobody", "mynet"]).fails_with(1, "");
+    let both = setup.lab.netbpf(["inspect", "web", "nobody", "mynet"]).fails_with(1, "");
     assert_eq!(both.stderr, "Error: No such object: nobody\n");
     assert_eq!(both.json().as_array().map(Vec::len), Some(2));
-    let nobody = town.lab.netbpf(["network", "inspect", "nobody"]).fails_with(1, "");
+    let nobody = setup.lab.netbpf(["network", "inspect", "nobody"]).fails_with(1, "");
     assert_eq!(nobody.stdout, "[]\n");
 }
 
 #[test]
 fn network_rm_continues_after_an_error() {
-    let town = Town::new();
-    town.lab.netbpf(["network", "create", "third"]).ok();
-    let removed = town.lab.netbpf(["network", "rm", "other", "third", "unknown"]).fails_with(1, "");
+    let setup = Setup::new();
+    setup.lab.netbpf(["network", "create", "third"]).ok();
+    let removed = setup.lab.netbpf(["network", "rm", "other", "third", "unknown"]).fails_with(1, "");
     assert_eq!(removed.stdout, "other\nthird\n");
     assert_eq!(removed.stderr, "Error response from daemon: network unknown not found\n");
-    let removed = town.lab.netbpf(["network", "rm", "-f", "unknown"]).ok();
+    let removed = setup.lab.netbpf(["network", "rm", "-f", "unknown"]).ok();
     assert_eq!((removed.stdout.as_str(), removed.stderr.as_str()), ("", ""));
-    town.prints(&["rm", "-f", "web"], "web\n");
-    town.prints(&["network", "rm", "mynet"], "mynet\n");
+    setup.prints(&["rm", "-f", "web"], "web\n");
+    setup.prints(&["network", "rm", "mynet"], "mynet\n");
 }
 
 #[test]
 fn network_prune_asks_for_confirmation() {
-    let town = Town::new();
+    let setup = Setup::new();
     let question = "WARNING! This will remove all custom networks not used by at least one container.\n\
                     Are you sure you want to continue? [y/N] ";
     let prune = |answer: &str| {
         let line = format!("printf '{answer}' | {} network prune", netbpf());
-        town.lab.host(["sh", "-c", &line]).ok().stdout
+        setup.lab.host(["sh", "-c", &line]).ok().stdout
     };
     for no in ["", "n\\n", "\\n", "yes\\n"] {
         assert_eq!(prune(no), question);
-        town.prints(&["network", "ls", "-q", "--filter", "name=other", "--format", "{{.Name}}"], "other\n");
+        setup.prints(&["network", "ls", "-q", "--filter", "name=other", "--format", "{{.Name}}"], "other\n");
     }
     assert_eq!(prune("y\\n"), format!("{question}Deleted Networks:\nother\n\n"));
-    town.prints(&["network", "prune", "-f"], "");
-    town.prints(&["network", "ls", "--filter", "type=custom", "--format", "{{.Name}}"], "mynet\n");
+    setup.prints(&["network", "prune", "-f"], "");
+    setup.prints(&["network", "ls", "--filter", "type=custom", "--format", "{{.Name}}"], "mynet\n");
 }
 
 #[test]
@@ -291,8 +291,8 @@ fn only_terminals_get_colours() {
 
 #[test]
 fn doctor_info_and_version() {
-    let town = Town::new();
-    let doctor = town.lab.netbpf(["doctor"]).ok();
+    let setup = Setup::new();
+    let doctor = setup.lab.netbpf(["doctor"]).ok();
     let subjects: Vec<&str> =
         doctor.stdout.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
     assert_eq!(
@@ -312,16 +312,16 @@ fn doctor_info_and_version() {
         ]
     );
     assert!(doctor.stdout.lines().all(|line| line.starts_with("ok ")), "{doctor}");
-    town.lab.stop_daemon();
-    let doctor = town.lab.netbpf(["doctor"]).fails_with(1, "");
+    setup.lab.stop_daemon();
+    let doctor = setup.lab.netbpf(["doctor"]).fails_with(1, "");
     assert_eq!(
         doctor.stdout.lines().last(),
         Some(
             "missing  daemon       nobody listens at unix:///run/netbpf/netbpf.sock; start it: netbpf daemon"
         )
     );
-    town.lab.start_daemon();
-    let info = town.lab.netbpf(["info"]).ok();
+    setup.lab.start_daemon();
+    let info = setup.lab.netbpf(["info"]).ok();
     for line in [
         "Containers: 1",
         " Running: 1",
@@ -332,10 +332,10 @@ fn doctor_info_and_version() {
     ] {
         assert!(info.stdout.lines().any(|found| found == line), "{line}: {info}");
     }
-    town.prints(&["info", "--format", "{{.ContainersRunning}} {{.Networks}}"], "1 5\n");
-    let version = town.lab.netbpf(["version", "--format", "json"]).ok().json();
+    setup.prints(&["info", "--format", "{{.ContainersRunning}} {{.Networks}}"], "1 5\n");
+    let version = setup.lab.netbpf(["version", "--format", "json"]).ok().json();
     assert_eq!(version["Client"]["Version"], version["Server"]["Version"]);
-    let text = town.lab.netbpf(["version"]).ok();
+    let text = setup.lab.netbpf(["version"]).ok();
     assert!(
         text.stdout.starts_with("Client:\n Version:   ") && text.stdout.contains("\n\nServer:\n Version:   "),
         "{text}"

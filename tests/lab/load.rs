@@ -22,7 +22,7 @@ const SECONDS: (&str, u64) = ("NETBPF_TEST_LOAD_SECONDS", 8);
 const CLIENTS: u64 = 64;
 
 /// A request that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest request of all clients, in milliseconds.
 static LONGEST: AtomicU64 = AtomicU64::new(0);
@@ -37,7 +37,7 @@ impl Client {
 
     fn connect(path: &Path) -> io::Result<UnixStream> {
         let stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         Ok(stream)
     }
 

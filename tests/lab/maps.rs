@@ -15,7 +15,7 @@ use super::pins::pin;
 const KNOWS_TCX: (u32, u32) = (7, 3);
 
 /// A container `web` that has pinged its gateway.
-fn town(lab: &Lab) {
+fn furnish(lab: &Lab) {
     lab.netbpf(["network", "create", "--subnet", "10.0.0.0/24", "mynet"]).ok();
     lab.netbpf(["run", "-d", "--name", "web", "--net", "mynet", "--", "sleep", "infinity"]).ok();
     lab.netbpf(["exec", "web", "ping", "-c1", "-W2", "10.0.0.1"]).ok();
@@ -30,7 +30,7 @@ fn dump(lab: &Lab, map: &str) -> Output {
 #[test]
 fn maps_have_named_fields() {
     let lab = Lab::start();
-    town(&lab);
+    furnish(&lab);
     let pinned = lab.host(["ls", &pin("maps")]).ok();
     assert_eq!(
         pinned.text(),
@@ -81,7 +81,7 @@ fn maps_have_named_fields() {
 #[test]
 fn programs_and_attachments_have_names() {
     let lab = Lab::start();
-    town(&lab);
+    furnish(&lab);
     let programs = lab.host(["bpftool", "-j", "prog"]).ok().json();
     let name = |id: &Value| {
         let program = programs.as_array().into_iter().flatten().find(|program| program["id"] == *id);
@@ -128,7 +128,7 @@ fn programs_log_frames_on_request() {
         assert!(Instant::now() < give_up, "the daemon answers");
         thread::sleep(Duration::from_millis(20));
     }
-    town(&lab);
+    furnish(&lab);
     lab.netbpf(["rm", "-f", "web"]).ok();
     lab.netbpf(["network", "rm", "mynet"]).ok();
     daemon.signal(Signal::SIGTERM);
@@ -143,6 +143,6 @@ fn programs_log_frames_on_request() {
     std::fs::remove_dir_all(lab.path(STATE_DIR)).expect("the state directory");
     // Without the option the programs log nothing.
     lab.start_daemon();
-    town(&lab);
+    furnish(&lab);
     assert!(!lab.daemon_log().contains(" bytes at "), "{}", lab.daemon_log());
 }

@@ -48,7 +48,7 @@ fn filtered(lab: &Lab, counter: &str) -> u64 {
 }
 
 /// A neighbourhood with a container in a network of each kind; `web` has both families and a published port.
-pub fn town() -> Neighbourhood {
+pub fn networks_of_each_kind() -> Neighbourhood {
     let lab = Neighbourhood::start();
     lab.network("nat", "--ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64");
     let server = ["socat", "TCP6-LISTEN:80,fork,ipv6only=0", "SYSTEM:echo reached"];
@@ -118,7 +118,7 @@ pub fn reaches_what_it_may(lab: &Neighbourhood) {
 
 #[test]
 fn xdp_at_an_uplink_changes_only_the_cost() {
-    let lab = town();
+    let lab = networks_of_each_kind();
     assert_eq!(mode_at(&lab, "uplink"), None);
     reaches_what_it_may(&lab);
     assert!(filtered(&lab, "unpublished") > 0 && filtered(&lab, "internal") > 0);

@@ -1,5 +1,5 @@
-//! The daemon's API: HTTP and JSON on a unix socket. [`types`] are the messages only; model and store have types of
-//! their own.
+//! The daemon's API: HTTP and JSON on a unix socket. [`types`] are the messages only: a change of the model changes no
+//! message by itself, because `server` converts. Client and messages must not know the daemon.
 
 pub mod client;
 pub mod connections;

@@ -334,8 +334,8 @@ async fn stop(
     Query(query): Query<StopQuery>,
 ) -> Result<StatusCode, Error> {
     let signal = query.signal(nix::sys::signal::SIGTERM)?;
-    let patience = Duration::from_secs(query.t);
-    whole(async move { daemon.stop_container(&container, signal, patience).await }).await?;
+    let timeout = Duration::from_secs(query.t);
+    whole(async move { daemon.stop_container(&container, signal, timeout).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -345,8 +345,8 @@ async fn restart(
     Query(query): Query<StopQuery>,
 ) -> Result<StatusCode, Error> {
     let signal = query.signal(nix::sys::signal::SIGTERM)?;
-    let patience = Duration::from_secs(query.t);
-    whole(async move { daemon.restart_container(&container, signal, patience).await }).await?;
+    let timeout = Duration::from_secs(query.t);
+    whole(async move { daemon.restart_container(&container, signal, timeout).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

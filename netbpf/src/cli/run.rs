@@ -180,7 +180,7 @@ async fn foreground(client: &Client, console: &mut Console, id: &str) -> Result<
     let mut output =
         client.logs(id, &LogQuery { follow: true, ..Default::default() }).await.map_err(Error::Run)?;
     client.start(id).await.map_err(Error::Run)?;
-    let mut impatience = 0;
+    let mut interrupts = 0;
     loop {
         tokio::select! {
             line = output.next() => match line? {
@@ -188,8 +188,8 @@ async fn foreground(client: &Client, console: &mut Console, id: &str) -> Result<
                 None => break,
             },
             name = signals.next() => {
-                impatience += u8::from(matches!(name, "INT" | "TERM"));
-                if impatience == 3 {
+                interrupts += u8::from(matches!(name, "INT" | "TERM"));
+                if interrupts == 3 {
                     console.print_error(&"got 3 SIGTERM/SIGINTs, forcefully exiting");
                     return Ok(1);
                 }

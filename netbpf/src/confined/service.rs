@@ -1,4 +1,4 @@
-//! The process's side: its start, its control socket, its end. The daemon starts it with a listening control socket as
+//! The process's side of a confined process: how it starts, receives the daemon's messages, and ends. The daemon starts it with a listening control socket as
 //! its standard input. It outlives the daemon as long as it has something to serve. Must not know what it serves.
 
 use std::{

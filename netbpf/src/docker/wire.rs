@@ -177,8 +177,8 @@ pub struct PortBinding {
     pub host_port_end: u16,
 }
 
-/// The answer to `NetworkDriver.EndpointOperInfo`. Docker displays its content, and would replace some of its own
-/// values by it, so it is empty.
+/// The answer to `NetworkDriver.EndpointOperInfo`. Docker displays its content and would overwrite some of its own values
+/// with it, so netbpf sends none.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EndpointOperInfo {

@@ -32,7 +32,7 @@ use tokio::sync::Mutex;
 
 pub use foreign::{Standing, State};
 pub use nft::Counted;
-pub use watch::Changes;
+pub use watch::FilterChanges;
 
 use self::{foreign::ForeignChains, table::Elements};
 use crate::{
@@ -281,7 +281,7 @@ impl Firewall {
         let mut published = self.published.lock().await;
         let elements = Elements::of([], mappings);
         nft::run("publish ports", &elements.added_to(&self.table)).await?;
-        if let Err(error) = forget_strays(mappings).await {
+        if let Err(error) = forget_earlier_datagrams(mappings).await {
             undo("withdraw ports", &elements.deleted_from(&self.table)).await;
             return Err(error);
         }
@@ -366,7 +366,7 @@ fn devices(networks: &[NetworkRules]) -> BTreeSet<&str> {
 }
 
 /// Deletes UDP flows to these ports from before they were published.
-async fn forget_strays(mappings: &[Mapping]) -> Result<(), Error> {
+async fn forget_earlier_datagrams(mappings: &[Mapping]) -> Result<(), Error> {
     for is_ipv4 in [true, false] {
         let datagrams = mappings
             .iter()

@@ -11,15 +11,15 @@ use crate::multicast::Listener;
 /// `NFNLGRP_NFTABLES`: all changes of tables, chains, rules and elements.
 const GROUP: u32 = 7;
 
-/// A reload makes many changes. [`Changes::next`] returns this long after the last of them, but not later than
+/// A reload makes many changes. [`FilterChanges::next`] returns this long after the last of them, but not later than
 /// [`LATEST`] after the first.
 const QUIET: Duration = Duration::from_millis(50);
 const LATEST: Duration = Duration::from_secs(1);
 
 /// Changes of the packet filter, our own included, since this value was made.
-pub struct Changes(Listener);
+pub struct FilterChanges(Listener);
 
-impl Changes {
+impl FilterChanges {
     /// Subscribes in the calling thread's namespace. The thread must be in a tokio runtime.
     ///
     /// # Errors

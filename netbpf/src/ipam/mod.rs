@@ -124,17 +124,17 @@ pub fn check_options(options: &BTreeMap<String, String>) -> Result<(), Error> {
 
 /// One thing that is wrong in a [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid {subject}: {flaw}")]
+#[error("invalid {argument}: {flaw}")]
 pub struct Fault {
     /// The part of the request.
-    pub subject: Subject,
+    pub argument: Argument,
     /// What is wrong with it.
     pub flaw: Flaw,
 }
 
 /// A part of a [`Request`], as the user typed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub enum Argument {
     /// `--subnet`.
     Subnet(String),
     /// `--ip-range`.
@@ -145,7 +145,7 @@ pub enum Subject {
     Auxiliary(String),
 }
 
-impl fmt::Display for Subject {
+impl fmt::Display for Argument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Subnet(text) => write!(f, "subnet {}", text.escape_debug()),
@@ -156,7 +156,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What is wrong with a [`Subject`].
+/// What is wrong with an [`Argument`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
     /// Not `ADDRESS/LENGTH`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Error, Fault, Flaw, Occupied, Subject};
+use super::{Argument, Error, Fault, Flaw, Occupied};
 use crate::model::{Block, Subnet};
 
 /// What a user requests of a subnet. An empty text requests nothing.
@@ -64,7 +64,7 @@ impl Request<'_> {
     }
 
     fn parse_family<Net: Family>(&self, is_on: bool, faults: &mut Vec<Fault>) -> Asked<Net> {
-        let mut fault = |subject, flaw| faults.push(Fault { subject, flaw });
+        let mut fault = |argument, flaw| faults.push(Fault { argument, flaw });
         let net = match parse_subnet(self.subnet) {
             Ok(_) if !is_on => Err(Flaw::FamilyOff(Net::FAMILY, Net::OPTION)),
             net => net,
@@ -72,7 +72,7 @@ impl Request<'_> {
         let net = match net {
             Ok(net) => net,
             Err(flaw) => {
-                fault(Subject::Subnet(self.subnet.to_owned()), flaw);
+                fault(Argument::Subnet(self.subnet.to_owned()), flaw);
                 return Asked::default();
             }
         };
@@ -81,27 +81,27 @@ impl Request<'_> {
         let parent = asked.net();
         if let Some(parent) = parent {
             for flaw in subnet_flaws(parent) {
-                fault(Subject::Subnet(self.subnet.to_owned()), flaw);
+                fault(Argument::Subnet(self.subnet.to_owned()), flaw);
             }
         }
         if !self.range.is_empty() {
             match parse_range(self.range, parent) {
                 Ok(range) => asked.range = Some(range),
                 Err(flaws) => {
-                    flaws.into_iter().for_each(|flaw| fault(Subject::Range(self.range.to_owned()), flaw));
+                    flaws.into_iter().for_each(|flaw| fault(Argument::Range(self.range.to_owned()), flaw));
                 }
             }
         }
         if !self.gateway.is_empty() {
             match parse_address(self.gateway, parent) {
                 Ok(gateway) => asked.gateway = Some(gateway),
-                Err(flaw) => fault(Subject::Gateway(self.gateway.to_owned()), flaw),
+                Err(flaw) => fault(Argument::Gateway(self.gateway.to_owned()), flaw),
             }
         }
         for (name, text) in self.auxiliary {
             match parse_address(text, parent) {
                 Ok(address) => asked.auxiliary.push((name.clone(), address)),
-                Err(flaw) => fault(Subject::Auxiliary(name.clone()), flaw),
+                Err(flaw) => fault(Argument::Auxiliary(name.clone()), flaw),
             }
         }
         asked

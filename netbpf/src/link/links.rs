@@ -74,9 +74,9 @@ impl Links {
         if_nametoindex(interface).ok()
     }
 
-    /// Sets up the host side of an endpoint. If it is new, frames pass both ways when this returns. The
-    /// kernel activates the side that was up first only some time after its carrier comes, and drops what it
-    /// sends until then.
+    /// Sets up the host side of an endpoint. If it is new, frames pass both ways when this returns. The end
+    /// that was set up first gets its carrier only now; until the kernel has noticed that, it drops what this
+    /// end sends.
     ///
     /// # Errors
     /// [`Error::Failed`]: `ENODEV` if there is no such link. A carrier that does not come in time is no

@@ -40,4 +40,4 @@ pub use netconf::{ForwardingChanges, NotForwarding};
 pub use netns::{Namespace, start_time};
 pub use observe::{OwnedLink, Received};
 pub use uplink::Uplink;
-pub use watch::{Changes, Deletions, Heard, Touches};
+pub use watch::{Deletions, Heard, LinkChanges, Touches};

@@ -65,7 +65,7 @@ pub enum Heard<Event> {
 pub struct Deletions(Announcements);
 
 /// Links that are created, deleted or changed, from the creation of this value on.
-pub struct Changes(Announcements);
+pub struct LinkChanges(Announcements);
 
 impl Links {
     /// Listens in the namespace of the calling thread.
@@ -80,8 +80,8 @@ impl Links {
     ///
     /// # Errors
     /// [`Error::Failed`], as of [`Links::watch_deleted`].
-    pub fn watch_changed() -> Result<Changes, Error> {
-        Announcements::listen(&[MulticastGroup::Link]).map(Changes)
+    pub fn watch_changed() -> Result<LinkChanges, Error> {
+        Announcements::listen(&[MulticastGroup::Link]).map(LinkChanges)
     }
 
     /// The same for all changes of links, their addresses, and what is attached to them.
@@ -169,7 +169,7 @@ impl Touches {
     }
 }
 
-impl Changes {
+impl LinkChanges {
     /// The ifindex and name of the next link that is created, deleted or changed. `None` if the kernel's
     /// socket is broken.
     pub async fn next(&mut self) -> Option<Heard<(u32, String)>> {

@@ -1,5 +1,5 @@
-//! Containers with their endpoints in networks, independent of their owners. Must not know the kinds of
-//! owners.
+//! Containers with their endpoints in networks, independent of their owners. Must not know the kinds of owners. Its
+//! serde attributes are the format on the disk.
 
 use std::{
     collections::BTreeMap,

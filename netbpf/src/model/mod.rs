@@ -1,5 +1,6 @@
-//! The data model: networks, containers, their endpoints. Values are valid by construction. No I/O, no async,
-//! no clock; must not know the API's texts, the store's records or the kernel.
+//! The data model: networks, containers, their endpoints. Values are valid by construction. No I/O, no async, no
+//! clock; must not know the API's messages or how the kernel is changed. The store writes networks and containers as
+//! JSON by serde: their attributes here are the format on the disk, whose exact text `store/tests.rs` pins.
 
 mod access;
 mod block;

@@ -1,4 +1,5 @@
-//! Networks: the user's settings, and the bridge on the host. Must not know the kernel or maps.
+//! Networks: the user's settings, and the names and numbers that a network has on the host. Must not know how these
+//! are used there. Its serde attributes are the format on the disk.
 
 use std::{collections::BTreeMap, net::IpAddr};
 

@@ -44,7 +44,7 @@ pub struct NetworkWiring {
     pub gso_max_size: Option<u32>,
     /// Whether members talk to each other.
     pub icc: bool,
-    /// Limit of copies a second of a member's frames to all; 0 for no limit.
+    /// How many copies of a member's broadcasts are sent per second at most; 0 for no limit.
     pub flood_copies: u32,
     /// Subnets that other hosts may not reach directly.
     pub closed: Closed,

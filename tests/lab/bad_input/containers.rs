@@ -2,43 +2,43 @@
 
 use netbpf_tests::lab::Lab;
 
-use super::Town;
+use super::Setup;
 use crate::world::World;
 
 #[test]
 fn containers_that_cannot_be_connected() {
-    let town = Town::new();
-    town.daemon_refuses(&["connect", "nobody", "one"], "network nobody not found");
-    town.daemon_refuses(
+    let setup = Setup::new();
+    setup.daemon_refuses(&["connect", "nobody", "one"], "network nobody not found");
+    setup.daemon_refuses(
         &["connect", "free", "nobody"],
         "No such container: nobody; Docker's socket /var/run/docker.sock: No such file or directory (os error 2)",
     );
-    town.daemon_refuses(
+    setup.daemon_refuses(
         &["connect", "mynet", "member"],
         "endpoint with name member already exists in network mynet",
     );
-    town.daemon_refuses(
+    setup.daemon_refuses(
         &["connect", "host", "one"],
         "cannot connect container to host network - container must be created in host network mode",
     );
-    town.daemon_refuses(
+    setup.daemon_refuses(
         &["connect", "none", "one"],
         "container cannot be connected to multiple networks with one of the networks in private (none) mode",
     );
-    let one = town.lab.netbpf(["inspect", "--format", "{{.Id}}", "one"]).ok().text().to_owned();
-    town.daemon_refuses(
+    let one = setup.lab.netbpf(["inspect", "--format", "{{.Id}}", "one"]).ok().text().to_owned();
+    setup.daemon_refuses(
         &["disconnect", "mynet", "one"],
         &format!("container {one} is not connected to network mynet"),
     );
-    town.daemon_refuses(&["disconnect", "nobody", "one"], "network nobody not found");
-    town.daemon_refuses(&["disconnect", "mynet", "nobody"], "No such container: nobody");
-    town.daemon_refuses(
+    setup.daemon_refuses(&["disconnect", "nobody", "one"], "network nobody not found");
+    setup.daemon_refuses(&["disconnect", "mynet", "nobody"], "No such container: nobody");
+    setup.daemon_refuses(
         &["disconnect", "host", "one"],
         "cannot disconnect container from host network - container was created in host network mode",
     );
     let settings = |text: &str| format!("invalid endpoint settings:\n{text}");
     let connect = |words: &[&str], message: &str| {
-        town.daemon_refuses(&[&["connect"], words].concat(), message);
+        setup.daemon_refuses(&[&["connect"], words].concat(), message);
     };
     connect(&["--ip", "1.2.3", "mynet", "one"], &settings("invalid IPv4 address: 1.2.3"));
     connect(&["--ip", "10.7.0.9", "mynet", "one"], "no configured subnet contains IP address 10.7.0.9");
@@ -77,7 +77,7 @@ fn containers_that_cannot_be_connected() {
     connect(&["mynet", "netns:/proc/1/ns/uts"], "/proc/1/ns/uts is not a network namespace");
     connect(&["mynet", "netns:"], "invalid network namespace netns:: expected netns:NAME or netns:/PATH");
     connect(&["mynet", "pid:1"], "cannot connect pid:1: it is the host's own network namespace");
-    town.refuses(&["connect", "", "one"], 1, "invalid network name or ID: value is empty");
+    setup.refuses(&["connect", "", "one"], 1, "invalid network name or ID: value is empty");
 }
 
 #[test]
@@ -107,9 +107,9 @@ fn containers_with_a_mode_have_no_other_network() {
 
 #[test]
 fn containers_that_cannot_be_run() {
-    let town = Town::new();
-    let one = town.lab.netbpf(["inspect", "--format", "{{.Id}}", "one"]).ok().text().to_owned();
-    town.run_refused(
+    let setup = Setup::new();
+    let one = setup.lab.netbpf(["inspect", "--format", "{{.Id}}", "one"]).ok().text().to_owned();
+    setup.run_refused(
         &["--name", "one"],
         &format!(
             "Conflict. The container name \"/one\" is already in use by container \"{one}\". You have to remove (or \
@@ -117,16 +117,16 @@ fn containers_that_cannot_be_run() {
         ),
     );
     let allowed = "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed";
-    town.run_refused(&["--name", "a/b"], &format!("Invalid container name (a/b), {allowed}"));
-    town.run_refused(&["--name", "a\nb"], &format!("Invalid container name (a\\nb), {allowed}"));
+    setup.run_refused(&["--name", "a/b"], &format!("Invalid container name (a/b), {allowed}"));
+    setup.run_refused(&["--name", "a\nb"], &format!("Invalid container name (a\\nb), {allowed}"));
     let long = "n".repeat(300);
-    town.run_refused(
+    setup.run_refused(
         &["--name", &long],
         &format!("invalid container name {}…: it has 300 bytes, at most 255 are allowed", &long[..32]),
     );
-    town.run_refused(&["--net", "nobody"], "network nobody not found");
-    town.run_refused(&["--net", "container:nobody"], "No such container: nobody");
-    town.run_refused(
+    setup.run_refused(&["--net", "nobody"], "network nobody not found");
+    setup.run_refused(&["--net", "container:nobody"], "No such container: nobody");
+    setup.run_refused(
         &["--net", "container:"],
         "invalid network mode: invalid container format container:<name|id>",
     );
@@ -136,7 +136,7 @@ fn containers_that_cannot_be_run() {
         ("--add-host", "x:1.1.1.1", "custom host-to-IP mapping"),
         ("--mac-address", "02:00:00:00:00:01", "mac-address"),
     ] {
-        town.run_refused(
+        setup.run_refused(
             &["--net", "container:one", option, value],
             &format!("conflicting options: {what} and the network mode"),
         );
@@ -144,49 +144,49 @@ fn containers_that_cannot_be_run() {
     let settings = |text: &str| format!("invalid endpoint settings:\n{text}");
     let user_defined = settings("user-specified IP address is supported on user-defined networks only");
     for net in ["bridge", "host", "none"] {
-        town.run_refused(&["--net", net, "--ip", "172.17.0.9"], &user_defined);
+        setup.run_refused(&["--net", net, "--ip", "172.17.0.9"], &user_defined);
     }
-    town.run_refused(
+    setup.run_refused(
         &["--network-alias", "x"],
         "network-scoped aliases are only supported for user-defined networks",
     );
-    town.run_refused(&["--net", "mynet", "--ip", "x"], &settings("invalid IPv4 address: x"));
-    town.run_refused(
+    setup.run_refused(&["--net", "mynet", "--ip", "x"], &settings("invalid IPv4 address: x"));
+    setup.run_refused(
         &["--net", "mynet", "--ip", "10.7.0.9"],
         "no configured subnet contains IP address 10.7.0.9",
     );
-    town.run_refused(&["--net", "mynet", "--ip", "10.9.0.2"], "Address already in use");
-    town.run_refused(&["--mac-address", "02:42"], "invalid MAC address: 02:42");
-    town.run_refused(
+    setup.run_refused(&["--net", "mynet", "--ip", "10.9.0.2"], "Address already in use");
+    setup.run_refused(&["--mac-address", "02:42"], "invalid MAC address: 02:42");
+    setup.run_refused(
         &["--net", "mynet", "--mac-address", "02:42:0a:09:00:02"],
         "MAC address 02:42:0a:09:00:02 is already in use on network mynet",
     );
-    town.run_refused(&["--rootfs", "/nope"], "invalid rootfs /nope: not an absolute path of a directory");
-    town.run_refused(
+    setup.run_refused(&["--rootfs", "/nope"], "invalid rootfs /nope: not an absolute path of a directory");
+    setup.run_refused(
         &["--workdir", "nope"],
         "the working directory 'nope' is invalid, it needs to be an absolute path",
     );
     let word = "it must be one word without #";
     for name in ["a b", "a#b", "a\nb"] {
         let shown = name.escape_debug();
-        town.run_refused(&["--hostname", name], &format!("invalid hostname \"{shown}\": {word}"));
-        town.run_refused(&["--dns-option", name], &format!("invalid DNS option \"{shown}\": {word}"));
-        town.run_refused(
+        setup.run_refused(&["--hostname", name], &format!("invalid hostname \"{shown}\": {word}"));
+        setup.run_refused(&["--dns-option", name], &format!("invalid DNS option \"{shown}\": {word}"));
+        setup.run_refused(
             &["--add-host", &format!("{name}:10.0.0.1")],
             &format!("invalid alias \"{shown}\": {word}"),
         );
-        town.run_refused(
+        setup.run_refused(
             &["--net", "mynet", "--network-alias", name],
             &settings(&format!("invalid alias \"{shown}\": {word}")),
         );
-        town.value_refused(
+        setup.value_refused(
             &["run", "--rm", "--dns-search", name, "--", "true"],
             125,
             &format!("{name} is not a valid domain"),
         );
     }
     let long = "h".repeat(65);
-    town.run_refused(
+    setup.run_refused(
         &["--hostname", &long],
         &format!("invalid hostname {}…: it has 65 bytes, at most 64 are allowed", &long[..32]),
     );
@@ -196,87 +196,87 @@ fn containers_that_cannot_be_run() {
         ("x:y", r#"invalid IP address in add-host: "y""#),
         ("x:10.0.0.1\n10.0.0.2 y", r#"invalid IP address in add-host: "10.0.0.1\n10.0.0.2 y""#),
     ] {
-        town.value_refused(&["run", "--rm", "--add-host", value, "--", "true"], 125, complaint);
+        setup.value_refused(&["run", "--rm", "--add-host", value, "--", "true"], 125, complaint);
     }
     for value in ["x", "1.1.1", "1.1.1.1\nnameserver 2.2.2.2"] {
         let complaint = format!("IP address is not correctly formatted: {value}");
-        town.value_refused(&["run", "--rm", "--dns", value, "--", "true"], 125, &complaint);
+        setup.value_refused(&["run", "--rm", "--dns", value, "--", "true"], 125, &complaint);
     }
-    town.lab.netbpf(["run"]).fails_with(125, "the following required arguments were not provided");
-    town.run_fails(&["--rm", "--", ""], 125, "no command specified");
-    let next = town.lab.netbpf(["run", "--rm", "--net", "mynet", "--", "hostname", "-I"]).ok();
+    setup.lab.netbpf(["run"]).fails_with(125, "the following required arguments were not provided");
+    setup.run_fails(&["--rm", "--", ""], 125, "no command specified");
+    let next = setup.lab.netbpf(["run", "--rm", "--net", "mynet", "--", "hostname", "-I"]).ok();
     assert_eq!(next.text().trim(), "10.9.0.3", "no address was lost on the way");
 }
 
 #[test]
 fn commands_that_cannot_be_executed() {
-    let town = Town::new();
+    let setup = Setup::new();
     let start = "failed to create task for container: unable to start container process";
-    town.run_fails(
+    setup.run_fails(
         &["--rm", "--", "no-such-command"],
         127,
         &format!("{start}: exec: \"no-such-command\": executable file not found in $PATH"),
     );
-    town.run_fails(
+    setup.run_fails(
         &["--rm", "--", "/no/such/command"],
         127,
         &format!("{start}: exec: \"/no/such/command\": stat /no/such/command: no such file or directory"),
     );
-    town.run_fails(
+    setup.run_fails(
         &["--rm", "-d", "--", "/etc/passwd"],
         126,
         &format!("{start}: exec: \"/etc/passwd\": permission denied"),
     );
     let exec = "exec failed: unable to start container process: exec";
-    town.refuses(
+    setup.refuses(
         &["exec", "one", "no-such-command"],
         127,
         &format!("{exec}: \"no-such-command\": executable file not found in $PATH"),
     );
-    town.refuses(
+    setup.refuses(
         &["exec", "one", "/etc/passwd"],
         126,
         &format!("{exec}: \"/etc/passwd\": permission denied"),
     );
-    town.daemon_refuses(&["exec", "nobody", "true"], "No such container: nobody");
-    let ended = town.lab.netbpf(["inspect", "--format", "{{.Id}}", "ended"]).ok().text().to_owned();
-    town.daemon_refuses(&["exec", "ended", "true"], &format!("container {ended} is not running"));
+    setup.daemon_refuses(&["exec", "nobody", "true"], "No such container: nobody");
+    let ended = setup.lab.netbpf(["inspect", "--format", "{{.Id}}", "ended"]).ok().text().to_owned();
+    setup.daemon_refuses(&["exec", "ended", "true"], &format!("container {ended} is not running"));
     // Without --rm the container stays, as in Docker, with the error.
-    town.lab.netbpf(["run", "--name", "failed", "--", "no-such-command"]).fails_with(127, "");
+    setup.lab.netbpf(["run", "--name", "failed", "--", "no-such-command"]).fails_with(127, "");
     let error =
-        town.lab.netbpf(["inspect", "--format", "{{.State.Status}}: {{.State.Error}}", "failed"]).ok();
+        setup.lab.netbpf(["inspect", "--format", "{{.State.Status}}: {{.State.Error}}", "failed"]).ok();
     assert_eq!(
         error.text(),
         format!("created: {start}: exec: \"no-such-command\": executable file not found in $PATH")
     );
-    town.lab.netbpf(["rm", "failed"]).ok();
-    town.world.assert_unchanged(&town.lab, "rm of a container that never started");
+    setup.lab.netbpf(["rm", "failed"]).ok();
+    setup.world.assert_unchanged(&setup.lab, "rm of a container that never started");
 }
 
 #[test]
 fn containers_that_are_not_in_the_state_for_it() {
-    let town = Town::new();
-    let ended = town.lab.netbpf(["inspect", "--format", "{{.Id}}", "ended"]).ok().text().to_owned();
-    town.daemon_refuses(
+    let setup = Setup::new();
+    let ended = setup.lab.netbpf(["inspect", "--format", "{{.Id}}", "ended"]).ok().text().to_owned();
+    setup.daemon_refuses(
         &["rm", "one"],
         "cannot remove container \"/one\": container is running: stop the container before removing or force remove",
     );
-    town.daemon_refuses(&["kill", "ended"], &format!("container {ended} is not running"));
-    town.daemon_refuses(&["kill", "-s", "JUNK", "one"], "invalid signal: JUNK");
+    setup.daemon_refuses(&["kill", "ended"], &format!("container {ended} is not running"));
+    setup.daemon_refuses(&["kill", "-s", "JUNK", "one"], "invalid signal: JUNK");
     for command in ["stop", "restart", "kill", "rm", "logs"] {
-        town.daemon_refuses(&[command, "nobody"], "No such container: nobody");
+        setup.daemon_refuses(&[command, "nobody"], "No such container: nobody");
     }
-    town.refuses(
+    setup.refuses(
         &["start", "nobody"],
         1,
         "Error response from daemon: No such container: nobody\nfailed to start containers: nobody",
     );
-    assert_eq!(town.lab.netbpf(["rm", "-f", "nobody"]).ok().text(), "");
-    town.daemon_refuses(&["network", "ls", "--filter", "colour=red"], "invalid filter 'colour'");
-    town.daemon_refuses(&["ps", "--filter", "colour=red"], "invalid filter 'colour'");
-    town.daemon_refuses(
+    assert_eq!(setup.lab.netbpf(["rm", "-f", "nobody"]).ok().text(), "");
+    setup.daemon_refuses(&["network", "ls", "--filter", "colour=red"], "invalid filter 'colour'");
+    setup.daemon_refuses(&["ps", "--filter", "colour=red"], "invalid filter 'colour'");
+    setup.daemon_refuses(
         &["network", "ls", "--filter", "dangling=perhaps"],
         "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\")",
     );
-    town.daemon_refuses(&["network", "ls", "--filter", "type=x"], "invalid filter: 'type'='x'");
+    setup.daemon_refuses(&["network", "ls", "--filter", "type=x"], "invalid filter: 'type'='x'");
 }

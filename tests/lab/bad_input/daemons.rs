@@ -7,7 +7,7 @@ use std::{
 
 use netbpf_tests::lab::{Lab, STATE_DIR};
 
-use super::Town;
+use super::Setup;
 use crate::world::{World, netbpf};
 
 #[test]
@@ -141,14 +141,14 @@ fn a_user_without_access_is_told_who_has_it() {
 
 #[test]
 fn the_api_answers_invalid_requests_with_json() {
-    let town = Town::new();
+    let setup = Setup::new();
     let ask = |method: &str, path: &str, body: &str| {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: netbpf\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let mut stream =
-            UnixStream::connect(town.lab.path("/run/netbpf/netbpf.sock")).expect("the daemon listens");
+            UnixStream::connect(setup.lab.path("/run/netbpf/netbpf.sock")).expect("the daemon listens");
         // A daemon that refuses a long body may close the connection before it has read everything.
         let _ = stream.write_all(request.as_bytes());
         let mut answer = String::new();
@@ -225,10 +225,10 @@ fn the_api_answers_invalid_requests_with_json() {
         assert_eq!(found, status, "{method} {path} {body}: {message}");
         assert!(message.starts_with(start) && !message.is_empty(), "{method} {path} {body}: {message}");
         assert!(!message.contains('\0'), "{method} {path} {body}: {message}");
-        town.world.assert_unchanged(&town.lab, &format!("{method} {path} {body}"));
+        setup.world.assert_unchanged(&setup.lab, &format!("{method} {path} {body}"));
     }
     let huge = format!(r#"{{"Name":"{}"}}"#, "x".repeat(8 << 20));
     let (status, _) = ask("POST", "/networks/create", &huge);
     assert_eq!(status, 413);
-    town.world.assert_unchanged(&town.lab, "a huge body");
+    setup.world.assert_unchanged(&setup.lab, "a huge body");
 }

@@ -2,14 +2,14 @@
 
 use netbpf_tests::lab::Lab;
 
-use super::Town;
+use super::Setup;
 use crate::world::World;
 
 #[test]
 fn networks_that_cannot_be_created() {
-    let town = Town::new();
+    let setup = Setup::new();
     let create = |words: &[&'static str], message: &str| {
-        town.daemon_refuses(&[&["network", "create"], words].concat(), message);
+        setup.daemon_refuses(&[&["network", "create"], words].concat(), message);
     };
     create(&["mynet"], "network with name mynet already exists");
     for name in ["bridge", "host", "none", "default"] {
@@ -22,7 +22,7 @@ fn networks_that_cannot_be_created() {
         r#"invalid network name "a\u{1b}[31mb": it must not contain control characters"#,
     );
     let long = "n".repeat(300);
-    town.daemon_refuses(
+    setup.daemon_refuses(
         &["network", "create", &long],
         &format!("invalid network name {}…: it has 300 bytes, at most 255 are allowed", &long[..32]),
     );
@@ -78,7 +78,7 @@ fn networks_that_cannot_be_created() {
     );
     // Errors that the command line finds by itself, as Docker's does.
     let mismatch =
-        |words: &[&str], message| town.refuses(&[&["network", "create"], words].concat(), 1, message);
+        |words: &[&str], message| setup.refuses(&[&["network", "create"], words].concat(), 1, message);
     mismatch(&["--gateway", "10.0.0.1", "new"], "every ip-range or gateway must have a corresponding subnet");
     mismatch(
         &["--subnet", "10.0.0.0/24", "--gateway", "10.0.1.1", "new"],
@@ -100,41 +100,42 @@ fn networks_that_cannot_be_created() {
 
 #[test]
 fn subnets_that_the_host_has_a_route_to() {
-    let town = Town::new();
-    town.lab.host(["ip", "link", "add", "uplink0", "type", "veth", "peer", "name", "uplink1"]).ok();
-    town.lab.host(["ip", "addr", "add", "10.77.0.1/16", "dev", "uplink0"]).ok();
-    town.lab.host(["ip", "link", "set", "uplink0", "up"]).ok();
-    let world = World::of(&town.lab);
-    town.lab
+    let setup = Setup::new();
+    setup.lab.host(["ip", "link", "add", "uplink0", "type", "veth", "peer", "name", "uplink1"]).ok();
+    setup.lab.host(["ip", "addr", "add", "10.77.0.1/16", "dev", "uplink0"]).ok();
+    setup.lab.host(["ip", "link", "set", "uplink0", "up"]).ok();
+    let world = World::of(&setup.lab);
+    setup
+        .lab
         .netbpf(["network", "create", "--subnet", "10.77.5.0/24", "new"])
         .fails_with(1, "invalid pool request: Pool overlaps with other one on this address space");
-    world.assert_unchanged(&town.lab, "network create over a route of the host");
-    town.lab.host(["ip", "link", "del", "uplink0"]).ok();
-    town.lab.netbpf(["network", "create", "--subnet", "10.77.5.0/24", "new"]).ok();
+    world.assert_unchanged(&setup.lab, "network create over a route of the host");
+    setup.lab.host(["ip", "link", "del", "uplink0"]).ok();
+    setup.lab.netbpf(["network", "create", "--subnet", "10.77.5.0/24", "new"]).ok();
 }
 
 #[test]
 fn networks_that_cannot_be_removed() {
-    let town = Town::new();
-    town.daemon_refuses(&["network", "rm", "nobody"], "network nobody not found");
+    let setup = Setup::new();
+    setup.daemon_refuses(&["network", "rm", "nobody"], "network nobody not found");
     for name in ["bridge", "host", "none"] {
-        town.daemon_refuses(
+        setup.daemon_refuses(
             &["network", "rm", name],
             &format!("{name} is a pre-defined network and cannot be removed"),
         );
     }
-    let id = town.lab.netbpf(["inspect", "--format", "{{.Id}}", "member"]).ok().text()[..12].to_owned();
+    let id = setup.lab.netbpf(["inspect", "--format", "{{.Id}}", "member"]).ok().text()[..12].to_owned();
     let in_use = format!(
         "error while removing network: network mynet has active endpoints (name:\"member\" id:\"{id}\")"
     );
-    town.daemon_refuses(&["network", "rm", "mynet"], &in_use);
-    town.daemon_refuses(&["network", "rm", "-f", "mynet"], &in_use);
-    town.refuses(
+    setup.daemon_refuses(&["network", "rm", "mynet"], &in_use);
+    setup.daemon_refuses(&["network", "rm", "-f", "mynet"], &in_use);
+    setup.refuses(
         &["network", "inspect", "nobody"],
         1,
         "Error response from daemon: network nobody not found",
     );
-    town.refuses(&["inspect", "nobody"], 1, "Error: No such object: nobody");
+    setup.refuses(&["inspect", "nobody"], 1, "Error: No such object: nobody");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Ports that cannot be published.
 
-use super::Town;
+use super::Setup;
 
 #[test]
 fn ports_that_are_invalid() {
-    let town = Town::new();
+    let setup = Setup::new();
     for (publish, complaint) in [
         ("0-1:80", "invalid hostPort: 0-1"),
         ("65536:80", "invalid hostPort: 65536"),
@@ -18,19 +18,19 @@ fn ports_that_are_invalid() {
         ("80/icmp", "invalid proto: icmp"),
         ("target=80,mode=host", "invalid publish opts: unknown name mode"),
     ] {
-        town.value_refused(&["run", "-d", "-p", publish, "--", "true"], 125, complaint);
+        setup.value_refused(&["run", "-d", "-p", publish, "--", "true"], 125, complaint);
     }
     for (expose, complaint) in [
         ("8080:80", "invalid port format for --expose: 8080:80"),
         ("81-80", "invalid range format for --expose: 81-80, error: invalid range specified for port: 81-80"),
         ("65536", "value out of range"),
     ] {
-        town.value_refused(&["run", "-d", "--expose", expose, "--", "true"], 125, complaint);
+        setup.value_refused(&["run", "-d", "--expose", expose, "--", "true"], 125, complaint);
     }
-    town.refuses(&["port", "one", "80"], 1, "no public port '80' published for one");
-    town.refuses(&["port", "one", "x"], 1, "invalid port (x): expected a number up to 65535");
-    town.daemon_refuses(&["port", "nobody"], "No such container: nobody");
-    town.run_refused(
+    setup.refuses(&["port", "one", "80"], 1, "no public port '80' published for one");
+    setup.refuses(&["port", "one", "x"], 1, "invalid port (x): expected a number up to 65535");
+    setup.daemon_refuses(&["port", "nobody"], "No such container: nobody");
+    setup.run_refused(
         &["--net", "container:one", "-P"],
         "conflicting options: port publishing and the container type network mode",
     );

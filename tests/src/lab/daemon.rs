@@ -28,7 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The interval of checks when nothing happens in the run directory: the daemon may have ended, or it listens on a
 /// socket that was there before. In milliseconds.
-const GLANCE_MS: u8 = 50;
+const POLL_MS: u8 = 50;
 
 /// The program under test: `NETBPF_BIN`, or what cargo has built.
 pub fn program() -> PathBuf {
@@ -85,7 +85,7 @@ impl Daemon {
                 return Err(format!("the daemon does not answer after {} s", TIMEOUT.as_secs()));
             }
             let mut ready = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut ready, GLANCE_MS).is_ok_and(|count| count > 0) {
+            if poll(&mut ready, POLL_MS).is_ok_and(|count| count > 0) {
                 let _ = events.read_events();
             }
         }

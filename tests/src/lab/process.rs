@@ -87,16 +87,16 @@ impl Process {
     /// Waits for the end of a command that may take this long.
     #[must_use = "check it with .ok() or .fails_with()"]
     #[track_caller]
-    pub fn output_within(self, patience: Duration) -> Output {
-        self.wait(patience).unwrap_or_else(|error| panic!("{error}"))
+    pub fn output_within(self, timeout: Duration) -> Output {
+        self.wait(timeout).unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub(super) fn try_output(self) -> Result<Output, String> {
         self.wait(TIMEOUT)
     }
 
-    fn wait(mut self, patience: Duration) -> Result<Output, String> {
-        match self.end.recv_timeout(patience) {
+    fn wait(mut self, timeout: Duration) -> Result<Output, String> {
+        match self.end.recv_timeout(timeout) {
             Ok(Ok(output)) => {
                 self.ended = true;
                 Ok(Output {
@@ -110,7 +110,7 @@ impl Process {
             Err(RecvTimeoutError::Timeout) => Err(format!(
                 "{} did not end within {} s, or a child of it holds its output",
                 self.line,
-                patience.as_secs()
+                timeout.as_secs()
             )),
             Err(RecvTimeoutError::Disconnected) => {
                 Err(format!("wait for {}: the waiting thread panicked", self.line))

@@ -102,8 +102,8 @@ impl Station {
 
     /// Waits for a frame that ends with these bytes. Returns whether it came in time.
     #[track_caller]
-    pub fn hears(&self, mark: &[u8], patience: Duration) -> bool {
-        let give_up = Instant::now() + patience;
+    pub fn hears(&self, mark: &[u8], timeout: Duration) -> bool {
+        let give_up = Instant::now() + timeout;
         while self.heard_ending_in(mark) == 0 {
             let left = give_up.saturating_duration_since(Instant::now());
             let Ok(left) = PollTimeout::try_from(left) else { return false };

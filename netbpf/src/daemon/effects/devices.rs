@@ -42,13 +42,13 @@ impl Daemon {
         let mut touched = self.all_links();
         loop {
             for (ifindex, lost) in touched {
-                self.look_after(ifindex, lost).await;
+                self.check_link(ifindex, lost).await;
             }
             touched = tokio::select! {
                 heard = touches.next(is_ours) => match heard {
                     Some(Heard::Of(touched)) => touched,
                     Some(Heard::Lost) => self.all_links(),
-                    None => return tracing::error!("links are not looked after any more"),
+                    None => return tracing::error!("changes of links are no longer detected: restart netbpf"),
                 },
                 lost = self.lost_pins(pins.as_ref()) => lost,
                 _ = checks.tick() => self.detached_links(),
@@ -82,33 +82,33 @@ impl Daemon {
         networks.chain(endpoints).map(|ifindex| (ifindex, false)).collect()
     }
 
-    pub(super) async fn look_after(&self, ifindex: u32, lost: bool) {
+    pub(super) async fn check_link(&self, ifindex: u32, lost: bool) {
         let now = Instant::now();
         if self.host.contests.is_left_alone(ifindex, now) {
             return;
         }
-        match self.put_right(ifindex, lost).await {
+        match self.repair_link(ifindex, lost).await {
             Ok(false) => {}
             Ok(true) => {
                 let name = self.host.links.name_of(ifindex);
                 self.host.contests.note(ifindex, &name.unwrap_or_default(), now);
             }
-            Err(error) => tracing::error!(ifindex, %error, "look after a link"),
+            Err(error) => tracing::error!(ifindex, %error, "check a link"),
         }
     }
 
     /// Check one link and restore it; returns whether it had been changed.
-    async fn put_right(&self, ifindex: u32, lost: bool) -> Result<bool, Error> {
+    async fn repair_link(&self, ifindex: u32, lost: bool) -> Result<bool, Error> {
         if let Some(number) = netbpf_common::network::number_of(ifindex) {
-            return self.put_right_network(number, lost).await;
+            return self.repair_network(number, lost).await;
         }
         match netbpf_common::endpoint::number_of(ifindex) {
-            Some(number) => self.put_right_endpoint(number, lost).await,
+            Some(number) => self.repair_endpoint(number, lost).await,
             None => Ok(false),
         }
     }
 
-    async fn put_right_network(&self, number: u32, lost: bool) -> Result<bool, Error> {
+    async fn repair_network(&self, number: u32, lost: bool) -> Result<bool, Error> {
         // While a network is created or removed, device and state differ.
         let _nobody_else = self.state.network_changes.lock().await;
         let wiring = {
@@ -133,7 +133,7 @@ impl Daemon {
         let desired =
             Desired { group: self.host.group, networks: [(number, wiring)].into(), ..Desired::default() };
         let observed = Observed { networks: [(number, seen)].into(), ..Observed::default() };
-        let changed = self.put_back(diff(&desired, &observed)).await?;
+        let changed = self.repair(diff(&desired, &observed)).await?;
         if let Some(device) = device {
             let given: BTreeSet<IpAddr> =
                 device.addresses.difference(&like.addresses).map(|net| net.addr()).collect();
@@ -142,7 +142,7 @@ impl Daemon {
         Ok(changed)
     }
 
-    async fn put_right_endpoint(&self, number: u32, lost: bool) -> Result<bool, Error> {
+    async fn repair_endpoint(&self, number: u32, lost: bool) -> Result<bool, Error> {
         let owner = |daemon: &Self| {
             let world = daemon.world();
             let container = world.containers().find(|container| {
@@ -180,7 +180,7 @@ impl Daemon {
         let desired =
             Desired { group: self.host.group, endpoints: [(number, wiring)].into(), ..Desired::default() };
         let observed = Observed { endpoints: [(number, seen)].into(), ..Observed::default() };
-        self.put_back(diff(&desired, &observed)).await
+        self.repair(diff(&desired, &observed)).await
     }
 
     /// The link with this ifindex, if it is netbpf's: it has the group, or the name if somebody changed the
@@ -194,7 +194,7 @@ impl Daemon {
         Ok(device.filter(|device| device.group == like.group || device.name == like.name))
     }
 
-    async fn put_back(&self, actions: Vec<Action>) -> Result<bool, Error> {
+    async fn repair(&self, actions: Vec<Action>) -> Result<bool, Error> {
         for action in &actions {
             match action {
                 Action::SetUp { interface, .. } => {

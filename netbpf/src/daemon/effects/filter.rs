@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     daemon::{Daemon, Error},
-    firewall::Changes,
+    firewall::FilterChanges,
     model::Mapping,
     plan::NetworkRules,
 };
@@ -32,13 +32,15 @@ impl Daemon {
     /// Guard the packet filter as long as the daemon runs: a reloaded firewall, or an engine that starts
     /// later, must not cut containers off.
     pub(in crate::daemon) async fn guard_filter(self: Arc<Self>) {
-        let mut changes = match Changes::watch() {
+        let mut changes = match FilterChanges::watch() {
             Ok(changes) => changes,
-            Err(error) => return tracing::error!(%error, "the packet filter is not looked after"),
+            Err(error) => {
+                return tracing::error!(%error, "changes of the packet filter are not detected: restart netbpf");
+            }
         };
         loop {
             if let Err(error) = changes.next().await {
-                return tracing::error!(%error, "the packet filter is not looked after any more");
+                return tracing::error!(%error, "changes of the packet filter are no longer detected: restart netbpf");
             }
             while let Err(error) = self.restore_filter().await {
                 tracing::warn!(%error, "restore the packet filter");

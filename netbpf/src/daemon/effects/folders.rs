@@ -4,7 +4,7 @@ use std::{fs, io::ErrorKind, path::PathBuf};
 
 use tokio::task::block_in_place;
 
-use super::{files, insist::insist_at_once};
+use super::{files, retry::retry_at_once};
 use crate::{
     daemon::{Daemon, Error, fault},
     model::Id,
@@ -36,7 +36,7 @@ impl Daemon {
             tracing::error!(container = %id.short(), %error, "give resolv.conf back");
         }
         for dir in [self.container_dir(id), self.supervisor_dir(id)] {
-            insist_at_once("remove a folder", || {
+            retry_at_once("remove a folder", || {
                 fault::before("remove a folder")?;
                 match fs::remove_dir_all(&dir) {
                     Err(source) if source.kind() != ErrorKind::NotFound => {

@@ -73,7 +73,9 @@ impl Daemon {
         let mut earliest = Instant::now();
         loop {
             match changes.next().await {
-                Err(error) => return tracing::error!(%error, "forwarding is not looked after any more"),
+                Err(error) => {
+                    return tracing::error!(%error, "changes of forwarding are no longer detected: restart netbpf");
+                }
                 Ok(Heard::Of(NotForwarding::Interface(ifindex))) if !self.is_host_device(ifindex) => continue,
                 Ok(_) => {}
             }

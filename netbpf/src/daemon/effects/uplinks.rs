@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     daemon::Daemon,
     datapath::{self, UplinkDevice, XdpProgram},
-    link::{Changes, Heard, Links},
+    link::{Heard, LinkChanges, Links},
     model::{HostInterface, XdpMode},
 };
 
@@ -49,7 +49,7 @@ impl Daemon {
     }
 
     /// Follow uplinks that are deleted, created or get another MAC, as long as the daemon runs.
-    pub(in crate::daemon) async fn follow_uplinks(self: Arc<Self>, mut changes: Changes) {
+    pub(in crate::daemon) async fn follow_uplinks(self: Arc<Self>, mut changes: LinkChanges) {
         while let Some(heard) = changes.next().await {
             let concerned: Vec<_> = {
                 let uplinks = self.host.uplinks.lock().await;
@@ -151,7 +151,7 @@ impl Daemon {
 
     /// Start to listen. Call it before the uplinks are read, so that no change is missed. None without
     /// uplinks.
-    pub(in crate::daemon) fn uplink_changes(&self) -> Result<Option<Changes>, crate::link::Error> {
+    pub(in crate::daemon) fn uplink_changes(&self) -> Result<Option<LinkChanges>, crate::link::Error> {
         if self.options.uplinks.is_empty() { Ok(None) } else { Links::watch_changed().map(Some) }
     }
 }

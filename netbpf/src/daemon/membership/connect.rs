@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use crate::{
     daemon::{
         Daemon, Error,
-        effects::{effect::Effect, insist::insist, transaction::Transaction},
+        effects::{effect::Effect, retry::retry, transaction::Transaction},
         membership::endpoint_request::check_request,
         names,
         ports::lease::WithoutAddress,
@@ -279,15 +279,15 @@ impl Daemon {
         if runs && let Ok(namespace) = self.namespace_of(after) {
             // The route is removed before its interface, so that the new one finds no old one.
             self.carry_out(self.route_changes(before, after, namespace)).await;
-            insist("rewrite files", || self.rewrite_files(after)).await;
+            retry("rewrite files", || self.rewrite_files(after)).await;
         }
-        insist("withdraw names", || self.withdraw_names(before, after)).await;
+        retry("withdraw names", || self.withdraw_names(before, after)).await;
         let addresses: Vec<IpAddr> =
             before.endpoints_without(after).flat_map(|(_, endpoint)| endpoint.addresses()).collect();
         let gone = self.observed_endpoints(before, after);
         self.carry_out(diff(&Desired::default(), &gone)).await;
         let forget = || async { Ok(self.host.firewall.forget(addresses.clone()).await?) };
-        insist("forget flows", forget).await;
+        retry("forget flows", forget).await;
         let networks: Vec<Id> =
             before.endpoints_without(after).map(|(attachment, _)| attachment.network).collect();
         self.release_endpoints(before, &networks);
@@ -314,7 +314,7 @@ impl Daemon {
             if self.is_gone_with_its_namespace(&action) {
                 continue;
             }
-            insist(action.name(), || self.apply(action.clone())).await;
+            retry(action.name(), || self.apply(action.clone())).await;
         }
     }
 

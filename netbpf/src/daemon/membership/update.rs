@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{
     daemon::{
         Daemon, Error,
-        effects::{insist::insist, transaction::Transaction},
+        effects::{retry::retry, transaction::Transaction},
         tell::events::Happened,
     },
     model::{AccessChange, AccessOptions, Container, Id, Network},
@@ -81,7 +81,7 @@ impl Daemon {
         if let Err(error) = done {
             let changed = self.world().network(&id).cloned();
             if let (Some(changed), Ok(())) = (changed, self.set_access(&id, old)) {
-                insist("undo RewriteEndpoint", || self.rewrite_members(&changed)).await;
+                retry("undo RewriteEndpoint", || self.rewrite_members(&changed)).await;
             }
             return Err(error);
         }

@@ -29,7 +29,7 @@ impl Daemon {
             world.linking().filter(is_linked).map(|container| container.id).collect()
         };
         for id in linked {
-            // No deadlock: links have no circle, because a target must exist before the container that links
+            // No deadlock: links have no cycle, because a target must exist before the container that links
             // to it.
             let _locked = self.lock_container(id).await;
             let Ok(container) = self.container(&id) else { continue };

@@ -119,7 +119,9 @@ impl Daemon {
             match daemon.process_gone(id, pid, &Namespace::Process { pid, start_time }).await {
                 Ok(true) => daemon.ask_engine(id).await,
                 Ok(false) => {}
-                Err(error) => tracing::error!(container = %id.short(), pid, %error, "watch"),
+                Err(error) => {
+                    tracing::error!(container = %id.short(), pid, %error, "watch the container's process")
+                }
             }
         });
     }
@@ -133,7 +135,7 @@ impl Daemon {
             }
             match self.follow_engine_events().await {
                 Ok(()) => pause = PAUSES[0],
-                Err(error) => tracing::debug!(%error, "follow the engine"),
+                Err(error) => tracing::debug!(%error, "receive Docker's events"),
             }
             tokio::time::sleep(pause).await;
             pause = longest.min(pause * 2);
@@ -147,10 +149,10 @@ impl Daemon {
         for id in self.of_engine() {
             self.ask_engine_later(id);
         }
-        let hear = async {
+        let receive = async {
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(event) => self.heard(event),
+                    Ok(event) => self.handle_event(event),
                     Err(error) => return tracing::debug!(%error, "the engine's events end"),
                 }
             }
@@ -160,13 +162,13 @@ impl Daemon {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = hear => {}
+            () = receive => {}
             () = settle => {}
         }
         Ok(())
     }
 
-    fn heard(self: &Arc<Self>, event: engine::Event) {
+    fn handle_event(self: &Arc<Self>, event: engine::Event) {
         if self.of_engine().contains(&event.container) {
             self.ask_engine_later(event.container);
         }
@@ -208,7 +210,7 @@ impl Daemon {
             Err(_) => self.end_engine_container(container, None).await.map(drop),
         };
         if let Err(error) = brought {
-            tracing::error!(container = name, %error, "follow the engine");
+            tracing::error!(container = name, %error, "update a container from Docker");
         }
     }
 
@@ -246,7 +248,7 @@ impl Daemon {
         if is_new {
             container = self.start_engine_container(container, state, found)?;
         } else {
-            container = self.ask_anew(container, found).await?;
+            container = self.follow_new_resolv_conf(container, found).await?;
         }
         if container.attachments.iter().any(|attachment| attachment.endpoint.is_none()) {
             self.attach_again(&container).await;
@@ -305,7 +307,11 @@ impl Daemon {
 
     /// The engine has replaced netbpf's server in the file by its own resolver. Forward to that one, and
     /// change the file again.
-    async fn ask_anew(self: &Arc<Self>, before: Container, found: &Found) -> Result<Container, Error> {
+    async fn follow_new_resolv_conf(
+        self: &Arc<Self>,
+        before: Container,
+        found: &Found,
+    ) -> Result<Container, Error> {
         let Some(engine) = before.engine_container() else { return Ok(before) };
         let (dir, path) = (self.container_dir(&before.id), engine.resolv_conf.clone());
         let Some(path) =

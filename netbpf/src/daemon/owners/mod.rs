@@ -1,6 +1,8 @@
-//! Handles start, end and renaming of containers, in a file or directory for each kind of owner: netbpf
-//! itself, a namespace of others, an engine, Docker. These do not know each other. Properties of a container
-//! that follow from its owner are in `model/owner`.
+//! Handles start, end and renaming of containers, in a file or directory for each kind of owner: `sandbox`, a
+//! process that netbpf starts; `namespace`, a network namespace of others; `engine`, an engine's container that netbpf
+//! connects; `docker`, an endpoint for which netbpf is Docker's network driver. Two of them use another: `namespace`
+//! asks `engine` for a name that is unknown here, and `engine` runs `docker`'s comparison with Docker's lists when its
+//! connection is restored. Properties of a container that follow from its owner are in `model/owner`.
 
 mod commands;
 pub(in crate::daemon) mod docker;

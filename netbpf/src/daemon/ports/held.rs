@@ -23,7 +23,7 @@ use crate::{
 
 /// The reserved ports.
 #[derive(Default)]
-pub struct Held {
+pub struct HeldPorts {
     ports: Ports,
     /// Not all leased ports have a socket: the kernel may lack SCTP, or a port was lost while no daemon ran.
     sockets: HashMap<(Protocol, SocketAddr), OwnedFd>,
@@ -32,7 +32,7 @@ pub struct Held {
     kept: HashMap<(Protocol, SocketAddr), OwnedFd>,
 }
 
-impl Held {
+impl HeldPorts {
     /// With the sockets that another process kept, for ports that are about to be resumed.
     pub fn new(kept: impl IntoIterator<Item = ((Protocol, SocketAddr), OwnedFd)>) -> Self {
         Self { kept: kept.into_iter().collect(), ..Self::default() }
@@ -68,7 +68,7 @@ impl Held {
         leased
     }
 
-    /// Release a port, if the container has it, and keep its socket until [`Held::resumed`] for a new lease.
+    /// Release a port, if the container has it, and keep its socket until [`HeldPorts::resumed`] for a new lease.
     /// Binding a new socket could fail: a forked child of the daemon has copies of its sockets until it
     /// executes its program.
     pub fn set_aside(&mut self, owner: Id, protocol: Protocol, host: IpAddr, port: u16) {
@@ -116,7 +116,7 @@ fn hold(protocol: Protocol, address: SocketAddr) -> Result<Option<OwnedFd>, Erro
         Protocol::Udp => hold_udp(address).map(Some),
         Protocol::Sctp => match bound(Protocol::Sctp, address, false) {
             Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) => {
-                tracing::info!(%address, "the kernel has no SCTP: the port is published and not held");
+                tracing::info!(%address, "the kernel has no SCTP: the port is published, and no socket reserves it");
                 Ok(None)
             }
             bound => bound.map(Some),
@@ -195,7 +195,13 @@ mod tests {
         Ephemeral::parse("32768 60999", "")
     }
 
-    fn lease(held: &mut Held, owner: Id, protocol: Protocol, host: IpAddr, port: u16) -> Result<u16, String> {
+    fn lease(
+        held: &mut HeldPorts,
+        owner: Id,
+        protocol: Protocol,
+        host: IpAddr,
+        port: u16,
+    ) -> Result<u16, String> {
         let range = PortRange::new(port, port);
         held.lease(owner, protocol, &[host], range, &ephemeral()).map_err(|error| error.to_string())
     }
@@ -206,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_held_port_cannot_be_bound_and_refuses_connections() {
-        let (mut held, owner) = (Held::default(), Id::random());
+        let (mut held, owner) = (HeldPorts::default(), Id::random());
         for (protocol, host) in [(Tcp, ALL), (Tcp, LOCALHOST), (Udp, ALL), (Udp, LOCALHOST)] {
             let port = held.lease(owner, protocol, &[host], None, &ephemeral()).unwrap();
             for other in [ALL, LOCALHOST] {
@@ -231,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_port_that_is_set_aside_can_be_leased_despite_a_copy_of_its_socket() {
-        let (mut held, owner) = (Held::default(), Id::random());
+        let (mut held, owner) = (HeldPorts::default(), Id::random());
         for protocol in [Tcp, Udp] {
             let port = held.lease(owner, protocol, &[ALL], None, &ephemeral()).unwrap();
             let copy = held.socket(protocol, (ALL, port).into()).unwrap().unwrap();
@@ -251,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_port_of_another_process_is_refused_with_dockers_message() {
-        let (mut held, owner) = (Held::default(), Id::random());
+        let (mut held, owner) = (HeldPorts::default(), Id::random());
         let tcp = TcpListener::bind((LOCALHOST, 0)).unwrap();
         let port = tcp.local_addr().unwrap().port();
         assert_eq!(
@@ -270,7 +276,7 @@ mod tests {
 
     #[test]
     fn each_family_is_held_by_a_socket_of_its_own() {
-        let (mut held, owner) = (Held::default(), Id::random());
+        let (mut held, owner) = (HeldPorts::default(), Id::random());
         for protocol in [Tcp, Udp] {
             let is_held = |host: IpAddr, port: u16| match protocol {
                 Udp => UdpSocket::bind((host, port)).is_err(),
@@ -290,7 +296,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_address_is_printed_in_brackets() {
-        let (mut held, owner) = (Held::default(), Id::random());
+        let (mut held, owner) = (HeldPorts::default(), Id::random());
         let tcp = TcpListener::bind((LOCALHOST_IPV6, 0)).unwrap();
         let port = tcp.local_addr().unwrap().port();
         let range = PortRange::new(port, port);
@@ -307,7 +313,7 @@ mod tests {
         // TEST-NET-1: no host has it.
         let address = "192.0.2.1".parse().unwrap();
         assert_eq!(
-            lease(&mut Held::default(), Id::random(), Tcp, address, 8080).unwrap_err(),
+            lease(&mut HeldPorts::default(), Id::random(), Tcp, address, 8080).unwrap_err(),
             "failed to bind host port 192.0.2.1:8080/tcp: cannot assign requested address"
         );
     }
@@ -324,7 +330,7 @@ mod tests {
             drop((client, listener));
             assert_eq!(bound(Tcp, (localhost, port).into(), false).unwrap_err(), Errno::ADDRINUSE);
 
-            let (mut held, owner) = (Held::default(), Id::random());
+            let (mut held, owner) = (HeldPorts::default(), Id::random());
             assert_eq!(lease(&mut held, owner, Tcp, all, port), Ok(port));
             assert_eq!(TcpListener::bind((localhost, port)).unwrap_err().kind(), ErrorKind::AddrInUse);
             assert_eq!(bound(Tcp, (all, port).into(), true).unwrap_err(), Errno::ADDRINUSE);
@@ -334,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_lost_port_still_belongs_to_the_container() {
-        let (mut held, owner) = (Held::default(), Id::random());
+        let (mut held, owner) = (HeldPorts::default(), Id::random());
         let other = TcpListener::bind((LOCALHOST, 0)).unwrap();
         let port = other.local_addr().unwrap().port();
         held.resume(owner, Tcp, LOCALHOST, port).unwrap_err();

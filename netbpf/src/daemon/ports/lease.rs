@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    daemon::{Daemon, Error, ports::held::Held, state::locks},
+    daemon::{Daemon, Error, ports::held::HeldPorts, state::locks},
     ipam::Ephemeral,
     link::sysctl,
     model::{Container, Id, Mapping, Protocol, State},
@@ -19,7 +19,7 @@ use crate::{
 pub struct PortLease {
     owner: Id,
     taken: Vec<OnHost>,
-    /// Ports that were released before, because they could be in the way.
+    /// Ports of before that were released first, because `after` could need the same address and port.
     dropped: Vec<Mapping>,
 }
 
@@ -35,7 +35,7 @@ pub enum WithoutAddress {
 impl Daemon {
     /// Lease the host ports that `after` needs for its endpoints and `before` does not have, all or none, and
     /// set the mappings of `after`. Ports that only `before` has stay held until [`Daemon::release_ports`],
-    /// unless they may be in the way.
+    /// unless `after` could need the same address and port.
     pub(in crate::daemon) async fn lease_ports(
         &self,
         before: &Container,
@@ -156,7 +156,7 @@ impl Daemon {
         held.resumed();
     }
 
-    pub(in crate::daemon) fn held(&self) -> locks::Held<'_, Held> {
+    pub(in crate::daemon) fn held(&self) -> locks::Held<'_, HeldPorts> {
         self.ports.held.lock()
     }
 
@@ -181,7 +181,7 @@ impl PortLease {
     /// Lease a host port for a wanted port: the one that it had, if that is free.
     fn take(
         &mut self,
-        held: &mut Held,
+        held: &mut HeldPorts,
         wanted: &Wanted,
         had: Option<u16>,
         ephemeral: &Ephemeral,
@@ -201,7 +201,7 @@ impl PortLease {
         Ok(port)
     }
 
-    fn undo(&self, held: &mut Held) {
+    fn undo(&self, held: &mut HeldPorts) {
         for (protocol, host, port) in &self.taken {
             held.release(self.owner, *protocol, *host, *port);
         }

@@ -10,14 +10,14 @@ use crate::daemon::{
     parts::Relay,
     state::locks::{DataLock, Rank},
 };
-use held::Held;
+use held::HeldPorts;
 
 #[cfg(test)]
 use crate::daemon::parts::Machine;
 
 /// The host ports of containers.
 pub struct Ports {
-    held: DataLock<Held>,
+    held: DataLock<HeldPorts>,
     pub(in crate::daemon) relay: Relay,
 }
 
@@ -25,7 +25,7 @@ impl Ports {
     /// Starts the relay `exe` if it does not run. A running one keeps the sockets of an earlier daemon.
     pub async fn open(exe: &Path, run_dir: &Path) -> Self {
         let (relay, kept) = Relay::start(exe, run_dir).await;
-        let held = Held::new(kept.into_iter().map(|(at, socket)| ((at.protocol, at.address), socket)));
+        let held = HeldPorts::new(kept.into_iter().map(|(at, socket)| ((at.protocol, at.address), socket)));
         Self { held: DataLock::new(Rank::HostPorts, held), relay }
     }
 
@@ -33,6 +33,6 @@ impl Ports {
     #[cfg(test)]
     pub fn on(machine: &Machine) -> Self {
         let relay = Relay { machine: machine.clone() };
-        Self { held: DataLock::new(Rank::HostPorts, Held::default()), relay }
+        Self { held: DataLock::new(Rank::HostPorts, HeldPorts::default()), relay }
     }
 }

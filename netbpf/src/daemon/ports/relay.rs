@@ -34,7 +34,7 @@ impl Daemon {
         if !places.is_empty()
             && let Err(error) = self.ports.relay.close(places).await
         {
-            tracing::error!(%error, "relay ports no more");
+            tracing::error!(%error, "stop relaying ports");
         }
     }
 

@@ -37,8 +37,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// If the user is not root, another daemon uses the same directories, the host lacks something that netbpf
-/// needs, or a step of the start or the end cannot be done: the message says what. The networks and
-/// containers of before go on then, and the next start continues. If there are none, nothing is left.
+/// needs, or a step of the start or the end cannot be done: the message says what. Existing networks
+/// and containers keep running, and the next start tries again. If there are none, nothing is left.
 pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "netbpf daemon needs root: run it with sudo");
     // The inherited umask could let others write to directories and sockets.
@@ -101,7 +101,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
 /// Makes the host as the store says. Returns the changes by others since before it was read.
 async fn restore(daemon: &Arc<Daemon>) -> anyhow::Result<(ForwardingChanges, Touches)> {
     for raised in neighbours::make_room()? {
-        tracing::info!("set {raised}: all containers' neighbours share one table");
+        tracing::info!("raised {raised}, because all containers share the kernel's neighbour table");
     }
     // Before the forwarding settings are read, so that no change is missed.
     let forwarding = ForwardingChanges::watch()?;

@@ -11,8 +11,8 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard, OwnedMutexGuard, TryLockError
 
 use crate::model::Id;
 
-/// A lock's place: a task that holds a lock takes only those below it in this list. Requests wait for the first six
-/// across awaits. The others protect data, and are held for moments.
+/// A lock's place: a task that holds a lock takes only those below it in this list. The first six may be held across
+/// awaits. The others protect data: they are held briefly, never across an await.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     /// One prune at a time.
@@ -22,7 +22,7 @@ pub enum Rank {
     /// One query of the engine for each container, so that answers arrive in order.
     EngineQuery,
     /// One change of a container at a time. A task may hold several: those of a container and of its links' targets,
-    /// or of a container and of others that it replaces. Neither relation has a circle.
+    /// or of a container and of others that it replaces. Neither can form a cycle, so no deadlock is possible.
     Container,
     /// One network is created or removed at a time, because each check looks at all subnets.
     Networks,

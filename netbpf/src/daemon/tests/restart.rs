@@ -5,7 +5,7 @@ use super::rig::Rig;
 use crate::daemon::parts;
 
 /// A rig with a member.
-async fn town() -> Rig {
+async fn rig_with_member() -> Rig {
     let rig = Rig::start().await;
     let network = rig.network().await.unwrap();
     rig.connect(&rig.namespace("blue"), &network).await.unwrap();
@@ -14,7 +14,7 @@ async fn town() -> Rig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_changes_nothing() {
-    let rig = town().await;
+    let rig = rig_with_member().await;
     let before = rig.shape();
     before.assert_same(&rig.restart().await.shape(), "after a restart");
 }
@@ -31,7 +31,7 @@ async fn a_restart_restores_what_is_missing() {
         ("links that are up", |state| state.links.values_mut().for_each(|link| link.device.up = false)),
     ];
     for (what, harm) in harms {
-        let rig = town().await;
+        let rig = rig_with_member().await;
         let before = rig.shape();
         rig.machine.change(harm);
         before.assert_same(&rig.restart().await.shape(), what);
@@ -40,7 +40,7 @@ async fn a_restart_restores_what_is_missing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_creates_deleted_links_again() {
-    let rig = town().await;
+    let rig = rig_with_member().await;
     let before = rig.shape();
     let all: Vec<u32> = before.machine().links.keys().copied().collect();
     rig.machine.change(|state| assert!(all.iter().all(|ifindex| state.delete_link(*ifindex))));
@@ -49,7 +49,7 @@ async fn a_restart_creates_deleted_links_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_removes_a_member_whose_namespace_is_gone() {
-    let rig = town().await;
+    let rig = rig_with_member().await;
     let blue = rig.namespace("blue");
     std::fs::remove_file(&blue).unwrap();
     rig.machine.change(|state| state.end_namespace(&blue));

@@ -1,6 +1,6 @@
-//! Finds endpoints that Docker will never delete, because it was killed and restarted without them. An
-//! endpoint without an interface is stale. One whose interface is in the host's namespace is stale as soon as
-//! a restarted Docker sends requests.
+//! Removes endpoints that Docker will never delete, because it was killed and restarted without them. Looks at their
+//! interfaces and asks nobody: an endpoint without an interface is stale; one whose interface is in the host's
+//! namespace is stale as soon as a restarted Docker sends requests. What Docker lists is compared in `sweep`.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,7 @@
-//! Finds what Docker removed or renamed while no daemon ran. Docker is asked for its networks when the daemon
-//! starts and whenever the connection to the engine is restored. While Docker does not answer, everything
-//! stays.
+//! Compares netbpf's records with Docker's lists, and removes what Docker no longer has: networks, endpoints, lent
+//! subnets and addresses. Docker is asked when the daemon starts, and whenever the connection to the engine is
+//! restored. While Docker does not answer, everything stays. Must not know interfaces: endpoints without one are in
+//! `stale`.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -18,7 +19,8 @@ use crate::{
     store::Change,
 };
 
-/// How long Docker may not list what it has requested: longer than it repeats an interrupted request (15 s).
+/// How long after a request Docker may still omit its result from lists. Longer than the 15 s for which Docker repeats
+/// an interrupted request.
 const MAKING: Duration = Duration::from_secs(17);
 
 /// Recent requests of Docker, whose results it may not list yet.
@@ -110,7 +112,7 @@ impl Daemon {
                 false => self.collect_pool(pool).await,
             };
             is_settled &= is_settled_too.unwrap_or_else(|error| {
-                tracing::error!(%pool, %error, "take back what Docker does not use any more");
+                tracing::error!(%pool, %error, "release addresses that Docker no longer uses");
                 true
             });
         }

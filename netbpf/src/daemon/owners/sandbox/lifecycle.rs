@@ -412,7 +412,7 @@ impl Daemon {
         self: &Arc<Self>,
         key: &str,
         signal: i32,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(), Error> {
         let id = self.find_subject(key)?;
         let container = {
@@ -435,7 +435,7 @@ impl Daemon {
             }
             container
         };
-        if tokio::time::timeout(patience, self.ended(&container)).await.is_err() {
+        if tokio::time::timeout(timeout, self.ended(&container)).await.is_err() {
             let locked = self.lock_container(id).await;
             match self.end(&container, SIGKILL).await {
                 Err(Error::NotRunning(_)) | Ok(()) => {}
@@ -457,9 +457,9 @@ impl Daemon {
         self: &Arc<Self>,
         key: &str,
         signal: i32,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(), Error> {
-        match self.stop_container(key, signal, patience).await {
+        match self.stop_container(key, signal, timeout).await {
             Ok(()) | Err(Error::NotModified) => {}
             Err(error) => return Err(error),
         }

@@ -10,7 +10,7 @@ const PAUSES: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(20), Duration::from_millis(200)];
 
 /// Does a committed step, with a few more attempts if it fails.
-pub async fn insist<Step: Future<Output = Result<(), Error>>>(what: &str, mut step: impl FnMut() -> Step) {
+pub async fn retry<Step: Future<Output = Result<(), Error>>>(what: &str, mut step: impl FnMut() -> Step) {
     for pause in PAUSES {
         let Err(error) = step().await else { return };
         tracing::warn!(%error, "{what}: trying again");
@@ -22,7 +22,7 @@ pub async fn insist<Step: Future<Output = Result<(), Error>>>(what: &str, mut st
 }
 
 /// The same without pauses.
-pub fn insist_at_once(what: &str, mut step: impl FnMut() -> Result<(), Error>) {
+pub fn retry_at_once(what: &str, mut step: impl FnMut() -> Result<(), Error>) {
     for _ in PAUSES {
         let Err(error) = step() else { return };
         tracing::warn!(%error, "{what}: trying again");
@@ -50,10 +50,10 @@ mod tests {
     async fn a_step_has_four_attempts_at_most() {
         for (failures, attempts) in [(0, 1), (1, 2), (3, 4), (9, 4)] {
             let (done, step) = failing(failures);
-            insist("try", || std::future::ready(step(&done))).await;
+            retry("try", || std::future::ready(step(&done))).await;
             assert_eq!(done.get(), attempts);
             let (done, step) = failing(failures);
-            insist_at_once("try", || step(&done));
+            retry_at_once("try", || step(&done));
             assert_eq!(done.get(), attempts);
         }
     }
