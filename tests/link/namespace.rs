@@ -2,7 +2,10 @@
 
 use std::{os::fd::AsRawFd, path::Path};
 
-use netbpf::link::{Namespace, start_time, sysctl};
+use netbpf::{
+    link::{Namespace, sysctl},
+    process::start_time,
+};
 
 use crate::host::{container, on_a_host};
 

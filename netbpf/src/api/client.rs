@@ -257,8 +257,8 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`Client`]; status 404 if there is none; 400 for an unknown signal; [`Error::NoName`].
-    pub async fn stop(&self, name: &str, timeout: Option<u64>, signal: Option<&str>) -> Result<()> {
-        let query = stop_query(timeout, signal);
+    pub async fn stop(&self, name: &str, seconds: Option<u64>, signal: Option<&str>) -> Result<()> {
+        let query = stop_query(seconds, signal);
         self.command(Method::POST, target(&container_path(name, "/stop")?, &query)).await
     }
 
@@ -266,8 +266,8 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`Client`]; those of [`Client::stop`] and [`Client::start`]. It may be stopped then.
-    pub async fn restart(&self, name: &str, timeout: Option<u64>) -> Result<()> {
-        let query = stop_query(timeout, None);
+    pub async fn restart(&self, name: &str, seconds: Option<u64>) -> Result<()> {
+        let query = stop_query(seconds, None);
         self.command(Method::POST, target(&container_path(name, "/restart")?, &query)).await
     }
 

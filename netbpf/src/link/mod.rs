@@ -37,7 +37,7 @@ mod watch;
 pub use error::{Error, Refusal};
 pub use links::{Family, Links};
 pub use netconf::{ForwardingChanges, NotForwarding};
-pub use netns::{Namespace, start_time};
+pub use netns::Namespace;
 pub use observe::{OwnedLink, Received};
 pub use uplink::Uplink;
 pub use watch::{Deletions, Heard, LinkChanges, Touches};

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     path::Path,
@@ -23,6 +23,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use tokio::sync::oneshot;
 
 use super::Error;
+use crate::process;
 
 /// An open network namespace. It exists at least as long as this value.
 #[derive(Clone, Debug)]
@@ -53,7 +54,7 @@ impl Namespace {
         Ok(Self { file: Arc::new(file), name: name.into() })
     }
 
-    /// Opens the namespace of the process that was started at `started` (see [`start_time`]), and not of a
+    /// Opens the namespace of the process that was started at `started` (see [`process::start_time`]), and not of a
     /// later process with the same PID: both are read through one descriptor of its `/proc` directory, which
     /// leads nowhere once the process is gone. There is no other way to open a process's namespace.
     ///
@@ -63,11 +64,11 @@ impl Namespace {
     pub fn open_process(pid: u32, started: u64) -> Result<Self, Error> {
         let name = format!("network namespace of process {pid}");
         let failed = |error: io::Error| Error::failed("open", &*name, error);
-        let process = process_folder(pid).map_err(failed)?;
-        let file = openat(&process, "ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        let folder = process::folder(pid).map_err(failed)?;
+        let file = openat(&folder, "ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| failed(errno.into()))?;
         // Last: a process that is alive now was alive when the namespace was opened.
-        match start_time_in(&process) {
+        match process::start_time_in(&folder) {
             Some(found) if found == started => {}
             _ => return Err(failed(io::Error::from(Errno::ESRCH))),
         }
@@ -134,54 +135,15 @@ impl std::fmt::Display for Namespace {
     }
 }
 
-/// Start time of a process in clock ticks since boot (field 22 of `/proc/N/stat`). It distinguishes the
-/// process from a later one with the same PID. None if the process does not exist, or is dead and not yet
-/// reaped.
-pub fn start_time(pid: u32) -> Option<u64> {
-    start_time_in(&process_folder(pid).ok()?)
-}
-
-fn process_folder(pid: u32) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())?)
-}
-
-fn start_time_in(process: &OwnedFd) -> Option<u64> {
-    let stat = openat(process, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let stat = io::read_to_string(File::from(stat)).ok()?;
-    // Field 2 is a name in parentheses, which may contain any character; field 3 is the state.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    fields.nth(18)?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_process_has_a_start_time() {
-        let own = start_time(std::process::id()).unwrap();
-        assert!(own >= start_time(1).unwrap());
-        assert_eq!(start_time(u32::MAX), None);
-    }
-
-    #[test]
     fn a_process_with_another_start_time_is_not_opened() {
         let own = std::process::id();
-        let started = start_time(own).unwrap();
+        let started = process::start_time(own).unwrap();
         Namespace::open_process(own, started).unwrap();
         assert!(Namespace::open_process(own, started + 1).unwrap_err().is_missing());
-    }
-
-    #[test]
-    fn a_dead_process_has_no_start_time() {
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let mut status = String::new();
-        while !status.contains(") Z") {
-            status = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        }
-        assert_eq!(start_time(child.id()), None);
-        child.wait().unwrap();
     }
 }

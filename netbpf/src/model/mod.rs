@@ -8,6 +8,7 @@ mod container;
 mod endpoint_options;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
+mod hash;
 mod id;
 mod interface;
 mod link;
@@ -26,6 +27,7 @@ pub use access::{Access, AccessChange, AccessOptions};
 pub use block::Block;
 pub use container::{Attachment, Container, Endpoint, EndpointRequest, State};
 pub use endpoint_options::{BadEndpointOption, EndpointOptions, Sysctl};
+pub use hash::{fnv1a_32, fnv1a_64};
 pub use id::Id;
 pub use interface::{BadInterface, HostInterface, InterfaceName};
 pub use link::{BadLink, Link};
@@ -38,7 +40,7 @@ pub use network::{Bridge, Driver, Network, Origin, Subnet};
 pub use options::{BIG_TCP, BadOption, GSO_LEGACY_MAX_SIZE, GatewayMode, Options};
 pub use owner::{
     CannotJoin, DockerContainer, DockerEndpoint, EngineContainer, Files, LastAddress, Mode, Namespace, Owner,
-    OwnerNumber, Sandbox, Subject,
+    OwnerNumber, RESOLVER, RESOLVER_BESIDE_ENGINE, Sandbox, Subject,
 };
 pub use publish::{
     BadPublish, ContainerPort, Mapping, PortRange, Protocol, Publish, parse_expose, parse_host_ports,

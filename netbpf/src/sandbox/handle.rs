@@ -20,13 +20,13 @@ use tokio::{io::unix::AsyncFd, task};
 
 use super::{
     error::{Error, call},
-    procfs,
     protocol::{Channel, Request, Response},
     sealed::SealedProgram,
     spec::{DIAGNOSTICS, EXIT, Exit, PID, SOCKET, Spec, exit_status},
     supervisor::READY,
     sys,
 };
+use crate::process;
 
 /// A supervisor, running or just ended. If this is dropped before [`Supervisor::start`], the sandbox ends; later, it
 /// goes on. Must be created within a tokio runtime.
@@ -77,7 +77,7 @@ impl Supervisor {
         let failed = || call::<io::Error>("watch supervisor", pid);
         let number = Pid::from_raw(pid as i32).ok_or(io::ErrorKind::InvalidInput.into()).map_err(failed())?;
         let pidfd = pidfd_open(number, PidfdFlags::empty()).map_err(|errno| failed()(errno.into()))?;
-        let start_time = procfs::start_time(pid).ok_or(Error::Gone)?;
+        let start_time = process::start_time(pid).ok_or(Error::Gone)?;
         let pidfd = sys::register(pidfd).map_err(failed())?;
         Ok(Supervisor { dir, pid, start_time, pidfd, lease: Mutex::new(None) })
     }
@@ -250,7 +250,7 @@ fn kill_orphan(dir: &Path) -> Option<OwnedFd> {
     let (pid, start_time) = first_process(dir)?;
     let _ = fs::remove_file(dir.join(PID));
     let pidfd = pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok()?;
-    if procfs::start_time(pid) != Some(start_time) {
+    if process::start_time(pid) != Some(start_time) {
         return None;
     }
     let _ = pidfd_send_signal(&pidfd, Signal::KILL);

@@ -21,7 +21,6 @@ mod handle;
 pub mod logs;
 mod namespaces;
 mod output;
-mod procfs;
 mod protocol;
 mod relay;
 mod rotation;

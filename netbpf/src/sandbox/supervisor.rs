@@ -35,11 +35,11 @@ use super::{
     filesystem::{self, View},
     namespaces,
     output::Output,
-    procfs,
     protocol::{Channel, Exec, Listener, Request, Response, WindowSize},
     rotation::Log,
     spec::{EXIT, Exit, PID, SOCKET, Spec},
 };
+use crate::process;
 
 /// Sent to the daemon when the sandbox is ready to be connected to networks. Any other text is the error.
 pub(super) const READY: &str = "ready";
@@ -330,7 +330,7 @@ impl Supervisor {
         }
         self.command = Command::Running(pid, outputs);
         // `/proc` is the container's now, where the command has PID 1.
-        let start_time = procfs::start_time(1).unwrap_or_default();
+        let start_time = process::start_time(1).unwrap_or_default();
         write_at(&self.dir, PID, format!("{pid} {start_time}\n").as_bytes()).map_err(broken)
     }
 

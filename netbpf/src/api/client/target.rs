@@ -35,8 +35,8 @@ pub(super) fn filter_query(filters: &Filters) -> Vec<(&'static str, String)> {
 }
 
 /// The query of requests that stop a container.
-pub(super) fn stop_query(timeout: Option<u64>, signal: Option<&str>) -> Vec<(&'static str, String)> {
-    let timeout = timeout.map(|seconds| ("t", seconds.to_string()));
+pub(super) fn stop_query(seconds: Option<u64>, signal: Option<&str>) -> Vec<(&'static str, String)> {
+    let timeout = seconds.map(|seconds| ("t", seconds.to_string()));
     timeout.into_iter().chain(signal.map(|signal| ("signal", signal.to_owned()))).collect()
 }
 

@@ -42,7 +42,10 @@ impl Daemon {
                     Err(source) if source.kind() != ErrorKind::NotFound => {
                         Err(Error::File { operation: "remove", path: dir.clone(), source })
                     }
-                    Ok(()) | Err(_) => Ok(()),
+                    Ok(()) | Err(_) => {
+                        fault::after("remove a folder");
+                        Ok(())
+                    }
                 }
             });
         }

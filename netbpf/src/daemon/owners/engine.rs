@@ -12,10 +12,10 @@ use tokio::task::block_in_place;
 use crate::{
     daemon::{Daemon, Error, effects::files},
     engine::{self, Found, FoundState},
-    link,
     model::{
         Attachment, Container, EngineContainer, Id, LastAddress, Namespace, Network, Origin, State, Subject,
     },
+    process,
     store::Change,
 };
 
@@ -377,7 +377,7 @@ fn state_of(found: &Found) -> State {
         FoundState::Exited { code, started, finished } => {
             State::Exited { code, started, finished, error: String::new() }
         }
-        FoundState::Running { pid, started } => match link::start_time(pid) {
+        FoundState::Running { pid, started } => match process::start_time(pid) {
             Some(start_time) => State::Running { supervisor: Some((pid, start_time)), started },
             None => State::Exited { code: EXIT_UNKNOWN, started, finished: now, error: String::new() },
         },
@@ -387,7 +387,7 @@ fn state_of(found: &Found) -> State {
 /// Whether its first process runs.
 fn runs(container: &Container) -> bool {
     matches!(container.state, State::Running { supervisor: Some((pid, start_time)), .. }
-        if link::start_time(pid) == Some(start_time))
+        if process::start_time(pid) == Some(start_time))
 }
 
 /// The same container after its end, with the engine's state if known.

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use crate::{
     daemon::{Daemon, Error},
-    link,
     model::{Container, Id, Namespace, State, Subject, one_line},
+    process,
 };
 
 impl Daemon {
@@ -83,7 +83,7 @@ impl Daemon {
         match namespace {
             Namespace::Path(_) => self.host.links.namespace(namespace).is_ok(),
             Namespace::Process { pid, start_time } => {
-                link::start_time(*pid).is_some_and(|now| now == *start_time)
+                process::start_time(*pid).is_some_and(|now| now == *start_time)
             }
         }
     }
@@ -111,7 +111,7 @@ fn parse(text: &str) -> Result<Option<(Namespace, String)>, Error> {
             .parse()
             .map_err(|_| Error::NoNamespace(format!("invalid process {text}: expected pid:NUMBER")))?;
         let start_time =
-            link::start_time(pid).ok_or_else(|| Error::NoNamespace(format!("no such process: {pid}")))?;
+            process::start_time(pid).ok_or_else(|| Error::NoNamespace(format!("no such process: {pid}")))?;
         return Ok(Some((Namespace::Process { pid, start_time }, text.to_owned())));
     }
     Ok(None)

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::model::{HostInterface, XdpMode};
+use crate::model::{HostInterface, XdpMode, fnv1a_32};
 
 /// The default of [`Options::bpffs`].
 pub const BPFFS: &str = "/sys/fs/bpf/netbpf";
@@ -50,15 +50,10 @@ impl Options {
         }
     }
 
-    /// The link group of this daemon: a hash of its bpffs directory (FNV-1a, 31 bits, because the kernel
-    /// prints groups as signed numbers).
+    /// The link group of this daemon: a hash of its bpffs directory, in 31 bits, because the kernel prints
+    /// groups as signed numbers.
     pub fn group(&self) -> u32 {
-        let hash = self
-            .bpffs
-            .as_os_str()
-            .as_encoded_bytes()
-            .iter()
-            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+        let hash = fnv1a_32(self.bpffs.as_os_str().as_encoded_bytes());
         (hash & 0x7fff_ffff).max(1)
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         tell::events::Events,
     },
     ipam::Resolved,
-    link,
+    process,
     model::{
         self, Attachment, Container, Driver, EndpointRequest, Id, Mode, Network, Origin, Publish, Sandbox,
         Subject, Subnet,
@@ -160,7 +160,7 @@ impl Rig {
             created: Timestamp::now(),
             subject: Subject::Sandbox(Box::new(sandbox.clone())),
             state: model::State::Running {
-                supervisor: Some((pid, link::start_time(pid).unwrap())),
+                supervisor: Some((pid, process::start_time(pid).unwrap())),
                 started: Timestamp::now(),
             },
             attachments: Vec::new(),

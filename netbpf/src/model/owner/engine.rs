@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::{Files, Owner, OwnerNumber};
 use crate::model::{EndpointRequest, Id};
 
-/// The responder's address beside the engine's own resolver. The engine's rules in the namespace redirect queries to
-/// 127.0.0.11.
-const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 12);
+/// The responder's address beside an engine's own resolver: the engine's rules in the namespace redirect queries to
+/// [`RESOLVER`](super::RESOLVER).
+pub const RESOLVER_BESIDE_ENGINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 12);
 
 /// A container that an engine starts and stops.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ impl Owner for EngineContainer {
     }
 
     fn resolver(&self) -> Ipv4Addr {
-        RESOLVER
+        RESOLVER_BESIDE_ENGINE
     }
 
     /// The engine's resolver, and other servers that the engine wrote there.

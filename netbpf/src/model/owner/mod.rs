@@ -25,15 +25,15 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use docker::{DockerContainer, DockerEndpoint};
-pub use engine::{EngineContainer, LastAddress};
+pub use engine::{EngineContainer, LastAddress, RESOLVER_BESIDE_ENGINE};
 pub use namespace::Namespace;
 pub use number::OwnerNumber;
 pub use sandbox::{Mode, Sandbox};
 
 use super::{Container, ContainerPort, EndpointRequest, Id, Publish, Restart, State};
 
-/// The responder's address in the network namespaces of containers (Docker's address).
-const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+/// The responder's address in the network namespaces of containers; in those of an engine, the engine's own resolver.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
 /// The owner of a container, with its data about the container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -13,13 +13,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{failed, kept, resolv_conf::ResolvConf};
-use crate::{daemon::Error, model::Id, sandbox::SharedFile};
+use crate::{
+    daemon::Error,
+    model::{Id, RESOLVER},
+    sandbox::SharedFile,
+};
 
 /// The name of the stored content, in a container's directory.
 const KEPT: &str = "resolv.conf.kept";
-
-/// Docker's resolver, in containers with networks that have names.
-const ENGINES_OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// The content to restore.
 #[derive(Serialize, Deserialize)]
@@ -54,7 +55,7 @@ pub fn borrow(dir: &Path, path: &Path) -> Result<bool, Error> {
 pub fn is_made_anew(dir: &Path, path: &Path) -> Result<bool, Error> {
     let Some(kept) = kept(dir)?.filter(|kept| kept.path == path) else { return Ok(false) };
     let Some((_, now)) = open(path)? else { return Ok(false) };
-    Ok(now != kept.ours && servers_in(&now).contains(&ENGINES_OWN))
+    Ok(now != kept.ours && servers_in(&now).contains(&RESOLVER.into()))
 }
 
 /// Restores the previous content, unless somebody has changed the file since.

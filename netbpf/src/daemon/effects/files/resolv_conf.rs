@@ -7,6 +7,8 @@ use std::{
     str::FromStr,
 };
 
+use crate::model::{RESOLVER, RESOLVER_BESIDE_ENGINE, fnv1a_64};
+
 /// The host's file.
 pub const HOST_FILE: &str = "/etc/resolv.conf";
 
@@ -14,12 +16,6 @@ pub const HOST_FILE: &str = "/etc/resolv.conf";
 pub const SYSTEMD_FILE: &str = "/run/systemd/resolve/resolv.conf";
 
 const SYSTEMD_STUB: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
-
-/// The responder's address in containers with names.
-const RESPONDER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
-
-/// The responder's address in containers of an engine, where the first address is the engine's own.
-const BESIDE_ENGINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 12);
 
 /// Google's servers, for containers that would have none, as in Docker.
 const DEFAULT: [Ipv4Addr; 2] = [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(8, 8, 4, 4)];
@@ -173,14 +169,14 @@ impl ResolvConf {
             false => format!("host({server})"),
         });
         let external = external.collect();
-        self.asking(RESPONDER, external)
+        self.asking(RESOLVER, external)
     }
 
     /// The same for a container of an engine, derived from the engine's file; the servers are asked from the
     /// container's namespace.
     pub fn for_engine(self) -> String {
         let external = self.servers.iter().map(ToString::to_string).collect();
-        self.asking(BESIDE_ENGINE, external)
+        self.asking(RESOLVER_BESIDE_ENGINE, external)
     }
 
     fn asking(mut self, responder: Ipv4Addr, external: Vec<String>) -> String {
@@ -234,7 +230,7 @@ impl ResolvConf {
         let ndots_from = if outcome.added_ndots { Some("internal") } else { self.ndots_from() };
         lines.extend(ndots_from.map(|from| format!("# Option ndots from: {from}")));
         let text = format!("{HEADER}{}\n", lines.join("\n"));
-        format!("{text}{CHECKSUM}{:016x}\n", checksum(&text))
+        format!("{text}{CHECKSUM}{}\n", checksum(&text))
     }
 }
 
@@ -242,13 +238,11 @@ impl ResolvConf {
 /// daemon is killed between two writes.
 pub fn is_edited(text: &str) -> bool {
     let sum = text.rfind(CHECKSUM).map(|start| (&text[..start], text[start + CHECKSUM.len()..].trim_end()));
-    sum.is_none_or(|(text, sum)| format!("{:016x}", checksum(text)) != sum)
+    sum.is_none_or(|(text, sum)| checksum(text) != sum)
 }
 
-/// FNV-1a: detects edits, not forgery.
-fn checksum(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+fn checksum(text: &str) -> String {
+    format!("{:016x}", fnv1a_64(text.as_bytes()))
 }
 
 /// The changes of the host's file, for comments.
