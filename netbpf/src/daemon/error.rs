@@ -121,15 +121,17 @@ pub enum Error {
     /// `connect --link` to the default network.
     #[error("links are only supported for user-defined networks")]
     LinkOnDefaultNetwork,
-    /// A change of a network or container of Docker.
-    #[error("{what} {name} is Docker's: use {use_}")]
-    OfDocker {
+    /// A change of a network or container that only another program's commands change.
+    #[error("{what} {name} is {}'s: use {} {command}", manager.name, manager.program)]
+    Managed {
         /// `network`, `container`.
         what: &'static str,
         /// Its name.
         name: String,
-        /// The command of Docker for it.
-        use_: &'static str,
+        /// The other program.
+        manager: model::Manager,
+        /// Its command for the change.
+        command: &'static str,
     },
     /// No such endpoint of Docker.
     #[error("endpoint {0} not found")]
@@ -303,7 +305,7 @@ impl Error {
             | Self::PrivateMode
             | Self::MacInUse { .. }
             | Self::FurtherInUse { .. }
-            | Self::OfDocker { .. }
+            | Self::Managed { .. }
             | Self::Forbidden(_) => Some(Refusal::Forbidden),
             Self::NetworkExists(_)
             | Self::ContainerExists { .. }

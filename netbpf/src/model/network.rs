@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AccessOptions, Block, Id, InterfaceName, Mac, Options, lookup::Named};
+use super::{AccessOptions, Block, DOCKER, Id, InterfaceName, Mac, Manager, Options, lookup::Named};
 
 /// A network that a user created, or one of the three predefined ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,14 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// The program whose commands change its networks; none if netbpf's do.
+    pub fn manager(&self) -> Option<Manager> {
+        match self {
+            Self::Netbpf => None,
+            Self::Docker => Some(DOCKER),
+        }
+    }
+
     /// Whether it is netbpf's own.
     pub fn is_own(&self) -> bool {
         *self == Self::Netbpf

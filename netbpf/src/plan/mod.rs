@@ -58,6 +58,11 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Action> {
     actions
 }
 
+/// The actions that remove networks and endpoints of which nothing is missing.
+pub fn removal(removed: &Desired) -> Vec<Action> {
+    diff(&Desired::default(), &Observed::of(removed))
+}
+
 /// Link before map entry, so that an interface is never without its program.
 fn remove_endpoint(number: u32, seen: &Seen<EndpointEntry>, actions: &mut Vec<Action>) {
     let interface = seen.interface.clone();
@@ -191,21 +196,6 @@ mod tests {
         }
     }
 
-    fn observed(desired: &Desired) -> Observed {
-        Observed {
-            networks: desired
-                .networks
-                .iter()
-                .map(|(number, network)| (*number, Seen::whole(&network.device, network.entry())))
-                .collect(),
-            endpoints: desired
-                .endpoints
-                .iter()
-                .map(|(number, endpoint)| (*number, Seen::whole(&endpoint.host_interface, endpoint.entry())))
-                .collect(),
-        }
-    }
-
     fn names(actions: &[Action]) -> Vec<String> {
         actions
             .iter()
@@ -216,7 +206,7 @@ mod tests {
     #[test]
     fn a_correct_state_needs_no_actions() {
         let world = desired(&[network(0)], &[endpoint(0, "10.0.0.2/24"), endpoint(1, "10.0.0.3/24")]);
-        assert_eq!(diff(&world, &observed(&world)), []);
+        assert_eq!(diff(&world, &Observed::of(&world)), []);
     }
 
     #[test]
@@ -238,7 +228,7 @@ mod tests {
 
     #[test]
     fn removals_come_before_additions() {
-        let before = observed(&desired(&[network(0)], &[endpoint(0, "10.0.0.2/24")]));
+        let before = Observed::of(&desired(&[network(0)], &[endpoint(0, "10.0.0.2/24")]));
         let after = desired(&[network(0)], &[endpoint(1, "10.0.0.2/24")]);
         assert_eq!(
             names(&diff(&after, &before)),
@@ -248,7 +238,7 @@ mod tests {
 
     #[test]
     fn an_interface_with_another_name_is_replaced() {
-        let mut before = observed(&desired(&[], &[endpoint(0, "10.0.0.2/24")]));
+        let mut before = Observed::of(&desired(&[], &[endpoint(0, "10.0.0.2/24")]));
         let seen = before.endpoints.get_mut(&0).unwrap();
         seen.interface = Some("vethold".into());
         seen.entry.as_mut().unwrap().endpoint.mac[5] = 9;
@@ -260,7 +250,7 @@ mod tests {
     fn a_lost_program_entry_or_state_is_restored_without_touching_the_link() {
         let world = desired(&[], &[endpoint(0, "10.0.0.2/24")]);
         let seen = |change: fn(&mut Seen<EndpointEntry>)| {
-            let mut observed = observed(&world);
+            let mut observed = Observed::of(&world);
             change(observed.endpoints.get_mut(&0).unwrap());
             names(&diff(&world, &observed))
         };
@@ -276,7 +266,7 @@ mod tests {
     #[test]
     fn a_network_that_is_opened_is_written_again() {
         let closed = Closed { ipv4: Some("10.0.0.0/24".parse().unwrap()), ipv6: None, internal: false };
-        let before = observed(&desired(&[NetworkWiring { closed, ..network(0) }], &[]));
+        let before = Observed::of(&desired(&[NetworkWiring { closed, ..network(0) }], &[]));
         assert_eq!(names(&diff(&desired(&[network(0)], &[]), &before)), ["WriteNetwork"]);
     }
 

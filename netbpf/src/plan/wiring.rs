@@ -171,6 +171,22 @@ pub struct Observed {
     pub endpoints: BTreeMap<u32, Seen<EndpointEntry>>,
 }
 
+impl Observed {
+    /// What is observed if nothing of this is missing.
+    pub fn of(desired: &Desired) -> Self {
+        let networks = desired.networks.iter();
+        let endpoints = desired.endpoints.iter();
+        Self {
+            networks: networks
+                .map(|(number, network)| (*number, Seen::whole(&network.device, network.entry())))
+                .collect(),
+            endpoints: endpoints
+                .map(|(number, endpoint)| (*number, Seen::whole(&endpoint.host_interface, endpoint.entry())))
+                .collect(),
+        }
+    }
+}
+
 /// The observed state of a network or an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen<Entry> {
@@ -194,7 +210,7 @@ impl<Entry> Default for Seen<Entry> {
 
 impl<Entry> Seen<Entry> {
     /// A complete network or endpoint with these map entries.
-    pub fn whole(interface: &str, entry: Entry) -> Self {
+    fn whole(interface: &str, entry: Entry) -> Self {
         Self {
             interface: Some(interface.to_owned()),
             up: true,

@@ -14,7 +14,7 @@ use crate::{
     },
     link,
     model::{Attachment, CannotJoin, Container, Driver, EndpointRequest, Id, Namespace, Network, State},
-    plan::{Action, Desired, EndpointWiring, Observed, Seen, default_gateways, diff, port_changes},
+    plan::{Action, Desired, EndpointWiring, Observed, default_gateways, diff, port_changes, removal},
     store::Change,
 };
 
@@ -27,7 +27,7 @@ impl Daemon {
         request: EndpointRequest,
     ) -> Result<(), Error> {
         let container = self.container(&id)?;
-        refuse(&container, "docker network connect")?;
+        refuse(&container, "network connect")?;
         check_modes(&container, network)?;
         if is_attached(&container, &network.id) {
             return Err(Error::AlreadyConnected { container: container.name, network: network.name.clone() });
@@ -71,7 +71,7 @@ impl Daemon {
     ) -> Result<(), Error> {
         let container = self.container(&id)?;
         if !force {
-            refuse(&container, "docker network disconnect")?;
+            refuse(&container, "network disconnect")?;
         }
         let left = match network {
             Ok(network) if network.driver == Driver::Host => return Err(Error::DisconnectFromHost),
@@ -284,8 +284,8 @@ impl Daemon {
         retry("withdraw names", || self.withdraw_names(before, after)).await;
         let addresses: Vec<IpAddr> =
             before.endpoints_without(after).flat_map(|(_, endpoint)| endpoint.addresses()).collect();
-        let gone = self.observed_endpoints(before, after);
-        self.carry_out(diff(&Desired::default(), &gone)).await;
+        let endpoints = self.endpoints_of(before, after, None);
+        self.carry_out(removal(&Desired { endpoints, ..Desired::default() })).await;
         let forget = || async { Ok(self.host.firewall.forget(addresses.clone()).await?) };
         retry("forget flows", forget).await;
         let networks: Vec<Id> =
@@ -335,16 +335,6 @@ impl Daemon {
                 Some((endpoint.number, wiring))
             })
             .collect()
-    }
-
-    /// The observed state of endpoints that `before` has and `after` has not.
-    fn observed_endpoints(&self, before: &Container, after: &Container) -> Observed {
-        let endpoints = self
-            .endpoints_of(before, after, None)
-            .into_iter()
-            .map(|(number, endpoint)| (number, Seen::whole(&endpoint.host_interface, endpoint.entry())))
-            .collect();
-        Observed { endpoints, ..Observed::default() }
     }
 
     /// The actions for changed default routes.

@@ -15,7 +15,7 @@ use crate::{
     ipam::{self, Occupied, Request, Requested, Resolved},
     link::Family,
     model::{Bridge, Driver, Id, InterfaceName, Network, Options, Origin, State},
-    plan::{Action, Desired, NetworkRules, NetworkWiring, Observed, Seen, diff},
+    plan::{Action, Desired, NetworkRules, NetworkWiring, Observed, diff, removal},
     store::Change,
 };
 
@@ -210,7 +210,7 @@ impl Daemon {
     ///
     /// # Errors
     /// [`Error::NoNetwork`], or [`Error::Invalid`] if several match; [`Error::PredefinedRemove`],
-    /// [`Error::OfDocker`] or [`Error::NetworkInUse`] if it must stay; [`Error::Store`]. Then nothing was
+    /// [`Error::Managed`] or [`Error::NetworkInUse`] if it must stay; [`Error::Store`]. Then nothing was
     /// changed. What the kernel refuses afterwards is left for the next start.
     pub async fn remove_network(self: &Arc<Self>, key: &str) -> Result<(), Error> {
         let _one_at_a_time = self.state.network_changes.lock().await;
@@ -220,12 +220,9 @@ impl Daemon {
             if network.is_predefined() {
                 return Err(Error::PredefinedRemove(network.name));
             }
-            if network.origin == Origin::Docker {
-                return Err(Error::OfDocker {
-                    what: "network",
-                    name: network.name,
-                    use_: "docker network rm",
-                });
+            if let Some(manager) = network.origin.manager() {
+                let (what, name) = ("network", network.name);
+                return Err(Error::Managed { what, name, manager, command: "network rm" });
             }
             network
         };
@@ -259,12 +256,9 @@ impl Daemon {
     pub(in crate::daemon) async fn remove_bridge(self: &Arc<Self>, network: &Network) {
         let Some(wiring) = NetworkWiring::of(network) else { return };
         let number = wiring.number;
-        let observed = Observed {
-            networks: [(number, Seen::whole(&wiring.device, wiring.entry()))].into(),
-            ..Observed::default()
-        };
+        let removed = Desired { networks: [(number, wiring)].into(), ..Desired::default() };
         let rules = NetworkRules::of(network).map(Action::RemoveRules);
-        self.carry_out(diff(&Desired::default(), &observed).into_iter().chain(rules)).await;
+        self.carry_out(removal(&removed).into_iter().chain(rules)).await;
         self.world().release_network_number(number);
     }
 

@@ -50,7 +50,7 @@ impl Daemon {
     ///
     /// # Errors
     /// [`Error::NoNetwork`], [`Error::NotConnected`] or [`Error::DisconnectFromHost`]; without `force` also
-    /// [`Error::NoContainer`] and [`Error::OfDocker`]; [`Error::Engine`] if Docker has to disconnect it, and
+    /// [`Error::NoContainer`] and [`Error::Managed`]; [`Error::Engine`] if Docker has to disconnect it, and
     /// does not; [`Error::Store`]. Then it is still connected. What the kernel refuses afterwards is
     /// left for the next start.
     pub async fn disconnect(

@@ -34,12 +34,10 @@ pub(in crate::daemon) fn check_further(access: &AccessOptions, network: &Network
     }
 }
 
-/// Refuses changes of Docker's containers, which are for Docker's commands; otherwise Docker would not know
-/// of them.
+/// Refuses changes of a container that only its owner's commands change. `command` is the name that the command has
+/// here and there.
 pub(in crate::daemon) fn refuse(container: &Container, command: &'static str) -> Result<(), Error> {
-    if !container.owner().refuses_changes() {
-        return Ok(());
-    }
+    let Some(manager) = container.owner().manager() else { return Ok(()) };
     let (_, name) = container.shown();
-    Err(Error::OfDocker { what: "container", name: name.to_owned(), use_: command })
+    Err(Error::Managed { what: "container", name: name.to_owned(), manager, command })
 }

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Owner, OwnerNumber};
+use super::{DOCKER, Manager, Owner, OwnerNumber};
 use crate::model::{ContainerPort, Id, Publish, State};
 
 /// An endpoint of Docker. Docker leases its addresses, and moves and configures its interface.
@@ -58,8 +58,8 @@ impl Owner for DockerEndpoint {
         self.sandbox.as_ref().map(OwnerNumber::of)
     }
 
-    fn refuses_changes(&self) -> bool {
-        true
+    fn manager(&self) -> Option<Manager> {
+        Some(DOCKER)
     }
 
     fn may_join(&self, _is_none: bool) -> Result<(), super::CannotJoin> {

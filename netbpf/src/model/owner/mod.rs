@@ -63,6 +63,18 @@ pub enum Files<'a> {
     ResolvConf(Option<&'a Path>),
 }
 
+/// A program that alone changes a container or a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manager {
+    /// Its name in messages.
+    pub name: &'static str,
+    /// The program of its commands.
+    pub program: &'static str,
+}
+
+/// Docker, for which netbpf is the network driver.
+pub const DOCKER: Manager = Manager { name: "Docker", program: "docker" };
+
 /// Why a container cannot join a network, whichever network it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CannotJoin {
@@ -123,10 +135,9 @@ pub trait Owner {
         Some(OwnerNumber::of(id))
     }
 
-    /// Whether users must change it by the owner's commands, because the owner would not know of other
-    /// changes.
-    fn refuses_changes(&self) -> bool {
-        false
+    /// The program whose commands change it, because it would not know of other changes; none if netbpf's do.
+    fn manager(&self) -> Option<Manager> {
+        None
     }
 
     /// Whether it can join a network, which may be `none`.

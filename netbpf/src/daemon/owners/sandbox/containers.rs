@@ -289,14 +289,14 @@ impl Daemon {
     ///
     /// # Errors
     /// [`Error::NoContainer`]; without `force` [`Error::ContainerRunning`], [`Error::ContainerRestarting`],
-    /// [`Error::Foreign`] or [`Error::OfDocker`]: nothing was changed. [`Error::Store`]: it stays, but with `force` it
+    /// [`Error::Foreign`] or [`Error::Managed`]: nothing was changed. [`Error::Store`]: it stays, but with `force` it
     /// may have been killed.
     pub async fn remove_container(self: &Arc<Self>, key: &str, force: bool) -> Result<(), Error> {
         let id = self.find_subject(key)?;
         let mut locked = self.lock_container(id).await;
         let mut container = self.container(&id)?;
         if !force {
-            refuse(&container, "docker rm")?;
+            refuse(&container, "rm")?;
         }
         if container.sandbox().is_none() {
             if !force {

@@ -39,7 +39,7 @@ impl Daemon {
     /// `start`.
     ///
     /// # Errors
-    /// [`Error::NoContainer`], [`Error::OfDocker`], [`Error::Foreign`], or [`Error::NotModified`] if it runs.
+    /// [`Error::NoContainer`], [`Error::Managed`], [`Error::Foreign`], or [`Error::NotModified`] if it runs.
     /// [`Error::CommandFailed`] or the error of another step: those before it are undone. `inspect` shows the
     /// error; with `--rm` the container is removed.
     pub async fn start_container(self: &Arc<Self>, key: &str) -> Result<(), Error> {
@@ -55,7 +55,7 @@ impl Daemon {
         by_user: bool,
     ) -> Result<(), Error> {
         let before = with_restart(self.container(&id)?, |restart| restart.start(by_user));
-        refuse(&before, "docker start")?;
+        refuse(&before, "start")?;
         let sandbox = own_sandbox(&before)?;
         if matches!(before.state, State::Running { .. }) {
             return Err(Error::NotModified);
@@ -388,13 +388,13 @@ impl Daemon {
     /// `kill`.
     ///
     /// # Errors
-    /// [`Error::NoContainer`], [`Error::OfDocker`], [`Error::Foreign`], [`Error::NotRunning`];
+    /// [`Error::NoContainer`], [`Error::Managed`], [`Error::Foreign`], [`Error::NotRunning`];
     /// [`Error::Sandbox`] if the kernel knows no such signal; [`Error::Store`]: no signal was sent.
     pub async fn kill_container(&self, key: &str, signal: i32) -> Result<(), Error> {
         let id = self.find_subject(key)?;
         let _locked = self.lock_container(id).await;
         let container = self.container(&id)?;
-        refuse(&container, "docker kill")?;
+        refuse(&container, "kill")?;
         own_sandbox(&container)?;
         // As in Docker, these two signals prevent a restart.
         if matches!(signal, SIGKILL | SIGTERM) {
@@ -418,7 +418,7 @@ impl Daemon {
         let container = {
             let _locked = self.lock_container(id).await;
             let container = self.container(&id)?;
-            refuse(&container, "docker stop")?;
+            refuse(&container, "stop")?;
             own_sandbox(&container)?;
             let status = container.status();
             if !matches!(status, "running" | "restarting") {

@@ -58,7 +58,7 @@ impl Daemon {
     /// `logs`: the last `tail` lines or all; with `follow` until the container ends.
     ///
     /// # Errors
-    /// [`Error::NoContainer`], [`Error::OfDocker`] or [`Error::Foreign`]; [`Error::Sandbox`] if the log
+    /// [`Error::NoContainer`], [`Error::Managed`] or [`Error::Foreign`]; [`Error::Sandbox`] if the log
     /// cannot be read. An error of a later reading ends the stream.
     pub async fn logs(
         &self,
@@ -68,7 +68,7 @@ impl Daemon {
         since: Option<Timestamp>,
     ) -> Result<impl Stream<Item = Result<Record, sandbox::Error>> + use<>, Error> {
         let container = self.container(&self.find_subject(key)?)?;
-        refuse(&container, "docker logs")?;
+        refuse(&container, "logs")?;
         own_sandbox(&container)?;
         let path = self.log_path(&container.id);
         let source = match container.state {

@@ -17,14 +17,14 @@ impl Daemon {
     /// `rename`.
     ///
     /// # Errors
-    /// [`Error::NoContainer`], [`Error::OfDocker`] or [`Error::Foreign`]; [`Error::Invalid`] if it has the name
+    /// [`Error::NoContainer`], [`Error::Managed`] or [`Error::Foreign`]; [`Error::Invalid`] if it has the name
     /// already; [`Error::ContainerExists`] if another container has it;
     /// [`Error::Dns`] or [`Error::Store`]. The container has its old name then.
     pub async fn rename_container(self: &Arc<Self>, key: &str, name: &str) -> Result<(), Error> {
         let id = self.find_subject(key)?;
         let _locked = self.lock_container(id).await;
         let before = self.container(&id)?;
-        refuse(&before, "docker rename")?;
+        refuse(&before, "rename")?;
         own_sandbox(&before)?;
         if before.name == name {
             return Err(Error::Invalid("Renaming a container with the same name as its current name".into()));
