@@ -1,4 +1,7 @@
-//! The actions, and the undo of each.
+//! The changes in the kernel as data: links, map entries, attached programs, the packet filter, default routes,
+//! published ports; and the undo of each. Must not know how a change is made: `daemon/effects/perform.rs` does.
+
+use std::net::IpAddr;
 
 use super::{
     device::Mend,
@@ -94,6 +97,8 @@ pub enum Action {
     Publish(Vec<Mapping>),
     /// Withdraw published ports, and remove the conntrack entries of their connections.
     Withdraw(Vec<Mapping>),
+    /// Remove the conntrack entries of addresses that other containers may get.
+    ForgetFlows(Vec<IpAddr>),
 }
 
 impl Action {
@@ -117,6 +122,7 @@ impl Action {
             Self::SetDefaultRoute { .. } => "SetDefaultRoute",
             Self::Publish(_) => "Publish",
             Self::Withdraw(_) => "Withdraw",
+            Self::ForgetFlows(_) => "ForgetFlows",
         }
     }
 
@@ -155,6 +161,7 @@ impl Action {
             | Self::SetUp { .. }
             | Self::MendDevice { .. }
             | Self::RemoveRules(_)
+            | Self::ForgetFlows(_)
             | Self::DeleteLink { .. } => None,
         }
     }

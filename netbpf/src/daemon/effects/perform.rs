@@ -160,6 +160,7 @@ impl Daemon {
                 // Last, because it cannot fail: all is withdrawn or nothing.
                 self.unrelay(mappings).await;
             }
+            Action::ForgetFlows(addresses) => self.host.firewall.forget(addresses.iter().copied()).await?,
         }
         Ok(())
     }

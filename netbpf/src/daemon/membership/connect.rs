@@ -286,8 +286,7 @@ impl Daemon {
             before.endpoints_without(after).flat_map(|(_, endpoint)| endpoint.addresses()).collect();
         let endpoints = self.endpoints_of(before, after, None);
         self.carry_out(removal(&Desired { endpoints, ..Desired::default() })).await;
-        let forget = || async { Ok(self.host.firewall.forget(addresses.clone()).await?) };
-        retry("forget flows", forget).await;
+        self.carry_out([Action::ForgetFlows(addresses)]).await;
         let networks: Vec<Id> =
             before.endpoints_without(after).map(|(attachment, _)| attachment.network).collect();
         self.release_endpoints(before, &networks);
