@@ -35,7 +35,8 @@ pub fn host_side(lab: &Lab, container: &str, network: &str) -> String {
     format!("veth{}", &endpoint[..7])
 }
 
-/// Runs a shell script as somebody else, and measures the time until `is_repaired`. The log must then have `said`.
+/// Runs a shell script as somebody else, and measures the time until `is_repaired`. The log must then have `said`, and
+/// `doctor` too if it names what somebody did.
 #[track_caller]
 fn repaired(lab: &Lab, script: &str, said: &str, is_repaired: impl Fn() -> bool) {
     let logged = lab.daemon_log().len();
@@ -44,6 +45,15 @@ fn repaired(lab: &Lab, script: &str, said: &str, is_repaired: impl Fn() -> bool)
     eventually(script, || is_repaired().then_some(()));
     let took = began.elapsed();
     eventually(&format!("{said:?} in the log"), || lab.daemon_log()[logged..].contains(said).then_some(()));
+    if said.starts_with("somebody ") {
+        eventually(&format!("{said:?} in doctor"), || {
+            lab.netbpf(["doctor"])
+                .stdout
+                .lines()
+                .any(|line| line.contains(said) && line.starts_with("note"))
+                .then_some(())
+        });
+    }
     println!("{script}: {took:?}");
     tell("changes by others undone", 1);
     tell("longest repair in ms", took.as_millis() as u64);

@@ -35,6 +35,7 @@ mod container;
 mod foreign;
 mod network;
 mod ports;
+mod repair;
 mod stats;
 mod uplink;
 
@@ -53,6 +54,7 @@ pub use network::{
     NetworksPruned,
 };
 pub use ports::{Empty, HostConfig, PortBinding, PortSummary};
+pub use repair::Repair;
 pub use stats::{EndpointStats, ReasonStats, Stats};
 pub use uplink::Uplink;
 
@@ -122,6 +124,9 @@ pub struct Info {
     /// Networks and endpoints that may use more than their leases, and what: `web in mynet (guard off)`.
     #[serde(default)]
     pub open: Vec<String>,
+    /// What the daemon repaired since its start, the latest last.
+    #[serde(default)]
+    pub repairs: Vec<Repair>,
     /// The directory of pinned maps and links.
     pub bpffs: PathBuf,
     /// The directory of the daemon's records.

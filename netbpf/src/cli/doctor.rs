@@ -3,6 +3,7 @@
 
 use std::{fs, io, path::Path};
 
+use jiff::Timestamp;
 use nix::{
     sys::{
         statfs::{BPF_FS_MAGIC, statfs},
@@ -17,7 +18,8 @@ use super::{
 };
 use crate::api::{
     client::{self, Client},
-    types::{ForeignChain, ForeignChainState, Uplink},
+    human,
+    types::{ForeignChain, ForeignChainState, Repair, Uplink},
 };
 
 /// `doctor`.
@@ -59,6 +61,7 @@ impl Doctor {
             checks.extend(open(&info.open));
             let contested = info.contested.into_iter().map(Finding::Missing);
             checks.extend(contested.map(|finding| Check { subject: "contested", finding }));
+            checks.extend(info.repairs.iter().map(|repair| repaired(repair, Timestamp::now())));
         }
         checks.push(daemon(client).await);
         for check in &checks {
@@ -225,6 +228,13 @@ fn open(told: &[String]) -> Option<Check> {
     (!told.is_empty()).then(|| Check { subject: "open", finding: Finding::Note(told.join("; ")) })
 }
 
+/// What somebody changed on the host, and the daemon repaired.
+fn repaired(Repair { text, count, last }: &Repair, now: Timestamp) -> Check {
+    let ago = human::duration(now.as_second() - last.as_second());
+    let times = if *count == 1 { String::new() } else { format!("{count} times, the last ") };
+    Check { subject: "repaired", finding: Finding::Note(format!("{text} ({times}{ago} ago)")) }
+}
+
 /// The uplinks with XDP programs. Whether a driver supports native XDP is known only after the attempt.
 fn uplinks(told: &[Uplink], routes: &str) -> Vec<Check> {
     let check = |finding: Result<String, String>| Check { subject: "xdp", finding: finding.into() };
@@ -332,6 +342,18 @@ mod tests {
             line(&check, &console),
             "note     open         all in lab (guard off); web in mynet (addresses 10.1.0.9)"
         );
+    }
+
+    #[test]
+    fn a_repair_is_shown_with_how_often_and_when() {
+        let now = Timestamp::from_second(1_000).unwrap();
+        let said = |count, ago: i64| {
+            let last = Timestamp::from_second(1_000 - ago).unwrap();
+            repaired(&Repair { text: "somebody set eth0 down".to_owned(), count, last }, now).finding
+        };
+        let note = |text: &str| Finding::Note(text.to_owned());
+        assert_eq!(said(1, 5), note("somebody set eth0 down (5 seconds ago)"));
+        assert_eq!(said(3, 120), note("somebody set eth0 down (3 times, the last 2 minutes ago)"));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use owners::sandbox::containers::{NetworkMode, SandboxRequest};
 pub use service::{BPFFS, Inherited, Options, run};
 pub use tell::{
     events::{Event, EventKind},
-    info::{Info, Standing, StandingState, Stats, Uplink, kernel},
+    info::{Info, Repair, Standing, StandingState, Stats, Uplink, kernel},
     view::{AttachmentView, ContainerView, MemberView, NetworkView},
 };
 

@@ -4,8 +4,8 @@ use crate::{
     api::{
         events::{Actor, Event},
         types::{
-            EndpointStats, ForeignChain, ForeignChainState, Info, LogLine, ReasonStats, Stats, Uplink,
-            Version,
+            EndpointStats, ForeignChain, ForeignChainState, Info, LogLine, ReasonStats, Repair, Stats,
+            Uplink, Version,
         },
     },
     daemon::{self, EventKind, Record, Standing, StandingState},
@@ -37,6 +37,7 @@ pub fn info(info: daemon::Info) -> Info {
         };
         ForeignChain { chain, state, text }
     };
+    let repair = |daemon::Repair { text, count, last }| Repair { text, count, last };
     let Version { version, kernel_version, .. } = version();
     Info {
         containers: info.containers,
@@ -50,6 +51,7 @@ pub fn info(info: daemon::Info) -> Info {
         disciplines: info.disciplines,
         contested: info.contested,
         open: info.open,
+        repairs: info.repairs.into_iter().map(repair).collect(),
         bpffs: info.options.bpffs,
         state_dir: info.options.state_dir,
         run_dir: info.options.run_dir,

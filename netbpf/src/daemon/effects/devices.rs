@@ -196,18 +196,19 @@ impl Daemon {
 
     async fn repair(&self, actions: Vec<Action>) -> Result<bool, Error> {
         for action in &actions {
-            match action {
+            let repair = match action {
                 Action::SetUp { interface, .. } => {
-                    tracing::warn!("somebody set {interface} down: it is set up again");
+                    Some(format!("somebody set {interface} down: it is set up again"))
                 }
                 Action::AttachHostDevice { interface, .. } | Action::AttachEndpoint { interface, .. } => {
-                    tracing::warn!("somebody took netbpf's program from {interface}: it is attached again");
+                    Some(format!("somebody took netbpf's program from {interface}: it is attached again"))
                 }
                 Action::AddHostDevice(network) => {
-                    tracing::warn!("somebody deleted {}: it is made again", network.device);
+                    Some(format!("somebody deleted {}: it is made again", network.device))
                 }
-                _ => {}
-            }
+                _ => None,
+            };
+            repair.into_iter().for_each(|text| self.host.repairs.note(text));
             self.apply(action.clone()).await?;
         }
         Ok(!actions.is_empty())

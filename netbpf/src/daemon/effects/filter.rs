@@ -56,7 +56,8 @@ impl Daemon {
             self.host.firewall.admit(&self.rules(None)).await;
             return Ok(());
         }
-        tracing::info!("somebody changed the packet filter: netbpf's part is put in place again");
+        let text = "somebody changed the packet filter: netbpf's part is put in place again";
+        self.host.repairs.note(text.to_owned());
         Ok(self.host.firewall.restore(&self.rules(None)).await?)
     }
 }

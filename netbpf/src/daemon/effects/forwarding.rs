@@ -108,10 +108,10 @@ impl Daemon {
                 // While a network is created or removed, its device may not exist.
                 if self.host.settings.read(&setting).is_ok_and(|value| value != "1") {
                     self.host.settings.write(&setting, "1")?;
-                    tracing::warn!(
+                    self.host.repairs.note(format!(
                         "somebody set {} to 0, which cuts containers off: set to 1 again; stop netbpf to keep it off",
                         setting.replace('/', ".")
-                    );
+                    ));
                 }
             }
         }

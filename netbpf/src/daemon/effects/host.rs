@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Arc, thread};
 
-use super::{contest::Contests, grace::GracePeriods, pins::PinFolder, settings::Settings, uplinks::Uplinks};
+use super::{
+    contest::Contests, grace::GracePeriods, pins::PinFolder, repairs::Repairs, settings::Settings,
+    uplinks::Uplinks,
+};
 use crate::daemon::{
     Options,
     parts::{Datapath, Feed, Firewall, Links, Sysctls},
@@ -26,6 +29,8 @@ pub struct Host {
     pub(super) uplinks: TaskLock<Uplinks>,
     /// Links that somebody else changes again and again.
     pub(in crate::daemon) contests: Contests,
+    /// What the daemon repaired.
+    pub(in crate::daemon) repairs: Repairs,
     /// The directory of pins.
     pub(in crate::daemon) pins: Arc<PinFolder>,
 }
@@ -59,6 +64,7 @@ impl Host {
             grace: GracePeriods::open(&options.run_dir),
             uplinks: TaskLock::new(Rank::Uplinks, Uplinks::default()),
             contests: Contests::default(),
+            repairs: Repairs::default(),
             pins,
         })
     }
@@ -77,6 +83,7 @@ impl Host {
             grace: GracePeriods::none(),
             uplinks: TaskLock::new(Rank::Uplinks, Uplinks::default()),
             contests: Contests::default(),
+            repairs: Repairs::default(),
             pins: Arc::new(PinFolder::none()),
         }
     }

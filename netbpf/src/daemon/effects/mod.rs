@@ -15,6 +15,7 @@ pub(in crate::daemon) mod host;
 mod observe;
 mod perform;
 pub(in crate::daemon) mod pins;
+pub(in crate::daemon) mod repairs;
 pub(in crate::daemon) mod retry;
 mod settings;
 pub(in crate::daemon) mod transaction;

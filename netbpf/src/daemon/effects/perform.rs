@@ -122,7 +122,7 @@ impl Daemon {
                 self.datapath().remove_endpoint(*number, interface.as_deref())?;
             }
             Action::MendDevice { ifindex, interface, mend } => {
-                tracing::warn!("somebody changed {interface}: put back {mend}");
+                self.host.repairs.note(format!("somebody changed {interface}: put back {mend}"));
                 self.host.links.mend(*ifindex, interface, mend).await?;
             }
             Action::SetUp { ifindex, .. } => self.host.links.set_up(*ifindex).await?,

@@ -174,10 +174,13 @@ impl Daemon {
             restored.map_err(|error| format!("pins that somebody removed are missing: {error}"))?;
         if is_new_folder {
             let path = self.host.pins.path.display();
-            tracing::warn!("somebody removed what is pinned in {path}: {} are pinned again", pins.len());
+            let count = pins.len();
+            let text = format!("somebody removed what is pinned in {path}: {count} are pinned again");
+            self.host.repairs.note(text);
         } else {
             for pin in &pins {
-                tracing::warn!("somebody removed {}: it is pinned again", pin.display());
+                let text = format!("somebody removed {}: it is pinned again", pin.display());
+                self.host.repairs.note(text);
             }
         }
         let folders = self.datapath().pin_folders();

@@ -64,7 +64,10 @@ impl Daemon {
         let mut endpoints = self.endpoints_of(&container, &none, Some(&namespace));
         endpoints.retain(|of, _| *of == number);
         let Some(EndpointWiring { host_interface, .. }) = endpoints.get(&number) else { return Ok(()) };
-        tracing::warn!(container = container.name, "somebody deleted {host_interface}: it is made again");
+        self.host.repairs.note(format!(
+            "somebody deleted {host_interface}: it is made again, for container {}",
+            container.shown().1
+        ));
         self.host.contests.note(ifindex, host_interface, now);
         let desired = Desired { group: self.host.group, endpoints, ..Desired::default() };
         for action in diff(&desired, &Observed::default()) {

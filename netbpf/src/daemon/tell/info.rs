@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub use crate::{
-    daemon::effects::Uplink,
+    daemon::effects::{Uplink, repairs::Repair},
     firewall::{Standing, State as StandingState},
 };
 
@@ -45,6 +45,8 @@ pub struct Info {
     pub contested: Vec<String>,
     /// Networks and endpoints that may use more than their leases, and what.
     pub open: Vec<String>,
+    /// What the daemon repaired since its start, the latest last.
+    pub repairs: Vec<Repair>,
     /// The daemon's options.
     pub options: Options,
     /// The host name.
@@ -117,6 +119,7 @@ impl Daemon {
             disciplines,
             contested: contested.chain(self.host.pins.trouble()).collect(),
             open,
+            repairs: self.host.repairs.all(),
             options: self.options.clone(),
             hostname: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
         }
