@@ -10,6 +10,23 @@ async fn a_network_is_created_completely_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_network_with_ipv6_closes_the_host_to_others_or_changes_nothing() {
+    let create = async |rig: &Rig, (): &()| rig.network_with_ipv6().await.map(drop);
+    let failed = with_each_call_failing(async |_| (), create).await;
+    assert_eq!(
+        failed,
+        [
+            "close to others",
+            "add rules",
+            "write a network",
+            "create a link",
+            "attach a program",
+            "write a setting"
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_is_connected_completely_or_not_at_all() {
     let prepare = async |rig: &Rig| (rig.network().await.unwrap(), rig.namespace("blue"));
     let failed = with_each_call_failing(prepare, async |rig, (network, blue)| {

@@ -3,6 +3,7 @@
 
 mod changes;
 mod docker;
+mod engine;
 mod restart;
 mod rig;
 mod sandbox;

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
@@ -19,17 +19,20 @@ use crate::{
         tell::events::Events,
     },
     ipam::Resolved,
-    process,
     model::{
-        self, Attachment, Container, Driver, EndpointRequest, Id, Mode, Network, Origin, Publish, Sandbox,
-        Subject, Subnet,
+        self, Attachment, Container, Driver, EndpointRequest, EngineContainer, Id, Mode, Network, Origin,
+        Publish, RESOLVER, Sandbox, Subject, Subnet,
     },
+    process,
     sandbox::SealedProgram,
     store::{Change, Store},
 };
 
 /// Calls after the commit, or beside the change: a failure is logged.
 const AFTER_THE_COMMIT: [&str; 2] = ["allow", "announce an address"];
+
+/// A `resolv.conf` that names an engine's own resolver.
+pub const ENGINES_FILE: &str = "nameserver 127.0.0.11\noptions ndots:0\n";
 
 /// A daemon and its host.
 pub struct Rig {
@@ -44,7 +47,7 @@ pub struct Shape {
     machine: parts::State,
     networks: Vec<Network>,
     containers: Vec<Container>,
-    /// The files of containers, with their content.
+    /// The files of containers, and those of an engine, with their content.
     files: BTreeMap<PathBuf, Vec<u8>>,
 }
 
@@ -52,7 +55,7 @@ impl Rig {
     /// A started daemon with the predefined networks.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["state/containers", "run/containers", "netns"] {
+        for folder in ["state/containers", "run/containers", "netns", "engine"] {
             fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         fs::write(dir.path().join("program"), "#!/bin/false\n").unwrap();
@@ -87,7 +90,9 @@ impl Rig {
         let mut containers: Vec<_> = world.containers().cloned().collect();
         containers.sort_by_key(|container| container.id);
         let mut files = BTreeMap::new();
-        read_all(&self.dir.path().join("state/containers"), &mut files);
+        for folder in ["state/containers", "engine"] {
+            read_all(&self.dir.path().join(folder), &mut files);
+        }
         Shape { machine: self.machine.state(), networks, containers, files }
     }
 
@@ -96,7 +101,25 @@ impl Rig {
         self.network_of("mynet", "10.1.0.0/24".parse().unwrap(), Origin::Netbpf).await
     }
 
+    /// Creates the network `six`, 10.6.0.0/24 and fd00:6::/64.
+    pub async fn network_with_ipv6(&self) -> Result<Network, Error> {
+        let gateway = "fd00:6::1".parse().unwrap();
+        let net = "fd00:6::/64".parse().unwrap();
+        let ipv6 = Some(Subnet { net, range: None, gateway, auxiliary: Default::default() });
+        self.add_network("six", "10.6.0.0/24".parse().unwrap(), ipv6, Origin::Netbpf).await
+    }
+
     pub async fn network_of(&self, name: &str, net: Ipv4Net, origin: Origin) -> Result<Network, Error> {
+        self.add_network(name, net, None, origin).await
+    }
+
+    async fn add_network(
+        &self,
+        name: &str,
+        net: Ipv4Net,
+        ipv6: Option<Subnet<Ipv6Net>>,
+        origin: Origin,
+    ) -> Result<Network, Error> {
         let network = Network {
             id: Id::random(),
             name: name.to_owned(),
@@ -110,8 +133,7 @@ impl Rig {
         };
         let gateway = Ipv4Addr::from(u32::from(net.network()) + 1);
         let ipv4 = Some(Subnet { net, range: None, gateway, auxiliary: Default::default() });
-        let id =
-            self.daemon.add_bridge(network, Resolved { ipv4, ipv6: None }, model::Options::default()).await?;
+        let id = self.daemon.add_bridge(network, Resolved { ipv4, ipv6 }, model::Options::default()).await?;
         Ok(self.daemon.world().network(&id).unwrap().clone())
     }
 
@@ -159,10 +181,7 @@ impl Rig {
             name: name.to_owned(),
             created: Timestamp::now(),
             subject: Subject::Sandbox(Box::new(sandbox.clone())),
-            state: model::State::Running {
-                supervisor: Some((pid, process::start_time(pid).unwrap())),
-                started: Timestamp::now(),
-            },
+            state: running(pid),
             attachments: Vec::new(),
             labels: Default::default(),
             mappings: Vec::new(),
@@ -172,6 +191,35 @@ impl Rig {
         self.daemon.commit(&[Change::PutContainer(container.clone())]).unwrap();
         self.daemon.world().put_container(container);
         id
+    }
+
+    /// A container of an engine that runs: its process is this one. It is in no network yet. With the engine's file.
+    pub fn engine_container(&self, name: &str) -> (Id, PathBuf) {
+        let (id, pid) = (Id::random(), std::process::id());
+        let folder = self.dir.path().join("engine/containers").join(id.to_string());
+        let resolv_conf = folder.join("resolv.conf");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(&resolv_conf, ENGINES_FILE).unwrap();
+        let subject = EngineContainer {
+            image: "tomcat".to_owned(),
+            command: vec!["true".to_owned()],
+            hostname: name.to_owned(),
+            resolv_conf: Some(resolv_conf.clone()),
+            sandbox: None,
+            servers: vec![RESOLVER.into()],
+            addresses: Vec::new(),
+        };
+        self.daemon.world().put_container(Container {
+            id,
+            name: name.to_owned(),
+            created: Timestamp::now(),
+            subject: Subject::Engine(Box::new(subject)),
+            state: running(pid),
+            attachments: Vec::new(),
+            labels: Default::default(),
+            mappings: Vec::new(),
+        });
+        (id, resolv_conf)
     }
 
     /// Connects a container to a network.
@@ -188,6 +236,11 @@ impl Rig {
         let after = Container { attachments: Vec::new(), ..before.clone() };
         self.daemon.unwire(before, after).await
     }
+}
+
+fn running(pid: u32) -> model::State {
+    let supervisor = Some((pid, process::start_time(pid).unwrap()));
+    model::State::Running { supervisor, started: Timestamp::now() }
 }
 
 fn read_all(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
