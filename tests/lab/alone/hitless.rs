@@ -2,24 +2,22 @@
 //! answered, and bulk traffic goes on. Afterwards each interface has the program of the new daemon and no other.
 
 use std::{
+    collections::BTreeSet,
     fs,
-    net::{Ipv4Addr, TcpListener, UdpSocket},
-    thread,
-    time::{Duration, Instant},
+    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
+    time::Instant,
 };
 
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use netbpf_common::LAYOUT;
 use netbpf_tests::lab::{Lab, Process, eventually, tell};
 
+use super::bulk::Bulk;
 use crate::{
     outside::Neighbourhood,
     pins::{ROOT, folder_of, pin},
     traffic::{Asker, Probe, Tally, echo, echo_connections},
 };
-
-/// How long traffic runs before the first restart, for comparison.
-const CALM: Duration = Duration::from_millis(1200);
 
 /// A way in which one daemon takes the place of another.
 pub type Replacement = (&'static str, fn(&Lab));
@@ -96,52 +94,39 @@ pub fn only_present_programs_are_attached(lab: &Lab) {
     }
 }
 
-/// Bulk traffic at a steady rate that leaves processor time for others, measured where it arrives.
-struct Bulk {
-    server: Process,
-    client: Process,
+/// Two ways for bulk traffic: between containers, and from the host to another host, past netbpf.
+#[track_caller]
+fn bulk(lab: &Neighbourhood, server: Ipv4Addr) -> Bulk {
+    let port = 5201;
+    let listen = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a listener");
+    let connect = |to| TcpStream::connect((to, port)).expect("a connection");
+    let accept = |listener: TcpListener| listener.accept().expect("a connection").0;
+    let [inside, far] = [lab.inside("server", listen), lab.in_namespace("/run/netns/far", listen)];
+    let through = lab.inside("client", || connect(server));
+    let past = lab.on_host(|| connect(Ipv4Addr::new(192, 0, 2, 2)));
+    Bulk::start((through, accept(inside)), (past, accept(far)))
 }
 
-impl Bulk {
+/// `ping`, two hundred times per second until it is ended.
+struct Pings(Process);
+
+impl Pings {
     #[track_caller]
-    fn start(lab: &Lab, from: &str, to: &str) -> Self {
-        let inside = |container: &str, words: &[&str]| {
-            let pid = lab.pid(container).to_string();
-            lab.spawn(["nsenter", "-t", &pid, "-n"].iter().chain(words))
-        };
-        let server = inside(from, &["iperf3", "-s"]);
-        eventually("iperf3 listens", || {
-            lab.in_network_of(from, "ss -Hltn").ok().stdout.contains(":5201 ").then_some(())
-        });
-        let address = lab.address(from, "mynet");
-        let words = ["iperf3", "-c", &address, "-R", "-b", "200M", "-i", "0.1", "-t", "300", "--json"];
-        Self { server, client: inside(to, &words) }
+    fn start(lab: &Lab, from: &str, to: Ipv4Addr) -> Self {
+        let (pid, to) = (lab.pid(from).to_string(), to.to_string());
+        Self(lab.spawn(["nsenter", "-t", &pid, "-n", "ping", "-n", "-i", "0.005", &to]))
     }
 
-    /// No tenth of a second had less than half of the mean, unless one before the first restart had no more: this
-    /// machine may be busy.
+    /// How many were answered, and how many not. One that was sent after the last answer may still be answered.
     #[track_caller]
-    fn went_on(self) {
-        let report = self.client.interrupt().json();
-        drop(self.server);
-        let intervals = report["intervals"].as_array().expect("intervals").iter().map(|interval| {
-            let number = |name: &str| interval["sum"][name].as_f64().expect("a number");
-            (number("end"), number("bytes"))
-        });
-        // The first begins slowly, and the last is a part of one.
-        let mut intervals: Vec<_> = intervals.skip(1).collect();
-        intervals.pop();
-        let mean = intervals.iter().map(|(_, bytes)| bytes).sum::<f64>() / intervals.len() as f64;
-        let least = |is_meant: fn(f64) -> bool| {
-            let meant = intervals.iter().filter(|(end, _)| is_meant(*end)).map(|(_, bytes)| *bytes);
-            meant.reduce(f64::min).expect("an interval")
-        };
-        let calm = least(|end| end <= CALM.as_secs_f64());
-        let disturbed = least(|end| end > CALM.as_secs_f64());
-        assert!(
-            disturbed >= mean / 2.0 || disturbed >= calm,
-            "{disturbed} bytes in one tenth of a second, {calm} before the restarts, {mean} on average"
-        );
+    fn end(self) -> (u64, u64) {
+        let output = self.0.interrupt();
+        let answers = output.stdout.lines().filter(|line| line.contains(" bytes from "));
+        let numbers =
+            answers.filter_map(|line| line.split_once("icmp_seq=")?.1.split(' ').next()?.parse().ok());
+        let numbers: BTreeSet<u64> = numbers.collect();
+        let sent = numbers.last().copied().unwrap_or_default();
+        (numbers.len() as u64, sent - numbers.len() as u64)
     }
 }
 
@@ -161,14 +146,15 @@ fn nothing_is_lost_when_one_daemon_takes_the_place_of_another() {
         echo_connections(lab.inside("server", || TcpListener::bind("0.0.0.0:80")).expect("a listener"));
 
     let probes = Asker::often(&lab).in_all_ways(server, [7000, 8080]);
-    let bulk = Bulk::start(&lab, "server", "client");
-    thread::sleep(CALM);
+    let pings = Pings::start(&lab, "client", server);
+    let bulk = bulk(&lab, server);
     for (what, replace) in REPLACEMENTS {
         let began = Instant::now();
         replace(&lab);
         println!("{what}: {:?}", began.elapsed());
         only_present_programs_are_attached(&lab);
     }
+    let (pings_answered, pings_lost) = pings.end();
     bulk.went_on();
     let tallies = probes.map(|probe| (probe.what(), Probe::end(probe)));
     drop((echoes, connections));
@@ -177,8 +163,9 @@ fn nothing_is_lost_when_one_daemon_takes_the_place_of_another() {
     }
     let total = |count: fn(&Tally) -> u64| tallies.iter().map(|(_, tally)| count(tally)).sum::<u64>();
     tell("restarts under traffic", REPLACEMENTS.len() as u64);
-    tell("packets lost", total(|tally| tally.lost));
+    tell("packets lost", total(|tally| tally.lost) + pings_lost);
     tell("longest outage of names in ms", tallies[tallies.len() - 1].1.longest.as_millis() as u64);
+    assert!(pings_lost == 0 && pings_answered > 100, "pings: {pings_answered} answered, {pings_lost} not");
     for (what, Tally { done, lost, why, .. }) in &tallies {
         assert!(*lost == 0 && *done > 100, "{what}: {done} answered, {lost} not: {why:?}");
     }
