@@ -24,11 +24,12 @@ macro_rules! cases {
 
 mod commands;
 mod docker;
+mod first;
 mod full;
 mod processes;
 mod walk;
 
-use std::fs;
+use std::{cell::Cell, fs};
 
 pub use docker::{
     ask_for_a_network as ask_docker_for_a_network, ask_for_an_endpoint as ask_docker_for_an_endpoint,
@@ -43,15 +44,19 @@ use crate::shape::Shape;
 const ORDER: &str = "/run/fault";
 
 /// A command, the commands that must precede it, and the command that undoes it. A line is an argument list
-/// of `netbpf`; one that begins with a slash is a request of Docker.
+/// of `netbpf`; one that begins with a slash is a request of Docker; `!restart` stops the daemon and starts it.
 struct Case {
     before: &'static [&'static str],
     command: &'static str,
     back: &'static [&'static str],
     /// Whether it is two commands: the container may exist without running.
     may_stop_between: bool,
+    /// A command after which the host is as it may be half-way, for a command whose first half may happen alone.
+    first_half: Option<&'static str>,
     /// Whether there is no other container.
     is_alone: bool,
+    /// Whether there is nothing else: no other network and no container.
+    is_bare: bool,
 }
 
 const RUN: &str =
@@ -68,6 +73,8 @@ const DISCONNECT: Case = Case::new(
 struct Outcomes {
     before: Shape,
     after: Shape,
+    /// The state after the first half, if that may happen alone.
+    between: Option<Shape>,
 }
 
 impl Case {
@@ -76,15 +83,31 @@ impl Case {
         command: &'static str,
         back: &'static [&'static str],
     ) -> Self {
-        Self { before, command, back, may_stop_between: false, is_alone: false }
+        Self {
+            before,
+            command,
+            back,
+            may_stop_between: false,
+            first_half: None,
+            is_alone: false,
+            is_bare: false,
+        }
     }
 
     const fn of_two(self) -> Self {
         Self { may_stop_between: true, ..self }
     }
 
+    const fn with_first_half(self, command: &'static str) -> Self {
+        Self { first_half: Some(command), ..self }
+    }
+
     const fn alone(self) -> Self {
         Self { is_alone: true, ..self }
+    }
+
+    const fn bare(self) -> Self {
+        Self { is_bare: true, ..self }
     }
 
     #[track_caller]
@@ -98,6 +121,9 @@ impl Case {
     #[track_caller]
     fn furnish(&self, lab: &Lab) {
         lab.start_daemon();
+        if self.is_bare {
+            return;
+        }
         lab.host(["ip", "netns", "add", "blue"]).ok();
         lab.network("mynet", "--subnet 10.1.0.0/24");
         // From now on the host forwards IPv6.
@@ -123,6 +149,9 @@ impl Case {
         lab.start_daemon();
         let now = Shape::of(lab);
         self.assert_one_of(&now, outcomes, hit);
+        if !self.is_alone && !self.is_bare {
+            processes::assert_names(lab, hit);
+        }
         now
     }
 
@@ -141,10 +170,12 @@ impl Case {
     /// A refused command has not happened; one that succeeds despite the fault has.
     #[track_caller]
     fn fails_whole(&self, order: &str) -> u64 {
-        self.survives(order, |lab, Outcomes { before, after }, answer, hit| {
+        self.survives(order, |lab, Outcomes { before, after, between }, answer, hit| {
             let now = Shape::of(lab);
             match answer {
                 Ok(()) => self.assert_is(&now, after, hit),
+                // What a bare host keeps, it keeps only after a kill.
+                Err(_) if !self.is_bare && between.as_ref() == Some(&now) => {}
                 Err(error) => {
                     let line = error.lines().next().unwrap_or_default();
                     assert!(
@@ -170,9 +201,13 @@ impl Case {
     ) -> u64 {
         let lab = self.lab();
         let outcomes = self.outcomes(&lab);
+        let tried = Tried::new(order);
         let hits = |point: &u64| {
             let order = order.replace('#', &point.to_string());
-            self.is_hit(&lab, &outcomes, &order, |answer, hit| check(&lab, &outcomes, answer, hit))
+            self.is_hit(&lab, &outcomes, &order, |answer, hit| {
+                tried.add();
+                check(&lab, &outcomes, answer, hit)
+            })
         };
         let points = (1..).take_while(hits).count() as u64;
         assert!(points > 0, "{}: no point was hit", self.command);
@@ -206,8 +241,15 @@ impl Case {
         let before = Shape::of(lab);
         type_line(lab, self.command);
         let after = Shape::of(lab);
-        assert!(after != before, "{} changes something", self.command);
-        let outcomes = Outcomes { before, after };
+        let between = self.first_half.map(|first_half| {
+            type_line(lab, first_half);
+            let between = Shape::of(lab);
+            self.back.iter().for_each(|line| type_line(lab, line));
+            between
+        });
+        let changed = between.as_ref().unwrap_or(&after);
+        assert!(*changed != before, "{} changes something", self.command);
+        let outcomes = Outcomes { before, after, between };
         self.take_back(lab, outcomes.after.clone(), &outcomes, "nothing was hit");
         outcomes
     }
@@ -215,15 +257,16 @@ impl Case {
     /// Checks that the command has happened or not.
     #[track_caller]
     fn assert_one_of(&self, now: &Shape, outcomes: &Outcomes, hit: &str) {
-        let Outcomes { before, after } = outcomes;
+        let Outcomes { before, after, .. } = outcomes;
         if !self.is_one_of(now, outcomes) {
             let since = now.since(after);
             self.assert_is(now, before, &format!("{hit}; since it has happened:\n{since}since before it:"));
         }
     }
 
-    fn is_one_of(&self, now: &Shape, Outcomes { before, after }: &Outcomes) -> bool {
-        [before, after].iter().any(|shape| now == *shape || self.is_between(now, shape))
+    fn is_one_of(&self, now: &Shape, Outcomes { before, after, between }: &Outcomes) -> bool {
+        between.as_ref() == Some(now)
+            || [before, after].iter().any(|shape| now == *shape || self.is_between(now, shape))
     }
 
     #[track_caller]
@@ -243,6 +286,29 @@ impl Case {
             self.back.iter().for_each(|line| type_line(lab, line));
             self.assert_is(&Shape::of(lab), before, &format!("{hit}, taken back"));
         }
+    }
+}
+
+/// Counts the faults of a test. Tells their number even if the test fails.
+struct Tried {
+    what: &'static str,
+    count: Cell<u64>,
+}
+
+impl Tried {
+    fn new(order: &str) -> Self {
+        let what = if order.starts_with("kill") { "kills tried" } else { "failed steps tried" };
+        Self { what, count: Cell::new(0) }
+    }
+
+    fn add(&self) {
+        self.count.update(|count| count + 1);
+    }
+}
+
+impl Drop for Tried {
+    fn drop(&mut self) {
+        tell(self.what, self.count.get());
     }
 }
 
@@ -287,12 +353,17 @@ pub fn kill_somewhere(lab: &Lab, random: &mut Random) -> bool {
 pub fn clear_up(lab: &Lab) {
     fs::remove_file(lab.path(ORDER)).expect("the order");
     docker::remove_all(lab);
-    lab.host(["ip", "netns", "del", "blue"]).ok();
+    if lab.path("/run/netns/blue").exists() {
+        lab.host(["ip", "netns", "del", "blue"]).ok();
+    }
 }
 
 /// Runs a line; one that begins with a question mark may fail.
 #[track_caller]
 fn type_line(lab: &Lab, line: &str) {
+    if line == "!restart" {
+        return lab.restart_daemon();
+    }
     match line.strip_prefix('?') {
         Some(line) => drop(ask(lab, line)),
         None => ask(lab, line).unwrap_or_else(|error| panic!("{line}: {error}")),

@@ -83,8 +83,12 @@ pub fn verified(line: &str) -> Option<String> {
 
 /// Figures that tests print as `words: number`, for the report.
 const FIGURES: &[Figure] = &[
+    Figure { words: "kills tried", all: Joined::Sum },
     Figure { words: "kills survived", all: Joined::Sum },
+    Figure { words: "failed steps tried", all: Joined::Sum },
     Figure { words: "failed steps survived", all: Joined::Sum },
+    Figure { words: "random commands with faults", all: Joined::Sum },
+    Figure { words: LEAKS, all: Joined::Sum },
     Figure { words: "restarts under traffic", all: Joined::Sum },
     Figure { words: "packets lost", all: Joined::Sum },
     Figure { words: "longest outage of names in ms", all: Joined::Most },
@@ -97,6 +101,12 @@ const FIGURES: &[Figure] = &[
     Figure { words: "hostile frames sent", all: Joined::Sum },
     Figure { words: "hostile frames passed on", all: Joined::Sum },
 ];
+
+/// Tests of the lab that left something on their host, or removed something from it.
+const LEAKS: &str = "hosts with leaks";
+
+/// The text by which such a test fails.
+const LEAK: &str = "the host is not as it was";
 
 struct Figure {
     words: &'static str,
@@ -204,6 +214,9 @@ fn follow(name: &str, commands: Vec<Command>, mut print: impl FnMut(&str)) -> Re
     print(&format!("\n=== {name}"));
     let started = Instant::now();
     let mut counts = Counts::default();
+    if name.starts_with(LAB) {
+        counts.tell(LEAKS, Some(0));
+    }
     let mut ok = true;
     let mut seen = None;
     for mut command in commands {
@@ -250,6 +263,9 @@ impl Counts {
         for figure in FIGURES {
             let told = line.split_once(figure.words).and_then(|(_, told)| told.strip_prefix(": "));
             self.tell(figure.words, told.and_then(|number| number.trim().parse().ok()));
+        }
+        if line.contains(LEAK) {
+            self.tell(LEAKS, Some(1));
         }
         let Some((_, result)) = line.split_once("test result: ") else { return };
         let number_of = |word: &str| {
@@ -308,10 +324,15 @@ mod tests {
             "longest outage of names in ms: 31",
             "longest outage of names in ms: 12",
             "packets lost: many",
+            "the host is not as it was",
+            "the host is not as it was",
         ] {
             counts.add(line);
         }
-        assert_eq!(counts.told(), "\npackets lost: 0\nlongest outage of names in ms: 31\n");
+        assert_eq!(
+            counts.told(),
+            "\nhosts with leaks: 2\npackets lost: 0\nlongest outage of names in ms: 31\n"
+        );
     }
 
     #[test]

@@ -2,10 +2,16 @@
 
 use netbpf_tests::lab::tell;
 
-use super::{Case, DISCONNECT, RUN, ask, clear_up, faulty_lab, give, outcome};
+use super::{Case, DISCONNECT, RUN, Tried, ask, clear_up, faulty_lab, give, outcome};
 use crate::shape::Shape;
 
 const CREATE: &str = "network create --subnet 10.5.0.0/24 --ipv6 --subnet fd00:5::/64 -o com.docker.network.bridge.enable_icc=false -o netbpf.max_flows=1000 fresh";
+
+/// A network in which only a link lets containers reach each other.
+const STRICT: &str =
+    "network create --subnet 10.7.0.0/24 -o com.docker.network.bridge.enable_icc=false strict";
+const SHOP: &str = "run -d --name shop --net strict --ip 10.7.0.8 --expose 80 -- sleep infinity";
+const RUN_LINKED: &str = "run -d --name web --net strict --ip 10.7.0.9 --link shop:store -- sleep infinity";
 
 cases! { CASES
     [
@@ -45,6 +51,9 @@ cases! { CASES
             "network update -o netbpf.guard=off mynet",
             &["network update -o netbpf.guard= mynet"],
         );
+        restart: Case::new(&[RUN], "restart -t 0 web", &["start web"]).with_first_half("stop -t 0 web");
+        run_linked: Case::new(&[STRICT, SHOP], RUN_LINKED, &["rm -f web"]).of_two();
+        stop_the_target_of_a_link: Case::new(&[STRICT, SHOP, RUN_LINKED], "stop -t 0 shop", &["start shop"]);
     }
 }
 
@@ -54,6 +63,7 @@ fn start_of_the_daemon() {
     let case = Case::new(&[RUN, CREATE], "", &[]);
     let lab = case.lab();
     let before = Shape::of(&lab);
+    let tried = Tried::new("kill");
     let mut point = 0;
     loop {
         lab.kill_daemon();
@@ -68,6 +78,7 @@ fn start_of_the_daemon() {
         give(&lab, &format!("kill step {point}"));
         let started = lab.try_start_daemon();
         let hit = outcome(&lab);
+        hit.iter().for_each(|_| tried.add());
         if started.is_err() {
             lab.start_daemon();
         }

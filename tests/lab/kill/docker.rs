@@ -8,7 +8,7 @@ use std::{
 
 use netbpf_tests::lab::{Lab, tell};
 
-use super::{Case, Outcomes, ask as ask_again};
+use super::{Case, Outcomes, Tried, ask as ask_again, clear_up, faulty_lab, give, outcome};
 use crate::shape::Shape;
 
 macro_rules! network {
@@ -86,6 +86,66 @@ cases! { CASES
         publish: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN], PROGRAM, &[REVOKE]);
         unpublish: Case::new(&[CREATE_NETWORK, CREATE_ENDPOINT, JOIN, PROGRAM], REVOKE, &[PROGRAM]);
     }
+}
+
+const POOL: &str = r#"/IpamDriver.RequestPool {"AddressSpace":"netbpf","Pool":"10.66.0.0/24","SubPool":"","Options":null,"V6":false}"#;
+const RETURN_POOL: &str = r#"/IpamDriver.ReleasePool {"PoolID":"10.66.0.0/24"}"#;
+const ADDRESS: &str =
+    r#"/IpamDriver.RequestAddress {"PoolID":"10.66.0.0/24","Address":"10.66.0.5","Options":null}"#;
+const RETURN_ADDRESS: &str = r#"/IpamDriver.ReleaseAddress {"PoolID":"10.66.0.0/24","Address":"10.66.0.5"}"#;
+
+/// The host does not show what is lent to Docker. But what is lent cannot be lent again.
+#[test]
+fn subnets_and_addresses_are_lent_and_returned_or_not() {
+    let lab = faulty_lab();
+    lab.start_daemon();
+    let mut counts = [0; 2];
+    let tried = ["fail", "kill"].map(Tried::new);
+    let is_lent = |lend: &str, give_back: &str| match ask(&lab, lend) {
+        Ok(()) => {
+            ask(&lab, give_back).expect("returned");
+            false
+        }
+        Err(_) => true,
+    };
+    for (before, lend, give_back) in [(None, POOL, RETURN_POOL), (Some(POOL), ADDRESS, RETURN_ADDRESS)] {
+        before.into_iter().for_each(|request| ask(&lab, request).expect("lent"));
+        for (request, was_lent) in [(lend, false), (give_back, true)] {
+            for order in ["kill step", "fail step", "fail call"] {
+                for point in 1.. {
+                    if was_lent {
+                        ask(&lab, lend).expect("lent");
+                    }
+                    give(&lab, &format!("{order} {point}"));
+                    let answer = ask_again(&lab, request);
+                    let Some(hit) = outcome(&lab) else {
+                        answer.unwrap_or_else(|error| panic!("{request}: {error}"));
+                        assert_ne!(is_lent(lend, give_back), was_lent, "{request}");
+                        ask(&lab, give_back).expect("returned");
+                        break;
+                    };
+                    let is_killed = hit.starts_with("killed");
+                    counts[usize::from(is_killed)] += 1;
+                    tried[usize::from(is_killed)].add();
+                    if is_killed {
+                        lab.await_daemon_end();
+                        lab.start_daemon();
+                    } else {
+                        assert!(answer.is_err(), "{request}: {hit}");
+                        assert_eq!(is_lent(lend, give_back), was_lent, "{request}: {hit}: {answer:?}");
+                    }
+                    // Whether it was lent or not.
+                    ask(&lab, give_back).unwrap_or_else(|error| panic!("{request}: {hit}: {error}"));
+                    assert!(!is_lent(lend, give_back), "{request}: {hit}");
+                }
+            }
+        }
+        before.into_iter().for_each(|_| ask(&lab, RETURN_POOL).expect("returned"));
+    }
+    assert!(counts[0] > 0 && counts[1] > 0, "{counts:?}");
+    tell("failed steps survived", counts[0]);
+    tell("kills survived", counts[1]);
+    clear_up(&lab);
 }
 
 /// Asks for the network of the cases.

@@ -35,7 +35,16 @@ impl Case {
                     "{}: {error}",
                     self.command
                 );
-                assert!(now == full || is_half_done, "{}: {error}\n{}", self.command, changes(&now));
+                let is_first_half = outcomes
+                    .between
+                    .as_ref()
+                    .is_some_and(|between| changes(&now) == between.since(&outcomes.before));
+                assert!(
+                    now == full || is_half_done || is_first_half,
+                    "{}: {error}\n{}",
+                    self.command,
+                    changes(&now)
+                );
             }
         }
         lab.host(["rm", BALLAST]).ok();

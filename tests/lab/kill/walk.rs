@@ -68,6 +68,7 @@ fn random_commands_with_faults_leave_what_they_should() {
     tell("kills survived", walk.kills + walk.responder_kills);
     tell("failed steps survived", walk.failures);
     println!("{} steps of the walk with seed {seed}", walk.steps);
+    tell("random commands with faults", walk.steps);
     walk.leave();
     clear_up(&lab);
 }
@@ -385,6 +386,8 @@ impl<'a> Walk<'a> {
 
 impl Drop for Walk<'_> {
     fn drop(&mut self) {
+        tell("kills tried", self.kills + self.responder_kills);
+        tell("failed steps tried", self.failures);
         if thread::panicking() {
             let text = format!(
                 "{}\nthe last of {} steps; walk the same way again with NETBPF_WALK_SEED={} NETBPF_WALK_STEPS={}",
