@@ -56,8 +56,10 @@ pub struct Network {
     pub prefix_ipv6: u8,
     /// 1 if a member is open ([`crate::access::OPEN`]): a frame to an unknown MAC or address may be for it.
     pub open: u8,
+    /// 1 if the host device does not have the gateway address, and the programs answer for it.
+    pub inhibited: u8,
     /// Always zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// Limit of copies a second of a member's frames to all ([`crate::flood`]); 0 for no limit.
     pub flood_copies: u32,
 }
@@ -68,6 +70,21 @@ impl Network {
     #[inline(always)]
     pub fn is_own(&self, address: [u8; 4]) -> bool {
         address == self.gateway || address == self.default_gateway && address != [0; 4]
+    }
+
+    /// Whether the host itself answers for the address, of those that the host device has.
+    #[inline(always)]
+    pub fn answers(&self, address: [u8; 4]) -> bool {
+        match address == self.gateway {
+            true => self.inhibited == 0,
+            false => address != self.default_gateway,
+        }
+    }
+
+    /// The same for an IPv6 address.
+    #[inline(always)]
+    pub fn answers_ipv6(&self, address: [u8; 16]) -> bool {
+        address == self.gateway_ipv6 || address != self.default_gateway_ipv6
     }
 
     /// Whether an IPv6 address, not `::`, is the host device's.

@@ -56,12 +56,18 @@ pub fn of_open(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Resul
     let is_question = arp.is_request() && arp.tpa != arp.spa;
     let probe = arp.is_request() && arp.spa == [0; 4];
     let may_use = probe || open::may_use_ipv4(packet, endpoint, arp.spa);
-    if !may_use && !(is_question && isolation::sibling_with_ipv4(endpoint, arp.spa).is_some()) {
+    if !may_use && (!is_question || isolation::sibling_with_ipv4(endpoint, arp.spa).is_none()) {
         return Err(Reason::SpoofedArp);
     }
     let is_own = isolation::owns_ipv4(endpoint, arp.tpa);
     match maps::neighbour(endpoint.network, arp.tpa) {
-        Some(owner) if is_question && !is_own => answer_as(packet, owner.mac, frame, &arp, Side::Transmit),
+        Some(owner) if is_question && !is_own => {
+            // The host learns from a request where a MAC is that no lease tells.
+            match open::host(endpoint, owner) {
+                Some(host) if host.answers(arp.tpa) => Ok(()),
+                Some(_) | None => answer_as(packet, owner.mac, frame, &arp, Side::Transmit),
+            }
+        }
         Some(_) | None if may_use => Ok(()),
         Some(_) | None => Err(Reason::UnknownAddress),
     }

@@ -136,8 +136,12 @@ pub fn of_open(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Resul
             }
             let is_own = isolation::has_ipv6(endpoint, &target);
             match maps::owner(&NeighbourKey { network: endpoint.network, address: target }) {
-                // An option may be missing, but there is at most one.
-                Some(owner) if !is_own && message.length <= fixed + size_of::<DiscoveryOption>() => {
+                // The host learns from a solicitation where a MAC is that no lease tells.
+                Some(owner)
+                    if !is_own
+                        && is_short(message.length)
+                        && !open::host(endpoint, owner).is_some_and(|host| host.answers_ipv6(target)) =>
+                {
                     answer_as(packet, owner.mac, frame, &message, Side::Transmit)?;
                 }
                 Some(_) | None => {}
@@ -148,6 +152,12 @@ pub fn of_open(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Resul
         _ if is_guarded => Err(Reason::SpoofedNd),
         _ => Ok(Audience::UNGUARDED),
     }
+}
+
+/// Whether a solicitation of this length has one option of eight bytes or none.
+#[inline(always)]
+fn is_short(length: usize) -> bool {
+    length == size_of::<NeighbourMessage>() || length == size_of::<NeighbourPacket>() - size_of::<Ipv6>()
 }
 
 /// Answers neighbour discovery from the host; `Ok` if the frame is to be passed on.

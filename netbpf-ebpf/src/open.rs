@@ -13,8 +13,8 @@
 
 use netbpf_common::{
     access::{OPEN, UNGUARDED},
-    endpoint::{self, Endpoint, FdbKey, NeighbourKey},
-    network::{self, is_link_local},
+    endpoint::{self, Endpoint, FdbKey, Neighbour, NeighbourKey},
+    network::{self, Network, is_link_local},
     reason::Reason,
     wire::{Ipv4, Ipv6, is_group},
 };
@@ -119,6 +119,15 @@ pub fn may_use_ipv4(packet: &Packet, endpoint: &Endpoint, address: [u8; 4]) -> b
 pub fn may_use_ipv6(packet: &Packet, endpoint: &Endpoint, address: [u8; 16]) -> bool {
     isolation::has_ipv6(endpoint, &address)
         || may_use(packet, endpoint, &NeighbourKey { network: endpoint.network, address }, address == [0; 16])
+}
+
+/// The network of an endpoint without guard, if the host is the owner of an address in it.
+#[inline(always)]
+pub fn host(endpoint: &Endpoint, owner: Neighbour) -> Option<Network> {
+    if endpoint.access & UNGUARDED == 0 {
+        return None;
+    }
+    maps::network(endpoint.network).filter(|network| network.mac == owner.mac)
 }
 
 /// Whether nobody leases the address, and it is not guarded or in a further subnet.

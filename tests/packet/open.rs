@@ -231,6 +231,8 @@ fn requests_for_unknown_addresses_reach_those_who_may_have_them() {
             Arp { op: Arp::REPLY, tha: ANNE.mac(), ..request(BERT.mac(), BERT.ip, ANNE.ip) },
         );
         bench.from(ANNE).is_answered("a lease", &ask(ANNE, BERT.ip), &answer);
+        // The host learns from it where the sender is.
+        bench.from(ANNE).passes("the host's", &ask(ANNE, GATEWAY.ip), Reason::Flooded, &[BERT, CLEO]);
     });
 }
 

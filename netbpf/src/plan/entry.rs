@@ -61,7 +61,8 @@ impl NetworkWiring {
             default_gateway_ipv6: self.default_gateway_ipv6.map_or([0; 16], |address| address.octets()),
             prefix_ipv6: self.ipv6.map_or(0, |net| net.prefix_len()),
             open: 0,
-            reserved: [0; 2],
+            inhibited: u8::from(self.inhibit),
+            reserved: 0,
             flood_copies: self.flood_copies,
         };
         NetworkEntry { network, closed: self.closed }
