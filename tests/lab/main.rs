@@ -50,6 +50,7 @@ mod redis;
 mod relay;
 mod repair;
 mod service;
+mod setups;
 mod shape;
 mod spoofing;
 mod story;
