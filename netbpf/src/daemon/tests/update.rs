@@ -1,6 +1,8 @@
 //! What members may send changes while they run: completely or not at all. Addresses that members use without a lease
 //! are nobody else's.
 
+use netbpf_common::access::UNGUARDED;
+
 use super::rig::{Rig, with_each_call_failing};
 use crate::{
     daemon::Error,
@@ -70,16 +72,23 @@ async fn an_option_of_an_endpoint_stands_when_its_network_changes() {
     let rig = Rig::start().await;
     let (network, members) = town(&rig).await;
     rig.daemon.update("mynet", &members[0], change("netbpf.guard", "on")).await.unwrap();
-    let entries = rig.shape().machine().endpoints.clone();
+    let unguarded = |rig: &Rig| {
+        let shape = rig.shape();
+        let entries = shape.machine().endpoints.values();
+        entries.map(|entry| entry.endpoint.access & UNGUARDED != 0).collect::<Vec<_>>()
+    };
+    assert_eq!(unguarded(&rig), [false, false]);
     rig.machine.fail_at(2);
     rig.daemon.update_network("mynet", change("netbpf.guard", "off")).await.unwrap();
     // There was one call only: that for the other member.
     assert_eq!(rig.machine.fail_no_more(), None);
-    assert_eq!(rig.shape().machine().endpoints.len(), entries.len());
+    assert_eq!(unguarded(&rig), [false, true]);
     // Whoever joins later gets the network's.
     let path = rig.namespace("red");
     let red = rig.connect(&path, &network).await.unwrap();
+    assert_eq!(unguarded(&rig), [false, true, true]);
     rig.daemon.update("mynet", &members[0], change("netbpf.guard", "")).await.unwrap();
+    assert_eq!(unguarded(&rig), [true, true, true]);
     assert_eq!(open(&rig).await, ["all in mynet (guard off)"]);
     rig.disconnect(red).await.unwrap();
 }
