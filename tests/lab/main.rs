@@ -36,6 +36,7 @@ mod macs;
 mod maps;
 mod multihomed;
 mod names;
+mod open;
 mod options;
 mod outside;
 mod outside_ipv6;
