@@ -48,8 +48,8 @@ const _: () = assert!(size_of::<FurtherKey>() == 20);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Further {
-    /// Always 1.
-    pub yes: u32,
+    /// 4 for a subnet of IPv4, 6 for one of IPv6. `::/0` contains the keys of IPv4 addresses, but not the addresses.
+    pub family: u32,
 }
 const _: () = assert!(size_of::<Further>() == 4);
 

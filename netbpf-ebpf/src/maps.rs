@@ -254,8 +254,9 @@ pub fn go_on_in(program: Program, packet: &Packet) {
 /// Whether an address is in a subnet that the endpoint may use besides its leases. As with closed subnets, no
 /// node is freed while a program may be reading it.
 #[inline(always)]
-pub fn is_further(endpoint: u32, address: [u8; 16]) -> bool {
-    FURTHER.get(&Key::new(access::ENDPOINT_BITS + ADDRESS_BITS, FurtherKey { endpoint, address })).is_some()
+pub fn is_further(endpoint: u32, address: [u8; 16], is_ipv4: bool) -> bool {
+    let key = Key::new(access::ENDPOINT_BITS + ADDRESS_BITS, FurtherKey { endpoint, address });
+    FURTHER.get(&key).is_some_and(|further| (further.family == 4) == is_ipv4)
 }
 
 /// The endpoint where a MAC was learnt. The kernel may reuse the memory of a removed entry while it is read

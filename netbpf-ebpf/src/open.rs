@@ -108,17 +108,21 @@ pub fn free_addresses(packet: &Packet, endpoint: &Endpoint, frame: &Frame) -> Re
 /// Whether an open endpoint may use an IPv4 address.
 #[inline(always)]
 pub fn may_use_ipv4(packet: &Packet, endpoint: &Endpoint, address: [u8; 4]) -> bool {
-    isolation::owns_ipv4(endpoint, address) || {
-        let key = NeighbourKey::ipv4(endpoint.network, address);
-        may_use(packet, endpoint, &key, address == [0; 4])
-    }
+    let key = NeighbourKey::ipv4(endpoint.network, address);
+    isolation::owns_ipv4(endpoint, address)
+        || may_use(packet, endpoint, &key, |number| {
+            address != [0; 4] && maps::is_further(number, key.address, true)
+        })
 }
 
 /// Whether an open endpoint may use an IPv6 address.
 #[inline(always)]
 pub fn may_use_ipv6(packet: &Packet, endpoint: &Endpoint, address: [u8; 16]) -> bool {
+    let key = NeighbourKey { network: endpoint.network, address };
     isolation::has_ipv6(endpoint, &address)
-        || may_use(packet, endpoint, &NeighbourKey { network: endpoint.network, address }, address == [0; 16])
+        || may_use(packet, endpoint, &key, |number| {
+            address != [0; 16] && maps::is_further(number, address, false)
+        })
 }
 
 /// The network of an endpoint without guard, if the host is the owner of an address in it.
@@ -130,17 +134,16 @@ pub fn host(endpoint: &Endpoint, owner: Neighbour) -> Option<Network> {
     maps::network(endpoint.network).filter(|network| network.mac == owner.mac)
 }
 
-/// Whether nobody leases the address, and it is not guarded or in a further subnet.
+/// Whether nobody leases the address, and the endpoint has no guard or a further subnet with it.
 #[inline(always)]
-fn may_use(packet: &Packet, endpoint: &Endpoint, key: &NeighbourKey, is_unspecified: bool) -> bool {
-    if maps::owner(key).is_some() {
-        return false;
-    }
-    if endpoint.access & UNGUARDED != 0 {
-        return true;
-    }
-    let number = endpoint::number_of(packet.ifindex());
-    !is_unspecified && number.is_some_and(|number| maps::is_further(number, key.address))
+fn may_use(
+    packet: &Packet,
+    endpoint: &Endpoint,
+    key: &NeighbourKey,
+    is_further: impl FnOnce(u32) -> bool,
+) -> bool {
+    maps::owner(key).is_none()
+        && (endpoint.access & UNGUARDED != 0 || endpoint::number_of(packet.ifindex()).is_some_and(is_further))
 }
 
 /// Learns where the source MAC is, if the endpoint has no guard.

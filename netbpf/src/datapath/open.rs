@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use netbpf_common::{
-    access::{ENDPOINT_BITS, FurtherKey, OPEN, UNGUARDED},
+    access::{ENDPOINT_BITS, Further as FurtherValue, FurtherKey, OPEN, UNGUARDED},
     endpoint::Endpoint,
     network::Network,
 };
@@ -60,7 +60,8 @@ impl Datapath {
             self.tables.remove_further(key(number, *subnet))?;
         }
         for subnet in after.difference(before) {
-            self.tables.add_further(key(number, *subnet))?;
+            let family = if subnet.addr().is_ipv4() { 4 } else { 6 };
+            self.tables.add_further(key(number, *subnet), FurtherValue { family })?;
         }
         match after.is_empty() {
             true => self.further.remove(&number),

@@ -304,11 +304,11 @@ impl Tables {
     }
 
     /// Adds a further subnet of an endpoint.
-    pub fn add_further(&mut self, key: Further) -> Result<(), Error> {
+    pub fn add_further(&mut self, key: Further, value: FurtherValue) -> Result<(), Error> {
         let failed =
             |error| Error::failed("write to FURTHER a subnet of endpoint", key.data().endpoint, error);
         let what = "further subnet of an endpoint";
-        add(what, MAX_FURTHER, || self.further.insert(&key, FurtherValue { yes: 1 }, 0), failed)
+        add(what, MAX_FURTHER, || self.further.insert(&key, value, 0), failed)
     }
 
     /// Removes a further subnet of an endpoint.
