@@ -99,7 +99,7 @@ const _: () = assert!(size_of::<LearntMac>() == 8);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learning {
-    /// How many MACs were learnt; the next one gets this place, modulo [`MAX_LEARNT_OF_ENDPOINT`].
+    /// The next MAC gets this place, modulo [`MAX_LEARNT_OF_ENDPOINT`]. Below that number, later places are free.
     pub count: u32,
 }
 const _: () = assert!(size_of::<Learning>() == 4);

@@ -75,7 +75,7 @@ reasons! {
     /// A message of neighbour discovery with a MAC or address that is not the sender's, or one that only
     /// routers may send, or one behind extension headers.
     SpoofedNd spoofed_nd "spoofed-nd" true,
-    /// To 127.0.0.0/8, which must not appear on a network.
+    /// From or to 127.0.0.0/8, which must not appear on a network.
     Loopback loopback "loopback" true,
     /// To the endpoint that it came from.
     Hairpin hairpin "hairpin" true,

@@ -64,7 +64,7 @@ pub fn of_open(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Resul
         Some(owner) if is_question && !is_own => {
             // The host learns from a request where a MAC is that no lease tells.
             match open::host(endpoint, owner) {
-                Some(host) if host.answers(arp.tpa) => Ok(()),
+                Some(host) if may_use && host.answers(arp.tpa) => Ok(()),
                 Some(_) | None => answer_as(packet, owner.mac, frame, &arp, Side::Transmit),
             }
         }

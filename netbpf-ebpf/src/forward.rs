@@ -4,7 +4,7 @@
 //! [open](crate::open) endpoints.
 
 use netbpf_common::{
-    access::{PLAIN, UNGUARDED},
+    access::PLAIN,
     endpoint::{self, Endpoint, Neighbour, NeighbourKey, Station},
     network,
     reason::Reason,
@@ -107,9 +107,7 @@ fn from_open_to_host(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame, if
         return to_host(packet, ifindex);
     }
     open::is_credible(packet, endpoint, frame)?;
-    if endpoint.access & UNGUARDED == 0 {
-        unused::is_somebodys(packet, endpoint.network, frame)?;
-    }
+    unused::is_somebodys(packet, endpoint.network, frame)?;
     to_host(packet, ifindex)
 }
 

@@ -1,10 +1,9 @@
 //! The maps, and the only access to them: each function copies a value out or counts. The layouts are in
 //! netbpf-common; `bpftool map dump` prints entries with field names.
 //!
-//! User space writes everything except the counters and what is learnt. The hash maps except `OWNED`, `LEARNT`
-//! and `LEARNT_OF` are preallocated, so an entry that is removed while a program reads it stays readable
-//! memory. The program then reads the old value or that of the next entry in its place. Values are copied out
-//! in one step.
+//! User space writes everything except the counters and what is learnt. An entry that is
+//! removed while a program reads it stays readable memory, preallocated or not. The program then reads the old
+//! value or that of the next entry in its place. Values are copied out in one step.
 #![expect(unsafe_code, reason = "map values are raw pointers; this file copies them out or counts in them")]
 
 use aya_ebpf::{
@@ -114,12 +113,12 @@ static TAIL_CALLS: ProgramArray<4> = ProgramArray::new();
 pub enum Program {
     /// `flood`.
     Flood = 0,
-    /// `flood_open`.
-    FloodOpen = 3,
     /// `from_open`.
     FromOpen = 1,
     /// `to_open`.
     ToOpen = 2,
+    /// `flood_open`.
+    FloodOpen = 3,
 }
 
 /// The endpoint with a number; none if vacant.
@@ -166,7 +165,7 @@ pub fn neighbour(network: u32, address: [u8; 4]) -> Option<Neighbour> {
 /// The MAC of an IP address.
 #[inline(always)]
 pub fn owner(address: &NeighbourKey) -> Option<Neighbour> {
-    // SAFETY: preallocated, see above; copied out at once.
+    // SAFETY: any bytes are a value; copied out at once.
     unsafe { NEIGHBOURS.get(address).copied() }
 }
 
@@ -293,8 +292,14 @@ pub fn learn(key: &FdbKey, number: u32, now: u32) {
     let Some(learning) = LEARNING.get_ptr_mut(number) else { return };
     // SAFETY: an aligned word, as above.
     let count = unsafe { (&raw const (*learning).count).read_volatile() };
+    // User space must see that all places may be taken, however many MACs were learnt.
+    let next = if count + 1 == 2 * access::MAX_LEARNT_OF_ENDPOINT {
+        count + 1 - access::MAX_LEARNT_OF_ENDPOINT
+    } else {
+        count + 1
+    };
     // SAFETY: the same.
-    unsafe { (&raw mut (*learning).count).write_volatile(count.wrapping_add(1)) };
+    unsafe { (&raw mut (*learning).count).write_volatile(next) };
     let place = LearntOfKey { endpoint: number, place: count % access::MAX_LEARNT_OF_ENDPOINT };
     // SAFETY: any bytes are a value; copied out at once.
     if let Some(oldest) = unsafe { LEARNT_OF.get(place).copied() } {

@@ -98,7 +98,9 @@ pub fn of_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> 
 /// Checks and answers neighbour discovery from a container with an open endpoint; `Ok` if the frame is to be passed
 /// on, with those who may believe it.
 ///
-/// Without guard, a message that receivers ignore is passed on unchecked.
+/// The source must be an address that the endpoint may use on this link, not that of another endpoint of its container
+/// (RFC 4861 section 4): the host would take the message for one from the other network. Without guard, a message that
+/// receivers ignore is passed on, but not to guarded members and the host.
 #[inline(always)]
 pub fn of_open(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Result<Audience, Reason> {
     if frame.content != Content::Ipv6 {
@@ -111,9 +113,15 @@ pub fn of_open(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Resul
     let is_guarded = endpoint.access & UNGUARDED == 0;
     let message = match message(packet, frame) {
         Err(reason) if is_guarded => return Err(reason),
-        Ok(None) | Err(_) => return Ok(Audience::ALL),
+        Err(_) => return Ok(Audience::UNGUARDED),
+        Ok(None) => return Ok(Audience::ALL),
         Ok(Some(message)) => message,
     };
+    if !isolation::has_ipv6(endpoint, &message.source)
+        && isolation::sibling_with_ipv6(endpoint, message.source).is_some()
+    {
+        return Err(Reason::SpoofedNd);
+    }
     let fixed = size_of::<NeighbourMessage>();
     match message.kind {
         Icmpv6::ROUTER_SOLICITATION if is_guarded => {
@@ -134,19 +142,19 @@ pub fn of_open(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Resul
                 let is_its = open::may_use_ipv6(packet, endpoint, target);
                 return if is_its { Ok(Audience::ALL) } else { Err(Reason::SpoofedNd) };
             }
-            let is_own = isolation::has_ipv6(endpoint, &target);
-            match maps::owner(&NeighbourKey { network: endpoint.network, address: target }) {
-                // The host learns from a solicitation where a MAC is that no lease tells.
-                Some(owner)
-                    if !is_own
-                        && is_short(message.length)
-                        && !open::host(endpoint, owner).is_some_and(|host| host.answers_ipv6(target)) =>
-                {
-                    answer_as(packet, owner.mac, frame, &message, Side::Transmit)?;
-                }
-                Some(_) | None => {}
+            let key = NeighbourKey { network: endpoint.network, address: target };
+            let owner = maps::owner(&key).filter(|_| !isolation::has_ipv6(endpoint, &target));
+            let Some(owner) = owner else { return Ok(Audience::ALL) };
+            let is_probe = message.source == [0; 16];
+            // The host learns from a solicitation where a MAC is that no lease tells.
+            if !is_probe && open::host(endpoint, owner).is_some_and(|host| host.answers_ipv6(target)) {
+                return Ok(Audience::ALL);
             }
-            Ok(Audience::ALL)
+            if is_short(message.length) {
+                answer_as(packet, owner.mac, frame, &message, Side::Transmit)?;
+            }
+            // A guarded member would give up its address because of a probe.
+            if is_probe { Err(Reason::SpoofedNd) } else { Ok(Audience::ALL) }
         }
         // Router advertisements and redirects.
         _ if is_guarded => Err(Reason::SpoofedNd),

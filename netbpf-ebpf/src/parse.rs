@@ -102,20 +102,21 @@ pub fn frame(packet: &mut Packet) -> Result<Frame, Reason> {
     Ok(Frame { destination, source, content, offset })
 }
 
-/// Reads the headers of a frame of or to an open endpoint. A frame that receivers ignore, because its content is
-/// malformed, is passed on like any other protocol.
+/// Reads the headers of a frame of or to an open endpoint. An IP packet of another version or without a whole header
+/// is passed on like any other protocol, because every receiver ignores it. Other malformed frames are not: Linux
+/// skips any number of tags without a VLAN ID, and takes ARP for some other kinds of hardware than Ethernet.
 #[inline(always)]
 pub fn frame_as_is(packet: &mut Packet) -> Result<Frame, Reason> {
     packet.pull_headers()?;
     let Ethernet { destination, source, ethertype } = *packet.header::<Ethernet>(0)?;
-    let (ethertype, offset) = untagged(packet, ethertype).unwrap_or((None, 0));
+    let (ethertype, offset) = untagged(packet, ethertype)?;
     let content = match ethertype {
-        Some(EtherType::ARP) => arp(packet, offset),
-        Some(EtherType::IPV4) => ipv4(packet, offset),
-        Some(EtherType::IPV6) => ipv6(packet, offset),
-        Some(_) | None => Ok(Content::Other),
+        Some(EtherType::ARP) => arp(packet, offset)?,
+        Some(EtherType::IPV4) => ipv4(packet, offset).unwrap_or(Content::Other),
+        Some(EtherType::IPV6) => ipv6(packet, offset).unwrap_or(Content::Other),
+        Some(_) | None => Content::Other,
     };
-    Ok(Frame { destination, source, content: content.unwrap_or(Content::Other), offset })
+    Ok(Frame { destination, source, content, offset })
 }
 
 /// The end of the IPv4 packet at an offset, from its header. BIG TCP packets have no length there and end

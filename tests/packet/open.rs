@@ -1,6 +1,9 @@
 //! Endpoints that may send more than their leases: with further addresses, or without guard.
 
-use netbpf::plan::{EndpointEntry, NetworkEntry};
+use netbpf::{
+    model::OwnerNumber,
+    plan::{EndpointEntry, NetworkEntry},
+};
 use netbpf_common::{
     access::{FURTHER, MAX_LEARNT_OF_ENDPOINT, PLAIN, UNGUARDED},
     endpoint::Endpoint,
@@ -11,10 +14,10 @@ use netbpf_common::{
 
 use super::{
     bench::{
-        ANNE, BERT, Bench, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, DORA, GATEWAY, RED, Station, bench,
+        ANNE, BERT, BLUE, Bench, CLEO, CLEO_IPV6, CLEO_LINK_LOCAL, DORA, GATEWAY, RED, Station, bench,
         endpoint_entry, network_entry, run,
     },
-    frame::{BROADCAST, Frame, option, request, solicited_node},
+    frame::{BROADCAST, Frame, arp_bytes, ipv4, option, request, solicited_node},
 };
 
 /// A MAC and an address that nobody leases.
@@ -108,6 +111,49 @@ fn leases_of_guarded_members_and_of_the_host_are_theirs() {
         }
         let reserved = Frame::ethernet(OTHER.0, [1, 0x80, 0xc2, 0, 0, 0], 0x88cc).then(&[1; 40]);
         bench.from(ANNE).is_dropped("a reserved group", &reserved, Reason::Reserved);
+    });
+}
+
+/// Linux skips any number of tags without a VLAN ID, and takes ARP of hardware type 6 (IEEE 802) on Ethernet.
+#[test]
+fn frames_that_only_receivers_would_understand_are_malformed() {
+    bench(|bench| {
+        for (access, further) in [(UNGUARDED, &[][..]), (FURTHER, &["0.0.0.0/0"])] {
+            grant(bench, ANNE, access, further);
+            let twice = |ethertype: u16| {
+                Frame::tagged(ANNE.mac(), BROADCAST, 0, 0x8100).then(&[0, 0]).then(&ethertype.to_be_bytes())
+            };
+            let spoofed = arp_bytes(request(ANNE.mac(), GATEWAY.ip, GATEWAY.ip));
+            for (says, frame) in [
+                ("ARP behind two tags", twice(0x0806).then(&spoofed)),
+                ("IPv4 behind two tags", twice(0x0800).then(&ipv4(BERT.ip, [127, 0, 0, 1]))),
+                ("IPv6 behind two tags", twice(0x86dd).then(&[0x60; 40])),
+                ("ARP of other hardware", gratuitous(ANNE.mac(), GATEWAY.ip).with(14, &[0, 6])),
+                ("ARP cut short", gratuitous(ANNE.mac(), GATEWAY.ip).cut(14 + 27)),
+            ] {
+                bench.from(ANNE).is_dropped(says, &frame, Reason::Malformed);
+            }
+        }
+    });
+}
+
+/// A message from the address of the container's endpoint in another network would reach the host there.
+#[test]
+fn neighbour_discovery_does_not_come_from_another_network() {
+    const THERE: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5];
+    bench(|bench| {
+        let owner = OwnerNumber::of(&"anne").number();
+        let anne = Endpoint { owner, ..entry(ANNE, UNGUARDED) };
+        bench.datapath.write_endpoint(number(ANNE), &anne).expect("written");
+        let sibling = Endpoint { owner, ipv6: THERE, ..endpoint_entry(BLUE, DORA) };
+        bench.datapath.write_endpoint(number(DORA), &sibling).expect("written");
+        for kind in [133, 135, 136, 137] {
+            let message = [&[kind, 0, 0, 0, 0x20, 0, 0, 0][..], &[9; 16]].concat();
+            let frame = Frame::icmpv6((ANNE.mac(), THERE), (GATEWAY.mac(), [0xfd; 16]), &message);
+            bench.from(ANNE).is_dropped("discovery", &frame, Reason::SpoofedNd);
+        }
+        let other = Frame::ipv6((ANNE.mac(), THERE), (GATEWAY.mac(), [0xfd; 16]));
+        assert_eq!(bench.from(ANNE).frame(&other).reasons, [Reason::Delivered]);
     });
 }
 

@@ -25,7 +25,9 @@ impl Datapath {
         if changed.access & OPEN != 0 {
             self.begin_open(changed.network)?;
         }
-        self.disown(&before)?;
+        if before.owned != after.owned {
+            self.disown(&before)?;
+        }
         self.enter(&after)?;
         self.set_endpoint(number, changed)?;
         let kept: BTreeSet<_> = after.claims().collect();
