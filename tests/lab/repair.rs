@@ -103,7 +103,7 @@ fn removed_pins_are_restored_and_nothing_is_detached_meanwhile() {
         programs.iter().map(|program| program.id()).collect::<Vec<_>>()
     };
     let before = numbers();
-    for name in ["maps/FDB", "maps/FLOOD", "programs/from_host", &format!("links/{veth}")] {
+    for name in ["maps/FDB", "maps/TAIL_CALLS", "programs/from_host", &format!("links/{veth}")] {
         let path = pin(name);
         let said = format!("somebody removed {path}: it is pinned again");
         repaired(&lab, &format!("rm {path}"), &said, || lab.path(&path).exists());
