@@ -1,7 +1,7 @@
 //! Passes a frame on: to the station with its destination MAC, or by [`mod@crate::flood`] to all. If no
 //! station has the MAC, it may be an old MAC of the packet's IP address; otherwise the frame is dropped. All
 //! stations of a network are known, so nothing is learnt, and nothing unknown is flooded, except for
-//! [open](crate::open) endpoints.
+//! [open](mod@crate::open) endpoints.
 
 use netbpf_common::{
     access::PLAIN,
