@@ -271,8 +271,9 @@ pub fn learnt(key: &FdbKey, now: u32) -> Option<Endpoint> {
 
 /// Learns that the endpoint `number` has a MAC. Costs a known MAC one lookup, and a write once a second.
 ///
-/// A MAC is in `LEARNT` only together with one of its endpoint's places in `LEARNT_OF`. Two CPUs may choose the
-/// same place: the kernel lets one of them take it, and the other learns nothing from this frame.
+/// A MAC is in `LEARNT` together with one of its endpoint's places in `LEARNT_OF`. Two CPUs may choose the same place:
+/// usually one of them takes it, and the other learns nothing from this frame. If one removes what the other has just
+/// put there, that MAC stays in `LEARNT` without a place, until it moves or the daemon starts again without the endpoint.
 #[inline(always)]
 pub fn learn(key: &FdbKey, number: u32, now: u32) {
     if let Some(learnt) = LEARNT.get_ptr_mut(key) {

@@ -2,7 +2,8 @@
 //!
 //! An endpoint with further subnets ([`FURTHER`](netbpf_common::access::FURTHER)) may use their addresses, with
 //! its own MAC. An endpoint without guard ([`UNGUARDED`]) is a port of a learning bridge: it may use any MAC and
-//! address, and its leases are not in the maps, so they have no priority. But no open endpoint may use
+//! address, and its leases are not in the maps, so they have no priority (but they are where members must not talk to
+//! each other, so that linked ones find it). No open endpoint may use
 //!
 //! - the MAC of a guarded member or of the host, or an address that one of them leases;
 //! - 127.0.0.0/8;
