@@ -32,9 +32,47 @@ fn write_field(to: &mut Writer<'_>, name: &str, value: &dyn fmt::Debug) -> fmt::
     }
 }
 
+/// The text of an error and its causes, each once: the text of most errors contains that of their cause.
+pub fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    use anyhow::Context as _;
+
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("open {path}: {source}; make room")]
+    struct WithItsSource {
+        path: &'static str,
+        source: io::Error,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the store is closed")]
+    struct WithoutItsSource(#[source] WithItsSource);
+
+    #[test]
+    fn each_cause_is_written_once() {
+        let source = || WithItsSource { path: "/db", source: io::Error::other("disk full") };
+        let written = |error: anyhow::Error| with_causes(&error);
+        assert_eq!(written(source().into()), "open /db: disk full; make room");
+        assert_eq!(
+            written(anyhow::Error::from(WithoutItsSource(source())).context("start")),
+            "start: the store is closed: open /db: disk full; make room"
+        );
+        let none: Option<()> = None;
+        assert_eq!(written(none.context("no room").unwrap_err()), "no room");
+    }
 
     #[test]
     fn control_characters_are_escaped() {

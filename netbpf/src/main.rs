@@ -81,7 +81,7 @@ fn finish<E: Into<anyhow::Error>>(done: Result<(), E>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("netbpf: {:#}", error.into());
+            eprintln!("netbpf: {}", logging::with_causes(&error.into()));
             ExitCode::FAILURE
         }
     }

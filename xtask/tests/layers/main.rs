@@ -61,6 +61,7 @@ const LAYERS: &[Layer] = &[
             "relay",
             "engine",
             "sandbox",
+            "logging",
             "api::server",
             "docker",
             "daemon",

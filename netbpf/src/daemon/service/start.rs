@@ -24,6 +24,7 @@ use crate::{
     datapath::Datapath,
     docker,
     link::{ForwardingChanges, Links, Touches, neighbours},
+    logging::with_causes,
     model::{Driver, Network},
     private,
     sandbox::SealedProgram,
@@ -55,7 +56,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
         Err(error) => {
             // A first start that fails leaves nothing.
             if let Err(error) = stop(&daemon).await {
-                tracing::warn!("undo: {error:#}");
+                tracing::warn!("undo: {}", with_causes(&error));
             }
             return Err(error);
         }
