@@ -150,7 +150,7 @@ async fn events(State(daemon): Shared, Query(query): Query<EventsQuery>) -> Resu
         (!text.is_empty()).then(|| text.parse().map_err(|_| bad())).transpose()
     });
     let filters = FiltersQuery { filters: query.filters }.parse()?;
-    let events = daemon.follow_events(since?, until?);
+    let events = daemon.events().follow(since?, until?);
     let selection = Selection::parse(&filters)?;
     Ok(lines(events.filter_map(move |event| {
         let event = report::event(&event);

@@ -33,51 +33,50 @@ pub use tell::{
 
 pub use crate::sandbox::logs::Record;
 
-use crate::{model::Id, sandbox::SealedProgram, store::Change};
-use effects::host::Host;
+use crate::{model::Id, sandbox::SealedProgram};
+use effects::{host::Host, transaction::Transaction};
+use names::Names;
 use owners::Owners;
-use parts::Datapath;
-use ports::Ports;
-use state::{
-    State,
-    locks::{self, LockedContainer},
-    world::World,
+use state::State;
+use tell::{
+    events::{Events, Happened},
+    info,
 };
-use tell::events::{Events, Happened};
 
-/// A running daemon: a struct for each module that keeps something.
+/// A running daemon: a struct for each module that keeps something. Its own methods are the use cases, which join
+/// them.
 pub struct Daemon {
     options: Options,
     /// This program, to start supervisors from.
     program: Arc<SealedProgram>,
-    state: State,
-    host: Host,
-    ports: Ports,
+    state: Arc<State>,
+    host: Arc<Host>,
+    names: Names,
     owners: Owners,
     events: Events,
 }
 
 impl Daemon {
-    /// The state in memory; never locked across an await.
-    fn world(&self) -> locks::Held<'_, World> {
-        self.state.world.lock()
+    /// `netbpf info`.
+    pub async fn info(&self) -> Info {
+        info::info(&self.options, &self.state, &self.host).await
     }
 
-    fn datapath(&self) -> locks::Held<'_, Datapath> {
-        self.host.datapath.lock()
+    /// What has happened, and what happens.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
-    /// Store changes, all or none.
-    fn commit(&self, changes: &[Change]) -> Result<(), Error> {
-        let mut store = self.state.store.lock();
-        fault::before("commit")?;
-        tokio::task::block_in_place(|| store.commit(changes))?;
-        fault::after("commit");
-        Ok(())
+    /// Begin a change, which is undone unless it is ended.
+    ///
+    /// # Errors
+    /// [`Error::Descriptors`] if too few file descriptors are free for it.
+    fn begin(&self) -> Result<Transaction, Error> {
+        Transaction::begin(&self.state, &self.host)
     }
 
-    /// Lock a container: wait for other requests on it.
-    async fn lock_container(&self, container: Id) -> LockedContainer {
-        self.state.container_locks.lock(container).await
+    /// Report a change of a container's endpoints in networks.
+    fn tell_of_members(&self, container: &Id, networks: &[Id], action: &'static str) {
+        self.events.tell_of_members(container, networks, action, &self.state.world());
     }
 }

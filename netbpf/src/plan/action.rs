@@ -81,9 +81,19 @@ pub enum Action {
         interface: String,
     },
     /// Add a network to the packet filter.
-    AddRules(NetworkRules),
+    AddRules {
+        /// Its rules.
+        network: NetworkRules,
+        /// The rules of all other networks.
+        others: Vec<NetworkRules>,
+    },
     /// Remove a network from the packet filter; it may not be there any more.
-    RemoveRules(NetworkRules),
+    RemoveRules {
+        /// Its rules.
+        network: NetworkRules,
+        /// The rules of all other networks.
+        others: Vec<NetworkRules>,
+    },
     /// Replace a container's default route of one family, or remove it.
     SetDefaultRoute {
         /// The container's namespace.
@@ -117,8 +127,8 @@ impl Action {
             Self::MendDevice { .. } => "MendDevice",
             Self::SetUp { .. } => "SetUp",
             Self::DeleteLink { .. } => "DeleteLink",
-            Self::AddRules(_) => "AddRules",
-            Self::RemoveRules(_) => "RemoveRules",
+            Self::AddRules { .. } => "AddRules",
+            Self::RemoveRules { .. } => "RemoveRules",
             Self::SetDefaultRoute { .. } => "SetDefaultRoute",
             Self::Publish(_) => "Publish",
             Self::Withdraw(_) => "Withdraw",
@@ -146,7 +156,9 @@ impl Action {
             Self::RewriteEndpoint { before, after } => {
                 Some(Self::RewriteEndpoint { before: after.clone(), after: before.clone() })
             }
-            Self::AddRules(rules) => Some(Self::RemoveRules(rules.clone())),
+            Self::AddRules { network, others } => {
+                Some(Self::RemoveRules { network: network.clone(), others: others.clone() })
+            }
             Self::SetDefaultRoute { namespace, route, before } => {
                 Some(Self::SetDefaultRoute { namespace: namespace.clone(), route: *before, before: *route })
             }
@@ -160,7 +172,7 @@ impl Action {
             | Self::ClearEndpoint { .. }
             | Self::SetUp { .. }
             | Self::MendDevice { .. }
-            | Self::RemoveRules(_)
+            | Self::RemoveRules { .. }
             | Self::ForgetFlows(_)
             | Self::DeleteLink { .. } => None,
         }

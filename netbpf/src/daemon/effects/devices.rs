@@ -13,10 +13,11 @@ use tokio::{
     time::{MissedTickBehavior, interval_at},
 };
 
+use super::{host::Host, pins::PinWatch};
 use crate::{
-    daemon::{Daemon, Error},
+    daemon::{Error, state::State},
     link::{Heard, Touches},
-    plan::{Action, Desired, Device, EndpointWiring, NetworkWiring, Observed, Seen, diff},
+    plan::{Action, Desired, Device, Observed, Seen, diff},
 };
 
 /// Interval of checks of all links, for changes without an announcement of the kernel: settings, a detached
@@ -28,10 +29,21 @@ const POLL_INTERVAL: Duration = Duration::from_secs(60);
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const CHECKED_LINKS: usize = 64;
 
-impl Daemon {
-    /// Guard links as long as the daemon runs.
-    pub(in crate::daemon) async fn guard_devices(self: Arc<Self>, mut touches: Touches) {
-        let pins = self.watch_pins();
+/// Restores what others change, as the state says.
+pub struct DeviceGuard {
+    state: Arc<State>,
+    host: Arc<Host>,
+    pins: Option<PinWatch>,
+}
+
+impl DeviceGuard {
+    /// Begins to watch the pins.
+    pub fn new(state: Arc<State>, host: Arc<Host>) -> Self {
+        Self { pins: host.watch_pins(), state, host }
+    }
+
+    /// Guard links and pins as long as the daemon runs.
+    pub async fn run(self, mut touches: Touches) {
         // Not a pause after each event, which would never come on a busy host.
         let [mut polls, mut checks] = [POLL_INTERVAL, CHECK_INTERVAL].map(|period| {
             let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
@@ -50,11 +62,12 @@ impl Daemon {
                     Some(Heard::Lost) => self.all_links(),
                     None => return tracing::error!("changes of links are no longer detected: restart netbpf"),
                 },
-                lost = self.lost_pins(pins.as_ref()) => lost,
+                // A program that was detached with its pin is attached again.
+                () = self.host.restore_lost_pins(self.pins.as_ref()) => self.all_links(),
                 _ = checks.tick() => self.detached_links(),
                 _ = polls.tick() => {
-                    let _ = pins.as_ref().map(|pins| self.restore_pins(pins));
-                    if let Err(error) = self.bring_up_uplinks().await {
+                    let _ = self.pins.as_ref().map(|pins| self.host.restore_pins(pins));
+                    if let Err(error) = self.host.bring_up_uplinks().await {
                         tracing::warn!(%error, "uplinks");
                     }
                     self.all_links()
@@ -64,7 +77,7 @@ impl Daemon {
     }
 
     fn detached_links(&self) -> BTreeMap<u32, bool> {
-        let detached = block_in_place(|| self.datapath().next_detached(CHECKED_LINKS));
+        let detached = block_in_place(|| self.host.datapath().next_detached(CHECKED_LINKS));
         let detached = detached.unwrap_or_else(|error| {
             tracing::warn!(%error, "look for detached programs");
             BTreeSet::new()
@@ -72,8 +85,8 @@ impl Daemon {
         detached.into_iter().map(|ifindex| (ifindex, false)).collect()
     }
 
-    pub(super) fn all_links(&self) -> BTreeMap<u32, bool> {
-        let world = self.world();
+    fn all_links(&self) -> BTreeMap<u32, bool> {
+        let world = self.state.world();
         let networks = world.networks().filter_map(|network| network.bridge());
         let networks = networks.map(|bridge| netbpf_common::network::ifindex_of(bridge.number));
         let endpoints = world.containers().flat_map(|container| &container.attachments);
@@ -82,7 +95,7 @@ impl Daemon {
         networks.chain(endpoints).map(|ifindex| (ifindex, false)).collect()
     }
 
-    pub(super) async fn check_link(&self, ifindex: u32, lost: bool) {
+    async fn check_link(&self, ifindex: u32, lost: bool) {
         let now = Instant::now();
         if self.host.contests.is_left_alone(ifindex, now) {
             return;
@@ -111,15 +124,12 @@ impl Daemon {
     async fn repair_network(&self, number: u32, lost: bool) -> Result<bool, Error> {
         // While a network is created or removed, device and state differ.
         let _nobody_else = self.state.network_changes.lock().await;
-        let wiring = {
-            let world = self.world();
-            world.networks().filter_map(NetworkWiring::of).find(|wiring| wiring.number == number)
-        };
+        let wiring = self.state.world().network_wiring(number);
         let Some(wiring) = wiring else { return Ok(false) };
         let like = Device::of_network(&wiring, self.host.group);
-        let device = self.own_device(wiring.ifindex(), &like).await?;
+        let device = self.host.own_device(wiring.ifindex(), &like).await?;
         let seen = {
-            let mut datapath = self.datapath();
+            let mut datapath = self.host.datapath();
             if lost {
                 datapath.may_be_detached(&wiring.device);
             }
@@ -137,39 +147,26 @@ impl Daemon {
         if let Some(device) = device {
             let given: BTreeSet<IpAddr> =
                 device.addresses.difference(&like.addresses).map(|net| net.addr()).collect();
-            self.datapath().answer_for(number, &given)?;
+            self.host.datapath().answer_for(number, &given)?;
         }
         Ok(changed)
     }
 
     async fn repair_endpoint(&self, number: u32, lost: bool) -> Result<bool, Error> {
-        let owner = |daemon: &Self| {
-            let world = daemon.world();
-            let container = world.containers().find(|container| {
-                let mut endpoints =
-                    container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-                endpoints.any(|endpoint| endpoint.number == number)
-            });
-            container.map(|container| container.id)
-        };
-        let Some(id) = owner(self) else { return Ok(false) };
-        let _locked = self.lock_container(id).await;
-        let Ok(container) = self.container(&id) else { return Ok(false) };
-        let wiring = container.attachments.iter().find_map(|attachment| {
-            attachment.endpoint.as_ref().filter(|endpoint| endpoint.number == number)?;
-            let world = self.world();
-            let bridge = world.network(&attachment.network)?.bridge()?;
-            EndpointWiring::of(attachment, bridge, container.owner_number(), None)
-        });
+        let owner = self.state.world().owner_of_endpoint(number);
+        let Some(id) = owner else { return Ok(false) };
+        let _locked = self.state.lock_container(id).await;
+        let Ok(container) = self.state.container(&id) else { return Ok(false) };
+        let wiring = self.state.world().wirings_of(&container, None).remove(&number);
         let Some(wiring) = wiring else { return Ok(false) };
         let like = Device::of_endpoint(&wiring, self.host.group);
-        let device = self.own_device(wiring.ifindex(), &like).await?;
+        let device = self.host.own_device(wiring.ifindex(), &like).await?;
         let Some(device) = device else {
             // The owner of the container decides whether the link is restored.
             return Ok(false);
         };
         let seen = {
-            let mut datapath = self.datapath();
+            let mut datapath = self.host.datapath();
             if lost {
                 datapath.may_be_detached(&wiring.host_interface);
             }
@@ -181,17 +178,6 @@ impl Daemon {
             Desired { group: self.host.group, endpoints: [(number, wiring)].into(), ..Desired::default() };
         let observed = Observed { endpoints: [(number, seen)].into(), ..Observed::default() };
         self.repair(diff(&desired, &observed)).await
-    }
-
-    /// The link with this ifindex, if it is netbpf's: it has the group, or the name if somebody changed the
-    /// group.
-    pub(in crate::daemon) async fn own_device(
-        &self,
-        ifindex: u32,
-        like: &Device,
-    ) -> Result<Option<Device>, Error> {
-        let device = self.host.links.device(ifindex, like).await?;
-        Ok(device.filter(|device| device.group == like.group || device.name == like.name))
     }
 
     async fn repair(&self, actions: Vec<Action>) -> Result<bool, Error> {
@@ -209,7 +195,7 @@ impl Daemon {
                 _ => None,
             };
             repair.into_iter().for_each(|text| self.host.repairs.note(text));
-            self.apply(action.clone()).await?;
+            self.host.apply(action.clone()).await?;
         }
         Ok(!actions.is_empty())
     }

@@ -1,12 +1,17 @@
 //! Directories of containers, and the group that may use the API.
 
-use std::{fs, io::ErrorKind, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use tokio::task::block_in_place;
 
 use super::{files, retry::retry_at_once};
 use crate::{
-    daemon::{Daemon, Error, fault},
+    daemon::{Error, fault},
     model::Id,
 };
 
@@ -15,27 +20,59 @@ pub(in crate::daemon) const GROUP: &str = "netbpf";
 /// The log of a container, in its directory.
 pub(in crate::daemon) const LOG: &str = "log.jsonl";
 
-impl Daemon {
+/// Where containers have their directories.
+pub struct Folders {
+    state_dir: PathBuf,
+    run_dir: PathBuf,
+}
+
+impl Folders {
+    /// Below the daemon's own directories.
+    pub fn below(state_dir: &Path, run_dir: &Path) -> Self {
+        let [state_dir, run_dir] = [state_dir, run_dir].map(|dir| dir.join("containers"));
+        Self { state_dir, run_dir }
+    }
+
     /// The directory of a container's files: `/etc` files and log.
-    pub(in crate::daemon) fn container_dir(&self, id: &Id) -> PathBuf {
-        self.options.state_dir.join("containers").join(id.to_string())
+    pub fn of(&self, container: &Id) -> PathBuf {
+        self.state_dir.join(container.to_string())
     }
 
     /// The directory of the supervisor's socket.
-    pub(in crate::daemon) fn supervisor_dir(&self, id: &Id) -> PathBuf {
-        self.options.run_dir.join("containers").join(id.to_string())
+    pub fn of_supervisor(&self, container: &Id) -> PathBuf {
+        self.run_dir.join(container.to_string())
     }
 
-    pub(in crate::daemon) fn log_path(&self, id: &Id) -> PathBuf {
-        self.container_dir(id).join(LOG)
+    /// The log of a container.
+    pub fn log_of(&self, container: &Id) -> PathBuf {
+        self.of(container).join(LOG)
+    }
+
+    /// The containers that have directories.
+    ///
+    /// # Errors
+    /// [`Error::File`] if they cannot be listed.
+    pub fn containers(&self) -> Result<BTreeSet<Id>, Error> {
+        let mut found = BTreeSet::new();
+        for path in [&self.state_dir, &self.run_dir] {
+            let entries = match fs::read_dir(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                entries => {
+                    entries.map_err(|source| Error::File { operation: "read", path: path.clone(), source })?
+                }
+            };
+            let names = entries.flatten().map(|entry| entry.file_name());
+            found.extend(names.filter_map(|name| name.to_str()?.parse::<Id>().ok()));
+        }
+        Ok(found)
     }
 
     /// Remove the directories of a removed container.
-    pub(in crate::daemon) fn remove_dirs(&self, id: &Id) {
-        if let Err(error) = block_in_place(|| files::give_back(&self.container_dir(id))) {
-            tracing::error!(container = %id.short(), %error, "give resolv.conf back");
+    pub fn remove(&self, container: &Id) {
+        if let Err(error) = block_in_place(|| files::give_back(&self.of(container))) {
+            tracing::error!(container = %container.short(), %error, "give resolv.conf back");
         }
-        for dir in [self.container_dir(id), self.supervisor_dir(id)] {
+        for dir in [self.of(container), self.of_supervisor(container)] {
             retry_at_once("remove a folder", || {
                 fault::before("remove a folder")?;
                 match fs::remove_dir_all(&dir) {

@@ -1,38 +1,44 @@
-//! What the daemon holds of the host: links, maps, packet filter, name records, settings.
+//! What the daemon holds of the host: links, maps, packet filter, published ports, name records, settings, directories.
 
 use std::{path::Path, sync::Arc, thread};
 
 use super::{
-    contest::Contests, grace::GracePeriods, pins::PinFolder, repairs::Repairs, settings::Settings,
-    uplinks::Uplinks,
+    contest::Contests, folders::Folders, grace::GracePeriods, pins::PinFolder, repairs::Repairs,
+    settings::Settings, uplinks::Uplinks,
 };
 use crate::daemon::{
     Options,
     parts::{Datapath, Feed, Firewall, Links, Sysctls},
-    state::locks::{DataLock, Rank, TaskLock},
+    ports::Ports,
+    state::locks::{DataLock, Held, Rank},
 };
 
 #[cfg(test)]
 use crate::daemon::parts::Machine;
 
-/// The links, maps, packet filter, name records and settings of the host.
+/// The host: all that changes can be made to. The state says which; the methods only make them.
 pub struct Host {
     /// The group of all links of this daemon, by which it recognizes them.
     pub(in crate::daemon) group: u32,
     pub(in crate::daemon) links: Links,
-    pub(in crate::daemon) datapath: DataLock<Datapath>,
+    datapath: DataLock<Datapath>,
     pub(in crate::daemon) firewall: Firewall,
+    pub(in crate::daemon) ports: Ports,
     pub(in crate::daemon) feed: Feed,
     /// Changed settings of the host, to be restored.
     pub(in crate::daemon) settings: Settings,
     pub(super) grace: GracePeriods,
-    pub(super) uplinks: TaskLock<Uplinks>,
+    pub(super) uplinks: Uplinks,
+    /// Whether traffic of others passes, even if the host forwards only because of netbpf.
+    pub(super) is_open_to_others: bool,
     /// Links that somebody else changes again and again.
     pub(in crate::daemon) contests: Contests,
     /// What the daemon repaired.
     pub(in crate::daemon) repairs: Repairs,
     /// The directory of pins.
     pub(in crate::daemon) pins: Arc<PinFolder>,
+    /// The directories of containers.
+    pub(in crate::daemon) folders: Folders,
 }
 
 impl Host {
@@ -60,13 +66,21 @@ impl Host {
             settings,
             firewall,
             feed: Feed::start(exe, &options.run_dir).await?,
+            ports: Ports::open(exe, &options.run_dir).await,
             datapath: DataLock::new(Rank::Datapath, datapath),
             grace: GracePeriods::open(&options.run_dir),
-            uplinks: TaskLock::new(Rank::Uplinks, Uplinks::default()),
+            uplinks: Uplinks::new(options.uplinks.clone()),
+            is_open_to_others: options.ip_forward_no_drop,
             contests: Contests::default(),
             repairs: Repairs::default(),
             pins,
+            folders: Folders::below(&options.state_dir, &options.run_dir),
         })
+    }
+
+    /// The programs and maps; never locked across an await.
+    pub fn datapath(&self) -> Held<'_, Datapath> {
+        self.datapath.lock()
     }
 
     /// A host in memory.
@@ -78,13 +92,16 @@ impl Host {
             links: Links { machine: machine() },
             settings: Settings::open(&options.state_dir, Sysctls { machine: machine() }).unwrap(),
             firewall: Firewall { machine: machine() },
+            ports: Ports::on(&machine()),
             feed: Feed { machine: machine() },
             datapath: DataLock::new(Rank::Datapath, Datapath { machine: machine() }),
             grace: GracePeriods::none(),
-            uplinks: TaskLock::new(Rank::Uplinks, Uplinks::default()),
+            uplinks: Uplinks::new(options.uplinks.clone()),
+            is_open_to_others: options.ip_forward_no_drop,
             contests: Contests::default(),
             repairs: Repairs::default(),
             pins: Arc::new(PinFolder::none()),
+            folders: Folders::below(&options.state_dir, &options.run_dir),
         }
     }
 }

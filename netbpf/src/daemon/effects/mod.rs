@@ -9,7 +9,7 @@ pub(in crate::daemon) mod effect;
 pub(in crate::daemon) mod files;
 mod filter;
 pub(in crate::daemon) mod folders;
-mod forwarding;
+pub(in crate::daemon) mod forwarding;
 mod grace;
 pub(in crate::daemon) mod host;
 mod observe;

@@ -1,22 +1,22 @@
 //! Performs effects: the only place that carries out what [`Effect`] describes.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, slice};
 
 use tokio::task::block_in_place;
 
-use super::{effect::Effect, files};
+use super::{effect::Effect, files, host::Host, retry::retry};
 use crate::{
-    daemon::{Daemon, Error, fault},
+    daemon::{Error, fault},
     link::Family,
     plan::{Action, DefaultRoute},
 };
 
-impl Daemon {
+impl Host {
     /// Performs an effect; returns what undoes it, if anything must.
     ///
     /// # Errors
     /// Then nothing was changed.
-    pub(in crate::daemon) async fn perform(&self, effect: Effect) -> Result<Option<Effect>, Error> {
+    pub async fn perform(&self, effect: Effect) -> Result<Option<Effect>, Error> {
         let name = effect.name();
         fault::before(name)?;
         let undo = self.perform_now(effect).await?;
@@ -28,8 +28,23 @@ impl Daemon {
     ///
     /// # Errors
     /// Then nothing was changed.
-    pub(in crate::daemon) async fn apply(&self, effect: impl Into<Effect>) -> Result<(), Error> {
+    pub async fn apply(&self, effect: impl Into<Effect>) -> Result<(), Error> {
         self.perform(effect.into()).await.map(drop)
+    }
+
+    /// Performs actions that are committed already, each again if it fails.
+    pub async fn carry_out(&self, actions: impl IntoIterator<Item = Action>) {
+        for action in actions {
+            if self.is_gone_with_its_namespace(&action) {
+                continue;
+            }
+            retry(action.name(), || self.apply(action.clone())).await;
+        }
+    }
+
+    /// Whether what an action changes does not exist any more: routes are gone with their namespace.
+    pub fn is_gone_with_its_namespace(&self, action: &Action) -> bool {
+        matches!(action, Action::SetDefaultRoute { namespace, .. } if self.links.namespace(namespace).is_err())
     }
 
     async fn perform_now(&self, effect: Effect) -> Result<Option<Effect>, Error> {
@@ -60,7 +75,7 @@ impl Daemon {
                     Some(before) => Effect::PublishNames { record: before, before: None, sockets: None },
                     None => Effect::WithdrawNames(record.clone()),
                 };
-                if let Err(error) = self.host.feed.upsert(record, sockets).await {
+                if let Err(error) = self.feed.upsert(record, sockets).await {
                     // The feed has the record already, for the next responder.
                     if let Err(error) = Box::pin(self.perform_now(undo)).await {
                         tracing::error!(%error, "undo PublishNames");
@@ -70,22 +85,22 @@ impl Daemon {
                 Some(undo)
             }
             Effect::WithdrawNames(record) => {
-                self.host.feed.remove(record.container).await?;
+                self.feed.remove(record.container).await?;
                 None
             }
             Effect::ChangeSetting { setting, value } => {
-                self.host.settings.change(&setting, value)?.then_some(Effect::RestoreSetting(setting))
+                self.settings.change(&setting, value)?.then_some(Effect::RestoreSetting(setting))
             }
             Effect::RestoreSetting(setting) => {
-                self.host.settings.restore(&setting)?;
+                self.settings.restore(&setting)?;
                 None
             }
             Effect::CloseToOthers(family) => {
-                let is_new = self.host.firewall.close_to_others(family == Family::Ipv4).await?;
+                let is_new = self.firewall.close_to_others(family == Family::Ipv4).await?;
                 is_new.then_some(Effect::OpenToOthers(family))
             }
             Effect::OpenToOthers(family) => {
-                self.host.firewall.open_to_others(family == Family::Ipv4).await?;
+                self.firewall.open_to_others(family == Family::Ipv4).await?;
                 None
             }
         })
@@ -94,13 +109,13 @@ impl Daemon {
     async fn perform_action(&self, action: &Action) -> Result<(), Error> {
         match action {
             Action::AddHostDevice(network) => {
-                self.host.links.create_host_device(network, self.host.group).await?;
+                self.links.create_host_device(network, self.group).await?;
             }
             Action::WriteNetwork(network) => {
                 self.datapath().write_network(network.number, &network.entry())?;
             }
             Action::AttachHostDevice { number, interface } => {
-                let _expedited = self.host.grace.expedite();
+                let _expedited = self.grace.expedite();
                 block_in_place(|| self.datapath().attach_host_device(*number, interface))?;
             }
             Action::ClearNetwork { number, interface } => {
@@ -108,59 +123,62 @@ impl Daemon {
             }
             Action::AddEndpointLink(endpoint) => {
                 let namespace =
-                    endpoint.namespace.as_ref().map(|named| self.host.links.namespace(named)).transpose()?;
-                self.host.links.create_endpoint(endpoint, self.host.group, namespace.as_ref()).await?;
+                    endpoint.namespace.as_ref().map(|named| self.links.namespace(named)).transpose()?;
+                self.links.create_endpoint(endpoint, self.group, namespace.as_ref()).await?;
             }
             Action::WriteEndpoint(endpoint) | Action::RewriteEndpoint { after: endpoint, .. } => {
                 self.datapath().write_endpoint(endpoint.number, endpoint.entry())?;
             }
             Action::AttachEndpoint { number, interface } => {
-                let _expedited = self.host.grace.expedite();
+                let _expedited = self.grace.expedite();
                 block_in_place(|| self.datapath().attach_endpoint(*number, interface))?;
             }
             Action::ClearEndpoint { number, interface } => {
                 self.datapath().remove_endpoint(*number, interface.as_deref())?;
             }
             Action::MendDevice { ifindex, interface, mend } => {
-                self.host.repairs.note(format!("somebody changed {interface}: put back {mend}"));
-                self.host.links.mend(*ifindex, interface, mend).await?;
+                self.repairs.note(format!("somebody changed {interface}: put back {mend}"));
+                self.links.mend(*ifindex, interface, mend).await?;
             }
-            Action::SetUp { ifindex, .. } => self.host.links.set_up(*ifindex).await?,
+            Action::SetUp { ifindex, .. } => self.links.set_up(*ifindex).await?,
             Action::DeleteLink { ifindex, .. } => {
-                let _expedited = self.host.grace.expedite();
-                self.host.links.delete(*ifindex).await?;
+                let _expedited = self.grace.expedite();
+                self.links.delete(*ifindex).await?;
             }
-            Action::AddRules(rules) => {
-                self.host.firewall.add_network(rules, &self.rules(Some(rules))).await?
+            Action::AddRules { network, others } => {
+                let all = [others.as_slice(), slice::from_ref(network)].concat();
+                self.firewall.add_network(network, &all).await?;
             }
-            Action::RemoveRules(rules) => self.host.firewall.remove_network(rules, &self.rules(None)).await?,
+            Action::RemoveRules { network, others } => {
+                self.firewall.remove_network(network, others).await?;
+            }
             Action::SetDefaultRoute { namespace, route, .. } => {
-                let namespace = self.host.links.namespace(namespace)?;
+                let namespace = self.links.namespace(namespace)?;
                 let (family, gateway) = match route {
                     DefaultRoute::Ipv4(gateway) => (Family::Ipv4, gateway.map(IpAddr::from)),
                     DefaultRoute::Ipv6(gateway) => (Family::Ipv6, gateway.map(IpAddr::from)),
                 };
                 match gateway {
-                    Some(gateway) => self.host.links.set_default_route(&namespace, gateway).await?,
-                    None => self.host.links.remove_default_route(&namespace, family).await?,
+                    Some(gateway) => self.links.set_default_route(&namespace, gateway).await?,
+                    None => self.links.remove_default_route(&namespace, family).await?,
                 }
             }
             Action::Publish(mappings) => {
-                self.host.firewall.publish(mappings).await?;
-                if let Err(error) = self.relay(mappings).await {
+                self.firewall.publish(mappings).await?;
+                if let Err(error) = self.ports.relay(mappings).await {
                     // Both or none. The error to return is that of the relay.
-                    if let Err(error) = self.host.firewall.withdraw(mappings).await {
+                    if let Err(error) = self.firewall.withdraw(mappings).await {
                         tracing::warn!("undo: {error}");
                     }
                     return Err(error);
                 }
             }
             Action::Withdraw(mappings) => {
-                self.host.firewall.withdraw(mappings).await?;
+                self.firewall.withdraw(mappings).await?;
                 // Last, because it cannot fail: all is withdrawn or nothing.
-                self.unrelay(mappings).await;
+                self.ports.unrelay(mappings).await;
             }
-            Action::ForgetFlows(addresses) => self.host.firewall.forget(addresses.iter().copied()).await?,
+            Action::ForgetFlows(addresses) => self.firewall.forget(addresses.iter().copied()).await?,
         }
         Ok(())
     }

@@ -2,7 +2,6 @@
 //! directories or with the whole bpffs.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -12,8 +11,8 @@ use std::{
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::{io::unix::AsyncFd, task::block_in_place};
 
+use super::host::Host;
 use crate::{
-    daemon::Daemon,
     datapath::{self, Datapath, RestoredPins},
     sandbox::register,
     store::{self, Lock},
@@ -124,7 +123,7 @@ impl PinWatch {
     }
 }
 
-impl Daemon {
+impl Host {
     /// Watches the pins; without it, they are not restored.
     pub(super) fn watch_pins(&self) -> Option<PinWatch> {
         let folders = self.datapath().pin_folders();
@@ -133,9 +132,8 @@ impl Daemon {
             .ok()
     }
 
-    /// Waits until somebody removed pins, and restores them. Returns the links to check: a program that was
-    /// detached with its pin is attached again by others.
-    pub(super) async fn lost_pins(&self, watch: Option<&PinWatch>) -> BTreeMap<u32, bool> {
+    /// Waits until somebody removed pins, and restores them.
+    pub(super) async fn restore_lost_pins(&self, watch: Option<&PinWatch>) {
         let Some(watch) = watch else { return std::future::pending().await };
         loop {
             if let Err(error) = watch.changed().await {
@@ -143,7 +141,7 @@ impl Daemon {
                 return std::future::pending().await;
             }
             if self.restore_pins(watch) {
-                return self.all_links();
+                return;
             }
         }
     }
@@ -156,11 +154,11 @@ impl Daemon {
                 // Something may have been removed before its new directory was watched.
                 Ok(true) => were_missing = true,
                 Ok(false) => {
-                    self.host.pins.note(None);
+                    self.pins.note(None);
                     return were_missing;
                 }
                 Err(trouble) => {
-                    self.host.pins.note(Some(trouble));
+                    self.pins.note(Some(trouble));
                     return were_missing;
                 }
             }
@@ -173,20 +171,20 @@ impl Daemon {
         let RestoredPins { pins, is_new_folder } =
             restored.map_err(|error| format!("pins that somebody removed are missing: {error}"))?;
         if is_new_folder {
-            let path = self.host.pins.path.display();
+            let path = self.pins.path.display();
             let count = pins.len();
             let text = format!("somebody removed what is pinned in {path}: {count} are pinned again");
-            self.host.repairs.note(text);
+            self.repairs.note(text);
         } else {
             for pin in &pins {
                 let text = format!("somebody removed {}: it is pinned again", pin.display());
-                self.host.repairs.note(text);
+                self.repairs.note(text);
             }
         }
         let folders = self.datapath().pin_folders();
         watch.follow(&folders).map_err(|error| format!("watch the directories of pins: {error}"))?;
         if is_new_folder {
-            self.host.pins.lock_again().map_err(|error| error.to_string())?;
+            self.pins.lock_again().map_err(|error| error.to_string())?;
         }
         Ok(is_new_folder || !pins.is_empty())
     }

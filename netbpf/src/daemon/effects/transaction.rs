@@ -3,21 +3,22 @@
 
 use std::{mem, sync::Arc};
 
-use super::{descriptors, effect::Effect};
+use super::{descriptors, effect::Effect, host::Host};
 use crate::{
     daemon::{
-        Daemon, Error,
+        Error,
         ports::lease::{PortLease, WithoutAddress},
+        state::State,
     },
-    model::{Container, Endpoint, EndpointRequest, Id},
-    plan::Action,
+    model::{Attachment, Container, Endpoint, EndpointRequest, Id},
     store,
 };
 
 /// A change that is neither kept nor undone yet.
 #[must_use = "a change that is not ended is undone"]
 pub struct Transaction {
-    daemon: Arc<Daemon>,
+    state: Arc<State>,
+    host: Arc<Host>,
     undo: Vec<Undo>,
 }
 
@@ -39,14 +40,14 @@ impl Transaction {
     ///
     /// # Errors
     /// [`Error::Descriptors`] if too few file descriptors are free for it.
-    pub fn begin(daemon: &Arc<Daemon>) -> Result<Self, Error> {
+    pub fn begin(state: &Arc<State>, host: &Arc<Host>) -> Result<Self, Error> {
         descriptors::check()?;
-        Ok(Self { daemon: Arc::clone(daemon), undo: Vec::new() })
+        Ok(Self { state: Arc::clone(state), host: Arc::clone(host), undo: Vec::new() })
     }
 
     /// Leases a number for a network.
     pub fn lease_network_number(&mut self) -> Result<u32, Error> {
-        let number = self.daemon.world().lease_network_number()?;
+        let number = self.state.world().lease_network_number()?;
         self.undo.push(Undo::NetworkNumber(number));
         Ok(number)
     }
@@ -59,16 +60,55 @@ impl Transaction {
         request: &EndpointRequest,
         taken: &[String],
     ) -> Result<Endpoint, Error> {
-        let endpoint = self.daemon.world().lease_endpoint(container, network, request, taken)?;
+        let endpoint = self.state.world().lease_endpoint(container, network, request, taken)?;
         let leased =
             Undo::Endpoint { container: *container, network: *network, endpoint: Box::new(endpoint.clone()) };
         self.undo.push(leased);
         Ok(endpoint)
     }
 
+    /// Leases an endpoint for each attachment without one, or only for that in the network `only`. Returns their
+    /// networks. `taken` are names that new interfaces must not have.
+    pub fn lease_endpoints(
+        &mut self,
+        container: &mut Container,
+        only: Option<Id>,
+        taken: &[String],
+    ) -> Result<Vec<Id>, Error> {
+        let own = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
+        let mut taken: Vec<String> =
+            own.map(|endpoint| endpoint.interface.to_string()).chain(taken.iter().cloned()).collect();
+        // Requested names are not used for other interfaces.
+        taken.extend(
+            container
+                .attachments
+                .iter()
+                .filter_map(|wanted| wanted.request.options.interface.clone().map(String::from)),
+        );
+        let mut leased = Vec::new();
+        for index in 0..container.attachments.len() {
+            let Attachment { network, request, endpoint: None, .. } = container.attachments[index].clone()
+            else {
+                continue;
+            };
+            if only.is_some_and(|only| only != network) {
+                continue;
+            }
+            let mut lease = |request| self.lease_endpoint(&container.id, &network, request, &taken);
+            let endpoint = match container.owner().request_again(&network, &request) {
+                Some(again) => lease(&again).or_else(|_| lease(&request)),
+                None => lease(&request),
+            }?;
+            taken.push(endpoint.interface.to_string());
+            container.attachments[index].endpoint = Some(endpoint);
+            leased.push(network);
+        }
+        Ok(leased)
+    }
+
     /// Leases the host ports that `after` needs and `before` has not; sets the mappings of `after`.
     pub async fn lease_ports(&mut self, before: &Container, after: &mut Container) -> Result<(), Error> {
-        let leased = self.daemon.lease_ports(before, after, WithoutAddress::Refuse).await?;
+        let leased = self.host.ports.lease(&self.state, before, after, WithoutAddress::Refuse).await?;
         self.undo.push(Undo::Ports(leased));
         Ok(())
     }
@@ -76,7 +116,7 @@ impl Transaction {
     /// Leases the name of `after` for a container that has another name: from now on, no other container can
     /// take it.
     pub fn lease_name(&mut self, before: &Container, after: &Container) -> Result<(), Error> {
-        let mut world = self.daemon.world();
+        let mut world = self.state.world();
         if let Some(other) = world.container_named(&after.name) {
             return Err(Error::ContainerExists { name: after.name.clone(), id: other.id });
         }
@@ -87,7 +127,7 @@ impl Transaction {
 
     /// Performs an effect.
     pub async fn perform(&mut self, effect: impl Into<Effect>) -> Result<(), Error> {
-        let undo = self.daemon.perform(effect.into()).await?;
+        let undo = self.host.perform(effect.into()).await?;
         self.undo.extend(undo.map(Box::new).map(Undo::Effect));
         Ok(())
     }
@@ -102,7 +142,7 @@ impl Transaction {
 
     /// Stores records, all or none.
     pub fn commit(&mut self, records: &[store::Change]) -> Result<(), Error> {
-        self.daemon.commit(records)
+        self.state.commit(records)
     }
 
     /// Ends the change: kept if it was done, otherwise undone. A failed undo is logged and left for the next
@@ -110,7 +150,7 @@ impl Transaction {
     pub async fn end<T>(mut self, done: Result<T, Error>) -> Result<T, Error> {
         let undo = mem::take(&mut self.undo);
         if done.is_err() {
-            self.daemon.undo(undo).await;
+            undo_all(&self.state, &self.host, undo).await;
         }
         done
     }
@@ -122,11 +162,11 @@ impl Transaction {
         before: &Container,
         after: &Container,
     ) -> Result<(), Error> {
-        let daemon = Arc::clone(&self.daemon);
+        let (state, host) = (Arc::clone(&self.state), Arc::clone(&self.host));
         let done = done.and_then(|()| self.commit(&[store::Change::PutContainer(after.clone())]));
         self.end(done).await?;
-        daemon.release_ports(before, after);
-        daemon.world().put_container(after.clone());
+        host.ports.release(before, after);
+        state.world().put_container(after.clone());
         Ok(())
     }
 }
@@ -137,38 +177,32 @@ impl Drop for Transaction {
             return;
         }
         tracing::error!("a change was interrupted: its steps are undone");
-        let (daemon, undo) = (Arc::clone(&self.daemon), mem::take(&mut self.undo));
-        tokio::spawn(async move { daemon.undo(undo).await });
+        let (state, host) = (Arc::clone(&self.state), Arc::clone(&self.host));
+        let undo = mem::take(&mut self.undo);
+        tokio::spawn(async move { undo_all(&state, &host, undo).await });
     }
 }
 
-impl Daemon {
-    /// Whether what an action changes does not exist any more: routes are gone with their namespace.
-    pub(in crate::daemon) fn is_gone_with_its_namespace(&self, action: &Action) -> bool {
-        matches!(action, Action::SetDefaultRoute { namespace, .. } if self.host.links.namespace(namespace).is_err())
-    }
-
-    async fn undo(&self, done: Vec<Undo>) {
-        for undo in done.into_iter().rev() {
-            match undo {
-                Undo::Effect(effect) => {
-                    if let Effect::Kernel(action) = &*effect
-                        && self.is_gone_with_its_namespace(action)
-                    {
-                        continue;
-                    }
-                    let name = effect.name();
-                    if let Err(error) = self.apply(*effect).await {
-                        tracing::error!(%error, "undo: {name}");
-                    }
+async fn undo_all(state: &State, host: &Host, done: Vec<Undo>) {
+    for undo in done.into_iter().rev() {
+        match undo {
+            Undo::Effect(effect) => {
+                if let Effect::Kernel(action) = &*effect
+                    && host.is_gone_with_its_namespace(action)
+                {
+                    continue;
                 }
-                Undo::NetworkNumber(number) => self.world().release_network_number(number),
-                Undo::Endpoint { container, network, endpoint } => {
-                    self.world().release_endpoint(&container, &network, &endpoint);
+                let name = effect.name();
+                if let Err(error) = host.apply(*effect).await {
+                    tracing::error!(%error, "undo: {name}");
                 }
-                Undo::Ports(lease) => self.undo_ports(lease).await,
-                Undo::Name(before) => self.world().put_container(*before),
             }
+            Undo::NetworkNumber(number) => state.world().release_network_number(number),
+            Undo::Endpoint { container, network, endpoint } => {
+                state.world().release_endpoint(&container, &network, &endpoint);
+            }
+            Undo::Ports(lease) => host.ports.undo(lease).await,
+            Undo::Name(before) => state.world().put_container(*before),
         }
     }
 }

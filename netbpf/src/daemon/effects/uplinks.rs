@@ -3,15 +3,26 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::host::Host;
 use crate::{
-    daemon::Daemon,
+    daemon::state::locks::{Rank, TaskLock},
     datapath::{self, UplinkDevice, XdpProgram},
     link::{Heard, LinkChanges, Links},
     model::{HostInterface, XdpMode},
 };
 
-/// The state of each uplink.
-pub type Uplinks = BTreeMap<String, Standing>;
+/// The uplinks that should have a program.
+pub struct Uplinks {
+    wanted: BTreeMap<HostInterface, XdpMode>,
+    standing: TaskLock<BTreeMap<String, Standing>>,
+}
+
+impl Uplinks {
+    /// Nothing is attached yet.
+    pub fn new(wanted: BTreeMap<HostInterface, XdpMode>) -> Self {
+        Self { wanted, standing: TaskLock::new(Rank::Uplinks, BTreeMap::new()) }
+    }
+}
 
 /// The state of an uplink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,27 +43,27 @@ pub struct Uplink {
     pub trouble: Option<String>,
 }
 
-impl Daemon {
+impl Host {
     /// Attach the program to all uplinks of the options, and detach it from others of an earlier daemon.
-    pub(in crate::daemon) async fn bring_up_uplinks(&self) -> Result<(), datapath::Error> {
+    pub async fn bring_up_uplinks(&self) -> Result<(), datapath::Error> {
         let present = self.datapath().uplinks()?;
         for interface in
-            present.iter().filter(|interface| !self.options.uplinks.contains_key(interface.as_str()))
+            present.iter().filter(|interface| !self.uplinks.wanted.contains_key(interface.as_str()))
         {
             self.datapath().detach_uplink(interface)?;
             tracing::info!(uplink = interface, "XDP is detached: the daemon was started without it");
         }
-        for (interface, mode) in &self.options.uplinks {
+        for (interface, mode) in &self.uplinks.wanted {
             self.bring_up_uplink(interface, *mode).await;
         }
         self.forget_lost_uplinks().await
     }
 
     /// Follow uplinks that are deleted, created or get another MAC, as long as the daemon runs.
-    pub(in crate::daemon) async fn follow_uplinks(self: Arc<Self>, mut changes: LinkChanges) {
+    pub async fn follow_uplinks(self: Arc<Self>, mut changes: LinkChanges) {
         while let Some(heard) = changes.next().await {
             let concerned: Vec<_> = {
-                let uplinks = self.host.uplinks.lock().await;
+                let uplinks = self.uplinks.standing.lock().await;
                 let concerns = |interface: &str| match &heard {
                     Heard::Lost => true,
                     Heard::Of((ifindex, name)) => {
@@ -61,7 +72,7 @@ impl Daemon {
                             || standing.is_some_and(|standing| standing.ifindex == Some(*ifindex))
                     }
                 };
-                self.options.uplinks.iter().filter(|(interface, _)| concerns(interface)).collect()
+                self.uplinks.wanted.iter().filter(|(interface, _)| concerns(interface)).collect()
             };
             for (interface, mode) in &concerned {
                 self.bring_up_uplink(interface, **mode).await;
@@ -74,12 +85,12 @@ impl Daemon {
             }
             // There may be room now.
             let waiting: Vec<_> = {
-                let uplinks = self.host.uplinks.lock().await;
+                let uplinks = self.uplinks.standing.lock().await;
                 let waits = |(interface, _): &(&HostInterface, &XdpMode)| {
                     let standing = uplinks.get(&***interface);
                     standing.is_some_and(|standing| standing.trouble.is_some())
                 };
-                let others = self.options.uplinks.iter().filter(|uplink| !concerned.contains(uplink));
+                let others = self.uplinks.wanted.iter().filter(|uplink| !concerned.contains(uplink));
                 others.filter(waits).collect()
             };
             for (interface, mode) in waiting {
@@ -91,7 +102,7 @@ impl Daemon {
 
     /// Attach the program to an uplink if it is not attached, and log the result if it is new.
     async fn bring_up_uplink(&self, interface: &str, mode: XdpMode) {
-        let mut uplinks = self.host.uplinks.lock().await;
+        let mut uplinks = self.uplinks.standing.lock().await;
         let standing = match self.attach_uplink(interface, mode).await {
             Ok(ifindex) => Standing { ifindex: Some(ifindex), trouble: None },
             Err(trouble) => Standing { ifindex: None, trouble: Some(trouble) },
@@ -107,7 +118,7 @@ impl Daemon {
     }
 
     async fn attach_uplink(&self, interface: &str, mode: XdpMode) -> Result<u32, String> {
-        let found = self.host.links.uplink(interface).await.map_err(|error| error.to_string())?;
+        let found = self.links.uplink(interface).await.map_err(|error| error.to_string())?;
         let device = match found.map(|uplink| (uplink.mac, uplink)) {
             None => {
                 // The pin with its name belongs to another interface, or to none any more.
@@ -133,25 +144,25 @@ impl Daemon {
     }
 
     async fn forget_lost_uplinks(&self) -> Result<(), datapath::Error> {
-        let uplinks = self.host.uplinks.lock().await;
+        let uplinks = self.uplinks.standing.lock().await;
         let attached: Vec<u32> = uplinks.values().filter_map(|standing| standing.ifindex).collect();
         self.datapath().forget_uplinks_but(&attached)
     }
 
     /// The state of each uplink.
-    pub(in crate::daemon) async fn standing_of_uplinks(&self) -> Vec<Uplink> {
-        let uplinks = self.host.uplinks.lock().await;
+    pub async fn standing_of_uplinks(&self) -> Vec<Uplink> {
+        let uplinks = self.uplinks.standing.lock().await;
         let standing = |(interface, mode): (&HostInterface, &XdpMode)| Uplink {
             interface: interface.clone(),
             mode: *mode,
             trouble: uplinks.get(&**interface).and_then(|uplink| uplink.trouble.clone()),
         };
-        self.options.uplinks.iter().map(standing).collect()
+        self.uplinks.wanted.iter().map(standing).collect()
     }
 
     /// Start to listen. Call it before the uplinks are read, so that no change is missed. None without
     /// uplinks.
-    pub(in crate::daemon) fn uplink_changes(&self) -> Result<Option<LinkChanges>, crate::link::Error> {
-        if self.options.uplinks.is_empty() { Ok(None) } else { Links::watch_changed().map(Some) }
+    pub fn uplink_changes(&self) -> Result<Option<LinkChanges>, crate::link::Error> {
+        if self.uplinks.wanted.is_empty() { Ok(None) } else { Links::watch_changed().map(Some) }
     }
 }

@@ -1,5 +1,6 @@
 //! Networks and their members: lease, plan, apply, commit. Must not call `owners`.
 
+mod announce;
 mod connect;
 pub(in crate::daemon) mod endpoint_request;
 pub(in crate::daemon) mod networks;

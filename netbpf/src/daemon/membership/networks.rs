@@ -54,7 +54,7 @@ impl Daemon {
             return Err(Error::PredefinedCreate(request.name));
         }
         let _one_at_a_time = self.state.network_changes.lock().await;
-        if self.world().networks().any(|network| network.name == request.name) {
+        if self.state.world().networks().any(|network| network.name == request.name) {
             return Err(Error::NetworkExists(request.name));
         }
         let id = Id::random();
@@ -73,9 +73,9 @@ impl Daemon {
             origin: Origin::Netbpf,
         };
         let id = self.add_bridge(network, subnets, request.options).await?;
-        let made = self.world().network(&id).cloned();
+        let made = self.state.world().network(&id).cloned();
         if let Some(network) = made {
-            self.tell_of_network(&network, "create");
+            self.events.tell_of_network(&network, "create");
         }
         Ok(id)
     }
@@ -87,11 +87,11 @@ impl Daemon {
         subnets: Resolved,
         options: Options,
     ) -> Result<Id, Error> {
-        let mut change = Transaction::begin(self)?;
+        let mut change = self.begin()?;
         let done = self.bridge_steps(&mut change, network, subnets, options).await;
         let network = change.end(done).await?;
         let id = network.id;
-        self.world().insert_network(network);
+        self.state.world().insert_network(network);
         Ok(id)
     }
 
@@ -117,15 +117,17 @@ impl Daemon {
         let network = Network { driver: Driver::Bridge(bridge), ..network };
         check_further(&access, &network)?;
         if has_ipv6 {
-            change.perform_all(self.closing(Family::Ipv6)?).await?;
+            change.perform_all(self.host.closing(Family::Ipv6)?).await?;
         }
         // Before the device, so that no forbidden packet passes.
-        change.perform_all(NetworkRules::of(&network).map(Action::AddRules)).await?;
+        let others = self.state.world().rules();
+        let rules = NetworkRules::of(&network).map(|network| Action::AddRules { network, others });
+        change.perform_all(rules).await?;
         let wiring = NetworkWiring::of(&network).map(|wiring| (wiring.number, wiring));
         let desired = Desired { networks: wiring.into_iter().collect(), ..Desired::default() };
         change.perform_all(diff(&desired, &Observed::default())).await?;
         if has_ipv6 {
-            change.perform_all(self.forwarding(Family::Ipv6).await?).await?;
+            change.perform_all(self.host.forwarding(Family::Ipv6).await?).await?;
         }
         change.commit(&[Change::PutNetwork(network.clone())])?;
         Ok(network)
@@ -135,7 +137,7 @@ impl Daemon {
     /// device.
     pub(in crate::daemon) fn check_device(&self, id: &Id, options: &Options) -> Result<(), Error> {
         let Some(device) = &options.device else { return Ok(()) };
-        let world = self.world();
+        let world = self.state.world();
         let of_other = world.networks().find_map(|other| {
             let bridge = other.bridge()?;
             (bridge.device == *device || bridge.peer == *device).then_some(other.id)
@@ -168,7 +170,7 @@ impl Daemon {
 
     /// Subnets of networks, and subnets lent to Docker, of one family.
     fn subnets_in_use<Net>(&self, own: &[IpNet], family: impl Fn(IpNet) -> Option<Net>) -> Vec<Net> {
-        let world = self.world();
+        let world = self.state.world();
         let networks = world.networks().filter_map(Network::bridge).flat_map(Bridge::nets);
         let lent = world.lent_subnets().filter(|subnet| !own.contains(subnet));
         networks.chain(lent).filter_map(family).collect()
@@ -215,7 +217,7 @@ impl Daemon {
     pub async fn remove_network(self: &Arc<Self>, key: &str) -> Result<(), Error> {
         let _one_at_a_time = self.state.network_changes.lock().await;
         let network = {
-            let world = self.world();
+            let world = self.state.world();
             let network = world.find_network(key)?.clone();
             if network.is_predefined() {
                 return Err(Error::PredefinedRemove(network.name));
@@ -232,7 +234,7 @@ impl Daemon {
     /// Remove a network without members. The caller must hold the lock of networks.
     pub(in crate::daemon) async fn remove_unused(self: &Arc<Self>, network: Network) -> Result<(), Error> {
         {
-            let mut world = self.world();
+            let mut world = self.state.world();
             if world.has_members(&network.id) {
                 let endpoints = world
                     .members(&network.id)
@@ -243,12 +245,12 @@ impl Daemon {
             }
             world.remove_network(&network.id);
         }
-        if let Err(error) = self.commit(&[Change::RemoveNetwork(network.id)]) {
-            self.world().put_back_network(network);
+        if let Err(error) = self.state.commit(&[Change::RemoveNetwork(network.id)]) {
+            self.state.world().put_back_network(network);
             return Err(error);
         }
         self.remove_bridge(&network).await;
-        self.tell_of_network(&network, "destroy");
+        self.events.tell_of_network(&network, "destroy");
         Ok(())
     }
 
@@ -257,9 +259,10 @@ impl Daemon {
         let Some(wiring) = NetworkWiring::of(network) else { return };
         let number = wiring.number;
         let removed = Desired { networks: [(number, wiring)].into(), ..Desired::default() };
-        let rules = NetworkRules::of(network).map(Action::RemoveRules);
-        self.carry_out(removal(&removed).into_iter().chain(rules)).await;
-        self.world().release_network_number(number);
+        let others = self.state.world().rules();
+        let rules = NetworkRules::of(network).map(|network| Action::RemoveRules { network, others });
+        self.host.carry_out(removal(&removed).into_iter().chain(rules)).await;
+        self.state.world().release_network_number(number);
     }
 
     /// `network prune`: remove unused networks that match. Returns their names.
@@ -273,7 +276,7 @@ impl Daemon {
     ) -> Result<Vec<String>, Error> {
         let _only_one = self.state.pruning.try_lock().map_err(|_| Error::PruneRunning)?;
         let unused: Vec<_> = {
-            let world = self.world();
+            let world = self.state.world();
             world
                 .networks()
                 .filter(|network| !network.is_predefined() && network.origin.is_own())
@@ -290,13 +293,13 @@ impl Daemon {
                 Err(error) => return Err(error),
             }
         }
-        self.tell_of_prune();
+        self.events.tell_of_prune();
         Ok(removed)
     }
 
     /// `network ls`, by name. `matches` learns of each network whether it has members.
     pub fn list_networks(&self, matches: impl Fn(&Network, bool) -> bool) -> Vec<NetworkView> {
-        let world = self.world();
+        let world = self.state.world();
         let mut networks: Vec<_> = world
             .networks()
             .filter(|network| matches(network, world.has_members(&network.id)))
@@ -311,20 +314,20 @@ impl Daemon {
     /// # Errors
     /// [`Error::NoNetwork`], or [`Error::Invalid`] if several match.
     pub fn inspect_network(&self, key: &str) -> Result<NetworkView, Error> {
-        let world = self.world();
+        let world = self.state.world();
         Ok(view::network(world.find_network(key)?, &world))
     }
 
     /// Create the three predefined networks if they do not exist.
     pub(in crate::daemon) async fn add_predefined_networks(self: &Arc<Self>) -> Result<(), Error> {
         for (name, driver) in [("none", Driver::Null), ("host", Driver::Host)] {
-            if self.world().find_network(name).is_err() {
+            if self.state.world().find_network(name).is_err() {
                 let network = predefined(name, driver);
-                self.commit(&[Change::PutNetwork(network.clone())])?;
-                self.world().insert_network(network);
+                self.state.commit(&[Change::PutNetwork(network.clone())])?;
+                self.state.world().insert_network(network);
             }
         }
-        if self.world().find_network(Network::DEFAULT).is_err() {
+        if self.state.world().find_network(Network::DEFAULT).is_err() {
             let subnets = self.subnets(&Request::parse(&[], true, false)?, &[]).await?;
             tracing::info!(
                 subnet = subnets.ipv4.as_ref().map(|subnet| subnet.net.to_string()),
@@ -341,7 +344,7 @@ impl Daemon {
     /// Whether only predefined networks exist and no container runs: then a daemon that stops removes its
     /// datapath.
     pub(in crate::daemon) fn is_empty(&self) -> bool {
-        let world = self.world();
+        let world = self.state.world();
         world.networks().all(Network::is_predefined)
             && !world.containers().any(|container| matches!(container.state, State::Running { .. }))
     }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Instant};
 use netbpf_common::endpoint::{ifindex_of, number_of};
 
 use crate::{
-    daemon::{Daemon, Error},
+    daemon::{Daemon, Error, state::namespace_of},
     link::{Deletions, Heard},
     model::{Container, Endpoint, Id, State},
     plan::{Desired, EndpointWiring, Observed, diff},
@@ -34,7 +34,7 @@ impl Daemon {
             Heard::Of(ifindex) => number_of(ifindex) == Some(endpoint.number),
             Heard::Lost => true,
         };
-        let world = self.world();
+        let world = self.state.world();
         let containers = world
             .containers()
             .filter(|container| !container.owner().places_interface())
@@ -48,10 +48,10 @@ impl Daemon {
     }
 
     async fn restore_endpoint(self: &Arc<Self>, id: Id, number: u32) -> Result<(), Error> {
-        let _locked = self.lock_container(id).await;
+        let _locked = self.state.lock_container(id).await;
         // Since the event, the container may have ended, left the network, or been restored already.
-        let Ok(container) = self.container(&id) else { return Ok(()) };
-        let Ok(namespace) = self.namespace_of(&container) else { return Ok(()) };
+        let Ok(container) = self.state.container(&id) else { return Ok(()) };
+        let Ok(namespace) = namespace_of(&container) else { return Ok(()) };
         let (ifindex, now) = (ifindex_of(number), Instant::now());
         let is_there = self.host.links.name_of(ifindex).is_some();
         if is_there
@@ -60,8 +60,7 @@ impl Daemon {
         {
             return Ok(());
         }
-        let none = Container { attachments: Vec::new(), ..container.clone() };
-        let mut endpoints = self.endpoints_of(&container, &none, Some(&namespace));
+        let mut endpoints = self.state.world().wirings_of(&container, Some(&namespace));
         endpoints.retain(|of, _| *of == number);
         let Some(EndpointWiring { host_interface, .. }) = endpoints.get(&number) else { return Ok(()) };
         self.host.repairs.note(format!(
@@ -71,7 +70,7 @@ impl Daemon {
         self.host.contests.note(ifindex, host_interface, now);
         let desired = Desired { group: self.host.group, endpoints, ..Desired::default() };
         for action in diff(&desired, &Observed::default()) {
-            match self.apply(action).await {
+            match self.host.apply(action).await {
                 // The container has ended.
                 Err(_) if self.host.links.namespace(&namespace).is_err() => return Ok(()),
                 done => done?,
@@ -84,6 +83,7 @@ impl Daemon {
     /// Restores the default routes of containers whose endpoints were created again.
     pub(in crate::daemon) async fn restore_routes(self: &Arc<Self>, endpoints: &[u32]) {
         let containers: Vec<Container> = self
+            .state
             .world()
             .containers()
             .filter(|container| {
@@ -97,8 +97,9 @@ impl Daemon {
             .collect();
         for container in containers {
             let none = Container { attachments: Vec::new(), ..container.clone() };
-            if let Ok(namespace) = self.namespace_of(&container) {
-                self.carry_out(self.route_changes(&none, &container, namespace)).await;
+            if let Ok(namespace) = namespace_of(&container) {
+                let routes = self.state.world().route_changes(&none, &container, &namespace);
+                self.host.carry_out(routes).await;
             }
         }
     }

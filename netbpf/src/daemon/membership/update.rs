@@ -4,11 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    daemon::{
-        Daemon, Error,
-        effects::{retry::retry, transaction::Transaction},
-        tell::events::Happened,
-    },
+    daemon::{Daemon, Error, effects::retry::retry, tell::events::Happened},
     model::{AccessChange, AccessOptions, Container, Id, Network},
     plan::{Action, EndpointWiring},
     store::Change,
@@ -22,8 +18,8 @@ impl Daemon {
         network: &Id,
         change: &AccessChange,
     ) -> Result<(), Error> {
-        let before = self.container(&id)?;
-        let found = self.world().network(network).cloned();
+        let before = self.state.container(&id)?;
+        let found = self.state.world().network(network).cloned();
         let network = found.ok_or_else(|| Error::NoNetwork(network.to_string()))?;
         let mut after = before.clone();
         let attachment =
@@ -32,12 +28,12 @@ impl Daemon {
             )?;
         let access = &mut attachment.request.options.access;
         *access = change.apply(access);
-        self.world().check_access(access, &network)?;
+        self.state.world().check_access(access, &network)?;
         if after == before {
             return Ok(());
         }
-        let mut change = Transaction::begin(self)?;
-        let [old, new] = [&before, &after].map(|container| self.wiring_in(container, &network));
+        let mut change = self.begin()?;
+        let [old, new] = [&before, &after].map(|container| wiring_in(container, &network));
         let done = match (old, new) {
             (Some(before), Some(after)) if before != after => {
                 change.perform(Action::RewriteEndpoint { before, after }).await
@@ -45,7 +41,7 @@ impl Daemon {
             _ => Ok(()),
         };
         change.end_of_container(done, &before, &after).await?;
-        self.tell(&after, Happened::Updated);
+        self.events.tell(&after, Happened::Updated);
         self.tell_of_members(&id, &[network.id], "update");
         Ok(())
     }
@@ -57,12 +53,12 @@ impl Daemon {
     /// [`Error::FurtherInUse`]. Otherwise the error of a step: the endpoints are written as before.
     pub async fn update_network(self: &Arc<Self>, key: &str, change: AccessChange) -> Result<(), Error> {
         let _one_at_a_time = self.state.updates.lock().await;
-        let before = self.world().find_network(key)?.clone();
+        let before = self.state.world().find_network(key)?.clone();
         let Some(bridge) = before.bridge() else {
             return Err(Error::Forbidden(format!("network {} has no endpoints", before.name)));
         };
         let (old, new) = (bridge.options.access.clone(), change.apply(&bridge.options.access));
-        self.world().check_access(&new, &before)?;
+        self.state.world().check_access(&new, &before)?;
         if new == old {
             return Ok(());
         }
@@ -73,24 +69,24 @@ impl Daemon {
         if done.is_ok() {
             let _no_other = self.state.network_changes.lock().await;
             // It may have got another name meanwhile, or have been removed.
-            let network = self.world().network(&id).cloned();
+            let network = self.state.world().network(&id).cloned();
             done = network
                 .ok_or_else(|| Error::NoNetwork(before.name.clone()))
-                .and_then(|network| self.commit(&[Change::PutNetwork(network)]));
+                .and_then(|network| self.state.commit(&[Change::PutNetwork(network)]));
         }
         if let Err(error) = done {
-            let changed = self.world().network(&id).cloned();
+            let changed = self.state.world().network(&id).cloned();
             if let (Some(changed), Ok(())) = (changed, self.set_access(&id, old)) {
                 retry("undo RewriteEndpoint", || self.rewrite_members(&changed)).await;
             }
             return Err(error);
         }
-        self.tell_of_network(&before, "update");
+        self.events.tell_of_network(&before, "update");
         Ok(())
     }
 
     fn set_access(&self, network: &Id, access: AccessOptions) -> Result<(), Error> {
-        let mut world = self.world();
+        let mut world = self.state.world();
         let found = world.network(network).ok_or_else(|| Error::NoNetwork(network.to_string()))?;
         let changed = found.clone().with_access(access);
         world.replace_network(changed);
@@ -100,28 +96,28 @@ impl Daemon {
     /// Rewrite the endpoints of a network's members, which are written as `before` says. One member after the
     /// other is locked, because each of them may also wait for others.
     async fn rewrite_members(&self, before: &Network) -> Result<(), Error> {
-        let members: Vec<Id> = self.world().member_ids(&before.id).collect();
+        let members: Vec<Id> = self.state.world().member_ids(&before.id).collect();
         for member in members {
-            let _locked = self.lock_container(member).await;
+            let _locked = self.state.lock_container(member).await;
             let (Ok(container), Some(now)) =
-                (self.container(&member), self.world().network(&before.id).cloned())
+                (self.state.container(&member), self.state.world().network(&before.id).cloned())
             else {
                 continue;
             };
-            let [old, new] = [before, &now].map(|network| self.wiring_in(&container, network));
+            let [old, new] = [before, &now].map(|network| wiring_in(&container, network));
             if let (Some(before), Some(after)) = (old, new)
                 && before != after
             {
-                self.apply(Action::RewriteEndpoint { before, after }).await?;
+                self.host.apply(Action::RewriteEndpoint { before, after }).await?;
             }
         }
         Ok(())
     }
+}
 
-    /// The wiring of a container's endpoint in a network.
-    fn wiring_in(&self, container: &Container, network: &Network) -> Option<EndpointWiring> {
-        let mut attachments = container.attachments.iter();
-        let attachment = attachments.find(|attachment| attachment.network == network.id)?;
-        EndpointWiring::of(attachment, network.bridge()?, container.owner_number(), container.namespace())
-    }
+/// The wiring of a container's endpoint in a network.
+fn wiring_in(container: &Container, network: &Network) -> Option<EndpointWiring> {
+    let mut attachments = container.attachments.iter();
+    let attachment = attachments.find(|attachment| attachment.network == network.id)?;
+    EndpointWiring::of(attachment, network.bridge()?, container.owner_number(), container.namespace())
 }

@@ -2,24 +2,28 @@
 //! the target runs there. In other networks, it is a name that the responder resolves for this container
 //! only. In networks with `enable_icc=false`, a link also opens the target's exposed ports.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use netbpf_common::allowed::{AllowedKey, FRAGMENT};
 
 use crate::{
-    daemon::{Daemon, Error, names, state::world::World},
+    daemon::{
+        Error,
+        names::{self, Names},
+        state::world::World,
+    },
     model::{Attachment, Container, Endpoint, Id, Link, Network, State},
 };
 
-impl Daemon {
+impl Names {
     /// Update links to a container that started, ended, was renamed, or entered or left the default network.
-    pub(in crate::daemon) async fn refresh_links_to(self: &Arc<Self>, target: Id) {
+    pub async fn refresh_links_to(&self, target: Id) {
         if let Err(error) = self.open_links() {
             tracing::error!(%error, "open links");
         }
         let linked: Vec<Id> = {
             let key = target.to_string();
-            let world = self.world();
+            let world = self.state.world();
             let is_linked = |container: &&Container| {
                 matches!(container.state, State::Running { .. })
                     && default_attachment(container, &world).is_some_and(|attachment| {
@@ -31,8 +35,8 @@ impl Daemon {
         for id in linked {
             // No deadlock: links have no cycle, because a target must exist before the container that links
             // to it.
-            let _locked = self.lock_container(id).await;
-            let Ok(container) = self.container(&id) else { continue };
+            let _locked = self.state.lock_container(id).await;
+            let Ok(container) = self.state.container(&id) else { continue };
             if !matches!(container.state, State::Running { .. }) {
                 continue;
             }
@@ -43,30 +47,29 @@ impl Daemon {
     }
 
     /// Write all links to the programs' map, for networks whose members must not talk to each other.
-    pub(in crate::daemon) fn open_links(&self) -> Result<(), Error> {
+    pub fn open_links(&self) -> Result<(), Error> {
         // Locked first, so that the state that is written last was also read last.
-        let mut datapath = self.datapath();
-        let links = openings(&self.world());
+        let mut datapath = self.host.datapath();
+        let links = openings(&self.state.world());
         Ok(datapath.set_allowed(&links)?)
     }
+}
 
-    /// Checks that a container's links on the default network are possible now, with Docker's messages.
-    pub(in crate::daemon) fn check_links(&self, container: &Container) -> Result<(), Error> {
-        let world = self.world();
-        for (link, target) in linked(container, &world) {
-            if !matches!(target.state, State::Running { .. }) {
-                return Err(Error::LinkNotRunning {
-                    target: target.name.clone(),
-                    container: container.name.clone(),
-                    alias: link.alias.clone(),
-                });
-            }
-            if default_attachment(target, &world).is_none() {
-                return Err(Error::LinkElsewhere(target.name.clone()));
-            }
+/// Checks that a container's links on the default network are possible now, with Docker's messages.
+pub fn check(container: &Container, world: &World) -> Result<(), Error> {
+    for (link, target) in linked(container, world) {
+        if !matches!(target.state, State::Running { .. }) {
+            return Err(Error::LinkNotRunning {
+                target: target.name.clone(),
+                container: container.name.clone(),
+                alias: link.alias.clone(),
+            });
         }
-        Ok(())
+        if default_attachment(target, world).is_none() {
+            return Err(Error::LinkElsewhere(target.name.clone()));
+        }
     }
+    Ok(())
 }
 
 /// The lines in `/etc/hosts` for a container's links, as in Docker: names with an address.

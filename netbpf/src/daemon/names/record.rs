@@ -11,22 +11,22 @@ use tokio::task::block_in_place;
 
 use crate::{
     daemon::{
-        Daemon, Error,
+        Error,
         effects::{effect::Effect, files},
         fault,
-        names::links,
+        names::{Names, links},
         parts::resolver_sockets,
-        state::world::World,
+        state::{namespace_of, world::World},
     },
     dns::{NetworkRecord, Record, Servers, Sockets},
     model::{Attachment, Container, Files, Mode, Namespace, Sandbox},
     plan::rank,
 };
 
-impl Daemon {
+impl Names {
     /// What updates `/etc/hosts` and `/etc/resolv.conf` of a running container for its networks.
-    pub(in crate::daemon) fn file_changes(&self, container: &Container) -> Result<Option<Effect>, Error> {
-        let dir = self.container_dir(&container.id);
+    pub fn file_changes(&self, container: &Container) -> Result<Option<Effect>, Error> {
+        let dir = self.host.folders.of(&container.id);
         Ok(match container.owner().files() {
             Files::None => None,
             Files::Own(sandbox) => {
@@ -40,22 +40,18 @@ impl Daemon {
     }
 
     /// Updates the files of a running container, without undo.
-    pub(in crate::daemon) async fn rewrite_files(&self, container: &Container) -> Result<(), Error> {
+    pub async fn rewrite_files(&self, container: &Container) -> Result<(), Error> {
         match self.file_changes(container)? {
-            Some(effect) => self.apply(effect).await,
+            Some(effect) => self.host.apply(effect).await,
             None => Ok(()),
         }
     }
 
     /// Create the files of a sandbox before its start. There is no undo: the files are used only by a running
     /// sandbox, and each start creates them again.
-    pub(in crate::daemon) fn make_files(
-        &self,
-        container: &Container,
-        sandbox: &Sandbox,
-    ) -> Result<(), Error> {
+    pub fn make_files(&self, container: &Container, sandbox: &Sandbox) -> Result<(), Error> {
         let Some(texts) = self.texts_of(container, sandbox)? else { return Ok(()) };
-        let dir = self.container_dir(&container.id);
+        let dir = self.host.folders.of(&container.id);
         fault::before("make files")?;
         block_in_place(|| files::make(&dir, &texts, &sandbox.hostname))?;
         fault::after("make files");
@@ -67,19 +63,69 @@ impl Daemon {
         match sandbox.mode {
             Mode::Container(_) => Ok(None),
             Mode::Networks | Mode::None | Mode::Host => {
-                let world = self.world();
+                let world = self.state.world();
                 let linked = links::hosts_of(container, &world);
                 files::texts_of(container, sandbox, &world, linked).map(Some)
             }
         }
     }
 
-    /// Open the sockets for a container's queries.
-    pub(in crate::daemon) async fn open_sockets(
+    /// What publishes the names of a running container, if it has any. `before` is the container with its present
+    /// names.
+    pub async fn publication(
         &self,
-        container: &Container,
+        before: &Container,
+        after: &Container,
         namespace: &Namespace,
-    ) -> Result<Sockets, Error> {
+    ) -> Result<Option<Effect>, Error> {
+        let [before, record] = [before, after].map(|container| self.record_of(container));
+        let Some(record) = record else { return Ok(None) };
+        let sockets = match before {
+            Some(_) => None,
+            None => Some(self.open_sockets(after, namespace).await?),
+        };
+        Ok(Some(Effect::PublishNames { record, before, sockets }))
+    }
+
+    /// Removes the names that `before` has and `after` has not.
+    pub async fn withdraw(&self, before: &Container, after: &Container) -> Result<(), Error> {
+        let [old, new] = [before, after].map(|container| self.record_of(container));
+        match (old, new) {
+            (None, _) => Ok(()),
+            (before @ Some(_), Some(record)) => {
+                self.host.apply(Effect::PublishNames { record, before, sockets: None }).await
+            }
+            (Some(old), None) => self.host.apply(Effect::WithdrawNames(old)).await,
+        }
+    }
+
+    /// Send all records to the responder, which removes all others.
+    pub async fn publish_all(&self) -> Result<(), Error> {
+        let mut records = Vec::new();
+        for container in self.state.containers() {
+            let Ok(namespace) = namespace_of(&container) else { continue };
+            if let Some(record) = self.record_of(&container) {
+                records.push((record, container, namespace));
+            }
+        }
+        for (record, container, namespace) in records {
+            let sockets = match self.host.feed.holds(&record).await? {
+                true => None,
+                false => match self.open_sockets(&container, &namespace).await {
+                    Ok(sockets) => Some(sockets),
+                    Err(error) => {
+                        tracing::error!(container = %record.container.short(), %error, "open sockets");
+                        None
+                    }
+                },
+            };
+            self.host.feed.upsert(record, sockets).await?;
+        }
+        Ok(self.host.feed.settle().await?)
+    }
+
+    /// Open the sockets for a container's queries.
+    async fn open_sockets(&self, container: &Container, namespace: &Namespace) -> Result<Sockets, Error> {
         let namespace = self.host.links.namespace(namespace)?;
         let address = SocketAddr::from((container.owner().resolver(), 53));
         let family =
@@ -92,8 +138,8 @@ impl Daemon {
     }
 
     /// The responder's record of a container.
-    pub(in crate::daemon) fn record_of(&self, container: &Container) -> Option<Record> {
-        record_of(container, &self.world())
+    pub fn record_of(&self, container: &Container) -> Option<Record> {
+        record_of(container, &self.state.world())
     }
 }
 

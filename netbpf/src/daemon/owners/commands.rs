@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use crate::{
-    daemon::{Daemon, Error, tell::info::Stats},
+    daemon::{
+        Daemon, Error,
+        tell::info::{self, Stats},
+    },
     model::{AccessChange, EndpointRequest, Id},
 };
 
@@ -22,24 +25,24 @@ impl Daemon {
         container: &str,
         request: EndpointRequest,
     ) -> Result<(), Error> {
-        let network = self.world().find_network(network)?.clone();
+        let network = self.state.world().find_network(network)?.clone();
         if let Some(container) = self.of_docker(&network, container)? {
             return Ok(self.owners.engine.connect_to(&network.id, &container, request).await?);
         }
         let (id, is_new) = self.find_or_adopt(container).await?;
-        if !is_new && self.container(&id)?.engine_container().is_some() {
+        if !is_new && self.state.container(&id)?.engine_container().is_some() {
             // The engine's last event may not have arrived yet.
             self.ask_engine(id).await;
         }
-        let _locked = self.lock_container(id).await;
+        let _locked = self.state.lock_container(id).await;
         let connected = self.connect_locked(id, &network, request).await;
         if is_new {
-            let container = self.container(&id)?;
+            let container = self.state.container(&id)?;
             match &connected {
                 Ok(()) => self.follow_adopted(&container),
                 Err(_) => {
-                    self.world().remove_container(&id);
-                    self.remove_dirs(&id);
+                    self.state.world().remove_container(&id);
+                    self.host.folders.remove(&id);
                 }
             }
         }
@@ -60,7 +63,7 @@ impl Daemon {
         force: bool,
     ) -> Result<(), Error> {
         let key = network;
-        let network = self.world().find_network(key).cloned();
+        let network = self.state.world().find_network(key).cloned();
         if let Ok(network) = &network
             && let Some(container) = self.of_docker(network, container)?
         {
@@ -71,7 +74,7 @@ impl Daemon {
             Err(Error::NoContainer(_)) if force => return Ok(()),
             Err(error) => return Err(error),
         };
-        let _locked = self.lock_container(id).await;
+        let _locked = self.state.lock_container(id).await;
         self.disconnect_locked(id, key, network, force).await
     }
 
@@ -88,17 +91,17 @@ impl Daemon {
         container: &str,
         change: AccessChange,
     ) -> Result<(), Error> {
-        let network = self.world().find_network(network)?.clone();
+        let network = self.state.world().find_network(network)?.clone();
         let found = self.find_subject(container)?;
         let id = {
-            let world = self.world();
+            let world = self.state.world();
             let shown = world.container(&found).map(|container| container.shown().0);
             // A container of Docker has a record for each of its endpoints.
             let mut members = world.members(&network.id);
             let same = members.find(|member| member.id == found || Some(member.shown().0) == shown);
             same.map_or(found, |member| member.id)
         };
-        let _locked = self.lock_container(id).await;
+        let _locked = self.state.lock_container(id).await;
         self.update_locked(id, &network.id, &change).await
     }
 
@@ -109,6 +112,6 @@ impl Daemon {
     /// [`Error::Datapath`] if its source of counters cannot be read.
     pub async fn stats(&self, containers: &[&str]) -> Result<Stats, Error> {
         let asked: Vec<Id> = containers.iter().map(|key| self.find_subject(key)).collect::<Result<_, _>>()?;
-        self.stats_of(&asked).await
+        info::stats(&self.state, &self.host, &asked).await
     }
 }

@@ -47,7 +47,7 @@ impl Daemon {
             labels: found.labels.clone(),
             mappings: Vec::new(),
         };
-        let mut world = self.world();
+        let mut world = self.state.world();
         if world.container(&found.id).is_some() {
             return Ok((found.id, false));
         }
@@ -59,7 +59,7 @@ impl Daemon {
     }
 
     fn subject_of(&self, found: &Found, addresses: Vec<LastAddress>) -> Result<EngineContainer, Error> {
-        let dir = self.container_dir(&found.id);
+        let dir = self.host.folders.of(&found.id);
         let resolv_conf = found.resolv_conf.clone().filter(|path| {
             let is_engines = files::is_engines_own(path, &found.id);
             if !is_engines {
@@ -91,7 +91,7 @@ impl Daemon {
         if network.origin != Origin::Docker {
             return Ok(None);
         }
-        let known = self.find_subject(key).and_then(|id| self.container(&id));
+        let known = self.find_subject(key).and_then(|id| self.state.container(&id));
         match known {
             Ok(container) if container.engine_container().is_some() => Ok(Some(container.id.to_string())),
             // Docker does not know the name that its endpoint has here.
@@ -179,7 +179,7 @@ impl Daemon {
     }
 
     fn of_engine(&self) -> Vec<Id> {
-        let world = self.world();
+        let world = self.state.world();
         let of_engine = world.containers().filter(|other| other.engine_container().is_some());
         of_engine.map(|container| container.id).collect()
     }
@@ -195,8 +195,8 @@ impl Daemon {
         // container.
         let _queries = self.owners.engine_queries.lock(id).await;
         let found = self.owners.engine.find(&id.to_string()).await;
-        let _locked = self.lock_container(id).await;
-        let Ok(container) = self.container(&id) else { return };
+        let _locked = self.state.lock_container(id).await;
+        let Ok(container) = self.state.container(&id) else { return };
         let name = container.name.clone();
         let brought = match found {
             Ok(found) => self.follow_state(container, &found).await,
@@ -234,7 +234,7 @@ impl Daemon {
             (_, State::Running { .. }) => true,
             _ => return Ok(()),
         };
-        let is_left = |attachment: &Attachment| self.world().network(&attachment.network).is_some();
+        let is_left = |attachment: &Attachment| self.state.world().network(&attachment.network).is_some();
         if is_new && !container.attachments.iter().all(is_left) {
             // As in Docker, a network can be removed while one of its containers is stopped.
             tracing::info!(container = container.name, "one of its networks was removed meanwhile");
@@ -267,7 +267,7 @@ impl Daemon {
             return Ok(after);
         }
         tracing::info!(container = before.name, "ended");
-        if let Err(error) = block_in_place(|| files::give_back(&self.container_dir(&before.id))) {
+        if let Err(error) = block_in_place(|| files::give_back(&self.host.folders.of(&before.id))) {
             tracing::error!(container = before.name, %error, "give resolv.conf back");
         }
         self.unwire(before, after.clone()).await?;
@@ -284,8 +284,8 @@ impl Daemon {
         let addresses = before.engine_container().map_or_else(Vec::new, |engine| engine.addresses.clone());
         let subject = Subject::Engine(Box::new(self.subject_of(found, addresses)?));
         let after = Container { state, subject, labels: found.labels.clone(), ..before };
-        self.commit(&[Change::PutContainer(after.clone())])?;
-        self.world().put_container(after.clone());
+        self.state.commit(&[Change::PutContainer(after.clone())])?;
+        self.state.world().put_container(after.clone());
         tracing::info!(container = after.name, "started");
         self.watch_process(&after);
         Ok(after)
@@ -297,7 +297,7 @@ impl Daemon {
         container: Container,
     ) -> Result<(), Error> {
         let Some(process) = container.namespace() else { return Ok(()) };
-        match self.is_alive(&process) {
+        match self.host.is_alive(&process) {
             true => self.watch_process(&container),
             // The engine will tell why it ended.
             false => drop(self.end_engine_container(container, None).await?),
@@ -313,7 +313,7 @@ impl Daemon {
         found: &Found,
     ) -> Result<Container, Error> {
         let Some(engine) = before.engine_container() else { return Ok(before) };
-        let (dir, path) = (self.container_dir(&before.id), engine.resolv_conf.clone());
+        let (dir, path) = (self.host.folders.of(&before.id), engine.resolv_conf.clone());
         let Some(path) =
             path.filter(|path| block_in_place(|| files::is_made_anew(&dir, path)).unwrap_or_default())
         else {
@@ -322,9 +322,9 @@ impl Daemon {
         tracing::info!(container = before.name, "the engine has changed its resolv.conf");
         let subject = self.subject_of(found, engine.addresses.clone())?;
         let after = Container { subject: Subject::Engine(Box::new(subject)), ..before };
-        self.commit(&[Change::PutContainer(after.clone())])?;
-        self.world().put_container(after.clone());
-        if let Some(record) = self.record_of(&after) {
+        self.state.commit(&[Change::PutContainer(after.clone())])?;
+        self.state.world().put_container(after.clone());
+        if let Some(record) = self.names.record_of(&after) {
             self.host.feed.upsert(record, None).await?;
             block_in_place(|| files::borrow(&dir, &path))?;
         }
@@ -341,7 +341,7 @@ impl Daemon {
             return;
         }
         for network in networks {
-            let Ok(now) = self.container(&container.id) else { return };
+            let Ok(now) = self.state.container(&container.id) else { return };
             if let Err(error) = self.wire_in(now.clone(), now, Some(network)).await {
                 tracing::error!(container = container.name, network = %network.short(), %error, "connect again");
             }
@@ -356,15 +356,15 @@ impl Daemon {
     ) -> Result<Container, Error> {
         let after = Container { name: name.to_owned(), ..before.clone() };
         tracing::info!(from = before.name, to = name, "renamed");
-        if self.world().container_named(name).is_some() {
+        if self.state.world().container_named(name).is_some() {
             tracing::warn!(name, "two containers have this name: use the ID");
         }
-        self.commit(&[Change::PutContainer(after.clone())])?;
-        self.world().put_container(after.clone());
-        if let Some(record) = self.record_of(&after).filter(|_| runs(&after)) {
+        self.state.commit(&[Change::PutContainer(after.clone())])?;
+        self.state.world().put_container(after.clone());
+        if let Some(record) = self.names.record_of(&after).filter(|_| runs(&after)) {
             self.host.feed.upsert(record, None).await?;
         }
-        self.refresh_links_to(after.id).await;
+        self.names.refresh_links_to(after.id).await;
         Ok(after)
     }
 }

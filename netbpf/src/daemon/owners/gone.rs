@@ -74,8 +74,8 @@ impl Daemon {
     }
 
     async fn forget_namespace(self: &Arc<Self>, id: Id, namespace: Namespace) {
-        let _locked = self.lock_container(id).await;
-        let Ok(container) = self.container(&id) else { return };
+        let _locked = self.state.lock_container(id).await;
+        let Ok(container) = self.state.container(&id) else { return };
         if container.adopted_namespace() != Some(&namespace) {
             return;
         }
@@ -100,10 +100,10 @@ impl Daemon {
             pidfd => register(pidfd?)?,
         };
         // Between the look-up and the opening, the process may have ended and its PID been reused.
-        while self.is_alive(namespace) {
+        while self.host.is_alive(namespace) {
             match tokio::time::timeout(POLL_INTERVAL, pidfd.readable()).await {
                 Ok(ended) => return ended.map(|_| true),
-                Err(_) if self.container(&id).is_err() => return Ok(false),
+                Err(_) if self.state.container(&id).is_err() => return Ok(false),
                 Err(_) => {}
             }
         }
@@ -113,7 +113,7 @@ impl Daemon {
     /// True if the file is gone already. Later, [`Daemon::watch_folders`] detects it.
     fn file_gone(&self, path: &Path, namespace: &Namespace) -> io::Result<bool> {
         self.owners.folders.watch(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
-        Ok(!self.is_alive(namespace))
+        Ok(!self.host.is_alive(namespace))
     }
 
     /// Remove foreign containers when the files of their namespaces are removed, as long as the daemon runs.
@@ -136,14 +136,14 @@ impl Daemon {
 
     /// Foreign containers whose namespaces are gone after these events.
     fn concerned(&self, events: &[InotifyEvent]) -> Vec<(Id, Namespace)> {
-        let world = self.world();
+        let world = self.state.world();
         world
             .containers()
             .filter_map(|container| {
                 let namespace = container.adopted_namespace()?;
                 let Namespace::Path(path) = namespace else { return None };
                 let is_concerned = events.iter().any(|event| self.owners.folders.concerns(event, path));
-                (is_concerned && !self.is_alive(namespace)).then(|| (container.id, namespace.clone()))
+                (is_concerned && !self.host.is_alive(namespace)).then(|| (container.id, namespace.clone()))
             })
             .collect()
     }

@@ -15,7 +15,7 @@ impl Daemon {
     /// Find a known container by name, by ID, or by the text for its namespace.
     pub(in crate::daemon) fn find_subject(&self, text: &str) -> Result<Id, Error> {
         let name = parse(text)?.map_or_else(|| text.to_owned(), |(_, name)| name);
-        let world = self.world();
+        let world = self.state.world();
         match world.find_container(&name) {
             Ok(container) => Ok(container.id),
             // An endpoint of Docker is also found by the name or ID of its container in Docker.
@@ -33,14 +33,14 @@ impl Daemon {
     /// Find a known container, or add a namespace or an engine's container; true if it is new.
     pub(in crate::daemon) async fn find_or_adopt(self: &Arc<Self>, text: &str) -> Result<(Id, bool), Error> {
         let Some((namespace, name)) = parse(text)? else {
-            let known = self.world().find_container(text).map(|container| container.id);
+            let known = self.state.world().find_container(text).map(|container| container.id);
             return match known {
                 Ok(id) => Ok((id, false)),
                 Err(Error::NoContainer(_)) => self.adopt_from_engine(text).await,
                 Err(error) => Err(error),
             };
         };
-        if let Ok(container) = self.world().find_container(&name) {
+        if let Ok(container) = self.state.world().find_container(&name) {
             return Ok((container.id, false));
         }
         if self.host.links.namespace(&namespace)?.same_as_current()? {
@@ -59,7 +59,7 @@ impl Daemon {
             mappings: Vec::new(),
         };
         let id = container.id;
-        self.world().put_container(container);
+        self.state.world().put_container(container);
         Ok((id, true))
     }
 
@@ -69,23 +69,13 @@ impl Daemon {
         container: &Container,
         namespace: &Namespace,
     ) -> Result<(), Error> {
-        if self.is_alive(namespace) {
+        if self.host.is_alive(namespace) {
             self.watch_namespace(container.id, namespace.clone());
             return Ok(());
         }
         tracing::info!(container = container.name, "its network namespace is gone");
         let after = Container { attachments: Vec::new(), ..container.clone() };
         self.unwire(container.clone(), after).await
-    }
-
-    /// Whether a namespace still exists.
-    pub(in crate::daemon) fn is_alive(&self, namespace: &Namespace) -> bool {
-        match namespace {
-            Namespace::Path(_) => self.host.links.namespace(namespace).is_ok(),
-            Namespace::Process { pid, start_time } => {
-                process::start_time(*pid).is_some_and(|now| now == *start_time)
-            }
-        }
     }
 }
 

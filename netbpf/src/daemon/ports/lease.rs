@@ -8,10 +8,14 @@ use std::{
 };
 
 use crate::{
-    daemon::{Daemon, Error, ports::held::HeldPorts, state::locks},
+    daemon::{
+        Error,
+        ports::{Ports, held::HeldPorts},
+        state::{State, locks::Held, world::World},
+    },
     ipam::Ephemeral,
     link::sysctl,
-    model::{Container, Id, Mapping, Protocol, State},
+    model::{self, Container, Id, Mapping, Protocol},
     plan::{HostPort, Wanted, default_gateway, default_gateway_ipv6, ports_to_keep, wanted},
 };
 
@@ -32,12 +36,13 @@ pub enum WithoutAddress {
     LeaveOut,
 }
 
-impl Daemon {
+impl Ports {
     /// Lease the host ports that `after` needs for its endpoints and `before` does not have, all or none, and
-    /// set the mappings of `after`. Ports that only `before` has stay held until [`Daemon::release_ports`],
+    /// set the mappings of `after`. Ports that only `before` has stay held until [`Ports::release`],
     /// unless `after` could need the same address and port.
-    pub(in crate::daemon) async fn lease_ports(
+    pub async fn lease(
         &self,
+        state: &State,
         before: &Container,
         after: &mut Container,
         without_address: WithoutAddress,
@@ -45,7 +50,7 @@ impl Daemon {
         let mut lease = PortLease { owner: after.id, taken: Vec::new(), dropped: Vec::new() };
         let (wanted, missing) = {
             let has_ipv6 = LazyCell::new(has_ipv6);
-            let world = self.world();
+            let world = state.world();
             let (_, known) = wanted(before, |id| world.network(id), || *has_ipv6);
             let (wanted, mut missing) = wanted(after, |id| world.network(id), || *has_ipv6);
             missing.retain(|error| !known.contains(error));
@@ -54,7 +59,7 @@ impl Daemon {
         for error in missing {
             match without_address {
                 WithoutAddress::Refuse if wanted.is_empty() => {
-                    return Err(self.cannot_publish(after, None, error.into()));
+                    return Err(cannot_publish(&state.world(), after, None, error.into()));
                 }
                 WithoutAddress::Refuse | WithoutAddress::LeaveOut => {
                     tracing::warn!(container = after.name, %error, "leave out a published port");
@@ -108,8 +113,8 @@ impl Daemon {
             }
         }
         if let Some((endpoint, error)) = failed {
-            self.undo_ports(lease).await;
-            return Err(self.cannot_publish(after, Some(endpoint), error));
+            self.undo(lease).await;
+            return Err(cannot_publish(&state.world(), after, Some(endpoint), error));
         }
         mappings.sort_unstable();
         after.mappings = mappings;
@@ -117,7 +122,7 @@ impl Daemon {
     }
 
     /// Undo a lease.
-    pub(in crate::daemon) async fn undo_ports(&self, lease: PortLease) {
+    pub async fn undo(&self, lease: PortLease) {
         {
             let mut held = self.held();
             lease.undo(&mut held);
@@ -129,7 +134,7 @@ impl Daemon {
     }
 
     /// Release the host ports that `before` has and `after` has not.
-    pub(in crate::daemon) fn release_ports(&self, before: &Container, after: &Container) {
+    pub fn release(&self, before: &Container, after: &Container) {
         let mut held = self.held();
         let kept: BTreeSet<OnHost> = held_of(after).collect();
         for (protocol, host, port) in held_of(before).filter(|port| !kept.contains(port)) {
@@ -138,16 +143,12 @@ impl Daemon {
     }
 
     /// Hold the ports of running containers again: the sockets of an earlier daemon were closed at its end.
-    pub(in crate::daemon) fn resume_ports(&self) {
-        let running: Vec<Container> = self
-            .world()
-            .containers()
-            .filter(|container| matches!(container.state, State::Running { .. }))
-            .cloned()
-            .collect();
+    pub fn resume(&self, containers: &[Container]) {
+        let running =
+            containers.iter().filter(|container| matches!(container.state, model::State::Running { .. }));
         let mut held = self.held();
         for container in running {
-            for (protocol, host, port) in held_of(&container) {
+            for (protocol, host, port) in held_of(container) {
                 if let Err(error) = held.resume(container.id, protocol, host, port) {
                     tracing::warn!(container = container.name, %error, "hold a published port again");
                 }
@@ -156,24 +157,23 @@ impl Daemon {
         held.resumed();
     }
 
-    pub(in crate::daemon) fn held(&self) -> locks::Held<'_, HeldPorts> {
-        self.ports.held.lock()
+    pub(super) fn held(&self) -> Held<'_, HeldPorts> {
+        self.held.lock()
     }
+}
 
-    /// Docker's error around the cause. `endpoint` is absent if none could be chosen.
-    fn cannot_publish(&self, container: &Container, endpoint: Option<Id>, error: Error) -> Error {
-        let endpoint = endpoint.or_else(|| {
-            let world = self.world();
-            let ipv4 = default_gateway(container, |id| world.network(id)).map(|gateway| gateway.endpoint.id);
-            ipv4.or_else(|| {
-                default_gateway_ipv6(container, |id| world.network(id)).map(|gateway| gateway.endpoint.id)
-            })
-        });
-        Error::Publish {
-            container: container.name.clone(),
-            endpoint: endpoint.unwrap_or(container.id),
-            source: Box::new(error),
-        }
+/// Docker's error around the cause. `endpoint` is absent if none could be chosen.
+fn cannot_publish(world: &World, container: &Container, endpoint: Option<Id>, error: Error) -> Error {
+    let endpoint = endpoint.or_else(|| {
+        let ipv4 = default_gateway(container, |id| world.network(id)).map(|gateway| gateway.endpoint.id);
+        ipv4.or_else(|| {
+            default_gateway_ipv6(container, |id| world.network(id)).map(|gateway| gateway.endpoint.id)
+        })
+    });
+    Error::Publish {
+        container: container.name.clone(),
+        endpoint: endpoint.unwrap_or(container.id),
+        source: Box::new(error),
     }
 }
 

@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 
 use crate::{
-    daemon::{Daemon, Error},
+    daemon::{Error, ports::Ports},
     model::Mapping,
     relay::{self, Place, Port},
 };
 
-impl Daemon {
+impl Ports {
     /// Start relaying ports, for packets that are not translated. A port that is not held has no socket, and
     /// is skipped.
-    pub(in crate::daemon) async fn relay(&self, mappings: &[Mapping]) -> Result<(), Error> {
+    pub async fn relay(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut ports = Vec::new();
         {
             let held = self.held();
@@ -24,27 +24,25 @@ impl Daemon {
         }
         match ports.is_empty() {
             true => Ok(()),
-            false => Ok(self.ports.relay.serve(ports).await?),
+            false => Ok(self.relay.serve(ports).await?),
         }
     }
 
     /// Stop relaying ports.
-    pub(in crate::daemon) async fn unrelay(&self, mappings: &[Mapping]) {
+    pub async fn unrelay(&self, mappings: &[Mapping]) {
         let places: Vec<Place> = mappings.iter().filter_map(port_of).map(|port| port.at).collect();
         if !places.is_empty()
-            && let Err(error) = self.ports.relay.close(places).await
+            && let Err(error) = self.relay.close(places).await
         {
             tracing::error!(%error, "stop relaying ports");
         }
     }
 
     /// Make the relay match the published ports: close those of before that are no longer published.
-    pub(in crate::daemon) async fn settle_relay(&self) -> Result<(), Error> {
-        let mappings: Vec<Mapping> =
-            self.world().containers().flat_map(|container| container.mappings.clone()).collect();
+    pub async fn settle_relay(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let places: Vec<Place> = mappings.iter().filter_map(port_of).map(|port| port.at).collect();
-        self.ports.relay.keep(places).await?;
-        self.relay(&mappings).await
+        self.relay.keep(places).await?;
+        self.relay(mappings).await
     }
 }
 

@@ -17,8 +17,8 @@ use tokio::{
 use crate::{
     api::server,
     daemon::{
-        Daemon, Events, Host, Inherited, Options, Owners, Ports, State,
-        effects::{folders, pins::PinFolder},
+        Daemon, Events, Host, Inherited, Names, Options, Owners, State,
+        effects::{devices::DeviceGuard, folders, pins::PinFolder},
         service::{notify, sockets::Sockets},
     },
     datapath::Datapath,
@@ -62,9 +62,11 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
         }
     };
     let (listener, plugin) = sockets.listen()?;
-    let forwarding = tokio::spawn(Arc::clone(&daemon).keep_forwarding(forwarding));
-    let guard = tokio::spawn(Arc::clone(&daemon).guard_filter());
-    let devices = tokio::spawn(Arc::clone(&daemon).guard_devices(touches));
+    let guard = DeviceGuard::new(Arc::clone(&daemon.state), Arc::clone(&daemon.host));
+    let devices = tokio::spawn(guard.run(touches));
+    let forwarding =
+        tokio::spawn(Arc::clone(&daemon.host).keep_forwarding(Arc::clone(&daemon.state), forwarding));
+    let filter = tokio::spawn(Arc::clone(&daemon.host).guard_filter(Arc::clone(&daemon.state)));
     let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -87,7 +89,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     drop(stop_serving);
     // Finish running requests, but do not wait for clients that follow logs.
     let _ = tokio::time::timeout(TIMEOUT, serving).await;
-    guard.abort();
+    filter.abort();
     // It must have ended, or it would undo the restored setting.
     forwarding.abort();
     let _ = forwarding.await;
@@ -95,7 +97,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     follower.abort();
     sockets.remove()?;
     let stopped = stop(&daemon).await;
-    daemon.state.store.lock().close();
+    daemon.state.close();
     stopped
 }
 
@@ -106,21 +108,21 @@ async fn restore(daemon: &Arc<Daemon>) -> anyhow::Result<(ForwardingChanges, Tou
     }
     // Before the forwarding settings are read, so that no change is missed.
     let forwarding = ForwardingChanges::watch()?;
-    for family in daemon.forwarded_by_us() {
-        if let Some(effect) = daemon.closing(family)? {
-            daemon.apply(effect).await?;
+    for family in daemon.host.forwarded_by_us(daemon.state.has_ipv6()) {
+        if let Some(effect) = daemon.host.closing(family)? {
+            daemon.host.apply(effect).await?;
         }
     }
-    daemon.feed_host_servers().await?;
+    daemon.names.feed_host_servers().await?;
     // Before any state is read, so that no deletion is missed.
     let [deletions, deletions_of_docker] = [Links::watch_deleted()?, Links::watch_deleted()?];
     let touches = Links::watch_touched()?;
     notify::status("restoring networks and containers");
     daemon.reconcile().await?;
-    let uplink_changes = daemon.uplink_changes()?;
-    daemon.bring_up_uplinks().await?;
+    let uplink_changes = daemon.host.uplink_changes()?;
+    daemon.host.bring_up_uplinks().await?;
     if let Some(changes) = uplink_changes {
-        tokio::spawn(Arc::clone(daemon).follow_uplinks(changes));
+        tokio::spawn(Arc::clone(&daemon.host).follow_uplinks(changes));
     }
     tokio::spawn(Arc::clone(daemon).restore_deleted_links(deletions));
     tokio::spawn(Arc::clone(daemon).watch_docker_endpoints(deletions_of_docker));
@@ -159,10 +161,12 @@ async fn open(options: Options, pins: Arc<PinFolder>) -> anyhow::Result<Arc<Daem
             bridge.options.icc = options.icc;
         }
     }
+    let host = Arc::new(Host::open(&options, &exe, pins).await?);
+    let state = Arc::new(State::new(store, records));
     Ok(Arc::new(Daemon {
-        host: Host::open(&options, &exe, pins).await?,
-        state: State::new(store, records),
-        ports: Ports::open(&exe, &options.run_dir).await,
+        names: Names::new(&state, &host),
+        state,
+        host,
         owners: Owners::new(&options.docker_socket).context("start inotify")?,
         events: Events::new(),
         program: Arc::new(SealedProgram::open(&exe)?),
@@ -193,10 +197,10 @@ async fn serve_docker(
 async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     if daemon.is_empty() {
         daemon.tear_down().await?;
-        daemon.stop_forwarding().await?;
+        daemon.host.stop_forwarding().await?;
         daemon.host.firewall.clear().await?;
         daemon.host.feed.stop().await?;
-        daemon.ports.relay.stop().await?;
+        daemon.host.ports.relay.stop().await?;
         Datapath::unpin_all(&daemon.options.bpffs)?;
         // It stays if a stopped container has a directory in it.
         let _ = fs::remove_dir(daemon.options.run_dir.join("containers"));

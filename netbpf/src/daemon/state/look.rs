@@ -1,25 +1,35 @@
 //! Frequent queries of the state. The answers are copies, valid at this moment.
 
 use crate::{
-    daemon::{Daemon, Error},
-    model::{AccessOptions, Container, Id, Namespace, Network},
+    daemon::{Error, state::State},
+    model::{AccessOptions, Container, Id, Mapping, Namespace, Network},
 };
 
-impl Daemon {
+impl State {
     /// A copy of a container, by ID.
-    pub(in crate::daemon) fn container(&self, id: &Id) -> Result<Container, Error> {
+    pub fn container(&self, id: &Id) -> Result<Container, Error> {
         self.world().container(id).cloned().ok_or_else(|| Error::NoContainer(id.to_string()))
     }
 
-    /// The network namespace of a running container.
-    pub(in crate::daemon) fn namespace_of(&self, container: &Container) -> Result<Namespace, Error> {
-        container.namespace().ok_or_else(|| Error::NotRunning(container.id.to_string()))
+    /// Copies of all containers.
+    pub fn containers(&self) -> Vec<Container> {
+        self.world().containers().cloned().collect()
+    }
+
+    /// The published ports of all containers.
+    pub fn mappings(&self) -> Vec<Mapping> {
+        self.world().containers().flat_map(|container| container.mappings.clone()).collect()
     }
 
     /// Whether any network has IPv6.
-    pub(in crate::daemon) fn has_ipv6(&self) -> bool {
+    pub fn has_ipv6(&self) -> bool {
         self.world().networks().any(|network| network.bridge().is_some_and(|bridge| bridge.ipv6.is_some()))
     }
+}
+
+/// The network namespace of a running container.
+pub(in crate::daemon) fn namespace_of(container: &Container) -> Result<Namespace, Error> {
+    container.namespace().ok_or_else(|| Error::NotRunning(container.id.to_string()))
 }
 
 /// Refuses further addresses that are the host's or the gateway's in the network. (Whether a member leases one:

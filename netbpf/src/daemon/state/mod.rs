@@ -4,19 +4,24 @@ pub(in crate::daemon) mod locks;
 mod look;
 pub(in crate::daemon) mod numbers;
 mod pools;
+mod wanted;
 pub(in crate::daemon) mod world;
 
-pub(in crate::daemon) use look::{check_further, refuse};
+pub(in crate::daemon) use look::{check_further, namespace_of, refuse};
 
-use crate::store::{Records, Store};
-use locks::{ContainerLocks, DataLock, Rank, TaskLock};
+use crate::{
+    daemon::{Error, fault},
+    model::Id,
+    store::{Change, Records, Store},
+};
+use locks::{ContainerLocks, DataLock, Held, LockedContainer, Rank, TaskLock};
 use world::World;
 
 /// What the daemon knows, in memory and on disk, with the locks of those who change it.
 pub struct State {
-    pub(super) world: DataLock<World>,
-    pub(super) store: DataLock<Store>,
-    pub(super) container_locks: ContainerLocks,
+    world: DataLock<World>,
+    store: DataLock<Store>,
+    container_locks: ContainerLocks,
     pub(super) network_changes: TaskLock<()>,
     pub(super) pruning: TaskLock<()>,
     pub(super) updates: TaskLock<()>,
@@ -33,5 +38,29 @@ impl State {
             pruning: TaskLock::new(Rank::Prune, ()),
             updates: TaskLock::new(Rank::Updates, ()),
         }
+    }
+
+    /// The state in memory; never locked across an await.
+    pub fn world(&self) -> Held<'_, World> {
+        self.world.lock()
+    }
+
+    /// Lock a container: wait for other requests on it.
+    pub async fn lock_container(&self, container: Id) -> LockedContainer {
+        self.container_locks.lock(container).await
+    }
+
+    /// Store changes, all or none.
+    pub fn commit(&self, changes: &[Change]) -> Result<(), Error> {
+        let mut store = self.store.lock();
+        fault::before("commit")?;
+        tokio::task::block_in_place(|| store.commit(changes))?;
+        fault::after("commit");
+        Ok(())
+    }
+
+    /// Close the store: another daemon may open it.
+    pub fn close(&self) {
+        self.store.lock().close();
     }
 }

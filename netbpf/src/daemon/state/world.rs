@@ -380,6 +380,17 @@ impl World {
         self.endpoint_numbers.release(endpoint.number);
     }
 
+    /// Release the endpoints of a container in these networks.
+    pub fn release_endpoints(&mut self, container: &Container, networks: &[Id]) {
+        for attachment in
+            container.attachments.iter().filter(|attachment| networks.contains(&attachment.network))
+        {
+            if let Some(endpoint) = &attachment.endpoint {
+                self.release_endpoint(&container.id, &attachment.network, endpoint);
+            }
+        }
+    }
+
     /// Addresses of an endpoint that neighbours may know with another MAC: because the last endpoint with the
     /// address had another one, or, if there was none since the daemon's start, because its MAC is not the
     /// one derived from the address.

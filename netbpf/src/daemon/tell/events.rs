@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
-    daemon::Daemon,
+    daemon::state::world::World,
     model::{Container, Id, Network},
 };
 
@@ -102,7 +102,7 @@ impl Events {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(
+    fn add(
         &self,
         kind: EventKind,
         action: &'static str,
@@ -119,6 +119,78 @@ impl Events {
             // An error means that there are no followers.
             let _ = news.send(event);
         }
+    }
+
+    /// `events`: past events from `since` on, or up to `until` if only that is given; then new ones, unless
+    /// `until` is in the past.
+    pub fn follow(
+        &self,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> impl Stream<Item = Arc<Event>> + use<> {
+        let inner = self.inner();
+        let wants_past = since.or(until).is_some();
+        let past = inner.past.iter().filter(|event| {
+            wants_past
+                && since.is_none_or(|since| event.time >= since)
+                && until.is_none_or(|until| event.time <= until)
+        });
+        let is_over = until.is_some_and(|until| until <= Timestamp::now());
+        let news = inner.news.as_ref().filter(|_| !is_over).map(broadcast::Sender::subscribe);
+        let follower = Follower { past: past.cloned().collect(), news, until };
+        stream::unfold(follower, async |mut follower| Some((follower.next().await?, follower)))
+    }
+
+    /// Report an event of a sandbox. There are none for other containers: their engine reports its own.
+    pub fn tell(&self, container: &Container, happened: Happened<'_>) {
+        if container.sandbox().is_none() {
+            return;
+        }
+        let mut attributes = container.labels.clone();
+        attributes.insert("image".into(), container.owner().image().into_owned());
+        attributes.insert("name".into(), container.name.clone());
+        let action = match happened {
+            Happened::Created => "create",
+            Happened::Started => "start",
+            Happened::Killed(signal) => {
+                attributes.insert("signal".into(), signal.to_string());
+                "kill"
+            }
+            Happened::Died { code, ran } => {
+                attributes.insert("execDuration".into(), ran.as_secs().to_string());
+                attributes.insert("exitCode".into(), code.to_string());
+                "die"
+            }
+            Happened::Stopped => "stop",
+            Happened::Restarted => "restart",
+            Happened::Updated => "update",
+            Happened::Destroyed => "destroy",
+            Happened::Renamed { old } => {
+                attributes.insert("oldName".into(), format!("/{old}"));
+                "rename"
+            }
+        };
+        self.add(EventKind::Container, action, Some(container.id), attributes);
+    }
+
+    /// Report an event of a network: `create`, `update` or `destroy`.
+    pub fn tell_of_network(&self, network: &Network, action: &'static str) {
+        self.add(EventKind::Network, action, Some(network.id), named(network));
+    }
+
+    /// Report a change of a container's endpoints in networks: `connect`, `update` or `disconnect`.
+    pub fn tell_of_members(&self, container: &Id, networks: &[Id], action: &'static str, world: &World) {
+        for network in networks.iter().filter_map(|network| world.network(network)) {
+            let mut attributes = named(network);
+            attributes.insert("container".into(), container.to_string());
+            self.add(EventKind::Network, action, Some(network.id), attributes);
+        }
+    }
+
+    /// Report that networks were pruned. Docker adds the number of freed bytes: none.
+    pub fn tell_of_prune(&self) {
+        let attributes = [("reclaimed".to_owned(), "0".to_owned())].into();
+        self.add(EventKind::Network, "prune", None, attributes);
     }
 }
 
@@ -152,84 +224,6 @@ impl Follower {
         let Some(until) = self.until else { return next().await };
         let left = until.duration_since(Timestamp::now()).try_into().unwrap_or_default();
         tokio::time::timeout(left, next()).await.ok().flatten()
-    }
-}
-
-impl Daemon {
-    /// `events`: past events from `since` on, or up to `until` if only that is given; then new ones, unless
-    /// `until` is in the past.
-    pub fn follow_events(
-        &self,
-        since: Option<Timestamp>,
-        until: Option<Timestamp>,
-    ) -> impl Stream<Item = Arc<Event>> + use<> {
-        let inner = self.events.inner();
-        let wants_past = since.or(until).is_some();
-        let past = inner.past.iter().filter(|event| {
-            wants_past
-                && since.is_none_or(|since| event.time >= since)
-                && until.is_none_or(|until| event.time <= until)
-        });
-        let is_over = until.is_some_and(|until| until <= Timestamp::now());
-        let news = inner.news.as_ref().filter(|_| !is_over).map(broadcast::Sender::subscribe);
-        let follower = Follower { past: past.cloned().collect(), news, until };
-        stream::unfold(follower, async |mut follower| Some((follower.next().await?, follower)))
-    }
-
-    /// Report an event of a sandbox. There are none for other containers: their engine reports its own.
-    pub(in crate::daemon) fn tell(&self, container: &Container, happened: Happened<'_>) {
-        if container.sandbox().is_none() {
-            return;
-        }
-        let mut attributes = container.labels.clone();
-        attributes.insert("image".into(), container.owner().image().into_owned());
-        attributes.insert("name".into(), container.name.clone());
-        let action = match happened {
-            Happened::Created => "create",
-            Happened::Started => "start",
-            Happened::Killed(signal) => {
-                attributes.insert("signal".into(), signal.to_string());
-                "kill"
-            }
-            Happened::Died { code, ran } => {
-                attributes.insert("execDuration".into(), ran.as_secs().to_string());
-                attributes.insert("exitCode".into(), code.to_string());
-                "die"
-            }
-            Happened::Stopped => "stop",
-            Happened::Restarted => "restart",
-            Happened::Updated => "update",
-            Happened::Destroyed => "destroy",
-            Happened::Renamed { old } => {
-                attributes.insert("oldName".into(), format!("/{old}"));
-                "rename"
-            }
-        };
-        self.events.tell(EventKind::Container, action, Some(container.id), attributes);
-    }
-
-    /// Report an event of a network: `create`, `update` or `destroy`.
-    pub(in crate::daemon) fn tell_of_network(&self, network: &Network, action: &'static str) {
-        self.events.tell(EventKind::Network, action, Some(network.id), named(network));
-    }
-
-    /// Report a change of a container's endpoints in networks: `connect`, `update` or `disconnect`.
-    pub(in crate::daemon) fn tell_of_members(&self, container: &Id, networks: &[Id], action: &'static str) {
-        let networks: Vec<Network> = {
-            let world = self.world();
-            networks.iter().filter_map(|network| world.network(network).cloned()).collect()
-        };
-        for network in networks {
-            let mut attributes = named(&network);
-            attributes.insert("container".into(), container.to_string());
-            self.events.tell(EventKind::Network, action, Some(network.id), attributes);
-        }
-    }
-
-    /// Report that networks were pruned. Docker adds the number of freed bytes: none.
-    pub(in crate::daemon) fn tell_of_prune(&self) {
-        let attributes = [("reclaimed".to_owned(), "0".to_owned())].into();
-        self.events.tell(EventKind::Network, "prune", None, attributes);
     }
 }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Instant};
 use netbpf_common::{endpoint::ifindex_of, reason::Reason, stats::Counter};
 
 use crate::{
-    daemon::{Daemon, Error, Options, tell::view},
-    model::{Id, State},
+    daemon::{Error, Options, effects::host::Host, state::State, tell::view},
+    model::{self, Id},
 };
 
 pub use crate::{
@@ -89,104 +89,99 @@ pub fn kernel() -> Kernel {
         .unwrap_or_default()
 }
 
-impl Daemon {
-    /// `netbpf info`.
-    pub async fn info(&self) -> Info {
-        let uplinks = self.standing_of_uplinks().await;
-        let foreign_chains = self.host.firewall.standing_in_others().await;
-        let disciplines = self.disciplines().await;
-        let (containers, running, networks, endpoints, open) = {
-            let world = self.world();
-            let running =
-                world.containers().filter(|container| matches!(container.state, State::Running { .. }));
-            (
-                world.containers().count(),
-                running.count(),
-                world.networks().count(),
-                world.endpoints_in_use(),
-                view::all_open(&world),
-            )
-        };
-        let contested = self.host.contests.told(Instant::now()).into_iter();
-        Info {
-            containers,
-            running,
-            networks,
-            endpoints,
-            attachment: self.datapath().attachment().to_string(),
-            uplinks,
-            foreign_chains,
-            disciplines,
-            contested: contested.chain(self.host.pins.trouble()).collect(),
-            open,
-            repairs: self.host.repairs.all(),
-            options: self.options.clone(),
-            hostname: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
-        }
+/// `netbpf info`.
+pub async fn info(options: &Options, state: &State, host: &Host) -> Info {
+    let uplinks = host.standing_of_uplinks().await;
+    let foreign_chains = host.firewall.standing_in_others().await;
+    let disciplines = disciplines(host).await;
+    let (containers, running, networks, endpoints, open) = {
+        let world = state.world();
+        let running =
+            world.containers().filter(|container| matches!(container.state, model::State::Running { .. }));
+        (
+            world.containers().count(),
+            running.count(),
+            world.networks().count(),
+            world.endpoints_in_use(),
+            view::all_open(&world),
+        )
+    };
+    let contested = host.contests.told(Instant::now()).into_iter();
+    Info {
+        containers,
+        running,
+        networks,
+        endpoints,
+        attachment: host.datapath().attachment().to_string(),
+        uplinks,
+        foreign_chains,
+        disciplines,
+        contested: contested.chain(host.pins.trouble()).collect(),
+        open,
+        repairs: host.repairs.all(),
+        options: options.clone(),
+        hostname: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
     }
+}
 
-    /// Queueing disciplines on links that most traffic bypasses.
-    async fn disciplines(&self) -> Vec<String> {
-        let links = self.host.links.owned(self.host.group).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "look for queueing disciplines");
-            Vec::new()
-        });
-        let given = links.iter().filter(|link| !matches!(&*link.discipline, "" | "noqueue" | "noop"));
-        given.map(|link| format!("{} at {}", link.discipline, link.name)).collect()
-    }
+/// Queueing disciplines on links that most traffic bypasses.
+async fn disciplines(host: &Host) -> Vec<String> {
+    let links = host.links.owned(host.group).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "look for queueing disciplines");
+        Vec::new()
+    });
+    let given = links.iter().filter(|link| !matches!(&*link.discipline, "" | "noqueue" | "noop"));
+    given.map(|link| format!("{} at {}", link.discipline, link.name)).collect()
+}
 
-    /// Counters of these containers, or of all if none is named.
-    pub(in crate::daemon) async fn stats_of(&self, asked: &[Id]) -> Result<Stats, Error> {
-        let received = self.host.links.received(self.host.group).await?;
-        let endpoints: BTreeMap<_, _> = {
-            let world = self.world();
-            let named =
-                world.containers().filter(|container| asked.is_empty() || asked.contains(&container.id));
-            named
-                .flat_map(|container| {
-                    container.attachments.iter().map(move |attachment| (container, attachment))
-                })
-                .filter_map(|(container, attachment)| {
-                    let endpoint = attachment.endpoint.clone()?;
-                    let network = world.network(&attachment.network)?.name.clone();
-                    let (id, name) = container.shown();
-                    let key = (name.to_owned(), endpoint.interface.to_string());
-                    let is_open = view::openness(attachment, &world).is_some();
-                    Some((key, (id, network, endpoint.number, is_open)))
-                })
-                .collect()
-        };
-        let filtered = self.host.firewall.dropped().await?;
-        let datapath = self.datapath();
-        let reasons = datapath
-            .reasons()?
-            .into_iter()
-            .map(|(reason, counter)| {
-                // The packet filter counts the packets that it drops under the same name as an uplink's
-                // program.
-                let also: Vec<_> = filtered.iter().filter(|counted| counted.name == reason.name()).collect();
-                let packets = counter.packets + also.iter().map(|counted| counted.packets).sum::<u64>();
-                let bytes = counter.bytes + also.iter().map(|counted| counted.bytes).sum::<u64>();
-                (reason, Counter { packets, bytes })
+/// Counters of these containers, or of all if none is named.
+pub async fn stats(state: &State, host: &Host, asked: &[Id]) -> Result<Stats, Error> {
+    let received = host.links.received(host.group).await?;
+    let endpoints: BTreeMap<_, _> = {
+        let world = state.world();
+        let named = world.containers().filter(|container| asked.is_empty() || asked.contains(&container.id));
+        named
+            .flat_map(|container| container.attachments.iter().map(move |attachment| (container, attachment)))
+            .filter_map(|(container, attachment)| {
+                let endpoint = attachment.endpoint.clone()?;
+                let network = world.network(&attachment.network)?.name.clone();
+                let (id, name) = container.shown();
+                let key = (name.to_owned(), endpoint.interface.to_string());
+                let is_open = view::openness(attachment, &world).is_some();
+                Some((key, (id, network, endpoint.number, is_open)))
             })
-            .collect();
-        let endpoints = endpoints
-            .into_iter()
-            .map(|((container, interface), (id, network, number, is_open))| {
-                let counters = datapath.endpoint_stats(number)?;
-                let sent = received.get(&ifindex_of(number)).copied().unwrap_or_default();
-                Ok(EndpointStats {
-                    container,
-                    id,
-                    network,
-                    interface,
-                    is_open,
-                    received: counters.received,
-                    sent: Counter { packets: sent.packets, bytes: sent.bytes },
-                    dropped: counters.dropped,
-                })
+            .collect()
+    };
+    let filtered = host.firewall.dropped().await?;
+    let datapath = host.datapath();
+    let reasons = datapath
+        .reasons()?
+        .into_iter()
+        .map(|(reason, counter)| {
+            // The packet filter counts the packets that it drops under the same name as an uplink's
+            // program.
+            let also: Vec<_> = filtered.iter().filter(|counted| counted.name == reason.name()).collect();
+            let packets = counter.packets + also.iter().map(|counted| counted.packets).sum::<u64>();
+            let bytes = counter.bytes + also.iter().map(|counted| counted.bytes).sum::<u64>();
+            (reason, Counter { packets, bytes })
+        })
+        .collect();
+    let endpoints = endpoints
+        .into_iter()
+        .map(|((container, interface), (id, network, number, is_open))| {
+            let counters = datapath.endpoint_stats(number)?;
+            let sent = received.get(&ifindex_of(number)).copied().unwrap_or_default();
+            Ok(EndpointStats {
+                container,
+                id,
+                network,
+                interface,
+                is_open,
+                received: counters.received,
+                sent: Counter { packets: sent.packets, bytes: sent.bytes },
+                dropped: counters.dropped,
             })
-            .collect::<Result<_, Error>>()?;
-        Ok(Stats { reasons, endpoints })
-    }
+        })
+        .collect::<Result<_, Error>>()?;
+    Ok(Stats { reasons, endpoints })
 }

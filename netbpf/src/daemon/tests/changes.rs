@@ -81,7 +81,7 @@ async fn addresses_are_leased_in_order_and_again_after_a_failure() {
         rig.machine.fail_at(2);
         rig.connect(&rig.namespace(name), &network).await.unwrap_err();
         let id = rig.connect(&rig.namespace(name), &network).await.unwrap();
-        let container = rig.daemon.container(&id).unwrap();
+        let container = rig.daemon.state.container(&id).unwrap();
         seen.extend(
             container.attachments[0].endpoint.as_ref().unwrap().ipv4.map(|address| address.to_string()),
         );
@@ -100,6 +100,6 @@ async fn an_interface_name_that_is_taken_inside_is_left_out() {
     };
     rig.machine.change(|state| drop(state.links.insert(7, foreign)));
     let id = rig.connect(&blue, &network).await.unwrap();
-    let container = rig.daemon.container(&id).unwrap();
+    let container = rig.daemon.state.container(&id).unwrap();
     assert_eq!(&*container.attachments[0].endpoint.as_ref().unwrap().interface, "eth1");
 }

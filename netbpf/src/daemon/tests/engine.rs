@@ -42,7 +42,7 @@ async fn it_is_not_connected_if_the_engine_s_text_cannot_be_kept() {
     let rig = Rig::start().await;
     let (network, id, file) = container(&rig).await;
     // In place of the container's directory.
-    fs::write(rig.daemon.container_dir(&id), "").unwrap();
+    fs::write(rig.daemon.host.folders.of(&id), "").unwrap();
     let before = rig.shape();
     rig.join(id, &network).await.unwrap_err();
     before.assert_same(&rig.shape(), "after a refusal");

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     daemon::{
-        Daemon, Error, Host, Options, Owners, Ports, State,
+        Daemon, Error, Host, Names, Options, Owners, State,
         parts::{self, Machine},
         tell::events::Events,
     },
@@ -70,7 +70,7 @@ impl Rig {
     /// The same host and store with a new daemon; the former one was killed.
     pub async fn restart(self) -> Self {
         let Self { daemon, machine, dir } = self;
-        daemon.state.store.lock().close();
+        daemon.state.close();
         drop(daemon);
         let daemon = open(&dir, &machine);
         daemon.reconcile().await.unwrap();
@@ -78,7 +78,7 @@ impl Rig {
     }
 
     pub fn shape(&self) -> Shape {
-        let world = self.daemon.world();
+        let world = self.daemon.state.world();
         let mut networks: Vec<_> = world.networks().cloned().collect();
         for network in &mut networks {
             if let Driver::Bridge(bridge) = &mut network.driver {
@@ -134,7 +134,7 @@ impl Rig {
         let gateway = Ipv4Addr::from(u32::from(net.network()) + 1);
         let ipv4 = Some(Subnet { net, range: None, gateway, auxiliary: Default::default() });
         let id = self.daemon.add_bridge(network, Resolved { ipv4, ipv6 }, model::Options::default()).await?;
-        Ok(self.daemon.world().network(&id).unwrap().clone())
+        Ok(self.daemon.state.world().network(&id).unwrap().clone())
     }
 
     /// A namespace that exists until it is removed.
@@ -149,7 +149,7 @@ impl Rig {
         let (id, is_new) = self.daemon.find_or_adopt(&format!("netns:{}", path.display())).await?;
         let done = self.join(id, network).await;
         if done.is_err() && is_new {
-            self.daemon.world().remove_container(&id);
+            self.daemon.state.world().remove_container(&id);
         }
         done.map(|()| id)
     }
@@ -186,10 +186,10 @@ impl Rig {
             labels: Default::default(),
             mappings: Vec::new(),
         };
-        fs::create_dir(self.daemon.container_dir(&id)).unwrap();
-        self.daemon.make_files(&container, &sandbox).unwrap();
-        self.daemon.commit(&[Change::PutContainer(container.clone())]).unwrap();
-        self.daemon.world().put_container(container);
+        fs::create_dir(self.daemon.host.folders.of(&id)).unwrap();
+        self.daemon.names.make_files(&container, &sandbox).unwrap();
+        self.daemon.state.commit(&[Change::PutContainer(container.clone())]).unwrap();
+        self.daemon.state.world().put_container(container);
         id
     }
 
@@ -209,7 +209,7 @@ impl Rig {
             servers: vec![RESOLVER.into()],
             addresses: Vec::new(),
         };
-        self.daemon.world().put_container(Container {
+        self.daemon.state.world().put_container(Container {
             id,
             name: name.to_owned(),
             created: Timestamp::now(),
@@ -224,7 +224,7 @@ impl Rig {
 
     /// Connects a container to a network.
     pub async fn join(&self, id: Id, network: &Network) -> Result<(), Error> {
-        let before = self.daemon.container(&id)?;
+        let before = self.daemon.state.container(&id)?;
         let mut after = before.clone();
         after.attachments.push(Attachment::new(network, EndpointRequest::default()));
         self.daemon.wire(before, after).await
@@ -232,7 +232,7 @@ impl Rig {
 
     /// Disconnects a container from all networks.
     pub async fn disconnect(&self, id: Id) -> Result<(), Error> {
-        let before = self.daemon.container(&id)?;
+        let before = self.daemon.state.container(&id)?;
         let after = Container { attachments: Vec::new(), ..before.clone() };
         self.daemon.unwire(before, after).await
     }
@@ -267,10 +267,12 @@ fn open(dir: &TempDir, machine: &Machine) -> Arc<Daemon> {
         uplinks: Default::default(),
     };
     let (store, records) = Store::open(&at("state").join("netbpf.redb")).unwrap();
+    let host = Arc::new(Host::on(machine, &options));
+    let state = Arc::new(State::new(store, records));
     Arc::new(Daemon {
-        host: Host::on(machine, &options),
-        state: State::new(store, records),
-        ports: Ports::on(machine),
+        names: Names::new(&state, &host),
+        state,
+        host,
         owners: Owners::new(&options.docker_socket).unwrap(),
         events: Events::new(),
         program: Arc::new(SealedProgram::unsealed(&at("program"))),

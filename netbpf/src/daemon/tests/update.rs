@@ -102,7 +102,7 @@ async fn an_address_in_use_without_a_lease_is_leased_to_nobody() {
     let rig = rig.restart().await;
     let leased = async |name: &str| {
         let id = rig.connect(&rig.namespace(name), &network).await.unwrap();
-        let container = rig.daemon.container(&id).unwrap();
+        let container = rig.daemon.state.container(&id).unwrap();
         container.attachments[0].endpoint.as_ref().unwrap().ipv4.unwrap().to_string()
     };
     assert_eq!(leased("red").await, "10.1.0.6");
@@ -165,7 +165,7 @@ async fn ask(rig: &Rig, network: &Network, ip: &str, further: &[&str]) -> Result
     let path = rig.namespace("asker");
     let (id, _) = rig.daemon.find_or_adopt(&format!("netns:{}", path.display())).await.unwrap();
     let asked = connect(rig, id, network, ip, further).await.map_err(|error| error.to_string());
-    rig.daemon.world().remove_container(&id);
+    rig.daemon.state.world().remove_container(&id);
     asked
 }
 

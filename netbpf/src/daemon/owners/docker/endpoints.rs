@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::sweep::Asked;
 use crate::{
-    daemon::{Daemon, Error, effects::transaction::Transaction},
+    daemon::{Daemon, Error},
     ipam,
     model::{
         Attachment, Container, ContainerPort, DockerEndpoint, Endpoint, EndpointOptions, EndpointRequest, Id,
@@ -65,8 +65,8 @@ impl Daemon {
         wanted: DockerEndpointRequest,
     ) -> Result<Endpoint, Error> {
         let id = wanted.endpoint;
-        let _locked = self.lock_container(id).await;
-        let known = self.world().container(&id).cloned();
+        let _locked = self.state.lock_container(id).await;
+        let known = self.state.world().container(&id).cloned();
         if let Some(known) = known {
             return asked_again(&known, &wanted)
                 .ok_or_else(|| Error::Forbidden(format!("endpoint {id} exists")));
@@ -80,7 +80,7 @@ impl Daemon {
             options: wanted.options,
             ..EndpointRequest::default()
         };
-        let mut change = Transaction::begin(self)?;
+        let mut change = self.begin()?;
         let leased = change.lease_endpoint(&id, &network.id, &request, &[]);
         let leased = match leased {
             Err(Error::Ipam(ipam::Error::InUse) | Error::MacInUse { .. }) => {
@@ -109,7 +109,7 @@ impl Daemon {
         };
         let nothing = Container { attachments: Vec::new(), ..container.clone() };
         let desired =
-            Desired { endpoints: self.endpoints_of(&container, &nothing, None), ..Desired::default() };
+            Desired { endpoints: self.state.world().wirings_of(&container, None), ..Desired::default() };
         let done = change.perform_all(diff(&desired, &Observed::default())).await;
         change.end_of_container(done, &nothing, &container).await?;
         self.tell_of_members(&id, &[network.id], "connect");
@@ -128,7 +128,7 @@ impl Daemon {
         sandbox: PathBuf,
     ) -> Result<Joined, Error> {
         let network = self.docker_network(&network)?;
-        let _locked = self.lock_container(id).await;
+        let _locked = self.state.lock_container(id).await;
         let (before, docker) = self.docker_endpoint(&network.id, &id)?;
         let attachment = before.attachments.first().ok_or(Error::NoEndpoint(id))?;
         let (Some(endpoint), Some(bridge)) = (&attachment.endpoint, network.bridge()) else {
@@ -161,7 +161,7 @@ impl Daemon {
     /// # Errors
     /// [`Error::Store`], or [`Error::Datapath`] if the endpoint's owner cannot be written: nothing was changed.
     pub async fn leave_docker_endpoint(self: &Arc<Self>, network: Id, id: Id) -> Result<(), Error> {
-        let _locked = self.lock_container(id).await;
+        let _locked = self.state.lock_container(id).await;
         let Ok((before, docker)) = self.docker_endpoint(&network, &id) else { return Ok(()) };
         self.put_docker_endpoint(&before, DockerEndpoint { sandbox: None, ..docker }).await
     }
@@ -171,8 +171,8 @@ impl Daemon {
     /// # Errors
     /// [`Error::Store`]: the endpoint stays. What the kernel refuses afterwards is left for the next start.
     pub async fn delete_docker_endpoint(self: &Arc<Self>, id: Id) -> Result<(), Error> {
-        let _locked = self.lock_container(id).await;
-        let Ok(before) = self.container(&id) else { return Ok(()) };
+        let _locked = self.state.lock_container(id).await;
+        let Ok(before) = self.state.container(&id) else { return Ok(()) };
         if before.docker_endpoint().is_none() {
             return Ok(());
         }
@@ -193,14 +193,14 @@ impl Daemon {
         id: Id,
         publish: Vec<Publish>,
     ) -> Result<(), Error> {
-        let _locked = self.lock_container(id).await;
+        let _locked = self.state.lock_container(id).await;
         let (before, docker) = match self.docker_endpoint(&network, &id) {
             Err(Error::NoEndpoint(_)) if publish.is_empty() => return Ok(()),
             found => found?,
         };
         let subject = Subject::Docker(Box::new(DockerEndpoint { publish, ..docker }));
         let mut after = Container { subject, ..before.clone() };
-        let mut change = Transaction::begin(self)?;
+        let mut change = self.begin()?;
         change.lease_ports(&before, &mut after).await.map_err(|error| match error {
             // Docker adds the same message around it.
             Error::Publish { source, .. } => *source,
@@ -215,7 +215,7 @@ impl Daemon {
 
     /// The prefix lengths of a network's subnets.
     pub fn prefix_lengths(&self, network: &Id) -> (Option<u8>, Option<u8>) {
-        let world = self.world();
+        let world = self.state.world();
         let bridge = world.network(network).and_then(Network::bridge);
         let ipv4 = bridge.and_then(|bridge| bridge.ipv4.as_ref()).map(|subnet| subnet.net.prefix_len());
         let ipv6 = bridge.and_then(|bridge| bridge.ipv6.as_ref()).map(|subnet| subnet.net.prefix_len());
@@ -232,17 +232,17 @@ impl Daemon {
 
     /// A network that Docker created.
     fn docker_network(&self, id: &Id) -> Result<Network, Error> {
-        let world = self.world();
+        let world = self.state.world();
         let network = world.network(id).filter(|network| network.origin == Origin::Docker);
         network.cloned().ok_or_else(|| Error::NoNetwork(id.to_string()))
     }
 
     /// An endpoint of Docker in a network. Without an interface it does not count.
     fn docker_endpoint(&self, network: &Id, id: &Id) -> Result<(Container, DockerEndpoint), Error> {
-        let container = self.container(id).map_err(|_| Error::NoEndpoint(*id))?;
+        let container = self.state.container(id).map_err(|_| Error::NoEndpoint(*id))?;
         let is_there = container.attachments.iter().any(|attachment| {
             let endpoint = attachment.endpoint.as_ref();
-            attachment.network == *network && endpoint.is_some_and(|endpoint| !self.is_lost(endpoint))
+            attachment.network == *network && endpoint.is_some_and(|endpoint| !self.host.is_lost(endpoint))
         });
         match container.subject.clone() {
             Subject::Docker(docker) if is_there => Ok((container, *docker)),
@@ -259,14 +259,14 @@ impl Daemon {
         if after == *before {
             return Ok(());
         }
-        let mut change = Transaction::begin(self)?;
+        let mut change = self.begin()?;
         let done = async {
             if after.owner_number() == before.owner_number() {
                 return Ok(());
             }
-            let nothing = Container { attachments: Vec::new(), ..after.clone() };
-            let wirings = self.endpoints_of(before, &nothing, None).into_values();
-            for (before, after) in wirings.zip(self.endpoints_of(&after, &nothing, None).into_values()) {
+            let [before, after] =
+                [before, &after].map(|container| self.state.world().wirings_of(container, None));
+            for (before, after) in before.into_values().zip(after.into_values()) {
                 change.perform(Action::RewriteEndpoint { before, after }).await?;
             }
             Ok(())

@@ -47,7 +47,7 @@ impl Daemon {
     /// Docker renamed a container: query the new name.
     pub(in crate::daemon) async fn learn_new_name(self: &Arc<Self>, container: Id) {
         let endpoints: Vec<Id> = {
-            let world = self.world();
+            let world = self.state.world();
             let all = world.containers();
             all.filter(|endpoint| is_of(endpoint, &container)).map(|endpoint| endpoint.id).collect()
         };
@@ -71,7 +71,7 @@ impl Daemon {
 
     /// Whether the container of an endpoint is known, or the endpoint is gone.
     fn is_named(&self, endpoint: &Id) -> bool {
-        let container = self.container(endpoint);
+        let container = self.state.container(endpoint);
         let docker = container.as_ref().ok().and_then(Container::docker_endpoint);
         docker.is_none_or(|docker| docker.container.is_some())
     }
@@ -91,20 +91,20 @@ impl Daemon {
     async fn note_network(self: &Arc<Self>, id: Id, name: String) -> Result<(), Error> {
         let _one_at_a_time = self.state.network_changes.lock().await;
         let (network, is_taken) = {
-            let world = self.world();
+            let world = self.state.world();
             (world.network(&id).cloned(), world.networks().any(|network| network.name == name))
         };
         let network = network.filter(|network| network.origin == Origin::Docker && !is_taken);
         let Some(network) = network else { return Ok(()) };
         let named = Network { name, ..network };
-        self.commit(&[Change::PutNetwork(named.clone())])?;
-        self.world().replace_network(named);
+        self.state.commit(&[Change::PutNetwork(named.clone())])?;
+        self.state.world().replace_network(named);
         Ok(())
     }
 
     async fn note_endpoint(self: &Arc<Self>, id: Id, container: DockerContainer) -> Result<(), Error> {
-        let _locked = self.lock_container(id).await;
-        let Ok(before) = self.container(&id) else { return Ok(()) };
+        let _locked = self.state.lock_container(id).await;
+        let Ok(before) = self.state.container(&id) else { return Ok(()) };
         let Some(docker) = before.docker_endpoint() else { return Ok(()) };
         if docker.container.as_ref() == Some(&container) {
             return Ok(());

@@ -38,7 +38,7 @@ impl Daemon {
         let DockerNetwork { id, internal, options, given, subnets } = wanted;
         self.owners.recent.note(Asked::Network(id));
         let _one_at_a_time = self.state.network_changes.lock().await;
-        let known = self.world().network(&id).cloned();
+        let known = self.state.world().network(&id).cloned();
         if let Some(known) = known {
             // Docker repeats a request without an answer. What can be changed may have changed since.
             let is_fixed = |(key, _): &(&String, _)| !AccessOptions::KEYS.contains(&key.as_str());
@@ -66,7 +66,7 @@ impl Daemon {
             origin: Origin::Docker,
         };
         self.add_bridge(network.clone(), subnets, options).await?;
-        self.tell_of_network(&network, "create");
+        self.events.tell_of_network(&network, "create");
         self.owners.followed.notify_one();
         self.learn_names(id, None);
         Ok(())
@@ -79,10 +79,11 @@ impl Daemon {
     /// [`Error::NetworkInUse`] if containers of netbpf are in it: it is netbpf's now. [`Error::Store`]: it
     /// stays, but some of its endpoints may be removed.
     pub async fn delete_docker_network(self: &Arc<Self>, id: Id) -> Result<(), Error> {
-        let network = self.world().network(&id).filter(|network| network.origin == Origin::Docker).cloned();
+        let network =
+            self.state.world().network(&id).filter(|network| network.origin == Origin::Docker).cloned();
         let Some(network) = network else { return Ok(()) };
         let endpoints: Vec<Id> = {
-            let world = self.world();
+            let world = self.state.world();
             let members = world.members(&id);
             members.filter(|member| member.docker_endpoint().is_some()).map(|member| member.id).collect()
         };
@@ -93,8 +94,8 @@ impl Daemon {
         match self.remove_unused(network.clone()).await {
             Err(error @ Error::NetworkInUse { .. }) => {
                 let own = Network { origin: Origin::Netbpf, ..network };
-                self.commit(&[Change::PutNetwork(own.clone())])?;
-                self.world().replace_network(own);
+                self.state.commit(&[Change::PutNetwork(own.clone())])?;
+                self.state.world().replace_network(own);
                 Err(error)
             }
             done => done,

@@ -26,8 +26,8 @@ impl Daemon {
         let (subnet, range) = ipv4.or(ipv6).ok_or(ipam::Error::NoFamily)?;
         let lent = Lent { subnet, range, addresses: BTreeSet::new() };
         self.owners.recent.note(Asked::Pool(subnet));
-        self.commit(&[Change::PutLent(lent.clone())])?;
-        self.world().put_lent(lent);
+        self.state.commit(&[Change::PutLent(lent.clone())])?;
+        self.state.world().put_lent(lent);
         self.owners.followed.notify_one();
         Ok(subnet)
     }
@@ -38,8 +38,8 @@ impl Daemon {
     /// [`Error::Store`]: it stays lent.
     pub async fn return_pool(self: &Arc<Self>, subnet: IpNet) -> Result<(), Error> {
         let _one_at_a_time = self.state.network_changes.lock().await;
-        self.commit(&[Change::RemoveLent(subnet)])?;
-        self.world().remove_lent(&subnet);
+        self.state.commit(&[Change::RemoveLent(subnet)])?;
+        self.state.world().remove_lent(&subnet);
         Ok(())
     }
 
@@ -51,7 +51,7 @@ impl Daemon {
     pub async fn lend_address(self: &Arc<Self>, pool: IpNet, wanted: Option<IpAddr>) -> Result<IpNet, Error> {
         let _one_at_a_time = self.state.network_changes.lock().await;
         let (lent, address) = {
-            let world = self.world();
+            let world = self.state.world();
             let mut lent = world.lent(&pool).cloned().ok_or_else(|| no_pool(pool))?;
             let of_pool = |network: &&Network| {
                 network.bridge().is_some_and(|bridge| bridge.nets().any(|net| net == pool))
@@ -73,8 +73,8 @@ impl Daemon {
             (lent, address)
         };
         self.owners.recent.note(Asked::Address(pool, address.addr()));
-        self.commit(&[Change::PutLent(lent.clone())])?;
-        self.world().put_lent(lent);
+        self.state.commit(&[Change::PutLent(lent.clone())])?;
+        self.state.world().put_lent(lent);
         Ok(address)
     }
 
@@ -84,11 +84,11 @@ impl Daemon {
     /// [`Error::Store`]: it stays lent.
     pub async fn return_address(self: &Arc<Self>, pool: IpNet, address: IpAddr) -> Result<(), Error> {
         let _one_at_a_time = self.state.network_changes.lock().await;
-        let lent = self.world().lent(&pool).cloned();
+        let lent = self.state.world().lent(&pool).cloned();
         let Some(mut lent) = lent else { return Ok(()) };
         lent.release(address);
-        self.commit(&[Change::PutLent(lent.clone())])?;
-        self.world().put_lent(lent);
+        self.state.commit(&[Change::PutLent(lent.clone())])?;
+        self.state.world().put_lent(lent);
         Ok(())
     }
 }

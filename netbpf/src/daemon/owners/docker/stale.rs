@@ -16,39 +16,40 @@ const ABANDONED: Duration = Duration::from_secs(60);
 impl Daemon {
     /// Remove endpoints whose interface was deleted while no daemon ran.
     pub(in crate::daemon) async fn forget_lost_endpoints(self: &Arc<Self>) {
-        for id in self.docker_endpoints(|endpoint| self.is_lost(endpoint)) {
-            self.forget_docker_endpoint(id, |endpoint| self.is_lost(endpoint)).await;
+        for id in self.docker_endpoints(|endpoint| self.host.is_lost(endpoint)) {
+            self.forget_docker_endpoint(id, |endpoint| self.host.is_lost(endpoint)).await;
         }
     }
 
     /// Remove endpoints that are in no container when the daemon starts, nor some time later: Docker gave
     /// them up, because the daemon died before its answer.
     pub(in crate::daemon) async fn forget_abandoned_endpoints(self: Arc<Self>) {
-        let unused = self.docker_endpoints(|endpoint| self.is_unused(endpoint));
+        let unused = self.docker_endpoints(|endpoint| self.host.is_unused(endpoint));
         tokio::time::sleep(ABANDONED).await;
         for id in unused {
-            self.forget_docker_endpoint(id, |endpoint| self.is_unused(endpoint)).await;
+            self.forget_docker_endpoint(id, |endpoint| self.host.is_unused(endpoint)).await;
         }
     }
 
     /// Remove endpoints that are in no container. Call it after Docker's start: such endpoints belonged to
     /// the Docker before.
     pub async fn forget_unused_endpoints(self: &Arc<Self>) {
-        for id in self.docker_endpoints(|endpoint| self.is_unused(endpoint)) {
-            self.forget_docker_endpoint(id, |endpoint| self.is_unused(endpoint)).await;
+        for id in self.docker_endpoints(|endpoint| self.host.is_unused(endpoint)) {
+            self.forget_docker_endpoint(id, |endpoint| self.host.is_unused(endpoint)).await;
         }
     }
 
     /// The same for endpoints in a network that have an address or MAC which Docker requests again.
     pub(super) async fn forget_stale_in(self: &Arc<Self>, network: &Id, wanted: &EndpointRequest) {
-        let members: Vec<Id> = self.world().members(network).map(|container| container.id).collect();
+        let members: Vec<Id> = self.state.world().members(network).map(|container| container.id).collect();
         let has_it = |endpoint: &Endpoint| {
             (endpoint.ipv4.is_some() && endpoint.ipv4 == wanted.ipv4)
                 || (endpoint.ipv6.is_some() && endpoint.ipv6 == wanted.ipv6)
                 || Some(endpoint.mac) == wanted.mac
         };
         for id in members {
-            self.forget_docker_endpoint(id, |endpoint| self.is_unused(endpoint) && has_it(endpoint)).await;
+            self.forget_docker_endpoint(id, |endpoint| self.host.is_unused(endpoint) && has_it(endpoint))
+                .await;
         }
     }
 
@@ -56,7 +57,7 @@ impl Daemon {
     pub(in crate::daemon) async fn watch_docker_endpoints(self: Arc<Self>, mut deletions: Deletions) {
         while let Some(event) = deletions.next().await {
             let gone = match event {
-                Heard::Lost => self.docker_endpoints(|endpoint| self.is_lost(endpoint)),
+                Heard::Lost => self.docker_endpoints(|endpoint| self.host.is_lost(endpoint)),
                 Heard::Of(ifindex) => {
                     let number = netbpf_common::endpoint::number_of(ifindex);
                     self.docker_endpoints(|endpoint| Some(endpoint.number) == number)
@@ -65,25 +66,15 @@ impl Daemon {
             for id in gone {
                 let daemon = Arc::clone(&self);
                 tokio::spawn(async move {
-                    daemon.forget_docker_endpoint(id, |endpoint| daemon.is_lost(endpoint)).await;
+                    daemon.forget_docker_endpoint(id, |endpoint| daemon.host.is_lost(endpoint)).await;
                 });
             }
         }
         tracing::error!("deleted links are not watched any more");
     }
 
-    /// Whether the endpoint's interface was deleted.
-    pub(super) fn is_lost(&self, endpoint: &Endpoint) -> bool {
-        self.host.links.index_of(&endpoint.host_interface).is_none()
-    }
-
-    /// Whether the endpoint is in no container.
-    pub(super) fn is_unused(&self, endpoint: &Endpoint) -> bool {
-        self.is_lost(endpoint) || self.host.links.index_of(&endpoint.interface).is_some()
-    }
-
     fn docker_endpoints(&self, is_meant: impl Fn(&Endpoint) -> bool) -> Vec<Id> {
-        let world = self.world();
+        let world = self.state.world();
         let containers = world.containers().filter(|container| is_docker(container, &is_meant));
         containers.map(|container| container.id).collect()
     }
@@ -94,8 +85,8 @@ impl Daemon {
         id: Id,
         is_stale: impl Fn(&Endpoint) -> bool,
     ) {
-        let _locked = self.lock_container(id).await;
-        let Ok(before) = self.container(&id) else { return };
+        let _locked = self.state.lock_container(id).await;
+        let Ok(before) = self.state.container(&id) else { return };
         if !is_docker(&before, is_stale) {
             return;
         }

@@ -72,7 +72,7 @@ impl Recent {
 impl Daemon {
     /// Whether there is anything that Docker could remove without a request.
     pub(in crate::daemon) fn has_of_docker(&self) -> bool {
-        let world = self.world();
+        let world = self.state.world();
         let is_dockers = |network: &Network| network.origin == Origin::Docker;
         world.networks().any(is_dockers) || world.lent_subnets().next().is_some()
     }
@@ -92,7 +92,7 @@ impl Daemon {
     /// Checks once; false if Docker may still be creating something.
     async fn sweep_docker(self: &Arc<Self>) -> Result<bool, engine::Error> {
         let (networks, pools) = {
-            let world = self.world();
+            let world = self.state.world();
             let networks = world.networks().filter(|network| network.origin == Origin::Docker);
             let networks: Vec<Id> = networks.map(|network| network.id).collect();
             (networks, world.lent_subnets().collect::<Vec<_>>())
@@ -132,7 +132,7 @@ impl Daemon {
             Err(error) => return Err(error),
         };
         let left: Vec<Id> = {
-            let world = self.world();
+            let world = self.state.world();
             let members = world.members(&id).filter(|member| member.docker_endpoint().is_some());
             let is_named = |member: &&Container| found.endpoints.iter().any(|(id, _)| *id == member.id);
             members
@@ -146,7 +146,7 @@ impl Daemon {
         let (recent, left): (Vec<_>, Vec<_>) =
             left.into_iter().partition(|endpoint| self.owners.recent.has(Asked::Endpoint(*endpoint)));
         for endpoint in left {
-            self.forget_docker_endpoint(endpoint, |endpoint| self.is_unused(endpoint)).await;
+            self.forget_docker_endpoint(endpoint, |endpoint| self.host.is_unused(endpoint)).await;
         }
         Ok(recent.is_empty())
     }
@@ -154,13 +154,13 @@ impl Daemon {
     /// Whether an endpoint of Docker is in a container's namespace.
     fn is_in_a_container(&self, member: &Container) -> bool {
         let mut endpoints = member.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-        member.docker_endpoint().is_some() && endpoints.any(|endpoint| !self.is_unused(endpoint))
+        member.docker_endpoint().is_some() && endpoints.any(|endpoint| !self.host.is_unused(endpoint))
     }
 
     /// Removes a network that Docker does not list, unless containers are in it: then it belongs to another
     /// Docker.
     async fn forget_removed_network(self: &Arc<Self>, id: Id) {
-        let has_containers = self.world().members(&id).any(|member| self.is_in_a_container(member));
+        let has_containers = self.state.world().members(&id).any(|member| self.is_in_a_container(member));
         if has_containers {
             return tracing::warn!(network = %id.short(), "Docker does not list it, but has containers in it");
         }
@@ -184,7 +184,7 @@ impl Daemon {
     async fn collect_addresses(&self, pool: IpNet) -> Result<bool, Error> {
         let _one_at_a_time = self.state.network_changes.lock().await;
         let (lent, used) = {
-            let world = self.world();
+            let world = self.state.world();
             let Some(lent) = world.lent(&pool).cloned() else { return Ok(true) };
             let mut networks = world.networks().filter(|network| network.origin == Origin::Docker);
             let has_it = |network: &&Network| {
@@ -207,8 +207,8 @@ impl Daemon {
             tracing::info!(%pool, addresses = ?left, "Docker does not use them any more");
             let mut lent = lent;
             left.into_iter().for_each(|address| lent.release(address));
-            self.commit(&[Change::PutLent(lent.clone())])?;
-            self.world().put_lent(lent);
+            self.state.commit(&[Change::PutLent(lent.clone())])?;
+            self.state.world().put_lent(lent);
         }
         Ok(recent.is_empty())
     }

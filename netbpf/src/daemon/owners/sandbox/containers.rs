@@ -79,7 +79,7 @@ impl Daemon {
         let left_out = self.ports_left_out(&sandbox, &attachments);
         let warnings = warnings.into_iter().chain(endpoints).chain(left_out).collect();
         let container = {
-            let mut world = self.world();
+            let mut world = self.state.world();
             let name = name.unwrap_or_else(|| {
                 let mut names = (0..).map(random_name);
                 let free = names.find(|name| world.find_container(name).is_err());
@@ -101,16 +101,16 @@ impl Daemon {
             world.put_container(container.clone());
             container
         };
-        let dir = self.container_dir(&id);
+        let dir = self.host.folders.of(&id);
         let stored = private::make_folder(&dir, None)
             .map_err(Error::from)
-            .and_then(|()| self.commit(&[Change::PutContainer(container.clone())]));
+            .and_then(|()| self.state.commit(&[Change::PutContainer(container.clone())]));
         if let Err(error) = stored {
-            self.world().remove_container(&id);
-            self.remove_dirs(&id);
+            self.state.world().remove_container(&id);
+            self.host.folders.remove(&id);
             return Err(error);
         }
-        self.tell(&container, Happened::Created);
+        self.events.tell(&container, Happened::Created);
         Ok((id, warnings))
     }
 
@@ -119,7 +119,7 @@ impl Daemon {
         if sandbox.publish.is_empty() || attachments.is_empty() {
             return Ok(());
         }
-        let world = self.world();
+        let world = self.state.world();
         let mut networks = attachments.iter().filter_map(|attachment| world.network(&attachment.network));
         match networks.find(|network| !network.internal) {
             Some(_) => Ok(()),
@@ -133,7 +133,7 @@ impl Daemon {
 
     /// Warnings about ports at addresses of a family that none of the networks has. IPv6 is relayed to IPv4.
     fn ports_left_out(&self, sandbox: &Sandbox, attachments: &[Attachment]) -> Vec<String> {
-        let world = self.world();
+        let world = self.state.world();
         let bridges: Vec<_> = attachments
             .iter()
             .filter_map(|attachment| world.network(&attachment.network)?.bridge())
@@ -172,7 +172,7 @@ impl Daemon {
         let hostname = match &mode {
             Mode::Host => nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
             Mode::Container(other) => {
-                self.container(other)?.owner().hostname().map_or_else(|| id.short(), str::to_owned)
+                self.state.container(other)?.owner().hostname().map_or_else(|| id.short(), str::to_owned)
             }
             Mode::Networks | Mode::None => request.hostname.unwrap_or_else(|| id.short()),
         };
@@ -195,7 +195,7 @@ impl Daemon {
         let (mode, first) = self.mode_of(request)?;
         let mut attachments: Vec<Attachment> = first.into_iter().collect();
         for (key, endpoint) in &request.networks {
-            let world = self.world();
+            let world = self.state.world();
             let has_names = |id: &Id| world.network(id).is_some_and(Network::has_names);
             let network = world.find_network(key)?;
             if !network.has_names() || !attachments.first().is_some_and(|first| has_names(&first.network)) {
@@ -217,7 +217,7 @@ impl Daemon {
     }
 
     fn mode_of(&self, request: &SandboxRequest) -> Result<(Mode, Option<Attachment>), Error> {
-        let world = self.world();
+        let world = self.state.world();
         let network = match &request.network {
             NetworkMode::None => return Ok((Mode::None, None)),
             NetworkMode::Host => return Ok((Mode::Host, None)),
@@ -243,7 +243,7 @@ impl Daemon {
 
     /// The address for `host-gateway`: the default network's gateway, as in Docker.
     fn default_gateway(&self) -> Result<IpAddr, Error> {
-        let world = self.world();
+        let world = self.state.world();
         let bridge = world.find_network(Network::DEFAULT)?.bridge();
         let gateway = bridge.and_then(|bridge| Some(bridge.ipv4.as_ref()?.gateway));
         let none = || Error::Invalid("unable to derive the IP value for host-gateway".into());
@@ -256,7 +256,7 @@ impl Daemon {
         &self,
         matches: impl Fn(&Container, &[&Network]) -> bool,
     ) -> Vec<(Container, bool)> {
-        let world = self.world();
+        let world = self.state.world();
         let mut containers: Vec<_> = world
             .containers()
             .filter(|container| {
@@ -278,11 +278,11 @@ impl Daemon {
     /// [`Error::NoContainer`], or [`Error::Invalid`] if several match.
     pub async fn inspect_container(&self, key: &str) -> Result<ContainerView, Error> {
         let id = self.find_subject(key)?;
-        let _locked = self.lock_container(id).await;
-        let container = self.container(&id)?;
+        let _locked = self.state.lock_container(id).await;
+        let container = self.state.container(&id)?;
         let pid = self.supervisor_of(&container).ok().and_then(|supervisor| supervisor.pid1());
-        let world = self.world();
-        Ok(view::container(container, &world, &self.container_dir(&id), pid))
+        let world = self.state.world();
+        Ok(view::container(container, &world, &self.host.folders.of(&id), pid))
     }
 
     /// `rm`.
@@ -293,8 +293,8 @@ impl Daemon {
     /// may have been killed.
     pub async fn remove_container(self: &Arc<Self>, key: &str, force: bool) -> Result<(), Error> {
         let id = self.find_subject(key)?;
-        let mut locked = self.lock_container(id).await;
-        let mut container = self.container(&id)?;
+        let mut locked = self.state.lock_container(id).await;
+        let mut container = self.state.container(&id)?;
         if !force {
             refuse(&container, "rm")?;
         }
@@ -319,8 +319,8 @@ impl Daemon {
             // run with `--rm`.
             drop(locked);
             self.ended(&container).await;
-            locked = self.lock_container(id).await;
-            match self.container(&id) {
+            locked = self.state.lock_container(id).await;
+            match self.state.container(&id) {
                 Ok(now) => container = now,
                 Err(_) => return Ok(()),
             }
@@ -333,11 +333,11 @@ impl Daemon {
 
     /// Remove a container that does not run.
     pub(in crate::daemon) fn forget(&self, id: &Id) -> Result<(), Error> {
-        self.commit(&[Change::RemoveContainer(*id)])?;
-        let removed = self.world().remove_container(id);
-        self.remove_dirs(id);
+        self.state.commit(&[Change::RemoveContainer(*id)])?;
+        let removed = self.state.world().remove_container(id);
+        self.host.folders.remove(id);
         if let Some(container) = removed {
-            self.tell(&container, Happened::Destroyed);
+            self.events.tell(&container, Happened::Destroyed);
         }
         Ok(())
     }

@@ -16,9 +16,10 @@ use crate::{
         Daemon, Error, Happened,
         effects::{folders, transaction::Transaction},
         fault,
+        names::links,
         owners::sandbox::{own_sandbox, restarts::with_restart},
         parts,
-        state::refuse,
+        state::{namespace_of, refuse},
     },
     model::{Attachment, Container, Id, Mode, Restart, Sandbox, State},
     private,
@@ -44,7 +45,7 @@ impl Daemon {
     /// error; with `--rm` the container is removed.
     pub async fn start_container(self: &Arc<Self>, key: &str) -> Result<(), Error> {
         let id = self.find_subject(key)?;
-        let _locked = self.lock_container(id).await;
+        let _locked = self.state.lock_container(id).await;
         self.start_locked(id, true).await
     }
 
@@ -54,7 +55,7 @@ impl Daemon {
         id: Id,
         by_user: bool,
     ) -> Result<(), Error> {
-        let before = with_restart(self.container(&id)?, |restart| restart.start(by_user));
+        let before = with_restart(self.state.container(&id)?, |restart| restart.start(by_user));
         refuse(&before, "start")?;
         let sandbox = own_sandbox(&before)?;
         if matches!(before.state, State::Running { .. }) {
@@ -63,13 +64,13 @@ impl Daemon {
         match self.try_start(&before, sandbox).await {
             Ok(supervisor) => {
                 self.watch(id, supervisor);
-                self.refresh_links_to(id).await;
+                self.names.refresh_links_to(id).await;
                 Ok(())
             }
             Err(error) => {
                 self.owners.followers.stop_waiting_for(&id);
                 if sandbox.auto_remove {
-                    self.world().put_container(before);
+                    self.state.world().put_container(before);
                     // The error to return is that of the start.
                     if let Err(error) = self.forget(&id) {
                         tracing::warn!("remove container {id}, which did not start: {error}");
@@ -83,8 +84,8 @@ impl Daemon {
                         delay = restart.fail(EXIT_CANNOT, error.to_string());
                     }),
                 };
-                self.world().put_container(failed.clone());
-                self.commit(&[Change::PutContainer(failed)])?;
+                self.state.world().put_container(failed.clone());
+                self.state.commit(&[Change::PutContainer(failed)])?;
                 if let Some(delay) = delay {
                     self.restart_later(id, delay);
                 }
@@ -95,16 +96,16 @@ impl Daemon {
 
     /// Start a container completely or not at all.
     async fn try_start(self: &Arc<Self>, before: &Container, sandbox: &Sandbox) -> Result<Supervisor, Error> {
-        let mut change = Transaction::begin(self)?;
+        let mut change = self.begin()?;
         self.check_networks(before)?;
-        self.check_links(before)?;
+        links::check(before, &self.state.world())?;
         let (spec, _joined) = self.spec(before, sandbox)?;
         self.make_supervisor_dir(&before.id)?;
         let mut after = before.clone();
         let done = self.start_steps(&mut change, before, &mut after, sandbox, &spec).await;
         let (supervisor, joined) = change.end(done).await?;
         self.tell_of_members(&after.id, &joined, "connect");
-        self.tell(&after, Happened::Started);
+        self.events.tell(&after, Happened::Started);
         Ok(supervisor)
     }
 
@@ -119,12 +120,13 @@ impl Daemon {
         sandbox: &Sandbox,
         spec: &sandbox::Spec,
     ) -> Result<(Supervisor, Vec<Id>), Error> {
-        let joined = self.lease_endpoints(change, after, None, &[])?;
+        let joined = change.lease_endpoints(after, None, &[])?;
         let ports = change.lease_ports(before, after).await;
         ports.map_err(|error| Error::StartNetworking(Box::new(error)))?;
-        self.make_files(after, sandbox)?;
+        self.names.make_files(after, sandbox)?;
         fault::before("start the supervisor")?;
-        let supervisor = Supervisor::spawn(&self.program, &self.supervisor_dir(&after.id), spec).await?;
+        let supervisor =
+            Supervisor::spawn(&self.program, &self.host.folders.of_supervisor(&after.id), spec).await?;
         after.state = State::Running {
             supervisor: Some((supervisor.pid(), supervisor.start_time())),
             started: Timestamp::now(),
@@ -135,9 +137,9 @@ impl Daemon {
                 self.wire_steps(change, before, after).await?;
             }
             change.commit(&[Change::PutContainer(after.clone())])?;
-            self.world().put_container(after.clone());
-            self.open_links()?;
-            self.owners.followers.connect(&after.id, &self.log_path(&after.id), &supervisor)?;
+            self.state.world().put_container(after.clone());
+            self.names.open_links()?;
+            self.owners.followers.connect(&after.id, &self.host.folders.log_of(&after.id), &supervisor)?;
             Ok::<_, Error>(())
         }
         .await;
@@ -161,12 +163,12 @@ impl Daemon {
 
     /// The supervisor's directory is below the run directory, which is empty after a reboot.
     fn make_supervisor_dir(&self, id: &Id) -> Result<(), Error> {
-        Ok(private::make_folder(&self.supervisor_dir(id), folders::group())?)
+        Ok(private::make_folder(&self.host.folders.of_supervisor(id), folders::group())?)
     }
 
     /// Checks that no network was removed while the container was stopped.
     fn check_networks(&self, container: &Container) -> Result<(), Error> {
-        let world = self.world();
+        let world = self.state.world();
         match container.attachments.iter().find(|attachment| world.network(&attachment.network).is_none()) {
             Some(attachment) => Err(Error::NoNetwork(attachment.network.to_string())),
             None => Ok(()),
@@ -186,7 +188,7 @@ impl Daemon {
             Mode::Host => (sandbox::Network::Host, container.id),
             Mode::Container(other) => {
                 let owner = self.joined(other)?;
-                match self.namespace_of(&owner) {
+                match namespace_of(&owner) {
                     Ok(namespace) => {
                         let namespace = joined.insert(self.host.links.namespace(&namespace)?);
                         // By the open descriptor, because a PID may be reused.
@@ -204,7 +206,7 @@ impl Daemon {
                 }
             }
         };
-        let files = self.container_dir(&files);
+        let files = self.host.folders.of(&files);
         let spec = sandbox::Spec {
             id: container.id.to_string(),
             hostname: sandbox.hostname.clone(),
@@ -220,7 +222,7 @@ impl Daemon {
                 resolv_conf: files.join("resolv.conf"),
                 hostname: files.join("hostname"),
             },
-            log: self.log_path(&container.id),
+            log: self.host.folders.log_of(&container.id),
             socket_group: folders::group(),
         };
         Ok((spec, joined))
@@ -248,7 +250,7 @@ impl Daemon {
 
     /// The container that another one joins.
     fn joined(&self, id: &Id) -> Result<Container, Error> {
-        let found = self.world().container(id).cloned();
+        let found = self.state.world().container(id).cloned();
         found.ok_or_else(|| Error::NoContainer(format!("joining network namespace of container: {id}")))
     }
 
@@ -257,7 +259,7 @@ impl Daemon {
         let daemon = Arc::clone(self);
         tokio::spawn(async move {
             supervisor.wait().await;
-            let _locked = daemon.lock_container(id).await;
+            let _locked = daemon.state.lock_container(id).await;
             match daemon.clear_up(id, supervisor.pid()).await {
                 Ok(Some(delay)) => daemon.restart_later(id, delay),
                 Ok(None) => {}
@@ -276,7 +278,7 @@ impl Daemon {
         let State::Running { supervisor: Some((pid, start_time)), .. } = container.state else {
             return Ok(None);
         };
-        let supervisor = Supervisor::adopt(&self.supervisor_dir(&container.id), pid, start_time);
+        let supervisor = Supervisor::adopt(&self.host.folders.of_supervisor(&container.id), pid, start_time);
         if supervisor.is_none() {
             self.clear_up(container.id, pid).await?;
         }
@@ -290,7 +292,7 @@ impl Daemon {
         id: Id,
         pid: u32,
     ) -> Result<Option<Duration>, Error> {
-        let Ok(before) = self.container(&id) else { return Ok(None) };
+        let Ok(before) = self.state.container(&id) else { return Ok(None) };
         let State::Running { supervisor: Some((running, _)), started } = before.state else {
             return Ok(None);
         };
@@ -298,10 +300,10 @@ impl Daemon {
         if running != pid {
             return Ok(None);
         }
-        let exit = sandbox::exit_status(&self.supervisor_dir(&id));
+        let exit = sandbox::exit_status(&self.host.folders.of_supervisor(&id));
         tracing::info!(container = before.name, code = exit.code, "ended");
         let ran = exit.finished.duration_since(started);
-        self.tell(&before, Happened::Died { code: exit.code, ran });
+        self.events.tell(&before, Happened::Died { code: exit.code, ran });
         let after = Container {
             state: State::Exited { code: exit.code, started, finished: exit.finished, error: String::new() },
             attachments: before
@@ -318,14 +320,14 @@ impl Daemon {
         let is_removed = sandbox.auto_remove;
         // A full disk must not keep an ended container in the network. The next start of the daemon detects
         // its end again.
-        if let Err(error) = self.commit(&[Change::PutContainer(after.clone())]) {
+        if let Err(error) = self.state.commit(&[Change::PutContainer(after.clone())]) {
             tracing::error!(container = after.name, %error, "record the end");
         }
         // Names, ports and leases first, the new state last: a client that sees the container ended finds
         // nothing of it left.
         self.unwire_committed(&before, &after).await;
-        self.world().put_container(after);
-        self.refresh_links_to(id).await;
+        self.state.world().put_container(after);
+        self.names.refresh_links_to(id).await;
         self.owners.ends.note(id, exit.code);
         let forgotten = if is_removed { self.forget(&id) } else { Ok(()) };
         self.owners.ends.announce();
@@ -336,7 +338,7 @@ impl Daemon {
     /// then.
     pub(in crate::daemon) async fn ended(&self, run: &Container) {
         let mut news = self.owners.ends.subscribe();
-        let is_running = || self.world().container(&run.id).is_some_and(|now| now.state == run.state);
+        let is_running = || self.state.world().container(&run.id).is_some_and(|now| now.state == run.state);
         while is_running() && news.changed().await.is_ok() {}
     }
 
@@ -353,7 +355,7 @@ impl Daemon {
             Err(error) => key.parse().map_err(|_| error)?,
         };
         loop {
-            match self.container(&id).map(|container| container.state) {
+            match self.state.container(&id).map(|container| container.state) {
                 Ok(State::Exited { code, .. }) => return Ok(code),
                 Ok(State::Created { .. } | State::Running { .. }) => {}
                 Err(error) => return self.owners.ends.code(&id).ok_or(error),
@@ -372,7 +374,7 @@ impl Daemon {
             Err(sandbox::Error::Gone) => return Err(Error::NotRunning(container.id.to_string())),
             sent => sent?,
         }
-        self.tell(container, Happened::Killed(signal));
+        self.events.tell(container, Happened::Killed(signal));
         Ok(())
     }
 
@@ -381,7 +383,7 @@ impl Daemon {
         let State::Running { supervisor: Some((pid, start_time)), .. } = container.state else {
             return Err(Error::NotRunning(container.id.to_string()));
         };
-        Supervisor::find(&self.supervisor_dir(&container.id), pid, start_time)
+        Supervisor::find(&self.host.folders.of_supervisor(&container.id), pid, start_time)
             .ok_or_else(|| Error::NotRunning(container.id.to_string()))
     }
 
@@ -392,8 +394,8 @@ impl Daemon {
     /// [`Error::Sandbox`] if the kernel knows no such signal; [`Error::Store`]: no signal was sent.
     pub async fn kill_container(&self, key: &str, signal: i32) -> Result<(), Error> {
         let id = self.find_subject(key)?;
-        let _locked = self.lock_container(id).await;
-        let container = self.container(&id)?;
+        let _locked = self.state.lock_container(id).await;
+        let container = self.state.container(&id)?;
         refuse(&container, "kill")?;
         own_sandbox(&container)?;
         // As in Docker, these two signals prevent a restart.
@@ -416,8 +418,8 @@ impl Daemon {
     ) -> Result<(), Error> {
         let id = self.find_subject(key)?;
         let container = {
-            let _locked = self.lock_container(id).await;
-            let container = self.container(&id)?;
+            let _locked = self.state.lock_container(id).await;
+            let container = self.state.container(&id)?;
             refuse(&container, "stop")?;
             own_sandbox(&container)?;
             let status = container.status();
@@ -426,7 +428,7 @@ impl Daemon {
             }
             self.note_restart(id, Restart::stop)?;
             if status == "restarting" {
-                self.tell(&container, Happened::Stopped);
+                self.events.tell(&container, Happened::Stopped);
                 return Ok(());
             }
             match self.end(&container, signal).await {
@@ -436,7 +438,7 @@ impl Daemon {
             container
         };
         if tokio::time::timeout(timeout, self.ended(&container)).await.is_err() {
-            let locked = self.lock_container(id).await;
+            let locked = self.state.lock_container(id).await;
             match self.end(&container, SIGKILL).await {
                 Err(Error::NotRunning(_)) | Ok(()) => {}
                 Err(error) => return Err(error),
@@ -444,7 +446,7 @@ impl Daemon {
             drop(locked);
             self.ended(&container).await;
         }
-        self.tell(&container, Happened::Stopped);
+        self.events.tell(&container, Happened::Stopped);
         Ok(())
     }
 
@@ -464,8 +466,8 @@ impl Daemon {
             Err(error) => return Err(error),
         }
         self.start_container(key).await?;
-        let container = self.container(&self.find_subject(key)?)?;
-        self.tell(&container, Happened::Restarted);
+        let container = self.state.container(&self.find_subject(key)?)?;
+        self.events.tell(&container, Happened::Restarted);
         Ok(())
     }
 }

@@ -67,10 +67,10 @@ impl Daemon {
         tail: Option<usize>,
         since: Option<Timestamp>,
     ) -> Result<impl Stream<Item = Result<Record, sandbox::Error>> + use<>, Error> {
-        let container = self.container(&self.find_subject(key)?)?;
+        let container = self.state.container(&self.find_subject(key)?)?;
         refuse(&container, "logs")?;
         own_sandbox(&container)?;
-        let path = self.log_path(&container.id);
+        let path = self.host.folders.log_of(&container.id);
         let source = match container.state {
             State::Created { .. } if follow => Source::Waiting(self.owners.followers.wait(container.id)),
             State::Created { .. } | State::Running { .. } | State::Exited { .. } => {

@@ -22,20 +22,20 @@ impl Daemon {
     /// [`Error::Dns`] or [`Error::Store`]. The container has its old name then.
     pub async fn rename_container(self: &Arc<Self>, key: &str, name: &str) -> Result<(), Error> {
         let id = self.find_subject(key)?;
-        let _locked = self.lock_container(id).await;
-        let before = self.container(&id)?;
+        let _locked = self.state.lock_container(id).await;
+        let before = self.state.container(&id)?;
         refuse(&before, "rename")?;
         own_sandbox(&before)?;
         if before.name == name {
             return Err(Error::Invalid("Renaming a container with the same name as its current name".into()));
         }
         let after = Container { name: name.to_owned(), ..before.clone() };
-        let mut change = Transaction::begin(self)?;
+        let mut change = self.begin()?;
         change.lease_name(&before, &after)?;
         let done = self.publish_name(&mut change, &before, &after).await;
         change.end_of_container(done, &before, &after).await?;
-        self.refresh_links_to(id).await;
-        self.tell(&after, Happened::Renamed { old: &before.name });
+        self.names.refresh_links_to(id).await;
+        self.events.tell(&after, Happened::Renamed { old: &before.name });
         Ok(())
     }
 
@@ -49,7 +49,7 @@ impl Daemon {
             return Ok(());
         }
         let (old, new) = {
-            let world = self.world();
+            let world = self.state.world();
             (names::record_of(before, &world), names::record_of(after, &world))
         };
         match new {

@@ -12,7 +12,7 @@ impl Daemon {
     /// Start an ended sandbox after a delay, unless a user starts, stops or removes it before.
     pub(in crate::daemon) fn restart_later(self: &Arc<Self>, id: Id, delay: Duration) {
         let Some(count) =
-            self.container(&id).ok().and_then(|container| Some(container.owner().restart()?.count))
+            self.state.container(&id).ok().and_then(|container| Some(container.owner().restart()?.count))
         else {
             return;
         };
@@ -34,6 +34,7 @@ impl Daemon {
                 && container.owner().restart().is_some_and(Restart::is_due_at_start)
         };
         let mut due: Vec<_> = self
+            .state
             .world()
             .containers()
             .filter(|container| is_due(container))
@@ -52,8 +53,8 @@ impl Daemon {
     }
 
     async fn start_again(self: &Arc<Self>, id: Id, is_due: impl Fn(&Container) -> bool) {
-        let _locked = self.lock_container(id).await;
-        let Ok(container) = self.container(&id) else { return };
+        let _locked = self.state.lock_container(id).await;
+        let Ok(container) = self.state.container(&id) else { return };
         if !is_due(&container) {
             return;
         }
@@ -72,11 +73,11 @@ impl Daemon {
         id: Id,
         change: impl FnOnce(&mut Restart),
     ) -> Result<(), Error> {
-        let before = self.container(&id)?;
+        let before = self.state.container(&id)?;
         let after = with_restart(before.clone(), change);
         if after != before && before.owner().restart().is_some_and(|restart| !restart.is_default()) {
-            self.commit(&[Change::PutContainer(after.clone())])?;
-            self.world().put_container(after);
+            self.state.commit(&[Change::PutContainer(after.clone())])?;
+            self.state.world().put_container(after);
         }
         Ok(())
     }

@@ -1,0 +1,94 @@
+//! What the host must have, derived from the model: the networks' rules, the wiring of networks and endpoints, default
+//! routes. Must not know what the host has.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    daemon::state::world::World,
+    model::{Attachment, Container, Id, Namespace},
+    plan::{Action, Desired, EndpointWiring, NetworkRules, NetworkWiring, default_gateways},
+};
+
+impl World {
+    /// The rules of all networks.
+    pub fn rules(&self) -> Vec<NetworkRules> {
+        self.networks().filter_map(NetworkRules::of).collect()
+    }
+
+    /// All that the daemon with this link group has on the host.
+    pub fn desired(&self, group: u32) -> Desired {
+        let networks =
+            self.networks().filter_map(NetworkWiring::of).map(|wiring| (wiring.number, wiring)).collect();
+        let mut endpoints = BTreeMap::new();
+        for container in self.containers() {
+            let namespace = match (container.owner().places_interface(), container.namespace()) {
+                (true, _) => None,
+                (false, Some(namespace)) => Some(namespace),
+                (false, None) => continue,
+            };
+            endpoints.extend(self.wirings_of(container, namespace.as_ref()));
+        }
+        Desired { group, networks, endpoints }
+    }
+
+    /// The wiring of a network, by its number.
+    pub fn network_wiring(&self, number: u32) -> Option<NetworkWiring> {
+        self.networks().filter_map(NetworkWiring::of).find(|wiring| wiring.number == number)
+    }
+
+    /// The container that has an endpoint, by the endpoint's number.
+    pub fn owner_of_endpoint(&self, number: u32) -> Option<Id> {
+        let has_it = |container: &&Container| {
+            let mut endpoints =
+                container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
+            endpoints.any(|endpoint| endpoint.number == number)
+        };
+        self.containers().find(has_it).map(|container| container.id)
+    }
+
+    /// The wiring of a container's endpoints, by their numbers.
+    pub fn wirings_of(
+        &self,
+        container: &Container,
+        namespace: Option<&Namespace>,
+    ) -> BTreeMap<u32, EndpointWiring> {
+        self.wirings(container, &container.attachments, namespace)
+    }
+
+    /// The same for the endpoints that `other` has not.
+    pub fn wirings_without(
+        &self,
+        container: &Container,
+        other: &Container,
+        namespace: Option<&Namespace>,
+    ) -> BTreeMap<u32, EndpointWiring> {
+        let attachments = container.endpoints_without(other).map(|(attachment, _)| attachment);
+        self.wirings(container, attachments, namespace)
+    }
+
+    fn wirings<'a>(
+        &self,
+        container: &Container,
+        attachments: impl IntoIterator<Item = &'a Attachment>,
+        namespace: Option<&Namespace>,
+    ) -> BTreeMap<u32, EndpointWiring> {
+        let of = |attachment: &Attachment| {
+            let bridge = self.network(&attachment.network)?.bridge()?;
+            EndpointWiring::of(attachment, bridge, container.owner_number(), namespace.cloned())
+        };
+        let wirings = attachments.into_iter().filter_map(of);
+        wirings.map(|wiring| (wiring.number, wiring)).collect()
+    }
+
+    /// The actions for changed default routes.
+    pub fn route_changes(&self, before: &Container, after: &Container, namespace: &Namespace) -> Vec<Action> {
+        if !after.owner().has_our_default_routes() {
+            return Vec::new();
+        }
+        let [before, after] =
+            [before, after].map(|container| default_gateways(container, |id| self.network(id)));
+        let changes = before.changes(after);
+        let set = |(before, route)| Action::SetDefaultRoute { namespace: namespace.clone(), route, before };
+        changes.map(set).collect()
+    }
+}
