@@ -78,7 +78,7 @@ pub fn to_open(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, fra
         Some(_) if audience == Audience::UNGUARDED => return Err(Reason::SpoofedNd),
         Some(Station { ifindex, access, .. }) => (ifindex, access),
         None => match open::learnt(network, frame) {
-            Some(receiver) => (receiver.ifindex, receiver.access),
+            Some(receiver) => (receiver.ifindex, access_with(&receiver, frame)),
             None if is_apart => return Err(Reason::NoIcc),
             None => return flood::begin(packet, network, Audience::UNGUARDED),
         },
@@ -96,6 +96,13 @@ pub fn to_open(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, fra
         (None, Some(sender)) => from_open_to_host(packet, sender, frame, ifindex),
         (None, None) => Err(Reason::Hairpin),
     }
+}
+
+/// How the endpoint gets a frame: through its veth pair, if the MAC is that of a station behind it. By a redirect to the
+/// peer, the container would take the frame for one to itself, and its IP stack would answer or route it.
+#[inline(always)]
+fn access_with(receiver: &Endpoint, frame: &Frame) -> u8 {
+    if receiver.mac == frame.destination { receiver.access } else { receiver.access | PLAIN }
 }
 
 /// Passes a frame of a network with open members to the host.
