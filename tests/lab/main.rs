@@ -6,6 +6,7 @@ mod alone;
 mod bad_input;
 mod beside;
 mod bounds;
+mod bridge;
 mod cli;
 mod disk;
 mod engine;

@@ -23,6 +23,12 @@ pub type Mac = [u8; 6];
 /// The broadcast address.
 pub const BROADCAST: Mac = [0xff; 6];
 
+/// A MAC address as people and programs write it.
+#[must_use]
+pub fn text(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// A raw socket on an interface.
 pub struct Station {
     socket: OwnedFd,
@@ -81,17 +87,22 @@ impl Station {
     /// The frames received since the last call. The kernel removes VLAN tags.
     #[track_caller]
     pub fn heard(&self) -> Vec<Vec<u8>> {
+        self.heard_with_kinds().into_iter().map(|(_, frame)| frame).collect()
+    }
+
+    /// The same, each with its kind: for whom the kernel takes it (`PACKET_HOST`, `PACKET_OTHERHOST` and others of
+    /// linux/if_packet.h).
+    #[track_caller]
+    pub fn heard_with_kinds(&self) -> Vec<(u8, Vec<u8>)> {
         let mut frames = Vec::new();
         let mut buffer = [0; 65536];
         loop {
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
                 Ok((length, from)) => {
-                    let is_incoming = from.is_some_and(|from| {
+                    let incoming = from.filter(|from| {
                         from.ifindex() == self.link.ifindex() && from.pkttype() != libc::PACKET_OUTGOING
                     });
-                    if is_incoming {
-                        frames.push(buffer[..length].to_vec());
-                    }
+                    frames.extend(incoming.map(|from| (from.pkttype(), buffer[..length].to_vec())));
                 }
                 Err(Errno::EAGAIN) => return frames,
                 Err(Errno::EINTR) => {}
@@ -103,18 +114,25 @@ impl Station {
     /// Waits for a frame that ends with these bytes. Returns whether it came in time.
     #[track_caller]
     pub fn hears(&self, mark: &[u8], timeout: Duration) -> bool {
+        self.heard_until(mark, timeout).is_some()
+    }
+
+    /// The frames, with their kinds, until one that ends with these bytes; none if it does not come in time.
+    #[track_caller]
+    pub fn heard_until(&self, mark: &[u8], timeout: Duration) -> Option<Vec<(u8, Vec<u8>)>> {
         let give_up = Instant::now() + timeout;
-        while self.heard_ending_in(mark) == 0 {
+        let mut heard = self.heard_with_kinds();
+        while !heard.iter().any(|(_, frame)| frame.ends_with(mark)) {
             let left = give_up.saturating_duration_since(Instant::now());
-            let Ok(left) = PollTimeout::try_from(left) else { return false };
+            let left = PollTimeout::try_from(left).ok()?;
             let mut coming = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
             match poll(&mut coming, left) {
-                Ok(0) => return false,
-                Ok(_) | Err(Errno::EINTR) => {}
+                Ok(0) => return None,
+                Ok(_) | Err(Errno::EINTR) => heard.extend(self.heard_with_kinds()),
                 Err(errno) => panic!("wait for a frame: {errno}"),
             }
         }
-        true
+        Some(heard)
     }
 
     /// The number of frames since the last call that end with these bytes.
@@ -123,6 +141,9 @@ impl Station {
         self.heard().iter().filter(|frame| frame.ends_with(mark)).count()
     }
 }
+
+/// A protocol of IP for experiments (RFC 3692).
+const EXPERIMENTAL: u8 = 253;
 
 /// An Ethernet frame.
 pub fn ethernet(destination: Mac, source: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
@@ -136,8 +157,13 @@ pub fn tagged(vid: u16, ethertype: u16, payload: &[u8]) -> Vec<u8> {
 
 /// An IPv4 packet of an experimental protocol (RFC 3692) with a valid checksum.
 pub fn ipv4(source: [u8; 4], destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    ipv4_with(EXPERIMENTAL, source, destination, payload)
+}
+
+/// An IPv4 packet of a protocol with a valid checksum.
+pub fn ipv4_with(protocol: u8, source: [u8; 4], destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(20 + payload.len()).expect("a small packet").to_be_bytes();
-    let mut header = [0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, 253, 0, 0].to_vec();
+    let mut header = [0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, protocol, 0, 0].to_vec();
     header.extend_from_slice(&[source, destination].concat());
     let sum: u32 = header.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
@@ -148,8 +174,13 @@ pub fn ipv4(source: [u8; 4], destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
 
 /// An IPv6 packet of an experimental protocol (RFC 3692).
 pub fn ipv6(source: [u8; 16], destination: [u8; 16], payload: &[u8]) -> Vec<u8> {
+    ipv6_with(EXPERIMENTAL, source, destination, payload)
+}
+
+/// An IPv6 packet with a next header of this kind.
+pub fn ipv6_with(next_header: u8, source: [u8; 16], destination: [u8; 16], payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len()).expect("a small packet").to_be_bytes();
-    [&[0x60, 0, 0, 0, length[0], length[1], 253, 64][..], &source, &destination, payload].concat()
+    [&[0x60, 0, 0, 0, length[0], length[1], next_header, 64][..], &source, &destination, payload].concat()
 }
 
 /// An IPv6 packet with an ICMPv6 message and a hop limit of 255. Sets the message's checksum.
