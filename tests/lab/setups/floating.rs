@@ -1,0 +1,119 @@
+//! Addresses that move between containers: by keepalived, and by announcements alone.
+
+use netbpf_tests::lab::{
+    Lab, Process, eventually,
+    station::{Arp, BROADCAST, Mac, arp, ethernet, icmpv6},
+};
+
+use super::{host_reaches, reaches, remove, spawn_in, town, update, write};
+
+/// Both may be used.
+pub const FURTHER: &str = "--driver-opt netbpf.addresses=10.5.0.100,fd00:5::100";
+const ADDRESSES: [&str; 2] = ["10.5.0.100", "fd00:5::100"];
+
+/// For a second, Linux keeps a new neighbour's MAC whatever is announced. This ends that.
+const NO_LOCK: &str = "echo 0 > /proc/sys/net/ipv4/neigh/eth0/locktime";
+
+#[test]
+fn addresses_move_to_another_container() {
+    let lab = town("", &[("first", FURTHER), ("second", FURTHER), ("client", "")]);
+    lab.in_network_of("client", NO_LOCK).ok();
+    fail_over(&lab, "");
+    others_do_not_get_it(&lab);
+    announcements_take_over_at_once(&lab);
+    for name in ["first", "second"] {
+        update(&lab, "netbpf.guard=off", name);
+    }
+    // With a MAC that moves, too.
+    fail_over(&lab, "use_vmac");
+}
+
+/// keepalived in two containers: when the first ends, the second takes the addresses, for members and host alike.
+#[track_caller]
+fn fail_over(lab: &Lab, option: &str) {
+    let has_them = |name: &str| {
+        let shown = lab.in_network_of(name, "ip -brief address show").ok();
+        ADDRESSES.iter().all(|address| shown.text().contains(address))
+    };
+    let first = keepalived(lab, "first", 250, option);
+    eventually("the first has the addresses", || has_them("first").then_some(()));
+    let second = keepalived(lab, "second", 200, option);
+    eventually("the second hears the first", || {
+        // VRRP is IP's protocol 112.
+        let hears = "grep -q :0070 /proc/net/raw && grep -q :0070 /proc/net/raw6";
+        lab.in_network_of("second", hears).status.success().then_some(())
+    });
+    for address in ADDRESSES {
+        eventually("the address is reached", || {
+            let pinged = lab.in_network_of("client", &format!("ping -c1 -W1 {address}"));
+            pinged.status.success().then_some(())
+        });
+        host_reaches(lab, address);
+    }
+    let pings = ADDRESSES.map(|address| spawn_in(lab, "client", &format!("ping -i 0.5 -c 10 -W1 {address}")));
+    let _stopped = first.interrupt();
+    eventually("the second has the addresses", || has_them("second").then_some(()));
+    for pings in pings {
+        let pinged = pings.output().stdout;
+        let received = pinged.split(", ").find_map(|part| part.strip_suffix(" received"));
+        let lost = 10 - received.and_then(|count| count.parse::<u32>().ok()).expect("a count");
+        assert!(lost <= 2, "{lost} lost {option}:\n{pinged}");
+    }
+    ADDRESSES.iter().for_each(|address| host_reaches(lab, address));
+    let _stopped = second.interrupt();
+    remove(lab, &["/run/first.conf", "/run/second.conf"]);
+}
+
+/// VRRP version 2 for IPv4, and version 3 for IPv6, which may send messages more than once a second.
+fn keepalived(lab: &Lab, name: &str, priority: u32, option: &str) -> Process {
+    let instance = |number: u32, version: u32, seconds: f32, address: &str| {
+        format!(
+            "vrrp_instance V{number} {{\n interface eth0\n virtual_router_id {number}\n version {version}\n \
+             priority {priority}\n advert_int {seconds}\n {option}\n virtual_ipaddress {{\n  {address}\n }}\n}}\n"
+        )
+    };
+    let [ipv4, ipv6] = ADDRESSES;
+    let config = instance(51, 2, 1.0, &format!("{ipv4}/24")) + &instance(52, 3, 0.2, &format!("{ipv6}/64"));
+    write(lab, &format!("/run/{name}.conf"), &config);
+    let files = format!("-f /run/{name}.conf -p /run/{name}.pid -r /run/{name}.vrrp");
+    spawn_in(lab, name, &format!("keepalived -n -P -l {files}"))
+}
+
+#[track_caller]
+fn others_do_not_get_it(lab: &Lab) {
+    let before = lab.reasons();
+    lab.in_network_of("client", "ip address add 10.5.0.100/24 dev eth0").ok();
+    let _unanswered = lab.in_network_of("client", "arping -c1 -w1 -U -I eth0 10.5.0.100");
+    assert_eq!(lab.drops_since(&before), [("spoofed-arp".to_owned(), 1)].into());
+    lab.in_network_of("client", "ip address del 10.5.0.100/24 dev eth0").ok();
+}
+
+/// As MetalLB in layer 2 mode: one gratuitous ARP and one unsolicited advertisement, and nothing else.
+#[track_caller]
+pub fn announcements_take_over_at_once(lab: &Lab) {
+    for name in ["first", "second", "first"] {
+        let script = "ip address add 10.5.0.100/32 dev eth0; ip address add fd00:5::100/128 dev eth0 nodad";
+        lab.in_network_of(name, script).ok();
+        let station = lab.station(name, "eth0");
+        announcements(station.mac()).iter().for_each(|frame| station.send(frame));
+        for address in ADDRESSES {
+            reaches(lab, "client", address);
+            host_reaches(lab, address);
+        }
+        let script = "ip address del 10.5.0.100/32 dev eth0; ip address del fd00:5::100/128 dev eth0";
+        lab.in_network_of(name, script).ok();
+    }
+}
+
+fn announcements(mac: Mac) -> [Vec<u8>; 2] {
+    const ADDRESS: [u8; 4] = [10, 5, 0, 100];
+    const ADDRESS_IPV6: [u8; 16] = [0xfd, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+    const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let gratuitous = arp(Arp::Request, (mac, ADDRESS), (BROADCAST, ADDRESS));
+    // Override, and the target's MAC (RFC 4861 sections 4.4 and 4.6.1).
+    let message = [&[136, 0, 0, 0, 0x20, 0, 0, 0][..], &ADDRESS_IPV6, &[2, 1], &mac].concat();
+    [
+        ethernet(BROADCAST, mac, 0x0806, &gratuitous),
+        ethernet([0x33, 0x33, 0, 0, 0, 1], mac, 0x86dd, &icmpv6(ADDRESS_IPV6, ALL_NODES, &message)),
+    ]
+}
