@@ -13,7 +13,7 @@ use netbpf::{
     model::OwnerNumber,
     plan::{Closed, NetworkEntry},
 };
-use netbpf_common::{endpoint::Endpoint, reason::Reason};
+use netbpf_common::{access::UNGUARDED, endpoint::Endpoint, reason::Reason};
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -86,6 +86,7 @@ fn every_map_prints_named_fields() {
 #[test]
 fn programs_are_named_and_small() {
     bench(|bench| {
+        bench.datapath.load_all().expect("the programs load");
         for name in
             ["from_container", "from_host", "from_open", "to_open", "flood", "flood_open", "from_uplink"]
         {
@@ -97,6 +98,40 @@ fn programs_are_named_and_small() {
             // The kernel's limit is one million.
             assert!(verified < 50_000, "{name}: {verified} instructions verified");
         }
+    });
+}
+
+#[test]
+fn programs_are_loaded_when_they_are_needed_and_leave_nothing() {
+    bench(|bench| {
+        let pinned = |bench: &Bench| {
+            let folder = bench.pin("programs", "");
+            let names = fs::read_dir(folder).expect("a folder").map(|pin| pin.expect("a pin").file_name());
+            let mut names: Vec<_> = names.map(|name| name.into_string().expect("a name")).collect();
+            names.sort_unstable();
+            names.join(" ")
+        };
+        let entered = |bench: &Bench| {
+            let text =
+                run(&format!("bpftool -j map dump pinned {}", bench.pin("maps", "TAIL_CALLS").display()));
+            let entries: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+            entries.iter().filter(|entry| entry["value"]["error"].is_null()).count()
+        };
+        let always = ("flood from_container from_host", 1);
+        assert_eq!((pinned(bench).as_str(), entered(bench)), always);
+
+        let open = Endpoint { access: UNGUARDED, ..endpoint_entry(RED, ANNE) };
+        bench.datapath.write_endpoint(ANNE.number().expect("a number"), &open).expect("written");
+        let with_open = ("flood flood_open from_container from_host from_open to_open", 4);
+        assert_eq!((pinned(bench).as_str(), entered(bench)), with_open);
+
+        // The next daemon has the same open endpoint, the one after it has none.
+        bench.datapath = Datapath::open(&bench.bpffs, false).expect("the programs load");
+        assert_eq!((pinned(bench).as_str(), entered(bench)), with_open);
+        let guarded = endpoint_entry(RED, ANNE);
+        bench.datapath.write_endpoint(ANNE.number().expect("a number"), &guarded).expect("written");
+        bench.datapath = Datapath::open(&bench.bpffs, false).expect("the programs load");
+        assert_eq!((pinned(bench).as_str(), entered(bench)), always);
     });
 }
 
@@ -115,6 +150,7 @@ fn bpftool_loads_the_object_too() {
 fn programs_log_the_reason_of_frames_on_request() {
     bench(|bench| {
         bench.datapath = Datapath::open(&bench.bpffs, true).expect("the programs load with logs");
+        bench.datapath.load_all().expect("the other programs load with logs");
         let logs = bench.datapath.take_logs().expect("logs");
         for name in ["from_container", "from_host", "from_open", "to_open", "flood", "flood_open"] {
             let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");

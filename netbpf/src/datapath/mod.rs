@@ -171,6 +171,7 @@ impl Datapath {
         }
         datapath.mend()?;
         datapath.attach_all()?;
+        datapath.programs.forget_unneeded()?;
         datapath.older = Older::beside(&datapath.pins)?;
         Ok(datapath)
     }
@@ -178,6 +179,15 @@ impl Datapath {
     /// How programs are attached on this kernel.
     pub fn attachment(&self) -> Attachment {
         self.programs.attachment()
+    }
+
+    /// Loads the programs that nothing needs so far, to look at them.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel refuses a program or a pin.
+    pub fn load_all(&mut self) -> Result<(), Error> {
+        self.programs.need(&programs::OF_OPEN)?;
+        self.programs.need(&[programs::FROM_UPLINK])
     }
 
     /// The reader of the programs' logs; only the first call returns it, and only if logs are enabled.

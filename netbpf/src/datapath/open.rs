@@ -10,7 +10,7 @@ use netbpf_common::{
     network::Network,
 };
 
-use super::{Datapath, Error, entries::Entries, tables::Further, warn};
+use super::{Datapath, Error, entries::Entries, programs::OF_OPEN, tables::Further, warn};
 
 impl Datapath {
     /// Changes the container of an endpoint, or what it may send. Frames are forwarded all the time: an endpoint that
@@ -86,8 +86,9 @@ impl Datapath {
         };
     }
 
-    /// Leads frames to unknown stations of a network to its open members, from now on.
+    /// Leads frames to unknown stations of a network to its open members, from now on. Loads the programs for them.
     pub(super) fn begin_open(&mut self, network: u32) -> Result<(), Error> {
+        self.programs.need(&OF_OPEN)?;
         self.set_open(network, 1)
     }
 
@@ -115,6 +116,9 @@ impl Datapath {
     /// Removes further subnets and learnt MACs of endpoints that do not exist any more, and repairs the bytes of the
     /// networks.
     pub(super) fn mend_open(&mut self) -> Result<(), Error> {
+        if self.open.values().any(|members| !members.is_empty()) {
+            self.programs.need(&OF_OPEN)?;
+        }
         let lost: Vec<_> =
             self.further.keys().filter(|number| !self.endpoints.contains_key(number)).copied().collect();
         for number in lost {

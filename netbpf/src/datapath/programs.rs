@@ -6,14 +6,14 @@
 //! way there is no moment without a program.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs, io, mem,
     path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::ProgramArray,
+    maps::{MapData, MapError, ProgramArray},
     programs::{
         Link, LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType,
         links::{FdLink, LinkError, PinnedLink},
@@ -85,19 +85,22 @@ impl Role {
     }
 }
 
-/// The XDP program.
-pub const FROM_UPLINK: &str = "from_uplink";
+/// The programs that every network needs.
+const ALWAYS: [&str; 3] = ["flood", "from_container", "from_host"];
 
-/// The names of the loaded programs.
-const NAMES: [&str; 7] =
-    ["flood", "flood_open", "from_container", "from_host", "from_open", "to_open", FROM_UPLINK];
+/// The programs that networks with open endpoints need.
+pub const OF_OPEN: [&str; 3] = ["flood_open", "from_open", "to_open"];
+
+/// The XDP program, which uplinks need.
+pub const FROM_UPLINK: &str = "from_uplink";
 
 /// The targets of tail calls, by their index in `TAIL_CALLS`.
 const TAIL_CALLS: [&str; 4] = ["flood", "from_open", "to_open", "flood_open"];
 
-/// The loaded programs.
+/// The programs. Those that nobody needs are not loaded: the verifier takes longer for them than for the others.
 pub struct Programs {
     object: Ebpf,
+    loaded: BTreeSet<&'static str>,
     attachment: Attachment,
     pins: Pins,
     /// The pinned links by their pins, open: if somebody removes a pin, the program stays attached.
@@ -105,8 +108,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads the programs with the pinned maps, pins what is not pinned yet, and enters the targets of tail
-    /// calls.
+    /// Reads the object, opens the pinned maps, and loads the programs that every network needs. Pins what is not
+    /// pinned yet.
     pub fn load(pins: &Pins, logs: bool) -> Result<Self, Error> {
         let bytes = if logs { PROGRAMS_WITH_LOGS } else { PROGRAMS };
         let mut loader = EbpfLoader::new();
@@ -114,21 +117,47 @@ impl Programs {
             loader.map_pin_path(map, pins.map(map));
         }
         let object = loader.load(bytes).map_err(|error| Error::failed("load", "the programs", error))?;
-        let mut programs = Self { object, attachment: probe(), pins: pins.clone(), links: HashMap::new() };
-        for name in NAMES {
-            let program = programs.object.program_mut(name).ok_or_else(|| absent(name))?;
-            match &mut *program {
-                Program::Xdp(program) => program.load(),
-                program => <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load),
-            }
-            .map_err(|error| Error::failed("load the program", name, error))?;
-            let (path, new) = (pins.program(name), pins.program(&format!("{name}_new")));
-            // A pin cannot be overwritten, but another pin can be renamed to it.
-            program.pin(&new).map_err(|error| Error::failed("pin the program", name, error))?;
-            fs::rename(&new, &path).map_err(|error| Error::failed("pin the program", name, error))?;
-        }
-        programs.fill_tail_calls()?;
+        let (loaded, links) = (BTreeSet::new(), HashMap::new());
+        let mut programs = Self { object, loaded, attachment: probe(), pins: pins.clone(), links };
+        programs.need(&ALWAYS)?;
         Ok(programs)
+    }
+
+    /// Loads and pins those of the programs that are not loaded yet, then enters the targets of tail calls.
+    pub fn need(&mut self, names: &[&'static str]) -> Result<(), Error> {
+        let missing: Vec<_> = names.iter().copied().filter(|name| !self.loaded.contains(name)).collect();
+        for &name in &missing {
+            self.load_one(name)?;
+        }
+        missing.iter().try_for_each(|name| self.enter_tail_call(name))?;
+        self.loaded.extend(missing);
+        Ok(())
+    }
+
+    fn load_one(&mut self, name: &str) -> Result<(), Error> {
+        let program = self.object.program_mut(name).ok_or_else(|| absent(name))?;
+        match &mut *program {
+            Program::Xdp(program) => program.load(),
+            program => <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load),
+        }
+        // Loaded by an attempt that failed later.
+        .or_else(|error| if matches!(error, ProgramError::AlreadyLoaded) { Ok(()) } else { Err(error) })
+        .map_err(|error| Error::failed("load the program", name, error))?;
+        let (path, new) = (self.pins.program(name), self.pins.program(&format!("{name}_new")));
+        // A pin cannot be overwritten, but another pin can be renamed to it.
+        program.pin(&new).map_err(|error| Error::failed("pin the program", name, error))?;
+        fs::rename(&new, &path).map_err(|error| Error::failed("pin the program", name, error))
+    }
+
+    /// Removes what an earlier daemon left of programs that are not loaded: their pins and their tail calls.
+    pub fn forget_unneeded(&mut self) -> Result<(), Error> {
+        for name in OF_OPEN.into_iter().chain([FROM_UPLINK]) {
+            if !self.loaded.contains(name) {
+                self.leave_tail_calls(name)?;
+                remove(&self.pins.program(name))?;
+            }
+        }
+        Ok(())
     }
 
     /// The way in which this kernel attaches programs.
@@ -225,7 +254,7 @@ impl Programs {
     /// Pins everything again that is no longer pinned. Returns the pins.
     pub fn restore_pins(&mut self) -> Result<Vec<PathBuf>, Error> {
         let mut restored = Vec::new();
-        for name in NAMES {
+        for &name in &self.loaded {
             let pin = self.pins.program(name);
             if !pin.exists() {
                 let program = self.object.program_mut(name).ok_or_else(|| absent(name))?;
@@ -296,24 +325,39 @@ impl Programs {
         Ok(())
     }
 
-    fn fill_tail_calls(&mut self) -> Result<(), Error> {
-        for (index, name) in (0..).zip(TAIL_CALLS) {
-            let failed = |error: aya::maps::MapError| Error::failed("enter in TAIL_CALLS", name, error);
-            let target = self.program(name)?.fd().and_then(|fd| Ok(fd.try_clone()?));
-            let target = target.map_err(|error| Error::failed("open the program", name, error))?;
-            let map = self
-                .object
-                .map_mut("TAIL_CALLS")
-                .ok_or_else(|| Error::failed("find the map", "TAIL_CALLS", "the object has none"))?;
-            ProgramArray::try_from(map).and_then(|mut array| array.set(index, &target, 0)).map_err(failed)?;
+    fn enter_tail_call(&mut self, name: &str) -> Result<(), Error> {
+        let Some(index) = index(name) else { return Ok(()) };
+        let target = self.program(name)?.fd().and_then(|fd| Ok(fd.try_clone()?));
+        let target = target.map_err(|error| Error::failed("open the program", name, error))?;
+        self.tail_calls()
+            .and_then(|mut array| array.set(index, &target, 0))
+            .map_err(|error| Error::failed("enter in TAIL_CALLS", name, error))
+    }
+
+    fn leave_tail_calls(&mut self, name: &str) -> Result<(), Error> {
+        let Some(index) = index(name) else { return Ok(()) };
+        match self.tail_calls().and_then(|mut array| array.clear_index(&index)) {
+            Err(error) if !tables::is_missing(&error) => {
+                Err(Error::failed("remove from TAIL_CALLS", name, error))
+            }
+            Ok(()) | Err(_) => Ok(()),
         }
-        Ok(())
+    }
+
+    fn tail_calls(&mut self) -> Result<ProgramArray<&mut MapData>, MapError> {
+        let map = self.object.map_mut("TAIL_CALLS").ok_or(MapError::KeyNotFound)?;
+        ProgramArray::try_from(map)
     }
 
     fn program(&mut self, name: &str) -> Result<&mut SchedClassifier, Error> {
         let program = self.object.program_mut(name).ok_or_else(|| absent(name))?;
         program.try_into().map_err(|error: ProgramError| Error::failed("open the program", name, error))
     }
+}
+
+/// The place of a program in `TAIL_CALLS`; none if it is no target.
+fn index(name: &str) -> Option<u32> {
+    (0..).zip(TAIL_CALLS).find_map(|(index, target)| (target == name).then_some(index))
 }
 
 fn absent(name: &str) -> Error {

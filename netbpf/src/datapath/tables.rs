@@ -431,8 +431,16 @@ fn is_full(error: &MapError) -> bool {
 /// Ignores that the entry does not exist.
 fn remove(removed: impl FnOnce() -> Result<(), MapError>) -> Result<(), MapError> {
     match write(removed) {
-        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if is_missing(&error) => Ok(()),
         result => result,
+    }
+}
+
+/// Whether an entry does not exist.
+pub fn is_missing(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound | MapError::ElementNotFound => true,
+        MapError::SyscallError(error) => error.io_error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
     }
 }

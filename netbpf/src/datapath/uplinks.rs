@@ -67,6 +67,7 @@ impl Datapath {
         mode: XdpMode,
     ) -> Result<bool, Error> {
         let failed = |error: ProgramError| refused(interface, mode, error);
+        self.programs.need(&[FROM_UPLINK])?;
         // Before it is attached, so that the program knows the host's MAC from the first frame on.
         let entry = Uplink { mac: device.mac.octets(), reserved: [0; 2] };
         self.tables.set_uplink(device.ifindex, entry)?;
