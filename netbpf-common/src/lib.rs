@@ -12,6 +12,7 @@ pub mod checksum;
 pub mod endpoint;
 pub mod flood;
 pub mod network;
+pub mod notice;
 pub mod reason;
 pub mod stats;
 pub mod uplink;
@@ -21,4 +22,4 @@ pub mod wire;
 
 /// Version of the map layouts in this crate. It is part of the pin path, so that a daemon never reads maps of
 /// another layout. Increase it with every change of a key, a value, or a map's type or size.
-pub const LAYOUT: u32 = 7;
+pub const LAYOUT: u32 = 8;

@@ -2,7 +2,7 @@
 //! checked).
 #![expect(unsafe_code, reason = "Pod is an unsafe marker trait; this is its only place")]
 
-use crate::{access, allowed, endpoint, flood, network, reason, stats, uplink};
+use crate::{access, allowed, endpoint, flood, network, notice, reason, stats, uplink};
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
@@ -31,6 +31,7 @@ pod!(
     allowed::AllowedKey,
     allowed::Allowed,
     network::Network,
+    notice::Noticed,
     reason::Reasons,
     stats::EndpointStats,
     uplink::ClosedSubnet,

@@ -7,7 +7,7 @@
 
 use netbpf_common::{
     access::UNGUARDED,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, NeighbourKey},
     network::Network,
     reason::Reason,
     wire::{Arp, Ethernet},
@@ -68,7 +68,12 @@ pub fn of_open(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Resul
                 Some(_) | None => answer_as(packet, owner.mac, frame, &arp, Side::Transmit),
             }
         }
-        Some(_) | None if may_use => Ok(()),
+        Some(_) | None if may_use => {
+            if arp.spa == arp.tpa && !is_own {
+                open::announced(packet, frame, NeighbourKey::ipv4(endpoint.network, arp.spa));
+            }
+            Ok(())
+        }
         Some(_) | None => Err(Reason::UnknownAddress),
     }
 }

@@ -16,6 +16,7 @@ use netbpf_common::{
     access::{OPEN, UNGUARDED},
     endpoint::{self, Endpoint},
     network::Network,
+    notice::Notice,
     reason::Reason,
 };
 
@@ -109,14 +110,19 @@ fn continue_in(packet: &Packet, audience: Audience) -> End {
     Err(Reason::Failed)
 }
 
-/// Checks that the sender has not used up its share of copies. The host has no limit.
+/// Checks that the sender has not used up its share of copies, and reports it otherwise. The host has no limit.
 #[inline(always)]
 fn may_begin(packet: &Packet, rate: u32) -> Result<(), Reason> {
     if rate == 0 {
         return Ok(());
     }
-    match endpoint::number_of(packet.ifindex()).and_then(maps::flood) {
-        Some(flood) if !flood.may_begin(packet::now()) => Err(Reason::FloodLimit),
+    let Some(endpoint) = endpoint::number_of(packet.ifindex()) else { return Ok(()) };
+    match maps::flood(endpoint) {
+        Some(flood) if !flood.may_begin(packet::now()) => {
+            let notice = Notice { kind: Notice::FLOOD_LIMIT, endpoint, ..Notice::default() };
+            maps::notify(notice, packet::seconds());
+            Err(Reason::FloodLimit)
+        }
         Some(_) | None => Ok(()),
     }
 }

@@ -8,7 +8,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, lpm_trie::Key},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, RingBuf, lpm_trie::Key},
     macros::btf_map,
 };
 use netbpf_common::{
@@ -23,6 +23,7 @@ use netbpf_common::{
     },
     flood::Flood,
     network::{self, MAX_NETWORKS, Network},
+    notice::{NOTICES_BYTES, Notice, Noticed},
     reason::{Reason, Reasons},
     stats::EndpointStats,
     uplink::{ADDRESS_BITS, ClosedSubnet, MAX_CLOSED_SUBNETS, MAX_UPLINKS, Uplink},
@@ -102,6 +103,14 @@ static LEARNT_OF: HashMap<LearntOfKey, LearntMac, { MAX_LEARNT as usize }, { BPF
 /// How many MACs were learnt of each endpoint.
 #[btf_map]
 static LEARNING: Array<Learning, { MAX_ENDPOINTS as usize }> = Array::new();
+
+/// What the programs report to the daemon: [`Notice`]s. libbpf refuses a ring buffer with a type of values.
+#[btf_map]
+static NOTICES: RingBuf<(), { NOTICES_BYTES as usize }> = RingBuf::new();
+
+/// How many notices there were of each endpoint in the last second.
+#[btf_map]
+static NOTICED: Array<Noticed, { MAX_ENDPOINTS as usize }> = Array::new();
 
 /// Programs for tail calls, by [`Program`].
 #[btf_map]
@@ -241,6 +250,19 @@ pub fn set_flood(number: u32, flood: Flood) {
         // SAFETY: as in `flood`.
         unsafe { place.write_volatile(flood) }
     }
+}
+
+/// Reports something to the daemon, unless the endpoint has reported enough in this second, or the daemon has not read
+/// for long. Two CPUs at once may report one more.
+#[inline(always)]
+pub fn notify(notice: Notice, now: u32) {
+    let Some(place) = NOTICED.get_ptr_mut(notice.endpoint) else { return };
+    // SAFETY: two aligned words, which no CPU sees half written. Volatile, because others write there.
+    let noticed = unsafe { place.read_volatile() };
+    let Some(noticed) = noticed.and_one(now) else { return };
+    // SAFETY: the same.
+    unsafe { place.write_volatile(noticed) };
+    let _full = NOTICES.output_untyped::<Notice>(notice, 0);
 }
 
 /// Continues in another program; returns only if that failed.

@@ -139,8 +139,17 @@ pub fn of_open(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Resul
             }
             let target = packet.load::<NeighbourMessage>(message.offset)?.target;
             if !is_question {
-                let is_its = open::may_use_ipv6(packet, endpoint, target);
-                return if is_its { Ok(Audience::ALL) } else { Err(Reason::SpoofedNd) };
+                if !open::may_use_ipv6(packet, endpoint, target) {
+                    return Err(Reason::SpoofedNd);
+                }
+                let answers = packet.load::<NeighbourMessage>(message.offset)?.flags[0]
+                    & NeighbourMessage::SOLICITED
+                    != 0;
+                if !answers && !isolation::has_ipv6(endpoint, &target) {
+                    let key = NeighbourKey { network: endpoint.network, address: target };
+                    open::announced(packet, frame, key);
+                }
+                return Ok(Audience::ALL);
             }
             let key = NeighbourKey { network: endpoint.network, address: target };
             let owner = maps::owner(&key).filter(|_| !isolation::has_ipv6(endpoint, &target));

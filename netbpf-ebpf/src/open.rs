@@ -16,6 +16,7 @@ use netbpf_common::{
     access::{OPEN, UNGUARDED},
     endpoint::{self, Endpoint, FdbKey, Neighbour, NeighbourKey},
     network::{self, Network, is_link_local},
+    notice::Notice,
     reason::Reason,
     wire::{Ipv4, Ipv6, is_group},
 };
@@ -145,6 +146,16 @@ fn may_use(
 ) -> bool {
     maps::owner(key).is_none()
         && (endpoint.access & UNGUARDED != 0 || endpoint::number_of(packet.ifindex()).is_some_and(is_further))
+}
+
+/// Reports that an open endpoint announced an address that is no lease of its own.
+#[inline(always)]
+pub fn announced(packet: &Packet, frame: &Frame, address: NeighbourKey) {
+    if let Some(endpoint) = endpoint::number_of(packet.ifindex()) {
+        let notice =
+            Notice { kind: Notice::ANNOUNCEMENT, endpoint, address, mac: frame.source, reserved: [0; 2] };
+        maps::notify(notice, packet::seconds());
+    }
 }
 
 /// Learns where the source MAC is, if the endpoint has no guard.

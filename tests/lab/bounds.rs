@@ -186,6 +186,9 @@ fn only_the_container_that_floods_is_limited() {
         to_all(&mallory, [10, 1, 0, 2], b"sorry");
         bob.hears(b"sorry", Duration::from_millis(100)).then_some(())
     });
+    let told = lab.daemon_log().matches("drop broadcasts: more copies a second than").count();
+    assert_eq!(told, 1, "once a minute: {}", lab.daemon_log());
+    assert!(lab.daemon_log().contains("container=mallory network=red"), "{}", lab.daemon_log());
     // The limit also applies after a restart of the daemon.
     lab.restart_daemon();
     let before = lab.reasons();

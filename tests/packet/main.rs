@@ -38,6 +38,7 @@ mod keeping;
 mod model;
 mod multihomed;
 mod nd;
+mod notices;
 mod open;
 mod shape;
 mod unused;

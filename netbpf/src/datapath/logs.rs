@@ -12,7 +12,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use super::Error;
+use super::{Datapath, Error};
 
 /// Reader of the programs' logs.
 pub struct ProgramLogs(EbpfLogger<ToTracing>);
@@ -36,6 +36,13 @@ impl ProgramLogs {
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+}
+
+impl Datapath {
+    /// The reader of the programs' logs; only the first call returns it, and only if logs are enabled.
+    pub fn take_logs(&mut self) -> Option<ProgramLogs> {
+        self.logs.take()
     }
 }
 

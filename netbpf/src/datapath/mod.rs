@@ -15,6 +15,9 @@
 //! | `mend` | makes the maps consistent after a crash |
 //! | `members` | the lists of members for broadcasts |
 //! | `open` | further subnets and learnt MACs of open endpoints |
+//! | `aged` | removes learnt MACs that are too old |
+//! | `notices` | what the programs report |
+//! | `counters` | what the programs counted |
 //! | `exceptions` | which members may talk to each other in spite of `enable_icc=false` |
 //! | `logs` | log lines of the programs, if enabled |
 //!
@@ -24,7 +27,9 @@
 //!
 //! Must not know containers, the store or the API.
 
+mod aged;
 mod attach;
+mod counters;
 mod entries;
 mod error;
 mod exceptions;
@@ -34,6 +39,7 @@ mod host;
 mod logs;
 mod members;
 mod mend;
+mod notices;
 mod older;
 mod open;
 mod pins;
@@ -52,10 +58,17 @@ use netbpf_common::{
     allowed::AllowedKey,
     endpoint::{self, Endpoint, MAX_ENDPOINTS, NO_ENDPOINT, Owned, OwnedKey, Station},
     network::{self, MAX_NETWORKS, Network},
-    reason::Reason,
-    stats::{Counter, EndpointStats},
 };
 
+pub use self::{
+    aged::LearntMacs,
+    error::Error,
+    external::RestoredPins,
+    logs::ProgramLogs,
+    notices::Notices,
+    programs::{Attachment, PROGRAMS},
+    uplinks::{UplinkDevice, XdpProgram},
+};
 use self::{
     entries::{Claim, Entries},
     members::Before,
@@ -63,13 +76,6 @@ use self::{
     pins::Pins,
     programs::{Programs, Role},
     tables::{PinnedMaps, Tables},
-};
-pub use self::{
-    error::Error,
-    external::RestoredPins,
-    logs::ProgramLogs,
-    programs::{Attachment, PROGRAMS},
-    uplinks::{UplinkDevice, XdpProgram},
 };
 use crate::plan::{Closed, EndpointEntry, NetworkEntry};
 
@@ -103,6 +109,7 @@ pub struct Datapath {
     /// Addresses that others added to host devices, by network.
     given: BTreeMap<u32, BTreeSet<std::net::IpAddr>>,
     logs: Option<ProgramLogs>,
+    notices: Option<Notices>,
 }
 
 /// State in the kernel.
@@ -140,6 +147,7 @@ impl Datapath {
         let mut programs = Programs::load(&pins, program_logs)?;
         let maps = PinnedMaps::open(&pins)?;
         let logs = if program_logs { Some(ProgramLogs::take(programs.object())?) } else { None };
+        let notices = Some(Notices::take(programs.object())?);
         let tables = Tables::take(programs.object())?;
         let networks = tables.networks()?.into_iter().collect();
         let endpoints = tables.endpoints()?.into_iter().collect();
@@ -165,6 +173,7 @@ impl Datapath {
             checked: String::new(),
             given: BTreeMap::new(),
             logs,
+            notices,
         };
         for (number, endpoint) in datapath.endpoints.clone() {
             datapath.note_open(number, &endpoint);
@@ -188,28 +197,6 @@ impl Datapath {
     pub fn load_all(&mut self) -> Result<(), Error> {
         self.programs.need(&programs::OF_OPEN)?;
         self.programs.need(&[programs::FROM_UPLINK])
-    }
-
-    /// The reader of the programs' logs; only the first call returns it, and only if logs are enabled.
-    pub fn take_logs(&mut self) -> Option<ProgramLogs> {
-        self.logs.take()
-    }
-
-    /// The number of frames by reason.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] if the map `REASONS` cannot be read.
-    pub fn reasons(&self) -> Result<Vec<(Reason, Counter)>, Error> {
-        self.tables.reasons()
-    }
-
-    /// An endpoint's counters.
-    ///
-    /// # Errors
-    /// [`Error::OutOfRange`]; [`Error::Failed`] if the map `ENDPOINT_STATS` cannot be read.
-    pub fn endpoint_stats(&self, number: u32) -> Result<EndpointStats, Error> {
-        in_range("endpoint", number, MAX_ENDPOINTS)?;
-        self.tables.endpoint_stats(number)
     }
 
     /// Writes or overwrites a network; its endpoints stay.

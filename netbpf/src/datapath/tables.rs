@@ -27,6 +27,7 @@ use netbpf_common::{
     },
     flood::Flood,
     network::{MAX_NETWORKS, Network},
+    notice::{NOTICES_BYTES, Noticed},
     reason::{Reason, Reasons},
     stats::{Counter, EndpointStats},
     uplink::{ClosedSubnet, MAX_CLOSED_SUBNETS, MAX_UPLINKS, Uplink},
@@ -61,6 +62,8 @@ const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("LEARNT", MapType::Hash, size_of::<FdbKey>(), size_of::<Learnt>(), MAX_LEARNT),
     ("LEARNT_OF", MapType::Hash, size_of::<LearntOfKey>(), size_of::<LearntMac>(), MAX_LEARNT),
     ("LEARNING", MapType::Array, 4, size_of::<Learning>(), MAX_ENDPOINTS),
+    ("NOTICES", MapType::RingBuf, 0, 0, NOTICES_BYTES),
+    ("NOTICED", MapType::Array, 4, size_of::<Noticed>(), MAX_ENDPOINTS),
     ("TAIL_CALLS", MapType::ProgramArray, 4, 4, 4),
 ];
 
@@ -118,7 +121,7 @@ impl PinnedMaps {
     }
 }
 
-/// All maps except the program array.
+/// All maps that are read and written by entry.
 pub struct Tables {
     networks: Array<MapData, Network>,
     endpoints: Array<MapData, Endpoint>,
@@ -386,7 +389,7 @@ fn shown(prefix: Prefix) -> String {
 }
 
 /// Takes a typed map out of the object.
-fn take<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &'static str) -> Result<T, Error> {
+pub fn take<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &'static str) -> Result<T, Error> {
     let map =
         object.take_map(name).ok_or_else(|| Error::failed("find the map", name, "the object has none"))?;
     T::try_from(map).map_err(|error| Error::failed("open the map", name, error))
@@ -403,7 +406,7 @@ fn occupied<T: Pod>(map: &Array<MapData, T>, is_occupied: fn(&T) -> bool) -> Res
     Ok(found)
 }
 
-fn reading(map: &'static str) -> impl Fn(MapError) -> Error {
+pub fn reading(map: &'static str) -> impl Fn(MapError) -> Error {
     move |error| Error::failed("read", map, error)
 }
 
@@ -429,7 +432,7 @@ fn is_full(error: &MapError) -> bool {
 }
 
 /// Ignores that the entry does not exist.
-fn remove(removed: impl FnOnce() -> Result<(), MapError>) -> Result<(), MapError> {
+pub fn remove(removed: impl FnOnce() -> Result<(), MapError>) -> Result<(), MapError> {
     match write(removed) {
         Err(error) if is_missing(&error) => Ok(()),
         result => result,

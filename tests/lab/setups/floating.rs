@@ -5,6 +5,8 @@ use netbpf_tests::lab::{
     station::{Arp, BROADCAST, Mac, arp, ethernet, icmpv6},
 };
 
+use serde_json::Value;
+
 use super::{host_reaches, reaches, remove, spawn_in, town, update, write};
 
 /// Both may be used.
@@ -19,6 +21,7 @@ fn addresses_move_to_another_container() {
     let lab = town("", &[("first", FURTHER), ("second", FURTHER), ("client", "")]);
     lab.in_network_of("client", NO_LOCK).ok();
     fail_over(&lab, "");
+    events_tell_of_each_move(&lab);
     others_do_not_get_it(&lab);
     announcements_take_over_at_once(&lab);
     for name in ["first", "second"] {
@@ -77,6 +80,24 @@ fn keepalived(lab: &Lab, name: &str, priority: u32, option: &str) -> Process {
     write(lab, &format!("/run/{name}.conf"), &config);
     let files = format!("-f /run/{name}.conf -p /run/{name}.pid -r /run/{name}.vrrp");
     spawn_in(lab, name, &format!("keepalived -n -P -l {files}"))
+}
+
+/// The first had the addresses after nobody, and the second after the first.
+#[track_caller]
+fn events_tell_of_each_move(lab: &Lab) {
+    let moves = ["events", "--since", "10m", "--until", "0s", "--filter", "event=move", "--format", "json"];
+    let [first, second] = ["first", "second"].map(|name| lab.inspect(name)["Id"].take());
+    for address in ADDRESSES {
+        eventually("events tell of both moves", || {
+            let events = lab.netbpf(moves).ok();
+            let events = events.text().lines().map(|line| line.parse::<Value>().expect("JSON"));
+            let mut attributes: Vec<Value> =
+                events.map(|mut event| event["Actor"]["Attributes"].take()).collect();
+            attributes.retain(|attributes| attributes["address"] == address);
+            let told: Vec<_> = attributes.iter().map(|it| (&it["from"], &it["container"])).collect();
+            (told == [(&Value::Null, &first), (&first, &second)]).then_some(())
+        });
+    }
 }
 
 #[track_caller]

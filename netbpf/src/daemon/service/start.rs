@@ -1,6 +1,6 @@
 //! Starts the daemon, serves until it is told to stop, and stops it.
 
-use std::{fs, path::Path, pin::pin, sync::Arc, time::Duration};
+use std::{fs, path::Path, pin::pin, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use futures::{FutureExt as _, future::join};
@@ -20,6 +20,7 @@ use crate::{
         Daemon, Events, Host, Inherited, Names, Options, Owners, State,
         effects::{devices::DeviceGuard, folders, pins::PinFolder},
         service::{notify, sockets::Sockets},
+        tell::notices,
     },
     datapath::Datapath,
     docker,
@@ -68,6 +69,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
         tokio::spawn(Arc::clone(&daemon.host).keep_forwarding(Arc::clone(&daemon.state), forwarding));
     let filter = tokio::spawn(Arc::clone(&daemon.host).guard_filter(Arc::clone(&daemon.state)));
     let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
+    follow_notices(&daemon).context("follow what the programs report")?;
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // From now on all requests are answered: the sockets listen.
@@ -99,6 +101,21 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     let stopped = stop(&daemon).await;
     daemon.state.close();
     stopped
+}
+
+/// Follows what the programs report, in a thread of its own.
+fn follow_notices(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
+    let (notices, macs) = {
+        let mut datapath = daemon.host.datapath();
+        (datapath.take_notices(), datapath.learnt_macs()?)
+    };
+    let (Some(notices), Some(macs)) = (notices, macs) else { return Ok(()) };
+    let daemon = Arc::clone(daemon);
+    thread::Builder::new().name("notices".into()).spawn(move || {
+        let Err(error) = notices::follow(&daemon.state, &daemon.events, notices, macs);
+        tracing::error!(%error, "follow what the programs report");
+    })?;
+    Ok(())
 }
 
 /// Makes the host as the store says. Returns the changes by others since before it was read.

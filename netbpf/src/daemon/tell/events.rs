@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +13,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
     daemon::state::world::World,
-    model::{Container, Id, Network},
+    model::{Container, Id, Mac, Network},
 };
 
 /// Number of events that are kept, as in Docker.
@@ -176,6 +177,20 @@ impl Events {
     /// Report an event of a network: `create`, `update` or `destroy`.
     pub fn tell_of_network(&self, network: &Network, action: &'static str) {
         self.add(EventKind::Network, action, Some(network.id), named(network));
+    }
+
+    /// Report that an address moved to a container: `move`. `from` is the container that had it before, if that is
+    /// known.
+    pub fn tell_of_move(&self, network: &Network, address: IpAddr, mac: Mac, to: &Id, from: Option<&Id>) {
+        let mut attributes = named(network);
+        let mut add = |key: &str, value: String| attributes.insert(key.to_owned(), value);
+        add("address", address.to_string());
+        add("mac", mac.to_string());
+        add("container", to.to_string());
+        if let Some(from) = from {
+            add("from", from.to_string());
+        }
+        self.add(EventKind::Network, "move", Some(network.id), attributes);
     }
 
     /// Report a change of a container's endpoints in networks: `connect`, `update` or `disconnect`.

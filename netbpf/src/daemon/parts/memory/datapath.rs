@@ -15,7 +15,7 @@ use netbpf_common::{
 
 use super::Machine;
 use crate::{
-    datapath::{Attachment, Error, Observed, ProgramLogs, RestoredPins, UplinkDevice},
+    datapath::{Attachment, Error, LearntMacs, Notices, Observed, ProgramLogs, RestoredPins, UplinkDevice},
     model::XdpMode,
     plan::{EndpointEntry, NetworkEntry},
 };
@@ -41,6 +41,14 @@ impl Datapath {
 
     pub fn take_logs(&mut self) -> Option<ProgramLogs> {
         None
+    }
+
+    pub fn take_notices(&mut self) -> Option<Notices> {
+        None
+    }
+
+    pub fn learnt_macs(&self) -> Result<Option<LearntMacs>, Error> {
+        Ok(None)
     }
 
     pub fn write_network(&mut self, number: u32, entry: &NetworkEntry) -> Result<(), Error> {
