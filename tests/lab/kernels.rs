@@ -7,7 +7,8 @@
 //! | the verifier and BTF | a daemon with program logs, and one without |
 //! | tcx or clsact, and how a program replaces another | a daemon that starts after another was killed |
 //! | changes of links that are up, and the events that report changes | a renamed device, a detached program |
-//! | the path of a frame through veth: `bpf_redirect_peer`, offloads, BIG TCP, VLAN tags in the frame or outside it | the story, isolation, spoofing |
+//! | the path of a frame through veth: `bpf_redirect_peer`, offloads, BIG TCP, VLAN tags in the frame or outside it | the story, isolation, spoofing, open endpoints |
+//! | hashes that programs write, timestamps, neighbour entries that announcements change | open endpoints |
 //! | namespaces, mounts, seccomp, inherited sockets | containers, the name responder, the relay |
 //! | nf_tables, conntrack and NAT of both families | published ports, masquerading, limits of flows, removal of flows |
 //! | XDP in the driver and in the stack, and its links | uplinks |
@@ -21,10 +22,10 @@ use aya::programs::ProgramInfo;
 use netbpf_tests::lab::{Lab, eventually};
 
 use super::{
-    flows, hands, isolation,
+    bridge, flows, hands, isolation,
     outside::{self, Neighbourhood, ask},
     pins::pin,
-    spoofing, story, uplink,
+    setups, spoofing, story, uplink,
 };
 
 /// The first Linux version with tcx.
@@ -75,6 +76,15 @@ fn containers_reach_their_networks_and_nothing_else() {
     remove_all(&lab);
     isolation::networks_are_isolated(&lab);
     spoofing::spoofing_is_prevented(&lab);
+    remove_all(&lab);
+    open_endpoints_are_like_ports_of_a_kernel_bridge(&lab);
+}
+
+#[track_caller]
+fn open_endpoints_are_like_ports_of_a_kernel_bridge(lab: &Lab) {
+    bridge::members_receive_what_a_kernel_bridge_sends_them(lab);
+    remove_all(lab);
+    setups::addresses_move_and_the_host_side_sees_all_frames(lab);
 }
 
 #[test]
@@ -118,17 +128,21 @@ fn flows_are_limited(lab: &Lab) {
 /// Removes all containers and all user-defined networks.
 fn remove_all(lab: &Lab) {
     let containers = lab.netbpf(["ps", "-aq"]).ok();
-    lab.netbpf(["rm", "-f"].into_iter().chain(containers.text().lines())).ok();
+    if !containers.text().is_empty() {
+        lab.netbpf(["rm", "-f"].into_iter().chain(containers.text().lines())).ok();
+    }
     lab.netbpf(["network", "prune", "-f"]).ok();
 }
 
 /// The number of instructions of all programs that the verifier processed; none before Linux 5.16.
 fn verified_instructions(lab: &Lab) -> Option<u32> {
-    let of = |program: &str| {
-        let pin = lab.path(pin(&format!("programs/{program}")));
-        ProgramInfo::from_pin(pin).expect("a program that is loaded").verified_instruction_count()
-    };
-    ["flood", "from_container", "from_host", "from_uplink"].map(of).into_iter().sum()
+    let pinned = std::fs::read_dir(lab.path(pin("programs"))).expect("a folder of programs");
+    pinned
+        .map(|program| {
+            let path = program.expect("a program").path();
+            ProgramInfo::from_pin(path).expect("a program that is loaded").verified_instruction_count()
+        })
+        .sum()
 }
 
 fn expected_attachment(lab: &Lab) -> &'static str {

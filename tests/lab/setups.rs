@@ -23,6 +23,15 @@ fn build_town(lab: &Lab, network: &str, members: &[(&str, &str)]) {
     }
 }
 
+/// What differs by kernel, on a lab that other tests use too.
+#[track_caller]
+pub fn addresses_move_and_the_host_side_sees_all_frames(lab: &Lab) {
+    let further = floating::FURTHER;
+    build_town(lab, "", &[("first", further), ("second", further), ("client", ""), ("one", ""), ("two", "")]);
+    floating::announcements_take_over_at_once(lab);
+    xdp::the_host_side_sees_all_frames(lab);
+}
+
 /// Starts a command in a container's network namespace, with all privileges of the host.
 fn spawn_in(lab: &Lab, container: &str, command: &str) -> Process {
     let pid = lab.pid(container).to_string();

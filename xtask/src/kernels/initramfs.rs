@@ -24,6 +24,7 @@ pub const END: &str = "--- netbpf: tests end with ";
 /// Modules that netbpf and its tests need, unless they are built in.
 const MODULES: &[&str] = &[
     "veth",
+    "bridge",
     "cls_bpf",
     "sch_ingress",
     "nf_tables",
