@@ -14,6 +14,7 @@ use super::{
     Error,
     kernel::{self, Kernel},
 };
+use crate::plan::Unleased;
 
 /// The number of flows that the kernel tracks in this namespace.
 const COUNT_PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
@@ -88,6 +89,18 @@ pub async fn forget(address: IpAddr) -> Result<(), Error> {
     .await
 }
 
+/// Deletes all flows of a family from and to addresses that nobody has.
+pub async fn forget_unleased(is_ipv4: bool, unleased: Unleased) -> Result<(), Error> {
+    in_background(is_ipv4, move |flows| match count() {
+        Some(0) => Ok(()),
+        Some(_) | None => flows.delete_all(None, |flow| {
+            let mut sources = [&flow.original, &flow.reply].into_iter().filter_map(|tuples| source(tuples));
+            sources.any(|source| unleased.contains(source))
+        }),
+    })
+    .await
+}
+
 /// Deletes UDP flows to these host ports from before the ports were published. Otherwise the kernel delivers their
 /// datagrams to the host for as long as the sender goes on.
 pub async fn forget_datagrams(is_ipv4: bool, ports: BTreeSet<u16>) -> Result<(), Error> {
@@ -147,8 +160,9 @@ impl Flows {
     /// Deletes the flows that `is_meant` selects among those that the kernel lists. A kernel without `CTA_FILTER`
     /// (before 5.8) lists all flows, so `is_meant` must not rely on the filter.
     fn delete_all(&self, filter: Option<&Filter>, is_meant: impl Fn(&Flow) -> bool) -> Result<(), Error> {
-        let found = self.list(filter).map_err(|source| Error::Flows { operation: "list", source })?;
-        for flow in found.into_iter().filter(is_meant) {
+        let found =
+            self.list(filter, is_meant).map_err(|source| Error::Flows { operation: "list", source })?;
+        for flow in found {
             self.delete(flow.original).map_err(|source| Error::Flows { operation: "delete", source })?;
         }
         Ok(())
@@ -170,7 +184,8 @@ impl Flows {
         }
     }
 
-    fn list(&self, filter: Option<&Filter>) -> io::Result<Vec<Flow>> {
+    /// The flows that `is_meant` selects. A host may have hundreds of thousands of others.
+    fn list(&self, filter: Option<&Filter>, is_meant: impl Fn(&Flow) -> bool) -> io::Result<Vec<Flow>> {
         let request = match filter {
             Some(filter) => {
                 let message = ConntrackMessage::Get(filter.attributes().into());
@@ -179,9 +194,9 @@ impl Flows {
             None => self.request(ConntrackMessage::Get(Vec::new()), NLM_F_REQUEST | NLM_F_DUMP),
         };
         let mut flows = Vec::new();
-        for message in self.kernel.ask(&request)? {
+        self.kernel.ask_for_each(&request, |message| {
             let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message.inner else {
-                continue;
+                return;
             };
             let mut flow = Flow { original: Vec::new(), reply: Vec::new() };
             for attribute in attributes {
@@ -191,8 +206,10 @@ impl Flows {
                     _ => {}
                 }
             }
-            flows.push(flow);
-        }
+            if is_meant(&flow) {
+                flows.push(flow);
+            }
+        })?;
         Ok(flows)
     }
 

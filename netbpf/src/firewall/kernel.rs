@@ -31,9 +31,18 @@ impl Kernel {
     /// [`io::ErrorKind::Interrupted`] if the kernel changed the list while it was read (`NLM_F_DUMP_INTR`); else the
     /// kernel's error.
     pub fn ask(&self, request: &[u8]) -> io::Result<Vec<NetfilterMessage>> {
+        let mut messages = Vec::new();
+        self.ask_for_each(request, |message| messages.push(message))?;
+        Ok(messages)
+    }
+
+    /// The same for an answer that may be too long to keep: passes on each message.
+    ///
+    /// # Errors
+    /// As of [`Kernel::ask`]; some messages may have been passed on.
+    pub fn ask_for_each(&self, request: &[u8], mut take: impl FnMut(NetfilterMessage)) -> io::Result<()> {
         fault::call("netfilter")?;
         self.0.send(request, 0)?;
-        let mut messages = Vec::new();
         let mut is_consistent = true;
         loop {
             let (datagram, _) = self.0.recv_from_full()?;
@@ -46,11 +55,9 @@ impl Kernel {
                 let length = (message.header.length as usize).next_multiple_of(4);
                 rest = rest.get(length..).unwrap_or_default();
                 match message.payload {
-                    NetlinkPayload::InnerMessage(message) => messages.push(message),
+                    NetlinkPayload::InnerMessage(message) => take(message),
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) if is_consistent => {
-                        return Ok(messages);
-                    }
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) if is_consistent => return Ok(()),
                     NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => {
                         return Err(io::ErrorKind::Interrupted.into());
                     }

@@ -37,7 +37,7 @@ pub use watch::FilterChanges;
 use self::{foreign::ForeignChains, table::Elements};
 use crate::{
     model::{Mapping, Protocol},
-    plan::NetworkRules,
+    plan::{NetworkRules, Unleased},
 };
 
 /// Why the packet filter could not be changed or read.
@@ -317,6 +317,20 @@ impl Firewall {
     pub async fn forget(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), Error> {
         for address in addresses.into_iter().collect::<BTreeSet<_>>() {
             flows::forget(address).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the flows from and to addresses that nobody has. Reads the kernel's flows once for each family, and not at
+    /// all if there are none.
+    ///
+    /// # Errors
+    /// [`Error::Flows`] if the kernel does not list or delete them. Some may be deleted then.
+    pub async fn forget_unleased(&self, unleased: &Unleased) -> Result<(), Error> {
+        for is_ipv4 in [true, false] {
+            if unleased.has_family(is_ipv4) {
+                flows::forget_unleased(is_ipv4, unleased.clone()).await?;
+            }
         }
         Ok(())
     }

@@ -176,6 +176,12 @@ impl Bridge {
         }
     }
 
+    /// The gateways and the auxiliary addresses of its subnets.
+    pub fn reserved(&self) -> impl Iterator<Item = IpAddr> {
+        let ipv4 = self.ipv4.iter().flat_map(Subnet::reserved);
+        ipv4.chain(self.ipv6.iter().flat_map(Subnet::reserved))
+    }
+
     /// Its subnets, IPv4 first.
     pub fn nets(&self) -> impl Iterator<Item = IpNet> {
         let ipv4 = self.ipv4.as_ref().map(|subnet| subnet.net.into());
@@ -231,6 +237,11 @@ impl<Net: Block> Subnet<Net> {
     /// Whether an address is the host's or that of the containers' gateway, for which the host answers.
     fn is_of_host(&self, address: Net::Address) -> bool {
         address == self.gateway || address == self.default_gateway()
+    }
+
+    /// The gateway and the auxiliary addresses.
+    pub fn reserved(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(self.gateway).chain(self.auxiliary.values().copied()).map(Into::into)
     }
 
     /// The gateway of a container's default route.

@@ -7,6 +7,7 @@ use super::{
     device::Mend,
     route::DefaultRoute,
     rules::NetworkRules,
+    unleased::Unleased,
     wiring::{EndpointWiring, NetworkWiring},
 };
 use crate::model::{Mapping, Namespace};
@@ -109,6 +110,8 @@ pub enum Action {
     Withdraw(Vec<Mapping>),
     /// Remove the conntrack entries of addresses that other containers may get.
     ForgetFlows(Vec<IpAddr>),
+    /// Remove the conntrack entries of addresses that nobody has: a daemon was killed before `ForgetFlows`.
+    ForgetUnleased(Unleased),
 }
 
 impl Action {
@@ -133,6 +136,7 @@ impl Action {
             Self::Publish(_) => "Publish",
             Self::Withdraw(_) => "Withdraw",
             Self::ForgetFlows(_) => "ForgetFlows",
+            Self::ForgetUnleased(_) => "ForgetUnleased",
         }
     }
 
@@ -174,6 +178,7 @@ impl Action {
             | Self::MendDevice { .. }
             | Self::RemoveRules { .. }
             | Self::ForgetFlows(_)
+            | Self::ForgetUnleased(_)
             | Self::DeleteLink { .. } => None,
         }
     }

@@ -9,6 +9,7 @@ mod entry;
 mod ports;
 mod route;
 mod rules;
+mod unleased;
 mod wiring;
 
 pub use action::Action;
@@ -20,6 +21,7 @@ pub use route::{
     DefaultRoute, Gateway, Gateways, default_gateway, default_gateway_ipv6, default_gateways, rank,
 };
 pub use rules::{Inbound, NetworkRules, Source, Way};
+pub use unleased::Unleased;
 pub use wiring::{Desired, EndpointWiring, NetworkWiring, Observed, Seen};
 
 use netbpf_common::endpoint;

@@ -179,6 +179,7 @@ impl Host {
                 self.ports.unrelay(mappings).await;
             }
             Action::ForgetFlows(addresses) => self.firewall.forget(addresses.iter().copied()).await?,
+            Action::ForgetUnleased(unleased) => self.firewall.forget_unleased(unleased).await?,
         }
         Ok(())
     }

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::{
     daemon::{Daemon, Error, effects::forwarding::forwarded},
     model::Id,
-    plan::{Action, Desired, diff},
+    plan::{Action, Desired, Observed, Unleased, diff},
     sandbox::Supervisor,
 };
 
@@ -36,6 +38,10 @@ impl Daemon {
         // A failed action affects one endpoint, and must not prevent the others.
         let relinked = relinked(&actions);
         self.host.carry_out(actions).await;
+        match self.unleased(&observed).await {
+            Ok(unleased) => self.host.carry_out([Action::ForgetUnleased(unleased)]).await,
+            Err(error) => tracing::error!(%error, "look for flows of removed containers"),
+        }
         self.names.open_links()?;
         self.host.datapath().forget_older()?;
         self.restore_routes(&relinked).await;
@@ -48,6 +54,20 @@ impl Daemon {
         }
         self.restart_after_start();
         Ok(())
+    }
+
+    /// The addresses in the networks that neither a container nor the host has, nor another link of the host.
+    async fn unleased(&self, observed: &Observed) -> Result<Unleased, Error> {
+        let mut unleased = self.state.world().unleased();
+        let devices = observed.networks.values().filter_map(|seen| seen.device.as_ref());
+        let of_host = devices.flat_map(|device| &device.addresses);
+        of_host.for_each(|net| unleased.leave_out(net.addr()));
+        // A route to a part of a network leads elsewhere.
+        let (ipv4, ipv6) =
+            (self.host.links.on_link_routes().await?, self.host.links.on_link_routes_ipv6().await?);
+        let routes = ipv4.into_iter().map(IpNet::V4).chain(ipv6.into_iter().map(IpNet::V6));
+        routes.for_each(|net| unleased.leave_out_route(net));
+        Ok(unleased)
     }
 
     /// Removes directories of removed containers: a daemon was killed between the removal and this.

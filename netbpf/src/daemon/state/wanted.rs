@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     daemon::state::world::World,
-    model::{Attachment, Container, Id, Namespace},
-    plan::{Action, Desired, EndpointWiring, NetworkRules, NetworkWiring, default_gateways},
+    model::{Access, AccessOptions, Attachment, Container, Id, Namespace},
+    plan::{Action, Desired, EndpointWiring, NetworkRules, NetworkWiring, Unleased, default_gateways},
 };
 
 impl World {
@@ -78,6 +78,29 @@ impl World {
         };
         let wirings = attachments.into_iter().filter_map(of);
         wirings.map(|wiring| (wiring.number, wiring)).collect()
+    }
+
+    /// The addresses in the networks that nobody has. A network without guard has none: its members may use any.
+    pub fn unleased(&self) -> Unleased {
+        let mut unleased = Unleased::default();
+        for network in self.networks() {
+            let Some(bridge) = network.bridge() else { continue };
+            let members = self.members(&network.id).flat_map(|member| &member.attachments);
+            let members: Vec<_> = members.filter(|attachment| attachment.network == network.id).collect();
+            let of_network = AccessOptions::default().within(&bridge.options.access);
+            let access: Vec<Access> =
+                members.iter().map(|attachment| attachment.access(bridge)).chain([of_network]).collect();
+            if access.iter().any(|access| !access.guard) {
+                continue;
+            }
+            bridge.nets().for_each(|net| unleased.add(net));
+            let leased = members.iter().filter_map(|attachment| attachment.endpoint.as_ref());
+            let leased = leased.flat_map(|endpoint| endpoint.addresses());
+            bridge.reserved().chain(leased).for_each(|address| unleased.leave_out(address));
+            let further = access.iter().flat_map(|access| &access.addresses);
+            further.for_each(|net| unleased.leave_out_all(*net));
+        }
+        unleased
     }
 
     /// The actions for changed default routes.

@@ -1,8 +1,14 @@
 //! A new daemon finds the host as the former one left it, or restores what is missing, and removes what
 //! nobody needs.
 
+use std::net::IpAddr;
+
 use super::rig::Rig;
-use crate::daemon::parts;
+use crate::{
+    daemon::parts,
+    model::{AccessChange, Origin},
+    store::Change,
+};
 
 /// A rig with a member.
 async fn rig_with_member() -> Rig {
@@ -56,4 +62,32 @@ async fn a_restart_removes_a_member_whose_namespace_is_gone() {
     let shape = rig.restart().await.shape();
     assert!(shape.containers().is_empty() && shape.machine().endpoints.is_empty(), "{shape:#?}");
     assert!(shape.machine().records.is_empty());
+}
+
+/// A daemon was killed between the commit of a removal and the end of its flows.
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_of_addresses_that_nobody_has_end_at_start() {
+    let rig = Rig::start().await;
+    let network = rig.network().await.unwrap();
+    let open = rig.network_of("open", "10.2.0.0/24".parse().unwrap(), Origin::Netbpf).await.unwrap();
+    let [stays, leaves] = ["stays", "leaves"].map(|name| rig.namespace(name));
+    rig.connect(&stays, &network).await.unwrap();
+    let left = rig.connect(&leaves, &network).await.unwrap();
+    for (network, option, value) in
+        [(&network, "netbpf.addresses", "10.1.0.128/25"), (&open, "netbpf.guard", "off")]
+    {
+        let change = AccessChange::parse([(option.to_owned(), value.to_owned())].into()).unwrap();
+        rig.daemon.update_network(&network.name, change).await.unwrap();
+    }
+    // Host, member, further address, open network, other host.
+    let others =
+        ["10.1.0.1", "10.1.0.2", "10.1.0.200", "10.2.0.7", "192.0.2.1"].map(|text| text.parse().unwrap());
+    let removed: IpAddr = "10.1.0.3".parse().unwrap();
+    let leased = rig.daemon.state.container(&left).unwrap();
+    let endpoint = leased.attachments[0].endpoint.as_ref().unwrap();
+    assert!(endpoint.addresses().any(|address| address == removed));
+    rig.machine.change(|state| state.flows.extend(others.into_iter().chain([removed])));
+    rig.daemon.state.commit(&[Change::RemoveContainer(left)]).unwrap();
+    let rig = rig.restart().await;
+    assert_eq!(rig.shape().machine().flows, others.into());
 }

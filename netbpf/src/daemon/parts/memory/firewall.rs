@@ -6,7 +6,7 @@ use super::Machine;
 use crate::{
     firewall::{Counted, Error, Standing},
     model::Mapping,
-    plan::NetworkRules,
+    plan::{NetworkRules, Unleased},
 };
 
 /// See [`crate::firewall::Firewall`].
@@ -77,8 +77,20 @@ impl Firewall {
         withdrawn.map_err(refused)
     }
 
-    pub async fn forget(&self, _: impl IntoIterator<Item = IpAddr>) -> Result<(), Error> {
-        self.machine.call("forget flows", |_| ()).map_err(refused)
+    pub async fn forget(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), Error> {
+        let forgotten = self.machine.call("forget flows", |state| {
+            for address in addresses {
+                state.flows.remove(&address);
+            }
+        });
+        forgotten.map_err(refused)
+    }
+
+    pub async fn forget_unleased(&self, unleased: &Unleased) -> Result<(), Error> {
+        let forgotten = self.machine.call("forget unleased flows", |state| {
+            state.flows.retain(|address| !unleased.contains(*address));
+        });
+        forgotten.map_err(refused)
     }
 
     pub async fn close_to_others(&self, is_ipv4: bool) -> Result<bool, Error> {

@@ -7,6 +7,7 @@
 //! | a deleted link has no routes, programs or peer | `tests/link`, `tests/lab/hands.rs` |
 //! | the links and routes of a namespace end with it | `tests/lab/foreign.rs` |
 //! | a record that no responder took is kept for the next one | `tests/responder` |
+//! | the flows of an address are forgotten, and no others | `tests/lab/flows.rs` |
 //!
 //! Any call can be told to fail.
 
@@ -65,6 +66,8 @@ pub struct State {
     pub rules: BTreeMap<String, NetworkRules>,
     pub published: BTreeSet<Mapping>,
     pub relayed: BTreeSet<Place>,
+    /// Addresses with flows in connection tracking.
+    pub flows: BTreeSet<IpAddr>,
     /// The families that are closed to others; IPv4 is `true`.
     pub closed: BTreeSet<bool>,
     pub records: BTreeMap<Id, Record>,
