@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use error::Error;
 pub use membership::networks::NetworkRequest;
 pub use owners::docker::{DockerEndpointRequest, DockerNetwork, Joined};
-pub use owners::sandbox::containers::{NetworkMode, SandboxRequest};
+pub use owners::sandbox::request::{NetworkMode, SandboxRequest};
 pub use service::{BPFFS, Inherited, Options, run};
 pub use tell::{
     events::{Event, EventKind},

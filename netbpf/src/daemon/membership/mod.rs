@@ -5,4 +5,5 @@ mod connect;
 pub(in crate::daemon) mod endpoint_request;
 pub(in crate::daemon) mod networks;
 mod restore;
+pub(in crate::daemon) mod subnets;
 mod update;

@@ -1,20 +1,20 @@
 //! Creates, lists and removes networks.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 
+use super::subnets::subnets;
 use crate::{
     daemon::{
         Daemon, Error,
-        effects::{files, transaction::Transaction},
-        state::check_further,
+        effects::{host::Host, transaction::Transaction},
+        state::{check_further, world::World},
         tell::view::{self, NetworkView},
     },
-    ipam::{self, Occupied, Request, Requested, Resolved},
+    ipam::{Request, Requested, Resolved},
     link::Family,
-    model::{Bridge, Driver, Id, InterfaceName, Network, Options, Origin, State},
+    model::{Bridge, Driver, Id, InterfaceName, Network, Options, Origin},
     plan::{Action, Desired, NetworkRules, NetworkWiring, Observed, diff, removal},
     store::Change,
 };
@@ -58,9 +58,9 @@ impl Daemon {
             return Err(Error::NetworkExists(request.name));
         }
         let id = Id::random();
-        self.check_device(&id, &request.options)?;
+        check_device(&id, &request.options, &self.state.world(), &self.host)?;
         check_mtu(&request.options, request.subnets.has_ipv6())?;
-        let subnets = self.subnets(&request.subnets, &[]).await?;
+        let subnets = subnets(&self.state, &self.host, &request.subnets, &[]).await?;
         let network = Network {
             id,
             name: request.name,
@@ -131,81 +131,6 @@ impl Daemon {
         }
         change.commit(&[Change::PutNetwork(network.clone())])?;
         Ok(network)
-    }
-
-    /// Checks that a requested device name is not taken. Docker uses an existing bridge; netbpf creates its
-    /// device.
-    pub(in crate::daemon) fn check_device(&self, id: &Id, options: &Options) -> Result<(), Error> {
-        let Some(device) = &options.device else { return Ok(()) };
-        let world = self.state.world();
-        let of_other = world.networks().find_map(|other| {
-            let bridge = other.bridge()?;
-            (bridge.device == *device || bridge.peer == *device).then_some(other.id)
-        });
-        if let Some(other) = of_other {
-            return Err(Error::Forbidden(format!(
-                "cannot create network {id} ({device}): conflicts with network {other} ({device}): networks have same \
-                 bridge name"
-            )));
-        }
-        match self.host.links.index_of(device) {
-            Some(_) => {
-                Err(Error::Forbidden(format!("existing interface {device} is not a bridge of netbpf's")))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// The requested subnets, or the first free ones of the default pools. Subnets lent to Docker count as
-    /// free only if they are in `own`.
-    pub(in crate::daemon) async fn subnets(
-        &self,
-        requested: &Requested,
-        own: &[IpNet],
-    ) -> Result<Resolved, Error> {
-        let ipv4 = if requested.has_ipv4() { Some(self.occupied_ipv4(own).await?) } else { None };
-        let ipv6 = if requested.has_ipv6() { Some(self.occupied_ipv6(own).await?) } else { None };
-        Ok(requested.resolve(ipv4.as_ref(), ipv6.as_ref())?)
-    }
-
-    /// Subnets of networks, and subnets lent to Docker, of one family.
-    fn subnets_in_use<Net>(&self, own: &[IpNet], family: impl Fn(IpNet) -> Option<Net>) -> Vec<Net> {
-        let world = self.state.world();
-        let networks = world.networks().filter_map(Network::bridge).flat_map(Bridge::nets);
-        let lent = world.lent_subnets().filter(|subnet| !own.contains(subnet));
-        networks.chain(lent).filter_map(family).collect()
-    }
-
-    async fn occupied_ipv4(&self, own: &[IpNet]) -> Result<Occupied<Ipv4Net>, Error> {
-        let of_family = |address| match address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        };
-        Ok(Occupied {
-            routes: self.host.links.on_link_routes().await?,
-            resolvers: files::host_resolvers()?.into_iter().filter_map(of_family).collect(),
-            networks: self.subnets_in_use(own, |net| match net {
-                IpNet::V4(net) => Some(net),
-                IpNet::V6(_) => None,
-            }),
-            pools: ipam::ipv4_pools(),
-        })
-    }
-
-    async fn occupied_ipv6(&self, own: &[IpNet]) -> Result<Occupied<Ipv6Net>, Error> {
-        let of_family = |address| match address {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(address) => Some(address),
-        };
-        Ok(Occupied {
-            routes: self.host.links.on_link_routes_ipv6().await?,
-            resolvers: files::host_resolvers()?.into_iter().filter_map(of_family).collect(),
-            networks: self.subnets_in_use(own, |net| match net {
-                IpNet::V6(net) => Some(net),
-                IpNet::V4(_) => None,
-            }),
-            pools: ipam::ipv6_pools(&files::host_id()?),
-        })
     }
 
     /// `network rm`.
@@ -328,7 +253,7 @@ impl Daemon {
             }
         }
         if self.state.world().find_network(Network::DEFAULT).is_err() {
-            let subnets = self.subnets(&Request::parse(&[], true, false)?, &[]).await?;
+            let subnets = subnets(&self.state, &self.host, &Request::parse(&[], true, false)?, &[]).await?;
             tracing::info!(
                 subnet = subnets.ipv4.as_ref().map(|subnet| subnet.net.to_string()),
                 "default network"
@@ -340,13 +265,30 @@ impl Daemon {
         }
         Ok(())
     }
+}
 
-    /// Whether only predefined networks exist and no container runs: then a daemon that stops removes its
-    /// datapath.
-    pub(in crate::daemon) fn is_empty(&self) -> bool {
-        let world = self.state.world();
-        world.networks().all(Network::is_predefined)
-            && !world.containers().any(|container| matches!(container.state, State::Running { .. }))
+/// Checks that a requested device name is not taken. Docker uses an existing bridge; netbpf creates its
+/// device.
+pub(in crate::daemon) fn check_device(
+    id: &Id,
+    options: &Options,
+    world: &World,
+    host: &Host,
+) -> Result<(), Error> {
+    let Some(device) = &options.device else { return Ok(()) };
+    let of_other = world.networks().find_map(|other| {
+        let bridge = other.bridge()?;
+        (bridge.device == *device || bridge.peer == *device).then_some(other.id)
+    });
+    if let Some(other) = of_other {
+        return Err(Error::Forbidden(format!(
+            "cannot create network {id} ({device}): conflicts with network {other} ({device}): networks have same \
+             bridge name"
+        )));
+    }
+    match host.links.index_of(device) {
+        Some(_) => Err(Error::Forbidden(format!("existing interface {device} is not a bridge of netbpf's"))),
+        None => Ok(()),
     }
 }
 

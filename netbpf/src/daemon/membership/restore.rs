@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Instant};
 use netbpf_common::endpoint::{ifindex_of, number_of};
 
 use crate::{
-    daemon::{Daemon, Error, state::namespace_of},
+    daemon::{
+        Daemon, Error,
+        state::{namespace_of, world::World},
+    },
     link::{Deletions, Heard},
     model::{Container, Endpoint, Id, State},
     plan::{Desired, EndpointWiring, Observed, diff},
@@ -16,7 +19,8 @@ impl Daemon {
     /// Restores endpoints as their links are deleted, for as long as the daemon runs.
     pub(in crate::daemon) async fn restore_deleted_links(self: Arc<Self>, mut deletions: Deletions) {
         while let Some(heard) = deletions.next().await {
-            for (id, number) in self.endpoints_with_links(heard) {
+            let endpoints = endpoints_with_links(heard, &self.state.world());
+            for (id, number) in endpoints {
                 let daemon = Arc::clone(&self);
                 tokio::spawn(async move {
                     if let Err(error) = daemon.restore_endpoint(id, number).await {
@@ -26,25 +30,6 @@ impl Daemon {
             }
         }
         tracing::error!("deleted interfaces of containers are not restored any more");
-    }
-
-    /// The endpoints whose links may have been deleted, with their containers.
-    fn endpoints_with_links(&self, heard: Heard<u32>) -> Vec<(Id, u32)> {
-        let is_meant = |endpoint: &Endpoint| match heard {
-            Heard::Of(ifindex) => number_of(ifindex) == Some(endpoint.number),
-            Heard::Lost => true,
-        };
-        let world = self.state.world();
-        let containers = world
-            .containers()
-            .filter(|container| !container.owner().places_interface())
-            .filter(|container| matches!(container.state, State::Running { .. }));
-        let endpoints = containers.flat_map(|container| {
-            let endpoints =
-                container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-            endpoints.filter(|endpoint| is_meant(endpoint)).map(|endpoint| (container.id, endpoint.number))
-        });
-        endpoints.collect()
     }
 
     async fn restore_endpoint(self: &Arc<Self>, id: Id, number: u32) -> Result<(), Error> {
@@ -103,4 +88,21 @@ impl Daemon {
             }
         }
     }
+}
+
+/// The endpoints whose links may have been deleted, with their containers.
+fn endpoints_with_links(heard: Heard<u32>, world: &World) -> Vec<(Id, u32)> {
+    let is_meant = |endpoint: &Endpoint| match heard {
+        Heard::Of(ifindex) => number_of(ifindex) == Some(endpoint.number),
+        Heard::Lost => true,
+    };
+    let containers = world
+        .containers()
+        .filter(|container| !container.owner().places_interface())
+        .filter(|container| matches!(container.state, State::Running { .. }));
+    let endpoints = containers.flat_map(|container| {
+        let endpoints = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
+        endpoints.filter(|endpoint| is_meant(endpoint)).map(|endpoint| (container.id, endpoint.number))
+    });
+    endpoints.collect()
 }

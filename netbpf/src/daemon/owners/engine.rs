@@ -10,7 +10,12 @@ use jiff::Timestamp;
 use tokio::task::block_in_place;
 
 use crate::{
-    daemon::{Daemon, Error, effects::files},
+    daemon::{
+        Daemon, Error,
+        effects::{files, folders::Folders},
+        owners::docker::has_of_docker,
+        state::world::World,
+    },
     engine::{self, Found, FoundState},
     model::{
         Attachment, Container, EngineContainer, Id, LastAddress, Namespace, Network, Origin, State, Subject,
@@ -41,7 +46,7 @@ impl Daemon {
             id: found.id,
             name: found.name.clone(),
             created: found.created,
-            subject: Subject::Engine(Box::new(self.subject_of(&found, Vec::new())?)),
+            subject: Subject::Engine(Box::new(subject_of(&found, Vec::new(), &self.host.folders)?)),
             state: state_of(&found),
             attachments: Vec::new(),
             labels: found.labels.clone(),
@@ -56,33 +61,6 @@ impl Daemon {
         }
         world.put_container(container);
         Ok((found.id, true))
-    }
-
-    fn subject_of(&self, found: &Found, addresses: Vec<LastAddress>) -> Result<EngineContainer, Error> {
-        let dir = self.host.folders.of(&found.id);
-        let resolv_conf = found.resolv_conf.clone().filter(|path| {
-            let is_engines = files::is_engines_own(path, &found.id);
-            if !is_engines {
-                tracing::warn!(
-                    container = found.name,
-                    path = %path.display(),
-                    "its resolv.conf is not the engine's own and is not changed: it does not resolve names in netbpf's networks"
-                );
-            }
-            is_engines
-        });
-        Ok(EngineContainer {
-            image: found.image.clone(),
-            command: found.command.clone(),
-            hostname: found.hostname.clone(),
-            servers: match &resolv_conf {
-                Some(path) => block_in_place(|| files::servers(&dir, path))?,
-                None => Vec::new(),
-            },
-            resolv_conf,
-            sandbox: found.sandbox.clone(),
-            addresses,
-        })
     }
 
     /// Docker's name or ID of a container, if Docker must connect it: addresses and names in a network of
@@ -130,7 +108,7 @@ impl Daemon {
     pub(in crate::daemon) async fn follow_engine(self: Arc<Self>) {
         let [mut pause, longest] = PAUSES;
         loop {
-            while self.of_engine().is_empty() && !self.has_of_docker() {
+            while !has_of_engine(&self.state.world()) {
                 self.owners.followed.notified().await;
             }
             match self.follow_engine_events().await {
@@ -146,7 +124,8 @@ impl Daemon {
     async fn follow_engine_events(self: &Arc<Self>) -> Result<(), engine::Error> {
         let mut events = self.owners.engine.events(Timestamp::now()).await?;
         // Earlier changes are queried now; the connection has all later events.
-        for id in self.of_engine() {
+        let followed = of_engine(&self.state.world());
+        for id in followed {
             self.ask_engine_later(id);
         }
         let receive = async {
@@ -169,19 +148,13 @@ impl Daemon {
     }
 
     fn handle_event(self: &Arc<Self>, event: engine::Event) {
-        if self.of_engine().contains(&event.container) {
+        if of_engine(&self.state.world()).contains(&event.container) {
             self.ask_engine_later(event.container);
         }
         if event.is_rename {
             let daemon = Arc::clone(self);
             tokio::spawn(async move { daemon.learn_new_name(event.container).await });
         }
-    }
-
-    fn of_engine(&self) -> Vec<Id> {
-        let world = self.state.world();
-        let of_engine = world.containers().filter(|other| other.engine_container().is_some());
-        of_engine.map(|container| container.id).collect()
     }
 
     fn ask_engine_later(self: &Arc<Self>, id: Id) {
@@ -282,7 +255,7 @@ impl Daemon {
         found: &Found,
     ) -> Result<Container, Error> {
         let addresses = before.engine_container().map_or_else(Vec::new, |engine| engine.addresses.clone());
-        let subject = Subject::Engine(Box::new(self.subject_of(found, addresses)?));
+        let subject = Subject::Engine(Box::new(subject_of(found, addresses, &self.host.folders)?));
         let after = Container { state, subject, labels: found.labels.clone(), ..before };
         self.state.commit(&[Change::PutContainer(after.clone())])?;
         self.state.world().put_container(after.clone());
@@ -320,7 +293,7 @@ impl Daemon {
             return Ok(before);
         };
         tracing::info!(container = before.name, "the engine has changed its resolv.conf");
-        let subject = self.subject_of(found, engine.addresses.clone())?;
+        let subject = subject_of(found, engine.addresses.clone(), &self.host.folders)?;
         let after = Container { subject: Subject::Engine(Box::new(subject)), ..before };
         self.state.commit(&[Change::PutContainer(after.clone())])?;
         self.state.world().put_container(after.clone());
@@ -367,6 +340,49 @@ impl Daemon {
         self.names.refresh_links_to(after.id).await;
         Ok(after)
     }
+}
+
+/// Whether there is anything of the engine to follow.
+fn has_of_engine(world: &World) -> bool {
+    !of_engine(world).is_empty() || has_of_docker(world)
+}
+
+/// The containers of the engine.
+fn of_engine(world: &World) -> Vec<Id> {
+    let of_engine = world.containers().filter(|other| other.engine_container().is_some());
+    of_engine.map(|container| container.id).collect()
+}
+
+/// What is noted of a container of the engine.
+fn subject_of(
+    found: &Found,
+    addresses: Vec<LastAddress>,
+    folders: &Folders,
+) -> Result<EngineContainer, Error> {
+    let dir = folders.of(&found.id);
+    let resolv_conf = found.resolv_conf.clone().filter(|path| {
+        let is_engines = files::is_engines_own(path, &found.id);
+        if !is_engines {
+            tracing::warn!(
+                container = found.name,
+                path = %path.display(),
+                "its resolv.conf is not the engine's own and is not changed: it does not resolve names in netbpf's networks"
+            );
+        }
+        is_engines
+    });
+    Ok(EngineContainer {
+        image: found.image.clone(),
+        command: found.command.clone(),
+        hostname: found.hostname.clone(),
+        servers: match &resolv_conf {
+            Some(path) => block_in_place(|| files::servers(&dir, path))?,
+            None => Vec::new(),
+        },
+        resolv_conf,
+        sandbox: found.sandbox.clone(),
+        addresses,
+    })
 }
 
 /// The engine's state, unless the process has ended since.

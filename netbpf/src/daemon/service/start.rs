@@ -212,7 +212,7 @@ async fn serve_docker(
 /// If containers run or the user's networks exist, everything stays for the next daemon; otherwise all is
 /// removed.
 async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
-    if daemon.is_empty() {
+    if daemon.state.is_empty() {
         daemon.tear_down().await?;
         daemon.host.stop_forwarding().await?;
         daemon.host.firewall.clear().await?;

@@ -2,7 +2,7 @@
 
 use crate::{
     daemon::{Error, state::State},
-    model::{AccessOptions, Container, Id, Mapping, Namespace, Network},
+    model::{self, AccessOptions, Container, Id, Mapping, Namespace, Network},
 };
 
 impl State {
@@ -19,6 +19,14 @@ impl State {
     /// The published ports of all containers.
     pub fn mappings(&self) -> Vec<Mapping> {
         self.world().containers().flat_map(|container| container.mappings.clone()).collect()
+    }
+
+    /// Whether only predefined networks exist and no container runs: then a daemon that stops removes its
+    /// datapath.
+    pub fn is_empty(&self) -> bool {
+        let world = self.world();
+        world.networks().all(Network::is_predefined)
+            && !world.containers().any(|container| matches!(container.state, model::State::Running { .. }))
     }
 
     /// Whether any network has IPv6.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::sweep::Asked;
 use crate::{
-    daemon::{Daemon, Error},
+    daemon::{Daemon, Error, state::world::World},
     ipam,
     model::{
         Attachment, Container, ContainerPort, DockerEndpoint, Endpoint, EndpointOptions, EndpointRequest, Id,
@@ -71,7 +71,7 @@ impl Daemon {
             return asked_again(&known, &wanted)
                 .ok_or_else(|| Error::Forbidden(format!("endpoint {id} exists")));
         }
-        let network = self.docker_network(&wanted.network)?;
+        let network = docker_network(&wanted.network, &self.state.world())?;
         self.owners.recent.note(Asked::Endpoint(id));
         let request = EndpointRequest {
             ipv4: wanted.ipv4.map(|net| net.addr()),
@@ -127,7 +127,7 @@ impl Daemon {
         id: Id,
         sandbox: PathBuf,
     ) -> Result<Joined, Error> {
-        let network = self.docker_network(&network)?;
+        let network = docker_network(&network, &self.state.world())?;
         let _locked = self.state.lock_container(id).await;
         let (before, docker) = self.docker_endpoint(&network.id, &id)?;
         let attachment = before.attachments.first().ok_or(Error::NoEndpoint(id))?;
@@ -230,13 +230,6 @@ impl Daemon {
         self.docker_endpoint(&network, &id).map(drop)
     }
 
-    /// A network that Docker created.
-    fn docker_network(&self, id: &Id) -> Result<Network, Error> {
-        let world = self.state.world();
-        let network = world.network(id).filter(|network| network.origin == Origin::Docker);
-        network.cloned().ok_or_else(|| Error::NoNetwork(id.to_string()))
-    }
-
     /// An endpoint of Docker in a network. Without an interface it does not count.
     fn docker_endpoint(&self, network: &Id, id: &Id) -> Result<(Container, DockerEndpoint), Error> {
         let container = self.state.container(id).map_err(|_| Error::NoEndpoint(*id))?;
@@ -274,6 +267,12 @@ impl Daemon {
         .await;
         change.end_of_container(done, before, &after).await
     }
+}
+
+/// A network that Docker created.
+fn docker_network(id: &Id, world: &World) -> Result<Network, Error> {
+    let network = world.network(id).filter(|network| network.origin == Origin::Docker);
+    network.cloned().ok_or_else(|| Error::NoNetwork(id.to_string()))
 }
 
 /// The existing endpoint, if Docker repeats the same request.

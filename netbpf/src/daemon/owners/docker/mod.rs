@@ -9,7 +9,7 @@ mod pools;
 mod stale;
 mod sweep;
 
-pub(in crate::daemon) use sweep::Recent;
+pub(in crate::daemon) use sweep::{Recent, has_of_docker};
 
 pub use endpoints::{DockerEndpointRequest, Joined};
 pub use networks::DockerNetwork;

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    daemon::{Daemon, Error},
+    daemon::{Daemon, Error, state::world::World},
     engine::FoundNetwork,
     model::{Container, DockerContainer, DockerEndpoint, Id, Network, Origin},
     store::Change,
@@ -37,7 +37,7 @@ impl Daemon {
                 if let Err(error) = learnt {
                     tracing::warn!(network = %network.short(), %error, "note its name");
                 }
-                if endpoint.is_none_or(|endpoint| daemon.is_named(&endpoint)) {
+                if endpoint.is_none_or(|endpoint| is_named(&endpoint, &daemon.state.world())) {
                     return;
                 }
             }
@@ -67,13 +67,6 @@ impl Daemon {
                 tracing::warn!(container = name, %error, "note its new name");
             }
         }
-    }
-
-    /// Whether the container of an endpoint is known, or the endpoint is gone.
-    fn is_named(&self, endpoint: &Id) -> bool {
-        let container = self.state.container(endpoint);
-        let docker = container.as_ref().ok().and_then(Container::docker_endpoint);
-        docker.is_none_or(|docker| docker.container.is_some())
     }
 
     /// Note the names of a network and of its endpoints' containers.
@@ -112,6 +105,13 @@ impl Daemon {
         let docker = DockerEndpoint { container: Some(container), ..docker.clone() };
         self.put_docker_endpoint(&before, docker).await
     }
+}
+
+/// Whether the container of an endpoint is known, or the endpoint is gone.
+fn is_named(endpoint: &Id, world: &World) -> bool {
+    let container = world.container(endpoint);
+    let docker = container.and_then(Container::docker_endpoint);
+    docker.is_none_or(|docker| docker.container.is_some())
 }
 
 /// Whether an endpoint belongs to this container.

@@ -5,7 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
-    daemon::{Daemon, Error, membership::networks::check_mtu, owners::docker::sweep::Asked},
+    daemon::{
+        Daemon, Error,
+        membership::{
+            networks::{check_device, check_mtu},
+            subnets,
+        },
+        owners::docker::sweep::Asked,
+    },
     ipam::Requested,
     model::{AccessOptions, Driver, Id, Network, Options, Origin},
     store::Change,
@@ -50,10 +57,10 @@ impl Daemon {
         for warning in Options::warnings(&given) {
             tracing::warn!(network = id.short(), "{warning}");
         }
-        self.check_device(&id, &options)?;
+        check_device(&id, &options, &self.state.world(), &self.host)?;
         check_mtu(&options, subnets.has_ipv6())?;
         // netbpf may have lent these to Docker before.
-        let subnets = self.subnets(&subnets, &subnets.nets()).await?;
+        let subnets = subnets::subnets(&self.state, &self.host, &subnets, &subnets.nets()).await?;
         let network = Network {
             id,
             name: id.short(),

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 
 use crate::{
-    daemon::{Daemon, Error, owners::docker::sweep::Asked},
+    daemon::{Daemon, Error, membership::subnets::subnets, owners::docker::sweep::Asked},
     ipam::{self, Lent, Requested},
     model::Network,
     store::Change,
@@ -20,7 +20,7 @@ impl Daemon {
     /// Nothing is lent then.
     pub async fn lend_pool(self: &Arc<Self>, requested: Requested) -> Result<IpNet, Error> {
         let _one_at_a_time = self.state.network_changes.lock().await;
-        let resolved = self.subnets(&requested, &[]).await?;
+        let resolved = subnets(&self.state, &self.host, &requested, &[]).await?;
         let ipv4 = resolved.ipv4.map(|subnet| (IpNet::V4(subnet.net), subnet.range.map(IpNet::V4)));
         let ipv6 = resolved.ipv6.map(|subnet| (IpNet::V6(subnet.net), subnet.range.map(IpNet::V6)));
         let (subnet, range) = ipv4.or(ipv6).ok_or(ipam::Error::NoFamily)?;

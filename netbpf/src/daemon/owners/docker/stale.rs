@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    daemon::Daemon,
+    daemon::{Daemon, state::world::World},
     link::{Deletions, Heard},
     model::{Container, Endpoint, EndpointRequest, Id},
 };
@@ -16,7 +16,8 @@ const ABANDONED: Duration = Duration::from_secs(60);
 impl Daemon {
     /// Remove endpoints whose interface was deleted while no daemon ran.
     pub(in crate::daemon) async fn forget_lost_endpoints(self: &Arc<Self>) {
-        for id in self.docker_endpoints(|endpoint| self.host.is_lost(endpoint)) {
+        let endpoints = docker_endpoints(&self.state.world(), |endpoint| self.host.is_lost(endpoint));
+        for id in endpoints {
             self.forget_docker_endpoint(id, |endpoint| self.host.is_lost(endpoint)).await;
         }
     }
@@ -24,7 +25,7 @@ impl Daemon {
     /// Remove endpoints that are in no container when the daemon starts, nor some time later: Docker gave
     /// them up, because the daemon died before its answer.
     pub(in crate::daemon) async fn forget_abandoned_endpoints(self: Arc<Self>) {
-        let unused = self.docker_endpoints(|endpoint| self.host.is_unused(endpoint));
+        let unused = docker_endpoints(&self.state.world(), |endpoint| self.host.is_unused(endpoint));
         tokio::time::sleep(ABANDONED).await;
         for id in unused {
             self.forget_docker_endpoint(id, |endpoint| self.host.is_unused(endpoint)).await;
@@ -34,7 +35,8 @@ impl Daemon {
     /// Remove endpoints that are in no container. Call it after Docker's start: such endpoints belonged to
     /// the Docker before.
     pub async fn forget_unused_endpoints(self: &Arc<Self>) {
-        for id in self.docker_endpoints(|endpoint| self.host.is_unused(endpoint)) {
+        let endpoints = docker_endpoints(&self.state.world(), |endpoint| self.host.is_unused(endpoint));
+        for id in endpoints {
             self.forget_docker_endpoint(id, |endpoint| self.host.is_unused(endpoint)).await;
         }
     }
@@ -57,10 +59,10 @@ impl Daemon {
     pub(in crate::daemon) async fn watch_docker_endpoints(self: Arc<Self>, mut deletions: Deletions) {
         while let Some(event) = deletions.next().await {
             let gone = match event {
-                Heard::Lost => self.docker_endpoints(|endpoint| self.host.is_lost(endpoint)),
+                Heard::Lost => docker_endpoints(&self.state.world(), |endpoint| self.host.is_lost(endpoint)),
                 Heard::Of(ifindex) => {
                     let number = netbpf_common::endpoint::number_of(ifindex);
-                    self.docker_endpoints(|endpoint| Some(endpoint.number) == number)
+                    docker_endpoints(&self.state.world(), |endpoint| Some(endpoint.number) == number)
                 }
             };
             for id in gone {
@@ -71,12 +73,6 @@ impl Daemon {
             }
         }
         tracing::error!("deleted links are not watched any more");
-    }
-
-    fn docker_endpoints(&self, is_meant: impl Fn(&Endpoint) -> bool) -> Vec<Id> {
-        let world = self.state.world();
-        let containers = world.containers().filter(|container| is_docker(container, &is_meant));
-        containers.map(|container| container.id).collect()
     }
 
     /// Remove an endpoint if it is still stale.
@@ -96,6 +92,12 @@ impl Daemon {
             tracing::error!(endpoint = %id.short(), %error, "forget");
         }
     }
+}
+
+/// The endpoints of Docker that are meant.
+fn docker_endpoints(world: &World, is_meant: impl Fn(&Endpoint) -> bool) -> Vec<Id> {
+    let containers = world.containers().filter(|container| is_docker(container, &is_meant));
+    containers.map(|container| container.id).collect()
 }
 
 fn is_docker(container: &Container, is_meant: impl Fn(&Endpoint) -> bool) -> bool {

@@ -13,9 +13,9 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    daemon::{Daemon, Error},
+    daemon::{Daemon, Error, effects::host::Host, state::world::World},
     engine::{self, ListedNetwork},
-    model::{Block, Container, Id, Network, Origin, Subnet},
+    model::{Bridge, Container, Id, Network, Origin},
     store::Change,
 };
 
@@ -70,13 +70,6 @@ impl Recent {
 }
 
 impl Daemon {
-    /// Whether there is anything that Docker could remove without a request.
-    pub(in crate::daemon) fn has_of_docker(&self) -> bool {
-        let world = self.state.world();
-        let is_dockers = |network: &Network| network.origin == Origin::Docker;
-        world.networks().any(is_dockers) || world.lent_subnets().next().is_some()
-    }
-
     /// Remove what Docker does not have any more, until all of it was checked.
     pub(in crate::daemon) async fn settle_with_docker(self: &Arc<Self>) {
         loop {
@@ -136,7 +129,7 @@ impl Daemon {
             let members = world.members(&id).filter(|member| member.docker_endpoint().is_some());
             let is_named = |member: &&Container| found.endpoints.iter().any(|(id, _)| *id == member.id);
             members
-                .filter(|member| !is_named(member) && !self.is_in_a_container(member))
+                .filter(|member| !is_named(member) && !is_in_a_container(member, &self.host))
                 .map(|member| member.id)
                 .collect()
         };
@@ -151,16 +144,11 @@ impl Daemon {
         Ok(recent.is_empty())
     }
 
-    /// Whether an endpoint of Docker is in a container's namespace.
-    fn is_in_a_container(&self, member: &Container) -> bool {
-        let mut endpoints = member.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-        member.docker_endpoint().is_some() && endpoints.any(|endpoint| !self.host.is_unused(endpoint))
-    }
-
     /// Removes a network that Docker does not list, unless containers are in it: then it belongs to another
     /// Docker.
     async fn forget_removed_network(self: &Arc<Self>, id: Id) {
-        let has_containers = self.state.world().members(&id).any(|member| self.is_in_a_container(member));
+        let has_containers =
+            self.state.world().members(&id).any(|member| is_in_a_container(member, &self.host));
         if has_containers {
             return tracing::warn!(network = %id.short(), "Docker does not list it, but has containers in it");
         }
@@ -193,8 +181,7 @@ impl Daemon {
             let Some(network) = networks.find(has_it) else { return Ok(true) };
             let bridge = network.bridge();
             let mut used: BTreeSet<IpAddr> = BTreeSet::new();
-            used.extend(bridge.and_then(|bridge| bridge.ipv4.as_ref()).into_iter().flat_map(reserved));
-            used.extend(bridge.and_then(|bridge| bridge.ipv6.as_ref()).into_iter().flat_map(reserved));
+            used.extend(bridge.into_iter().flat_map(Bridge::reserved));
             let members = world.members(&network.id).flat_map(|member| &member.attachments);
             let endpoints = members.filter_map(|attachment| attachment.endpoint.as_ref());
             used.extend(endpoints.flat_map(|endpoint| endpoint.addresses()));
@@ -214,15 +201,21 @@ impl Daemon {
     }
 }
 
+/// Whether there is anything that Docker could remove without a request.
+pub fn has_of_docker(world: &World) -> bool {
+    let is_dockers = |network: &Network| network.origin == Origin::Docker;
+    world.networks().any(is_dockers) || world.lent_subnets().next().is_some()
+}
+
+/// Whether an endpoint of Docker is in a container's namespace.
+fn is_in_a_container(member: &Container, host: &Host) -> bool {
+    let mut endpoints = member.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
+    member.docker_endpoint().is_some() && endpoints.any(|endpoint| !host.is_unused(endpoint))
+}
+
 /// Whether any network has this subnet, whichever IPAM driver it uses.
 fn is_subnet_of(listed: &[ListedNetwork], pool: IpNet) -> bool {
     listed.iter().any(|network| network.subnets.contains(&pool))
-}
-
-/// The gateway and auxiliary addresses of a subnet.
-fn reserved<Net: Block>(subnet: &Subnet<Net>) -> impl Iterator<Item = IpAddr> {
-    let auxiliary = subnet.auxiliary.values().copied();
-    std::iter::once(subnet.gateway).chain(auxiliary).map(Into::into)
 }
 
 #[cfg(test)]

@@ -1,12 +1,7 @@
 //! Starts, watches and stops sandboxes. The end of the process removes everything that the container had in
 //! networks, whatever the cause of the end.
 
-use std::{
-    os::fd::{AsFd, AsRawFd},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use nix::libc::{SIGKILL, SIGTERM};
@@ -17,18 +12,14 @@ use crate::{
         effects::{folders, transaction::Transaction},
         fault,
         names::links,
-        owners::sandbox::{own_sandbox, restarts::with_restart},
-        parts,
-        state::{namespace_of, refuse},
+        owners::sandbox::{own_sandbox, restarts::with_restart, supervisor_of},
+        state::{refuse, world::World},
     },
-    model::{Attachment, Container, Id, Mode, Restart, Sandbox, State},
+    model::{Attachment, Container, Id, Restart, Sandbox, State},
     private,
     sandbox::{self, Supervisor},
     store::Change,
 };
-
-/// Sockets of engines, and directories of their helpers.
-const ENGINES: [&str; 5] = ["/run/docker.sock", "/run/docker", "/run/containerd", "/run/podman", "/run/crio"];
 
 /// The exit code if a restart by policy failed.
 const EXIT_CANNOT: i32 = 125;
@@ -97,10 +88,11 @@ impl Daemon {
     /// Start a container completely or not at all.
     async fn try_start(self: &Arc<Self>, before: &Container, sandbox: &Sandbox) -> Result<Supervisor, Error> {
         let mut change = self.begin()?;
-        self.check_networks(before)?;
+        check_networks(before, &self.state.world())?;
         links::check(before, &self.state.world())?;
         let (spec, _joined) = self.spec(before, sandbox)?;
-        self.make_supervisor_dir(&before.id)?;
+        // It is below the run directory, which is empty after a reboot.
+        private::make_folder(&self.host.folders.of_supervisor(&before.id), folders::group())?;
         let mut after = before.clone();
         let done = self.start_steps(&mut change, before, &mut after, sandbox, &spec).await;
         let (supervisor, joined) = change.end(done).await?;
@@ -159,99 +151,6 @@ impl Daemon {
                 Err(error)
             }
         }
-    }
-
-    /// The supervisor's directory is below the run directory, which is empty after a reboot.
-    fn make_supervisor_dir(&self, id: &Id) -> Result<(), Error> {
-        Ok(private::make_folder(&self.host.folders.of_supervisor(id), folders::group())?)
-    }
-
-    /// Checks that no network was removed while the container was stopped.
-    fn check_networks(&self, container: &Container) -> Result<(), Error> {
-        let world = self.state.world();
-        match container.attachments.iter().find(|attachment| world.network(&attachment.network).is_none()) {
-            Some(attachment) => Err(Error::NoNetwork(attachment.network.to_string())),
-            None => Ok(()),
-        }
-    }
-
-    /// The specification for the supervisor, and the namespace to join, which must be kept open until it has
-    /// joined.
-    fn spec(
-        &self,
-        container: &Container,
-        sandbox: &Sandbox,
-    ) -> Result<(sandbox::Spec, Option<parts::Namespace>), Error> {
-        let mut joined = None;
-        let (network, files) = match &sandbox.mode {
-            Mode::Networks | Mode::None => (sandbox::Network::New, container.id),
-            Mode::Host => (sandbox::Network::Host, container.id),
-            Mode::Container(other) => {
-                let owner = self.joined(other)?;
-                match namespace_of(&owner) {
-                    Ok(namespace) => {
-                        let namespace = joined.insert(self.host.links.namespace(&namespace)?);
-                        // By the open descriptor, because a PID may be reused.
-                        let descriptor = namespace.as_fd().as_raw_fd();
-                        let path = format!("/proc/{}/fd/{descriptor}", std::process::id());
-                        (sandbox::Network::Join(path.into()), self.owner_of_files(owner)?)
-                    }
-                    Err(_) => {
-                        let state = match owner.state {
-                            State::Exited { .. } => "exited",
-                            State::Created { .. } | State::Running { .. } => "created",
-                        };
-                        return Err(Error::JoinNotRunning(owner.id.to_string(), state.into()));
-                    }
-                }
-            }
-        };
-        let files = self.host.folders.of(&files);
-        let spec = sandbox::Spec {
-            id: container.id.to_string(),
-            hostname: sandbox.hostname.clone(),
-            command: sandbox.command.clone(),
-            env: sandbox.env.clone(),
-            working_dir: sandbox.working_dir.clone(),
-            rootfs: sandbox.rootfs.clone(),
-            no_new_privileges: sandbox.no_new_privileges,
-            hidden: self.hidden(),
-            network,
-            files: sandbox::Files {
-                hosts: files.join("hosts"),
-                resolv_conf: files.join("resolv.conf"),
-                hostname: files.join("hostname"),
-            },
-            log: self.host.folders.log_of(&container.id),
-            socket_group: folders::group(),
-        };
-        Ok((spec, joined))
-    }
-
-    /// Sockets of this daemon and of engines on the host, and this daemon's state: it has the environments and logs of
-    /// all sandboxes. They are hidden from sandboxes that use the host's files.
-    fn hidden(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> = ENGINES.iter().map(PathBuf::from).collect();
-        paths.push(self.options.run_dir.clone());
-        paths.push(self.options.state_dir.clone());
-        paths.push(self.options.docker_socket.clone());
-        paths.extend(self.options.docker_plugin.clone());
-        paths
-    }
-
-    /// The container whose `/etc` files a container has. One that joined the network of another has the files
-    /// of that one, which may have joined a third one.
-    fn owner_of_files(&self, mut container: Container) -> Result<Id, Error> {
-        while let Some(Mode::Container(other)) = container.owner().mode() {
-            container = self.joined(other)?;
-        }
-        Ok(container.id)
-    }
-
-    /// The container that another one joins.
-    fn joined(&self, id: &Id) -> Result<Container, Error> {
-        let found = self.state.world().container(id).cloned();
-        found.ok_or_else(|| Error::NoContainer(format!("joining network namespace of container: {id}")))
     }
 
     /// Wait for a sandbox's end and clean up.
@@ -369,22 +268,13 @@ impl Daemon {
     /// Send a signal to a running sandbox. The caller must hold its lock, so that the event of its end comes
     /// later.
     pub(in crate::daemon) async fn end(&self, container: &Container, signal: i32) -> Result<(), Error> {
-        match self.supervisor_of(container)?.signal(signal).await {
+        match supervisor_of(container, &self.host.folders)?.signal(signal).await {
             // It ended meanwhile.
             Err(sandbox::Error::Gone) => return Err(Error::NotRunning(container.id.to_string())),
             sent => sent?,
         }
         self.events.tell(container, Happened::Killed(signal));
         Ok(())
-    }
-
-    /// A running sandbox's supervisor.
-    pub(in crate::daemon) fn supervisor_of(&self, container: &Container) -> Result<Supervisor, Error> {
-        let State::Running { supervisor: Some((pid, start_time)), .. } = container.state else {
-            return Err(Error::NotRunning(container.id.to_string()));
-        };
-        Supervisor::find(&self.host.folders.of_supervisor(&container.id), pid, start_time)
-            .ok_or_else(|| Error::NotRunning(container.id.to_string()))
     }
 
     /// `kill`.
@@ -469,6 +359,14 @@ impl Daemon {
         let container = self.state.container(&self.find_subject(key)?)?;
         self.events.tell(&container, Happened::Restarted);
         Ok(())
+    }
+}
+
+/// Checks that no network was removed while the container was stopped.
+fn check_networks(container: &Container, world: &World) -> Result<(), Error> {
+    match container.attachments.iter().find(|attachment| world.network(&attachment.network).is_none()) {
+        Some(attachment) => Err(Error::NoNetwork(attachment.network.to_string())),
+        None => Ok(()),
     }
 }
 

@@ -12,7 +12,11 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::{
-    daemon::{Daemon, Error, owners::sandbox::own_sandbox, state::refuse},
+    daemon::{
+        Daemon, Error,
+        owners::sandbox::{own_sandbox, supervisor_of},
+        state::refuse,
+    },
     model::{Id, State},
     sandbox::{
         self, Supervisor,
@@ -74,7 +78,7 @@ impl Daemon {
         let source = match container.state {
             State::Created { .. } if follow => Source::Waiting(self.owners.followers.wait(container.id)),
             State::Created { .. } | State::Running { .. } | State::Exited { .. } => {
-                let supervisor = self.supervisor_of(&container).ok().filter(|_| follow);
+                let supervisor = supervisor_of(&container, &self.host.folders).ok().filter(|_| follow);
                 Source::Open(Box::new(logs::read(&path, tail, supervisor.as_ref())?))
             }
         };

@@ -1,0 +1,101 @@
+//! What a sandbox's supervisor is told: the process, its namespaces and its files. Starts nothing.
+
+use std::{
+    os::fd::{AsFd, AsRawFd},
+    path::PathBuf,
+};
+
+use crate::{
+    daemon::{
+        Daemon, Error, Options,
+        effects::folders,
+        parts,
+        state::{namespace_of, world::World},
+    },
+    model::{Container, Id, Mode, Sandbox, State},
+    sandbox,
+};
+
+/// Sockets of engines, and directories of their helpers.
+const ENGINES: [&str; 5] = ["/run/docker.sock", "/run/docker", "/run/containerd", "/run/podman", "/run/crio"];
+
+impl Daemon {
+    /// The specification for the supervisor, and the namespace to join, which must be kept open until it has
+    /// joined.
+    pub(super) fn spec(
+        &self,
+        container: &Container,
+        sandbox: &Sandbox,
+    ) -> Result<(sandbox::Spec, Option<parts::Namespace>), Error> {
+        let mut joined = None;
+        let (network, files) = match &sandbox.mode {
+            Mode::Networks | Mode::None => (sandbox::Network::New, container.id),
+            Mode::Host => (sandbox::Network::Host, container.id),
+            Mode::Container(other) => {
+                let owner = joined_container(other, &self.state.world())?;
+                match namespace_of(&owner) {
+                    Ok(namespace) => {
+                        let namespace = joined.insert(self.host.links.namespace(&namespace)?);
+                        // By the open descriptor, because a PID may be reused.
+                        let descriptor = namespace.as_fd().as_raw_fd();
+                        let path = format!("/proc/{}/fd/{descriptor}", std::process::id());
+                        (sandbox::Network::Join(path.into()), owner_of_files(owner, &self.state.world())?)
+                    }
+                    Err(_) => {
+                        let state = match owner.state {
+                            State::Exited { .. } => "exited",
+                            State::Created { .. } | State::Running { .. } => "created",
+                        };
+                        return Err(Error::JoinNotRunning(owner.id.to_string(), state.into()));
+                    }
+                }
+            }
+        };
+        let files = self.host.folders.of(&files);
+        let spec = sandbox::Spec {
+            id: container.id.to_string(),
+            hostname: sandbox.hostname.clone(),
+            command: sandbox.command.clone(),
+            env: sandbox.env.clone(),
+            working_dir: sandbox.working_dir.clone(),
+            rootfs: sandbox.rootfs.clone(),
+            no_new_privileges: sandbox.no_new_privileges,
+            hidden: hidden(&self.options),
+            network,
+            files: sandbox::Files {
+                hosts: files.join("hosts"),
+                resolv_conf: files.join("resolv.conf"),
+                hostname: files.join("hostname"),
+            },
+            log: self.host.folders.log_of(&container.id),
+            socket_group: folders::group(),
+        };
+        Ok((spec, joined))
+    }
+}
+
+/// Sockets of this daemon and of engines on the host, and this daemon's state: it has the environments and logs of
+/// all sandboxes. They are hidden from sandboxes that use the host's files.
+fn hidden(options: &Options) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = ENGINES.iter().map(PathBuf::from).collect();
+    paths.push(options.run_dir.clone());
+    paths.push(options.state_dir.clone());
+    paths.push(options.docker_socket.clone());
+    paths.extend(options.docker_plugin.clone());
+    paths
+}
+
+/// The container whose `/etc` files a container has. One that joined the network of another has the files
+/// of that one, which may have joined a third one.
+fn owner_of_files(mut container: Container, world: &World) -> Result<Id, Error> {
+    while let Some(Mode::Container(other)) = container.owner().mode() {
+        container = joined_container(other, world)?;
+    }
+    Ok(container.id)
+}
+
+/// The container that another one joins.
+fn joined_container(id: &Id, world: &World) -> Result<Container, Error> {
+    let found = world.container(id).cloned();
+    found.ok_or_else(|| Error::NoContainer(format!("joining network namespace of container: {id}")))
+}
