@@ -1,13 +1,14 @@
-//! `--filter` of `network ls`, `network prune` and `ps`, applied to the model: Docker's keys, rules and messages. Of
-//! several values of a key one must match; of labels all must.
+//! Parses `--filter` of `network ls`, `network prune` and `ps`: Docker's keys and messages. Must not know what matches:
+//! `model/filter.rs` does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use regex::Regex;
 use serde::Deserialize;
 
-use crate::model::{Container, ContainerPort, Id, Mapping, Mode, Network, State, one_line, parse_expose};
+use crate::model::{
+    ContainerFilter, ContainerPort, NetworkFilter, Patterns, PruneFilter, one_line, parse_expose,
+};
 
 /// Filters: values by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,56 +97,16 @@ impl Filters {
     }
 
     fn patterns(&self, key: &str) -> Patterns {
-        Patterns(self.get(key).iter().map(|text| (text.clone(), Regex::new(text).ok())).collect())
+        Patterns::of(self.get(key))
     }
-}
 
-/// A text matches if it equals or matches (as a regular expression) one of these; or if there are none.
-#[derive(Clone, Debug)]
-struct Patterns(Vec<(String, Option<Regex>)>);
-
-impl Patterns {
-    fn matches(&self, text: &str) -> bool {
-        self.0.is_empty()
-            || self.0.iter().any(|(equal, pattern)| {
-                equal == text || pattern.as_ref().is_some_and(|pattern| pattern.is_match(text))
-            })
-    }
-}
-
-fn exact(values: &[String], text: &str) -> bool {
-    values.is_empty() || values.iter().any(|value| value == text)
-}
-
-/// Whether there is a label `k` or `k=v`.
-fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
-    match wanted.split_once('=') {
-        Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
-        None => labels.contains_key(wanted),
-    }
-}
-
-fn has_labels(labels: &BTreeMap<String, String>, wanted: &[String]) -> bool {
-    wanted.iter().all(|wanted| has_label(labels, wanted))
-}
-
-/// The filters of `network ls`.
-#[derive(Clone, Debug)]
-pub struct Networks {
-    filters: Filters,
-    ids: Patterns,
-    names: Patterns,
-    dangling: Option<bool>,
-}
-
-impl Networks {
-    /// Checks keys and values.
+    /// The filters of `network ls`.
     ///
     /// # Errors
     /// [`Error::Key`] for an unknown key; [`Error::Dangling`], [`Error::DanglingTwice`] or [`Error::Type`] for a value.
-    pub fn parse(filters: &Filters) -> Result<Self, Error> {
-        filters.only(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
-        let dangling = match filters.get("dangling") {
+    pub fn networks(&self) -> Result<NetworkFilter, Error> {
+        self.only(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
+        let dangling = match self.get("dangling") {
             [] => None,
             [value] => Some(match value.as_str() {
                 "1" | "true" => true,
@@ -155,54 +116,62 @@ impl Networks {
             _ => return Err(Error::DanglingTwice),
         };
         if let Some(bad) =
-            filters.get("type").iter().find(|value| !["builtin", "custom"].contains(&value.as_str()))
+            self.get("type").iter().find(|value| !["builtin", "custom"].contains(&value.as_str()))
         {
             return Err(Error::Type(bad.clone()));
         }
-        let (ids, names) = (filters.patterns("id"), filters.patterns("name"));
-        Ok(Self { filters: filters.clone(), ids, names, dangling })
+        Ok(NetworkFilter {
+            ids: self.patterns("id"),
+            names: self.patterns("name"),
+            drivers: self.get("driver").to_vec(),
+            scopes: self.get("scope").to_vec(),
+            types: self.get("type").to_vec(),
+            labels: self.get("label").to_vec(),
+            dangling,
+        })
     }
 
-    /// Whether to list a network. `in_use`: whether it has endpoints.
-    pub fn matches(&self, network: &Network, in_use: bool) -> bool {
-        let builtin = network.is_predefined();
-        self.ids.matches(&network.id.to_string())
-            && self.names.matches(&network.name)
-            && exact(self.filters.get("driver"), network.driver.name())
-            && exact(self.filters.get("scope"), "local")
-            && exact(self.filters.get("type"), if builtin { "builtin" } else { "custom" })
-            && has_labels(&network.labels, self.filters.get("label"))
-            && self.dangling.is_none_or(|dangling| dangling != (builtin || in_use))
-    }
-}
-
-/// The filters of `network prune`.
-#[derive(Clone, Debug)]
-pub struct Prune {
-    filters: Filters,
-    until: Option<Timestamp>,
-}
-
-impl Prune {
-    /// Checks keys and values. Durations count back from `now`.
+    /// The filters of `network prune`. Durations count back from `now`.
     ///
     /// # Errors
     /// [`Error::Key`] for an unknown key; [`Error::Until`] or [`Error::UntilTwice`] for a value.
-    pub fn parse(filters: &Filters, now: Timestamp) -> Result<Self, Error> {
-        filters.only(&["label", "label!", "until"])?;
-        let until = match filters.get("until") {
+    pub fn prune(&self, now: Timestamp) -> Result<PruneFilter, Error> {
+        self.only(&["label", "label!", "until"])?;
+        let until = match self.get("until") {
             [] => None,
             [text] => Some(parse_time(text, now).ok_or_else(|| Error::Until(text.clone()))?),
             _ => return Err(Error::UntilTwice),
         };
-        Ok(Self { filters: filters.clone(), until })
+        Ok(PruneFilter { labels: self.get("label").to_vec(), unwanted: self.get("label!").to_vec(), until })
     }
 
-    /// Whether an unused network is to be removed.
-    pub fn matches(&self, network: &Network) -> bool {
-        has_labels(&network.labels, self.filters.get("label"))
-            && !self.filters.get("label!").iter().any(|unwanted| has_label(&network.labels, unwanted))
-            && self.until.is_none_or(|until| network.created < until)
+    /// The filters of `ps`.
+    ///
+    /// # Errors
+    /// [`Error::Key`] for an unknown key; [`Error::Value`] for an unknown state, an exit code that is no number, or no
+    /// port.
+    pub fn containers(&self) -> Result<ContainerFilter, Error> {
+        self.only(&["ancestor", "exited", "expose", "id", "label", "name", "network", "publish", "status"])?;
+        let states = ["created", "dead", "exited", "paused", "removing", "restarting", "running"];
+        if let Some(bad) = self.get("status").iter().find(|value| !states.contains(&value.as_str())) {
+            return Err(Error::Value("status", bad.clone()));
+        }
+        let exit_codes = self
+            .get("exited")
+            .iter()
+            .map(|text| text.parse().map_err(|_| Error::Value("exited", text.clone())))
+            .collect::<Result<_, _>>()?;
+        Ok(ContainerFilter {
+            ids: self.patterns("id"),
+            names: self.patterns("name"),
+            states: self.get("status").to_vec(),
+            images: self.get("ancestor").to_vec(),
+            exit_codes,
+            labels: self.get("label").to_vec(),
+            published: self.ports("publish")?,
+            exposed: self.ports("expose")?,
+            networks: self.get("network").to_vec(),
+        })
     }
 }
 
@@ -217,93 +186,13 @@ fn parse_time(text: &str, now: Timestamp) -> Option<Timestamp> {
     text.parse().ok()
 }
 
-/// The filters of `ps`.
-#[derive(Clone, Debug)]
-pub struct Containers {
-    filters: Filters,
-    ids: Patterns,
-    names: Patterns,
-    exit_codes: Vec<i32>,
-    published: BTreeSet<ContainerPort>,
-    exposed: BTreeSet<ContainerPort>,
-}
-
-impl Containers {
-    /// Checks keys and values.
-    ///
-    /// # Errors
-    /// [`Error::Key`] for an unknown key; [`Error::Value`] for an unknown state, an exit code that is no number, or no
-    /// port.
-    pub fn parse(filters: &Filters) -> Result<Self, Error> {
-        filters
-            .only(&["ancestor", "exited", "expose", "id", "label", "name", "network", "publish", "status"])?;
-        let states = ["created", "dead", "exited", "paused", "removing", "restarting", "running"];
-        if let Some(bad) = filters.get("status").iter().find(|value| !states.contains(&value.as_str())) {
-            return Err(Error::Value("status", bad.clone()));
-        }
-        let exit_codes = filters
-            .get("exited")
-            .iter()
-            .map(|text| text.parse().map_err(|_| Error::Value("exited", text.clone())))
-            .collect::<Result<_, _>>()?;
-        let (ids, names) = (filters.patterns("id"), filters.patterns("name"));
-        let (published, exposed) = (filters.ports("publish")?, filters.ports("expose")?);
-        Ok(Self { filters: filters.clone(), ids, names, exit_codes, published, exposed })
-    }
-
-    /// Whether the filters list stopped containers even without `-a`.
-    pub fn asks_for_state(&self) -> bool {
-        !self.filters.get("status").is_empty() || !self.exit_codes.is_empty()
-    }
-
-    /// Whether to list a container.
-    pub fn matches<'a>(&self, container: &Container, network: impl Fn(&Id) -> Option<&'a Network>) -> bool {
-        let exit_code = match container.state {
-            State::Created { .. } | State::Running { .. } => None,
-            State::Exited { code, .. } => Some(code),
-        };
-        self.ids.matches(&container.id.to_string())
-            && (self.names.matches(&container.name) || self.names.matches(&format!("/{}", container.name)))
-            && exact(self.filters.get("status"), container.status())
-            && exact(self.filters.get("ancestor"), &container.owner().image())
-            && (self.exit_codes.is_empty() || exit_code.is_some_and(|code| self.exit_codes.contains(&code)))
-            && has_labels(&container.labels, self.filters.get("label"))
-            && self.has_port(container)
-            && self.is_in_network(container, network)
-    }
-
-    /// Compares a host port (`publish`) or an own port (`expose`) of a running container.
-    fn has_port(&self, container: &Container) -> bool {
-        let exposed = !container.owner().exposed(&container.state).is_disjoint(&self.exposed);
-        let is_published = |mapping: &Mapping| {
-            let on_host = ContainerPort { number: mapping.host_port, protocol: mapping.protocol };
-            self.published.contains(&on_host)
-        };
-        let asks = !(self.published.is_empty() && self.exposed.is_empty());
-        !asks || exposed || container.mappings.iter().any(is_published)
-    }
-
-    /// Compares the name or ID of a network.
-    fn is_in_network<'a>(&self, container: &Container, network: impl Fn(&Id) -> Option<&'a Network>) -> bool {
-        let wanted = self.filters.get("network");
-        let mode = match container.owner().mode() {
-            Some(Mode::Host) => Some("host"),
-            Some(Mode::None) => Some("none"),
-            Some(Mode::Networks | Mode::Container(_)) | None => None,
-        };
-        wanted.is_empty()
-            || mode.is_some_and(|mode| exact(wanted, mode))
-            || container.attachments.iter().any(|attachment| {
-                exact(wanted, &attachment.network.to_string())
-                    || network(&attachment.network).is_some_and(|network| exact(wanted, &network.name))
-            })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Attachment, Driver, EndpointRequest, Namespace, Protocol, Subject};
+    use crate::model::{
+        Attachment, Container, Driver, EndpointRequest, Id, Mapping, Namespace, Network, Protocol, State,
+        Subject,
+    };
 
     fn network(name: &str, labels: &[(&str, &str)]) -> Network {
         Network {
@@ -351,7 +240,7 @@ mod tests {
             network("mynet", &[("app", "web"), ("tier", "1")]),
             network("mynet2", &[("app", "db")]),
         ];
-        let filter = Networks::parse(&filters(pairs)).map_err(|error| error.to_string())?;
+        let filter = filters(pairs).networks().map_err(|error| error.to_string())?;
         Ok(networks
             .iter()
             .filter(|network| filter.matches(network, network.name == "mynet"))
@@ -409,7 +298,7 @@ mod tests {
     fn networks_are_pruned_by_label_and_age() {
         let now = "2026-01-02T04:00:00Z".parse().unwrap();
         let net = network("mynet", &[("keep", "1")]);
-        let prunes = |pairs: &[_]| Prune::parse(&filters(pairs), now).map(|filter| filter.matches(&net));
+        let prunes = |pairs: &[_]| filters(pairs).prune(now).map(|filter| filter.matches(&net));
         assert_eq!(prunes(&[]), Ok(true));
         assert_eq!(prunes(&[("label", "keep=1")]), Ok(true));
         assert_eq!(prunes(&[("label!", "keep")]), Ok(false));
@@ -449,7 +338,7 @@ mod tests {
         ];
         let id = net.id.to_string();
         let list = |pairs: &[_]| {
-            let filter = Containers::parse(&filters(pairs)).map_err(|error| error.to_string())?;
+            let filter = filters(pairs).containers().map_err(|error| error.to_string())?;
             let found = containers.iter().filter(|c| filter.matches(c, |id| (*id == net.id).then_some(&net)));
             Ok::<_, String>(found.map(|c| c.name.as_str()).collect::<Vec<_>>())
         };

@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     events::{Actor, Event, Selection},
-    filters::{Containers, Filters, Networks, Prune},
+    filters::Filters,
     ports,
     types::{
         ContainerCreate, ContainerResource, ContainerSummary, ContainerUpdate, NetworkConnect, NetworkCreate,
@@ -74,7 +74,7 @@ pub(crate) fn check_filters(input: &[u8]) {
         filters
     });
     let (network, container) = (network(), container());
-    match Networks::parse(&filters) {
+    match filters.networks() {
         Ok(filter) => {
             // `dangling` tells apart whether it is used; all other filters do not.
             let listed = [true, false].map(|in_use| filter.matches(&network, in_use));
@@ -83,14 +83,14 @@ pub(crate) fn check_filters(input: &[u8]) {
         Err(error) => assert_one_line(&error),
     }
     let now = Timestamp::UNIX_EPOCH;
-    match Prune::parse(&filters, now) {
+    match filters.prune(now) {
         Ok(filter) => {
             let later = Network { created: Timestamp::MAX, ..network.clone() };
             assert!(filter.matches(&network) || !filter.matches(&later), "removed although it is newer");
         }
         Err(error) => assert_one_line(&error),
     }
-    match Containers::parse(&filters) {
+    match filters.containers() {
         Ok(filter) => {
             let is_listed = filter.matches(&container, |id| (*id == network.id).then_some(&network));
             let names = filters.get("network");

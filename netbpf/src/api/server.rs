@@ -27,7 +27,7 @@ use tokio::net::UnixListener;
 use super::{
     connections,
     events::Selection,
-    filters::{self, Filters},
+    filters::Filters,
     types::{
         ContainerResource, ContainerSummary, ContainerUpdate, ContainerWait, Created, Info, NetworkConnect,
         NetworkConnected, NetworkCreated, NetworkDisconnect, NetworkResource, NetworkUpdate, NetworksPruned,
@@ -174,7 +174,7 @@ async fn list_networks(
     State(daemon): Shared,
     Query(query): Query<FiltersQuery>,
 ) -> Result<Json<Vec<NetworkResource>>, Error> {
-    let filter = filters::Networks::parse(&query.parse()?)?;
+    let filter = query.parse()?.networks()?;
     let networks = daemon.list_networks(|network, in_use| filter.matches(network, in_use));
     Ok(Json(networks.into_iter().map(network::resource).collect()))
 }
@@ -193,7 +193,7 @@ async fn prune_networks(
     State(daemon): Shared,
     Query(query): Query<FiltersQuery>,
 ) -> Result<Json<NetworksPruned>, Error> {
-    let filter = filters::Prune::parse(&query.parse()?, Timestamp::now())?;
+    let filter = query.parse()?.prune(Timestamp::now())?;
     let matches = move |network: &Network| filter.matches(network);
     let networks_deleted = whole(async move { daemon.prune_networks(matches).await }).await?;
     Ok(Json(NetworksPruned { networks_deleted }))
@@ -256,7 +256,7 @@ async fn list_containers(
     State(daemon): Shared,
     Query(ListQuery { all, filters }): Query<ListQuery>,
 ) -> Result<Json<Vec<ContainerSummary>>, Error> {
-    let filter = filters::Containers::parse(&FiltersQuery { filters }.parse()?)?;
+    let filter = FiltersQuery { filters }.parse()?.containers()?;
     let all = all || filter.asks_for_state();
     let containers = daemon.list_containers(|container, networks| {
         let network = |id: &Id| networks.iter().find(|network| network.id == *id).copied();

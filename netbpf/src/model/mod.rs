@@ -6,6 +6,7 @@ mod access;
 mod block;
 mod container;
 mod endpoint_options;
+mod filter;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod hash;
@@ -27,6 +28,7 @@ pub use access::{Access, AccessChange, AccessOptions};
 pub use block::Block;
 pub use container::{Attachment, Container, Endpoint, EndpointRequest, State};
 pub use endpoint_options::{BadEndpointOption, EndpointOptions, Sysctl};
+pub use filter::{ContainerFilter, NetworkFilter, Patterns, PruneFilter};
 pub use hash::{fnv1a_32, fnv1a_64};
 pub use id::Id;
 pub use interface::{BadInterface, HostInterface, InterfaceName};
