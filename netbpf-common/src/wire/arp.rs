@@ -51,27 +51,41 @@ impl Arp {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::packet, *};
 
-    const ASKER: [u8; 6] = [2, 0x42, 172, 17, 0, 2];
-    const OWNER: [u8; 6] = [2, 0x42, 172, 17, 0, 3];
+    /// 172.17.0.2 asks for the MAC of 172.17.0.3.
+    const REQUEST: [u8; 28] = [
+        0x00, 0x01, 0x08, 0x00, 0x06, 0x04, 0x00, 0x01, 0x02, 0x42, 0xac, 0x11, 0x00, 0x02, 0xac, 0x11, 0x00,
+        0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xac, 0x11, 0x00, 0x03,
+    ];
+    const REPLY: [u8; 28] = [
+        0x00, 0x01, 0x08, 0x00, 0x06, 0x04, 0x00, 0x02, 0x02, 0x42, 0xac, 0x11, 0x00, 0x03, 0xac, 0x11, 0x00,
+        0x03, 0x02, 0x42, 0xac, 0x11, 0x00, 0x02, 0xac, 0x11, 0x00, 0x02,
+    ];
+
+    #[test]
+    fn the_fields_of_a_request_are_read() {
+        let request: Arp = packet::header(&REQUEST, 0);
+        assert!(request.is_ipv4_over_ethernet() && request.is_request());
+        assert_eq!((request.sha, request.spa), ([2, 0x42, 172, 17, 0, 2], [172, 17, 0, 2]));
+        assert_eq!((request.tha, request.tpa), ([0; 6], [172, 17, 0, 3]));
+    }
 
     #[test]
     fn a_reply_swaps_sender_and_target_and_contains_the_mac() {
-        let request = Arp {
-            hrd: [0, 1],
-            pro: [8, 0],
-            hln: 6,
-            pln: 4,
-            op: Arp::REQUEST,
-            sha: ASKER,
-            spa: [172, 17, 0, 2],
-            tha: [0; 6],
-            tpa: [172, 17, 0, 3],
-        };
-        let reply = request.reply(OWNER);
+        let request: Arp = packet::header(&REQUEST, 0);
+        let reply = request.reply([2, 0x42, 172, 17, 0, 3]);
         assert!(reply.is_ipv4_over_ethernet() && !reply.is_request());
-        assert_eq!((reply.sha, reply.spa), (OWNER, [172, 17, 0, 3]));
-        assert_eq!((reply.tha, reply.tpa), (ASKER, [172, 17, 0, 2]));
+        assert_eq!(packet::bytes(&reply), REPLY);
+    }
+
+    #[test]
+    fn other_address_formats_are_not_taken_for_ipv4_over_ethernet() {
+        // The hardware (IEEE 802), the protocol (IPv6), and the lengths of their addresses.
+        for (at, value) in [(1, 6), (0, 1), (2, 0x86), (3, 0xdd), (4, 8), (5, 16), (4, 0), (5, 0)] {
+            let mut bytes = REQUEST;
+            bytes[at] = value;
+            assert!(!packet::header::<Arp>(&bytes, 0).is_ipv4_over_ethernet(), "byte {at} is {value}");
+        }
     }
 }

@@ -65,3 +65,59 @@ impl Ipv6 {
         self.version_class_flow[0] << 4 | self.version_class_flow[1] >> 4
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::packet, *};
+
+    /// The first fragment of a UDP datagram from 172.17.0.2 to 172.17.0.3.
+    const IPV4: [u8; 20] = [
+        0x45, 0x10, 0x00, 0x54, 0x1c, 0x46, 0x20, 0x00, 0x40, 0x11, 0xe6, 0x1b, 0xac, 0x11, 0x00, 0x02, 0xac,
+        0x11, 0x00, 0x03,
+    ];
+    /// A TCP segment from fd00::2 to fd00::3 with the class of expedited forwarding and a flow label.
+    const IPV6: [u8; 40] = [
+        0x6b, 0x81, 0x23, 0x45, 0x00, 0x14, 0x06, 0x40, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
+        0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3,
+    ];
+
+    #[test]
+    fn the_fields_of_an_ipv4_header_are_read() {
+        let ipv4: Ipv4 = packet::header(&IPV4, 0);
+        assert!(ipv4.is_version_4());
+        assert_eq!((ipv4.tos, ipv4.total_length, ipv4.identification), (0x10, [0, 84], [0x1c, 0x46]));
+        assert_eq!((ipv4.fragment, ipv4.ttl, ipv4.protocol), ([0x20, 0], 64, super::super::protocol::UDP));
+        assert_eq!((ipv4.source, ipv4.destination), ([172, 17, 0, 2], [172, 17, 0, 3]));
+        assert_eq!(packet::bytes(&ipv4), IPV4);
+    }
+
+    #[test]
+    fn the_first_byte_of_ipv4_has_the_version_and_at_least_five_words() {
+        for version_ihl in 0..=u8::MAX {
+            let ipv4 = Ipv4 { version_ihl, ..packet::header(&IPV4, 0) };
+            let (version, words) = (version_ihl / 16, version_ihl % 16);
+            assert_eq!(ipv4.is_version_4(), version == 4 && words >= 5, "{version_ihl:#x}");
+        }
+    }
+
+    #[test]
+    fn the_fields_of_an_ipv6_header_are_read() {
+        let ipv6: Ipv6 = packet::header(&IPV6, 0);
+        assert!(ipv6.is_version_6());
+        assert_eq!(ipv6.class(), 0xb8);
+        assert_eq!((ipv6.payload_length, ipv6.next_header, ipv6.hop_limit), ([0, 20], 6, 64));
+        assert_eq!(
+            [ipv6.source[0], ipv6.source[15], ipv6.destination[0], ipv6.destination[15]],
+            [0xfd, 2, 0xfd, 3]
+        );
+        assert_eq!(packet::bytes(&ipv6), IPV6);
+    }
+
+    #[test]
+    fn the_first_byte_of_ipv6_has_the_version_and_half_of_the_class() {
+        for first in 0..=u8::MAX {
+            let ipv6 = Ipv6 { version_class_flow: [first, 0x0f, 0xff, 0xff], ..packet::header(&IPV6, 0) };
+            assert_eq!((ipv6.is_version_6(), ipv6.class()), (first / 16 == 6, first % 16 * 16), "{first:#x}");
+        }
+    }
+}

@@ -44,3 +44,24 @@ wire! {
     Extension: 8,
     Transport: 4,
 }
+
+/// Headers in the bytes of a packet, as the programs read and write them.
+#[cfg(test)]
+mod packet {
+    use super::Wire;
+
+    /// The header at an offset.
+    #[expect(unsafe_code, reason = "what every type that implements Wire allows")]
+    pub fn header<T: Wire>(packet: &[u8], offset: usize) -> T {
+        let bytes = &packet[offset..offset + size_of::<T>()];
+        // SAFETY: `Wire`: any bytes are a value.
+        unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
+    }
+
+    /// The bytes of a header.
+    #[expect(unsafe_code, reason = "what every type that implements Wire allows")]
+    pub fn bytes<T: Wire>(header: &T) -> &[u8] {
+        // SAFETY: `Wire`: no padding.
+        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(header).cast(), size_of::<T>()) }
+    }
+}

@@ -172,3 +172,137 @@ impl Extension {
         kind == Self::FRAGMENT && (self.fragment[0] != 0 || self.fragment[1] & 0xf8 != 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::packet, *};
+
+    /// fd00::2 asks for the MAC of fd00::3.
+    const SOLICITATION: [u8; 72] = [
+        0x60, 0x00, 0x00, 0x00, 0x00, 0x20, 0x3a, 0xff, 0xfd, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0xff, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x01, 0xff, 0x00, 0x00, 0x03, 0x87, 0x00, 0xd1, 0x3f, 0x00, 0x00, 0x00, 0x00, 0xfd, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0x01, 0x01, 0x02, 0x42,
+        0xac, 0x11, 0x00, 0x02,
+    ];
+    /// The answer of 02:42:ac:11:00:03, with the checksum of the solicitation.
+    const ADVERTISEMENT: [u8; 72] = [
+        0x60, 0x00, 0x00, 0x00, 0x00, 0x20, 0x3a, 0xff, 0xfd, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0xfd, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x88, 0x00, 0xd1, 0x3f, 0x60, 0x00, 0x00, 0x00, 0xfd, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0x02, 0x01, 0x02, 0x42,
+        0xac, 0x11, 0x00, 0x03,
+    ];
+    /// Somebody asks whether anybody has fd00::3, with a nonce.
+    const PROBE: [u8; 72] = [
+        0x60, 0x00, 0x00, 0x00, 0x00, 0x20, 0x3a, 0xff, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xff, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x01, 0xff, 0x00, 0x00, 0x03, 0x87, 0x00, 0x24, 0x1a, 0x00, 0x00, 0x00, 0x00, 0xfd, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0x0e, 0x01, 0xa1, 0xb2,
+        0xc3, 0xd4, 0xe5, 0xf6,
+    ];
+    /// The answer to all nodes, with the checksum of the probe.
+    const TO_ALL: [u8; 72] = [
+        0x60, 0x00, 0x00, 0x00, 0x00, 0x20, 0x3a, 0xff, 0xfd, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0xff, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x88, 0x00, 0x24, 0x1a, 0x20, 0x00, 0x00, 0x00, 0xfd, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0x02, 0x01, 0x02, 0x42,
+        0xac, 0x11, 0x00, 0x03,
+    ];
+    const MAC: [u8; 6] = [2, 0x42, 172, 17, 0, 3];
+
+    #[test]
+    fn the_fields_of_a_solicitation_are_read() {
+        let NeighbourPacket { ipv6, message, option } = packet::header(&SOLICITATION, 0);
+        assert_eq!((ipv6.next_header, ipv6.hop_limit), (Icmpv6::PROTOCOL, 255));
+        assert_eq!((message.icmpv6.kind, message.icmpv6.code), (Icmpv6::NEIGHBOUR_SOLICITATION, 0));
+        assert_eq!(message.target[..], SOLICITATION[48..64]);
+        assert_eq!((option.kind, option.length), (DiscoveryOption::SOURCE, 1));
+        assert_eq!(option.mac, [2, 0x42, 172, 17, 0, 2]);
+    }
+
+    #[test]
+    fn an_advertisement_goes_to_the_sender_and_replaces_the_option() {
+        let mut answer: NeighbourPacket = packet::header(&SOLICITATION, 0);
+        answer.advertise(MAC);
+        assert_eq!(packet::bytes(&answer), ADVERTISEMENT);
+    }
+
+    #[test]
+    fn the_advertisement_for_a_probe_goes_to_all_nodes() {
+        let mut answer: NeighbourPacket = packet::header(&PROBE, 0);
+        assert_eq!(answer.option.kind, DiscoveryOption::NONCE);
+        answer.advertise(MAC);
+        assert_eq!(packet::bytes(&answer), TO_ALL);
+    }
+
+    #[test]
+    fn messages_are_told_apart_by_their_type() {
+        for kind in 0..=u8::MAX {
+            let message = Icmpv6 { kind, ..Icmpv6::default() };
+            assert_eq!(message.is_membership(), [131, 132, 143].contains(&kind), "{kind}");
+            assert_eq!(message.is_discovery(), (133..=137).contains(&kind), "{kind}");
+        }
+    }
+
+    /// Hop-by-hop options with a router alert, a fragment header and an authentication header before UDP.
+    const CHAIN: [u8; 40] = [
+        44, 0, 5, 2, 0, 0, 1, 0, 51, 0xff, 0x05, 0xa9, 0xde, 0xad, 0xbe, 0xef, 17, 4, 0, 0, 0, 0, 1, 0, 0, 0,
+        0, 7, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
+    ];
+
+    #[test]
+    fn a_chain_of_extension_headers_is_followed_to_the_payload() {
+        let (mut kind, mut offset, mut kinds) = (Extension::HOP_BY_HOP, 0, [0; 3]);
+        for place in &mut kinds {
+            assert!(Extension::is_one(kind));
+            *place = kind;
+            let extension: Extension = packet::header(&CHAIN, offset);
+            offset += extension.bytes(kind);
+            kind = extension.next_header;
+        }
+        assert_eq!(kinds, [Extension::HOP_BY_HOP, Extension::FRAGMENT, Extension::AUTHENTICATION]);
+        assert_eq!((kind, offset), (super::super::protocol::UDP, CHAIN.len()));
+    }
+
+    #[test]
+    fn the_length_of_an_extension_header_depends_on_its_type() {
+        for (kind, length, bytes) in [
+            (Extension::HOP_BY_HOP, 0, 8),
+            (Extension::ROUTING, 2, 24),
+            (Extension::DESTINATION, 255, 2048),
+            // Its second byte is reserved.
+            (Extension::FRAGMENT, 255, 8),
+            (Extension::AUTHENTICATION, 4, 24),
+            (Extension::AUTHENTICATION, 255, 1028),
+        ] {
+            assert_eq!(Extension { length, ..Extension::default() }.bytes(kind), bytes, "{kind} {length}");
+        }
+    }
+
+    #[test]
+    fn only_a_fragment_with_an_offset_continues_a_packet() {
+        let continues = |fragment, kind| Extension { fragment, ..Extension::default() }.continues(kind);
+        for (fragment, expected) in [
+            // The whole packet; the first fragment; reserved bits.
+            ([0, 0], false),
+            ([0, 1], false),
+            ([0, 6], false),
+            // Offsets of 8, 1448 and 65528 bytes.
+            ([0, 8], true),
+            ([5, 0xa9], true),
+            ([0xff, 0xf8], true),
+        ] {
+            assert_eq!(continues(fragment, Extension::FRAGMENT), expected, "{fragment:?}");
+            assert!(!continues(fragment, Extension::HOP_BY_HOP));
+        }
+    }
+
+    #[test]
+    fn payloads_are_no_extension_headers() {
+        let known = [0, 43, 44, 51, 60];
+        for next_header in 0..=u8::MAX {
+            assert_eq!(Extension::is_one(next_header), known.contains(&next_header), "{next_header}");
+        }
+    }
+}
