@@ -10,11 +10,10 @@ use netbpf_common::reason::Reason;
 use crate::{
     arp, forward, icc, interface, isolation, nd, open,
     packet::{Arrival, Packet},
-    parse, uplink,
+    parse,
+    stats::End,
+    uplink,
 };
-
-/// What a sentence comes to.
-pub type End = Result<Reason, Reason>;
 
 /// A frame that a container sent.
 #[inline(always)]

@@ -21,10 +21,9 @@ use netbpf_common::{
 };
 
 use crate::{
-    bridge::End,
     maps::{self, Program},
     packet::{self, Packet, Side},
-    stats,
+    stats::{self, End},
 };
 
 /// Members that one program serves. Every kernel allows 32 tail calls after the first program, and two of them may

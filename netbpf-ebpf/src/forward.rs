@@ -12,12 +12,12 @@ use netbpf_common::{
 };
 
 use crate::{
-    bridge::End,
     flood::{self, Audience},
     icc, isolation, maps, open,
     packet::{Packet, Side},
     parse::{Content, Frame},
-    stats, unused,
+    stats::{self, End},
+    unused,
 };
 
 /// Passes a container's frame to a container, to the host or to all.

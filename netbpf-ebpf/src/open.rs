@@ -22,13 +22,13 @@ use netbpf_common::{
 };
 
 use crate::{
-    bridge::End,
     flood::Audience,
     isolation,
     maps::{self, Program},
     nd,
     packet::{self, Packet},
     parse::{Content, Frame, Routed},
+    stats::End,
 };
 
 /// Continues in the program `from_open` if the endpoint is open.

@@ -7,10 +7,12 @@ use aya_ebpf::bindings::{
 use netbpf_common::{endpoint, network, reason::Reason};
 
 use crate::{
-    bridge::End,
     maps,
     packet::{Arrival, Packet},
 };
+
+/// How a frame ends, with the reason: `Err` if a step before the last one ends it.
+pub type End = Result<Reason, Reason>;
 
 /// Runs a function of [`bridge`](crate::bridge) on a frame, counts the reason and returns the verdict.
 #[inline(always)]
