@@ -21,12 +21,22 @@ pub enum Subject {
     Netbpf,
     /// A network of netbpf whose containers send packets of up to 256 KB, whatever the uplinks accept.
     Large,
+    /// A network of netbpf with `netbpf.guard=off`: it learns MACs, like a bridge.
+    Unguarded,
 }
 
 impl Subject {
     /// All subjects in the order of the columns.
-    pub const ALL: [Self; 7] =
-        [Self::Bare, Self::Bridge, Self::Filtered, Self::Docker, Self::Against, Self::Netbpf, Self::Large];
+    pub const ALL: [Self; 8] = [
+        Self::Bare,
+        Self::Bridge,
+        Self::Filtered,
+        Self::Docker,
+        Self::Against,
+        Self::Netbpf,
+        Self::Large,
+        Self::Unguarded,
+    ];
 
     /// The name in the report.
     pub fn name(self) -> &'static str {
@@ -38,6 +48,7 @@ impl Subject {
             Self::Against => "other netbpf",
             Self::Netbpf => "netbpf",
             Self::Large => "netbpf, 256 KB",
+            Self::Unguarded => "netbpf, guard off",
         }
     }
 }

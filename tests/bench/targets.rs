@@ -41,7 +41,7 @@ impl Target {
 /// All targets with the values of this run.
 pub fn targets(figures: &[Figure]) -> Vec<Target> {
     use Limit::{AtLeast, AtMost};
-    use Subject::{Bare, Bridge, Docker, Filtered, Large, Netbpf};
+    use Subject::{Bare, Bridge, Docker, Filtered, Large, Netbpf, Unguarded};
 
     let mut targets = Vec::new();
     let find = |name: &str| figures.iter().find(|figure| figure.name == name);
@@ -63,6 +63,15 @@ pub fn targets(figures: &[Figure]) -> Vec<Target> {
             median_ratio(rate::CARRIED, to),
         );
     }
+    // A network that learns costs a little, and is not worse than a bridge.
+    for service in [Service::UdpEcho, Service::TcpEcho] {
+        let name = round_trip::name("", service, true);
+        let value = find(&name).and_then(|figure| figure.ratio(Unguarded, Bare)).map(|ratio| ratio.median);
+        times(format!("{name}: {} to {}", Unguarded.name(), Bare.name()), AtMost(1.12), value);
+    }
+    let value =
+        find(rate::CARRIED).and_then(|figure| figure.ratio(Unguarded, Bridge)).map(|ratio| ratio.median);
+    times(format!("{}: {} to {}", rate::CARRIED, Unguarded.name(), Bridge.name()), AtLeast(1.0), value);
     for (shares_cpu, limit) in [(false, 1.35), (true, 2.3)] {
         let name = bulk::name(1500, 1, shares_cpu);
         for (subject, to) in [(Netbpf, Bridge), (Netbpf, Filtered), (Large, Bridge), (Large, Filtered)] {

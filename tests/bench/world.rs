@@ -54,6 +54,7 @@ pub struct World<'a> {
     pub netbpfs: Vec<(Subject, &'a Lab)>,
     hosts: &'a Hosts,
     pairs: Vec<(Subject, Pair<'a>)>,
+    unguarded: Pair<'a>,
 }
 
 impl<'a> World<'a> {
@@ -74,12 +75,20 @@ impl<'a> World<'a> {
             uplink(lab)?;
             pairs.push((*subject, netbpf(lab, "mynet", 1500, "", Some(OFFSETS[0]))?));
         }
-        Ok(Self { cpus, engine, netbpfs, hosts, pairs })
+        let unguarded = netbpf(&hosts.netbpf, "unguarded", 1500, "-o netbpf.guard=off", None)?;
+        Ok(Self { cpus, engine, netbpfs, hosts, pairs, unguarded })
     }
 
     /// Paths from a container to another in its network, on each host.
     pub fn inside(&self) -> Vec<(Subject, Way<'_>)> {
         self.pairs.iter().map(|(subject, pair)| (*subject, pair.inside())).collect()
+    }
+
+    /// The same, and the path in a network without guard.
+    pub fn all_inside(&self) -> Vec<(Subject, Way<'_>)> {
+        let mut ways = self.inside();
+        ways.push((Subject::Unguarded, self.unguarded.inside()));
+        ways
     }
 
     /// Paths from another host to a published port, on hosts that can publish ports.

@@ -24,7 +24,7 @@ pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
         ("UDP 64 bytes, sent, one CPU", Unit::Thousands),
         ("CPU time for small packets, both ends", Unit::CpuPerMillion),
     ];
-    session.measure(session.plan.rounds, titles, &world.inside(), |way| {
+    session.measure(session.plan.rounds, titles, &world.all_inside(), |way| {
         let (_socket, port) = way.unread()?;
         let busy = cpu::busy(&[cpu])?;
         let Arrived { sent, read, lost } = flood(way, cpu, port, session.plan.seconds)?;

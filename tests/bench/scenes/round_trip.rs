@@ -15,7 +15,7 @@ use crate::{
 
 /// Between two containers.
 pub fn run(world: &World<'_>, session: &Session) -> Result<()> {
-    let ways = world.inside();
+    let ways = world.all_inside();
     for shares_cpu in placements(world.cpus, session) {
         for service in [Service::UdpEcho, Service::TcpEcho] {
             measure(session, "", &ways, service, world.cpus, shares_cpu)?;
