@@ -8,7 +8,9 @@ use netlink_packet_netfilter::{
     conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple},
 };
 use nix::libc::{EINVAL, EOPNOTSUPP};
-use rtnetlink::packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
+use rtnetlink::packet_core::{
+    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, Nla as _,
+};
 
 use super::{
     Error,
@@ -31,6 +33,8 @@ const PROTOCOL: u32 = 1 << 3;
 /// Length of the filter in bytes: two attribute headers and a `u32`.
 const FILTER_LEN: usize = 12;
 
+/// `CTA_ID`: tells a flow from a later one with the same addresses and ports.
+const ID: u16 = 12;
 /// `CTA_ZONE`: a zone has its own flows.
 const ZONE: u16 = 18;
 /// The zone of all packets for which nobody has set another one.
@@ -139,10 +143,12 @@ fn count() -> Option<usize> {
     fs::read_to_string(COUNT_PATH).ok()?.trim().parse().ok()
 }
 
-/// One flow: the tuples of its packets in both directions.
+/// One flow: the tuples of its packets in both directions, and its number.
+#[derive(Default)]
 struct Flow {
     original: Vec<Tuple>,
     reply: Vec<Tuple>,
+    id: Option<DefaultNla>,
 }
 
 /// The flows of one address family.
@@ -163,7 +169,7 @@ impl Flows {
         let found =
             self.list(filter, is_meant).map_err(|source| Error::Flows { operation: "list", source })?;
         for flow in found {
-            self.delete(flow.original).map_err(|source| Error::Flows { operation: "delete", source })?;
+            self.delete(flow).map_err(|source| Error::Flows { operation: "delete", source })?;
         }
         Ok(())
     }
@@ -198,15 +204,18 @@ impl Flows {
             let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message.inner else {
                 return;
             };
-            let mut flow = Flow { original: Vec::new(), reply: Vec::new() };
+            let (mut flow, mut zone) = (Flow::default(), false);
             for attribute in attributes {
                 match attribute {
                     ConntrackAttribute::CtaTupleOrig(tuples) => flow.original = tuples,
                     ConntrackAttribute::CtaTupleReply(tuples) => flow.reply = tuples,
+                    // Other zones may use the same addresses for something else. The default one is not named.
+                    ConntrackAttribute::Other(other) if other.kind() == ZONE => zone = true,
+                    ConntrackAttribute::Other(other) if other.kind() == ID => flow.id = Some(other),
                     _ => {}
                 }
             }
-            if is_meant(&flow) {
+            if !zone && is_meant(&flow) {
                 flows.push(flow);
             }
         })?;
@@ -222,8 +231,10 @@ impl Flows {
         request
     }
 
-    fn delete(&self, flow: Vec<Tuple>) -> io::Result<()> {
-        let message = ConntrackMessage::Delete(vec![ConntrackAttribute::CtaTupleOrig(flow)]);
+    fn delete(&self, flow: Flow) -> io::Result<()> {
+        let id = flow.id.map(ConntrackAttribute::Other);
+        let attributes = [ConntrackAttribute::CtaTupleOrig(flow.original)].into_iter().chain(id).collect();
+        let message = ConntrackMessage::Delete(attributes);
         match self.kernel.ask(&self.request(message, NLM_F_REQUEST | NLM_F_ACK)) {
             // The flow has ended in the meantime.
             Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => Ok(()),

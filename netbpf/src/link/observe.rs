@@ -3,10 +3,10 @@
 
 use std::{
     collections::HashMap,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
@@ -93,6 +93,17 @@ impl Links {
     pub async fn on_link_routes_ipv6(&self) -> Result<Vec<Ipv6Net>, Error> {
         let routes = self.routes(RouteMessageBuilder::<Ipv6Addr>::new().build()).await?;
         Ok(routes.iter().filter_map(on_link_ipv6).collect())
+    }
+
+    /// The destinations of all routes of both families, in all tables; the host's own addresses are in the table
+    /// `local`.
+    ///
+    /// # Errors
+    /// [`Error::Failed`], as of [`Links::on_link_routes`].
+    pub async fn destinations(&self) -> Result<Vec<IpNet>, Error> {
+        let mut routes = self.routes(RouteMessageBuilder::<Ipv4Addr>::new().build()).await?;
+        routes.extend(self.routes(RouteMessageBuilder::<Ipv6Addr>::new().build()).await?);
+        Ok(routes.iter().filter_map(destination).collect())
     }
 
     pub(super) async fn routes(&self, request: RouteMessage) -> Result<Vec<RouteMessage>, Error> {
@@ -183,12 +194,20 @@ fn on_link(route: &RouteMessage) -> Option<Ipv4Net> {
     {
         return None;
     }
-    route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-            Ipv4Net::new(*address, header.destination_prefix_length).ok()
-        }
+    match destination(route)? {
+        IpNet::V4(net) => Some(net),
+        IpNet::V6(_) => None,
+    }
+}
+
+/// The destination of a route; none for a default route.
+fn destination(route: &RouteMessage) -> Option<IpNet> {
+    let address: IpAddr = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some((*address).into()),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some((*address).into()),
         _ => None,
-    })
+    })?;
+    IpNet::new(address, route.header.destination_prefix_length).ok()
 }
 
 /// IPv6 routes have no scope: a route without a gateway is on a link.
@@ -205,11 +224,9 @@ fn on_link_ipv6(route: &RouteMessage) -> Option<Ipv6Net> {
     {
         return None;
     }
-    let net = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
-            Ipv6Net::new(*address, header.destination_prefix_length).ok()
-        }
-        _ => None,
-    });
+    let net = match destination(route)? {
+        IpNet::V6(net) => Some(net),
+        IpNet::V4(_) => None,
+    };
     net.filter(|net| !net.addr().is_unicast_link_local() && !net.addr().is_multicast())
 }

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
 use crate::{
     daemon::{Daemon, Error, effects::forwarding::forwarded},
     model::Id,
@@ -56,17 +54,14 @@ impl Daemon {
         Ok(())
     }
 
-    /// The addresses in the networks that neither a container nor the host has, nor another link of the host.
+    /// The addresses in the networks that neither a container nor the host has, nor somebody behind a route of the host.
     async fn unleased(&self, observed: &Observed) -> Result<Unleased, Error> {
         let mut unleased = self.state.world().unleased();
         let devices = observed.networks.values().filter_map(|seen| seen.device.as_ref());
         let of_host = devices.flat_map(|device| &device.addresses);
         of_host.for_each(|net| unleased.leave_out(net.addr()));
-        // A route to a part of a network leads elsewhere.
-        let (ipv4, ipv6) =
-            (self.host.links.on_link_routes().await?, self.host.links.on_link_routes_ipv6().await?);
-        let routes = ipv4.into_iter().map(IpNet::V4).chain(ipv6.into_iter().map(IpNet::V6));
-        routes.for_each(|net| unleased.leave_out_route(net));
+        // A route to a part of a network leads elsewhere, also to an address of the host on another device.
+        self.host.links.destinations().await?.into_iter().for_each(|net| unleased.leave_out_route(net));
         Ok(unleased)
     }
 

@@ -93,12 +93,11 @@ impl World {
             if access.iter().any(|access| !access.guard) {
                 continue;
             }
-            bridge.nets().for_each(|net| unleased.add(net));
+            let further: Vec<_> = access.iter().flat_map(|access| &access.addresses).copied().collect();
+            bridge.nets().for_each(|net| unleased.add(net, further.clone()));
             let leased = members.iter().filter_map(|attachment| attachment.endpoint.as_ref());
             let leased = leased.flat_map(|endpoint| endpoint.addresses());
             bridge.reserved().chain(leased).for_each(|address| unleased.leave_out(address));
-            let further = access.iter().flat_map(|access| &access.addresses);
-            further.for_each(|net| unleased.leave_out_all(*net));
         }
         unleased
     }

@@ -199,6 +199,10 @@ impl Links {
             .collect())
     }
 
+    pub async fn destinations(&self) -> Result<Vec<IpNet>, Error> {
+        Ok(self.nets().flat_map(|net| [net.trunc(), IpNet::from(net.addr())]).collect())
+    }
+
     fn nets(&self) -> impl Iterator<Item = IpNet> {
         self.machine.state().links.into_values().flat_map(|link| link.device.addresses)
     }
