@@ -1,13 +1,13 @@
-//! Notices: what the programs report to the daemon (`NOTICES`), at most [`MAX_NOTICES`] a second for each endpoint
-//! (`NOTICED`). Must not know who reads them.
+//! Notices: what the programs report to the daemon (`NOTICES`), a few a second for each endpoint (`NOTICED`). Must not
+//! know who reads them.
 
 use crate::endpoint::NeighbourKey;
 
 /// Size of the ring buffer `NOTICES` in bytes: a power of two, and a multiple of the page size.
 pub const NOTICES_BYTES: u32 = 65_536;
 
-/// Maximum number of notices a second for one endpoint: it cannot keep the daemon busy.
-pub const MAX_NOTICES: u32 = 16;
+/// Maximum number of announcements that are reported of one endpoint in a second. More would keep the daemon busy.
+pub const MAX_ANNOUNCEMENTS: u16 = 64;
 
 /// An entry of the ring buffer `NOTICES` (Linux 5.8).
 #[repr(C)]
@@ -33,7 +33,7 @@ impl Notice {
     /// advertisement that answers nobody (RFC 4861 section 7.2.6).
     pub const ANNOUNCEMENT: u32 = 2;
 
-    /// Its bytes in the ring buffer; none if there are too few.
+    /// Reads a notice from an entry's bytes; none if there are fewer than 36.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let word = |at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
         Some(Self {
@@ -46,23 +46,35 @@ impl Notice {
     }
 }
 
-/// Value of the array `NOTICED` (key: endpoint number): the notices of a second.
+/// Value of the array `NOTICED` (key: endpoint number): how much was reported of an endpoint in a second.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Noticed {
     /// Seconds of the monotonic clock, modulo 2^32.
     pub second: u32,
-    /// Number of notices in it.
-    pub count: u32,
+    /// Number of announcements in it.
+    pub announcements: u16,
+    /// 1 if its limit of copies was reported.
+    pub flood_limit: u16,
 }
 const _: () = assert!(size_of::<Noticed>() == 8);
 
 impl Noticed {
-    /// The value after one more notice; none if there were enough.
+    /// The value after one more notice of this kind in the second `now`; none if there were enough. A storm does not
+    /// keep an announcement from being reported.
     #[inline(always)]
-    pub const fn and_one(self, now: u32) -> Option<Self> {
-        let count = if self.second == now { self.count } else { 0 };
-        if count < MAX_NOTICES { Some(Self { second: now, count: count + 1 }) } else { None }
+    pub const fn and_one(self, kind: u32, now: u32) -> Option<Self> {
+        let Self { announcements, flood_limit, .. } =
+            if self.second == now { self } else { Self { second: now, announcements: 0, flood_limit: 0 } };
+        match kind {
+            Notice::FLOOD_LIMIT if flood_limit == 0 => {
+                Some(Self { second: now, announcements, flood_limit: 1 })
+            }
+            Notice::ANNOUNCEMENT if announcements < MAX_ANNOUNCEMENTS => {
+                Some(Self { second: now, announcements: announcements + 1, flood_limit })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -90,10 +102,13 @@ mod tests {
     #[test]
     fn an_endpoint_has_a_few_notices_each_second() {
         let mut noticed = Noticed::default();
-        for _ in 0..MAX_NOTICES {
-            noticed = noticed.and_one(100).unwrap();
+        for _ in 0..MAX_ANNOUNCEMENTS {
+            noticed = noticed.and_one(Notice::ANNOUNCEMENT, 100).unwrap();
         }
-        assert_eq!(noticed.and_one(100), None);
-        assert_eq!(noticed.and_one(101), Some(Noticed { second: 101, count: 1 }));
+        assert_eq!(noticed.and_one(Notice::ANNOUNCEMENT, 100), None);
+        noticed = noticed.and_one(Notice::FLOOD_LIMIT, 100).unwrap();
+        assert_eq!(noticed.and_one(Notice::FLOOD_LIMIT, 100), None);
+        let next = Noticed { second: 101, announcements: 1, flood_limit: 0 };
+        assert_eq!(noticed.and_one(Notice::ANNOUNCEMENT, 101), Some(next));
     }
 }

@@ -257,9 +257,9 @@ pub fn set_flood(number: u32, flood: Flood) {
 #[inline(always)]
 pub fn notify(notice: Notice, now: u32) {
     let Some(place) = NOTICED.get_ptr_mut(notice.endpoint) else { return };
-    // SAFETY: two aligned words, which no CPU sees half written. Volatile, because others write there.
+    // SAFETY: aligned words, which no CPU sees half written. Volatile, because others write there.
     let noticed = unsafe { place.read_volatile() };
-    let Some(noticed) = noticed.and_one(now) else { return };
+    let Some(noticed) = noticed.and_one(notice.kind, now) else { return };
     // SAFETY: the same.
     unsafe { place.write_volatile(noticed) };
     let _full = NOTICES.output_untyped::<Notice>(notice, 0);

@@ -1,7 +1,10 @@
 //! Limits on what one container can take of resources that the whole host shares: the neighbour table, and the time for
 //! copies of broadcasts.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use netbpf_tests::lab::{
     Lab, eventually,
@@ -138,6 +141,7 @@ fn containers_reach_a_host_that_the_administrator_put_into_the_subnet() {
 /// A broadcast is copied to every other member, so endless broadcasts would keep all CPUs busy.
 #[test]
 fn only_the_container_that_floods_is_limited() {
+    let begun = Instant::now();
     let lab = Lab::start();
     // There are three other members, so a hundred frames use the limit of one second.
     lab.network("red", "--subnet 10.1.0.0/24 -o netbpf.max_flood_copies=300");
@@ -186,8 +190,9 @@ fn only_the_container_that_floods_is_limited() {
         to_all(&mallory, [10, 1, 0, 2], b"sorry");
         bob.hears(b"sorry", Duration::from_millis(100)).then_some(())
     });
-    let told = lab.daemon_log().matches("drop broadcasts: more copies a second than").count();
-    assert_eq!(told, 1, "once a minute: {}", lab.daemon_log());
+    let told = lab.daemon_log().matches("drop broadcasts: more copies a second than").count() as u64;
+    let minutes = begun.elapsed().as_secs() / 60;
+    assert!((1..=minutes + 1).contains(&told), "{told} times in {minutes} min: {}", lab.daemon_log());
     assert!(lab.daemon_log().contains("container=mallory network=red"), "{}", lab.daemon_log());
     // The limit also applies after a restart of the daemon.
     lab.restart_daemon();

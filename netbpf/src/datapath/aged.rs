@@ -19,6 +19,8 @@ const AT_MOST: usize = 2 * MAX_LEARNT as usize;
 pub struct LearntMacs {
     learnt: HashMap<MapData, FdbKey, Learnt>,
     learnt_of: HashMap<MapData, LearntOfKey, LearntMac>,
+    /// MACs in `LEARNT` that were in no place of `LEARNT_OF`.
+    without_place: HashSet<FdbKey>,
 }
 
 impl Datapath {
@@ -38,11 +40,13 @@ impl LearntMacs {
         Ok(Self {
             learnt: HashMap::try_from(open("LEARNT")?).map_err(tables::reading("LEARNT"))?,
             learnt_of: HashMap::try_from(open("LEARNT_OF")?).map_err(tables::reading("LEARNT_OF"))?,
+            without_place: HashSet::new(),
         })
     }
 
-    /// Removes MACs that are too old, and the places of those that are not in `LEARNT` (any more). `now` is in seconds
-    /// of the monotonic clock, modulo 2^32. Returns the number of removed MACs.
+    /// Removes MACs that are too old, places whose MAC is not in `LEARNT`, and MACs that had no place the last time
+    /// either: those would not count for their endpoint. `now` is in seconds of the monotonic clock, modulo 2^32.
+    /// Returns the number of removed MACs.
     ///
     /// # Errors
     /// [`Error::Failed`] if a map cannot be read, or an entry cannot be removed: call it again.
@@ -50,22 +54,38 @@ impl LearntMacs {
         // Before the MACs: a place whose MAC is learnt only after this is not looked at.
         let places = self.learnt_of.iter().take(AT_MOST).collect::<Result<Vec<_>, _>>();
         let places = places.map_err(tables::reading("LEARNT_OF"))?;
-        let (mut fresh, mut old) = (HashSet::new(), Vec::new());
-        for entry in self.learnt.iter().take(AT_MOST) {
-            let (key, learnt) = entry.map_err(tables::reading("LEARNT"))?;
-            match learnt.is_fresh(now) {
-                true => drop(fresh.insert((learnt.endpoint, key.mac))),
-                false => old.push(key),
+        let macs = self.learnt.iter().take(AT_MOST).collect::<Result<Vec<_>, _>>();
+        let macs = macs.map_err(tables::reading("LEARNT"))?;
+        let (fresh, old): (Vec<_>, Vec<_>) = macs.into_iter().partition(|(_, learnt)| learnt.is_fresh(now));
+        for (key, _) in &old {
+            self.forget(key)?;
+        }
+        // What was not read cannot be missed.
+        if places.len() == AT_MOST || fresh.len() + old.len() == AT_MOST {
+            return Ok(old.len());
+        }
+        let known: HashSet<_> = fresh.iter().map(|(key, learnt)| (learnt.endpoint, key.mac)).collect();
+        for (place, mac) in places.iter().filter(|(place, mac)| !known.contains(&(place.endpoint, mac.mac))) {
+            // A program may have put another MAC there.
+            if self.learnt_of.get(place, 0).is_ok_and(|found| found == *mac) {
+                tables::remove(|| self.learnt_of.remove(place))
+                    .map_err(|error| Error::failed("remove a MAC from", "LEARNT_OF", error))?;
             }
         }
-        for key in &old {
-            tables::remove(|| self.learnt.remove(key))
-                .map_err(|error| Error::failed("remove a MAC from", "LEARNT", error))?;
+        let placed: HashSet<_> = places.iter().map(|(place, mac)| (place.endpoint, mac.mac)).collect();
+        let lost = fresh.iter().filter(|(key, learnt)| !placed.contains(&(learnt.endpoint, key.mac)));
+        let lost: HashSet<FdbKey> = lost.map(|(key, _)| *key).collect();
+        let (again, lost): (HashSet<_>, HashSet<_>) =
+            lost.into_iter().partition(|key| self.without_place.contains(key));
+        self.without_place = lost;
+        for key in &again {
+            self.forget(key)?;
         }
-        for (place, _) in places.iter().filter(|(place, mac)| !fresh.contains(&(place.endpoint, mac.mac))) {
-            tables::remove(|| self.learnt_of.remove(place))
-                .map_err(|error| Error::failed("remove a MAC from", "LEARNT_OF", error))?;
-        }
-        Ok(old.len())
+        Ok(old.len() + again.len())
+    }
+
+    fn forget(&mut self, key: &FdbKey) -> Result<(), Error> {
+        tables::remove(|| self.learnt.remove(key))
+            .map_err(|error| Error::failed("remove a MAC from", "LEARNT", error))
     }
 }

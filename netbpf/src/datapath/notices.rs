@@ -6,7 +6,7 @@ use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
 };
-use netbpf_common::notice::Notice;
+use netbpf_common::notice::{NOTICES_BYTES, Notice};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -18,9 +18,12 @@ use super::{Datapath, Error, tables};
 pub struct Notices(RingBuf<MapData>);
 
 impl Notices {
-    /// Takes the ring buffer from a loaded object. What nobody has read yet is still in it.
+    /// Takes the ring buffer from a loaded object. What was reported while no daemon read it is left out: an endpoint's
+    /// number may be another's by now.
     pub(super) fn take(object: &mut Ebpf) -> Result<Self, Error> {
-        tables::take(object, "NOTICES").map(Self)
+        let mut notices = tables::take(object, "NOTICES").map(Self)?;
+        notices.by_ref().take(NOTICES_BYTES as usize).for_each(drop);
+        Ok(notices)
     }
 
     /// Waits for a notice, at most as long as `timeout`.

@@ -144,7 +144,8 @@ impl Programs {
         .or_else(|error| if matches!(error, ProgramError::AlreadyLoaded) { Ok(()) } else { Err(error) })
         .map_err(|error| Error::failed("load the program", name, error))?;
         let (path, new) = (self.pins.program(name), self.pins.program(&format!("{name}_new")));
-        // A pin cannot be overwritten, but another pin can be renamed to it.
+        // A pin cannot be overwritten, but another pin can be renamed to it. A daemon that was killed may have left one.
+        remove(&new)?;
         program.pin(&new).map_err(|error| Error::failed("pin the program", name, error))?;
         fs::rename(&new, &path).map_err(|error| Error::failed("pin the program", name, error))
     }

@@ -127,7 +127,8 @@ impl Host {
                 self.links.create_endpoint(endpoint, self.group, namespace.as_ref()).await?;
             }
             Action::WriteEndpoint(endpoint) | Action::RewriteEndpoint { after: endpoint, .. } => {
-                self.datapath().write_endpoint(endpoint.number, endpoint.entry())?;
+                // The first open endpoint loads programs.
+                block_in_place(|| self.datapath().write_endpoint(endpoint.number, endpoint.entry()))?;
             }
             Action::AttachEndpoint { number, interface } => {
                 let _expedited = self.grace.expedite();

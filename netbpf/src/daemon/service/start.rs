@@ -111,10 +111,8 @@ fn follow_notices(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     };
     let (Some(notices), Some(macs)) = (notices, macs) else { return Ok(()) };
     let daemon = Arc::clone(daemon);
-    thread::Builder::new().name("notices".into()).spawn(move || {
-        let Err(error) = notices::follow(&daemon.state, &daemon.events, notices, macs);
-        tracing::error!(%error, "follow what the programs report");
-    })?;
+    let follow = move || notices::follow(&daemon.state, &daemon.events, notices, macs);
+    thread::Builder::new().name("notices".into()).spawn(follow)?;
     Ok(())
 }
 

@@ -19,6 +19,12 @@ use crate::{
 /// Number of events that are kept, as in Docker.
 const REMEMBERED: usize = 256;
 
+/// Number of moves among them: containers decide how often addresses move.
+const REMEMBERED_MOVES: usize = 64;
+
+/// The action of an event about an address that moved.
+const MOVE: &str = "move";
+
 /// Number of events that wait for a slow follower; older ones are lost for it.
 const BEHIND: usize = 4096;
 
@@ -182,6 +188,7 @@ impl Events {
     /// Report that an address moved to a container: `move`. `from` is the container that had it before, if that is
     /// known.
     pub fn tell_of_move(&self, network: &Network, address: IpAddr, mac: Mac, to: &Id, from: Option<&Id>) {
+        self.forget_moves();
         let mut attributes = named(network);
         let mut add = |key: &str, value: String| attributes.insert(key.to_owned(), value);
         add("address", address.to_string());
@@ -190,7 +197,18 @@ impl Events {
         if let Some(from) = from {
             add("from", from.to_string());
         }
-        self.add(EventKind::Network, "move", Some(network.id), attributes);
+        self.add(EventKind::Network, MOVE, Some(network.id), attributes);
+    }
+
+    /// Makes room for a move among the kept ones.
+    fn forget_moves(&self) {
+        let past = &mut self.inner().past;
+        let is_move = |event: &Arc<Event>| event.action == MOVE;
+        if past.iter().filter(|event| is_move(event)).count() >= REMEMBERED_MOVES
+            && let Some(oldest) = past.iter().position(is_move)
+        {
+            past.remove(oldest);
+        }
     }
 
     /// Report a change of a container's endpoints in networks: `connect`, `update` or `disconnect`.

@@ -1,10 +1,10 @@
 //! Follows what the programs report: an address that moved to another endpoint, an endpoint whose broadcasts are dropped.
-//! In the pauses, it removes learnt MACs that are too old. Must not change what an endpoint may send.
+//! About once a minute, it removes learnt MACs that are too old. Must not change what an endpoint may send.
 
 use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    io,
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    io, thread,
     time::{Duration, Instant},
 };
 
@@ -17,12 +17,19 @@ use crate::{
     model::{Attachment, Container, Id, Mac, Network},
 };
 
-/// The pause after which old MACs are removed, and the shortest time between two log lines about one container.
+/// The pause after which old MACs are removed, and the time that [`MAX_MOVES`] and one log line about a storm are for.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// Maximum number of moves that are told of one container in [`PAUSE`]. A container that announces addresses without
+/// end would displace all other events.
+const MAX_MOVES: u32 = 64;
 
 /// Maximum number of addresses whose holders are known. Beyond that, those of the container that announces are
 /// forgotten.
 const MAX_HOLDERS: usize = 16_384;
+
+/// Maximum number of notices that are read at once.
+const MAX_AT_ONCE: usize = 1024;
 
 /// Who announced an address last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,46 +53,93 @@ impl Holders {
     }
 }
 
-/// Follows the programs' notices. Needs a thread of its own.
-///
-/// # Errors
-/// That of `poll`; nothing else ends it.
-pub fn follow(
-    state: &State,
-    events: &Events,
-    mut notices: Notices,
-    mut macs: LearntMacs,
-) -> io::Result<Infallible> {
-    let mut holders = Holders::default();
-    let mut floods: BTreeMap<Id, Instant> = BTreeMap::new();
+/// How much was told of each endpoint, by its number, since the last pause.
+#[derive(Default)]
+struct Told {
+    storms: BTreeSet<u32>,
+    moves: BTreeMap<u32, u32>,
+}
+
+/// Whether to tell of a move.
+#[derive(Debug, PartialEq, Eq)]
+enum Telling {
+    Yes,
+    /// This one and those that follow are not told.
+    Last,
+    No,
+}
+
+impl Told {
+    /// Counts a move.
+    fn a_move(&mut self, endpoint: u32) -> Telling {
+        let count = self.moves.entry(endpoint).or_default();
+        *count += 1;
+        match (*count).cmp(&(MAX_MOVES + 1)) {
+            Ordering::Less => Telling::Yes,
+            Ordering::Equal => Telling::Last,
+            Ordering::Greater => Telling::No,
+        }
+    }
+}
+
+/// Follows the programs' notices. Needs a thread of its own, and never ends.
+pub fn follow(state: &State, events: &Events, mut notices: Notices, mut macs: LearntMacs) {
+    let (mut holders, mut told) = (Holders::default(), Told::default());
     let mut swept = Instant::now();
     loop {
-        notices.wait(PAUSE)?;
-        for notice in notices.by_ref() {
-            let Some((container, network)) = endpoint(state, notice.endpoint) else { continue };
-            match notice.kind {
-                Notice::FLOOD_LIMIT => {
-                    floods.retain(|_, last| last.elapsed() < PAUSE);
-                    if floods.insert(container.id, Instant::now()).is_none() {
-                        tell_of_flood(&container, &network);
-                    }
-                }
-                Notice::ANNOUNCEMENT => {
-                    let holder = Holder { container: container.id, mac: notice.mac };
-                    if let Some(before) = holders.note(notice.address, holder) {
-                        let (address, mac) = (notice.address.ip(), Mac::from_octets(notice.mac));
-                        let from = before.map(|before| before.container);
-                        tracing::info!(%address, %mac, container = %container.name, network = %network.name, "address moved");
-                        events.tell_of_move(&network, address, mac, &container.id, from.as_ref());
-                    }
-                }
-                _ => {}
-            }
+        if let Err(error) = notices.wait(PAUSE) {
+            tracing::error!(%error, "wait for the programs' notices");
+            thread::sleep(PAUSE);
+        }
+        for notice in notices.by_ref().take(MAX_AT_ONCE) {
+            heed(state, events, &notice, &mut holders, &mut told);
         }
         if swept.elapsed() >= PAUSE {
             swept = Instant::now();
+            told = Told::default();
+            let world = state.world();
+            holders.0.retain(|_, holder| world.container(&holder.container).is_some());
+            drop(world);
             remove_old(&mut macs);
         }
+    }
+}
+
+fn heed(state: &State, events: &Events, notice: &Notice, holders: &mut Holders, told: &mut Told) {
+    match notice.kind {
+        // Before the look-up, because a storm goes on.
+        Notice::FLOOD_LIMIT if !told.storms.insert(notice.endpoint) => {}
+        Notice::FLOOD_LIMIT => {
+            if let Some((container, network)) = endpoint(state, notice.endpoint) {
+                tell_of_flood(&container, &network);
+            }
+        }
+        Notice::ANNOUNCEMENT => {
+            let Some((container, network)) = endpoint(state, notice.endpoint) else { return };
+            let number = network.bridge().map(|bridge| bridge.number);
+            let holder = Holder { container: container.id, mac: notice.mac };
+            // The endpoint's number may be another's by now.
+            if number != Some(notice.address.network) {
+                return;
+            }
+            let Some(before) = holders.note(notice.address, holder) else { return };
+            match told.a_move(notice.endpoint) {
+                Telling::Yes => {
+                    let (address, mac) = (notice.address.ip(), Mac::from_octets(notice.mac));
+                    let from = before.map(|before| before.container);
+                    let (name, of) = (&container.name, &network.name);
+                    tracing::debug!(%address, %mac, container = %name, network = %of, "address moved");
+                    events.tell_of_move(&network, address, mac, &container.id, from.as_ref());
+                }
+                Telling::Last => tracing::warn!(
+                    container = %container.name,
+                    network = %network.name,
+                    "announces more than {MAX_MOVES} addresses a minute: further moves are not told"
+                ),
+                Telling::No => {}
+            }
+        }
+        _ => {}
     }
 }
 
@@ -137,6 +191,16 @@ mod tests {
         let other = Holder { mac: [3; 6], ..bert };
         assert_eq!(holders.note(address(1), other), Some(Some(bert)));
         assert_eq!(holders.note(address(2), other), Some(None));
+    }
+
+    #[test]
+    fn a_container_that_announces_without_end_is_told_of_a_few_times() {
+        let mut told = Told::default();
+        for _ in 0..MAX_MOVES {
+            assert_eq!(told.a_move(1), Telling::Yes);
+        }
+        assert_eq!((told.a_move(1), told.a_move(1)), (Telling::Last, Telling::No));
+        assert_eq!(told.a_move(2), Telling::Yes, "another");
     }
 
     #[test]
