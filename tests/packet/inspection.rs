@@ -125,13 +125,26 @@ fn programs_are_loaded_when_they_are_needed_and_leave_nothing() {
         let with_open = ("flood flood_open from_container from_host from_open to_open", 4);
         assert_eq!((pinned(bench).as_str(), entered(bench)), with_open);
 
-        // The next daemon has the same open endpoint, the one after it has none.
+        // The next daemon has the same open endpoint.
         bench.datapath = Datapath::open(&bench.bpffs, false).expect("the programs load");
         assert_eq!((pinned(bench).as_str(), entered(bench)), with_open);
         let guarded = endpoint_entry(RED, ANNE);
-        bench.datapath.write_endpoint(ANNE.number().expect("a number"), &guarded).expect("written");
-        bench.datapath = Datapath::open(&bench.bpffs, false).expect("the programs load");
+        for _ in 0..2 {
+            bench.datapath.write_endpoint(ANNE.number().expect("a number"), &guarded).expect("written");
+            assert_eq!((pinned(bench).as_str(), entered(bench)), always);
+            bench.datapath.write_endpoint(ANNE.number().expect("a number"), &open).expect("written");
+            assert_eq!((pinned(bench).as_str(), entered(bench)), with_open);
+        }
+        bench.datapath.remove_endpoint(ANNE.number().expect("a number"), None).expect("removed");
         assert_eq!((pinned(bench).as_str(), entered(bench)), always);
+        // Pins that a killed daemon left.
+        bench.datapath.write_endpoint(ANNE.number().expect("a number"), &open).expect("written");
+        for name in ["flood", "from_open"] {
+            let (pin, half) = (bench.pin("programs", name), bench.pin("programs", &format!("{name}_new")));
+            fs::rename(pin, half).expect("renamed");
+        }
+        bench.datapath = Datapath::open(&bench.bpffs, false).expect("the programs load");
+        assert_eq!((pinned(bench).as_str(), entered(bench)), with_open);
     });
 }
 

@@ -95,7 +95,11 @@ impl Datapath {
     /// The same, if the network has open members; otherwise no longer.
     pub(super) fn settle_open(&mut self, network: u32) -> Result<(), Error> {
         let has_some = self.open.get(&network).is_some_and(|members| !members.is_empty());
-        self.set_open(network, u8::from(has_some))
+        self.set_open(network, u8::from(has_some))?;
+        match self.open.values().any(|members| !members.is_empty()) {
+            true => Ok(()),
+            false => self.programs.release(&OF_OPEN),
+        }
     }
 
     fn set_open(&mut self, number: u32, open: u8) -> Result<(), Error> {

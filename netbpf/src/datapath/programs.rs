@@ -25,7 +25,7 @@ use aya::{
 use netbpf_common::{endpoint, network};
 use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK};
 
-use super::{Error, pins::Pins, tables};
+use super::{Error, pins::Pins, tables, warn};
 use crate::fault;
 
 /// The object that is loaded without logs; bpftool can load it too.
@@ -123,14 +123,29 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Loads and pins those of the programs that are not loaded yet, then enters the targets of tail calls.
+    /// Loads and pins those of the programs that are not loaded yet, then enters the targets of tail calls: all or
+    /// none.
     pub fn need(&mut self, names: &[&'static str]) -> Result<(), Error> {
         let missing: Vec<_> = names.iter().copied().filter(|name| !self.loaded.contains(name)).collect();
-        for &name in &missing {
-            self.load_one(name)?;
+        let loaded = missing.iter().try_for_each(|name| self.load_one(name));
+        let entered = loaded.and_then(|()| missing.iter().try_for_each(|name| self.enter_tail_call(name)));
+        self.loaded.extend(&missing);
+        entered.inspect_err(|_| warn(self.release(&missing)))
+    }
+
+    /// Unloads those of the programs that are loaded: nobody needs them any more.
+    pub fn release(&mut self, names: &[&'static str]) -> Result<(), Error> {
+        for &name in names {
+            if self.loaded.contains(name) {
+                self.forget(name)?;
+                let program = self.program(name)?;
+                match program.unload() {
+                    Ok(()) | Err(ProgramError::NotLoaded) => {}
+                    Err(error) => return Err(Error::failed("unload the program", name, error)),
+                }
+                self.loaded.remove(name);
+            }
         }
-        missing.iter().try_for_each(|name| self.enter_tail_call(name))?;
-        self.loaded.extend(missing);
         Ok(())
     }
 
@@ -140,8 +155,6 @@ impl Programs {
             Program::Xdp(program) => program.load(),
             program => <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load),
         }
-        // Loaded by an attempt that failed later.
-        .or_else(|error| if matches!(error, ProgramError::AlreadyLoaded) { Ok(()) } else { Err(error) })
         .map_err(|error| Error::failed("load the program", name, error))?;
         let (path, new) = (self.pins.program(name), self.pins.program(&format!("{name}_new")));
         // A pin cannot be overwritten, but another pin can be renamed to it. A daemon that was killed may have left one.
@@ -150,15 +163,20 @@ impl Programs {
         fs::rename(&new, &path).map_err(|error| Error::failed("pin the program", name, error))
     }
 
-    /// Removes what an earlier daemon left of programs that are not loaded: their pins and their tail calls.
+    /// Removes what an earlier daemon left of programs that are not loaded.
     pub fn forget_unneeded(&mut self) -> Result<(), Error> {
         for name in OF_OPEN.into_iter().chain([FROM_UPLINK]) {
             if !self.loaded.contains(name) {
-                self.leave_tail_calls(name)?;
-                remove(&self.pins.program(name))?;
+                self.forget(name)?;
             }
         }
         Ok(())
+    }
+
+    /// Removes a program's tail call and its pin. A frame that would continue in it ends.
+    fn forget(&mut self, name: &str) -> Result<(), Error> {
+        self.leave_tail_calls(name)?;
+        remove(&self.pins.program(name))
     }
 
     /// The way in which this kernel attaches programs.
