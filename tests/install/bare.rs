@@ -79,8 +79,9 @@ impl Machine {
         let list = self.target.path().join("sources.list");
         fs::write(&list, sources.join("\n") + "\n").expect("a list of sources");
         let partial = tempfile::tempdir_in(&self.cache).expect("a folder for Debian");
-        let made = Command::new("mmdebstrap")
-            .args(["--quiet", "--variant=minbase", "--include=ca-certificates"])
+        // Its mounts are not those of the tests that run beside this one.
+        let made = Command::new("unshare")
+            .args(["--mount", "mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates"])
             // No need to survive a power failure.
             .arg("--dpkgopt=force-unsafe-io")
             .arg("bookworm")
