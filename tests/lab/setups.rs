@@ -4,6 +4,7 @@
 mod floating;
 mod routers;
 mod stations;
+mod storm;
 mod xdp;
 
 use netbpf_tests::lab::{Lab, Process};
