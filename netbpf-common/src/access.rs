@@ -48,7 +48,8 @@ const _: () = assert!(size_of::<FurtherKey>() == 20);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Further {
-    /// 4 for a subnet of IPv4, 6 for one of IPv6. `::/0` contains the keys of IPv4 addresses, but not the addresses.
+    /// 4 for a subnet of IPv4, 6 for one of IPv6. `::/0` also matches the keys of IPv4 addresses; this field shows that
+    /// it does not permit them.
     pub family: u32,
 }
 const _: () = assert!(size_of::<Further>() == 4);
@@ -99,7 +100,8 @@ const _: () = assert!(size_of::<LearntMac>() == 8);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learning {
-    /// The next MAC gets this place, modulo [`MAX_LEARNT_OF_ENDPOINT`]. Below that number, later places are free.
+    /// Number of MACs learnt so far; from twice [`MAX_LEARNT_OF_ENDPOINT`] it goes back to that. The next MAC gets the
+    /// place `count % MAX_LEARNT_OF_ENDPOINT`. While `count` is less than that, the places from `count` on are free.
     pub count: u32,
 }
 const _: () = assert!(size_of::<Learning>() == 4);

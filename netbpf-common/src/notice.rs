@@ -60,7 +60,7 @@ pub struct Noticed {
 const _: () = assert!(size_of::<Noticed>() == 8);
 
 impl Noticed {
-    /// The value after one more notice of this kind in the second `now`; none if there were enough. A storm does not
+    /// The value after one more notice of this kind in the second `now`; none if it has sent enough. A storm does not
     /// keep an announcement from being reported.
     #[inline(always)]
     pub const fn and_one(self, kind: u32, now: u32) -> Option<Self> {

@@ -295,7 +295,7 @@ pub fn learnt(key: &FdbKey, now: u32) -> Option<Endpoint> {
 ///
 /// A MAC is in `LEARNT` together with one of its endpoint's places in `LEARNT_OF`. Two CPUs may choose the same place:
 /// usually one of them takes it, and the other learns nothing from this frame. If one removes what the other has just
-/// put there, that MAC stays in `LEARNT` without a place, until it moves or the daemon starts again without the endpoint.
+/// put there, that MAC stays in `LEARNT` without a place, until it moves or is too old.
 #[inline(always)]
 pub fn learn(key: &FdbKey, number: u32, now: u32) {
     if let Some(learnt) = LEARNT.get_ptr_mut(key) {

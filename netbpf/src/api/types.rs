@@ -124,7 +124,7 @@ pub struct Info {
     /// Networks and endpoints that may use more than their leases, and what: `web in mynet (guard off)`.
     #[serde(default)]
     pub open: Vec<String>,
-    /// What the daemon repaired since its start, the latest last.
+    /// The last 20 different repairs, the latest last.
     #[serde(default)]
     pub repairs: Vec<Repair>,
     /// The directory of pinned maps and links.

@@ -272,7 +272,7 @@ pub struct Update {
     /// Names or IDs of containers, netns:NAME, netns:/PATH or pid:N
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
-    /// Name or ID of the network that has their endpoints
+    /// Name or ID of the network whose endpoints are changed
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: String,
     /// netbpf.guard=on|off, netbpf.addresses=ADDRESS|SUBNET,... or netbpf.redirect=peer|plain; an empty value removes

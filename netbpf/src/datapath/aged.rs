@@ -1,6 +1,6 @@
 //! Removes learnt MACs that were not seen for [`LEARNT_SECONDS`](netbpf_common::access::LEARNT_SECONDS), so that their
-//! places in the maps are free for others. The programs ignore such MACs themselves. It has maps of its own, and the
-//! datapath is not locked meanwhile: there may be 65,536 entries.
+//! places in the maps are free for others. The programs ignore such MACs themselves. It opens the maps a second time, so
+//! the datapath is not locked meanwhile: there may be 65,536 entries.
 
 use std::collections::HashSet;
 

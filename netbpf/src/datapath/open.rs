@@ -13,8 +13,8 @@ use netbpf_common::{
 use super::{Datapath, Error, entries::Entries, programs::OF_OPEN, tables::Further, warn};
 
 impl Datapath {
-    /// Changes the container of an endpoint, or what it may send. Frames are forwarded all the time: an endpoint that
-    /// gets a guard has its entries before, and one that loses it has them until then.
+    /// Changes the container of an endpoint, or what it may send. No frame is lost: entries are added before the guard is
+    /// on, and removed after it is off.
     pub(super) fn change_endpoint(
         &mut self,
         number: u32,
@@ -92,7 +92,7 @@ impl Datapath {
         self.set_open(network, 1)
     }
 
-    /// The same, if the network has open members; otherwise no longer.
+    /// Turns this on if the network has open members, else off.
     pub(super) fn settle_open(&mut self, network: u32) -> Result<(), Error> {
         let has_some = self.open.get(&network).is_some_and(|members| !members.is_empty());
         self.set_open(network, u8::from(has_some))?;

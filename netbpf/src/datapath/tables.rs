@@ -340,7 +340,7 @@ impl Tables {
         write(|| self.learning.set(endpoint, Learning::default(), 0)).map_err(failed)
     }
 
-    /// Removes the learnt MACs of all endpoints but some, by number and, if it is known, network.
+    /// Removes learnt MACs of endpoints for which `is_kept` is false; the network is given if known.
     pub fn keep_learnt(&mut self, is_kept: impl Fn(u32, Option<u32>) -> bool) -> Result<(), Error> {
         let macs: Vec<_> = self.learnt.iter().collect::<Result<_, _>>().map_err(reading("LEARNT"))?;
         for (key, _) in macs.iter().filter(|(key, learnt)| !is_kept(learnt.endpoint, Some(key.network))) {

@@ -18,7 +18,7 @@ const REDIRECT: &str = "netbpf.redirect";
 /// The most further addresses and subnets of an endpoint.
 const MOST: usize = 64;
 
-/// What holds for an endpoint.
+/// The options in effect for an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
     /// Whether the addresses and MACs of its frames are checked.
@@ -86,7 +86,7 @@ impl AccessOptions {
         }
     }
 
-    /// What holds for an endpoint with these options in a network with the options `network`.
+    /// The options in effect for an endpoint with these options in a network with the options `network`.
     pub fn within(&self, network: &Self) -> Access {
         Access {
             guard: self.guard.or(network.guard).unwrap_or(true),

@@ -1,5 +1,5 @@
-//! The repairs of what others changed on the host, since the daemon's start. Each is logged, counted by its text, and shown
-//! by `doctor`. Must not know what was repaired, or how.
+//! The last 20 different repairs of what others changed on the host. Each is logged, counted by its text, and shown by
+//! `doctor`. Must not know what was repaired, or how.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +19,7 @@ pub struct Repair {
     pub last: Timestamp,
 }
 
-/// The repairs since the daemon's start, the latest last.
+/// The last repairs, the latest last.
 #[derive(Default)]
 pub struct Repairs(Mutex<Vec<Repair>>);
 

@@ -1,5 +1,5 @@
 //! Notifies the service manager, if there is one (`NOTIFY_SOCKET`, sd_notify(3)); otherwise does nothing.
-//! Must not know why.
+//! Must not know what the daemon does.
 
 use sd_notify::NotifyState;
 

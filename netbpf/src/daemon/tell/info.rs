@@ -45,7 +45,7 @@ pub struct Info {
     pub contested: Vec<String>,
     /// Networks and endpoints that may use more than their leases, and what.
     pub open: Vec<String>,
-    /// What the daemon repaired since its start, the latest last.
+    /// The last 20 different repairs, the latest last.
     pub repairs: Vec<Repair>,
     /// The daemon's options.
     pub options: Options,
