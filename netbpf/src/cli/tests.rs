@@ -229,6 +229,36 @@ async fn connect_prints_nothing() {
     assert_eq!(body["EndpointConfig"]["GwPriority"], -1);
 }
 
+/// A fake daemon that finds everything but `none` at this path, and keeps the body of the last request.
+fn updater(path: &str) -> (Router, Arc<Mutex<Value>>) {
+    let body = Arc::new(Mutex::new(Value::Null));
+    let kept = Arc::clone(&body);
+    let route = post(move |Path(name): Path<String>, Json(body): Json<Value>| async move {
+        *kept.lock().expect("no panic before") = body;
+        match name.as_str() {
+            "none" => refuse(StatusCode::NOT_FOUND, "none not found"),
+            _ => StatusCode::NO_CONTENT.into_response(),
+        }
+    });
+    (Router::new().route(path, route), body)
+}
+
+#[tokio::test]
+async fn options_of_containers_and_networks_are_updated() {
+    let error = "Error response from daemon: none not found\n";
+    let options = json!({ "netbpf.guard": "off", "netbpf.addresses": "" });
+    let (router, body) = updater("/containers/{name}/update");
+    let line =
+        "update --network mynet --driver-opt netbpf.guard=off --driver-opt netbpf.addresses= web none db";
+    assert_eq!(netbpf(router, line).await, outcome(1, "web\ndb\n", error));
+    let expected = json!({ "Network": "mynet", "DriverOpts": options });
+    assert_eq!(*body.lock().expect("no panic before"), expected);
+    let (router, body) = updater("/networks/{name}/update");
+    let line = "network update -o netbpf.guard=off -o netbpf.addresses= mynet none lab";
+    assert_eq!(netbpf(router, line).await, outcome(1, "mynet\nlab\n", error));
+    assert_eq!(*body.lock().expect("no panic before"), json!({ "Options": options }));
+}
+
 #[tokio::test]
 async fn containers_are_listed() {
     let now = jiff::Timestamp::now().as_second();
@@ -396,6 +426,8 @@ fn an_invalid_command_line_fails_with_docker_s_exit_codes() {
         ("network ls --nope", 1),
         ("network create", 1),
         ("network create --ipv6=maybe x", 1),
+        ("network update mynet", 1),
+        ("update --driver-opt netbpf.guard=off web", 1),
         ("port", 1),
         ("port web 80 81", 1),
         ("run", 125),
