@@ -95,7 +95,8 @@ impl DeviceGuard {
         networks.chain(endpoints).map(|ifindex| (ifindex, false)).collect()
     }
 
-    async fn check_link(&self, ifindex: u32, lost: bool) {
+    /// Checks one link and restores it, unless somebody else keeps changing it.
+    pub(in crate::daemon) async fn check_link(&self, ifindex: u32, lost: bool) {
         let now = Instant::now();
         if self.host.contests.is_left_alone(ifindex, now) {
             return;
@@ -194,8 +195,8 @@ impl DeviceGuard {
                 }
                 _ => None,
             };
-            repair.into_iter().for_each(|text| self.host.repairs.note(text));
             self.host.apply(action.clone()).await?;
+            repair.into_iter().for_each(|text| self.host.repairs.note(text));
         }
         Ok(!actions.is_empty())
     }

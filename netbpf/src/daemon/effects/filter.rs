@@ -40,8 +40,9 @@ impl Host {
             self.firewall.admit(&rules).await;
             return Ok(());
         }
+        self.firewall.restore(&rules).await?;
         let text = "somebody changed the packet filter: netbpf's part is put in place again";
         self.repairs.note(text.to_owned());
-        Ok(self.firewall.restore(&rules).await?)
+        Ok(())
     }
 }

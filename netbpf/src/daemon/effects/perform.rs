@@ -138,8 +138,8 @@ impl Host {
                 self.datapath().remove_endpoint(*number, interface.as_deref())?;
             }
             Action::MendDevice { ifindex, interface, mend } => {
-                self.repairs.note(format!("somebody changed {interface}: put back {mend}"));
                 self.links.mend(*ifindex, interface, mend).await?;
+                self.repairs.note(format!("somebody changed {interface}: put back {mend}"));
             }
             Action::SetUp { ifindex, .. } => self.links.set_up(*ifindex).await?,
             Action::DeleteLink { ifindex, .. } => {

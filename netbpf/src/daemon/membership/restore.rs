@@ -48,10 +48,9 @@ impl Daemon {
         let mut endpoints = self.state.world().wirings_of(&container, Some(&namespace));
         endpoints.retain(|of, _| *of == number);
         let Some(EndpointWiring { host_interface, .. }) = endpoints.get(&number) else { return Ok(()) };
-        self.host.repairs.note(format!(
-            "somebody deleted {host_interface}: it is made again, for container {}",
-            container.shown().1
-        ));
+        let (_, name) = container.shown();
+        let repair = format!("somebody deleted {host_interface}: it is made again, for container {name}");
+        // Before it is tried: whoever deletes the interface during each attempt must not keep the daemon busy.
         self.host.contests.note(ifindex, host_interface, now);
         let desired = Desired { group: self.host.group, endpoints, ..Desired::default() };
         for action in diff(&desired, &Observed::default()) {
@@ -61,6 +60,7 @@ impl Daemon {
                 done => done?,
             }
         }
+        self.host.repairs.note(repair);
         self.restore_routes(&[number]).await;
         Ok(())
     }

@@ -4,6 +4,7 @@
 mod changes;
 mod docker;
 mod engine;
+mod repair;
 mod restart;
 mod rig;
 mod sandbox;
