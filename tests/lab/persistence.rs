@@ -339,6 +339,21 @@ fn ports(lab: &Lab) -> BTreeSet<(String, String)> {
         .collect()
 }
 
+/// A program is pinned under another name, which is then renamed: a daemon may be killed in between.
+#[test]
+fn pins_that_a_killed_daemon_has_not_renamed_are_removed() {
+    let lab = Lab::start();
+    lab.run("web", "");
+    lab.kill_daemon();
+    for name in ["from_container", "from_open"] {
+        let (known, new) = (pin("programs/from_container"), pin(&format!("programs/{name}_new")));
+        lab.host(["bpftool", "prog", "pin", "pinned", &known, &new]).ok();
+    }
+    lab.start_daemon();
+    let expected = ["flood", "from_container", "from_host"].map(str::to_owned);
+    assert_eq!(names_in(&lab, &pin("programs")), expected.into());
+}
+
 #[test]
 fn an_address_requested_by_a_stopped_container_is_leased_last() {
     let lab = Lab::start();

@@ -78,6 +78,11 @@ impl Pins {
         self.root.join("programs").join(name)
     }
 
+    /// The pin that becomes the pin of a program, and replaces an older one.
+    pub fn new_program(&self, name: &str) -> PathBuf {
+        self.program(&format!("{name}_new"))
+    }
+
     /// The directory of all links.
     pub fn links(&self) -> PathBuf {
         self.root.join("links")

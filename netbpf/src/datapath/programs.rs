@@ -150,13 +150,15 @@ impl Programs {
     }
 
     fn load_one(&mut self, name: &str) -> Result<(), Error> {
+        fault::call("load").map_err(|error| Error::failed("load the program", name, error))?;
         let program = self.object.program_mut(name).ok_or_else(|| absent(name))?;
         match &mut *program {
             Program::Xdp(program) => program.load(),
             program => <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load),
         }
         .map_err(|error| Error::failed("load the program", name, error))?;
-        let (path, new) = (self.pins.program(name), self.pins.program(&format!("{name}_new")));
+        let (path, new) = (self.pins.program(name), self.pins.new_program(name));
+        fault::call("pin").map_err(|error| Error::failed("pin the program", name, error))?;
         // A pin cannot be overwritten, but another pin can be renamed to it. A daemon that was killed may have left one.
         remove(&new)?;
         program.pin(&new).map_err(|error| Error::failed("pin the program", name, error))?;
@@ -173,9 +175,10 @@ impl Programs {
         Ok(())
     }
 
-    /// Removes a program's tail call and its pin. A frame that would continue in it ends.
+    /// Removes a program's tail call and its pins. A frame that would continue in it ends.
     fn forget(&mut self, name: &str) -> Result<(), Error> {
         self.leave_tail_calls(name)?;
+        remove(&self.pins.new_program(name))?;
         remove(&self.pins.program(name))
     }
 
@@ -276,6 +279,7 @@ impl Programs {
         for &name in &self.loaded {
             let pin = self.pins.program(name);
             if !pin.exists() {
+                fault::call("pin").map_err(|error| Error::failed("pin the program", name, error))?;
                 let program = self.object.program_mut(name).ok_or_else(|| absent(name))?;
                 program.pin(&pin).map_err(|error| Error::failed("pin the program", name, error))?;
                 restored.push(pin);
@@ -346,6 +350,8 @@ impl Programs {
 
     fn enter_tail_call(&mut self, name: &str) -> Result<(), Error> {
         let Some(index) = index(name) else { return Ok(()) };
+        fault::call("enter a tail call")
+            .map_err(|error| Error::failed("enter in TAIL_CALLS", name, error))?;
         let target = self.program(name)?.fd().and_then(|fd| Ok(fd.try_clone()?));
         let target = target.map_err(|error| Error::failed("open the program", name, error))?;
         self.tail_calls()
@@ -355,6 +361,8 @@ impl Programs {
 
     fn leave_tail_calls(&mut self, name: &str) -> Result<(), Error> {
         let Some(index) = index(name) else { return Ok(()) };
+        fault::call("leave a tail call")
+            .map_err(|error| Error::failed("remove from TAIL_CALLS", name, error))?;
         match self.tail_calls().and_then(|mut array| array.clear_index(&index)) {
             Err(error) if !tables::is_missing(&error) => {
                 Err(Error::failed("remove from TAIL_CALLS", name, error))

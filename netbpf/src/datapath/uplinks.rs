@@ -24,6 +24,7 @@ use super::{
     warn,
 };
 use crate::{
+    fault,
     model::{Mac, XdpMode},
     plan::Closed,
 };
@@ -71,6 +72,7 @@ impl Datapath {
         // Before it is attached, so that the program knows the host's MAC from the first frame on.
         let entry = Uplink { mac: device.mac.octets(), reserved: [0; 2] };
         self.tables.set_uplink(device.ifindex, entry)?;
+        fault::call("attach").map_err(|error| Error::failed("attach XDP to", interface, error))?;
         let pin = self.pins.uplink(interface);
         let mut attempts = 1;
         let known = self.programs.take_link(&pin)?.map(with_program).transpose()?;

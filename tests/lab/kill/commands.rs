@@ -13,6 +13,9 @@ const STRICT: &str =
 const SHOP: &str = "run -d --name shop --net strict --ip 10.7.0.8 --expose 80 -- sleep infinity";
 const RUN_LINKED: &str = "run -d --name web --net strict --ip 10.7.0.9 --link shop:store -- sleep infinity";
 
+/// The programs for open endpoints are loaded with the first of them, and unloaded with the last one.
+const OPEN: &str = "update --network mynet --driver-opt netbpf.guard=off web";
+
 cases! { CASES
     [
         killed: survives_kills;
@@ -45,6 +48,11 @@ cases! { CASES
             &[RUN],
             "update --network mynet --driver-opt netbpf.addresses=10.1.0.100,10.244.0.0/16 web",
             &["update --network mynet --driver-opt netbpf.addresses= web"],
+        );
+        update_of_the_last_open_endpoint: Case::new(
+            &[RUN, OPEN],
+            "update --network mynet --driver-opt netbpf.guard= web",
+            &[OPEN],
         );
         network_update: Case::new(
             &[RUN],
