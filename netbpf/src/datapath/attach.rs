@@ -1,8 +1,9 @@
-//! Attaches programs to the interfaces of networks and endpoints, after a check of their ifindexes. Must not know
-//! how a kernel attaches programs.
+//! Attaches programs to the interfaces of networks and endpoints, which it knows by their ifindexes. Must not know how a
+//! kernel attaches programs.
 
 use std::collections::BTreeSet;
 
+use netbpf_common::{endpoint, network};
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::{Datapath, Error, folders::list, programs::Role};
@@ -16,7 +17,7 @@ impl Datapath {
         let mut names: BTreeSet<_> = known.filter_map(name_of).collect();
         names.extend(list(&self.pins.links())?);
         for name in names {
-            let Some(role) = Role::of(if_nametoindex(name.as_str()).unwrap_or_default()) else {
+            let Some(role) = role_of(if_nametoindex(name.as_str()).unwrap_or_default()) else {
                 self.programs.detach(Role::Endpoint, &name)?;
                 continue;
             };
@@ -44,6 +45,12 @@ impl Datapath {
         self.attached.remove(interface);
         Ok(())
     }
+}
+
+/// The role of the interface with an ifindex; none if it is not netbpf's.
+pub fn role_of(ifindex: u32) -> Option<Role> {
+    let endpoint = endpoint::number_of(ifindex).map(|_| Role::Endpoint);
+    endpoint.or_else(|| network::number_of(ifindex).map(|_| Role::HostDevice))
 }
 
 /// The name of the interface with an ifindex. nix returns an empty one if there is none.

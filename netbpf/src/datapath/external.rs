@@ -15,7 +15,7 @@ use netbpf_common::{
 };
 use nix::net::if_::if_nametoindex;
 
-use super::{Attachment, Datapath, Error, Observed, entries::Claim, programs::Role, warn};
+use super::{Attachment, Datapath, Error, Observed, attach::role_of, entries::Claim, programs::Role, warn};
 use crate::plan::{EndpointEntry, NetworkEntry};
 
 /// Pins that somebody had removed.
@@ -49,7 +49,7 @@ impl Datapath {
         self.checked = next.last().filter(|_| next.len() == count).cloned().unwrap_or_default();
         for name in next {
             let ifindex = if_nametoindex(name.as_str()).unwrap_or_default();
-            let Some(role) = Role::of(ifindex) else { continue };
+            let Some(role) = role_of(ifindex) else { continue };
             if !self.programs.is_at(role, &name)? {
                 detached.insert(ifindex);
             }

@@ -22,7 +22,6 @@ use aya::{
     },
 };
 
-use netbpf_common::{endpoint, network};
 use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK};
 
 use super::{Error, pins::Pins, tables, warn};
@@ -64,12 +63,6 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role of the interface with an ifindex; none if it is not netbpf's.
-    pub fn of(ifindex: u32) -> Option<Self> {
-        let endpoint = endpoint::number_of(ifindex).map(|_| Self::Endpoint);
-        endpoint.or_else(|| network::number_of(ifindex).map(|_| Self::HostDevice))
-    }
-
     fn program(self) -> &'static str {
         match self {
             Self::Endpoint => "from_container",

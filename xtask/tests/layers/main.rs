@@ -128,7 +128,7 @@ const PARTS: &[(&str, &str)] = &[
     ("parts", "it names the modules with I/O, or replaces them in tests"),
     ("state", "all modules read it; it reads none"),
     ("ports", "it reserves host ports for other modules"),
-    ("effects", "it executes changes and does not decide about them"),
+    ("effects", "it makes the host as the state says, and does not decide what the state says"),
     ("names", "it brings names and files to what the state says, and does not change the state"),
     ("tell", "it reads; modules that change something call it"),
     ("membership", "a network does not depend on the kinds of its containers"),

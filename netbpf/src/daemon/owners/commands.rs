@@ -1,17 +1,36 @@
-//! Commands that name a container of any kind. `network connect` and `network disconnect` are handled by
-//! netbpf or by the engine, depending on the kind.
+//! Commands that name a container of any kind, and how they find it. `network connect` and `network disconnect` are
+//! handled by netbpf or by the engine, depending on the kind.
 
 use std::sync::Arc;
 
 use crate::{
     daemon::{
         Daemon, Error,
+        owners::namespace,
         tell::info::{self, Stats},
     },
     model::{AccessChange, EndpointRequest, Id},
 };
 
 impl Daemon {
+    /// Find a known container by name, by ID, or by the text for its namespace.
+    pub(in crate::daemon) fn find_subject(&self, text: &str) -> Result<Id, Error> {
+        let name = namespace::parse(text)?.map_or_else(|| text.to_owned(), |(_, name)| name);
+        let world = self.state.world();
+        match world.find_container(&name) {
+            Ok(container) => Ok(container.id),
+            // An endpoint of Docker is also found by the name or ID of its container in Docker.
+            Err(error) => {
+                let mut containers = world.containers();
+                let found = containers.find(|container| {
+                    let (id, shown) = container.shown();
+                    id != container.id && (shown == name || id.to_string() == name || id.short() == name)
+                });
+                found.map(|container| container.id).ok_or(error)
+            }
+        }
+    }
+
     /// `network connect`.
     ///
     /// # Errors

@@ -12,24 +12,6 @@ use crate::{
 };
 
 impl Daemon {
-    /// Find a known container by name, by ID, or by the text for its namespace.
-    pub(in crate::daemon) fn find_subject(&self, text: &str) -> Result<Id, Error> {
-        let name = parse(text)?.map_or_else(|| text.to_owned(), |(_, name)| name);
-        let world = self.state.world();
-        match world.find_container(&name) {
-            Ok(container) => Ok(container.id),
-            // An endpoint of Docker is also found by the name or ID of its container in Docker.
-            Err(error) => {
-                let mut containers = world.containers();
-                let found = containers.find(|container| {
-                    let (id, shown) = container.shown();
-                    id != container.id && (shown == name || id.to_string() == name || id.short() == name)
-                });
-                found.map(|container| container.id).ok_or(error)
-            }
-        }
-    }
-
     /// Find a known container, or add a namespace or an engine's container; true if it is new.
     pub(in crate::daemon) async fn find_or_adopt(self: &Arc<Self>, text: &str) -> Result<(Id, bool), Error> {
         let Some((namespace, name)) = parse(text)? else {
@@ -80,7 +62,7 @@ impl Daemon {
 }
 
 /// The namespace that a text names, with the name of its container; none for other texts.
-fn parse(text: &str) -> Result<Option<(Namespace, String)>, Error> {
+pub(super) fn parse(text: &str) -> Result<Option<(Namespace, String)>, Error> {
     if let Some(name) = text.strip_prefix("netns:") {
         let path = if name.starts_with('/') && !text.contains(char::is_control) {
             PathBuf::from(name)

@@ -1,5 +1,6 @@
 //! The daemon's state, in memory and on disk. Must not touch the kernel.
 
+mod checks;
 pub(in crate::daemon) mod locks;
 mod look;
 pub(in crate::daemon) mod numbers;
@@ -7,7 +8,8 @@ mod pools;
 mod wanted;
 pub(in crate::daemon) mod world;
 
-pub(in crate::daemon) use look::{check_further, namespace_of, refuse};
+pub(in crate::daemon) use checks::{check_further, refuse};
+pub(in crate::daemon) use look::namespace_of;
 
 use crate::{
     daemon::{Error, fault},

@@ -1,6 +1,7 @@
 //! Requests of Docker to its network driver. Docker decides about networks, members and addresses, and netbpf
-//! applies it. Any request may come twice, because Docker repeats interrupted ones. Must not know the
-//! protocol's messages, and never sends requests to Docker, which waits for the answer and would not reply.
+//! applies it. Any request may come twice, because Docker repeats interrupted ones. What requests do not tell, `names`
+//! and `sweep` ask Docker after the answer, because Docker does not reply while it waits. Must not know the protocol's
+//! messages.
 
 mod endpoints;
 mod names;
