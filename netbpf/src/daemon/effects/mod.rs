@@ -12,6 +12,7 @@ pub(in crate::daemon) mod folders;
 pub(in crate::daemon) mod forwarding;
 mod grace;
 pub(in crate::daemon) mod host;
+pub(in crate::daemon) mod learnt;
 mod observe;
 mod perform;
 pub(in crate::daemon) mod pins;

@@ -18,7 +18,7 @@ use crate::{
     api::server,
     daemon::{
         Daemon, Events, Host, Inherited, Names, Options, Owners, State,
-        effects::{devices::DeviceGuard, folders, pins::PinFolder},
+        effects::{devices::DeviceGuard, folders, learnt, pins::PinFolder},
         service::{notify, sockets::Sockets},
         tell::notices,
     },
@@ -70,6 +70,10 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     let filter = tokio::spawn(Arc::clone(&daemon.host).guard_filter(Arc::clone(&daemon.state)));
     let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
     follow_notices(&daemon).context("follow what the programs report")?;
+    let macs = daemon.host.datapath().learnt_macs()?;
+    if let Some(macs) = macs {
+        tokio::spawn(learnt::remove_old(macs));
+    }
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // From now on all requests are answered: the sockets listen.
@@ -105,13 +109,9 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
 
 /// Follows what the programs report, in a thread of its own.
 fn follow_notices(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
-    let (notices, macs) = {
-        let mut datapath = daemon.host.datapath();
-        (datapath.take_notices(), datapath.learnt_macs()?)
-    };
-    let (Some(notices), Some(macs)) = (notices, macs) else { return Ok(()) };
+    let Some(notices) = daemon.host.datapath().take_notices() else { return Ok(()) };
     let daemon = Arc::clone(daemon);
-    let follow = move || notices::follow(&daemon.state, &daemon.events, notices, macs);
+    let follow = move || notices::follow(&daemon.state, &daemon.events, notices);
     thread::Builder::new().name("notices".into()).spawn(follow)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the daemon reports: events, information, `inspect`. Changes nothing.
+//! What the daemon reports: events, information, `inspect`, and what the programs report to it. Changes nothing.
 
 pub(in crate::daemon) mod events;
 pub(in crate::daemon) mod info;

@@ -1,23 +1,22 @@
 //! Follows what the programs report: an address that moved to another endpoint, an endpoint whose broadcasts are dropped.
-//! About once a minute, it removes learnt MACs that are too old. Must not change what an endpoint may send.
+//! Must not change what an endpoint may send.
 
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
-    io, thread,
+    thread,
     time::{Duration, Instant},
 };
 
 use netbpf_common::{endpoint::NeighbourKey, notice::Notice};
-use nix::time::{ClockId, clock_gettime};
 
 use crate::{
     daemon::{state::State, tell::events::Events},
-    datapath::{LearntMacs, Notices},
+    datapath::Notices,
     model::{Attachment, Container, Id, Mac, Network},
 };
 
-/// The pause after which old MACs are removed, and the time that [`MAX_MOVES`] and one log line about a storm are for.
+/// The time that [`MAX_MOVES`] and one log line about a storm are for.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Maximum number of moves that are told of one container in [`PAUSE`]. A container that announces addresses without
@@ -83,7 +82,7 @@ impl Told {
 }
 
 /// Follows the programs' notices. Needs a thread of its own, and never ends.
-pub fn follow(state: &State, events: &Events, mut notices: Notices, mut macs: LearntMacs) {
+pub fn follow(state: &State, events: &Events, mut notices: Notices) {
     let (mut holders, mut told) = (Holders::default(), Told::default());
     let mut swept = Instant::now();
     loop {
@@ -99,8 +98,6 @@ pub fn follow(state: &State, events: &Events, mut notices: Notices, mut macs: Le
             told = Told::default();
             let world = state.world();
             holders.0.retain(|_, holder| world.container(&holder.container).is_some());
-            drop(world);
-            remove_old(&mut macs);
         }
     }
 }
@@ -162,15 +159,6 @@ fn tell_of_flood(container: &Container, network: &Network) {
         network = %network.name,
         "drop broadcasts: more copies a second than netbpf.max_flood_copies allows"
     );
-}
-
-fn remove_old(macs: &mut LearntMacs) {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(|time| time.tv_sec() as u32);
-    match now.map_err(io::Error::from).and_then(|now| macs.remove_old(now).map_err(io::Error::other)) {
-        Ok(0) => {}
-        Ok(count) => tracing::debug!(count, "remove old MACs"),
-        Err(error) => tracing::warn!(%error, "remove old MACs"),
-    }
 }
 
 #[cfg(test)]
