@@ -1,4 +1,6 @@
-//! Performs effects: the only place that carries out what [`Effect`] describes.
+//! Performs effects: the only place that carries out an [`Effect`] and returns its undo. What no change undoes is done
+//! where it belongs: `names` creates a sandbox's files before its start, and sends all records when the daemon starts;
+//! `folders` removes the directories of a removed container.
 
 use std::{net::IpAddr, slice};
 

@@ -213,7 +213,7 @@ impl Daemon {
             self.host.carry_out(routes).await;
             retry("rewrite files", || self.names.rewrite_files(after)).await;
         }
-        retry("withdraw names", || self.names.withdraw(before, after)).await;
+        retry("republish names", || self.names.republish(before, after)).await;
         let addresses: Vec<IpAddr> =
             before.endpoints_without(after).flat_map(|(_, endpoint)| endpoint.addresses()).collect();
         let endpoints = self.state.world().wirings_without(before, after, None);

@@ -87,8 +87,9 @@ impl Names {
         Ok(Some(Effect::PublishNames { record, before, sockets }))
     }
 
-    /// Removes the names that `before` has and `after` has not.
-    pub async fn withdraw(&self, before: &Container, after: &Container) -> Result<(), Error> {
+    /// Publishes the names of `after` in place of those of `before`, or withdraws them if it has none. Must not be called
+    /// for a container that gets its first names: those need sockets.
+    pub async fn republish(&self, before: &Container, after: &Container) -> Result<(), Error> {
         let [old, new] = [before, after].map(|container| self.record_of(container));
         match (old, new) {
             (None, _) => Ok(()),

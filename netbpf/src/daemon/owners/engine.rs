@@ -12,7 +12,7 @@ use tokio::task::block_in_place;
 use crate::{
     daemon::{
         Daemon, Error,
-        effects::{files, folders::Folders},
+        effects::{effect::Effect, files, folders::Folders, retry::retry},
         owners::docker::has_of_docker,
         state::world::World,
     },
@@ -240,9 +240,9 @@ impl Daemon {
             return Ok(after);
         }
         tracing::info!(container = before.name, "ended");
-        if let Err(error) = block_in_place(|| files::give_back(&self.host.folders.of(&before.id))) {
-            tracing::error!(container = before.name, %error, "give resolv.conf back");
-        }
+        let dir = self.host.folders.of(&before.id);
+        retry("give resolv.conf back", || self.host.apply(Effect::ReturnResolvConf { dir: dir.clone() }))
+            .await;
         self.unwire(before, after.clone()).await?;
         Ok(after)
     }
@@ -286,21 +286,18 @@ impl Daemon {
         found: &Found,
     ) -> Result<Container, Error> {
         let Some(engine) = before.engine_container() else { return Ok(before) };
-        let (dir, path) = (self.host.folders.of(&before.id), engine.resolv_conf.clone());
-        let Some(path) =
-            path.filter(|path| block_in_place(|| files::is_made_anew(&dir, path)).unwrap_or_default())
-        else {
+        let dir = self.host.folders.of(&before.id);
+        let is_made_anew = |path| block_in_place(|| files::is_made_anew(&dir, path)).unwrap_or_default();
+        if !engine.resolv_conf.as_deref().is_some_and(is_made_anew) {
             return Ok(before);
-        };
+        }
         tracing::info!(container = before.name, "the engine has changed its resolv.conf");
         let subject = subject_of(found, engine.addresses.clone(), &self.host.folders)?;
-        let after = Container { subject: Subject::Engine(Box::new(subject)), ..before };
+        let after = Container { subject: Subject::Engine(Box::new(subject)), ..before.clone() };
         self.state.commit(&[Change::PutContainer(after.clone())])?;
         self.state.world().put_container(after.clone());
-        if let Some(record) = self.names.record_of(&after) {
-            self.host.feed.upsert(record, None).await?;
-            block_in_place(|| files::borrow(&dir, &path))?;
-        }
+        retry("publish names", || self.names.republish(&before, &after)).await;
+        retry("rewrite files", || self.names.rewrite_files(&after)).await;
         Ok(after)
     }
 
@@ -334,8 +331,8 @@ impl Daemon {
         }
         self.state.commit(&[Change::PutContainer(after.clone())])?;
         self.state.world().put_container(after.clone());
-        if let Some(record) = self.names.record_of(&after).filter(|_| runs(&after)) {
-            self.host.feed.upsert(record, None).await?;
+        if runs(&after) {
+            retry("publish names", || self.names.republish(&before, &after)).await;
         }
         self.names.refresh_links_to(after.id).await;
         Ok(after)
