@@ -57,6 +57,11 @@ impl Container {
         self.owner().namespace(&self.state)
     }
 
+    /// The endpoints that it has now.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref())
+    }
+
     /// Endpoints that `other` does not have, each with its attachment.
     pub fn endpoints_without<'a>(
         &'a self,
@@ -64,7 +69,7 @@ impl Container {
     ) -> impl Iterator<Item = (&'a Attachment, &'a Endpoint)> {
         self.attachments.iter().filter_map(|attachment| {
             let endpoint = attachment.endpoint.as_ref()?;
-            let is_kept = other.attachments.iter().any(|other| other.endpoint.as_ref() == Some(endpoint));
+            let is_kept = other.endpoints().any(|other| other == endpoint);
             (!is_kept).then_some((attachment, endpoint))
         })
     }

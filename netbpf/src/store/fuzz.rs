@@ -35,7 +35,7 @@ pub(crate) fn check_records(text: &[u8]) {
             assert!(publish.host_ports.is_none_or(|ports| ports.iter().count() == ports.count()));
         }
         assert!(owner.exposed(&container.state).iter().all(|port| port.number != 0));
-        for endpoint in container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref()) {
+        for endpoint in container.endpoints() {
             let _ = (endpoint.mac.link_local(), endpoint.addresses().count());
         }
     }

@@ -17,6 +17,7 @@ use super::{host::Host, pins::PinWatch};
 use crate::{
     daemon::{Error, state::State},
     link::{Heard, Touches},
+    model::Container,
     plan::{Action, Desired, Device, Observed, Seen, diff},
 };
 
@@ -89,8 +90,7 @@ impl DeviceGuard {
         let world = self.state.world();
         let networks = world.networks().filter_map(|network| network.bridge());
         let networks = networks.map(|bridge| netbpf_common::network::ifindex_of(bridge.number));
-        let endpoints = world.containers().flat_map(|container| &container.attachments);
-        let endpoints = endpoints.filter_map(|attachment| attachment.endpoint.as_ref());
+        let endpoints = world.containers().flat_map(Container::endpoints);
         let endpoints = endpoints.map(|endpoint| netbpf_common::endpoint::ifindex_of(endpoint.number));
         networks.chain(endpoints).map(|ifindex| (ifindex, false)).collect()
     }

@@ -75,9 +75,8 @@ impl Transaction {
         only: Option<Id>,
         taken: &[String],
     ) -> Result<Vec<Id>, Error> {
-        let own = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-        let mut taken: Vec<String> =
-            own.map(|endpoint| endpoint.interface.to_string()).chain(taken.iter().cloned()).collect();
+        let own = container.endpoints().map(|endpoint| endpoint.interface.to_string());
+        let mut taken: Vec<String> = own.chain(taken.iter().cloned()).collect();
         // Requested names are not used for other interfaces.
         taken.extend(
             container

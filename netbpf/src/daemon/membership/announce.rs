@@ -54,7 +54,5 @@ fn announcements(world: &World, network: &Id, endpoint: &Endpoint) -> (Vec<IpAdd
 }
 
 fn has_endpoint(world: &World, container: &Id, endpoint: &Endpoint) -> bool {
-    world.container(container).is_some_and(|container| {
-        container.attachments.iter().any(|attachment| attachment.endpoint.as_ref() == Some(endpoint))
-    })
+    world.container(container).is_some_and(|container| container.endpoints().any(|other| other == endpoint))
 }

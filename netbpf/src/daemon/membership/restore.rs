@@ -72,11 +72,7 @@ impl Daemon {
             .world()
             .containers()
             .filter(|container| {
-                container
-                    .attachments
-                    .iter()
-                    .filter_map(|attachment| attachment.endpoint.as_ref())
-                    .any(|endpoint| endpoints.contains(&endpoint.number))
+                container.endpoints().any(|endpoint| endpoints.contains(&endpoint.number))
             })
             .cloned()
             .collect();
@@ -101,8 +97,8 @@ fn endpoints_with_links(heard: Heard<u32>, world: &World) -> Vec<(Id, u32)> {
         .filter(|container| !container.owner().places_interface())
         .filter(|container| matches!(container.state, State::Running { .. }));
     let endpoints = containers.flat_map(|container| {
-        let endpoints = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-        endpoints.filter(|endpoint| is_meant(endpoint)).map(|endpoint| (container.id, endpoint.number))
+        let meant = container.endpoints().filter(|endpoint| is_meant(endpoint));
+        meant.map(|endpoint| (container.id, endpoint.number))
     });
     endpoints.collect()
 }

@@ -38,11 +38,7 @@ impl World {
 
     /// The container that has an endpoint, by the endpoint's number.
     pub fn owner_of_endpoint(&self, number: u32) -> Option<Id> {
-        let has_it = |container: &&Container| {
-            let mut endpoints =
-                container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-            endpoints.any(|endpoint| endpoint.number == number)
-        };
+        let has_it = |container: &&Container| container.endpoints().any(|endpoint| endpoint.number == number);
         self.containers().find(has_it).map(|container| container.id)
     }
 

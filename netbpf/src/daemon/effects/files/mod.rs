@@ -48,8 +48,7 @@ fn hosts_of(container: &Container, sandbox: &Sandbox, linked: Vec<(String, IpAdd
         return Ok(Hosts { head: read("/etc/hosts")?, lines: Vec::new() });
     }
     let ipv6 = Path::new("/proc/net/if_inet6").exists();
-    let endpoints = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-    let addresses = endpoints.flat_map(|endpoint| endpoint.addresses());
+    let addresses = container.endpoints().flat_map(|endpoint| endpoint.addresses());
     let mut extra = sandbox.extra_hosts.clone();
     extra.extend(linked);
     Ok(Hosts::new(ipv6, &extra, &sandbox.hostname, addresses))

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::{
     daemon::{Daemon, Error, membership::subnets::subnets, owners::docker::sweep::Asked},
     ipam::{self, Lent, Requested},
-    model::Network,
+    model::{Container, Network},
     store::Change,
 };
 
@@ -62,8 +62,7 @@ impl Daemon {
                 .filter(of_pool)
                 .flat_map(|network| world.members(&network.id))
                 .filter(|member| member.docker_endpoint().is_none())
-                .flat_map(|member| &member.attachments)
-                .filter_map(|attachment| attachment.endpoint.as_ref())
+                .flat_map(Container::endpoints)
                 .flat_map(|endpoint| endpoint.addresses())
                 .collect();
             let is_further = |address| {

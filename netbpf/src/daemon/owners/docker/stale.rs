@@ -101,6 +101,5 @@ fn docker_endpoints(world: &World, is_meant: impl Fn(&Endpoint) -> bool) -> Vec<
 }
 
 fn is_docker(container: &Container, is_meant: impl Fn(&Endpoint) -> bool) -> bool {
-    let mut endpoints = container.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-    container.docker_endpoint().is_some() && endpoints.any(is_meant)
+    container.docker_endpoint().is_some() && container.endpoints().any(is_meant)
 }

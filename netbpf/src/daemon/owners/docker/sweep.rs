@@ -182,8 +182,7 @@ impl Daemon {
             let bridge = network.bridge();
             let mut used: BTreeSet<IpAddr> = BTreeSet::new();
             used.extend(bridge.into_iter().flat_map(Bridge::reserved));
-            let members = world.members(&network.id).flat_map(|member| &member.attachments);
-            let endpoints = members.filter_map(|attachment| attachment.endpoint.as_ref());
+            let endpoints = world.members(&network.id).flat_map(Container::endpoints);
             used.extend(endpoints.flat_map(|endpoint| endpoint.addresses()));
             (lent, used)
         };
@@ -209,8 +208,7 @@ pub fn has_of_docker(world: &World) -> bool {
 
 /// Whether an endpoint of Docker is in a container's namespace.
 fn is_in_a_container(member: &Container, host: &Host) -> bool {
-    let mut endpoints = member.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref());
-    member.docker_endpoint().is_some() && endpoints.any(|endpoint| !host.is_unused(endpoint))
+    member.docker_endpoint().is_some() && member.endpoints().any(|endpoint| !host.is_unused(endpoint))
 }
 
 /// Whether any network has this subnet, whichever IPAM driver it uses.
