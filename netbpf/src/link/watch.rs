@@ -108,6 +108,7 @@ const LATEST: Duration = Duration::from_millis(500);
 /// Links that were changed, from the creation of this value on.
 pub struct Touches {
     announcements: Announcements,
+    /// By ifindex: whether a filter or a queueing discipline was removed.
     touched: BTreeMap<u32, bool>,
     since: Option<Instant>,
 }
@@ -152,12 +153,13 @@ impl Touches {
                 RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address),
             ) => Some((address.header.index, false)),
             NetlinkPayload::InnerMessage(
-                RouteNetlinkMessage::DelTrafficFilter(lost) | RouteNetlinkMessage::DelQueueDiscipline(lost),
-            ) => u32::try_from(lost.header.index).ok().map(|ifindex| (ifindex, true)),
+                RouteNetlinkMessage::DelTrafficFilter(removed)
+                | RouteNetlinkMessage::DelQueueDiscipline(removed),
+            ) => u32::try_from(removed.header.index).ok().map(|ifindex| (ifindex, true)),
             _ => None,
         };
-        if let Some((ifindex, lost)) = touched.filter(|(ifindex, _)| is_meant(*ifindex)) {
-            *self.touched.entry(ifindex).or_default() |= lost;
+        if let Some((ifindex, filter_removed)) = touched.filter(|(ifindex, _)| is_meant(*ifindex)) {
+            *self.touched.entry(ifindex).or_default() |= filter_removed;
             self.since.get_or_insert_with(Instant::now);
         }
         heard

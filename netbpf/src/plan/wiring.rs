@@ -209,6 +209,13 @@ impl<Entry> Default for Seen<Entry> {
 }
 
 impl<Entry> Seen<Entry> {
+    /// An interface with this configuration, if there is one, and these map entries.
+    pub fn of(device: Option<Device>, attached: bool, entry: Option<Entry>) -> Self {
+        let interface = device.as_ref().map(|device| device.name.clone());
+        let up = device.as_ref().is_some_and(|device| device.up);
+        Self { interface, up, attached, device, entry }
+    }
+
     /// A complete network or endpoint with these map entries.
     fn whole(interface: &str, entry: Entry) -> Self {
         Self {

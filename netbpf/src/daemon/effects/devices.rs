@@ -54,8 +54,8 @@ impl DeviceGuard {
         // Changes while no daemon ran.
         let mut touched = self.all_links();
         loop {
-            for (ifindex, lost) in touched {
-                self.check_link(ifindex, lost).await;
+            for (ifindex, filter_removed) in touched {
+                self.check_link(ifindex, filter_removed).await;
             }
             touched = tokio::select! {
                 heard = touches.next(is_ours) => match heard {
@@ -95,13 +95,14 @@ impl DeviceGuard {
         networks.chain(endpoints).map(|ifindex| (ifindex, false)).collect()
     }
 
-    /// Checks one link and restores it, unless somebody else keeps changing it.
-    pub(in crate::daemon) async fn check_link(&self, ifindex: u32, lost: bool) {
+    /// Checks one link and restores it, unless somebody else keeps changing it. If a filter was removed from it, that may
+    /// have been netbpf's.
+    pub(in crate::daemon) async fn check_link(&self, ifindex: u32, filter_removed: bool) {
         let now = Instant::now();
         if self.host.contests.is_left_alone(ifindex, now) {
             return;
         }
-        match self.repair_link(ifindex, lost).await {
+        match self.repair_link(ifindex, filter_removed).await {
             Ok(false) => {}
             Ok(true) => {
                 let name = self.host.links.name_of(ifindex);
@@ -112,17 +113,17 @@ impl DeviceGuard {
     }
 
     /// Check one link and restore it; returns whether it had been changed.
-    async fn repair_link(&self, ifindex: u32, lost: bool) -> Result<bool, Error> {
+    async fn repair_link(&self, ifindex: u32, filter_removed: bool) -> Result<bool, Error> {
         if let Some(number) = netbpf_common::network::number_of(ifindex) {
-            return self.repair_network(number, lost).await;
+            return self.repair_network(number, filter_removed).await;
         }
         match netbpf_common::endpoint::number_of(ifindex) {
-            Some(number) => self.repair_endpoint(number, lost).await,
+            Some(number) => self.repair_endpoint(number, filter_removed).await,
             None => Ok(false),
         }
     }
 
-    async fn repair_network(&self, number: u32, lost: bool) -> Result<bool, Error> {
+    async fn repair_network(&self, number: u32, filter_removed: bool) -> Result<bool, Error> {
         // While a network is created or removed, device and state differ.
         let _nobody_else = self.state.network_changes.lock().await;
         let wiring = self.state.world().network_wiring(number);
@@ -131,7 +132,7 @@ impl DeviceGuard {
         let device = self.host.own_device(wiring.ifindex(), &like).await?;
         let seen = {
             let mut datapath = self.host.datapath();
-            if lost {
+            if filter_removed {
                 datapath.may_be_detached(&wiring.device);
             }
             let attached = match &device {
@@ -139,7 +140,7 @@ impl DeviceGuard {
                 None => false,
             };
             let entry = datapath.network_entry(number);
-            seen(device.clone(), attached, entry)
+            Seen::of(device.clone(), attached, entry)
         };
         let desired =
             Desired { group: self.host.group, networks: [(number, wiring)].into(), ..Desired::default() };
@@ -153,7 +154,7 @@ impl DeviceGuard {
         Ok(changed)
     }
 
-    async fn repair_endpoint(&self, number: u32, lost: bool) -> Result<bool, Error> {
+    async fn repair_endpoint(&self, number: u32, filter_removed: bool) -> Result<bool, Error> {
         let owner = self.state.world().owner_of_endpoint(number);
         let Some(id) = owner else { return Ok(false) };
         let _locked = self.state.lock_container(id).await;
@@ -168,12 +169,12 @@ impl DeviceGuard {
         };
         let seen = {
             let mut datapath = self.host.datapath();
-            if lost {
+            if filter_removed {
                 datapath.may_be_detached(&wiring.host_interface);
             }
             let attached = datapath.is_endpoint_attached(&device.name, &wiring.host_interface)?;
             let entry = datapath.endpoint_entry(number);
-            seen(Some(device), attached, entry)
+            Seen::of(Some(device), attached, entry)
         };
         let desired =
             Desired { group: self.host.group, endpoints: [(number, wiring)].into(), ..Desired::default() };
@@ -205,14 +206,4 @@ impl DeviceGuard {
 fn is_ours(ifindex: u32) -> bool {
     netbpf_common::network::number_of(ifindex).is_some()
         || netbpf_common::endpoint::number_of(ifindex).is_some()
-}
-
-fn seen<Entry>(device: Option<Device>, attached: bool, entry: Option<Entry>) -> Seen<Entry> {
-    Seen {
-        interface: device.as_ref().map(|device| device.name.clone()),
-        up: device.as_ref().is_some_and(|device| device.up),
-        attached,
-        device,
-        entry,
-    }
 }

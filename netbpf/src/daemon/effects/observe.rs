@@ -83,8 +83,6 @@ fn see<Entry>(seen: &mut Seen<Entry>, link: &crate::link::OwnedLink, attached: b
 }
 
 fn observe_device<Entry>(seen: &mut Seen<Entry>, device: Device, attached: &BTreeSet<String>) {
-    seen.interface = Some(device.name.clone());
-    seen.up = device.up;
-    seen.attached = attached.contains(&device.name);
-    seen.device = Some(device);
+    let attached = attached.contains(&device.name);
+    *seen = Seen::of(Some(device), attached, seen.entry.take());
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::daemon::{effects::host::Host, state::State};
 
-pub(in crate::daemon) use record::{names_of, record_of};
+pub(in crate::daemon) use record::names_of;
 
 /// The names of containers on the host.
 pub struct Names {

@@ -24,12 +24,12 @@ use crate::{
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Directories that contain files of namespaces.
-pub struct Folders {
+pub struct WatchedFolders {
     inotify: Inotify,
     watched: Mutex<HashMap<WatchDescriptor, PathBuf>>,
 }
 
-impl Folders {
+impl WatchedFolders {
     /// No directories.
     pub fn new() -> nix::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;

@@ -24,14 +24,14 @@ use crate::{
     model::{Container, Subject},
     sandbox::Supervisor,
 };
-use gone::Folders;
+use gone::WatchedFolders;
 use sandbox::{ends::Ends, logs::Followers};
 
 /// What is needed to follow containers of each kind.
 pub struct Owners {
     ends: Ends,
     followers: Followers,
-    folders: Folders,
+    folders: WatchedFolders,
     engine: Engine,
     engine_queries: ContainerLocks,
     /// Notified when there is something of the engine to follow.
@@ -49,7 +49,7 @@ impl Owners {
         Ok(Self {
             ends: Ends::new(),
             followers: Followers::default(),
-            folders: Folders::new()?,
+            folders: WatchedFolders::new()?,
             engine: Engine::new(engine_socket),
             engine_queries: ContainerLocks::new(Rank::EngineQuery),
             followed: Notify::new(),

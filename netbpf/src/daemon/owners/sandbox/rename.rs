@@ -5,12 +5,11 @@ use std::sync::Arc;
 use crate::{
     daemon::{
         Daemon, Error, Happened,
-        effects::{effect::Effect, transaction::Transaction},
-        names,
+        effects::transaction::Transaction,
         owners::sandbox::own_sandbox,
-        state::refuse,
+        state::{namespace_of, refuse},
     },
-    model::{Container, State},
+    model::Container,
 };
 
 impl Daemon {
@@ -45,16 +44,7 @@ impl Daemon {
         before: &Container,
         after: &Container,
     ) -> Result<(), Error> {
-        if !matches!(after.state, State::Running { .. }) {
-            return Ok(());
-        }
-        let (old, new) = {
-            let world = self.state.world();
-            (names::record_of(before, &world), names::record_of(after, &world))
-        };
-        match new {
-            Some(record) => change.perform(Effect::PublishNames { record, before: old, sockets: None }).await,
-            None => Ok(()),
-        }
+        let Ok(namespace) = namespace_of(after) else { return Ok(()) };
+        change.perform_all(self.names.publication(before, after, &namespace).await?).await
     }
 }
