@@ -1,11 +1,11 @@
-//! `ps`, and the commands that take names of containers and print those that succeeded.
+//! `ps`, and the commands that take names of containers.
 
-use futures::{StreamExt, stream};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     Error,
     console::Console,
+    each::{done, each},
     inspect::Inspect,
     logs::Logs,
     parsers,
@@ -13,7 +13,7 @@ use super::{
     render::{Row, Table},
 };
 use crate::api::{
-    client::{self, Client},
+    client::Client,
     types::{ContainerSummary, ContainerUpdate},
 };
 
@@ -315,38 +315,4 @@ impl Rm {
         .await?;
         Ok(u8::from(!failed.is_empty()))
     }
-}
-
-/// The maximum number of concurrent requests.
-const AT_ONCE: usize = 50;
-
-/// Applies `act` to all containers and prints the names of those that succeeded, in their order. `false` means that
-/// nothing was to be done: the name is not printed. Returns the names that failed.
-async fn each<'a, F>(
-    console: &mut Console,
-    names: &'a [String],
-    act: impl Fn(&'a str) -> F,
-) -> Result<Vec<&'a str>, Error>
-where
-    F: Future<Output = Result<bool, client::Error>>,
-{
-    let act = &act;
-    let mut results =
-        stream::iter(names).map(|name| async move { (name, act(name).await) }).buffered(AT_ONCE);
-    let mut failed = Vec::new();
-    while let Some((name, result)) = results.next().await {
-        match result {
-            Ok(true) => writeln!(console.out, "{name}")?,
-            Ok(false) => {}
-            Err(error) => {
-                console.print_error(&error);
-                failed.push(name.as_str());
-            }
-        }
-    }
-    Ok(failed)
-}
-
-async fn done(act: impl Future<Output = Result<(), client::Error>>) -> Result<bool, client::Error> {
-    act.await.map(|()| true)
 }

@@ -8,6 +8,7 @@ mod console;
 mod container;
 mod daemon;
 mod doctor;
+mod each;
 mod error;
 mod events;
 mod exec;

@@ -7,6 +7,7 @@ use clap::Subcommand;
 use super::{
     Error,
     console::Console,
+    each::{done, each},
     inspect::Inspect,
     parsers,
     render::{Row, Table},
@@ -226,18 +227,14 @@ pub struct Rm {
 
 impl Rm {
     async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
-        let mut code = 0;
-        for network in &self.networks {
-            match client.remove_network(network).await {
-                Ok(()) => writeln!(console.out, "{network}")?,
-                Err(error) if self.force && error.is_not_found() => {}
-                Err(error) => {
-                    console.print_error(&error);
-                    code = 1;
-                }
+        let failed = each(console, &self.networks, |name| async {
+            match client.remove_network(name).await {
+                Err(error) if self.force && error.is_not_found() => Ok(false),
+                removed => removed.map(|()| true),
             }
-        }
-        Ok(code)
+        })
+        .await?;
+        Ok(u8::from(!failed.is_empty()))
     }
 }
 
@@ -386,17 +383,9 @@ pub struct Update {
 impl Update {
     async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let request = NetworkUpdate { options: self.opt.into_iter().collect() };
-        let mut code = 0;
-        for network in &self.networks {
-            match client.update_network(network, &request).await {
-                Ok(()) => writeln!(console.out, "{network}")?,
-                Err(error) => {
-                    console.print_error(&error);
-                    code = 1;
-                }
-            }
-        }
-        Ok(code)
+        let failed =
+            each(console, &self.networks, |name| done(client.update_network(name, &request))).await?;
+        Ok(u8::from(!failed.is_empty()))
     }
 }
 
