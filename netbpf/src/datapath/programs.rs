@@ -103,6 +103,9 @@ pub struct Programs {
 impl Programs {
     /// Reads the object, opens the pinned maps, and loads the programs that every network needs. Pins what is not
     /// pinned yet.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel refuses a map, a program or a pin.
     pub fn load(pins: &Pins, logs: bool) -> Result<Self, Error> {
         let bytes = if logs { PROGRAMS_WITH_LOGS } else { PROGRAMS };
         let mut loader = EbpfLoader::new();
@@ -118,6 +121,9 @@ impl Programs {
 
     /// Loads and pins those of the programs that are not loaded yet, then enters the targets of tail calls: all or
     /// none.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of the first program that cannot be loaded, pinned or entered.
     pub fn need(&mut self, names: &[&'static str]) -> Result<(), Error> {
         let missing: Vec<_> = names.iter().copied().filter(|name| !self.loaded.contains(name)).collect();
         let loaded = missing.iter().try_for_each(|name| self.load_one(name));
@@ -127,6 +133,9 @@ impl Programs {
     }
 
     /// Unloads those of the programs that are loaded: nobody needs them any more.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of the first program that cannot be unloaded: call it again.
     pub fn release(&mut self, names: &[&'static str]) -> Result<(), Error> {
         for &name in names {
             if self.loaded.contains(name) {
@@ -159,6 +168,9 @@ impl Programs {
     }
 
     /// Removes what an earlier daemon left of programs that are not loaded.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if one cannot be removed: call it again.
     pub fn forget_unneeded(&mut self) -> Result<(), Error> {
         for name in OF_OPEN.into_iter().chain([FROM_UPLINK]) {
             if !self.loaded.contains(name) {
@@ -186,6 +198,9 @@ impl Programs {
     }
 
     /// Attaches to an interface, and replaces an older program.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel refuses the program or the pin.
     pub fn attach(&mut self, role: Role, interface: &str) -> Result<(), Error> {
         fault::call("attach").map_err(|error| Error::failed("attach to", interface, error))?;
         match self.attachment {
@@ -195,6 +210,9 @@ impl Programs {
     }
 
     /// Detaches from an interface, which may be gone already.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel refuses, or the pin cannot be removed: the program may stay attached.
     pub fn detach(&mut self, role: Role, interface: &str) -> Result<(), Error> {
         fault::call("detach").map_err(|error| Error::failed("detach from", interface, error))?;
         match self.attachment {
@@ -214,12 +232,18 @@ impl Programs {
 
     /// Whether the program is attached to an interface, with the pin of this name. Unknown for clsact
     /// filters: returns true.
+    ///
+    /// # Errors
+    /// [`Error::Failed`], as of [`Programs::is_at`].
     pub fn is_attached(&mut self, role: Role, interface: &str, pin: &str) -> Result<bool, Error> {
         let is_pinned = self.attachment == Attachment::Clsact || self.pins.link(pin).exists();
         Ok(is_pinned && self.is_at(role, interface)?)
     }
 
     /// The same, whether or not it is pinned.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel does not tell the ID of the program. An interface that is gone has none: false.
     pub fn is_at(&mut self, role: Role, interface: &str) -> Result<bool, Error> {
         if self.attachment == Attachment::Clsact {
             return Ok(true);
@@ -234,6 +258,9 @@ impl Programs {
     }
 
     /// Pins a link, which stays open.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if it cannot be pinned. If its directory is gone, it stays open.
     pub fn pin_link(&mut self, pin: PathBuf, link: FdLink) -> Result<(), Error> {
         // A link that cannot be pinned would be closed, and its program detached.
         if !pin.parent().is_some_and(Path::is_dir) {
@@ -253,6 +280,9 @@ impl Programs {
     }
 
     /// The open link of a pin, or the pinned one.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the pin cannot be opened.
     pub fn take_link(&mut self, pin: &Path) -> Result<Option<FdLink>, Error> {
         match self.links.remove(pin) {
             Some(link) => Ok(Some(link)),
@@ -261,12 +291,18 @@ impl Programs {
     }
 
     /// Closes a link and removes its pin: the kernel detaches the program.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the pin cannot be removed: the program stays attached.
     pub fn unpin_link(&mut self, pin: &Path) -> Result<(), Error> {
         self.links.remove(pin);
         remove(pin)
     }
 
     /// Pins everything again that is no longer pinned. Returns the pins.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of the first one that cannot be pinned: call it again.
     pub fn restore_pins(&mut self) -> Result<Vec<PathBuf>, Error> {
         let mut restored = Vec::new();
         for &name in &self.loaded {
@@ -422,6 +458,9 @@ pub fn errno(error: &ProgramError) -> Option<i32> {
     }
 }
 
+///
+/// # Errors
+/// [`Error::Failed`] if the file cannot be removed. One that does not exist is no error.
 pub fn remove(pin: &Path) -> Result<(), Error> {
     match fs::remove_file(pin) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -95,8 +95,8 @@ impl DeviceGuard {
         networks.chain(endpoints).map(|ifindex| (ifindex, false)).collect()
     }
 
-    /// Checks one link and restores it, unless somebody else keeps changing it. If a filter was removed from it, that may
-    /// have been netbpf's.
+    /// Checks one link and restores it, unless somebody else keeps changing it. A removed filter may have been
+    /// netbpf's.
     pub(in crate::daemon) async fn check_link(&self, ifindex: u32, filter_removed: bool) {
         let now = Instant::now();
         if self.host.contests.is_left_alone(ifindex, now) {

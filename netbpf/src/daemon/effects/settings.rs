@@ -44,6 +44,9 @@ struct Change {
 impl Settings {
     /// Loads the changes of earlier daemons. A setting that somebody else changed since does not count any
     /// more.
+    ///
+    /// # Errors
+    /// [`Error::Link`] if the boot ID cannot be read; [`Error::File`] if the file cannot be.
     pub fn open(state_dir: &Path, sysctls: Sysctls) -> Result<Self, Error> {
         let path = state_dir.join(FILE);
         let boot = sysctls.read(BOOT)?;
@@ -90,6 +93,9 @@ impl Settings {
 
     /// Changes a setting. Its previous value is stored before. Returns whether this changed it: if not, it
     /// had the value already, or netbpf changed it earlier.
+    ///
+    /// # Errors
+    /// [`Error::Link`] or [`Error::File`]: nothing was changed.
     pub fn change(&self, setting: &str, value: &str) -> Result<bool, Error> {
         let before = self.read(setting)?;
         if before == value {
@@ -117,6 +123,9 @@ impl Settings {
     }
 
     /// Restores a setting, if it still has netbpf's value.
+    ///
+    /// # Errors
+    /// [`Error::Link`] or [`Error::File`]: the next attempt restores it.
     pub fn restore(&self, setting: &str) -> Result<(), Error> {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         let index = changed.changes.iter().position(|change| change.setting == setting);
@@ -130,6 +139,9 @@ impl Settings {
     }
 
     /// Restores all settings that still have netbpf's value, in reverse order.
+    ///
+    /// # Errors
+    /// [`Error::Link`] or [`Error::File`]: the next attempt restores the rest.
     pub fn put_back(&self) -> Result<(), Error> {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(change) = changed.changes.last() {

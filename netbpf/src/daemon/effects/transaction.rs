@@ -46,6 +46,9 @@ impl Transaction {
     }
 
     /// Leases a number for a network.
+    ///
+    /// # Errors
+    /// [`Error::NoNumber`] if there are too many networks.
     pub fn lease_network_number(&mut self) -> Result<u32, Error> {
         let number = self.state.world().lease_network_number()?;
         self.undo.push(Undo::NetworkNumber(number));
@@ -53,6 +56,9 @@ impl Transaction {
     }
 
     /// Leases an endpoint in a network. `taken` are names of the container's other interfaces.
+    ///
+    /// # Errors
+    /// [`Error::NoNetwork`], [`Error::NoNumber`], [`Error::Ipam`] or [`Error::MacInUse`]: nothing is leased.
     pub fn lease_endpoint(
         &mut self,
         container: &Id,
@@ -69,6 +75,9 @@ impl Transaction {
 
     /// Leases an endpoint for each attachment without one, or only for that in the network `only`. Returns their
     /// networks. `taken` are names that new interfaces must not have.
+    ///
+    /// # Errors
+    /// As of [`Transaction::lease_endpoint`]: those before it stay leased until the change ends.
     pub fn lease_endpoints(
         &mut self,
         container: &mut Container,
@@ -106,6 +115,9 @@ impl Transaction {
     }
 
     /// Leases the host ports that `after` needs and `before` has not; sets the mappings of `after`.
+    ///
+    /// # Errors
+    /// [`Error::Publish`] if a port cannot be published: none is leased.
     pub async fn lease_ports(&mut self, before: &Container, after: &mut Container) -> Result<(), Error> {
         let leased = self.host.ports.lease(&self.state, before, after, WithoutAddress::Refuse).await?;
         self.undo.push(Undo::Ports(leased));
@@ -114,6 +126,9 @@ impl Transaction {
 
     /// Leases the name of `after` for a container that has another name: from now on, no other container can
     /// take it.
+    ///
+    /// # Errors
+    /// [`Error::ContainerExists`] if another container has it.
     pub fn lease_name(&mut self, before: &Container, after: &Container) -> Result<(), Error> {
         let mut world = self.state.world();
         if let Some(other) = world.container_named(&after.name) {
@@ -125,6 +140,9 @@ impl Transaction {
     }
 
     /// Performs an effect.
+    ///
+    /// # Errors
+    /// The effect's own: it has changed nothing.
     pub async fn perform(&mut self, effect: impl Into<Effect>) -> Result<(), Error> {
         let undo = self.host.perform(effect.into()).await?;
         self.undo.extend(undo.map(Box::new).map(Undo::Effect));
@@ -132,6 +150,9 @@ impl Transaction {
     }
 
     /// Performs effects in order.
+    ///
+    /// # Errors
+    /// That of the first effect that fails: those before it stay until the change ends.
     pub async fn perform_all(&mut self, effects: impl IntoIterator<Item: Into<Effect>>) -> Result<(), Error> {
         for effect in effects {
             self.perform(effect).await?;
@@ -140,12 +161,18 @@ impl Transaction {
     }
 
     /// Stores records, all or none.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: nothing is stored.
     pub fn commit(&mut self, records: &[store::Change]) -> Result<(), Error> {
         self.state.commit(records)
     }
 
     /// Ends the change: kept if it was done, otherwise undone. A failed undo is logged and left for the next
     /// start, which compares desired with observed.
+    ///
+    /// # Errors
+    /// That of `done`.
     pub async fn end<T>(mut self, done: Result<T, Error>) -> Result<T, Error> {
         let undo = mem::take(&mut self.undo);
         if done.is_err() {
@@ -155,6 +182,9 @@ impl Transaction {
     }
 
     /// The same for a change of a container from `before` to `after`, which is committed if it was done.
+    ///
+    /// # Errors
+    /// That of `done`, or [`Error::Store`]: the change is undone.
     pub async fn end_of_container(
         mut self,
         done: Result<(), Error>,

@@ -25,6 +25,9 @@ use crate::{
 
 impl Names {
     /// What updates `/etc/hosts` and `/etc/resolv.conf` of a running container for its networks.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a file of the host cannot be read.
     pub fn file_changes(&self, container: &Container) -> Result<Option<Effect>, Error> {
         let dir = self.host.folders.of(&container.id);
         Ok(match container.owner().files() {
@@ -40,6 +43,9 @@ impl Names {
     }
 
     /// Updates the files of a running container, without undo.
+    ///
+    /// # Errors
+    /// [`Error::File`]: the files are as before.
     pub async fn rewrite_files(&self, container: &Container) -> Result<(), Error> {
         match self.file_changes(container)? {
             Some(effect) => self.host.apply(effect).await,
@@ -49,6 +55,9 @@ impl Names {
 
     /// Create the files of a sandbox before its start. There is no undo: the files are used only by a running
     /// sandbox, and each start creates them again.
+    ///
+    /// # Errors
+    /// [`Error::File`] if one cannot be written. Some may be written.
     pub fn make_files(&self, container: &Container, sandbox: &Sandbox) -> Result<(), Error> {
         let Some(texts) = self.texts_of(container, sandbox)? else { return Ok(()) };
         let dir = self.host.folders.of(&container.id);
@@ -72,6 +81,9 @@ impl Names {
 
     /// What publishes the names of a running container, if it has any. `before` is the container with its present
     /// names.
+    ///
+    /// # Errors
+    /// [`Error::Link`] if the namespace cannot be entered; [`Error::Resolver`] if its sockets cannot be opened.
     pub async fn publication(
         &self,
         before: &Container,
@@ -87,8 +99,11 @@ impl Names {
         Ok(Some(Effect::PublishNames { record, before, sockets }))
     }
 
-    /// Publishes the names of `after` in place of those of `before`, or withdraws them if it has none. Must not be called
-    /// for a container that gets its first names: those need sockets.
+    /// Publishes the names of `after` in place of those of `before`, or withdraws them if it has none. Does nothing
+    /// without names before: the first ones need sockets.
+    ///
+    /// # Errors
+    /// [`Error::Dns`] if the responder cannot be told: it has the names of `before`.
     pub async fn republish(&self, before: &Container, after: &Container) -> Result<(), Error> {
         let [old, new] = [before, after].map(|container| self.record_of(container));
         match (old, new) {
@@ -101,6 +116,10 @@ impl Names {
     }
 
     /// Send all records to the responder, which removes all others.
+    ///
+    /// # Errors
+    /// [`Error::Dns`] if the responder cannot be told. That sockets cannot be opened is logged: only that container has
+    /// no names.
     pub async fn publish_all(&self) -> Result<(), Error> {
         let mut records = Vec::new();
         for container in self.state.containers() {
