@@ -13,7 +13,7 @@ use crate::{
     daemon::{
         Daemon, Error,
         effects::{effect::Effect, files, folders::Folders, retry::retry},
-        owners::docker::has_of_docker,
+        owners::{docker::has_of_docker, gone::process_gone},
         state::world::World,
     },
     engine::{self, Found, FoundState},
@@ -94,7 +94,8 @@ impl Daemon {
         let (daemon, id) = (Arc::clone(self), container.id);
         let State::Running { supervisor: Some((pid, start_time)), .. } = container.state else { return };
         tokio::spawn(async move {
-            match daemon.process_gone(id, pid, &Namespace::Process { pid, start_time }).await {
+            let process = Namespace::Process { pid, start_time };
+            match process_gone(&daemon.state, &daemon.host, id, pid, &process).await {
                 Ok(true) => daemon.ask_engine(id).await,
                 Ok(false) => {}
                 Err(error) => {

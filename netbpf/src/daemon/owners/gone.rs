@@ -15,7 +15,11 @@ use std::{
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
 use crate::{
-    daemon::Daemon,
+    daemon::{
+        Daemon,
+        effects::host::Host,
+        state::{State, world::World},
+    },
     model::{Container, Id, Namespace},
     sandbox::register,
 };
@@ -34,6 +38,12 @@ impl WatchedFolders {
     pub fn new() -> nix::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         Ok(Self { inotify, watched: Mutex::default() })
+    }
+
+    /// Watches the file of a namespace; true if it is gone already. Later, [`Daemon::watch_folders`] detects it.
+    fn watch_file(&self, path: &Path, namespace: &Namespace, host: &Host) -> io::Result<bool> {
+        self.watch(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+        Ok(!host.is_alive(namespace))
     }
 
     fn watch(&self, folder: &Path) -> nix::Result<()> {
@@ -60,8 +70,10 @@ impl Daemon {
         let daemon = Arc::clone(self);
         tokio::spawn(async move {
             let gone = match &namespace {
-                Namespace::Process { pid, .. } => daemon.process_gone(id, *pid, &namespace).await,
-                Namespace::Path(path) => daemon.file_gone(path, &namespace),
+                Namespace::Process { pid, .. } => {
+                    process_gone(&daemon.state, &daemon.host, id, *pid, &namespace).await
+                }
+                Namespace::Path(path) => daemon.owners.folders.watch_file(path, &namespace, &daemon.host),
             };
             match gone {
                 Ok(true) => daemon.forget_namespace(id, namespace).await,
@@ -86,36 +98,6 @@ impl Daemon {
         }
     }
 
-    /// Wait for the end of a process. False if the container was removed before.
-    pub(in crate::daemon) async fn process_gone(
-        &self,
-        id: Id,
-        pid: u32,
-        namespace: &Namespace,
-    ) -> io::Result<bool> {
-        let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-        let number = number.ok_or(io::ErrorKind::InvalidInput)?;
-        let pidfd = match rustix::process::pidfd_open(number, rustix::process::PidfdFlags::NONBLOCK) {
-            Err(rustix::io::Errno::SRCH) => return Ok(true),
-            pidfd => register(pidfd?)?,
-        };
-        // Between the look-up and the opening, the process may have ended and its PID been reused.
-        while self.host.is_alive(namespace) {
-            match tokio::time::timeout(POLL_INTERVAL, pidfd.readable()).await {
-                Ok(ended) => return ended.map(|_| true),
-                Err(_) if self.state.container(&id).is_err() => return Ok(false),
-                Err(_) => {}
-            }
-        }
-        Ok(true)
-    }
-
-    /// True if the file is gone already. Later, [`Daemon::watch_folders`] detects it.
-    fn file_gone(&self, path: &Path, namespace: &Namespace) -> io::Result<bool> {
-        self.owners.folders.watch(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
-        Ok(!self.host.is_alive(namespace))
-    }
-
     /// Remove foreign containers when the files of their namespaces are removed, as long as the daemon runs.
     pub(in crate::daemon) async fn watch_folders(self: Arc<Self>) -> io::Result<()> {
         let readable = register(self.owners.folders.inotify.as_fd().try_clone_to_owned()?)?;
@@ -123,7 +105,8 @@ impl Daemon {
             let mut ready = readable.readable().await?;
             match self.owners.folders.inotify.read_events() {
                 Ok(events) => {
-                    for (id, namespace) in self.concerned(&events) {
+                    let gone = concerned(&events, &self.owners.folders, &self.state.world(), &self.host);
+                    for (id, namespace) in gone {
                         let daemon = Arc::clone(&self);
                         tokio::spawn(async move { daemon.forget_namespace(id, namespace).await });
                     }
@@ -133,18 +116,47 @@ impl Daemon {
             }
         }
     }
+}
 
-    /// Foreign containers whose namespaces are gone after these events.
-    fn concerned(&self, events: &[InotifyEvent]) -> Vec<(Id, Namespace)> {
-        let world = self.state.world();
-        world
-            .containers()
-            .filter_map(|container| {
-                let namespace = container.adopted_namespace()?;
-                let Namespace::Path(path) = namespace else { return None };
-                let is_concerned = events.iter().any(|event| self.owners.folders.concerns(event, path));
-                (is_concerned && !self.host.is_alive(namespace)).then(|| (container.id, namespace.clone()))
-            })
-            .collect()
+/// Waits for the end of a process. False if the container was removed before.
+pub(super) async fn process_gone(
+    state: &State,
+    host: &Host,
+    id: Id,
+    pid: u32,
+    namespace: &Namespace,
+) -> io::Result<bool> {
+    let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let number = number.ok_or(io::ErrorKind::InvalidInput)?;
+    let pidfd = match rustix::process::pidfd_open(number, rustix::process::PidfdFlags::NONBLOCK) {
+        Err(rustix::io::Errno::SRCH) => return Ok(true),
+        pidfd => register(pidfd?)?,
+    };
+    // Between the look-up and the opening, the process may have ended and its PID been reused.
+    while host.is_alive(namespace) {
+        match tokio::time::timeout(POLL_INTERVAL, pidfd.readable()).await {
+            Ok(ended) => return ended.map(|_| true),
+            Err(_) if state.container(&id).is_err() => return Ok(false),
+            Err(_) => {}
+        }
     }
+    Ok(true)
+}
+
+/// Foreign containers whose namespaces are gone after these events.
+fn concerned(
+    events: &[InotifyEvent],
+    folders: &WatchedFolders,
+    world: &World,
+    host: &Host,
+) -> Vec<(Id, Namespace)> {
+    world
+        .containers()
+        .filter_map(|container| {
+            let namespace = container.adopted_namespace()?;
+            let Namespace::Path(path) = namespace else { return None };
+            let is_concerned = events.iter().any(|event| folders.concerns(event, path));
+            (is_concerned && !host.is_alive(namespace)).then(|| (container.id, namespace.clone()))
+        })
+        .collect()
 }

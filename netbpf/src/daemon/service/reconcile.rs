@@ -4,7 +4,12 @@
 use std::sync::Arc;
 
 use crate::{
-    daemon::{Daemon, Error, effects::forwarding::forwarded},
+    daemon::{
+        Daemon, Error,
+        effects::{forwarding::forwarded, host::Host},
+        membership::restore::restore_routes,
+        state::State,
+    },
     model::Id,
     plan::{Action, Desired, Observed, Unleased, diff},
     sandbox::Supervisor,
@@ -13,7 +18,7 @@ use crate::{
 impl Daemon {
     /// Make the kernel match the stored state.
     pub(in crate::daemon) async fn reconcile(self: &Arc<Self>) -> Result<(), Error> {
-        self.sweep_folders()?;
+        sweep_folders(&self.state, &self.host)?;
         let running = self.find_running().await?;
         self.host.ports.resume(&self.state.containers());
         let desired = self.state.world().desired(self.host.group);
@@ -36,13 +41,13 @@ impl Daemon {
         // A failed action affects one endpoint, and must not prevent the others.
         let relinked = relinked(&actions);
         self.host.carry_out(actions).await;
-        match self.unleased(&observed).await {
+        match unleased(&self.state, &self.host, &observed).await {
             Ok(unleased) => self.host.carry_out([Action::ForgetUnleased(unleased)]).await,
             Err(error) => tracing::error!(%error, "look for flows of removed containers"),
         }
         self.names.open_links()?;
         self.host.datapath().forget_older()?;
-        self.restore_routes(&relinked).await;
+        restore_routes(&self.state, &self.host, &relinked).await;
         self.names.publish_all().await?;
         if let Err(error) = self.host.ports.settle_relay(&self.state.mappings()).await {
             tracing::error!(%error, "relay published ports");
@@ -51,27 +56,6 @@ impl Daemon {
             self.watch(id, supervisor);
         }
         self.restart_after_start();
-        Ok(())
-    }
-
-    /// The addresses in the networks that neither a container nor the host has, nor somebody behind a route of the host.
-    async fn unleased(&self, observed: &Observed) -> Result<Unleased, Error> {
-        let mut unleased = self.state.world().unleased();
-        let devices = observed.networks.values().filter_map(|seen| seen.device.as_ref());
-        let of_host = devices.flat_map(|device| &device.addresses);
-        of_host.for_each(|net| unleased.leave_out(net.addr()));
-        // A route to a part of a network leads elsewhere, also to an address of the host on another device.
-        self.host.links.destinations().await?.into_iter().for_each(|net| unleased.leave_out_route(net));
-        Ok(unleased)
-    }
-
-    /// Removes directories of removed containers: a daemon was killed between the removal and this.
-    fn sweep_folders(&self) -> Result<(), Error> {
-        for id in self.host.folders.containers()? {
-            if self.state.world().container(&id).is_none() {
-                self.host.folders.remove(&id);
-            }
-        }
         Ok(())
     }
 
@@ -87,15 +71,6 @@ impl Daemon {
         }
         Ok(running)
     }
-
-    /// Remove the whole datapath, when the daemon stops with no containers or networks left.
-    pub(in crate::daemon) async fn tear_down(self: &Arc<Self>) -> Result<(), Error> {
-        let observed = self.host.observe(&Desired::default()).await?;
-        for action in diff(&Desired::default(), &observed) {
-            self.host.apply(action).await?;
-        }
-        Ok(())
-    }
 }
 
 fn relinked(actions: &[Action]) -> Vec<u32> {
@@ -106,4 +81,34 @@ fn relinked(actions: &[Action]) -> Vec<u32> {
             _ => None,
         })
         .collect()
+}
+
+/// The addresses in the networks that neither a container nor the host has, nor somebody behind a route of the host.
+async fn unleased(state: &State, host: &Host, observed: &Observed) -> Result<Unleased, Error> {
+    let mut unleased = state.world().unleased();
+    let devices = observed.networks.values().filter_map(|seen| seen.device.as_ref());
+    let of_host = devices.flat_map(|device| &device.addresses);
+    of_host.for_each(|net| unleased.leave_out(net.addr()));
+    // A route to a part of a network leads elsewhere, also to an address of the host on another device.
+    host.links.destinations().await?.into_iter().for_each(|net| unleased.leave_out_route(net));
+    Ok(unleased)
+}
+
+/// Removes directories of removed containers: a daemon was killed between the removal and this.
+fn sweep_folders(state: &State, host: &Host) -> Result<(), Error> {
+    for id in host.folders.containers()? {
+        if state.world().container(&id).is_none() {
+            host.folders.remove(&id);
+        }
+    }
+    Ok(())
+}
+
+/// Removes the whole datapath, when the daemon stops with no containers or networks left.
+pub(in crate::daemon) async fn tear_down(host: &Host) -> Result<(), Error> {
+    let observed = host.observe(&Desired::default()).await?;
+    for action in diff(&Desired::default(), &observed) {
+        host.apply(action).await?;
+    }
+    Ok(())
 }

@@ -19,7 +19,8 @@ use crate::{
     daemon::{
         Daemon, Events, Host, Inherited, Names, Options, Owners, State,
         effects::{devices::DeviceGuard, folders, learnt, pins::PinFolder},
-        service::{notify, sockets::Sockets},
+        membership::restore::restore_deleted_links,
+        service::{notify, reconcile::tear_down, sockets::Sockets},
         tell::notices,
     },
     datapath::Datapath,
@@ -139,7 +140,8 @@ async fn restore(daemon: &Arc<Daemon>) -> anyhow::Result<(ForwardingChanges, Tou
     if let Some(changes) = uplink_changes {
         tokio::spawn(Arc::clone(&daemon.host).follow_uplinks(changes));
     }
-    tokio::spawn(Arc::clone(daemon).restore_deleted_links(deletions));
+    let (state, host) = (Arc::clone(&daemon.state), Arc::clone(&daemon.host));
+    tokio::spawn(restore_deleted_links(state, host, deletions));
     tokio::spawn(Arc::clone(daemon).watch_docker_endpoints(deletions_of_docker));
     tokio::spawn(Arc::clone(daemon).forget_abandoned_endpoints());
     daemon.add_predefined_networks().await?;
@@ -211,7 +213,7 @@ async fn serve_docker(
 /// removed.
 async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     if daemon.state.is_empty() {
-        daemon.tear_down().await?;
+        tear_down(&daemon.host).await?;
         daemon.host.stop_forwarding().await?;
         daemon.host.firewall.clear().await?;
         daemon.host.feed.stop().await?;

@@ -12,7 +12,7 @@ use crate::{
         effects::{folders, transaction::Transaction},
         fault,
         names::links,
-        owners::sandbox::{own_sandbox, restarts::with_restart, supervisor_of},
+        owners::sandbox::{own_sandbox, restarts::with_restart, spec::spec_of, supervisor_of},
         state::{refuse, world::World},
     },
     model::{Attachment, Container, Id, Restart, Sandbox, State},
@@ -90,7 +90,7 @@ impl Daemon {
         let mut change = self.begin()?;
         check_networks(before, &self.state.world())?;
         links::check(before, &self.state.world())?;
-        let (spec, _joined) = self.spec(before, sandbox)?;
+        let (spec, _joined) = spec_of(&self.options, &self.state, &self.host, before, sandbox)?;
         // It is below the run directory, which is empty after a reboot.
         private::make_folder(&self.host.folders.of_supervisor(&before.id), folders::group())?;
         let mut after = before.clone();
