@@ -175,7 +175,7 @@ async fn list_networks(
     Query(query): Query<FiltersQuery>,
 ) -> Result<Json<Vec<NetworkResource>>, Error> {
     let filter = query.parse()?.networks()?;
-    let networks = daemon.list_networks(|network, in_use| filter.matches(network, in_use));
+    let networks = daemon.views().networks(|network, in_use| filter.matches(network, in_use));
     Ok(Json(networks.into_iter().map(network::resource).collect()))
 }
 
@@ -203,7 +203,7 @@ async fn inspect_network(
     State(daemon): Shared,
     Path(network): Path<String>,
 ) -> Result<Json<NetworkResource>, Error> {
-    Ok(Json(network::resource(daemon.inspect_network(&network)?)))
+    Ok(Json(network::resource(daemon.views().network(&network)?)))
 }
 
 async fn remove_network(State(daemon): Shared, Path(network): Path<String>) -> Result<StatusCode, Error> {
@@ -258,7 +258,7 @@ async fn list_containers(
 ) -> Result<Json<Vec<ContainerSummary>>, Error> {
     let filter = FiltersQuery { filters }.parse()?.containers()?;
     let all = all || filter.asks_for_state();
-    let containers = daemon.list_containers(|container, networks| {
+    let containers = daemon.views().containers(|container, networks| {
         let network = |id: &Id| networks.iter().find(|network| network.id == *id).copied();
         (all || matches!(container.status(), "running" | "restarting")) && filter.matches(container, network)
     });

@@ -28,7 +28,7 @@ pub use service::{BPFFS, Inherited, Options, run};
 pub use tell::{
     events::{Event, EventKind},
     info::{Info, Repair, Standing, StandingState, Stats, Uplink, kernel},
-    view::{AttachmentView, ContainerView, MemberView, NetworkView},
+    view::{AttachmentView, ContainerView, MemberView, NetworkView, Views},
 };
 
 pub use crate::sandbox::logs::Record;
@@ -60,6 +60,11 @@ impl Daemon {
     /// `netbpf info`.
     pub async fn info(&self) -> Info {
         info::info(&self.options, &self.state, &self.host).await
+    }
+
+    /// Networks and containers as users see them.
+    pub fn views(&self) -> Views<'_> {
+        Views(&self.state)
     }
 
     /// What has happened, and what happens.

@@ -4,6 +4,6 @@ mod announce;
 mod connect;
 pub(in crate::daemon) mod endpoint_request;
 pub(in crate::daemon) mod networks;
-mod restore;
+pub(in crate::daemon) mod restore;
 pub(in crate::daemon) mod subnets;
 mod update;

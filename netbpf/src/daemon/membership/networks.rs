@@ -1,4 +1,4 @@
-//! Creates, lists and removes networks.
+//! Creates and removes networks.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,7 +10,6 @@ use crate::{
         Daemon, Error,
         effects::{host::Host, transaction::Transaction},
         state::{check_further, world::World},
-        tell::view::{self, NetworkView},
     },
     ipam::{Request, Requested, Resolved},
     link::Family,
@@ -220,27 +219,6 @@ impl Daemon {
         }
         self.events.tell_of_prune();
         Ok(removed)
-    }
-
-    /// `network ls`, by name. `matches` learns of each network whether it has members.
-    pub fn list_networks(&self, matches: impl Fn(&Network, bool) -> bool) -> Vec<NetworkView> {
-        let world = self.state.world();
-        let mut networks: Vec<_> = world
-            .networks()
-            .filter(|network| matches(network, world.has_members(&network.id)))
-            .map(|network| view::network(network, &world))
-            .collect();
-        networks.sort_by(|one, other| one.network.name.cmp(&other.network.name));
-        networks
-    }
-
-    /// `network inspect`.
-    ///
-    /// # Errors
-    /// [`Error::NoNetwork`], or [`Error::Invalid`] if several match.
-    pub fn inspect_network(&self, key: &str) -> Result<NetworkView, Error> {
-        let world = self.state.world();
-        Ok(view::network(world.find_network(key)?, &world))
     }
 
     /// Create the three predefined networks if they do not exist.

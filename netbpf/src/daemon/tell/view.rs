@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     daemon::{
+        Error,
         effects::folders,
         names::{self, links},
-        state::world::World,
+        state::{State, world::World},
     },
     model::{AccessOptions, Attachment, Container, Endpoint, Files, Id, Link, Network},
 };
@@ -61,6 +62,50 @@ pub struct AttachmentView {
     pub links: Vec<Link>,
     /// The container's names for others in the network.
     pub names: Vec<String>,
+}
+
+/// Networks and containers as users see them, as copies of this moment.
+pub struct Views<'a>(pub(in crate::daemon) &'a State);
+
+impl Views<'_> {
+    /// `network ls`, by name. `matches` learns of each network whether it has members.
+    pub fn networks(&self, matches: impl Fn(&Network, bool) -> bool) -> Vec<NetworkView> {
+        let world = self.0.world();
+        let mut networks: Vec<_> = world
+            .networks()
+            .filter(|network| matches(network, world.has_members(&network.id)))
+            .map(|of| network(of, &world))
+            .collect();
+        networks.sort_by(|one, other| one.network.name.cmp(&other.network.name));
+        networks
+    }
+
+    /// `network inspect`.
+    ///
+    /// # Errors
+    /// [`Error::NoNetwork`], or [`Error::Invalid`] if several match.
+    pub fn network(&self, key: &str) -> Result<NetworkView, Error> {
+        let world = self.0.world();
+        Ok(network(world.find_network(key)?, &world))
+    }
+
+    /// `ps`, newest first: each container, and whether an endpoint of it is open. `matches` learns of each container
+    /// its networks.
+    pub fn containers(&self, matches: impl Fn(&Container, &[&Network]) -> bool) -> Vec<(Container, bool)> {
+        let world = self.0.world();
+        let mut containers: Vec<_> = world
+            .containers()
+            .filter(|container| {
+                let attachments = container.attachments.iter();
+                let networks: Vec<_> =
+                    attachments.filter_map(|attachment| world.network(&attachment.network)).collect();
+                matches(container, &networks)
+            })
+            .map(|container| (container.clone(), is_open(container, &world)))
+            .collect();
+        containers.sort_by_key(|(container, _)| std::cmp::Reverse(container.created));
+        containers
+    }
 }
 
 /// A copy of a network and its members.

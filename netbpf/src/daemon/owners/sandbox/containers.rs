@@ -1,4 +1,4 @@
-//! Creates, lists and removes sandboxes. Start and end are in `lifecycle`.
+//! Creates and removes sandboxes. Start and end are in `lifecycle`.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
         state::refuse,
         tell::view::{self, ContainerView},
     },
-    model::{Container, Id, Mode, Network, Restart, State, Subject, random_name},
+    model::{Container, Id, Mode, Restart, State, Subject, random_name},
     private,
     store::Change,
 };
@@ -76,27 +76,6 @@ impl Daemon {
         }
         self.events.tell(&container, Happened::Created);
         Ok((id, warnings))
-    }
-
-    /// `ps`, newest first: each container, and whether an endpoint of it is open. `matches` learns of each container
-    /// its networks.
-    pub fn list_containers(
-        &self,
-        matches: impl Fn(&Container, &[&Network]) -> bool,
-    ) -> Vec<(Container, bool)> {
-        let world = self.state.world();
-        let mut containers: Vec<_> = world
-            .containers()
-            .filter(|container| {
-                let attachments = container.attachments.iter();
-                let networks: Vec<_> =
-                    attachments.filter_map(|attachment| world.network(&attachment.network)).collect();
-                matches(container, &networks)
-            })
-            .map(|container| (container.clone(), view::is_open(container, &world)))
-            .collect();
-        containers.sort_by_key(|(container, _)| std::cmp::Reverse(container.created));
-        containers
     }
 
     /// `inspect` of a container. As in Docker, it waits for a change of the container: one that is starting is not shown
