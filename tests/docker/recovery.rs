@@ -103,6 +103,7 @@ fn killed_during(lab: &Lab, point: u32, start: impl Fn() -> Process) -> Option<(
         command.output().ok();
         return None;
     }
+    tell("kills tried", 1);
     lab.await_daemon_end();
     lab.start_daemon();
     Some((hit, command.output()))
