@@ -138,14 +138,13 @@ impl Programs {
     /// [`Error::Failed`] of the first program that cannot be unloaded: call it again.
     pub fn release(&mut self, names: &[&'static str]) -> Result<(), Error> {
         for &name in names {
-            if self.loaded.contains(name) {
-                self.forget(name)?;
-                let program = self.program(name)?;
-                match program.unload() {
-                    Ok(()) | Err(ProgramError::NotLoaded) => {}
+            if self.loaded.remove(name) {
+                let forgotten = self.forget(name);
+                // Also if its pin stays: the next load replaces it.
+                match self.program(name)?.unload() {
+                    Ok(()) | Err(ProgramError::NotLoaded) => forgotten?,
                     Err(error) => return Err(Error::failed("unload the program", name, error)),
                 }
-                self.loaded.remove(name);
             }
         }
         Ok(())
