@@ -74,9 +74,8 @@ impl LearntMacs {
         }
         let placed: HashSet<_> = places.iter().map(|(place, mac)| (place.endpoint, mac.mac)).collect();
         let lost = fresh.iter().filter(|(key, learnt)| !placed.contains(&(learnt.endpoint, key.mac)));
-        let lost: HashSet<FdbKey> = lost.map(|(key, _)| *key).collect();
         let (again, lost): (HashSet<_>, HashSet<_>) =
-            lost.into_iter().partition(|key| self.without_place.contains(key));
+            lost.map(|(key, _)| *key).partition(|key| self.without_place.contains(key));
         self.without_place = lost;
         for key in &again {
             self.forget(key)?;

@@ -135,7 +135,7 @@ impl Programs {
     /// Unloads those of the programs that are loaded: nobody needs them any more.
     ///
     /// # Errors
-    /// [`Error::Failed`] of the first program that cannot be unloaded: call it again.
+    /// [`Error::Failed`] of the first program whose tail call or pin cannot be removed. It is unloaded all the same.
     pub fn release(&mut self, names: &[&'static str]) -> Result<(), Error> {
         for &name in names {
             if self.loaded.remove(name) {

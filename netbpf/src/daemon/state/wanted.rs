@@ -38,8 +38,15 @@ impl World {
 
     /// The container that has an endpoint, by the endpoint's number.
     pub fn owner_of_endpoint(&self, number: u32) -> Option<Id> {
-        let has_it = |container: &&Container| container.endpoints().any(|endpoint| endpoint.number == number);
-        self.containers().find(has_it).map(|container| container.id)
+        self.endpoint_numbered(number).map(|(container, _)| container.id)
+    }
+
+    /// The container that has an endpoint, and the endpoint's attachment, by the endpoint's number.
+    pub fn endpoint_numbered(&self, number: u32) -> Option<(&Container, &Attachment)> {
+        let has_it = |attachment: &&Attachment| {
+            attachment.endpoint.as_ref().is_some_and(|endpoint| endpoint.number == number)
+        };
+        self.containers().find_map(|container| Some((container, container.attachments.iter().find(has_it)?)))
     }
 
     /// The wiring of a container's endpoints, by their numbers.

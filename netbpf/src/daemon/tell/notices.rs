@@ -13,7 +13,7 @@ use netbpf_common::{endpoint::NeighbourKey, notice::Notice};
 use crate::{
     daemon::{state::State, tell::events::Events},
     datapath::Notices,
-    model::{Attachment, Container, Id, Mac, Network},
+    model::{Container, Id, Mac, Network},
 };
 
 /// The time that [`MAX_MOVES`] and one log line about a storm are for.
@@ -143,13 +143,8 @@ fn heed(state: &State, events: &Events, notice: &Notice, holders: &mut Holders, 
 /// The container and the network of an endpoint.
 fn endpoint(state: &State, number: u32) -> Option<(Container, Network)> {
     let world = state.world();
-    let has = |attachment: &&Attachment| {
-        attachment.endpoint.as_ref().is_some_and(|endpoint| endpoint.number == number)
-    };
-    world.containers().find_map(|container| {
-        let attachment = container.attachments.iter().find(has)?;
-        Some((container.clone(), world.network(&attachment.network)?.clone()))
-    })
+    let (container, attachment) = world.endpoint_numbered(number)?;
+    Some((container.clone(), world.network(&attachment.network)?.clone()))
 }
 
 /// Logs that broadcasts of a container are dropped: it sends too many, or forwards them in a circle.
