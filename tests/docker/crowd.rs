@@ -2,7 +2,7 @@
 
 use netbpf_tests::lab::{Lab, Process, eventually};
 
-use crate::engine::{CLIENT, Engine, IMAGE};
+use crate::engine::{Engine, IMAGE, client};
 
 /// Starts `docker run` for each number, all at once.
 #[track_caller]
@@ -11,7 +11,7 @@ fn spawn_runs(lab: &Lab, numbers: std::ops::Range<u32>) -> Vec<Process> {
     let run = |number| {
         let name = name(number);
         lab.spawn([
-            CLIENT,
+            client(),
             "run",
             "-d",
             "--name",
@@ -60,7 +60,7 @@ fn batches_of_containers_leave_nothing() {
     let containers: Vec<_> = containers.text().lines().collect();
     for batch in containers.chunks(8) {
         let removals: Vec<_> =
-            batch.iter().map(|container| lab.spawn([CLIENT, "rm", "-f", container])).collect();
+            batch.iter().map(|container| lab.spawn([client(), "rm", "-f", container])).collect();
         for removal in removals {
             removal.output().ok();
         }

@@ -121,7 +121,8 @@ fn networks_are_listed_removed_and_disconnected() {
     assert_eq!(listed("-f type=custom"), "dev1 dev2 theirs");
     assert_eq!(listed("-f label=env=dev"), "dev1");
     assert_eq!(listed("-f driver=netbpf -f name=dev2"), "dev2");
-    engine.run("user", "--net dev2");
+    engine.run("user", "");
+    engine.docker("network connect dev2 user").ok();
     engine.docker("network ls -f nonsense=x").fails_with(1, "nonsense");
 
     let removed = engine.docker("network rm dev1 dev2 theirs").fails_with(1, "has active endpoints");

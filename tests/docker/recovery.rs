@@ -4,7 +4,7 @@ use std::fs;
 
 use netbpf_tests::lab::{Lab, Output, Process, eventually, tell};
 
-use crate::engine::{CLIENT, Engine};
+use crate::engine::Engine;
 
 /// The number of endpoints that netbpf knows.
 #[track_caller]
@@ -59,8 +59,7 @@ fn docker_waits_while_netbpf_restarts() {
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
     lab.stop_daemon();
-    let run =
-        lab.spawn([CLIENT, "run", "-d", "--name", "one", "--network", "mynet", "box:1", "sleep", "1000000"]);
+    let run = engine.spawn_docker("run -d --name one --network mynet box:1 sleep 1000000");
     lab.start_daemon();
     run.output().ok();
     lab.host(["ping", "-c1", "10.8.0.2"]).ok();
@@ -76,7 +75,7 @@ fn docker_waits_at_a_socket_held_by_a_service_manager() {
         engine.docker("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
         engine.run("one", "--network mynet");
         lab.stop_daemon();
-        let run = lab.spawn("docker run -d --name two --network mynet box:1 sleep 1000000".split(' '));
+        let run = engine.spawn_docker("run -d --name two --network mynet box:1 sleep 1000000");
         lab.start_daemon();
         run.output().ok();
         engine.exec("two", "ping -c1 -W2 one").ok();

@@ -8,7 +8,7 @@ use std::{
 
 use netbpf_tests::lab::{Lab, eventually};
 
-use crate::engine::{CLIENT, Engine};
+use crate::engine::{Engine, client};
 
 /// The answer of a web server to a client on the host.
 fn get(lab: &Lab, address: &str) -> std::io::Result<String> {
@@ -149,7 +149,7 @@ fn ports_are_published_moved_and_released() {
     }
     engine.run("client", "--network mynet");
     let ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 10.8.0.1 8080";
-    let answer = lab.host([CLIENT, "exec", "client", "sh", "-c", ask]).ok();
+    let answer = lab.host([client(), "exec", "client", "sh", "-c", ask]).ok();
     assert!(answer.text().ends_with("hello"), "{answer}");
     let listed = lab.netbpf(["ps", "--format", "{{.Ports}}", "--filter", "publish=8080"]).ok();
     assert!(listed.text().contains("0.0.0.0:8080->80/tcp"), "{listed}");

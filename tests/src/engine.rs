@@ -1,13 +1,54 @@
-//! A Docker engine on a lab's host: Debian's dockerd with its own data directory and one image. Leaves nothing behind.
+//! A Docker engine on a lab's host: dockerd with its own data directory and one image. Leaves nothing behind.
 
-use std::{cell::RefCell, path::Path};
+use std::{
+    cell::{Cell, RefCell},
+    env,
+    path::Path,
+    sync::LazyLock,
+};
 
 use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, Output, Process, eventually};
 
+/// The variable with the directory of an unpacked engine. Without it the system's engine is used.
+const ROOT: &str = "DOCKER_ROOT";
+
+static PROGRAMS: LazyLock<Programs> = LazyLock::new(|| {
+    let root = env::var(ROOT).unwrap_or_default();
+    assert!(root.is_empty() || Path::new(&root).is_absolute(), "{ROOT} is an absolute path");
+    let plugin = format!("{root}/usr/libexec/docker/cli-plugins/docker-compose");
+    Programs {
+        client: format!("{root}/usr/bin/docker"),
+        daemon: format!("{root}/usr/sbin/dockerd"),
+        compose: if Path::new(&plugin).exists() { plugin } else { "/usr/bin/docker-compose".to_owned() },
+        path: format!("{root}/usr/sbin:{root}/usr/bin:{}", env::var("PATH").unwrap_or_default()),
+    }
+});
+
+/// The programs of one engine.
+struct Programs {
+    client: String,
+    daemon: String,
+    compose: String,
+    /// The search path on which the engine finds its containerd and its proxy first.
+    path: String,
+}
+
 /// The client that came with the engine. Another one in the PATH may be too new for it.
-pub const CLIENT: &str = "/usr/bin/docker";
+pub fn client() -> &'static str {
+    &PROGRAMS.client
+}
+
+/// The `docker-compose` that came with the engine.
+pub fn compose() -> &'static str {
+    &PROGRAMS.compose
+}
+
+/// The search path for shell scripts that call `docker`.
+pub fn search_path() -> &'static str {
+    &PROGRAMS.path
+}
 
 /// The image of all containers: busybox.
 pub const IMAGE: &str = "box:1";
@@ -36,12 +77,26 @@ while True:
 /// The engine's data directory, on the lab's own file system.
 const DATA: &str = "/run/dockerdata";
 
+/// Ends containers that a killed engine was starting and that the next one does not know: engines from 25 on leave some.
+/// `/proc` has the processes and mounts of the lab only.
+const END_LOST: &str = r#"
+    for process in /proc/[0-9]*; do
+        case $(tr '\0' ' ' <$process/cmdline) in
+        */containerd-shim-runc-v2\ * | runc\ init\ *) kill -9 ${process#/proc/} ;;
+        esac
+    done
+    while read -r _ at _; do
+        case $at in /run/docker/*/rootfs | /run/dockerdata/*) umount -l $at ;; esac
+    done </proc/mounts
+"#;
+
 /// A running engine.
 pub struct Engine<'a> {
     lab: &'a Lab,
     /// Further options of dockerd.
     options: &'static str,
     daemon: RefCell<Option<Process>>,
+    was_killed: Cell<bool>,
 }
 
 impl<'a> Engine<'a> {
@@ -54,18 +109,14 @@ impl<'a> Engine<'a> {
     /// Starts an engine with further options of dockerd.
     #[track_caller]
     pub fn start_with(lab: &'a Lab, options: &'static str) -> Self {
-        let engine = Self { lab, options, daemon: RefCell::default() };
+        let engine = Self { lab, options, daemon: RefCell::default(), was_killed: Cell::default() };
         engine.start_again();
-        lab.host([
-            "sh",
-            "-ec",
-            "root=/run/dockerroot; mkdir -p $root/bin $root/tmp $root/www; cp $(command -v busybox) $root/bin/busybox
+        let image = "root=/run/dockerroot; mkdir -p $root/bin $root/tmp $root/www; cp $(command -v busybox) $root/bin/busybox
              for applet in $(busybox --list | grep -vx busybox); do ln -sf busybox $root/bin/$applet; done
              echo hello > $root/www/index.html; mkdir $root/www/cgi-bin
              printf '#!/bin/sh\necho; echo $REMOTE_ADDR\n' > $root/www/cgi-bin/peer; chmod +x $root/www/cgi-bin/peer
-             tar -C $root -c . | /usr/bin/docker import - box:1; rm -r $root",
-        ])
-        .ok();
+             tar -C $root -c . | \"$0\" import - box:1; rm -r $root";
+        lab.host(["sh", "-ec", image, client()]).ok();
         engine
     }
 
@@ -81,7 +132,8 @@ impl<'a> Engine<'a> {
     pub fn spawn(&self) {
         let mut slot = self.daemon.borrow_mut();
         assert!(slot.is_none(), "the engine runs already");
-        let command = ["dockerd", "--data-root", DATA, "--storage-driver", "overlay2"];
+        let path = format!("PATH={}", search_path());
+        let command = ["env", &path, &PROGRAMS.daemon, "--data-root", DATA, "--storage-driver", "overlay2"];
         *slot = Some(self.lab.spawn(command.into_iter().chain(self.options.split_whitespace())));
     }
 
@@ -89,8 +141,16 @@ impl<'a> Engine<'a> {
     #[track_caller]
     pub fn wait(&self) {
         eventually("an engine that answers", || {
-            self.lab.host([CLIENT, "info"]).status.success().then_some(())
+            self.lab.host([client(), "info"]).status.success().then_some(())
         });
+    }
+
+    /// The engine's major version.
+    #[track_caller]
+    pub fn version(&self) -> u32 {
+        let said = self.docker("version --format {{.Server.Version}}").ok();
+        let major = said.text().split('.').next().and_then(|major| major.parse().ok());
+        major.unwrap_or_else(|| panic!("a version: {said}"))
     }
 
     /// Stops the engine by SIGTERM, as an administrator does.
@@ -106,6 +166,7 @@ impl<'a> Engine<'a> {
     pub fn kill(&self) {
         let daemon = self.daemon.borrow_mut().take().expect("the engine runs");
         daemon.signal(Signal::SIGKILL);
+        self.was_killed.set(true);
         // containerd, which has the same output, ends with it.
         let _ = daemon.output();
     }
@@ -120,7 +181,7 @@ impl<'a> Engine<'a> {
     /// Starts `docker ARGUMENTS` in the background.
     #[track_caller]
     pub fn spawn_docker(&self, arguments: &str) -> Process {
-        self.lab.spawn([CLIENT].into_iter().chain(arguments.split_whitespace()))
+        self.lab.spawn([client()].into_iter().chain(arguments.split_whitespace()))
     }
 
     /// Starts a container that only sleeps. `options` are those of `docker run`.
@@ -162,6 +223,10 @@ impl Drop for Engine<'_> {
         self.remove_containers();
         self.docker("network prune -f").ok();
         self.stop();
+        if self.was_killed.get() {
+            // A process may end by itself meanwhile.
+            let _ = self.lab.host(["sh", "-c", END_LOST]);
+        }
         let tables = self.lab.host(["nft", "list", "tables"]).ok();
         for table in tables.text().lines().filter_map(|line| line.strip_prefix("table ")) {
             if !table.contains("netbpf") {
