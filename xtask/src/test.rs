@@ -15,6 +15,7 @@ use xtask::toolchain;
 
 use crate::{
     cargo::{self, Executable, Kind},
+    engines::{ENGINES, Engine},
     fuzz,
     kernels::{self, KERNELS, Kernel},
     setup::{self, Scope},
@@ -27,6 +28,9 @@ pub struct Options {
     /// Run the tests of this kernel only: 5.10, 6.1, 6.12, 7.2 or all; `none` runs everything but these
     #[arg(long, value_name = "VERSION", value_parser = Choice::parse)]
     kernel: Option<Choice>,
+    /// Run the tests of Docker with this engine only: that of the system, or of the Debian suite trixie or sid
+    #[arg(long, value_name = "ENGINE", value_parser = engine, conflicts_with = "quick")]
+    engine: Option<&'static Engine>,
     /// Only the pure tests: less than a minute once they are built, and no need of root or of any tool
     #[arg(long, conflicts_with = "kernel")]
     quick: bool,
@@ -55,6 +59,15 @@ impl Choice {
             }
         }
     }
+}
+
+/// The value of `--engine`.
+fn engine(name: &str) -> Result<&'static Engine, String> {
+    let found = ENGINES.iter().find(|engine| engine.name == name);
+    found.ok_or_else(|| {
+        let names: Vec<_> = ENGINES.iter().map(|engine| engine.name).collect();
+        format!("expected {}", names.join(", "))
+    })
 }
 
 /// The result of one group of tests.
@@ -141,7 +154,7 @@ pub struct Counts {
 
 /// Runs the chosen tests. An error if any fails.
 pub fn run(options: Options) -> Result<()> {
-    let Options { kernel, quick, filter } = options;
+    let Options { kernel, engine, quick, filter } = options;
     let here = !quick && matches!(kernel, None | Some(Choice::None));
     let kernels: Vec<&'static Kernel> = match kernel {
         _ if quick => Vec::new(),
@@ -173,7 +186,11 @@ pub fn run(options: Options) -> Result<()> {
         stages.push(fuzz::all()?);
     }
     if here {
-        stages.extend(Groups { built: &built, netbpf: &netbpf, xtask: &xtask, filter: &filter }.run()?);
+        let engines: Vec<&'static Engine> =
+            ENGINES.iter().filter(|it| engine.is_none_or(|one| one.name == it.name)).collect();
+        let groups =
+            Groups { built: &built, netbpf: &netbpf, xtask: &xtask, engines: &engines, filter: &filter };
+        stages.extend(groups.run()?);
     }
     if !kernels.is_empty() {
         let lab = built.iter().find(|it| it.name == LAB && it.kind == Kind::Tests);

@@ -6,12 +6,19 @@ use anyhow::{Context, Result};
 use xtask::toolchain;
 
 use super::{Stage, command, stage, written};
-use crate::cargo::{Executable, Kind};
+use crate::{
+    cargo::{Executable, Kind},
+    engines::Engine,
+};
 
 /// The tests of the whole system, which also run on other kernels.
 pub const LAB: &str = "lab";
+/// The tests with a Docker engine. They run with each engine.
+const DOCKER: &str = "docker";
+/// The variable with the directory of an engine that is not the system's.
+const ENGINE: &str = "DOCKER_ROOT";
 /// Groups that mostly wait: twice as many tests as CPUs run at once.
-const WAITING: &[&str] = &["docker", LAB];
+const WAITING: &[&str] = &[DOCKER, LAB];
 /// A group that installs packages for minutes, and measures nothing. It runs beside those that mostly wait, and yields
 /// to them.
 const BESIDE: &str = "install";
@@ -26,6 +33,8 @@ pub struct Groups<'a> {
     pub built: &'a [Executable],
     pub netbpf: &'a Path,
     pub xtask: &'a Path,
+    /// The engines for the tests of Docker.
+    pub engines: &'a [&'static Engine],
     /// Only tests with these texts in their names.
     pub filter: &'a [&'a str],
 }
@@ -37,6 +46,9 @@ impl Groups<'_> {
         let (waiting, busy): (Vec<_>, Vec<_>) =
             groups.into_iter().partition(|group| WAITING.contains(&group.name.as_str()));
         let (beside, busy): (Vec<_>, Vec<_>) = busy.into_iter().partition(|group| group.name == BESIDE);
+        // First, because fetching an engine may fail.
+        let with_engines = waiting.iter().filter(|group| group.name == DOCKER);
+        let with_engines = with_engines.map(|group| self.with_engines(group)).collect::<Result<Vec<_>>>()?;
         let mut stages = Vec::new();
         for group in busy {
             stages.push(stage(&name(group), vec![self.tests(group)])?);
@@ -44,7 +56,10 @@ impl Groups<'_> {
         let (shown, later) = thread::scope(|scope| {
             let later =
                 scope.spawn(|| beside.iter().map(|group| self.yielding(group)).collect::<Result<Vec<_>>>());
-            let shown = waiting.iter().map(|group| self.together(group)).collect::<Result<Vec<_>>>();
+            let of_docker = with_engines.into_iter().flatten().map(|(name, tests)| stage(&name, vec![tests]));
+            let others = waiting.iter().filter(|group| group.name != DOCKER);
+            let others = others.map(|group| stage(&name(group), vec![at_once(self.tests(group))?]));
+            let shown = of_docker.chain(others).collect::<Result<Vec<_>>>();
             (shown, later.join().unwrap_or_else(|panic| resume_unwind(panic)))
         });
         stages.extend(shown?);
@@ -76,25 +91,30 @@ impl Groups<'_> {
         tests
     }
 
-    /// The tests that may run at the same time.
-    fn together(&self, group: &Executable) -> Result<Stage> {
-        let mut tests = self.tests(group);
-        tests.args(["--skip", ALONE]);
-        if env::var_os(THREADS).is_none() {
-            let threads = 2 * thread::available_parallelism().context("count CPUs")?.get();
-            tests.env(THREADS, threads.to_string());
+    /// The tests of Docker for each engine that runs any of them, and the names of these stages.
+    fn with_engines(&self, group: &Executable) -> Result<Vec<(String, Command)>> {
+        let all = self.listed(group)?;
+        let mut stages = Vec::new();
+        for engine in self.engines {
+            let chosen: Vec<&str> = all.iter().map(String::as_str).filter(|test| engine.runs(test)).collect();
+            if chosen.is_empty() {
+                continue;
+            }
+            let found =
+                engine.find().with_context(|| format!("find the Docker engine of {}", engine.name))?;
+            let mut tests = at_once(self.with_programs(command(group, &chosen)))?;
+            tests.arg("--exact");
+            tests.envs(found.root.map(|root| (ENGINE, root)));
+            stages.push((format!("{} {}", group.name, found.version), tests));
         }
-        stage(&name(group), vec![tests])
+        Ok(stages)
     }
 
     /// The tests that run alone, if there are any.
     fn one_at_a_time(&self, group: &Executable) -> Result<Option<Stage>> {
-        let listed = self.tests(group).arg("--list").output();
-        let listed = listed.with_context(|| format!("list the {}", name(group)))?.stdout;
-        let listed =
-            String::from_utf8(listed).with_context(|| format!("read the names of the {}", name(group)))?;
-        let all = listed.lines().filter_map(|line| line.strip_suffix(": test"));
-        let alone: Vec<&str> = all.filter(|test| test.starts_with(ALONE)).collect();
+        let all = self.listed(group)?;
+        let alone: Vec<&str> =
+            all.iter().map(String::as_str).filter(|test| test.starts_with(ALONE)).collect();
         if alone.is_empty() {
             return Ok(None);
         }
@@ -103,12 +123,31 @@ impl Groups<'_> {
         stage(&format!("{}, alone", name(group)), vec![tests]).map(Some)
     }
 
+    /// The names of a group's tests.
+    fn listed(&self, group: &Executable) -> Result<Vec<String>> {
+        let listed = self.tests(group).arg("--list").output();
+        let listed = listed.with_context(|| format!("list the {}", name(group)))?.stdout;
+        let listed =
+            String::from_utf8(listed).with_context(|| format!("read the names of the {}", name(group)))?;
+        Ok(listed.lines().filter_map(|line| Some(line.strip_suffix(": test")?.to_owned())).collect())
+    }
+
     /// Runs tests with a low priority. Returns their output.
     fn yielding(&self, group: &Executable) -> Result<(Stage, String)> {
         let mut tests = Command::new("nice");
         tests.args(["-n", "10"]).arg(&group.path).args(self.filter).current_dir(&group.package);
         written(&name(group), vec![self.with_programs(tests)])
     }
+}
+
+/// Tests that may run at the same time.
+fn at_once(mut tests: Command) -> Result<Command> {
+    tests.args(["--skip", ALONE]);
+    if env::var_os(THREADS).is_none() {
+        let threads = 2 * thread::available_parallelism().context("count CPUs")?.get();
+        tests.env(THREADS, threads.to_string());
+    }
+    Ok(tests)
 }
 
 fn name(group: &Executable) -> String {
