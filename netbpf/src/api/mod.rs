@@ -9,5 +9,6 @@ pub mod filters;
 pub(crate) mod fuzz;
 pub mod human;
 pub mod ports;
+pub mod request;
 pub mod server;
 pub mod types;

@@ -28,6 +28,7 @@ use super::{
     connections,
     events::Selection,
     filters::Filters,
+    request::{self, Flag},
     types::{
         ContainerResource, ContainerSummary, ContainerUpdate, ContainerWait, Created, Info, NetworkConnect,
         NetworkConnected, NetworkCreated, NetworkDisconnect, NetworkResource, NetworkUpdate, NetworksPruned,
@@ -112,7 +113,13 @@ async fn refuse_in_json(response: Response) -> Response {
 
 /// Parses a JSON body, whatever its declared type.
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| Error::Invalid(format!("invalid JSON: {error}")))
+    request::body(body).map_err(|error| Error::Invalid(format!("invalid JSON: {error}")))
+}
+
+/// Parses a time; `None` if the text is empty.
+fn parse_time(key: &str, text: &str) -> Result<Option<Timestamp>, Error> {
+    let bad = || Error::Invalid(format!("invalid {key}: {text}: expected a time (RFC 3339)"));
+    (!text.is_empty()).then(|| request::time(text).ok_or_else(bad)).transpose()
 }
 
 async fn version() -> Json<Version> {
@@ -145,12 +152,9 @@ struct EventsQuery {
 }
 
 async fn events(State(daemon): Shared, Query(query): Query<EventsQuery>) -> Result<Response, Error> {
-    let [since, until] = [("since", &query.since), ("until", &query.until)].map(|(key, text)| {
-        let bad = || Error::Invalid(format!("invalid {key}: {text}: expected a time (RFC 3339)"));
-        (!text.is_empty()).then(|| text.parse().map_err(|_| bad())).transpose()
-    });
+    let (since, until) = (parse_time("since", &query.since)?, parse_time("until", &query.until)?);
     let filters = FiltersQuery { filters: query.filters }.parse()?;
-    let events = daemon.events().follow(since?, until?);
+    let events = daemon.events().follow(since, until);
     let selection = Selection::parse(&filters)?;
     Ok(lines(events.filter_map(move |event| {
         let event = report::event(&event);
@@ -247,7 +251,7 @@ async fn update_network(
 #[derive(Deserialize)]
 struct ListQuery {
     #[serde(default)]
-    all: bool,
+    all: Flag,
     #[serde(default)]
     filters: String,
 }
@@ -257,7 +261,7 @@ async fn list_containers(
     Query(ListQuery { all, filters }): Query<ListQuery>,
 ) -> Result<Json<Vec<ContainerSummary>>, Error> {
     let filter = FiltersQuery { filters }.parse()?.containers()?;
-    let all = all || filter.asks_for_state();
+    let all = all.0 || filter.asks_for_state();
     let containers = daemon.views().containers(|container, networks| {
         let network = |id: &Id| networks.iter().find(|network| network.id == *id).copied();
         (all || matches!(container.status(), "running" | "restarting")) && filter.matches(container, network)
@@ -297,20 +301,24 @@ async fn start(State(daemon): Shared, Path(container): Path<String>) -> Result<S
 
 #[derive(Deserialize)]
 struct StopQuery {
-    /// In seconds; the default is Docker's.
+    /// In seconds; without an end if it is negative. The default is Docker's.
     #[serde(default = "ten")]
-    t: u64,
+    t: i64,
     #[serde(default)]
     signal: String,
 }
 
-fn ten() -> u64 {
+fn ten() -> i64 {
     10
 }
 
 impl StopQuery {
     fn signal(&self, default: nix::sys::signal::Signal) -> Result<i32, Error> {
         parse_signal(&self.signal, default)
+    }
+
+    fn timeout(&self) -> Duration {
+        u64::try_from(self.t).map_or(Duration::MAX, Duration::from_secs)
     }
 }
 
@@ -334,7 +342,7 @@ async fn stop(
     Query(query): Query<StopQuery>,
 ) -> Result<StatusCode, Error> {
     let signal = query.signal(nix::sys::signal::SIGTERM)?;
-    let timeout = Duration::from_secs(query.t);
+    let timeout = query.timeout();
     whole(async move { daemon.stop_container(&container, signal, timeout).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -345,7 +353,7 @@ async fn restart(
     Query(query): Query<StopQuery>,
 ) -> Result<StatusCode, Error> {
     let signal = query.signal(nix::sys::signal::SIGTERM)?;
-    let timeout = Duration::from_secs(query.t);
+    let timeout = query.timeout();
     whole(async move { daemon.restart_container(&container, signal, timeout).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -395,7 +403,7 @@ async fn wait(State(daemon): Shared, Path(container): Path<String>) -> Result<Js
 #[derive(Deserialize)]
 struct LogsQuery {
     #[serde(default)]
-    follow: bool,
+    follow: Flag,
     #[serde(default)]
     tail: String,
     #[serde(default)]
@@ -414,14 +422,8 @@ async fn logs(
                 .map_err(|_| Error::Invalid(format!("invalid tail: {text}: expected a number or all")))?,
         ),
     };
-    let since = match query.since.as_str() {
-        "" => None,
-        text => Some(
-            text.parse()
-                .map_err(|_| Error::Invalid(format!("invalid since: {text}: expected a time (RFC 3339)")))?,
-        ),
-    };
-    let lines = daemon.logs(&container, query.follow, tail, since).await?;
+    let since = parse_time("since", &query.since)?;
+    let lines = daemon.logs(&container, query.follow.0, tail, since).await?;
     Ok(self::lines(lines.map_ok(report::log_line)))
 }
 
@@ -439,7 +441,7 @@ fn lines<T: Serialize + 'static, E: Into<axum::BoxError> + 'static>(
 #[derive(Deserialize)]
 struct RemoveQuery {
     #[serde(default)]
-    force: bool,
+    force: Flag,
 }
 
 async fn remove_container(
@@ -447,6 +449,6 @@ async fn remove_container(
     Path(container): Path<String>,
     Query(query): Query<RemoveQuery>,
 ) -> Result<StatusCode, Error> {
-    whole(async move { daemon.remove_container(&container, query.force).await }).await?;
+    whole(async move { daemon.remove_container(&container, query.force.0).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
