@@ -36,7 +36,7 @@ use super::{
     },
 };
 use crate::{
-    daemon::{self, Daemon},
+    daemon::{self, Daemon, Until},
     model::{AccessChange, Id, Network, Options},
 };
 use error::{Error, refuse};
@@ -267,8 +267,7 @@ async fn list_containers(
         (all || matches!(container.status(), "running" | "restarting")) && filter.matches(container, network)
     });
     let now = Timestamp::now();
-    let lines = containers.iter().map(|(container, is_open)| container::summary(container, *is_open, now));
-    Ok(Json(lines.collect()))
+    Ok(Json(containers.iter().map(|line| container::summary(line, now)).collect()))
 }
 
 #[derive(Deserialize)]
@@ -397,7 +396,7 @@ async fn update_container(
 }
 
 async fn wait(State(daemon): Shared, Path(container): Path<String>) -> Result<Json<ContainerWait>, Error> {
-    Ok(Json(ContainerWait { status_code: daemon.wait_container(&container).await? }))
+    Ok(Json(ContainerWait { status_code: daemon.wait_container(&container, Until::Ended)?.await? }))
 }
 
 #[derive(Deserialize)]

@@ -45,7 +45,8 @@ use serde::{Deserialize, Serialize};
 
 pub use container::{
     ContainerCreate, ContainerResource, ContainerState, ContainerSummary, ContainerUpdate, ContainerWait,
-    DefaultEndpoint, LogLine, NetworkAttachment, NetworkSettings, RestartPolicy,
+    DefaultEndpoint, LogLine, NetworkAttachment, NetworkEndpoints, NetworkMode, NetworkSettings,
+    RestartPolicy,
 };
 pub use foreign::{ForeignChain, ForeignChainState};
 pub use network::{

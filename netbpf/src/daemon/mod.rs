@@ -23,15 +23,23 @@ use std::sync::Arc;
 pub use error::Error;
 pub use membership::networks::NetworkRequest;
 pub use owners::docker::{DockerEndpointRequest, DockerNetwork, Joined};
-pub use owners::sandbox::request::{NetworkMode, SandboxRequest};
+pub use owners::sandbox::{
+    request::{NetworkMode, SandboxRequest},
+    wait::Until,
+};
 pub use service::{BPFFS, Inherited, Options, run};
 pub use tell::{
     events::{Event, EventKind},
-    info::{Info, Repair, Standing, StandingState, Stats, Uplink, kernel},
-    view::{AttachmentView, ContainerView, MemberView, NetworkView, Views},
+    info::{EndpointStats, Info, Repair, Standing, StandingState, Stats, Uplink, kernel},
+    usage::{Machine, Usage, machine},
+    view::{AttachmentView, ContainerLine, ContainerView, MemberView, NetworkView, Views},
 };
 
-pub use crate::sandbox::logs::Record;
+pub use crate::sandbox::{
+    exec::Command,
+    logs::Record,
+    session::{Input, Session, Source, Streams, Terminal},
+};
 
 use crate::{model::Id, sandbox::SealedProgram};
 use effects::{host::Host, transaction::Transaction};

@@ -76,7 +76,7 @@ impl NetworkFilter {
     }
 }
 
-/// Unused networks to remove.
+/// Unused networks, or containers that do not run, to remove.
 #[derive(Clone, Debug, Default)]
 pub struct PruneFilter {
     /// `k` or `k=v`.
@@ -90,9 +90,18 @@ pub struct PruneFilter {
 impl PruneFilter {
     /// Whether an unused network is meant.
     pub fn matches(&self, network: &Network) -> bool {
-        has_labels(&network.labels, &self.labels)
-            && !self.unwanted.iter().any(|unwanted| has_label(&network.labels, unwanted))
-            && self.until.is_none_or(|until| network.created < until)
+        self.means(&network.labels, network.created)
+    }
+
+    /// Whether a container that does not run is meant.
+    pub fn matches_container(&self, container: &Container) -> bool {
+        self.means(&container.labels, container.created)
+    }
+
+    fn means(&self, labels: &BTreeMap<String, String>, created: Timestamp) -> bool {
+        has_labels(labels, &self.labels)
+            && !self.unwanted.iter().any(|unwanted| has_label(labels, unwanted))
+            && self.until.is_none_or(|until| created < until)
     }
 }
 

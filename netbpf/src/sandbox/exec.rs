@@ -56,13 +56,18 @@ pub fn run(socket: &Path, command: Command, interactive: bool, tty: bool) -> Res
     let Command { argv, env, working_dir } = command;
     let request = Request::Exec(Exec { argv, env, working_dir, tty: tty.then(window_size) });
     let run = if tty { in_terminal } else { plain };
-    run(&channel, request, interactive).map_err(|error| match error {
+    run(&channel, request, interactive).map_err(cannot_exec)
+}
+
+/// Adds Docker's words to the reason why a program cannot be started.
+pub(super) fn cannot_exec(error: Error) -> Error {
+    match error {
         Error::Start { exit_code: exit_code @ (126 | 127), message } => {
             let what = "exec failed: unable to start container process";
             Error::Start { exit_code, message: format!("{what}: {message}") }
         }
         other => other,
-    })
+    }
 }
 
 fn in_terminal(channel: &Channel, request: Request, interactive: bool) -> Result<i32, Error> {

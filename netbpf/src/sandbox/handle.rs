@@ -178,6 +178,25 @@ impl Supervisor {
         exit_status(&self.dir)
     }
 
+    /// Asks for `exec`, with the program's streams. Returns the channel that tells of its end, and its terminal if it has
+    /// one.
+    pub(super) async fn ask_exec(
+        &self,
+        request: Request,
+        streams: Vec<OwnedFd>,
+    ) -> Result<(Channel, Vec<OwnedFd>), Error> {
+        let socket = self.dir.join(SOCKET);
+        blocking(move || {
+            let channel = Channel::connect(&socket).map_err(|_| Error::Gone)?;
+            let streams: Vec<_> = streams.iter().map(OwnedFd::as_fd).collect();
+            match channel.ask(&request, &streams)? {
+                (Response::Started, fds) => Ok((channel, fds)),
+                (other, _) => Err(Error::Protocol(format!("{other:?}"))),
+            }
+        })
+        .await
+    }
+
     async fn ask(&self, request: Request) -> Result<(), Error> {
         let socket = self.dir.join(SOCKET);
         blocking(move || {

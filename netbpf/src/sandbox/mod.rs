@@ -25,6 +25,7 @@ mod protocol;
 mod relay;
 mod rotation;
 mod sealed;
+pub mod session;
 mod shared_file;
 mod spec;
 mod supervisor;

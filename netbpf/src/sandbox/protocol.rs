@@ -18,8 +18,9 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::io::unix::AsyncFd;
 
-use super::error::Error;
+use super::{error::Error, relay::set_nonblocking, sys};
 
 /// The maximum number of descriptors in a packet: stdin, stdout and stderr.
 const MAX_FDS: usize = 3;
@@ -140,6 +141,12 @@ impl Channel {
         }
         text.truncate(received.bytes);
         Ok(Some((serde_json::from_slice(&text)?, fds)))
+    }
+
+    /// A copy of the socket to wait for, with which [`Channel::receive`] does not wait any more.
+    pub fn watch(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        set_nonblocking(&self.0)?;
+        sys::register(self.0.try_clone()?)
     }
 
     /// Sends a request and waits for the response. `Failed` becomes an error.

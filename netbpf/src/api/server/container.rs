@@ -10,24 +10,26 @@ use crate::{
         human, ports,
         types::{
             ContainerCreate, ContainerResource, ContainerState, ContainerSummary, Empty, EndpointSettings,
-            HostConfig, NetworkSettings, PortBinding, RestartPolicy,
+            HostConfig, NetworkEndpoints, NetworkMode, NetworkSettings, PortBinding, RestartPolicy,
         },
     },
-    daemon::ContainerView,
+    daemon::{AttachmentView, ContainerLine, ContainerView},
     model::{self, Container, Mode, Namespace, Network, Sandbox, State},
 };
 
 /// A line of `ps`.
-pub fn summary(container: &Container, is_open: bool, now: Timestamp) -> ContainerSummary {
+pub fn summary(line: &ContainerLine, now: Timestamp) -> ContainerSummary {
+    let ContainerLine { container, is_open, attachments } = line;
     let (id, name) = container.shown();
     ContainerSummary {
         id: id.to_string(),
         names: vec![format!("/{name}")],
         image: container.owner().image().into_owned(),
+        image_id: container.owner().image().into_owned(),
         command: container.owner().command().join(" "),
         created: container.created.as_second(),
         state: container.status().into(),
-        status: status(container, now) + if is_open { " (open)" } else { "" },
+        status: status(container, now) + if *is_open { " (open)" } else { "" },
         labels: container.labels.clone(),
         networks: match container.owner().mode() {
             Some(Mode::Host) => vec!["host".into()],
@@ -37,6 +39,11 @@ pub fn summary(container: &Container, is_open: bool, now: Timestamp) -> Containe
             }
         },
         ports: ports::summaries(&container.owner().exposed(&container.state), &container.mappings),
+        host_config: NetworkMode {
+            network_mode: container.sandbox().map(|own| network_mode(container, own)).unwrap_or_default(),
+        },
+        network_settings: NetworkEndpoints { networks: endpoints(container, attachments) },
+        mounts: Vec::new(),
     }
 }
 
@@ -85,16 +92,21 @@ pub fn resource(view: &ContainerView) -> ContainerResource {
 
 fn network_settings(view: &ContainerView) -> NetworkSettings {
     let container = &view.container;
-    let attachments = container.attachments.iter().zip(&view.attachments);
-    let networks: BTreeMap<_, _> = attachments
-        .map(|(attachment, view)| (attachment.network_name.clone(), endpoint::settings(attachment, view)))
-        .collect();
+    let networks = endpoints(container, &view.attachments);
     NetworkSettings {
         sandbox_key: namespace(container),
         ports: ports::bindings(&container.owner().exposed(&container.state), &container.mappings),
         default: networks.get(Network::DEFAULT).map(Into::into).unwrap_or_default(),
         networks,
     }
+}
+
+/// A container's endpoints by network name.
+fn endpoints(container: &Container, views: &[AttachmentView]) -> BTreeMap<String, EndpointSettings> {
+    let attachments = container.attachments.iter().zip(views);
+    attachments
+        .map(|(attachment, view)| (attachment.network_name.clone(), endpoint::settings(attachment, view)))
+        .collect()
 }
 
 fn config(container: &Container, sandbox: &Sandbox) -> ContainerCreate {

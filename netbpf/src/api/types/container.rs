@@ -80,6 +80,9 @@ pub struct ContainerSummary {
     pub names: Vec<String>,
     /// The root file system: a directory, or `host`.
     pub image: String,
+    /// The same.
+    #[serde(rename = "ImageID", default)]
+    pub image_id: String,
     /// The command as one line.
     pub command: String,
     /// Seconds since the epoch.
@@ -95,6 +98,31 @@ pub struct ContainerSummary {
     /// Exposed and published ports of a running container.
     #[serde(default)]
     pub ports: Vec<PortSummary>,
+    /// Its network mode, as in `inspect`.
+    #[serde(default)]
+    pub host_config: NetworkMode,
+    /// Its endpoints.
+    #[serde(default)]
+    pub network_settings: NetworkEndpoints,
+    /// Always empty: netbpf has no volumes.
+    #[serde(default)]
+    pub mounts: Vec<Empty>,
+}
+
+/// The part of Docker's `HostConfig` in [`ContainerSummary`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkMode {
+    /// `default`, a network, `host`, `none` or `container:ID`.
+    pub network_mode: String,
+}
+
+/// The part of Docker's `NetworkSettings` in [`ContainerSummary`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkEndpoints {
+    /// Endpoints by network name.
+    pub networks: BTreeMap<String, EndpointSettings>,
 }
 
 /// `inspect` of a container.

@@ -7,9 +7,12 @@ use crate::{
     daemon::{
         Daemon, Error,
         owners::namespace,
-        tell::info::{self, Stats},
+        tell::{
+            info::{self, EndpointStats, Stats},
+            usage::{self, Usage},
+        },
     },
-    model::{AccessChange, EndpointRequest, Id},
+    model::{AccessChange, Container, EndpointRequest, Id},
 };
 
 impl Daemon {
@@ -132,5 +135,23 @@ impl Daemon {
     pub async fn stats(&self, containers: &[&str]) -> Result<Stats, Error> {
         let asked: Vec<Id> = containers.iter().map(|key| self.find_subject(key)).collect::<Result<_, _>>()?;
         info::stats(&self.state, &self.host, &asked).await
+    }
+
+    /// The counters of all endpoints.
+    ///
+    /// # Errors
+    /// [`Error::Link`] or [`Error::Datapath`] if they cannot be read.
+    pub async fn endpoint_stats(&self) -> Result<Vec<EndpointStats>, Error> {
+        info::endpoints(&self.state, &self.host, &[]).await
+    }
+
+    /// What the processes of a container use: nothing if it does not run, or is not a sandbox.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`], or [`Error::Invalid`] if several match.
+    pub fn usage(&self, key: &str) -> Result<(Container, Usage), Error> {
+        let container = self.state.container(&self.find_subject(key)?)?;
+        let processes = self.processes(&container.id.to_string()).unwrap_or_default();
+        Ok((container, usage::of_processes(&processes)))
     }
 }

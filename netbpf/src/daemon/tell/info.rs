@@ -136,6 +136,26 @@ async fn disciplines(host: &Host) -> Vec<String> {
 
 /// Counters of these containers, or of all if none is named.
 pub async fn stats(state: &State, host: &Host, asked: &[Id]) -> Result<Stats, Error> {
+    let endpoints = endpoints(state, host, asked).await?;
+    let filtered = host.firewall.dropped().await?;
+    let reasons = host
+        .datapath()
+        .reasons()?
+        .into_iter()
+        .map(|(reason, counter)| {
+            // The packet filter counts the packets that it drops under the same name as an uplink's
+            // program.
+            let also: Vec<_> = filtered.iter().filter(|counted| counted.name == reason.name()).collect();
+            let packets = counter.packets + also.iter().map(|counted| counted.packets).sum::<u64>();
+            let bytes = counter.bytes + also.iter().map(|counted| counted.bytes).sum::<u64>();
+            (reason, Counter { packets, bytes })
+        })
+        .collect();
+    Ok(Stats { reasons, endpoints })
+}
+
+/// Counters of the endpoints of these containers, or of all if none is named.
+pub async fn endpoints(state: &State, host: &Host, asked: &[Id]) -> Result<Vec<EndpointStats>, Error> {
     let received = host.links.received(host.group).await?;
     let endpoints: BTreeMap<_, _> = {
         let world = state.world();
@@ -152,21 +172,8 @@ pub async fn stats(state: &State, host: &Host, asked: &[Id]) -> Result<Stats, Er
             })
             .collect()
     };
-    let filtered = host.firewall.dropped().await?;
     let datapath = host.datapath();
-    let reasons = datapath
-        .reasons()?
-        .into_iter()
-        .map(|(reason, counter)| {
-            // The packet filter counts the packets that it drops under the same name as an uplink's
-            // program.
-            let also: Vec<_> = filtered.iter().filter(|counted| counted.name == reason.name()).collect();
-            let packets = counter.packets + also.iter().map(|counted| counted.packets).sum::<u64>();
-            let bytes = counter.bytes + also.iter().map(|counted| counted.bytes).sum::<u64>();
-            (reason, Counter { packets, bytes })
-        })
-        .collect();
-    let endpoints = endpoints
+    endpoints
         .into_iter()
         .map(|((container, interface), (id, network, number, is_open))| {
             let counters = datapath.endpoint_stats(number)?;
@@ -182,6 +189,5 @@ pub async fn stats(state: &State, host: &Host, asked: &[Id]) -> Result<Stats, Er
                 dropped: counters.dropped,
             })
         })
-        .collect::<Result<_, Error>>()?;
-    Ok(Stats { reasons, endpoints })
+        .collect()
 }

@@ -3,4 +3,5 @@
 pub(in crate::daemon) mod events;
 pub(in crate::daemon) mod info;
 pub(in crate::daemon) mod notices;
+pub(in crate::daemon) mod usage;
 pub(in crate::daemon) mod view;

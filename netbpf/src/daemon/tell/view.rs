@@ -42,6 +42,16 @@ pub struct ContainerView {
     pub attachments: Vec<AttachmentView>,
 }
 
+/// A container in a list.
+pub struct ContainerLine {
+    /// The container.
+    pub container: Container,
+    /// Whether an endpoint of it is open.
+    pub is_open: bool,
+    /// One for each of its attachments.
+    pub attachments: Vec<AttachmentView>,
+}
+
 /// The files of a sandbox on the host.
 pub struct FilesView {
     /// `/etc/resolv.conf`.
@@ -89,9 +99,8 @@ impl Views<'_> {
         Ok(network(world.find_network(key)?, &world))
     }
 
-    /// `ps`, newest first: each container, and whether an endpoint of it is open. `matches` learns of each container
-    /// its networks.
-    pub fn containers(&self, matches: impl Fn(&Container, &[&Network]) -> bool) -> Vec<(Container, bool)> {
+    /// `ps`, newest first. `matches` learns of each container its networks.
+    pub fn containers(&self, matches: impl Fn(&Container, &[&Network]) -> bool) -> Vec<ContainerLine> {
         let world = self.0.world();
         let mut containers: Vec<_> = world
             .containers()
@@ -101,9 +110,13 @@ impl Views<'_> {
                     attachments.filter_map(|attachment| world.network(&attachment.network)).collect();
                 matches(container, &networks)
             })
-            .map(|container| (container.clone(), is_open(container, &world)))
+            .map(|container| ContainerLine {
+                container: container.clone(),
+                is_open: is_open(container, &world),
+                attachments: attachments(container, &world),
+            })
             .collect();
-        containers.sort_by_key(|(container, _)| std::cmp::Reverse(container.created));
+        containers.sort_by_key(|line| std::cmp::Reverse(line.container.created));
         containers
     }
 }
@@ -157,12 +170,7 @@ pub fn all_open(world: &World) -> Vec<String> {
 
 /// A copy of a container whose files are in `dir`.
 pub fn container(container: Container, world: &World, dir: &Path, pid: Option<u32>) -> ContainerView {
-    let attachments = container.attachments.iter().map(|attachment| AttachmentView {
-        network: world.network(&attachment.network).cloned(),
-        links: links::shown(&attachment.request.links, world),
-        names: names::names_of(&container, attachment),
-    });
-    let attachments = attachments.collect();
+    let attachments = attachments(&container, world);
     let files = match container.owner().files() {
         Files::Own(_) => Some(FilesView {
             resolv_conf: dir.join("resolv.conf"),
@@ -173,4 +181,13 @@ pub fn container(container: Container, world: &World, dir: &Path, pid: Option<u3
         Files::None | Files::ResolvConf(_) => None,
     };
     ContainerView { container, pid, files, attachments }
+}
+
+fn attachments(container: &Container, world: &World) -> Vec<AttachmentView> {
+    let view = |attachment: &Attachment| AttachmentView {
+        network: world.network(&attachment.network).cloned(),
+        links: links::shown(&attachment.request.links, world),
+        names: names::names_of(container, attachment),
+    };
+    container.attachments.iter().map(view).collect()
 }

@@ -146,6 +146,7 @@ impl Daemon {
         if let Some(container) = removed {
             self.events.tell(&container, Happened::Destroyed);
         }
+        self.owners.ends.announce();
         Ok(())
     }
 }

@@ -241,30 +241,6 @@ impl Daemon {
         while is_running() && news.changed().await.is_ok() {}
     }
 
-    /// `wait`: the exit code. Also waits for a container that was not started yet. A removed container is
-    /// found by its full ID.
-    ///
-    /// # Errors
-    /// [`Error::NoContainer`], also if it is removed before it was started; [`Error::Invalid`] if several
-    /// match.
-    pub async fn wait_container(&self, key: &str) -> Result<i32, Error> {
-        let mut news = self.owners.ends.subscribe();
-        let id = match self.find_subject(key) {
-            Ok(id) => id,
-            Err(error) => key.parse().map_err(|_| error)?,
-        };
-        loop {
-            match self.state.container(&id).map(|container| container.state) {
-                Ok(State::Exited { code, .. }) => return Ok(code),
-                Ok(State::Created { .. } | State::Running { .. }) => {}
-                Err(error) => return self.owners.ends.code(&id).ok_or(error),
-            }
-            if news.changed().await.is_err() {
-                return Err(Error::NoContainer(key.to_owned()));
-            }
-        }
-    }
-
     /// Send a signal to a running sandbox. The caller must hold its lock, so that the event of its end comes
     /// later.
     pub(in crate::daemon) async fn end(&self, container: &Container, signal: i32) -> Result<(), Error> {

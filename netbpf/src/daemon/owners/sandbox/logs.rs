@@ -17,7 +17,7 @@ use crate::{
         owners::sandbox::{own_sandbox, supervisor_of},
         state::refuse,
     },
-    model::{Id, State},
+    model::{Container, Id, State},
     sandbox::{
         self, Supervisor,
         logs::{self, Logs, Record},
@@ -47,7 +47,7 @@ impl Followers {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
         for follower in waiting.into_iter().flatten() {
             // An error means that the client is gone.
-            let _ = follower.send(logs::read(path, None, Some(supervisor))?);
+            let _ = follower.send(logs::read(path, Some(0), Some(supervisor))?);
         }
         Ok(())
     }
@@ -71,9 +71,7 @@ impl Daemon {
         tail: Option<usize>,
         since: Option<Timestamp>,
     ) -> Result<impl Stream<Item = Result<Record, sandbox::Error>> + use<>, Error> {
-        let container = self.state.container(&self.find_subject(key)?)?;
-        refuse(&container, "logs")?;
-        own_sandbox(&container)?;
+        let container = self.logged(key)?;
         let path = self.host.folders.log_of(&container.id);
         let source = match container.state {
             State::Created { .. } if follow => Source::Waiting(self.owners.followers.wait(container.id)),
@@ -83,6 +81,36 @@ impl Daemon {
             }
         };
         Ok(stream::try_unfold(source, move |source| next(source, since)))
+    }
+
+    /// `attach`: the output from now on, until the container ends. One that does not run is followed from its next start
+    /// on. With `past`, also the earlier output of one that runs.
+    ///
+    /// # Errors
+    /// As of [`Daemon::logs`].
+    pub fn attach(
+        &self,
+        key: &str,
+        past: bool,
+    ) -> Result<impl Stream<Item = Result<Record, sandbox::Error>> + use<>, Error> {
+        let container = self.logged(key)?;
+        let source = match supervisor_of(&container, &self.host.folders) {
+            Ok(supervisor) => {
+                let tail = if past { None } else { Some(0) };
+                let path = self.host.folders.log_of(&container.id);
+                Source::Open(Box::new(logs::read(&path, tail, Some(&supervisor))?))
+            }
+            Err(_) => Source::Waiting(self.owners.followers.wait(container.id)),
+        };
+        Ok(stream::try_unfold(source, |source| next(source, None)))
+    }
+
+    /// A container that has a log.
+    fn logged(&self, key: &str) -> Result<Container, Error> {
+        let container = self.state.container(&self.find_subject(key)?)?;
+        refuse(&container, "logs")?;
+        own_sandbox(&container)?;
+        Ok(container)
     }
 }
 

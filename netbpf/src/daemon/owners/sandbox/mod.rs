@@ -1,13 +1,15 @@
-//! Containers that netbpf runs itself: creation, start, stop, restart, and output.
+//! Containers that netbpf runs itself: creation, start, stop, restart, output, and programs in them.
 
 mod containers;
 pub(in crate::daemon) mod ends;
+mod exec;
 mod lifecycle;
 pub(in crate::daemon) mod logs;
 mod rename;
 pub(in crate::daemon) mod request;
 mod restarts;
 mod spec;
+pub(in crate::daemon) mod wait;
 
 use crate::{
     daemon::{Error, effects::folders::Folders},
