@@ -75,7 +75,9 @@ async fn serve_one(stream: UnixStream, router: Router, end: impl Future<Output =
         waits.store(false, Ordering::Relaxed);
         router.call(request.map(|body| watched(body, Arc::clone(&waits))))
     });
-    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // A request may take the connection over, which then is no longer waited for.
+    let mut connection = pin!(connection.with_upgrades());
     // The connection comes first, so that received data is read before the shutdown starts. A client that disconnects
     // is no error.
     tokio::select! {

@@ -58,7 +58,18 @@ impl Selection {
     /// # Errors
     /// [`Error::Key`] for a key that is not one of these.
     pub fn parse(filters: &Filters) -> Result<Self, Error> {
-        filters.only(&["container", "event", "label", "network", "scope", "type"])?;
+        filters.only(&[
+            "container",
+            "daemon",
+            "event",
+            "image",
+            "label",
+            "network",
+            "plugin",
+            "scope",
+            "type",
+            "volume",
+        ])?;
         Ok(Self(filters.clone()))
     }
 
@@ -86,8 +97,7 @@ impl Selection {
         equal("event", &event.action)
             && equal("type", &event.kind)
             && equal("scope", &event.scope)
-            && actor("container")
-            && actor("network")
+            && ["container", "daemon", "image", "network", "plugin", "volume"].into_iter().all(actor)
             && self.0.get("label").iter().all(has_label)
     }
 }

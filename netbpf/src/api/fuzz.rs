@@ -3,13 +3,14 @@
 
 use std::{collections::BTreeMap, fmt::Display};
 
+use bollard::models::{ExecConfig, ExecStartConfig};
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     events::{Actor, Event, Selection},
     filters::Filters,
-    ports,
+    ports, request,
     types::{
         ContainerCreate, ContainerResource, ContainerSummary, ContainerUpdate, NetworkConnect, NetworkCreate,
         NetworkDisconnect, NetworkResource, NetworkUpdate, Stats,
@@ -26,6 +27,8 @@ pub(crate) fn check_messages(body: &[u8]) {
     stays::<NetworkDisconnect>(body);
     stays::<NetworkUpdate>(body);
     stays::<ContainerUpdate>(body);
+    stays::<ExecConfig>(body);
+    stays::<ExecStartConfig>(body);
     // Answers, which the command line reads.
     stays::<NetworkResource>(body);
     stays::<ContainerResource>(body);
@@ -39,7 +42,7 @@ pub(crate) fn check_messages(body: &[u8]) {
 
 fn stays<T: DeserializeOwned + Serialize>(body: &[u8]) -> Option<T> {
     let write = |message: &T| serde_json::to_string(message).expect("a message has no failing serializer");
-    let message = serde_json::from_slice(body).ok()?;
+    let message = request::body(body).ok()?;
     let text = write(&message);
     let again = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     assert_eq!(write(&again), text);
@@ -188,6 +191,9 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         r#"{"Cmd":["sleep","1"],"Env":["A=b"],"Hostname":"h","NetworkMode":"mynet","Dns":["1.1.1.1"],"Rootfs":"/x",
             "ExposedPorts":{"80/tcp":{}},"HostConfig":{"PortBindings":{"80/tcp":[{"HostIp":"::1","HostPort":"80-90"}],
             "53/udp":[{}]},"PublishAllPorts":true,"RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3}}}"#,
+        r#"{"AttachStdin":true,"AttachStdout":true,"AttachStderr":true,"DetachKeys":"","Tty":true,"Env":["A=b"],
+            "Cmd":["sh"],"Privileged":false,"User":"","WorkingDir":"/","ConsoleSize":[24,80]}"#,
+        r#"{"Detach":false,"Tty":true,"ConsoleSize":null}"#,
         r#"{"Type":"network","Action":"connect","Actor":{"ID":"ab","Attributes":{"name":"n"}},"scope":"local","time":1,
             "timeNano":1}"#,
     ]

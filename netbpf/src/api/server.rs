@@ -3,6 +3,7 @@
 
 mod container;
 mod create;
+mod docker;
 mod endpoint;
 mod error;
 mod network;
@@ -54,7 +55,12 @@ pub async fn serve(
     daemon: Arc<Daemon>,
     end: impl Future<Output = ()> + Send + 'static,
 ) {
-    let router = Router::new()
+    let own = routes().with_state(Arc::clone(&daemon));
+    connections::serve(listener, docker::routes(own, daemon), end).await;
+}
+
+fn routes() -> Router<Arc<Daemon>> {
+    Router::new()
         .route("/version", get(version))
         .route("/info", get(info))
         .route("/stats", get(stats))
@@ -81,8 +87,6 @@ pub async fn serve(
         .route("/containers/{container}", delete(remove_container))
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "page not found".into(), None) })
         .layer(middleware::map_response(refuse_in_json))
-        .with_state(daemon);
-    connections::serve(listener, router, end).await;
 }
 
 /// Carries out a change to its end, even if the client disconnects, which cancels the request's own task.
@@ -252,22 +256,27 @@ async fn update_network(
 struct ListQuery {
     #[serde(default)]
     all: Flag,
+    /// How many of the newest ones, of any state; all if it is not positive.
+    #[serde(default)]
+    limit: i64,
     #[serde(default)]
     filters: String,
 }
 
 async fn list_containers(
     State(daemon): Shared,
-    Query(ListQuery { all, filters }): Query<ListQuery>,
+    Query(ListQuery { all, limit, filters }): Query<ListQuery>,
 ) -> Result<Json<Vec<ContainerSummary>>, Error> {
     let filter = FiltersQuery { filters }.parse()?.containers()?;
-    let all = all.0 || filter.asks_for_state();
+    let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0);
+    let all = all.0 || limit.is_some() || filter.asks_for_state();
     let containers = daemon.views().containers(|container, networks| {
         let network = |id: &Id| networks.iter().find(|network| network.id == *id).copied();
         (all || matches!(container.status(), "running" | "restarting")) && filter.matches(container, network)
     });
     let now = Timestamp::now();
-    Ok(Json(containers.iter().map(|line| container::summary(line, now)).collect()))
+    let lines = containers.iter().take(limit.unwrap_or(usize::MAX));
+    Ok(Json(lines.map(|line| container::summary(line, now)).collect()))
 }
 
 #[derive(Deserialize)]
@@ -414,16 +423,15 @@ async fn logs(
     Path(container): Path<String>,
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, Error> {
-    let tail = match query.tail.as_str() {
-        "" | "all" => None,
-        text => Some(
-            text.parse()
-                .map_err(|_| Error::Invalid(format!("invalid tail: {text}: expected a number or all")))?,
-        ),
-    };
-    let since = parse_time("since", &query.since)?;
+    let (tail, since) = (parse_tail(&query.tail)?, parse_time("since", &query.since)?);
     let lines = daemon.logs(&container, query.follow.0, tail, since).await?;
     Ok(self::lines(lines.map_ok(report::log_line)))
+}
+
+/// Parses a number of lines; `None` for all.
+fn parse_tail(text: &str) -> Result<Option<usize>, Error> {
+    let bad = || Error::Invalid(format!("invalid tail: {text}: expected a number or all"));
+    (!matches!(text, "" | "all")).then(|| text.parse().map_err(|_| bad())).transpose()
 }
 
 /// A streamed response with one JSON text per line.

@@ -86,6 +86,12 @@ pub struct Created {
 pub struct Version {
     /// The version of the daemon.
     pub version: String,
+    /// The newest version of Docker's API that it serves, for Docker's clients.
+    #[serde(rename = "ApiVersion", default)]
+    pub api_version: String,
+    /// The oldest one.
+    #[serde(rename = "MinAPIVersion", default)]
+    pub min_api_version: String,
     /// The layout version of the pinned maps.
     pub layout: u32,
     /// The version of the running kernel.

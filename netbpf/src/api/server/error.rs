@@ -45,6 +45,18 @@ pub enum Error {
     /// `--filter`.
     #[error(transparent)]
     Filter(#[from] filters::Error),
+    /// Something that Docker has and netbpf does not.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// No program of this ID that `exec` starts.
+    #[error("No such exec instance: {0}")]
+    NoExec(String),
+    /// A program that cannot be started or changed now; Docker's message.
+    #[error("{0}")]
+    ExecConflict(String),
+    /// `ps`, for `top`.
+    #[error("ps: {0}")]
+    Ps(String),
     /// The daemon refuses the request, or cannot carry it out.
     #[error(transparent)]
     Daemon(#[from] daemon::Error),
@@ -62,9 +74,12 @@ impl Error {
             | Self::Publish(_)
             | Self::RestartPolicy(_)
             | Self::Filter(_) => Some(Refusal::Invalid),
-            Self::NoPlugin(_) => Some(Refusal::NotFound),
+            Self::NoPlugin(_) | Self::NoExec(_) => Some(Refusal::NotFound),
+            Self::ExecConflict(_) => Some(Refusal::Conflict),
             Self::Ipam(error) => Some(error.refusal()),
             Self::Daemon(error) => error.refusal(),
+            Self::Unsupported(_) => return StatusCode::NOT_IMPLEMENTED,
+            Self::Ps(_) => None,
         };
         match refusal {
             Some(Refusal::Unchanged) => StatusCode::NOT_MODIFIED,

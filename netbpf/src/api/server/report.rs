@@ -1,5 +1,6 @@
 //! Converts information, counters, events and output into messages.
 
+use super::docker;
 use crate::{
     api::{
         events::{Actor, Event},
@@ -16,6 +17,8 @@ pub fn version() -> Version {
     let kernel = daemon::kernel();
     Version {
         version: env!("CARGO_PKG_VERSION").into(),
+        api_version: docker::NEWEST.to_string(),
+        min_api_version: docker::OLDEST.to_string(),
         layout: netbpf_common::LAYOUT,
         kernel_version: kernel.release,
         arch: kernel.machine,
