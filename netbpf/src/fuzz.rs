@@ -2,7 +2,7 @@
 //! and panics if they break a promise of that module. libFuzzer runs all (`cargo xtask fuzz`); the unit tests run each
 //! with its seeds and with all inputs that once broke it. Must not know what a target checks.
 
-use crate::{api, cli, dns, docker, firewall, ipam, model, store};
+use crate::{api, cli, cni, dns, docker, firewall, ipam, model, netavark, store};
 
 /// A check that any input must pass.
 #[derive(Debug)]
@@ -22,6 +22,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "api-messages", seeds: api::fuzz::messages, check: api::fuzz::check_messages },
     Target { name: "api-filters", seeds: api::fuzz::filters, check: api::fuzz::check_filters },
     Target { name: "docker-messages", seeds: docker::fuzz::messages, check: docker::fuzz::check_messages },
+    Target { name: "cni-calls", seeds: cni::fuzz::calls, check: cni::fuzz::check_call },
+    Target {
+        name: "netavark-messages",
+        seeds: netavark::fuzz::messages,
+        check: netavark::fuzz::check_messages,
+    },
     Target { name: "options", seeds: model::fuzz::options, check: model::fuzz::check_options },
     Target { name: "ports", seeds: model::fuzz::ports, check: model::fuzz::check_ports },
     Target { name: "words", seeds: model::fuzz::words, check: model::fuzz::check_words },

@@ -8,9 +8,11 @@
 
 pub mod api;
 pub mod cli;
+pub mod cni;
 pub mod confined;
 pub mod daemon;
 pub mod datapath;
+pub mod detached;
 pub mod dns;
 pub mod docker;
 pub mod engine;
@@ -23,6 +25,7 @@ pub mod link;
 pub mod logging;
 pub mod model;
 mod multicast;
+pub mod netavark;
 pub mod plan;
 pub mod private;
 pub mod process;

@@ -1,4 +1,4 @@
-//! Starts the daemon, name responder, relay, supervisor or command line, as the arguments say. The only file that knows
+//! Starts the daemon, name responder, relay, supervisor, plugin or command line, as the arguments say. The only file that knows
 //! them all.
 
 use std::{
@@ -12,15 +12,23 @@ use std::{
 use anyhow::Context as _;
 use netbpf::{
     cli::{self, DaemonOptions, Process},
-    daemon, dns, logging,
+    cni, daemon, dns, logging,
     model::XdpMode,
-    relay, sandbox,
+    netavark, relay, sandbox,
 };
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let mut arguments = env::args_os();
+    let program = arguments.next().unwrap_or_default();
+    let arguments: Vec<OsString> = arguments.collect();
     match arguments.as_slice() {
+        arguments if netavark::is_called(&program) => netavark::run(arguments),
+        // A runtime executes it as a plugin, without arguments.
+        [] if env::var_os(cni::COMMAND).is_some() => cni::run(match Path::new(&program).file_name() {
+            Some(name) if name == "loopback" => cni::Plugin::Loopback,
+            _ => cni::Plugin::Netbpf,
+        }),
         // Processes that the daemon starts are recognized without the parser of the command line: there is a supervisor
         // for each container, and it must be small.
         [command, flag, dir] if command == "supervise" && flag == "--dir" => {

@@ -1,6 +1,7 @@
 //! The daemon's API: HTTP and JSON on a unix socket. [`types`] are the messages only: a change of the model changes no
 //! message by itself, because `server` converts. Client and messages must not know the daemon.
 
+pub mod blocking;
 pub mod client;
 pub mod connections;
 pub mod events;

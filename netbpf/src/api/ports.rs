@@ -54,8 +54,20 @@ pub fn request(publish: &Publish) -> PortBinding {
 /// # Errors
 /// [`BadPublish`] for the first port, host address or range of host ports that is invalid.
 pub fn asked(message: &ContainerCreate) -> Result<(Vec<Publish>, BTreeSet<ContainerPort>), BadPublish> {
+    let published = published(&message.host_config.port_bindings)?;
+    let exposed = message.exposed_ports.keys().map(|port| port.parse());
+    let mut exposed: BTreeSet<ContainerPort> = exposed.collect::<Result<_, _>>()?;
+    exposed.extend(published.iter().map(|publish| publish.container));
+    Ok((published, exposed))
+}
+
+/// The ports to publish, by container port.
+///
+/// # Errors
+/// As of [`asked`].
+pub fn published(bindings: &BTreeMap<String, Vec<PortBinding>>) -> Result<Vec<Publish>, BadPublish> {
     let mut published = Vec::new();
-    for (port, bindings) in &message.host_config.port_bindings {
+    for (port, bindings) in bindings {
         let container: ContainerPort = port.parse()?;
         for PortBinding { host_ip, host_port } in bindings {
             let host = (!host_ip.is_empty()).then(|| host_ip.parse()).transpose();
@@ -67,10 +79,7 @@ pub fn asked(message: &ContainerCreate) -> Result<(Vec<Publish>, BTreeSet<Contai
         }
     }
     published.sort_unstable();
-    let exposed = message.exposed_ports.keys().map(|port| port.parse());
-    let mut exposed: BTreeSet<ContainerPort> = exposed.collect::<Result<_, _>>()?;
-    exposed.extend(published.iter().map(|publish| publish.container));
-    Ok((published, exposed))
+    Ok(published)
 }
 
 /// `NetworkSettings.Ports` of a running container. A port that is only exposed has no bindings.

@@ -1,6 +1,7 @@
 //! The server of the API: turns paths, queries and bodies into calls of the daemon, and results into status codes and
 //! JSON. Makes no decisions.
 
+mod attachment;
 mod container;
 mod create;
 mod docker;
@@ -85,6 +86,7 @@ fn routes() -> Router<Arc<Daemon>> {
         .route("/containers/{container}/wait", post(wait))
         .route("/containers/{container}/logs", get(logs))
         .route("/containers/{container}", delete(remove_container))
+        .merge(attachment::routes())
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "page not found".into(), None) })
         .layer(middleware::map_response(refuse_in_json))
 }

@@ -22,6 +22,11 @@
 //! | `POST /containers/C/wait` | → [`ContainerWait`], when it has ended |
 //! | `DELETE /containers/C?force=B` | → nothing |
 //! | `GET /containers/C/logs?follow=B&tail=N\|all&since=RFC3339` | → a stream of [`LogLine`], one JSON text a line |
+//! | `POST /attachments/attach` | [`Attach`] → [`Attached`] |
+//! | `POST /attachments/detach` | [`AttachmentKey`] → nothing |
+//! | `POST /attachments/check` | [`CheckAttached`] → [`Attached`] |
+//! | `POST /attachments/collect` | [`CollectAttached`] → nothing |
+//! | `GET /attachments/status?network=N` | → nothing; an error if no container can be attached |
 //! | `GET /stats?containers=A,B` | → [`Stats`] |
 //! | `GET /events?since=RFC3339&until=RFC3339&filters=JSON` | → a stream of [`Event`](super::events::Event), one JSON text a line |
 //!
@@ -31,6 +36,7 @@
 //! client that follows a container from before its first start misses nothing. `wait` with a full ID also works for a
 //! container that has been removed.
 
+mod attachment;
 mod container;
 mod foreign;
 mod network;
@@ -43,6 +49,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use attachment::{
+    Attach, Attached, AttachedAddress, AttachedInterface, AttachmentKey, CheckAttached, CollectAttached,
+    KeptAttachment,
+};
 pub use container::{
     ContainerCreate, ContainerResource, ContainerState, ContainerSummary, ContainerUpdate, ContainerWait,
     DefaultEndpoint, LogLine, NetworkAttachment, NetworkEndpoints, NetworkMode, NetworkSettings,

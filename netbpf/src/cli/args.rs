@@ -8,8 +8,8 @@ use clap::{
 };
 
 use super::{
-    Error, console::Console, container, daemon, doctor, events, exec, inspect, logs, man, network, output,
-    port, run, stats, system,
+    Error, cni, console::Console, container, daemon, doctor, events, exec, inspect, logs, man, network,
+    output, port, run, stats, system,
 };
 use crate::api;
 
@@ -184,6 +184,9 @@ enum Command {
     Version(system::Version),
     /// Check whether this host can run the daemon
     Doctor(doctor::Doctor),
+    /// Let runtimes use networks by CNI (containerd, podman 4, CRI-O)
+    #[command(subcommand, after_help = "Example:\n  netbpf cni enable mynet")]
+    Cni(cni::Command),
     /// Print a completion script for a shell
     Completion(Completion),
     /// Write the manual pages to a directory
@@ -244,6 +247,7 @@ impl Client {
             Command::Info(args) => args.run(client, console).await,
             Command::Version(args) => args.run(client, console).await,
             Command::Doctor(args) => args.run(client, console).await,
+            Command::Cni(command) => command.run(client, console).await,
             Command::Completion(args) => args.run(console),
             Command::Man(args) => args.run(),
         }

@@ -66,6 +66,27 @@ pub enum Error {
         /// The cause.
         error: io::Error,
     },
+    /// A network's name that a CNI configuration cannot have.
+    #[error("network {0}: a CNI configuration has a name of a-z, A-Z, 0-9, '_', '.' and '-' only")]
+    NoCniName(String),
+    /// `cni disable` of a network that is not enabled.
+    #[error("network {network} is not enabled: there is no {}", file.display())]
+    NotEnabled {
+        /// As typed.
+        network: String,
+        /// The file of its configuration.
+        file: PathBuf,
+    },
+    /// An operation on a file failed.
+    #[error("{operation} {}: {error}", path.display())]
+    File {
+        /// `write`, `create`, …
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
     /// The tokio runtime cannot be started.
     #[error("start the runtime: {0}")]
     Runtime(io::Error),

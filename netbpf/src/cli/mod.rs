@@ -4,6 +4,7 @@
 
 mod args;
 mod attachment;
+mod cni;
 mod console;
 mod container;
 mod daemon;

@@ -136,6 +136,33 @@ pub enum Error {
     /// No such endpoint of Docker.
     #[error("endpoint {0} not found")]
     NoEndpoint(model::Id),
+    /// A runtime asked for an interface twice.
+    #[error("interface {interface} of container {container} exists already")]
+    InterfaceExists {
+        /// Its name in the container.
+        interface: String,
+        /// The container's name.
+        container: String,
+    },
+    /// A runtime asks for an interface that it did not request before.
+    #[error("container {container} has no interface {interface}")]
+    NoInterface {
+        /// Its name in the container.
+        interface: String,
+        /// The container's ID.
+        container: String,
+    },
+    /// A runtime names another namespace for a container whose first one still exists.
+    #[error("container {0} is in another network namespace")]
+    OtherNamespace(String),
+    /// Somebody changed an interface that a runtime requested.
+    #[error("interface {interface}: {what}")]
+    Altered {
+        /// Its name in the container.
+        interface: String,
+        /// What is wrong.
+        what: String,
+    },
     /// Not allowed; Docker's message.
     #[error("{0}")]
     Forbidden(String),
@@ -288,6 +315,7 @@ impl Error {
             | Self::NoEngine(..)
             | Self::NoLinkTarget(_)
             | Self::NoNamespace(_)
+            | Self::NoInterface { .. }
             | Self::NoEndpoint(_) => Some(Refusal::NotFound),
             Self::Invalid(_)
             | Self::AddressOnDefaultNetwork
@@ -309,6 +337,9 @@ impl Error {
             | Self::Forbidden(_) => Some(Refusal::Forbidden),
             Self::NetworkExists(_)
             | Self::ContainerExists { .. }
+            | Self::InterfaceExists { .. }
+            | Self::OtherNamespace(_)
+            | Self::Altered { .. }
             | Self::ContainerRunning(_)
             | Self::ContainerRestarting(_)
             | Self::NotRunning(_)

@@ -98,13 +98,20 @@ impl<Net: Block> Pool<Net> {
             Some(address) if !self.net.holds(address) => return Err(Error::Outside(address.into())),
             Some(address) if self.refused.contains(&Net::number(address)) => return Err(Error::InUse),
             Some(address) => address,
-            None => [&self.avoided, &self.refused]
-                .into_iter()
-                .find_map(|used| self.lowest_outside(used))
-                .ok_or(Error::NoAddressLeft(Net::FAMILY))?,
+            None => self.free()?,
         };
         self.take(Net::number(address));
         Ok(address)
+    }
+
+    /// The lowest free address of the range.
+    ///
+    /// # Errors
+    /// [`Error::NoAddressLeft`].
+    pub fn free(&self) -> Result<Net::Address, Error> {
+        let mut sets = [&self.avoided, &self.refused].into_iter();
+        let lowest = sets.find_map(|used| self.lowest_outside(used));
+        lowest.ok_or(Error::NoAddressLeft(Net::FAMILY))
     }
 
     /// Leases the highest free address of the subnet, for networks where another allocator starts at the lowest.

@@ -23,6 +23,7 @@ mod create;
 mod device;
 mod error;
 mod links;
+pub mod loopback;
 pub mod neighbours;
 mod netconf;
 mod netns;

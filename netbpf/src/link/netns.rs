@@ -88,6 +88,17 @@ impl Namespace {
         Ok(identity(own) == identity(other))
     }
 
+    /// Its inode, which no other namespace has as long as this one exists.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if it cannot be looked at.
+    pub fn inode(&self) -> Result<u64, Error> {
+        let metadata = self.file.metadata();
+        metadata
+            .map(|metadata| metadata.ino())
+            .map_err(|error| Error::failed("look at", self.to_string(), error))
+    }
+
     /// Checks that this is a network namespace: that a thread can enter it.
     pub(super) async fn check(&self) -> Result<(), Error> {
         self.run(|| ()).await

@@ -12,7 +12,11 @@ use netlink_packet_route::{
     link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType},
 };
-use nix::net::if_::if_nameindex;
+use nix::{
+    ifaddrs::{InterfaceAddress, getifaddrs},
+    net::if_::if_nameindex,
+    sys::socket::SockaddrStorage,
+};
 use rtnetlink::RouteMessageBuilder;
 
 use super::{Error, Links, Namespace};
@@ -137,6 +141,24 @@ impl Links {
         names.map_err(|errno| Error::failed("list", format!("interfaces in {netns}"), errno))
     }
 
+    /// The addresses of an interface in a namespace; none if there is no such interface.
+    ///
+    /// # Errors
+    /// As of [`Links::interfaces_in`].
+    pub async fn addresses_in(
+        &self,
+        netns: &Namespace,
+        interface: &str,
+    ) -> Result<Option<Vec<IpNet>>, Error> {
+        if !self.interfaces_in(netns).await?.iter().any(|name| name == interface) {
+            return Ok(None);
+        }
+        let all = netns.run(|| getifaddrs().map(Iterator::collect::<Vec<_>>)).await?;
+        let all = all.map_err(|errno| Error::failed("list", format!("addresses in {netns}"), errno))?;
+        let of_interface = all.iter().filter(|address| address.interface_name == interface);
+        Ok(Some(of_interface.filter_map(net_of).collect()))
+    }
+
     async fn veths(&self, group: u32, without: Vec<LinkExtentMask>) -> Result<Vec<LinkMessage>, Error> {
         let mut request = LinkMessage::default();
         request.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]));
@@ -161,6 +183,15 @@ impl Links {
             })
             .collect())
     }
+}
+
+/// An address with the length of its prefix.
+fn net_of(address: &InterfaceAddress) -> Option<IpNet> {
+    let ip = |storage: &SockaddrStorage| -> Option<IpAddr> {
+        let ipv4 = storage.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+        ipv4.or_else(|| storage.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+    };
+    IpNet::with_netmask(ip(address.address.as_ref()?)?, ip(address.netmask.as_ref()?)?).ok()
 }
 
 fn owned_link(message: &LinkMessage) -> OwnedLink {

@@ -42,7 +42,8 @@ pub use network::{Bridge, Driver, Network, Origin, Subnet};
 pub use options::{BIG_TCP, BadOption, GSO_LEGACY_MAX_SIZE, GatewayMode, Options};
 pub use owner::{
     CannotJoin, DOCKER, DockerContainer, DockerEndpoint, EngineContainer, Files, LastAddress, Manager, Mode,
-    Namespace, Owner, OwnerNumber, RESOLVER, RESOLVER_BESIDE_ENGINE, Sandbox, Subject,
+    Namespace, Owner, OwnerNumber, PluginContainer, PluginRequest, RESOLVER, RESOLVER_BESIDE_ENGINE, Runtime,
+    Sandbox, Subject,
 };
 pub use publish::{
     BadPublish, ContainerPort, Mapping, PortRange, Protocol, Publish, parse_expose, parse_host_ports,

@@ -27,20 +27,8 @@ impl Daemon {
     ) -> Result<(), Error> {
         let container = self.state.container(&id)?;
         refuse(&container, "network connect")?;
-        check_modes(&container, network)?;
-        if is_attached(&container, &network.id) {
-            return Err(Error::AlreadyConnected { container: container.name, network: network.name.clone() });
-        }
-        check_request(&request, network)?;
-        let mut after = container.clone();
-        {
-            let world = self.state.world();
-            // As in Docker, a network replaces a removed one of the same name.
-            after
-                .attachments
-                .retain(|old| old.network_name != network.name || world.network(&old.network).is_some());
-        }
-        after.attachments.push(Attachment::new(network, request));
+        attachable(&container, network, &request)?;
+        let after = with_attachment(container.clone(), network, request, &self.state.world());
         match &container.state {
             State::Running { .. } => {
                 let namespace = namespace_of(&container)?;
@@ -224,6 +212,36 @@ impl Daemon {
         self.state.world().release_endpoints(before, &networks);
         self.tell_of_members(&before.id, &networks, "disconnect");
     }
+}
+
+/// Checks that a container can join a network with this request.
+///
+/// # Errors
+/// The refusals of Docker, for example [`Error::AlreadyConnected`].
+pub(in crate::daemon) fn attachable(
+    container: &Container,
+    network: &Network,
+    request: &EndpointRequest,
+) -> Result<(), Error> {
+    check_modes(container, network)?;
+    if is_attached(container, &network.id) {
+        let (container, network) = (container.name.clone(), network.name.clone());
+        return Err(Error::AlreadyConnected { container, network });
+    }
+    check_request(request, network)
+}
+
+/// The container with a further network. As in Docker, it replaces a removed one of the same name.
+pub(in crate::daemon) fn with_attachment(
+    mut container: Container,
+    network: &Network,
+    request: EndpointRequest,
+    world: &World,
+) -> Container {
+    let attachments = &mut container.attachments;
+    attachments.retain(|old| old.network_name != network.name || world.network(&old.network).is_some());
+    attachments.push(Attachment::new(network, request));
+    container
 }
 
 /// A network of the container that matches the user's name or ID, and was removed while the container was

@@ -1,6 +1,7 @@
 //! Handles start, end and renaming of containers, in a file or directory for each kind of owner: `sandbox`, a
 //! process that netbpf starts; `namespace`, a network namespace of others; `engine`, an engine's container that netbpf
-//! connects; `docker`, an endpoint for which netbpf is Docker's network driver. Two of them use another: `namespace`
+//! connects; `docker`, an endpoint for which netbpf is Docker's network driver; `plugin`, a container of a runtime that
+//! executes netbpf as its plugin. Two of them use another: `namespace`
 //! asks `engine` for a name that is unknown here, and `engine` runs `docker`'s comparison with Docker's lists when its
 //! connection is restored. Properties of a container that follow from its owner are in `model/owner`.
 
@@ -9,6 +10,7 @@ pub(in crate::daemon) mod docker;
 mod engine;
 pub(in crate::daemon) mod gone;
 mod namespace;
+pub(in crate::daemon) mod plugin;
 pub(in crate::daemon) mod sandbox;
 
 use std::{io, path::Path, sync::Arc};
@@ -65,7 +67,7 @@ impl Daemon {
             Subject::Namespace(namespace) => self.watch_namespace(container.id, namespace.clone()),
             Subject::Engine(_) => self.follow(container),
             // Followed since it was started or created.
-            Subject::Sandbox(_) | Subject::Docker(_) => {}
+            Subject::Sandbox(_) | Subject::Docker(_) | Subject::Plugin(_) => {}
         }
     }
 
@@ -81,6 +83,9 @@ impl Daemon {
                 self.find_namespace_again(&container, namespace).await.map(|()| None)
             }
             Subject::Engine(_) => self.find_engine_container_again(container).await.map(|()| None),
+            Subject::Plugin(plugin) => {
+                self.find_plugin_container_again(&container, plugin).await.map(|()| None)
+            }
             // Docker is asked for all of its endpoints at once.
             Subject::Docker(_) => Ok(None),
         }

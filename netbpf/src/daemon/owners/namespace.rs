@@ -1,7 +1,10 @@
 //! Network namespaces that netbpf did not create: `netns:NAME`, `netns:/PATH`, `pid:N`. They are containers
 //! from their first connection until their last one is removed, or until they are gone.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -61,6 +64,30 @@ impl Daemon {
     }
 }
 
+/// The namespace of a file that another program names. `/proc/N/ns/net` is the namespace of process N, which is
+/// distinguished from later ones with the same PID.
+pub(super) fn at(path: &Path) -> Result<Namespace, Error> {
+    let text = path.display().to_string();
+    if !path.is_absolute() || text.contains(char::is_control) {
+        let text = one_line(&text);
+        return Err(Error::NoNamespace(format!(
+            "invalid network namespace {text}: expected an absolute path"
+        )));
+    }
+    let process = text.strip_prefix("/proc/").and_then(|rest| rest.strip_suffix("/ns/net"));
+    match process.and_then(|pid| pid.parse().ok()) {
+        Some(pid) => of_process(pid),
+        None => Ok(Namespace::Path(path.to_owned())),
+    }
+}
+
+/// The namespace of a process.
+fn of_process(pid: u32) -> Result<Namespace, Error> {
+    let start_time =
+        process::start_time(pid).ok_or_else(|| Error::NoNamespace(format!("no such process: {pid}")))?;
+    Ok(Namespace::Process { pid, start_time })
+}
+
 /// The namespace that a text names, with the name of its container; none for other texts.
 pub(super) fn parse(text: &str) -> Result<Option<(Namespace, String)>, Error> {
     if let Some(name) = text.strip_prefix("netns:") {
@@ -82,9 +109,7 @@ pub(super) fn parse(text: &str) -> Result<Option<(Namespace, String)>, Error> {
         let pid: u32 = number
             .parse()
             .map_err(|_| Error::NoNamespace(format!("invalid process {text}: expected pid:NUMBER")))?;
-        let start_time =
-            process::start_time(pid).ok_or_else(|| Error::NoNamespace(format!("no such process: {pid}")))?;
-        return Ok(Some((Namespace::Process { pid, start_time }, text.to_owned())));
+        return Ok(Some((of_process(pid)?, text.to_owned())));
     }
     Ok(None)
 }

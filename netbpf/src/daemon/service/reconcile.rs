@@ -1,21 +1,38 @@
 //! Recovery at start: compares the stored state with the kernel's. Running containers are not touched; those
 //! that ended while no daemon ran are cleaned up; unknown objects are removed.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use crate::{
     daemon::{
-        Daemon, Error,
+        AttachmentKey, Daemon, Error,
         effects::{forwarding::forwarded, host::Host},
         membership::restore::restore_routes,
         state::State,
     },
+    detached::{self, Detached},
     model::Id,
     plan::{Action, Desired, Observed, Unleased, diff},
+    private,
     sandbox::Supervisor,
 };
 
 impl Daemon {
+    /// Detach what runtimes detached while no daemon ran.
+    pub(in crate::daemon) async fn detach_noted(self: &Arc<Self>) -> anyhow::Result<()> {
+        let folder = self.options.run_dir.join(detached::FOLDER);
+        private::make_folder(&folder, None)?;
+        for (Detached { runtime, container, configuration, interface }, file) in Detached::all(&folder)? {
+            if let (Ok(runtime), Ok(interface)) = (runtime.parse(), interface.parse()) {
+                let key = AttachmentKey { runtime, container, configuration, interface };
+                tracing::info!(container = key.container, "its runtime detached it while no daemon ran");
+                self.detach(&key).await?;
+            }
+            fs::remove_file(file)?;
+        }
+        Ok(())
+    }
+
     /// Make the kernel match the stored state.
     pub(in crate::daemon) async fn reconcile(self: &Arc<Self>) -> Result<(), Error> {
         sweep_folders(&self.state, &self.host)?;

@@ -24,7 +24,7 @@ use crate::{
         tell::notices,
     },
     datapath::Datapath,
-    docker,
+    detached, docker,
     link::{ForwardingChanges, Links, Touches, neighbours},
     logging::with_causes,
     model::{Driver, Network},
@@ -63,6 +63,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
             return Err(error);
         }
     };
+    daemon.detach_noted().await.context("detach what runtimes detached meanwhile")?;
     let (listener, plugin) = sockets.listen()?;
     let guard = DeviceGuard::new(Arc::clone(&daemon.state), Arc::clone(&daemon.host));
     let devices = tokio::spawn(guard.run(touches));
@@ -221,6 +222,7 @@ async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
         Datapath::unpin_all(&daemon.options.bpffs)?;
         // It stays if a stopped container has a directory in it.
         let _ = fs::remove_dir(daemon.options.run_dir.join("containers"));
+        let _ = fs::remove_dir(daemon.options.run_dir.join(detached::FOLDER));
         tracing::info!("stopped; nothing is left");
     } else {
         tracing::info!("stopped; containers, networks and names go on");

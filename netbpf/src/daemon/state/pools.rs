@@ -52,6 +52,12 @@ impl Pools {
         }
     }
 
+    /// Check that an address of each family is free.
+    pub fn check_free(&self) -> Result<(), ipam::Error> {
+        self.ipv4.as_ref().map_or(Ok(()), |pool| pool.free().map(drop))?;
+        self.ipv6.as_ref().map_or(Ok(()), |pool| pool.free().map(drop))
+    }
+
     /// Lease the addresses of a stored endpoint, as far as they are free.
     pub fn lease_again(&mut self, endpoint: &Endpoint) -> Result<(), ipam::Error> {
         let ipv4 = match (&mut self.ipv4, endpoint.ipv4) {

@@ -274,6 +274,17 @@ impl World {
         self.pools.get(network).is_some_and(|pools| pools.is_held(address))
     }
 
+    /// Checks that a network has a free address of each of its families.
+    ///
+    /// # Errors
+    /// [`Error::Ipam`] with [`ipam::Error::NoAddressLeft`](crate::ipam::Error::NoAddressLeft).
+    pub fn check_free(&self, network: &Id) -> Result<(), Error> {
+        match self.pools.get(network) {
+            Some(pools) => Ok(pools.check_free()?),
+            None => Err(Error::NoNetwork(network.to_string())),
+        }
+    }
+
     /// Checks that the listed single addresses are nobody's in the network: not the host's, and not leased.
     ///
     /// # Errors

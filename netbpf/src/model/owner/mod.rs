@@ -8,11 +8,13 @@
 //! | `namespace` | others, who created a network namespace |
 //! | `engine` | an engine whose container netbpf connects (`netbpf connect mynet tomcat01`) |
 //! | `docker` | Docker, for which netbpf is the network driver |
+//! | `plugin` | a runtime that executes netbpf as its network plugin (CNI, netavark) |
 
 mod docker;
 mod engine;
 mod namespace;
 mod number;
+mod plugin;
 mod sandbox;
 
 use std::{
@@ -28,6 +30,7 @@ pub use docker::{DockerContainer, DockerEndpoint};
 pub use engine::{EngineContainer, LastAddress, RESOLVER_BESIDE_ENGINE};
 pub use namespace::Namespace;
 pub use number::OwnerNumber;
+pub use plugin::{PluginContainer, PluginRequest, Runtime};
 pub use sandbox::{Mode, Sandbox};
 
 use super::{Container, ContainerPort, EndpointRequest, Id, Publish, Restart, State};
@@ -49,6 +52,9 @@ pub enum Subject {
     /// An endpoint that Docker requested from netbpf as its network driver, under the endpoint's ID: one for
     /// each network of a container.
     Docker(Box<DockerEndpoint>),
+    /// A container of a runtime that executes netbpf as its network plugin, under an ID made of the runtime's: from its
+    /// first interface until its last is removed, or its namespace is gone.
+    Plugin(Box<PluginContainer>),
 }
 
 /// The files of a container that name its resolver and its hosts.
@@ -215,6 +221,7 @@ impl Container {
             Subject::Namespace(namespace) => namespace,
             Subject::Engine(container) => &**container,
             Subject::Docker(endpoint) => &**endpoint,
+            Subject::Plugin(container) => &**container,
         }
     }
 
@@ -228,14 +235,15 @@ impl Container {
     pub fn sandbox(&self) -> Option<&Sandbox> {
         match &self.subject {
             Subject::Sandbox(sandbox) => Some(sandbox),
-            Subject::Namespace(_) | Subject::Engine(_) | Subject::Docker(_) => None,
+            Subject::Namespace(_) | Subject::Engine(_) | Subject::Docker(_) | Subject::Plugin(_) => None,
         }
     }
 
-    /// The namespace of others, if it is one.
+    /// The namespace of others with which it ends.
     pub fn adopted_namespace(&self) -> Option<&Namespace> {
         match &self.subject {
             Subject::Namespace(namespace) => Some(namespace),
+            Subject::Plugin(container) => Some(&container.namespace),
             Subject::Sandbox(_) | Subject::Engine(_) | Subject::Docker(_) => None,
         }
     }
@@ -244,7 +252,7 @@ impl Container {
     pub fn engine_container(&self) -> Option<&EngineContainer> {
         match &self.subject {
             Subject::Engine(container) => Some(container),
-            Subject::Sandbox(_) | Subject::Namespace(_) | Subject::Docker(_) => None,
+            Subject::Sandbox(_) | Subject::Namespace(_) | Subject::Docker(_) | Subject::Plugin(_) => None,
         }
     }
 
@@ -252,7 +260,15 @@ impl Container {
     pub fn docker_endpoint(&self) -> Option<&DockerEndpoint> {
         match &self.subject {
             Subject::Docker(endpoint) => Some(endpoint),
-            Subject::Sandbox(_) | Subject::Namespace(_) | Subject::Engine(_) => None,
+            Subject::Sandbox(_) | Subject::Namespace(_) | Subject::Engine(_) | Subject::Plugin(_) => None,
+        }
+    }
+
+    /// The runtime's container, if it is one.
+    pub fn plugin_container(&self) -> Option<&PluginContainer> {
+        match &self.subject {
+            Subject::Plugin(container) => Some(container),
+            Subject::Sandbox(_) | Subject::Namespace(_) | Subject::Engine(_) | Subject::Docker(_) => None,
         }
     }
 }

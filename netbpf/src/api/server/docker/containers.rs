@@ -101,7 +101,7 @@ pub async fn attach(
 ) -> Result<Response, Error> {
     let selection = Selection { stdout: query.stdout.0, stderr: query.stderr.0, timestamps: false };
     let lines = match (query.stream.0, query.logs.0) {
-        (true, past) => docker.daemon.attach(&container, past)?.boxed(),
+        (true, past) => docker.daemon.attach_to_output(&container, past)?.boxed(),
         (false, true) => docker.daemon.logs(&container, false, None, None).await?.boxed(),
         (false, false) => stream::empty().boxed(),
     };

@@ -88,7 +88,7 @@ impl Daemon {
     ///
     /// # Errors
     /// As of [`Daemon::logs`].
-    pub fn attach(
+    pub fn attach_to_output(
         &self,
         key: &str,
         past: bool,

@@ -213,6 +213,16 @@ impl Links {
         Ok(inside.map(|link| link.peer.0).collect())
     }
 
+    pub async fn addresses_in(
+        &self,
+        netns: &Namespace,
+        interface: &str,
+    ) -> Result<Option<Vec<IpNet>>, Error> {
+        let mut links = self.machine.state().links.into_values();
+        let peer = (interface.to_owned(), Some(netns.path.clone()));
+        Ok(links.find(|link| link.peer == peer).map(|link| link.addresses))
+    }
+
     pub async fn listening_to_routers(&self) -> Result<Vec<String>, Error> {
         Ok(Vec::new())
     }
@@ -227,6 +237,13 @@ impl Links {
 }
 
 impl Namespace {
+    pub fn inode(&self) -> Result<u64, Error> {
+        let metadata = std::fs::metadata(&self.path);
+        metadata
+            .map(|metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
+            .map_err(refused("look at", self.path.display().to_string()))
+    }
+
     pub fn same_as_current(&self) -> Result<bool, Error> {
         Ok(false)
     }

@@ -1,0 +1,174 @@
+//! `cni`: lets runtimes use a network by CNI, with a configuration and links to this program in their directories.
+
+use std::{
+    env, fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+use super::{Error, console::Console};
+use crate::{api::client::Client, cni};
+
+/// The daemon's usual socket, which a configuration need not name.
+const SOCKET: &str = "/run/netbpf/netbpf.sock";
+/// The start of a configuration's file name. Runtimes take the first file as the network of a cluster, so this comes late.
+const PREFIX: &str = "90-netbpf-";
+/// The end of its file name.
+const SUFFIX: &str = ".conflist";
+/// The names by which runtimes execute the program.
+const PROGRAMS: [&str; 2] = ["netbpf", "loopback"];
+
+/// `cni`.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Let runtimes use a network by CNI
+    Enable(Enable),
+    /// Undo enable
+    Disable(Disable),
+}
+
+/// `cni enable`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  netbpf cni enable mynet")]
+pub struct Enable {
+    /// The network
+    network: String,
+    #[command(flatten)]
+    folders: Folders,
+}
+
+/// `cni disable`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  netbpf cni disable mynet")]
+pub struct Disable {
+    /// The network
+    network: String,
+    #[command(flatten)]
+    folders: Folders,
+}
+
+/// The directories of runtimes.
+#[derive(clap::Args)]
+struct Folders {
+    /// Directory of configurations
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    conf_dir: PathBuf,
+    /// Directory of plugins
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    bin_dir: PathBuf,
+}
+
+impl Command {
+    /// Runs the command.
+    pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        match self {
+            Self::Enable(args) => args.run(client, console).await,
+            Self::Disable(args) => args.run(console),
+        }
+    }
+}
+
+impl Enable {
+    /// Prints the file of the configuration.
+    async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
+        let Self { network, folders } = self;
+        let name = client.network(&network).await?.name;
+        let file = folders.file(&name)?;
+        let program =
+            env::current_exe().map_err(|error| failed("find", Path::new("/proc/self/exe"), error))?;
+        for folder in [&folders.conf_dir, &folders.bin_dir] {
+            fs::create_dir_all(folder).map_err(|error| failed("create", folder, error))?;
+        }
+        for link in PROGRAMS.map(|name| folders.bin_dir.join(name)) {
+            match symlink(&program, &link) {
+                // The program itself, a link to it, or CNI's own plugin.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                done => done.map_err(|error| failed("create", &link, error))?,
+            }
+        }
+        let text = serde_json::to_string_pretty(&configuration(&name, client.socket()))?;
+        let part = file.with_extension("part");
+        let written = fs::write(&part, text + "\n").and_then(|()| fs::rename(&part, &file));
+        written.map_err(|error| failed("write", &file, error))?;
+        writeln!(console.out, "{}", file.display())?;
+        Ok(0)
+    }
+}
+
+impl Disable {
+    /// Prints the file that is gone.
+    fn run(self, console: &mut Console) -> Result<u8, Error> {
+        let Self { network, folders } = self;
+        let file = folders.file(&network)?;
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NotEnabled { network, file });
+            }
+            done => done.map_err(|error| failed("remove", &file, error))?,
+        }
+        writeln!(console.out, "{}", file.display())?;
+        if folders.has_others()? {
+            return Ok(0);
+        }
+        for link in PROGRAMS.map(|name| folders.bin_dir.join(name)) {
+            let target = fs::read_link(&link);
+            if target.is_ok_and(|target| target.file_name().is_some_and(|name| name == PROGRAMS[0])) {
+                fs::remove_file(&link).map_err(|error| failed("remove", &link, error))?;
+            }
+        }
+        Ok(0)
+    }
+}
+
+impl Folders {
+    /// The file of a network's configuration.
+    fn file(&self, network: &str) -> Result<PathBuf, Error> {
+        match cni::is_name(network) {
+            true => Ok(self.conf_dir.join(format!("{PREFIX}{network}{SUFFIX}"))),
+            false => Err(Error::NoCniName(network.to_owned())),
+        }
+    }
+
+    /// Whether other networks are enabled.
+    fn has_others(&self) -> Result<bool, Error> {
+        let entries = fs::read_dir(&self.conf_dir).map_err(|error| failed("read", &self.conf_dir, error))?;
+        Ok(entries.flatten().any(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+        }))
+    }
+}
+
+/// The configuration. `cniVersion` is one that older runtimes know; others take the highest of `cniVersions`.
+/// `disableGC`: several runtimes may use the network, and none knows the containers of the others.
+fn configuration(network: &str, socket: &Path) -> serde_json::Value {
+    let mut plugin = json!({
+        "type": PROGRAMS[0],
+        "network": network,
+        "capabilities": {
+            "aliases": true,
+            "dns": true,
+            "io.kubernetes.cri.pod-annotations": true,
+            "ips": true,
+            "mac": true,
+            "portMappings": true,
+        },
+    });
+    if socket != Path::new(SOCKET) {
+        plugin["socket"] = socket.display().to_string().into();
+    }
+    json!({
+        "cniVersion": "1.0.0",
+        "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
+        "name": network,
+        "disableGC": true,
+        "plugins": [plugin],
+    })
+}
+
+fn failed(operation: &'static str, path: &Path, error: io::Error) -> Error {
+    Error::File { operation, path: path.to_owned(), error }
+}
