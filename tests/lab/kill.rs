@@ -370,14 +370,26 @@ fn type_line(lab: &Lab, line: &str) {
     }
 }
 
-/// Runs a line or sends a request. An error contains the text of the answer.
+/// Runs a line or sends a request, of Docker or to the API. An error contains the text of the answer.
 #[track_caller]
 fn ask(lab: &Lab, line: &str) -> Result<(), String> {
+    if line.starts_with("/attachments/") {
+        let (path, message) = line.split_once(' ').expect("a path and a message");
+        let answer = docker::post(lab, "/run/netbpf/netbpf.sock", path, message);
+        return answer.map(drop).map_err(|answer| message_of(&answer).unwrap_or(answer));
+    }
     if line.starts_with('/') {
         return docker::ask(lab, line);
     }
     let output = lab.netbpf(line.split_whitespace());
     if output.status.success() { Ok(()) } else { Err(output.stderr) }
+}
+
+/// The text of a refusal by the API.
+fn message_of(answer: &str) -> Option<String> {
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    Some(body["message"].as_str()?.to_owned())
 }
 
 fn give(lab: &Lab, order: &str) {

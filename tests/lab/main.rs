@@ -8,6 +8,8 @@ mod beside;
 mod bounds;
 mod bridge;
 mod cli;
+mod cni;
+mod containerd;
 mod disk;
 mod engine;
 mod errors;

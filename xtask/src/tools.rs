@@ -103,6 +103,8 @@ pub const TOOLS: &[Tool] = &[
     tool("ethtool", "ethtool", &[For::Lab], "offloads of an interface"),
     tool("dockerd", "docker.io", LOAD, "a real engine, whose network driver netbpf is"),
     tool("docker", "docker.io", LOAD, "its command line").must(Must::BeOfSystem),
+    tool("containerd", "containerd", &[For::Lab], "a real runtime, whose CNI plugin netbpf is"),
+    tool("ctr", "containerd", &[For::Lab], "its command line"),
     tool("docker-compose", "docker-compose", &[For::Lab], "its containers, several at once"),
     tool("iptables", "iptables", LOAD, "its rules"),
     tool("ufw", "ufw", &[For::Lab], "another firewall on the same host"),

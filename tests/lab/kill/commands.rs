@@ -13,6 +13,11 @@ const STRICT: &str =
 const SHOP: &str = "run -d --name shop --net strict --ip 10.7.0.8 --expose 80 -- sleep infinity";
 const RUN_LINKED: &str = "run -d --name web --net strict --ip 10.7.0.9 --link shop:store -- sleep infinity";
 
+/// A container of a runtime that executes netbpf as its CNI plugin.
+const ATTACH: &str = r#"/attachments/attach {"Runtime":"cni","Container":"c1","Configuration":"mynet","Interface":"eth0","Name":"pod","Namespace":"/run/netns/blue","Networks":[{"Network":"mynet","EndpointConfig":{"IPAMConfig":{"IPv4Address":"10.1.0.9"},"Aliases":["www"]}}],"PortBindings":{"80/tcp":[{"HostPort":"8080"}]}}"#;
+const DETACH: &str =
+    r#"/attachments/detach {"Runtime":"cni","Container":"c1","Configuration":"mynet","Interface":"eth0"}"#;
+
 /// The programs for open endpoints are loaded with the first of them, and unloaded with the last one.
 const OPEN: &str = "update --network mynet --driver-opt netbpf.guard=off web";
 
@@ -43,6 +48,8 @@ cases! { CASES
         rm: Case::new(&[RUN], "rm -f web", &["?rm -f web", RUN]).of_two();
         start: Case::new(&[RUN, "stop -t 0 web"], "start web", &["stop -t 0 web"]);
         stop: Case::new(&[RUN], "stop -t 0 web", &["start web"]);
+        attach: Case::new(&[], ATTACH, &[DETACH]);
+        detach: Case::new(&[ATTACH], DETACH, &[ATTACH]);
         rename: Case::new(&[RUN], "rename web shop", &["rename shop web"]);
         update: Case::new(
             &[RUN],
