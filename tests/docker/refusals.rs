@@ -67,7 +67,12 @@ fn every_message_may_come_twice_and_removals_are_idempotent() {
         "Options": {"com.docker.network.portmap": [{"Proto": 6, "Port": 80, "HostPort": 8080}]}
     });
     assert_eq!(ask(&lab, "Plugin.Activate", "")["Implements"][0], "NetworkDriver");
-    assert_eq!(ask(&lab, "NetworkDriver.GetCapabilities", "")["Scope"], "local");
+    let capabilities = ask(&lab, "NetworkDriver.GetCapabilities", "");
+    assert_eq!((&capabilities["Scope"], &capabilities["GwAllocChecker"]), (&"local".into(), &true.into()));
+    for _ in 0..2 {
+        let answer = done(&lab, "GwAllocCheck", json!({"Options": {"com.docker.network.generic": {}}}));
+        assert_eq!(answer, json!({"SkipIPv4": false, "SkipIPv6": false}));
+    }
     for _ in 0..2 {
         done(&lab, "CreateNetwork", network.clone());
     }
@@ -104,6 +109,11 @@ fn refusals_name_the_fault_and_leave_nothing() {
             .contains("unknown driver option netbpf.foo")
     );
     assert_eq!(refusal(&lab, "CreateNetwork", json!({"NetworkID": NETWORK})), "IPv4 or IPv6 must be enabled");
+    let isolated = json!({"com.docker.network.bridge.gateway_mode_ipv4": "isolated"});
+    assert_eq!(
+        refusal(&lab, "GwAllocCheck", json!({"Options": {"com.docker.network.generic": isolated}})),
+        "gateway mode 'isolated' can only be used for an internal network"
+    );
     let default = lab.inspect("bridge")["IPAM"]["Config"][0]["Subnet"].as_str().expect("a subnet").to_owned();
     assert!(
         refusal(&lab, "CreateNetwork", network(&default, json!({}))).contains("Pool overlaps with other one")

@@ -322,7 +322,15 @@ fn an_isolated_network_has_no_host_over_ipv6() {
     let lab = two(&format!("{SIX} --internal -o com.docker.network.bridge.gateway_mode_ipv6=isolated"));
     lab.exec("alice", "ping -6 -c1 bob").ok();
     lab.exec("alice", "ping -c1 10.6.0.1").ok();
-    lab.exec("alice", "ping -c1 -W1 fd00:6::1").fails_with(1, "");
+    assert_eq!(
+        lab.exec("alice", "ip -6 -brief address show dev eth0 scope global")
+            .ok()
+            .text()
+            .split_whitespace()
+            .nth(2),
+        Some("fd00:6::1/64")
+    );
+    lab.exec("alice", "ping -c1 -W1 fd00:6::3").fails_with(1, "");
     assert_eq!(lab.host(["ip", "-6", "address", "show", "dev", &lab.device("six")]).ok().text(), "");
     assert_eq!(lab.exec("alice", "ip -6 route show default").ok().text(), "");
 }

@@ -15,8 +15,8 @@ use crate::{
     daemon::{DockerEndpointRequest, DockerNetwork, Joined},
     ipam::{self, Request},
     model::{
-        BadEndpointOption, BadOption, ContainerPort, Endpoint, EndpointOptions, Id, Options, PortRange,
-        Protocol, Publish, one_line,
+        BadEndpointOption, BadOption, ContainerPort, Endpoint, EndpointOptions, Id, NeedlessGateways,
+        Options, PortRange, Protocol, Publish, one_line,
     },
 };
 
@@ -75,12 +75,8 @@ impl TryFrom<wire::CreateNetwork> for DockerNetwork {
         if ipv4_data.len() > 1 || ipv6_data.len() > 1 {
             return Err(ipam::Error::MultipleSubnets.into());
         }
-        let internal = match options.get(INTERNAL) {
-            None | Some(Value::Null) => false,
-            Some(value) => value.as_bool().ok_or_else(|| invalid(INTERNAL, value))?,
-        };
         let id = network_id(&id)?;
-        let given: BTreeMap<String, String> = option(&options, GENERIC)?;
+        let (internal, given, options) = network_options(&options)?;
         let data: Vec<_> = ipv4_data.iter().chain(&ipv6_data).collect();
         let auxiliary = data.iter().map(|data| auxiliary(data)).collect::<Result<Vec<_>, _>>()?;
         let requests = data.iter().zip(&auxiliary).map(|(data, auxiliary)| subnet(data, auxiliary));
@@ -88,9 +84,10 @@ impl TryFrom<wire::CreateNetwork> for DockerNetwork {
         Ok(Self {
             id,
             internal,
-            options: Options::parse(&given, internal)?,
+            subnets: Request::parse(&requests, !ipv4_data.is_empty(), !ipv6_data.is_empty())?
+                .without(NeedlessGateways::of(&options, internal)),
+            options,
             given,
-            subnets: Request::parse(&requests, !ipv4_data.is_empty(), !ipv6_data.is_empty())?,
         })
     }
 }
@@ -98,6 +95,26 @@ impl TryFrom<wire::CreateNetwork> for DockerNetwork {
 fn subnet<'a>(
     data: &'a wire::IpamData,
     auxiliary: &'a BTreeMap<String, String>,
+/// Whether a network is internal, and the user's options as typed and parsed.
+fn network_options(
+    options: &wire::Options,
+) -> Result<(bool, BTreeMap<String, String>, Options), InvalidMessage> {
+    let internal = match options.get(INTERNAL) {
+        None | Some(Value::Null) => false,
+        Some(value) => value.as_bool().ok_or_else(|| invalid(INTERNAL, value))?,
+    };
+    let given: BTreeMap<String, String> = option(options, GENERIC)?;
+    let parsed = Options::parse(&given, internal)?;
+    Ok((internal, given, parsed))
+}
+
+/// The gateways for which Docker need not lease an address.
+pub fn skipped_gateways(message: &wire::GwAllocCheck) -> Result<wire::SkippedGateways, InvalidMessage> {
+    let (internal, _, options) = network_options(&message.options)?;
+    let NeedlessGateways { ipv4, ipv6 } = NeedlessGateways::of(&options, internal);
+    Ok(wire::SkippedGateways { ipv4, ipv6 })
+}
+
 ) -> Result<Request<'a>, InvalidMessage> {
     let _: IpNet = data.pool.parse().map_err(|_| invalid("Pool", &data.pool))?;
     Ok(Request { subnet: &data.pool, range: "", gateway: address("Gateway", &data.gateway)?, auxiliary })

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::ipam::{Occupied, ipv4_pools};
+use crate::ipam::{Occupied, ipv4_pools, ipv6_pools};
 
 const ID: &str = "e9c48caad9a3d790516aa17823c64108a54aa1d2f47cc901dc63140a379432fc";
 
@@ -33,10 +33,52 @@ fn a_network_as_docker_20_10_sends_it() {
     let nothing = Occupied { networks: vec![], routes: vec![], resolvers: vec![], pools: ipv4_pools() };
     let subnet = made.subnets.resolve(Some(&nothing), None).unwrap().ipv4.expect("a subnet");
     assert_eq!(
-        (subnet.net.to_string(), subnet.gateway.to_string()),
+        (subnet.net.to_string(), subnet.gateway.unwrap().to_string()),
         ("10.77.0.0/16".into(), "10.77.0.1".into())
     );
     assert_eq!(subnet.auxiliary["printer"].to_string(), "10.77.0.9");
+}
+
+/// moby's rule (`GetSkipGwAlloc` of its bridge driver).
+#[test]
+fn networks_whose_gateway_nobody_would_have_need_none() {
+    const MODE: &str = "com.docker.network.bridge.gateway_mode_ipv";
+    let isolated = |families: &str| -> Value {
+        families.chars().map(|family| (format!("{MODE}{family}"), "isolated")).collect()
+    };
+    let inhibited = json!({"com.docker.network.bridge.inhibit_ipv4": "true"});
+    for (internal, given, needless) in [
+        (false, json!({}), (false, false)),
+        (true, json!({}), (false, false)),
+        (false, inhibited.clone(), (false, false)),
+        (true, inhibited, (true, false)),
+        (true, isolated("4"), (true, false)),
+        (true, isolated("6"), (false, true)),
+        (true, isolated("46"), (true, true)),
+    ] {
+        let options = json!({GENERIC: given, INTERNAL: internal});
+        let check: wire::GwAllocCheck = serde_json::from_value(json!({"Options": options})).unwrap();
+        let skipped = skipped_gateways(&check).unwrap();
+        assert_eq!((skipped.ipv4, skipped.ipv6), needless, "{options}");
+        let made = network(json!({
+            "NetworkID": ID,
+            "Options": options,
+            "IPv4Data": [{"Pool": "10.77.0.0/16"}],
+            "IPv6Data": [{"Pool": "fd00:77::/64"}]
+        }))
+        .unwrap();
+        let ipv4 = Occupied { networks: vec![], routes: vec![], resolvers: vec![], pools: ipv4_pools() };
+        let ipv6 = Occupied { networks: vec![], routes: vec![], resolvers: vec![], pools: ipv6_pools("x") };
+        let subnets = made.subnets.resolve(Some(&ipv4), Some(&ipv6)).unwrap();
+        let gateways = (subnets.ipv4.unwrap().gateway, subnets.ipv6.unwrap().gateway);
+        assert_eq!((gateways.0.is_none(), gateways.1.is_none()), needless, "{options}");
+    }
+    let wrong: wire::GwAllocCheck =
+        serde_json::from_value(json!({"Options": {GENERIC: isolated("4")}})).unwrap();
+    assert_eq!(
+        skipped_gateways(&wrong).unwrap_err().to_string(),
+        "gateway mode 'isolated' can only be used for an internal network"
+    );
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub(crate) fn check_messages(body: &[u8]) {
         convert::network_id(&message.network_id).err().iter().for_each(assert_one_line);
         convert::endpoint_id(&message.endpoint_id).err().iter().for_each(assert_one_line);
     }
+    if let Some(message) = read::<wire::GwAllocCheck>(body) {
+        convert::skipped_gateways(&message).err().iter().for_each(assert_one_line);
+    }
     read::<wire::Join>(body);
     read::<wire::OfNetwork>(body);
     ipam::check_messages(body).iter().for_each(assert_lines);
@@ -81,6 +84,8 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         r#"{"NetworkID":"ID","Options":{"com.docker.network.enable_ipv6":false,"com.docker.network.generic":{"a":"b"},
             "com.docker.network.internal":true},"IPv4Data":[{"AddressSpace":"x","Gateway":"10.77.0.1/16",
             "Pool":"10.77.0.0/16","AuxAddresses":{"p":"10.77.0.9/16"}}],"IPv6Data":null}"#,
+        r#"{"Options":{"com.docker.network.enable_ipv4":true,"com.docker.network.generic":{
+            "com.docker.network.bridge.gateway_mode_ipv4":"isolated"},"com.docker.network.internal":true}}"#,
         r#"{"NetworkID":"ID","EndpointID":"ID","Interface":{"Address":"10.77.0.2/16","AddressIPv6":"fd00::2/64",
             "MacAddress":"02:42:ac:11:00:02"},"Options":{"com.docker.network.endpoint.exposedports":[{"Proto":6,"Port":80}],
             "com.docker.network.endpoint.ifname":"lan0","k":"v"}}"#,

@@ -42,6 +42,7 @@ pub async fn serve(
     let router = Router::new()
         .route("/Plugin.Activate", post(activate))
         .route("/NetworkDriver.GetCapabilities", post(capabilities))
+        .route("/NetworkDriver.GwAllocCheck", post(gw_alloc_check))
         .route("/NetworkDriver.CreateNetwork", post(create_network))
         .route("/NetworkDriver.DeleteNetwork", post(delete_network))
         // Only Docker's swarm calls these two, for drivers with networks that span hosts.
@@ -137,11 +138,16 @@ async fn activate(State(daemon): Shared) -> Response {
 }
 
 async fn capabilities() -> Response {
-    answer(wire::Capabilities { scope: "local", connectivity_scope: "local", gw_alloc_checker: false })
+    answer(wire::Capabilities { scope: "local", connectivity_scope: "local", gw_alloc_checker: true })
 }
 
 async fn nothing_to_do() -> Result<Response, Infallible> {
     Ok(answer(wire::Done {}))
+}
+
+async fn gw_alloc_check(body: Bytes) -> Response {
+    let work = async move |message: wire::GwAllocCheck| Ok(convert::skipped_gateways(&message)?);
+    call(body, work, nothing).await
 }
 
 async fn create_network(State(daemon): Shared, body: Bytes) -> Response {

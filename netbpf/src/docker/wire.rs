@@ -22,7 +22,25 @@ pub struct Activated {
 pub struct Capabilities {
     pub scope: &'static str,
     pub connectivity_scope: &'static str,
+    /// Whether Docker may send `NetworkDriver.GwAllocCheck`; engines up to 27 do not.
     pub gw_alloc_checker: bool,
+}
+
+/// `NetworkDriver.GwAllocCheck`: which gateways would a network with these options need?
+#[derive(Debug, Deserialize)]
+pub struct GwAllocCheck {
+    /// As in [`CreateNetwork`].
+    #[serde(rename = "Options", default, deserialize_with = "or_null")]
+    pub options: Options,
+}
+
+/// The answer to `NetworkDriver.GwAllocCheck`: for these, Docker leases no address, unless the user requests one.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct SkippedGateways {
+    #[serde(rename = "SkipIPv4")]
+    pub ipv4: bool,
+    #[serde(rename = "SkipIPv6")]
+    pub ipv6: bool,
 }
 
 /// `NetworkDriver.CreateNetwork`.

@@ -55,7 +55,7 @@ fn check_subnet<Net: Block>(subnet: &Subnet<Net>) {
     let Subnet { net, range, gateway, auxiliary } = subnet;
     assert!(*net == net.trunc(), "{net} has host bits");
     assert!(range.is_none_or(|range| net.covers(range)), "the range is not in {net}");
-    let reserved: Vec<_> = [*gateway].into_iter().chain(auxiliary.values().copied()).collect();
+    let reserved: Vec<_> = gateway.iter().copied().chain(auxiliary.values().copied()).collect();
     assert!(reserved.iter().all(|address| net.holds(*address) && !net.ends().contains(address)));
     assert_eq!(reserved.iter().collect::<BTreeSet<_>>().len(), reserved.len(), "reserved twice");
     let text = serde_json::to_string(subnet).expect("a subnet has no failing serializer");

@@ -35,7 +35,7 @@ impl<Net: Block> Pool<Net> {
             .net
             .ends()
             .into_iter()
-            .chain([subnet.gateway])
+            .chain(subnet.gateway)
             .chain(subnet.auxiliary.values().copied())
             .collect();
         let mut pool = Self {
@@ -220,7 +220,7 @@ mod tests {
         Subnet {
             net: net.parse().unwrap(),
             range: range.map(|range| range.parse().unwrap()),
-            gateway: gateway.parse().unwrap(),
+            gateway: gateway.parse().ok(),
             auxiliary: auxiliary.iter().map(|a| (format!("host-{a}"), a.parse().unwrap())).collect(),
         }
     }
@@ -405,12 +405,12 @@ mod tests {
             let subnet = Subnet {
                 net,
                 range,
-                gateway: host(gateway),
+                gateway: Some(host(gateway)),
                 auxiliary: auxiliary.iter().map(|n| (n.to_string(), host(*n))).collect(),
             };
             let mut pool = Pool::new(&subnet);
             let mut reserved: BTreeSet<_> = subnet.auxiliary.values().copied().collect();
-            reserved.insert(subnet.gateway);
+            reserved.extend(subnet.gateway);
             if prefix_len < 31 {
                 reserved.extend([net.network(), net.broadcast()]);
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Argument, Error, Fault, Flaw, Occupied};
-use crate::model::{Block, Subnet};
+use crate::model::{Block, NeedlessGateways, Subnet};
 
 /// What a user requests of a subnet. An empty text requests nothing.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +109,13 @@ impl Request<'_> {
 }
 
 impl Requested {
+    /// The same without the gateways of these families, unless they are requested.
+    pub fn without(mut self, gateways: NeedlessGateways) -> Self {
+        self.ipv4.iter_mut().for_each(|asked| asked.without_gateway = gateways.ipv4);
+        self.ipv6.iter_mut().for_each(|asked| asked.without_gateway = gateways.ipv6);
+        self
+    }
+
     /// Chooses the subnets. `ipv4` and `ipv6` list what is occupied, for each requested family.
     ///
     /// # Errors
@@ -203,6 +210,8 @@ struct Asked<Net: Block> {
     net: Wanted<Net>,
     range: Option<Net>,
     gateway: Option<Net::Address>,
+    /// Whether the subnet has no gateway unless one is requested.
+    without_gateway: bool,
     auxiliary: Vec<(String, Net::Address)>,
 }
 
@@ -215,7 +224,13 @@ enum Wanted<Net> {
 
 impl<Net: Block> Default for Asked<Net> {
     fn default() -> Self {
-        Self { net: Wanted::Any(None), range: None, gateway: None, auxiliary: Vec::new() }
+        Self {
+            net: Wanted::Any(None),
+            range: None,
+            gateway: None,
+            without_gateway: false,
+            auxiliary: Vec::new(),
+        }
     }
 }
 
@@ -260,10 +275,11 @@ impl<Net: Block> Asked<Net> {
         let mut reserved = net.ends();
         let gateway = match self.gateway {
             Some(gateway) if reserved.contains(&gateway) => return Err(Error::GatewayInUse(gateway.into())),
-            Some(gateway) => gateway,
-            None => first_free(self.range.unwrap_or(net), &reserved).ok_or(Error::NoGatewayLeft)?,
+            Some(gateway) => Some(gateway),
+            None if self.without_gateway => None,
+            None => Some(first_free(self.range.unwrap_or(net), &reserved).ok_or(Error::NoGatewayLeft)?),
         };
-        reserved.push(gateway);
+        reserved.extend(gateway);
         for (name, address) in &self.auxiliary {
             if reserved.contains(address) {
                 return Err(Error::AuxiliaryInUse { name: name.clone(), address: (*address).into() });

@@ -26,10 +26,10 @@ fn resolve_all(
 fn dual(ipv4: bool, requests: &[Request<'_>]) -> Result<Vec<String>, String> {
     let resolved = resolve_all(requests, ipv4.then(nothing).as_ref(), Some(&nothing_ipv6()))
         .map_err(|error| error.to_string())?;
-    let ipv4 = resolved.ipv4.map(|subnet| format!("{} {}", subnet.net, subnet.gateway));
+    let ipv4 = resolved.ipv4.map(|subnet| format!("{} {}", subnet.net, subnet.gateway.unwrap()));
     Ok(ipv4
         .into_iter()
-        .chain(resolved.ipv6.map(|subnet| format!("{} {}", subnet.net, subnet.gateway)))
+        .chain(resolved.ipv6.map(|subnet| format!("{} {}", subnet.net, subnet.gateway.unwrap())))
         .collect())
 }
 
@@ -56,7 +56,7 @@ fn resolve_beside(
 }
 
 fn gateway(subnet: &str, range: &str, gateway: &str) -> String {
-    resolve(subnet, range, gateway, &[]).unwrap().gateway.to_string()
+    resolve(subnet, range, gateway, &[]).unwrap().gateway.unwrap().to_string()
 }
 
 /// The faults, without Docker's line in front of them.
@@ -69,7 +69,7 @@ fn faults(subnet: &str, range: &str, gateway: &str, auxiliary: &[(&str, &str)]) 
 fn an_empty_request_gives_the_first_subnet_with_its_first_address_as_gateway() {
     let subnet = resolve_all(&[], Some(&nothing()), None).unwrap().ipv4.unwrap();
     assert_eq!(
-        (subnet.net.to_string(), subnet.gateway.to_string()),
+        (subnet.net.to_string(), subnet.gateway.unwrap().to_string()),
         ("172.17.0.0/16".into(), "172.17.0.1".into())
     );
     assert_eq!(resolve("", "", "", &[]), Ok(subnet));
@@ -248,7 +248,7 @@ proptest! {
             prop_assert_eq!(subnet.net, subnet.net.trunc());
             prop_assert!(subnet.range.is_none_or(|range| range == range.trunc() && subnet.net.contains(&range)));
             let mut seen = subnet.net.ends();
-            for address in [subnet.gateway].iter().chain(subnet.auxiliary.values()) {
+            for address in subnet.gateway.iter().chain(subnet.auxiliary.values()) {
                 prop_assert!(subnet.net.contains(address) && !seen.contains(address));
                 seen.push(*address);
             }

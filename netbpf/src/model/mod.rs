@@ -38,7 +38,7 @@ pub use names::{
     BadName, check_alias, check_container_name, check_dns_option, check_hostname, check_network_name,
     check_search_domain, one_line, push_escaped, random_name,
 };
-pub use network::{Bridge, Driver, Network, Origin, Subnet};
+pub use network::{Bridge, Driver, NeedlessGateways, Network, Origin, Subnet};
 pub use options::{BIG_TCP, BadOption, GSO_LEGACY_MAX_SIZE, GatewayMode, Options};
 pub use owner::{
     CannotJoin, DOCKER, DockerContainer, DockerEndpoint, EngineContainer, Files, LastAddress, Manager, Mode,

@@ -159,8 +159,8 @@ impl Bridge {
     /// MAC of the host device.
     pub fn mac(&self) -> Mac {
         match (&self.ipv4, &self.ipv6) {
-            (Some(subnet), _) => Mac::of(subnet.gateway),
-            (None, Some(subnet)) => Mac::of_ipv6(subnet.gateway),
+            (Some(subnet), _) => Mac::of(subnet.host()),
+            (None, Some(subnet)) => Mac::of_ipv6(subnet.host()),
             (None, None) => Mac::of([0; 4].into()),
         }
     }
@@ -189,6 +189,22 @@ impl Bridge {
     }
 }
 
+/// The families in which a network needs no gateway address: the host would not have it, and containers would have no
+/// default route to it (Docker's rule from 28 on).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct NeedlessGateways {
+    pub ipv4: bool,
+    pub ipv6: bool,
+}
+
+impl NeedlessGateways {
+    /// Those of a network with these options.
+    pub fn of(options: &Options, internal: bool) -> Self {
+        Self { ipv4: internal && !options.host_has_ipv4(), ipv6: !options.host_has_ipv6() }
+    }
+}
+
 /// A subnet of one family, with its reserved addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(bound = "", try_from = "Unchecked<Net>")]
@@ -197,8 +213,8 @@ pub struct Subnet<Net: Block> {
     pub net: Net,
     /// The range for addresses that the user does not choose; the whole subnet if absent.
     pub range: Option<Net>,
-    /// The host device's address, in `net`.
-    pub gateway: Net::Address,
+    /// The host device's address, in `net`; absent in networks that need none.
+    pub gateway: Option<Net::Address>,
     /// `--aux-address`: reserved addresses by name.
     pub auxiliary: BTreeMap<String, Net::Address>,
 }
@@ -209,7 +225,7 @@ pub struct Subnet<Net: Block> {
 struct Unchecked<Net: Block> {
     net: Net,
     range: Option<Net>,
-    gateway: Net::Address,
+    gateway: Option<Net::Address>,
     auxiliary: BTreeMap<String, Net::Address>,
 }
 
@@ -218,7 +234,7 @@ impl<Net: Block> TryFrom<Unchecked<Net>> for Subnet<Net> {
 
     fn try_from(stored: Unchecked<Net>) -> Result<Self, String> {
         let Unchecked { net, range, gateway, auxiliary } = stored;
-        let outside = auxiliary.values().chain([&gateway]).find(|address| !net.holds(**address)).copied();
+        let outside = auxiliary.values().chain(&gateway).find(|address| !net.holds(**address)).copied();
         if net != net.trunc() || range.is_some_and(|range| !net.covers(range)) {
             return Err(format!("{net} is no subnet, or its range is not in it"));
         }
@@ -236,18 +252,23 @@ const DEFAULT_GATEWAY: &str = "DefaultGateway";
 impl<Net: Block> Subnet<Net> {
     /// Whether an address is the host's or that of the containers' gateway, for which the host answers.
     fn is_of_host(&self, address: Net::Address) -> bool {
-        address == self.gateway || address == self.default_gateway()
+        Some(address) == self.gateway || Some(address) == self.default_gateway()
+    }
+
+    /// The gateway's address; without one, the network's address, which no container has.
+    fn host(&self) -> Net::Address {
+        self.gateway.unwrap_or_else(|| self.net.first())
     }
 
     /// The gateway and the auxiliary addresses.
     pub fn reserved(&self) -> impl Iterator<Item = IpAddr> {
-        std::iter::once(self.gateway).chain(self.auxiliary.values().copied()).map(Into::into)
+        self.gateway.into_iter().chain(self.auxiliary.values().copied()).map(Into::into)
     }
 
-    /// The gateway of a container's default route.
-    pub fn default_gateway(&self) -> Net::Address {
+    /// The gateway of a container's default route; none without a gateway.
+    pub fn default_gateway(&self) -> Option<Net::Address> {
         let named = |name: &str| name.strip_prefix(DEFAULT_GATEWAY) == Some(Net::FAMILY);
         let asked = self.auxiliary.iter().find(|(name, _)| named(name));
-        asked.map_or(self.gateway, |(_, address)| *address)
+        asked.map(|(_, address)| *address).or(self.gateway)
     }
 }

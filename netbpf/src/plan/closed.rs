@@ -72,7 +72,7 @@ mod tests {
             .map(|(key, value)| (format!("com.docker.network.{key}"), (*value).to_owned()))
             .collect();
         fn subnet<Net: Block>(net: Net, gateway: Net::Address) -> Option<Subnet<Net>> {
-            Some(Subnet { net, range: None, gateway, auxiliary: BTreeMap::new() })
+            Some(Subnet { net, range: None, gateway: Some(gateway), auxiliary: BTreeMap::new() })
         }
         let bridge = Bridge {
             number: 3,

@@ -12,7 +12,7 @@ fn network(name: &str, internal: bool, options: Options) -> Network {
     let subnet = Subnet {
         net: "10.0.0.0/24".parse().unwrap(),
         range: None,
-        gateway: "10.0.0.1".parse().unwrap(),
+        gateway: "10.0.0.1".parse().ok(),
         auxiliary: Map::new(),
     };
     Network {
@@ -42,7 +42,7 @@ fn six(name: &str, only: bool, options: Options) -> Network {
     bridge.ipv6 = Some(Subnet {
         net: "fd00::/64".parse().unwrap(),
         range: None,
-        gateway: "fd00::1".parse().unwrap(),
+        gateway: "fd00::1".parse().ok(),
         auxiliary: Map::new(),
     });
     if only {

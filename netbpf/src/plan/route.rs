@@ -58,7 +58,7 @@ pub fn default_gateway<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
 ) -> Option<Gateway<'a, Ipv4Addr>> {
-    first(container, network, |bridge| Some(bridge.ipv4.as_ref()?.default_gateway()))
+    first(container, network, |bridge| bridge.ipv4.as_ref()?.default_gateway())
 }
 
 /// The same for IPv6.
@@ -66,7 +66,7 @@ pub fn default_gateway_ipv6<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
 ) -> Option<Gateway<'a, Ipv6Addr>> {
-    first(container, network, |bridge| Some(bridge.ipv6.as_ref()?.default_gateway()))
+    first(container, network, |bridge| bridge.ipv6.as_ref()?.default_gateway())
 }
 
 /// The gateways of both default routes.
@@ -106,7 +106,7 @@ mod tests {
 
     fn subnet<Net: Block>(net: &str) -> Option<Subnet<Net>> {
         let net = net.parse::<Net>().ok()?;
-        let gateway = Net::address(Net::number(net.first()) + 1)?;
+        let gateway = Net::address(Net::number(net.first()) + 1);
         Some(Subnet { net, range: None, gateway, auxiliary: BTreeMap::new() })
     }
 

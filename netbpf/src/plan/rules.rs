@@ -76,8 +76,8 @@ impl NetworkRules {
 fn gateways(bridge: &Bridge) -> Vec<IpAddr> {
     let ipv4 = bridge.ipv4.as_ref().filter(|_| bridge.options.host_has_ipv4());
     let ipv6 = bridge.ipv6.as_ref().filter(|_| bridge.options.host_has_ipv6());
-    let ipv4 = ipv4.map(|subnet| subnet.gateway.into());
-    ipv4.into_iter().chain(ipv6.map(|subnet| subnet.gateway.into())).collect()
+    let ipv4 = ipv4.and_then(|subnet| subnet.gateway).map(IpAddr::from);
+    ipv4.into_iter().chain(ipv6.and_then(|subnet| subnet.gateway).map(IpAddr::from)).collect()
 }
 
 fn way<Address>(

@@ -26,7 +26,7 @@ pub struct NetworkWiring {
     pub peer: String,
     /// The host device's MAC.
     pub mac: Mac,
-    /// The IPv4 gateway address with the subnet's prefix length.
+    /// The IPv4 gateway address with the subnet's prefix length; none in networks without one.
     pub ipv4: Option<Ipv4Net>,
     /// The IPv6 gateway address with the subnet's prefix length. With it the device has the link-local address of its
     /// MAC.
@@ -60,8 +60,8 @@ impl NetworkWiring {
             device: bridge.device.to_string(),
             peer: bridge.peer.to_string(),
             mac: bridge.mac(),
-            ipv4: bridge.ipv4.as_ref().map(gateway),
-            ipv6: ipv6.map(gateway),
+            ipv4: bridge.ipv4.as_ref().and_then(gateway),
+            ipv6: ipv6.and_then(gateway),
             default_gateway: bridge.ipv4.as_ref().and_then(other_gateway),
             default_gateway_ipv6: ipv6.and_then(other_gateway),
             inhibit: !bridge.options.host_has_ipv4(),
@@ -137,13 +137,13 @@ impl EndpointWiring {
 }
 
 /// A gateway with the prefix length of its subnet.
-fn gateway<Net: Block>(subnet: &Subnet<Net>) -> Net {
-    subnet.net.with_host(subnet.gateway)
+fn gateway<Net: Block>(subnet: &Subnet<Net>) -> Option<Net> {
+    Some(subnet.net.with_host(subnet.gateway?))
 }
 
 /// The containers' default gateway, if it is not the host device's own address.
 fn other_gateway<Net: Block>(subnet: &Subnet<Net>) -> Option<Net::Address> {
-    Some(subnet.default_gateway()).filter(|address| *address != subnet.gateway)
+    subnet.default_gateway().filter(|address| Some(*address) != subnet.gateway)
 }
 
 /// An endpoint's address with the prefix length of the subnet that it is in.

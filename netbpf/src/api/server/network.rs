@@ -8,7 +8,7 @@ use crate::{
     api::types::{ConfigFrom, Ipam, IpamConfig, NetworkContainer, NetworkCreate, NetworkResource},
     daemon::{MemberView, NetworkRequest, NetworkView},
     ipam::{self, Request},
-    model::{Block, Bridge, Network, Options, Subnet, check_network_name},
+    model::{Block, Bridge, NeedlessGateways, Network, Options, Subnet, check_network_name},
 };
 
 /// Parses `network create`.
@@ -38,7 +38,8 @@ pub fn parse(message: NetworkCreate) -> Result<NetworkRequest, Error> {
         .collect();
     let ipv4 = message.enable_ipv4.or(options.enable_ipv4).unwrap_or(true);
     let ipv6 = message.enable_ipv6.or(options.enable_ipv6).unwrap_or(false);
-    let subnets = Request::parse(&requests, ipv4, ipv6)?;
+    let subnets =
+        Request::parse(&requests, ipv4, ipv6)?.without(NeedlessGateways::of(&options, message.internal));
     Ok(NetworkRequest {
         name: message.name,
         internal: message.internal,
@@ -113,7 +114,7 @@ fn ipam_config<Net: Block>(subnet: &Subnet<Net>) -> IpamConfig {
     IpamConfig {
         subnet: subnet.net.to_string(),
         ip_range: subnet.range.map(|range| range.to_string()).unwrap_or_default(),
-        gateway: subnet.gateway.to_string(),
+        gateway: subnet.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
         auxiliary_addresses: auxiliary.collect(),
     }
 }

@@ -413,7 +413,7 @@ fn interface(container: &Container, attachment: &Attachment, world: &World) -> O
 fn gateway(network: &Network, is_ipv4: bool) -> Option<IpAddr> {
     let bridge = network.bridge().filter(|_| !network.internal)?;
     match is_ipv4 {
-        true => bridge.ipv4.as_ref().map(|subnet| subnet.default_gateway().into()),
-        false => bridge.ipv6.as_ref().map(|subnet| subnet.default_gateway().into()),
+        true => bridge.ipv4.as_ref().and_then(|subnet| subnet.default_gateway()).map(IpAddr::from),
+        false => bridge.ipv6.as_ref().and_then(|subnet| subnet.default_gateway()).map(IpAddr::from),
     }
 }

@@ -103,7 +103,7 @@ impl Rig {
 
     /// Creates the network `six`, 10.6.0.0/24 and fd00:6::/64.
     pub async fn network_with_ipv6(&self) -> Result<Network, Error> {
-        let gateway = "fd00:6::1".parse().unwrap();
+        let gateway = "fd00:6::1".parse().ok();
         let net = "fd00:6::/64".parse().unwrap();
         let ipv6 = Some(Subnet { net, range: None, gateway, auxiliary: Default::default() });
         self.add_network("six", "10.6.0.0/24".parse().unwrap(), ipv6, Origin::Netbpf).await
@@ -131,7 +131,7 @@ impl Rig {
             labels: Default::default(),
             origin,
         };
-        let gateway = Ipv4Addr::from(u32::from(net.network()) + 1);
+        let gateway = Some(Ipv4Addr::from(u32::from(net.network()) + 1));
         let ipv4 = Some(Subnet { net, range: None, gateway, auxiliary: Default::default() });
         let id = self.daemon.add_bridge(network, Resolved { ipv4, ipv6 }, model::Options::default()).await?;
         Ok(self.daemon.state.world().network(&id).unwrap().clone())

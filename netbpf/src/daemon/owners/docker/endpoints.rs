@@ -142,12 +142,12 @@ impl Daemon {
                 .ipv4
                 .as_ref()
                 .filter(|_| !network.internal)
-                .map(|subnet| subnet.default_gateway()),
+                .and_then(|subnet| subnet.default_gateway()),
             gateway_ipv6: bridge
                 .ipv6
                 .as_ref()
                 .filter(|_| !network.internal)
-                .map(|subnet| subnet.default_gateway()),
+                .and_then(|subnet| subnet.default_gateway()),
             internal: network.internal,
         };
         let docker = DockerEndpoint { sandbox: Some(sandbox), ..docker };
@@ -184,9 +184,8 @@ impl Daemon {
     /// container's default route, once for each family, and requests no ports when it loses the route.
     ///
     /// # Errors
-    /// [`Error::NoEndpoint`], unless no ports are requested; [`Error::Port`], [`Error::HostPort`] or
-    /// [`Error::NoAddress`] for a port that cannot be published. Otherwise the error of a step. The ports
-    /// from before stay published, and no others.
+    /// [`Error::NoEndpoint`], unless no ports are requested; [`Error::Port`] or [`Error::HostPort`] for a port that
+    /// cannot be published. Otherwise the error of a step. The ports from before stay published, and no others.
     pub async fn publish_docker_endpoint(
         self: &Arc<Self>,
         network: Id,

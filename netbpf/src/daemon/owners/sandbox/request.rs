@@ -180,7 +180,7 @@ fn mode_of(request: &SandboxRequest, world: &World) -> Result<(Mode, Option<Atta
 /// The address for `host-gateway`: the default network's gateway, as in Docker.
 fn default_gateway(world: &World) -> Result<IpAddr, Error> {
     let bridge = world.find_network(Network::DEFAULT)?.bridge();
-    let gateway = bridge.and_then(|bridge| Some(bridge.ipv4.as_ref()?.gateway));
+    let gateway = bridge.and_then(|bridge| bridge.ipv4.as_ref()?.gateway);
     let none = || Error::Invalid("unable to derive the IP value for host-gateway".into());
     Ok(gateway.ok_or_else(none)?.into())
 }
