@@ -6,6 +6,7 @@ mod connect;
 mod crowd;
 mod ipam;
 mod moby;
+mod newest;
 mod recovery;
 mod refusals;
 mod same;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 pub use error::Error;
 pub use membership::networks::NetworkRequest;
-pub use owners::docker::{DockerEndpointRequest, DockerNetwork, Joined};
+pub use owners::docker::{DockerEndpointRequest, DockerNetwork, DockerPorts, Joined};
 pub use owners::plugin::{AttachRequest, Attached, AttachedInterface, AttachmentKey};
 pub use owners::sandbox::{
     request::{NetworkMode, SandboxRequest},

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::wire;
 use crate::{
-    daemon::{DockerEndpointRequest, DockerNetwork, Joined},
+    daemon::{DockerEndpointRequest, DockerNetwork, DockerPorts, Joined},
     ipam::{self, Request},
     model::{
         BadEndpointOption, BadOption, ContainerPort, Endpoint, EndpointOptions, Id, NeedlessGateways,
@@ -24,6 +24,9 @@ const GENERIC: &str = "com.docker.network.generic";
 const INTERNAL: &str = "com.docker.network.internal";
 const EXPOSED: &str = "com.docker.network.endpoint.exposedports";
 const PORTMAP: &str = "com.docker.network.portmap";
+/// Whether host ports at IPv6 must not lead to the endpoint's IPv4 address, because another endpoint has the container's
+/// IPv6 default route. Engines up to 27 do not send it.
+const NO_RELAY: &str = "com.docker.network.driver.private.no_proxy_6to4";
 /// The prefix of options with a meaning to Docker. Options of other prefixes are the user's.
 const DOCKER_PREFIX: &str = "com.docker.network.";
 /// The options with this prefix that a user may set for an interface.
@@ -92,9 +95,6 @@ impl TryFrom<wire::CreateNetwork> for DockerNetwork {
     }
 }
 
-fn subnet<'a>(
-    data: &'a wire::IpamData,
-    auxiliary: &'a BTreeMap<String, String>,
 /// Whether a network is internal, and the user's options as typed and parsed.
 fn network_options(
     options: &wire::Options,
@@ -115,6 +115,9 @@ pub fn skipped_gateways(message: &wire::GwAllocCheck) -> Result<wire::SkippedGat
     Ok(wire::SkippedGateways { ipv4, ipv6 })
 }
 
+fn subnet<'a>(
+    data: &'a wire::IpamData,
+    auxiliary: &'a BTreeMap<String, String>,
 ) -> Result<Request<'a>, InvalidMessage> {
     let _: IpNet = data.pool.parse().map_err(|_| invalid("Pool", &data.pool))?;
     Ok(Request { subnet: &data.pool, range: "", gateway: address("Gateway", &data.gateway)?, auxiliary })
@@ -174,8 +177,9 @@ fn exposed(options: &wire::Options) -> Result<BTreeSet<ContainerPort>, InvalidMe
 }
 
 /// The published ports in a `ProgramExternalConnectivity` message.
-pub fn publish(options: &wire::Options) -> Result<Vec<Publish>, InvalidMessage> {
-    option::<Vec<wire::PortBinding>>(options, PORTMAP)?.into_iter().map(binding).collect()
+pub fn ports(options: &wire::Options) -> Result<DockerPorts, InvalidMessage> {
+    let publish = option::<Vec<wire::PortBinding>>(options, PORTMAP)?.into_iter().map(binding);
+    Ok(DockerPorts { publish: publish.collect::<Result<_, _>>()?, without_relay: option(options, NO_RELAY)? })
 }
 
 fn binding(binding: wire::PortBinding) -> Result<Publish, InvalidMessage> {

@@ -140,8 +140,8 @@ fn errors_name_the_invalid_field() {
 fn port_bindings_become_published_ports() {
     let publish = |binding: Value| {
         let options = json!({PORTMAP: [binding]});
-        let published = publish(options.as_object().unwrap()).map_err(|error| error.to_string());
-        published.map(|published| published[0].clone())
+        let published = ports(options.as_object().unwrap()).map_err(|error| error.to_string());
+        published.map(|published| published.publish[0].clone())
     };
     let container = "80/tcp".parse().unwrap();
     let asked = |host: Option<&str>, ports: Option<(u16, u16)>| {

@@ -38,8 +38,8 @@ pub(crate) fn check_messages(body: &[u8]) {
         }
     }
     if let Some(message) = read::<wire::ProgramExternalConnectivity>(body) {
-        match convert::publish(&message.options) {
-            Ok(published) => assert!(published.iter().all(|publish| {
+        match convert::ports(&message.options) {
+            Ok(ports) => assert!(ports.publish.iter().all(|publish| {
                 publish.container.number != 0 && publish.host_ports.is_none_or(|ports| ports.count() > 0)
             })),
             Err(error) => assert_one_line(&error),
@@ -90,7 +90,7 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
             "MacAddress":"02:42:ac:11:00:02"},"Options":{"com.docker.network.endpoint.exposedports":[{"Proto":6,"Port":80}],
             "com.docker.network.endpoint.ifname":"lan0","k":"v"}}"#,
         r#"{"NetworkID":"ID","EndpointID":"ID","Options":{"com.docker.network.portmap":[{"Proto":17,"IP":"","Port":80,
-            "HostIP":"127.0.0.1","HostPort":8080,"HostPortEnd":8090}]}}"#,
+            "HostIP":"127.0.0.1","HostPort":8080,"HostPortEnd":8090}],"com.docker.network.driver.private.no_proxy_6to4":true}}"#,
         r#"{"NetworkID":"ID","EndpointID":"ID","SandboxKey":"/var/run/docker/netns/1"}"#,
         r#"{"PoolID":"10.1.0.0/24","Address":"10.1.0.5","Options":null}"#,
         r#"{"AddressSpace":"netbpf","Pool":"10.1.0.0/24","SubPool":"10.1.0.0/25","Options":{},"V6":false}"#,

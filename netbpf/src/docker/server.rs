@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::connections,
-    daemon::{Daemon, DockerEndpointRequest, DockerNetwork},
+    daemon::{Daemon, DockerEndpointRequest, DockerNetwork, DockerPorts},
 };
 
 /// How long a request may take.
@@ -240,13 +240,12 @@ async fn program(State(daemon): Shared, body: Bytes) -> Response {
     let work = async move |message: wire::ProgramExternalConnectivity| {
         let network = convert::network_id(&message.network_id)?;
         let endpoint = convert::endpoint_id(&message.endpoint_id)?;
-        let publish = convert::publish(&message.options)?;
-        daemon.publish_docker_endpoint(network, endpoint, publish).await?;
+        daemon.publish_docker_endpoint(network, endpoint, convert::ports(&message.options)?).await?;
         Ok(wire::Done {})
     };
     call(body, work, async move || {
         if let Some(Ok((network, endpoint))) = asked.map(|asked| ids(&asked)) {
-            log_failed_undo(late.publish_docker_endpoint(network, endpoint, Vec::new()).await);
+            log_failed_undo(late.publish_docker_endpoint(network, endpoint, DockerPorts::default()).await);
         }
     })
     .await
@@ -255,7 +254,7 @@ async fn program(State(daemon): Shared, body: Bytes) -> Response {
 async fn revoke(State(daemon): Shared, body: Bytes) -> Response {
     let work = async move |message: wire::OfEndpoint| {
         let (network, endpoint) = ids(&message)?;
-        daemon.publish_docker_endpoint(network, endpoint, Vec::new()).await?;
+        daemon.publish_docker_endpoint(network, endpoint, DockerPorts::default()).await?;
         Ok(wire::Done {})
     };
     call(body, work, nothing).await

@@ -81,7 +81,7 @@ impl HostPort {
 ///
 /// If the host has IPv6 (`has_ipv6`, called only if it matters), the ports of a container without IPv6 are
 /// also published at the host's IPv6 addresses, with the container's IPv4 address as target, like Docker's
-/// proxy.
+/// proxy; unless the container's owner forbids that.
 pub fn wanted<'a>(
     container: &'a Container,
     network: impl Fn(&Id) -> Option<&'a Network>,
@@ -92,7 +92,7 @@ pub fn wanted<'a>(
     if requests.is_empty() {
         return (wanted, missing);
     }
-    let places = gateways(container, &network, has_ipv6);
+    let places = gateways(container, &network, || container.owner().may_be_relayed() && has_ipv6());
     for request in &requests {
         match translated(request, &places) {
             Ok(port) => wanted.extend(port),

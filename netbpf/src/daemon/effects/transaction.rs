@@ -115,11 +115,17 @@ impl Transaction {
     }
 
     /// Leases the host ports that `after` needs and `before` has not; sets the mappings of `after`.
+    /// `without_address` says what to do with a port of a family that the container does not have.
     ///
     /// # Errors
     /// [`Error::Publish`] if a port cannot be published: none is leased.
-    pub async fn lease_ports(&mut self, before: &Container, after: &mut Container) -> Result<(), Error> {
-        let leased = self.host.ports.lease(&self.state, before, after, WithoutAddress::Refuse).await?;
+    pub async fn lease_ports(
+        &mut self,
+        before: &Container,
+        after: &mut Container,
+        without_address: WithoutAddress,
+    ) -> Result<(), Error> {
+        let leased = self.host.ports.lease(&self.state, before, after, without_address).await?;
         self.undo.push(Undo::Ports(leased));
         Ok(())
     }

@@ -119,7 +119,7 @@ impl Daemon {
         let mut joined = Vec::new();
         let done = async {
             joined = change.lease_endpoints(&mut after, only, taken)?;
-            change.lease_ports(&before, &mut after).await?;
+            change.lease_ports(&before, &mut after, WithoutAddress::Refuse).await?;
             self.wire_steps(&mut change, &before, &after).await
         }
         .await;

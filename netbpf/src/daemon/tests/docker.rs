@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::rig::{Rig, despite_each_call_failing, with_each_call_failing};
 use crate::{
-    daemon::DockerEndpointRequest,
+    daemon::{DockerEndpointRequest, DockerPorts},
     model::{ContainerPort, EndpointOptions, Id, Network, Origin, Protocol, Publish},
 };
 
@@ -55,13 +55,14 @@ async fn a_container_joins_completely_or_not_at_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ports_are_published_completely_or_not_at_all() {
-    let publish = || Publish {
+    let port = Publish {
         container: ContainerPort { number: 80, protocol: Protocol::Tcp },
         host: None,
         host_ports: None,
     };
+    let ports = DockerPorts { publish: vec![port], ..DockerPorts::default() };
     let failed = with_each_call_failing(endpoint, async |rig, (network, id)| {
-        rig.daemon.publish_docker_endpoint(network.id, *id, vec![publish()]).await
+        rig.daemon.publish_docker_endpoint(network.id, *id, ports.clone()).await
     })
     .await;
     assert!(failed.starts_with(&["publish"]), "{failed:?}");

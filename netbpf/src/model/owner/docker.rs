@@ -26,6 +26,10 @@ pub struct DockerEndpoint {
     /// Ports published at this endpoint, while it has the container's default route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Publish>,
+    /// Whether these ports must not be relayed from the host's IPv6 addresses to an IPv4 address of the endpoint,
+    /// because another endpoint of the container has its IPv6 default route.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_relay: bool,
     /// The container, once Docker's API has told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<DockerContainer>,
@@ -78,6 +82,10 @@ impl Owner for DockerEndpoint {
     /// Docker has replaced `-P` by single ports.
     fn publishes(&self) -> Vec<Publish> {
         self.publish.clone()
+    }
+
+    fn may_be_relayed(&self) -> bool {
+        !self.without_relay
     }
 
     fn exposed(&self, _: &State) -> BTreeSet<ContainerPort> {

@@ -207,6 +207,11 @@ pub trait Owner {
         Vec::new()
     }
 
+    /// Whether its ports may be published at the host's IPv6 addresses too if it has IPv4 only.
+    fn may_be_relayed(&self) -> bool {
+        true
+    }
+
     /// The ports that it shows, published or not.
     fn exposed(&self, _state: &State) -> BTreeSet<ContainerPort> {
         BTreeSet::new()

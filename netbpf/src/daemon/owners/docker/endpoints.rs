@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::sweep::Asked;
 use crate::{
-    daemon::{Daemon, Error, state::world::World},
+    daemon::{Daemon, Error, ports::lease::WithoutAddress, state::world::World},
     ipam,
     model::{
         Attachment, Container, ContainerPort, DockerEndpoint, Endpoint, EndpointOptions, EndpointRequest, Id,
@@ -34,6 +34,15 @@ pub struct DockerEndpointRequest {
     pub options: EndpointOptions,
     /// Exposed ports, of the image and of `--expose`.
     pub exposed: BTreeSet<ContainerPort>,
+}
+
+/// Docker's request to publish ports of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DockerPorts {
+    /// The ports; none to publish no longer any.
+    pub publish: Vec<Publish>,
+    /// As [`DockerEndpoint::without_relay`].
+    pub without_relay: bool,
 }
 
 /// What Docker needs to move an endpoint's interface into a container.
@@ -180,8 +189,9 @@ impl Daemon {
         self.unwire(before, after).await
     }
 
-    /// Publish exactly these ports at an endpoint. Docker requests this when the endpoint gets its
-    /// container's default route, once for each family, and requests no ports when it loses the route.
+    /// Publish exactly these ports at an endpoint. Docker requests this when the endpoint gets its container's default
+    /// route of a family, and requests no ports when it loses the route. Two endpoints may have the routes of a family
+    /// each. Docker requests all ports of both; so each leaves out those of a family that it does not have.
     ///
     /// # Errors
     /// [`Error::NoEndpoint`], unless no ports are requested; [`Error::Port`] or [`Error::HostPort`] for a port that
@@ -190,21 +200,23 @@ impl Daemon {
         self: &Arc<Self>,
         network: Id,
         id: Id,
-        publish: Vec<Publish>,
+        DockerPorts { publish, without_relay }: DockerPorts,
     ) -> Result<(), Error> {
         let _locked = self.state.lock_container(id).await;
         let (before, docker) = match self.docker_endpoint(&network, &id) {
             Err(Error::NoEndpoint(_)) if publish.is_empty() => return Ok(()),
             found => found?,
         };
-        let subject = Subject::Docker(Box::new(DockerEndpoint { publish, ..docker }));
+        let subject = Subject::Docker(Box::new(DockerEndpoint { publish, without_relay, ..docker }));
         let mut after = Container { subject, ..before.clone() };
         let mut change = self.begin()?;
-        change.lease_ports(&before, &mut after).await.map_err(|error| match error {
-            // Docker adds the same message around it.
-            Error::Publish { source, .. } => *source,
-            error => error,
-        })?;
+        change.lease_ports(&before, &mut after, WithoutAddress::LeaveOut).await.map_err(
+            |error| match error {
+                // Docker adds the same message around it.
+                Error::Publish { source, .. } => *source,
+                error => error,
+            },
+        )?;
         if after == before {
             return change.end(Ok(())).await;
         }

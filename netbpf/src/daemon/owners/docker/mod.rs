@@ -12,5 +12,5 @@ mod sweep;
 
 pub(in crate::daemon) use sweep::{Recent, has_of_docker};
 
-pub use endpoints::{DockerEndpointRequest, Joined};
+pub use endpoints::{DockerEndpointRequest, DockerPorts, Joined};
 pub use networks::DockerNetwork;

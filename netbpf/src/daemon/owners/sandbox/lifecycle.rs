@@ -13,6 +13,7 @@ use crate::{
         fault,
         names::links,
         owners::sandbox::{own_sandbox, restarts::with_restart, spec::spec_of, supervisor_of},
+        ports::lease::WithoutAddress,
         state::{refuse, world::World},
     },
     model::{Attachment, Container, Id, Restart, Sandbox, State},
@@ -113,7 +114,7 @@ impl Daemon {
         spec: &sandbox::Spec,
     ) -> Result<(Supervisor, Vec<Id>), Error> {
         let joined = change.lease_endpoints(after, None, &[])?;
-        let ports = change.lease_ports(before, after).await;
+        let ports = change.lease_ports(before, after, WithoutAddress::Refuse).await;
         ports.map_err(|error| Error::StartNetworking(Box::new(error)))?;
         self.names.make_files(after, sandbox)?;
         fault::before("start the supervisor")?;
