@@ -10,13 +10,17 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::{
+    Router,
+    body::{Body, BodyDataStream, Bytes},
+};
 use futures::{FutureExt as _, StreamExt as _, stream::poll_fn};
 use hyper::{
-    body::Incoming,
+    body::{Body as _, Incoming},
     server::conn::http1,
     service::{Service as _, service_fn},
 };
@@ -25,12 +29,15 @@ use nix::sys::socket::{MsgFlags, recv};
 use tokio::{
     io::Interest,
     net::{UnixListener, UnixStream},
+    runtime::Handle,
     task::JoinSet,
     time::sleep,
 };
 
 /// How long a connection has for its first request, and for the rest of one, once the server is about to end.
 const GRACE: Duration = Duration::from_millis(500);
+/// How many bytes of a body that no handler reads are accepted.
+const MAX_UNREAD: usize = 64 << 20;
 /// The pause after a failed `accept`, for example without free descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -91,14 +98,52 @@ async fn serve_one(stream: UnixStream, router: Router, end: impl Future<Output =
     }
 }
 
-/// A request's body that tells whether the server waits for more of it.
+/// A request's body that tells whether the server waits for more of it. What a handler does not read is read without
+/// it: a client that still writes when the connection is closed gets an error instead of its answer.
 fn watched(body: Incoming, waits: Arc<AtomicBool>) -> Body {
-    let mut data = Body::new(body).into_data_stream();
+    if body.is_end_stream() {
+        return Body::empty();
+    }
+    let mut rest = Rest(Some(Watched { data: Body::new(body).into_data_stream(), waits }));
     Body::from_stream(poll_fn(move |context| {
-        let next = data.poll_next_unpin(context);
-        waits.store(next.is_pending(), Ordering::Relaxed);
+        let Some(watched) = &mut rest.0 else { return Poll::Ready(None) };
+        let next = watched.poll_next(context);
+        if matches!(next, Poll::Ready(None)) {
+            rest.0 = None;
+        }
         next
     }))
+}
+
+struct Watched {
+    data: BodyDataStream,
+    waits: Arc<AtomicBool>,
+}
+
+impl Watched {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, axum::Error>>> {
+        let next = self.data.poll_next_unpin(context);
+        self.waits.store(next.is_pending(), Ordering::Relaxed);
+        next
+    }
+}
+
+/// The rest of a body.
+struct Rest(Option<Watched>);
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        // Without a runtime, the daemon is at its end.
+        let (Some(mut watched), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
+        runtime.spawn(async move {
+            let mut left = MAX_UNREAD;
+            while let Some(Ok(data)) = poll_fn(|context| watched.poll_next(context)).next().await
+                && let Some(less) = left.checked_sub(data.len())
+            {
+                left = less;
+            }
+        });
+    }
 }
 
 /// Returns when the server waits for the rest of a request, which a client may never send.
@@ -161,6 +206,20 @@ mod tests {
         drop(end);
         tokio::task::yield_now().await;
         ask(&mut client).await;
+        server.await.expect("the server");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_writes_a_body_that_nobody_reads_gets_its_answer() {
+        let (server, end, mut client) = served().await;
+        let body = vec![b'x'; 4 << 20];
+        let head = format!("PUT / HTTP/1.1\r\nHost: netbpf\r\nContent-Length: {}\r\n\r\n", body.len());
+        client.write_all(head.as_bytes()).await.expect("a head");
+        client.write_all(&body).await.expect("the server reads the body");
+        let mut first = [0; 12];
+        client.read_exact(&mut first).await.expect("an answer");
+        assert_eq!(&first, b"HTTP/1.1 405");
+        drop(end);
         server.await.expect("the server");
     }
 
