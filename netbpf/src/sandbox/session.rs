@@ -225,8 +225,8 @@ impl Input {
 }
 
 impl Terminal {
-    /// Sets its size in characters. Does nothing if the program has ended.
-    pub fn resize(&self, rows: u16, columns: u16) {
+    /// Sets its number of rows and columns. Does nothing if the program has ended.
+    pub fn resize(&self, (rows, columns): (u16, u16)) {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         if let Some(terminal) = self.0.upgrade() {
             // Fails if the program has just ended, which does not matter.

@@ -42,20 +42,26 @@ impl<S: Sync> FromRequestParts<S> for Connection {
 }
 
 impl Connection {
-    /// Answers the request, and then carries output to the client until its sender is dropped, and the client's input
-    /// to the program until either of them ends it.
-    pub fn answer(self, content_type: HeaderValue, input: Option<Input>) -> (Response, Output) {
+    /// Answers the request. After the head of the answer, `begin` gets the way of output and may start a program: some
+    /// clients lose output that arrives with the head. Output is carried to the client until its sender is dropped, and
+    /// the client's input to the program until either of them ends it.
+    pub fn answer<F>(self, content_type: HeaderValue, begin: impl FnOnce(Output) -> F) -> Response
+    where
+        F: Future<Output = Option<Input>> + Send + 'static,
+    {
         let (sender, mut output) = mpsc::channel::<Bytes>(WAITING);
+        let begin = begin(sender);
         let Some(upgrade) = self.0 else {
+            tokio::spawn(begin);
             let pieces = poll_fn(move |context| output.poll_recv(context));
             let body = Body::from_stream(pieces.map(Ok::<_, Infallible>));
-            return (([(header::CONTENT_TYPE, content_type)], body).into_response(), sender);
+            return ([(header::CONTENT_TYPE, content_type)], body).into_response();
         };
         tokio::spawn(async move {
             // It fails if the client is gone.
             let Ok(connection) = upgrade.await else { return };
             let (from_client, to_client) = split(TokioIo::new(connection));
-            let reading = tokio::spawn(read_input(from_client, input));
+            let reading = tokio::spawn(read_input(from_client, begin.await));
             write_output(to_client, output).await;
             reading.abort();
         });
@@ -64,7 +70,7 @@ impl Connection {
             (header::UPGRADE, HeaderValue::from_static("tcp")),
             (header::CONTENT_TYPE, content_type),
         ];
-        ((StatusCode::SWITCHING_PROTOCOLS, headers).into_response(), sender)
+        (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
     }
 }
 

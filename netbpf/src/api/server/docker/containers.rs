@@ -105,9 +105,10 @@ pub async fn attach(
         (false, true) => docker.daemon.logs(&container, false, None, None).await?.boxed(),
         (false, false) => stream::empty().boxed(),
     };
-    let (answer, output) = connection.answer(frames::content_type(version, false), None);
-    tokio::spawn(carry(lines, selection, output));
-    Ok(answer)
+    Ok(connection.answer(frames::content_type(version, false), |output| async move {
+        tokio::spawn(carry(lines, selection, output));
+        None
+    }))
 }
 
 async fn carry<E>(

@@ -21,7 +21,7 @@ use super::{
         error::{Error, refuse},
         parse,
     },
-    ApiVersion, Shared,
+    ApiVersion, Docker, Shared,
     attach::{Connection, Output},
     frames,
 };
@@ -52,7 +52,9 @@ struct Exec {
 #[derive(Debug)]
 enum ExecState {
     Created,
-    /// With its terminal, if it has one and was started.
+    /// With the size that its terminal shall have, if a client has sent one meanwhile.
+    Starting(Option<(u16, u16)>),
+    /// With its terminal, if it has one.
     Running(Option<Terminal>),
     Ended(i32),
 }
@@ -89,7 +91,7 @@ impl Execs {
         self.with(key, |exec| {
             let what = match exec.state {
                 ExecState::Created => {
-                    exec.state = ExecState::Running(None);
+                    exec.state = ExecState::Starting(None);
                     return Ok(Run {
                         execs: Arc::clone(self),
                         id: exec.id,
@@ -98,7 +100,7 @@ impl Execs {
                         code: EXIT_CANNOT,
                     });
                 }
-                ExecState::Running(_) => "is already running",
+                ExecState::Starting(_) | ExecState::Running(_) => "is already running",
                 ExecState::Ended(_) => "has already run",
             };
             Err(Error::ExecConflict(format!("exec command {key} {what}")))
@@ -107,6 +109,11 @@ impl Execs {
 
     fn set(&self, id: Id, state: ExecState) {
         if let Some(exec) = self.all().iter_mut().find(|exec| exec.id == id) {
+            if let (ExecState::Starting(Some(size)), ExecState::Running(Some(terminal))) =
+                (&exec.state, &state)
+            {
+                terminal.resize(*size);
+            }
             exec.state = state;
         }
     }
@@ -120,6 +127,23 @@ struct Run {
     container: Id,
     config: ExecConfig,
     code: i32,
+}
+
+impl Run {
+    /// Starts the program. If that fails, it has ended.
+    async fn start(mut self, docker: &Docker, streams: Streams) -> Result<(Session, Self), daemon::Error> {
+        let started = docker.daemon.exec(&self.container.to_string(), command(&self.config), streams).await;
+        match started {
+            Ok(session) => {
+                self.execs.set(self.id, ExecState::Running(session.terminal()));
+                Ok((session, self))
+            }
+            Err(error) => {
+                self.code = error.exit_code().map_or(EXIT_CANNOT, Into::into);
+                Err(error)
+            }
+        }
+    }
 }
 
 impl Drop for Run {
@@ -150,7 +174,8 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(created)).into_response())
 }
 
-/// `POST /exec/ID/start`. As in Docker, the reason why a program cannot be started is its output.
+/// `POST /exec/ID/start`. As in Docker, the program is started after the head of the answer. The reason why it cannot be
+/// started is its output.
 pub async fn start(
     State(docker): Shared,
     Path(id): Path<String>,
@@ -162,35 +187,31 @@ pub async fn start(
         true => ExecStartConfig::default(),
         false => parse(&body)?,
     };
-    let mut run = docker.execs.begin(&id)?;
-    let is_detached = request.detach == Some(true);
-    let is_terminal = run.config.tty == Some(true);
+    let run = docker.execs.begin(&id)?;
+    docker.daemon.check_exec(&run.container.to_string())?;
     let streams = streams(&run.config, &request);
-    let started = docker.daemon.exec(&run.container.to_string(), command(&run.config), streams).await;
-    let content_type = frames::content_type(version, is_terminal);
-    match started {
-        Ok(mut session) => {
-            docker.execs.set(run.id, ExecState::Running(session.terminal()));
-            if is_detached {
-                tokio::spawn(carry(session, run, None));
-                return Ok(StatusCode::OK.into_response());
-            }
-            let (answer, output) = connection.answer(content_type, session.take_input());
-            tokio::spawn(carry(session, run, Some(output)));
-            Ok(answer)
-        }
-        Err(error) => {
-            run.code = error.exit_code().map_or(EXIT_CANNOT, Into::into);
-            drop(run);
-            if is_detached || !matches!(error, daemon::Error::CommandFailed { .. }) {
-                return Err(error.into());
-            }
-            let (answer, output) = connection.answer(content_type, None);
-            // There is room for the first piece.
-            let _ = output.try_send(piece(Source::Stdout, format!("{error}\r\n").as_bytes(), is_terminal));
-            Ok(answer)
-        }
+    if request.detach == Some(true) {
+        let (session, run) = run.start(&docker, streams).await?;
+        tokio::spawn(carry(session, run, None));
+        return Ok(StatusCode::OK.into_response());
     }
+    let is_terminal = streams.terminal.is_some();
+    let begin = |output: Output| async move {
+        match run.start(&docker, streams).await {
+            Ok((mut session, run)) => {
+                let input = session.take_input();
+                tokio::spawn(carry(session, run, Some(output)));
+                input
+            }
+            Err(error) => {
+                // It fails if the client is gone.
+                let _ =
+                    output.send(piece(Source::Stdout, format!("{error}\r\n").as_bytes(), is_terminal)).await;
+                None
+            }
+        }
+    };
+    Ok(connection.answer(frames::content_type(version, is_terminal), begin))
 }
 
 fn command(config: &ExecConfig) -> Command {
@@ -249,14 +270,16 @@ pub async fn resize(
     Query(Size { h, w }): Query<Size>,
 ) -> Result<StatusCode, Error> {
     let number = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
-    docker.execs.with(&id, |exec| match &exec.state {
-        ExecState::Running(terminal) => {
-            terminal.iter().for_each(|terminal| terminal.resize(number(h), number(w)));
-            Ok(StatusCode::OK)
+    let size = (number(h), number(w));
+    docker.execs.with(&id, |exec| {
+        match &mut exec.state {
+            ExecState::Starting(wanted) => *wanted = Some(size),
+            ExecState::Running(terminal) => terminal.iter().for_each(|terminal| terminal.resize(size)),
+            ExecState::Created | ExecState::Ended(_) => {
+                return Err(Error::ExecConflict(format!("exec process {id} is not running")));
+            }
         }
-        ExecState::Created | ExecState::Ended(_) => {
-            Err(Error::ExecConflict(format!("exec process {id} is not running")))
-        }
+        Ok(StatusCode::OK)
     })
 }
 
@@ -272,10 +295,10 @@ pub async fn inspect(
             can_remove: Some(false),
             detach_keys: Some(String::new()),
             id: Some(exec.id.to_string()),
-            running: Some(matches!(exec.state, ExecState::Running(_))),
+            running: Some(matches!(exec.state, ExecState::Starting(_) | ExecState::Running(_))),
             exit_code: match exec.state {
                 ExecState::Ended(code) => Some(code.into()),
-                ExecState::Created | ExecState::Running(_) => None,
+                ExecState::Created | ExecState::Starting(_) | ExecState::Running(_) => None,
             },
             process_config: Some(ProcessConfig {
                 privileged: Some(false),
