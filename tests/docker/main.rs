@@ -1,9 +1,11 @@
 //! netbpf as a network driver of a real Docker engine, on hosts made of namespaces. One module for each subject.
 
+mod clients;
 mod coexist;
 mod compose;
 mod connect;
 mod crowd;
+mod dashboards;
 mod ipam;
 mod moby;
 mod newest;
