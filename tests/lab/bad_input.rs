@@ -4,6 +4,7 @@ mod containers;
 mod daemons;
 mod networks;
 mod ports;
+mod streams;
 
 use netbpf_tests::lab::Lab;
 

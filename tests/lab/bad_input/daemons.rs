@@ -227,6 +227,49 @@ fn the_api_answers_invalid_requests_with_json() {
         assert!(!message.contains('\0'), "{method} {path} {body}: {message}");
         setup.world.assert_unchanged(&setup.lab, &format!("{method} {path} {body}"));
     }
+    for (method, path, body, status, start) in [
+        (
+            "GET",
+            "/v99/info",
+            "",
+            400,
+            "client version 99.0 is too new. Maximum supported API version is 1.55",
+        ),
+        (
+            "GET",
+            "/v1.23/info",
+            "",
+            400,
+            "client version 1.23 is too old. Minimum supported API version is 1.24",
+        ),
+        ("GET", "/v1.41/../info", "", 404, "page not found"),
+        ("GET", "/v1.41//info", "", 404, "page not found"),
+        ("GET", "/v1%2E41/info", "", 404, "page not found"),
+        ("GET", "/v1.41/v1.41/info", "", 404, "page not found"),
+        ("GET", "/v1.41", "", 404, "page not found"),
+        ("PATCH", "/v1.41/info", "", 405, "method not allowed"),
+        ("POST", "/v1.41/containers/one/exec", "{}", 400, "No exec command specified"),
+        ("POST", "/v1.41/containers/one/exec", r#"{"Cmd":null}"#, 400, "No exec command specified"),
+        ("POST", "/v1.41/containers/one/exec", r#"{"Cmd":"sh"}"#, 400, "invalid JSON: invalid type"),
+        ("POST", "/v1.41/containers/ended/exec", r#"{"Cmd":["true"]}"#, 409, "container "),
+        ("POST", "/v1.41/exec/x/start", "{}", 404, "No such exec instance: x"),
+        ("POST", "/v1.41/exec/x%00y/start", "not JSON", 400, "invalid JSON"),
+        ("POST", "/v1.41/exec/x/resize?h=-1&w=2", "", 400, "Failed to deserialize query string"),
+        ("GET", "/v1.41/exec/x/json", "", 404, "No such exec instance: x"),
+        ("GET", "/v1.41/containers/one/logs", "", 400, "must specify at least one of"),
+        ("GET", "/v1.41/containers/one/logs?stdout=1&since=soon", "", 400, "invalid since: soon"),
+        ("GET", "/v1.41/containers/one/stats?stream=0&one-shot=1&stream=0", "", 400, "Failed to deserialize"),
+        ("GET", "/v1.41/containers/one/top?ps_args=--nosuch", "", 500, "ps: "),
+        ("POST", "/v1.41/containers/one/wait?condition=rain", "", 400, "invalid condition"),
+        ("POST", "/v1.41/containers/one/update", "{}", 501, "netbpf limits no CPU and no memory"),
+        ("POST", "/v1.41/containers/create", "not JSON", 501, "netbpf has no images"),
+        ("POST", "/v1.41/images/create", &"x".repeat(4 << 20), 501, "netbpf has no images"),
+    ] {
+        let (found, message) = ask(method, path, body);
+        assert_eq!(found, status, "{method} {path}: {message}");
+        assert!(message.starts_with(start), "{method} {path}: {message}");
+    }
+    setup.world.assert_unchanged(&setup.lab, "invalid requests of Docker's clients");
     let huge = format!(r#"{{"Name":"{}"}}"#, "x".repeat(8 << 20));
     let (status, _) = ask("POST", "/networks/create", &huge);
     assert_eq!(status, 413);

@@ -19,7 +19,7 @@ use bollard::models::{
     ContainerCpuStats, ContainerCpuUsage, ContainerMemoryStats, ContainerNetworkStats, ContainerPidsStats,
     ContainerStatsResponse,
 };
-use futures::stream;
+use futures::{StreamExt as _, future::ready, stream};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::{sync::Mutex, time::sleep};
@@ -74,10 +74,13 @@ pub async fn stats(
     // A sample of another one, if the name is given to it.
     let id = first.container.id.to_string();
     if query.stream.0 {
-        let body = Body::from_stream(stream::unfold((None, Some(first)), move |state| {
+        // The events end when the daemon stops.
+        let end = docker.daemon.events().follow(None, None).for_each(|_| ready(()));
+        let lines = stream::unfold((None, Some(first)), move |state| {
             let (docker, id) = (docker.clone(), id.clone());
             async move { next(&docker, &id, state).await }
-        }));
+        });
+        let body = Body::from_stream(lines.take_until(end));
         return Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response());
     }
     if query.one_shot.0 || !matches!(first.container.state, ContainerState::Running { .. }) {

@@ -1,0 +1,90 @@
+//! Connections that clients take over, or do not: `exec` and `attach` without an upgrade, twice, and with clients that go
+//! away.
+
+use std::{
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+};
+
+use netbpf_tests::lab::{Lab, eventually};
+use serde_json::{Value, json};
+
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
+const CLOSE: &str = "Connection: close\r\n";
+
+/// Sends a request with these headers, and leaves the connection open.
+fn send(lab: &Lab, headers: &str, path: &str, body: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(lab.path("/run/netbpf/netbpf.sock")).expect("the daemon listens");
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: docker\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    stream.write_all((head + body).as_bytes()).expect("a request");
+    stream
+}
+
+/// The answer up to the end of the connection: its head, and what follows.
+fn read(mut stream: UnixStream) -> (String, Vec<u8>) {
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    let rest = answer.split_off(end + 4);
+    (String::from_utf8_lossy(&answer).into_owned(), rest)
+}
+
+/// Creates a program of `web`. Returns its ID.
+fn create(lab: &Lab, script: &str) -> String {
+    let config = json!({ "Cmd": ["sh", "-c", script], "AttachStdin": true, "AttachStdout": true, "AttachStderr": true });
+    let (head, body) = read(send(lab, CLOSE, "/v1.41/containers/web/exec", &config.to_string()));
+    assert!(head.starts_with("HTTP/1.1 201 "), "{head}");
+    let created: Value = serde_json::from_slice(&body).expect("an ID");
+    created["Id"].as_str().expect("an ID").to_owned()
+}
+
+/// Waits for the end of a program. Returns its exit code.
+fn code(lab: &Lab, id: &str) -> i64 {
+    eventually("the program ends", || lab.ask(&format!("/v1.41/exec/{id}/json"))["ExitCode"].as_i64())
+}
+
+#[test]
+fn a_stream_is_taken_over_once_or_not_at_all() {
+    let lab = Lab::start();
+    lab.run("web", "");
+    let start = |headers: &str, id: &str| send(&lab, headers, &format!("/v1.41/exec/{id}/start"), "{}");
+
+    // Without an upgrade there is no input, and the output is a body.
+    let id = create(&lab, "cat; echo end; exit 3");
+    let (head, body) = read(start(CLOSE, &id));
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("raw-stream"), "{head}");
+    assert!(body.windows(12).any(|bytes| bytes == b"\x01\0\0\0\0\0\0\x04end\n"), "{body:?}");
+    assert_eq!(code(&lab, &id), 3);
+    let (head, _) = read(start(CLOSE, &id));
+    assert!(head.starts_with("HTTP/1.1 409 "), "{head}");
+
+    // With one, the rest of the connection is input, also what comes with the request.
+    let id = create(&lab, "read line; echo $line; exit 4");
+    let mut stream = start(UPGRADE, &id);
+    stream.write_all(b"GET /v1.41/info HTTP/1.1\r\n").expect("input");
+    let (head, body) = read(stream);
+    assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("upgrade: tcp"), "{head}");
+    assert!(body.ends_with(b"GET /v1.41/info HTTP/1.1\r\n"), "{body:?}");
+    assert_eq!(code(&lab, &id), 4);
+
+    // A client that goes away ends the input, and a program whose output nobody reads.
+    let id = create(&lab, "cat; exit 5");
+    let mut stream = start(UPGRADE, &id);
+    stream.read_exact(&mut [0; 12]).expect("a head");
+    drop(stream);
+    assert_eq!(code(&lab, &id), 5);
+    let id = create(&lab, "while :; do echo more; done");
+    let mut stream = start(UPGRADE, &id);
+    stream.read_exact(&mut [0; 4096]).expect("output");
+    drop(stream);
+    assert_eq!(code(&lab, &id), 128 + 13);
+
+    // An attached container has no input, and its end is that of the stream.
+    let mut stream =
+        send(&lab, UPGRADE, "/v1.41/containers/web/attach?stream=1&stdin=1&stdout=1&stderr=1", "");
+    stream.write_all(&[b'x'; 100_000]).expect("input that nobody reads");
+    lab.netbpf(["rm", "-f", "web"]).ok();
+    let (head, body) = read(stream);
+    assert!(head.starts_with("HTTP/1.1 101 ") && body.is_empty(), "{head} {body:?}");
+}
