@@ -79,13 +79,17 @@ fn docker_s_library_for_python() {
     lab.netbpf(["network", "rm", "mynet"]).ok();
 }
 
-/// The status and the body of the answer to a request.
-fn ask(socket: &Path, path: &str) -> (u16, Value) {
+fn raw(socket: &Path, request: &str) -> String {
     let mut stream = UnixStream::connect(socket).expect("the daemon listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+/// The status and the body of the answer to a request.
+fn ask(socket: &Path, path: &str) -> (u16, Value) {
+    let answer = raw(socket, &format!("GET {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n"));
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("GET {path}: {answer}"));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let body = serde_json::from_str(body).unwrap_or_else(|error| panic!("GET {path}: {error}: {answer}"));
@@ -118,11 +122,33 @@ fn poll(socket: &Path, version: &str) -> usize {
     answers
 }
 
+/// What a client asks for first, by `HEAD` or by `GET`.
+fn ping(socket: &Path) {
+    for (method, path, body) in
+        [("HEAD", "/_ping", ""), ("GET", "/_ping", "OK"), ("GET", "/v1.24/_ping", "OK")]
+    {
+        let answer =
+            raw(socket, &format!("{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n"));
+        let (head, found) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 200 ") && found == body, "{method} {path}: {answer}");
+        for header in [
+            "api-version: 1.55",
+            "builder-version: 1",
+            "docker-experimental: false",
+            "ostype: linux",
+            "cache-control: no-cache, no-store, must-revalidate",
+        ] {
+            assert!(head.lines().any(|line| line == header), "{method} {path}: {header}: {head}");
+        }
+    }
+}
+
 #[test]
 fn dashboards_poll_while_containers_come_and_go() {
     let lab = Lab::start();
     lab.network("mynet", "--subnet 10.1.0.0/24");
     let socket = lab.path("/run/netbpf/netbpf.sock");
+    ping(&socket);
     let (is_over, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         for version in ["v1.24", "v1.41", "v1.55"] {

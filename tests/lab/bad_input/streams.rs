@@ -80,6 +80,20 @@ fn a_stream_is_taken_over_once_or_not_at_all() {
     drop(stream);
     assert_eq!(code(&lab, &id), 128 + 13);
 
+    // The number and the length of headers are bounded.
+    let many = "X-Header: x\r\n".repeat(1000);
+    let long = format!("X-Header: {}\r\n", "x".repeat(1 << 20));
+    for headers in [many, long] {
+        let mut stream =
+            UnixStream::connect(lab.path("/run/netbpf/netbpf.sock")).expect("the daemon listens");
+        // The daemon may close the connection before it has read everything.
+        let _ = stream.write_all(format!("GET /v1.41/info HTTP/1.1\r\n{headers}\r\n").as_bytes());
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+    assert_eq!(lab.ask("/v1.41/info")["Containers"], 1);
+
     // An attached container has no input, and its end is that of the stream.
     let mut stream =
         send(&lab, UPGRADE, "/v1.41/containers/web/attach?stream=1&stdin=1&stdout=1&stderr=1", "");
