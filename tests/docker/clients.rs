@@ -241,6 +241,8 @@ fn programs_in_containers() {
     // More than all buffers on the way hold, in both directions.
     let many = "head -c 3000000 /dev/zero | tr '\\0' x | docker exec -i web cat | wc -c";
     assert_eq!(host.spawn(many).output().ok().text(), "3000000");
+    // A program that does not read its input.
+    host.spawn("yes | head -c 3000000 | docker exec -i web true").output().ok();
     let nothing = host.docker("exec web nosuch");
     assert_eq!(nothing.status.code(), Some(127), "{nothing}");
     assert!(nothing.stdout.contains(r#"exec: "nosuch": executable file not found in $PATH"#), "{nothing}");

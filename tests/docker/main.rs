@@ -1,4 +1,5 @@
-//! netbpf as a network driver of a real Docker engine, on hosts made of namespaces. One module for each subject.
+//! netbpf as a network driver of a real Docker engine, and Docker's clients on netbpf's own socket, on hosts made of
+//! namespaces. One module for each subject.
 
 mod clients;
 mod coexist;

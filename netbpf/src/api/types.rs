@@ -12,7 +12,7 @@
 //! | `POST /networks/N/disconnect` | [`NetworkDisconnect`] → nothing |
 //! | `POST /networks/N/update` | [`NetworkUpdate`] → nothing |
 //! | `POST /networks/prune?filters=JSON` | → [`NetworksPruned`] |
-//! | `GET /containers/json?all=B&filters=JSON` | → `[ContainerSummary]`, newest first |
+//! | `GET /containers/json?all=B&limit=N&filters=JSON` | → `[ContainerSummary]`, newest first |
 //! | `POST /containers/create?name=S` | [`ContainerCreate`] → [`Created`] |
 //! | `GET /containers/C/json` | → [`ContainerResource`] |
 //! | `POST /containers/C/start` | → nothing; a command that cannot start: [`Error`] with `ExitCode` 126 or 127 |
@@ -34,7 +34,7 @@
 //! of keys to lists of values. Every error is an [`Error`] with Docker's status code: 400 bad input, 403 forbidden, 404
 //! not found, 409 conflict, 500. Only logs and events are streamed. The head of such a response comes at once, so a
 //! client that follows a container from before its first start misses nothing. `wait` with a full ID also works for a
-//! container that has been removed.
+//! container that has been removed. Docker's clients, whose paths begin with a version, get some answers in another form.
 
 mod attachment;
 mod container;

@@ -2,7 +2,7 @@
 //! client that asks for no upgrade gets the output as the body of the answer, and has no input. Must not know what the
 //! streams are.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -16,12 +16,16 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
     sync::mpsc,
+    time::timeout,
 };
 
 use crate::daemon::Input;
 
 /// Number of pieces of output that wait for a slow client; then its program waits.
 const WAITING: usize = 16;
+
+/// How long a client may go on writing after the end of the output.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Number of bytes of input that are read at once.
 const BLOCK: usize = 16 * 1024;
@@ -61,9 +65,12 @@ impl Connection {
             // It fails if the client is gone.
             let Ok(connection) = upgrade.await else { return };
             let (from_client, to_client) = split(TokioIo::new(connection));
-            let reading = tokio::spawn(read_input(from_client, begin.await));
+            let mut reading = tokio::spawn(read_input(from_client, begin.await));
             write_output(to_client, output).await;
-            reading.abort();
+            // A client that still writes would get an error instead of the end of the output.
+            if timeout(LINGER, &mut reading).await.is_err() {
+                reading.abort();
+            }
         });
         let headers = [
             (header::CONNECTION, HeaderValue::from_static("Upgrade")),
