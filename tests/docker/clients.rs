@@ -268,6 +268,7 @@ fn programs_in_containers() {
     });
     host.docker("kill web").ok();
     assert_eq!(ended.output().ok().stdout, "ready\ncode 137\n");
+    host.prints("wait web", "137\n");
     host.refuses("exec web true", "is not running");
     host.refuses("top web", "is not running");
 
