@@ -159,9 +159,22 @@ fn an_altered_interface_is_found_by_check() {
     other["ips"][0]["address"] = json!("10.1.0.77/24");
     let differs = call("CHECK", "aa", conf("1.0.0", json!({ "prevResult": other }))).error(&lab);
     assert!(differs.1.contains("10.1.0.77/24"), "{differs:?}");
-    lab.host(["ip", "-n", "aa", "address", "del", "10.1.0.2/24", "dev", "eth0"]).ok();
-    let (code, message) = check.error(&lab);
-    assert!(code == 999 && message.contains("it has no address 10.1.0.2/24"), "{code} {message}");
+    for (harm, said, mend) in [
+        ("route del default", "there is no default route via 10.1.0.1", "route add default via 10.1.0.1"),
+        ("link set eth0 down", "it is gone, or down", "link set eth0 up"),
+        (
+            "address del 10.1.0.2/24 dev eth0",
+            "it has no address 10.1.0.2/24",
+            "address add 10.1.0.2/24 dev eth0",
+        ),
+    ] {
+        let inside =
+            |command: &str| drop(lab.host(["ip", "-n", "aa"].into_iter().chain(command.split(' '))).ok());
+        inside(harm);
+        let (code, message) = check.error(&lab);
+        assert!(code == 999 && message.contains(said), "{code} {message}");
+        inside(mend);
+    }
     call("DEL", "aa", conf("1.0.0", json!({}))).run(&lab).ok();
     let (_, message) = check.error(&lab);
     assert!(message.contains("container aa has no interface eth0"), "{message}");
@@ -177,6 +190,9 @@ fn a_container_is_detached_whenever_its_runtime_asks() {
     add.clone().with(|call| call.configuration["network"] = json!("nonet")).error(&lab);
     del.run(&lab).ok();
     add.run(&lab).ok();
+    let id = lab.inspect("mynet")["Id"].as_str().expect("an ID")[..3].to_owned();
+    let (_, message) = call("ADD", "bb", conf("1.0.0", json!({ "network": id }))).error(&lab);
+    assert_eq!(message.trim(), format!("network {id} not found"));
     let (code, message) = add.error(&lab);
     assert_eq!((code, message.trim()), (999, "interface eth0 of container aa exists already"));
     let taken = json!({ "runtimeConfig": { "ips": ["10.1.0.2"] } });
@@ -197,6 +213,27 @@ fn a_container_is_detached_whenever_its_runtime_asks() {
     eventually("the container is gone", || names(&lab).is_empty().then_some(()));
     del.run(&lab).ok();
     lab.host(["ip", "netns", "del", "bb"]).ok();
+}
+
+#[test]
+fn a_namespace_ends_whichever_of_its_paths_was_given() {
+    let lab = lab(&["aa", "bb"]);
+    call("ADD", "aa", conf("1.0.0", json!({}))).run(&lab).ok();
+    let other = |command| {
+        call(command, "bb", conf("1.0.0", json!({})))
+            .with(|call| call.namespace = "/var/run/netns/bb".to_owned())
+    };
+    other("ADD").run(&lab).ok();
+    // A runtime that knows a container of the same ID in another namespace.
+    call("DEL", "bb", conf("1.0.0", json!({})))
+        .with(|call| call.namespace = "/run/netns/aa".to_owned())
+        .run(&lab)
+        .ok();
+    assert_eq!(names(&lab), ["aa", "bb"]);
+    for name in ["aa", "bb"] {
+        lab.host(["ip", "netns", "del", name]).ok();
+    }
+    eventually("both are gone", || names(&lab).is_empty().then_some(()));
 }
 
 #[test]
@@ -223,7 +260,7 @@ fn ports_names_and_networks_are_those_that_the_runtime_asked_for() {
         "aa",
         conf(
             "1.0.0",
-            json!({ "runtimeConfig": {
+            json!({ "allowedNetworks": ["other"], "runtimeConfig": {
                 "portMappings": [
                     { "HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": "" },
                     { "hostPort": 8053, "containerPort": 53, "protocol": "udp", "hostIP": "127.0.0.1" },
@@ -409,6 +446,8 @@ fn a_network_is_enabled_for_runtimes_and_disabled() {
         }
     });
     enable("nonet").fails_with(1, "network nonet not found");
+    enable("host").fails_with(1, "network host has no endpoints");
+    lab.host(["sh", "-ec", "mkdir -p /run/cni/bin; ln -s /nowhere /run/cni/bin/netbpf"]).ok();
     let file = enable("mynet").ok();
     assert_eq!(file.text(), "/run/cni/net.d/90-netbpf-mynet.conflist");
     let list: Value = lab.host(["cat", file.text()]).ok().json();
@@ -424,11 +463,20 @@ fn a_network_is_enabled_for_runtimes_and_disabled() {
                   CNI_PATH=/run/cni/bin exec /run/cni/bin/netbpf";
     lab.host(["sh", "-c", script, &plugin.to_string()]).ok();
     assert_eq!(names(&lab), ["aa"]);
-    lab.host(["ip", "netns", "del", "aa"]).ok();
     lab.network("second", "--subnet 10.2.0.0/24");
     enable("second").ok();
     disable("second").ok();
+    disable("mynet").ok();
+    // The container must be detached by the program.
     lab.host(["test", "-e", "/run/cni/bin/netbpf"]).ok();
+    lab.host(["ip", "netns", "del", "aa"]).ok();
+    eventually("the container is gone", || names(&lab).is_empty().then_some(()));
+    enable("mynet").ok();
+    lab.host(["touch", "/run/cni/net.d/10-other.conf"]).ok();
+    disable("mynet").ok();
+    lab.host(["test", "-e", "/run/cni/bin/loopback"]).ok();
+    lab.host(["rm", "/run/cni/net.d/10-other.conf"]).ok();
+    enable("mynet").ok();
     disable("mynet").ok();
     disable("mynet").fails_with(1, "network mynet is not enabled");
     assert_eq!(lab.host(["find", "/run/cni", "-not", "-type", "d"]).ok().text(), "");

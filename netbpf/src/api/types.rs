@@ -23,7 +23,7 @@
 //! | `DELETE /containers/C?force=B` | → nothing |
 //! | `GET /containers/C/logs?follow=B&tail=N\|all&since=RFC3339` | → a stream of [`LogLine`], one JSON text a line |
 //! | `POST /attachments/attach` | [`Attach`] → [`Attached`] |
-//! | `POST /attachments/detach` | [`AttachmentKey`] → nothing |
+//! | `POST /attachments/detach` | [`Detach`] → nothing |
 //! | `POST /attachments/check` | [`CheckAttached`] → [`Attached`] |
 //! | `POST /attachments/collect` | [`CollectAttached`] → nothing |
 //! | `GET /attachments/status?network=N` | → nothing; an error if no container can be attached |
@@ -51,7 +51,7 @@ use serde::{Deserialize, Serialize};
 
 pub use attachment::{
     Attach, Attached, AttachedAddress, AttachedInterface, AttachmentKey, CheckAttached, CollectAttached,
-    KeptAttachment,
+    Detach, KeptAttachment,
 };
 pub use container::{
     ContainerCreate, ContainerResource, ContainerState, ContainerSummary, ContainerUpdate, ContainerWait,

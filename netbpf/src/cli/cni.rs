@@ -17,6 +17,8 @@ const SOCKET: &str = "/run/netbpf/netbpf.sock";
 const PREFIX: &str = "90-netbpf-";
 /// The end of its file name.
 const SUFFIX: &str = ".conflist";
+/// The extensions of files that runtimes read.
+const EXTENSIONS: [&str; 3] = ["conf", "conflist", "json"];
 /// The names by which runtimes execute the program.
 const PROGRAMS: [&str; 2] = ["netbpf", "loopback"];
 
@@ -35,6 +37,9 @@ pub enum Command {
 pub struct Enable {
     /// The network
     network: String,
+    /// Another network that a pod may name by the annotation netbpf.io/network; may be repeated
+    #[arg(long, value_name = "NETWORK")]
+    allow: Vec<String>,
     #[command(flatten)]
     folders: Folders,
 }
@@ -55,9 +60,9 @@ struct Folders {
     /// Directory of configurations
     #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
     conf_dir: PathBuf,
-    /// Directory of plugins
-    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
-    bin_dir: PathBuf,
+    /// Directory of plugins; may be repeated [default: /opt/cni/bin, and /usr/lib/cni if it exists]
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Vec<PathBuf>,
 }
 
 impl Command {
@@ -65,7 +70,7 @@ impl Command {
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         match self {
             Self::Enable(args) => args.run(client, console).await,
-            Self::Disable(args) => args.run(console),
+            Self::Disable(args) => args.run(client, console).await,
         }
     }
 }
@@ -73,22 +78,30 @@ impl Command {
 impl Enable {
     /// Prints the file of the configuration.
     async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
-        let Self { network, folders } = self;
-        let name = client.network(&network).await?.name;
+        let Self { network, allow, folders } = self;
+        let name = bridge(client, &network).await?;
+        let mut allowed = Vec::new();
+        for other in &allow {
+            allowed.push(bridge(client, other).await?);
+        }
         let file = folders.file(&name)?;
         let program =
             env::current_exe().map_err(|error| failed("find", Path::new("/proc/self/exe"), error))?;
-        for folder in [&folders.conf_dir, &folders.bin_dir] {
+        let links = folders.links();
+        for folder in [&folders.conf_dir].into_iter().chain(&folders.bin_dirs()) {
             fs::create_dir_all(folder).map_err(|error| failed("create", folder, error))?;
         }
-        for link in PROGRAMS.map(|name| folders.bin_dir.join(name)) {
+        for link in links {
+            if link.is_symlink() && !link.exists() {
+                fs::remove_file(&link).map_err(|error| failed("remove", &link, error))?;
+            }
             match symlink(&program, &link) {
                 // The program itself, a link to it, or CNI's own plugin.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 done => done.map_err(|error| failed("create", &link, error))?,
             }
         }
-        let text = serde_json::to_string_pretty(&configuration(&name, client.socket()))?;
+        let text = serde_json::to_string_pretty(&configuration(&name, &allowed, client.socket()))?;
         let part = file.with_extension("part");
         let written = fs::write(&part, text + "\n").and_then(|()| fs::rename(&part, &file));
         written.map_err(|error| failed("write", &file, error))?;
@@ -99,7 +112,7 @@ impl Enable {
 
 impl Disable {
     /// Prints the file that is gone.
-    fn run(self, console: &mut Console) -> Result<u8, Error> {
+    async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Error> {
         let Self { network, folders } = self;
         let file = folders.file(&network)?;
         match fs::remove_file(&file) {
@@ -109,10 +122,14 @@ impl Disable {
             done => done.map_err(|error| failed("remove", &file, error))?,
         }
         writeln!(console.out, "{}", file.display())?;
-        if folders.has_others()? {
+        // A runtime needs the program as long as it has anything to detach.
+        let containers = client.containers(true, &[]).await;
+        let are_attached =
+            containers.map_or(true, |all| all.iter().any(|container| container.image == "cni"));
+        if are_attached || folders.has_others()? {
             return Ok(0);
         }
-        for link in PROGRAMS.map(|name| folders.bin_dir.join(name)) {
+        for link in folders.links() {
             let target = fs::read_link(&link);
             if target.is_ok_and(|target| target.file_name().is_some_and(|name| name == PROGRAMS[0])) {
                 fs::remove_file(&link).map_err(|error| failed("remove", &link, error))?;
@@ -131,20 +148,44 @@ impl Folders {
         }
     }
 
-    /// Whether other networks are enabled.
+    /// The directories of plugins. Debian's containerd looks in the second one.
+    fn bin_dirs(&self) -> Vec<PathBuf> {
+        let [usual, debian] = ["/opt/cni/bin", "/usr/lib/cni"].map(PathBuf::from);
+        match self.bin_dir.is_empty() {
+            true => [usual].into_iter().chain(Some(debian).filter(|folder| folder.exists())).collect(),
+            false => self.bin_dir.clone(),
+        }
+    }
+
+    /// The links to the program.
+    fn links(&self) -> Vec<PathBuf> {
+        let folders = self.bin_dirs();
+        folders.iter().flat_map(|folder| PROGRAMS.map(|name| folder.join(name))).collect()
+    }
+
+    /// Whether there are other configurations, which may use a plugin that is linked.
     fn has_others(&self) -> Result<bool, Error> {
         let entries = fs::read_dir(&self.conf_dir).map_err(|error| failed("read", &self.conf_dir, error))?;
-        Ok(entries.flatten().any(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.starts_with(PREFIX) && name.ends_with(SUFFIX)
-        }))
+        let is_configuration = |path: PathBuf| {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
+        };
+        Ok(entries.flatten().any(|entry| is_configuration(entry.path())))
+    }
+}
+
+/// The name of a network that containers can join.
+async fn bridge(client: &Client, network: &str) -> Result<String, Error> {
+    let found = client.network(network).await?;
+    match found.driver.as_str() {
+        "bridge" => Ok(found.name),
+        _ => Err(Error::NoEndpoints(found.name)),
     }
 }
 
 /// The configuration. `cniVersion` is one that older runtimes know; others take the highest of `cniVersions`.
 /// `disableGC`: several runtimes may use the network, and none knows the containers of the others.
-fn configuration(network: &str, socket: &Path) -> serde_json::Value {
+fn configuration(network: &str, allowed: &[String], socket: &Path) -> serde_json::Value {
     let mut plugin = json!({
         "type": PROGRAMS[0],
         "network": network,
@@ -157,6 +198,9 @@ fn configuration(network: &str, socket: &Path) -> serde_json::Value {
             "portMappings": true,
         },
     });
+    if !allowed.is_empty() {
+        plugin["allowedNetworks"] = allowed.into();
+    }
     if socket != Path::new(SOCKET) {
         plugin["socket"] = socket.display().to_string().into();
     }

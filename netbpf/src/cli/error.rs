@@ -69,6 +69,9 @@ pub enum Error {
     /// A network's name that a CNI configuration cannot have.
     #[error("network {0}: a CNI configuration has a name of a-z, A-Z, 0-9, '_', '.' and '-' only")]
     NoCniName(String),
+    /// A network that no container can join.
+    #[error("network {0} has no endpoints")]
+    NoEndpoints(String),
     /// `cni disable` of a network that is not enabled.
     #[error("network {network} is not enabled: there is no {}", file.display())]
     NotEnabled {

@@ -19,6 +19,9 @@ const FIRST_VERSION: &str = "0.1.0";
 /// Objects whose keys are names: these keep their case.
 const NAMED: [&str; 4] = ["aliases", "annotations", "options", "io.kubernetes.cri.pod-annotations"];
 
+/// The members that say which attachment is meant, and where the daemon is.
+const NAMES: [&str; 4] = ["cniVersion", "name", "network", "socket"];
+
 /// A configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -34,6 +37,9 @@ pub struct Configuration {
     /// The daemon's socket, if it is not the usual one.
     #[serde(deserialize_with = "or_null")]
     socket: String,
+    /// The networks that a pod may name, besides that of the configuration.
+    #[serde(rename = "allowednetworks", deserialize_with = "or_null")]
+    pub allowed: Vec<String>,
     /// Options of each endpoint, as `--driver-opt`.
     #[serde(deserialize_with = "or_null")]
     pub options: BTreeMap<String, String>,
@@ -49,6 +55,9 @@ pub struct Configuration {
     /// The result of `ADD`.
     #[serde(rename = "prevresult", deserialize_with = "or_null")]
     pub result: Option<PreviousResult>,
+    /// The same result, or that of the plugin before this one, as the runtime wrote it.
+    #[serde(skip)]
+    pub previous: Option<Value>,
     /// What `GC` leaves. Absent: the runtime does not know.
     #[serde(rename = "cni.dev/valid-attachments")]
     pub valid: Option<Vec<ValidAttachment>>,
@@ -193,14 +202,25 @@ impl Configuration {
     /// [`Code::Decoding`] if it is no such JSON; [`Code::Version`], with both versions; [`Code::Configuration`] for an
     /// invalid name.
     pub fn parse(input: &[u8]) -> Result<Self, Error> {
-        let decoding = |error: serde_json::Error| {
-            Error::new(Code::Decoding, format!("decode the network configuration: {error}"))
-        };
-        let value: Value = serde_json::from_slice(input).map_err(decoding)?;
-        if !value.is_object() {
-            return Err(Error::new(Code::Decoding, "decode the network configuration: it is no object"));
-        }
-        let mut configuration: Self = serde_json::from_value(folded(value)).map_err(decoding)?;
+        let members = members(input)?;
+        let previous = members.iter().find(|(key, _)| key.eq_ignore_ascii_case("prevResult"));
+        let previous = previous.map(|(_, result)| result.clone()).filter(|result| !result.is_null());
+        let read: Self = serde_json::from_value(folded(members.into())).map_err(decoding)?;
+        Self { previous, ..read }.checked()
+    }
+
+    /// Parses the names in standard input and nothing else.
+    ///
+    /// # Errors
+    /// As of [`Configuration::parse`], about these names.
+    pub fn parse_names(input: &[u8]) -> Result<Self, Error> {
+        let mut members = members(input)?;
+        members.retain(|key, _| NAMES.iter().any(|name| key.eq_ignore_ascii_case(name)));
+        serde_json::from_value::<Self>(folded(members.into())).map_err(decoding)?.checked()
+    }
+
+    fn checked(self) -> Result<Self, Error> {
+        let mut configuration = self;
         if configuration.version.is_empty() {
             FIRST_VERSION.clone_into(&mut configuration.version);
         }
@@ -229,6 +249,15 @@ impl Configuration {
     pub fn socket(&self) -> PathBuf {
         if self.socket.is_empty() { SOCKET.into() } else { self.socket.clone().into() }
     }
+}
+
+/// The members of an object.
+fn members(input: &[u8]) -> Result<Map<String, Value>, Error> {
+    serde_json::from_slice(input).map_err(decoding)
+}
+
+fn decoding(error: serde_json::Error) -> Error {
+    Error::new(Code::Decoding, format!("decode the network configuration: {error}"))
 }
 
 /// The version of a configuration that may be invalid, for the error about it.

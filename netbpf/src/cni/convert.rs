@@ -19,6 +19,8 @@ const NETWORK: &str = "netbpf.io/network";
 const ALIASES: &str = "netbpf.io/aliases";
 /// The number of digits that stand for an ID of 64.
 const SHORT: usize = 12;
+/// The longest name of a container, in bytes. Both parts of a pod's name may have 253 and 63.
+const LONGEST_NAME: usize = 200;
 
 /// The message for `ADD`.
 ///
@@ -27,12 +29,9 @@ const SHORT: usize = 12;
 pub fn request(call: &Call, configuration: &Configuration, key: AttachmentKey) -> Result<Attach, Error> {
     let runtime = &configuration.runtime;
     let named = Named::of(call);
-    let mut networks = list(runtime.annotations.get(NETWORK));
-    if networks.is_empty() {
-        networks.push(configuration.network().to_owned());
-    }
+    let networks = networks(configuration)?;
     let mut aliases = named.aliases;
-    aliases.extend(list(runtime.annotations.get(ALIASES)));
+    aliases.extend(aliases_of_pod(configuration)?);
     aliases.extend(runtime.aliases.get(&configuration.name).cloned().unwrap_or_default());
     let settings = |index: usize| -> Result<EndpointSettings, Error> {
         let of_all = EndpointSettings {
@@ -59,10 +58,43 @@ pub fn request(call: &Call, configuration: &Configuration, key: AttachmentKey) -
         name: named.name,
         is_pod: named.is_pod,
         namespace: call.namespace.clone(),
+        namespace_inode: 0,
         networks: networks.collect::<Result<_, Error>>()?,
         port_bindings: bindings(&runtime.port_mappings)?,
+        // podman names its containers as pods, without a namespace.
+        reserves_ports: !named.is_pod && call.argument("K8S_POD_NAME").is_some(),
         dns: servers(configuration),
     })
+}
+
+/// The networks of a container. Whoever writes the annotations of a pod must not choose any network of the host.
+fn networks(configuration: &Configuration) -> Result<Vec<String>, Error> {
+    let asked = list(configuration.runtime.annotations.get(NETWORK));
+    let is_allowed =
+        |name: &&String| *name == configuration.network() || configuration.allowed.contains(name);
+    match asked.iter().find(|name| !is_allowed(name)) {
+        Some(other) => Err(Error::new(
+            Code::Configuration,
+            format!(
+                "{NETWORK}: pods may not name the network {} (netbpf cni enable --allow)",
+                other.escape_debug()
+            ),
+        )),
+        None if asked.is_empty() => Ok(vec![configuration.network().to_owned()]),
+        None => Ok(asked),
+    }
+}
+
+/// Further names of a pod. Without a dot none of them can be that of another host.
+fn aliases_of_pod(configuration: &Configuration) -> Result<Vec<String>, Error> {
+    let aliases = list(configuration.runtime.annotations.get(ALIASES));
+    match aliases.iter().find(|alias| alias.contains('.')) {
+        Some(alias) => {
+            let message = format!("{ALIASES}: {}: the name of a pod has no dot", alias.escape_debug());
+            Err(Error::new(Code::Configuration, message))
+        }
+        None => Ok(aliases),
+    }
 }
 
 /// The message for `CHECK`.
@@ -98,14 +130,21 @@ struct Named {
 }
 
 impl Named {
-    /// A pod has its name and, after a dot, its namespace, because names are unique in a namespace only; its name
-    /// alone is an alias. podman and nerdctl name the container in the same way, without a namespace. Others have the ID
-    /// only.
+    /// A pod has its name and, after a dot, its namespace, because names are unique in a namespace only. In the
+    /// namespace `default` its name alone is an alias. podman names the container in the same way, without a namespace.
+    /// Others have the ID only.
     fn of(call: &Call) -> Self {
         let name = call.argument("K8S_POD_NAME");
         match (name, call.argument("K8S_POD_NAMESPACE")) {
             (Some(name), Some(namespace)) => {
-                Self { name: format!("{name}.{namespace}"), is_pod: true, aliases: vec![name.to_owned()] }
+                let full = format!("{name}.{namespace}");
+                let is_short = full.len() <= LONGEST_NAME;
+                let aliases = (namespace == "default").then(|| name.to_owned());
+                Self {
+                    name: if is_short { full } else { named_by_id(&call.container) },
+                    is_pod: true,
+                    aliases: aliases.into_iter().collect(),
+                }
             }
             (Some(name), None) => Self { name: name.to_owned(), is_pod: false, aliases: Vec::new() },
             (None, _) => Self { name: named_by_id(&call.container), is_pod: false, aliases: Vec::new() },
@@ -213,9 +252,16 @@ mod tests {
 
     #[test]
     fn a_pod_is_named_with_its_namespace_and_others_alone() {
-        let pod = requested(&[("K8S_POD_NAME", "web"), ("K8S_POD_NAMESPACE", "shop")], "").unwrap();
-        assert_eq!((pod.name.as_str(), pod.is_pod), ("web.shop", true));
-        assert_eq!(pod.networks[0].endpoint_config.aliases, Some(vec!["web".to_owned()]));
+        let long = "x".repeat(201);
+        for (name, namespace, full, aliases) in [
+            ("web", "shop", "web.shop", &[][..]),
+            ("web", "default", "web.default", &["web"]),
+            (&long, "shop", "abababababab", &[]),
+        ] {
+            let pod = requested(&[("K8S_POD_NAME", name), ("K8S_POD_NAMESPACE", namespace)], "").unwrap();
+            assert_eq!((pod.name.as_str(), pod.is_pod), (full, true));
+            assert_eq!(pod.networks[0].endpoint_config.aliases.as_deref().unwrap_or_default(), aliases);
+        }
         let container = requested(&[("K8S_POD_NAME", "web")], "").unwrap();
         assert_eq!((container.name.as_str(), container.is_pod), ("web", false));
         assert_eq!(requested(&[], "").unwrap().name, "abababababab");
@@ -223,7 +269,7 @@ mod tests {
 
     #[test]
     fn annotations_name_networks_and_aliases() {
-        let rest = r#","network":"other","runtimeConfig":{"ips":["10.1.0.5/24","fd00::5"],
+        let rest = r#","network":"one","allowedNetworks":["two"],"runtimeConfig":{"ips":["10.1.0.5/24","fd00::5"],
             "io.kubernetes.cri.pod-annotations":{"netbpf.io/network":"one, two","netbpf.io/aliases":"a,b"}}"#;
         let request = requested(&[], rest).unwrap();
         let networks: Vec<_> = request.networks.iter().map(|joined| joined.network.as_str()).collect();
@@ -235,6 +281,12 @@ mod tests {
         assert_eq!((asked.ipv4_address.as_str(), asked.ipv6_address.as_str()), ("10.1.0.5", "fd00::5"));
         assert!(second.ipam_config.is_none());
         assert_eq!(requested(&[], r#","network":"other""#).unwrap().networks[0].network, "other");
+        for (annotation, text) in [(NETWORK, "mynet,secret"), (ALIASES, "shop,registry.k8s.io")] {
+            let rest = format!(
+                r#","runtimeConfig":{{"io.kubernetes.cri.pod-annotations":{{"{annotation}":"{text}"}}}}"#
+            );
+            assert_eq!(requested(&[], &rest).expect_err(text).code, Code::Configuration);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Errors of the protocol: a code and a message, which the runtime shows.
 
+use std::io;
+
 use serde_json::{Value, json};
 
 use super::VERSIONS;
@@ -55,6 +57,13 @@ impl Error {
             message["details"] = self.details.clone().into();
         }
         message
+    }
+}
+
+impl From<io::Error> for Error {
+    /// A note for the daemon that cannot be written.
+    fn from(error: io::Error) -> Self {
+        Self::new(Code::TryAgain, format!("note that a container was detached: {error}"))
     }
 }
 

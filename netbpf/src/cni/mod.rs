@@ -20,8 +20,9 @@ mod loopback;
 mod result;
 
 use std::{
-    env,
+    env, fs,
     io::{self, Read as _, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
     process::ExitCode,
 };
@@ -31,7 +32,7 @@ use serde_json::Value;
 use crate::{
     api::{
         blocking,
-        types::{Attached, AttachmentKey},
+        types::{Attached, AttachmentKey, Detach},
     },
     detached::{Detached, FOLDER},
 };
@@ -88,7 +89,11 @@ fn execute(plugin: Plugin, call: &Call, input: &[u8]) -> Result<Option<Value>, E
     if call.verb == Verb::Version {
         return Ok(Some(result::versions()));
     }
-    let configuration = Configuration::parse(input)?;
+    let configuration = match call.verb {
+        // What cannot be attached must be detached all the same.
+        Verb::Del => Configuration::parse_names(input)?,
+        _ => Configuration::parse(input)?,
+    };
     call.verb.check_version(&configuration.version)?;
     match plugin {
         Plugin::Netbpf => netbpf(call, &configuration),
@@ -106,12 +111,13 @@ fn netbpf(call: &Call, configuration: &Configuration) -> Result<Option<Value>, E
     };
     match call.verb {
         Verb::Add => {
-            let request = convert::request(call, configuration, key())?;
+            let mut request = convert::request(call, configuration, key())?;
+            request.namespace_inode = inode(&call.namespace);
             let attached: Attached = blocking::post(&socket, "/attachments/attach", &request)?;
             Ok(Some(result::attached(&attached, call, configuration)))
         }
         Verb::Del => {
-            detach(&socket, &key())?;
+            detach(&socket, Detach { key: key(), namespace: call.namespace.clone() })?;
             Ok(None)
         }
         Verb::Check => {
@@ -137,15 +143,14 @@ fn netbpf(call: &Call, configuration: &Configuration) -> Result<Option<Value>, E
 }
 
 /// Detaches a container. A daemon that does not run is told when it starts.
-fn detach(socket: &Path, key: &AttachmentKey) -> Result<(), Error> {
-    match blocking::submit(socket, "/attachments/detach", key) {
-        Err(blocking::Error::Unreachable { .. }) => {
-            let AttachmentKey { runtime, container, configuration, interface } = key.clone();
-            let detached = Detached { runtime, container, configuration, interface };
-            detached.note(&socket.with_file_name(FOLDER)).map_err(|error| {
-                Error::new(Code::TryAgain, format!("note that a container was detached: {error}"))
-            })
-        }
-        done => Ok(done?),
-    }
+fn detach(socket: &Path, request: Detach) -> Result<(), Error> {
+    let AttachmentKey { runtime, container, configuration, interface } = request.key.clone();
+    let noted = Detached { runtime, container, configuration, interface };
+    let detach = || Ok(blocking::submit(socket, "/attachments/detach", &request)?);
+    noted.or_note(&socket.with_file_name(FOLDER), detach, |error: &Error| error.code == Code::TryAgain)
+}
+
+/// The inode of a file; 0 if there is none.
+fn inode(path: &str) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.ino())
 }

@@ -20,7 +20,12 @@ pub fn versions() -> Value {
 /// The result of `ADD`: for each interface its end on the host, then the container's.
 pub fn attached(attached: &Attached, call: &Call, configuration: &Configuration) -> Value {
     let version = configuration.version.as_str();
-    let (mut interfaces, mut ips, mut routes) = (Vec::new(), Vec::new(), Vec::new());
+    // What the plugins before this one attached stays in the result.
+    let earlier = |key: &str| {
+        let member = configuration.previous.as_ref().and_then(|result| result.get(key));
+        member.and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let [mut interfaces, mut ips, mut routes] = ["interfaces", "ips", "routes"].map(earlier);
     for interface in &attached.interfaces {
         interfaces.push(json!({ "name": interface.host_interface }));
         let mut inner =
@@ -55,9 +60,9 @@ pub fn attached(attached: &Attached, call: &Call, configuration: &Configuration)
 
 /// netbpf's resolver if there is one, which asks the configuration's servers; otherwise these.
 fn dns(attached: &Attached, configuration: &Configuration) -> Value {
-    let conf = &configuration.dns;
+    let [conf, runtime] = [&configuration.dns, &configuration.runtime.dns];
     let servers = match attached.resolver.as_str() {
-        "" => conf.nameservers.clone(),
+        "" => first(&runtime.nameservers, &conf.nameservers),
         resolver => vec![resolver.to_owned()],
     };
     let mut dns = json!({});
@@ -67,12 +72,20 @@ fn dns(attached: &Attached, configuration: &Configuration) -> Value {
     if !conf.domain.is_empty() {
         dns["domain"] = conf.domain.clone().into();
     }
-    for (key, values) in [("search", &conf.search), ("options", &conf.options)] {
+    for (key, values) in [
+        ("search", first(&runtime.search, &conf.search)),
+        ("options", first(&runtime.options, &conf.options)),
+    ] {
         if !values.is_empty() {
-            dns[key] = values.clone().into();
+            dns[key] = values.into();
         }
     }
     dns
+}
+
+/// The texts of the runtime, or those of the configuration if it has none.
+fn first(runtime: &[String], configuration: &[String]) -> Vec<String> {
+    if runtime.is_empty() { configuration.to_vec() } else { runtime.to_vec() }
 }
 
 /// Compares what is attached with the result of `ADD` that the runtime kept.
@@ -103,7 +116,7 @@ pub fn compare(attached: &Attached, call: &Call, configuration: &Configuration) 
         .collect();
     let is_ours = |index: Option<usize>| {
         let interface = index.and_then(|index| previous.interfaces.get(index));
-        interface.is_none_or(|kept| attached.interfaces.iter().any(|interface| interface.name == kept.name))
+        interface.is_some_and(|kept| attached.interfaces.iter().any(|interface| interface.name == kept.name))
     };
     match previous.ips.iter().find(|ip| is_ours(ip.interface) && !ours.contains(ip.address.as_str())) {
         Some(ip) => {
@@ -172,6 +185,24 @@ mod tests {
         assert_eq!(printed("0.4.0")["ips"][0]["version"], "4");
         assert_eq!(printed("0.3.1")["ips"][1]["version"], "6");
         assert_eq!(printed("1.1.0")["interfaces"][1]["mtu"], 1500);
+    }
+
+    #[test]
+    fn what_plugins_before_attached_stays_in_the_result() {
+        let input = r#"{"cniVersion":"1.0.0","name":"mynet","runtimeConfig":{"dns":{"Searches":["svc"]}},
+            "dns":{"search":["lan"],"options":["ndots:1"]},"prevResult":{"cniVersion":"1.0.0",
+            "interfaces":[{"name":"lo"}],"ips":[{"interface":0,"address":"127.0.0.1/8"}]}}"#;
+        let result = attached(&done(), &call(), &Configuration::parse(input.as_bytes()).unwrap());
+        assert_eq!(result["interfaces"][0]["name"], "lo");
+        assert_eq!(result["interfaces"][2]["name"], "eth0");
+        assert_eq!(
+            (&result["ips"][0]["address"], &result["ips"][1]["interface"]),
+            (&json!("127.0.0.1/8"), &json!(2))
+        );
+        assert_eq!(
+            (&result["dns"]["search"], &result["dns"]["options"]),
+            (&json!(["svc"]), &json!(["ndots:1"]))
+        );
     }
 
     #[test]

@@ -14,12 +14,12 @@ use netlink_packet_route::{
 };
 use nix::{
     ifaddrs::{InterfaceAddress, getifaddrs},
-    net::if_::if_nameindex,
+    net::if_::{InterfaceFlags, if_nameindex},
     sys::socket::SockaddrStorage,
 };
 use rtnetlink::RouteMessageBuilder;
 
-use super::{Error, Links, Namespace};
+use super::{Error, Links, Namespace, socket::Socket};
 use crate::model::Mac;
 
 /// One of netbpf's links.
@@ -141,7 +141,7 @@ impl Links {
         names.map_err(|errno| Error::failed("list", format!("interfaces in {netns}"), errno))
     }
 
-    /// The addresses of an interface in a namespace; none if there is no such interface.
+    /// The addresses of an interface in a namespace; none if there is no such interface, or it is down.
     ///
     /// # Errors
     /// As of [`Links::interfaces_in`].
@@ -150,13 +150,29 @@ impl Links {
         netns: &Namespace,
         interface: &str,
     ) -> Result<Option<Vec<IpNet>>, Error> {
-        if !self.interfaces_in(netns).await?.iter().any(|name| name == interface) {
-            return Ok(None);
-        }
         let all = netns.run(|| getifaddrs().map(Iterator::collect::<Vec<_>>)).await?;
         let all = all.map_err(|errno| Error::failed("list", format!("addresses in {netns}"), errno))?;
-        let of_interface = all.iter().filter(|address| address.interface_name == interface);
-        Ok(Some(of_interface.filter_map(net_of).collect()))
+        let of_interface: Vec<_> = all.iter().filter(|address| address.interface_name == interface).collect();
+        let is_up = of_interface.iter().any(|address| address.flags.contains(InterfaceFlags::IFF_UP));
+        Ok(is_up.then(|| of_interface.into_iter().filter_map(net_of).collect()))
+    }
+
+    /// The gateways of a namespace's default routes, in the table `main`.
+    ///
+    /// # Errors
+    /// [`Error::NotANamespace`], or [`Error::Failed`] if the namespace cannot be entered or its routes cannot be listed.
+    pub async fn default_routes_in(&self, netns: &Namespace) -> Result<Vec<IpAddr>, Error> {
+        let (socket, ()) = Socket::open_in(netns, || Ok(())).await?;
+        let mut gateways = Vec::new();
+        let requests =
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+        for request in requests {
+            let routes = socket.dump(RouteNetlinkMessage::GetRoute(request)).await;
+            let routes =
+                routes.map_err(|refusal| Error::failed("list", format!("routes in {netns}"), refusal))?;
+            gateways.extend(routes.iter().filter_map(default_gateway));
+        }
+        Ok(gateways)
     }
 
     async fn veths(&self, group: u32, without: Vec<LinkExtentMask>) -> Result<Vec<LinkMessage>, Error> {
@@ -183,6 +199,20 @@ impl Links {
             })
             .collect())
     }
+}
+
+/// The gateway of a default route in the table `main`.
+fn default_gateway(entry: &RouteNetlinkMessage) -> Option<IpAddr> {
+    let RouteNetlinkMessage::NewRoute(route) = entry else { return None };
+    let header = &route.header;
+    if (header.table, header.destination_prefix_length) != (RouteHeader::RT_TABLE_MAIN, 0) {
+        return None;
+    }
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some((*address).into()),
+        RouteAttribute::Gateway(RouteAddress::Inet6(address)) => Some((*address).into()),
+        _ => None,
+    })
 }
 
 /// An address with the length of its prefix.

@@ -1,6 +1,6 @@
 //! `setup` and `teardown`: a container joins a network, or leaves it.
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path};
+use std::{collections::BTreeMap, fs, net::IpAddr, os::unix::fs::MetadataExt as _, path::Path};
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,8 @@ use crate::{
     api::{
         blocking,
         types::{
-            Attach, Attached, AttachmentKey, EndpointIpam, EndpointSettings, NetworkAttachment, PortBinding,
+            Attach, Attached, AttachmentKey, Detach, EndpointIpam, EndpointSettings, NetworkAttachment,
+            PortBinding,
         },
     },
     detached::{Detached, FOLDER},
@@ -27,7 +28,9 @@ const RUNTIME: &str = "podman";
 /// [`Error::Message`], [`Error::Unsupported`] for ports that do not exist; [`Error::Daemon`].
 pub fn setup(socket: &Path, namespace: &str, input: &[u8]) -> Result<Value, Error> {
     let join: Join = serde_json::from_slice(input)?;
-    let attached: Attached = blocking::post(socket, "/attachments/attach", &request(&join, namespace)?)?;
+    let mut request = request(&join, namespace)?;
+    request.namespace_inode = fs::metadata(namespace).map_or(0, |metadata| metadata.ino());
+    let attached: Attached = blocking::post(socket, "/attachments/attach", &request)?;
     Ok(answer(&attached))
 }
 
@@ -35,16 +38,16 @@ pub fn setup(socket: &Path, namespace: &str, input: &[u8]) -> Result<Value, Erro
 ///
 /// # Errors
 /// [`Error::Message`], [`Error::Note`] or [`Error::Daemon`].
-pub fn teardown(socket: &Path, input: &[u8]) -> Result<(), Error> {
+pub fn teardown(socket: &Path, namespace: &str, input: &[u8]) -> Result<(), Error> {
     let key = key(&serde_json::from_slice(input)?);
-    match blocking::submit(socket, "/attachments/detach", &key) {
-        Err(blocking::Error::Unreachable { .. }) => {
-            let AttachmentKey { runtime, container, configuration, interface } = key;
-            let detached = Detached { runtime, container, configuration, interface };
-            detached.note(&socket.with_file_name(FOLDER)).map_err(Error::Note)
-        }
-        done => Ok(done?),
-    }
+    let request = Detach { key: key.clone(), namespace: namespace.to_owned() };
+    let AttachmentKey { runtime, container, configuration, interface } = key;
+    let noted = Detached { runtime, container, configuration, interface };
+    let detach = || Ok(blocking::submit(socket, "/attachments/detach", &request)?);
+    let is_away = |error: &Error| {
+        matches!(error, Error::Daemon(blocking::Error::Unreachable { .. } | blocking::Error::Lost { .. }))
+    };
+    noted.or_note(&socket.with_file_name(FOLDER), detach, is_away)
 }
 
 /// The message for the daemon.
@@ -52,10 +55,16 @@ pub fn request(join: &Join, namespace: &str) -> Result<Attach, Error> {
     let options = &join.network_options;
     let mut addresses = EndpointIpam::default();
     for address in &options.static_ips {
-        match address {
-            IpAddr::V4(address) => addresses.ipv4_address = address.to_string(),
-            IpAddr::V6(address) => addresses.ipv6_address = address.to_string(),
+        let of_family = match address {
+            IpAddr::V4(_) => &mut addresses.ipv4_address,
+            IpAddr::V6(_) => &mut addresses.ipv6_address,
+        };
+        if !of_family.is_empty() {
+            let message =
+                format!("{of_family} and {address}: a container has one address of each family in a network");
+            return Err(Error::Unsupported(message));
         }
+        *of_family = address.to_string();
     }
     let endpoint_config = EndpointSettings {
         ipam_config: Some(addresses),
@@ -69,8 +78,10 @@ pub fn request(join: &Join, namespace: &str) -> Result<Attach, Error> {
         name: join.container_name.clone(),
         is_pod: false,
         namespace: namespace.to_owned(),
+        namespace_inode: 0,
         networks: vec![NetworkAttachment { network: join.network.name.clone(), endpoint_config }],
         port_bindings: bindings(&join.port_mappings)?,
+        reserves_ports: true,
         dns: join.network.network_dns_servers.iter().map(IpAddr::to_string).collect(),
     })
 }

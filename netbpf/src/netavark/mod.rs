@@ -50,7 +50,7 @@ pub enum Error {
     Unsupported(String),
     /// A detached container cannot be noted for a daemon that does not run.
     #[error("note that a container was detached: {0}")]
-    Note(io::Error),
+    Note(#[from] io::Error),
     /// The daemon cannot be reached, or refuses the request.
     #[error(transparent)]
     Daemon(#[from] blocking::Error),
@@ -90,7 +90,7 @@ fn execute(socket: &Path, arguments: &[OsString], input: impl io::Read) -> Resul
         ["info"] => Ok(Some(json!({ "version": env!("CARGO_PKG_VERSION"), "api_version": API_VERSION }))),
         ["create"] => create::network(socket, &read()?).map(Some),
         ["setup", namespace] => attach::setup(socket, namespace, &read()?).map(Some),
-        ["teardown", _] => attach::teardown(socket, &read()?).map(|()| None),
+        ["teardown", namespace] => attach::teardown(socket, namespace, &read()?).map(|()| None),
         _ => Err(Error::Command(words.join(" ").escape_debug().to_string())),
     }
 }

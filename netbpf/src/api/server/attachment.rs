@@ -17,7 +17,7 @@ use crate::{
         ports,
         types::{
             Attach, Attached, AttachedAddress, AttachedInterface, AttachmentKey, CheckAttached,
-            CollectAttached,
+            CollectAttached, Detach,
         },
     },
     daemon::{self, AttachRequest, Daemon},
@@ -40,8 +40,9 @@ async fn attach(State(daemon): Shared, body: Bytes) -> Result<Json<Attached>, Er
 }
 
 async fn detach(State(daemon): Shared, body: Bytes) -> Result<StatusCode, Error> {
-    let key = key(parse(&body)?)?;
-    whole(async move { daemon.detach(&key).await }).await?;
+    let Detach { key: named, namespace } = parse(&body)?;
+    let (key, namespace) = (key(named)?, (!namespace.is_empty()).then(|| PathBuf::from(namespace)));
+    whole(async move { daemon.detach(&key, namespace.as_deref()).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -70,8 +71,21 @@ async fn status(State(daemon): Shared, Query(query): Query<StatusQuery>) -> Resu
 
 /// Parses a request to attach.
 pub fn request(message: Attach) -> Result<AttachRequest, Error> {
-    let Attach { key: named, name, is_pod, namespace, networks, port_bindings, dns } = message;
-    check_container_name(&name)?;
+    let Attach {
+        key: named,
+        name,
+        is_pod,
+        namespace,
+        namespace_inode,
+        networks,
+        port_bindings,
+        reserves_ports,
+        dns,
+    } = message;
+    // podman and Kubernetes have names of one character; Docker has none.
+    if name.len() != 1 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        check_container_name(&name)?;
+    }
     if networks.is_empty() {
         return Err(Error::Invalid("no network is named".to_owned()));
     }
@@ -84,11 +98,13 @@ pub fn request(message: Attach) -> Result<AttachRequest, Error> {
         name,
         is_pod,
         namespace: namespace.into(),
+        inode: (namespace_inode != 0).then_some(namespace_inode),
         networks: networks
             .into_iter()
             .map(|joined| Ok((joined.network, endpoint::parse(joined.endpoint_config)?)))
             .collect::<Result<_, Error>>()?,
         publish: ports::published(&port_bindings)?,
+        reserves_ports,
         servers: dns.iter().map(server).collect::<Result<_, _>>()?,
     })
 }

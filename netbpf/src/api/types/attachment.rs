@@ -34,12 +34,29 @@ pub struct Attach {
     pub is_pod: bool,
     /// The path of its network namespace.
     pub namespace: String,
+    /// The inode of that file as the runtime sees it. The path may lead elsewhere for the daemon, if the runtime has
+    /// processes or mounts of its own.
+    pub namespace_inode: u64,
     /// The networks. The first one gets the interface of the key, others the next free names.
     pub networks: Vec<NetworkAttachment>,
     /// The ports to publish, by container port (`80/tcp`).
     pub port_bindings: BTreeMap<String, Vec<PortBinding>>,
+    /// Whether the runtime has sockets at the host ports, which reserve them.
+    pub reserves_ports: bool,
     /// The name servers that the runtime has chosen; empty for the host's.
     pub dns: Vec<String>,
+}
+
+/// A request to remove an attachment.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Detach {
+    /// What the runtime calls it.
+    #[serde(flatten)]
+    pub key: AttachmentKey,
+    /// The path of the container's network namespace; empty if the runtime does not know it any more. A container of
+    /// the same ID in another one stays.
+    pub namespace: String,
 }
 
 /// A request to compare an attachment with what is in the container.

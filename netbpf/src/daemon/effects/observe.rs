@@ -58,6 +58,11 @@ impl Host {
         }
     }
 
+    /// The inode of a namespace, if it exists.
+    pub fn inode_of(&self, namespace: &Namespace) -> Option<u64> {
+        self.links.namespace(namespace).ok()?.inode().ok()
+    }
+
     /// Whether an endpoint's interface was deleted.
     pub fn is_lost(&self, endpoint: &Endpoint) -> bool {
         self.links.index_of(&endpoint.host_interface).is_none()

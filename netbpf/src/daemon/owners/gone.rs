@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::{
+    errno::Errno,
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor},
+};
 
 use crate::{
     daemon::{
@@ -47,9 +50,13 @@ impl WatchedFolders {
     }
 
     fn watch(&self, folder: &Path) -> nix::Result<()> {
+        // A directory has one watch, whichever of its paths is used.
+        let folder = folder
+            .canonicalize()
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))?;
         let kinds = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_DELETE_SELF;
-        let watch = self.inotify.add_watch(folder, kinds)?;
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).insert(watch, folder.to_owned());
+        let watch = self.inotify.add_watch(&folder, kinds)?;
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).insert(watch, folder);
         Ok(())
     }
 
@@ -59,7 +66,10 @@ impl WatchedFolders {
             return true;
         }
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_in = watched.get(&event.wd).is_some_and(|folder| path.parent() == Some(folder));
+        let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+        let is_in = watched
+            .get(&event.wd)
+            .is_some_and(|folder| parent.as_ref().is_none_or(|parent| parent == folder));
         is_in && event.name.as_deref().is_none_or(|name: &OsStr| path.file_name() == Some(name))
     }
 }
@@ -83,6 +93,25 @@ impl Daemon {
                 }
             }
         });
+    }
+
+    /// Look again, once in a while, for namespaces that are gone: that a file was unmounted, and not removed, is no
+    /// event in its directory.
+    pub(in crate::daemon) async fn sweep_namespaces(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            let gone: Vec<(Id, Namespace)> = {
+                let world = self.state.world();
+                let adopted =
+                    world.containers().filter(|container| !is_in_its_namespace(container, &self.host));
+                adopted
+                    .filter_map(|container| Some((container.id, container.adopted_namespace()?.clone())))
+                    .collect()
+            };
+            for (id, namespace) in gone {
+                self.forget_namespace(id, namespace).await;
+            }
+        }
     }
 
     async fn forget_namespace(self: &Arc<Self>, id: Id, namespace: Namespace) {
@@ -111,7 +140,7 @@ impl Daemon {
                         tokio::spawn(async move { daemon.forget_namespace(id, namespace).await });
                     }
                 }
-                Err(nix::errno::Errno::EAGAIN) => ready.clear_ready(),
+                Err(Errno::EAGAIN) => ready.clear_ready(),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -143,6 +172,15 @@ pub(super) async fn process_gone(
     Ok(true)
 }
 
+/// Whether the namespace of others in which a container is still exists. A container of another kind has none.
+fn is_in_its_namespace(container: &Container, host: &Host) -> bool {
+    let Some(namespace) = container.adopted_namespace() else { return true };
+    match container.plugin_container() {
+        Some(plugin) => host.inode_of(namespace) == Some(plugin.inode),
+        None => host.is_alive(namespace),
+    }
+}
+
 /// Foreign containers whose namespaces are gone after these events.
 fn concerned(
     events: &[InotifyEvent],
@@ -156,7 +194,7 @@ fn concerned(
             let namespace = container.adopted_namespace()?;
             let Namespace::Path(path) = namespace else { return None };
             let is_concerned = events.iter().any(|event| folders.concerns(event, path));
-            (is_concerned && !host.is_alive(namespace)).then(|| (container.id, namespace.clone()))
+            (is_concerned && !is_in_its_namespace(container, host)).then(|| (container.id, namespace.clone()))
         })
         .collect()
 }

@@ -50,10 +50,14 @@ pub struct AttachRequest {
     pub is_pod: bool,
     /// The file of its network namespace.
     pub namespace: PathBuf,
+    /// The inode of that file as the runtime sees it, if it says so.
+    pub inode: Option<u64>,
     /// Its networks, by name or ID. The first one gets the interface that was asked for, the others the next free names.
     pub networks: Vec<(String, EndpointRequest)>,
     /// The ports to publish.
     pub publish: Vec<Publish>,
+    /// Whether the runtime has sockets at their host ports.
+    pub reserves_ports: bool,
     /// The name servers that the runtime has chosen; none for the host's.
     pub servers: Vec<IpAddr>,
 }
@@ -94,8 +98,15 @@ impl Daemon {
     /// [`Error::ContainerExists`] if the name is taken; [`Error::NoNetwork`] and the refusals of `connect`. Otherwise the
     /// error of a step: the steps before it are undone.
     pub async fn attach(self: &Arc<Self>, request: AttachRequest) -> Result<Attached, Error> {
-        let AttachRequest { key, name, is_pod, networks, publish, servers, .. } = request;
+        let AttachRequest { key, name, is_pod, networks, publish, reserves_ports, servers, .. } = request;
         let (namespace, inode) = self.namespace_at(&request.namespace)?;
+        if request.inode.is_some_and(|seen| seen != inode) {
+            return Err(Error::NoNamespace(format!(
+                "{} is another network namespace for the daemon than for the runtime, which has processes or mounts of \
+                 its own",
+                request.namespace.display()
+            )));
+        }
         let id = key.runtime.container(&key.container);
         let _locked = self.state.lock_container(id).await;
         let known = self.known_container(id, &namespace, inode).await?;
@@ -109,6 +120,7 @@ impl Daemon {
                     namespace: namespace.clone(),
                     inode,
                     requests: Vec::new(),
+                    reserves_ports,
                     servers,
                 };
                 self.add_plugin_container(id, name, is_pod, plugin)?
@@ -130,15 +142,31 @@ impl Daemon {
         attached(&self.state.container(&id)?, &key, &self.state.world())
     }
 
-    /// Remove what a request attached. It may be removed already.
+    /// Remove what a request attached. It may be removed already. `namespace` is the container's, if the runtime knows
+    /// it: a container with its ID in another one, which exists, is another runtime's, and stays.
     ///
     /// # Errors
     /// [`Error::Store`]: nothing is removed. What the kernel refuses afterwards is left for the next start.
-    pub async fn detach(self: &Arc<Self>, key: &AttachmentKey) -> Result<(), Error> {
+    pub async fn detach(
+        self: &Arc<Self>,
+        key: &AttachmentKey,
+        namespace: Option<&Path>,
+    ) -> Result<(), Error> {
         let id = key.runtime.container(&key.container);
         let _locked = self.state.lock_container(id).await;
         let Ok(before) = self.state.container(&id) else { return Ok(()) };
         let Some(after) = without_request(&before, key) else { return Ok(()) };
+        let other = namespace.and_then(|path| self.namespace_at(path).ok());
+        if other.is_some_and(|(namespace, inode)| !is_in(&before, &namespace, inode))
+            && self.is_alive(&before)
+        {
+            tracing::warn!(
+                container = before.name,
+                ?namespace,
+                "another runtime's container has its ID: it stays"
+            );
+            return Ok(());
+        }
         self.unwire(before, after).await
     }
 
@@ -157,17 +185,21 @@ impl Daemon {
             return Err(no_interface(key));
         }
         let opened = self.host.links.namespace(&namespace)?;
+        let routes = self.host.links.default_routes_in(&opened).await?;
         for interface in &attached.interfaces {
             let altered = |what: String| Error::Altered { interface: interface.name.clone(), what };
             if self.host.links.index_of(&interface.host_interface).is_none() {
                 return Err(altered(format!("its end on the host, {}, is gone", interface.host_interface)));
             }
             let found = self.host.links.addresses_in(&opened, &interface.name).await?;
-            let found = found.ok_or_else(|| altered("it is gone".to_owned()))?;
+            let found = found.ok_or_else(|| altered("it is gone, or down".to_owned()))?;
             if let Some((missing, _)) =
                 interface.addresses.iter().find(|(address, _)| !found.contains(address))
             {
                 return Err(altered(format!("it has no address {missing}")));
+            }
+            if let Some(missing) = interface.default_routes.iter().find(|gateway| !routes.contains(gateway)) {
+                return Err(altered(format!("there is no default route via {missing}")));
             }
         }
         Ok(attached)
@@ -206,7 +238,7 @@ impl Daemon {
         };
         for key in stale {
             tracing::info!(container = key.container, interface = %key.interface, "its runtime does not list it any more");
-            self.detach(&key).await?;
+            self.detach(&key, None).await?;
         }
         Ok(())
     }
@@ -218,7 +250,7 @@ impl Daemon {
     /// left.
     pub fn attach_status(&self, network: &str) -> Result<(), Error> {
         let world = self.state.world();
-        let network = world.find_network(network)?;
+        let network = network_called(network, &world)?;
         match network.driver {
             Driver::Bridge(_) => world.check_free(&network.id),
             Driver::Host | Driver::Null => Err(Error::ConnectToHost),
@@ -231,13 +263,18 @@ impl Daemon {
         container: &Container,
         plugin: &PluginContainer,
     ) -> Result<(), Error> {
-        let opened = self.host.links.namespace(&plugin.namespace);
-        if opened.is_ok_and(|opened| opened.inode().is_ok_and(|inode| inode == plugin.inode)) {
+        if self.is_alive(container) {
             self.watch_namespace(container.id, plugin.namespace.clone());
             return Ok(());
         }
         tracing::info!(container = container.name, "its network namespace is gone");
         self.unwire(container.clone(), ended(container)).await
+    }
+
+    /// Whether the namespace of a runtime's container exists.
+    fn is_alive(&self, container: &Container) -> bool {
+        let plugin = container.plugin_container();
+        plugin.is_some_and(|plugin| self.host.inode_of(&plugin.namespace) == Some(plugin.inode))
     }
 
     /// The namespace at a path that a runtime gave, with its inode.
@@ -268,11 +305,7 @@ impl Daemon {
         if is_in(&known, namespace, inode) {
             return Ok(Some(known));
         }
-        let former = known.plugin_container().and_then(|plugin| {
-            let inode = self.host.links.namespace(&plugin.namespace).ok()?.inode().ok()?;
-            Some(inode == plugin.inode)
-        });
-        if former == Some(true) {
+        if self.is_alive(&known) {
             return Err(Error::OtherNamespace(known.name));
         }
         let after = ended(&known);
@@ -327,7 +360,7 @@ impl Daemon {
         let mut after = before.clone();
         let mut joined = Vec::new();
         for (index, (network, mut request)) in networks.into_iter().enumerate() {
-            let network = world.find_network(&network)?;
+            let network = network_called(&network, &world)?;
             attachable(&after, network, &request)?;
             request.options.interface = (index == 0).then(|| key.interface.clone());
             joined.push(network.id);
@@ -343,6 +376,16 @@ impl Daemon {
             plugin.requests.push(request);
         }
         Ok(after)
+    }
+}
+
+/// The network with this name or full ID. The beginning of an ID names none: runtimes ask again and again with the same
+/// text, which may come to mean another network.
+fn network_called<'a>(text: &str, world: &'a World) -> Result<&'a Network, Error> {
+    let found = world.find_network(text)?;
+    match found.name == text || found.id.to_string() == text {
+        true => Ok(found),
+        false => Err(Error::NoNetwork(text.to_owned())),
     }
 }
 

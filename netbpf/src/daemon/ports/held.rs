@@ -32,6 +32,15 @@ pub struct HeldPorts {
     kept: HashMap<(Protocol, SocketAddr), OwnedFd>,
 }
 
+/// A container that gets host ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder {
+    /// The container.
+    pub container: Id,
+    /// Whether its owner has sockets there already: these reserve the ports.
+    pub has_sockets: bool,
+}
+
 impl HeldPorts {
     /// With the sockets that another process kept, for ports that are about to be resumed.
     pub fn new(kept: impl IntoIterator<Item = ((Protocol, SocketAddr), OwnedFd)>) -> Self {
@@ -41,7 +50,7 @@ impl HeldPorts {
     /// Lease a port for a container, the same at all of `hosts`, with a socket at each.
     pub fn lease(
         &mut self,
-        owner: Id,
+        owner: Holder,
         protocol: Protocol,
         hosts: &[IpAddr],
         range: Option<PortRange>,
@@ -49,9 +58,12 @@ impl HeldPorts {
     ) -> Result<u16, Error> {
         let Self { ports, sockets, kept } = self;
         let (mut anew, mut again) = (HashMap::new(), HashMap::new());
-        let leased = ports.lease(owner, protocol, hosts, range, ephemeral, |port| {
+        let leased = ports.lease(owner.container, protocol, hosts, range, ephemeral, |port| {
             anew.clear();
             kept.extend(again.drain());
+            if owner.has_sockets {
+                return Ok(());
+            }
             for host in hosts {
                 let key = (protocol, SocketAddr::new(*host, port));
                 match kept.remove(&key) {
@@ -79,8 +91,17 @@ impl HeldPorts {
 
     /// Reserve a port that a container has had since before this daemon. It stays the container's even if
     /// another process took it meanwhile and there is no socket.
-    pub fn resume(&mut self, owner: Id, protocol: Protocol, host: IpAddr, port: u16) -> Result<(), Error> {
-        self.ports.take(owner, protocol, &[host], port);
+    pub fn resume(
+        &mut self,
+        owner: Holder,
+        protocol: Protocol,
+        host: IpAddr,
+        port: u16,
+    ) -> Result<(), Error> {
+        self.ports.take(owner.container, protocol, &[host], port);
+        if owner.has_sockets {
+            return Ok(());
+        }
         let address = SocketAddr::new(host, port);
         let socket = match self.kept.remove(&(protocol, address)) {
             Some(kept) => Some(kept),
@@ -195,6 +216,10 @@ mod tests {
         Ephemeral::parse("32768 60999", "")
     }
 
+    fn holder(container: Id) -> Holder {
+        Holder { container, has_sockets: false }
+    }
+
     fn lease(
         held: &mut HeldPorts,
         owner: Id,
@@ -203,7 +228,7 @@ mod tests {
         port: u16,
     ) -> Result<u16, String> {
         let range = PortRange::new(port, port);
-        held.lease(owner, protocol, &[host], range, &ephemeral()).map_err(|error| error.to_string())
+        held.lease(holder(owner), protocol, &[host], range, &ephemeral()).map_err(|error| error.to_string())
     }
 
     fn refusal(localhost: IpAddr, port: u16) -> ErrorKind {
@@ -211,10 +236,26 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_the_owner_reserves_itself_is_leased_once() {
+        let (mut held, owners) = (HeldPorts::default(), [Id::random(), Id::random()]);
+        let reserved = TcpListener::bind((LOCALHOST, 0)).unwrap();
+        let port = reserved.local_addr().unwrap().port();
+        lease(&mut held, owners[0], Tcp, LOCALHOST, port).unwrap_err();
+        let [first, second] = owners.map(|container| Holder { container, has_sockets: true });
+        let range = PortRange::new(port, port);
+        assert_eq!(held.lease(first, Tcp, &[LOCALHOST], range, &ephemeral()).unwrap(), port);
+        held.lease(second, Tcp, &[LOCALHOST], range, &ephemeral()).unwrap_err();
+        assert!(held.sockets.is_empty());
+        held.release(owners[0], Tcp, LOCALHOST, port);
+        held.resume(second, Tcp, LOCALHOST, port).unwrap();
+        assert!(held.sockets.is_empty());
+    }
+
+    #[test]
     fn a_held_port_cannot_be_bound_and_refuses_connections() {
         let (mut held, owner) = (HeldPorts::default(), Id::random());
         for (protocol, host) in [(Tcp, ALL), (Tcp, LOCALHOST), (Udp, ALL), (Udp, LOCALHOST)] {
-            let port = held.lease(owner, protocol, &[host], None, &ephemeral()).unwrap();
+            let port = held.lease(holder(owner), protocol, &[host], None, &ephemeral()).unwrap();
             for other in [ALL, LOCALHOST] {
                 // std sets SO_REUSEADDR, as most servers do.
                 let taken = match protocol {
@@ -239,15 +280,19 @@ mod tests {
     fn a_port_that_is_set_aside_can_be_leased_despite_a_copy_of_its_socket() {
         let (mut held, owner) = (HeldPorts::default(), Id::random());
         for protocol in [Tcp, Udp] {
-            let port = held.lease(owner, protocol, &[ALL], None, &ephemeral()).unwrap();
+            let port = held.lease(holder(owner), protocol, &[ALL], None, &ephemeral()).unwrap();
             let copy = held.socket(protocol, (ALL, port).into()).unwrap().unwrap();
             held.set_aside(owner, protocol, ALL, port);
             let range = PortRange::new(port, port);
             let both = [ALL, ALL_IPV6];
             let in_the_way = bound(protocol, (ALL_IPV6, port).into(), false).unwrap();
-            held.lease(owner, protocol, &both, range, &ephemeral()).unwrap_err();
+            held.lease(holder(owner), protocol, &both, range, &ephemeral()).unwrap_err();
             drop(in_the_way);
-            assert_eq!(held.lease(owner, protocol, &both, range, &ephemeral()).unwrap(), port, "{protocol}");
+            assert_eq!(
+                held.lease(holder(owner), protocol, &both, range, &ephemeral()).unwrap(),
+                port,
+                "{protocol}"
+            );
             drop(copy);
             held.set_aside(owner, protocol, ALL, port);
             held.resumed();
@@ -282,14 +327,14 @@ mod tests {
                 Udp => UdpSocket::bind((host, port)).is_err(),
                 _ => TcpListener::bind((host, port)).is_err(),
             };
-            let port = held.lease(owner, protocol, &[ALL_IPV6], None, &ephemeral()).unwrap();
+            let port = held.lease(holder(owner), protocol, &[ALL_IPV6], None, &ephemeral()).unwrap();
             assert!(is_held(LOCALHOST_IPV6, port) && is_held(ALL_IPV6, port), "{protocol}");
             assert!(!is_held(LOCALHOST, port) && !is_held(ALL, port), "{protocol}: the other family is free");
             assert_eq!(lease(&mut held, owner, protocol, ALL, port), Ok(port), "{protocol}");
             held.release(owner, protocol, ALL_IPV6, port);
             assert!(is_held(LOCALHOST, port) && !is_held(LOCALHOST_IPV6, port), "{protocol}");
             held.release(owner, protocol, ALL, port);
-            let both = held.lease(owner, protocol, &[ALL, ALL_IPV6], None, &ephemeral()).unwrap();
+            let both = held.lease(holder(owner), protocol, &[ALL, ALL_IPV6], None, &ephemeral()).unwrap();
             assert!(is_held(LOCALHOST, both) && is_held(LOCALHOST_IPV6, both), "{protocol}");
         }
     }
@@ -301,7 +346,7 @@ mod tests {
         let port = tcp.local_addr().unwrap().port();
         let range = PortRange::new(port, port);
         assert_eq!(
-            held.lease(owner, Tcp, &[ALL, ALL_IPV6], range, &ephemeral()).unwrap_err().to_string(),
+            held.lease(holder(owner), Tcp, &[ALL, ALL_IPV6], range, &ephemeral()).unwrap_err().to_string(),
             format!("failed to bind host port [::]:{port}/tcp: address already in use")
         );
         drop(tcp);
@@ -343,7 +388,7 @@ mod tests {
         let (mut held, owner) = (HeldPorts::default(), Id::random());
         let other = TcpListener::bind((LOCALHOST, 0)).unwrap();
         let port = other.local_addr().unwrap().port();
-        held.resume(owner, Tcp, LOCALHOST, port).unwrap_err();
+        held.resume(holder(owner), Tcp, LOCALHOST, port).unwrap_err();
         assert_eq!(
             lease(&mut held, Id::random(), Tcp, ALL, port).unwrap_err(),
             format!("Bind for 0.0.0.0:{port} failed: port is already allocated")

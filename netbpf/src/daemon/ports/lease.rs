@@ -10,7 +10,10 @@ use std::{
 use crate::{
     daemon::{
         Error,
-        ports::{Ports, held::HeldPorts},
+        ports::{
+            Ports,
+            held::{HeldPorts, Holder},
+        },
         state::{State, locks::Held, world::World},
     },
     ipam::Ephemeral,
@@ -22,6 +25,8 @@ use crate::{
 /// Host ports that were leased for a change of a container, until it can no longer be undone.
 pub struct PortLease {
     owner: Id,
+    /// Whether the container's owner has sockets at its host ports.
+    is_reserved: bool,
     taken: Vec<OnHost>,
     /// Ports of before that were released first, because `after` could need the same address and port.
     dropped: Vec<Mapping>,
@@ -47,7 +52,12 @@ impl Ports {
         after: &mut Container,
         without_address: WithoutAddress,
     ) -> Result<PortLease, Error> {
-        let mut lease = PortLease { owner: after.id, taken: Vec::new(), dropped: Vec::new() };
+        let mut lease = PortLease {
+            owner: after.id,
+            is_reserved: after.owner().reserves_host_ports(),
+            taken: Vec::new(),
+            dropped: Vec::new(),
+        };
         let (wanted, missing) = {
             let has_ipv6 = LazyCell::new(has_ipv6);
             let world = state.world();
@@ -149,7 +159,9 @@ impl Ports {
         let mut held = self.held();
         for container in running {
             for (protocol, host, port) in held_of(container) {
-                if let Err(error) = held.resume(container.id, protocol, host, port) {
+                let holder =
+                    Holder { container: container.id, has_sockets: container.owner().reserves_host_ports() };
+                if let Err(error) = held.resume(holder, protocol, host, port) {
                     tracing::warn!(container = container.name, %error, "hold a published port again");
                 }
             }
@@ -191,7 +203,7 @@ impl PortLease {
         }
         let hosts: Vec<IpAddr> = wanted.addresses.iter().map(|(host, _)| *host).collect();
         let mut lease =
-            |port: HostPort| held.lease(self.owner, wanted.port.protocol, &hosts, port.range(), ephemeral);
+            |port: HostPort| held.lease(self.holder(), wanted.port.protocol, &hosts, port.range(), ephemeral);
         let again = had.and_then(|port| lease(HostPort::Exact(port)).ok());
         let port = match again {
             Some(port) => port,
@@ -201,12 +213,16 @@ impl PortLease {
         Ok(port)
     }
 
+    fn holder(&self) -> Holder {
+        Holder { container: self.owner, has_sockets: self.is_reserved }
+    }
+
     fn undo(&self, held: &mut HeldPorts) {
         for (protocol, host, port) in &self.taken {
             held.release(self.owner, *protocol, *host, *port);
         }
         for (protocol, host, port) in self.dropped.iter().map(on_host) {
-            if let Err(error) = held.resume(self.owner, protocol, host, port) {
+            if let Err(error) = held.resume(self.holder(), protocol, host, port) {
                 tracing::error!(%error, "hold a published port again");
             }
         }

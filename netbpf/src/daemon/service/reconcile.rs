@@ -1,7 +1,7 @@
 //! Recovery at start: compares the stored state with the kernel's. Running containers are not touched; those
 //! that ended while no daemon ran are cleaned up; unknown objects are removed.
 
-use std::{fs, sync::Arc};
+use std::{fs, io, sync::Arc};
 
 use crate::{
     daemon::{
@@ -26,9 +26,12 @@ impl Daemon {
             if let (Ok(runtime), Ok(interface)) = (runtime.parse(), interface.parse()) {
                 let key = AttachmentKey { runtime, container, configuration, interface };
                 tracing::info!(container = key.container, "its runtime detached it while no daemon ran");
-                self.detach(&key).await?;
+                self.detach(&key, None).await?;
             }
-            fs::remove_file(file)?;
+            match fs::remove_file(file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => done?,
+            }
         }
         Ok(())
     }

@@ -63,13 +63,15 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
             return Err(error);
         }
     };
-    daemon.detach_noted().await.context("detach what runtimes detached meanwhile")?;
     let (listener, plugin) = sockets.listen()?;
+    // Whoever notes something from now on finds the socket at the second attempt.
+    daemon.detach_noted().await.context("detach what runtimes detached meanwhile")?;
     let guard = DeviceGuard::new(Arc::clone(&daemon.state), Arc::clone(&daemon.host));
     let devices = tokio::spawn(guard.run(touches));
     let forwarding =
         tokio::spawn(Arc::clone(&daemon.host).keep_forwarding(Arc::clone(&daemon.state), forwarding));
     let filter = tokio::spawn(Arc::clone(&daemon.host).guard_filter(Arc::clone(&daemon.state)));
+    tokio::spawn(Arc::clone(&daemon).sweep_namespaces());
     let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
     follow_notices(&daemon).context("follow what the programs report")?;
     let macs = daemon.host.datapath().learnt_macs()?;

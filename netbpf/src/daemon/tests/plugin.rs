@@ -24,12 +24,14 @@ fn request(key: AttachmentKey, namespace: PathBuf, networks: &[&Network]) -> Att
         key,
         is_pod: false,
         namespace,
+        inode: None,
         networks: joined.collect(),
         publish: vec![Publish {
             container: ContainerPort { number: 80, protocol: Protocol::Tcp },
             host: None,
             host_ports: None,
         }],
+        reserves_ports: false,
         servers: Vec::new(),
     }
 }
@@ -62,7 +64,7 @@ async fn a_container_is_attached_completely_or_not_at_all() {
 async fn a_container_is_detached_whatever_fails_once() {
     let failed = despite_each_call_failing(
         attached,
-        async |rig, request| rig.daemon.detach(&request.key).await,
+        async |rig, request| rig.daemon.detach(&request.key, None).await,
         |shape| shape.containers().is_empty() && shape.machine().endpoints.is_empty(),
     )
     .await;
@@ -82,11 +84,11 @@ async fn an_interface_is_asked_for_once_and_detached_as_often_as_wanted() {
         key("c1", "eth1"),
         AttachmentKey { runtime: Runtime::Podman, ..key("c1", "eth0") },
     ] {
-        rig.daemon.detach(&other).await.unwrap();
+        rig.daemon.detach(&other, None).await.unwrap();
         before.assert_same(&rig.shape(), "after others were detached");
     }
     for _ in 0..2 {
-        rig.daemon.detach(&request.key).await.unwrap();
+        rig.daemon.detach(&request.key, None).await.unwrap();
         assert!(rig.shape().containers().is_empty());
     }
 }
@@ -119,6 +121,9 @@ async fn another_namespace_replaces_one_that_is_gone_and_no_other() {
     let next = AttachRequest { namespace: rig.namespace("green"), ..former.clone() };
     let refused = rig.daemon.attach(next.clone()).await;
     assert!(matches!(refused, Err(Error::OtherNamespace(_))), "{refused:?}");
+    // A runtime that means another container with the same ID.
+    rig.daemon.detach(&former.key, Some(&next.namespace)).await.unwrap();
+    assert_eq!(rig.shape().containers().len(), 1);
     // The file of the former namespace is another one now.
     fs::remove_file(&former.namespace).unwrap();
     rig.machine.change(|state| state.end_namespace(&former.namespace));

@@ -212,6 +212,11 @@ pub trait Owner {
         true
     }
 
+    /// Whether the owner has sockets at the container's host ports: they are reserved, and netbpf has none there.
+    fn reserves_host_ports(&self) -> bool {
+        false
+    }
+
     /// The ports that it shows, published or not.
     fn exposed(&self, _state: &State) -> BTreeSet<ContainerPort> {
         BTreeSet::new()

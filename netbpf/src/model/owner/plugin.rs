@@ -32,6 +32,9 @@ pub struct PluginContainer {
     pub inode: u64,
     /// The requests whose interfaces it has, in their order.
     pub requests: Vec<PluginRequest>,
+    /// Whether the runtime has sockets at its host ports, as podman has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reserves_ports: bool,
     /// The name servers that the runtime has chosen for it; none for the host's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<IpAddr>,
@@ -120,6 +123,15 @@ impl Owner for PluginContainer {
     fn publishes(&self) -> Vec<Publish> {
         let all: BTreeSet<&Publish> = self.requests.iter().flat_map(|request| &request.publish).collect();
         all.into_iter().cloned().collect()
+    }
+
+    /// A relay would need the sockets that the runtime has.
+    fn may_be_relayed(&self) -> bool {
+        !self.reserves_ports
+    }
+
+    fn reserves_host_ports(&self) -> bool {
+        self.reserves_ports
     }
 
     fn exposed(&self, _: &State) -> BTreeSet<ContainerPort> {

@@ -223,6 +223,14 @@ impl Links {
         Ok(links.find(|link| link.peer == peer).map(|link| link.addresses))
     }
 
+    pub async fn default_routes_in(&self, netns: &Namespace) -> Result<Vec<IpAddr>, Error> {
+        let routes = self.machine.state().routes.into_iter();
+        Ok(routes
+            .filter(|((namespace, _), _)| *namespace == netns.path)
+            .map(|(_, gateway)| gateway)
+            .collect())
+    }
+
     pub async fn listening_to_routers(&self) -> Result<Vec<String>, Error> {
         Ok(Vec::new())
     }
