@@ -13,9 +13,9 @@ disabled_plugins = [\"io.containerd.grpc.v1.cri\"]
 address = \"/run/containerd/containerd.sock\"
 ";
 
-/// `ctr` reads `/etc/cni` and `/opt/cni` only: they are the lab's own. Then an image of busybox.
+/// `ctr` uses `/etc/cni`, `/opt/cni` and `/var/lib/cni` only: they are the lab's own. Then an image of busybox.
 const PREPARE: &str = "
-for dir in etc opt; do
+for dir in etc opt var/lib; do
     mkdir -p /run/over/$dir/upper /run/over/$dir/work
     mount -t overlay over -o lowerdir=/$dir,upperdir=/run/over/$dir/upper,workdir=/run/over/$dir/work /$dir
 done
@@ -127,5 +127,5 @@ fn its_containers_are_in_the_network_as_long_as_they_run() {
     let daemon = containerd.daemon.take().expect("containerd runs");
     daemon.signal(Signal::SIGTERM);
     let _ = daemon.output();
-    lab.host(["sh", "-ec", "umount /etc /opt; find /run/containerd -name shm -exec umount {} + || true; rm -rf /run/containerd /run/over /run/mount"]).ok();
+    lab.host(["sh", "-ec", "umount /etc /opt /var/lib; find /run/containerd -name shm -exec umount {} + || true; rm -rf /run/containerd /run/over /run/mount"]).ok();
 }
