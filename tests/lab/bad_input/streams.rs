@@ -80,6 +80,37 @@ fn a_stream_is_taken_over_once_or_not_at_all() {
     drop(stream);
     assert_eq!(code(&lab, &id), 128 + 13);
 
+    // A shell whose client goes away ends with its terminal.
+    let config = json!({ "Cmd": ["sh"], "Tty": true, "AttachStdin": true, "AttachStdout": true });
+    let (_, body) = read(send(&lab, CLOSE, "/v1.41/containers/web/exec", &config.to_string()));
+    let created: Value = serde_json::from_slice(&body).expect("an ID");
+    let id = created["Id"].as_str().expect("an ID");
+    let mut stream = start(UPGRADE, id);
+    let mut heard = Vec::new();
+    while !heard.ends_with(b"# ") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a prompt");
+        heard.extend(byte);
+    }
+    drop(stream);
+    assert_eq!(code(&lab, id), 128 + 1);
+
+    // Nothing is left of a client that goes away while its container is silent.
+    let daemon = lab.processes("netbpf daemon");
+    let descriptors = || {
+        let folders = daemon
+            .iter()
+            .map(|pid| std::fs::read_dir(lab.path(format!("/proc/{pid}/fd"))).expect("descriptors"));
+        folders.map(Iterator::count).sum::<usize>()
+    };
+    let before = descriptors();
+    let mut stream = send(&lab, UPGRADE, "/v1.41/containers/web/attach?stream=1&stdout=1", "");
+    stream.read_exact(&mut [0; 12]).expect("a head");
+    assert!(descriptors() > before);
+    stream.shutdown(std::net::Shutdown::Write).expect("a client without input");
+    drop(stream);
+    eventually("its descriptors are closed", || (descriptors() <= before).then_some(()));
+
     // The number and the length of headers are bounded.
     let many = "X-Header: x\r\n".repeat(1000);
     let long = format!("X-Header: {}\r\n", "x".repeat(1 << 20));

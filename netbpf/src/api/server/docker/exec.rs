@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    future::pending,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -241,11 +242,25 @@ fn streams(config: &ExecConfig, request: &ExecStartConfig) -> Streams {
 /// comes last: the client asks for the exit code then.
 async fn carry(mut session: Session, mut run: Run, mut output: Option<Output>) {
     let is_terminal = session.terminal().is_some();
-    while let Some((source, bytes)) = session.next().await {
-        let Some(client) = &output else { continue };
-        if client.send(piece(source, &bytes, is_terminal)).await.is_err() {
-            session.close();
-            output = None;
+    loop {
+        let gone = async {
+            match &output {
+                Some(client) => client.closed().await,
+                None => pending().await,
+            }
+        };
+        let heard = tokio::select! {
+            heard = session.next() => heard,
+            () = gone => {
+                session.close();
+                output = None;
+                continue;
+            }
+        };
+        let Some((source, bytes)) = heard else { break };
+        if let Some(client) = &output {
+            // It fails if the client is gone, which the next round notices.
+            let _ = client.send(piece(source, &bytes, is_terminal)).await;
         }
     }
     run.code = session.code().unwrap_or(EXIT_CANNOT);
