@@ -30,11 +30,8 @@ impl Suite {
             let part = folder.join(part);
             fs::create_dir_all(&part).with_context(|| format!("create {}", part.display()))?;
         }
-        let signed =
-            if Path::new(KEYRING).is_file() { format!(" signed-by={KEYRING}") } else { String::new() };
-        let source = format!("deb [arch=amd64{signed}] {} {name} main\n", archive()?);
         let list = folder.join("sources.list");
-        fs::write(&list, source).with_context(|| format!("write {}", list.display()))?;
+        fs::write(&list, source(name)? + "\n").with_context(|| format!("write {}", list.display()))?;
         let mut options = Vec::new();
         let mut option = |name: &str, value: &Path| {
             options.push("-o".into());
@@ -85,6 +82,23 @@ impl Suite {
         command.args(&self.options);
         command
     }
+}
+
+/// Makes the root file system of a suite, with packages and what they need, in the directory `to`.
+pub fn bootstrap(name: &str, packages: &[&str], to: &Path) -> Result<()> {
+    // Its mounts are not those of tests that run at the same time.
+    let mut make = Command::new("unshare");
+    make.args(["--mount", "mmdebstrap", "--quiet", "--variant=essential", "--skip=check/empty"]);
+    // No need to survive a power failure.
+    make.args(["--dpkgopt=force-unsafe-io", &format!("--include={}", packages.join(","))]);
+    make.arg(name).arg(to).arg(source(name)?);
+    step::run(&format!("making a root of {name} with {}", packages.join(" ")), make, |_| None)
+}
+
+/// The line of a list of sources for a suite.
+fn source(name: &str) -> Result<String> {
+    let signed = if Path::new(KEYRING).is_file() { format!(" signed-by={KEYRING}") } else { String::new() };
+    Ok(format!("deb [arch=amd64{signed}] {} {name} main", archive()?))
 }
 
 /// The address of Debian's archive in this machine's sources.

@@ -8,7 +8,7 @@ use xtask::toolchain;
 use super::{Stage, command, stage, written};
 use crate::{
     cargo::{Executable, Kind},
-    engines::Engine,
+    engines::{self, Engine},
 };
 
 /// The tests of the whole system, which also run on other kernels.
@@ -17,8 +17,10 @@ pub const LAB: &str = "lab";
 const DOCKER: &str = "docker";
 /// The variable with the directory of an engine that is not the system's.
 const ENGINE: &str = "DOCKER_ROOT";
+/// The tests with podman, and the variable with its root file system.
+const PODMAN: [&str; 2] = ["podman", "PODMAN_ROOT"];
 /// Groups that mostly wait: twice as many tests as CPUs run at once.
-const WAITING: &[&str] = &[DOCKER, LAB];
+const WAITING: &[&str] = &[DOCKER, PODMAN[0], LAB];
 /// A group that installs packages for minutes, and measures nothing. It runs beside those that mostly wait, and yields
 /// to them.
 const BESIDE: &str = "install";
@@ -58,7 +60,13 @@ impl Groups<'_> {
                 scope.spawn(|| beside.iter().map(|group| self.yielding(group)).collect::<Result<Vec<_>>>());
             let of_docker = with_engines.into_iter().flatten().map(|(name, tests)| stage(&name, vec![tests]));
             let others = waiting.iter().filter(|group| group.name != DOCKER);
-            let others = others.map(|group| stage(&name(group), vec![at_once(self.tests(group))?]));
+            let others = others.map(|group| {
+                let mut tests = at_once(self.tests(group))?;
+                if group.name == PODMAN[0] && !self.listed(group)?.is_empty() {
+                    tests.env(PODMAN[1], engines::podman().context("make podman's root")?);
+                }
+                stage(&name(group), vec![tests])
+            });
             let shown = of_docker.chain(others).collect::<Result<Vec<_>>>();
             (shown, later.join().unwrap_or_else(|panic| resume_unwind(panic)))
         });

@@ -1,0 +1,92 @@
+//! What a user of podman does with netbpf's networks.
+
+use netbpf_tests::lab::{Lab, eventually};
+
+use super::{Podman, names};
+
+#[test]
+fn containers_are_in_the_network_with_names_ports_and_addresses() {
+    let lab = Lab::start();
+    let podman = Podman::enter(&lab);
+    podman.podman("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
+    let defined = podman.podman("network inspect mynet").ok().json();
+    assert_eq!(defined[0]["ipam_options"]["driver"], "none");
+    assert_eq!(lab.inspect("mynet")["IPAM"]["Config"][0]["Subnet"], "10.8.0.0/24");
+    lab.run("own", "--net mynet");
+    podman.run("web", "--network mynet -p 8080:80");
+    podman.run("db", "--network mynet:ip=10.8.0.77,mac=02:42:0a:08:00:4d,alias=base");
+    assert_eq!(names(&lab), ["db", "own", "web"]);
+    let shown = podman.podman("inspect web --format {{.NetworkSettings.Networks.mynet.IPAddress}}").ok();
+    assert_eq!(shown.text(), "10.8.0.3");
+    assert_eq!(lab.inspect("db")["NetworkSettings"]["Networks"]["mynet"]["MacAddress"], "02:42:0a:08:00:4d");
+
+    // By name in all directions, and by the published port.
+    podman.exec("web", "httpd -h /").ok();
+    for name in ["web", "web.mynet"] {
+        let found = podman.exec("db", &format!("nslookup {name}")).ok();
+        assert!(found.text().contains("10.8.0.3"), "{found}");
+        lab.exec("own", &format!("ping -c1 -W2 {name}")).ok();
+    }
+    for (name, address) in [("base", "10.8.0.77"), ("own", "10.8.0.2")] {
+        let found = podman.exec("web", &format!("nslookup {name}")).ok();
+        assert!(found.text().contains(address), "{name}: {found}");
+    }
+    let asked = "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
+    let answer = lab.host(["bash", "-c", asked]).ok();
+    assert!(answer.text().ends_with("hello"), "{answer}");
+    assert_eq!(lab.netbpf(["port", "web"]).ok().text(), "80/tcp -> 0.0.0.0:8080");
+
+    // A second network, a restart, and a netbpf that is killed.
+    podman.podman("network create -d netbpf second").ok();
+    podman.podman("network connect second web").ok();
+    let networks = lab.netbpf(["ps", "--filter", "name=web", "--format", "{{.Networks}}"]).ok();
+    assert_eq!(networks.text(), "mynet,second");
+    podman.podman("network disconnect second web").ok();
+    podman.podman("restart -t 0 web").ok();
+    assert_eq!(names(&lab), ["db", "own", "web"]);
+    let address = lab.address("web", "mynet");
+    lab.kill_daemon();
+    podman.exec("db", &format!("ping -c1 -W2 {address}")).ok();
+    lab.start_daemon();
+    let found = podman.exec("db", "nslookup web").ok();
+    assert!(found.text().contains(&address), "{found}");
+
+    for name in ["web", "db"] {
+        podman.podman(&format!("rm -f -t 0 {name}")).ok();
+    }
+    assert_eq!(names(&lab), ["own"]);
+    podman.podman("network rm mynet second").ok();
+    podman.leave();
+}
+
+#[test]
+fn what_netbpf_refuses_reaches_the_user_and_leaves_nothing() {
+    let lab = Lab::start();
+    let podman = Podman::enter(&lab);
+    lab.network("mynet", "--subnet 10.8.0.0/24");
+    lab.run("own", "--net mynet --ip 10.8.0.9");
+    podman
+        .podman("network create -d netbpf --subnet 10.9.0.0/24 mynet")
+        .fails_with(125, "netbpf has a network mynet already, with 10.8.0.0/24 instead of 10.9.0.0/24");
+    podman
+        .podman("network create -d netbpf -o vlan=3 mynet")
+        .fails_with(125, "netbpf does not know the network option vlan");
+    podman.podman("network create -d netbpf mynet").ok();
+    let run = |options: &str| podman.podman(&format!("run --rm {options} --rootfs /image sleep 1"));
+    run("--network mynet:ip=10.8.0.9").fails_with(126, "Address already in use");
+    run("--name own --network mynet").fails_with(126, "The container name \"/own\" is already in use");
+    run("--network mynet:netbpf.guard=maybe").fails_with(126, "failed to parse netbpf.guard value: maybe");
+    lab.stop_daemon();
+    run("--network mynet").fails_with(127, "cannot connect to the netbpf daemon");
+    lab.start_daemon();
+    assert_eq!(names(&lab), ["own"]);
+
+    // A container that was removed while no daemon ran.
+    podman.run("web", "--network mynet");
+    lab.stop_daemon();
+    podman.podman("rm -f -t 0 web").ok();
+    lab.start_daemon();
+    eventually("it is gone", || (names(&lab) == ["own"]).then_some(()));
+    podman.podman("network rm mynet").ok();
+    podman.leave();
+}
