@@ -103,12 +103,9 @@ pub fn check(call: &Call, key: AttachmentKey) -> CheckAttached {
 }
 
 /// The message for `GC`; none if the runtime does not know which attachments are valid.
-///
-/// # Errors
-/// None today.
-pub fn collect(configuration: &Configuration) -> Result<Option<CollectAttached>, Error> {
+pub fn collect(configuration: &Configuration) -> Option<CollectAttached> {
     let valid = configuration.valid.as_ref().or(configuration.valid_earlier.as_ref());
-    Ok(valid.map(|valid| CollectAttached {
+    valid.map(|valid| CollectAttached {
         runtime: "cni".to_owned(),
         configuration: configuration.name.clone(),
         keep: valid
@@ -118,7 +115,7 @@ pub fn collect(configuration: &Configuration) -> Result<Option<CollectAttached>,
                 interface: kept.interface.clone(),
             })
             .collect(),
-    }))
+    })
 }
 
 /// What a container is called.
@@ -332,7 +329,7 @@ mod tests {
     fn a_collection_without_a_list_collects_nothing() {
         let collect = |rest: &str| {
             let input = format!(r#"{{"cniVersion":"1.1.0","name":"mynet"{rest}}}"#);
-            super::collect(&Configuration::parse(input.as_bytes()).unwrap()).unwrap()
+            super::collect(&Configuration::parse(input.as_bytes()).unwrap())
         };
         assert!(collect("").is_none());
         assert_eq!(collect(r#","cni.dev/valid-attachments":[]"#).expect("a list").keep.len(), 0);

@@ -127,7 +127,7 @@ fn netbpf(call: &Call, configuration: &Configuration) -> Result<Option<Value>, E
             Ok(None)
         }
         Verb::Gc => {
-            if let Some(request) = convert::collect(configuration)? {
+            if let Some(request) = convert::collect(configuration) {
                 blocking::submit(&socket, "/attachments/collect", &request)?;
             }
             Ok(None)
