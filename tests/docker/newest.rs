@@ -126,6 +126,33 @@ fn a_network_may_have_ipv6_only() {
     assert_eq!(page(&lab, "127.0.0.1:8081"), "");
 }
 
+/// Docker leases no IPv6 address for it, and netbpf must not choose one.
+#[test]
+fn a_container_whose_settings_turn_ipv6_off_has_no_ipv6_address() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    for (driver, number) in [("bridge", 7), ("netbpf", 8)] {
+        let subnets = format!("--subnet 10.{number}.0.0/24 --subnet fd00:{number}::/64");
+        engine.docker(&format!("network create -d {driver} --ipv6 {subnets} {driver}-net")).ok();
+        let setting = "--sysctl net.ipv6.conf.all.disable_ipv6=1";
+        let publish = format!("-p 80{number}0:80");
+        engine.docker(&format!("run -d --name {driver} {setting} --net {driver}-net {publish} {SERVE}")).ok();
+        assert_eq!(engine.exec(driver, "ip -6 address").ok().text(), "");
+        let endpoint = engine.endpoint(driver, &format!("{driver}-net"));
+        assert_eq!(
+            (&endpoint["IPAddress"], &endpoint["GlobalIPv6Address"], &endpoint["IPv6Gateway"]),
+            (&format!("10.{number}.0.2").into(), &"".into(), &"".into())
+        );
+        for host in ["127.0.0.1", "[::1]"] {
+            answers(&lab, &format!("{host}:80{number}0"));
+        }
+    }
+    engine.run("other", "--net netbpf-net");
+    engine.exec("other", "ping -c1 -W2 netbpf").ok();
+    engine.docker("restart -t 0 netbpf").ok();
+    assert_eq!(engine.exec("netbpf", "ip -6 address").ok().text(), "");
+}
+
 /// Docker asks for the ports at both networks, and says to one that the other has the IPv6 default route
 /// (`no_proxy_6to4`).
 #[test]

@@ -149,6 +149,9 @@ pub struct EndpointRequest {
     /// `--ip6`: kept across restarts.
     #[serde(default)]
     pub ipv6: Option<Ipv6Addr>,
+    /// Whether it gets no IPv6 address although the network has IPv6: its engine has turned IPv6 off in the container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_ipv6: bool,
     /// `--mac-address`.
     pub mac: Option<Mac>,
     /// `--alias`, `--network-alias`.
@@ -174,7 +177,7 @@ pub struct Endpoint {
     /// Its IPv4 address; none in a network of IPv6 only.
     #[serde(default)]
     pub ipv4: Option<Ipv4Addr>,
-    /// Its IPv6 address; none in a network of IPv4 only.
+    /// Its IPv6 address; none in a network of IPv4 only, and [without IPv6](EndpointRequest::without_ipv6).
     #[serde(default)]
     pub ipv6: Option<Ipv6Addr>,
     /// Its MAC.

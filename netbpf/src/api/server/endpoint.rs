@@ -32,7 +32,16 @@ pub fn parse(settings: EndpointSettings) -> Result<EndpointRequest, Error> {
     let links = links.collect::<Result<_, _>>()?;
     let options = EndpointOptions::parse(&settings.driver_opts.unwrap_or_default())
         .map_err(|error| invalid(error.to_string()))?;
-    Ok(EndpointRequest { ipv4, ipv6, mac, aliases, links, options, gateway_priority: settings.gw_priority })
+    Ok(EndpointRequest {
+        ipv4,
+        ipv6,
+        without_ipv6: false,
+        mac,
+        aliases,
+        links,
+        options,
+        gateway_priority: settings.gw_priority,
+    })
 }
 
 /// The endpoint in `inspect`.

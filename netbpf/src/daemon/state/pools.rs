@@ -24,7 +24,7 @@ impl Pools {
         pools
     }
 
-    /// Lease an address of each family of the network: those requested, or the lowest free ones, or the
+    /// Lease an address of each requested family of the network: those requested, or the lowest free ones, or the
     /// highest. All or none.
     pub fn lease(
         &mut self,
@@ -38,6 +38,7 @@ impl Pools {
             (None, None) => None,
         };
         let ipv6 = match (&mut self.ipv6, request.ipv6) {
+            (_, None) if request.without_ipv6 => Ok(None),
             (Some(pool), None) if highest => pool.lease_highest().map(Some),
             (Some(pool), wanted) => pool.lease(wanted).map(Some),
             (None, Some(wanted)) => Err(ipam::Error::Outside(wanted.into())),

@@ -17,7 +17,7 @@ use crate::{
     plan::{Action, Desired, Observed, diff, port_changes},
 };
 
-/// Docker's request for an endpoint. Netbpf chooses absent values.
+/// Docker's request for an endpoint. Netbpf chooses absent values, except for an IPv6 address beside an IPv4 address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerEndpointRequest {
     /// The network.
@@ -34,6 +34,14 @@ pub struct DockerEndpointRequest {
     pub options: EndpointOptions,
     /// Exposed ports, of the image and of `--expose`.
     pub exposed: BTreeSet<ContainerPort>,
+}
+
+impl DockerEndpointRequest {
+    /// Whether Docker leased an IPv4 address only: the network has no IPv6, or the container has none by its settings
+    /// (`disable_ipv6`; Docker 28, for example, looks at them).
+    fn is_without_ipv6(&self) -> bool {
+        self.ipv4.is_some() && self.ipv6.is_none()
+    }
 }
 
 /// Docker's request to publish ports of an endpoint.
@@ -85,6 +93,7 @@ impl Daemon {
         let request = EndpointRequest {
             ipv4: wanted.ipv4.map(|net| net.addr()),
             ipv6: wanted.ipv6.map(|net| net.addr()),
+            without_ipv6: wanted.is_without_ipv6(),
             mac: wanted.mac,
             options: wanted.options,
             ..EndpointRequest::default()
@@ -155,7 +164,7 @@ impl Daemon {
             gateway_ipv6: bridge
                 .ipv6
                 .as_ref()
-                .filter(|_| !network.internal)
+                .filter(|_| !network.internal && endpoint.ipv6.is_some())
                 .and_then(|subnet| subnet.default_gateway()),
             internal: network.internal,
         };
