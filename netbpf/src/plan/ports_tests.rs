@@ -4,8 +4,8 @@ use std::collections::BTreeMap as Map;
 
 use super::*;
 use crate::model::{
-    Attachment, Bridge, Driver, EndpointRequest, InterfaceName, Mac, Mode, Options, Protocol, Sandbox, State,
-    Subject, Subnet, parse_expose, parse_publish,
+    Attachment, Bridge, DockerEndpoint, Driver, EndpointRequest, InterfaceName, Mac, Mode, Options, Protocol,
+    Sandbox, State, Subject, Subnet, parse_expose, parse_publish,
 };
 
 fn network(name: &str, internal: bool, options: Options) -> Network {
@@ -304,6 +304,20 @@ fn a_container_port_keeps_all_its_host_ports() {
     let (wanted, _) = wanted(&container, find, || true);
     let before = [mapping("0.0.0.0", 32769, "172.17.0.2", 80), mapping("127.0.0.1", 32768, "172.17.0.2", 80)];
     assert_eq!(ports_to_keep(&wanted, &before), [Some(32769), Some(32768)]);
+}
+
+#[test]
+fn nothing_is_relayed_where_another_endpoint_has_ipv6() {
+    let plain = network("plain", false, Options::default());
+    let asked = container(&[&plain], &["8080:80"], &[]);
+    let of_docker = |without_relay| {
+        let docker =
+            DockerEndpoint { publish: asked.owner().publishes(), without_relay, ..Default::default() };
+        let subject = Subject::Docker(Box::new(docker));
+        shown_on(&Container { subject, ..asked.clone() }, &[&plain], true).unwrap()
+    };
+    assert_eq!(of_docker(true), ["80/tcp Exact(8080) 0.0.0.0->10.0.0.2"]);
+    assert_eq!(of_docker(false), ["80/tcp Exact(8080) 0.0.0.0->10.0.0.2 ::->10.0.0.2"]);
 }
 
 #[test]

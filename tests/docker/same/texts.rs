@@ -27,8 +27,13 @@ const NORMAL: &[(&str, &str, &str)] = &[
     (r"\b(3[2-9]|4\d|5\d|6[0-5])\d{3}\b", "<PORT>", "any free port of the host"),
 ];
 
-/// The same with engines from [`RANDOM_MACS`] on.
-const SINCE_RANDOM_MACS: &[(&str, &str, &str)] = &[
+/// The same with engines from 28 on.
+const SINCE_28: &[(&str, &str, &str)] = &[
+    (
+        r"Bind for (0\.0\.0\.0|::):(\d+) failed",
+        "Bind for <ANY>:$2 failed",
+        "they name the address of either family, by chance",
+    ),
     (
         r"\b[0-9a-f][26ae](:[0-9a-f]{2}){5}\b",
         "<MAC>",
@@ -37,20 +42,17 @@ const SINCE_RANDOM_MACS: &[(&str, &str, &str)] = &[
     (r"\bfe80::[0-9a-f:]+", "<LINK-LOCAL>", "so it does with the addresses of these MACs"),
 ];
 
-/// The first major version of engines with MACs by chance.
-const RANDOM_MACS: u32 = 28;
-
 static PATTERNS: LazyLock<[Vec<(Regex, &str)>; 2]> = LazyLock::new(|| {
     let compile = |(pattern, stands, _): &(&str, &'static str, &str)| {
         (Regex::new(pattern).expect("a pattern"), *stands)
     };
-    [NORMAL, SINCE_RANDOM_MACS].map(|patterns| patterns.iter().map(compile).collect())
+    [NORMAL, SINCE_28].map(|patterns| patterns.iter().map(compile).collect())
 });
 
 /// A text without the differences that are permitted with an engine of this major version.
 pub fn normal(text: &str, version: u32) -> String {
     let [always, since] = &*PATTERNS;
-    let patterns = always.iter().chain(since.iter().filter(|_| version >= RANDOM_MACS));
+    let patterns = always.iter().chain(since.iter().filter(|_| version >= 28));
     patterns.fold(text.to_owned(), |text, (pattern, stands)| pattern.replace_all(&text, *stands).into_owned())
 }
 
