@@ -18,7 +18,7 @@ root=/srv/root
 mount -t tmpfs tmpfs /srv
 mkdir -p $root /srv/upper /srv/work
 mount -t overlay overlay -o lowerdir="$PODMAN_ROOT",upperdir=/srv/upper,workdir=/srv/work $root
-mkdir -p $root/image/bin $root/image/tmp $root/image/etc $root/usr/lib/netavark $root/.old $root/etc/containers
+mkdir -p $root/image/bin $root/image/tmp $root/image/etc $root/usr/lib/netavark $root/.old $root/etc/containers $root/var/lib/containers
 cp "$(command -v busybox)" $root/image/bin/busybox
 for applet in sh sleep nslookup ping httpd; do ln -s busybox $root/image/bin/$applet; done
 echo hello > $root/image/index.html
