@@ -17,14 +17,6 @@ fn lab(namespaces: &[&str]) -> Lab {
     lab
 }
 
-#[track_caller]
-fn names(lab: &Lab) -> Vec<String> {
-    let listed = lab.netbpf(["ps", "--format", "{{.Names}}"]).ok();
-    let mut names: Vec<_> = listed.text().lines().map(str::to_owned).collect();
-    names.sort();
-    names
-}
-
 #[test]
 fn a_bad_call_gets_the_codes_of_the_protocol() {
     let lab = lab(&["aa"]);
@@ -84,7 +76,7 @@ fn a_bad_call_gets_the_codes_of_the_protocol() {
         let (found, message) = bad.error(&lab);
         assert!(found == code && message.contains(said), "{said}: {found} {message}");
     }
-    assert_eq!(names(&lab), [""; 0]);
+    assert_eq!(lab.containers(), [""; 0]);
     let links = lab.host(["ip", "-n", "aa", "-o", "link"]).ok();
     assert_eq!(links.text().lines().count(), 1, "{links}");
     let versions = call("VERSION", "", json!(null)).result(&lab);
@@ -203,14 +195,14 @@ fn a_container_is_detached_whenever_its_runtime_asks() {
     let blind = del.clone().with(|call| call.namespace.clear());
     blind.run(&lab).ok();
     blind.run(&lab).ok();
-    assert_eq!(names(&lab), [""; 0]);
+    assert_eq!(lab.containers(), [""; 0]);
     // After somebody deleted the interface, or the namespace.
     add.run(&lab).ok();
     lab.host(["ip", "-n", "aa", "link", "del", "eth0"]).ok();
     del.run(&lab).ok();
     add.run(&lab).ok();
     lab.host(["ip", "netns", "del", "aa"]).ok();
-    eventually("the container is gone", || names(&lab).is_empty().then_some(()));
+    eventually("the container is gone", || lab.containers().is_empty().then_some(()));
     del.run(&lab).ok();
     lab.host(["ip", "netns", "del", "bb"]).ok();
 }
@@ -229,11 +221,11 @@ fn a_namespace_ends_whichever_of_its_paths_was_given() {
         .with(|call| call.namespace = "/run/netns/aa".to_owned())
         .run(&lab)
         .ok();
-    assert_eq!(names(&lab), ["aa", "bb"]);
+    assert_eq!(lab.containers(), ["aa", "bb"]);
     for name in ["aa", "bb"] {
         lab.host(["ip", "netns", "del", name]).ok();
     }
-    eventually("both are gone", || names(&lab).is_empty().then_some(()));
+    eventually("both are gone", || lab.containers().is_empty().then_some(()));
 }
 
 #[test]
@@ -311,7 +303,7 @@ fn ports_names_and_networks_are_those_that_the_runtime_asked_for() {
         .fails_with(1, "container web.default is a CNI runtime's");
     web.clone().with(|call| call.command = "DEL").run(&lab).ok();
     assert!(!lab.host(["socat", "-T1", "-", "TCP:127.0.0.1:8080"]).status.success());
-    assert_eq!(names(&lab), ["bb"]);
+    assert_eq!(lab.containers(), ["bb"]);
     drop(server);
     for name in ["aa", "bb"] {
         lab.host(["ip", "netns", "del", name]).ok();
@@ -331,12 +323,12 @@ fn a_collection_removes_only_what_this_configuration_attached() {
     call("ADD", "cc", other).run(&lab).ok();
     // A runtime that does not say what is valid.
     call("GC", "", conf("1.1.0", json!({}))).run(&lab).ok();
-    assert_eq!(names(&lab), ["aa", "bb", "cc", "netns:dd", "own"]);
+    assert_eq!(lab.containers(), ["aa", "bb", "cc", "netns:dd", "own"]);
     let valid = json!({ "cni.dev/valid-attachments": [{ "containerID": "bb", "ifname": "eth0" }] });
     call("GC", "", conf("1.1.0", valid)).run(&lab).ok();
-    assert_eq!(names(&lab), ["bb", "cc", "netns:dd", "own"]);
+    assert_eq!(lab.containers(), ["bb", "cc", "netns:dd", "own"]);
     call("GC", "", conf("1.1.0", json!({ "cni.dev/valid-attachments": [] }))).run(&lab).ok();
-    assert_eq!(names(&lab), ["cc", "netns:dd", "own"]);
+    assert_eq!(lab.containers(), ["cc", "netns:dd", "own"]);
     for name in ["aa", "bb", "cc", "dd"] {
         lab.host(["ip", "netns", "del", name]).ok();
     }
@@ -365,16 +357,16 @@ fn without_the_daemon_a_runtime_tries_again_and_detaching_is_made_good_later() {
     del.run(&lab).ok();
     lab.host(["ip", "netns", "exec", "aa", "ip", "link", "show", "eth0"]).ok();
     lab.start_daemon();
-    assert_eq!(names(&lab), [""; 0]);
+    assert_eq!(lab.containers(), [""; 0]);
     assert_eq!(lab.host(["ip", "-n", "aa", "-o", "link"]).ok().text().lines().count(), 1);
     // A note is used once.
     add.run(&lab).ok();
     lab.restart_daemon();
-    assert_eq!(names(&lab), ["aa"]);
+    assert_eq!(lab.containers(), ["aa"]);
     for name in ["aa", "bb"] {
         lab.host(["ip", "netns", "del", name]).ok();
     }
-    eventually("the container is gone", || names(&lab).is_empty().then_some(()));
+    eventually("the container is gone", || lab.containers().is_empty().then_some(()));
 }
 
 #[test]
@@ -403,14 +395,14 @@ fn containers_are_attached_at_the_same_time() {
     };
     let added: Vec<_> = (8000..).zip(&all).map(add).collect();
     added.into_iter().for_each(|added| drop(added.output().ok()));
-    assert_eq!(names(&lab), all);
+    assert_eq!(lab.containers(), all);
     for container in &all {
         lab.host(["ip", "netns", "exec", container, "ping", "-c1", "-W1", "10.1.0.1"]).ok();
     }
     let del = |container| lab.spawn(call("DEL", container, conf("1.0.0", json!({}))).command());
     let deleted: Vec<_> = all.iter().map(|container| del(container)).collect();
     deleted.into_iter().for_each(|deleted| drop(deleted.output().ok()));
-    assert_eq!(names(&lab), [""; 0]);
+    assert_eq!(lab.containers(), [""; 0]);
     all.iter().for_each(|name| drop(lab.host(["ip", "netns", "del", name]).ok()));
 }
 
@@ -462,7 +454,7 @@ fn a_network_is_enabled_for_runtimes_and_disabled() {
     let script = "printf %s \"$0\" | CNI_COMMAND=ADD CNI_CONTAINERID=aa CNI_NETNS=/run/netns/aa CNI_IFNAME=eth0 \
                   CNI_PATH=/run/cni/bin exec /run/cni/bin/netbpf";
     lab.host(["sh", "-c", script, &plugin.to_string()]).ok();
-    assert_eq!(names(&lab), ["aa"]);
+    assert_eq!(lab.containers(), ["aa"]);
     lab.network("second", "--subnet 10.2.0.0/24");
     enable("second").ok();
     disable("second").ok();
@@ -470,7 +462,7 @@ fn a_network_is_enabled_for_runtimes_and_disabled() {
     // The container must be detached by the program.
     lab.host(["test", "-e", "/run/cni/bin/netbpf"]).ok();
     lab.host(["ip", "netns", "del", "aa"]).ok();
-    eventually("the container is gone", || names(&lab).is_empty().then_some(()));
+    eventually("the container is gone", || lab.containers().is_empty().then_some(()));
     enable("mynet").ok();
     lab.host(["touch", "/run/cni/net.d/10-other.conf"]).ok();
     disable("mynet").ok();

@@ -79,14 +79,6 @@ impl<'a> Containerd<'a> {
     }
 }
 
-#[track_caller]
-fn names(lab: &Lab) -> Vec<String> {
-    let listed = lab.netbpf(["ps", "--format", "{{.Names}}"]).ok();
-    let mut names: Vec<_> = listed.text().lines().map(str::to_owned).collect();
-    names.sort();
-    names
-}
-
 #[test]
 fn its_containers_are_in_the_network_as_long_as_they_run() {
     let lab = Lab::start();
@@ -95,7 +87,7 @@ fn its_containers_are_in_the_network_as_long_as_they_run() {
     let mut containerd = Containerd::start(&lab);
     containerd.run("one");
     containerd.run("two");
-    assert_eq!(names(&lab), ["default-one", "default-two", "own"]);
+    assert_eq!(lab.containers(), ["default-one", "default-two", "own"]);
     for (container, address) in [("one", "10.1.0.3"), ("two", "10.1.0.4")] {
         let inside = containerd.exec(container, "ip address show eth0").ok();
         assert!(inside.text().contains(&format!("inet {address}/24")), "{inside}");
@@ -113,16 +105,16 @@ fn its_containers_are_in_the_network_as_long_as_they_run() {
     containerd.exec("one", "ping -c1 -W1 10.1.0.4").ok();
     lab.start_daemon();
     containerd.run("three");
-    assert_eq!(names(&lab), ["default-one", "default-three", "default-two", "own"]);
+    assert_eq!(lab.containers(), ["default-one", "default-three", "default-two", "own"]);
 
     // After `run -d`, ctr detaches no container.
     containerd.remove("one");
-    eventually("it is gone", || (names(&lab) == ["default-three", "default-two", "own"]).then_some(()));
+    eventually("it is gone", || (lab.containers() == ["default-three", "default-two", "own"]).then_some(()));
     containerd.run("one");
     for name in ["one", "two", "three"] {
         containerd.remove(name);
     }
-    eventually("all are gone", || (names(&lab) == ["own"]).then_some(()));
+    eventually("all are gone", || (lab.containers() == ["own"]).then_some(()));
     lab.netbpf(["cni", "disable", "mynet"]).ok();
     let daemon = containerd.daemon.take().expect("containerd runs");
     daemon.signal(Signal::SIGTERM);

@@ -99,12 +99,3 @@ impl<'a> Podman<'a> {
         lab.host(["sh", "-c", "rm -rf /run/crun /run/containers /run/libpod /run/netns /run/lock; mount --make-rprivate /srv; umount -l /srv/root /srv; rm -rf /run/mount"]).ok();
     }
 }
-
-/// The names of the containers that netbpf knows.
-#[track_caller]
-fn names(lab: &Lab) -> Vec<String> {
-    let listed = lab.netbpf(["ps", "--format", "{{.Names}}"]).ok();
-    let mut names: Vec<_> = listed.text().lines().map(str::to_owned).collect();
-    names.sort();
-    names
-}

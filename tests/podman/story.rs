@@ -2,7 +2,7 @@
 
 use netbpf_tests::lab::{Lab, eventually};
 
-use super::{Podman, names};
+use super::Podman;
 
 #[test]
 fn containers_are_in_the_network_with_names_ports_and_addresses() {
@@ -15,7 +15,7 @@ fn containers_are_in_the_network_with_names_ports_and_addresses() {
     lab.run("own", "--net mynet");
     podman.run("web", "--network mynet -p 8080:80");
     podman.run("db", "--network mynet:ip=10.8.0.77,mac=02:42:0a:08:00:4d,alias=base");
-    assert_eq!(names(&lab), ["db", "own", "web"]);
+    assert_eq!(lab.containers(), ["db", "own", "web"]);
     let shown = podman.podman("inspect web --format {{.NetworkSettings.Networks.mynet.IPAddress}}").ok();
     assert_eq!(shown.text(), "10.8.0.3");
     assert_eq!(lab.inspect("db")["NetworkSettings"]["Networks"]["mynet"]["MacAddress"], "02:42:0a:08:00:4d");
@@ -43,7 +43,7 @@ fn containers_are_in_the_network_with_names_ports_and_addresses() {
     assert_eq!(networks.text(), "mynet,second");
     podman.podman("network disconnect second web").ok();
     podman.podman("restart -t 0 web").ok();
-    assert_eq!(names(&lab), ["db", "own", "web"]);
+    assert_eq!(lab.containers(), ["db", "own", "web"]);
     let address = lab.address("web", "mynet");
     lab.kill_daemon();
     podman.exec("db", &format!("ping -c1 -W2 {address}")).ok();
@@ -54,7 +54,7 @@ fn containers_are_in_the_network_with_names_ports_and_addresses() {
     for name in ["web", "db"] {
         podman.podman(&format!("rm -f -t 0 {name}")).ok();
     }
-    assert_eq!(names(&lab), ["own"]);
+    assert_eq!(lab.containers(), ["own"]);
     podman.podman("network rm mynet second").ok();
     podman.leave();
 }
@@ -79,14 +79,14 @@ fn what_netbpf_refuses_reaches_the_user_and_leaves_nothing() {
     lab.stop_daemon();
     run("--network mynet").fails_with(127, "cannot connect to the netbpf daemon");
     lab.start_daemon();
-    assert_eq!(names(&lab), ["own"]);
+    assert_eq!(lab.containers(), ["own"]);
 
     // A container that was removed while no daemon ran.
     podman.run("web", "--network mynet");
     lab.stop_daemon();
     podman.podman("rm -f -t 0 web").ok();
     lab.start_daemon();
-    eventually("it is gone", || (names(&lab) == ["own"]).then_some(()));
+    eventually("it is gone", || (lab.containers() == ["own"]).then_some(()));
     podman.podman("network rm mynet").ok();
     podman.leave();
 }

@@ -149,6 +149,15 @@ impl Lab {
         format!("nb-{}", &id[..12])
     }
 
+    /// The names of the containers that run, in order.
+    #[track_caller]
+    pub fn containers(&self) -> Vec<String> {
+        let listed = self.netbpf(["ps", "--format", "{{.Names}}"]).ok();
+        let mut names: Vec<_> = listed.text().lines().map(str::to_owned).collect();
+        names.sort();
+        names
+    }
+
     /// The frame counters by reason. Uses the API directly, because tests ask after each frame.
     #[track_caller]
     pub fn reasons(&self) -> BTreeMap<String, u64> {

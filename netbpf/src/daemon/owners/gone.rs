@@ -3,7 +3,7 @@
 //! user may have only 128 by default.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     ffi::OsStr,
     io,
     os::fd::AsFd,
@@ -33,7 +33,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// Directories that contain files of namespaces.
 pub struct WatchedFolders {
     inotify: Inotify,
-    watched: Mutex<HashMap<WatchDescriptor, PathBuf>>,
+    /// All paths by which each of them was named: a directory has one watch.
+    watched: Mutex<HashMap<WatchDescriptor, BTreeSet<PathBuf>>>,
 }
 
 impl WatchedFolders {
@@ -50,13 +51,10 @@ impl WatchedFolders {
     }
 
     fn watch(&self, folder: &Path) -> nix::Result<()> {
-        // A directory has one watch, whichever of its paths is used.
-        let folder = folder
-            .canonicalize()
-            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))?;
         let kinds = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_DELETE_SELF;
-        let watch = self.inotify.add_watch(&folder, kinds)?;
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).insert(watch, folder);
+        let watch = self.inotify.add_watch(folder, kinds)?;
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.entry(watch).or_default().insert(folder.to_owned());
         Ok(())
     }
 
@@ -66,10 +64,8 @@ impl WatchedFolders {
             return true;
         }
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
-        let is_in = watched
-            .get(&event.wd)
-            .is_some_and(|folder| parent.as_ref().is_none_or(|parent| parent == folder));
+        let folder = path.parent().unwrap_or(path);
+        let is_in = watched.get(&event.wd).is_some_and(|paths| paths.contains(folder));
         is_in && event.name.as_deref().is_none_or(|name: &OsStr| path.file_name() == Some(name))
     }
 }
@@ -173,7 +169,7 @@ pub(super) async fn process_gone(
 }
 
 /// Whether the namespace of others in which a container is still exists. A container of another kind has none.
-fn is_in_its_namespace(container: &Container, host: &Host) -> bool {
+pub(super) fn is_in_its_namespace(container: &Container, host: &Host) -> bool {
     let Some(namespace) = container.adopted_namespace() else { return true };
     match container.plugin_container() {
         Some(plugin) => host.inode_of(namespace) == Some(plugin.inode),

@@ -84,7 +84,7 @@ impl Daemon {
             }
             Subject::Engine(_) => self.find_engine_container_again(container).await.map(|()| None),
             Subject::Plugin(plugin) => {
-                self.find_plugin_container_again(&container, plugin).await.map(|()| None)
+                self.find_namespace_again(&container, &plugin.namespace).await.map(|()| None)
             }
             // Docker is asked for all of its endpoints at once.
             Subject::Docker(_) => Ok(None),

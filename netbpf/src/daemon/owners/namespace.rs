@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    daemon::{Daemon, Error},
+    daemon::{Daemon, Error, owners::gone::is_in_its_namespace},
     model::{Container, Id, Namespace, State, Subject, one_line},
     process,
 };
@@ -48,13 +48,13 @@ impl Daemon {
         Ok((id, true))
     }
 
-    /// Follow a stored namespace after the daemon's start, or remove it if it is gone.
+    /// Follow a stored container in a namespace of others after the daemon's start, or remove it if that is gone.
     pub(super) async fn find_namespace_again(
         self: &Arc<Self>,
         container: &Container,
         namespace: &Namespace,
     ) -> Result<(), Error> {
-        if self.host.is_alive(namespace) {
+        if is_in_its_namespace(container, &self.host) {
             self.watch_namespace(container.id, namespace.clone());
             return Ok(());
         }

@@ -16,7 +16,7 @@ use crate::{
         Daemon, Error,
         membership::connect::{attachable, with_attachment},
         names::record::record_of,
-        owners::namespace,
+        owners::{gone::is_in_its_namespace, namespace},
         state::world::World,
     },
     model::{
@@ -158,7 +158,7 @@ impl Daemon {
         let Some(after) = without_request(&before, key) else { return Ok(()) };
         let other = namespace.and_then(|path| self.namespace_at(path).ok());
         if other.is_some_and(|(namespace, inode)| !is_in(&before, &namespace, inode))
-            && self.is_alive(&before)
+            && is_in_its_namespace(&before, &self.host)
         {
             tracing::warn!(
                 container = before.name,
@@ -257,26 +257,6 @@ impl Daemon {
         }
     }
 
-    /// Follow a stored container of a runtime after the daemon's start, or remove it if its namespace is gone.
-    pub(super) async fn find_plugin_container_again(
-        self: &Arc<Self>,
-        container: &Container,
-        plugin: &PluginContainer,
-    ) -> Result<(), Error> {
-        if self.is_alive(container) {
-            self.watch_namespace(container.id, plugin.namespace.clone());
-            return Ok(());
-        }
-        tracing::info!(container = container.name, "its network namespace is gone");
-        self.unwire(container.clone(), ended(container)).await
-    }
-
-    /// Whether the namespace of a runtime's container exists.
-    fn is_alive(&self, container: &Container) -> bool {
-        let plugin = container.plugin_container();
-        plugin.is_some_and(|plugin| self.host.inode_of(&plugin.namespace) == Some(plugin.inode))
-    }
-
     /// The namespace at a path that a runtime gave, with its inode.
     fn namespace_at(&self, path: &Path) -> Result<(Namespace, u64), Error> {
         let namespace = namespace::at(path)?;
@@ -305,7 +285,7 @@ impl Daemon {
         if is_in(&known, namespace, inode) {
             return Ok(Some(known));
         }
-        if self.is_alive(&known) {
+        if is_in_its_namespace(&known, &self.host) {
             return Err(Error::OtherNamespace(known.name));
         }
         let after = ended(&known);
