@@ -116,6 +116,10 @@ impl Daemon {
         if container.adopted_namespace() != Some(&namespace) {
             return;
         }
+        // Meanwhile its runtime may have attached it again, in a new namespace with the same path.
+        if container.plugin_container().is_some() && is_in_its_namespace(&container, &self.host) {
+            return;
+        }
         tracing::info!(container = container.name, "its network namespace is gone");
         let after = Container { attachments: Vec::new(), ..container.clone() };
         if let Err(error) = self.unwire(container, after).await {
