@@ -14,5 +14,6 @@ mod recovery;
 mod refusals;
 mod same;
 mod story;
+mod together;
 
 use netbpf_tests::engine;

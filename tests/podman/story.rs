@@ -1,8 +1,9 @@
 //! What a user of podman does with netbpf's networks.
 
-use netbpf_tests::lab::{Lab, eventually};
-
-use super::Podman;
+use netbpf_tests::{
+    lab::{Lab, eventually},
+    podman::Podman,
+};
 
 #[test]
 fn containers_are_in_the_network_with_names_ports_and_addresses() {

@@ -1,5 +1,7 @@
 //! The code that tests share. [`lab`] creates hosts from namespaces and runs the real daemon and command line in them;
-//! [`engine`] runs a real Docker engine beside them.
+//! [`engine`] runs a real Docker engine beside them, [`containerd`] and [`podman`] these.
 
+pub mod containerd;
 pub mod engine;
 pub mod lab;
+pub mod podman;

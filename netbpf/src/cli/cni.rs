@@ -177,9 +177,9 @@ impl Folders {
 /// The name of a network that containers can join.
 async fn bridge(client: &Client, network: &str) -> Result<String, Error> {
     let found = client.network(network).await?;
-    match found.driver.as_str() {
-        "bridge" => Ok(found.name),
-        _ => Err(Error::NoEndpoints(found.name)),
+    match found.has_endpoints() {
+        true => Ok(found.name),
+        false => Err(Error::NoEndpoints(found.name)),
     }
 }
 

@@ -139,7 +139,7 @@ fn agrees(wanted: &Network, found: &NetworkResource) -> Result<(), Error> {
     let differs = |what: String| {
         Err(Error::Unsupported(format!("netbpf has a network {} already, {what}", found.name)))
     };
-    if !matches!(found.driver.as_str(), "bridge") {
+    if !found.has_endpoints() {
         return differs(format!("of driver {}", found.driver));
     }
     if wanted.internal && !found.internal {

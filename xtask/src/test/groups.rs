@@ -19,6 +19,8 @@ const DOCKER: &str = "docker";
 const ENGINE: &str = "DOCKER_ROOT";
 /// The tests with podman, and the variable with its root file system.
 const PODMAN: [&str; 2] = ["podman", "PODMAN_ROOT"];
+/// The tests of Docker beside all other engines.
+const TOGETHER: &str = "together::";
 /// Groups that mostly wait: twice as many tests as CPUs run at once.
 const WAITING: &[&str] = &[DOCKER, PODMAN[0], LAB];
 /// A group that installs packages for minutes, and measures nothing. It runs beside those that mostly wait, and yields
@@ -113,6 +115,9 @@ impl Groups<'_> {
             let mut tests = at_once(self.with_programs(command(group, &chosen)))?;
             tests.arg("--exact");
             tests.envs(found.root.map(|root| (ENGINE, root)));
+            if chosen.iter().any(|test| test.starts_with(TOGETHER)) {
+                tests.env(PODMAN[1], engines::podman().context("make podman's root")?);
+            }
             stages.push((format!("{} {}", group.name, found.version), tests));
         }
         Ok(stages)

@@ -93,7 +93,7 @@ pub struct NetworkResource {
     pub created: String,
     /// `local`.
     pub scope: String,
-    /// `bridge`, `host` or `null`.
+    /// `bridge`; `netbpf` if Docker created it; `host` or `null`.
     pub driver: String,
     /// Whether it has IPv4.
     #[serde(rename = "EnableIPv4")]
@@ -120,6 +120,13 @@ pub struct NetworkResource {
     pub options: BTreeMap<String, String>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
+}
+
+impl NetworkResource {
+    /// Whether containers can have endpoints in it.
+    pub fn has_endpoints(&self) -> bool {
+        !matches!(self.driver.as_str(), "host" | "null")
+    }
 }
 
 /// Docker's `ConfigFrom`.
