@@ -13,6 +13,10 @@ pub const FURTHER: u8 = 2;
 /// of both ends see them.
 pub const PLAIN: u8 = 4;
 
+/// The programs answer names of containers, if the endpoint asks a name server behind the host for them
+/// ([`crate::name`]).
+pub const ASKS: u8 = 8;
+
 /// The bits of an open endpoint, which may have addresses or MACs that no lease tells.
 pub const OPEN: u8 = UNGUARDED | FURTHER;
 

@@ -13,6 +13,36 @@ pub const fn updated(field: [u8; 2], difference: u32) -> [u8; 2] {
     (!(sum as u16)).to_ne_bytes()
 }
 
+/// The sum of bytes as 16-bit words in memory order; a zero follows an odd last byte.
+#[inline(always)]
+pub const fn sum<const N: usize>(bytes: &[u8; N]) -> u32 {
+    let (mut sum, mut at) = (0, 0);
+    while at < N {
+        let next = if at + 1 < N { bytes[at + 1] } else { 0 };
+        sum += u16::from_ne_bytes([bytes[at], next]) as u32;
+        at += 2;
+    }
+    sum
+}
+
+/// The sum of the same bytes at an offset in the data.
+#[inline(always)]
+pub const fn sum_at(offset: usize, sum: u32) -> u32 {
+    let sum = folded(sum);
+    if offset.is_multiple_of(2) { sum as u32 } else { sum.swap_bytes() as u32 }
+}
+
+/// The difference that the bytes of a sum make when they are removed.
+#[inline(always)]
+pub const fn removed(sum: u32) -> u32 {
+    !folded(sum) as u32
+}
+
+const fn folded(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +86,20 @@ mod tests {
                 sum = (sum & 0xffff) + (sum >> 16);
             }
             assert_eq!(updated([0x12, 0x34], difference), (!(sum as u16)).to_ne_bytes(), "{difference:x}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_replaced_make_the_difference_of_their_sums() {
+        let (before, after) = ([1, 2, 0xff, 4, 5], [9, 0xfe, 7]);
+        for start in [&[][..], &[3], &[3, 0x81], &[3, 0x81, 0xff]] {
+            let difference = removed(sum_at(start.len(), sum(&before))) + sum_at(start.len(), sum(&after));
+            let whole = |bytes: &[u8]| {
+                let bytes = [start, bytes].concat();
+                let even = bytes.len().next_multiple_of(2);
+                checksum(&[bytes.as_slice(), &[0][..even - bytes.len()]].concat())
+            };
+            assert_eq!(updated(whole(&before), difference), whole(&after), "{start:?}");
         }
     }
 

@@ -11,6 +11,7 @@ pub mod allowed;
 pub mod checksum;
 pub mod endpoint;
 pub mod flood;
+pub mod name;
 pub mod network;
 pub mod notice;
 pub mod reason;
@@ -22,4 +23,4 @@ pub mod wire;
 
 /// Version of the map layouts in this crate. It is part of the pin path, so that a daemon never reads maps of
 /// another layout. Increase it with every change of a key, a value, or a map's type or size.
-pub const LAYOUT: u32 = 8;
+pub const LAYOUT: u32 = 9;

@@ -54,6 +54,8 @@ reasons! {
     AnsweredArp answered_arp "answered-arp" false,
     /// A neighbour solicitation, answered by the program.
     AnsweredNd answered_nd "answered-nd" false,
+    /// A DNS query for the name of a container, answered by the program.
+    AnsweredName answered_name "answered-name" false,
     /// Shorter than its headers say.
     Malformed malformed "malformed" true,
     /// From an interface that is no endpoint of any network.

@@ -2,7 +2,7 @@
 //! checked).
 #![expect(unsafe_code, reason = "Pod is an unsafe marker trait; this is its only place")]
 
-use crate::{access, allowed, endpoint, flood, network, notice, reason, stats, uplink};
+use crate::{access, allowed, endpoint, flood, name, network, notice, reason, stats, uplink};
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
@@ -30,6 +30,9 @@ pod!(
     flood::Flood,
     allowed::AllowedKey,
     allowed::Allowed,
+    name::NameKey,
+    name::Addresses,
+    name::View,
     network::Network,
     notice::Noticed,
     reason::Reasons,

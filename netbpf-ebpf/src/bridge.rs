@@ -8,7 +8,7 @@
 use netbpf_common::reason::Reason;
 
 use crate::{
-    arp, forward, icc, interface, isolation, nd, open,
+    arp, forward, icc, interface, isolation, names, nd, open,
     packet::{Arrival, Packet},
     parse,
     stats::End,
@@ -49,6 +49,15 @@ pub fn to_open(packet: &mut Packet) -> End {
     let (network, sender) = open::network_of(packet)?;
     let frame = parse::frame_as_is(packet)?;
     forward::to_open(packet, network, sender.as_ref(), &frame)
+}
+
+/// A container's query to a name server behind the host: what it may say was checked before.
+#[inline(always)]
+pub fn answer_name(packet: &mut Packet) -> End {
+    let endpoint = &interface::endpoint(packet)?;
+    let frame = parse::frame_as_is(packet)?;
+    names::answer(packet, endpoint, &frame)?;
+    forward::to_the_host(packet, endpoint, &frame)
 }
 
 /// A frame that the host sent to a network.

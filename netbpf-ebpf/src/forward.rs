@@ -4,7 +4,7 @@
 //! [open](mod@crate::open) endpoints.
 
 use netbpf_common::{
-    access::PLAIN,
+    access::{OPEN, PLAIN},
     endpoint::{self, Endpoint, Neighbour, NeighbourKey, Station},
     network,
     reason::Reason,
@@ -13,7 +13,7 @@ use netbpf_common::{
 
 use crate::{
     flood::{self, Audience},
-    icc, isolation, maps, open,
+    icc, isolation, maps, names, open,
     packet::{Packet, Side},
     parse::{Content, Frame},
     stats::{self, End},
@@ -36,12 +36,8 @@ pub fn from_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -
             to_member(packet, number, ifindex, access)
         }
         None => {
-            let (network, ifindex) = match isolation::sibling(packet, endpoint, frame)? {
-                None => (endpoint.network, ifindex),
-                Some(sibling) => enter_as(packet, sibling)?,
-            };
-            unused::is_somebodys(packet, network, frame)?;
-            to_host(packet, ifindex)
+            names::elsewhere(packet, endpoint, frame);
+            from_guarded_to_host(packet, endpoint, frame, ifindex)
         }
     }
 }
@@ -93,7 +89,10 @@ pub fn to_open(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, fra
         }
         // At the egress of a device, a frame can only be transmitted.
         (Some(number), None) => to_member(packet, number, ifindex, PLAIN),
-        (None, Some(sender)) => from_open_to_host(packet, sender, frame, ifindex),
+        (None, Some(sender)) => {
+            names::elsewhere(packet, sender, frame);
+            from_open_to_host(packet, sender, frame, ifindex)
+        }
         (None, None) => Err(Reason::Hairpin),
     }
 }
@@ -105,7 +104,26 @@ fn access_with(receiver: &Endpoint, frame: &Frame) -> u8 {
     if receiver.mac == frame.destination { receiver.access } else { receiver.access | PLAIN }
 }
 
-/// Passes a frame of a network with open members to the host.
+/// Passes a container's frame to the host.
+#[inline(always)]
+pub fn to_the_host(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> End {
+    let ifindex = network::ifindex_of(endpoint.network);
+    match endpoint.access & OPEN {
+        0 => from_guarded_to_host(packet, endpoint, frame, ifindex),
+        _ => from_open_to_host(packet, endpoint, frame, ifindex),
+    }
+}
+
+#[inline(always)]
+fn from_guarded_to_host(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame, ifindex: u32) -> End {
+    let (network, ifindex) = match isolation::sibling(packet, endpoint, frame)? {
+        None => (endpoint.network, ifindex),
+        Some(sibling) => enter_as(packet, sibling)?,
+    };
+    unused::is_somebodys(packet, network, frame)?;
+    to_host(packet, ifindex)
+}
+
 #[inline(always)]
 fn from_open_to_host(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame, ifindex: u32) -> End {
     if let Some(sibling) = open::sibling(packet, endpoint, frame)? {

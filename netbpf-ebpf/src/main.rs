@@ -1,8 +1,8 @@
 //! The entry points of netbpf's eBPF programs, one line each.
 //!
 //! An entry point runs one function of [`bridge`]; [`stats`] counts the result. [`parse`] reads a frame's
-//! headers, [`interface`] finds the sender, [`isolation`], [`open`] and [`icc`] check what it may send, [`arp`]
-//! and [`nd`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to unused addresses,
+//! headers, [`interface`] finds the sender, [`isolation`], [`open`] and [`icc`] check what it may send, [`arp`],
+//! [`nd`] and [`names`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to unused addresses,
 //! [`uplink`] packets from other hosts. Only [`packet`] accesses a frame's bytes and its context, only
 //! [`maps`] accesses maps: there is no `unsafe` elsewhere.
 //!
@@ -17,6 +17,7 @@ mod icc;
 mod interface;
 mod isolation;
 mod maps;
+mod names;
 mod nd;
 mod open;
 mod packet;
@@ -54,6 +55,12 @@ fn from_open(ctx: TcContext) -> i32 {
 #[classifier]
 fn to_open(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), bridge::to_open)
+}
+
+/// A container's query to a name server: the target of tail calls from the programs above.
+#[classifier]
+fn answer_name(ctx: TcContext) -> i32 {
+    stats::settle(&mut Packet::new(ctx), bridge::answer_name)
 }
 
 /// A frame for all members of a network: the target of tail calls from the programs above.

@@ -15,10 +15,10 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_F_INGRESS, TC_ACT_REDIRECT},
+    bindings::{BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT},
     helpers::{
-        bpf_csum_diff, bpf_ktime_get_ns, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail,
-        bpf_skb_load_bytes, bpf_skb_store_bytes,
+        bpf_csum_diff, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_l4_csum_replace, bpf_redirect,
+        bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
@@ -182,6 +182,29 @@ impl Packet {
         }
     }
 
+    /// Updates a checksum at an offset after its data have changed by `difference`; of this, a pseudo-header has changed
+    /// by `in_pseudo_header`, too. A checksum that the kernel is to complete covers only the pseudo-header so far. Zero
+    /// stays zero, for no checksum.
+    #[inline(always)]
+    pub fn change_checksum(
+        &mut self,
+        offset: usize,
+        difference: u32,
+        in_pseudo_header: u32,
+    ) -> Result<(), Reason> {
+        let zero_stays = BPF_F_MARK_MANGLED_0 as u64;
+        let pseudo_header = zero_stays | BPF_F_PSEUDO_HDR as u64;
+        for (difference, flags) in [(difference, zero_stays), (in_pseudo_header, pseudo_header)] {
+            // SAFETY: the kernel passes a valid context; references into the frame ended when it was taken by `&mut`.
+            let changed =
+                unsafe { bpf_l4_csum_replace(self.ctx.skb.skb, offset as u32, 0, difference.into(), flags) };
+            if changed != 0 {
+                return Err(Reason::Failed);
+            }
+        }
+        Ok(())
+    }
+
     /// Redirects the frame to a device. Device 0 does not exist: the kernel then frees the frame without an
     /// error to the sender, unlike a drop.
     #[inline(always)]
@@ -255,6 +278,14 @@ pub fn now() -> u64 {
 #[inline(always)]
 pub fn seconds() -> u32 {
     (now() / 1_000_000_000) as u32
+}
+
+/// A random number below `limit`; 0 if that is 0.
+#[inline(always)]
+pub fn random_below(limit: u32) -> u32 {
+    // SAFETY: takes nothing.
+    let random = unsafe { bpf_get_prandom_u32() };
+    ((random as u64 * limit as u64) >> 32) as u32
 }
 
 /// Bytes that the kernel may read four at a time.

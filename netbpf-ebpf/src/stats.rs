@@ -88,7 +88,8 @@ fn verdict(reason: Reason) -> i32 {
         | Reason::Flooded
         | Reason::Delivered
         | Reason::AnsweredArp
-        | Reason::AnsweredNd => TC_ACT_REDIRECT,
+        | Reason::AnsweredNd
+        | Reason::AnsweredName => TC_ACT_REDIRECT,
         Reason::Malformed
         | Reason::UnknownEndpoint
         | Reason::UnknownDestination

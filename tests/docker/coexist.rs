@@ -201,3 +201,49 @@ fn a_rename_in_docker_reaches_netbpf() {
     named(&lab, "eins eins");
     engine.exec("eins", "ping -c1 -W2 10.8.0.1").ok();
 }
+
+#[test]
+fn containers_of_both_resolve_each_other_s_names() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    engine.docker("network create -d netbpf --ipv6 --subnet 10.8.0.0/24 --subnet fd00:8::/64 mynet").ok();
+    engine.docker("network create -d netbpf --subnet 10.9.0.0/24 other").ok();
+    engine.docker("run -d --name theirs --network mynet --network-alias shop box:1 sleep 600").ok();
+    // A name server that nobody has.
+    engine.docker("run -d --name asks --network other --dns 192.0.2.53 box:1 sleep 600").ok();
+    lab.run("ours", "--network mynet --network-alias db");
+    let resolves = |container: &str, name: &str, address: &str| {
+        eventually(&format!("{container} resolves {name}"), || {
+            let said = match container {
+                "ours" => lab.exec("ours", &format!("busybox nslookup {name}")),
+                _ => engine.exec(container, &format!("nslookup {name}")),
+            };
+            said.text().contains(&format!("Address: {address}")).then_some(())
+        });
+    };
+    let ours = lab.inspect("mynet");
+    let ours = ours["Containers"].as_object().expect("containers").values();
+    let ours = ours.into_iter().find(|member| member["Name"] == "ours").expect("ours");
+    let address = |key: &str| ours[key].as_str().and_then(|net| net.split('/').next()).expect("an address");
+
+    for name in ["theirs", "theirs.mynet", "shop"] {
+        resolves("ours", name, "10.8.0.2");
+        resolves("ours", name, "fd00:8::2");
+    }
+    for name in ["ours", "OURS.mynet", "db"] {
+        resolves("theirs", name, address("IPv4Address"));
+        resolves("theirs", name, address("IPv6Address"));
+    }
+    engine.exec("asks", "nslookup ours").fails_with(1, "");
+    engine.docker("network connect mynet asks").ok();
+    resolves("asks", "ours", address("IPv4Address"));
+
+    engine.docker("rename theirs called").ok();
+    resolves("ours", "called", "10.8.0.2");
+    lab.restart_daemon();
+    resolves("ours", "shop", "10.8.0.2");
+    resolves("called", "db", address("IPv4Address"));
+    engine.docker("rm -f called").ok();
+    let gone = lab.exec("ours", "busybox nslookup called");
+    assert!(!gone.text().contains("10.8.0.2"), "{gone}");
+}

@@ -24,6 +24,7 @@ pub fn endpoint() -> EndpointWiring {
         ipv6: None,
         icc: true,
         access: Access::default(),
+        asks: false,
         owner: None,
         sysctls: Vec::new(),
         namespace: None,

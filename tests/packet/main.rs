@@ -9,6 +9,7 @@
 //! | `host` | frames from the host |
 //! | `icc` | networks whose members may not talk to each other, and links |
 //! | `multihomed` | containers in two networks |
+//! | `names` | queries for names of containers |
 //! | `nd` | neighbour discovery |
 //! | `flood` | broadcast and multicast |
 //! | `open` | endpoints with further addresses, and without guard |
@@ -37,6 +38,7 @@ mod inspection;
 mod keeping;
 mod model;
 mod multihomed;
+mod names;
 mod nd;
 mod notices;
 mod open;

@@ -66,6 +66,60 @@ impl Ipv6 {
     }
 }
 
+/// An IPv4 header up to its addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ipv4Start {
+    /// As [`Ipv4::version_ihl`].
+    pub version_ihl: u8,
+    /// As [`Ipv4::tos`].
+    pub tos: u8,
+    /// As [`Ipv4::total_length`].
+    pub total_length: [u8; 2],
+    /// As [`Ipv4::identification`].
+    pub identification: [u8; 2],
+    /// As [`Ipv4::fragment`].
+    pub fragment: [u8; 2],
+    /// As [`Ipv4::ttl`].
+    pub ttl: u8,
+    /// As [`Ipv4::protocol`].
+    pub protocol: u8,
+    /// As [`Ipv4::checksum`].
+    pub checksum: [u8; 2],
+}
+
+/// An IPv6 header up to its addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ipv6Start {
+    /// As [`Ipv6::version_class_flow`].
+    pub version_class_flow: [u8; 4],
+    /// As [`Ipv6::payload_length`].
+    pub payload_length: [u8; 2],
+    /// As [`Ipv6::next_header`].
+    pub next_header: u8,
+    /// As [`Ipv6::hop_limit`].
+    pub hop_limit: u8,
+}
+
+/// The addresses of an IP header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressPair<const N: usize> {
+    /// Source address.
+    pub source: [u8; N],
+    /// Destination address.
+    pub destination: [u8; N],
+}
+
+impl<const N: usize> AddressPair<N> {
+    /// Those of the packet that answers.
+    #[inline(always)]
+    pub const fn swapped(self) -> Self {
+        Self { source: self.destination, destination: self.source }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::packet, *};

@@ -2,14 +2,16 @@
 //! or contexts.
 
 mod arp;
+mod dns;
 mod ethernet;
 mod ip;
 mod nd;
 mod transport;
 
 pub use arp::Arp;
+pub use dns::{Bytes, DNS_PORT, DnsPacket, EndOfQuestion};
 pub use ethernet::{EtherType, Ethernet, Tag, is_group};
-pub use ip::{Ipv4, Ipv6};
+pub use ip::{AddressPair, Ipv4, Ipv4Start, Ipv6, Ipv6Start};
 pub use nd::{ALL_NODES, DiscoveryOption, Extension, Icmpv6, NeighbourMessage, NeighbourPacket};
 pub use transport::{Transport, protocol};
 
@@ -37,12 +39,23 @@ wire! {
     Arp: 28,
     Ipv4: 20,
     Ipv6: 40,
+    Ipv4Start: 12,
+    Ipv6Start: 8,
+    AddressPair<4>: 8,
+    AddressPair<16>: 32,
     Icmpv6: 4,
     NeighbourMessage: 24,
     DiscoveryOption: 8,
     NeighbourPacket: 72,
     Extension: 8,
     Transport: 4,
+    DnsPacket: 20,
+    EndOfQuestion: 6,
+    Bytes<8>: 8,
+    Bytes<11>: 11,
+    Bytes<12>: 12,
+    Bytes<16>: 16,
+    Bytes<28>: 28,
 }
 
 /// Headers in the bytes of a packet, as the programs read and write them.

@@ -48,6 +48,7 @@ impl Datapath {
                 self.tables.remove_owned(key, owned.endpoint)?;
             }
         }
+        self.mend_names()?;
         self.mend_open()?;
         self.mend_closed()
     }

@@ -10,12 +10,14 @@
 //! | `uplinks` | the XDP program at uplinks, and the subnets that it closes |
 //! | `tables` | typed access to the maps |
 //! | `entries` | the map entries of one host device or endpoint |
+//! | `stations` | who has a MAC or an address: writes and removes such entries |
 //! | `older` | pins of a netbpf with other map layouts |
 //! | `external` | changes by others: detached programs, added addresses |
 //! | `mend` | makes the maps consistent after a crash |
 //! | `members` | the lists of members for broadcasts |
 //! | `open` | further subnets and learnt MACs of open endpoints |
 //! | `aged` | removes learnt MACs that are too old |
+//! | `names` | names of containers, which the programs answer |
 //! | `notices` | what the programs report |
 //! | `counters` | what the programs counted |
 //! | `exceptions` | which members may talk to each other in spite of `enable_icc=false` |
@@ -39,11 +41,13 @@ mod host;
 mod logs;
 mod members;
 mod mend;
+mod names;
 mod notices;
 mod older;
 mod open;
 mod pins;
 mod programs;
+mod stations;
 mod tables;
 mod uplinks;
 
@@ -56,7 +60,7 @@ use ipnet::IpNet;
 use netbpf_common::{
     access::OPEN,
     allowed::AllowedKey,
-    endpoint::{self, Endpoint, MAX_ENDPOINTS, NO_ENDPOINT, Owned, OwnedKey, Station},
+    endpoint::{self, Endpoint, MAX_ENDPOINTS, NO_ENDPOINT, OwnedKey},
     network::{self, MAX_NETWORKS, Network},
 };
 
@@ -65,6 +69,7 @@ pub use self::{
     error::Error,
     external::RestoredPins,
     logs::ProgramLogs,
+    names::NamesInNetwork,
     notices::Notices,
     programs::{Attachment, PROGRAMS},
     uplinks::{UplinkDevice, XdpProgram},
@@ -72,6 +77,7 @@ pub use self::{
 use self::{
     entries::{Claim, Entries},
     members::Before,
+    names::{Names, OF_ASKING},
     older::Older,
     pins::Pins,
     programs::{Programs, Role},
@@ -110,6 +116,7 @@ pub struct Datapath {
     given: BTreeMap<u32, BTreeSet<std::net::IpAddr>>,
     logs: Option<ProgramLogs>,
     notices: Option<Notices>,
+    names: Names,
 }
 
 /// State in the kernel.
@@ -149,6 +156,7 @@ impl Datapath {
         let logs = if program_logs { Some(ProgramLogs::take(programs.object())?) } else { None };
         let notices = Some(Notices::take(programs.object())?);
         let tables = Tables::take(programs.object())?;
+        let names = Names::take(programs.object())?;
         let networks = tables.networks()?.into_iter().collect();
         let endpoints = tables.endpoints()?.into_iter().collect();
         let allowed = tables.allowed()?;
@@ -174,6 +182,7 @@ impl Datapath {
             given: BTreeMap::new(),
             logs,
             notices,
+            names,
         };
         for (number, endpoint) in datapath.endpoints.clone() {
             datapath.note_open(number, &endpoint);
@@ -196,6 +205,7 @@ impl Datapath {
     /// [`Error::Failed`] if the kernel refuses a program or a pin.
     pub fn load_all(&mut self) -> Result<(), Error> {
         self.programs.need(&programs::OF_OPEN)?;
+        self.programs.need(&OF_ASKING)?;
         self.programs.need(&[programs::FROM_UPLINK])
     }
 
@@ -324,7 +334,8 @@ impl Datapath {
         self.tables.reset_endpoint_stats(number)?;
         self.set_endpoint(number, Endpoint { next, ..endpoint })?;
         self.set_first(network, number)?;
-        self.enter(&Entries::of_endpoint(&endpoint))
+        self.enter(&Entries::of_endpoint(&endpoint))?;
+        self.settle_asking()
     }
 
     /// Attaches `from_container` to an endpoint's host side.
@@ -355,69 +366,6 @@ impl Datapath {
         self.older.forget()
     }
 
-    fn all_entries(&self) -> impl Iterator<Item = Entries> {
-        let networks = self.networks.iter().map(|(number, network)| Entries::of_network(*number, network));
-        networks.chain(self.endpoints.values().map(Entries::of_endpoint))
-    }
-
-    /// Fails if another station of the network has the MAC or an address.
-    fn not_taken(&self, network: u32, entries: &Entries) -> Result<(), Error> {
-        let is_others =
-            |claim: &Claim| self.claims.get(claim).is_some_and(|owner| *owner != entries.station.ifindex);
-        match entries.claims().find(is_others) {
-            Some(claim) => Err(Error::Taken { address: claim.to_string(), network }),
-            None => Ok(()),
-        }
-    }
-
-    /// Adds a station's map entries.
-    fn enter(&mut self, entries: &Entries) -> Result<(), Error> {
-        for claim in entries.claims() {
-            match claim {
-                Claim::Mac(key) => self.tables.set_station(key, entries.station)?,
-                Claim::Address(key) => self.tables.set_neighbour(key, entries.neighbour)?,
-            }
-            self.claims.insert(claim, entries.station.ifindex);
-        }
-        if let Some(endpoint) = endpoint::number_of(entries.station.ifindex) {
-            for key in &entries.owned {
-                self.tables.set_owned(*key, Owned { endpoint })?;
-                self.owned.insert(*key, endpoint);
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes the map entries of a station.
-    fn forget(&mut self, entries: &Entries) -> Result<(), Error> {
-        for claim in entries.claims() {
-            self.remove_claim(claim, entries.station)?;
-        }
-        self.disown(entries)
-    }
-
-    fn remove_claim(&mut self, claim: Claim, station: Station) -> Result<(), Error> {
-        match claim {
-            Claim::Mac(key) => self.tables.remove_station(key, station)?,
-            Claim::Address(key) => self.tables.remove_neighbour(key)?,
-        }
-        self.claims.remove(&claim);
-        Ok(())
-    }
-
-    /// Removes the container's addresses of this endpoint. An address that the container has in two networks
-    /// may be entered for another endpoint.
-    fn disown(&mut self, entries: &Entries) -> Result<(), Error> {
-        let Some(endpoint) = endpoint::number_of(entries.station.ifindex) else { return Ok(()) };
-        for key in &entries.owned {
-            if self.owned.get(key) == Some(&endpoint) {
-                self.tables.remove_owned(*key, endpoint)?;
-                self.owned.remove(key);
-            }
-        }
-        Ok(())
-    }
-
     /// Clears an endpoint: first the entries that lead to it, then its place in the list, then itself.
     fn clear_endpoint(&mut self, number: u32) -> Result<(), Error> {
         let Some(endpoint) = self.endpoints.get(&number).copied() else { return Ok(()) };
@@ -437,6 +385,7 @@ impl Datapath {
         // It is in no list any more, also if its entry cannot be cleared.
         self.before.remove(&number);
         self.vacate_endpoint(number)?;
+        self.settle_asking()?;
         self.settle_open(endpoint.network)
     }
 
@@ -455,6 +404,7 @@ impl Datapath {
     fn set_endpoint(&mut self, number: u32, endpoint: Endpoint) -> Result<(), Error> {
         self.tables.set_endpoint(number, endpoint)?;
         self.note_open(number, &endpoint);
+        self.note_asking(number, &endpoint)?;
         self.endpoints.insert(number, endpoint);
         self.before.insert(endpoint.next, Before::Endpoint(number));
         Ok(())
@@ -469,6 +419,7 @@ impl Datapath {
     fn vacate_endpoint(&mut self, number: u32) -> Result<(), Error> {
         self.tables.set_endpoint(number, Endpoint::default())?;
         self.before.remove(&number);
+        self.note_asking(number, &Endpoint::default())?;
         let Some(endpoint) = self.endpoints.remove(&number) else { return Ok(()) };
         self.note_open(number, &Endpoint { access: 0, ..endpoint });
         if self.networks.get(&endpoint.network).is_some_and(|network| network.first == endpoint.next) {

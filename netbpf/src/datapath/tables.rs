@@ -26,6 +26,7 @@ use netbpf_common::{
         Owned, OwnedKey, Station,
     },
     flood::Flood,
+    name::{Addresses, MAX_NAMES, NameKey, View},
     network::{MAX_NETWORKS, Network},
     notice::{NOTICES_BYTES, Noticed},
     reason::{Reason, Reasons},
@@ -64,7 +65,9 @@ const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("LEARNING", MapType::Array, 4, size_of::<Learning>(), MAX_ENDPOINTS),
     ("NOTICES", MapType::RingBuf, 0, 0, NOTICES_BYTES),
     ("NOTICED", MapType::Array, 4, size_of::<Noticed>(), MAX_ENDPOINTS),
-    ("TAIL_CALLS", MapType::ProgramArray, 4, 4, 4),
+    ("NAMES", MapType::Hash, size_of::<NameKey>(), size_of::<Addresses>(), MAX_NAMES),
+    ("VIEWS", MapType::Hash, 8, size_of::<View>(), MAX_ENDPOINTS),
+    ("TAIL_CALLS", MapType::ProgramArray, 4, 4, 5),
 ];
 
 /// The names of the maps that are pinned.
@@ -416,7 +419,7 @@ fn write(written: impl FnOnce() -> Result<(), MapError>) -> Result<(), MapError>
 }
 
 /// Adds an entry of a map with room for `most`; if that is full, the error says so.
-fn add(
+pub fn add(
     what: &'static str,
     most: u32,
     added: impl FnOnce() -> Result<(), MapError>,

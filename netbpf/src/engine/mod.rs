@@ -87,6 +87,8 @@ pub struct Found {
     pub sandbox: Option<PathBuf>,
     /// Whether its network namespace is its own, neither the host's nor another container's.
     pub has_own_network: bool,
+    /// Its aliases in each of the engine's networks.
+    pub aliases: BTreeMap<Id, Vec<String>>,
 }
 
 /// A network of the engine.
@@ -94,7 +96,7 @@ pub struct Found {
 pub struct FoundNetwork {
     /// Its name.
     pub name: String,
-    /// Its endpoints with their containers. An endpoint that is being created has no container yet.
+    /// Its endpoints with their containers, without aliases. An endpoint that is being created has no container yet.
     pub endpoints: Vec<(Id, Option<DockerContainer>)>,
 }
 
@@ -186,7 +188,8 @@ impl Engine {
                 .filter_map(|(container, endpoint)| {
                     // Without a container, the endpoint is listed under its own ID.
                     let container = container.parse().ok().zip(endpoint.name);
-                    let container = container.map(|(id, name)| DockerContainer { id, name });
+                    let container =
+                        container.map(|(id, name)| DockerContainer { id, name, aliases: Vec::new() });
                     Some((endpoint.endpoint_id?.parse().ok()?, container))
                 })
                 .collect(),
@@ -309,6 +312,7 @@ fn found(container: ContainerInspectResponse) -> Result<Found, Error> {
     let text = container.id.unwrap_or_default();
     let missing = |what| Error::Incomplete { container: text.clone(), what };
     let config = container.config.unwrap_or_default();
+    let settings = container.network_settings.unwrap_or_default();
     let mode = container.host_config.and_then(|config| config.network_mode).unwrap_or_default();
     Ok(Found {
         id: text.parse().map_err(|_| missing("ID"))?,
@@ -320,13 +324,24 @@ fn found(container: ContainerInspectResponse) -> Result<Found, Error> {
         hostname: config.hostname.unwrap_or_default(),
         labels: config.labels.into_iter().flatten().collect(),
         resolv_conf: container.resolv_conf_path.filter(|path| !path.is_empty()).map(PathBuf::from),
-        sandbox: container
-            .network_settings
-            .and_then(|settings| settings.sandbox_key)
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from),
+        sandbox: settings.sandbox_key.filter(|path| !path.is_empty()).map(PathBuf::from),
+        aliases: settings
+            .networks
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, network)| aliases(network))
+            .collect(),
         has_own_network: mode != "host" && !mode.starts_with("container:"),
     })
+}
+
+/// The ID of a network, and the aliases there. Engines from 25 on list those that the engine itself adds apart.
+fn aliases(settings: EndpointSettings) -> Option<(Id, Vec<String>)> {
+    let given = settings.aliases.into_iter().flatten();
+    let mut names: Vec<_> = given.chain(settings.dns_names.into_iter().flatten()).collect();
+    names.sort();
+    names.dedup();
+    Some((settings.network_id?.parse().ok()?, names))
 }
 
 fn state(state: ContainerState) -> FoundState {

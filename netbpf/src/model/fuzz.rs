@@ -207,7 +207,7 @@ pub(crate) fn options() -> Vec<Vec<u8>> {
         "com.docker.network.advertise_addr_nmsgs=3\ncom.docker.network.advertise_addr_ms=500",
         "com.docker.network.bridge.host_binding_ipv4=127.0.0.1\ncom.docker.network.enable_ipv6=T",
         "com.docker.network.bridge.enable_ip_masquerade=F\ncom.docker.network.bridge.default_bridge=true",
-        "netbpf.gso_max_size=262144\nnetbpf.max_flows=10\nnetbpf.max_flood_copies=0",
+        "netbpf.gso_max_size=262144\nnetbpf.max_flows=10\nnetbpf.max_flood_copies=0\nnetbpf.dns_intercept=false",
         "netbpf.guard=off\nnetbpf.redirect=plain\nnetbpf.addresses=10.5.0.100,10.244.1.0/24,2001:db8::/64,::/0",
         "netbpf.guard=\nnetbpf.addresses=\nnetbpf.redirect=peer",
         "com.docker.network.endpoint.ifname=lan0\n\

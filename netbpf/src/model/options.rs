@@ -35,12 +35,13 @@ const ADVERTISE_INTERVAL: &str = "com.docker.network.advertise_addr_ms";
 const GSO_MAX_SIZE: &str = "netbpf.gso_max_size";
 const MAX_FLOWS: &str = "netbpf.max_flows";
 const MAX_FLOOD_COPIES: &str = "netbpf.max_flood_copies";
+const DNS_INTERCEPT: &str = "netbpf.dns_intercept";
 
 /// Prefix of netbpf's own options. A misspelt one is an error.
 pub(super) const OWN: &str = "netbpf.";
 
 /// All known options, except those of [`AccessOptions`].
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 21] = [
     NAME,
     ICC,
     MASQUERADE,
@@ -61,6 +62,7 @@ const KNOWN: [&str; 20] = [
     GSO_MAX_SIZE,
     MAX_FLOWS,
     MAX_FLOOD_COPIES,
+    DNS_INTERCEPT,
 ];
 
 /// The largest packet that every device accepts in one piece, in bytes (the kernel's `GSO_LEGACY_MAX_SIZE`).
@@ -108,6 +110,9 @@ pub struct Options {
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_flood_copies: Option<u32>,
+    /// Whether queries for names of containers are answered on their way to another name server.
+    #[serde(skip_serializing_if = "Clone::clone")]
+    pub dns_intercept: bool,
     /// What members may send and how frames reach them, for those without options of their own.
     #[serde(skip_serializing_if = "AccessOptions::is_default")]
     pub access: AccessOptions,
@@ -145,6 +150,7 @@ impl Default for Options {
             mtu: 1500,
             max_flows: None,
             max_flood_copies: None,
+            dns_intercept: true,
             gso_max_size: None,
             access: AccessOptions::default(),
             advertisements: None,
@@ -253,6 +259,7 @@ impl Options {
                 GSO_MAX_SIZE => options.gso_max_size = Some(gso_max_size(value)?),
                 MAX_FLOWS => options.max_flows = Some(max_flows(value)?),
                 MAX_FLOOD_COPIES => options.max_flood_copies = Some(parse(MAX_FLOOD_COPIES, value)?),
+                DNS_INTERCEPT => options.dns_intercept = boolean(DNS_INTERCEPT, value)?,
                 HOST_IPV4 => options.host_ipv4 = Some(parse(HOST_IPV4, value)?),
                 HOST_IPV6 => options.host_ipv6 = Some(parse(HOST_IPV6, value)?),
                 ENABLE_IPV4 => options.enable_ipv4 = Some(family(ENABLE_IPV4, value)?),
@@ -417,7 +424,7 @@ mod tests {
         assert_eq!(
             parsed("netbpf.gso", "65536").unwrap_err(),
             "unknown driver option netbpf.gso: known are netbpf.gso_max_size, netbpf.max_flows, \
-             netbpf.max_flood_copies, netbpf.addresses, netbpf.guard, netbpf.redirect"
+             netbpf.max_flood_copies, netbpf.dns_intercept, netbpf.addresses, netbpf.guard, netbpf.redirect"
         );
         let known = KNOWN.into_iter().chain(AccessOptions::KEYS);
         let given = known.map(|key| (key.to_owned(), String::new())).collect();

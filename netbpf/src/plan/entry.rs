@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use netbpf_common::{
-    access::{FURTHER, PLAIN, UNGUARDED},
+    access::{ASKS, FURTHER, PLAIN, UNGUARDED},
     endpoint::{self, Endpoint, NO_ENDPOINT},
     network::{self, Network},
 };
@@ -97,6 +97,9 @@ impl EndpointWiring {
     fn access_bits(&self) -> u8 {
         let Access { guard, addresses, plain } = &self.access;
         let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
-        bit(!guard, UNGUARDED) | bit(!addresses.is_empty(), FURTHER) | bit(*plain, PLAIN)
+        bit(!guard, UNGUARDED)
+            | bit(!addresses.is_empty(), FURTHER)
+            | bit(*plain, PLAIN)
+            | bit(self.asks, ASKS)
     }
 }

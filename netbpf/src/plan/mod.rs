@@ -184,6 +184,7 @@ mod tests {
             gso_max_size: None,
             icc: true,
             access: Access::default(),
+            asks: false,
             owner: None,
             sysctls: Vec::new(),
             namespace: Some(Namespace::Path(PathBuf::from("/run/netns/blue"))),

@@ -13,7 +13,9 @@ use super::{
     device::{Device, Mend},
     entry::{EndpointEntry, NetworkEntry},
 };
-use crate::model::{Access, Attachment, Block, Bridge, Mac, Namespace, Network, OwnerNumber, Subnet, Sysctl};
+use crate::model::{
+    Access, Attachment, Block, Bridge, Container, Mac, Namespace, Network, OwnerNumber, Subnet, Sysctl,
+};
 
 /// A network's host device and its entry in the map `NETWORKS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +101,8 @@ pub struct EndpointWiring {
     pub icc: bool,
     /// What it may send beyond its lease, and how frames reach it.
     pub access: Access,
+    /// Whether the programs answer its queries for names of containers.
+    pub asks: bool,
     /// The container.
     pub owner: Option<OwnerNumber>,
     /// Settings of the container's side.
@@ -109,11 +113,11 @@ pub struct EndpointWiring {
 }
 
 impl EndpointWiring {
-    /// The desired state of an endpoint of `owner`; none without an endpoint.
+    /// The desired state of an endpoint of a container; none without an endpoint.
     pub fn of(
         attachment: &Attachment,
         bridge: &Bridge,
-        owner: Option<OwnerNumber>,
+        container: &Container,
         namespace: Option<Namespace>,
     ) -> Option<Self> {
         let endpoint = attachment.endpoint.as_ref()?;
@@ -129,7 +133,8 @@ impl EndpointWiring {
             gso_max_size: bridge.options.gso_max_size,
             icc: bridge.options.icc,
             access: attachment.access(bridge),
-            owner,
+            asks: bridge.options.dns_intercept && container.owner().asks_elsewhere(),
+            owner: container.owner_number(),
             sysctls: endpoint.sysctls.clone(),
             namespace,
         })

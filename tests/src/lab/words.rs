@@ -188,7 +188,8 @@ impl Lab {
     /// The drop counters since `before`; only those that have changed.
     #[track_caller]
     pub fn drops_since(&self, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-        let not_dropped = ["forwarded", "flooded", "delivered", "answered-arp", "answered-nd"];
+        let not_dropped =
+            ["forwarded", "flooded", "delivered", "answered-arp", "answered-nd", "answered-name"];
         let mut now = self.reasons();
         now.retain(|reason, count| {
             *count -= before.get(reason).copied().unwrap_or_default();

@@ -13,6 +13,7 @@ pub(in crate::daemon) mod forwarding;
 mod grace;
 pub(in crate::daemon) mod host;
 pub(in crate::daemon) mod learnt;
+mod names;
 mod observe;
 mod perform;
 pub(in crate::daemon) mod pins;

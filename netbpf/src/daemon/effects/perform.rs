@@ -77,17 +77,17 @@ impl Host {
                     Some(before) => Effect::PublishNames { record: before, before: None, sockets: None },
                     None => Effect::WithdrawNames(record.clone()),
                 };
-                if let Err(error) = self.feed.upsert(record, sockets).await {
+                if let Err(error) = self.publish_names(record, sockets).await {
                     // The feed has the record already, for the next responder.
                     if let Err(error) = Box::pin(self.perform_now(undo)).await {
                         tracing::error!(%error, "undo PublishNames");
                     }
-                    return Err(error.into());
+                    return Err(error);
                 }
                 Some(undo)
             }
             Effect::WithdrawNames(record) => {
-                self.feed.remove(record.container).await?;
+                self.withdraw_names(record.container).await?;
                 None
             }
             Effect::ChangeSetting { setting, value } => {

@@ -119,5 +119,5 @@ impl Daemon {
 fn wiring_in(container: &Container, network: &Network) -> Option<EndpointWiring> {
     let mut attachments = container.attachments.iter();
     let attachment = attachments.find(|attachment| attachment.network == network.id)?;
-    EndpointWiring::of(attachment, network.bridge()?, container.owner_number(), container.namespace())
+    EndpointWiring::of(attachment, network.bridge()?, container, container.namespace())
 }

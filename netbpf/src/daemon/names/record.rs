@@ -99,39 +99,53 @@ impl Names {
         Ok(Some(Effect::PublishNames { record, before, sockets }))
     }
 
-    /// Publishes the names of `after` in place of those of `before`, or withdraws them if it has none. Does nothing
-    /// without names before: the first ones need sockets.
-    ///
-    /// # Errors
-    /// [`Error::Dns`] if the responder cannot be told: it has the names of `before`.
-    pub async fn republish(&self, before: &Container, after: &Container) -> Result<(), Error> {
+    /// What publishes the names of `after` in place of those of `before`, or withdraws them if it has none. None for the
+    /// first names of a container that asks the responder: it needs sockets.
+    pub fn change(&self, before: &Container, after: &Container) -> Option<Effect> {
         let [old, new] = [before, after].map(|container| self.record_of(container));
         match (old, new) {
-            (None, _) => Ok(()),
-            (before @ Some(_), Some(record)) => {
-                self.host.apply(Effect::PublishNames { record, before, sockets: None }).await
-            }
-            (Some(old), None) => self.host.apply(Effect::WithdrawNames(old)).await,
+            (None, _) if after.owner().asks_our_responder() => None,
+            (None, None) => None,
+            (Some(old), Some(new)) if old == new => None,
+            (before, Some(record)) => Some(Effect::PublishNames { record, before, sockets: None }),
+            (Some(old), None) => Some(Effect::WithdrawNames(old)),
         }
     }
 
-    /// Send all records to the responder, which removes all others.
+    /// The same, at once and without undo.
     ///
     /// # Errors
-    /// [`Error::Dns`] if the responder cannot be told. That sockets cannot be opened is logged: only that container has
+    /// [`Error::Dns`] or [`Error::Datapath`] if the responder or the programs cannot be told: they have the names of
+    /// `before`.
+    pub async fn republish(&self, before: &Container, after: &Container) -> Result<(), Error> {
+        match self.change(before, after) {
+            Some(effect) => self.host.apply(effect).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Send all records to the responder and to the programs, which remove all others.
+    ///
+    /// # Errors
+    /// [`Error::Dns`] if the responder cannot be told; [`Error::Datapath`] of the programs' maps. That sockets cannot be opened is logged: only that container has
     /// no names.
     pub async fn publish_all(&self) -> Result<(), Error> {
         let mut records = Vec::new();
         for container in self.state.containers() {
-            let Ok(namespace) = namespace_of(&container) else { continue };
+            let namespace = namespace_of(&container).ok();
+            if namespace.is_none() && container.owner().asks_our_responder() {
+                continue;
+            }
             if let Some(record) = self.record_of(&container) {
                 records.push((record, container, namespace));
             }
         }
         for (record, container, namespace) in records {
-            let sockets = match self.host.feed.holds(&record).await? {
-                true => None,
-                false => match self.open_sockets(&container, &namespace).await {
+            let namespace = namespace.filter(|_| container.owner().asks_our_responder());
+            let sockets = match namespace {
+                None => None,
+                Some(_) if self.host.feed.holds(&record).await? => None,
+                Some(namespace) => match self.open_sockets(&container, &namespace).await {
                     Ok(sockets) => Some(sockets),
                     Err(error) => {
                         tracing::error!(container = %record.container.short(), %error, "open sockets");
@@ -139,8 +153,9 @@ impl Names {
                     }
                 },
             };
-            self.host.feed.upsert(record, sockets).await?;
+            self.host.publish_names(record, sockets).await?;
         }
+        self.host.datapath().settle_names()?;
         Ok(self.host.feed.settle().await?)
     }
 
@@ -163,13 +178,19 @@ impl Names {
     }
 }
 
-/// The names of a container in a network: its name, its aliases, its short ID, its host name.
+/// The names of a container in a network: its name, its aliases, its short ID, its host name. None if its name is not
+/// known yet.
 pub fn names_of(container: &Container, attachment: &Attachment) -> Vec<String> {
     let owner = container.owner();
+    let name = owner.name_in_networks(&container.name).into_owned();
+    if name.is_empty() {
+        return Vec::new();
+    }
     let mut seen = BTreeSet::new();
-    std::iter::once(owner.name_in_networks(&container.name).into_owned())
+    std::iter::once(name)
         .chain(attachment.request.aliases.iter().cloned())
-        .chain([container.id.short()])
+        .chain(owner.aliases().iter().cloned())
+        .chain([container.shown().0.short()])
         .chain(owner.hostname().map(str::to_owned))
         .filter(|name| !name.is_empty() && seen.insert(name.to_lowercase()))
         .collect()
@@ -178,9 +199,6 @@ pub fn names_of(container: &Container, attachment: &Attachment) -> Vec<String> {
 /// The responder's record of a container; none if none of its networks has names. The record also contains
 /// the default network, without names, because the container can reach the host's servers through it.
 pub fn record_of(container: &Container, world: &World) -> Option<Record> {
-    if !container.owner().asks_our_responder() {
-        return None;
-    }
     let mut networks = Vec::new();
     let mut has_names = false;
     for attachment in &container.attachments {
@@ -191,6 +209,7 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
         has_names |= network.has_names();
         let record = NetworkRecord {
             id: network.id,
+            number: bridge.number,
             name: network.name.clone(),
             internal: network.internal,
             icc: bridge.options.icc,
@@ -209,6 +228,9 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
         };
         networks.push((rank(&attachment.request, network), record));
     }
+    // One that does not ask is known for its names only.
+    has_names &=
+        container.owner().asks_our_responder() || networks.iter().any(|(_, record)| !record.names.is_empty());
     networks.sort_by(|(one, _), (other, _)| one.cmp(other));
     let servers = match container.owner().name_servers() {
         Some(servers) => Servers::Inside(servers.iter().map(|server| (*server, 53).into()).collect()),

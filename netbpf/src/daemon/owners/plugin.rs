@@ -415,7 +415,7 @@ fn attached(container: &Container, key: &AttachmentKey, world: &World) -> Result
 fn interface(container: &Container, attachment: &Attachment, world: &World) -> Option<AttachedInterface> {
     let network = world.network(&attachment.network)?;
     let bridge = network.bridge()?;
-    let wiring = EndpointWiring::of(attachment, bridge, None, None)?;
+    let wiring = EndpointWiring::of(attachment, bridge, container, None)?;
     let gateways = default_gateways(container, |id| world.network(id));
     let default_routes = [gateways.ipv4.map(IpAddr::from), gateways.ipv6.map(IpAddr::from)];
     let is_here = |gateway: &IpAddr| bridge.nets().any(|net| net.contains(gateway));

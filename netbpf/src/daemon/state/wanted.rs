@@ -77,7 +77,7 @@ impl World {
     ) -> BTreeMap<u32, EndpointWiring> {
         let of = |attachment: &Attachment| {
             let bridge = self.network(&attachment.network)?.bridge()?;
-            EndpointWiring::of(attachment, bridge, container.owner_number(), namespace.cloned())
+            EndpointWiring::of(attachment, bridge, container, namespace.cloned())
         };
         let wirings = attachments.into_iter().filter_map(of);
         wirings.map(|wiring| (wiring.number, wiring)).collect()

@@ -35,7 +35,14 @@ async fn a_namespace_is_connected_completely_or_not_at_all() {
     .await;
     assert_eq!(
         failed,
-        ["write an endpoint", "create a link", "attach a program", "set a link up", "send a record",]
+        [
+            "write an endpoint",
+            "create a link",
+            "attach a program",
+            "set a link up",
+            "set names",
+            "send a record",
+        ]
     );
 }
 

@@ -33,7 +33,14 @@ async fn it_is_connected_completely_or_not_at_all() {
     let failed = with_each_call_failing(container, join).await;
     assert_eq!(
         failed,
-        ["write an endpoint", "create a link", "attach a program", "set a link up", "send a record"]
+        [
+            "write an endpoint",
+            "create a link",
+            "attach a program",
+            "set a link up",
+            "set names",
+            "send a record"
+        ]
     );
 }
 

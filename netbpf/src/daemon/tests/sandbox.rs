@@ -37,6 +37,7 @@ async fn a_sandbox_is_connected_completely_or_not_at_all() {
             "set a link up",
             "set a default route",
             "publish",
+            "set names",
             "send a record",
         ]
     );
@@ -80,5 +81,5 @@ async fn a_name_changes_everywhere_or_nowhere() {
     let rename = async |rig: &Rig, (_, id): &(Network, Id)| -> Result<(), Error> {
         rig.daemon.rename_container(&id.to_string(), "shop").await
     };
-    assert_eq!(with_each_call_failing(member, rename).await, ["send a record"]);
+    assert_eq!(with_each_call_failing(member, rename).await, ["set names", "send a record"]);
 }

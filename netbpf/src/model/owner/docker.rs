@@ -42,6 +42,9 @@ pub struct DockerContainer {
     pub id: Id,
     /// Its name, without a slash.
     pub name: String,
+    /// Its aliases in the endpoint's network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
 }
 
 impl Owner for DockerEndpoint {
@@ -74,9 +77,22 @@ impl Owner for DockerEndpoint {
         true
     }
 
-    /// Docker resolves names for its containers.
+    /// As Docker's resolver knows it; none until Docker has told its name.
+    fn name_in_networks<'a>(&'a self, _: &'a str) -> Cow<'a, str> {
+        self.container.as_ref().map_or("", |container| &container.name).into()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.container.as_ref().map_or(&[], |container| &container.aliases)
+    }
+
+    /// Docker resolves names for its containers, and asks other name servers for those that it does not know.
     fn asks_our_responder(&self) -> bool {
         false
+    }
+
+    fn asks_elsewhere(&self) -> bool {
+        true
     }
 
     /// Docker has replaced `-P` by single ports.

@@ -186,6 +186,16 @@ pub trait Owner {
         true
     }
 
+    /// Names by which others resolve it, besides those in its requests for networks.
+    fn aliases(&self) -> &[String] {
+        &[]
+    }
+
+    /// Whether it asks a name server that netbpf does not choose, so that the programs answer on the way there.
+    fn asks_elsewhere(&self) -> bool {
+        false
+    }
+
     /// The address at which the responder listens in its namespace, port 53.
     fn resolver(&self) -> Ipv4Addr {
         RESOLVER

@@ -31,6 +31,11 @@ impl Owner for Namespace {
         Some(self.clone())
     }
 
+    /// Others have written its `resolv.conf`.
+    fn asks_elsewhere(&self) -> bool {
+        true
+    }
+
     /// `blue` for `netns:blue`, `pid-7` for `pid:7`: a name must not contain a colon.
     fn name_in_networks<'a>(&'a self, _: &'a str) -> Cow<'a, str> {
         match self {

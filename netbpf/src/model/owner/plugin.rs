@@ -116,6 +116,11 @@ impl Owner for PluginContainer {
         true
     }
 
+    /// The runtime has written its `resolv.conf`.
+    fn asks_elsewhere(&self) -> bool {
+        true
+    }
+
     fn name_servers(&self) -> Option<&[IpAddr]> {
         (!self.servers.is_empty()).then_some(&self.servers)
     }

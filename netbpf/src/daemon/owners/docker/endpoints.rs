@@ -274,15 +274,14 @@ impl Daemon {
         }
         let mut change = self.begin()?;
         let done = async {
-            if after.owner_number() == before.owner_number() {
-                return Ok(());
+            if after.owner_number() != before.owner_number() {
+                let [before, after] =
+                    [before, &after].map(|container| self.state.world().wirings_of(container, None));
+                for (before, after) in before.into_values().zip(after.into_values()) {
+                    change.perform(Action::RewriteEndpoint { before, after }).await?;
+                }
             }
-            let [before, after] =
-                [before, &after].map(|container| self.state.world().wirings_of(container, None));
-            for (before, after) in before.into_values().zip(after.into_values()) {
-                change.perform(Action::RewriteEndpoint { before, after }).await?;
-            }
-            Ok(())
+            change.perform_all(self.names.change(before, &after)).await
         }
         .await;
         change.end_of_container(done, before, &after).await

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     daemon::{Daemon, Error, state::world::World},
-    engine::FoundNetwork,
+    engine::{Found, FoundNetwork},
     model::{Container, DockerContainer, DockerEndpoint, Id, Network, Origin},
     store::Change,
 };
@@ -55,16 +55,15 @@ impl Daemon {
             return;
         }
         let _queries = self.owners.engine_queries.lock(container).await;
-        let name = match self.owners.engine.find(&container.to_string()).await {
-            Ok(found) => found.name,
+        let found = match self.owners.engine.find(&container.to_string()).await {
+            Ok(found) => found,
             Err(error) => {
                 return tracing::warn!(container = %container.short(), %error, "ask Docker for its new name");
             }
         };
         for endpoint in endpoints {
-            let named = DockerContainer { id: container, name: name.clone() };
-            if let Err(error) = self.note_endpoint(endpoint, named).await {
-                tracing::warn!(container = name, %error, "note its new name");
+            if let Err(error) = self.note_endpoint(endpoint, &found).await {
+                tracing::warn!(container = found.name, %error, "note its new name");
             }
         }
     }
@@ -73,8 +72,16 @@ impl Daemon {
     pub(super) async fn note_names(self: &Arc<Self>, id: Id, found: FoundNetwork) -> Result<(), Error> {
         self.note_network(id, found.name).await?;
         for (endpoint, container) in found.endpoints {
-            if let Some(container) = container {
-                self.note_endpoint(endpoint, container).await?;
+            let Some(container) = container else { continue };
+            if is_called(&endpoint, &container, &self.state.world()) {
+                continue;
+            }
+            match self.owners.engine.find(&container.id.to_string()).await {
+                Ok(found) => self.note_endpoint(endpoint, &found).await?,
+                // It is gone, or it starts: then it is asked for again.
+                Err(error) => {
+                    tracing::debug!(container = container.name, %error, "ask Docker for its aliases")
+                }
             }
         }
         Ok(())
@@ -95,10 +102,14 @@ impl Daemon {
         Ok(())
     }
 
-    async fn note_endpoint(self: &Arc<Self>, id: Id, container: DockerContainer) -> Result<(), Error> {
+    async fn note_endpoint(self: &Arc<Self>, id: Id, found: &Found) -> Result<(), Error> {
         let _locked = self.state.lock_container(id).await;
         let Ok(before) = self.state.container(&id) else { return Ok(()) };
         let Some(docker) = before.docker_endpoint() else { return Ok(()) };
+        let network =
+            before.attachments.first().and_then(|attachment| found.aliases.get(&attachment.network));
+        let aliases = network.cloned().unwrap_or_default();
+        let container = DockerContainer { id: found.id, name: found.name.clone(), aliases };
         if docker.container.as_ref() == Some(&container) {
             return Ok(());
         }
@@ -112,6 +123,17 @@ fn is_named(endpoint: &Id, world: &World) -> bool {
     let container = world.container(endpoint);
     let docker = container.and_then(Container::docker_endpoint);
     docker.is_none_or(|docker| docker.container.is_some())
+}
+
+/// Whether the container of an endpoint is known under its name, or the endpoint is gone.
+fn is_called(endpoint: &Id, container: &DockerContainer, world: &World) -> bool {
+    let docker = world.container(endpoint).and_then(Container::docker_endpoint);
+    docker.is_none_or(|docker| {
+        docker
+            .container
+            .as_ref()
+            .is_some_and(|known| (known.id, &known.name) == (container.id, &container.name))
+    })
 }
 
 /// Whether an endpoint belongs to this container.

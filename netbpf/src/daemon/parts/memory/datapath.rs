@@ -15,8 +15,11 @@ use netbpf_common::{
 
 use super::Machine;
 use crate::{
-    datapath::{Attachment, Error, LearntMacs, Notices, Observed, ProgramLogs, RestoredPins, UplinkDevice},
-    model::XdpMode,
+    datapath::{
+        Attachment, Error, LearntMacs, NamesInNetwork, Notices, Observed, ProgramLogs, RestoredPins,
+        UplinkDevice,
+    },
+    model::{Id, XdpMode},
     plan::{EndpointEntry, NetworkEntry},
 };
 
@@ -99,6 +102,19 @@ impl Datapath {
     pub fn set_allowed(&mut self, allowed: &BTreeSet<AllowedKey>) -> Result<(), Error> {
         let allowed = allowed.clone();
         self.machine.call("allow", |state| state.allowed = allowed).map_err(refused("allow"))
+    }
+
+    pub fn set_names(&mut self, container: Id, networks: &[NamesInNetwork]) -> Result<(), Error> {
+        let networks: Vec<_> = networks.iter().filter(|network| !network.names.is_empty()).cloned().collect();
+        let set = self.machine.call("set names", |state| match networks.is_empty() {
+            true => state.names.remove(&container),
+            false => state.names.insert(container, networks),
+        });
+        set.map(drop).map_err(refused("set names"))
+    }
+
+    pub fn settle_names(&mut self) -> Result<(), Error> {
+        Ok(())
     }
 
     pub fn forget_older(&mut self) -> Result<(), Error> {

@@ -32,6 +32,7 @@ pub use links::{Links, Namespace, Sysctls};
 pub use processes::{Feed, Relay, resolver_sockets};
 
 use crate::{
+    datapath::NamesInNetwork,
     dns::Record,
     model::{self, Id, Mapping},
     plan::{Device, EndpointEntry, NetworkEntry, NetworkRules},
@@ -71,6 +72,8 @@ pub struct State {
     /// The families that are closed to others; IPv4 is `true`.
     pub closed: BTreeSet<bool>,
     pub records: BTreeMap<Id, Record>,
+    /// The names that the programs answer.
+    pub names: BTreeMap<Id, Vec<NamesInNetwork>>,
     /// Settings that differ from a booted kernel's.
     pub settings: BTreeMap<String, String>,
 }

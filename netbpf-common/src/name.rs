@@ -1,0 +1,101 @@
+//! Names of containers, which the programs answer on the way (`NAMES`), and the networks in which a container's names
+//! are looked up (`VIEWS`). Must not know DNS messages, or how the maps are accessed.
+
+/// Maximum number of names in all networks: eight for each endpoint.
+pub const MAX_NAMES: u32 = 65_536;
+
+/// Maximum length of a name in bytes, in the form of [`NameKey::name`]. Longer names are not answered.
+pub const MAX_NAME: usize = 64;
+
+/// Maximum number of addresses of a name in each family. A name with more has these in turns.
+pub const MAX_ADDRESSES: usize = 8;
+
+/// Maximum number of networks in which a container's names are looked up.
+pub const MAX_VIEW: usize = 8;
+
+/// Seconds for which a client may keep an answer, as in Docker's resolver.
+pub const TTL: u32 = 600;
+
+/// Key of the hash `NAMES`: a name within a network.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameKey {
+    /// Network number.
+    pub network: u32,
+    /// The labels in lower case, each after its length (RFC 1035, section 3.1), without the root's; zeros follow.
+    pub name: [u8; MAX_NAME],
+}
+const _: () = assert!(size_of::<NameKey>() == 68);
+
+impl NameKey {
+    /// The key of a name with dots between its labels; none if the name is too long, or no name of DNS.
+    pub fn new(network: u32, text: &str) -> Option<Self> {
+        let mut name = [0; MAX_NAME];
+        let mut rest = &mut name[..];
+        for label in text.split('.') {
+            let length = u8::try_from(label.len()).ok().filter(|length| (1..64).contains(length))?;
+            if rest.len() <= label.len() || label.contains('\0') {
+                return None;
+            }
+            let (place, after) = rest.split_at_mut(1 + label.len());
+            place[0] = length;
+            place[1..].copy_from_slice(label.as_bytes());
+            place[1..].make_ascii_lowercase();
+            rest = after;
+        }
+        Some(Self { network, name })
+    }
+}
+
+/// Value of `NAMES`: the addresses of the containers with the name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// How many of `ipv4` there are.
+    pub ipv4_count: u8,
+    /// How many of `ipv6` there are.
+    pub ipv6_count: u8,
+    /// Always zero.
+    pub reserved: [u8; 2],
+    /// IPv4 addresses, network order.
+    pub ipv4: [[u8; 4]; MAX_ADDRESSES],
+    /// IPv6 addresses, network order.
+    pub ipv6: [[u8; 16]; MAX_ADDRESSES],
+}
+const _: () = assert!(size_of::<Addresses>() == 164);
+
+/// Value of the hash `VIEWS` (key: [`Endpoint::owner`](crate::endpoint::Endpoint::owner)).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// How many of `networks` there are.
+    pub count: u32,
+    /// Numbers of networks.
+    pub networks: [u32; MAX_VIEW],
+}
+const _: () = assert!(size_of::<View>() == 36);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_key_as_its_labels_with_their_lengths() {
+        let key = NameKey::new(3, "Web.My-Net").unwrap();
+        assert_eq!((key.network, &key.name[..12]), (3, &b"\x03web\x06my-net\0"[..]));
+        assert_eq!(key.name[12..], [0; 52]);
+        let longest = format!("{}.{}", "a".repeat(31), "b".repeat(31));
+        assert_eq!(NameKey::new(0, &longest).unwrap().name[63], b'b');
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_or_no_name_of_dns_has_no_key() {
+        let long = "a".repeat(64);
+        for name in
+            ["", ".", "a.", ".a", "a..b", "a\0", &long, &format!("{}.{}", "a".repeat(31), "b".repeat(32))]
+        {
+            assert_eq!(NameKey::new(0, name), None, "{name}");
+        }
+        assert!(NameKey::new(0, &long[1..]).is_some());
+    }
+}

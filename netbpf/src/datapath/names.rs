@@ -1,0 +1,239 @@
+//! What the programs answer DNS queries from: the addresses of each name in a network (`NAMES`), and the networks in which
+//! a container's names are looked up (`VIEWS`). Must not know DNS messages.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    net::IpAddr,
+};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap as HashTable, MapData},
+};
+use netbpf_common::{
+    access::ASKS,
+    endpoint::{Endpoint, MAX_ENDPOINTS},
+    name::{Addresses, MAX_ADDRESSES, MAX_NAMES, MAX_VIEW, NameKey, View},
+};
+
+use super::{
+    Datapath, Error,
+    tables::{add, reading, remove, take},
+};
+use crate::model::Id;
+
+/// The programs that endpoints need whose queries are answered.
+pub const OF_ASKING: [&str; 1] = ["answer_name"];
+
+/// The names of a container in one network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamesInNetwork {
+    /// The number of the network.
+    pub network: u32,
+    /// The names. Those that DNS does not permit, or of more than 63 bytes, are left to the responder.
+    pub names: Vec<String>,
+    /// The container's addresses there.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The maps of names, with a copy in memory.
+pub struct Names {
+    names: HashTable<MapData, NameKey, Addresses>,
+    views: HashTable<MapData, u64, View>,
+    /// The names of each container, with its addresses.
+    containers: HashMap<Id, BTreeMap<NameKey, Vec<IpAddr>>>,
+    /// The containers with each name.
+    holders: HashMap<NameKey, BTreeSet<Id>>,
+    /// The networks of each container that asks, by the numbers of its endpoints.
+    asking: HashMap<u64, BTreeMap<u32, u32>>,
+}
+
+impl Names {
+    /// Takes the maps from a loaded object.
+    pub fn take(object: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            names: take(object, "NAMES")?,
+            views: take(object, "VIEWS")?,
+            containers: HashMap::new(),
+            holders: HashMap::new(),
+            asking: HashMap::new(),
+        })
+    }
+
+    /// Whether an endpoint asks.
+    fn is_asked(&self) -> bool {
+        !self.asking.is_empty()
+    }
+
+    /// Notes whether an endpoint asks, and in which network.
+    fn note(&mut self, number: u32, endpoint: &Endpoint, asks: bool) -> Result<(), Error> {
+        let networks = self.asking.entry(endpoint.owner).or_default();
+        match asks {
+            true => networks.insert(number, endpoint.network),
+            false => networks.remove(&number),
+        };
+        if networks.is_empty() {
+            self.asking.remove(&endpoint.owner);
+        }
+        self.write_view(endpoint.owner)
+    }
+
+    /// Writes the view of a container. One that is in no container has none.
+    fn write_view(&mut self, owner: u64) -> Result<(), Error> {
+        let failed = |error| Error::failed("write to VIEWS container", owner, error);
+        let networks: BTreeSet<u32> =
+            self.asking.get(&owner).into_iter().flat_map(BTreeMap::values).copied().collect();
+        if owner == 0 || networks.is_empty() {
+            return remove(|| self.views.remove(&owner)).map_err(failed);
+        }
+        let mut view = View { count: networks.len().min(MAX_VIEW) as u32, ..View::default() };
+        for (place, network) in view.networks.iter_mut().zip(networks) {
+            *place = network;
+        }
+        add("container that asks for names", MAX_ENDPOINTS, || self.views.insert(owner, view, 0), failed)
+    }
+
+    /// Replaces the names of a container.
+    fn replace(&mut self, container: Id, names: BTreeMap<NameKey, Vec<IpAddr>>) -> Result<(), Error> {
+        let before = match names.is_empty() {
+            true => self.containers.remove(&container),
+            false => self.containers.insert(container, names.clone()),
+        };
+        let before = before.unwrap_or_default();
+        for name in before.keys().filter(|name| !names.contains_key(name)) {
+            if let Entry::Occupied(mut holders) = self.holders.entry(*name) {
+                holders.get_mut().remove(&container);
+                if holders.get().is_empty() {
+                    holders.remove();
+                }
+            }
+        }
+        for name in names.keys() {
+            self.holders.entry(*name).or_default().insert(container);
+        }
+        let changed = |name: &&NameKey| before.get(name) != names.get(name);
+        let all: BTreeSet<&NameKey> = before.keys().chain(names.keys()).collect();
+        all.into_iter().filter(changed).try_for_each(|name| self.write(name))
+    }
+
+    /// Writes the addresses of a name, or removes a name that nobody has.
+    fn write(&mut self, name: &NameKey) -> Result<(), Error> {
+        let failed = |error| Error::failed("write to NAMES a name in network", name.network, error);
+        let addresses = addresses_of(
+            self.holders
+                .get(name)
+                .into_iter()
+                .flatten()
+                .filter_map(|container| self.containers.get(container)?.get(name).map(Vec::as_slice)),
+        );
+        match self.holders.contains_key(name) {
+            true => add("name of a container", MAX_NAMES, || self.names.insert(name, addresses, 0), failed),
+            false => remove(|| self.names.remove(name)).map_err(failed),
+        }
+    }
+
+    /// Removes from the maps what no container has.
+    fn forget_others(&mut self) -> Result<(), Error> {
+        let names: Vec<_> = self.names.keys().collect::<Result<_, _>>().map_err(reading("NAMES"))?;
+        let gone = names.into_iter().filter(|name| !self.holders.contains_key(name)).collect::<Vec<_>>();
+        gone.iter().try_for_each(|name| self.write(name))
+    }
+
+    /// Removes the views of containers that do not ask.
+    fn forget_views(&mut self) -> Result<(), Error> {
+        let owners: Vec<_> = self.views.keys().collect::<Result<_, _>>().map_err(reading("VIEWS"))?;
+        owners.into_iter().filter(|owner| !self.asking.contains_key(owner)).try_for_each(|owner| {
+            let failed = |error| Error::failed("remove from VIEWS container", owner, error);
+            remove(|| self.views.remove(&owner)).map_err(failed)
+        })
+    }
+}
+
+impl Datapath {
+    /// Replaces the names of a container, in all of its networks. If that fails, some are replaced: call it again, or
+    /// with the former names.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if there are too many names; [`Error::Failed`] of a map.
+    pub fn set_names(&mut self, container: Id, networks: &[NamesInNetwork]) -> Result<(), Error> {
+        let mut names = BTreeMap::new();
+        for NamesInNetwork { network, names: texts, addresses } in networks {
+            for key in texts.iter().filter_map(|text| NameKey::new(*network, text)) {
+                names.insert(key, addresses.clone());
+            }
+        }
+        self.names.replace(container, names)
+    }
+
+    /// Removes all names but those that were set since the daemon's start: of these containers there are no others.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of a map.
+    pub fn settle_names(&mut self) -> Result<(), Error> {
+        self.names.forget_others()
+    }
+
+    /// Notes whether an endpoint's queries are answered.
+    pub(super) fn note_asking(&mut self, number: u32, endpoint: &Endpoint) -> Result<(), Error> {
+        let former = self.endpoints.get(&number).copied().filter(|former| former.access & ASKS != 0);
+        if let Some(former) = former.filter(|former| former.owner != endpoint.owner) {
+            self.names.note(number, &former, false)?;
+        }
+        match endpoint.access & ASKS {
+            0 if former.is_none() => Ok(()),
+            asks => self.names.note(number, endpoint, asks != 0),
+        }
+    }
+
+    /// Loads the program that answers, if an endpoint asks, and unloads it otherwise.
+    pub(super) fn settle_asking(&mut self) -> Result<(), Error> {
+        match self.names.is_asked() {
+            true => self.programs.need(&OF_ASKING),
+            false => self.programs.release(&OF_ASKING),
+        }
+    }
+
+    /// Notes all endpoints that ask, and removes the views of others.
+    pub(super) fn mend_names(&mut self) -> Result<(), Error> {
+        for (number, endpoint) in self.endpoints.clone() {
+            if endpoint.access & ASKS != 0 {
+                self.names.note(number, &endpoint, true)?;
+            }
+        }
+        self.names.forget_views()?;
+        self.settle_asking()
+    }
+}
+
+/// The value for these lists of addresses. Of each family, there are the first ones.
+fn addresses_of<'a>(lists: impl Iterator<Item = &'a [IpAddr]>) -> Addresses {
+    let mut found = Addresses::default();
+    for address in lists.flatten() {
+        match address {
+            IpAddr::V4(address) if usize::from(found.ipv4_count) < MAX_ADDRESSES => {
+                found.ipv4[usize::from(found.ipv4_count)] = address.octets();
+                found.ipv4_count += 1;
+            }
+            IpAddr::V6(address) if usize::from(found.ipv6_count) < MAX_ADDRESSES => {
+                found.ipv6[usize::from(found.ipv6_count)] = address.octets();
+                found.ipv6_count += 1;
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_the_first_addresses_of_each_family() {
+        let ipv4: Vec<IpAddr> = (1..=9).map(|last| IpAddr::from([10, 0, 0, last])).collect();
+        let ipv6: Vec<IpAddr> = vec!["fd00::2".parse().unwrap()];
+        let found = addresses_of([&ipv4[..3], &ipv6, &ipv4[3..]].into_iter());
+        assert_eq!((found.ipv4_count, found.ipv4[0], found.ipv4[7]), (8, [10, 0, 0, 1], [10, 0, 0, 8]));
+        assert_eq!((found.ipv6_count, found.ipv6[0][15], found.ipv6[1]), (1, 2, [0; 16]));
+    }
+}
