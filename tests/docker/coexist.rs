@@ -208,9 +208,9 @@ fn containers_of_both_resolve_each_other_s_names() {
     let engine = Engine::start(&lab);
     engine.docker("network create -d netbpf --ipv6 --subnet 10.8.0.0/24 --subnet fd00:8::/64 mynet").ok();
     engine.docker("network create -d netbpf --subnet 10.9.0.0/24 other").ok();
-    engine.docker("run -d --name theirs --network mynet --network-alias shop box:1 sleep 600").ok();
-    // A name server that nobody has.
-    engine.docker("run -d --name asks --network other --dns 192.0.2.53 box:1 sleep 600").ok();
+    // A name server that does not exist: the programs answer on the way.
+    engine.run("theirs", "--network mynet --network-alias shop --dns 192.0.2.53");
+    engine.run("asks", "--network other --dns 192.0.2.53");
     lab.run("ours", "--network mynet --network-alias db");
     let resolves = |container: &str, name: &str, address: &str| {
         eventually(&format!("{container} resolves {name}"), || {

@@ -10,6 +10,7 @@ mod bridge;
 mod cli;
 mod cni;
 mod containerd;
+mod cri;
 mod disk;
 mod engine;
 mod errors;

@@ -8,14 +8,20 @@ use crate::{
 };
 
 /// Where containerd keeps everything, on the lab's own file system.
-const CONFIGURATION: &str = "\
+const CONFIGURATION: &str = r#"
 version = 2
-root = \"/run/containerd/root\"
-state = \"/run/containerd/state\"
-disabled_plugins = [\"io.containerd.grpc.v1.cri\"]
+root = "/run/containerd/root"
+state = "/run/containerd/state"
 [grpc]
-address = \"/run/containerd/containerd.sock\"
-";
+address = "/run/containerd/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "localhost/box:1"
+disable_apparmor = true
+restrict_oom_score_adj = true
+"#;
+
+/// A client of its API for Kubernetes.
+const PODS: &str = include_str!("cri.py");
 
 /// `ctr` uses `/etc/cni`, `/opt/cni` and `/var/lib/cni` only: they are the lab's own. Then an image of busybox, whose name
 /// server does not exist.
@@ -30,7 +36,7 @@ for applet in sh sleep ping nslookup ip; do ln -s busybox $root/bin/$applet; don
 ";
 
 /// Removes all that is left.
-const CLEAN: &str = "umount /etc /opt /var/lib; find /run/containerd -name shm -exec umount {} + || true; rm -rf /run/containerd /run/over /run/mount";
+const CLEAN: &str = "umount /etc /opt /var/lib; find /run/containerd -name shm -exec umount {} + || true; rm -rf /run/containerd /run/nri /run/over /run/mount";
 
 /// The processes of containers that ctr started, whose IDs are `default-NAME` for plugins.
 pub struct Containerd<'a> {
@@ -88,6 +94,21 @@ impl<'a> Containerd<'a> {
     /// Runs an applet of busybox in a container.
     pub fn exec(&self, name: &str, command: &str) -> Output {
         self.ctr(&format!("task exec --exec-id x {name} /bin/{command}"))
+    }
+
+    /// Creates the image of all pods, and waits until containerd is ready for them.
+    #[track_caller]
+    pub fn prepare_pods(&self) {
+        self.cri("image /run/over/root /run/over/box.tar localhost/box:1").ok();
+        self.ctr("-n k8s.io image import /run/over/box.tar").ok();
+        eventually("a network for pods", || self.cri("ready").status.success().then_some(()));
+    }
+
+    /// Asks its API for Kubernetes; `tests/src/cri.py` tells what can be asked.
+    #[must_use = "check it with .ok() or .fails_with()"]
+    #[track_caller]
+    pub fn cri(&self, arguments: &str) -> Output {
+        self.lab.host(["python3", "-c", PODS].into_iter().chain(arguments.split_whitespace()))
     }
 
     /// Kills a container's process, and forgets the container, as a user does.
