@@ -5,11 +5,12 @@ use std::{
     env,
     path::Path,
     sync::LazyLock,
+    time::Duration,
 };
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{Lab, Output, Process, eventually};
+use crate::lab::{Lab, Output, Process, answers, eventually};
 
 /// The variable with the directory of an unpacked engine. Without it the system's engine is used.
 const ROOT: &str = "DOCKER_ROOT";
@@ -49,6 +50,9 @@ pub fn compose() -> &'static str {
 pub fn search_path() -> &'static str {
     &PROGRAMS.path
 }
+
+/// How long an engine may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The image of all containers: busybox.
 pub const IMAGE: &str = "box:1";
@@ -137,12 +141,12 @@ impl<'a> Engine<'a> {
         *slot = Some(self.lab.spawn(command.into_iter().chain(self.options.split_whitespace())));
     }
 
-    /// Waits until the engine answers.
+    /// Waits until the engine answers. It listens long before: a request waits until it is ready, and costs less than a
+    /// client that is started again and again.
     #[track_caller]
     pub fn wait(&self) {
-        eventually("an engine that answers", || {
-            self.lab.host([client(), "info"]).status.success().then_some(())
-        });
+        let socket = self.lab.path("/run/docker.sock");
+        eventually("an engine that answers", || answers(&socket, TIMEOUT).then_some(()));
     }
 
     /// The engine's major version.

@@ -77,7 +77,7 @@ impl Daemon {
         command.args(["daemon", "--state-dir", STATE_DIR]).args(options).stderr(log()?);
         let daemon = Self(Process::start_as_it_is(host, command));
         let give_up = Instant::now() + TIMEOUT;
-        while !answers(&run_dir.join("netbpf.sock")) {
+        while !answers(&run_dir.join("netbpf.sock"), TIMEOUT) {
             if !daemon.0.is_running() {
                 return Err(format!("the daemon ended with {}", daemon.0.try_output()?.status));
             }
@@ -120,11 +120,11 @@ fn watch(dir: &Path) -> nix::Result<Inotify> {
     Ok(events)
 }
 
-/// Whether an HTTP server answers at a socket.
-fn answers(socket: &Path) -> bool {
+/// Whether an HTTP server answers at a socket within this time.
+pub(crate) fn answers(socket: &Path, within: Duration) -> bool {
     let ask = || {
         let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_read_timeout(Some(within))?;
         stream.write_all(b"GET /version HTTP/1.1\r\nHost: netbpf\r\nConnection: close\r\n\r\n")?;
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).map(|()| answer.starts_with(b"HTTP/1.1 200"))

@@ -34,6 +34,7 @@ use std::{
     thread,
 };
 
+pub(crate) use daemon::answers;
 pub use daemon::program;
 use daemon::{Daemon, Manner};
 use host::Host;

@@ -17,6 +17,10 @@ use super::{Lab, Output};
 /// How long [`eventually`] waits.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The pause between two looks of [`eventually`]: an eighth of the time since the first look, within these limits. Most
+/// looks start processes, and those of a test that waits for long would slow down what all tests wait for.
+const PAUSE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(80)];
+
 /// The program of [`datagram_server`].
 const DATAGRAM_SERVER: &str = r"
 import socket, sys
@@ -202,13 +206,14 @@ impl Lab {
 /// Polls for something that has no event.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + TIMEOUT;
+    let begin = Instant::now();
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(Instant::now() < give_up, "not within {} s: {what}", TIMEOUT.as_secs());
-        thread::sleep(Duration::from_millis(10));
+        let waited = begin.elapsed();
+        assert!(waited < TIMEOUT, "not within {} s: {what}", TIMEOUT.as_secs());
+        thread::sleep((waited / 8).clamp(PAUSE[0], PAUSE[1]));
     }
 }
 
