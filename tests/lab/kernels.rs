@@ -9,6 +9,7 @@
 //! | changes of links that are up, and the events that report changes | a renamed device, a detached program |
 //! | the path of a frame through veth: `bpf_redirect_peer`, offloads, BIG TCP, VLAN tags in the frame or outside it | the story, isolation, spoofing, open endpoints |
 //! | hashes that programs write, timestamps, neighbour entries that announcements change | open endpoints |
+//! | macvlan, bridges and tunnels in containers, IPv6 autoconfiguration, routes with two next hops, transparent sockets, XDP in a container | setups of a kernel bridge |
 //! | namespaces, mounts, seccomp, inherited sockets | containers, the name responder, the relay |
 //! | nf_tables, conntrack and NAT of both families | published ports, masquerading, limits of flows, removal of flows |
 //! | XDP in the driver and in the stack, and its links | uplinks |
@@ -16,16 +17,18 @@
 //! The other modules test netbpf's own logic: what commands print, which addresses are given, what is stored, what Docker
 //! is answered. They use no other kernel interfaces than these, so they run on this machine's kernel only.
 
+mod one_by_one;
+
 use std::io::Write;
 
 use aya::programs::ProgramInfo;
-use netbpf_tests::lab::{Lab, eventually};
+use netbpf_tests::lab::{Lab, eventually, kernel_version};
 
 use super::{
     bridge, flows, hands, isolation,
     outside::{self, Neighbourhood, ask},
     pins::pin,
-    setups, spoofing, story, uplink,
+    spoofing, story, uplink,
 };
 
 /// The first Linux version with tcx.
@@ -37,7 +40,7 @@ fn programs_are_verified_attached_and_replaced() {
     lab.host(["ip", "link", "add", "dev", "up", "type", "veth", "peer", "name", "down"]).ok();
     lab.tell_daemons("--program-logs --xdp up=generic");
     lab.start_daemon();
-    assert_eq!(lab.netbpf(["info", "--format", "{{.Attachment}}"]).ok().text(), expected_attachment(&lab));
+    assert_eq!(lab.netbpf(["info", "--format", "{{.Attachment}}"]).ok().text(), expected_attachment());
     lab.run("one", "");
     // Now all programs are needed.
     lab.run("open", "--driver-opt netbpf.guard=off");
@@ -82,14 +85,7 @@ fn containers_reach_their_networks_and_nothing_else() {
     isolation::networks_are_isolated(&lab);
     spoofing::spoofing_is_prevented(&lab);
     remove_all(&lab);
-    open_endpoints_are_like_ports_of_a_kernel_bridge(&lab);
-}
-
-#[track_caller]
-fn open_endpoints_are_like_ports_of_a_kernel_bridge(lab: &Lab) {
-    bridge::members_receive_what_a_kernel_bridge_sends_them(lab);
-    remove_all(lab);
-    setups::addresses_move_and_the_host_side_sees_all_frames(lab);
+    bridge::members_receive_what_a_kernel_bridge_sends_them(&lab);
 }
 
 #[test]
@@ -150,9 +146,6 @@ fn verified_instructions(lab: &Lab) -> Option<u32> {
         .sum()
 }
 
-fn expected_attachment(lab: &Lab) -> &'static str {
-    let release = lab.host(["uname", "-r"]).ok();
-    let mut numbers = release.text().split(['.', '-', '+']).map_while(|number| number.parse::<u32>().ok());
-    let version = [numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default()];
-    if version >= TCX { "tcx" } else { "clsact" }
+fn expected_attachment() -> &'static str {
+    if kernel_version() >= TCX { "tcx" } else { "clsact" }
 }

@@ -10,27 +10,43 @@ mod xdp;
 use netbpf_tests::lab::{Lab, Process};
 use nix::sys::signal::Signal;
 
-/// A network `mynet`, 10.5.0.0/24 and fd00:5::/64, with members from 10.5.0.2 and fd00:5::2 on; each with options.
-fn town(network: &str, members: &[(&str, &str)]) -> Lab {
-    let lab = Lab::start();
-    build_town(&lab, network, members);
-    lab
+/// Containers in a network, and what is tried with them.
+pub struct Setup {
+    /// Options of the network.
+    network: &'static str,
+    /// Names of the containers, and options of their endpoints.
+    members: &'static [(&'static str, &'static str)],
+    try_it: fn(&Lab),
 }
 
-fn build_town(lab: &Lab, network: &str, members: &[(&str, &str)]) {
-    lab.network("mynet", &format!("--ipv6 --subnet 10.5.0.0/24 --subnet fd00:5::/64 {network}"));
-    for (name, options) in members {
-        lab.run(name, &format!("--net mynet {options}"));
+/// Those whose frames and addresses the kernel has a part in.
+pub const ON_ALL_KERNELS: &[Setup] = &[
+    floating::SETUP,
+    routers::ROUTERS,
+    routers::NODES,
+    stations::DHCP,
+    stations::STATIONS_INSIDE,
+    stations::ADVERTISED_PREFIX,
+    xdp::SETUP,
+];
+
+impl Setup {
+    /// On a host of its own.
+    #[track_caller]
+    fn run(&self) {
+        self.run_on(&Lab::start());
     }
-}
 
-/// What differs by kernel, on a lab that other tests use too.
-#[track_caller]
-pub fn addresses_move_and_the_host_side_sees_all_frames(lab: &Lab) {
-    let further = floating::FURTHER;
-    build_town(lab, "", &[("first", further), ("second", further), ("client", ""), ("one", ""), ("two", "")]);
-    floating::announcements_take_over_at_once(lab);
-    xdp::the_host_side_sees_all_frames(lab);
+    /// With a network `mynet`, 10.5.0.0/24 and fd00:5::/64, whose members are 10.5.0.2 and fd00:5::2 and so on.
+    #[track_caller]
+    pub fn run_on(&self, lab: &Lab) {
+        let Self { network, members, try_it } = self;
+        lab.network("mynet", &format!("--ipv6 --subnet 10.5.0.0/24 --subnet fd00:5::/64 {network}"));
+        for (name, options) in *members {
+            lab.run(name, &format!("--net mynet {options}"));
+        }
+        try_it(lab);
+    }
 }
 
 /// Starts a command in a container's network namespace, with all privileges of the host.

@@ -7,10 +7,16 @@ use netbpf_tests::lab::{
 
 use serde_json::Value;
 
-use super::{host_reaches, reaches, remove, spawn_in, town, update, write};
+use super::{Setup, host_reaches, reaches, remove, spawn_in, update, write};
+
+pub const SETUP: Setup = Setup {
+    network: "",
+    members: &[("first", FURTHER), ("second", FURTHER), ("client", "")],
+    try_it: addresses_move,
+};
 
 /// Both may be used.
-pub const FURTHER: &str = "--driver-opt netbpf.addresses=10.5.0.100,fd00:5::100";
+const FURTHER: &str = "--driver-opt netbpf.addresses=10.5.0.100,fd00:5::100";
 const ADDRESSES: [&str; 2] = ["10.5.0.100", "fd00:5::100"];
 
 /// For a second, Linux keeps a new neighbour's MAC whatever is announced. This ends that.
@@ -18,17 +24,21 @@ const NO_LOCK: &str = "echo 0 > /proc/sys/net/ipv4/neigh/eth0/locktime";
 
 #[test]
 fn addresses_move_to_another_container() {
-    let lab = town("", &[("first", FURTHER), ("second", FURTHER), ("client", "")]);
+    SETUP.run();
+}
+
+#[track_caller]
+fn addresses_move(lab: &Lab) {
     lab.in_network_of("client", NO_LOCK).ok();
-    fail_over(&lab, "");
-    events_tell_of_each_move(&lab);
-    others_do_not_get_it(&lab);
-    announcements_take_over_at_once(&lab);
+    fail_over(lab, "");
+    events_tell_of_each_move(lab);
+    others_do_not_get_it(lab);
+    announcements_take_over_at_once(lab);
     for name in ["first", "second"] {
-        update(&lab, "netbpf.guard=off", name);
+        update(lab, "netbpf.guard=off", name);
     }
     // With a MAC that moves, too.
-    fail_over(&lab, "use_vmac");
+    fail_over(lab, "use_vmac");
 }
 
 /// keepalived in two containers: when the first ends, the second takes the addresses, for members and host alike.
@@ -111,7 +121,7 @@ fn others_do_not_get_it(lab: &Lab) {
 
 /// As MetalLB in layer 2 mode: one gratuitous ARP and one unsolicited advertisement, and nothing else.
 #[track_caller]
-pub fn announcements_take_over_at_once(lab: &Lab) {
+fn announcements_take_over_at_once(lab: &Lab) {
     for name in ["first", "second", "first"] {
         let script = "ip address add 10.5.0.100/32 dev eth0; ip address add fd00:5::100/128 dev eth0 nodad";
         lab.in_network_of(name, script).ok();

@@ -203,6 +203,14 @@ impl Lab {
     }
 }
 
+/// The version of the kernel that runs, major and minor.
+#[track_caller]
+pub fn kernel_version() -> [u32; 2] {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
+    let mut numbers = release.split(['.', '-', '+']).map(|number| number.parse().expect("a version"));
+    [numbers.next().expect("a major version"), numbers.next().expect("a minor version")]
+}
+
 /// Polls for something that has no event.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

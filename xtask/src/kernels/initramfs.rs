@@ -14,7 +14,10 @@ use anyhow::{Context, Result, bail};
 use xtask::toolchain;
 
 use super::debian::Image;
-use crate::tools::{self, For, TOOLS};
+use crate::{
+    suite::list,
+    tools::{self, For, TOOLS},
+};
 
 /// The line before the tests' output.
 pub const BEGIN: &str = "--- netbpf: tests begin";
@@ -25,6 +28,8 @@ pub const END: &str = "--- netbpf: tests end with ";
 const MODULES: &[&str] = &[
     "veth",
     "bridge",
+    "macvlan",
+    "tun",
     "cls_bpf",
     "sch_ingress",
     "nf_tables",
@@ -35,6 +40,7 @@ const MODULES: &[&str] = &[
     "nft_fib_inet",
     "nft_masq",
     "nft_nat",
+    "nft_tproxy",
 ];
 /// Modules of older kernels; newer ones have them in nf_tables.
 const OLD_MODULES: &[&str] = &["nft_counter", "nft_objref"];
@@ -89,6 +95,10 @@ impl Tree {
         libraries.extend(tree.program(&busybox, "usr/bin/busybox")?);
         for library in libraries {
             tree.copy(&library, &inside(&library)?)?;
+            // xdp-filter has programs for the kernel there.
+            if library.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libbpf.")) {
+                tree.folder(&library.with_file_name("bpf"))?;
+            }
         }
         tree.applets(&busybox)?;
         tree.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")?;
@@ -119,6 +129,14 @@ impl Tree {
             cpio(tree, &file).with_context(|| format!("pack {}", tree.display()))?;
         }
         io::Write::flush(&mut file).with_context(|| format!("write {}", archive.display()))
+    }
+
+    /// Copies the files of a folder.
+    fn folder(&self, folder: &Path) -> Result<()> {
+        for file in list(folder)? {
+            self.copy(&file, &inside(&file)?)?;
+        }
+        Ok(())
     }
 
     /// Copies a program and returns its libraries.
