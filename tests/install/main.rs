@@ -2,6 +2,7 @@
 //! lab's host.
 
 mod bare;
+mod booted;
 mod host;
 mod staged;
 mod task;

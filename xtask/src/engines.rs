@@ -1,4 +1,4 @@
-//! The engines for the tests of netbpf's drivers: the system's Docker, and Docker and podman of other Debian suites, in
+//! The engines for the tests of netbpf's driver: the system's Docker, and Docker of other Debian suites, in
 //! `target/engines`. Must not know how tests are started.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use xtask::toolchain;
 
-use crate::suite::{self, Suite};
+use crate::suite::Suite;
 
 /// An engine.
 #[derive(Debug)]
@@ -60,24 +60,6 @@ impl Engine {
         };
         Ok(Found { version: version(&program)?, root })
     }
-}
-
-/// podman, and what it needs to run containers in netbpf's networks.
-const PODMAN: &[&str] = &["podman", "netavark", "crun", "conmon", "catatonit", "containers-storage"];
-
-/// The root file system with podman 5.4, whose programs do not start with Debian 12's libraries.
-pub fn podman() -> Result<PathBuf> {
-    let root = toolchain::workspace().join("target/engines/podman");
-    if !root.is_dir() {
-        let partial = root.with_extension("partial");
-        if partial.exists() {
-            fs::remove_dir_all(&partial).with_context(|| format!("remove {}", partial.display()))?;
-        }
-        fs::create_dir_all(&partial).with_context(|| format!("create {}", partial.display()))?;
-        suite::bootstrap("trixie", PODMAN, &partial)?;
-        fs::rename(&partial, &root).with_context(|| format!("rename {}", partial.display()))?;
-    }
-    Ok(root)
 }
 
 /// The directory with a suite's engine.

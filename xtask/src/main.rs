@@ -9,6 +9,8 @@ mod engines;
 mod fuzz;
 mod install;
 mod kernels;
+mod package;
+mod roots;
 mod run;
 mod setup;
 mod soak;
@@ -35,6 +37,7 @@ enum Task {
     Bench(bench::Options),
     Install(install::Options),
     Uninstall(uninstall::Options),
+    Package(package::Options),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(options),
         Task::Install(options) => install::run(options),
         Task::Uninstall(options) => uninstall::run(options),
+        Task::Package(options) => package::run(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

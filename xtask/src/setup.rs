@@ -32,6 +32,8 @@ pub enum Scope {
     Bench,
     /// Fuzzing.
     Fuzz,
+    /// Debian packages.
+    Package,
     /// Building only.
     #[value(skip)]
     Build,
@@ -205,6 +207,7 @@ impl Scope {
             Self::Demo => tool == For::Demo,
             Self::Bench => tool == For::Bench,
             Self::Fuzz => tool == For::Fuzz,
+            Self::Package => tool == For::Package,
             Self::TestHere => matches!(tool, For::Lab | For::Fuzz),
             Self::Test => matches!(tool, For::Lab | For::Fuzz | For::Kernels | For::Qemu),
         }

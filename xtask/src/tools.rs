@@ -24,6 +24,8 @@ pub enum For {
     Bench,
     /// Fuzzing.
     Fuzz,
+    /// Debian packages.
+    Package,
     /// The lab tests on other kernels; the tools are copied there.
     Kernels,
     /// Fetching and booting those kernels.
@@ -133,6 +135,9 @@ pub const TOOLS: &[Tool] = &[
     tool("kill", "procps", LOAD, "signals"),
     tool("systemd-analyze", "systemd", &[For::Lab], "the units, as systemd reads them"),
     tool("groff", "groff-base", &[For::Lab], "the manual pages, as they are shown"),
+    tool("dh_builddeb", "debhelper", &[For::Lab, For::Package], "Debian packages, as Debian makes them"),
+    tool("dpkg-shlibdeps", "dpkg-dev", &[For::Lab, For::Package], "the libraries that they need"),
+    tool("lintian", "lintian", &[For::Lab], "what is wrong with them"),
     tool("mmdebstrap", "mmdebstrap", &[For::Lab], "a bare Debian, to install on"),
     tool("zsh", "zsh", &[For::Lab], "completions"),
     tool("fish", "fish", &[For::Lab], "completions"),
@@ -148,7 +153,7 @@ pub const TOOLS: &[Tool] = &[
     tool(
         "strip",
         "binutils",
-        &[For::Readme, For::Lab, For::Qemu],
+        &[For::Readme, For::Lab, For::Package, For::Qemu],
         "what is installed or booted with, made small",
     ),
     tool("xz", "xz-utils", &[For::Qemu], "their modules, unpacked"),

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -48,6 +48,11 @@ impl Changes {
             match &file.content {
                 Content::Text(text) => fs::write(&new, text)?,
                 Content::Program(program) => strip(program, &new)?,
+                Content::Link(target) => {
+                    // Left by an interrupted task.
+                    let _ = fs::remove_file(&new);
+                    return Ok(symlink(target, &new)?);
+                }
             }
             fs::set_permissions(&new, fs::Permissions::from_mode(file.mode))?;
             anyhow::Ok(())

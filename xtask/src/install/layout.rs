@@ -39,6 +39,8 @@ pub enum Content {
     Text(Vec<u8>),
     /// A copy of this program without its symbols.
     Program(PathBuf),
+    /// A symbolic link to this path, relative to its directory.
+    Link(PathBuf),
 }
 
 /// Everything that an installation created.
@@ -103,6 +105,12 @@ impl Place {
         let text = |path: PathBuf, text: Vec<u8>| File { path, content: Content::Text(text), mode: 0o644 };
         let mut files =
             vec![File { path: self.program(), content: Content::Program(program.to_owned()), mode: 0o755 }];
+        // podman looks for plugins in a directory of this name.
+        files.push(File {
+            path: self.prefix.join("lib/netavark/netbpf"),
+            content: Content::Link("../../bin/netbpf".into()),
+            mode: 0o777,
+        });
         for (shell, path) in COMPLETIONS {
             files.push(text(self.prefix.join(path), ask(program, &["completion", shell])?));
         }

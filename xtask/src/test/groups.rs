@@ -8,7 +8,8 @@ use xtask::toolchain;
 use super::{Stage, command, stage, written};
 use crate::{
     cargo::{Executable, Kind},
-    engines::{self, Engine},
+    engines::Engine,
+    roots,
 };
 
 /// The tests of the whole system, which also run on other kernels.
@@ -26,6 +27,8 @@ const WAITING: &[&str] = &[DOCKER, PODMAN[0], LAB];
 /// A group that installs packages for minutes, and measures nothing. It runs beside those that mostly wait, and yields
 /// to them.
 const BESIDE: &str = "install";
+/// Its module of tests that boot Debian suites. Variables such as `TRIXIE_ROOT` have their root file systems.
+const BOOTED: &str = "booted::";
 /// The module of tests that measure. They run one at a time after all others: together with others, each would occupy a
 /// thread of the test runner until no other test runs.
 const ALONE: &str = "alone::";
@@ -65,7 +68,7 @@ impl Groups<'_> {
             let others = others.map(|group| {
                 let mut tests = at_once(self.tests(group))?;
                 if group.name == PODMAN[0] && !self.listed(group)?.is_empty() {
-                    tests.env(PODMAN[1], engines::podman().context("make podman's root")?);
+                    tests.env(PODMAN[1], roots::TRIXIE.find().context("make podman's root")?);
                 }
                 stage(&name(group), vec![tests])
             });
@@ -116,7 +119,7 @@ impl Groups<'_> {
             tests.arg("--exact");
             tests.envs(found.root.map(|root| (ENGINE, root)));
             if chosen.iter().any(|test| test.starts_with(TOGETHER)) {
-                tests.env(PODMAN[1], engines::podman().context("make podman's root")?);
+                tests.env(PODMAN[1], roots::TRIXIE.find().context("make podman's root")?);
             }
             stages.push((format!("{} {}", group.name, found.version), tests));
         }
@@ -149,6 +152,12 @@ impl Groups<'_> {
     fn yielding(&self, group: &Executable) -> Result<(Stage, String)> {
         let mut tests = Command::new("nice");
         tests.args(["-n", "10"]).arg(&group.path).args(self.filter).current_dir(&group.package);
+        if self.listed(group)?.iter().any(|test| test.starts_with(BOOTED)) {
+            for root in [roots::BOOKWORM, roots::TRIXIE] {
+                let name = format!("{}_ROOT", root.suite.to_uppercase());
+                tests.env(name, root.find().with_context(|| format!("make a root of {}", root.suite))?);
+            }
+        }
         written(&name(group), vec![self.with_programs(tests)])
     }
 }
