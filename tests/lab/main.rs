@@ -36,6 +36,7 @@ mod limits;
 mod links;
 mod load;
 mod logs;
+mod lxc;
 mod macs;
 mod maps;
 mod multihomed;

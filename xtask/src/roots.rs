@@ -19,9 +19,11 @@ pub struct Root {
     packages: &'static [&'static str],
 }
 
-/// A Debian 12 with systemd, and with what netbpf's package depends on.
-pub const BOOKWORM: Root =
-    Root { suite: "bookworm", packages: &["systemd-sysv", "nftables", "iproute2", "iputils-ping"] };
+/// A Debian 12 with systemd, with what netbpf's package depends on, and with systemd-nspawn.
+pub const BOOKWORM: Root = Root {
+    suite: "bookworm",
+    packages: &["systemd-sysv", "systemd-container", "nftables", "iproute2", "iputils-ping"],
+};
 
 /// A Debian 13 with the same, and with podman 5.4, whose programs do not start with Debian 12's libraries.
 pub const TRIXIE: Root = Root {

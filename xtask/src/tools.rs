@@ -108,6 +108,7 @@ pub const TOOLS: &[Tool] = &[
     tool("containerd", "containerd", &[For::Lab], "a real runtime, whose CNI plugin netbpf is"),
     tool("ctr", "containerd", &[For::Lab], "its command line"),
     tool("curl", "curl", &[For::Lab], "requests of Kubernetes to that runtime"),
+    tool("lxc-start", "lxc", &[For::Lab], "containers that are connected by a hook"),
     tool("docker-compose", "docker-compose", &[For::Lab], "its containers, several at once; docker-py"),
     tool("iptables", "iptables", LOAD, "its rules"),
     tool("ufw", "ufw", &[For::Lab], "another firewall on the same host"),

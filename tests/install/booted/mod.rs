@@ -1,6 +1,7 @@
 //! Tests on a machine made of namespaces, with the root file system of a Debian suite and that suite's systemd as process 1, or
 //! without systemd. The machine must not know what is installed on it.
 
+mod nspawn;
 mod package;
 
 use std::{
