@@ -293,7 +293,7 @@ async fn create_container(
     body: axum::body::Bytes,
 ) -> Result<(StatusCode, Json<Created>), Error> {
     let request = create::parse(&query.name, parse(&body)?)?;
-    let (id, warnings) = daemon.create_container(request)?;
+    let (id, warnings) = daemon.create_container(request).await?;
     Ok((StatusCode::CREATED, Json(Created { id: id.to_string(), warnings })))
 }
 

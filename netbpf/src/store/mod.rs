@@ -120,6 +120,18 @@ pub enum Change {
     RemoveLent(IpNet),
 }
 
+#[cfg(test)]
+impl Change {
+    /// The container that it changes.
+    pub fn container(&self) -> Option<Id> {
+        match self {
+            Self::PutContainer(container) => Some(container.id),
+            Self::RemoveContainer(id) => Some(*id),
+            Self::PutNetwork(_) | Self::RemoveNetwork(_) | Self::PutLent(_) | Self::RemoveLent(_) => None,
+        }
+    }
+}
+
 /// The store.
 pub struct Store {
     path: PathBuf,

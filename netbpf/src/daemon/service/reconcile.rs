@@ -87,6 +87,7 @@ impl Daemon {
         self.forget_lost_endpoints().await;
         for container in stored {
             let id = container.id;
+            let _locked = self.state.lock_container(id).await;
             running.extend(self.find_again(container).await?.map(|supervisor| (id, supervisor)));
         }
         Ok(running)

@@ -132,6 +132,13 @@ impl ContainerLocks {
         };
         Locked { guard: lock.lock_owned().await, _place: place }
     }
+
+    /// Whether some task has a container's lock.
+    #[cfg(test)]
+    pub fn is_locked(&self, container: &Id) -> bool {
+        let locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.get(container).is_some_and(|lock| lock.try_lock().is_err())
+    }
 }
 
 /// Release builds do not check the order.

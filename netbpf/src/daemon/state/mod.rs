@@ -52,8 +52,17 @@ impl State {
         self.container_locks.lock(container).await
     }
 
-    /// Store changes, all or none.
+    /// Store changes, all or none. Whoever changes a container has its lock, from before others can find it until the
+    /// state in memory and that on disk agree again: unit tests check this.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: nothing is stored.
     pub fn commit(&self, changes: &[Change]) -> Result<(), Error> {
+        #[cfg(test)]
+        assert!(
+            changes.iter().filter_map(Change::container).all(|id| self.container_locks.is_locked(&id)),
+            "a container is stored or removed without its lock: {changes:?}"
+        );
         let mut store = self.store.lock();
         fault::before("commit")?;
         tokio::task::block_in_place(|| store.commit(changes))?;

@@ -87,7 +87,9 @@ async fn flows_of_addresses_that_nobody_has_end_at_start() {
     let endpoint = leased.attachments[0].endpoint.as_ref().unwrap();
     assert!(endpoint.addresses().any(|address| address == removed));
     rig.machine.change(|state| state.flows.extend(others.into_iter().chain([removed])));
+    let locked = rig.daemon.state.lock_container(left).await;
     rig.daemon.state.commit(&[Change::RemoveContainer(left)]).unwrap();
+    drop(locked);
     let rig = rig.restart().await;
     assert_eq!(rig.shape().machine().flows, others.into());
 }

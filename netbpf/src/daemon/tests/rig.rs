@@ -188,6 +188,7 @@ impl Rig {
         };
         fs::create_dir(self.daemon.host.folders.of(&id)).unwrap();
         self.daemon.names.make_files(&container, &sandbox).unwrap();
+        let _locked = self.daemon.state.lock_container(id).await;
         self.daemon.state.commit(&[Change::PutContainer(container.clone())]).unwrap();
         self.daemon.state.world().put_container(container);
         id
@@ -227,6 +228,7 @@ impl Rig {
         let before = self.daemon.state.container(&id)?;
         let mut after = before.clone();
         after.attachments.push(Attachment::new(network, EndpointRequest::default()));
+        let _locked = self.daemon.state.lock_container(before.id).await;
         self.daemon.wire(before, after).await
     }
 
@@ -234,6 +236,7 @@ impl Rig {
     pub async fn disconnect(&self, id: Id) -> Result<(), Error> {
         let before = self.daemon.state.container(&id)?;
         let after = Container { attachments: Vec::new(), ..before.clone() };
+        let _locked = self.daemon.state.lock_container(before.id).await;
         self.daemon.unwire(before, after).await
     }
 }

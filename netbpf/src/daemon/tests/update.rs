@@ -175,5 +175,6 @@ async fn connect(rig: &Rig, id: Id, network: &Network, ip: &str, further: &[&str
         options.access.set("netbpf.addresses", &further.join(",")).unwrap();
     }
     let request = EndpointRequest { ipv4: Some(ip.parse().unwrap()), options, ..EndpointRequest::default() };
+    let _locked = rig.daemon.state.lock_container(id).await;
     rig.daemon.connect_locked(id, network, request).await
 }

@@ -27,7 +27,7 @@ impl Daemon {
     /// request names something that does not exist; [`Error::Invalid`] and others with Docker's message for its other
     /// parts; [`Error::Descriptors`], [`Error::Folder`] or [`Error::Store`]. Nothing is left of
     /// the container then.
-    pub fn create_container(&self, request: SandboxRequest) -> Result<(Id, Vec<String>), Error> {
+    pub async fn create_container(&self, request: SandboxRequest) -> Result<(Id, Vec<String>), Error> {
         descriptors::check()?;
         let id = Id::random();
         let (name, labels) = (request.name.clone(), request.labels.clone());
@@ -42,6 +42,8 @@ impl Daemon {
         let endpoints = attachments.iter().flat_map(|attachment| attachment.request.options.warnings());
         let left_out = ports_left_out(&sandbox, &attachments, has_ipv6(), &self.state.world());
         let warnings = warnings.into_iter().chain(endpoints).chain(left_out).collect();
+        // Others find it in memory before it is stored, and must not remove it in between.
+        let _locked = self.state.lock_container(id).await;
         let container = {
             let mut world = self.state.world();
             let name = name.unwrap_or_else(|| {
