@@ -7,7 +7,7 @@ pub const MAX_NAMES: u32 = 65_536;
 /// Maximum length of a name in bytes, in the form of [`NameKey::name`]. Longer names are not answered.
 pub const MAX_NAME: usize = 64;
 
-/// Maximum number of addresses of a name in each family. A name with more has these in turns.
+/// Maximum number of addresses of a name in each family: those of the first containers, in random order.
 pub const MAX_ADDRESSES: usize = 8;
 
 /// Maximum number of networks in which a container's names are looked up.

@@ -367,8 +367,8 @@ impl Found {
     /// How many IPv4 addresses there are.
     #[inline(always)]
     pub fn ipv4_count(&self) -> usize {
-        // SAFETY: an entry of `NAMES`, whose memory the kernel keeps while a program runs. Volatile, because others write
-        // there; so it is for all that follow.
+        // SAFETY: an entry of `NAMES`, whose memory the kernel keeps while a program runs, although it may be that of
+        // another name by then. Volatile, because others write there; so it is for all that follow.
         let count = unsafe { (&raw const (*self.0).ipv4_count).read_volatile() };
         (count as usize).min(MAX_ADDRESSES)
     }
@@ -410,7 +410,8 @@ impl Name {
     #[inline(always)]
     pub fn set(&mut self, index: usize, word: [u8; 8]) {
         if index < MAX_NAME / 8 {
-            // SAFETY: this CPU's own value; programs of one CPU do not interrupt each other. The index is in the array.
+            // SAFETY: this CPU's own value, which no other program of this CPU uses meanwhile, except with PREEMPT_RT: then
+            // the name may be a mixture, but it is always bytes. The index is in the array.
             unsafe { (&raw mut (*self.0).name).cast::<[u8; 8]>().add(index).write_unaligned(word) }
         }
     }

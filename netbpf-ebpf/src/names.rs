@@ -2,8 +2,9 @@
 //! in the networks of their container. All other queries go on unchanged.
 //!
 //! Some containers ask a name server that netbpf does not choose: that of an engine, which passes on what it does not
-//! know. The reply is the one that netbpf's responder gives, byte for byte; but the responder knows more: aliases of
-//! links, names of addresses, queries over TCP, other options of EDNS than a cookie. These queries go on, too.
+//! know. The reply has the form that netbpf's responder gives it, and the addresses of the first network that has the
+//! name. The responder knows more: aliases of links, names of addresses, names with dots, queries over TCP, other options
+//! of EDNS than a cookie. These queries go on, too.
 
 use netbpf_common::{
     access::ASKS,
@@ -69,7 +70,7 @@ pub fn answer(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Result
     let end_of_records = query.rest + count * size;
     let length = end_of_records + if query.opt.is_some() { size_of::<Bytes<11>>() } else { 0 };
     let Some(mut difference) = without_rest(packet, &query) else { return Ok(()) };
-    // The kernel may refuse this, for example for a frame of several segments. Nothing was changed so far.
+    // The kernel may have no memory for it. Nothing was changed so far.
     if packet.resize(query.offset + length).is_err() {
         return Ok(());
     }

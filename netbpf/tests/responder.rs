@@ -39,7 +39,7 @@ fn sockets() -> (Sockets, SocketAddr) {
 fn record(container: Id, network: Id, names: &[&str], address: &str) -> Record {
     let network = NetworkRecord {
         id: network,
-        number: 0,
+        number: None,
         name: "mynet".into(),
         internal: false,
         icc: true,

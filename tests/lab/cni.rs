@@ -297,7 +297,8 @@ fn ports_names_and_networks_are_those_that_the_runtime_asked_for() {
     call("ADD", "bb", conf("1.0.0", json!({}))).run(&lab).ok();
     for name in ["web", "web.default", "shop"] {
         // The second server does not exist: the programs answer on the way.
-        for server in ["@127.0.0.11", "@192.0.2.53"] {
+        let with_network = format!("{name}.mynet");
+        for (server, name) in [("@127.0.0.11", name), ("@192.0.2.53", &with_network)] {
             let found = lab.host(["ip", "netns", "exec", "bb", "dig", "+short", server, name]).ok();
             assert_eq!(found.text(), "10.1.0.9", "{name} {server}");
         }

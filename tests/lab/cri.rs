@@ -37,7 +37,7 @@ fn pods_have_networks_names_and_ports_by_their_annotations() {
     assert!(inside.text().contains("inet 10.2.0.2/24"), "{inside}");
 
     // By name in all directions: the programs answer on the way to the cluster's name server.
-    for (from, to) in [(&client, "web.shop"), (&client, "cart"), (&client, "own"), (&web, "client")] {
+    for (from, to) in [(&client, "web.shop.mynet"), (&client, "cart"), (&client, "own"), (&web, "client")] {
         exec(from, &format!("ping -c1 -W2 {to}")).ok();
     }
     for name in ["web.shop", "cart", "client.default"] {

@@ -17,6 +17,8 @@ use crate::api::types::{
 const NETWORK: &str = "netbpf.io/network";
 /// The annotation with further names of a pod.
 const ALIASES: &str = "netbpf.io/aliases";
+/// How many of them a pod may have.
+const MAX_ALIASES: usize = 64;
 /// The number of digits that stand for an ID of 64.
 const SHORT: usize = 12;
 /// The longest name of a container, in bytes. Both parts of a pod's name may have 253 and 63.
@@ -85,9 +87,13 @@ fn networks(configuration: &Configuration) -> Result<Vec<String>, Error> {
     }
 }
 
-/// Further names of a pod. Without a dot none of them can be that of another host.
+/// Further names of a pod, a limited number. Without a dot none of them can be that of another host.
 fn aliases_of_pod(configuration: &Configuration) -> Result<Vec<String>, Error> {
     let aliases = list(configuration.runtime.annotations.get(ALIASES));
+    if aliases.len() > MAX_ALIASES {
+        let message = format!("{ALIASES}: {} names, and a pod has at most {MAX_ALIASES}", aliases.len());
+        return Err(Error::new(Code::Configuration, message));
+    }
     match aliases.iter().find(|alias| alias.contains('.')) {
         Some(alias) => {
             let message = format!("{ALIASES}: {}: the name of a pod has no dot", alias.escape_debug());
@@ -136,7 +142,8 @@ impl Named {
             (Some(name), Some(namespace)) => {
                 let full = format!("{name}.{namespace}");
                 let is_short = full.len() <= LONGEST_NAME;
-                let aliases = (namespace == "default").then(|| name.to_owned());
+                // With a dot, it could be a name that is not netbpf's to answer.
+                let aliases = (namespace == "default" && !name.contains('.')).then(|| name.to_owned());
                 Self {
                     name: if is_short { full } else { named_by_id(&call.container) },
                     is_pod: true,

@@ -44,8 +44,11 @@ pub struct Names {
     containers: HashMap<Id, BTreeMap<NameKey, Vec<IpAddr>>>,
     /// The containers with each name.
     holders: HashMap<NameKey, BTreeSet<Id>>,
-    /// The networks of each container that asks, by the numbers of its endpoints.
-    asking: HashMap<u64, BTreeMap<u32, u32>>,
+    /// Names whose entries in the map are not as they should be, because the kernel refused a write.
+    unwritten: BTreeSet<NameKey>,
+    /// The networks of each container that asks, by the numbers of its endpoints: first those whose members may talk to
+    /// each other.
+    asking: HashMap<u64, BTreeMap<u32, (u8, u32)>>,
 }
 
 impl Names {
@@ -56,12 +59,13 @@ impl Names {
             views: take(object, "VIEWS")?,
             containers: HashMap::new(),
             holders: HashMap::new(),
+            unwritten: BTreeSet::new(),
             asking: HashMap::new(),
         })
     }
 
-    /// Whether an endpoint asks.
-    fn is_asked(&self) -> bool {
+    /// Whether there are endpoints whose queries are answered.
+    fn has_asking(&self) -> bool {
         !self.asking.is_empty()
     }
 
@@ -69,7 +73,7 @@ impl Names {
     fn note(&mut self, number: u32, endpoint: &Endpoint, asks: bool) -> Result<(), Error> {
         let networks = self.asking.entry(endpoint.owner).or_default();
         match asks {
-            true => networks.insert(number, endpoint.network),
+            true => networks.insert(number, (endpoint.icc_off, endpoint.network)),
             false => networks.remove(&number),
         };
         if networks.is_empty() {
@@ -81,13 +85,13 @@ impl Names {
     /// Writes the view of a container. One that is in no container has none.
     fn write_view(&mut self, owner: u64) -> Result<(), Error> {
         let failed = |error| Error::failed("write to VIEWS container", owner, error);
-        let networks: BTreeSet<u32> =
+        let networks: BTreeSet<(u8, u32)> =
             self.asking.get(&owner).into_iter().flat_map(BTreeMap::values).copied().collect();
         if owner == 0 || networks.is_empty() {
             return remove(|| self.views.remove(&owner)).map_err(failed);
         }
         let mut view = View { count: networks.len().min(MAX_VIEW) as u32, ..View::default() };
-        for (place, network) in view.networks.iter_mut().zip(networks) {
+        for (place, (_, network)) in view.networks.iter_mut().zip(networks) {
             *place = network;
         }
         add("container that asks for names", MAX_ENDPOINTS, || self.views.insert(owner, view, 0), failed)
@@ -111,9 +115,27 @@ impl Names {
         for name in names.keys() {
             self.holders.entry(*name).or_default().insert(container);
         }
-        let changed = |name: &&NameKey| before.get(name) != names.get(name);
-        let all: BTreeSet<&NameKey> = before.keys().chain(names.keys()).collect();
-        all.into_iter().filter(changed).try_for_each(|name| self.write(name))
+        let all = before.keys().chain(names.keys()).copied();
+        self.unwritten.extend(all.filter(|name| before.get(name) != names.get(name)));
+        self.write_changed()
+    }
+
+    /// Writes the entries that are not as they should be.
+    fn write_changed(&mut self) -> Result<(), Error> {
+        while let Some(name) = self.unwritten.first().copied() {
+            match self.write(&name) {
+                // The responder has it, too.
+                Err(Error::Full { what, most }) => {
+                    tracing::warn!(
+                        "no program answers for another name of a container: {}",
+                        Error::Full { what, most }
+                    );
+                }
+                written => written?,
+            }
+            self.unwritten.remove(&name);
+        }
+        Ok(())
     }
 
     /// Writes the addresses of a name, or removes a name that nobody has.
@@ -150,11 +172,11 @@ impl Names {
 }
 
 impl Datapath {
-    /// Replaces the names of a container, in all of its networks. If that fails, some are replaced: call it again, or
-    /// with the former names.
+    /// Replaces the names of a container, in all of its networks. Names for which the map has no room are left to the
+    /// responder, with a warning. If a write fails, some are replaced: the next call writes the others.
     ///
     /// # Errors
-    /// [`Error::Full`] if there are too many names; [`Error::Failed`] of a map.
+    /// [`Error::Failed`] of a map.
     pub fn set_names(&mut self, container: Id, networks: &[NamesInNetwork]) -> Result<(), Error> {
         let mut names = BTreeMap::new();
         for NamesInNetwork { network, names: texts, addresses } in networks {
@@ -185,12 +207,10 @@ impl Datapath {
         }
     }
 
-    /// Loads the program that answers, if an endpoint asks, and unloads it otherwise.
+    /// Loads the program that answers, if an endpoint asks. It stays until the daemon's end: containers come and go, and
+    /// the verifier takes time.
     pub(super) fn settle_asking(&mut self) -> Result<(), Error> {
-        match self.names.is_asked() {
-            true => self.programs.need(&OF_ASKING),
-            false => self.programs.release(&OF_ASKING),
-        }
+        if self.names.has_asking() { self.programs.need(&OF_ASKING) } else { Ok(()) }
     }
 
     /// Notes all endpoints that ask, and removes the views of others.

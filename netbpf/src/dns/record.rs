@@ -23,9 +23,9 @@ pub struct Record {
 pub struct NetworkRecord {
     /// The ID of the network.
     pub id: Id,
-    /// Its number in the eBPF maps. The responder does not get it.
+    /// Its number in the eBPF maps, if the programs answer for its members. The responder does not get it.
     #[serde(skip)]
-    pub number: u32,
+    pub number: Option<u32>,
     /// The name of the network: the last part of `name.network`.
     pub name: String,
     /// Whether the network is internal, without a way out.
@@ -82,7 +82,7 @@ mod tests {
                 .iter()
                 .map(|&internal| NetworkRecord {
                     id: Id::random(),
-                    number: 0,
+                    number: None,
                     name: "n".into(),
                     internal,
                     icc: true,

@@ -188,8 +188,7 @@ impl Engine {
                 .filter_map(|(container, endpoint)| {
                     // Without a container, the endpoint is listed under its own ID.
                     let container = container.parse().ok().zip(endpoint.name);
-                    let container =
-                        container.map(|(id, name)| DockerContainer { id, name, aliases: Vec::new() });
+                    let container = container.map(|(id, name)| DockerContainer { id, name, aliases: None });
                     Some((endpoint.endpoint_id?.parse().ok()?, container))
                 })
                 .collect(),

@@ -17,7 +17,7 @@ impl Host {
     /// [`Error::Datapath`] or [`Error::Dns`]: the programs may have the new names. Publish the former ones, or withdraw
     /// them.
     pub async fn publish_names(&self, record: Record, sockets: Option<Sockets>) -> Result<(), Error> {
-        let networks: Vec<_> = record.networks.iter().map(in_programs).collect();
+        let networks: Vec<_> = record.networks.iter().filter_map(in_programs).collect();
         self.datapath().set_names(record.container, &networks)?;
         Ok(self.feed.upsert(record, sockets).await?)
     }
@@ -32,14 +32,15 @@ impl Host {
     }
 }
 
-fn in_programs(network: &NetworkRecord) -> NamesInNetwork {
+fn in_programs(network: &NetworkRecord) -> Option<NamesInNetwork> {
     let ipv4 = network.ipv4.iter().copied().map(IpAddr::from);
     let ipv6 = network.ipv6.iter().copied().map(IpAddr::from);
-    // As the responder, the programs know each name alone and with that of its network.
-    let with_network = |name: &String| [name.clone(), format!("{name}.{}", network.name)];
-    NamesInNetwork {
-        network: network.number,
-        names: network.names.iter().flat_map(with_network).collect(),
+    // Unlike the responder, the programs answer queries to servers of others: a name with dots alone may be a public one.
+    let alone = network.names.iter().filter(|name| !name.contains('.')).cloned();
+    let with_network = network.names.iter().map(|name| format!("{name}.{}", network.name));
+    Some(NamesInNetwork {
+        network: network.number?,
+        names: alone.chain(with_network).collect(),
         addresses: ipv4.chain(ipv6).collect(),
-    }
+    })
 }

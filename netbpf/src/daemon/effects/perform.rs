@@ -78,7 +78,7 @@ impl Host {
                     None => Effect::WithdrawNames(record.clone()),
                 };
                 if let Err(error) = self.publish_names(record, sockets).await {
-                    // The feed has the record already, for the next responder.
+                    // The programs or the feed may have the record already, the feed for the next responder.
                     if let Err(error) = Box::pin(self.perform_now(undo)).await {
                         tracing::error!(%error, "undo PublishNames");
                     }

@@ -209,7 +209,7 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
         has_names |= network.has_names();
         let record = NetworkRecord {
             id: network.id,
-            number: bridge.number,
+            number: bridge.options.dns_intercept.then_some(bridge.number),
             name: network.name.clone(),
             internal: network.internal,
             icc: bridge.options.icc,

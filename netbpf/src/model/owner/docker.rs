@@ -42,9 +42,9 @@ pub struct DockerContainer {
     pub id: Id,
     /// Its name, without a slash.
     pub name: String,
-    /// Its aliases in the endpoint's network.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub aliases: Vec<String>,
+    /// Its aliases in the endpoint's network, if Docker was asked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aliases: Option<Vec<String>>,
 }
 
 impl Owner for DockerEndpoint {
@@ -83,7 +83,7 @@ impl Owner for DockerEndpoint {
     }
 
     fn aliases(&self) -> &[String] {
-        self.container.as_ref().map_or(&[], |container| &container.aliases)
+        self.container.as_ref().and_then(|container| container.aliases.as_deref()).unwrap_or_default()
     }
 
     /// Docker resolves names for its containers, and asks other name servers for those that it does not know.

@@ -108,7 +108,7 @@ impl Daemon {
         let Some(docker) = before.docker_endpoint() else { return Ok(()) };
         let network =
             before.attachments.first().and_then(|attachment| found.aliases.get(&attachment.network));
-        let aliases = network.cloned().unwrap_or_default();
+        let aliases = Some(network.cloned().unwrap_or_default());
         let container = DockerContainer { id: found.id, name: found.name.clone(), aliases };
         if docker.container.as_ref() == Some(&container) {
             return Ok(());
@@ -125,14 +125,13 @@ fn is_named(endpoint: &Id, world: &World) -> bool {
     docker.is_none_or(|docker| docker.container.is_some())
 }
 
-/// Whether the container of an endpoint is known under its name, or the endpoint is gone.
+/// Whether the container of an endpoint is known under its name with its aliases, or the endpoint is gone.
 fn is_called(endpoint: &Id, container: &DockerContainer, world: &World) -> bool {
     let docker = world.container(endpoint).and_then(Container::docker_endpoint);
     docker.is_none_or(|docker| {
-        docker
-            .container
-            .as_ref()
-            .is_some_and(|known| (known.id, &known.name) == (container.id, &container.name))
+        docker.container.as_ref().is_some_and(|known| {
+            known.aliases.is_some() && (known.id, &known.name) == (container.id, &container.name)
+        })
     })
 }
 
