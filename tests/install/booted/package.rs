@@ -113,7 +113,7 @@ impl Traffic {
 
     /// Ends it, and checks that no packet was lost.
     #[track_caller]
-    fn is_complete(self) {
+    fn end_complete(self) {
         // nsenter forks, because it enters a namespace of processes.
         let children =
             fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0.id())).expect("children");
@@ -171,7 +171,7 @@ fn lives_under_systemd(suite: &str) {
     machine.succeeds("dpkg -i /tmp/debs/later.deb");
     machine.succeeds("rm /tmp/busy");
     text(commands.wait_with_output().expect("an end"));
-    traffic.is_complete();
+    traffic.end_complete();
     assert_ne!(machine.succeeds(daemon), former);
     assert_eq!(machine.succeeds("dpkg-query --show --showformat='${Version}' netbpf"), LATER);
     machine.succeeds("netbpf exec two ping -c1 -W1 one");
@@ -186,7 +186,7 @@ fn lives_under_systemd(suite: &str) {
         !success && said.contains("programs are still attached (/sys/fs/bpf/netbpf): install netbpf again"),
         "{said}"
     );
-    traffic.is_complete();
+    traffic.end_complete();
     machine.succeeds("dpkg -i /tmp/debs/first.deb");
     machine.succeeds("netbpf exec one ping -c1 -W1 two");
 
