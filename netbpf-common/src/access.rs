@@ -1,5 +1,5 @@
-//! What an endpoint may send besides its leased addresses: the bits of `Endpoint::access`, the subnets in
-//! `FURTHER`. And where the MACs are that the programs learn from endpoints without guard: `LEARNT`, with the
+//! What an endpoint may send besides its leased addresses, and in which way frames reach it: the bits of
+//! `Endpoint::access`, the subnets in `FURTHER`. And where the MACs are that the programs learn from endpoints without guard: `LEARNT`, with the
 //! order in which each endpoint's were learnt (`LEARNT_OF`, `LEARNING`). Must not know how the maps are
 //! accessed.
 
@@ -16,6 +16,9 @@ pub const PLAIN: u8 = 4;
 /// The programs answer names of containers, if the endpoint asks a name server behind the host for them
 /// ([`crate::name`]).
 pub const ASKS: u8 = 8;
+
+/// There is a limit of what the endpoint sends, in `LIMITS`.
+pub const LIMITED: u8 = 16;
 
 /// The bits of an open endpoint, which may have addresses or MACs that no lease tells.
 pub const OPEN: u8 = UNGUARDED | FURTHER;

@@ -1,8 +1,7 @@
 //! Limits the copies that are made of an endpoint's broadcasts and multicasts (`FLOODS`). A frame to all
 //! costs one copy for each other member, so the limit counts copies, not frames.
 
-/// One second, in nanoseconds.
-const SECOND: u64 = 1_000_000_000;
+use crate::bucket::{self, SECOND};
 
 /// The burst in nanoseconds: an endpoint may use its share of one second at once.
 const BURST: u64 = SECOND;
@@ -26,14 +25,14 @@ impl Flood {
     /// Whether a frame may be sent to all members now.
     #[inline(always)]
     pub const fn may_begin(self, now: u64) -> bool {
-        self.spent_until <= now.saturating_add(BURST)
+        bucket::has_room(self.spent_until, BURST, now)
     }
 
     /// The used share after more copies; `rate` is in copies a second and not zero.
     #[inline(always)]
     pub const fn and(self, copies: u32, rate: u32, now: u64) -> Self {
         let since = if self.spent_until > now { self.spent_until } else { now };
-        Self { spent_until: since.saturating_add(copies as u64 * SECOND / rate as u64) }
+        Self { spent_until: since.saturating_add(bucket::time_of(copies, rate as u64)) }
     }
 }
 

@@ -90,6 +90,9 @@ reasons! {
     /// To a group, from a member that has reached the limit of copies of its network
     /// (`netbpf.max_flood_copies`).
     FloodLimit flood_limit "flood-limit" true,
+    /// From a member that sends faster than its limit (`netbpf.egress_rate`): it has removed the queueing discipline of
+    /// its interface.
+    EgressLimit egress_limit "egress-limit" true,
     /// The kernel refused to pass the frame on.
     Failed failed "failed" true,
     /// From another host directly to a container that other hosts may not reach directly.

@@ -5,10 +5,14 @@
 //! From the host: whatever it sends, except what it forwards from another network, or between members of a network
 //! whose members are kept apart.
 
-use netbpf_common::reason::Reason;
+use netbpf_common::{
+    access::{LIMITED, OPEN},
+    endpoint::Endpoint,
+    reason::Reason,
+};
 
 use crate::{
-    arp, forward, icc, interface, isolation, names, nd, open,
+    arp, forward, icc, interface, isolation, limit, names, nd, open,
     packet::{Arrival, Packet},
     parse,
     stats::End,
@@ -19,7 +23,7 @@ use crate::{
 #[inline(always)]
 pub fn from_container(packet: &mut Packet) -> End {
     let endpoint = &interface::endpoint(packet)?;
-    open::elsewhere(packet, endpoint)?;
+    exceptional(packet, endpoint)?;
     let frame = parse::frame(packet)?;
     isolation::own_mac(endpoint, &frame)?;
     isolation::no_reserved_group(&frame)?;
@@ -27,6 +31,16 @@ pub fn from_container(packet: &mut Packet) -> End {
     arp::of_container(packet, endpoint, &frame)?;
     nd::of_container(packet, endpoint, &frame)?;
     forward::from_container(packet, endpoint, &frame)
+}
+
+/// What few endpoints need, a limit or a program of their own. All others pay one test of a byte.
+#[inline(always)]
+fn exceptional(packet: &Packet, endpoint: &Endpoint) -> Result<(), Reason> {
+    if endpoint.access & (LIMITED | OPEN) == 0 {
+        return Ok(());
+    }
+    limit::within(packet, endpoint)?;
+    open::elsewhere(packet, endpoint)
 }
 
 /// A frame of a container that may use more than its leases.

@@ -1,13 +1,13 @@
 //! The entry points of netbpf's eBPF programs, one line each.
 //!
 //! An entry point runs one function of [`bridge`]; [`stats`] counts the result. [`parse`] reads a frame's
-//! headers, [`interface`] finds the sender, [`isolation`], [`open`] and [`icc`] check what it may send, [`arp`],
-//! [`nd`] and [`names`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to unused addresses,
+//! headers, [`interface`] finds the sender, [`isolation`], [`open`] and [`icc`] check what it may send, and [`limit`]
+//! how much; [`arp`], [`nd`] and [`names`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to unused addresses,
 //! [`uplink`] packets from other hosts. Only [`packet`] accesses a frame's bytes and its context, only
 //! [`maps`] accesses maps: there is no `unsafe` elsewhere.
 //!
 //! Fragments, GSO frames and partial checksums pass unchanged, and no length in a header is trusted.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 mod arp;
 mod bridge;
@@ -16,6 +16,7 @@ mod forward;
 mod icc;
 mod interface;
 mod isolation;
+mod limit;
 mod maps;
 mod names;
 mod nd;

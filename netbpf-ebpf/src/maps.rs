@@ -17,11 +17,13 @@ use netbpf_common::{
         UNGUARDED,
     },
     allowed::{Allowed, AllowedKey, MAX_ALLOWED},
+    bucket,
     endpoint::{
         self, Endpoint, FdbKey, MAX_ENDPOINTS, MAX_NEIGHBOURS, MAX_STATIONS, Neighbour, NeighbourKey, Owned,
         OwnedKey, Station,
     },
     flood::Flood,
+    limit::EgressLimit,
     name::{Addresses, MAX_ADDRESSES, MAX_NAME, MAX_NAMES, MAX_VIEW, NameKey, View},
     network::{self, MAX_NETWORKS, Network},
     notice::{NOTICES_BYTES, Notice, Noticed},
@@ -77,6 +79,10 @@ static ENDPOINT_STATS: PerCpuArray<EndpointStats, { MAX_ENDPOINTS as usize }> = 
 /// Used share of copies of each endpoint.
 #[btf_map]
 static FLOODS: Array<Flood, { MAX_ENDPOINTS as usize }> = Array::new();
+
+/// The limit of each endpoint, and its used share.
+#[btf_map]
+static LIMITS: Array<EgressLimit, { MAX_ENDPOINTS as usize }> = Array::new();
 
 /// Subnets that other hosts may not reach directly.
 #[btf_map]
@@ -265,6 +271,52 @@ pub fn set_flood(number: u32, flood: Flood) {
     if let Some(place) = FLOODS.get_ptr_mut(number) {
         // SAFETY: as in `flood`.
         unsafe { place.write_volatile(flood) }
+    }
+}
+
+/// Adds the bytes of a frame to what an endpoint has sent. False: it has reached its limit.
+///
+/// Two CPUs at once are both counted; only after a pause of the endpoint may the bytes of one be lost.
+#[inline(always)]
+pub fn spend(number: u32, bytes: u32, now: u64) -> bool {
+    let Some(limit) = LIMITS.get_ptr_mut(number) else { return true };
+    // SAFETY: aligned words, which no CPU sees half written. Volatile or atomic, because others write there.
+    unsafe {
+        let rate = (&raw const (*limit).rate).read_volatile();
+        if rate == 0 {
+            return true;
+        }
+        let spent_until = &raw mut (*limit).spent_until;
+        let spent = spent_until.read_volatile();
+        if !bucket::has_room(spent, (&raw const (*limit).burst).read_volatile(), now) {
+            return false;
+        }
+        let time = bucket::time_of(bytes, rate);
+        if spent < now {
+            spent_until.write_volatile(now + time);
+        } else {
+            add(spent_until, time);
+        }
+    }
+    true
+}
+
+/// Adds to a number that other CPUs change at the same time. Rust has no atomic operations for eBPF; this one every
+/// kernel has.
+///
+/// # Safety
+/// The pointer is aligned, and points into a map value.
+#[inline(always)]
+unsafe fn add(number: *mut u64, more: u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: as the caller says.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) number, in(reg) more);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: as the caller says.
+    unsafe {
+        *number += more;
     }
 }
 

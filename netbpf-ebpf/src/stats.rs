@@ -105,6 +105,7 @@ fn verdict(reason: Reason) -> i32 {
         | Reason::Isolated
         | Reason::Reserved
         | Reason::FloodLimit
+        | Reason::EgressLimit
         | Reason::Failed
         | Reason::Unpublished
         | Reason::Internal

@@ -193,3 +193,24 @@ fn a_network_with_both_families_works_over_both() {
     assert!(route.text().contains("default via fd00:8::1"), "{route}");
     lab.host(["ping", "-c1", "fd00:8::77"]).ok();
 }
+
+/// Docker moves the interface, which takes its queueing discipline away.
+#[test]
+fn a_limit_holds_in_the_container_that_docker_moved_the_interface_to() {
+    let lab = Lab::start();
+    let engine = Engine::start(&lab);
+    engine.docker("network create -d netbpf --subnet 10.8.0.0/24 -o netbpf.egress_rate=5mbit mynet").ok();
+    engine.run("one", "--network mynet");
+    let shaped = |rate: &str| {
+        let pid = engine.docker("inspect -f {{.State.Pid}} one").ok();
+        let shown = lab.host(["nsenter", "-t", pid.text(), "-n", "tc", "qdisc", "show", "dev", "eth0"]).ok();
+        (shown.stdout.starts_with("qdisc tbf 6e62: root") && shown.stdout.contains(rate)).then_some(())
+    };
+    eventually("the limit", || shaped("rate 5Mbit"));
+    engine.docker("restart -t 0 one").ok();
+    eventually("the limit after a restart", || shaped("rate 5Mbit"));
+    lab.netbpf(["update", "--network", "mynet", "--driver-opt", "netbpf.egress_rate=6mbit", "one"]).ok();
+    assert!(shaped("rate 6Mbit").is_some());
+    let repaired = lab.netbpf(["doctor"]).stdout;
+    assert!(!repaired.contains("queueing discipline"), "{repaired}");
+}

@@ -157,7 +157,8 @@ fn invalid_options_and_updates_are_refused() {
         "update --network mynet --driver-opt netbpf.guard=maybe web",
         "failed to parse netbpf.guard value: maybe (expected off or on)",
     );
-    let fixed = "cannot be changed: only netbpf.addresses, netbpf.guard, netbpf.redirect can";
+    let fixed = "cannot be changed: only netbpf.addresses, netbpf.guard, netbpf.redirect, \
+             netbpf.ingress_rate, netbpf.ingress_burst, netbpf.egress_rate, netbpf.egress_burst can";
     refused(
         &lab,
         "network update -o com.docker.network.driver.mtu=1400 mynet",

@@ -4,6 +4,7 @@
 mod bulk;
 mod hitless;
 mod scale;
+mod shaping;
 mod soak;
 mod throughput;
 mod times;

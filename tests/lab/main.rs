@@ -58,6 +58,7 @@ mod repair;
 mod service;
 mod setups;
 mod shape;
+mod shaping;
 mod spoofing;
 mod story;
 mod traffic;

@@ -34,7 +34,7 @@ fn maps_have_named_fields() {
     let pinned = lab.host(["ls", &pin("maps")]).ok();
     assert_eq!(
         pinned.text(),
-        "ALLOWED\nCLOSED_SUBNETS\nENDPOINTS\nENDPOINT_STATS\nFDB\nFDB_SLOTS\nFLOODS\nFURTHER\nLEARNING\nLEARNT\nLEARNT_OF\nNEIGHBOURS\nNETWORKS\nNOTICED\nNOTICES\nOWNED\nREASONS\nTAIL_CALLS\nUPLINKS"
+        "ALLOWED\nCLOSED_SUBNETS\nENDPOINTS\nENDPOINT_STATS\nFDB\nFDB_SLOTS\nFLOODS\nFURTHER\nLEARNING\nLEARNT\nLEARNT_OF\nLIMITS\nNAMES\nNEIGHBOURS\nNETWORKS\nNOTICED\nNOTICES\nOWNED\nREASONS\nTAIL_CALLS\nUPLINKS\nVIEWS"
     );
     let fdb = dump(&lab, "FDB").json();
     let web = serde_json::json!({

@@ -13,6 +13,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, lpm_trie::LpmTrie};
 use netbpf_common::{
     allowed::{Allowed, AllowedKey},
     endpoint::{Endpoint, FdbKey, Neighbour, NeighbourKey, Owned, OwnedKey, Station},
+    limit::EgressLimit,
     network::Network,
     uplink::{ClosedSubnet, Uplink},
 };
@@ -32,11 +33,12 @@ ip -o addr; echo ---
 ip route show table all; echo ---
 nft -s list ruleset; echo ---
 ss -Hltun; echo ---
+for name in $(ip netns | cut -d' ' -f1); do tc -n $name qdisc | grep tbf; done; echo ---
 grep -Hs . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv6/conf/*/forwarding
 # A link may have gone since its name was read.
 true
 ";
-const PARTS: [&str; 6] = ["link", "address", "route", "filter", "socket", "setting"];
+const PARTS: [&str; 7] = ["link", "address", "route", "filter", "socket", "discipline", "setting"];
 
 /// Texts that differ between two readings, or between veth pairs.
 static NUMBERS: LazyLock<Regex> =
@@ -174,7 +176,16 @@ fn entries(lab: &Lab) -> Result<Vec<String>, MapError> {
         }
     }
     for endpoint in endpoints(lab)? {
-        things.push(format!("ENDPOINTS {:?} {:?} {:?}", endpoint.mac, endpoint.ipv4, endpoint.ipv6));
+        things.push(format!(
+            "ENDPOINTS {:?} {:?} {:?} {}",
+            endpoint.mac, endpoint.ipv4, endpoint.ipv6, endpoint.access
+        ));
+    }
+    for limit in Array::<_, EgressLimit>::try_from(Map::Array(open("LIMITS")?))?.iter() {
+        let EgressLimit { rate, burst, .. } = limit?;
+        if rate != 0 {
+            things.push(format!("LIMITS {rate} {burst}"));
+        }
     }
     for key in HashMap::<_, FdbKey, Station>::try_from(Map::HashMap(open("FDB")?))?.keys() {
         things.push(format!("FDB {:?}", key?.mac));

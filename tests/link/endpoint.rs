@@ -28,6 +28,7 @@ pub fn endpoint() -> EndpointWiring {
         owner: None,
         sysctls: Vec::new(),
         namespace: None,
+        moved_to: None,
     }
 }
 

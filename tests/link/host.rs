@@ -48,6 +48,18 @@ pub async fn ip_in(netns: &Namespace, arguments: &'static str) -> Value {
     netns.run(move || ip(arguments)).await.unwrap()
 }
 
+/// The output of `tc …` in the calling thread's namespace.
+pub fn tc(arguments: &str) -> String {
+    let output = Command::new("tc").args(arguments.split(' ')).output().expect("iproute2's tc");
+    assert!(output.status.success(), "tc {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The same in another namespace.
+pub async fn tc_in(netns: &Namespace, arguments: &'static str) -> String {
+    netns.run(move || tc(arguments)).await.unwrap()
+}
+
 /// The names of all links except `lo`.
 pub fn links() -> Vec<String> {
     let links = ip("link show");

@@ -8,4 +8,5 @@ mod host_device;
 mod namespace;
 mod observe;
 mod pace;
+mod shape;
 mod size;

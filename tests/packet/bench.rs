@@ -265,7 +265,7 @@ impl Bench {
     }
 
     fn stats(&self) -> Vec<(u32, EndpointStats)> {
-        (0..8).map(|port| (port, self.datapath.endpoint_stats(port).expect("ENDPOINT_STATS"))).collect()
+        (0..9).map(|port| (port, self.datapath.endpoint_stats(port).expect("ENDPOINT_STATS"))).collect()
     }
 }
 

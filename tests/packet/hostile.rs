@@ -9,10 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netbpf::plan::NetworkEntry;
+use netbpf::plan::{EndpointEntry, NetworkEntry};
 use netbpf_common::{
+    access::LIMITED,
     allowed::AllowedKey,
     endpoint::{self, Endpoint},
+    limit::EgressLimit,
     network::{self, Network},
     reason::Reason,
 };
@@ -34,7 +36,7 @@ const FRAMES: u64 = 40_000;
 const SEED: u64 = 12;
 
 /// How frames of containers and of the host can end here: the limit of copies is off.
-const REASONS: [Reason; 18] = [
+const REASONS: [Reason; 19] = [
     Reason::Forwarded,
     Reason::Flooded,
     Reason::Delivered,
@@ -53,6 +55,7 @@ const REASONS: [Reason; 18] = [
     Reason::NoIcc,
     Reason::Isolated,
     Reason::Reserved,
+    Reason::EgressLimit,
 ];
 
 /// A network whose members may not talk to each other, except by a link: Eva reaches 80/tcp of Finn.
@@ -63,8 +66,11 @@ const FINN: Station = Station { ifindex: endpoint::ifindex_of(7), ip: [10, 7, 0,
 /// Anne's place in the second network.
 const ANNE_IN_BLUE: Station = Station { ifindex: endpoint::ifindex_of(5), ip: [192, 168, 0, 3] };
 
+/// A member with a limit that it has used up. Anne has one that she never reaches.
+const GREG: Station = Station { ifindex: endpoint::ifindex_of(8), ip: [172, 17, 0, 9] };
+
 /// All members, with their network and their container.
-const MEMBERS: [(Station, u32, u64); 7] = [
+const MEMBERS: [(Station, u32, u64); 8] = [
     (ANNE, RED, 1),
     (BERT, RED, 2),
     (CLEO, RED, 3),
@@ -72,6 +78,7 @@ const MEMBERS: [(Station, u32, u64); 7] = [
     (ANNE_IN_BLUE, BLUE, 1),
     (EVA, GREEN, 5),
     (FINN, GREEN, 6),
+    (GREG, RED, 7),
 ];
 const HOSTS: [(Station, u32); 3] = [(GATEWAY, RED), (BLUE_GATEWAY, BLUE), (GREEN_GATEWAY, GREEN)];
 
@@ -87,6 +94,15 @@ fn ipv6_of(station: Station) -> Option<[[u8; 16]; 2]> {
         ip if ip == ANNE_IN_BLUE.ip => Some(own(5)),
         ip if ip == EVA.ip => Some(own(6)),
         _ => None,
+    }
+}
+
+/// What a member may send.
+fn limit_of(station: Station) -> EgressLimit {
+    match station.ifindex {
+        ifindex if ifindex == GREG.ifindex => EgressLimit { rate: 1, burst: 0, spent_until: u64::MAX },
+        ifindex if ifindex == ANNE.ifindex => EgressLimit::behind(1 << 30, 1 << 30),
+        _ => EgressLimit::default(),
     }
 }
 
@@ -208,6 +224,7 @@ fn model() -> Model {
         mac: station.mac(),
         ipv4: station.ip,
         ipv6: ipv6_of(station),
+        exhausted: station.ifindex == GREG.ifindex,
     };
     let host = |(station, network): (Station, u32)| Host {
         network,
@@ -230,6 +247,7 @@ fn set_up(bench: &mut Bench) {
         ("anne-blue", ANNE_IN_BLUE.ifindex),
         ("eva", EVA.ifindex),
         ("finn", FINN.ifindex),
+        ("greg", GREG.ifindex),
     ] {
         veth(name, ifindex);
     }
@@ -239,9 +257,12 @@ fn set_up(bench: &mut Bench) {
     for (station, network, owner) in MEMBERS {
         let [ipv6, ipv6_link_local] = ipv6_of(station).unwrap_or_default();
         let apart = u8::from(network == GREEN);
-        let entry =
-            Endpoint { ipv6, ipv6_link_local, owner, icc_off: apart, ..endpoint_entry(network, station) };
-        bench.datapath.write_endpoint(station.number().expect("a member"), &entry).expect("an endpoint");
+        let limit = limit_of(station);
+        let access = if limit.rate == 0 { 0 } else { LIMITED };
+        let entry = endpoint_entry(network, station);
+        let endpoint = Endpoint { ipv6, ipv6_link_local, owner, access, icc_off: apart, ..entry };
+        let entry = EndpointEntry { endpoint, limit, ..EndpointEntry::default() };
+        bench.datapath.write_endpoint(station.number().expect("a member"), entry).expect("an endpoint");
     }
     let links = model().links.into_iter().map(|(from, to, protocol, port)| AllowedKey {
         from,

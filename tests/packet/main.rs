@@ -12,6 +12,7 @@
 //! | `names` | queries for names of containers |
 //! | `nd` | neighbour discovery |
 //! | `flood` | broadcast and multicast |
+//! | `limit` | limits of what endpoints send |
 //! | `open` | endpoints with further addresses, and without guard |
 //! | `unused` | addresses that are not in use |
 //! | `uplink` | frames from other hosts |
@@ -36,6 +37,7 @@ mod hostile;
 mod icc;
 mod inspection;
 mod keeping;
+mod limit;
 mod model;
 mod multihomed;
 mod names;

@@ -25,6 +25,8 @@ pub struct Member {
     pub ipv4: [u8; 4],
     /// Its global and its link-local address, if it has any.
     pub ipv6: Option<[[u8; 16]; 2]>,
+    /// Whether it has used up its limit for a long time.
+    pub exhausted: bool,
 }
 
 /// The host in a network.
@@ -106,6 +108,9 @@ impl Model {
     fn of_container(&self, number: u32, frame: &Frame) -> End {
         let sender =
             self.members.iter().find(|member| member.number == number).ok_or(Reason::UnknownEndpoint)?;
+        if sender.exhausted {
+            return Err(Reason::EgressLimit);
+        }
         let headers = Headers::of(frame).ok_or(Reason::Malformed)?;
         if headers.source != sender.mac {
             return Err(Reason::SpoofedMac);

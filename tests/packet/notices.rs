@@ -35,7 +35,10 @@ fn open(bench: &mut Bench, station: Station, access: u8) {
         FURTHER => ["172.17.0.0/16", "::/0"].map(|subnet| subnet.parse().expect("a subnet")).into(),
         _ => BTreeSet::new(),
     };
-    bench.datapath.write_endpoint(number(station), EndpointEntry { endpoint, further }).expect("written");
+    bench
+        .datapath
+        .write_endpoint(number(station), EndpointEntry { endpoint, further, ..EndpointEntry::default() })
+        .expect("written");
 }
 
 fn read(notices: &mut Notices) -> Vec<Notice> {

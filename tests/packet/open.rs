@@ -40,7 +40,7 @@ fn entry(station: Station, access: u8) -> Endpoint {
 /// Changes what a container may send.
 fn grant(bench: &mut Bench, station: Station, access: u8, further: &[&str]) {
     let further = further.iter().map(|subnet| subnet.parse().expect("a subnet")).collect();
-    let entry = EndpointEntry { endpoint: entry(station, access), further };
+    let entry = EndpointEntry { endpoint: entry(station, access), further, ..EndpointEntry::default() };
     bench.datapath.write_endpoint(number(station), entry).expect("written");
 }
 

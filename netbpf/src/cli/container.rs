@@ -275,8 +275,8 @@ pub struct Update {
     /// Name or ID of the network whose endpoints are changed
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: String,
-    /// netbpf.guard=on|off, netbpf.addresses=ADDRESS|SUBNET,... or netbpf.redirect=peer|plain; an empty value removes
-    /// the option, so that the network's holds again
+    /// netbpf.guard=on|off, netbpf.addresses=ADDRESS|SUBNET,..., netbpf.redirect=peer|plain, or a limit such as
+    /// netbpf.egress_rate=10mbit; an empty value removes the option, so that the network's holds again
     #[arg(long, required = true, value_name = "KEY=VALUE", value_parser = parsers::driver_option)]
     driver_opt: Vec<(String, String)>,
 }

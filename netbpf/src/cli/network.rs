@@ -374,8 +374,8 @@ pub struct Update {
     /// Names or IDs
     #[arg(required = true, value_name = "NETWORK")]
     networks: Vec<String>,
-    /// netbpf.guard=on|off, netbpf.addresses=ADDRESS|SUBNET,... or netbpf.redirect=peer|plain, for members without an
-    /// option of their own; an empty value removes the option
+    /// netbpf.guard=on|off, netbpf.addresses=ADDRESS|SUBNET,..., netbpf.redirect=peer|plain, or a limit such as
+    /// netbpf.egress_rate=10mbit, for members without an option of their own; an empty value removes the option
     #[arg(short, long, required = true, value_name = "KEY=VALUE", value_parser = parsers::pair)]
     opt: Vec<(String, String)>,
 }

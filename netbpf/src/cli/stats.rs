@@ -94,11 +94,20 @@ fn endpoint_row(endpoint: &EndpointStats, whole_id: bool) -> Row {
         ("ID", endpoint.id.chars().take(digits).collect()),
         ("Name", endpoint.container.clone()),
         ("Network", endpoint.network.clone()),
-        ("Interface", endpoint.interface.clone() + if endpoint.open { " (open)" } else { "" }),
+        ("Interface", endpoint.interface.clone() + &marks(endpoint)),
         ("RX", counter(endpoint.rx_packets, endpoint.rx_bytes)),
         ("TX", counter(endpoint.tx_packets, endpoint.tx_bytes)),
         ("Dropped", endpoint.dropped_packets.to_string()),
     ])
+}
+
+/// What is special about an endpoint: ` (open, 10mbit in)`.
+fn marks(endpoint: &EndpointStats) -> String {
+    let rate = |rate: &str, way: &str| (!rate.is_empty()).then(|| format!("{rate} {way}"));
+    let rates = [rate(&endpoint.ingress_rate, "in"), rate(&endpoint.egress_rate, "out")];
+    let open = endpoint.open.then(|| "open".to_owned());
+    let marks: Vec<_> = [open].into_iter().chain(rates).flatten().collect();
+    if marks.is_empty() { String::new() } else { format!(" ({})", marks.join(", ")) }
 }
 
 /// `monitor`.
@@ -198,6 +207,8 @@ spoofed-mac   0          0B        7         420B
             network: "mynet".to_owned(),
             interface: "eth0".to_owned(),
             open: true,
+            ingress_rate: "10mbit".to_owned(),
+            egress_rate: String::new(),
             rx_packets: 12,
             rx_bytes: 1234,
             tx_packets: 3,
@@ -210,8 +221,8 @@ spoofed-mac   0          0B        7         420B
         let args = Stats { containers: Vec::new(), no_stream: true, no_trunc: false, format: None };
         args.print(&mut console, &stats).expect("printed");
         let tables = "\
-CONTAINER ID   NAME      NETWORK   INTERFACE     RX FRAMES / BYTES   TX FRAMES / BYTES   DROPPED
-0123456789ab   web       mynet     eth0 (open)   12 / 1.23kB         3 / 180B            1
+CONTAINER ID   NAME      NETWORK   INTERFACE                RX FRAMES / BYTES   TX FRAMES / BYTES   DROPPED
+0123456789ab   web       mynet     eth0 (open, 10mbit in)   12 / 1.23kB         3 / 180B            1
 
 REASON      FRAMES    BYTES
 forwarded   15        1.41kB

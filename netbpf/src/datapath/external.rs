@@ -103,7 +103,7 @@ impl Datapath {
     /// The map entries of an endpoint, without its place in the list of members.
     pub fn endpoint_entry(&self, number: u32) -> Option<EndpointEntry> {
         let endpoint = Endpoint { next: NO_ENDPOINT, ..*self.endpoints.get(&number)? };
-        Some(EndpointEntry { endpoint, further: self.further_of(number) })
+        Some(EndpointEntry { endpoint, further: self.further_of(number), limit: self.limit_of(number) })
     }
 
     /// Whether the program is attached to a network's host device. `right` is the name that the device should

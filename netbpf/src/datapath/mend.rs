@@ -49,6 +49,7 @@ impl Datapath {
             }
         }
         self.mend_names()?;
+        self.mend_limits()?;
         self.mend_open()?;
         self.mend_closed()
     }

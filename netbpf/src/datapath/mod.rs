@@ -15,6 +15,7 @@
 //! | `external` | changes by others: detached programs, added addresses |
 //! | `mend` | makes the maps consistent after a crash |
 //! | `members` | the lists of members for broadcasts |
+//! | `limits` | limits of what endpoints send |
 //! | `open` | further subnets and learnt MACs of open endpoints |
 //! | `aged` | removes learnt MACs that are too old |
 //! | `names` | names of containers, which the programs answer |
@@ -38,6 +39,7 @@ mod exceptions;
 mod external;
 mod folders;
 mod host;
+mod limits;
 mod logs;
 mod members;
 mod mend;
@@ -61,6 +63,7 @@ use netbpf_common::{
     access::OPEN,
     allowed::AllowedKey,
     endpoint::{self, Endpoint, MAX_ENDPOINTS, NO_ENDPOINT, OwnedKey},
+    limit::EgressLimit,
     network::{self, MAX_NETWORKS, Network},
 };
 
@@ -103,6 +106,8 @@ pub struct Datapath {
     owned: HashMap<OwnedKey, u32>,
     /// The further subnets of each endpoint that has some.
     further: BTreeMap<u32, BTreeSet<IpNet>>,
+    /// The limits of endpoints that have one.
+    limits: BTreeMap<u32, EgressLimit>,
     /// The open members of each network.
     open: HashMap<u32, BTreeSet<u32>>,
     /// The predecessor of each endpoint in its network's list.
@@ -161,6 +166,7 @@ impl Datapath {
         let endpoints = tables.endpoints()?.into_iter().collect();
         let allowed = tables.allowed()?;
         let further = tables.further()?;
+        let limits = tables.limits()?;
         let mut datapath = Self {
             pins,
             folder,
@@ -174,6 +180,7 @@ impl Datapath {
             claims: HashMap::new(),
             owned: HashMap::new(),
             further,
+            limits,
             open: HashMap::new(),
             before: HashMap::new(),
             closed: BTreeMap::new(),
@@ -283,11 +290,14 @@ impl Datapath {
     /// was written is undone.
     pub fn write_endpoint(&mut self, number: u32, entry: impl Into<EndpointEntry>) -> Result<(), Error> {
         in_range("endpoint", number, MAX_ENDPOINTS)?;
-        let EndpointEntry { endpoint, further } = entry.into();
-        let before = self.further_of(number);
+        let EndpointEntry { endpoint, further, limit } = entry.into();
+        let (before, limit_before) = (self.further_of(number), self.limit_of(number));
         self.exchange_further(number, &before, &further)?;
-        let written = self.write_entry(number, &endpoint);
-        written.inspect_err(|_| warn(self.exchange_further(number, &further, &before)))
+        let written = self.set_limit(number, limit).and_then(|()| self.write_entry(number, &endpoint));
+        written.inspect_err(|_| {
+            warn(self.set_limit(number, limit_before));
+            warn(self.exchange_further(number, &further, &before));
+        })
     }
 
     fn write_entry(&mut self, number: u32, entry: &Endpoint) -> Result<(), Error> {
@@ -355,6 +365,7 @@ impl Datapath {
     pub fn remove_endpoint(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
         self.clear_endpoint(number)?;
         self.exchange_further(number, &self.further_of(number), &BTreeSet::new())?;
+        self.set_limit(number, EgressLimit::default())?;
         self.detach_if_known(Role::Endpoint, interface)
     }
 

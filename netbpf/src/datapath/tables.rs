@@ -26,6 +26,7 @@ use netbpf_common::{
         Owned, OwnedKey, Station,
     },
     flood::Flood,
+    limit::EgressLimit,
     name::{Addresses, MAX_NAMES, NameKey, View},
     network::{MAX_NETWORKS, Network},
     notice::{NOTICES_BYTES, Noticed},
@@ -57,6 +58,7 @@ const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("REASONS", MapType::PerCpuArray, 4, size_of::<Reasons>(), 1),
     ("ENDPOINT_STATS", MapType::PerCpuArray, 4, size_of::<EndpointStats>(), MAX_ENDPOINTS),
     ("FLOODS", MapType::Array, 4, size_of::<Flood>(), MAX_ENDPOINTS),
+    ("LIMITS", MapType::Array, 4, size_of::<EgressLimit>(), MAX_ENDPOINTS),
     ("CLOSED_SUBNETS", MapType::LpmTrie, size_of::<Prefix>(), size_of::<ClosedSubnet>(), MAX_CLOSED_SUBNETS),
     ("UPLINKS", MapType::Hash, 4, size_of::<Uplink>(), MAX_UPLINKS),
     ("FURTHER", MapType::LpmTrie, size_of::<Further>(), size_of::<FurtherValue>(), MAX_FURTHER),
@@ -136,6 +138,7 @@ pub struct Tables {
     reasons: PerCpuArray<MapData, Reasons>,
     endpoint_stats: PerCpuArray<MapData, EndpointStats>,
     floods: Array<MapData, Flood>,
+    limits: Array<MapData, EgressLimit>,
     closed_subnets: LpmTrie<MapData, [u8; 16], ClosedSubnet>,
     uplinks: HashMap<MapData, u32, Uplink>,
     further: LpmTrie<MapData, FurtherKey, FurtherValue>,
@@ -158,6 +161,7 @@ impl Tables {
             reasons: take(object, "REASONS")?,
             endpoint_stats: take(object, "ENDPOINT_STATS")?,
             floods: take(object, "FLOODS")?,
+            limits: take(object, "LIMITS")?,
             closed_subnets: take(object, "CLOSED_SUBNETS")?,
             uplinks: take(object, "UPLINKS")?,
             further: take(object, "FURTHER")?,
@@ -262,6 +266,18 @@ impl Tables {
     pub fn disallow(&mut self, key: AllowedKey) -> Result<(), Error> {
         remove(|| self.allowed.remove(&key))
             .map_err(|error| Error::failed("remove from ALLOWED an entry of endpoint", key.from, error))
+    }
+
+    /// The limits of endpoints that have one, with nothing used.
+    pub fn limits(&self) -> Result<BTreeMap<u32, EgressLimit>, Error> {
+        let limits = occupied(&self.limits, |limit| limit.rate != 0).map_err(reading("LIMITS"))?;
+        Ok(limits.into_iter().map(|(number, limit)| (number, limit.unused())).collect())
+    }
+
+    /// Writes the limit of an endpoint; the default value is none.
+    pub fn set_limit(&mut self, number: u32, limit: EgressLimit) -> Result<(), Error> {
+        write(|| self.limits.set(number, limit, 0))
+            .map_err(|error| Error::failed("write to LIMITS endpoint", number, error))
     }
 
     /// All closed subnets.

@@ -132,7 +132,8 @@ fn errors_name_the_invalid_field() {
     assert_eq!(with(json!({}), json!({EXPOSED: [{"Proto": 1, "Port": 80}]})), "invalid Proto: 1");
     assert_eq!(
         with(json!({}), json!({"netbpf.foo": "bar"})),
-        "unknown endpoint option netbpf.foo: known are netbpf.addresses, netbpf.guard, netbpf.redirect"
+        "unknown endpoint option netbpf.foo: known are netbpf.addresses, netbpf.guard, netbpf.redirect, \
+             netbpf.ingress_rate, netbpf.ingress_burst, netbpf.egress_rate, netbpf.egress_burst"
     );
 }
 

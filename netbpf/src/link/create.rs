@@ -33,6 +33,7 @@ use rtnetlink::{
 use super::{
     Error, Links, Namespace,
     links::{LOOPBACK, up, with_index},
+    size::sizes,
     socket::Socket,
     sysctl::{self, Procfs},
     watch::Activation,
@@ -223,13 +224,7 @@ impl End<'_> {
         message.attributes.push(LinkAttribute::Mtu(self.mtu));
         message.attributes.push(LinkAttribute::Group(self.group));
         if self.gso_max_size != GSO_LEGACY_MAX_SIZE {
-            let size = self.gso_max_size;
-            message.attributes.extend([
-                LinkAttribute::GsoMaxSize(size),
-                LinkAttribute::GroMaxSize(size),
-                LinkAttribute::GsoIpv4MaxSize(size),
-                LinkAttribute::GroIpv4MaxSize(size),
-            ]);
+            message.attributes.extend(sizes(self.gso_max_size));
         }
         // As in Docker: a veth queues nothing.
         message.attributes.push(LinkAttribute::TxQueueLen(0));

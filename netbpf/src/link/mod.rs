@@ -8,6 +8,7 @@
 //! | `links` | changes to a link that exists, the default routes |
 //! | `announce` | announcements of the addresses of new interfaces |
 //! | `observe` | reads netbpf's links, their counters, the routes |
+//! | `shape` | queueing disciplines of limited endpoints |
 //! | `size` | the largest packet of a link (GSO) |
 //! | `uplink` | reads an interface to other hosts |
 //! | `watch` | announcements of links that are deleted or change |
@@ -29,6 +30,7 @@ mod netconf;
 mod netns;
 mod observe;
 mod routers;
+mod shape;
 mod size;
 mod socket;
 pub mod sysctl;

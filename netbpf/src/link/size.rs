@@ -67,7 +67,7 @@ impl Links {
         }
     }
 
-    async fn link(&self, ifindex: u32) -> Result<LinkMessage, Error> {
+    pub(super) async fn link(&self, ifindex: u32) -> Result<LinkMessage, Error> {
         let failed = |refusal| Error::failed("look at", format!("link {ifindex}"), refusal);
         match self.socket.get(RouteNetlinkMessage::GetLink(with_index(ifindex))).await.map_err(failed)? {
             RouteNetlinkMessage::NewLink(link) => Ok(link),
@@ -81,6 +81,16 @@ fn link_of(route: &RouteMessage) -> Option<u32> {
         RouteAttribute::Oif(ifindex) => Some(*ifindex),
         _ => None,
     })
+}
+
+/// The attributes of a link that takes packets of this size in bytes.
+pub(super) fn sizes(size: u32) -> [LinkAttribute; 4] {
+    [
+        LinkAttribute::GsoMaxSize(size),
+        LinkAttribute::GroMaxSize(size),
+        LinkAttribute::GsoIpv4MaxSize(size),
+        LinkAttribute::GroIpv4MaxSize(size),
+    ]
 }
 
 /// The largest packet of either family that a link takes; none on kernels without a limit for each family.

@@ -7,8 +7,8 @@ use futures::StreamExt;
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::{
     packet_core::{
-        ErrorMessage, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage,
-        NetlinkPayload, NlasIterator, parse_string,
+        ErrorMessage, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_ECHO, NLM_F_REQUEST,
+        NetlinkMessage, NetlinkPayload, NlasIterator, parse_string,
     },
     proto::{ConnectionHandle, new_connection},
     sys::{AsyncSocket, SocketAddr, protocols::NETLINK_ROUTE},
@@ -88,6 +88,24 @@ impl Socket {
         while let Some(answer) = answers.next().await {
             match answer.payload {
                 NetlinkPayload::InnerMessage(message) => return Ok(message),
+                NetlinkPayload::Error(error) => return Err(refusal(&error, false)),
+                _ => {}
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
+    }
+
+    /// Requests a queueing discipline, of which the kernel may tell nothing: none. It tells all listeners, and the one that
+    /// asks only as an echo.
+    pub async fn echo(&self, message: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>, Refusal> {
+        let mut request = NetlinkMessage::from(message);
+        // The confirmation ends an answer without an object.
+        request.header.flags = NLM_F_REQUEST | NLM_F_ECHO | NLM_F_ACK;
+        let mut answers = send(&self.connection, request)?;
+        while let Some(answer) = answers.next().await {
+            match answer.payload {
+                NetlinkPayload::InnerMessage(message) => return Ok(Some(message)),
+                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(None),
                 NetlinkPayload::Error(error) => return Err(refusal(&error, false)),
                 _ => {}
             }

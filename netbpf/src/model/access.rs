@@ -1,5 +1,5 @@
-//! What an endpoint may send beyond its lease, and how frames reach it: the options `netbpf.guard`,
-//! `netbpf.addresses` and `netbpf.redirect` of networks and endpoints. Must not know leases, the kernel or maps.
+//! What an endpoint may send beyond its lease, how frames reach it, and how much: the options `netbpf.guard`,
+//! `netbpf.addresses` and `netbpf.redirect` of networks and endpoints, and those of [`LimitOptions`]. Must not know leases, the kernel or maps.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,10 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::options::{BadOption, bad};
+use super::{
+    limits::{LimitOptions, Limits},
+    options::{BadOption, bad},
+};
 
 const GUARD: &str = "netbpf.guard";
 const ADDRESSES: &str = "netbpf.addresses";
@@ -29,6 +32,8 @@ pub struct Access {
     /// Whether frames are sent to it by the host side of its veth pair, and not directly into the container's
     /// namespace.
     pub plain: bool,
+    /// How much it may receive and send.
+    pub limits: Limits,
 }
 
 impl Access {
@@ -44,7 +49,7 @@ impl Access {
 
 impl Default for Access {
     fn default() -> Self {
-        Self { guard: true, addresses: Vec::new(), plain: false }
+        Self { guard: true, addresses: Vec::new(), plain: false, limits: Limits::default() }
     }
 }
 
@@ -57,11 +62,15 @@ pub struct AccessOptions {
     /// Sorted, without duplicates.
     addresses: Option<Vec<IpNet>>,
     plain: Option<bool>,
+    limits: LimitOptions,
 }
 
 impl AccessOptions {
     /// The names of the options.
-    pub const KEYS: [&str; 3] = [ADDRESSES, GUARD, REDIRECT];
+    pub const KEYS: [&str; 7] = {
+        let [ingress_rate, ingress_burst, egress_rate, egress_burst] = LimitOptions::KEYS;
+        [ADDRESSES, GUARD, REDIRECT, ingress_rate, ingress_burst, egress_rate, egress_burst]
+    };
 
     /// Sets an option. Returns false if the name is that of no such option.
     ///
@@ -72,7 +81,7 @@ impl AccessOptions {
             GUARD => self.guard = Some(one_of(GUARD, value, ["off", "on"])?),
             REDIRECT => self.plain = Some(one_of(REDIRECT, value, ["peer", "plain"])?),
             ADDRESSES => self.addresses = Some(addresses(value)?),
-            _ => return Ok(false),
+            _ => return self.limits.set(key, value),
         }
         Ok(true)
     }
@@ -82,7 +91,7 @@ impl AccessOptions {
             GUARD => self.guard = None,
             REDIRECT => self.plain = None,
             ADDRESSES => self.addresses = None,
-            _ => {}
+            _ => self.limits.unset(key),
         }
     }
 
@@ -92,6 +101,7 @@ impl AccessOptions {
             guard: self.guard.or(network.guard).unwrap_or(true),
             addresses: self.addresses.as_ref().or(network.addresses.as_ref()).cloned().unwrap_or_default(),
             plain: self.plain.or(network.plain).unwrap_or(false),
+            limits: self.limits.or(network.limits).limits(),
         }
     }
 
@@ -105,13 +115,19 @@ impl AccessOptions {
         self.addresses().iter().filter(|net| is_single(net)).map(IpNet::addr)
     }
 
+    /// The options of limits.
+    pub fn limits(&self) -> LimitOptions {
+        self.limits
+    }
+
     /// The options as the user types them.
     pub fn given(&self) -> BTreeMap<String, String> {
         let guard = self.guard.map(|guard| if guard { "on" } else { "off" }.to_owned());
         let redirect = self.plain.map(|plain| if plain { "plain" } else { "peer" }.to_owned());
         let addresses = self.addresses.as_ref().map(|nets| list(nets));
         let given = [(ADDRESSES, addresses), (GUARD, guard), (REDIRECT, redirect)];
-        given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+        let given = given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        given.chain(self.limits.given()).collect()
     }
 
     /// Whether no option was given.
@@ -152,11 +168,12 @@ impl AccessChange {
 
     /// The options after the change.
     pub fn apply(&self, options: &AccessOptions) -> AccessOptions {
-        let AccessOptions { guard, addresses, plain } = self.set.clone();
+        let AccessOptions { guard, addresses, plain, limits } = self.set.clone();
         let mut changed = AccessOptions {
             guard: guard.or(options.guard),
             addresses: addresses.or_else(|| options.addresses.clone()),
             plain: plain.or(options.plain),
+            limits: limits.or(options.limits),
         };
         self.unset.iter().for_each(|key| changed.unset(key));
         changed
@@ -256,7 +273,7 @@ mod tests {
     #[test]
     fn without_options_all_is_checked() {
         let none = AccessOptions::default();
-        assert_eq!(none.within(&none), Access { guard: true, addresses: Vec::new(), plain: false });
+        assert_eq!(none.within(&none), Access { plain: false, ..Access::default() });
         assert_eq!(none.within(&none), Access::default());
         assert!(none.given().is_empty());
     }
@@ -284,7 +301,8 @@ mod tests {
         let network =
             options(&[(GUARD, "off"), (ADDRESSES, "10.1.0.0/16"), (REDIRECT, "plain")]).expect("options");
         let none = AccessOptions::default();
-        let all = Access { guard: false, addresses: nets(&["10.1.0.0/16"]), plain: true };
+        let all =
+            Access { guard: false, addresses: nets(&["10.1.0.0/16"]), plain: true, ..Access::default() };
         assert_eq!(none.within(&network), all);
         let own = |key, value| options(&[(key, value)]).expect("an option").within(&network);
         assert_eq!(own(GUARD, "on"), Access { guard: true, ..all.clone() });
@@ -303,6 +321,8 @@ mod tests {
         own = change(REDIRECT, "plain").expect("a change").apply(&own);
         let all = [(ADDRESSES, "10.1.0.0/16"), (GUARD, "off"), (REDIRECT, "plain")];
         assert_eq!(Ok(own.clone()), options(&all));
+        own = change("netbpf.egress_rate", "10mbit").expect("a change").apply(&own);
+        assert_eq!(own.given()["netbpf.egress_rate"], "10mbit");
         for key in AccessOptions::KEYS {
             own = change(key, "").expect("a removal").apply(&own);
             assert!(!own.given().contains_key(key));
@@ -313,7 +333,8 @@ mod tests {
         for value in ["262144", ""] {
             assert_eq!(
                 change("netbpf.gso_max_size", value).expect_err("a fixed option"),
-                "netbpf.gso_max_size cannot be changed: only netbpf.addresses, netbpf.guard, netbpf.redirect can"
+                "netbpf.gso_max_size cannot be changed: only netbpf.addresses, netbpf.guard, netbpf.redirect, \
+                 netbpf.ingress_rate, netbpf.ingress_burst, netbpf.egress_rate, netbpf.egress_burst can"
             );
         }
         assert!(change(GUARD, "x").expect_err("no such word").contains("expected off or on"));
@@ -368,8 +389,7 @@ mod tests {
 
     #[test]
     fn options_are_stored_as_the_user_types_them() {
-        let given =
-            r#"{"netbpf.addresses":"10.1.0.0/16,fd00::9","netbpf.guard":"off","netbpf.redirect":"plain"}"#;
+        let given = r#"{"netbpf.addresses":"10.1.0.0/16,fd00::9","netbpf.egress_rate":"10mbit","netbpf.guard":"off","netbpf.ingress_burst":"64k","netbpf.redirect":"plain"}"#;
         let stored: AccessOptions = serde_json::from_str(given).expect("options");
         assert_eq!(serde_json::to_string(&stored).expect("a text"), given);
         for bad in [r#"{"netbpf.guard":"maybe"}"#, r#"{"netbpf.addresses":"127.0.0.1"}"#, r#"{"x":"y"}"#] {

@@ -57,6 +57,11 @@ impl Container {
         self.owner().namespace(&self.state)
     }
 
+    /// The namespace to which its engine moves its interfaces, once it has said so.
+    pub fn moved_to(&self) -> Option<Namespace> {
+        self.owner().sandbox_key().map(|path| Namespace::Path(path.to_owned()))
+    }
+
     /// The endpoints that it has now.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.attachments.iter().filter_map(|attachment| attachment.endpoint.as_ref())

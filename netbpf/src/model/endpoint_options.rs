@@ -177,7 +177,8 @@ mod tests {
         );
         assert_eq!(
             parsed("netbpf.x", "y").expect_err("unknown"),
-            "unknown endpoint option netbpf.x: known are netbpf.addresses, netbpf.guard, netbpf.redirect"
+            "unknown endpoint option netbpf.x: known are netbpf.addresses, netbpf.guard, netbpf.redirect, \
+             netbpf.ingress_rate, netbpf.ingress_burst, netbpf.egress_rate, netbpf.egress_burst"
         );
         assert_eq!(
             parsed("netbpf.guard", "x").expect_err("no such word"),

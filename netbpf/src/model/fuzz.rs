@@ -209,7 +209,8 @@ pub(crate) fn options() -> Vec<Vec<u8>> {
         "com.docker.network.bridge.enable_ip_masquerade=F\ncom.docker.network.bridge.default_bridge=true",
         "netbpf.gso_max_size=262144\nnetbpf.max_flows=10\nnetbpf.max_flood_copies=0\nnetbpf.dns_intercept=false",
         "netbpf.guard=off\nnetbpf.redirect=plain\nnetbpf.addresses=10.5.0.100,10.244.1.0/24,2001:db8::/64,::/0",
-        "netbpf.guard=\nnetbpf.addresses=\nnetbpf.redirect=peer",
+        "netbpf.ingress_rate=10mbit\nnetbpf.ingress_burst=64k\nnetbpf.egress_rate=1.5gbit\nnetbpf.egress_burst=1m",
+        "netbpf.guard=\nnetbpf.egress_rate=\nnetbpf.ingress_rate=unlimited\nnetbpf.addresses=\nnetbpf.redirect=peer",
         "com.docker.network.endpoint.ifname=lan0\n\
          com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.neigh.IFNAME.x=2",
     ]

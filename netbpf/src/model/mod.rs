@@ -12,6 +12,7 @@ pub(crate) mod fuzz;
 mod hash;
 mod id;
 mod interface;
+mod limits;
 mod link;
 pub mod lookup;
 mod mac;
@@ -32,6 +33,7 @@ pub use filter::{ContainerFilter, NetworkFilter, Patterns, PruneFilter};
 pub use hash::{fnv1a_32, fnv1a_64};
 pub use id::Id;
 pub use interface::{BadInterface, HostInterface, InterfaceName};
+pub use limits::{Limit, LimitOptions, Limits};
 pub use link::{BadLink, Link};
 pub use mac::{Mac, NotAMac};
 pub use names::{

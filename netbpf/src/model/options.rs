@@ -421,11 +421,11 @@ mod tests {
             let given = [(key.to_owned(), "x".to_owned()), (MTU.to_owned(), "1400".to_owned())].into();
             assert_eq!(Options::warnings(&given), [format!("unknown driver option {key} has no effect")]);
         }
-        assert_eq!(
-            parsed("netbpf.gso", "65536").unwrap_err(),
-            "unknown driver option netbpf.gso: known are netbpf.gso_max_size, netbpf.max_flows, \
-             netbpf.max_flood_copies, netbpf.dns_intercept, netbpf.addresses, netbpf.guard, netbpf.redirect"
+        let unknown = parsed("netbpf.gso", "65536").unwrap_err();
+        assert!(
+            unknown.contains("known are netbpf.gso_max_size, netbpf.max_flows, netbpf.max_flood_copies, ")
         );
+        assert!(unknown.ends_with(&AccessOptions::KEYS.join(", ")), "{unknown}");
         let known = KNOWN.into_iter().chain(AccessOptions::KEYS);
         let given = known.map(|key| (key.to_owned(), String::new())).collect();
         assert_eq!(Options::warnings(&given), [""; 0]);

@@ -44,6 +44,14 @@ pub enum Action {
         /// The new ones.
         after: EndpointWiring,
     },
+    /// Give both ends of an endpoint's veth pair the queueing disciplines of its limits, or take these away, and adapt the
+    /// largest packet in one piece.
+    ShapeEndpoint {
+        /// What they are; none if that is unknown, or the link is new.
+        before: Option<EndpointWiring>,
+        /// What they must be.
+        after: EndpointWiring,
+    },
     /// Attach `from_container` to the host side.
     AttachEndpoint {
         /// Index in `ENDPOINTS`.
@@ -125,6 +133,7 @@ impl Action {
             Self::AddEndpointLink(_) => "AddEndpointLink",
             Self::WriteEndpoint(_) => "WriteEndpoint",
             Self::RewriteEndpoint { .. } => "RewriteEndpoint",
+            Self::ShapeEndpoint { .. } => "ShapeEndpoint",
             Self::AttachEndpoint { .. } => "AttachEndpoint",
             Self::ClearEndpoint { .. } => "ClearEndpoint",
             Self::MendDevice { .. } => "MendDevice",
@@ -159,6 +168,9 @@ impl Action {
             }),
             Self::RewriteEndpoint { before, after } => {
                 Some(Self::RewriteEndpoint { before: after.clone(), after: before.clone() })
+            }
+            Self::ShapeEndpoint { before, after } => {
+                Some(Self::ShapeEndpoint { before: Some(after.clone()), after: before.clone()? })
             }
             Self::AddRules { network, others } => {
                 Some(Self::RemoveRules { network: network.clone(), others: others.clone() })

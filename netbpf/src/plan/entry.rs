@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use netbpf_common::{
-    access::{ASKS, FURTHER, PLAIN, UNGUARDED},
+    access::{ASKS, FURTHER, LIMITED, PLAIN, UNGUARDED},
     endpoint::{self, Endpoint, NO_ENDPOINT},
+    limit::EgressLimit,
     network::{self, Network},
 };
 
@@ -31,11 +32,13 @@ pub struct EndpointEntry {
     pub endpoint: Endpoint,
     /// Its subnets in `FURTHER`.
     pub further: BTreeSet<IpNet>,
+    /// The value of `LIMITS`, with nothing used.
+    pub limit: EgressLimit,
 }
 
 impl From<&Endpoint> for EndpointEntry {
     fn from(endpoint: &Endpoint) -> Self {
-        Self { endpoint: *endpoint, further: BTreeSet::new() }
+        Self { endpoint: *endpoint, ..Self::default() }
     }
 }
 
@@ -90,16 +93,21 @@ impl EndpointWiring {
             ipv6_link_local: link_local.map_or([0; 16], |address| address.octets()),
             owner: self.owner.map_or(0, OwnerNumber::number),
         };
-        EndpointEntry { endpoint, further: self.access.addresses.iter().copied().collect() }
+        EndpointEntry {
+            endpoint,
+            further: self.access.addresses.iter().copied().collect(),
+            limit: self.egress_limit(),
+        }
     }
 
-    /// The bits of `Endpoint::access`.
+    /// The bits of `Endpoint::access`. A frame that is redirected to the container's side passes no queueing discipline.
     fn access_bits(&self) -> u8 {
-        let Access { guard, addresses, plain } = &self.access;
+        let Access { guard, addresses, plain, limits } = &self.access;
         let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
         bit(!guard, UNGUARDED)
             | bit(!addresses.is_empty(), FURTHER)
-            | bit(*plain, PLAIN)
+            | bit(*plain || limits.ingress.is_some(), PLAIN)
+            | bit(limits.egress.is_some(), LIMITED)
             | bit(self.asks, ASKS)
     }
 }

@@ -9,6 +9,7 @@ mod entry;
 mod ports;
 mod route;
 mod rules;
+mod shaper;
 mod unleased;
 mod wiring;
 
@@ -21,6 +22,7 @@ pub use route::{
     DefaultRoute, Gateway, Gateways, default_gateway, default_gateway_ipv6, default_gateways, rank,
 };
 pub use rules::{Inbound, NetworkRules, Source, Way};
+pub use shaper::{HEADERS, Shaper, Shapers};
 pub use unleased::Unleased;
 pub use wiring::{Desired, EndpointWiring, NetworkWiring, Observed, Seen};
 
@@ -138,9 +140,26 @@ fn add_endpoint(
             interface: endpoint.host_interface.clone(),
         });
     }
+    if !is_shaped(endpoint, seen) {
+        actions.push(Action::ShapeEndpoint { before: None, after: endpoint.clone() });
+    }
     if !up {
         actions
             .push(Action::SetUp { ifindex: endpoint.ifindex(), interface: endpoint.host_interface.clone() });
+    }
+}
+
+/// Whether an endpoint has its queueing disciplines. A new link has none. If they may have been changed together with the
+/// limit in the map, they count as others.
+fn is_shaped(endpoint: &EndpointWiring, seen: &Seen<EndpointEntry>) -> bool {
+    let wanted = endpoint.shapers();
+    match (&seen.interface, seen.shapers) {
+        (None, _) => wanted == Shapers::default(),
+        (Some(_), None) => true,
+        (Some(_), Some(shapers)) => {
+            let is_other = |entry: &EndpointEntry| entry.limit != endpoint.egress_limit();
+            shapers == wanted && !seen.entry.as_ref().is_some_and(is_other)
+        }
     }
 }
 
@@ -149,7 +168,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::model::{Access, Mac, Namespace};
+    use crate::model::{Access, AccessOptions, Mac, Namespace};
 
     fn network(number: u32) -> NetworkWiring {
         NetworkWiring {
@@ -188,6 +207,7 @@ mod tests {
             owner: None,
             sysctls: Vec::new(),
             namespace: Some(Namespace::Path(PathBuf::from("/run/netns/blue"))),
+            moved_to: None,
         }
     }
 
@@ -264,6 +284,41 @@ mod tests {
             seen(|endpoint| endpoint.interface = None),
             ["AddEndpointLink", "AttachEndpoint", "SetUp"]
         );
+    }
+
+    #[test]
+    fn a_limited_endpoint_is_shaped_before_it_is_up_and_again_if_it_is_not() {
+        let mut options = AccessOptions::default();
+        for key in ["netbpf.ingress_rate", "netbpf.egress_rate"] {
+            options.set(key, "10mbit").unwrap();
+        }
+        let limited = EndpointWiring {
+            access: options.within(&AccessOptions::default()),
+            ..endpoint(0, "10.0.0.2/24")
+        };
+        let world = desired(&[], std::slice::from_ref(&limited));
+        assert_eq!(
+            names(&diff(&world, &Observed::default())),
+            ["WriteEndpoint", "AddEndpointLink", "AttachEndpoint", "ShapeEndpoint", "SetUp"]
+        );
+        let seen = |shapers, change: fn(&mut EndpointEntry)| {
+            let mut observed = Observed::of(&world);
+            let seen = observed.endpoints.get_mut(&0).unwrap();
+            seen.shapers = shapers;
+            change(seen.entry.as_mut().unwrap());
+            names(&diff(&world, &observed))
+        };
+        assert_eq!(seen(Some(limited.shapers()), |_| ()), [""; 0]);
+        for lost in [
+            Shapers::default(),
+            Shapers { outer: None, ..limited.shapers() },
+            Shapers { inner: None, ..limited.shapers() },
+        ] {
+            assert_eq!(seen(Some(lost), |_| ()), ["ShapeEndpoint"]);
+        }
+        // A daemon was killed when it had begun to remove the limit.
+        let changed = seen(Some(limited.shapers()), |entry| entry.limit = Default::default());
+        assert_eq!(changed, ["WriteEndpoint", "ShapeEndpoint"]);
     }
 
     #[test]

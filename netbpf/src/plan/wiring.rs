@@ -12,9 +12,11 @@ use super::{
     closed::Closed,
     device::{Device, Mend},
     entry::{EndpointEntry, NetworkEntry},
+    shaper::Shapers,
 };
 use crate::model::{
-    Access, Attachment, Block, Bridge, Container, Mac, Namespace, Network, OwnerNumber, Subnet, Sysctl,
+    Access, Attachment, Block, Bridge, Container, GSO_LEGACY_MAX_SIZE, Mac, Namespace, Network, OwnerNumber,
+    Subnet, Sysctl,
 };
 
 /// A network's host device and its entry in the map `NETWORKS`.
@@ -110,6 +112,8 @@ pub struct EndpointWiring {
     /// The network namespace of the container's side. None if that side stays in the host's namespace, for
     /// Docker to move.
     pub namespace: Option<Namespace>,
+    /// The network namespace to which an engine moves the container's side, once it has said so.
+    pub moved_to: Option<Namespace>,
 }
 
 impl EndpointWiring {
@@ -121,6 +125,9 @@ impl EndpointWiring {
         namespace: Option<Namespace>,
     ) -> Option<Self> {
         let endpoint = attachment.endpoint.as_ref()?;
+        let access = attachment.access(bridge);
+        // Larger packets would be cut before they pass a queueing discipline.
+        let small = access.limits.is_some().then_some(GSO_LEGACY_MAX_SIZE);
         Some(Self {
             number: endpoint.number,
             network: bridge.number,
@@ -130,14 +137,20 @@ impl EndpointWiring {
             ipv4: address(endpoint.ipv4, &bridge.ipv4),
             ipv6: address(endpoint.ipv6, &bridge.ipv6),
             mtu: bridge.options.mtu,
-            gso_max_size: bridge.options.gso_max_size,
+            gso_max_size: small.or(bridge.options.gso_max_size),
             icc: bridge.options.icc,
-            access: attachment.access(bridge),
+            access,
             asks: bridge.options.dns_intercept && container.owner().asks_elsewhere(),
             owner: container.owner_number(),
             sysctls: endpoint.sysctls.clone(),
             namespace,
+            moved_to: container.moved_to(),
         })
+    }
+
+    /// The network namespace where the container's side is in the end.
+    pub fn inside(&self) -> Option<&Namespace> {
+        self.namespace.as_ref().or(self.moved_to.as_ref())
     }
 }
 
@@ -203,13 +216,15 @@ pub struct Seen<Entry> {
     pub attached: bool,
     /// The configuration of the interface, if it was read.
     pub device: Option<Device>,
+    /// The queueing disciplines of an endpoint, if they were read.
+    pub shapers: Option<Shapers>,
     /// Its map entries.
     pub entry: Option<Entry>,
 }
 
 impl<Entry> Default for Seen<Entry> {
     fn default() -> Self {
-        Self { interface: None, up: false, attached: false, device: None, entry: None }
+        Self { interface: None, up: false, attached: false, device: None, shapers: None, entry: None }
     }
 }
 
@@ -218,7 +233,7 @@ impl<Entry> Seen<Entry> {
     pub fn of(device: Option<Device>, attached: bool, entry: Option<Entry>) -> Self {
         let interface = device.as_ref().map(|device| device.name.clone());
         let up = device.as_ref().is_some_and(|device| device.up);
-        Self { interface, up, attached, device, entry }
+        Self { interface, up, attached, device, shapers: None, entry }
     }
 
     /// A complete network or endpoint with these map entries.
@@ -228,6 +243,7 @@ impl<Entry> Seen<Entry> {
             up: true,
             attached: true,
             device: None,
+            shapers: None,
             entry: Some(entry),
         }
     }

@@ -60,7 +60,8 @@ fn containers_that_cannot_be_connected() {
     for (option, said) in [
         (
             "netbpf.x=y",
-            "unknown endpoint option netbpf.x: known are netbpf.addresses, netbpf.guard, netbpf.redirect",
+            "unknown endpoint option netbpf.x: known are netbpf.addresses, netbpf.guard, netbpf.redirect, \
+             netbpf.ingress_rate, netbpf.ingress_burst, netbpf.egress_rate, netbpf.egress_burst",
         ),
         ("netbpf.guard=no", "failed to parse netbpf.guard value: no (expected off or on)"),
         (

@@ -18,6 +18,9 @@ const ATTACH: &str = r#"/attachments/attach {"Runtime":"cni","Container":"c1","C
 const DETACH: &str =
     r#"/attachments/detach {"Runtime":"cni","Container":"c1","Configuration":"mynet","Interface":"eth0"}"#;
 
+/// A container whose queueing disciplines `Shape` compares.
+const CONNECT: &str = "network connect mynet netns:blue";
+
 /// The programs for open endpoints are loaded with the first of them, and unloaded with the last one.
 const OPEN: &str = "update --network mynet --driver-opt netbpf.guard=off web";
 
@@ -65,6 +68,21 @@ cases! { CASES
             &[RUN],
             "network update -o netbpf.guard=off mynet",
             &["network update -o netbpf.guard= mynet"],
+        );
+        limits: Case::new(
+            &[CONNECT],
+            "update --network mynet --driver-opt netbpf.ingress_rate=10mbit --driver-opt netbpf.egress_rate=5mbit netns:blue",
+            &["update --network mynet --driver-opt netbpf.ingress_rate= --driver-opt netbpf.egress_rate= netns:blue"],
+        );
+        connect_limited: Case::new(
+            &[],
+            "network connect --driver-opt netbpf.ingress_rate=10mbit --driver-opt netbpf.egress_rate=5mbit mynet netns:blue",
+            &["network disconnect mynet netns:blue"],
+        );
+        network_limits: Case::new(
+            &[CONNECT],
+            "network update -o netbpf.egress_rate=5mbit mynet",
+            &["network update -o netbpf.egress_rate= mynet"],
         );
         restart: Case::new(&[RUN], "restart -t 0 web", &["start web"]).with_first_half("stop -t 0 web");
         run_linked: Case::new(&[STRICT, SHOP], RUN_LINKED, &["rm -f web"]).of_two();

@@ -10,6 +10,7 @@ use crate::{
         },
     },
     daemon::{self, EventKind, Record, Standing, StandingState},
+    model::Limit,
 };
 
 /// `netbpf version`.
@@ -72,12 +73,15 @@ pub fn stats(daemon::Stats { reasons, endpoints }: daemon::Stats) -> Stats {
         packets: counter.packets,
         bytes: counter.bytes,
     });
+    let rate = |limit: Option<Limit>| limit.map(|limit| limit.rate.to_string()).unwrap_or_default();
     let endpoints = endpoints.into_iter().map(|endpoint| EndpointStats {
         container: endpoint.container,
         id: endpoint.id.to_string(),
         network: endpoint.network,
         interface: endpoint.interface,
         open: endpoint.is_open,
+        ingress_rate: rate(endpoint.limits.ingress),
+        egress_rate: rate(endpoint.limits.egress),
         rx_packets: endpoint.received.packets,
         rx_bytes: endpoint.received.bytes,
         tx_packets: endpoint.sent.packets,

@@ -41,6 +41,12 @@ pub struct EndpointStats {
     /// Whether it may use more than its leases (`netbpf.guard`, `netbpf.addresses`).
     #[serde(default)]
     pub open: bool,
+    /// How fast it may receive, such as `10mbit`; empty for no limit.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ingress_rate: String,
+    /// How fast it may send; empty for no limit.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub egress_rate: String,
     /// Number of frames received.
     pub rx_packets: u64,
     /// Number of bytes received.

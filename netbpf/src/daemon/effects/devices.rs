@@ -159,7 +159,8 @@ impl DeviceGuard {
         let Some(id) = owner else { return Ok(false) };
         let _locked = self.state.lock_container(id).await;
         let Ok(container) = self.state.container(&id) else { return Ok(false) };
-        let wiring = self.state.world().wirings_of(&container, None).remove(&number);
+        let namespace = container.namespace();
+        let wiring = self.state.world().wirings_of(&container, namespace.as_ref()).remove(&number);
         let Some(wiring) = wiring else { return Ok(false) };
         let like = Device::of_endpoint(&wiring, self.host.group);
         let device = self.host.own_device(wiring.ifindex(), &like).await?;
@@ -167,6 +168,8 @@ impl DeviceGuard {
             // The owner of the container decides whether the link is restored.
             return Ok(false);
         };
+        let shapers = self.host.shapers(&wiring).await?;
+        let (is_outer_right, name) = (shapers.outer == wiring.shapers().outer, wiring.host_interface.clone());
         let seen = {
             let mut datapath = self.host.datapath();
             if filter_removed {
@@ -174,12 +177,25 @@ impl DeviceGuard {
             }
             let attached = datapath.is_endpoint_attached(&device.name, &wiring.host_interface)?;
             let entry = datapath.endpoint_entry(number);
-            Seen::of(Some(device), attached, entry)
+            Seen { shapers: Some(shapers), ..Seen::of(Some(device), attached, entry) }
         };
         let desired =
             Desired { group: self.host.group, endpoints: [(number, wiring)].into(), ..Desired::default() };
         let observed = Observed { endpoints: [(number, seen)].into(), ..Observed::default() };
-        self.repair(diff(&desired, &observed)).await
+        let (shape, others): (Vec<_>, Vec<_>) = diff(&desired, &observed)
+            .into_iter()
+            .partition(|action| matches!(action, Action::ShapeEndpoint { .. }));
+        let changed = self.repair(others).await?;
+        for action in shape {
+            self.host.apply(action).await?;
+        }
+        // The other end is the container's own, and an engine takes its discipline away when it moves it.
+        if is_outer_right {
+            return Ok(changed);
+        }
+        let text = format!("somebody changed the queueing discipline of {name}: it is set again");
+        self.host.repairs.note(text);
+        Ok(true)
     }
 
     async fn repair(&self, actions: Vec<Action>) -> Result<bool, Error> {

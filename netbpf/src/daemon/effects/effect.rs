@@ -13,7 +13,7 @@ use crate::{
 /// One change, done completely or not at all.
 pub enum Effect {
     /// A change of links, maps, programs, the packet filter or routes.
-    Kernel(Action),
+    Kernel(Box<Action>),
     /// Update the files of a running sandbox.
     UpdateFiles {
         /// The container's directory.
@@ -87,6 +87,6 @@ impl Effect {
 
 impl From<Action> for Effect {
     fn from(action: Action) -> Self {
-        Self::Kernel(action)
+        Self::Kernel(Box::new(action))
     }
 }

@@ -6,7 +6,7 @@ use super::host::Host;
 use crate::{
     daemon::Error,
     model::{Endpoint, Namespace},
-    plan::{Desired, Device, Observed, Seen},
+    plan::{Desired, Device, EndpointWiring, Observed, Seen, Shapers},
     process,
 };
 
@@ -38,14 +38,18 @@ impl Host {
         for endpoint in desired.endpoints.values() {
             let like = Device::of_endpoint(endpoint, self.group);
             if let Some(device) = self.own_device(endpoint.ifindex(), &like).await? {
-                observe_device(
-                    observed.endpoints.entry(endpoint.number).or_default(),
-                    device,
-                    &maps.attached,
-                );
+                let seen = observed.endpoints.entry(endpoint.number).or_default();
+                observe_device(seen, device, &maps.attached);
+                seen.shapers = Some(self.shapers(endpoint).await?);
             }
         }
         Ok(observed)
+    }
+
+    /// The queueing disciplines of an endpoint.
+    pub async fn shapers(&self, endpoint: &EndpointWiring) -> Result<Shapers, Error> {
+        let inside = endpoint.inside().and_then(|named| self.links.namespace(named).ok());
+        Ok(self.links.shapers(endpoint, inside.as_ref()).await?)
     }
 
     /// Whether a namespace still exists.

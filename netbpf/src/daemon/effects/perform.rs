@@ -54,7 +54,7 @@ impl Host {
             Effect::Kernel(action) => {
                 tracing::debug!(?action, "perform");
                 self.perform_action(&action).await?;
-                action.undo().map(Effect::Kernel)
+                action.undo().map(Box::new).map(Effect::Kernel)
             }
             Effect::UpdateFiles { dir, texts } => {
                 let before = block_in_place(|| files::update(&dir, &texts))?;
@@ -131,6 +131,10 @@ impl Host {
             Action::WriteEndpoint(endpoint) | Action::RewriteEndpoint { after: endpoint, .. } => {
                 // The first open endpoint loads programs.
                 block_in_place(|| self.datapath().write_endpoint(endpoint.number, endpoint.entry()))?;
+            }
+            Action::ShapeEndpoint { before, after } => {
+                let inside = after.inside().and_then(|named| self.links.namespace(named).ok());
+                self.links.shape(before.as_ref(), after, inside.as_ref()).await?;
             }
             Action::AttachEndpoint { number, interface } => {
                 let _expedited = self.grace.expedite();

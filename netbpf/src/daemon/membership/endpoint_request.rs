@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    daemon::{Error, state::check_further},
+    daemon::{Error, state::check_options},
     ipam,
     model::{EndpointRequest, Network},
 };
@@ -36,5 +36,5 @@ pub(in crate::daemon) fn check_request(request: &EndpointRequest, network: &Netw
     if access.single_addresses().any(|address| leased.contains(&Some(address))) {
         return Err(ipam::Error::InUse.into());
     }
-    check_further(access, network)
+    check_options(access, network)
 }

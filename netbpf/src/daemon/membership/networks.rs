@@ -9,7 +9,7 @@ use crate::{
     daemon::{
         Daemon, Error,
         effects::{host::Host, transaction::Transaction},
-        state::{check_further, world::World},
+        state::{check_options, world::World},
     },
     ipam::{Request, Requested, Resolved},
     link::Family,
@@ -114,7 +114,7 @@ impl Daemon {
         let has_ipv6 = bridge.ipv6.is_some();
         let access = bridge.options.access.clone();
         let network = Network { driver: Driver::Bridge(bridge), ..network };
-        check_further(&access, &network)?;
+        check_options(&access, &network)?;
         if has_ipv6 {
             change.perform_all(self.host.closing(Family::Ipv6)?).await?;
         }

@@ -1,5 +1,5 @@
-//! Changes what members of a network may send, while they run: the options `netbpf.guard`, `netbpf.addresses` and
-//! `netbpf.redirect` of an endpoint or a network. Must not know what the programs do with them.
+//! Changes what members of a network may send, and how much, while they run: the options of [`AccessOptions`] of an
+//! endpoint or a network. Must not know what the programs do with them.
 
 use std::sync::Arc;
 
@@ -34,12 +34,7 @@ impl Daemon {
         }
         let mut change = self.begin()?;
         let [old, new] = [&before, &after].map(|container| wiring_in(container, &network));
-        let done = match (old, new) {
-            (Some(before), Some(after)) if before != after => {
-                change.perform(Action::RewriteEndpoint { before, after }).await
-            }
-            _ => Ok(()),
-        };
+        let done = change.perform_all(rewriting(old, new)).await;
         change.end_of_container(done, &before, &after).await?;
         self.events.tell(&after, Happened::Updated);
         self.tell_of_members(&id, &[network.id], "update");
@@ -105,14 +100,25 @@ impl Daemon {
                 continue;
             };
             let [old, new] = [before, &now].map(|network| wiring_in(&container, network));
-            if let (Some(before), Some(after)) = (old, new)
-                && before != after
-            {
-                self.host.apply(Action::RewriteEndpoint { before, after }).await?;
+            for action in rewriting(old, new) {
+                self.host.apply(action).await?;
             }
         }
         Ok(())
     }
+}
+
+/// The actions that change an endpoint. The map entry first: if a daemon is killed after it, the next one sees that the
+/// queueing disciplines may be others.
+fn rewriting(before: Option<EndpointWiring>, after: Option<EndpointWiring>) -> Vec<Action> {
+    let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
+    if before == after {
+        return Vec::new();
+    }
+    let is_reshaped = before.shapers() != after.shapers();
+    let shape =
+        is_reshaped.then(|| Action::ShapeEndpoint { before: Some(before.clone()), after: after.clone() });
+    [Action::RewriteEndpoint { before, after }].into_iter().chain(shape).collect()
 }
 
 /// The wiring of a container's endpoint in a network.

@@ -3,16 +3,37 @@
 use crate::{
     daemon::Error,
     model::{AccessOptions, Container, Network},
+    plan::HEADERS,
 };
+
+/// Refuses options of an endpoint or a network that cannot be in the network.
+pub(in crate::daemon) fn check_options(access: &AccessOptions, network: &Network) -> Result<(), Error> {
+    check_bursts(access, network)?;
+    check_further(access, network)
+}
 
 /// Refuses further addresses that are the host's or the gateway's in the network. (Whether a member leases one:
 /// [`World::check_access`](super::world::World::check_access).)
-pub(in crate::daemon) fn check_further(access: &AccessOptions, network: &Network) -> Result<(), Error> {
+fn check_further(access: &AccessOptions, network: &Network) -> Result<(), Error> {
     let Some(bridge) = network.bridge() else { return Ok(()) };
     match access.single_addresses().find(|address| bridge.is_of_host(*address)) {
         Some(address) => {
             Err(Error::FurtherInUse { address, by: "the gateway".to_owned(), network: network.name.clone() })
         }
+        None => Ok(()),
+    }
+}
+
+/// Refuses bursts in which no frame of the network fits: nothing would pass.
+fn check_bursts(access: &AccessOptions, network: &Network) -> Result<(), Error> {
+    let Some(bridge) = network.bridge() else { return Ok(()) };
+    let frame = bridge.options.mtu + HEADERS;
+    match access.limits().bursts().find(|(_, burst)| burst.bytes() < frame) {
+        Some((option, burst)) => Err(Error::Invalid(format!(
+            "{option}: a burst of {} bytes is too small: frames of network {} have up to {frame} bytes",
+            burst.bytes(),
+            network.name
+        ))),
         None => Ok(()),
     }
 }

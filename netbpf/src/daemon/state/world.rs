@@ -12,7 +12,7 @@ use netbpf_common::{endpoint::MAX_ENDPOINTS, network::MAX_NETWORKS};
 use crate::{
     daemon::{
         error::Error,
-        state::{check_further, numbers::Numbers, pools::Pools},
+        state::{check_options, numbers::Numbers, pools::Pools},
     },
     fault,
     ipam::Lent,
@@ -285,12 +285,13 @@ impl World {
         }
     }
 
-    /// Checks that the listed single addresses are nobody's in the network: not the host's, and not leased.
+    /// Checks that the listed single addresses are nobody's in the network: not the host's, and not leased; and that a
+    /// frame fits into the bursts.
     ///
     /// # Errors
-    /// [`Error::FurtherInUse`].
+    /// [`Error::FurtherInUse`], [`Error::Invalid`].
     pub fn check_access(&self, access: &AccessOptions, network: &Network) -> Result<(), Error> {
-        check_further(access, network)?;
+        check_options(access, network)?;
         let Some(pools) = self.pools.get(&network.id) else { return Ok(()) };
         for address in access.single_addresses() {
             let has_it = |endpoint: &Endpoint| {

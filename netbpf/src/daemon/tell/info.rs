@@ -1,6 +1,9 @@
 //! Information about the daemon: versions, numbers, counters.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use netbpf_common::{endpoint::ifindex_of, reason::Reason, stats::Counter};
 
@@ -73,6 +76,8 @@ pub struct EndpointStats {
     pub interface: String,
     /// Whether it may use more than its leases.
     pub is_open: bool,
+    /// How much it may receive and send.
+    pub limits: model::Limits,
     /// Frames to the container.
     pub received: Counter,
     /// Frames of the container.
@@ -93,7 +98,7 @@ pub fn kernel() -> Kernel {
 pub async fn info(options: &Options, state: &State, host: &Host) -> Info {
     let uplinks = host.standing_of_uplinks().await;
     let foreign_chains = host.firewall.standing_in_others().await;
-    let disciplines = disciplines(host).await;
+    let disciplines = disciplines(state, host).await;
     let (containers, running, networks, endpoints, open) = {
         let world = state.world();
         let running =
@@ -124,14 +129,24 @@ pub async fn info(options: &Options, state: &State, host: &Host) -> Info {
     }
 }
 
-/// Queueing disciplines on links that most traffic bypasses.
-async fn disciplines(host: &Host) -> Vec<String> {
+/// Queueing disciplines on links that most traffic bypasses; not those of netbpf's limits.
+async fn disciplines(state: &State, host: &Host) -> Vec<String> {
     let links = host.links.owned(host.group).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "look for queueing disciplines");
         Vec::new()
     });
     let given = links.iter().filter(|link| !matches!(&*link.discipline, "" | "noqueue" | "noop"));
-    given.map(|link| format!("{} at {}", link.discipline, link.name)).collect()
+    let limited: BTreeSet<u32> = {
+        let world = state.world();
+        let attachments = world.containers().flat_map(|container| &container.attachments);
+        let limited = attachments.filter_map(|attachment| {
+            let endpoint = attachment.endpoint.as_ref()?;
+            view::limits(attachment, &world).ingress.map(|_| ifindex_of(endpoint.number))
+        });
+        limited.collect()
+    };
+    let foreign = given.filter(|link| !limited.contains(&link.ifindex));
+    foreign.map(|link| format!("{} at {}", link.discipline, link.name)).collect()
 }
 
 /// Counters of these containers, or of all if none is named.
@@ -168,14 +183,14 @@ pub async fn endpoints(state: &State, host: &Host, asked: &[Id]) -> Result<Vec<E
                 let (id, name) = container.shown();
                 let key = (name.to_owned(), endpoint.interface.to_string());
                 let is_open = view::openness(attachment, &world).is_some();
-                Some((key, (id, network, endpoint.number, is_open)))
+                Some((key, (id, network, endpoint.number, is_open, view::limits(attachment, &world))))
             })
             .collect()
     };
     let datapath = host.datapath();
     endpoints
         .into_iter()
-        .map(|((container, interface), (id, network, number, is_open))| {
+        .map(|((container, interface), (id, network, number, is_open, limits))| {
             let counters = datapath.endpoint_stats(number)?;
             let sent = received.get(&ifindex_of(number)).copied().unwrap_or_default();
             Ok(EndpointStats {
@@ -184,6 +199,7 @@ pub async fn endpoints(state: &State, host: &Host, asked: &[Id]) -> Result<Vec<E
                 network,
                 interface,
                 is_open,
+                limits,
                 received: counters.received,
                 sent: Counter { packets: sent.packets, bytes: sent.bytes },
                 dropped: counters.dropped,

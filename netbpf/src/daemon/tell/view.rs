@@ -9,7 +9,7 @@ use crate::{
         names::{self, links},
         state::{State, world::World},
     },
-    model::{AccessOptions, Attachment, Container, Endpoint, Files, Id, Link, Network},
+    model::{AccessOptions, Attachment, Container, Endpoint, Files, Id, Limits, Link, Network},
 };
 
 /// A network and its running containers.
@@ -129,6 +129,12 @@ pub fn network(network: &Network, world: &World) -> NetworkView {
         Some(MemberView { id, name: name.to_owned(), endpoint: attachment.endpoint.clone()? })
     };
     NetworkView { network: network.clone(), members: world.members(&network.id).filter_map(member).collect() }
+}
+
+/// How much an endpoint may receive and send.
+pub fn limits(attachment: &Attachment, world: &World) -> Limits {
+    let bridge = world.network(&attachment.network).and_then(Network::bridge);
+    bridge.map(|bridge| attachment.access(bridge).limits).unwrap_or_default()
 }
 
 /// What an endpoint may use besides its leases, in words; none if there is nothing, or no endpoint.

@@ -104,6 +104,7 @@ async fn an_interface_name_that_is_taken_inside_is_left_out() {
         device: crate::plan::Device { name: "foreign".to_owned(), ..Default::default() },
         peer: ("eth0".to_owned(), Some(blue.clone())),
         addresses: Vec::new(),
+        shapers: Default::default(),
     };
     rig.machine.change(|state| drop(state.links.insert(7, foreign)));
     let id = rig.connect(&blue, &network).await.unwrap();

@@ -1,12 +1,13 @@
 //! What members may send changes while they run: completely or not at all. Addresses that members use without a lease
 //! are nobody else's.
 
-use netbpf_common::access::UNGUARDED;
+use netbpf_common::access::{LIMITED, PLAIN, UNGUARDED};
 
 use super::rig::{Rig, with_each_call_failing};
 use crate::{
     daemon::Error,
     model::{AccessChange, EndpointOptions, EndpointRequest, Id, Network},
+    plan::Shaper,
 };
 
 fn change(key: &str, value: &str) -> AccessChange {
@@ -46,6 +47,68 @@ async fn a_network_is_changed_with_all_its_members_or_not_at_all() {
     };
     let failed = with_each_call_failing(town, update).await;
     assert_eq!(failed, ["write an endpoint", "write an endpoint"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_changed_completely_or_not_at_all() {
+    let update = async |rig: &Rig, (network, members): &(Network, Vec<String>)| {
+        rig.daemon.update(&network.name, &members[0], change("netbpf.egress_rate", "10mbit")).await
+    };
+    assert_eq!(with_each_call_failing(town, update).await, ["write an endpoint", "shape an endpoint"]);
+    let update = async |rig: &Rig, (network, _): &(Network, Vec<String>)| {
+        rig.daemon.update_network(&network.name, change("netbpf.ingress_rate", "10mbit")).await
+    };
+    let both = ["write an endpoint", "shape an endpoint"];
+    assert_eq!(with_each_call_failing(town, update).await, [both, both].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_is_there_after_a_restart_and_for_new_members_until_it_is_removed() {
+    let rig = Rig::start().await;
+    let (network, members) = town(&rig).await;
+    let before = rig.shape();
+    rig.daemon.update_network("mynet", change("netbpf.ingress_rate", "1gbit")).await.unwrap();
+    rig.daemon.update("mynet", &members[0], change("netbpf.egress_rate", "10mbit")).await.unwrap();
+    let changed = rig.shape();
+    let rig = rig.restart().await;
+    changed.assert_same(&rig.shape(), "after a restart");
+    let rates = |rig: &Rig| {
+        let links = rig.shape().machine().links.clone().into_values().filter(|link| link.peer.1.is_some());
+        let rate = |shaper: Option<Shaper>| shaper.map_or(0, |shaper| shaper.rate);
+        links.map(|link| (rate(link.shapers.outer), rate(link.shapers.inner))).collect::<Vec<_>>()
+    };
+    assert_eq!(rates(&rig), [(125_000_000, 1_250_000), (125_000_000, 0)]);
+    let limited = |rig: &Rig| {
+        let shape = rig.shape();
+        let entries = shape.machine().endpoints.values();
+        entries.map(|entry| (entry.limit.rate, entry.endpoint.access & (PLAIN | LIMITED))).collect::<Vec<_>>()
+    };
+    assert_eq!(limited(&rig), [(1_562_500, PLAIN | LIMITED), (0, PLAIN)]);
+    let red = rig.connect(&rig.namespace("red"), &network).await.unwrap();
+    assert_eq!(rates(&rig)[2], (125_000_000, 0));
+    rig.disconnect(red).await.unwrap();
+    for (key, value) in [("netbpf.ingress_rate", "unlimited"), ("netbpf.egress_rate", "")] {
+        rig.daemon.update("mynet", &members[0], change(key, value)).await.unwrap();
+    }
+    assert_eq!(rates(&rig), [(0, 0), (125_000_000, 0)]);
+    rig.daemon.update("mynet", &members[0], change("netbpf.ingress_rate", "")).await.unwrap();
+    rig.daemon.update_network("mynet", change("netbpf.ingress_rate", "")).await.unwrap();
+    before.assert_same(&rig.shape(), "after all were taken back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_must_hold_a_frame() {
+    let rig = Rig::start().await;
+    let (_, members) = town(&rig).await;
+    let before = rig.shape();
+    let said = "netbpf.egress_burst: a burst of 1517 bytes is too small: frames of network mynet have up to 1518 bytes";
+    let small = || change("netbpf.egress_burst", "1517");
+    let refused = rig.daemon.update("mynet", &members[0], small()).await.unwrap_err();
+    assert_eq!(refused.to_string(), said);
+    let refused = rig.daemon.update_network("mynet", small()).await.unwrap_err();
+    assert_eq!(refused.to_string(), said);
+    before.assert_same(&rig.shape(), "after refusals");
+    rig.daemon.update("mynet", &members[0], change("netbpf.egress_burst", "1518")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use super::{Link, Machine, place};
 use crate::{
     link::{Error, Family, OwnedLink, Received, Uplink},
     model::{self, Mac},
-    plan::{Device, EndpointWiring, Mend, NetworkWiring},
+    plan::{Device, EndpointWiring, Mend, NetworkWiring, Shapers},
 };
 
 /// See [`crate::link::Links`].
@@ -68,6 +68,7 @@ impl Links {
                 device: Device::of_network(network, group),
                 peer: (network.peer.clone(), None),
                 addresses: Vec::new(),
+                shapers: Shapers::default(),
             },
         )
     }
@@ -85,6 +86,7 @@ impl Links {
                 device: Device { up: false, ..Device::of_endpoint(endpoint, group) },
                 peer: (endpoint.interface.clone(), namespace.map(|namespace| namespace.path.clone())),
                 addresses: addresses.collect(),
+                shapers: Shapers::default(),
             },
         )
     }
@@ -137,6 +139,24 @@ impl Links {
             Ok(())
         });
         mended.map_err(refused("change", name))?
+    }
+
+    pub async fn shape(
+        &self,
+        _: Option<&EndpointWiring>,
+        after: &EndpointWiring,
+        _: Option<&Namespace>,
+    ) -> Result<(), Error> {
+        let (ifindex, shapers) = (after.ifindex(), after.shapers());
+        let shaped = self.machine.call("shape an endpoint", |state| {
+            state.links.get_mut(&ifindex).map(|link| link.shapers = shapers).ok_or(no_such_link(ifindex))
+        });
+        shaped.map_err(refused("shape", &after.host_interface))?
+    }
+
+    pub async fn shapers(&self, endpoint: &EndpointWiring, _: Option<&Namespace>) -> Result<Shapers, Error> {
+        let links = self.machine.state().links;
+        Ok(links.get(&endpoint.ifindex()).map(|link| link.shapers).unwrap_or_default())
     }
 
     pub async fn set_default_route(&self, netns: &Namespace, gateway: IpAddr) -> Result<(), Error> {

@@ -35,7 +35,7 @@ use crate::{
     datapath::NamesInNetwork,
     dns::Record,
     model::{self, Id, Mapping},
-    plan::{Device, EndpointEntry, NetworkEntry, NetworkRules},
+    plan::{Device, EndpointEntry, NetworkEntry, NetworkRules, Shapers},
     relay::Place,
 };
 
@@ -87,6 +87,8 @@ pub struct Link {
     pub peer: (String, Option<PathBuf>),
     /// The addresses of the other end.
     pub addresses: Vec<ipnet::IpNet>,
+    /// The queueing disciplines of both ends.
+    pub shapers: Shapers,
 }
 
 impl Machine {
