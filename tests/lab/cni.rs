@@ -1,5 +1,6 @@
 //! netbpf as a CNI plugin, executed as runtimes do: by environment and standard input.
 
+mod limits;
 mod names;
 mod plugin;
 

@@ -191,6 +191,7 @@ fn configuration(network: &str, allowed: &[String], socket: &Path) -> serde_json
         "network": network,
         "capabilities": {
             "aliases": true,
+            "bandwidth": true,
             "dns": true,
             "io.kubernetes.cri.pod-annotations": true,
             "ips": true,

@@ -118,6 +118,9 @@ pub struct RuntimeConfig {
     /// The requested MAC.
     #[serde(deserialize_with = "or_null")]
     pub mac: String,
+    /// Limits of the container's traffic.
+    #[serde(deserialize_with = "or_null")]
+    pub bandwidth: Bandwidth,
     /// Name servers and search domains of the container.
     #[serde(deserialize_with = "or_null")]
     pub dns: Dns,
@@ -127,6 +130,24 @@ pub struct RuntimeConfig {
     /// The annotations of a pod.
     #[serde(rename = "io.kubernetes.cri.pod-annotations", deserialize_with = "or_null")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Limits of a container's traffic, towards it and from it; 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Bandwidth {
+    /// In bits a second.
+    #[serde(rename = "ingressrate", deserialize_with = "or_null")]
+    pub ingress_rate: u64,
+    /// In bits.
+    #[serde(rename = "ingressburst", deserialize_with = "or_null")]
+    pub ingress_burst: u64,
+    /// In bits a second.
+    #[serde(rename = "egressrate", deserialize_with = "or_null")]
+    pub egress_rate: u64,
+    /// In bits.
+    #[serde(rename = "egressburst", deserialize_with = "or_null")]
+    pub egress_burst: u64,
 }
 
 /// A port to publish.

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
+    bandwidth,
     call::Call,
     configuration::{Configuration, PortMapping},
     error::{Code, Error},
@@ -27,7 +28,7 @@ const LONGEST_NAME: usize = 200;
 /// The message for `ADD`.
 ///
 /// # Errors
-/// [`Code::Configuration`] for invalid addresses or ports.
+/// [`Code::Configuration`] for invalid addresses, ports or limits.
 pub fn request(call: &Call, configuration: &Configuration, key: AttachmentKey) -> Result<Attach, Error> {
     let runtime = &configuration.runtime;
     let named = Named::of(call);
@@ -35,10 +36,12 @@ pub fn request(call: &Call, configuration: &Configuration, key: AttachmentKey) -
     let mut aliases = named.aliases;
     aliases.extend(aliases_of_pod(configuration)?);
     aliases.extend(runtime.aliases.get(&configuration.name).cloned().unwrap_or_default());
+    let mut options = configuration.options.clone();
+    options.extend(bandwidth::options(runtime)?);
     let settings = |index: usize| -> Result<EndpointSettings, Error> {
         let of_all = EndpointSettings {
             aliases: Some(aliases.clone()),
-            driver_opts: Some(configuration.options.clone()),
+            driver_opts: Some(options.clone()),
             ..EndpointSettings::default()
         };
         match index {

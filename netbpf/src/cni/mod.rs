@@ -7,9 +7,11 @@
 //! | `call` | the environment: the command, and what it is about |
 //! | `configuration` | standard input |
 //! | `convert` | messages for the daemon |
+//! | `bandwidth` | limits, as options of an endpoint |
 //! | `result` | standard output |
 //! | `error` | the errors of the protocol |
 
+mod bandwidth;
 mod call;
 mod configuration;
 mod convert;

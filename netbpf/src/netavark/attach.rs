@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, net::IpAddr, os::unix::fs::MetadataExt as _
 use serde_json::{Map, Value, json};
 
 use super::{
-    Error,
+    Error, LIMITS,
     message::{Join, PortMapping},
 };
 use crate::{
@@ -70,7 +70,7 @@ pub fn request(join: &Join, namespace: &str) -> Result<Attach, Error> {
         ipam_config: Some(addresses),
         mac_address: options.static_mac.clone(),
         aliases: Some(options.aliases.clone()),
-        driver_opts: Some(options.options.clone()),
+        driver_opts: Some(options.options.iter().map(|(key, value)| (named(key), value.clone())).collect()),
         ..EndpointSettings::default()
     };
     Ok(Attach {
@@ -84,6 +84,12 @@ pub fn request(join: &Join, namespace: &str) -> Result<Attach, Error> {
         reserves_ports: true,
         dns: join.network.network_dns_servers.iter().map(IpAddr::to_string).collect(),
     })
+}
+
+/// netbpf's name of an option, which may be typed without the prefix if it is a limit.
+fn named(key: &str) -> String {
+    let limit = LIMITS.into_iter().find(|(short, _)| *short == key);
+    limit.map_or(key, |(_, name)| name).to_owned()
 }
 
 fn key(join: &Join) -> AttachmentKey {
@@ -153,7 +159,7 @@ mod tests {
             {"container_port":80,"host_port":8080,"host_ip":"","protocol":"tcp,udp","range":2}],
             "network":{"name":"mynet","network_dns_servers":["10.0.0.53"],"subnets":null},
             "network_options":{"aliases":["a","4978"],"interface_name":"eth0","static_ips":["10.1.0.5","fd00::5"],
-            "static_mac":"02:42:0a:01:00:05","options":{"rate":"5m"}}}"#;
+            "static_mac":"02:42:0a:01:00:05","options":{"rate":"5m","ingress_rate":"10mbit","netbpf.egress_rate":"5mbit"}}}"#;
         let join: Join = serde_json::from_str(text).unwrap();
         let request = request(&join, "/run/netns/x").unwrap();
         assert_eq!((request.name.as_str(), request.key.configuration.as_str()), ("web", "mynet"));
@@ -161,6 +167,9 @@ mod tests {
         let endpoint = &request.networks[0].endpoint_config;
         let asked = endpoint.ipam_config.as_ref().unwrap();
         assert_eq!((asked.ipv4_address.as_str(), asked.ipv6_address.as_str()), ("10.1.0.5", "fd00::5"));
+        let options = endpoint.driver_opts.as_ref().unwrap();
+        let options: Vec<_> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(options, ["netbpf.egress_rate=5mbit", "netbpf.ingress_rate=10mbit", "rate=5m"]);
         assert_eq!(request.dns, ["10.0.0.53"]);
         let ports: Vec<_> = request
             .port_bindings

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Error,
+    Error, LIMITS,
     message::{LeaseRange, Network, Subnet},
 };
 use crate::api::{
@@ -17,8 +17,11 @@ use crate::api::{
 
 /// Docker's status for a name that is taken.
 const CONFLICT: u16 = 409;
-/// The options that netbpf takes from podman, and Docker's names for them.
-const OPTIONS: [(&str, &str); 1] = [("mtu", "com.docker.network.driver.mtu")];
+/// The options that netbpf takes from podman, and its or Docker's names for them.
+const OPTIONS: [(&str, &str); 5] = {
+    let [ingress_rate, ingress_burst, egress_rate, egress_burst] = LIMITS;
+    [("mtu", "com.docker.network.driver.mtu"), ingress_rate, ingress_burst, egress_rate, egress_burst]
+};
 /// The option for the name of a network's device.
 const DEVICE: &str = "com.docker.network.bridge.name";
 /// netavark's isolation between networks, which netbpf's networks always have.

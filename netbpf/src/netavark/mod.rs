@@ -28,6 +28,13 @@ use crate::api::blocking;
 
 /// The version of the plugin API (netavark's `plugin-API.md`).
 const API_VERSION: &str = "1.0.0";
+/// The options of limits, which may be typed without netbpf's prefix.
+const LIMITS: [(&str, &str); 4] = [
+    ("ingress_rate", "netbpf.ingress_rate"),
+    ("ingress_burst", "netbpf.ingress_burst"),
+    ("egress_rate", "netbpf.egress_rate"),
+    ("egress_burst", "netbpf.egress_burst"),
+];
 /// The daemon's socket, unless the environment names another one.
 const SOCKET: &str = "/run/netbpf/netbpf.sock";
 /// The maximum size of a message in bytes. It may publish every TCP and UDP port.
