@@ -1,7 +1,7 @@
 //! What an endpoint may send besides its leased addresses, and in which way frames reach it: the bits of
-//! `Endpoint::access`, the subnets in `FURTHER`. And where the MACs are that the programs learn from endpoints without guard: `LEARNT`, with the
-//! order in which each endpoint's were learnt (`LEARNT_OF`, `LEARNING`). Must not know how the maps are
-//! accessed.
+//! `Endpoint::access`, the subnets in `FURTHER`. And where the MACs are that the programs learn from endpoints without
+//! guard: `LEARNT`, with the order in which each endpoint's were learnt (`LEARNT_OF`, `LEARNING`). Must not know how the
+//! maps are accessed.
 
 /// The programs check nothing but what the endpoint may never send; its MACs are learnt.
 pub const UNGUARDED: u8 = 1;

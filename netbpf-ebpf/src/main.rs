@@ -2,8 +2,8 @@
 //!
 //! An entry point runs one function of [`bridge`]; [`stats`] counts the result. [`parse`] reads a frame's
 //! headers, [`interface`] finds the sender, [`isolation`], [`open`] and [`icc`] check what it may send, and [`limit`]
-//! how much; [`arp`], [`nd`] and [`names`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to unused addresses,
-//! [`uplink`] packets from other hosts. Only [`packet`] accesses a frame's bytes and its context, only
+//! how much; [`arp`], [`nd`] and [`names`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to
+//! unused addresses, [`uplink`] packets from other hosts. Only [`packet`] accesses a frame's bytes and its context, only
 //! [`maps`] accesses maps: there is no `unsafe` elsewhere.
 //!
 //! Fragments, GSO frames and partial checksums pass unchanged, and no length in a header is trusted.

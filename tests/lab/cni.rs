@@ -217,7 +217,8 @@ fn a_namespace_ends_whichever_of_its_paths_was_given() {
         call(command, "bb", conf("1.0.0", json!({})))
             .with(|call| call.namespace = "/var/run/netns/bb".to_owned())
     };
-    other("ADD").run(&lab).ok();
+    let result = other("ADD").result(&lab);
+    call("CHECK", "bb", conf("1.0.0", json!({ "prevResult": result }))).run(&lab).ok();
     // A runtime that knows a container of the same ID in another namespace.
     call("DEL", "bb", conf("1.0.0", json!({})))
         .with(|call| call.namespace = "/run/netns/aa".to_owned())

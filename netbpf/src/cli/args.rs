@@ -112,7 +112,7 @@ struct Arguments {
         global = true,
         value_name = "PATH",
         env = "NETBPF_SOCKET",
-        default_value = "/run/netbpf/netbpf.sock",
+        default_value = api::SOCKET,
         hide_env_values = true
     )]
     socket: PathBuf,

@@ -9,10 +9,11 @@ use std::{
 use serde_json::json;
 
 use super::{Error, console::Console};
-use crate::{api::client::Client, cni};
+use crate::{
+    api::{SOCKET, client::Client},
+    cni,
+};
 
-/// The daemon's usual socket, which a configuration need not name.
-const SOCKET: &str = "/run/netbpf/netbpf.sock";
 /// The start of a configuration's file name. Runtimes take the first file as the network of a cluster, so this comes late.
 const PREFIX: &str = "90-netbpf-";
 /// The end of its file name.

@@ -58,14 +58,6 @@ pub enum Error {
     /// The output cannot be written.
     #[error("write output: {0}")]
     Output(io::Error),
-    /// A manual page cannot be written.
-    #[error("write {}: {error}", path.display())]
-    Page {
-        /// The path of the page.
-        path: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
     /// A network's name that a CNI configuration cannot have.
     #[error("network {0}: a CNI configuration has a name of a-z, A-Z, 0-9, '_', '.' and '-' only")]
     NoCniName(String),

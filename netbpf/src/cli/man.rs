@@ -23,7 +23,7 @@ impl Man {
         let Self { dir } = self;
         for (name, page) in pages()? {
             let path = dir.join(name);
-            fs::write(&path, page).map_err(|error| Error::Page { path, error })?;
+            fs::write(&path, page).map_err(|error| Error::File { operation: "write", path, error })?;
         }
         Ok(0)
     }

@@ -11,9 +11,8 @@ use super::{
     call::is_name,
     error::{Code, Error},
 };
+use crate::api::SOCKET;
 
-/// The daemon's socket, unless the configuration names another one.
-const SOCKET: &str = "/run/netbpf/netbpf.sock";
 /// The version of a configuration that names none (CNI specification 0.1.0).
 const FIRST_VERSION: &str = "0.1.0";
 /// Objects whose keys are names: these keep their case.

@@ -24,7 +24,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::api::blocking;
+use crate::api::{SOCKET, blocking};
 
 /// The version of the plugin API (netavark's `plugin-API.md`).
 const API_VERSION: &str = "1.0.0";
@@ -35,8 +35,6 @@ const LIMITS: [(&str, &str); 4] = [
     ("egress_rate", "netbpf.egress_rate"),
     ("egress_burst", "netbpf.egress_burst"),
 ];
-/// The daemon's socket, unless the environment names another one.
-const SOCKET: &str = "/run/netbpf/netbpf.sock";
 /// The maximum size of a message in bytes. It may publish every TCP and UDP port.
 const MAX_INPUT: u64 = 32 << 20;
 

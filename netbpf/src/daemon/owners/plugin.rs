@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use crate::{
     daemon::{
         Daemon, Error,
+        effects::host::Host,
         membership::connect::{attachable, with_attachment},
         names::record::record_of,
         owners::{gone::is_in_its_namespace, namespace},
@@ -157,7 +158,7 @@ impl Daemon {
         let Ok(before) = self.state.container(&id) else { return Ok(()) };
         let Some(after) = without_request(&before, key) else { return Ok(()) };
         let other = namespace.and_then(|path| self.namespace_at(path).ok());
-        if other.is_some_and(|(namespace, inode)| !is_in(&before, &namespace, inode))
+        if other.is_some_and(|(namespace, inode)| !is_in(&before, &namespace, inode, &self.host))
             && is_in_its_namespace(&before, &self.host)
         {
             tracing::warn!(
@@ -181,7 +182,7 @@ impl Daemon {
         let container = self.state.container(&id).map_err(|_| no_interface(key))?;
         let attached = attached(&container, key, &self.state.world())?;
         let (namespace, inode) = self.namespace_at(path)?;
-        if !is_in(&container, &namespace, inode) {
+        if !is_in(&container, &namespace, inode, &self.host) {
             return Err(no_interface(key));
         }
         let opened = self.host.links.namespace(&namespace)?;
@@ -282,7 +283,7 @@ impl Daemon {
         inode: u64,
     ) -> Result<Option<Container>, Error> {
         let Ok(known) = self.state.container(&id) else { return Ok(None) };
-        if is_in(&known, namespace, inode) {
+        if is_in(&known, namespace, inode, &self.host) {
             return Ok(Some(known));
         }
         if is_in_its_namespace(&known, &self.host) {
@@ -387,9 +388,13 @@ fn ended(container: &Container) -> Container {
     Container { attachments: Vec::new(), ..container.clone() }
 }
 
-/// Whether a container is in a namespace.
-fn is_in(container: &Container, namespace: &Namespace, inode: u64) -> bool {
-    container.plugin_container().is_some_and(|plugin| plugin.namespace == *namespace && plugin.inode == inode)
+/// Whether a container is in a namespace. Runtimes may spell its path in several ways: as long as the container's own path
+/// leads to it, the inode tells.
+fn is_in(container: &Container, namespace: &Namespace, inode: u64, host: &Host) -> bool {
+    container.plugin_container().is_some_and(|plugin| {
+        plugin.inode == inode
+            && (plugin.namespace == *namespace || host.inode_of(&plugin.namespace) == Some(inode))
+    })
 }
 
 fn no_interface(key: &AttachmentKey) -> Error {

@@ -57,8 +57,7 @@ async fn removed_queueing_disciplines_are_restored_and_those_of_the_host_counted
     let guard = DeviceGuard::new(Arc::clone(&rig.daemon.state), Arc::clone(&rig.daemon.host));
     let before = rig.shape();
     type Harm = (fn(&mut Shapers), usize);
-    let harms: [Harm; 2] =
-        [(|shapers| shapers.inner = None, 0), (|shapers| shapers.outer = None, 1)];
+    let harms: [Harm; 2] = [(|shapers| shapers.inner = None, 0), (|shapers| shapers.outer = None, 1)];
     for (harm, counted) in harms {
         rig.machine.change(each_shapers(harm));
         rig.machine.fail_at(1);
