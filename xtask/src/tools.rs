@@ -302,7 +302,7 @@ mod tests {
                 let inside = inside.or_else(|| line.strip_prefix("netbpf run ")?.split_once(" -- "));
                 inside.map_or(line, |(_, command)| command).split(' ').next().unwrap_or_default()
             })
-            .filter(|program| !["netbpf", "cargo", "docker", "sleep"].contains(program))
+            .filter(|program| !["netbpf", "cargo", "docker", "podman", "sleep"].contains(program))
             .collect();
         programs.sort_unstable();
         programs.dedup();

@@ -80,7 +80,7 @@ pub use self::{
 use self::{
     entries::{Claim, Entries},
     members::Before,
-    names::{Names, OF_ASKING},
+    names::Names,
     older::Older,
     pins::Pins,
     programs::{Programs, Role},
@@ -212,7 +212,6 @@ impl Datapath {
     /// [`Error::Failed`] if the kernel refuses a program or a pin.
     pub fn load_all(&mut self) -> Result<(), Error> {
         self.programs.need(&programs::OF_OPEN)?;
-        self.programs.need(&OF_ASKING)?;
         self.programs.need(&[programs::FROM_UPLINK])
     }
 
@@ -344,8 +343,7 @@ impl Datapath {
         self.tables.reset_endpoint_stats(number)?;
         self.set_endpoint(number, Endpoint { next, ..endpoint })?;
         self.set_first(network, number)?;
-        self.enter(&Entries::of_endpoint(&endpoint))?;
-        self.settle_asking()
+        self.enter(&Entries::of_endpoint(&endpoint))
     }
 
     /// Attaches `from_container` to an endpoint's host side.
@@ -396,7 +394,6 @@ impl Datapath {
         // It is in no list any more, also if its entry cannot be cleared.
         self.before.remove(&number);
         self.vacate_endpoint(number)?;
-        self.settle_asking()?;
         self.settle_open(endpoint.network)
     }
 

@@ -22,9 +22,6 @@ use super::{
 };
 use crate::model::Id;
 
-/// The programs that endpoints need whose queries are answered.
-pub const OF_ASKING: [&str; 1] = ["answer_name"];
-
 /// The names of a container in one network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamesInNetwork {
@@ -62,11 +59,6 @@ impl Names {
             unwritten: BTreeSet::new(),
             asking: HashMap::new(),
         })
-    }
-
-    /// Whether there are endpoints whose queries are answered.
-    fn has_asking(&self) -> bool {
-        !self.asking.is_empty()
     }
 
     /// Notes whether an endpoint asks, and in which network.
@@ -207,12 +199,6 @@ impl Datapath {
         }
     }
 
-    /// Loads the program that answers, if an endpoint asks. It stays until the daemon's end: containers come and go, and
-    /// the verifier takes time.
-    pub(super) fn settle_asking(&mut self) -> Result<(), Error> {
-        if self.names.has_asking() { self.programs.need(&OF_ASKING) } else { Ok(()) }
-    }
-
     /// Notes all endpoints that ask, and removes the views of others.
     pub(super) fn mend_names(&mut self) -> Result<(), Error> {
         for (number, endpoint) in self.endpoints.clone() {
@@ -220,8 +206,7 @@ impl Datapath {
                 self.names.note(number, &endpoint, true)?;
             }
         }
-        self.names.forget_views()?;
-        self.settle_asking()
+        self.names.forget_views()
     }
 }
 

@@ -24,7 +24,7 @@ use aya::{
 
 use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK};
 
-use super::{Error, names::OF_ASKING, pins::Pins, tables, warn};
+use super::{Error, pins::Pins, tables, warn};
 use crate::fault;
 
 /// The object that is loaded without logs; bpftool can load it too.
@@ -79,7 +79,7 @@ impl Role {
 }
 
 /// The programs that every network needs.
-const ALWAYS: [&str; 3] = ["flood", "from_container", "from_host"];
+const ALWAYS: [&str; 4] = ["answer_name", "flood", "from_container", "from_host"];
 
 /// The programs that networks with open endpoints need.
 pub const OF_OPEN: [&str; 3] = ["flood_open", "from_open", "to_open"];
@@ -171,7 +171,7 @@ impl Programs {
     /// # Errors
     /// [`Error::Failed`] if one cannot be removed: call it again.
     pub fn forget_unneeded(&mut self) -> Result<(), Error> {
-        for name in OF_OPEN.into_iter().chain(OF_ASKING).chain([FROM_UPLINK]) {
+        for name in OF_OPEN.into_iter().chain([FROM_UPLINK]) {
             if !self.loaded.contains(name) {
                 self.forget(name)?;
             }
