@@ -11,6 +11,8 @@ use std::{
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 
+/// The daemon's socket, unless it or a client is told another path.
+pub const SOCKET: &str = "/run/netbpf/netbpf.sock";
 /// How long the daemon may take for an answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// The maximum size of an answer in bytes.

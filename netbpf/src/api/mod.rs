@@ -14,5 +14,4 @@ pub mod request;
 pub mod server;
 pub mod types;
 
-/// The daemon's socket, unless it or a client is told another path.
-pub const SOCKET: &str = "/run/netbpf/netbpf.sock";
+pub use blocking::SOCKET;

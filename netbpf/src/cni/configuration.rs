@@ -11,7 +11,7 @@ use super::{
     call::is_name,
     error::{Code, Error},
 };
-use crate::api::SOCKET;
+use crate::api::blocking::SOCKET;
 
 /// The version of a configuration that names none (CNI specification 0.1.0).
 const FIRST_VERSION: &str = "0.1.0";

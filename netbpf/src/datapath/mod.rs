@@ -412,10 +412,10 @@ impl Datapath {
     fn set_endpoint(&mut self, number: u32, endpoint: Endpoint) -> Result<(), Error> {
         self.tables.set_endpoint(number, endpoint)?;
         self.note_open(number, &endpoint);
-        self.note_asking(number, &endpoint)?;
-        self.endpoints.insert(number, endpoint);
+        let former = self.endpoints.insert(number, endpoint);
         self.before.insert(endpoint.next, Before::Endpoint(number));
-        Ok(())
+        // Last: if it fails, the endpoint is known, and can be cleared.
+        self.note_asking(number, former, &endpoint)
     }
 
     fn vacate_network(&mut self, number: u32) -> Result<(), Error> {
@@ -427,7 +427,7 @@ impl Datapath {
     fn vacate_endpoint(&mut self, number: u32) -> Result<(), Error> {
         self.tables.set_endpoint(number, Endpoint::default())?;
         self.before.remove(&number);
-        self.note_asking(number, &Endpoint::default())?;
+        self.note_asking(number, self.endpoints.get(&number).copied(), &Endpoint::default())?;
         let Some(endpoint) = self.endpoints.remove(&number) else { return Ok(()) };
         self.note_open(number, &Endpoint { access: 0, ..endpoint });
         if self.networks.get(&endpoint.network).is_some_and(|network| network.first == endpoint.next) {

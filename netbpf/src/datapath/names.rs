@@ -187,16 +187,23 @@ impl Datapath {
         self.names.forget_others()
     }
 
-    /// Notes whether an endpoint's queries are answered.
-    pub(super) fn note_asking(&mut self, number: u32, endpoint: &Endpoint) -> Result<(), Error> {
-        let former = self.endpoints.get(&number).copied().filter(|former| former.access & ASKS != 0);
-        if let Some(former) = former.filter(|former| former.owner != endpoint.owner) {
+    /// Notes whether an endpoint's queries are answered, which was `former` so far.
+    pub(super) fn note_asking(
+        &mut self,
+        number: u32,
+        former: Option<Endpoint>,
+        endpoint: &Endpoint,
+    ) -> Result<(), Error> {
+        let asks = |endpoint: &Endpoint| endpoint.access & ASKS != 0;
+        let view = |of: &Endpoint| asks(of).then_some((of.owner, of.network, of.icc_off));
+        let former = former.filter(asks);
+        if former.as_ref().and_then(view) == view(endpoint) {
+            return Ok(());
+        }
+        if let Some(former) = former.filter(|former| !asks(endpoint) || former.owner != endpoint.owner) {
             self.names.note(number, &former, false)?;
         }
-        match endpoint.access & ASKS {
-            0 if former.is_none() => Ok(()),
-            asks => self.names.note(number, endpoint, asks != 0),
-        }
+        if asks(endpoint) { self.names.note(number, endpoint, true) } else { Ok(()) }
     }
 
     /// Notes all endpoints that ask, and removes the views of others.

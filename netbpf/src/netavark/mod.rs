@@ -24,7 +24,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::api::{SOCKET, blocking};
+use crate::api::blocking::{self, SOCKET};
 
 /// The version of the plugin API (netavark's `plugin-API.md`).
 const API_VERSION: &str = "1.0.0";

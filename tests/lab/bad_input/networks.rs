@@ -59,8 +59,8 @@ fn networks_that_cannot_be_created() {
     create(
         &["-o", "netbpf.mtu=1400", "new"],
         "unknown driver option netbpf.mtu: known are netbpf.gso_max_size, netbpf.max_flows, netbpf.max_flood_copies, \
-         netbpf.addresses, netbpf.guard, netbpf.redirect, netbpf.ingress_rate, \
-             netbpf.ingress_burst, netbpf.egress_rate, netbpf.egress_burst",
+         netbpf.dns_intercept, netbpf.addresses, netbpf.guard, netbpf.redirect, netbpf.ingress_rate, \
+         netbpf.ingress_burst, netbpf.egress_rate, netbpf.egress_burst",
     );
     create(
         &["-o", "com.docker.network.driver.mtu=big", "new"],
