@@ -87,9 +87,16 @@ fn every_map_prints_named_fields() {
 fn programs_are_named_and_small() {
     bench(|bench| {
         bench.datapath.load_all().expect("the programs load");
-        for name in
-            ["from_container", "from_host", "from_open", "to_open", "flood", "flood_open", "from_uplink"]
-        {
+        for name in [
+            "from_container",
+            "from_host",
+            "from_open",
+            "to_open",
+            "flood",
+            "flood_open",
+            "from_uplink",
+            "answer_name",
+        ] {
             let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
             assert_eq!(info.name_as_str(), Some(name));
             // Before Linux 5.16 the kernel does not report it.
@@ -165,7 +172,9 @@ fn programs_log_the_reason_of_frames_on_request() {
         bench.datapath = Datapath::open(&bench.bpffs, true).expect("the programs load with logs");
         bench.datapath.load_all().expect("the other programs load with logs");
         let logs = bench.datapath.take_logs().expect("logs");
-        for name in ["from_container", "from_host", "from_open", "to_open", "flood", "flood_open"] {
+        for name in
+            ["from_container", "from_host", "from_open", "to_open", "flood", "flood_open", "answer_name"]
+        {
             let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
             let Some(verified) = info.verified_instruction_count() else { continue };
             assert!(verified < 200_000, "{name}: {verified} instructions verified");
