@@ -80,7 +80,7 @@ pub use self::{
 use self::{
     entries::{Claim, Entries},
     members::Before,
-    names::Names,
+    names::{Names, OF_ASKING},
     older::Older,
     pins::Pins,
     programs::{Programs, Role},
@@ -212,6 +212,7 @@ impl Datapath {
     /// [`Error::Failed`] if the kernel refuses a program or a pin.
     pub fn load_all(&mut self) -> Result<(), Error> {
         self.programs.need(&programs::OF_OPEN)?;
+        self.programs.need(&OF_ASKING)?;
         self.programs.need(&[programs::FROM_UPLINK])
     }
 
@@ -343,7 +344,8 @@ impl Datapath {
         self.tables.reset_endpoint_stats(number)?;
         self.set_endpoint(number, Endpoint { next, ..endpoint })?;
         self.set_first(network, number)?;
-        self.enter(&Entries::of_endpoint(&endpoint))
+        self.enter(&Entries::of_endpoint(&endpoint))?;
+        self.settle_asking()
     }
 
     /// Attaches `from_container` to an endpoint's host side.
@@ -377,7 +379,11 @@ impl Datapath {
 
     /// Clears an endpoint: first the entries that lead to it, then its place in the list, then itself.
     fn clear_endpoint(&mut self, number: u32) -> Result<(), Error> {
-        let Some(endpoint) = self.endpoints.get(&number).copied() else { return Ok(()) };
+        let Some(endpoint) = self.endpoints.get(&number).copied() else {
+            // What an earlier call could not do after that.
+            self.settle_asking()?;
+            return self.settle_open_programs();
+        };
         self.forget(&Entries::of_endpoint(&endpoint))?;
         // Another endpoint may soon get its number.
         self.forget_learnt(number, &endpoint)?;
@@ -394,6 +400,7 @@ impl Datapath {
         // It is in no list any more, also if its entry cannot be cleared.
         self.before.remove(&number);
         self.vacate_endpoint(number)?;
+        self.settle_asking()?;
         self.settle_open(endpoint.network)
     }
 

@@ -22,6 +22,9 @@ use super::{
 };
 use crate::model::Id;
 
+/// The programs that endpoints need whose queries are answered.
+pub const OF_ASKING: [&str; 1] = ["answer_name"];
+
 /// The names of a container in one network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamesInNetwork {
@@ -206,6 +209,15 @@ impl Datapath {
         if asks(endpoint) { self.names.note(number, endpoint, true) } else { Ok(()) }
     }
 
+    /// Loads the program that answers, if an endpoint asks, and unloads it otherwise: the verifier takes longer for it than
+    /// for those that every network needs.
+    pub(super) fn settle_asking(&mut self) -> Result<(), Error> {
+        match self.names.asking.is_empty() {
+            true => self.programs.release(&OF_ASKING),
+            false => self.programs.need(&OF_ASKING),
+        }
+    }
+
     /// Notes all endpoints that ask, and removes the views of others.
     pub(super) fn mend_names(&mut self) -> Result<(), Error> {
         for (number, endpoint) in self.endpoints.clone() {
@@ -213,7 +225,8 @@ impl Datapath {
                 self.names.note(number, &endpoint, true)?;
             }
         }
-        self.names.forget_views()
+        self.names.forget_views()?;
+        self.settle_asking()
     }
 }
 

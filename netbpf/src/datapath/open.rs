@@ -30,6 +30,7 @@ impl Datapath {
         }
         self.enter(&after)?;
         self.set_endpoint(number, changed)?;
+        self.settle_asking()?;
         let kept: BTreeSet<_> = after.claims().collect();
         for claim in before.claims().filter(|claim| !kept.contains(claim)) {
             self.remove_claim(claim, before.station)?;
@@ -96,6 +97,11 @@ impl Datapath {
     pub(super) fn settle_open(&mut self, network: u32) -> Result<(), Error> {
         let has_some = self.open.get(&network).is_some_and(|members| !members.is_empty());
         self.set_open(network, u8::from(has_some))?;
+        self.settle_open_programs()
+    }
+
+    /// Unloads the programs of open endpoints if there are none.
+    pub(super) fn settle_open_programs(&mut self) -> Result<(), Error> {
         match self.open.values().any(|members| !members.is_empty()) {
             true => Ok(()),
             false => self.programs.release(&OF_OPEN),

@@ -24,7 +24,7 @@ use aya::{
 
 use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK};
 
-use super::{Error, pins::Pins, tables, warn};
+use super::{Error, names::OF_ASKING, pins::Pins, tables, warn};
 use crate::fault;
 
 /// The object that is loaded without logs; bpftool can load it too.
@@ -79,7 +79,7 @@ impl Role {
 }
 
 /// The programs that every network needs.
-const ALWAYS: [&str; 4] = ["answer_name", "flood", "from_container", "from_host"];
+const ALWAYS: [&str; 3] = ["flood", "from_container", "from_host"];
 
 /// The programs that networks with open endpoints need.
 pub const OF_OPEN: [&str; 3] = ["flood_open", "from_open", "to_open"];
@@ -129,20 +129,24 @@ impl Programs {
         let loaded = missing.iter().try_for_each(|name| self.load_one(name));
         let entered = loaded.and_then(|()| missing.iter().try_for_each(|name| self.enter_tail_call(name)));
         self.loaded.extend(&missing);
-        entered.inspect_err(|_| warn(self.release(&missing)))
+        entered.inspect_err(|_| {
+            warn(self.release(&missing));
+            // What could not be removed is replaced by the next load.
+            self.loaded.retain(|name| !missing.contains(name));
+        })
     }
 
     /// Unloads those of the programs that are loaded: nobody needs them any more.
     ///
     /// # Errors
-    /// [`Error::Failed`] of the first program whose tail call or pin cannot be removed. It is unloaded all the same.
+    /// [`Error::Failed`] of the first program whose tail call or pin cannot be removed. It stays loaded: call it again.
     pub fn release(&mut self, names: &[&'static str]) -> Result<(), Error> {
         for &name in names {
-            if self.loaded.remove(name) {
-                let forgotten = self.forget(name);
-                // Also if its pin stays: the next load replaces it.
+            if self.loaded.contains(name) {
+                self.forget(name)?;
+                self.loaded.remove(name);
                 match self.program(name)?.unload() {
-                    Ok(()) | Err(ProgramError::NotLoaded) => forgotten?,
+                    Ok(()) | Err(ProgramError::NotLoaded) => {}
                     Err(error) => return Err(Error::failed("unload the program", name, error)),
                 }
             }
@@ -171,7 +175,7 @@ impl Programs {
     /// # Errors
     /// [`Error::Failed`] if one cannot be removed: call it again.
     pub fn forget_unneeded(&mut self) -> Result<(), Error> {
-        for name in OF_OPEN.into_iter().chain([FROM_UPLINK]) {
+        for name in OF_OPEN.into_iter().chain(OF_ASKING).chain([FROM_UPLINK]) {
             if !self.loaded.contains(name) {
                 self.forget(name)?;
             }
