@@ -85,7 +85,7 @@ impl<'a> Containerd<'a> {
         self.lab.host(["env", &path, "ctr"].into_iter().chain(arguments.split_whitespace()))
     }
 
-    /// Starts a container with the root directory of [`PREPARE`], without an image.
+    /// Starts a container with a root directory of its own, without an image.
     #[track_caller]
     pub fn run(&self, name: &str) {
         self.ctr(&format!("run -d --cni --rootfs /run/over/root {name} /bin/sleep 1000000")).ok();
