@@ -21,6 +21,9 @@ pub fn root_of(suite: &str) -> PathBuf {
     root.unwrap_or_else(|| panic!("{variable} is not set: run these tests by cargo xtask test")).into()
 }
 
+/// The namespaces of a machine, as `unshare` and `nsenter` name them.
+const NAMESPACES: [&str; 6] = ["--net", "--mount", "--uts", "--ipc", "--pid", "--cgroup"];
+
 /// Makes the mounts of a machine in `$PLACE`, over the root `$BELOW`, and becomes its process 1, `$@`. As in other
 /// containers with systemd, what belongs to the whole kernel is read-only: `/sys`, and `/proc/sys` but for the network.
 const BOOT: &str = r#"
@@ -87,17 +90,9 @@ impl Machine {
         let group = ControlGroup::new(&place.path().file_name().expect("a name").to_string_lossy());
         let process = Command::new("sh")
             .args(["-ec", r#"echo 0 > "$GROUP"; exec "$@""#, "sh"])
-            .args([
-                "unshare",
-                "--net",
-                "--mount",
-                "--uts",
-                "--ipc",
-                "--pid",
-                "--cgroup",
-                "--fork",
-                "--kill-child",
-            ])
+            .arg("unshare")
+            .args(NAMESPACES)
+            .args(["--fork", "--kill-child"])
             .args(["sh", "-ec", BOOT, "sh"])
             .args(init)
             .env("GROUP", group.entrance())
@@ -118,16 +113,7 @@ impl Machine {
     /// A command of a shell on the machine.
     pub fn command(&self, typed: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args([
-            "--target",
-            &self.init.to_string(),
-            "--net",
-            "--mount",
-            "--uts",
-            "--ipc",
-            "--pid",
-            "--cgroup",
-        ]);
+        command.args(["--target", &self.init.to_string()]).args(NAMESPACES);
         command.args(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"]);
         command.args(["sh", "-c", typed]).stdin(Stdio::null());
         command
