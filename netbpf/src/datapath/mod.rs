@@ -344,8 +344,7 @@ impl Datapath {
         self.tables.reset_endpoint_stats(number)?;
         self.set_endpoint(number, Endpoint { next, ..endpoint })?;
         self.set_first(network, number)?;
-        self.enter(&Entries::of_endpoint(&endpoint))?;
-        self.settle_asking()
+        self.enter(&Entries::of_endpoint(&endpoint))
     }
 
     /// Attaches `from_container` to an endpoint's host side.
@@ -381,7 +380,6 @@ impl Datapath {
     fn clear_endpoint(&mut self, number: u32) -> Result<(), Error> {
         let Some(endpoint) = self.endpoints.get(&number).copied() else {
             // What an earlier call could not do after that.
-            self.settle_asking()?;
             return self.settle_open_programs();
         };
         self.forget(&Entries::of_endpoint(&endpoint))?;
@@ -400,7 +398,6 @@ impl Datapath {
         // It is in no list any more, also if its entry cannot be cleared.
         self.before.remove(&number);
         self.vacate_endpoint(number)?;
-        self.settle_asking()?;
         self.settle_open(endpoint.network)
     }
 

@@ -190,7 +190,7 @@ impl Datapath {
         self.names.forget_others()
     }
 
-    /// Notes whether an endpoint's queries are answered, which was `former` so far.
+    /// Notes whether an endpoint's queries are answered, which was `former` so far. The program for them is loaded or unloaded.
     pub(super) fn note_asking(
         &mut self,
         number: u32,
@@ -206,12 +206,15 @@ impl Datapath {
         if let Some(former) = former.filter(|former| !asks(endpoint) || former.owner != endpoint.owner) {
             self.names.note(number, &former, false)?;
         }
-        if asks(endpoint) { self.names.note(number, endpoint, true) } else { Ok(()) }
+        if asks(endpoint) {
+            self.names.note(number, endpoint, true)?;
+        }
+        self.settle_asking()
     }
 
     /// Loads the program that answers, if an endpoint asks, and unloads it otherwise: the verifier takes longer for it than
     /// for those that every network needs.
-    pub(super) fn settle_asking(&mut self) -> Result<(), Error> {
+    fn settle_asking(&mut self) -> Result<(), Error> {
         match self.names.asking.is_empty() {
             true => self.programs.release(&OF_ASKING),
             false => self.programs.need(&OF_ASKING),

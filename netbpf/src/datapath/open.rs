@@ -30,7 +30,6 @@ impl Datapath {
         }
         self.enter(&after)?;
         self.set_endpoint(number, changed)?;
-        self.settle_asking()?;
         let kept: BTreeSet<_> = after.claims().collect();
         for claim in before.claims().filter(|claim| !kept.contains(claim)) {
             self.remove_claim(claim, before.station)?;
