@@ -4,7 +4,11 @@ use netbpf_tests::{
     containerd::Containerd,
     engine::NAME_SERVER,
     lab::{Lab, eventually},
+    rate::{self, TCP_PAYLOAD},
 };
+
+/// The annotations of Kubernetes for limits, in bits per second.
+const LIMITS: &str = "kubernetes.io/ingress-bandwidth=10M kubernetes.io/egress-bandwidth=20M";
 
 /// A pod: its ID, and its addresses.
 #[track_caller]
@@ -30,7 +34,7 @@ fn pods_have_networks_names_and_ports_by_their_annotations() {
     let (web, addresses) =
         run(&containerd, "shop web 8080:80 netbpf.io/network=mynet,other netbpf.io/aliases=cart");
     assert_eq!(addresses, ["10.1.0.3", "fd00:1::3"], "of its first interface");
-    let (client, _) = run(&containerd, "default client");
+    let (client, _) = run(&containerd, &format!("default client {LIMITS}"));
     assert_eq!(lab.containers(), ["client.default", "own", "web.shop"]);
     let exec = |pod: &str, command: &str| containerd.cri(&format!("exec {pod} {command}"));
     let inside = exec(&web, "ip address show eth1").ok();
@@ -47,8 +51,18 @@ fn pods_have_networks_names_and_ports_by_their_annotations() {
     assert!(refused.stderr.contains("nonet"), "{refused}");
     assert_eq!(lab.containers(), ["client.default", "own", "web.shop"]);
 
+    // Its limits.
+    let options = lab.inspect("client.default")["NetworkSettings"]["Networks"]["mynet"]["DriverOpts"].take();
+    assert_eq!([&options["netbpf.ingress_rate"], &options["netbpf.egress_rate"]], ["10mbit", "20mbit"]);
+    let server = rate::serve(&lab, &lab.namespace("own"), 5201);
+    for (way, bits) in [("", 20e6), (" -R", 10e6)] {
+        let options = format!("-c 10.1.0.2 -O 1 -t 2{way}");
+        rate::has_rate(&lab, &lab.namespace("client.default"), &options, bits * TCP_PAYLOAD);
+    }
+    drop(server);
+
     // The port of the host leads to the pod, also when either daemon was killed.
-    let namespace = format!("--net={}", namespace(&lab, "web.shop"));
+    let namespace = format!("--net={}", lab.namespace("web.shop"));
     let server = ["socat", "TCP-LISTEN:80,fork,reuseaddr", "SYSTEM:echo hello"];
     let listening = lab.spawn(["nsenter", &namespace].into_iter().chain(server));
     let asks = ["socat", "-T1", "-", "TCP:127.0.0.1:8080"];
@@ -69,10 +83,4 @@ fn pods_have_networks_names_and_ports_by_their_annotations() {
     assert!(!lab.host(asks).status.success());
     lab.netbpf(["cni", "disable", "mynet"]).ok();
     containerd.end();
-}
-
-/// The file of a container's network namespace.
-fn namespace(lab: &Lab, container: &str) -> String {
-    let inspected = lab.inspect(container);
-    inspected["NetworkSettings"]["SandboxKey"].as_str().expect("a file").to_owned()
 }

@@ -3,14 +3,10 @@
 
 use std::thread;
 
-use netbpf_tests::lab::{Lab, Process, eventually};
-use serde_json::Value;
-
-/// How far a rate may be from the limit.
-const TOLERANCE: f64 = 0.05;
-
-/// The share of TCP's payload in full frames, as `tc` counts them: 1,448 of 1,514 bytes.
-const TCP_PAYLOAD: f64 = 1448.0 / 1514.0;
+use netbpf_tests::{
+    lab::{Lab, Process, eventually},
+    rate::{self, TCP_PAYLOAD, TOLERANCE},
+};
 
 /// The payload of a datagram in bytes, and its share.
 const DATAGRAM: &str = "1400";
@@ -44,41 +40,24 @@ impl Town {
         ["ip", "netns", "exec", container].into_iter().chain(command.split(' ')).map(str::to_owned).collect()
     }
 
+    fn namespace(container: &str) -> String {
+        format!("/run/netns/{container}")
+    }
+
     /// Starts iperf3 servers for two clients.
     fn serve(&self) -> [Process; 2] {
-        ["5201", "5202"].map(|port| {
-            let server = self.lab.spawn(Self::command("server", &format!("iperf3 -s -p {port}")));
-            eventually("iperf3 listens", || {
-                let listening = self.lab.host(Self::command("server", "ss -Hltn")).stdout;
-                listening.contains(&format!(":{port} ")).then_some(())
-            });
-            server
-        })
+        [5201, 5202].map(|port| rate::serve(&self.lab, &Self::namespace("server"), port))
     }
 
     /// The payload in bits per second that the receiver of a client's transfer got.
     fn received(&self, client: &str, options: &str) -> f64 {
-        let report: Value =
-            self.lab.host(Self::command(client, &format!("iperf3 -J -c {SERVER} {options}"))).ok().json();
-        let end = &report["end"];
-        let sum = if end["sum_received"].is_null() { &end["sum"] } else { &end["sum_received"] };
-        sum["bits_per_second"].as_f64().unwrap_or_else(|| panic!("a throughput: {report}"))
+        rate::received(&self.lab, &Self::namespace(client), &format!("-c {SERVER} {options}"))
     }
 
-    /// A client's transfer has a rate. It never exceeds that; on a busy machine, one of several attempts must reach it.
+    /// A transfer of the limited container has a rate.
     #[track_caller]
     fn has_rate(&self, options: &str, expected: f64) {
-        let mut seen = Vec::new();
-        for _ in 0..4 {
-            let received = self.received("limited", options);
-            assert!(received <= expected * (1.0 + TOLERANCE), "{options}: {received} of {expected} bit/s");
-            seen.push(received);
-            if received >= expected * (1.0 - TOLERANCE) {
-                println!("{options}: {received:.0} of {expected:.0} bit/s");
-                return;
-            }
-        }
-        panic!("{options}: {seen:?} of {expected} bit/s");
+        rate::has_rate(&self.lab, &Self::namespace("limited"), &format!("-c {SERVER} {options}"), expected);
     }
 
     fn dropped(&self) -> u64 {

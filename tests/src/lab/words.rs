@@ -133,6 +133,13 @@ impl Lab {
         pid
     }
 
+    /// The file of a container's network namespace.
+    #[track_caller]
+    pub fn namespace(&self, container: &str) -> String {
+        let inspected = self.inspect(container);
+        inspected["NetworkSettings"]["SandboxKey"].as_str().expect("a file").to_owned()
+    }
+
     /// A container or network, as `inspect` prints it.
     #[track_caller]
     pub fn inspect(&self, name: &str) -> serde_json::Value {
