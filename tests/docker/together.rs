@@ -3,13 +3,13 @@
 use netbpf_tests::{
     containerd::Containerd,
     lab::{Lab, Output, Process, eventually},
-    podman::Podman,
+    podman::{Backend, Podman},
 };
 
 use crate::engine::Engine;
 
-/// The containers: of Docker, of containerd as a CNI runtime, of podman, and netbpf's own.
-const ALL: [&str; 4] = ["docked", "default-contained", "podded", "own"];
+/// The containers: of Docker, of containerd as a CNI runtime, of podman with netavark and with CNI, and netbpf's own.
+const ALL: [&str; 5] = ["docked", "default-contained", "podded", "older", "own"];
 
 /// The engines on a lab's host.
 struct Engines<'a> {
@@ -17,6 +17,7 @@ struct Engines<'a> {
     docker: Engine<'a>,
     containerd: Containerd<'a>,
     podman: Podman<'a>,
+    older: Podman<'a>,
 }
 
 impl Engines<'_> {
@@ -25,6 +26,7 @@ impl Engines<'_> {
             "docked" => self.docker.exec(container, command),
             "default-contained" => self.containerd.exec("contained", command),
             "podded" => self.podman.exec(container, command),
+            "older" => self.older.exec(container, command),
             _ => self.lab.exec(container, command),
         }
     }
@@ -56,17 +58,20 @@ fn containers_of_all_engines_reach_each_other_by_name() {
         lab.netbpf(["network", "ls"]).ok().text().contains("mynet").then_some(())
     });
     let containerd = Containerd::start(&lab);
-    let podman = Podman::enter(&lab);
+    let podman = Podman::enter(&lab, Backend::Netavark);
     podman.podman("network create -d netbpf --subnet 10.8.0.0/24 mynet").ok();
-    let mut engines = Engines { lab: &lab, docker, containerd, podman };
+    let older = Podman::enter(&lab, Backend::Cni);
+    older.host("netbpf cni enable mynet").ok();
+    let mut engines = Engines { lab: &lab, docker, containerd, podman, older };
     // A name server that does not exist: the programs answer on the way.
     engines.docker.run("docked", "--network mynet --dns 192.0.2.53");
     engines.containerd.run("contained");
     engines.podman.run("podded", "--network mynet");
+    engines.older.run("older", "--network mynet");
     lab.run("own", "--net mynet");
     engines.reach_each_other();
     let shown = lab.netbpf(["ps", "--format", "{{.Names}} {{.Image}}"]).ok();
-    for container in ["docked docker", "default-contained cni", "podded podman", "own"] {
+    for container in ["docked docker", "default-contained cni", "podded podman", "older cni", "own"] {
         assert!(shown.text().contains(container), "{container}: {shown}");
     }
 
@@ -105,15 +110,17 @@ fn containers_of_all_engines_reach_each_other_by_name() {
     lab.netbpf(["rm", "docked"]).fails_with(1, "docker");
     lab.netbpf(["rm", "podded"]).fails_with(1, "podman");
     engines.containerd.remove("contained");
-    eventually("it is gone", || (lab.containers() == ["docked", "own", "podded"]).then_some(()));
+    eventually("it is gone", || (lab.containers() == ["docked", "older", "own", "podded"]).then_some(()));
     engines.podman.podman("rm -f -t 0 podded").ok();
+    engines.older.podman("rm -f -t 0 older").ok();
     engines.docker.docker("rm -f docked").ok();
     eventually("they are gone", || (lab.containers() == ["own"]).then_some(()));
     lab.netbpf(["rm", "-f", "own"]).ok();
     engines.podman.podman("network rm mynet").ok();
     lab.netbpf(["cni", "disable", "mynet"]).ok();
     engines.docker.docker("network rm mynet").ok();
-    let Engines { docker, containerd, podman, .. } = engines;
+    let Engines { docker, containerd, podman, older, .. } = engines;
+    older.leave();
     podman.leave();
     containerd.end();
     drop(docker);

@@ -1,3 +1,4 @@
-//! netbpf as a driver of real podman's networks, on hosts made of namespaces.
+//! netbpf under real podman, as a plugin of netavark and of CNI, on hosts made of namespaces.
 
+mod limits;
 mod story;

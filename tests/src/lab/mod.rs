@@ -152,6 +152,11 @@ impl Lab {
         Process::start(&self.host, command)
     }
 
+    /// The netbpf program of this lab.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// A file of the host by its absolute path there, as this process sees it.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.host.path(path)

@@ -1,6 +1,12 @@
 //! The groups of tests that need root: their order, and which run at the same time. Must not know what they test.
 
-use std::{env, panic::resume_unwind, path::Path, process::Command, thread};
+use std::{
+    env,
+    panic::resume_unwind,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
 
 use anyhow::{Context, Result};
 use xtask::toolchain;
@@ -9,7 +15,7 @@ use super::{Stage, command, stage, written};
 use crate::{
     cargo::{Executable, Kind},
     engines::Engine,
-    roots,
+    roots::{self, Root},
 };
 
 /// The tests of the whole system, which also run on other kernels.
@@ -18,12 +24,15 @@ pub const LAB: &str = "lab";
 const DOCKER: &str = "docker";
 /// The variable with the directory of an engine that is not the system's.
 const ENGINE: &str = "DOCKER_ROOT";
-/// The tests with podman, and the variable with its root file system.
-const PODMAN: [&str; 2] = ["podman", "PODMAN_ROOT"];
+/// The tests with podman.
+const PODMAN: &str = "podman";
+/// The root file systems with podman that its tests need, by variables.
+const PODMAN_ROOTS: [(&str, Root); 2] =
+    [("PODMAN_ROOT", roots::TRIXIE), ("PODMAN_CNI_ROOT", roots::BOOKWORM_PODMAN)];
 /// The tests of Docker beside all other engines.
 const TOGETHER: &str = "together::";
 /// Groups that mostly wait: twice as many tests as CPUs run at once.
-const WAITING: &[&str] = &[DOCKER, PODMAN[0], LAB];
+const WAITING: &[&str] = &[DOCKER, PODMAN, LAB];
 /// A group that installs packages for minutes, and measures nothing. It runs beside those that mostly wait, and yields
 /// to them.
 const BESIDE: &str = "install";
@@ -67,8 +76,8 @@ impl Groups<'_> {
             let others = waiting.iter().filter(|group| group.name != DOCKER);
             let others = others.map(|group| {
                 let mut tests = at_once(self.tests(group))?;
-                if group.name == PODMAN[0] && !self.listed(group)?.is_empty() {
-                    tests.env(PODMAN[1], roots::TRIXIE.find().context("make podman's root")?);
+                if group.name == PODMAN && !self.listed(group)?.is_empty() {
+                    tests.envs(podman_roots()?);
                 }
                 stage(&name(group), vec![tests])
             });
@@ -119,7 +128,7 @@ impl Groups<'_> {
             tests.arg("--exact");
             tests.envs(found.root.map(|root| (ENGINE, root)));
             if chosen.iter().any(|test| test.starts_with(TOGETHER)) {
-                tests.env(PODMAN[1], roots::TRIXIE.find().context("make podman's root")?);
+                tests.envs(podman_roots()?);
             }
             stages.push((format!("{} {}", group.name, found.version), tests));
         }
@@ -170,6 +179,12 @@ fn at_once(mut tests: Command) -> Result<Command> {
         tests.env(THREADS, threads.to_string());
     }
     Ok(tests)
+}
+
+/// The root file systems with podman, by variables.
+fn podman_roots() -> Result<Vec<(&'static str, PathBuf)>> {
+    let root = |(variable, root): &(_, Root)| Ok((*variable, root.find().context("make podman's root")?));
+    PODMAN_ROOTS.iter().map(root).collect()
 }
 
 fn name(group: &Executable) -> String {
