@@ -12,8 +12,12 @@ use xtask::toolchain;
 
 use crate::{
     cargo,
+    roots::{self, Root},
     setup::{self, Scope},
 };
+
+/// The root file system with podman, and the variable with its path.
+const PODMAN: (&str, Root) = ("PODMAN_ROOT", roots::TRIXIE);
 
 /// Measure netbpf beside a bare veth pair and Docker's bridges: a table, and JSON and a plot in target/bench
 #[derive(clap::Args)]
@@ -62,7 +66,11 @@ pub fn run(options: Options) -> Result<()> {
         None => cargo::program(&built, "netbpf")?,
     };
     let bench = cargo::program(&built, "netbpf-bench")?;
-    let error = command(&bench, &netbpf, &options).exec();
+    let mut command = command(&bench, &netbpf, &options);
+    if !options.quick || !options.scenes.is_empty() {
+        command.env(PODMAN.0, PODMAN.1.find().context("make podman's root")?);
+    }
+    let error = command.exec();
     Err(error).with_context(|| format!("start {}", bench.display()))
 }
 

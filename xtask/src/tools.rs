@@ -139,7 +139,7 @@ pub const TOOLS: &[Tool] = &[
     tool("dh_builddeb", "debhelper", &[For::Lab, For::Package], "Debian packages, as Debian makes them"),
     tool("dpkg-shlibdeps", "dpkg-dev", &[For::Lab, For::Package], "the libraries that they need"),
     tool("lintian", "lintian", &[For::Lab], "what is wrong with them"),
-    tool("mmdebstrap", "mmdebstrap", &[For::Lab], "a bare Debian, to install on"),
+    tool("mmdebstrap", "mmdebstrap", LOAD, "a bare Debian, to install on; one with podman"),
     tool("zsh", "zsh", &[For::Lab], "completions"),
     tool("fish", "fish", &[For::Lab], "completions"),
     tool(

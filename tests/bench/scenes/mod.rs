@@ -3,6 +3,7 @@
 pub mod bulk;
 pub mod commands;
 pub mod connections;
+pub mod engines;
 pub mod names;
 pub mod published;
 pub mod rate;
@@ -40,5 +41,11 @@ pub const SCENES: &[Scene] = &[
     },
     Scene { name: "names", title: "Name lookup", quick: true, run: names::run },
     Scene { name: "commands", title: "Command line", quick: true, run: commands::run },
+    Scene {
+        name: "engines",
+        title: "Engines in their own networks and in netbpf's",
+        quick: false,
+        run: engines::run,
+    },
     Scene { name: "scale", title: "Many containers on one network", quick: false, run: scale::run },
 ];
