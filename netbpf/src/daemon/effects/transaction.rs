@@ -59,7 +59,7 @@ impl Transaction {
     ///
     /// # Errors
     /// [`Error::NoNetwork`], [`Error::NoNumber`], [`Error::Ipam`] or [`Error::MacInUse`]: nothing is leased.
-    pub fn lease_endpoint(
+    fn lease_endpoint(
         &mut self,
         container: &Id,
         network: &Id,
@@ -107,6 +107,7 @@ impl Transaction {
                 Some(again) => lease(&again).or_else(|_| lease(&request)),
                 None => lease(&request),
             }?;
+            let endpoint = container.owner().determine(&container.id, endpoint);
             taken.push(endpoint.interface.to_string());
             container.attachments[index].endpoint = Some(endpoint);
             leased.push(network);

@@ -136,15 +136,21 @@ impl Daemon {
         before: &Container,
         after: &Container,
     ) -> Result<(), Error> {
-        let namespace = namespace_of(after)?;
-        let endpoints = self.state.world().wirings_without(after, before, Some(&namespace));
+        // None if the interfaces stay in the host's namespace, from which their owner moves them.
+        let namespace = match after.owner().places_interface() {
+            true => None,
+            false => Some(namespace_of(after)?),
+        };
+        let endpoints = self.state.world().wirings_without(after, before, namespace.as_ref());
         let new = Desired { endpoints, ..Desired::default() };
         change.perform_all(diff(&new, &Observed::default())).await?;
-        announce(&self.state, &self.host, before, after, &namespace).await;
-        let routes = self.state.world().route_changes(before, after, &namespace);
-        change.perform_all(routes).await?;
+        if let Some(namespace) = &namespace {
+            announce(&self.state, &self.host, before, after, namespace).await;
+            let routes = self.state.world().route_changes(before, after, namespace);
+            change.perform_all(routes).await?;
+        }
         change.perform_all(port_changes(&before.mappings, &after.mappings)).await?;
-        change.perform_all(self.names.publication(before, after, &namespace).await?).await?;
+        change.perform_all(self.names.publication(before, after, namespace.as_ref()).await?).await?;
         // After the responder answers at the address that they contain.
         change.perform_all(self.names.file_changes(after)?).await
     }

@@ -80,7 +80,7 @@ impl Names {
     }
 
     /// What publishes the names of a running container, if it has any. `before` is the container with its present
-    /// names.
+    /// names; `namespace` is that of its interfaces, if netbpf has placed them.
     ///
     /// # Errors
     /// [`Error::Link`] if the namespace cannot be entered; [`Error::Resolver`] if its sockets cannot be opened.
@@ -88,13 +88,15 @@ impl Names {
         &self,
         before: &Container,
         after: &Container,
-        namespace: &Namespace,
+        namespace: Option<&Namespace>,
     ) -> Result<Option<Effect>, Error> {
         let [before, record] = [before, after].map(|container| self.record_of(container));
         let Some(record) = record else { return Ok(None) };
-        let sockets = match before {
-            Some(_) => None,
-            None => Some(self.open_sockets(after, namespace).await?),
+        let sockets = match (&before, namespace) {
+            (None, Some(namespace)) if after.owner().asks_our_responder() => {
+                Some(self.open_sockets(after, namespace).await?)
+            }
+            (None | Some(_), _) => None,
         };
         Ok(Some(Effect::PublishNames { record, before, sockets }))
     }

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{DOCKER, Manager, Owner, OwnerNumber};
-use crate::model::{ContainerPort, Id, Publish, State};
+use crate::model::{ContainerPort, Endpoint, Id, InterfaceName, Publish, State};
 
 /// An endpoint of Docker. Docker leases its addresses, and moves and configures its interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,11 @@ impl Owner for DockerEndpoint {
 
     fn places_interface(&self) -> bool {
         true
+    }
+
+    /// Its ID is Docker's. Its interface has a name of its own among the host's interfaces.
+    fn determine(&self, id: &Id, leased: Endpoint) -> Endpoint {
+        Endpoint { id: *id, interface: InterfaceName::made_of("nbd", &id.short()), ..leased }
     }
 
     /// As Docker's resolver knows it; none until Docker has told its name.

@@ -33,7 +33,7 @@ pub use number::OwnerNumber;
 pub use plugin::{PluginContainer, PluginRequest, Runtime};
 pub use sandbox::{Mode, Sandbox};
 
-use super::{Container, ContainerPort, EndpointRequest, Id, Publish, Restart, State};
+use super::{Container, ContainerPort, Endpoint, EndpointRequest, Id, Publish, Restart, State};
 
 /// The responder's address in the network namespaces of containers; in those of an engine, the engine's own resolver.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -160,9 +160,14 @@ pub trait Owner {
         false
     }
 
-    /// Whether the owner moves, configures and deletes the interface.
+    /// Whether the owner moves, configures and deletes the interface. netbpf creates it in the host's namespace.
     fn places_interface(&self) -> bool {
         false
+    }
+
+    /// An endpoint that netbpf leased for the container `id`, with what its owner determines of it.
+    fn determine(&self, _id: &Id, leased: Endpoint) -> Endpoint {
+        leased
     }
 
     /// Whether netbpf sets the default routes. Otherwise the owner has chosen routes, and netbpf's would replace them.

@@ -12,9 +12,9 @@ use crate::{
     ipam,
     model::{
         Attachment, Container, ContainerPort, DockerEndpoint, Endpoint, EndpointOptions, EndpointRequest, Id,
-        InterfaceName, Mac, Network, Origin, Publish, State, Subject,
+        Mac, Network, Origin, Publish, State, Subject,
     },
-    plan::{Action, Desired, Observed, diff, port_changes},
+    plan::{Action, port_changes},
 };
 
 /// Docker's request for an endpoint. Netbpf chooses absent values, except for an IPv6 address beside an IPv4 address.
@@ -98,18 +98,7 @@ impl Daemon {
             options: wanted.options,
             ..EndpointRequest::default()
         };
-        let mut change = self.begin()?;
-        let leased = change.lease_endpoint(&id, &network.id, &request, &[]);
-        let leased = match leased {
-            Err(Error::Ipam(ipam::Error::InUse) | Error::MacInUse { .. }) => {
-                // Docker leases an address only once: an endpoint that has it was forgotten by Docker.
-                self.forget_stale_in(&network.id, &request).await;
-                change.lease_endpoint(&id, &network.id, &request, &[])
-            }
-            leased => leased,
-        }?;
-        let endpoint = Endpoint { id, interface: InterfaceName::made_of("nbd", &id.short()), ..leased };
-        let container = Container {
+        let before = Container {
             id,
             name: format!("ep-{}", id.short()),
             created: Timestamp::now(),
@@ -118,20 +107,22 @@ impl Daemon {
                 ..DockerEndpoint::default()
             })),
             state: State::Running { supervisor: None, started: Timestamp::now() },
-            attachments: vec![Attachment {
-                endpoint: Some(endpoint.clone()),
-                ..Attachment::new(&network, request)
-            }],
+            attachments: Vec::new(),
             labels: Default::default(),
             mappings: Vec::new(),
         };
-        let nothing = Container { attachments: Vec::new(), ..container.clone() };
-        let desired =
-            Desired { endpoints: self.state.world().wirings_of(&container, None), ..Desired::default() };
-        let done = change.perform_all(diff(&desired, &Observed::default())).await;
-        change.end_of_container(done, &nothing, &container).await?;
-        self.tell_of_members(&id, &[network.id], "connect");
-        Ok(endpoint)
+        let after =
+            Container { attachments: vec![Attachment::new(&network, request.clone())], ..before.clone() };
+        match self.wire(before.clone(), after.clone()).await {
+            Err(Error::Ipam(ipam::Error::InUse) | Error::MacInUse { .. }) => {
+                // Docker leases an address only once: an endpoint that has it was forgotten by Docker.
+                self.forget_stale_in(&network.id, &request).await;
+                self.wire(before, after).await
+            }
+            wired => wired,
+        }?;
+        let endpoint = self.state.container(&id)?.endpoints().next().cloned();
+        endpoint.ok_or(Error::NoEndpoint(id))
     }
 
     /// `Join`: Docker is about to move the interface into a container's namespace.
