@@ -94,13 +94,19 @@ impl Links {
         Ok(())
     }
 
-    /// Deletes a link, and with it the other end of its pair. False: there was no such link.
+    /// Deletes a link, and with it the other end of its pair: no list has them any more, and their names are free. False:
+    /// there was no such link.
     ///
     /// # Errors
     /// [`Error::Failed`] if the kernel refuses; the link stays.
     pub async fn delete(&self, ifindex: u32) -> Result<bool, Error> {
         self.inactive().remove(&ifindex);
-        let deleted = self.socket.ask(RouteNetlinkMessage::DelLink(with_index(ifindex)), 0).await;
+        let mut deletions = Self::watch_deleted()?;
+        // The kernel announces the deletion when both ends are gone. It answers 10 to 20 ms later, when it has freed them.
+        let deleted = tokio::select! {
+            () = deletions.of(ifindex) => Ok(()),
+            answered = Socket::ask_aside(RouteNetlinkMessage::DelLink(with_index(ifindex))) => answered,
+        };
         match deleted.map_err(|refusal| Error::failed("delete", format!("link {ifindex}"), refusal)) {
             Ok(()) => Ok(true),
             Err(error) if error.is_missing() => Ok(false),

@@ -37,18 +37,10 @@ pub(super) struct Socket {
 impl Socket {
     /// Opens a socket in the namespace of the calling thread, which must be in a tokio runtime.
     pub fn open() -> Result<Self, Error> {
-        let open = || {
-            let (mut connection, handle, _) = new_connection(NETLINK_ROUTE)?;
-            connection.set_forward_ack(true);
-            connection.set_forward_done(true);
-            let socket = connection.socket_mut().socket_mut();
-            socket.set_ext_ack(true)?;
-            // Error messages then contain only the header of the request, so the text has a fixed offset.
-            socket.set_cap_ack(true)?;
-            tokio::spawn(connection);
-            Ok(Self { connection: handle, list: Arc::default() })
-        };
-        open().map_err(|error: io::Error| Error::failed("open", "a netlink socket", error))
+        let (connection, socket) =
+            connect().map_err(|error| Error::failed("open", "a netlink socket", error))?;
+        tokio::spawn(connection);
+        Ok(socket)
     }
 
     /// Opens a socket in another namespace. `prepare` runs there before, in the caller's runtime.
@@ -78,6 +70,22 @@ impl Socket {
             }
         }
         Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
+    }
+
+    /// Requests a change on which the kernel works for milliseconds, on a thread and by a socket of its own: the kernel works
+    /// within the call that sends the request, which would hold up all other requests. Goes on if the future is dropped.
+    pub async fn ask_aside(message: RouteNetlinkMessage) -> Result<(), Refusal> {
+        let runtime = Handle::current();
+        let asked = tokio::task::spawn_blocking(move || {
+            runtime.block_on(async {
+                let (connection, socket) = connect()?;
+                tokio::select! {
+                    answered = socket.ask(message, 0) => answered,
+                    () = connection => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+                }
+            })
+        });
+        asked.await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::BrokenPipe).into()))
     }
 
     /// Requests one object.
@@ -131,6 +139,18 @@ impl Socket {
         });
         read.await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::BrokenPipe).into()))
     }
+}
+
+/// A socket, and its connection, which somebody must poll.
+fn connect() -> io::Result<(impl Future<Output = ()> + Send + 'static, Socket)> {
+    let (mut connection, handle, _) = new_connection(NETLINK_ROUTE)?;
+    connection.set_forward_ack(true);
+    connection.set_forward_done(true);
+    let socket = connection.socket_mut().socket_mut();
+    socket.set_ext_ack(true)?;
+    // Error messages then contain only the header of the request, so the text has a fixed offset.
+    socket.set_cap_ack(true)?;
+    Ok((connection, Socket { connection: handle, list: Arc::default() }))
 }
 
 /// `None` if the kernel's list changed while it was read.

@@ -196,6 +196,16 @@ impl LinkChanges {
 }
 
 impl Deletions {
+    /// Waits until this link is gone. For ever if the kernel's socket is broken, or if announcements were lost.
+    pub(super) async fn of(&mut self, ifindex: u32) {
+        while let Some(Heard::Of(gone)) = self.next().await {
+            if gone == ifindex {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
     /// The ifindex of the next link that is gone: deleted, or moved to another namespace. `None` if the
     /// kernel's socket is broken. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Heard<u32>> {
