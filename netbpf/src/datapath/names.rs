@@ -190,7 +190,7 @@ impl Datapath {
         self.names.forget_others()
     }
 
-    /// Notes whether an endpoint's queries are answered, which was `former` so far. The program for them is loaded or unloaded.
+    /// Notes whether an endpoint's queries are answered, which was `former` so far. The program for them is loaded or released.
     pub(super) fn note_asking(
         &mut self,
         number: u32,
@@ -212,7 +212,7 @@ impl Datapath {
         self.settle_asking()
     }
 
-    /// Loads the program that answers, if an endpoint asks, and unloads it otherwise: the verifier takes longer for it than
+    /// Loads the program that answers, if an endpoint asks, and releases it otherwise: the verifier takes longer for it than
     /// for those that every network needs.
     fn settle_asking(&mut self) -> Result<(), Error> {
         match self.names.asking.is_empty() {

@@ -99,7 +99,7 @@ impl Datapath {
         self.settle_open_programs()
     }
 
-    /// Unloads the programs of open endpoints if there are none.
+    /// Releases the programs of open endpoints if there are none.
     pub(super) fn settle_open_programs(&mut self) -> Result<(), Error> {
         match self.open.values().any(|members| !members.is_empty()) {
             true => Ok(()),

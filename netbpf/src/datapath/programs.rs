@@ -136,7 +136,8 @@ impl Programs {
         })
     }
 
-    /// Unloads those of the programs that are loaded: nobody needs them any more.
+    /// Takes those of the programs that are loaded out of the datapath: nobody needs them any more. They stay open for the
+    /// next [`Programs::need`], because the verifier takes long, and are unloaded when this value is dropped.
     ///
     /// # Errors
     /// [`Error::Failed`] of the first program whose tail call or pin cannot be removed. It stays loaded: call it again.
@@ -145,10 +146,6 @@ impl Programs {
             if self.loaded.contains(name) {
                 self.forget(name)?;
                 self.loaded.remove(name);
-                match self.program(name)?.unload() {
-                    Ok(()) | Err(ProgramError::NotLoaded) => {}
-                    Err(error) => return Err(Error::failed("unload the program", name, error)),
-                }
             }
         }
         Ok(())
@@ -161,6 +158,11 @@ impl Programs {
             Program::Xdp(program) => program.load(),
             program => <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load),
         }
+        .or_else(|error| match error {
+            // It was released.
+            ProgramError::AlreadyLoaded => Ok(()),
+            error => Err(error),
+        })
         .map_err(|error| Error::failed("load the program", name, error))?;
         let (path, new) = (self.pins.program(name), self.pins.new_program(name));
         fault::call("pin").map_err(|error| Error::failed("pin the program", name, error))?;
