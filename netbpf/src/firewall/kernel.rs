@@ -1,17 +1,25 @@
-//! Requests to the kernel's packet filter over netlink: sends a request and collects all messages of the answer. Knows
-//! neither flows nor rules.
+//! Requests to the kernel's packet filter over netlink: sends a request and collects all messages of the answer, or changes
+//! nftables in a transaction. Knows neither flows nor rules.
 
-use std::io;
+use std::{io, iter};
 
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+    nftables::NfTablesMessage, none::ControlMessage,
+};
+use nix::sys::socket::{
+    getsockopt, setsockopt,
+    sockopt::{SndBuf, SndBufForce},
 };
 use rtnetlink::{
-    packet_core::{NLM_F_DUMP_INTR, NetlinkMessage, NetlinkPayload},
+    packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER},
 };
 
 use crate::fault;
+
+/// `NFNL_SUBSYS_NFTABLES`: whom a transaction is for.
+const NFTABLES: u16 = 10;
 
 /// A netlink socket to the packet filter of a network namespace.
 pub struct Kernel(Socket);
@@ -45,15 +53,8 @@ impl Kernel {
         self.0.send(request, 0)?;
         let mut is_consistent = true;
         loop {
-            let (datagram, _) = self.0.recv_from_full()?;
-            let mut rest = datagram.as_slice();
-            while !rest.is_empty() {
-                let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            for message in self.receive()? {
                 is_consistent &= message.header.flags & NLM_F_DUMP_INTR == 0;
-                // Messages are aligned to four bytes.
-                let length = (message.header.length as usize).next_multiple_of(4);
-                rest = rest.get(length..).unwrap_or_default();
                 match message.payload {
                     NetlinkPayload::InnerMessage(message) => take(message),
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
@@ -66,6 +67,57 @@ impl Kernel {
             }
         }
     }
+
+    /// Changes the nftables of a family in one transaction: all changes take effect or none. Blocks.
+    ///
+    /// # Errors
+    /// The kernel's error about the first change that it refuses.
+    pub fn transact(&self, family: NetfilterProtoFamily, changes: Vec<NfTablesMessage>) -> io::Result<()> {
+        fault::call("netfilter")?;
+        let mut unconfirmed = changes.len();
+        let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
+        let changes = changes.into_iter().map(|change| request(family, change, flags));
+        let all = iter::once(boundary(ControlMessage::BatchBegin)).chain(changes);
+        let batch = all.chain([boundary(ControlMessage::BatchEnd)]).collect::<Vec<_>>().concat();
+        self.make_room_for(batch.len())?;
+        self.0.send(&batch, 0)?;
+        while unconfirmed > 0 {
+            for message in self.receive()? {
+                match message.payload {
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    NetlinkPayload::Error(_) => unconfirmed = unconfirmed.saturating_sub(1),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the send buffer large enough for a message of this length in bytes, which cannot be sent in parts.
+    fn make_room_for(&self, length: usize) -> io::Result<()> {
+        // The kernel counts its own structures too.
+        let size = 2 * length;
+        if getsockopt(&self.0, SndBuf)? < size {
+            setsockopt(&self.0, SndBufForce, &size).or_else(|_| setsockopt(&self.0, SndBuf, &size))?;
+        }
+        Ok(())
+    }
+
+    /// The messages of the next datagram.
+    fn receive(&self) -> io::Result<Vec<NetlinkMessage<NetfilterMessage>>> {
+        let (datagram, _) = self.0.recv_from_full()?;
+        let mut rest = datagram.as_slice();
+        let mut messages = Vec::new();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            // Messages are aligned to four bytes.
+            let length = (message.header.length as usize).next_multiple_of(4);
+            rest = rest.get(length..).unwrap_or_default();
+            messages.push(message);
+        }
+        Ok(messages)
+    }
 }
 
 /// A request in netlink's format, with its flags (`NLM_F_…`).
@@ -74,11 +126,22 @@ pub fn request(
     message: impl Into<NetfilterMessageInner>,
     flags: u16,
 ) -> Vec<u8> {
-    let header = NetfilterHeader::new(family, 0, 0);
-    let mut request = NetlinkMessage::from(NetfilterMessage::new(header, message));
-    request.header.flags = flags;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
+    bytes(NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message), flags)
+}
+
+/// The first or the last message of a transaction of nftables.
+fn boundary(message: ControlMessage) -> Vec<u8> {
+    bytes(
+        NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, NFTABLES), message),
+        NLM_F_REQUEST,
+    )
+}
+
+fn bytes(message: NetfilterMessage, flags: u16) -> Vec<u8> {
+    let mut message = NetlinkMessage::from(message);
+    message.header.flags = flags;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
     bytes
 }

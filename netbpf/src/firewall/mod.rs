@@ -3,10 +3,11 @@
 //! of rules in foreign chains that would drop netbpf's traffic; and of conntrack entries to delete. Knows networks and
 //! ports as values, neither the daemon's state nor the eBPF programs.
 //!
-//! All changes are commands in nft's language, sent to `nft`, so they can be read. The rules of others are read over
-//! netlink.
+//! Changes are commands in nft's language, sent to `nft`, so they can be read; except for published ports, which change
+//! often, and are sent to the kernel. The rules of others are read over netlink.
 
 mod advice;
+mod elements;
 mod flows;
 mod foreign;
 #[cfg(any(test, feature = "fuzz"))]
@@ -28,13 +29,19 @@ use std::{
     },
 };
 
+use netlink_packet_netfilter::NetfilterProtoFamily;
 use tokio::sync::Mutex;
 
 pub use foreign::{Standing, State};
 pub use nft::Counted;
 pub use watch::FilterChanges;
 
-use self::{foreign::ForeignChains, table::Elements};
+use self::{
+    elements::{Change, Element},
+    foreign::ForeignChains,
+    kernel::Kernel,
+    table::Elements,
+};
 use crate::{
     model::{Mapping, Protocol},
     plan::{NetworkRules, Unleased},
@@ -64,6 +71,16 @@ pub enum Error {
         operation: &'static str,
         /// Where the JSON is wrong.
         source: serde_json::Error,
+    },
+    /// The kernel refused a change of the published ports.
+    #[error("{operation} in the table {table}: {source}")]
+    Ports {
+        /// The operation that failed.
+        operation: &'static str,
+        /// netbpf's table.
+        table: String,
+        /// The kernel's error: `ENOENT` if somebody removed the table.
+        source: io::Error,
     },
     /// Conntrack entries could not be read or deleted.
     #[error("{operation} flows: {source}")]
@@ -275,38 +292,63 @@ impl Firewall {
     /// Publishes ports. UDP flows that reached the host at these ports before go to the container from now on.
     ///
     /// # Errors
-    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not add them; [`Error::Flows`] if old UDP flows cannot be
-    /// deleted. None is published then, unless `nft` also refuses the undo, which is logged.
+    /// [`Error::Ports`] if the kernel does not add them; [`Error::Flows`] if old UDP flows cannot be deleted. None is
+    /// published then, unless the kernel also refuses the undo, which is logged.
     pub async fn publish(&self, mappings: &[Mapping]) -> Result<(), Error> {
         let mut published = self.published.lock().await;
-        let elements = Elements::of([], mappings);
-        nft::run("publish ports", &elements.added_to(&self.table)).await?;
+        let elements = elements_of(mappings);
+        self.change_ports("publish ports", &[Change::Add], &elements).await?;
         if let Err(error) = forget_earlier_datagrams(mappings).await {
-            undo("withdraw ports", &elements.deleted_from(&self.table)).await;
+            warn(self.change_ports("withdraw ports", &[Change::Delete], &elements).await);
             return Err(error);
         }
         published.extend(mappings);
         Ok(())
     }
 
-    /// Withdraws published ports and deletes the flows through them.
+    /// Withdraws published ports and deletes the flows through them. Those of addresses in `leaving` may stay, because the
+    /// caller deletes all their flows.
     ///
     /// # Errors
-    /// [`Error::Run`] or [`Error::Refused`] if `nft` does not remove them; [`Error::Flows`] if flows cannot be deleted.
-    /// All stay published then, unless `nft` also refuses the undo, which is logged.
-    pub async fn withdraw(&self, mappings: &[Mapping]) -> Result<(), Error> {
+    /// [`Error::Ports`] if the kernel does not remove them; [`Error::Flows`] if flows cannot be deleted. All stay published
+    /// then, unless the kernel also refuses the undo, which is logged.
+    pub async fn withdraw(&self, mappings: &[Mapping], leaving: &[IpAddr]) -> Result<(), Error> {
         let mut published = self.published.lock().await;
         // The table has no elements of an earlier daemon, because this daemon has loaded it anew.
-        let elements = Elements::of([], mappings.iter().filter(|mapping| published.contains(mapping)));
-        nft::run("withdraw ports", &elements.deleted_from(&self.table)).await?;
+        let mut elements = elements_of(mappings.iter().filter(|mapping| published.contains(mapping)));
+        let containers: BTreeSet<IpAddr> = mappings.iter().map(|mapping| mapping.container).collect();
+        let stay = published.iter().filter(|mapping| !mappings.contains(mapping));
+        let shared = elements_of(stay.filter(|mapping| containers.contains(&mapping.container)));
+        elements.retain(|element| !shared.contains(element));
+        // Somebody may have removed an element.
+        self.change_ports("withdraw ports", &[Change::Add, Change::Delete], &elements).await?;
         // A relayed port has no translated flows, and a container that keeps its address keeps its other flows.
         let translated = mappings.iter().filter(|mapping| mapping.is_translated());
-        if let Err(error) = self.forget(translated.map(|mapping| mapping.container)).await {
-            undo("publish ports", &elements.added_to(&self.table)).await;
+        let flows = translated.map(|mapping| mapping.container).filter(|address| !leaving.contains(address));
+        if let Err(error) = self.forget(flows).await {
+            warn(self.change_ports("publish ports", &[Change::Add], &elements).await);
             return Err(error);
         }
         published.retain(|mapping| !mappings.contains(mapping));
         Ok(())
+    }
+
+    /// Changes elements of the table, in one transaction.
+    async fn change_ports(
+        &self,
+        operation: &'static str,
+        changes: &[Change],
+        elements: &[Element],
+    ) -> Result<(), Error> {
+        if elements.is_empty() {
+            return Ok(());
+        }
+        let messages = changes.iter().flat_map(|change| elements::messages(&self.table, *change, elements));
+        let messages = messages.collect();
+        let changed =
+            tokio::task::spawn_blocking(|| Kernel::open()?.transact(NetfilterProtoFamily::Inet, messages));
+        let changed = changed.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        changed.map_err(|source| Error::Ports { operation, table: self.table.clone(), source })
     }
 
     /// Deletes all flows from and to these addresses of removed containers, so that the next owner gets none of their
@@ -355,11 +397,22 @@ impl Firewall {
     }
 }
 
-/// Undoes a change that failed halfway. The caller returns the error of the change, so a failed undo is only logged.
+/// Undoes a change that failed halfway.
 async fn undo(operation: &'static str, commands: &str) {
-    if let Err(error) = nft::run(operation, commands).await {
+    warn(nft::run(operation, commands).await);
+}
+
+/// Logs a failed undo. The caller returns the error of the change.
+fn warn(undone: Result<(), Error>) {
+    if let Err(error) = undone {
         tracing::warn!("undo: {error}");
     }
+}
+
+/// The elements of published ports, each once and in the order of their sets.
+fn elements_of<'a>(mappings: impl IntoIterator<Item = &'a Mapping>) -> Vec<Element> {
+    let elements: BTreeSet<Element> = mappings.into_iter().flat_map(Element::of).collect();
+    elements.into_iter().collect()
 }
 
 /// Reads the packet filter's rules on a thread that may block.

@@ -4,11 +4,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{Display, Write},
-    net::IpAddr,
 };
 
 use netbpf_common::network::BETWEEN_NETWORKS;
 
+use super::elements::Element;
 use crate::{
     model::Mapping,
     plan::{Inbound, NetworkRules, Source, Way},
@@ -32,7 +32,8 @@ impl Elements {
     ) -> Self {
         let mut elements = Self::default();
         networks.into_iter().for_each(|network| elements.add_network(network));
-        mappings.into_iter().for_each(|mapping| elements.add_mapping(mapping));
+        let ports = mappings.into_iter().flat_map(Element::of);
+        ports.for_each(|port| elements.add(port.set, port.to_string()));
         elements
     }
 
@@ -80,40 +81,6 @@ impl Elements {
             Inbound::Published => {}
             Inbound::Open => self.add(routed, device.to_owned()),
             Inbound::All => self.add(unprotected, device.to_owned()),
-        }
-    }
-
-    fn add_mapping(&mut self, mapping: &Mapping) {
-        self.add_relayed(mapping);
-        if !mapping.is_translated() {
-            return;
-        }
-        let Mapping { protocol, host, host_port, container, container_port } = mapping;
-        let (any, at, open) = match container {
-            IpAddr::V4(_) => ("any4", "at4", "open4"),
-            IpAddr::V6(_) => ("any6", "at6", "open6"),
-        };
-        self.add(open, format!("{container} . {protocol} . {container_port}"));
-        match host_port {
-            0 => {}
-            _ if host.is_unspecified() => {
-                self.add(any, format!("{protocol} . {host_port} : {container} . {container_port}"));
-            }
-            _ => self.add(at, format!("{host} . {protocol} . {host_port} : {container} . {container_port}")),
-        }
-    }
-
-    /// The host accepts the clients of a relayed port itself. Containers of internal networks must not connect to it.
-    fn add_relayed(&mut self, mapping: &Mapping) {
-        let Mapping { protocol, host, host_port, .. } = mapping;
-        match (mapping.is_relayed(), host) {
-            (true, IpAddr::V6(host)) if host.is_unspecified() => {
-                self.add("relayed", format!("{protocol} . {host_port}"));
-            }
-            (true, IpAddr::V6(host)) => {
-                self.add("relayed_at", format!("{host} . {protocol} . {host_port}"));
-            }
-            _ => {}
         }
     }
 

@@ -115,7 +115,12 @@ pub enum Action {
     /// Publish ports whose host ports are reserved.
     Publish(Vec<Mapping>),
     /// Withdraw published ports, and remove the conntrack entries of their connections.
-    Withdraw(Vec<Mapping>),
+    Withdraw {
+        /// The ports.
+        mappings: Vec<Mapping>,
+        /// Addresses whose conntrack entries may stay: `ForgetFlows` removes them soon.
+        leaving: Vec<IpAddr>,
+    },
     /// Remove the conntrack entries of addresses that other containers may get.
     ForgetFlows(Vec<IpAddr>),
     /// Remove the conntrack entries of addresses that nobody has: a daemon was killed before `ForgetFlows`.
@@ -143,7 +148,7 @@ impl Action {
             Self::RemoveRules { .. } => "RemoveRules",
             Self::SetDefaultRoute { .. } => "SetDefaultRoute",
             Self::Publish(_) => "Publish",
-            Self::Withdraw(_) => "Withdraw",
+            Self::Withdraw { .. } => "Withdraw",
             Self::ForgetFlows(_) => "ForgetFlows",
             Self::ForgetUnleased(_) => "ForgetUnleased",
         }
@@ -178,8 +183,10 @@ impl Action {
             Self::SetDefaultRoute { namespace, route, before } => {
                 Some(Self::SetDefaultRoute { namespace: namespace.clone(), route: *before, before: *route })
             }
-            Self::Publish(mappings) => Some(Self::Withdraw(mappings.clone())),
-            Self::Withdraw(mappings) => Some(Self::Publish(mappings.clone())),
+            Self::Publish(mappings) => {
+                Some(Self::Withdraw { mappings: mappings.clone(), leaving: Vec::new() })
+            }
+            Self::Withdraw { mappings, .. } => Some(Self::Publish(mappings.clone())),
             // Clearing an entry detaches its program; deleting a link removes all its state. Deletions have
             // no undo: a removal is committed before it is carried out.
             Self::AttachHostDevice { .. }

@@ -263,14 +263,16 @@ pub fn ports_to_keep(wanted: &[Wanted], before: &[Mapping]) -> Vec<Option<u16>> 
     kept
 }
 
-/// The changes from published ports to others. Withdrawals come first, so that their ports are free.
-pub fn port_changes(before: &[Mapping], after: &[Mapping]) -> Vec<Action> {
+/// The changes from published ports to others. Withdrawals come first, so that their ports are free. `leaving` are addresses
+/// that the container loses.
+pub fn port_changes(before: &[Mapping], after: &[Mapping], leaving: &[IpAddr]) -> Vec<Action> {
     let (old, new): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), after.iter().collect());
     let only = |these: &BTreeSet<&Mapping>, others: &BTreeSet<&Mapping>| -> Vec<Mapping> {
         these.difference(others).map(|mapping| **mapping).collect()
     };
     let (gone, come) = (only(&old, &new), only(&new, &old));
-    let withdraw = (!gone.is_empty()).then_some(Action::Withdraw(gone));
+    let leaving = leaving.to_vec();
+    let withdraw = (!gone.is_empty()).then_some(Action::Withdraw { mappings: gone, leaving });
     let publish = (!come.is_empty()).then_some(Action::Publish(come));
     withdraw.into_iter().chain(publish).collect()
 }

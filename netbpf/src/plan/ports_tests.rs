@@ -323,7 +323,9 @@ fn nothing_is_relayed_where_another_endpoint_has_ipv6() {
 #[test]
 fn only_differences_are_withdrawn_and_published() {
     let [a, b, c] = [1, 2, 3].map(|port| mapping("0.0.0.0", port, "10.0.0.2", port));
-    assert_eq!(port_changes(&[a, b], &[b, c]), [Action::Withdraw(vec![a]), Action::Publish(vec![c])]);
-    assert_eq!(port_changes(&[a, b], &[b, a]), []);
-    assert_eq!(Action::Publish(vec![a]).undo(), Some(Action::Withdraw(vec![a])));
+    let leaving = vec![a.container];
+    let withdraw = |leaving| Action::Withdraw { mappings: vec![a], leaving };
+    assert_eq!(port_changes(&[a, b], &[b, c], &leaving), [withdraw(leaving), Action::Publish(vec![c])]);
+    assert_eq!(port_changes(&[a, b], &[b, a], &[]), []);
+    assert_eq!(Action::Publish(vec![a]).undo(), Some(withdraw(Vec::new())));
 }

@@ -174,14 +174,14 @@ impl Host {
                 self.firewall.publish(mappings).await?;
                 if let Err(error) = self.ports.relay(mappings).await {
                     // Both or none. The error to return is that of the relay.
-                    if let Err(error) = self.firewall.withdraw(mappings).await {
+                    if let Err(error) = self.firewall.withdraw(mappings, &[]).await {
                         tracing::warn!("undo: {error}");
                     }
                     return Err(error);
                 }
             }
-            Action::Withdraw(mappings) => {
-                self.firewall.withdraw(mappings).await?;
+            Action::Withdraw { mappings, leaving } => {
+                self.firewall.withdraw(mappings, leaving).await?;
                 // Last, because it cannot fail: all is withdrawn or nothing.
                 self.ports.unrelay(mappings).await;
             }

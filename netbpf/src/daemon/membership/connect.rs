@@ -149,7 +149,7 @@ impl Daemon {
             let routes = self.state.world().route_changes(before, after, namespace);
             change.perform_all(routes).await?;
         }
-        change.perform_all(port_changes(&before.mappings, &after.mappings)).await?;
+        change.perform_all(port_changes(&before.mappings, &after.mappings, &[])).await?;
         change.perform_all(self.names.publication(before, after, namespace.as_ref()).await?).await?;
         // After the responder answers at the address that they contain.
         change.perform_all(self.names.file_changes(after)?).await
@@ -197,8 +197,10 @@ impl Daemon {
 
     /// Carry out a committed removal of endpoints.
     pub(in crate::daemon) async fn unwire_committed(self: &Arc<Self>, before: &Container, after: &Container) {
+        let addresses: Vec<IpAddr> =
+            before.endpoints_without(after).flat_map(|(_, endpoint)| endpoint.addresses()).collect();
         // First, because a port leads to an address that another container may get soon.
-        self.host.carry_out(port_changes(&before.mappings, &after.mappings)).await;
+        self.host.carry_out(port_changes(&before.mappings, &after.mappings, &addresses)).await;
         self.host.ports.release(before, after);
         let runs = matches!(after.state, State::Running { .. });
         if runs && let Ok(namespace) = namespace_of(after) {
@@ -208,8 +210,6 @@ impl Daemon {
             retry("rewrite files", || self.names.rewrite_files(after)).await;
         }
         retry("republish names", || self.names.republish(before, after)).await;
-        let addresses: Vec<IpAddr> =
-            before.endpoints_without(after).flat_map(|(_, endpoint)| endpoint.addresses()).collect();
         let endpoints = self.state.world().wirings_without(before, after, None);
         self.host.carry_out(removal(&Desired { endpoints, ..Desired::default() })).await;
         self.host.carry_out([Action::ForgetFlows(addresses)]).await;

@@ -220,7 +220,7 @@ impl Daemon {
         if after == before {
             return change.end(Ok(())).await;
         }
-        let done = change.perform_all(port_changes(&before.mappings, &after.mappings)).await;
+        let done = change.perform_all(port_changes(&before.mappings, &after.mappings, &[])).await;
         change.end_of_container(done, &before, &after).await
     }
 

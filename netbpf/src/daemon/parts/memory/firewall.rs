@@ -70,7 +70,7 @@ impl Firewall {
         self.machine.call("publish", |state| state.published.extend(mappings)).map_err(refused)
     }
 
-    pub async fn withdraw(&self, mappings: &[Mapping]) -> Result<(), Error> {
+    pub async fn withdraw(&self, mappings: &[Mapping], _: &[IpAddr]) -> Result<(), Error> {
         let withdrawn = self.machine.call("withdraw", |state| {
             state.published.retain(|mapping| !mappings.contains(mapping));
         });
