@@ -129,11 +129,17 @@ fn programs_are_loaded_when_they_are_needed_and_leave_nothing() {
         bench.datapath = Datapath::open(&bench.bpffs, false).expect("the programs load");
         assert_eq!((pinned(bench).as_str(), entered(bench)), with_open);
         let guarded = endpoint_entry(RED, ANNE);
+        // The same program, which the verifier has seen once.
+        let loaded = |bench: &Bench| {
+            ProgramInfo::from_pin(bench.pin("programs", "from_open")).expect("a pinned program").id()
+        };
+        let first = loaded(bench);
         for _ in 0..2 {
             bench.datapath.write_endpoint(ANNE.number().expect("a number"), &guarded).expect("written");
             assert_eq!((pinned(bench).as_str(), entered(bench)), always);
             bench.datapath.write_endpoint(ANNE.number().expect("a number"), &open).expect("written");
             assert_eq!((pinned(bench).as_str(), entered(bench)), with_open);
+            assert_eq!(loaded(bench), first);
         }
         bench.datapath.remove_endpoint(ANNE.number().expect("a number"), None).expect("removed");
         assert_eq!((pinned(bench).as_str(), entered(bench)), always);
