@@ -22,6 +22,7 @@ use crate::fault;
 const NFTABLES: u16 = 10;
 
 /// A netlink socket to the packet filter of a network namespace.
+#[derive(Debug)]
 pub struct Kernel(Socket);
 
 impl Kernel {

@@ -24,7 +24,7 @@ use std::{
     io,
     net::IpAddr,
     sync::{
-        PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -112,6 +112,9 @@ pub struct Firewall {
     closed: std::sync::Mutex<BTreeSet<&'static str>>,
     /// The number of rules in the table, as the kernel counted them after the last change.
     rules: AtomicUsize,
+    /// For changes of elements. It stays open, because the kernel lets whoever closes such a socket wait for a grace period
+    /// of RCU after a removal.
+    kernel: Arc<std::sync::Mutex<Option<Kernel>>>,
 }
 
 impl Firewall {
@@ -129,6 +132,7 @@ impl Firewall {
             others,
             closed: Default::default(),
             rules: AtomicUsize::default(),
+            kernel: Arc::default(),
         })
     }
 
@@ -344,9 +348,18 @@ impl Firewall {
             return Ok(());
         }
         let messages = changes.iter().flat_map(|change| elements::messages(&self.table, *change, elements));
-        let messages = messages.collect();
-        let changed =
-            tokio::task::spawn_blocking(|| Kernel::open()?.transact(NetfilterProtoFamily::Inet, messages));
+        let (messages, kernel) = (messages.collect(), Arc::clone(&self.kernel));
+        let changed = tokio::task::spawn_blocking(move || {
+            let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = match kernel.take() {
+                Some(open) => open,
+                None => Kernel::open()?,
+            };
+            open.transact(NetfilterProtoFamily::Inet, messages)?;
+            // After an error it may have further answers.
+            *kernel = Some(open);
+            Ok(())
+        });
         let changed = changed.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         changed.map_err(|source| Error::Ports { operation, table: self.table.clone(), source })
     }
