@@ -141,7 +141,9 @@ impl Host {
                 block_in_place(|| self.datapath().attach_endpoint(*number, interface))?;
             }
             Action::ClearEndpoint { number, interface } => {
-                self.datapath().remove_endpoint(*number, interface.as_deref())?;
+                // The last open or asking endpoint takes programs out of TAIL_CALLS.
+                let _expedited = self.grace.expedite();
+                block_in_place(|| self.datapath().remove_endpoint(*number, interface.as_deref()))?;
             }
             Action::MendDevice { ifindex, interface, mend } => {
                 self.links.mend(*ifindex, interface, mend).await?;
