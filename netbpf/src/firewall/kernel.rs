@@ -31,6 +31,8 @@ impl Kernel {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
+        // Error messages do not contain the request.
+        socket.set_cap_ack(true)?;
         Ok(Self(socket))
     }
 
@@ -69,29 +71,30 @@ impl Kernel {
         }
     }
 
-    /// Changes the nftables of a family in one transaction: all changes take effect or none. Blocks.
+    /// Changes the nftables of a family in one transaction, which has at least one change: all take effect or none. Blocks.
     ///
     /// # Errors
     /// The kernel's error about the first change that it refuses.
     pub fn transact(&self, family: NetfilterProtoFamily, changes: Vec<NfTablesMessage>) -> io::Result<()> {
         fault::call("netfilter")?;
-        let mut unconfirmed = changes.len();
-        let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
-        let changes = changes.into_iter().map(|change| request(family, change, flags));
+        let last = changes.len().saturating_sub(1);
+        // A confirmation for each would be more than the socket holds. The kernel sends errors without being asked.
+        let flags = |place: usize| NLM_F_REQUEST | NLM_F_CREATE | if place == last { NLM_F_ACK } else { 0 };
+        let changes = changes.into_iter().enumerate();
+        let changes = changes.map(|(place, change)| request(family, change, flags(place)));
         let all = iter::once(boundary(ControlMessage::BatchBegin)).chain(changes);
         let batch = all.chain([boundary(ControlMessage::BatchEnd)]).collect::<Vec<_>>().concat();
         self.make_room_for(batch.len())?;
         self.0.send(&batch, 0)?;
-        while unconfirmed > 0 {
+        loop {
             for message in self.receive()? {
                 match message.payload {
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                    NetlinkPayload::Error(_) => unconfirmed = unconfirmed.saturating_sub(1),
+                    NetlinkPayload::Error(_) => return Ok(()),
                     _ => {}
                 }
             }
         }
-        Ok(())
     }
 
     /// Makes the send buffer large enough for a message of this length in bytes, which cannot be sent in parts.

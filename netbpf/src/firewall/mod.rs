@@ -303,6 +303,7 @@ impl Firewall {
         let elements = elements_of(mappings);
         self.change_ports("publish ports", &[Change::Add], &elements).await?;
         if let Err(error) = forget_earlier_datagrams(mappings).await {
+            let elements = elements_of_only(mappings, &published);
             warn(self.change_ports("withdraw ports", &[Change::Delete], &elements).await);
             return Err(error);
         }
@@ -319,11 +320,9 @@ impl Firewall {
     pub async fn withdraw(&self, mappings: &[Mapping], leaving: &[IpAddr]) -> Result<(), Error> {
         let mut published = self.published.lock().await;
         // The table has no elements of an earlier daemon, because this daemon has loaded it anew.
-        let mut elements = elements_of(mappings.iter().filter(|mapping| published.contains(mapping)));
-        let containers: BTreeSet<IpAddr> = mappings.iter().map(|mapping| mapping.container).collect();
-        let stay = published.iter().filter(|mapping| !mappings.contains(mapping));
-        let shared = elements_of(stay.filter(|mapping| containers.contains(&mapping.container)));
-        elements.retain(|element| !shared.contains(element));
+        let gone: Vec<Mapping> =
+            mappings.iter().filter(|mapping| published.contains(mapping)).copied().collect();
+        let elements = elements_of_only(&gone, &published);
         // Somebody may have removed an element.
         self.change_ports("withdraw ports", &[Change::Add, Change::Delete], &elements).await?;
         // A relayed port has no translated flows, and a container that keeps its address keeps its other flows.
@@ -420,6 +419,16 @@ fn warn(undone: Result<(), Error>) {
     if let Err(error) = undone {
         tracing::warn!("undo: {error}");
     }
+}
+
+/// The elements of these ports that no other published port of the same containers has.
+fn elements_of_only(mappings: &[Mapping], published: &BTreeSet<Mapping>) -> Vec<Element> {
+    let containers: BTreeSet<IpAddr> = mappings.iter().map(|mapping| mapping.container).collect();
+    let others = published.iter().filter(|mapping| !mappings.contains(mapping));
+    let shared = elements_of(others.filter(|mapping| containers.contains(&mapping.container)));
+    let mut elements = elements_of(mappings);
+    elements.retain(|element| shared.binary_search(element).is_err());
+    elements
 }
 
 /// The elements of published ports, each once and in the order of their sets.
