@@ -19,7 +19,13 @@ use rtnetlink::{
 };
 use tokio::time::timeout;
 
-use super::{Error, Namespace, error::Refusal, socket::Socket, sysctl::Procfs, watch::Activation};
+use super::{
+    Error, Namespace,
+    error::Refusal,
+    socket::{Socket, connect},
+    sysctl::Procfs,
+    watch::Activation,
+};
 use crate::model;
 
 /// Timeout for the kernel's activation of a side of a pair; longer than any that was measured.
@@ -101,11 +107,15 @@ impl Links {
     /// [`Error::Failed`] if the kernel refuses; the link stays.
     pub async fn delete(&self, ifindex: u32) -> Result<bool, Error> {
         self.inactive().remove(&ifindex);
-        let mut deletions = Self::watch_deleted()?;
+        let request = RouteNetlinkMessage::DelLink(with_index(ifindex));
         // The kernel announces the deletion when both ends are gone. It answers 10 to 20 ms later, when it has freed them.
-        let deleted = tokio::select! {
-            () = deletions.of(ifindex) => Ok(()),
-            answered = Socket::ask_aside(RouteNetlinkMessage::DelLink(with_index(ifindex))) => answered,
+        let deleted = match (Self::watch_deleted(), connect()) {
+            (Ok(mut deletions), Ok(connected)) => tokio::select! {
+                () = deletions.of(ifindex) => Ok(()),
+                answered = Socket::ask_aside(connected, request) => answered,
+            },
+            // No descriptors are left.
+            (Err(_), _) | (_, Err(_)) => self.socket.ask(request, 0).await,
         };
         match deleted.map_err(|refusal| Error::failed("delete", format!("link {ifindex}"), refusal)) {
             Ok(()) => Ok(true),

@@ -74,11 +74,13 @@ impl Socket {
 
     /// Requests a change on which the kernel works for milliseconds, on a thread and by a socket of its own: the kernel works
     /// within the call that sends the request, which would hold up all other requests. Goes on if the future is dropped.
-    pub async fn ask_aside(message: RouteNetlinkMessage) -> Result<(), Refusal> {
+    pub async fn ask_aside(
+        (connection, socket): (impl Future<Output = ()> + Send + 'static, Self),
+        message: RouteNetlinkMessage,
+    ) -> Result<(), Refusal> {
         let runtime = Handle::current();
         let asked = tokio::task::spawn_blocking(move || {
             runtime.block_on(async {
-                let (connection, socket) = connect()?;
                 tokio::select! {
                     answered = socket.ask(message, 0) => answered,
                     () = connection => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
@@ -142,7 +144,7 @@ impl Socket {
 }
 
 /// A socket, and its connection, which somebody must poll.
-fn connect() -> io::Result<(impl Future<Output = ()> + Send + 'static, Socket)> {
+pub(super) fn connect() -> io::Result<(impl Future<Output = ()> + Send + 'static, Socket)> {
     let (mut connection, handle, _) = new_connection(NETLINK_ROUTE)?;
     connection.set_forward_ack(true);
     connection.set_forward_done(true);
