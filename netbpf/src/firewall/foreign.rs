@@ -140,7 +140,7 @@ impl ForeignChains {
 
     async fn tables(&self) -> Result<Vec<Table>, Error> {
         let owner = self.owner.clone();
-        in_background(move || ruleset::read(&owner)).await
+        in_background(move || ruleset::read(&owner)).await.map_err(Error::Others)
     }
 
     /// Adds and removes netbpf's rules in a table. Returns why that was impossible, if it was.

@@ -281,7 +281,7 @@ impl Firewall {
     /// The number of rules in the table; 0 if there is no table.
     async fn rule_count(&self) -> Result<usize, Error> {
         let table = self.table.clone();
-        in_background(move || ruleset::count(&table)).await
+        in_background(move || ruleset::count(&table)).await.map_err(Error::Others)
     }
 
     /// Counts the rules again if the network has a flow limit, which is a rule of its own. Other networks are only set
@@ -348,7 +348,7 @@ impl Firewall {
         }
         let messages = changes.iter().flat_map(|change| elements::messages(&self.table, *change, elements));
         let (messages, kernel) = (messages.collect(), Arc::clone(&self.kernel));
-        let changed = tokio::task::spawn_blocking(move || {
+        let changed = in_background(move || {
             let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
             let open = match kernel.take() {
                 Some(open) => open,
@@ -359,8 +359,7 @@ impl Firewall {
             *kernel = Some(open);
             Ok(())
         });
-        let changed = changed.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        changed.map_err(|source| Error::Ports { operation, table: self.table.clone(), source })
+        changed.await.map_err(|source| Error::Ports { operation, table: self.table.clone(), source })
     }
 
     /// Deletes all flows from and to these addresses of removed containers, so that the next owner gets none of their
@@ -437,12 +436,11 @@ fn elements_of<'a>(mappings: impl IntoIterator<Item = &'a Mapping>) -> Vec<Eleme
     elements.into_iter().collect()
 }
 
-/// Reads the packet filter's rules on a thread that may block.
+/// Speaks with the kernel on a thread that may block.
 async fn in_background<T: Send + 'static>(
-    read: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, Error> {
-    let read = tokio::task::spawn_blocking(read).await;
-    read.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(Error::Others)
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// The family's element in the set `closed`.
