@@ -3,7 +3,7 @@
 use netbpf_tests::{
     containerd::Containerd,
     lab::{Lab, eventually},
-    rate::{self, TCP_PAYLOAD},
+    rate,
 };
 
 #[test]
@@ -41,12 +41,7 @@ fn its_containers_are_in_the_network_as_long_as_they_run() {
     lab.netbpf(["update", "--network", "mynet"].into_iter().chain(limits).chain(["default-one"])).ok();
     let options = lab.inspect("default-one")["NetworkSettings"]["Networks"]["mynet"]["DriverOpts"].take();
     assert_eq!(options["netbpf.egress_rate"], "20mbit", "{options}");
-    let server = rate::serve(&lab, &lab.namespace("own"), 5201);
-    for (way, bits) in [("", 20e6), (" -R", 10e6)] {
-        let options = format!("-c 10.1.0.2 -O 1 -t 2{way}");
-        rate::has_rate(&lab, &lab.namespace("default-one"), &options, bits * TCP_PAYLOAD);
-    }
-    drop(server);
+    rate::sends_twenty_and_receives_ten(&lab, "default-one", "own", "10.1.0.2");
 
     // After `run -d`, ctr detaches no container.
     containerd.remove("one");

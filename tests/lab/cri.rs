@@ -4,7 +4,7 @@ use netbpf_tests::{
     containerd::Containerd,
     engine::NAME_SERVER,
     lab::{Lab, eventually},
-    rate::{self, TCP_PAYLOAD},
+    rate,
 };
 
 /// The annotations of Kubernetes for limits, in bits per second.
@@ -54,12 +54,7 @@ fn pods_have_networks_names_and_ports_by_their_annotations() {
     // Its limits.
     let options = lab.inspect("client.default")["NetworkSettings"]["Networks"]["mynet"]["DriverOpts"].take();
     assert_eq!([&options["netbpf.ingress_rate"], &options["netbpf.egress_rate"]], ["10mbit", "20mbit"]);
-    let server = rate::serve(&lab, &lab.namespace("own"), 5201);
-    for (way, bits) in [("", 20e6), (" -R", 10e6)] {
-        let options = format!("-c 10.1.0.2 -O 1 -t 2{way}");
-        rate::has_rate(&lab, &lab.namespace("client.default"), &options, bits * TCP_PAYLOAD);
-    }
-    drop(server);
+    rate::sends_twenty_and_receives_ten(&lab, "client.default", "own", "10.1.0.2");
 
     // The port of the host leads to the pod, also when either daemon was killed.
     let namespace = format!("--net={}", lab.namespace("web.shop"));

@@ -3,7 +3,7 @@
 use netbpf_tests::{
     lab::Lab,
     podman::{Backend, Podman},
-    rate::{self, TCP_PAYLOAD},
+    rate,
 };
 
 #[test]
@@ -39,12 +39,7 @@ fn is_limited(lab: &Lab, podman: &Podman<'_>) {
     let format = "{{.Name}} {{.Interface}}";
     let listed = lab.netbpf(["stats", "--no-stream", "--format", format]).ok();
     assert!(listed.text().lines().any(|line| line == "limited eth0 (10mbit in, 20mbit out)"), "{listed}");
-    let server = rate::serve(lab, &lab.namespace("own"), 5201);
-    for (way, bits) in [("", 20e6), (" -R", 10e6)] {
-        let options = format!("-c 10.8.0.2 -O 1 -t 2{way}");
-        rate::has_rate(lab, &lab.namespace("limited"), &options, bits * TCP_PAYLOAD);
-    }
-    drop(server);
+    rate::sends_twenty_and_receives_ten(lab, "limited", "own", "10.8.0.2");
     podman.podman("rm -f -t 0 limited").ok();
     podman.remove_network("mynet");
 }

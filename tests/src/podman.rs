@@ -45,8 +45,9 @@ impl Backend {
     }
 }
 
-/// Enters podman's root, in the directory `$0`, and stays there. `/run` is the lab's own, and shared, so that netbpf's daemon sees the network
-/// namespaces that podman mounts there; all other mounts are podman's own. crun refuses a second hierarchy of cgroups.
+/// Enters podman's root, in the directory `$0`, and stays there. `/run` is the lab's own, and shared, so that netbpf's daemon
+/// sees the network namespaces that podman mounts there; all other mounts are podman's own. crun refuses a second hierarchy
+/// of cgroups.
 const ENTER: &str = r#"
 root=$0/root
 mount -t tmpfs tmpfs $0

@@ -51,6 +51,17 @@ pub fn has_rate(lab: &Lab, namespace: &str, options: &str, expected: f64) {
     panic!("{options}: {seen:?} of {expected} bit/s");
 }
 
+/// A container sends 20 and receives 10 Mbit/s, to and from another one with this address.
+#[track_caller]
+pub fn sends_twenty_and_receives_ten(lab: &Lab, container: &str, other: &str, address: &str) {
+    let server = serve(lab, &lab.namespace(other), 5201);
+    for (way, bits) in [("", 20e6), (" -R", 10e6)] {
+        let options = format!("-c {address} -O 1 -t 2{way}");
+        has_rate(lab, &lab.namespace(container), &options, bits * TCP_PAYLOAD);
+    }
+    drop(server);
+}
+
 fn words(namespace: &str, command: &str) -> Vec<String> {
     let enter = ["nsenter".to_owned(), format!("--net={namespace}")];
     enter.into_iter().chain(command.split(' ').map(str::to_owned)).collect()
