@@ -12,12 +12,9 @@ use xtask::toolchain;
 
 use crate::{
     cargo,
-    roots::{self, Root},
+    roots::PODMAN,
     setup::{self, Scope},
 };
-
-/// The root file system with podman, and the variable with its path.
-const PODMAN: (&str, Root) = ("PODMAN_ROOT", roots::TRIXIE);
 
 /// Measure netbpf beside a bare veth pair and Docker's bridges: a table, and JSON and a plot in target/bench
 #[derive(clap::Args)]

@@ -61,6 +61,12 @@ pub const BOOKWORM_PODMAN: Root = Root {
     ],
 };
 
+/// A root with podman and netavark, and the variable in which tests and benches find its path.
+pub const PODMAN: (&str, Root) = ("PODMAN_ROOT", TRIXIE);
+
+/// The same with plugins of CNI.
+pub const PODMAN_CNI: (&str, Root) = ("PODMAN_CNI_ROOT", BOOKWORM_PODMAN);
+
 /// Held while a root is made: groups of tests that run at the same time use the same.
 static MAKING: Mutex<()> = Mutex::new(());
 

@@ -26,9 +26,6 @@ const DOCKER: &str = "docker";
 const ENGINE: &str = "DOCKER_ROOT";
 /// The tests with podman.
 const PODMAN: &str = "podman";
-/// The root file systems with podman that its tests need, by variables.
-const PODMAN_ROOTS: [(&str, Root); 2] =
-    [("PODMAN_ROOT", roots::TRIXIE), ("PODMAN_CNI_ROOT", roots::BOOKWORM_PODMAN)];
 /// The tests of Docker beside all other engines.
 const TOGETHER: &str = "together::";
 /// Groups that mostly wait: twice as many tests as CPUs run at once.
@@ -183,8 +180,8 @@ fn at_once(mut tests: Command) -> Result<Command> {
 
 /// The root file systems with podman, by variables.
 fn podman_roots() -> Result<Vec<(&'static str, PathBuf)>> {
-    let root = |(variable, root): &(_, Root)| Ok((*variable, root.find().context("make podman's root")?));
-    PODMAN_ROOTS.iter().map(root).collect()
+    let root = |(variable, root): (_, Root)| Ok((variable, root.find().context("make podman's root")?));
+    [roots::PODMAN, roots::PODMAN_CNI].into_iter().map(root).collect()
 }
 
 fn name(group: &Executable) -> String {
