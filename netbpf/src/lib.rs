@@ -20,6 +20,7 @@ mod fault;
 pub mod firewall;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+pub mod heap;
 pub mod ipam;
 pub mod link;
 pub mod logging;

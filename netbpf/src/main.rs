@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use netbpf::{
     cli::{self, DaemonOptions, Process},
-    cni, daemon, dns, logging,
+    cni, daemon, dns, heap, logging,
     model::XdpMode,
     netavark, relay, sandbox,
 };
@@ -80,6 +80,7 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
         uplinks,
     };
     let inherited = daemon::Inherited::from_env()?;
+    heap::share();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // Its tasks end with the process. They would panic in a runtime that is being shut down.
     ManuallyDrop::new(runtime).block_on(daemon::run(options, inherited))

@@ -34,18 +34,23 @@ use tokio::{
     time::sleep,
 };
 
+use crate::heap;
+
 /// How long a connection has for its first request, and for the rest of one, once the server is about to end.
 const GRACE: Duration = Duration::from_millis(500);
 /// How many bytes of a body that no handler reads are accepted.
 const MAX_UNREAD: usize = 64 << 20;
 /// The pause after a failed `accept`, for example without free descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long no client comes or leaves before unused memory goes back to the kernel.
+const QUIET: Duration = Duration::from_millis(250);
 
 /// Serves until `end`, and then until all running requests are answered. A connection that cannot be accepted
 /// (`EMFILE`) is logged and accepted later.
 pub async fn serve(listener: UnixListener, router: Router, end: impl Future<Output = ()> + Send + 'static) {
     let end = end.shared();
     let mut connections = JoinSet::new();
+    let mut has_served = false;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -55,7 +60,11 @@ pub async fn serve(listener: UnixListener, router: Router, end: impl Future<Outp
                     sleep(PAUSE).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
+            Some(_) = connections.join_next() => has_served = true,
+            () = sleep(QUIET), if has_served => {
+                heap::give_back();
+                has_served = false;
+            }
             () = end.clone() => break,
         }
     }

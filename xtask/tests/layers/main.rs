@@ -30,6 +30,7 @@ const LAYERS: &[Layer] = &[
     Layer { module: "multicast", may_know: &[], because: "it knows sockets and not what they receive" },
     Layer { module: "detached", may_know: &[], because: "it knows files and not who writes them" },
     Layer { module: "process", may_know: &[], because: "it knows processes and not what they do" },
+    Layer { module: "heap", may_know: &[], because: "it knows the allocator and not what is allocated" },
     Layer { module: "datapath", may_know: &["model", "plan", "private", "fault"], because: APART },
     Layer { module: "link", may_know: &["model", "plan", "process", "multicast", "fault"], because: APART },
     Layer { module: "firewall", may_know: &["model", "plan", "multicast", "fault"], because: APART },
@@ -80,7 +81,7 @@ const LAYERS: &[Layer] = &[
         may_know: &["model", "ipam", "api::connections", "daemon"],
         because: "it turns Docker's requests into calls of the daemon",
     },
-    Layer { module: "api", may_know: &["model"], because: EDGE },
+    Layer { module: "api", may_know: &["model", "heap"], because: EDGE },
     Layer {
         module: "cli",
         may_know: &[
