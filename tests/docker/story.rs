@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use netbpf_tests::lab::{Lab, eventually};
+use netbpf_tests::lab::{Lab, eventually, eventually_is};
 
 use crate::engine::{Engine, client};
 
@@ -97,9 +97,9 @@ fn netbpf_shows_docker_s_objects_and_does_not_change_them() {
 
     // Docker does not send names to drivers, so netbpf asks for them afterwards.
     let container = engine.docker("inspect --format {{.Id}} web").ok();
-    eventually("what Docker calls them", || {
+    eventually_is(&format!("{} web mynet", container.text()), "what Docker calls them", || {
         let listed = lab.netbpf(["ps", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Networks}}"]).ok();
-        (listed.text() == format!("{} web mynet", container.text())).then_some(())
+        listed.text().to_owned()
     });
     assert_eq!(lab.inspect("mynet")["Containers"][container.text()]["Name"], "web");
     assert_eq!(lab.address("web", "mynet"), "10.8.0.2");

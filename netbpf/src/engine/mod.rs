@@ -114,6 +114,8 @@ pub struct ListedNetwork {
 pub struct Event {
     /// The container.
     pub container: Id,
+    /// The network that the container joined or left.
+    pub network: Option<Id>,
     /// Whether the container got a new name.
     pub is_rename: bool,
 }
@@ -290,11 +292,12 @@ fn refused(error: bollard::errors::Error) -> Error {
 fn concerned(event: EventMessage) -> Option<Event> {
     let is_rename = event.action.as_deref() == Some("rename");
     let actor = event.actor?;
-    let id = match actor.attributes.unwrap_or_default().remove("container") {
-        Some(container) => container,
-        None => actor.id?,
+    let id = actor.id?.parse().ok()?;
+    let (container, network) = match actor.attributes.unwrap_or_default().remove("container") {
+        Some(container) => (container.parse().ok()?, Some(id)),
+        None => (id, None),
     };
-    Some(Event { container: id.parse().ok()?, is_rename })
+    Some(Event { container, network, is_rename })
 }
 
 /// An ID that cannot be parsed is an error, because an incomplete list would be taken for the removal of a network.

@@ -42,7 +42,7 @@ pub use manager::NotifySocket;
 pub use process::{Output, Process};
 use residue::Snapshot;
 use turn::Turn;
-pub use words::{datagram_server, eventually, kernel_version, tell};
+pub use words::{datagram_server, eventually, eventually_is, kernel_version, tell};
 
 /// The daemon's state directory, on the lab's own file system, unlike netbpf's default.
 pub const STATE_DIR: &str = "/run/state";

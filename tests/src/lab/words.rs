@@ -220,14 +220,36 @@ pub fn kernel_version() -> [u32; 2] {
 
 /// Polls for something that has no event.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    match poll(look) {
+        Some(seen) => seen,
+        None => panic!("not within {} s: {what}", TIMEOUT.as_secs()),
+    }
+}
+
+/// Polls until a text is as expected. A failure tells the last one.
+#[track_caller]
+pub fn eventually_is(expected: &str, what: &str, mut read: impl FnMut() -> String) {
+    let mut last = String::new();
+    let is_as_expected = poll(|| {
+        last = read();
+        (last == expected).then_some(())
+    });
+    assert!(
+        is_as_expected.is_some(),
+        "not within {} s: {what} is {expected:?}; it is {last:?}",
+        TIMEOUT.as_secs()
+    );
+}
+
+fn poll<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let begin = Instant::now();
     loop {
-        if let Some(seen) = look() {
+        let seen = look();
+        let waited = begin.elapsed();
+        if seen.is_some() || waited >= TIMEOUT {
             return seen;
         }
-        let waited = begin.elapsed();
-        assert!(waited < TIMEOUT, "not within {} s: {what}", TIMEOUT.as_secs());
         thread::sleep((waited / 8).clamp(PAUSE[0], PAUSE[1]));
     }
 }

@@ -152,6 +152,9 @@ impl Daemon {
         if of_engine(&self.state.world()).contains(&event.container) {
             self.ask_engine_later(event.container);
         }
+        if let Some(network) = event.network {
+            self.learn_names_now(network);
+        }
         if event.is_rename {
             let daemon = Arc::clone(self);
             tokio::spawn(async move { daemon.learn_new_name(event.container).await });

@@ -1,6 +1,6 @@
 //! Names of Docker's networks, and containers of its endpoints. Docker does not send them, and cannot be
-//! asked while it waits for an answer. So it is asked afterwards; without an answer the name is the beginning
-//! of the ID.
+//! asked while it waits for an answer. So it is asked afterwards, and when it tells of a container that has joined a
+//! network; without an answer the name is the beginning of the ID.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,21 +27,38 @@ impl Daemon {
         tokio::spawn(async move {
             for pause in PAUSES {
                 tokio::time::sleep(pause).await;
-                let learnt = match daemon.owners.engine.network(&network).await {
-                    Ok(found) => daemon.note_names(network, found).await,
-                    Err(error) => {
-                        tracing::debug!(network = %network.short(), %error, "ask Docker for its name");
-                        continue;
-                    }
-                };
-                if let Err(error) = learnt {
-                    tracing::warn!(network = %network.short(), %error, "note its name");
-                }
-                if endpoint.is_none_or(|endpoint| is_named(&endpoint, &daemon.state.world())) {
+                if daemon.ask_for_names(network).await
+                    && endpoint.is_none_or(|endpoint| is_named(&endpoint, &daemon.state.world()))
+                {
                     return;
                 }
             }
         });
+    }
+
+    /// Docker put a container into a network: query its name, if it is a network of ours.
+    pub(in crate::daemon) fn learn_names_now(self: &Arc<Self>, network: Id) {
+        if !self.state.world().network(&network).is_some_and(|network| network.origin == Origin::Docker) {
+            return;
+        }
+        let daemon = Arc::clone(self);
+        tokio::spawn(async move { daemon.ask_for_names(network).await });
+    }
+
+    /// Query the names in a network, and note them. False if Docker gave no answer, or they could not be noted.
+    async fn ask_for_names(self: &Arc<Self>, network: Id) -> bool {
+        let found = match self.owners.engine.network(&network).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!(network = %network.short(), %error, "ask Docker for its name");
+                return false;
+            }
+        };
+        let noted = self.note_names(network, found).await;
+        if let Err(error) = &noted {
+            tracing::warn!(network = %network.short(), %error, "note its name");
+        }
+        noted.is_ok()
     }
 
     /// Docker renamed a container: query the new name.
