@@ -33,6 +33,8 @@ pod!(
     allowed::Allowed,
     name::NameKey,
     name::Addresses,
+    name::Pointer,
+    name::Resolver,
     name::View,
     network::Network,
     notice::Noticed,

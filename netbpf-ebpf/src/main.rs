@@ -64,6 +64,12 @@ fn answer_name(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), bridge::answer_name)
 }
 
+/// A packet of a container's `lo`: tc egress.
+#[classifier]
+fn at_lo(ctx: TcContext) -> i32 {
+    stats::settle_at_lo(&mut Packet::new(ctx), names::resolve)
+}
+
 /// A frame for all members of a network: the target of tail calls from the programs above.
 #[classifier]
 fn flood(ctx: TcContext) -> i32 {

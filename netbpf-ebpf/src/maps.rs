@@ -6,6 +6,8 @@
 //! value or that of the next entry in its place. Values are copied out in one step.
 #![expect(unsafe_code, reason = "map values are raw pointers; this file copies them out or counts in them")]
 
+mod names;
+
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, RingBuf, lpm_trie::Key},
@@ -24,7 +26,6 @@ use netbpf_common::{
     },
     flood::Flood,
     limit::EgressLimit,
-    name::{Addresses, MAX_ADDRESSES, MAX_NAME, MAX_NAMES, MAX_VIEW, NameKey, View},
     network::{self, MAX_NETWORKS, Network},
     notice::{NOTICES_BYTES, Notice, Noticed},
     reason::{Reason, Reasons},
@@ -32,6 +33,7 @@ use netbpf_common::{
     uplink::{ADDRESS_BITS, ClosedSubnet, MAX_CLOSED_SUBNETS, MAX_UPLINKS, Uplink},
 };
 
+pub use self::names::{Found, Known, Name, Resolver};
 use crate::packet::Packet;
 
 /// Networks by number.
@@ -118,19 +120,6 @@ static NOTICES: RingBuf<(), { NOTICES_BYTES as usize }> = RingBuf::new();
 /// How many notices there were of each endpoint in the last second.
 #[btf_map]
 static NOTICED: Array<Noticed, { MAX_ENDPOINTS as usize }> = Array::new();
-
-/// The addresses of each name. Few networks have many, so it is not preallocated; the same goes for `VIEWS`.
-#[btf_map]
-static NAMES: HashMap<NameKey, Addresses, { MAX_NAMES as usize }, { BPF_F_NO_PREALLOC as usize }> =
-    HashMap::new();
-
-/// The networks in which the names are looked up that a container asks for.
-#[btf_map]
-static VIEWS: HashMap<u64, View, { MAX_ENDPOINTS as usize }, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
-
-/// The name that the program on this CPU looks up: it would take too much of its stack.
-#[btf_map]
-static ASKED: PerCpuArray<NameKey, 1> = PerCpuArray::new();
 
 /// Programs for tail calls, by [`Program`].
 #[btf_map]
@@ -406,94 +395,5 @@ fn forget(key: &FdbKey, number: u32) {
     // SAFETY: any bytes are a value; copied out at once.
     if unsafe { LEARNT.get(key).is_some_and(|learnt| learnt.endpoint == number) } {
         let _gone = LEARNT.remove(key);
-    }
-}
-
-/// The addresses of a name, read one by one: all of them would take too much of a program's stack.
-pub struct Found(*const Addresses);
-
-impl Found {
-    /// How many IPv4 addresses there are.
-    #[inline(always)]
-    pub fn ipv4_count(&self) -> usize {
-        // SAFETY: an entry of `NAMES`, whose memory the kernel keeps while a program runs, although it may be that of
-        // another name by then. Volatile, because others write there; so it is for all that follow.
-        let count = unsafe { (&raw const (*self.0).ipv4_count).read_volatile() };
-        (count as usize).min(MAX_ADDRESSES)
-    }
-
-    /// How many IPv6 addresses there are.
-    #[inline(always)]
-    pub fn ipv6_count(&self) -> usize {
-        // SAFETY: as above.
-        let count = unsafe { (&raw const (*self.0).ipv6_count).read_volatile() };
-        (count as usize).min(MAX_ADDRESSES)
-    }
-
-    /// The IPv4 address with this index modulo [`MAX_ADDRESSES`].
-    #[inline(always)]
-    pub fn ipv4(&self, index: usize) -> [u8; 4] {
-        // SAFETY: as above, and the index is in the array.
-        unsafe { (&raw const (*self.0).ipv4).cast::<[u8; 4]>().add(index % MAX_ADDRESSES).read_volatile() }
-    }
-
-    /// The IPv6 address with this index modulo [`MAX_ADDRESSES`].
-    #[inline(always)]
-    pub fn ipv6(&self, index: usize) -> [u8; 16] {
-        // SAFETY: as above, and the index is in the array.
-        unsafe { (&raw const (*self.0).ipv6).cast::<[u8; 16]>().add(index % MAX_ADDRESSES).read_volatile() }
-    }
-}
-
-/// A name that is put together and then looked up.
-pub struct Name(*mut NameKey);
-
-impl Name {
-    /// One to be put together. There is one at a time.
-    #[inline(always)]
-    pub fn new() -> Option<Self> {
-        ASKED.get_ptr_mut(0).map(Self)
-    }
-
-    /// Sets eight of its bytes; `index` counts such words.
-    #[inline(always)]
-    pub fn set(&mut self, index: usize, word: [u8; 8]) {
-        if index < MAX_NAME / 8 {
-            // SAFETY: this CPU's own value, which no other program of this CPU uses meanwhile, except with PREEMPT_RT: then
-            // the name may be a mixture, but it is always bytes. The index is in the array.
-            unsafe { (&raw mut (*self.0).name).cast::<[u8; 8]>().add(index).write_unaligned(word) }
-        }
-    }
-
-    /// The addresses of the name in the first network of the endpoint's container that has it. Without a view, that is
-    /// the endpoint's own.
-    #[inline(always)]
-    pub fn addresses(&self, endpoint: &Endpoint) -> Option<Found> {
-        let Some(view) = VIEWS.get_ptr(endpoint.owner) else { return self.addresses_in(endpoint.network) };
-        for index in 0..MAX_VIEW {
-            // SAFETY: an entry of `VIEWS`, whose memory the kernel keeps while a program runs; the index is in the array.
-            // Volatile, because others write there.
-            let (count, network) = unsafe {
-                let network = (&raw const (*view).networks).cast::<u32>().add(index);
-                ((&raw const (*view).count).read_volatile(), network.read_volatile())
-            };
-            if index >= count as usize {
-                break;
-            }
-            if let Some(found) = self.addresses_in(network) {
-                return Some(found);
-            }
-        }
-        None
-    }
-
-    #[inline(always)]
-    fn addresses_in(&self, network: u32) -> Option<Found> {
-        // SAFETY: as in `set`; the kernel reads the key during the call.
-        let key = unsafe {
-            (*self.0).network = network;
-            &*self.0
-        };
-        NAMES.get_ptr(key).map(Found)
     }
 }

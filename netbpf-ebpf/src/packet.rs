@@ -24,7 +24,7 @@ use aya_ebpf::{
 };
 use netbpf_common::{
     reason::Reason,
-    wire::{Ethernet, Ipv6, Tag, Wire},
+    wire::{Bytes, Ethernet, Ipv6, Tag, Wire},
 };
 
 pub use arrival::Arrival;
@@ -89,6 +89,8 @@ impl Packet {
         pkt_type,
         /// The mark, as the host's firewall has it.
         mark,
+        /// The class of the clsact filter that the program is in.
+        tc_classid,
     }
 
     /// The header at an offset.
@@ -203,6 +205,27 @@ impl Packet {
             }
         }
         Ok(())
+    }
+
+    /// Changes the port at an offset, and the checksum at another that covers it. If zero stays zero there, it means that
+    /// there is no checksum. Inside the frame, nothing of this can fail.
+    #[inline(always)]
+    pub fn change_port(
+        &mut self,
+        offset: usize,
+        before: [u8; 2],
+        after: [u8; 2],
+        checksum: usize,
+        zero_stays: bool,
+    ) {
+        let size = size_of::<[u8; 2]>() as u64;
+        let flags = if zero_stays { size | BPF_F_MARK_MANGLED_0 as u64 } else { size };
+        let [before, new] = [before, after].map(|port| u16::from_ne_bytes(port).into());
+        // SAFETY: the kernel passes a valid context; references into the frame ended when it was taken by `&mut`.
+        let changed = unsafe { bpf_l4_csum_replace(self.ctx.skb.skb, checksum as u32, before, new, flags) };
+        if changed == 0 {
+            let _inside = self.store(offset, &Bytes(after));
+        }
     }
 
     /// Redirects the frame to a device. Device 0 does not exist: the kernel then frees the frame without an

@@ -1,7 +1,7 @@
 //! The only file that turns a reason into a counter and a verdict.
 
 use aya_ebpf::bindings::{
-    TC_ACT_REDIRECT, TC_ACT_SHOT,
+    TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
     xdp_action::{XDP_DROP, XDP_PASS},
 };
 use netbpf_common::{endpoint, network, reason::Reason};
@@ -40,6 +40,18 @@ pub fn settle_arrival(arrival: &Arrival, policy: impl FnOnce(&Arrival) -> Option
     maps::count(reason, arrival.len());
     log_arrival(arrival, reason);
     XDP_DROP
+}
+
+/// Runs a function on a packet of a container's `lo`, and counts it if there is a reason. The packet goes on to further
+/// filters, and to `lo`.
+#[inline(always)]
+pub fn settle_at_lo(packet: &mut Packet, policy: impl FnOnce(&mut Packet) -> Option<Reason>) -> i32 {
+    let bytes = packet.len() as u64;
+    if let Some(reason) = policy(packet) {
+        maps::count(reason, bytes);
+        log(packet, reason);
+    }
+    TC_ACT_UNSPEC
 }
 
 /// Logs how a frame ended.

@@ -308,6 +308,7 @@ fn doctor_info_and_version() {
             "neighbours",
             "firewall",
             "xdp",
+            "names",
             "daemon"
         ]
     );

@@ -10,6 +10,7 @@
 //! | the path of a frame through veth: `bpf_redirect_peer`, offloads, BIG TCP, VLAN tags in the frame or outside it | the story, isolation, spoofing, open endpoints |
 //! | hashes that programs write, timestamps, neighbour entries that announcements change | open endpoints |
 //! | macvlan, bridges and tunnels in containers, IPv6 autoconfiguration, routes with two next hops, transparent sockets, XDP in a container | setups of a kernel bridge |
+//! | filters of `lo` and their classes, what a program may change there | names answered in the kernel |
 //! | namespaces, mounts, seccomp, inherited sockets | containers, the name responder, the relay |
 //! | nf_tables, conntrack and NAT of both families | published ports, masquerading, limits of flows, removal of flows |
 //! | XDP in the driver and in the stack, and its links | uplinks |
@@ -25,7 +26,7 @@ use aya::programs::ProgramInfo;
 use netbpf_tests::lab::{Lab, eventually, kernel_version};
 
 use super::{
-    bridge, flows, hands, isolation,
+    bridge, flows, hands, isolation, lo, names,
     outside::{self, Neighbourhood, ask},
     pins::pin,
     spoofing, story, uplink,
@@ -44,6 +45,8 @@ fn programs_are_verified_attached_and_replaced() {
     lab.run("one", "");
     // Now all programs are needed.
     lab.run("open", "--driver-opt netbpf.guard=off");
+    lab.network("named", "");
+    lab.run("named", "--net named");
     let with_logs = verified_instructions(&lab);
     lab.host(["ping", "-c1", "-W2", "172.17.0.2"]).ok();
     eventually("the programs' log", || {
@@ -61,7 +64,7 @@ fn programs_are_verified_attached_and_replaced() {
     lab.exec("one", "ping -c1 -W2 172.17.0.1").ok();
     assert_eq!(lab.daemon_log().matches(" bytes at ").count(), logged, "{}", lab.daemon_log());
 
-    lab.netbpf(["rm", "-f", "open"]).ok();
+    lab.netbpf(["rm", "-f", "open", "named"]).ok();
     lab.host(["ip", "link", "del", "dev", "up"]).ok();
     hands::a_program_is_attached_again(&lab);
     hands::a_device_is_restored(&lab);
@@ -111,6 +114,11 @@ fn relay_answers(lab: &Neighbourhood) {
     eventually("the relay answers", || {
         lab.on("far", &ask("[2001:db8:1::1]:8085")).stdout.starts_with("reached").then_some(())
     });
+}
+
+#[test]
+fn names_are_answered_in_the_kernel() {
+    lo::names_are_answered_at_lo(&names::with_mynet(Lab::start()));
 }
 
 /// Each ping is a flow.

@@ -34,6 +34,7 @@ mod leaving;
 mod lifecycle;
 mod limits;
 mod links;
+mod lo;
 mod load;
 mod logs;
 mod lxc;

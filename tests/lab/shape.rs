@@ -33,7 +33,7 @@ ip -o addr; echo ---
 ip route show table all; echo ---
 nft -s list ruleset; echo ---
 ss -Hltun; echo ---
-for name in $(ip netns | cut -d' ' -f1); do tc -n $name qdisc | grep tbf; done; echo ---
+for name in $(ip netns | cut -d' ' -f1); do tc -n $name qdisc | grep -E 'tbf|clsact'; done; echo ---
 grep -Hs . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv6/conf/*/forwarding
 # A link may have gone since its name was read.
 true

@@ -260,6 +260,11 @@ impl Bench {
         Sent { bench: self, program: "from_host", ifindex: gateway.ifindex, ingress_ifindex: 0, mark: 0 }
     }
 
+    /// Sends packets from a container's `lo`.
+    pub fn at_lo(&self) -> Sent<'_> {
+        Sent { bench: self, program: "at_lo", ifindex: 1, ingress_ifindex: 0, mark: 0 }
+    }
+
     fn reasons(&self) -> Vec<(Reason, Counter)> {
         self.datapath.reasons().expect("REASONS")
     }

@@ -87,9 +87,16 @@ fn every_map_prints_named_fields() {
 fn programs_are_named_and_small() {
     bench(|bench| {
         bench.datapath.load_all().expect("the programs load");
-        for name in
-            ["from_container", "from_host", "from_open", "to_open", "flood", "flood_open", "from_uplink"]
-        {
+        for name in [
+            "at_lo",
+            "from_container",
+            "from_host",
+            "from_open",
+            "to_open",
+            "flood",
+            "flood_open",
+            "from_uplink",
+        ] {
             let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
             assert_eq!(info.name_as_str(), Some(name));
             // Before Linux 5.16 the kernel does not report it.

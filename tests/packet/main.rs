@@ -9,7 +9,9 @@
 //! | `host` | frames from the host |
 //! | `icc` | networks whose members may not talk to each other, and links |
 //! | `multihomed` | containers in two networks |
-//! | `names` | queries for names of containers |
+//! | `names` | queries for names of containers on the way to other name servers |
+//! | `lo` | the same at `lo` of a container, and the port of the responder |
+//! | `dns` | messages of queries, and checksums |
 //! | `nd` | neighbour discovery |
 //! | `flood` | broadcast and multicast |
 //! | `limit` | limits of what endpoints send |
@@ -28,6 +30,7 @@
 
 mod bench;
 mod container;
+mod dns;
 mod flood;
 mod frame;
 mod full;
@@ -38,6 +41,7 @@ mod icc;
 mod inspection;
 mod keeping;
 mod limit;
+mod lo;
 mod model;
 mod multihomed;
 mod names;

@@ -15,19 +15,13 @@ use super::{
         ANNE, BERT, BLUE, BLUE_GATEWAY, Bench, CLEO, CLEO_IPV6, DORA, GATEWAY, RED, REDIRECT, Station, bench,
         endpoint_entry,
     },
+    dns::{A, AAAA, COOKIE, OPT, ones_complement, query},
     frame::Frame,
 };
 
 /// A name server behind the host, by IPv4 and by IPv6.
 const SERVER: [u8; 4] = [192, 0, 2, 53];
 const SERVER_IPV6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 53];
-
-const A: u16 = 1;
-const AAAA: u16 = 28;
-
-/// An OPT record for datagrams of 1232 bytes; then with the option of a cookie.
-const OPT: [u8; 11] = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
-const COOKIE: [u8; 23] = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
 
 /// The addresses of a reply.
 type Answers = Result<Vec<IpAddr>, Reason>;
@@ -37,34 +31,11 @@ fn headers(frame: &Frame) -> usize {
     if frame.0[12..14] == [8, 0] { 14 + 20 } else { 14 + 40 }
 }
 
-fn ones_complement(pieces: &[&[u8]]) -> u16 {
-    let words = pieces.iter().flat_map(|piece| piece.chunks(2));
-    let sum: u32 =
-        words.map(|word| u32::from(u16::from_be_bytes([word[0], *word.get(1).unwrap_or(&0)]))).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    ((folded & 0xffff) + (folded >> 16)) as u16
-}
-
 /// The sum of a datagram with its pseudo-header: 0xffff if its checksum is right.
 fn sum(frame: &Frame) -> u16 {
     let udp = &frame.0[headers(frame)..];
     let addresses = if headers(frame) == 34 { &frame.0[26..34] } else { &frame.0[22..54] };
     ones_complement(&[addresses, &[0, 17], &udp[4..6], udp])
-}
-
-fn name(text: &str) -> Vec<u8> {
-    let labels = text.split('.').flat_map(|label| {
-        let length = u8::try_from(label.len()).expect("a label");
-        [length].into_iter().chain(label.bytes())
-    });
-    labels.chain([0]).collect()
-}
-
-/// A query, which may have an additional record.
-fn query(text: &str, kind: u16, additional: &[u8]) -> Vec<u8> {
-    let count = u8::from(!additional.is_empty());
-    let header = [0x12, 0x34, 1, 0x20, 0, 1, 0, 0, 0, 0, 0, count];
-    [&header[..], &name(text), &kind.to_be_bytes(), &[0, 1], additional].concat()
 }
 
 /// A datagram from a container to the name server, by way of the host.
@@ -180,7 +151,7 @@ fn number(station: Station) -> u32 {
 
 fn set(bench: &mut Bench, container: Id, network: u32, names: &[&str], addresses: &[IpAddr]) {
     let names = names.iter().map(|name| name.to_string()).collect();
-    let names = NamesInNetwork { network, names, addresses: addresses.to_vec() };
+    let names = NamesInNetwork { network, names, addresses: addresses.to_vec(), ..NamesInNetwork::default() };
     bench.datapath.set_names(container, &[names]).expect("written");
 }
 

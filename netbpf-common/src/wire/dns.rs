@@ -79,6 +79,8 @@ impl EndOfQuestion {
     pub const A: [u8; 2] = 1u16.to_be_bytes();
     /// Type AAAA (RFC 3596).
     pub const AAAA: [u8; 2] = 28u16.to_be_bytes();
+    /// Type PTR.
+    pub const PTR: [u8; 2] = 12u16.to_be_bytes();
 
     /// Whether a name ends here, and the class is IN.
     #[inline(always)]
@@ -91,6 +93,21 @@ impl EndOfQuestion {
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes<const N: usize>(pub [u8; N]);
+
+impl Bytes<12> {
+    /// Whether it is the option of a client that asks for a cookie (RFC 7873, section 4): code 10, eight bytes.
+    #[inline(always)]
+    pub const fn is_cookie(&self) -> bool {
+        matches!(self.0, [0, 10, 0, 8, ..])
+    }
+
+    /// The start of a record of type PTR with the question's name; a name of `length` bytes follows. `ttl` is in seconds.
+    #[inline(always)]
+    pub const fn start_of_pointer(ttl: u32, length: u16) -> Self {
+        let ([t, u, v, w], [high, low]) = (ttl.to_be_bytes(), length.to_be_bytes());
+        Self([0xc0, 12, 0, 12, 0, 1, t, u, v, w, high, low])
+    }
+}
 
 impl Bytes<16> {
     /// A record of type A with the question's name. `ttl` is in seconds.
@@ -113,8 +130,8 @@ impl Bytes<28> {
 
 /// An OPT record of version 0 without its options (RFC 6891, section 6.1.2).
 impl Bytes<11> {
-    /// The options of a client that asks for a cookie, in bytes (RFC 7873, section 4).
-    pub const COOKIE: usize = 12;
+    /// The length of the option of a client that asks for a cookie, in bytes.
+    pub const COOKIE: usize = size_of::<Bytes<12>>();
 
     /// Whether it is such a record, with options of so many bytes.
     #[inline(always)]
@@ -158,6 +175,19 @@ mod tests {
             DnsPacket { additionals: [0, 2], ..query },
         ] {
             assert!(!other.is_query(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_of_a_client_has_eight_bytes() {
+        let cookie = |start: [u8; 4]| {
+            let mut option = [7; 12];
+            option[..4].copy_from_slice(&start);
+            Bytes(option).is_cookie()
+        };
+        assert!(cookie([0, 10, 0, 8]));
+        for other in [[0, 11, 0, 8], [1, 10, 0, 8], [0, 10, 0, 9], [0, 10, 1, 8]] {
+            assert!(!cookie(other), "{other:?}");
         }
     }
 

@@ -51,11 +51,13 @@ wire! {
     Transport: 4,
     DnsPacket: 20,
     EndOfQuestion: 6,
+    Bytes<2>: 2,
     Bytes<8>: 8,
     Bytes<11>: 11,
     Bytes<12>: 12,
     Bytes<16>: 16,
     Bytes<28>: 28,
+    Bytes<80>: 80,
 }
 
 /// Headers in the bytes of a packet, as the programs read and write them.

@@ -12,6 +12,8 @@ pub struct Transport {
 
 /// Numbers of protocols in IP headers.
 pub mod protocol {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.

@@ -39,6 +39,7 @@
 mod attachment;
 mod container;
 mod foreign;
+mod names;
 mod network;
 mod ports;
 mod repair;
@@ -59,6 +60,7 @@ pub use container::{
     RestartPolicy,
 };
 pub use foreign::{ForeignChain, ForeignChainState};
+pub use names::{Names, NamesState};
 pub use network::{
     ConfigFrom, EndpointIpam, EndpointSettings, Ipam, IpamConfig, NetworkConnect, NetworkConnected,
     NetworkContainer, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworkResource, NetworkUpdate,
@@ -141,6 +143,9 @@ pub struct Info {
     /// Networks and endpoints that may use more than their leases, and what: `web in mynet (guard off)`.
     #[serde(default)]
     pub open: Vec<String>,
+    /// How names of containers are answered.
+    #[serde(default)]
+    pub names: Names,
     /// The last 20 different repairs, the latest last.
     #[serde(default)]
     pub repairs: Vec<Repair>,

@@ -36,6 +36,9 @@ pub struct Options {
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true, num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
     pub icc: bool,
+    /// Whether programs at lo of containers answer queries for known names; otherwise the responder does, at port 53
+    #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On, hide_possible_values = true)]
+    pub fast_names: Switch,
     /// If the daemon turns on forwarding: do not drop traffic that neither enters nor leaves netbpf's networks
     #[arg(long)]
     pub ip_forward_no_drop: bool,
@@ -53,6 +56,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether queries for names are answered at `lo` of containers.
+    pub fn fast_names(&self) -> bool {
+        self.fast_names == Switch::On
+    }
+
     /// The socket for Docker. By default only the daemon with the default run directory has one.
     pub fn docker_plugin(&self) -> Option<PathBuf> {
         match &self.docker_plugin {
@@ -60,6 +68,15 @@ impl Options {
             None => (self.run_dir == Path::new(RUN_DIR)).then(|| DOCKER_PLUGIN.into()),
         }
     }
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// An uplink, and where its XDP program runs.

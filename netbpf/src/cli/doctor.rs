@@ -19,7 +19,7 @@ use super::{
 use crate::api::{
     client::{self, Client},
     human,
-    types::{ForeignChain, ForeignChainState, Repair, Uplink},
+    types::{ForeignChain, ForeignChainState, Names, NamesState, Repair, Uplink},
 };
 
 /// `doctor`.
@@ -59,6 +59,7 @@ impl Doctor {
             checks.extend(uplinks(&info.uplinks, &read("/proc/net/route")));
             checks.extend(info.disciplines.iter().map(|discipline| shaping(discipline)));
             checks.extend(open(&info.open));
+            checks.push(names(&info.names));
             let contested = info.contested.into_iter().map(Finding::Missing);
             checks.extend(contested.map(|finding| Check { subject: "contested", finding }));
             checks.extend(info.repairs.iter().map(|repair| repaired(repair, Timestamp::now())));
@@ -226,6 +227,20 @@ fn shaping(discipline: &str) -> Check {
 /// Networks and endpoints that may use more than their leases.
 fn open(told: &[String]) -> Option<Check> {
     (!told.is_empty()).then(|| Check { subject: "open", finding: Finding::Note(told.join("; ")) })
+}
+
+/// Who answers the queries of containers.
+fn names(Names { state, containers, text }: &Names) -> Check {
+    let finding = match state {
+        NamesState::Kernel => Finding::Good(format!("answered in the kernel, for {containers} containers")),
+        NamesState::Off => {
+            Finding::Note("answered by the responder (netbpf daemon --fast-names=off)".to_owned())
+        }
+        NamesState::Lacking => {
+            Finding::Note(format!("answered by the responder, because the kernel cannot: {text}"))
+        }
+    };
+    Check { subject: "names", finding }
 }
 
 /// What somebody changed on the host, and the daemon repaired.

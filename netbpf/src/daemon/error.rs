@@ -282,7 +282,7 @@ pub enum Error {
     /// The supervisor could not be started or reached.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
-    /// Port 53 in the container is not free.
+    /// The responder's address in the container is not free.
     #[error("listen on {address} in the container: {source}")]
     Resolver {
         /// The responder's address in containers.

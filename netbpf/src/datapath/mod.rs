@@ -19,6 +19,7 @@
 //! | `open` | further subnets and learnt MACs of open endpoints |
 //! | `aged` | removes learnt MACs that are too old |
 //! | `names` | names of containers, which the programs answer |
+//! | `resolvers` | how queries of containers are answered at `lo` |
 //! | `notices` | what the programs report |
 //! | `counters` | what the programs counted |
 //! | `exceptions` | which members may talk to each other in spite of `enable_icc=false` |
@@ -49,6 +50,7 @@ mod older;
 mod open;
 mod pins;
 mod programs;
+mod resolvers;
 mod stations;
 mod tables;
 mod uplinks;
@@ -75,6 +77,7 @@ pub use self::{
     names::NamesInNetwork,
     notices::Notices,
     programs::{Attachment, PROGRAMS},
+    resolvers::LoadedProgram,
     uplinks::{UplinkDevice, XdpProgram},
 };
 use self::{
@@ -84,6 +87,7 @@ use self::{
     older::Older,
     pins::Pins,
     programs::{Programs, Role},
+    resolvers::{AT_LO, Resolvers},
     tables::{PinnedMaps, Tables},
 };
 use crate::plan::{Closed, EndpointEntry, NetworkEntry};
@@ -122,6 +126,7 @@ pub struct Datapath {
     logs: Option<ProgramLogs>,
     notices: Option<Notices>,
     names: Names,
+    resolvers: Resolvers,
 }
 
 /// State in the kernel.
@@ -162,6 +167,7 @@ impl Datapath {
         let notices = Some(Notices::take(programs.object())?);
         let tables = Tables::take(programs.object())?;
         let names = Names::take(programs.object())?;
+        let resolvers = Resolvers::take(programs.object())?;
         let networks = tables.networks()?.into_iter().collect();
         let endpoints = tables.endpoints()?.into_iter().collect();
         let allowed = tables.allowed()?;
@@ -190,6 +196,7 @@ impl Datapath {
             logs,
             notices,
             names,
+            resolvers,
         };
         for (number, endpoint) in datapath.endpoints.clone() {
             datapath.note_open(number, &endpoint);
@@ -213,7 +220,7 @@ impl Datapath {
     pub fn load_all(&mut self) -> Result<(), Error> {
         self.programs.need(&programs::OF_OPEN)?;
         self.programs.need(&OF_ASKING)?;
-        self.programs.need(&[programs::FROM_UPLINK])
+        self.programs.need(&[AT_LO, programs::FROM_UPLINK])
     }
 
     /// Writes or overwrites a network; its endpoints stay.

@@ -1,5 +1,6 @@
-//! What the programs answer DNS queries from: the addresses of each name in a network (`NAMES`), and the networks in which
-//! a container's names are looked up (`VIEWS`). Must not know DNS messages.
+//! What the programs answer DNS queries from: the addresses of each name in a network (`NAMES`), the name of each address
+//! (`POINTERS`), and the networks in which a container's names are looked up on the way to another name server (`VIEWS`).
+//! Must not know DNS messages.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
@@ -13,7 +14,7 @@ use aya::{
 use netbpf_common::{
     access::ASKS,
     endpoint::{Endpoint, MAX_ENDPOINTS},
-    name::{Addresses, MAX_ADDRESSES, MAX_NAMES, MAX_VIEW, NameKey, View},
+    name::{Addresses, MAX_ADDRESSES, MAX_NAMES, MAX_VIEW, NameKey, Pointer, View, WITH_DOTS},
 };
 
 use super::{
@@ -26,22 +27,36 @@ use crate::model::Id;
 pub const OF_ASKING: [&str; 1] = ["answer_name"];
 
 /// The names of a container in one network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamesInNetwork {
     /// The number of the network.
     pub network: u32,
     /// The names. Those that DNS does not permit, or of more than 63 bytes, are left to the responder.
     pub names: Vec<String>,
+    /// Further names, only for those that ask the responder: a name with dots alone may also be a public one.
+    pub with_dots: Vec<String>,
+    /// The name of its addresses, if it has one.
+    pub full_name: Option<String>,
     /// The container's addresses there.
     pub addresses: Vec<IpAddr>,
+}
+
+/// What a name of a container means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Meaning {
+    /// These addresses.
+    Addresses(Vec<IpAddr>),
+    /// It is that of an address, which has a name.
+    Pointer(Pointer),
 }
 
 /// The maps of names, with a copy in memory.
 pub struct Names {
     names: HashTable<MapData, NameKey, Addresses>,
+    pointers: HashTable<MapData, NameKey, Pointer>,
     views: HashTable<MapData, u64, View>,
-    /// The names of each container, with its addresses.
-    containers: HashMap<Id, BTreeMap<NameKey, Vec<IpAddr>>>,
+    /// The names of each container.
+    containers: HashMap<Id, BTreeMap<NameKey, Meaning>>,
     /// The containers with each name.
     holders: HashMap<NameKey, BTreeSet<Id>>,
     /// Names whose entries in the map are not as they should be, because the kernel refused a write.
@@ -56,6 +71,7 @@ impl Names {
     pub fn take(object: &mut Ebpf) -> Result<Self, Error> {
         Ok(Self {
             names: take(object, "NAMES")?,
+            pointers: take(object, "POINTERS")?,
             views: take(object, "VIEWS")?,
             containers: HashMap::new(),
             holders: HashMap::new(),
@@ -93,7 +109,7 @@ impl Names {
     }
 
     /// Replaces the names of a container.
-    fn replace(&mut self, container: Id, names: BTreeMap<NameKey, Vec<IpAddr>>) -> Result<(), Error> {
+    fn replace(&mut self, container: Id, names: BTreeMap<NameKey, Meaning>) -> Result<(), Error> {
         let before = match names.is_empty() {
             true => self.containers.remove(&container),
             false => self.containers.insert(container, names.clone()),
@@ -133,26 +149,34 @@ impl Names {
         Ok(())
     }
 
-    /// Writes the addresses of a name, or removes a name that nobody has.
+    /// Writes what a name means, or removes a name that nobody has.
     fn write(&mut self, name: &NameKey) -> Result<(), Error> {
-        let failed = |error| Error::failed("write to NAMES a name in network", name.network, error);
-        let addresses = addresses_of(
-            self.holders
-                .get(name)
-                .into_iter()
-                .flatten()
-                .filter_map(|container| self.containers.get(container)?.get(name).map(Vec::as_slice)),
-        );
-        match self.holders.contains_key(name) {
-            true => add("name of a container", MAX_NAMES, || self.names.insert(name, addresses, 0), failed),
-            false => remove(|| self.names.remove(name)).map_err(failed),
+        let failed = |error| Error::failed("write a name in network", name.network, error);
+        let holders = self.holders.get(name).into_iter().flatten();
+        let meanings = holders.filter_map(|container| self.containers.get(container)?.get(name));
+        match meaning_of(meanings) {
+            Some(Value::Addresses(addresses)) => {
+                add("name of a container", MAX_NAMES, || self.names.insert(name, addresses, 0), failed)
+            }
+            Some(Value::Pointer(pointer)) => {
+                add("address with a name", MAX_NAMES, || self.pointers.insert(name, pointer, 0), failed)
+            }
+            None => {
+                remove(|| self.names.remove(name)).map_err(failed)?;
+                remove(|| self.pointers.remove(name)).map_err(failed)
+            }
         }
     }
 
     /// Removes from the maps what no container has.
     fn forget_others(&mut self) -> Result<(), Error> {
         let names: Vec<_> = self.names.keys().collect::<Result<_, _>>().map_err(reading("NAMES"))?;
-        let gone = names.into_iter().filter(|name| !self.holders.contains_key(name)).collect::<Vec<_>>();
+        let pointers: Vec<_> = self.pointers.keys().collect::<Result<_, _>>().map_err(reading("POINTERS"))?;
+        let gone = names
+            .into_iter()
+            .chain(pointers)
+            .filter(|name| !self.holders.contains_key(name))
+            .collect::<Vec<_>>();
         gone.iter().try_for_each(|name| self.write(name))
     }
 
@@ -173,12 +197,7 @@ impl Datapath {
     /// # Errors
     /// [`Error::Failed`] of a map.
     pub fn set_names(&mut self, container: Id, networks: &[NamesInNetwork]) -> Result<(), Error> {
-        let mut names = BTreeMap::new();
-        for NamesInNetwork { network, names: texts, addresses } in networks {
-            for key in texts.iter().filter_map(|text| NameKey::new(*network, text)) {
-                names.insert(key, addresses.clone());
-            }
-        }
+        let names = networks.iter().flat_map(meanings_in).collect();
         self.names.replace(container, names)
     }
 
@@ -233,6 +252,56 @@ impl Datapath {
     }
 }
 
+/// What all names of a container in one network mean.
+fn meanings_in(names: &NamesInNetwork) -> impl Iterator<Item = (NameKey, Meaning)> {
+    let network = names.network;
+    let addresses = Meaning::Addresses(names.addresses.clone());
+    let plain = names.names.iter().filter_map(move |text| NameKey::new(network, text));
+    let with_dots = names.with_dots.iter().filter_map(move |text| NameKey::new(network | WITH_DOTS, text));
+    // The responder takes a name in `arpa` for that of an address.
+    let named =
+        plain.chain(with_dots).filter(|key| !is_in_arpa(key)).map(move |key| (key, addresses.clone()));
+    let pointer = Pointer::new(names.full_name.as_deref());
+    let has_names = !names.names.is_empty();
+    let ipv4 = names.addresses.iter().filter_map(move |address| match address {
+        IpAddr::V4(address) if has_names => {
+            let [a, b, c, d] = address.octets();
+            NameKey::new(network, &format!("{d}.{c}.{b}.{a}.in-addr.arpa"))
+        }
+        _ => None,
+    });
+    named.chain(ipv4.map(move |key| (key, Meaning::Pointer(pointer))))
+}
+
+fn is_in_arpa(key: &NameKey) -> bool {
+    let end = key.name.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    key.name[..end].ends_with(b"\x04arpa")
+}
+
+/// The value of a name in its map.
+enum Value {
+    Addresses(Addresses),
+    Pointer(Pointer),
+}
+
+/// The value for what a name means for its holders; none without one. If several have an address, only the responder can
+/// tell its name.
+fn meaning_of<'a>(meanings: impl Iterator<Item = &'a Meaning>) -> Option<Value> {
+    let (mut addresses, mut pointers) = (Vec::new(), Vec::new());
+    for meaning in meanings {
+        match meaning {
+            Meaning::Addresses(list) => addresses.push(list.as_slice()),
+            Meaning::Pointer(pointer) => pointers.push(*pointer),
+        }
+    }
+    match (pointers.as_slice(), addresses.is_empty()) {
+        ([], true) => None,
+        ([], false) => Some(Value::Addresses(addresses_of(addresses.into_iter()))),
+        ([pointer], _) => Some(Value::Pointer(*pointer)),
+        _ => Some(Value::Pointer(Pointer::new(None))),
+    }
+}
+
 /// The value for these lists of addresses. Of each family, there are the first ones.
 fn addresses_of<'a>(lists: impl Iterator<Item = &'a [IpAddr]>) -> Addresses {
     let mut found = Addresses::default();
@@ -246,7 +315,7 @@ fn addresses_of<'a>(lists: impl Iterator<Item = &'a [IpAddr]>) -> Addresses {
                 found.ipv6[usize::from(found.ipv6_count)] = address.octets();
                 found.ipv6_count += 1;
             }
-            IpAddr::V4(_) | IpAddr::V6(_) => {}
+            IpAddr::V4(_) | IpAddr::V6(_) => found.is_cut = 1,
         }
     }
     found
@@ -263,5 +332,35 @@ mod tests {
         let found = addresses_of([&ipv4[..3], &ipv6, &ipv4[3..]].into_iter());
         assert_eq!((found.ipv4_count, found.ipv4[0], found.ipv4[7]), (8, [10, 0, 0, 1], [10, 0, 0, 8]));
         assert_eq!((found.ipv6_count, found.ipv6[0][15], found.ipv6[1]), (1, 2, [0; 16]));
+        assert_eq!(found.is_cut, 1, "one more");
+        assert_eq!(addresses_of([&ipv4[..8]].into_iter()).is_cut, 0);
+    }
+
+    #[test]
+    fn an_address_of_several_containers_is_left_to_the_responder() {
+        let meaning = |name: &str| Meaning::Pointer(Pointer::new(Some(name)));
+        let length = |meanings: &[Meaning]| match meaning_of(meanings.iter()) {
+            Some(Value::Pointer(pointer)) => pointer.length,
+            Some(Value::Addresses(_)) | None => panic!("a pointer"),
+        };
+        assert_eq!(length(&[meaning("web.mynet")]), 11);
+        assert_eq!(length(&[meaning("web.mynet"), meaning("db.mynet")]), 0);
+        assert!(meaning_of([].into_iter()).is_none());
+    }
+
+    #[test]
+    fn names_in_arpa_are_those_of_addresses_only() {
+        let names = NamesInNetwork {
+            network: 3,
+            names: vec!["web".into(), "web.mynet".into(), "2.0.0.10.in-addr.ARPA".into()],
+            with_dots: vec!["a.b".into(), "web.arpa".into()],
+            full_name: Some("web.mynet".into()),
+            addresses: vec![[10, 0, 0, 2].into(), "fd00::2".parse().unwrap()],
+        };
+        let keys: Vec<NameKey> = meanings_in(&names).map(|(key, _)| key).collect();
+        let key = |network, text| NameKey::new(network, text).unwrap();
+        let expected =
+            [key(3, "web"), key(3, "web.mynet"), key(3 | WITH_DOTS, "a.b"), key(3, "2.0.0.10.in-addr.arpa")];
+        assert_eq!(keys, expected);
     }
 }

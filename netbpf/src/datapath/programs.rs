@@ -24,7 +24,7 @@ use aya::{
 
 use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK};
 
-use super::{Error, names::OF_ASKING, pins::Pins, tables, warn};
+use super::{Error, names::OF_ASKING, pins::Pins, resolvers::AT_LO, tables, warn};
 use crate::fault;
 
 /// The object that is loaded without logs; bpftool can load it too.
@@ -177,7 +177,7 @@ impl Programs {
     /// # Errors
     /// [`Error::Failed`] if one cannot be removed: call it again.
     pub fn forget_unneeded(&mut self) -> Result<(), Error> {
-        for name in OF_OPEN.into_iter().chain(OF_ASKING).chain([FROM_UPLINK]) {
+        for name in OF_OPEN.into_iter().chain(OF_ASKING).chain([AT_LO, FROM_UPLINK]) {
             if !self.loaded.contains(name) {
                 self.forget(name)?;
             }

@@ -27,7 +27,7 @@ use netbpf_common::{
     },
     flood::Flood,
     limit::EgressLimit,
-    name::{Addresses, MAX_NAMES, NameKey, View},
+    name::{Addresses, MAX_NAMES, MAX_RESOLVERS, NameKey, Pointer, Resolver, View},
     network::{MAX_NETWORKS, Network},
     notice::{NOTICES_BYTES, Noticed},
     reason::{Reason, Reasons},
@@ -68,6 +68,8 @@ const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("NOTICES", MapType::RingBuf, 0, 0, NOTICES_BYTES),
     ("NOTICED", MapType::Array, 4, size_of::<Noticed>(), MAX_ENDPOINTS),
     ("NAMES", MapType::Hash, size_of::<NameKey>(), size_of::<Addresses>(), MAX_NAMES),
+    ("POINTERS", MapType::Hash, size_of::<NameKey>(), size_of::<Pointer>(), MAX_NAMES),
+    ("RESOLVERS", MapType::Hash, 4, size_of::<Resolver>(), MAX_RESOLVERS),
     ("VIEWS", MapType::Hash, 8, size_of::<View>(), MAX_ENDPOINTS),
     ("TAIL_CALLS", MapType::ProgramArray, 4, 4, 5),
 ];

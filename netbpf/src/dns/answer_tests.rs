@@ -21,7 +21,7 @@ fn member(id: Id, network: &str, names: &[&str], addresses: &[&str]) -> NetworkR
     let addresses = addresses.iter().map(|address| address.parse().expect("an address"));
     let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.partition(IpAddr::is_ipv4);
     NetworkRecord {
-        number: None,
+        number: 0,
         id,
         name: network.into(),
         internal: false,

@@ -20,6 +20,9 @@ use crate::{
     model::Id,
 };
 
+/// The port of the responder if nothing maps it.
+const DNS_PORT: u16 = 53;
+
 /// Why the responder could not be informed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -52,12 +55,28 @@ pub struct Sockets {
     pub lent: Vec<Pair>,
 }
 
+impl Sockets {
+    /// The port where the responder listens.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn port(&self) -> io::Result<u16> {
+        Ok(self.udp.local_addr()?.port())
+    }
+}
+
 /// A handle on the feed. When the last handle is dropped, the feed ends and the responder goes on.
 #[derive(Clone)]
 pub struct Feed {
     handle: Handle<Known>,
-    /// The containers whose sockets were taken over, and whether lent sockets are among them.
-    held: Arc<HashMap<Id, bool>>,
+    /// The containers whose sockets were taken over.
+    held: Arc<HashMap<Id, TakenOver>>,
+}
+
+/// Sockets that were taken over.
+struct TakenOver {
+    port: u16,
+    has_lent: bool,
 }
 
 /// A change of the responder's state.
@@ -81,21 +100,31 @@ impl Feed {
             true => keeper.tell([Message::new(&Request::Begin)]).await?,
             false => keeper.revive().await?,
         }
-        let held = keeper.state.adopted.iter().map(|(id, held)| (*id, !held.lent.is_empty()));
+        let held = keeper.state.adopted.iter().filter_map(|(id, held)| {
+            let [udp, _] = &held.serve;
+            let port = std::net::UdpSocket::from(udp.try_clone().ok()?).local_addr().ok()?.port();
+            Some((*id, TakenOver { port, has_lent: !held.lent.is_empty() }))
+        });
         let held = Arc::new(held.collect());
         Ok(Self { handle: Handle::spawn(keeper), held })
     }
 
-    /// Whether the responder that was taken over has all sockets that this container needs. If some are missing, the
-    /// ones it has are closed, and the caller opens new ones.
+    /// The port where the responder that was taken over listens for this container: another one than 53 if it `is_mapped`.
+    /// None if some of the sockets that it needs are missing: the ones that would be in the way of new ones are closed, and
+    /// the caller opens new ones.
     ///
     /// # Errors
     /// [`Error::Responder`] or [`Error::Ended`] if the sockets that it has cannot be closed; as of [`Feed::remove`].
-    pub async fn holds(&self, record: &Record) -> Result<bool, Error> {
-        match self.held.get(&record.container) {
-            Some(has_lent) if *has_lent || !record.asks_inside() => Ok(true),
-            Some(_) => self.remove(record.container).await.map(|()| false),
-            None => Ok(false),
+    pub async fn held_port(&self, record: &Record, is_mapped: bool) -> Result<Option<u16>, Error> {
+        let Some(held) = self.held.get(&record.container) else { return Ok(None) };
+        let is_right = (held.port != DNS_PORT) == is_mapped;
+        if is_right && (held.has_lent || !record.asks_inside()) {
+            return Ok(Some(held.port));
+        }
+        match is_mapped {
+            // They have other ports, and answer until there are new ones.
+            true => Ok(None),
+            false => self.remove(record.container).await.map(|()| None),
         }
     }
 

@@ -25,7 +25,7 @@ const LARGEST_DATAGRAM: usize = 1232;
 fn zone() -> (Zone, Id) {
     let id = |byte: u8| -> Id { format!("{byte:02x}").repeat(32).parse().expect("an ID") };
     let record = |network: u8, name: &str, icc: bool, host: u8, names: &[&str]| NetworkRecord {
-        number: None,
+        number: 0,
         id: id(network),
         name: name.to_owned(),
         internal: false,

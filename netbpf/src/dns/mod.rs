@@ -6,8 +6,9 @@
 //!     records + sockets (SCM_RIGHTS)                     └─ forward ─▶ servers (upstream)
 //! ```
 //!
-//! The daemon opens sockets at 127.0.0.11:53 in the network namespace of each container (at 127.0.0.12:53 where an
-//! engine's own resolver has that address). The socket that a query comes in on identifies the asking container, so no
+//! The daemon opens sockets at 127.0.0.11 in the network namespace of each container (at 127.0.0.12 where an engine's own
+//! resolver has that address): at any port, if a program at `lo` answers known names and maps that port to 53, otherwise
+//! at port 53. The socket that a query comes in on identifies the asking container, so no
 //! container can ask as another one. `zone`, `message` and `answer` are pure: bytes in, bytes out. Nothing here knows
 //! links, sandboxes, the store or the datapath.
 

@@ -23,9 +23,9 @@ pub struct Record {
 pub struct NetworkRecord {
     /// The ID of the network.
     pub id: Id,
-    /// Its number in the eBPF maps, if the programs answer for its members. The responder does not get it.
+    /// Its number in the eBPF maps. The responder does not get it.
     #[serde(skip)]
-    pub number: Option<u32>,
+    pub number: u32,
     /// The name of the network: the last part of `name.network`.
     pub name: String,
     /// Whether the network is internal, without a way out.
@@ -51,6 +51,15 @@ pub enum Servers {
     /// engine's container used before. They may be reachable only from there: on its loopback interface, or behind an
     /// interface of its own.
     Inside(Vec<SocketAddr>),
+}
+
+impl NetworkRecord {
+    /// The name of the container's addresses, `container.network`: with the first name that DNS permits.
+    pub fn full_name(&self) -> Option<String> {
+        let permitted = |label: &str| (1..64).contains(&label.len());
+        let full = self.names.iter().map(|name| format!("{name}.{}", self.name));
+        full.into_iter().find(|full| full.len() < 254 && full.split('.').all(permitted))
+    }
 }
 
 impl Record {
@@ -82,7 +91,7 @@ mod tests {
                 .iter()
                 .map(|&internal| NetworkRecord {
                     id: Id::random(),
-                    number: None,
+                    number: 0,
                     name: "n".into(),
                     internal,
                     icc: true,

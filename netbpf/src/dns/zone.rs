@@ -215,7 +215,7 @@ mod tests {
 
     fn network(id: Id, name: &str, names: &[&str], ipv4: &[&str]) -> NetworkRecord {
         NetworkRecord {
-            number: None,
+            number: 0,
             id,
             name: name.into(),
             internal: false,

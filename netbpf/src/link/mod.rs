@@ -9,6 +9,7 @@
 //! | `announce` | announcements of the addresses of new interfaces |
 //! | `observe` | reads netbpf's links, their counters, the routes |
 //! | `shape` | queueing disciplines of limited endpoints |
+//! | `filter` | the filter at `lo` of a namespace |
 //! | `size` | the largest packet of a link (GSO) |
 //! | `uplink` | reads an interface to other hosts |
 //! | `watch` | announcements of links that are deleted or change |
@@ -23,6 +24,7 @@ mod announce;
 mod create;
 mod device;
 mod error;
+mod filter;
 mod links;
 pub mod loopback;
 pub mod neighbours;
@@ -38,6 +40,7 @@ mod uplink;
 mod watch;
 
 pub use error::{Error, Refusal};
+pub use filter::FilterAtLo;
 pub use links::{Family, Links};
 pub use netconf::{ForwardingChanges, NotForwarding};
 pub use netns::Namespace;

@@ -16,7 +16,7 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::OFlag,
-    sched::{CloneFlags, setns},
+    sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, fstatfs},
 };
 use rustix::fs::{Mode, OFlags, openat};
@@ -73,6 +73,25 @@ impl Namespace {
             _ => return Err(failed(io::Error::from(Errno::ESRCH))),
         }
         Ok(Self { file: Arc::new(file.into()), name: name.into() })
+    }
+
+    /// A new one, which nobody else uses.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel makes none.
+    pub(super) async fn scratch() -> Result<Self, Error> {
+        let failed = |error: io::Error| Error::failed("create", "a network namespace", error);
+        let make = || {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            File::open("/proc/thread-self/ns/net")
+        };
+        let (answer, made) = oneshot::channel();
+        thread::Builder::new()
+            .name("netns".to_owned())
+            .spawn(move || drop(answer.send(make())))
+            .map_err(failed)?;
+        let file = made.await.unwrap_or_else(|_| Err(Errno::EIO.into())).map_err(failed)?;
+        Ok(Self { file: Arc::new(file), name: "a new namespace".into() })
     }
 
     /// Whether it is the namespace of the calling thread.

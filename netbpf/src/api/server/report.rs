@@ -5,11 +5,11 @@ use crate::{
     api::{
         events::{Actor, Event},
         types::{
-            EndpointStats, ForeignChain, ForeignChainState, Info, LogLine, ReasonStats, Repair, Stats,
-            Uplink, Version,
+            EndpointStats, ForeignChain, ForeignChainState, Info, LogLine, Names, NamesState, ReasonStats,
+            Repair, Stats, Uplink, Version,
         },
     },
-    daemon::{self, EventKind, Record, Standing, StandingState},
+    daemon::{self, EventKind, NamesStanding, Record, Standing, StandingState},
     model::Limit,
 };
 
@@ -55,6 +55,7 @@ pub fn info(info: daemon::Info) -> Info {
         disciplines: info.disciplines,
         contested: info.contested,
         open: info.open,
+        names: names(info.names),
         repairs: info.repairs.into_iter().map(repair).collect(),
         bpffs: info.options.bpffs,
         state_dir: info.options.state_dir,
@@ -63,6 +64,15 @@ pub fn info(info: daemon::Info) -> Info {
         name: info.hostname,
         server_version: version,
     }
+}
+
+fn names(standing: NamesStanding) -> Names {
+    let (state, containers, text) = match standing {
+        NamesStanding::AtLo(containers) => (NamesState::Kernel, containers, String::new()),
+        NamesStanding::Off => (NamesState::Off, 0, String::new()),
+        NamesStanding::Lacking(lack) => (NamesState::Lacking, 0, lack),
+    };
+    Names { state, containers, text }
 }
 
 /// `netbpf stats`.

@@ -3,12 +3,11 @@
 
 use std::path::PathBuf;
 
-use super::files::{Before, Texts};
-use crate::{
-    dns::{Record, Sockets},
-    link::Family,
-    plan::Action,
+use super::{
+    files::{Before, Texts},
+    names::Listening,
 };
+use crate::{dns::Record, link::Family, plan::Action};
 
 /// One change, done completely or not at all.
 pub enum Effect {
@@ -46,8 +45,8 @@ pub enum Effect {
         record: Record,
         /// The record that it replaces.
         before: Option<Record>,
-        /// Sockets for the container's queries, unless the responder has them.
-        sockets: Option<Sockets>,
+        /// Where the container's queries come in, unless the responder has the sockets.
+        listening: Option<Box<Listening>>,
     },
     /// Remove a container's record from the responder.
     WithdrawNames(Record),

@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc, thread};
 
 use super::{
-    contest::Contests, folders::Folders, grace::GracePeriods, pins::PinFolder, repairs::Repairs,
-    settings::Settings, uplinks::Uplinks,
+    contest::Contests, folders::Folders, grace::GracePeriods, lo::FastNames, pins::PinFolder,
+    repairs::Repairs, settings::Settings, uplinks::Uplinks,
 };
 use crate::daemon::{
     Options,
@@ -39,6 +39,8 @@ pub struct Host {
     pub(in crate::daemon) pins: Arc<PinFolder>,
     /// The directories of containers.
     pub(in crate::daemon) folders: Folders,
+    /// Whether queries are answered at `lo` of containers.
+    pub(super) fast_names: FastNames,
 }
 
 impl Host {
@@ -75,6 +77,7 @@ impl Host {
             repairs: Repairs::default(),
             pins,
             folders: Folders::below(&options.state_dir, &options.run_dir),
+            fast_names: FastNames::new(options.fast_names),
         })
     }
 
@@ -102,6 +105,7 @@ impl Host {
             repairs: Repairs::default(),
             pins: Arc::new(PinFolder::none()),
             folders: Folders::below(&options.state_dir, &options.run_dir),
+            fast_names: FastNames::new(options.fast_names),
         }
     }
 }

@@ -1,14 +1,27 @@
 //! Tells the responder and the programs the names of containers. Must not know where records come from.
 
-use std::net::IpAddr;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
-use super::host::Host;
+use super::{host::Host, lo::DNS_PORT};
 use crate::{
     daemon::Error,
     datapath::NamesInNetwork,
     dns::{NetworkRecord, Record, Sockets},
-    model::Id,
+    model::{Id, Namespace},
 };
+
+/// Where the queries of a container come in.
+pub struct Listening {
+    /// The responder's sockets.
+    pub sockets: Sockets,
+    /// Their address: clients ask at port 53.
+    pub address: Ipv4Addr,
+    /// The namespace where they are.
+    pub namespace: Namespace,
+}
 
 impl Host {
     /// Adds or replaces the names of a container.
@@ -16,10 +29,24 @@ impl Host {
     /// # Errors
     /// [`Error::Datapath`] or [`Error::Dns`]: the programs may have the new names. Publish the former ones, or withdraw
     /// them.
-    pub async fn publish_names(&self, record: Record, sockets: Option<Sockets>) -> Result<(), Error> {
-        let networks: Vec<_> = record.networks.iter().filter_map(in_programs).collect();
-        self.datapath().set_names(record.container, &networks)?;
-        Ok(self.feed.upsert(record, sockets).await?)
+    pub async fn publish_names(&self, record: Record, listening: Option<Listening>) -> Result<(), Error> {
+        let container = record.container;
+        let networks: Vec<_> = record.networks.iter().map(in_programs).collect();
+        self.datapath().set_names(container, &networks)?;
+        self.datapath().set_lookups(container, lookups(&record))?;
+        let Some(Listening { sockets, address, namespace }) = listening else {
+            return Ok(self.feed.upsert(record, None).await?);
+        };
+        // Before the responder leaves its former sockets, so that no query finds a closed port: new ones wait in the new
+        // sockets.
+        let port = sockets
+            .port()
+            .map_err(|source| Error::Resolver { address: (address, DNS_PORT).into(), source })?;
+        if port != DNS_PORT {
+            self.join_lo(container, &namespace, address, port).await?;
+        }
+        self.feed.upsert(record, Some(sockets)).await?;
+        if port == DNS_PORT { self.leave_lo(container).await } else { Ok(()) }
     }
 
     /// Removes the names of a container.
@@ -28,19 +55,83 @@ impl Host {
     /// [`Error::Datapath`] or [`Error::Dns`]: one of the two may have them still. Call it again.
     pub async fn withdraw_names(&self, container: Id) -> Result<(), Error> {
         self.datapath().set_names(container, &[])?;
+        self.leave_lo(container).await?;
+        self.datapath().set_lookups(container, Vec::new())?;
         Ok(self.feed.remove(container).await?)
     }
 }
 
-fn in_programs(network: &NetworkRecord) -> Option<NamesInNetwork> {
+fn in_programs(network: &NetworkRecord) -> NamesInNetwork {
     let ipv4 = network.ipv4.iter().copied().map(IpAddr::from);
     let ipv6 = network.ipv6.iter().copied().map(IpAddr::from);
-    // Unlike the responder, the programs answer queries to servers of others: a name with dots alone may be a public one.
-    let alone = network.names.iter().filter(|name| !name.contains('.')).cloned();
+    // On the way to servers of others, a name with dots alone may be a public one.
+    let (with_dots, alone): (Vec<_>, Vec<_>) =
+        network.names.iter().cloned().partition(|name| name.contains('.'));
     let with_network = network.names.iter().map(|name| format!("{name}.{}", network.name));
-    Some(NamesInNetwork {
-        network: network.number?,
-        names: alone.chain(with_network).collect(),
+    NamesInNetwork {
+        network: network.number,
+        names: alone.into_iter().chain(with_network).collect(),
+        with_dots,
+        full_name: network.full_name(),
         addresses: ipv4.chain(ipv6).collect(),
-    })
+    }
+}
+
+/// The networks in which a program may look up names for a container, as the responder does; none if only the responder
+/// knows how: which members a container may talk to, what a link means, and in which order two readings of a name count.
+fn lookups(record: &Record) -> Vec<u32> {
+    let networks = &record.networks;
+    let is_open = networks.len() == 1 || networks.iter().all(|network| network.icc);
+    let has_links = networks.iter().any(|network| !network.links.is_empty());
+    let names: BTreeSet<String> = networks.iter().map(|network| network.name.to_ascii_lowercase()).collect();
+    let ends_in_another =
+        |name: &String| name.match_indices('.').any(|(dot, _)| names.contains(&name[dot + 1..]));
+    match is_open && !has_links && !names.iter().any(ends_in_another) {
+        true => networks.iter().map(|network| network.number).collect(),
+        false => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::Servers;
+
+    fn network(number: u32, name: &str) -> NetworkRecord {
+        NetworkRecord {
+            id: Id::random(),
+            number,
+            name: name.to_owned(),
+            internal: false,
+            icc: true,
+            names: vec!["web".to_owned(), "a.b".to_owned()],
+            ipv4: vec![],
+            ipv6: vec![],
+            links: vec![],
+        }
+    }
+
+    #[test]
+    fn only_the_responder_looks_up_what_is_more_than_a_list_of_networks() {
+        let none: [u32; 0] = [];
+        let look = |networks: Vec<NetworkRecord>| {
+            lookups(&Record { container: Id::random(), networks, servers: Servers::Host })
+        };
+        let closed = |number, name| NetworkRecord { icc: false, ..network(number, name) };
+        let linked = NetworkRecord { links: vec![("db".to_owned(), "x".to_owned())], ..network(1, "one") };
+        assert_eq!(look(vec![network(7, "one"), network(2, "two.net")]), [7, 2], "in their order");
+        assert_eq!(look(vec![closed(7, "one")]), [7]);
+        assert_eq!(look(vec![network(7, "one"), closed(2, "two")]), none, "some of them cannot be talked to");
+        assert_eq!(look(vec![linked]), none, "an alias for one container");
+        assert_eq!(look(vec![network(1, "b.Net"), network(2, "net")]), none, "a.b.net is a name in both");
+        assert_eq!(look(vec![network(1, "bnet"), network(2, "net")]), [1, 2]);
+    }
+
+    #[test]
+    fn a_name_with_dots_alone_is_not_for_others_servers() {
+        let names = in_programs(&network(7, "one"));
+        assert_eq!(names.names, ["web", "web.one", "a.b.one"]);
+        assert_eq!(names.with_dots, ["a.b"]);
+        assert_eq!(names.full_name.as_deref(), Some("web.one"));
+    }
 }

@@ -1,10 +1,7 @@
 //! Derives from the model what is needed for names: a container's record for the responder, its files, and
 //! the sockets for its queries.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use nix::sys::socket::AddressFamily;
 use tokio::task::block_in_place;
@@ -12,13 +9,13 @@ use tokio::task::block_in_place;
 use crate::{
     daemon::{
         Error,
-        effects::{effect::Effect, files},
+        effects::{effect::Effect, files, lo::DNS_PORT, names::Listening},
         fault,
         names::{Names, links},
         parts::resolver_sockets,
         state::{namespace_of, world::World},
     },
-    dns::{NetworkRecord, Record, Servers, Sockets},
+    dns::{NetworkRecord, Record, Servers},
     model::{Attachment, Container, Files, Mode, Namespace, Sandbox},
     plan::rank,
 };
@@ -92,13 +89,13 @@ impl Names {
     ) -> Result<Option<Effect>, Error> {
         let [before, record] = [before, after].map(|container| self.record_of(container));
         let Some(record) = record else { return Ok(None) };
-        let sockets = match (&before, namespace) {
+        let listening = match (&before, namespace) {
             (None, Some(namespace)) if after.owner().asks_our_responder() => {
-                Some(self.open_sockets(after, namespace).await?)
+                Some(Box::new(self.listen(after, namespace).await?))
             }
             (None | Some(_), _) => None,
         };
-        Ok(Some(Effect::PublishNames { record, before, sockets }))
+        Ok(Some(Effect::PublishNames { record, before, listening }))
     }
 
     /// What publishes the names of `after` in place of those of `before`, or withdraws them if it has none. None for the
@@ -109,7 +106,7 @@ impl Names {
             (None, _) if after.owner().asks_our_responder() => None,
             (None, None) => None,
             (Some(old), Some(new)) if old == new => None,
-            (before, Some(record)) => Some(Effect::PublishNames { record, before, sockets: None }),
+            (before, Some(record)) => Some(Effect::PublishNames { record, before, listening: None }),
             (Some(old), None) => Some(Effect::WithdrawNames(old)),
         }
     }
@@ -135,43 +132,73 @@ impl Names {
         let mut records = Vec::new();
         for container in self.state.containers() {
             let namespace = namespace_of(&container).ok();
-            if namespace.is_none() && container.owner().asks_our_responder() {
-                continue;
-            }
-            if let Some(record) = self.record_of(&container) {
-                records.push((record, container, namespace));
+            let can_ask = namespace.is_some() || !container.owner().asks_our_responder();
+            match self.record_of(&container).filter(|_| can_ask) {
+                Some(record) => records.push((record, container, namespace)),
+                // A daemon was killed before it had removed the filter.
+                None => {
+                    if let Err(error) = self.host.leave_lo(container.id).await {
+                        tracing::error!(container = %container.id.short(), %error, "remove the filter at lo");
+                    }
+                }
             }
         }
         for (record, container, namespace) in records {
             let namespace = namespace.filter(|_| container.owner().asks_our_responder());
-            let sockets = match namespace {
+            let listening = match namespace {
                 None => None,
-                Some(_) if self.host.feed.holds(&record).await? => None,
-                Some(namespace) => match self.open_sockets(&container, &namespace).await {
-                    Ok(sockets) => Some(sockets),
+                Some(namespace) => match self.listen_again(&record, &container, &namespace).await {
+                    Ok(listening) => listening,
                     Err(error) => {
-                        tracing::error!(container = %record.container.short(), %error, "open sockets");
+                        tracing::error!(container = %record.container.short(), %error, "listen for queries");
                         None
                     }
                 },
             };
-            self.host.publish_names(record, sockets).await?;
+            match self.host.publish_names(record.clone(), listening).await {
+                // This one cannot ask, but others can resolve it.
+                Err(error @ (Error::Link(_) | Error::Resolver { .. })) => {
+                    tracing::error!(container = %record.container.short(), %error, "answer queries at lo");
+                    self.host.publish_names(record, None).await?;
+                }
+                published => published?,
+            }
         }
         self.host.datapath().settle_names()?;
         Ok(self.host.feed.settle().await?)
     }
 
-    /// Open the sockets for a container's queries.
-    async fn open_sockets(&self, container: &Container, namespace: &Namespace) -> Result<Sockets, Error> {
-        let namespace = self.host.links.namespace(namespace)?;
-        let address = SocketAddr::from((container.owner().resolver(), 53));
+    /// What opens new sockets for a container's queries, unless the responder that was taken over has the right ones.
+    async fn listen_again(
+        &self,
+        record: &Record,
+        container: &Container,
+        namespace: &Namespace,
+    ) -> Result<Option<Listening>, Error> {
+        let is_fast = self.host.answers_at_lo().await;
+        match self.host.feed.held_port(record, is_fast).await? {
+            Some(DNS_PORT) => self.host.leave_lo(container.id).await.map(|()| None),
+            Some(port) => {
+                let address = container.owner().resolver();
+                self.host.join_lo(container.id, namespace, address, port).await.map(|()| None)
+            }
+            None => self.listen(container, namespace).await.map(Some),
+        }
+    }
+
+    /// Opens the sockets for a container's queries.
+    async fn listen(&self, container: &Container, named: &Namespace) -> Result<Listening, Error> {
+        let namespace = self.host.links.namespace(named)?;
+        let address = container.owner().resolver();
+        let port = if self.host.answers_at_lo().await { None } else { Some(DNS_PORT) };
         let family =
             container.owner().name_servers().map(|servers| match servers.iter().all(IpAddr::is_ipv4) {
                 true => AddressFamily::Inet,
                 // IPv6 sockets reach servers of both families.
                 false => AddressFamily::Inet6,
             });
-        resolver_sockets(&namespace, address, family).await
+        let sockets = resolver_sockets(&namespace, address, port, family).await?;
+        Ok(Listening { sockets, address, namespace: named.clone() })
     }
 
     /// The responder's record of a container.
@@ -211,7 +238,7 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
         has_names |= network.has_names();
         let record = NetworkRecord {
             id: network.id,
-            number: bridge.options.dns_intercept.then_some(bridge.number),
+            number: bridge.number,
             name: network.name.clone(),
             internal: network.internal,
             icc: bridge.options.icc,
@@ -235,7 +262,7 @@ pub fn record_of(container: &Container, world: &World) -> Option<Record> {
         container.owner().asks_our_responder() || networks.iter().any(|(_, record)| !record.names.is_empty());
     networks.sort_by(|(one, _), (other, _)| one.cmp(other));
     let servers = match container.owner().name_servers() {
-        Some(servers) => Servers::Inside(servers.iter().map(|server| (*server, 53).into()).collect()),
+        Some(servers) => Servers::Inside(servers.iter().map(|server| (*server, DNS_PORT).into()).collect()),
         None => Servers::Host,
     };
     let networks = networks.into_iter().map(|(_, network)| network).collect();

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
     os::fd::OwnedFd,
 };
 
@@ -16,25 +16,44 @@ use crate::{daemon::Error, dns::Sockets, link::Namespace};
 /// Limit of concurrent queries of one container to servers that are asked from its own namespace.
 const LENT: usize = 8;
 
-/// Opens the sockets for a container's queries at `address`. With `servers`, also sockets from which its own
-/// servers of this family are asked.
+/// Attempts to find a port that is free for UDP and for TCP.
+const ATTEMPTS: u32 = 16;
+
+/// Opens the sockets for a container's queries at `address` and a port, or any free one. With `servers`, also sockets from
+/// which its own servers of this family are asked.
 ///
 /// # Errors
 /// [`Error::Link`] if the namespace cannot be entered; [`Error::Resolver`] if the address is taken.
 pub async fn resolver_sockets(
     namespace: &Namespace,
-    address: SocketAddr,
+    address: Ipv4Addr,
+    port: Option<u16>,
     servers: Option<AddressFamily>,
 ) -> Result<Sockets, Error> {
     let bound = namespace.run(move || {
         let lent = servers.into_iter().flat_map(|family| (0..LENT).map(move |_| lend(family)));
-        Ok::<_, io::Error>(Sockets {
-            udp: UdpSocket::bind(address)?,
-            tcp: TcpListener::bind(address)?,
-            lent: lent.collect::<Result<_, _>>()?,
-        })
+        let (udp, tcp) = listen(address, port)?;
+        Ok::<_, io::Error>(Sockets { udp, tcp, lent: lent.collect::<Result<_, _>>()? })
     });
+    let address = (address, port.unwrap_or_default()).into();
     bound.await?.map_err(|source| Error::Resolver { address, source })
+}
+
+/// Two sockets at the same port.
+fn listen(address: Ipv4Addr, port: Option<u16>) -> io::Result<(UdpSocket, TcpListener)> {
+    let bind = || -> io::Result<_> {
+        let udp = UdpSocket::bind((address, port.unwrap_or_default()))?;
+        let tcp = TcpListener::bind(udp.local_addr()?)?;
+        Ok((udp, tcp))
+    };
+    let mut bound = bind();
+    for _ in 1..ATTEMPTS {
+        match &bound {
+            Err(error) if port.is_none() && error.kind() == io::ErrorKind::AddrInUse => bound = bind(),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    bound
 }
 
 /// Two sockets for one query to a server, UDP first.

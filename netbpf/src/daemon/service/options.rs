@@ -26,6 +26,8 @@ pub struct Options {
     pub docker_socket: PathBuf,
     /// Load the programs that log (aya-log).
     pub program_logs: bool,
+    /// Whether queries for names are answered at `lo` of containers.
+    pub fast_names: bool,
     /// Whether members of the default network may talk to each other.
     pub icc: bool,
     /// The socket where Docker finds its network driver; none if Docker is not served.

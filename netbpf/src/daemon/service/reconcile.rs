@@ -38,7 +38,7 @@ impl Daemon {
 
     /// Make the kernel match the stored state.
     pub(in crate::daemon) async fn reconcile(self: &Arc<Self>) -> Result<(), Error> {
-        sweep_folders(&self.state, &self.host)?;
+        sweep_folders(&self.state, &self.host).await?;
         let running = self.find_running().await?;
         self.host.ports.resume(&self.state.containers());
         let desired = self.state.world().desired(self.host.group);
@@ -116,9 +116,13 @@ async fn unleased(state: &State, host: &Host, observed: &Observed) -> Result<Unl
 }
 
 /// Removes directories of removed containers: a daemon was killed between the removal and this.
-fn sweep_folders(state: &State, host: &Host) -> Result<(), Error> {
+async fn sweep_folders(state: &State, host: &Host) -> Result<(), Error> {
     for id in host.folders.containers()? {
-        if state.world().container(&id).is_none() {
+        let is_removed = state.world().container(&id).is_none();
+        if is_removed {
+            if let Err(error) = host.leave_lo(id).await {
+                tracing::error!(container = %id.short(), %error, "remove the filter at lo");
+            }
             host.folders.remove(&id);
         }
     }

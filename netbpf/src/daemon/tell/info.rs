@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub use crate::{
-    daemon::effects::{Uplink, repairs::Repair},
+    daemon::effects::{Uplink, lo::NamesStanding, repairs::Repair},
     firewall::{Standing, State as StandingState},
 };
 
@@ -48,6 +48,8 @@ pub struct Info {
     pub contested: Vec<String>,
     /// Networks and endpoints that may use more than their leases, and what.
     pub open: Vec<String>,
+    /// How names are answered.
+    pub names: NamesStanding,
     /// The last 20 different repairs, the latest last.
     pub repairs: Vec<Repair>,
     /// The daemon's options.
@@ -112,6 +114,7 @@ pub async fn info(options: &Options, state: &State, host: &Host) -> Info {
         )
     };
     let contested = host.contests.told(Instant::now()).into_iter();
+    let names = host.standing_of_names();
     Info {
         containers,
         running,
@@ -123,6 +126,7 @@ pub async fn info(options: &Options, state: &State, host: &Host) -> Info {
         disciplines,
         contested: contested.chain(host.pins.trouble()).collect(),
         open,
+        names,
         repairs: host.repairs.all(),
         options: options.clone(),
         hostname: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),

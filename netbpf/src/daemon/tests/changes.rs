@@ -41,6 +41,8 @@ async fn a_namespace_is_connected_completely_or_not_at_all() {
             "attach a program",
             "set a link up",
             "set names",
+            "set a resolver",
+            "add a filter",
             "send a record",
         ]
     );

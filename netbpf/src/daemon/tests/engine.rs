@@ -39,6 +39,8 @@ async fn it_is_connected_completely_or_not_at_all() {
             "attach a program",
             "set a link up",
             "set names",
+            "set a resolver",
+            "add a filter",
             "send a record"
         ]
     );

@@ -263,6 +263,7 @@ fn open(dir: &TempDir, machine: &Machine) -> Arc<Daemon> {
         run_dir: at("run"),
         bpffs: at("bpffs"),
         ip_forward_no_drop: false,
+        fast_names: true,
         docker_socket: at("no-engine.sock"),
         program_logs: false,
         icc: true,

@@ -38,6 +38,8 @@ async fn a_sandbox_is_connected_completely_or_not_at_all() {
             "set a default route",
             "publish",
             "set names",
+            "set a resolver",
+            "add a filter",
             "send a record",
         ]
     );

@@ -201,7 +201,7 @@ pub trait Owner {
         false
     }
 
-    /// The address at which the responder listens in its namespace, port 53.
+    /// The address at which its clients ask the responder, at port 53.
     fn resolver(&self) -> Ipv4Addr {
         RESOLVER
     }

@@ -16,7 +16,10 @@ use crate::{daemon::Error, fault};
 pub fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, Error> {
     let file = dir.join(name);
     let text = match fs::read(&file) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        // Without a directory there is none, either.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         read => read.map_err(failed("read", &file))?,
     };
     serde_json::from_slice(&text).map(Some).map_err(|error| failed("read", &file)(error.into()))

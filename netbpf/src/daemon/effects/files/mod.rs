@@ -4,7 +4,7 @@
 
 mod borrowed;
 mod hosts;
-mod kept;
+pub(super) mod kept;
 mod own;
 mod resolv_conf;
 

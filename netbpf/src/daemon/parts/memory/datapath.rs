@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
 
@@ -16,8 +17,8 @@ use netbpf_common::{
 use super::Machine;
 use crate::{
     datapath::{
-        Attachment, Error, LearntMacs, NamesInNetwork, Notices, Observed, ProgramLogs, RestoredPins,
-        UplinkDevice,
+        Attachment, Error, LearntMacs, LoadedProgram, NamesInNetwork, Notices, Observed, ProgramLogs,
+        RestoredPins, UplinkDevice,
     },
     model::{Id, XdpMode},
     plan::{EndpointEntry, NetworkEntry},
@@ -111,6 +112,43 @@ impl Datapath {
             false => state.names.insert(container, networks),
         });
         set.map(drop).map_err(refused("set names"))
+    }
+
+    pub fn set_lookups(&mut self, _: Id, _: Vec<u32>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn set_resolver(&mut self, container: Id, _: Ipv4Addr, _: u16) -> Result<u16, Error> {
+        let set = self.machine.call("set a resolver", |state| {
+            let free = (1..).find(|class| !state.resolvers.values().any(|taken| taken == class));
+            *state.resolvers.entry(container).or_insert(free.unwrap_or_default())
+        });
+        set.map_err(refused("set a resolver"))
+    }
+
+    pub fn remove_resolver(&mut self, container: Id) -> Result<(), Error> {
+        self.machine.change(|state| {
+            state.resolvers.remove(&container);
+        });
+        Ok(())
+    }
+
+    pub fn settle_at_lo(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn resolvers(&self) -> Vec<Id> {
+        self.machine.state().resolvers.into_keys().collect()
+    }
+
+    pub fn resolver_of_class(&self, class: u16) -> Option<Id> {
+        let resolvers = self.machine.state().resolvers;
+        resolvers.into_iter().find_map(|(container, taken)| (taken == class).then_some(container))
+    }
+
+    pub fn program_at_lo(&mut self) -> Result<LoadedProgram, Error> {
+        let descriptor = File::open("/dev/null").map_err(refused("open a file"))?;
+        Ok(LoadedProgram { descriptor: descriptor.into(), id: 0 })
     }
 
     pub fn settle_names(&mut self) -> Result<(), Error> {

@@ -1,12 +1,12 @@
 //! Links, routes and settings in memory, with the methods of the real ones.
 
-use std::{collections::HashMap, io, net::IpAddr, path::PathBuf};
+use std::{collections::HashMap, io, net::IpAddr, os::fd::AsFd, path::PathBuf};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Link, Machine, place};
 use crate::{
-    link::{Error, Family, OwnedLink, Received, Uplink},
+    link::{Error, Family, FilterAtLo, OwnedLink, Received, Uplink},
     model::{self, Mac},
     plan::{Device, EndpointWiring, Mend, NetworkWiring, Shapers},
 };
@@ -157,6 +157,28 @@ impl Links {
     pub async fn shapers(&self, endpoint: &EndpointWiring, _: Option<&Namespace>) -> Result<Shapers, Error> {
         let links = self.machine.state().links;
         Ok(links.get(&endpoint.ifindex()).map(|link| link.shapers).unwrap_or_default())
+    }
+
+    pub async fn filter_at_lo(&self, netns: &Namespace, _: impl AsFd, class: u16) -> Result<(), Error> {
+        let path = netns.path.clone();
+        let added = self.machine.call("add a filter", |state| state.at_lo.insert(path, class));
+        added.map(drop).map_err(refused("add a filter at", "lo"))
+    }
+
+    pub async fn remove_filter_at_lo(&self, netns: &Namespace, class: u16) -> Result<(), Error> {
+        let removed = self.machine.call("remove a filter", |state| {
+            state.at_lo.retain(|path, there| *path != netns.path || *there != class);
+        });
+        removed.map_err(refused("remove a filter at", "lo"))
+    }
+
+    pub async fn found_at_lo(&self, netns: &Namespace) -> Result<Option<FilterAtLo>, Error> {
+        let class = self.machine.state().at_lo.remove(&netns.path);
+        Ok(class.map(|class| FilterAtLo { class, program: 0 }))
+    }
+
+    pub async fn check_filter_at_lo(&self, _: impl AsFd) -> Result<(), Error> {
+        Ok(())
     }
 
     pub async fn set_default_route(&self, netns: &Namespace, gateway: IpAddr) -> Result<(), Error> {

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | an ifindex, and a name in a namespace, is taken once | `tests/link` |
 //! | a deleted link has no routes, programs or peer | `tests/link`, `tests/lab/hands.rs` |
-//! | the links and routes of a namespace end with it | `tests/lab/foreign.rs` |
+//! | the links, routes and filters of a namespace end with it | `tests/lab/foreign.rs` |
 //! | a record that no responder took is kept for the next one | `tests/responder` |
 //! | the flows of an address are forgotten, and no others | `tests/lab/flows.rs` |
 //!
@@ -74,6 +74,10 @@ pub struct State {
     pub records: BTreeMap<Id, Record>,
     /// The names that the programs answer.
     pub names: BTreeMap<Id, Vec<NamesInNetwork>>,
+    /// The class of the filter of each container that asks.
+    pub resolvers: BTreeMap<Id, u16>,
+    /// The class of the filter at `lo` of each namespace.
+    pub at_lo: BTreeMap<PathBuf, u16>,
     /// Settings that differ from a booted kernel's.
     pub settings: BTreeMap<String, String>,
 }
@@ -147,6 +151,7 @@ impl State {
             self.delete_link(ifindex);
         }
         self.routes.retain(|(namespace, _), _| namespace != path);
+        self.at_lo.remove(path);
     }
 
     /// Deletes a link, its program, and the routes through it. False if there is none.

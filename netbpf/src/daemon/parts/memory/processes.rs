@@ -37,8 +37,9 @@ impl Feed {
         Ok(Self::default())
     }
 
-    pub async fn holds(&self, record: &Record) -> Result<bool, dns::Error> {
-        Ok(self.machine.state().records.contains_key(&record.container))
+    pub async fn held_port(&self, record: &Record, is_mapped: bool) -> Result<Option<u16>, dns::Error> {
+        let is_held = self.machine.state().records.contains_key(&record.container);
+        Ok(is_held.then_some(if is_mapped { 40_000 } else { 53 }))
     }
 
     pub async fn upsert(&self, record: Record, _: Option<Sockets>) -> Result<(), dns::Error> {
@@ -96,12 +97,13 @@ impl Relay {
 /// Sockets of this process: nobody asks them.
 pub async fn resolver_sockets(
     _: &Namespace,
-    address: SocketAddr,
+    address: Ipv4Addr,
+    _: Option<u16>,
     _: Option<AddressFamily>,
 ) -> Result<Sockets, daemon::Error> {
     let opened = || {
         let any = (Ipv4Addr::LOCALHOST, 0);
         Ok(Sockets { udp: UdpSocket::bind(any)?, tcp: TcpListener::bind(any)?, lent: Vec::new() })
     };
-    opened().map_err(|source| daemon::Error::Resolver { address, source })
+    opened().map_err(|source| daemon::Error::Resolver { address: (address, 53).into(), source })
 }

@@ -1,0 +1,188 @@
+//! How the queries of each container are answered at `lo` (`RESOLVERS`), and the program for it. Must not know where it is
+//! attached, or DNS messages.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap as HashTable, MapData},
+    programs::SchedClassifier,
+};
+use netbpf_common::name::{MAX_RESOLVERS, MAX_VIEW, Resolver};
+
+use super::{
+    Datapath, Error,
+    tables::{add, reading, remove, take},
+};
+use crate::model::Id;
+
+/// The program at `lo` of containers.
+pub const AT_LO: &str = "at_lo";
+
+/// A program that is loaded.
+#[derive(Debug)]
+pub struct LoadedProgram {
+    /// Its descriptor.
+    pub descriptor: OwnedFd,
+    /// Its ID.
+    pub id: u32,
+}
+
+/// The map of resolvers, with a copy in memory. It also tells a new daemon the class of each container's filter.
+pub struct Resolvers {
+    map: HashTable<MapData, u32, Resolver>,
+    /// The resolvers, by the classes of their filters.
+    by_class: BTreeMap<u16, Resolver>,
+    classes: HashMap<Id, u16>,
+    /// The networks in which names are looked up for each container.
+    networks: HashMap<Id, Vec<u32>>,
+    /// The class that was given last.
+    last: u16,
+}
+
+impl Resolvers {
+    /// Takes the map from a loaded object.
+    pub fn take(object: &mut Ebpf) -> Result<Self, Error> {
+        let map: HashTable<MapData, u32, Resolver> = take(object, "RESOLVERS")?;
+        let entries: Vec<_> = map.iter().collect::<Result<_, _>>().map_err(reading("RESOLVERS"))?;
+        let entries =
+            entries.into_iter().filter_map(|(class, resolver)| Some((u16::try_from(class).ok()?, resolver)));
+        let by_class: BTreeMap<u16, Resolver> = entries.collect();
+        let classes =
+            by_class.iter().map(|(class, resolver)| (Id::from_bytes(resolver.container), *class)).collect();
+        Ok(Self { map, by_class, classes, networks: HashMap::new(), last: 0 })
+    }
+
+    fn write(&mut self, class: u16, resolver: Resolver) -> Result<(), Error> {
+        let failed = |error| Error::failed("write to RESOLVERS class", class, error);
+        add(
+            "container that asks for names",
+            MAX_RESOLVERS,
+            || self.map.insert(u32::from(class), resolver, 0),
+            failed,
+        )?;
+        self.by_class.insert(class, resolver);
+        self.classes.insert(Id::from_bytes(resolver.container), class);
+        Ok(())
+    }
+
+    /// A class that no resolver has: the one that was free for longest, in case somebody kept a filter.
+    fn free(&self) -> Result<u16, Error> {
+        let after = (self.last.saturating_add(1)..=u16::MAX).chain(1..=self.last);
+        let mut free = after.filter(|class| *class != 0 && !self.by_class.contains_key(class));
+        free.next().ok_or(Error::Full { what: "container that asks for names", most: MAX_RESOLVERS })
+    }
+
+    fn set_networks(&mut self, container: Id, networks: Vec<u32>) -> Result<(), Error> {
+        if let Some(class) = self.classes.get(&container).copied()
+            && let Some(resolver) = self.by_class.get(&class).copied()
+        {
+            self.write(class, with_networks(resolver, &networks))?;
+        }
+        match networks.is_empty() {
+            true => self.networks.remove(&container),
+            false => self.networks.insert(container, networks),
+        };
+        Ok(())
+    }
+}
+
+impl Datapath {
+    /// Sets the networks in which names are looked up for a container at `lo`, in this order. Without one, or with too many,
+    /// all of its queries go to the responder.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of the map.
+    pub fn set_lookups(&mut self, container: Id, networks: Vec<u32>) -> Result<(), Error> {
+        self.resolvers.set_networks(container, networks)
+    }
+
+    /// Adds or replaces a container's resolver: its address, and the port where the responder listens. Returns the class of
+    /// its filter, which stays the same.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of the map; [`Error::Full`].
+    pub fn set_resolver(&mut self, container: Id, address: Ipv4Addr, port: u16) -> Result<u16, Error> {
+        let resolvers = &mut self.resolvers;
+        let class = match resolvers.classes.get(&container) {
+            Some(class) => *class,
+            None => resolvers.free()?,
+        };
+        let resolver = Resolver {
+            container: *container.as_bytes(),
+            address: address.octets(),
+            port: port.to_be_bytes(),
+            reserved: [0; 2],
+            count: 0,
+            networks: [0; MAX_VIEW],
+        };
+        let networks = resolvers.networks.get(&container).cloned().unwrap_or_default();
+        resolvers.write(class, with_networks(resolver, &networks))?;
+        resolvers.last = class;
+        Ok(class)
+    }
+
+    /// Removes a container's resolver, after its filter. After the last one, the program is released.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of the map or the program: call it again.
+    pub fn remove_resolver(&mut self, container: Id) -> Result<(), Error> {
+        let resolvers = &mut self.resolvers;
+        if let Some(class) = resolvers.classes.get(&container).copied() {
+            let failed = |error| Error::failed("remove from RESOLVERS class", class, error);
+            remove(|| resolvers.map.remove(&u32::from(class))).map_err(failed)?;
+            resolvers.classes.remove(&container);
+            resolvers.by_class.remove(&class);
+        }
+        self.settle_at_lo()
+    }
+
+    /// Releases the program at `lo` if no container has a resolver.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if its pin cannot be removed: call it again.
+    pub fn settle_at_lo(&mut self) -> Result<(), Error> {
+        if self.resolvers.classes.is_empty() { self.programs.release(&[AT_LO]) } else { Ok(()) }
+    }
+
+    /// All containers with a resolver.
+    pub fn resolvers(&self) -> Vec<Id> {
+        self.resolvers.classes.keys().copied().collect()
+    }
+
+    /// The container whose filter has this class, if there is one.
+    pub fn resolver_of_class(&self, class: u16) -> Option<Id> {
+        self.resolvers.by_class.get(&class).map(|resolver| Id::from_bytes(resolver.container))
+    }
+
+    /// The program for `lo` of containers. It is loaded if that is needed.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel refuses it.
+    pub fn program_at_lo(&mut self) -> Result<LoadedProgram, Error> {
+        self.programs.need(&[AT_LO])?;
+        let pin = self.pins.program(AT_LO);
+        let failed = |error| Error::failed("open the program", AT_LO, error);
+        let program: &mut SchedClassifier = self
+            .programs
+            .object()
+            .program_mut(AT_LO)
+            .ok_or_else(|| Error::failed("find the program", AT_LO, pin.display().to_string()))?
+            .try_into()
+            .map_err(failed)?;
+        let id = program.info().map_err(failed)?.id();
+        let descriptor = program.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?)).map_err(failed)?;
+        Ok(LoadedProgram { descriptor, id })
+    }
+}
+
+fn with_networks(resolver: Resolver, networks: &[u32]) -> Resolver {
+    let count = if networks.len() > MAX_VIEW { 0 } else { networks.len() };
+    let mut resolver = Resolver { count: count as u32, networks: [0; MAX_VIEW], ..resolver };
+    resolver.networks[..count].copy_from_slice(&networks[..count]);
+    resolver
+}

@@ -1,0 +1,264 @@
+//! The filter at `lo` of containers with names: who has one, what works beside it, and what happens when it, the responder
+//! or the daemon goes.
+
+use netbpf_tests::lab::{Lab, Output, eventually};
+
+use super::names::{Upstream, with_mynet};
+
+/// The filters at the egress of `lo` in a container, and the UDP sockets there.
+fn filter(lab: &Lab, container: &str) -> String {
+    lab.in_network_of(container, "tc filter show dev lo egress").ok().text().to_owned()
+}
+
+fn sockets(lab: &Lab, container: &str) -> String {
+    lab.in_network_of(container, "ss -Hltun | awk '{ print $1, $5 }'").ok().text().to_owned()
+}
+
+/// Asks from a container's namespace, also while no daemon runs. Fails after one second.
+fn ask(lab: &Lab, pid: u64, question: &str) -> Output {
+    let script = format!("dig +short +tries=1 +time=1 {question}");
+    lab.host(["nsenter", "-t", &pid.to_string(), "-n", "sh", "-c", &script])
+}
+
+fn answered(lab: &Lab) -> u64 {
+    lab.reasons().get("answered-name").copied().unwrap_or_default()
+}
+
+#[track_caller]
+fn kill_responder(lab: &Lab) {
+    let [responder] = lab.processes("netbpf responder")[..] else { panic!("one responder") };
+    lab.host(["kill", "-9", &responder.to_string()]).ok();
+}
+
+#[test]
+fn known_names_are_answered_without_the_responder_by_every_kind_of_client() {
+    let lab = with_mynet(Lab::start());
+    let python = "python3 -c 'import socket; print(socket.gethostbyname(\"web\"))'";
+    for (command, count) in [
+        ("dig +short +tries=1 tomcat02", 1),
+        ("dig +short +noedns +tries=1 WEB.mynet", 1),
+        ("dig +short +nocookie +tries=1 tomcat02", 1),
+        ("getent ahostsv4 tomcat02", 1),
+        (python, 1),
+        ("busybox nslookup -type=a web 127.0.0.11", 1),
+        ("dig +short +tcp +tries=1 tomcat02", 0),
+        ("dig +short +tries=1 shop.example.org", 1),
+    ] {
+        let before = answered(&lab);
+        let found = lab.exec_script("tomcat01", command).ok();
+        assert!(found.text().contains("10.1.0.3"), "{command}: {found}");
+        assert!(answered(&lab) - before >= count, "{command}");
+    }
+    let before = answered(&lab);
+    assert_eq!(lab.exec("tomcat01", "dig +short +tries=1 -x 10.1.0.3").ok().text(), "tomcat02.mynet.");
+    assert_eq!(answered(&lab) - before, 1);
+    lab.netbpf(["doctor"])
+        .stdout
+        .lines()
+        .find(|line| line.contains("in the kernel, for 2 containers"))
+        .expect("told");
+}
+
+#[test]
+fn only_containers_with_names_have_a_filter() {
+    let lab = with_mynet(Lab::start());
+    lab.run("plain", "");
+    assert_eq!((filter(&lab, "plain"), sockets(&lab, "plain")), (String::new(), String::new()));
+    assert!(filter(&lab, "tomcat01").contains("at_lo"));
+    assert!(!sockets(&lab, "tomcat01").contains(":53"), "the responder has another port");
+    lab.netbpf(["connect", "mynet", "plain"]).ok();
+    assert!(filter(&lab, "plain").contains("at_lo"));
+    lab.netbpf(["disconnect", "mynet", "plain"]).ok();
+    assert_eq!((filter(&lab, "plain"), sockets(&lab, "plain")), (String::new(), String::new()));
+    let disciplines = lab.in_network_of("plain", "tc qdisc show dev lo").ok();
+    assert!(!disciplines.text().contains("clsact"), "{disciplines}");
+}
+
+#[test]
+fn a_container_can_have_a_name_server_of_its_own_at_port_53() {
+    let lab = Lab::without_daemon();
+    let upstream = Upstream::start(&lab, "nameserver 10.9.9.9\n");
+    lab.start_daemon();
+    let lab = with_mynet(lab);
+    // It listens at all addresses, and asks netbpf.
+    lab.exec(
+        "tomcat01",
+        "dnsmasq -u root -C /dev/null -R -h -S 127.0.0.11 -A /own.example/192.0.2.9 -x /tmp/dnsmasq.pid",
+    )
+    .ok();
+    eventually("it listens", || sockets(&lab, "tomcat01").contains("udp 0.0.0.0:53").then_some(()));
+    let address = lab.address("tomcat01", "mynet");
+    for (server, asker) in [("127.0.0.1", "tomcat01"), (&*address, "tomcat01"), (&*address, "tomcat02")] {
+        for how in ["", "+tcp"] {
+            let ask = |name: &str| {
+                let command = format!("dig +short +tries=1 {how} @{server} {name}");
+                lab.exec(asker, &command).ok().text().to_owned()
+            };
+            assert_eq!(ask("own.example"), "192.0.2.9", "its own names: {server} {how}");
+            assert_eq!(ask("tomcat02"), "10.1.0.3", "{server} {how}");
+            assert_eq!(ask("known.example"), "203.0.113.9", "{server} {how}");
+        }
+    }
+    // netbpf's responder is where it was.
+    for how in ["", "+tcp"] {
+        let ask = |name: &str| {
+            lab.exec("tomcat01", &format!("dig +short +tries=1 {how} {name}")).ok().text().to_owned()
+        };
+        assert_eq!((ask("web"), ask("known.example")), ("10.1.0.3".into(), "203.0.113.9".into()), "{how}");
+        assert_eq!(ask("own.example"), "", "{how}");
+    }
+    // A new daemon, and a new responder.
+    lab.kill_daemon();
+    kill_responder(&lab);
+    lab.start_daemon();
+    let found = lab.exec("tomcat01", "dig +short +tries=1 @127.0.0.1 known.example").ok();
+    assert_eq!(found.text(), "203.0.113.9");
+    upstream.stop(&lab);
+}
+
+#[test]
+fn known_names_are_answered_and_other_queries_are_mapped() {
+    names_are_answered_at_lo(&with_mynet(Lab::start()));
+}
+
+/// On a host with the containers of [`with_mynet`].
+#[track_caller]
+pub fn names_are_answered_at_lo(lab: &Lab) {
+    for (question, answer, count) in [
+        ("tomcat02", "10.1.0.3", 1),
+        ("+noedns WEB.mynet", "10.1.0.3", 1),
+        ("tomcat02 AAAA", "", 1),
+        ("-x 10.1.0.3", "tomcat02.mynet.", 1),
+        ("+tcp tomcat02", "10.1.0.3", 0),
+        ("+ednsopt=100:00 tomcat02", "10.1.0.3", 0),
+    ] {
+        let before = answered(lab);
+        let found = lab.exec("tomcat01", &format!("dig +short +tries=1 {question}")).ok();
+        assert_eq!((found.text(), answered(lab) - before), (answer, count), "{question}");
+    }
+    // Without a responder, known names are answered, and others are refused at once. The daemon has the responder's
+    // sockets, too, and would start another one.
+    let pid = lab.pid("tomcat01");
+    lab.kill_daemon();
+    kill_responder(lab);
+    eventually("the sockets are closed", || {
+        ask(lab, pid, "+tcp @127.0.0.11 tomcat02").stdout.contains("connection refused").then_some(())
+    });
+    assert_eq!(ask(lab, pid, "@127.0.0.11 tomcat02").ok().text(), "10.1.0.3");
+    assert_eq!(ask(lab, pid, "@127.0.0.11 -x 10.1.0.3").ok().text(), "tomcat02.mynet.");
+    let refused = ask(lab, pid, "@127.0.0.11 known.example");
+    assert!(refused.stdout.contains("connection refused"), "{refused}");
+    lab.start_daemon();
+    assert_eq!(ask(lab, pid, "+tcp @127.0.0.11 tomcat02").ok().text(), "10.1.0.3");
+}
+
+#[test]
+fn the_switch_changes_containers_that_run() {
+    let lab = with_mynet(Lab::start());
+    lab.host(["ip", "netns", "add", "blue"]).ok();
+    lab.netbpf(["connect", "mynet", "netns:blue"]).ok();
+    let restart_with = |options: &str| {
+        lab.stop_daemon();
+        lab.tell_daemons(options);
+        lab.start_daemon();
+    };
+    let works = || {
+        for how in ["", "+tcp"] {
+            let found = lab.exec("tomcat01", &format!("dig +short +tries=1 {how} tomcat02")).ok();
+            assert_eq!(found.text(), "10.1.0.3", "{how}");
+        }
+    };
+    for _ in 0..2 {
+        restart_with("--fast-names=off");
+        works();
+        assert!(sockets(&lab, "tomcat01").contains("udp 127.0.0.11:53"));
+        assert_eq!(filter(&lab, "tomcat01"), "");
+        let disciplines = lab.host(["tc", "-n", "blue", "qdisc", "show", "dev", "lo"]).ok();
+        assert!(!disciplines.text().contains("clsact"), "{disciplines}");
+        let doctor = lab.netbpf(["doctor"]);
+        assert!(doctor.stdout.contains("--fast-names=off"), "{doctor}");
+        let before = answered(&lab);
+        works();
+        assert_eq!(answered(&lab), before, "the responder has answered");
+
+        restart_with("");
+        works();
+        assert!(!sockets(&lab, "tomcat01").contains(":53"));
+        assert!(filter(&lab, "tomcat01").contains("at_lo"));
+        // The next one finds everything as it should be.
+        let before = (sockets(&lab, "tomcat01"), sockets(&lab, "tomcat02"));
+        lab.restart_daemon();
+        assert_eq!((sockets(&lab, "tomcat01"), sockets(&lab, "tomcat02")), before);
+        works();
+    }
+    lab.netbpf(["disconnect", "mynet", "netns:blue"]).ok();
+    lab.host(["ip", "netns", "del", "blue"]).ok();
+}
+
+#[test]
+fn a_filter_that_a_container_removes_is_added_again() {
+    let lab = with_mynet(Lab::start());
+    lab.in_network_of("tomcat01", "tc qdisc del dev lo clsact").ok();
+    let pid = lab.pid("tomcat01");
+    let refused = ask(&lab, pid, "@127.0.0.11 tomcat02");
+    assert!(
+        refused.stdout.contains("connection refused") || refused.text() == "10.1.0.3",
+        "it may have been added again already: {refused}"
+    );
+    assert_eq!(lab.exec("tomcat02", "dig +short +tries=1 tomcat01").ok().text(), "10.1.0.2");
+    eventually("it is added again", || filter(&lab, "tomcat01").contains("at_lo").then_some(()));
+    assert_eq!(lab.exec("tomcat01", "dig +short +tries=1 tomcat02").ok().text(), "10.1.0.3");
+    eventually("it is told", || {
+        lab.netbpf(["doctor"]).stdout.contains("took netbpf's filter from lo of tomcat01").then_some(())
+    });
+    // With a filter of its own, the discipline stays when netbpf's goes.
+    let own = "tc filter add dev lo egress prio 9 bpf bytecode '1,6 0 0 0,' flowid 1:1";
+    lab.in_network_of("tomcat01", own).ok();
+    assert_eq!(lab.exec("tomcat01", "dig +short +tries=1 tomcat02").ok().text(), "10.1.0.3");
+    lab.netbpf(["disconnect", "mynet", "tomcat01"]).ok();
+    let left = filter(&lab, "tomcat01");
+    assert!(left.contains("pref 9 ") && !left.contains("at_lo"), "{left}");
+}
+
+#[test]
+fn a_namespace_has_one_filter_and_one_container() {
+    let lab = with_mynet(Lab::start());
+    lab.network("other", "--subnet 10.2.0.0/24");
+    lab.host(["ip", "netns", "add", "blue"]).ok();
+    lab.netbpf(["connect", "mynet", "netns:blue"]).ok();
+    // Another name of the same namespace.
+    let holder = lab.spawn(["nsenter", "--net=/run/netns/blue", "sleep", "7654321"]);
+    let pid = eventually("a process there", || lab.processes("sleep 7654321").first().copied());
+    lab.netbpf(["connect", "other", &format!("pid:{pid}")])
+        .fails_with(1, "listen on 127.0.0.11:53 in the container: address in use");
+    let asked =
+        lab.host(["nsenter", "--net=/run/netns/blue", "dig", "+short", "@127.0.0.11", "tomcat01"]).ok();
+    assert_eq!(asked.text(), "10.1.0.2");
+    lab.netbpf(["disconnect", "mynet", "netns:blue"]).ok();
+    let left = lab.host(["tc", "-n", "blue", "qdisc", "show", "dev", "lo"]).ok();
+    assert!(!left.text().contains("clsact"), "{left}");
+    drop(holder);
+    lab.host(["ip", "netns", "del", "blue"]).ok();
+}
+
+#[test]
+fn a_firewall_in_the_container_that_accepts_lo_changes_nothing() {
+    let lab = Lab::without_daemon();
+    let upstream = Upstream::start(&lab, "nameserver 10.9.9.9\n");
+    lab.start_daemon();
+    let lab = with_mynet(lab);
+    let rules = "nft -f - <<END
+table ip strict {
+    chain in { type filter hook input priority 0; policy drop; iif lo accept; ct state established accept; }
+    chain out { type filter hook output priority 0; policy drop; oif lo accept; }
+}
+END";
+    lab.in_network_of("tomcat01", rules).ok();
+    for how in ["", "+tcp"] {
+        for (name, address) in [("tomcat02", "10.1.0.3"), ("known.example", "203.0.113.9")] {
+            let found = lab.exec("tomcat01", &format!("dig +short +tries=1 {how} {name}")).ok();
+            assert_eq!(found.text(), address, "{how}");
+        }
+    }
+    upstream.stop(&lab);
+}
