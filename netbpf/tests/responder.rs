@@ -386,9 +386,9 @@ fn a_responder_without_lent_sockets_does_not_hold_all_sockets() {
     });
     lab.daemon(async |lab| {
         let feed = lab.feed().await;
-        assert_eq!(feed.held_port(&alice, true).await.ok(), Some(Some(at.port())));
+        assert_eq!(feed.held_port(&alice, None).await.ok(), Some(Some(at.port())));
         alice.servers = Servers::Inside(vec!["127.0.0.1:53".parse().expect("an address")]);
-        assert_eq!(feed.held_port(&alice, false).await.ok(), Some(None));
+        assert_eq!(feed.held_port(&alice, Some(at.port())).await.ok(), Some(None));
         UdpSocket::bind(at).expect("its sockets are closed, to be opened anew");
         feed.stop().await.expect("stop");
     });
@@ -454,7 +454,7 @@ fn the_responder_outlives_the_daemon_and_the_next_one_takes_it_over() {
         assert_eq!(lab.responders(), before);
         let carol = record(Id::random(), stays.networks[0].id, &["carol"], "192.168.0.4");
         for (record, is_held) in [(&stays, true), (&bob, true), (&carol, false)] {
-            assert_eq!(feed.held_port(record, true).await.expect("told").is_some(), is_held);
+            assert_eq!(feed.held_port(record, None).await.expect("told").is_some(), is_held);
         }
         assert_eq!(addresses(&ask(at_bob, "alice.")), ["192.168.0.2"], "its state holds until settled");
         feed.upsert(stays, None).await.expect("upsert");

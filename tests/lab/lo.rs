@@ -242,6 +242,58 @@ fn a_namespace_has_one_filter_and_one_container() {
 }
 
 #[test]
+fn filters_are_the_same_containers_after_the_maps_were_lost() {
+    let lab = with_mynet(Lab::start());
+    let names = ["tomcat03", "tomcat04", "tomcat05"];
+    names.iter().for_each(|name| lab.run(name, "--net mynet"));
+    lab.kill_daemon();
+    // As after an update with other layouts.
+    lab.host(["sh", "-c", "rm -r /sys/fs/bpf/netbpf/v*"]).ok();
+    lab.start_daemon();
+    for name in names {
+        for how in ["", "+tcp"] {
+            let found = lab.exec(name, &format!("dig +short +tries=1 {how} tomcat02")).ok();
+            assert_eq!(found.text(), "10.1.0.3", "{name} {how}");
+        }
+        let before = answered(&lab);
+        assert_eq!(lab.exec(name, "dig +short +tries=1 tomcat02").ok().text(), "10.1.0.3");
+        assert_eq!(answered(&lab) - before, 1, "{name} has the new program");
+    }
+}
+
+#[test]
+fn a_namespace_that_others_share_loses_the_filter_with_its_container() {
+    let lab = with_mynet(Lab::start());
+    lab.run("sharer", "--net container:tomcat01");
+    assert_eq!(lab.exec("sharer", "dig +short +tries=1 tomcat02").ok().text(), "10.1.0.3");
+    lab.netbpf(["rm", "-f", "tomcat01"]).ok();
+    assert_eq!(filter(&lab, "sharer"), "");
+    let pid = lab.pid("sharer");
+    let refused = ask(&lab, pid, "@127.0.0.11 tomcat02");
+    assert!(refused.stdout.contains("connection refused"), "{refused}");
+}
+
+#[test]
+fn a_name_server_at_port_53_is_in_the_way_of_the_responder_without_filters() {
+    let lab = with_mynet(Lab::start());
+    lab.exec("tomcat01", "dnsmasq -u root -C /dev/null -R -h -S 127.0.0.11 -x /tmp/dnsmasq.pid").ok();
+    eventually("it listens", || sockets(&lab, "tomcat01").contains("udp 0.0.0.0:53").then_some(()));
+    lab.stop_daemon();
+    lab.tell_daemons("--fast-names=off");
+    lab.start_daemon();
+    // It has the queries now; all others can resolve the container, and ask.
+    assert_eq!(filter(&lab, "tomcat01"), "");
+    assert_eq!(lab.exec("tomcat02", "dig +short +tries=1 tomcat01").ok().text(), "10.1.0.2");
+    lab.stop_daemon();
+    lab.tell_daemons("");
+    lab.start_daemon();
+    for how in ["", "+tcp"] {
+        let found = lab.exec("tomcat01", &format!("dig +short +tries=1 {how} tomcat02")).ok();
+        assert_eq!(found.text(), "10.1.0.3", "{how}");
+    }
+}
+
+#[test]
 fn a_firewall_in_the_container_that_accepts_lo_changes_nothing() {
     let lab = Lab::without_daemon();
     let upstream = Upstream::start(&lab, "nameserver 10.9.9.9\n");

@@ -1,25 +1,16 @@
 //! Packets of a container's `lo`: queries are answered in place as the responder answers them, and all others are mapped to
 //! its port.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
-    path::PathBuf,
-    time::Duration,
-};
-
 use aya::maps::{HashMap, Map, MapData};
-use netbpf::{
-    datapath::NamesInNetwork,
-    dns::{Feed, NetworkRecord, Record, Servers, Sockets},
-    model::Id,
-};
+use netbpf::model::Id;
 use netbpf_common::{name::Resolver, reason::Reason};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
-    bench::{BLUE, Bench, RED, bench, run},
+    bench::{Bench, bench},
     dns::{A, AAAA, COOKIE, OPT, PTR, ones_complement, query},
     frame::Frame,
+    oracle::{Oracle, World},
 };
 
 /// `TC_ACT_UNSPEC`: further filters decide.
@@ -84,153 +75,26 @@ fn ask(message: &[u8]) -> Frame {
     udp((CLIENT, CLIENT_PORT), (RESOLVER, DNS), message)
 }
 
-/// A container that asks; the others are those of the tests of the responder.
-struct World {
-    asker: Id,
-    /// The names of each container, and its networks with its addresses there.
-    members: Vec<(Id, Vec<Member>)>,
-}
-
-#[derive(Clone)]
-struct Member {
-    network: (u32, Id, &'static str),
-    names: &'static [&'static str],
-    addresses: Vec<IpAddr>,
-}
-
-impl World {
-    fn new() -> Self {
-        let (mynet, backend) = ((RED, Id::random(), "mynet"), (BLUE, Id::random(), "back.end"));
-        let far = (7, Id::random(), "far");
-        let member = |network, names, addresses: &[&str]| Member {
-            network,
-            names,
-            addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
-        };
-        let asker = Id::random();
-        let mut members = vec![
-            (
-                asker,
-                vec![
-                    member(mynet, &["Web-01", "web", "0123456789ab"], &["192.168.0.2"]),
-                    member(backend, &["Web-01"], &["10.0.0.2"]),
-                ],
-            ),
-            (Id::random(), vec![member(mynet, &["my.db", "db", "web"], &["192.168.0.3", "fd00::3"])]),
-            (Id::random(), vec![member(backend, &["cache", "db"], &["10.0.0.3"])]),
-            (Id::random(), vec![member(backend, &["six"], &["fd00:1::4"])]),
-            (Id::random(), vec![member(mynet, &["six"], &["192.168.0.4"])]),
-            (Id::random(), vec![member(far, &["secret"], &["10.9.0.2"])]),
-        ];
-        for host in 0..9 {
-            members.push((Id::random(), vec![member(mynet, &["crowd"], &[&format!("192.168.1.{host}")])]));
-        }
-        Self { asker, members }
-    }
-
-    fn record(container: Id, members: &[Member]) -> Record {
-        let networks =
-            members.iter().map(|Member { network: (number, id, name), names, addresses }| NetworkRecord {
-                id: *id,
-                number: *number,
-                name: (*name).to_owned(),
-                internal: false,
-                icc: true,
-                names: names.iter().map(|name| (*name).to_owned()).collect(),
-                ipv4: addresses
-                    .iter()
-                    .filter_map(|it| if let IpAddr::V4(it) = it { Some(*it) } else { None })
-                    .collect(),
-                ipv6: addresses
-                    .iter()
-                    .filter_map(|it| if let IpAddr::V6(it) = it { Some(*it) } else { None })
-                    .collect(),
-                links: vec![],
-            });
-        Record { container, networks: networks.collect(), servers: Servers::Inside(vec![]) }
-    }
-
-    fn names(member: &Member) -> NamesInNetwork {
-        let Member { network: (network, _, name), names, addresses } = member;
-        let (with_dots, alone): (Vec<String>, Vec<String>) =
-            names.iter().map(|name| (*name).to_owned()).partition(|name| name.contains('.'));
-        NamesInNetwork {
-            network: *network,
-            names: alone.into_iter().chain(names.iter().map(|own| format!("{own}.{name}"))).collect(),
-            with_dots,
-            full_name: names.first().map(|own| format!("{own}.{name}")),
-            addresses: addresses.clone(),
-        }
-    }
-
-    /// Writes all names to the maps. A test run has no class, so the asker's is zero.
-    fn write(&self, bench: &mut Bench) {
-        for (container, members) in &self.members {
-            let names: Vec<_> = members.iter().map(Self::names).collect();
-            bench.datapath.set_names(*container, &names).expect("written");
-        }
-        let datapath = &mut bench.datapath;
-        datapath.set_lookups(self.asker, vec![RED, BLUE]).expect("written");
-        let class = datapath.set_resolver(self.asker, RESOLVER.into(), PORT).expect("written");
-        datapath.program_at_lo().expect("the program loads");
-        let mut map = resolvers(bench);
-        let resolver = map.get(&u32::from(class), 0).expect("an entry");
-        map.insert(0, resolver, 0).expect("written");
-    }
-}
-
 fn resolvers(bench: &Bench) -> HashMap<MapData, u32, Resolver> {
     let map = MapData::from_pin(bench.pin("maps", "RESOLVERS")).expect("a pinned map");
     Map::HashMap(map).try_into().expect("a hash")
 }
 
+/// Writes all names to the maps. A test run has no class, so the asker's is zero.
+fn write(world: &World, bench: &mut Bench) {
+    world.write_names(&mut bench.datapath);
+    let class = bench.datapath.set_resolver(world.asker, RESOLVER.into(), PORT).expect("written");
+    bench.datapath.program_at_lo().expect("the program loads");
+    let mut map = resolvers(bench);
+    let resolver = map.get(&u32::from(class), 0).expect("an entry");
+    map.insert(0, resolver, 0).expect("written");
+}
+
 fn with_names(test: impl FnOnce(&mut Bench) + Send) {
     bench(|bench| {
-        World::new().write(bench);
+        write(&World::new(), bench);
         test(bench);
     });
-}
-
-/// A responder with the same names, at a socket of its own.
-struct Oracle {
-    client: UdpSocket,
-    _feed: Feed,
-    _runtime: tokio::runtime::Runtime,
-    _folder: tempfile::TempDir,
-}
-
-impl Oracle {
-    fn new(world: &World) -> Self {
-        run("ip link set lo up");
-        let folder = tempfile::tempdir().expect("a folder");
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
-        let address: SocketAddr = tcp.local_addr().expect("an address");
-        let udp = UdpSocket::bind(address).expect("bind");
-        let feed = runtime.block_on(async {
-            let exe = PathBuf::from(netbpf_tests::engine::netbpf());
-            let feed = Feed::start(&exe, folder.path()).await.expect("a responder");
-            let mut sockets = Some(Sockets { udp, tcp, lent: vec![] });
-            for (container, members) in &world.members {
-                let sockets = if *container == world.asker { sockets.take() } else { None };
-                feed.upsert(World::record(*container, members), sockets).await.expect("upsert");
-            }
-            feed
-        });
-        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
-        client.connect(address).expect("connect");
-        client.set_read_timeout(Some(Duration::from_secs(15))).expect("set");
-        Self { client, _feed: feed, _runtime: runtime, _folder: folder }
-    }
-
-    /// The responder's reply.
-    fn reply(&self, message: &[u8]) -> Vec<u8> {
-        self.client.send(message).expect("send");
-        let mut reply = vec![0; 2048];
-        let length = self.client.recv(&mut reply).expect("a reply");
-        reply.truncate(length);
-        reply
-    }
 }
 
 /// The message in place of a query; none if it went on to the responder. All headers must be right.
@@ -277,7 +141,7 @@ fn sorted(reply: &[u8], query: &[u8]) -> Vec<u8> {
 fn a_query_is_answered_as_by_the_responder() {
     bench(|bench| {
         let world = World::new();
-        world.write(bench);
+        write(&world, bench);
         let oracle = Oracle::new(&world);
         let (mx, txt, https, any) = (15, 16, 65, 255);
         let answered = [
@@ -363,7 +227,7 @@ fn damage(message: &mut Vec<u8>, random: &mut impl Rng) {
 fn whatever_is_answered_has_the_bytes_of_the_responder() {
     bench(|bench| {
         let world = World::new();
-        world.write(bench);
+        write(&world, bench);
         let oracle = Oracle::new(&world);
         let mut random = StdRng::seed_from_u64(15);
         let texts = [
@@ -412,7 +276,7 @@ fn every_address_comes_first_sometimes() {
 fn a_name_that_is_removed_goes_on_to_the_responder() {
     bench(|bench| {
         let world = World::new();
-        world.write(bench);
+        write(&world, bench);
         let (db, _) = world.members[1];
         assert!(answer(bench, &ask(&query("my.db", A, &[]))).is_some());
         bench.datapath.set_names(db, &[]).expect("removed");
@@ -424,6 +288,28 @@ fn a_name_that_is_removed_goes_on_to_the_responder() {
         let resolver = map.get(&0, 0).expect("an entry");
         map.insert(0, Resolver { count: 0, ..resolver }, 0).expect("written");
         assert_eq!(answer(bench, &ask(&query("web", A, &[]))), None);
+    });
+}
+
+#[test]
+fn a_class_is_that_of_one_container() {
+    bench(|bench| {
+        let [one, other, third] = [Id::random(), Id::random(), Id::random()];
+        let datapath = &mut bench.datapath;
+        datapath.reserve_class(one, 7);
+        datapath.reserve_class(other, 7);
+        let mut class = |container| datapath.set_resolver(container, RESOLVER.into(), PORT).expect("written");
+        let classes = [class(other), class(third), class(one)];
+        assert_eq!(classes[2], 7, "the first that has it keeps it");
+        assert!(!classes.contains(&0) && classes[0] != 7 && classes[1] != 7 && classes[0] != classes[1]);
+        assert_eq!([class(other), class(third), class(one)], classes);
+        assert_eq!(
+            classes.map(|class| bench.datapath.resolver_of_class(class)),
+            [other, third, one].map(Some)
+        );
+        bench.datapath.remove_resolver(one).expect("removed");
+        assert!(resolvers(bench).get(&7, 0).is_err());
+        assert_eq!(bench.datapath.resolver_of_class(7), None);
     });
 }
 

@@ -11,6 +11,7 @@
 //! | `multihomed` | containers in two networks |
 //! | `names` | queries for names of containers on the way to other name servers |
 //! | `lo` | the same at `lo` of a container, and the port of the responder |
+//! | `oracle` | a responder with the names of these tests |
 //! | `dns` | messages of queries, and checksums |
 //! | `nd` | neighbour discovery |
 //! | `flood` | broadcast and multicast |
@@ -48,6 +49,7 @@ mod names;
 mod nd;
 mod notices;
 mod open;
+mod oracle;
 mod shape;
 mod unused;
 mod uplink;

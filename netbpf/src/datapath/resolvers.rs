@@ -35,12 +35,15 @@ pub struct LoadedProgram {
 /// The map of resolvers, with a copy in memory. It also tells a new daemon the class of each container's filter.
 pub struct Resolvers {
     map: HashTable<MapData, u32, Resolver>,
-    /// The resolvers, by the classes of their filters.
-    by_class: BTreeMap<u16, Resolver>,
+    /// The classes that are given, with their containers.
+    owners: BTreeMap<u16, Id>,
     classes: HashMap<Id, u16>,
+    /// What is written of each container.
+    written: HashMap<Id, Resolver>,
     /// The networks in which names are looked up for each container.
     networks: HashMap<Id, Vec<u32>>,
-    /// The class that was given last.
+    /// The class that was given last. The first one is random, in case a filter was kept that an earlier daemon could not
+    /// remove.
     last: u16,
 }
 
@@ -49,39 +52,55 @@ impl Resolvers {
     pub fn take(object: &mut Ebpf) -> Result<Self, Error> {
         let map: HashTable<MapData, u32, Resolver> = take(object, "RESOLVERS")?;
         let entries: Vec<_> = map.iter().collect::<Result<_, _>>().map_err(reading("RESOLVERS"))?;
-        let entries =
-            entries.into_iter().filter_map(|(class, resolver)| Some((u16::try_from(class).ok()?, resolver)));
-        let by_class: BTreeMap<u16, Resolver> = entries.collect();
-        let classes =
-            by_class.iter().map(|(class, resolver)| (Id::from_bytes(resolver.container), *class)).collect();
-        Ok(Self { map, by_class, classes, networks: HashMap::new(), last: 0 })
+        let mut resolvers = Self {
+            map,
+            owners: BTreeMap::new(),
+            classes: HashMap::new(),
+            written: HashMap::new(),
+            networks: HashMap::new(),
+            last: rand::random(),
+        };
+        for (class, resolver) in entries {
+            let container = Id::from_bytes(resolver.container);
+            if let Ok(class) = u16::try_from(class) {
+                resolvers.reserve(container, class);
+                resolvers.written.insert(container, resolver);
+            }
+        }
+        Ok(resolvers)
     }
 
-    fn write(&mut self, class: u16, resolver: Resolver) -> Result<(), Error> {
-        let failed = |error| Error::failed("write to RESOLVERS class", class, error);
-        add(
-            "container that asks for names",
-            MAX_RESOLVERS,
-            || self.map.insert(u32::from(class), resolver, 0),
-            failed,
-        )?;
-        self.by_class.insert(class, resolver);
-        self.classes.insert(Id::from_bytes(resolver.container), class);
-        Ok(())
+    fn reserve(&mut self, container: Id, class: u16) {
+        if !self.owners.contains_key(&class) && !self.classes.contains_key(&container) {
+            self.owners.insert(class, container);
+            self.classes.insert(container, class);
+        }
     }
 
-    /// A class that no resolver has: the one that was free for longest, in case somebody kept a filter.
-    fn free(&self) -> Result<u16, Error> {
+    /// The class of a container, or a free one: that which was free for longest.
+    fn class_of(&self, container: Id) -> Result<u16, Error> {
+        if let Some(class) = self.classes.get(&container) {
+            return Ok(*class);
+        }
         let after = (self.last.saturating_add(1)..=u16::MAX).chain(1..=self.last);
-        let mut free = after.filter(|class| *class != 0 && !self.by_class.contains_key(class));
+        let mut free = after.filter(|class| *class != 0 && !self.owners.contains_key(class));
         free.next().ok_or(Error::Full { what: "container that asks for names", most: MAX_RESOLVERS })
+    }
+
+    fn write(&mut self, container: Id, class: u16, resolver: Resolver) -> Result<(), Error> {
+        let failed = |error| Error::failed("write to RESOLVERS class", class, error);
+        let key = u32::from(class);
+        add("container that asks for names", MAX_RESOLVERS, || self.map.insert(key, resolver, 0), failed)?;
+        self.reserve(container, class);
+        self.written.insert(container, resolver);
+        Ok(())
     }
 
     fn set_networks(&mut self, container: Id, networks: Vec<u32>) -> Result<(), Error> {
         if let Some(class) = self.classes.get(&container).copied()
-            && let Some(resolver) = self.by_class.get(&class).copied()
+            && let Some(resolver) = self.written.get(&container).copied()
         {
-            self.write(class, with_networks(resolver, &networks))?;
+            self.write(container, class, with_networks(resolver, &networks))?;
         }
         match networks.is_empty() {
             true => self.networks.remove(&container),
@@ -101,6 +120,11 @@ impl Datapath {
         self.resolvers.set_networks(container, networks)
     }
 
+    /// Keeps a class for a container whose filter has it already, unless the class or the container is known otherwise.
+    pub fn reserve_class(&mut self, container: Id, class: u16) {
+        self.resolvers.reserve(container, class);
+    }
+
     /// Adds or replaces a container's resolver: its address, and the port where the responder listens. Returns the class of
     /// its filter, which stays the same.
     ///
@@ -108,10 +132,7 @@ impl Datapath {
     /// [`Error::Failed`] of the map; [`Error::Full`].
     pub fn set_resolver(&mut self, container: Id, address: Ipv4Addr, port: u16) -> Result<u16, Error> {
         let resolvers = &mut self.resolvers;
-        let class = match resolvers.classes.get(&container) {
-            Some(class) => *class,
-            None => resolvers.free()?,
-        };
+        let class = resolvers.class_of(container)?;
         let resolver = Resolver {
             container: *container.as_bytes(),
             address: address.octets(),
@@ -121,7 +142,7 @@ impl Datapath {
             networks: [0; MAX_VIEW],
         };
         let networks = resolvers.networks.get(&container).cloned().unwrap_or_default();
-        resolvers.write(class, with_networks(resolver, &networks))?;
+        resolvers.write(container, class, with_networks(resolver, &networks))?;
         resolvers.last = class;
         Ok(class)
     }
@@ -136,7 +157,8 @@ impl Datapath {
             let failed = |error| Error::failed("remove from RESOLVERS class", class, error);
             remove(|| resolvers.map.remove(&u32::from(class))).map_err(failed)?;
             resolvers.classes.remove(&container);
-            resolvers.by_class.remove(&class);
+            resolvers.owners.remove(&class);
+            resolvers.written.remove(&container);
         }
         self.settle_at_lo()
     }
@@ -149,14 +171,14 @@ impl Datapath {
         if self.resolvers.classes.is_empty() { self.programs.release(&[AT_LO]) } else { Ok(()) }
     }
 
-    /// All containers with a resolver.
+    /// All containers with a class.
     pub fn resolvers(&self) -> Vec<Id> {
         self.resolvers.classes.keys().copied().collect()
     }
 
     /// The container whose filter has this class, if there is one.
     pub fn resolver_of_class(&self, class: u16) -> Option<Id> {
-        self.resolvers.by_class.get(&class).map(|resolver| Id::from_bytes(resolver.container))
+        self.resolvers.owners.get(&class).copied()
     }
 
     /// The program for `lo` of containers. It is loaded if that is needed.

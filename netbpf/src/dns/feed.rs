@@ -109,23 +109,21 @@ impl Feed {
         Ok(Self { handle: Handle::spawn(keeper), held })
     }
 
-    /// The port where the responder that was taken over listens for this container: another one than 53 if it `is_mapped`.
-    /// None if some of the sockets that it needs are missing: the ones that would be in the way of new ones are closed, and
-    /// the caller opens new ones.
+    /// The port where the responder that was taken over listens for this container, if it is the wanted one, or any but 53 if
+    /// none is wanted. None if it is not, or if some of the sockets that the container needs are missing: the caller opens
+    /// new ones. Sockets that would be in their way are closed; others answer until there are new ones.
     ///
     /// # Errors
     /// [`Error::Responder`] or [`Error::Ended`] if the sockets that it has cannot be closed; as of [`Feed::remove`].
-    pub async fn held_port(&self, record: &Record, is_mapped: bool) -> Result<Option<u16>, Error> {
+    pub async fn held_port(&self, record: &Record, wanted: Option<u16>) -> Result<Option<u16>, Error> {
         let Some(held) = self.held.get(&record.container) else { return Ok(None) };
-        let is_right = (held.port != DNS_PORT) == is_mapped;
-        if is_right && (held.has_lent || !record.asks_inside()) {
-            return Ok(Some(held.port));
+        let is_right = wanted.map_or(held.port != DNS_PORT, |wanted| wanted == held.port);
+        match is_right && (held.has_lent || !record.asks_inside()) {
+            true => return Ok(Some(held.port)),
+            false if wanted == Some(held.port) => self.remove(record.container).await?,
+            false => {}
         }
-        match is_mapped {
-            // They have other ports, and answer until there are new ones.
-            true => Ok(None),
-            false => self.remove(record.container).await.map(|()| None),
-        }
+        Ok(None)
     }
 
     /// Adds or replaces a container; its names can be resolved on return. Without `sockets` the container keeps those

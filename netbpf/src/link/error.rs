@@ -67,6 +67,11 @@ impl Error {
         matches!(self.errno(), Some(Errno::ENODEV | Errno::ENXIO | Errno::ESRCH | Errno::ENOENT))
     }
 
+    /// Whether the kernel does not have what was asked for; not whether it is short of something.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.errno(), Some(Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EINVAL))
+    }
+
     pub(super) fn errno(&self) -> Option<Errno> {
         match self {
             Self::Failed { source, .. } => source.errno.raw_os_error().map(Errno::from_raw),

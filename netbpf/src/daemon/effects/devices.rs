@@ -17,7 +17,7 @@ use super::{host::Host, pins::PinWatch};
 use crate::{
     daemon::{Error, state::State},
     link::{Heard, Touches},
-    model::{Container, Id},
+    model::Container,
     plan::{Action, Desired, Device, Observed, Seen, diff},
 };
 
@@ -29,11 +29,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// the number of containers, and is less than a thousandth of a CPU.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const CHECKED_LINKS: usize = 64;
-
-/// Interval of checks of the filters at `lo` of containers, and the number of containers for each. A visit of a namespace
-/// is a thread, so they are rarer.
-const LO_INTERVAL: Duration = Duration::from_secs(5);
-const CHECKED_NAMESPACES: usize = 64;
 
 /// Restores what others change, as the state says.
 pub struct DeviceGuard {
@@ -51,15 +46,13 @@ impl DeviceGuard {
     /// Guard links and pins as long as the daemon runs.
     pub async fn run(self, mut touches: Touches) {
         // Not a pause after each event, which would never come on a busy host.
-        let [mut polls, mut checks, mut namespaces] =
-            [POLL_INTERVAL, CHECK_INTERVAL, LO_INTERVAL].map(|period| {
-                let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
-                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                ticks
-            });
+        let [mut polls, mut checks] = [POLL_INTERVAL, CHECK_INTERVAL].map(|period| {
+            let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
         // Changes while no daemon ran.
         let mut touched = self.all_links();
-        let mut last = None;
         loop {
             for (ifindex, filter_removed) in touched {
                 self.check_link(ifindex, filter_removed).await;
@@ -73,10 +66,6 @@ impl DeviceGuard {
                 // A program that was detached with its pin is attached again.
                 () = self.host.restore_lost_pins(self.pins.as_ref()) => self.all_links(),
                 _ = checks.tick() => self.detached_links(),
-                _ = namespaces.tick() => {
-                    last = self.check_filters_after(last).await;
-                    BTreeMap::new()
-                }
                 _ = polls.tick() => {
                     let _ = self.pins.as_ref().map(|pins| self.host.restore_pins(pins));
                     if let Err(error) = self.host.bring_up_uplinks().await {
@@ -95,26 +84,6 @@ impl DeviceGuard {
             BTreeSet::new()
         });
         detached.into_iter().map(|ifindex| (ifindex, false)).collect()
-    }
-
-    /// Checks the filters at `lo` of the next containers in turn. Returns the last one; none to begin again.
-    async fn check_filters_after(&self, last: Option<Id>) -> Option<Id> {
-        let mut all = self.host.datapath().resolvers();
-        all.sort_unstable();
-        let next: Vec<Id> = all.into_iter().filter(|id| Some(*id) > last).take(CHECKED_NAMESPACES).collect();
-        for id in &next {
-            let _locked = self.state.lock_container(*id).await;
-            match self.host.restore_at_lo(*id).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    let name = self.state.container(id).map(|container| container.name).unwrap_or_default();
-                    let text = format!("somebody took netbpf's filter from lo of {name}: it is added again");
-                    self.host.repairs.note(text);
-                }
-                Err(error) => tracing::warn!(container = %id.short(), %error, "check the filter at lo"),
-            }
-        }
-        next.last().copied().filter(|_| next.len() == CHECKED_NAMESPACES)
     }
 
     fn all_links(&self) -> BTreeMap<u32, bool> {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::task::block_in_place;
 
-use super::{files, retry::retry_at_once};
+use super::{files, lo, retry::retry_at_once};
 use crate::{
     daemon::{Error, fault},
     model::Id,
@@ -67,8 +67,13 @@ impl Folders {
         Ok(found)
     }
 
-    /// Remove the directories of a removed container.
+    /// Remove the directories of a removed container, unless its filter at `lo` could not be removed: the next start tries
+    /// it again.
     pub fn remove(&self, container: &Id) {
+        if lo::is_noted(&self.of(container)) {
+            tracing::error!(container = %container.short(), "the filter at lo is left for the next start");
+            return;
+        }
         if let Err(error) = block_in_place(|| files::give_back(&self.of(container))) {
             tracing::error!(container = %container.short(), %error, "give resolv.conf back");
         }

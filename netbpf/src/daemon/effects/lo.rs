@@ -2,14 +2,24 @@
 //! of the responder. A note in the container's directory tells a later daemon where a filter is, whatever becomes of the
 //! container's record. Must not know names.
 
-use std::{io, net::Ipv4Addr};
+use std::{
+    collections::HashMap,
+    io,
+    net::Ipv4Addr,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
-use tokio::{sync::OnceCell, task::block_in_place};
+use tokio::{
+    task::block_in_place,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{files::kept, host::Host};
 use crate::{
-    daemon::{Error, parts::Namespace},
+    daemon::{Error, parts::Namespace, state::State},
     link,
     model::{self, Id},
 };
@@ -20,8 +30,12 @@ pub const DNS_PORT: u16 = 53;
 /// The name of the note, in a container's directory.
 const NOTE: &str = "lo.json";
 
+/// Interval of checks of filters, and the number of containers for each.
+const INTERVAL: Duration = Duration::from_secs(5);
+const CHECKED: usize = 64;
+
 /// Where a filter is.
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize)]
 struct Note {
     namespace: model::Namespace,
     class: u16,
@@ -30,14 +44,21 @@ struct Note {
 /// Whether queries are answered at `lo`.
 pub struct FastNames {
     is_wanted: bool,
-    /// Why the kernel cannot do that, if it cannot. It is tried when it is needed first.
-    lack: OnceCell<Option<String>>,
+    /// What the kernel lacks for that; none if it can. It is tried when it is needed first.
+    lack: OnceLock<Option<String>>,
+    /// The namespaces with a filter, open: a filter can be removed even if nothing else names its namespace any more, as
+    /// long as another container shares it.
+    namespaces: Mutex<HashMap<Id, Arc<Namespace>>>,
 }
 
 impl FastNames {
     /// As the daemon's options say, if the kernel can.
     pub fn new(is_wanted: bool) -> Self {
-        Self { is_wanted, lack: OnceCell::new() }
+        Self { is_wanted, lack: OnceLock::new(), namespaces: Mutex::default() }
+    }
+
+    fn namespaces(&self) -> MutexGuard<'_, HashMap<Id, Arc<Namespace>>> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -55,24 +76,31 @@ pub enum NamesStanding {
 impl Host {
     /// Whether queries of containers are answered at `lo`. If the kernel cannot do that, the log says why.
     pub async fn answers_at_lo(&self) -> bool {
-        self.fast_names.is_wanted && self.lack_at_lo().await.is_none()
+        self.fast_names.is_wanted && self.can_answer_at_lo().await
     }
 
-    async fn lack_at_lo(&self) -> &Option<String> {
-        let try_it = || async {
-            let tried = async {
-                let program = block_in_place(|| self.datapath().program_at_lo())?;
-                self.links.check_filter_at_lo(&program.descriptor).await?;
-                // The container may not need it after all.
-                Ok::<_, Error>(self.datapath().settle_at_lo()?)
-            };
-            let lack = tried.await.err().map(|error| error.to_string());
-            if let Some(lack) = &lack {
-                tracing::warn!("the responder answers all names, because the kernel cannot: {lack}");
-            }
-            lack
+    async fn can_answer_at_lo(&self) -> bool {
+        if let Some(lack) = self.fast_names.lack.get() {
+            return lack.is_none();
+        }
+        let tried = async {
+            let program = block_in_place(|| self.datapath().program_at_lo())?;
+            self.links.check_filter_at_lo(&program.descriptor).await?;
+            // The container may not need it after all.
+            Ok::<_, Error>(self.datapath().settle_at_lo()?)
         };
-        self.fast_names.lack.get_or_init(try_it).await
+        let lack = match tried.await {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::warn!("the responder answers names, because the kernel cannot: {error}");
+                // A kernel that is short of something may have it the next time.
+                if !matches!(&error, Error::Link(error) if error.is_unsupported()) {
+                    return false;
+                }
+                Some(error.to_string())
+            }
+        };
+        self.fast_names.lack.get_or_init(|| lack).is_none()
     }
 
     /// How names are answered.
@@ -84,11 +112,58 @@ impl Host {
         }
     }
 
+    /// Keeps the classes of all filters that an earlier daemon noted, before any is given.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the notes cannot be read.
+    pub fn reserve_at_lo(&self) -> Result<(), Error> {
+        for container in self.folders.containers()? {
+            if let Some(note) = self.note_at_lo(container)? {
+                self.datapath().reserve_class(container, note.class);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the resolvers of containers that have no filter.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a note cannot be read; [`Error::Datapath`] of the map.
+    pub fn settle_lo(&self) -> Result<(), Error> {
+        let all = self.datapath().resolvers();
+        for container in all {
+            if self.note_at_lo(container)?.is_none() {
+                self.datapath().remove_resolver(container)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note_at_lo(&self, container: Id) -> Result<Option<Note>, Error> {
+        kept::read(&self.folders.of(&container), NOTE)
+    }
+
+    /// The namespace of a container's filter; none if it is gone.
+    fn namespace_at_lo(
+        &self,
+        container: Id,
+        named: &model::Namespace,
+    ) -> Result<Option<Arc<Namespace>>, Error> {
+        if let Some(open) = self.fast_names.namespaces().get(&container) {
+            return Ok(Some(Arc::clone(open)));
+        }
+        match self.links.namespace(named) {
+            Ok(namespace) => Ok(Some(Arc::new(namespace))),
+            Err(error) if error.is_missing() || matches!(error, link::Error::NotANamespace(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Answers a container's queries to port 53 of `address` at `lo` in its namespace, and maps that port to `port`, where
     /// the responder listens. If that is so already, its program is replaced.
     ///
     /// # Errors
-    /// [`Error::Resolver`] if another container in the same namespace has the address. [`Error::Link`],
+    /// [`Error::Resolver`] if another container in the same namespace has a filter. [`Error::Link`],
     /// [`Error::Datapath`], [`Error::File`]: [`Host::leave_lo`] undoes what was done.
     pub async fn join_lo(
         &self,
@@ -97,22 +172,34 @@ impl Host {
         address: Ipv4Addr,
         port: u16,
     ) -> Result<(), Error> {
-        let namespace = self.links.namespace(named)?;
-        if let Some(found) = self.links.found_at_lo(&namespace).await?
-            && self.datapath().resolver_of_class(found.class).is_some_and(|other| other != container)
+        let namespace = Arc::new(self.links.namespace(named)?);
+        let found = self.links.found_at_lo(&namespace).await?;
+        let other = found.and_then(|filter| self.datapath().resolver_of_class(filter.class));
+        if let Some(other) = other.filter(|other| *other != container)
+            && self.is_at_lo_of(other, &namespace)?
         {
             let source = io::Error::from(io::ErrorKind::AddrInUse);
             return Err(Error::Resolver { address: (address, DNS_PORT).into(), source });
         }
         let class = self.datapath().set_resolver(container, address, port)?;
-        kept::write(&self.folders.of(&container), NOTE, &Note { namespace: named.clone(), class })?;
-        self.filter(&namespace, class).await
-    }
-
-    async fn filter(&self, namespace: &Namespace, class: u16) -> Result<(), Error> {
+        let note = Note { namespace: named.clone(), class };
+        // A full disk is no reason to answer no more.
+        if self.note_at_lo(container)?.as_ref() != Some(&note) {
+            kept::write(&self.folders.of(&container), NOTE, &note)?;
+        }
+        self.fast_names.namespaces().insert(container, Arc::clone(&namespace));
         // The first one loads the program.
         let program = block_in_place(|| self.datapath().program_at_lo())?;
-        Ok(self.links.filter_at_lo(namespace, &program.descriptor, class).await?)
+        Ok(self.links.filter_at_lo(&namespace, &program.descriptor, class).await?)
+    }
+
+    /// Whether the filter of a container is in this namespace.
+    fn is_at_lo_of(&self, container: Id, namespace: &Namespace) -> Result<bool, Error> {
+        let Some(note) = self.note_at_lo(container)? else { return Ok(false) };
+        match self.namespace_at_lo(container, &note.namespace)? {
+            Some(its) => Ok(its.inode()? == namespace.inode()?),
+            None => Ok(false),
+        }
     }
 
     /// Removes a container's filter, if there is one. It may be gone with its namespace.
@@ -120,34 +207,58 @@ impl Host {
     /// # Errors
     /// [`Error::Link`], [`Error::Datapath`] or [`Error::File`]: call it again.
     pub async fn leave_lo(&self, container: Id) -> Result<(), Error> {
-        let dir = self.folders.of(&container);
-        if let Some(Note { namespace, class }) = kept::read(&dir, NOTE)? {
-            let left = match self.links.namespace(&namespace) {
-                Ok(namespace) => self.links.remove_filter_at_lo(&namespace, class).await,
-                Err(error) => Err(error),
-            };
-            match left {
-                Err(error) if is_gone(&error) => {}
-                left => left?,
+        if let Some(Note { namespace, class }) = self.note_at_lo(container)? {
+            if let Some(namespace) = self.namespace_at_lo(container, &namespace)? {
+                self.links.remove_filter_at_lo(&namespace, class).await?;
             }
-            kept::remove(&dir, NOTE)?;
+            kept::remove(&self.folders.of(&container), NOTE)?;
         }
+        self.fast_names.namespaces().remove(&container);
         // Last: while a filter may be there, no other container gets its class.
         Ok(self.datapath().remove_resolver(container)?)
     }
 
+    /// Guards the filters as long as the daemon runs. A visit of a namespace is a thread, so there are few at a time.
+    pub async fn guard_lo(self: Arc<Self>, state: Arc<State>) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut last, mut told) = (None, HashMap::new());
+        loop {
+            ticks.tick().await;
+            let mut all = self.datapath().resolvers();
+            all.sort_unstable();
+            let next: Vec<Id> = all.into_iter().filter(|id| Some(*id) > last).take(CHECKED).collect();
+            last = next.last().copied().filter(|_| next.len() == CHECKED);
+            for id in next {
+                let _locked = state.lock_container(id).await;
+                let trouble = match self.restore_at_lo(id).await {
+                    Ok(false) => None,
+                    Ok(true) => {
+                        let name = state.container(&id).map(|container| container.name).unwrap_or_default();
+                        let text =
+                            format!("somebody took netbpf's filter from lo of {name}: it is added again");
+                        self.repairs.note(text);
+                        None
+                    }
+                    Err(error) => Some(error.to_string()),
+                };
+                // The container may have something in its place for as long as it runs.
+                match trouble {
+                    Some(error) if told.get(&id) != Some(&error) => {
+                        tracing::warn!(container = %id.short(), error, "check the filter at lo");
+                        told.insert(id, error);
+                    }
+                    Some(_) => {}
+                    None => drop(told.remove(&id)),
+                }
+            }
+        }
+    }
+
     /// Adds a container's filter again if somebody removed it; returns whether that was so.
-    ///
-    /// # Errors
-    /// [`Error::Link`], [`Error::Datapath`] or [`Error::File`].
-    pub async fn restore_at_lo(&self, container: Id) -> Result<bool, Error> {
-        let Some(Note { namespace, class }) = kept::read(&self.folders.of(&container), NOTE)? else {
-            return Ok(false);
-        };
-        let namespace = match self.links.namespace(&namespace) {
-            Err(error) if is_gone(&error) => return Ok(false),
-            namespace => namespace?,
-        };
+    async fn restore_at_lo(&self, container: Id) -> Result<bool, Error> {
+        let Some(Note { namespace, class }) = self.note_at_lo(container)? else { return Ok(false) };
+        let Some(namespace) = self.namespace_at_lo(container, &namespace)? else { return Ok(false) };
         let program = block_in_place(|| self.datapath().program_at_lo())?;
         let wanted = link::FilterAtLo { class, program: program.id };
         if self.links.found_at_lo(&namespace).await? == Some(wanted) {
@@ -158,6 +269,7 @@ impl Host {
     }
 }
 
-fn is_gone(error: &link::Error) -> bool {
-    error.is_missing() || matches!(error, link::Error::NotANamespace(_))
+/// Whether a filter is noted in a container's directory.
+pub fn is_noted(dir: &Path) -> bool {
+    dir.join(NOTE).exists()
 }

@@ -15,6 +15,7 @@ use crate::{
         parts::resolver_sockets,
         state::{namespace_of, world::World},
     },
+    datapath,
     dns::{NetworkRecord, Record, Servers},
     model::{Attachment, Container, Files, Mode, Namespace, Sandbox},
     plan::rank,
@@ -91,7 +92,8 @@ impl Names {
         let Some(record) = record else { return Ok(None) };
         let listening = match (&before, namespace) {
             (None, Some(namespace)) if after.owner().asks_our_responder() => {
-                Some(Box::new(self.listen(after, namespace).await?))
+                let port = if self.host.answers_at_lo().await { None } else { Some(DNS_PORT) };
+                Some(Box::new(self.listen(after, namespace, port).await?))
             }
             (None | Some(_), _) => None,
         };
@@ -129,6 +131,7 @@ impl Names {
     /// [`Error::Dns`] if the responder cannot be told; [`Error::Datapath`] of the programs' maps. That sockets cannot be opened is logged: only that container has
     /// no names.
     pub async fn publish_all(&self) -> Result<(), Error> {
+        self.host.reserve_at_lo()?;
         let mut records = Vec::new();
         for container in self.state.containers() {
             let namespace = namespace_of(&container).ok();
@@ -145,27 +148,45 @@ impl Names {
         }
         for (record, container, namespace) in records {
             let namespace = namespace.filter(|_| container.owner().asks_our_responder());
-            let listening = match namespace {
-                None => None,
-                Some(namespace) => match self.listen_again(&record, &container, &namespace).await {
-                    Ok(listening) => listening,
-                    Err(error) => {
-                        tracing::error!(container = %record.container.short(), %error, "listen for queries");
-                        None
-                    }
-                },
-            };
-            match self.host.publish_names(record.clone(), listening).await {
-                // This one cannot ask, but others can resolve it.
-                Err(error @ (Error::Link(_) | Error::Resolver { .. })) => {
-                    tracing::error!(container = %record.container.short(), %error, "answer queries at lo");
-                    self.host.publish_names(record, None).await?;
-                }
-                published => published?,
+            match namespace {
+                Some(namespace) => self.publish_again(record, &container, &namespace).await?,
+                None => self.host.publish_names(record, None).await?,
             }
         }
+        self.host.settle_lo()?;
         self.host.datapath().settle_names()?;
         Ok(self.host.feed.settle().await?)
+    }
+
+    /// Sends the record of a container that asks. If no program can answer at its `lo`, the responder does at port 53; if
+    /// that is not free, the container cannot ask, but others can resolve it.
+    async fn publish_again(
+        &self,
+        record: Record,
+        container: &Container,
+        namespace: &Namespace,
+    ) -> Result<(), Error> {
+        let told = |error: &Error, what| {
+            tracing::error!(container = %container.id.short(), %error, "{what}");
+        };
+        let published = async {
+            let is_fast = self.host.answers_at_lo().await;
+            let listening = self.listen_again(&record, container, namespace, is_fast).await?;
+            self.host.publish_names(record.clone(), listening).await
+        };
+        match published.await {
+            Err(error) if is_of_one_container(&error) => told(&error, "answer queries at lo"),
+            published => return published,
+        }
+        let listening = async {
+            self.host.leave_lo(container.id).await?;
+            self.listen_again(&record, container, namespace, false).await
+        };
+        let listening = listening.await.unwrap_or_else(|error| {
+            told(&error, "listen for queries");
+            None
+        });
+        self.host.publish_names(record, listening).await
     }
 
     /// What opens new sockets for a container's queries, unless the responder that was taken over has the right ones.
@@ -174,23 +195,28 @@ impl Names {
         record: &Record,
         container: &Container,
         namespace: &Namespace,
+        is_fast: bool,
     ) -> Result<Option<Listening>, Error> {
-        let is_fast = self.host.answers_at_lo().await;
-        match self.host.feed.held_port(record, is_fast).await? {
+        let wanted = if is_fast { None } else { Some(DNS_PORT) };
+        match self.host.feed.held_port(record, wanted).await? {
             Some(DNS_PORT) => self.host.leave_lo(container.id).await.map(|()| None),
             Some(port) => {
                 let address = container.owner().resolver();
                 self.host.join_lo(container.id, namespace, address, port).await.map(|()| None)
             }
-            None => self.listen(container, namespace).await.map(Some),
+            None => self.listen(container, namespace, wanted).await.map(Some),
         }
     }
 
-    /// Opens the sockets for a container's queries.
-    async fn listen(&self, container: &Container, named: &Namespace) -> Result<Listening, Error> {
+    /// Opens the sockets for a container's queries, at a port or at any.
+    async fn listen(
+        &self,
+        container: &Container,
+        named: &Namespace,
+        port: Option<u16>,
+    ) -> Result<Listening, Error> {
         let namespace = self.host.links.namespace(named)?;
         let address = container.owner().resolver();
-        let port = if self.host.answers_at_lo().await { None } else { Some(DNS_PORT) };
         let family =
             container.owner().name_servers().map(|servers| match servers.iter().all(IpAddr::is_ipv4) {
                 true => AddressFamily::Inet,
@@ -205,6 +231,17 @@ impl Names {
     pub fn record_of(&self, container: &Container) -> Option<Record> {
         record_of(container, &self.state.world())
     }
+}
+
+/// Whether an error is about one container, and no reason to leave others without names.
+fn is_of_one_container(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Link(_)
+            | Error::Resolver { .. }
+            | Error::File { .. }
+            | Error::Datapath(datapath::Error::Full { .. })
+    )
 }
 
 /// The names of a container in a network: its name, its aliases, its short ID, its host name. None if its name is not

@@ -71,6 +71,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     let forwarding =
         tokio::spawn(Arc::clone(&daemon.host).keep_forwarding(Arc::clone(&daemon.state), forwarding));
     let filter = tokio::spawn(Arc::clone(&daemon.host).guard_filter(Arc::clone(&daemon.state)));
+    tokio::spawn(Arc::clone(&daemon.host).guard_lo(Arc::clone(&daemon.state)));
     tokio::spawn(Arc::clone(&daemon).sweep_namespaces());
     let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
     follow_notices(&daemon).context("follow what the programs report")?;
@@ -194,7 +195,7 @@ async fn open(options: Options, pins: Arc<PinFolder>) -> anyhow::Result<Arc<Daem
     }))
 }
 
-/// Each container with names needs two descriptors, and the responder has copies of them.
+/// Each container with names needs three descriptors, and the responder has copies of two of them.
 fn raise_file_limit() -> anyhow::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raise the limit of open files")

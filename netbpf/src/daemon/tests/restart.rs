@@ -28,12 +28,14 @@ async fn a_restart_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_restores_what_is_missing() {
     type Harm = (&'static str, fn(&mut parts::State));
-    let harms: [Harm; 6] = [
+    let harms: [Harm; 8] = [
         ("programs", |state| state.attached.clear()),
         ("entries of endpoints", |state| state.endpoints.clear()),
         ("entries of networks", |state| state.networks.clear()),
         ("rules", |state| state.rules.clear()),
         ("records", |state| state.records.clear()),
+        ("filters at lo", |state| state.at_lo.clear()),
+        ("resolvers", |state| state.resolvers.clear()),
         ("links that are up", |state| state.links.values_mut().for_each(|link| link.device.up = false)),
     ];
     for (what, harm) in harms {
@@ -42,6 +44,18 @@ async fn a_restart_restores_what_is_missing() {
         rig.machine.change(harm);
         before.assert_same(&rig.restart().await.shape(), what);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_keeps_its_class_if_the_maps_are_lost() {
+    let rig = Rig::start().await;
+    let network = rig.network().await.unwrap();
+    for name in ["one", "two", "three", "four"] {
+        rig.connect(&rig.namespace(name), &network).await.unwrap();
+    }
+    let before = rig.shape();
+    rig.machine.change(|state| state.resolvers.clear());
+    before.assert_same(&rig.restart().await.shape(), "after a restart with new maps");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,6 +118,12 @@ impl Datapath {
         Ok(())
     }
 
+    pub fn reserve_class(&mut self, container: Id, class: u16) {
+        self.machine.change(|state| {
+            state.resolvers.entry(container).or_insert(class);
+        });
+    }
+
     pub fn set_resolver(&mut self, container: Id, _: Ipv4Addr, _: u16) -> Result<u16, Error> {
         let set = self.machine.call("set a resolver", |state| {
             let free = (1..).find(|class| !state.resolvers.values().any(|taken| taken == class));

@@ -37,9 +37,9 @@ impl Feed {
         Ok(Self::default())
     }
 
-    pub async fn held_port(&self, record: &Record, is_mapped: bool) -> Result<Option<u16>, dns::Error> {
+    pub async fn held_port(&self, record: &Record, wanted: Option<u16>) -> Result<Option<u16>, dns::Error> {
         let is_held = self.machine.state().records.contains_key(&record.container);
-        Ok(is_held.then_some(if is_mapped { 40_000 } else { 53 }))
+        Ok(is_held.then_some(wanted.unwrap_or(40_000)))
     }
 
     pub async fn upsert(&self, record: Record, _: Option<Sockets>) -> Result<(), dns::Error> {
