@@ -67,11 +67,11 @@ impl Folders {
         Ok(found)
     }
 
-    /// Remove the directories of a removed container, unless its filter at `lo` could not be removed: the next start tries
-    /// it again.
+    /// Remove the directories of a removed container, unless its filter at `lo` could not be removed: that is tried
+    /// again.
     pub fn remove(&self, container: &Id) {
         if lo::is_noted(&self.of(container)) {
-            tracing::error!(container = %container.short(), "the filter at lo is left for the next start");
+            tracing::error!(container = %container.short(), "the filter at lo could not be removed: it is tried again");
             return;
         }
         if let Err(error) = block_in_place(|| files::give_back(&self.of(container))) {

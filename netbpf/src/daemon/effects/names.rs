@@ -42,22 +42,24 @@ impl Host {
         let port = sockets
             .port()
             .map_err(|source| Error::Resolver { address: (address, DNS_PORT).into(), source })?;
-        if port != DNS_PORT {
-            self.join_lo(container, &namespace, address, port).await?;
+        match port {
+            DNS_PORT => self.leave_lo(container).await?,
+            port => self.join_lo(container, &namespace, address, port).await?,
         }
-        self.feed.upsert(record, Some(sockets)).await?;
-        if port == DNS_PORT { self.leave_lo(container).await } else { Ok(()) }
+        Ok(self.feed.upsert(record, Some(sockets)).await?)
     }
 
     /// Removes the names of a container.
     ///
     /// # Errors
-    /// [`Error::Datapath`] or [`Error::Dns`]: one of the two may have them still. Call it again.
+    /// [`Error::Datapath`] or [`Error::Dns`]: one of the two may have them still. [`Error::Link`] or [`Error::File`]: the
+    /// filter at `lo` may be there still. Call it again.
     pub async fn withdraw_names(&self, container: Id) -> Result<(), Error> {
         self.datapath().set_names(container, &[])?;
-        self.leave_lo(container).await?;
         self.datapath().set_lookups(container, Vec::new())?;
-        Ok(self.feed.remove(container).await?)
+        self.feed.remove(container).await?;
+        // Last: if the filter cannot be removed, the container is unknown already.
+        self.leave_lo(container).await
     }
 }
 

@@ -128,8 +128,9 @@ impl Names {
     /// Send all records to the responder and to the programs, which remove all others.
     ///
     /// # Errors
-    /// [`Error::Dns`] if the responder cannot be told; [`Error::Datapath`] of the programs' maps. That sockets cannot be opened is logged: only that container has
-    /// no names.
+    /// [`Error::Dns`] if the responder cannot be told; [`Error::Datapath`] of the programs' maps; [`Error::File`] if the
+    /// directories of containers cannot be listed. That sockets cannot be opened is logged: only that container has no
+    /// names.
     pub async fn publish_all(&self) -> Result<(), Error> {
         self.host.reserve_at_lo()?;
         let mut records = Vec::new();
@@ -169,21 +170,25 @@ impl Names {
         let told = |error: &Error, what| {
             tracing::error!(container = %container.id.short(), %error, "{what}");
         };
+        let is_fast = self.host.answers_at_lo().await;
         let published = async {
-            let is_fast = self.host.answers_at_lo().await;
             let listening = self.listen_again(&record, container, namespace, is_fast).await?;
             self.host.publish_names(record.clone(), listening).await
         };
         match published.await {
-            Err(error) if is_of_one_container(&error) => told(&error, "answer queries at lo"),
+            Err(error) if is_of_one_container(&error) => told(&error, "listen for queries"),
             published => return published,
         }
         let listening = async {
+            // A filter would map queries to sockets that are closed.
             self.host.leave_lo(container.id).await?;
-            self.listen_again(&record, container, namespace, false).await
+            match is_fast {
+                true => self.listen_again(&record, container, namespace, false).await,
+                false => Ok(None),
+            }
         };
         let listening = listening.await.unwrap_or_else(|error| {
-            told(&error, "listen for queries");
+            told(&error, "listen for queries at port 53");
             None
         });
         self.host.publish_names(record, listening).await

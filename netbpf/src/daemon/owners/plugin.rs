@@ -134,6 +134,7 @@ impl Daemon {
         if let Err(error) = wired {
             if is_new {
                 self.state.world().remove_container(&id);
+                self.host.folders.remove(&id);
             }
             return Err(error);
         }

@@ -4,6 +4,7 @@
 mod changes;
 mod docker;
 mod engine;
+mod lo;
 mod plugin;
 mod repair;
 mod restart;

@@ -47,18 +47,6 @@ async fn a_restart_restores_what_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_filter_keeps_its_class_if_the_maps_are_lost() {
-    let rig = Rig::start().await;
-    let network = rig.network().await.unwrap();
-    for name in ["one", "two", "three", "four"] {
-        rig.connect(&rig.namespace(name), &network).await.unwrap();
-    }
-    let before = rig.shape();
-    rig.machine.change(|state| state.resolvers.clear());
-    before.assert_same(&rig.restart().await.shape(), "after a restart with new maps");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_creates_deleted_links_again() {
     let rig = rig_with_member().await;
     let before = rig.shape();

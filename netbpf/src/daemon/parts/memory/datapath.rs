@@ -129,7 +129,7 @@ impl Datapath {
             let free = (1..).find(|class| !state.resolvers.values().any(|taken| taken == class));
             *state.resolvers.entry(container).or_insert(free.unwrap_or_default())
         });
-        set.map_err(refused("set a resolver"))
+        set.map_err(|_| Error::Full { what: "container that asks for names", most: 0 })
     }
 
     pub fn remove_resolver(&mut self, container: Id) -> Result<(), Error> {

@@ -25,6 +25,7 @@ use std::{
 };
 
 use netbpf_common::allowed::AllowedKey;
+use nix::errno::Errno;
 
 pub use datapath::Datapath;
 pub use firewall::Firewall;
@@ -50,6 +51,8 @@ struct Inner {
     calls_until_failure: Option<u32>,
     /// The call that failed.
     failed: Option<&'static str>,
+    /// What is refused each time, and why.
+    refused: BTreeMap<&'static str, Errno>,
 }
 
 /// All that the daemon can change.
@@ -119,8 +122,24 @@ impl Machine {
         inner.failed.take()
     }
 
+    /// Lets each call or question of this name fail from now on.
+    pub fn refuse(&self, name: &'static str, errno: Errno) {
+        self.lock().refused.insert(name, errno);
+    }
+
+    /// Refuses nothing from now on.
+    pub fn refuse_nothing(&self) {
+        self.lock().refused.clear();
+    }
+
+    /// A question, which changes nothing. It is not counted.
+    fn ask(&self, name: &'static str) -> io::Result<()> {
+        self.lock().refused.get(name).map_or(Ok(()), |errno| Err((*errno).into()))
+    }
+
     /// A call that changes the state completely or fails.
     fn call<T>(&self, name: &'static str, work: impl FnOnce(&mut State) -> T) -> io::Result<T> {
+        self.ask(name)?;
         let mut inner = self.lock();
         match &mut inner.calls_until_failure {
             Some(1) => {

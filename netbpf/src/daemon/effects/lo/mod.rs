@@ -2,24 +2,24 @@
 //! of the responder. A note in the container's directory tells a later daemon where a filter is, whatever becomes of the
 //! container's record. Must not know names.
 
+mod guard;
+
 use std::{
     collections::HashMap,
     io,
     net::Ipv4Addr,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::{
-    task::block_in_place,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::task::block_in_place;
+
+pub use guard::LoGuard;
 
 use super::{files::kept, host::Host};
 use crate::{
-    daemon::{Error, parts::Namespace, state::State},
+    daemon::{Error, parts::Namespace},
     link,
     model::{self, Id},
 };
@@ -29,10 +29,6 @@ pub const DNS_PORT: u16 = 53;
 
 /// The name of the note, in a container's directory.
 const NOTE: &str = "lo.json";
-
-/// Interval of checks of filters, and the number of containers for each.
-const INTERVAL: Duration = Duration::from_secs(5);
-const CHECKED: usize = 64;
 
 /// Where a filter is.
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -44,17 +40,33 @@ struct Note {
 /// Whether queries are answered at `lo`.
 pub struct FastNames {
     is_wanted: bool,
-    /// What the kernel lacks for that; none if it can. It is tried when it is needed first.
-    lack: OnceLock<Option<String>>,
+    ability: Mutex<Ability>,
     /// The namespaces with a filter, open: a filter can be removed even if nothing else names its namespace any more, as
     /// long as another container shares it.
     namespaces: Mutex<HashMap<Id, Arc<Namespace>>>,
 }
 
+/// Whether the kernel can answer queries at `lo`. That is tried when it is needed first.
+#[derive(Clone)]
+enum Ability {
+    /// Nobody needed it yet.
+    Unknown,
+    /// It can.
+    Able,
+    /// It was short of something: that is tried again.
+    Short(String),
+    /// It lacks this.
+    Lacks(String),
+}
+
 impl FastNames {
     /// As the daemon's options say, if the kernel can.
     pub fn new(is_wanted: bool) -> Self {
-        Self { is_wanted, lack: OnceLock::new(), namespaces: Mutex::default() }
+        Self { is_wanted, ability: Mutex::new(Ability::Unknown), namespaces: Mutex::default() }
+    }
+
+    fn ability(&self) -> MutexGuard<'_, Ability> {
+        self.ability.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn namespaces(&self) -> MutexGuard<'_, HashMap<Id, Arc<Namespace>>> {
@@ -80,8 +92,11 @@ impl Host {
     }
 
     async fn can_answer_at_lo(&self) -> bool {
-        if let Some(lack) = self.fast_names.lack.get() {
-            return lack.is_none();
+        let known = self.fast_names.ability().clone();
+        match known {
+            Ability::Able => return true,
+            Ability::Lacks(_) => return false,
+            Ability::Unknown | Ability::Short(_) => {}
         }
         let tried = async {
             let program = block_in_place(|| self.datapath().program_at_lo())?;
@@ -89,37 +104,43 @@ impl Host {
             // The container may not need it after all.
             Ok::<_, Error>(self.datapath().settle_at_lo()?)
         };
-        let lack = match tried.await {
-            Ok(()) => None,
+        let found = match tried.await {
+            Ok(()) => Ability::Able,
             Err(error) => {
                 tracing::warn!("the responder answers names, because the kernel cannot: {error}");
-                // A kernel that is short of something may have it the next time.
-                if !matches!(&error, Error::Link(error) if error.is_unsupported()) {
-                    return false;
+                match matches!(&error, Error::Link(error) if error.is_unsupported()) {
+                    true => Ability::Lacks(error.to_string()),
+                    false => Ability::Short(error.to_string()),
                 }
-                Some(error.to_string())
             }
         };
-        self.fast_names.lack.get_or_init(|| lack).is_none()
+        let can = matches!(found, Ability::Able);
+        *self.fast_names.ability() = found;
+        can
     }
 
     /// How names are answered.
     pub fn standing_of_names(&self) -> NamesStanding {
-        match self.fast_names.lack.get() {
+        let ability = self.fast_names.ability().clone();
+        match ability {
             _ if !self.fast_names.is_wanted => NamesStanding::Off,
-            Some(Some(lack)) => NamesStanding::Lacking(lack.clone()),
-            Some(None) | None => NamesStanding::AtLo(self.datapath().resolvers().len()),
+            Ability::Short(lack) | Ability::Lacks(lack) => NamesStanding::Lacking(lack),
+            Ability::Unknown | Ability::Able => NamesStanding::AtLo(self.datapath().resolvers().len()),
         }
     }
 
     /// Keeps the classes of all filters that an earlier daemon noted, before any is given.
     ///
     /// # Errors
-    /// [`Error::File`] if the notes cannot be read.
+    /// [`Error::File`] if the directories of containers cannot be listed.
     pub fn reserve_at_lo(&self) -> Result<(), Error> {
         for container in self.folders.containers()? {
-            if let Some(note) = self.note_at_lo(container)? {
-                self.datapath().reserve_class(container, note.class);
+            match self.note_at_lo(container) {
+                Ok(Some(note)) => self.datapath().reserve_class(container, note.class),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(container = %container.short(), %error, "find the filter at lo")
+                }
             }
         }
         Ok(())
@@ -128,13 +149,12 @@ impl Host {
     /// Removes the resolvers of containers that have no filter.
     ///
     /// # Errors
-    /// [`Error::File`] if a note cannot be read; [`Error::Datapath`] of the map.
+    /// [`Error::Datapath`] of the map.
     pub fn settle_lo(&self) -> Result<(), Error> {
         let all = self.datapath().resolvers();
-        for container in all {
-            if self.note_at_lo(container)?.is_none() {
-                self.datapath().remove_resolver(container)?;
-            }
+        // One whose note cannot be read may have one.
+        for container in all.into_iter().filter(|id| matches!(self.note_at_lo(*id), Ok(None))) {
+            self.datapath().remove_resolver(container)?;
         }
         Ok(())
     }
@@ -181,10 +201,14 @@ impl Host {
             let source = io::Error::from(io::ErrorKind::AddrInUse);
             return Err(Error::Resolver { address: (address, DNS_PORT).into(), source });
         }
+        let noted = self.note_at_lo(container)?;
+        if noted.as_ref().is_some_and(|note| note.namespace != *named) {
+            self.leave_lo(container).await?;
+        }
         let class = self.datapath().set_resolver(container, address, port)?;
         let note = Note { namespace: named.clone(), class };
         // A full disk is no reason to answer no more.
-        if self.note_at_lo(container)?.as_ref() != Some(&note) {
+        if noted.as_ref() != Some(&note) {
             kept::write(&self.folders.of(&container), NOTE, &note)?;
         }
         self.fast_names.namespaces().insert(container, Arc::clone(&namespace));
@@ -216,56 +240,6 @@ impl Host {
         self.fast_names.namespaces().remove(&container);
         // Last: while a filter may be there, no other container gets its class.
         Ok(self.datapath().remove_resolver(container)?)
-    }
-
-    /// Guards the filters as long as the daemon runs. A visit of a namespace is a thread, so there are few at a time.
-    pub async fn guard_lo(self: Arc<Self>, state: Arc<State>) {
-        let mut ticks = interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut last, mut told) = (None, HashMap::new());
-        loop {
-            ticks.tick().await;
-            let mut all = self.datapath().resolvers();
-            all.sort_unstable();
-            let next: Vec<Id> = all.into_iter().filter(|id| Some(*id) > last).take(CHECKED).collect();
-            last = next.last().copied().filter(|_| next.len() == CHECKED);
-            for id in next {
-                let _locked = state.lock_container(id).await;
-                let trouble = match self.restore_at_lo(id).await {
-                    Ok(false) => None,
-                    Ok(true) => {
-                        let name = state.container(&id).map(|container| container.name).unwrap_or_default();
-                        let text =
-                            format!("somebody took netbpf's filter from lo of {name}: it is added again");
-                        self.repairs.note(text);
-                        None
-                    }
-                    Err(error) => Some(error.to_string()),
-                };
-                // The container may have something in its place for as long as it runs.
-                match trouble {
-                    Some(error) if told.get(&id) != Some(&error) => {
-                        tracing::warn!(container = %id.short(), error, "check the filter at lo");
-                        told.insert(id, error);
-                    }
-                    Some(_) => {}
-                    None => drop(told.remove(&id)),
-                }
-            }
-        }
-    }
-
-    /// Adds a container's filter again if somebody removed it; returns whether that was so.
-    async fn restore_at_lo(&self, container: Id) -> Result<bool, Error> {
-        let Some(Note { namespace, class }) = self.note_at_lo(container)? else { return Ok(false) };
-        let Some(namespace) = self.namespace_at_lo(container, &namespace)? else { return Ok(false) };
-        let program = block_in_place(|| self.datapath().program_at_lo())?;
-        let wanted = link::FilterAtLo { class, program: program.id };
-        if self.links.found_at_lo(&namespace).await? == Some(wanted) {
-            return Ok(false);
-        }
-        self.links.filter_at_lo(&namespace, &program.descriptor, class).await?;
-        Ok(true)
     }
 }
 

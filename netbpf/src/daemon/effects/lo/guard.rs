@@ -1,0 +1,105 @@
+//! Adds filters at `lo` again that somebody removed, and removes those of containers that are gone. Must not know names.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::FutureExt as _;
+use tokio::{
+    task::block_in_place,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::Note;
+use crate::{
+    daemon::{Error, effects::host::Host, state::State},
+    link::FilterAtLo,
+    model::Id,
+};
+
+/// Interval of checks, and the number of containers for each: a visit of a namespace is a thread.
+const INTERVAL: Duration = Duration::from_secs(5);
+const CHECKED: usize = 64;
+
+/// Guards the filters at `lo`.
+pub struct LoGuard {
+    state: Arc<State>,
+    host: Arc<Host>,
+    /// The container that was checked last, if others follow.
+    last: Option<Id>,
+    /// What could not be done for each container. It is told once.
+    trouble: HashMap<Id, String>,
+}
+
+impl LoGuard {
+    /// Nothing is checked yet.
+    pub fn new(state: Arc<State>, host: Arc<Host>) -> Self {
+        Self { state, host, last: None, trouble: HashMap::new() }
+    }
+
+    /// Guards the filters as long as the daemon runs.
+    pub async fn run(mut self) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for (container, error) in self.check_some().await {
+                tracing::warn!(container = %container.short(), error, "check the filter at lo");
+            }
+        }
+    }
+
+    /// Checks the next containers. Returns what could not be done, if it is new: a container may have something in the
+    /// filter's place for as long as it runs.
+    pub(in crate::daemon) async fn check_some(&mut self) -> Vec<(Id, String)> {
+        let mut all = self.host.datapath().resolvers();
+        all.sort_unstable();
+        self.trouble.retain(|id, _| all.binary_search(id).is_ok());
+        let next: Vec<Id> = all.into_iter().filter(|id| Some(*id) > self.last).take(CHECKED).collect();
+        self.last = next.last().copied().filter(|_| next.len() == CHECKED);
+        let mut new = Vec::new();
+        for id in next {
+            // One that is changed at the moment is checked the next time: others need not wait for it.
+            let Some(_locked) = self.state.lock_container(id).now_or_never() else { continue };
+            match self.check(id).await {
+                Ok(()) => drop(self.trouble.remove(&id)),
+                Err(error) => {
+                    let error = error.to_string();
+                    if self.trouble.get(&id) != Some(&error) {
+                        self.trouble.insert(id, error.clone());
+                        new.push((id, error));
+                    }
+                }
+            }
+        }
+        new
+    }
+
+    async fn check(&self, id: Id) -> Result<(), Error> {
+        let Ok(container) = self.state.container(&id) else {
+            // It could not be removed with its container.
+            self.host.leave_lo(id).await?;
+            self.host.folders.remove(&id);
+            return Ok(());
+        };
+        if self.host.restore_at_lo(id).await? {
+            let text =
+                format!("somebody took netbpf's filter from lo of {}: it is added again", container.name);
+            self.host.repairs.note(text);
+        }
+        Ok(())
+    }
+}
+
+impl Host {
+    /// Adds a container's filter again if somebody removed it; returns whether that was so.
+    async fn restore_at_lo(&self, container: Id) -> Result<bool, Error> {
+        let Some(Note { namespace, class }) = self.note_at_lo(container)? else { return Ok(false) };
+        let Some(namespace) = self.namespace_at_lo(container, &namespace)? else { return Ok(false) };
+        let program = block_in_place(|| self.datapath().program_at_lo())?;
+        let wanted = FilterAtLo { class, program: program.id };
+        if self.links.found_at_lo(&namespace).await? == Some(wanted) {
+            return Ok(false);
+        }
+        self.links.filter_at_lo(&namespace, &program.descriptor, class).await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,174 @@
+//! The filters at `lo` of containers: a filter is its container's until it is removed, and what cannot be done for one
+//! container is no reason to leave others without names.
+
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+
+use nix::errno::Errno;
+use tokio::time::timeout;
+
+use super::rig::Rig;
+use crate::{
+    daemon::effects::lo::{LoGuard, NamesStanding},
+    model::{Id, Namespace, RESOLVER},
+};
+
+/// A rig with members, whose namespaces have these names.
+async fn rig_with<const N: usize>(names: [&str; N]) -> (Rig, [Id; N]) {
+    let rig = Rig::start().await;
+    let network = rig.network().await.unwrap();
+    let mut ids = Vec::new();
+    for name in names {
+        ids.push(rig.connect(&rig.namespace(name), &network).await.unwrap());
+    }
+    (rig, ids.try_into().unwrap())
+}
+
+fn note_of(rig: &Rig, id: Id) -> PathBuf {
+    rig.daemon.host.folders.of(&id).join("lo.json")
+}
+
+fn guard(rig: &Rig) -> LoGuard {
+    LoGuard::new(Arc::clone(&rig.daemon.state), Arc::clone(&rig.daemon.host))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_keeps_its_class_if_the_maps_are_lost() {
+    let (rig, _) = rig_with(["one", "two", "three", "four", "five"]).await;
+    let before = rig.shape();
+    rig.machine.change(|state| state.resolvers.clear());
+    before.assert_same(&rig.restart().await.shape(), "after a restart with new maps");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_responder_answers_where_no_filter_can_be_added_until_the_next_start() {
+    let (rig, [id]) = rig_with(["blue"]).await;
+    let before = rig.shape();
+    // As after an update, or after somebody else took the place.
+    rig.machine.change(|state| state.at_lo.clear());
+    rig.machine.refuse("add a filter", Errno::EINVAL);
+    let rig = rig.restart().await;
+    let shape = rig.shape();
+    assert!(shape.machine().at_lo.is_empty() && shape.machine().resolvers.is_empty(), "{shape:#?}");
+    assert!(!note_of(&rig, id).exists(), "nobody adds it again while the responder is at port 53");
+    assert!(shape.machine().records.contains_key(&id));
+    rig.machine.refuse_nothing();
+    before.assert_same(&rig.restart().await.shape(), "after the next start");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_kept_for_one_container_is_no_reason_not_to_start() {
+    type Harm = fn(&Rig, Id);
+    let harms: [(&str, Harm); 3] = [
+        ("no room for a note", |rig, id| {
+            let note = note_of(rig, id);
+            fs::remove_file(&note).unwrap();
+            fs::create_dir(note.with_extension("json.part")).unwrap();
+            rig.machine.change(|state| {
+                state.at_lo.clear();
+                state.resolvers.clear();
+            });
+        }),
+        ("a note that cannot be read", |rig, id| fs::write(note_of(rig, id), "{").unwrap()),
+        ("no room in the map", |rig, _| {
+            rig.machine.change(|state| state.resolvers.clear());
+            rig.machine.refuse("set a resolver", Errno::E2BIG);
+        }),
+    ];
+    for (what, harm) in harms {
+        let (rig, [id, other]) = rig_with(["blue", "green"]).await;
+        harm(&rig, id);
+        let shape = rig.restart().await.shape();
+        for id in [id, other] {
+            assert!(shape.machine().records.contains_key(&id), "{what}");
+            assert!(shape.machine().names.contains_key(&id), "{what}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_kernel_lacks_is_asked_once_and_what_it_is_short_of_again() {
+    for (errno, can_later) in [(Errno::ENOENT, false), (Errno::EMFILE, true), (Errno::ENOSPC, true)] {
+        let rig = Rig::start().await;
+        let host = &rig.daemon.host;
+        rig.machine.refuse("check a filter", errno);
+        assert!(!host.answers_at_lo().await);
+        assert!(matches!(host.standing_of_names(), NamesStanding::Lacking(_)), "{errno}");
+        rig.machine.refuse_nothing();
+        assert_eq!(host.answers_at_lo().await, can_later, "{errno}");
+        assert_eq!(host.standing_of_names() == NamesStanding::AtLo(0), can_later, "{errno}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_is_removed_although_nothing_names_its_namespace_any_more() {
+    let (rig, [id]) = rig_with(["blue"]).await;
+    // Another container shares it.
+    fs::remove_file(rig.namespace("blue")).unwrap();
+    rig.daemon.host.leave_lo(id).await.unwrap();
+    let machine = rig.machine.state();
+    assert!(machine.at_lo.is_empty() && machine.resolvers.is_empty(), "{machine:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_leaves_its_former_namespace() {
+    let (rig, [id]) = rig_with(["blue"]).await;
+    let green = rig.namespace("green");
+    rig.daemon.host.join_lo(id, &Namespace::Path(green.clone()), RESOLVER, 40_000).await.unwrap();
+    assert_eq!(rig.machine.state().at_lo.keys().collect::<Vec<_>>(), [&green]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_cannot_be_removed_with_its_container_is_removed_later() {
+    for restarts in [false, true] {
+        let (mut rig, [id]) = rig_with(["blue"]).await;
+        rig.machine.refuse("remove a filter", Errno::ENOBUFS);
+        rig.disconnect(id).await.unwrap();
+        let left = rig.shape();
+        assert!(left.containers().is_empty() && left.machine().records.is_empty());
+        assert_eq!((left.machine().at_lo.len(), left.machine().resolvers.len()), (1, 1));
+        if !restarts {
+            assert_eq!(guard(&rig).check_some().await.len(), 1);
+        }
+        assert!(note_of(&rig, id).exists(), "a later daemon finds it");
+        rig.machine.refuse_nothing();
+        match restarts {
+            true => rig = rig.restart().await,
+            false => assert!(guard(&rig).check_some().await.is_empty()),
+        }
+        let machine = rig.machine.state();
+        assert!(machine.at_lo.is_empty() && machine.resolvers.is_empty(), "{machine:#?}");
+        assert!(!rig.daemon.host.folders.of(&id).exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_changed_does_not_delay_the_filters_of_others() {
+    let (rig, [one, other]) = rig_with(["one", "other"]).await;
+    let before = rig.shape();
+    rig.machine.change(|state| state.at_lo.clear());
+    let mut guard = guard(&rig);
+    for is_changed in [one, other] {
+        let locked = rig.daemon.state.lock_container(is_changed).await;
+        timeout(Duration::from_secs(30), guard.check_some()).await.expect("it does not wait");
+        drop(locked);
+        rig.machine.change(|state| assert_eq!(state.at_lo.len(), if is_changed == one { 1 } else { 2 }));
+    }
+    before.assert_same(&rig.shape(), "after both were checked");
+    let repairs = rig.daemon.host.repairs.all();
+    assert_eq!(repairs.len(), 2, "{repairs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_is_told_once() {
+    let (rig, [id]) = rig_with(["blue"]).await;
+    let mut guard = guard(&rig);
+    let mut told = async || guard.check_some().await.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    for _ in 0..2 {
+        rig.machine.change(|state| state.at_lo.clear());
+        rig.machine.refuse("add a filter", Errno::EINVAL);
+        assert_eq!(told().await, [id]);
+        assert_eq!(told().await, []);
+        rig.machine.refuse_nothing();
+        assert_eq!(told().await, []);
+    }
+}
