@@ -14,6 +14,11 @@ fn sockets(lab: &Lab, container: &str) -> String {
     lab.in_network_of(container, "ss -Hltun | awk '{ print $1, $5 }'").ok().text().to_owned()
 }
 
+/// Whether a socket has port 53 of an address.
+fn is_at_53(lab: &Lab, container: &str, address: &str) -> bool {
+    sockets(lab, container).lines().any(|line| line == format!("udp {address}:53"))
+}
+
 /// Asks from a container's namespace, also while no daemon runs. Fails after one second.
 fn ask(lab: &Lab, pid: u64, question: &str) -> Output {
     let script = format!("dig +short +tries=1 +time=1 {question}");
@@ -65,7 +70,7 @@ fn only_containers_with_names_have_a_filter() {
     lab.run("plain", "");
     assert_eq!((filter(&lab, "plain"), sockets(&lab, "plain")), (String::new(), String::new()));
     assert!(filter(&lab, "tomcat01").contains("at_lo"));
-    assert!(!sockets(&lab, "tomcat01").contains(":53"), "the responder has another port");
+    assert!(!is_at_53(&lab, "tomcat01", "127.0.0.11"), "the responder has another port");
     lab.netbpf(["connect", "mynet", "plain"]).ok();
     assert!(filter(&lab, "plain").contains("at_lo"));
     lab.netbpf(["disconnect", "mynet", "plain"]).ok();
@@ -86,7 +91,7 @@ fn a_container_can_have_a_name_server_of_its_own_at_port_53() {
         "dnsmasq -u root -C /dev/null -R -h -S 127.0.0.11 -A /own.example/192.0.2.9 -x /tmp/dnsmasq.pid",
     )
     .ok();
-    eventually("it listens", || sockets(&lab, "tomcat01").contains("udp 0.0.0.0:53").then_some(()));
+    eventually("it listens", || is_at_53(&lab, "tomcat01", "0.0.0.0").then_some(()));
     let address = lab.address("tomcat01", "mynet");
     for (server, asker) in [("127.0.0.1", "tomcat01"), (&*address, "tomcat01"), (&*address, "tomcat02")] {
         for how in ["", "+tcp"] {
@@ -171,7 +176,7 @@ fn the_switch_changes_containers_that_run() {
     for _ in 0..2 {
         restart_with("--fast-names=off");
         works();
-        assert!(sockets(&lab, "tomcat01").contains("udp 127.0.0.11:53"));
+        assert!(is_at_53(&lab, "tomcat01", "127.0.0.11"));
         assert_eq!(filter(&lab, "tomcat01"), "");
         let disciplines = lab.host(["tc", "-n", "blue", "qdisc", "show", "dev", "lo"]).ok();
         assert!(!disciplines.text().contains("clsact"), "{disciplines}");
@@ -183,7 +188,7 @@ fn the_switch_changes_containers_that_run() {
 
         restart_with("");
         works();
-        assert!(!sockets(&lab, "tomcat01").contains(":53"));
+        assert!(!is_at_53(&lab, "tomcat01", "127.0.0.11"));
         assert!(filter(&lab, "tomcat01").contains("at_lo"));
         // The next one finds everything as it should be.
         let before = (sockets(&lab, "tomcat01"), sockets(&lab, "tomcat02"));
@@ -218,6 +223,56 @@ fn a_filter_that_a_container_removes_is_added_again() {
     lab.netbpf(["disconnect", "mynet", "tomcat01"]).ok();
     let left = filter(&lab, "tomcat01");
     assert!(left.contains("pref 9 ") && !left.contains("at_lo"), "{left}");
+}
+
+/// What adds a filter of the container's own with netbpf's priority. It matches nothing.
+fn own_filter(protocol: &str) -> String {
+    let bytecode = "bpf bytecode '1,6 0 0 0,' flowid 1:1";
+    format!("tc qdisc add dev lo clsact && tc filter add dev lo egress pref 1 protocol {protocol} {bytecode}")
+}
+
+#[test]
+fn a_filter_of_the_container_s_own_stays_beside_netbpf_s() {
+    let lab = with_mynet(Lab::start());
+    lab.run("own", "");
+    lab.in_network_of("own", &own_filter("all")).ok();
+    let before = filter(&lab, "own");
+    lab.netbpf(["connect", "mynet", "own"]).ok();
+    assert_eq!(lab.exec("own", "dig +short +tries=1 tomcat02").ok().text(), "10.1.0.3");
+    let both = filter(&lab, "own");
+    assert!(both.contains("at_lo") && both.contains("bytecode"), "{both}");
+    lab.netbpf(["disconnect", "mynet", "own"]).ok();
+    assert_eq!(filter(&lab, "own"), before);
+}
+
+#[test]
+fn the_responder_has_port_53_where_a_filter_of_the_container_s_own_has_the_place() {
+    let lab = with_mynet(Lab::start());
+    let works = || {
+        for how in ["", "+tcp"] {
+            let found = lab.exec("tomcat01", &format!("dig +short +tries=1 {how} tomcat02")).ok();
+            assert_eq!(found.text(), "10.1.0.3", "{how}");
+        }
+    };
+    // While no daemon would add netbpf's again.
+    let pid = lab.pid("tomcat01").to_string();
+    lab.stop_daemon();
+    let replace = format!("tc qdisc del dev lo clsact && {}", own_filter("ip"));
+    lab.host(["nsenter", "-t", &pid, "-n", "sh", "-c", &replace]).ok();
+    lab.start_daemon();
+    works();
+    assert!(is_at_53(&lab, "tomcat01", "127.0.0.11"));
+    assert!(filter(&lab, "tomcat02").contains("at_lo"), "that of others is where it was");
+    lab.netbpf(["doctor"])
+        .stdout
+        .lines()
+        .find(|line| line.contains("in the kernel, for 1 containers"))
+        .expect("told");
+    // The next start finds the place free.
+    lab.in_network_of("tomcat01", "tc qdisc del dev lo clsact").ok();
+    lab.restart_daemon();
+    works();
+    assert!(filter(&lab, "tomcat01").contains("at_lo") && !is_at_53(&lab, "tomcat01", "127.0.0.11"));
 }
 
 #[test]
@@ -277,7 +332,7 @@ fn a_namespace_that_others_share_loses_the_filter_with_its_container() {
 fn a_name_server_at_port_53_is_in_the_way_of_the_responder_without_filters() {
     let lab = with_mynet(Lab::start());
     lab.exec("tomcat01", "dnsmasq -u root -C /dev/null -R -h -S 127.0.0.11 -x /tmp/dnsmasq.pid").ok();
-    eventually("it listens", || sockets(&lab, "tomcat01").contains("udp 0.0.0.0:53").then_some(()));
+    eventually("it listens", || is_at_53(&lab, "tomcat01", "0.0.0.0").then_some(()));
     lab.stop_daemon();
     lab.tell_daemons("--fast-names=off");
     lab.start_daemon();

@@ -18,9 +18,9 @@ use super::{Error, Links, Namespace, links::LOOPBACK, socket::Socket};
 /// The kind of the discipline that has filters at ingress and egress.
 const CLSACT: &str = "clsact";
 
-/// Priority and handle of netbpf's filter: it is the first.
+/// Priority and handle of netbpf's filter: it is the first, and has no handle that the kernel chooses for others.
 const PRIORITY: u32 = 1;
-const HANDLE: TcHandle = TcHandle { major: 0, minor: 1 };
+const HANDLE: TcHandle = TcHandle { major: 0, minor: 0x6e62 };
 
 /// The major number of the class: any but zero, which would be no class.
 const CLASS: u16 = 1;
