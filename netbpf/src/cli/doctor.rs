@@ -360,6 +360,19 @@ mod tests {
     }
 
     #[test]
+    fn it_is_told_who_answers_names() {
+        let said = |state, containers, text: &str| {
+            names(&Names { state, containers, text: text.to_owned() }).finding
+        };
+        let good = Finding::Good("answered in the kernel, for 3 containers".to_owned());
+        assert_eq!(said(NamesState::Kernel, 3, ""), good);
+        let off = "answered by the responder (netbpf daemon --fast-names=off)";
+        assert_eq!(said(NamesState::Off, 0, ""), Finding::Note(off.to_owned()));
+        let lacking = "answered by the responder, because the kernel cannot: no clsact";
+        assert_eq!(said(NamesState::Lacking, 0, "no clsact"), Finding::Note(lacking.to_owned()));
+    }
+
+    #[test]
     fn a_repair_is_shown_with_how_often_and_when() {
         let now = Timestamp::from_second(1_000).unwrap();
         let said = |count, ago: i64| {
