@@ -1,6 +1,11 @@
 //! Listing links, addresses and routes, and events about them.
 
-use std::{io::Write, process::Stdio, time::Duration};
+use std::{
+    io::Write,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use netbpf::{
     link::{Heard, Links},
@@ -186,4 +191,37 @@ fn lost_events_are_reported() {
         assert!(batch.wait().unwrap().success());
         assert_eq!(deletions.next().await, Some(Heard::Lost));
     });
+}
+
+#[test]
+fn no_link_is_missing_from_a_list_that_changes_all_the_time() {
+    on_a_host(async || {
+        let netns = container();
+        let host = Links::open().unwrap();
+        host.create_endpoint(&endpoint(), GROUP, Some(&netns)).await.unwrap();
+        // So many links that the kernel answers in several pieces.
+        let add = |number| format!("link add stays{number} type veth peer name peer{number}\n");
+        assert!(batch((0..100).map(add).collect()).wait().unwrap().success());
+        let change =
+            |number| format!("link add comes{number} type bridge\nlink del comes{number}\n").repeat(100_000);
+        let mut changes: Vec<_> = (0..4).map(|number| batch(change(number))).collect();
+        for _ in 0..10 {
+            let owned = host.owned(77).await.unwrap();
+            assert_eq!(owned.iter().map(|link| link.ifindex).collect::<Vec<_>>(), [1_000_003]);
+            assert!(host.received(77).await.unwrap().contains_key(&1_000_003));
+        }
+        for change in &mut changes {
+            assert!(change.try_wait().unwrap().is_none(), "the list changed to the end");
+            change.kill().unwrap();
+            change.wait().unwrap();
+        }
+    });
+}
+
+/// Starts iproute2 in this network namespace with these commands.
+fn batch(commands: String) -> Child {
+    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    thread::spawn(move || stdin.write_all(commands.as_bytes()));
+    child
 }

@@ -2,7 +2,7 @@
 //! nothing.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -52,7 +52,7 @@ impl Links {
     /// All veth ends of a group, by ifindex.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the kernel refuses, or its list of links changes in each of several readings.
+    /// [`Error::Failed`] if the kernel refuses.
     pub async fn owned(&self, group: u32) -> Result<Vec<OwnedLink>, Error> {
         let mut owned: Vec<_> =
             self.veths(group, vec![LinkExtentMask::SkipStats]).await?.iter().map(owned_link).collect();
@@ -63,7 +63,7 @@ impl Links {
     /// Counters of all veth ends of a group, by ifindex.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the kernel refuses, or its list of links changes in each of several readings.
+    /// [`Error::Failed`] if the kernel refuses.
     pub async fn received(&self, group: u32) -> Result<HashMap<u32, Received>, Error> {
         let links = self.veths(group, Vec::new()).await?;
         Ok(links
@@ -84,7 +84,7 @@ impl Links {
     /// since v23; routes over a gateway do not count). Only the table `main` is read.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the kernel refuses, or its list of routes changes in each of several readings.
+    /// [`Error::Failed`] if the kernel refuses.
     pub async fn on_link_routes(&self) -> Result<Vec<Ipv4Net>, Error> {
         let routes = self.routes(RouteMessageBuilder::<Ipv4Addr>::new().build()).await?;
         Ok(routes.iter().filter_map(on_link).collect())
@@ -191,13 +191,15 @@ impl Links {
             .dump(RouteNetlinkMessage::GetLink(request))
             .await
             .map_err(|refusal| Error::failed("list", "links", refusal))?;
-        Ok(links
+        // A link that was read twice counts once, as it was last.
+        let links: BTreeMap<u32, LinkMessage> = links
             .into_iter()
             .filter_map(|entry| match entry {
-                RouteNetlinkMessage::NewLink(link) => Some(link),
+                RouteNetlinkMessage::NewLink(link) => Some((link.header.index, link)),
                 _ => None,
             })
-            .collect())
+            .collect();
+        Ok(links.into_values().collect())
     }
 }
 

@@ -18,8 +18,7 @@ impl Links {
     /// advertisement.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the kernel does not list its addresses, routes or links, or a list changes in
-    /// each of several readings.
+    /// [`Error::Failed`] if the kernel does not list its addresses, routes or links.
     pub async fn listening_to_routers(&self) -> Result<Vec<String>, Error> {
         let mut addresses = AddressMessage::default();
         addresses.header.family = AddressFamily::Inet6;
@@ -41,7 +40,7 @@ impl Links {
     /// Names of the kernel's bridges: networks of other engines, of virtual machines, of the administrator.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the kernel refuses, or its list of links changes in each of several readings.
+    /// [`Error::Failed`] if the kernel refuses.
     pub async fn bridges(&self) -> Result<Vec<String>, Error> {
         let is_bridge = |link: &&LinkMessage| {
             link.attributes.iter().any(|attribute| {

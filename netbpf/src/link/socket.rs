@@ -18,7 +18,7 @@ use tokio::{runtime::Handle, sync::Mutex};
 use super::{Error, Namespace, error::Refusal};
 use crate::fault;
 
-/// Attempts to read a list that changes while it is read.
+/// Attempts to read a list at one moment.
 const DUMP_ATTEMPTS: u32 = 5;
 
 /// Length in bytes of a `struct nlmsghdr`.
@@ -123,7 +123,9 @@ impl Socket {
         Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
     }
 
-    /// Requests a list of all objects, consistent at one moment.
+    /// Requests a list of all objects, consistent at one moment. If the list changes during each of several readings, the
+    /// answer is what any of them had, the newest last: an object may be there twice, or be gone, but none is missing that
+    /// was there all the time.
     pub async fn dump(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
         let alone = Arc::clone(&self.list).lock_owned().await;
         let connection = self.connection.clone();
@@ -131,16 +133,25 @@ impl Socket {
         // future is dropped.
         let read = tokio::spawn(async move {
             let _alone = alone;
+            let mut seen = Vec::new();
             for _ in 0..DUMP_ATTEMPTS {
-                if let Some(entries) = dump_once(&connection, message.clone()).await? {
-                    return Ok(entries);
+                match dump_once(&connection, message.clone()).await? {
+                    Reading::Consistent(entries) => return Ok(entries),
+                    Reading::Interrupted(entries) => seen.extend(entries),
                 }
             }
-            let reason = format!("the kernel's list changed in each of {DUMP_ATTEMPTS} readings");
-            Err(Refusal::explained(io::Error::from(io::ErrorKind::Interrupted), Some(reason)))
+            Ok(seen)
         });
         read.await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::BrokenPipe).into()))
     }
+}
+
+/// A list that was read once.
+enum Reading {
+    /// As it was at one moment.
+    Consistent(Vec<RouteNetlinkMessage>),
+    /// It changed meanwhile: kernels before 6.9 may have left out an object in the place of one that was deleted.
+    Interrupted(Vec<RouteNetlinkMessage>),
 }
 
 /// A socket, and its connection, which somebody must poll.
@@ -155,11 +166,10 @@ pub(super) fn connect() -> io::Result<(impl Future<Output = ()> + Send + 'static
     Ok((connection, Socket { connection: handle, list: Arc::default() }))
 }
 
-/// `None` if the kernel's list changed while it was read.
 async fn dump_once(
     connection: &ConnectionHandle<RouteNetlinkMessage>,
     message: RouteNetlinkMessage,
-) -> Result<Option<Vec<RouteNetlinkMessage>>, Refusal> {
+) -> Result<Reading, Refusal> {
     let mut request = NetlinkMessage::from(message);
     request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let mut answers = send(connection, request)?;
@@ -172,7 +182,8 @@ async fn dump_once(
             NetlinkPayload::Error(error) => return Err(refusal(&error, false)),
             NetlinkPayload::Done(done) => {
                 return match done.code {
-                    0 => Ok((!interrupted).then_some(entries)),
+                    0 if interrupted => Ok(Reading::Interrupted(entries)),
+                    0 => Ok(Reading::Consistent(entries)),
                     code => Err(io::Error::from_raw_os_error(code.abs()).into()),
                 };
             }
