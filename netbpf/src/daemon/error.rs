@@ -105,6 +105,16 @@ pub enum Error {
         /// Network name.
         network: String,
     },
+    /// An address of `netbpf.addresses` that no host may have.
+    #[error(
+        "netbpf.addresses: {address} is an end of the subnet of network {network}, which no host may have"
+    )]
+    FurtherIsEnd {
+        /// The address.
+        address: std::net::IpAddr,
+        /// Network name.
+        network: String,
+    },
     /// `start` with a link to a container that does not run.
     #[error("Cannot link to a non running container: /{target} AS /{container}/{alias}")]
     LinkNotRunning {
@@ -318,6 +328,7 @@ impl Error {
             | Self::NoInterface { .. }
             | Self::NoEndpoint(_) => Some(Refusal::NotFound),
             Self::Invalid(_)
+            | Self::FurtherIsEnd { .. }
             | Self::AddressOnDefaultNetwork
             | Self::AliasOnDefaultNetwork
             | Self::LinkOnDefaultNetwork

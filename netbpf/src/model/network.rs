@@ -182,6 +182,14 @@ impl Bridge {
         ipv4.chain(self.ipv6.iter().flat_map(Subnet::reserved))
     }
 
+    /// Whether an address is one that no host may have, at an end of a subnet ([`Block::ends`]).
+    pub fn is_an_end(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(ipv4) => self.ipv4.as_ref().is_some_and(|subnet| subnet.net.ends().contains(&ipv4)),
+            IpAddr::V6(ipv6) => self.ipv6.as_ref().is_some_and(|subnet| subnet.net.ends().contains(&ipv6)),
+        }
+    }
+
     /// Its subnets, IPv4 first.
     pub fn nets(&self) -> impl Iterator<Item = IpNet> {
         let ipv4 = self.ipv4.as_ref().map(|subnet| subnet.net.into());

@@ -12,16 +12,21 @@ pub(in crate::daemon) fn check_options(access: &AccessOptions, network: &Network
     check_further(access, network)
 }
 
-/// Refuses further addresses that are the host's or the gateway's in the network. (Whether a member leases one:
+/// Refuses further addresses that no member can have: the host's or the gateway's, and the ends of its subnets
+/// ([`Block::ends`](crate::model::Block::ends)). (Whether a member leases one:
 /// [`World::check_access`](super::world::World::check_access).)
 fn check_further(access: &AccessOptions, network: &Network) -> Result<(), Error> {
     let Some(bridge) = network.bridge() else { return Ok(()) };
-    match access.single_addresses().find(|address| bridge.is_of_host(*address)) {
-        Some(address) => {
-            Err(Error::FurtherInUse { address, by: "the gateway".to_owned(), network: network.name.clone() })
+    for address in access.single_addresses() {
+        let network = || network.name.clone();
+        if bridge.is_of_host(address) {
+            return Err(Error::FurtherInUse { address, by: "the gateway".to_owned(), network: network() });
         }
-        None => Ok(()),
+        if bridge.is_an_end(address) {
+            return Err(Error::FurtherIsEnd { address, network: network() });
+        }
     }
+    Ok(())
 }
 
 /// Refuses bursts in which no frame of the network fits: nothing would pass.

@@ -194,6 +194,15 @@ async fn an_address_of_another_is_refused() {
         assert_eq!(refused.to_string(), said(address, by));
         assert_eq!(ask(&rig, &network, "10.1.0.9", &[address]).await, Err(said(address, by)));
     }
+    for address in ["10.1.0.0", "10.1.0.255"] {
+        let refused =
+            rig.daemon.update("mynet", &members[0], change("netbpf.addresses", address)).await.unwrap_err();
+        let said = format!(
+            "netbpf.addresses: {address} is an end of the subnet of network mynet, which no host may have"
+        );
+        assert_eq!(refused.to_string(), said);
+        assert_eq!(ask(&rig, &network, "10.1.0.9", &[address]).await, Err(said));
+    }
     assert_eq!(
         ask(&rig, &network, "10.1.0.9", &["10.1.0.9"]).await,
         Err("Address already in use".to_owned())
