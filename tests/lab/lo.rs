@@ -276,6 +276,23 @@ fn the_responder_has_port_53_where_a_filter_of_the_container_s_own_has_the_place
 }
 
 #[test]
+fn a_container_with_a_filter_of_its_own_in_the_place_is_connected() {
+    let lab = with_mynet(Lab::start());
+    lab.run("own", "");
+    lab.in_network_of("own", &own_filter("ip")).ok();
+    let before = filter(&lab, "own");
+    lab.netbpf(["connect", "mynet", "own"]).ok();
+    for how in ["", "+tcp"] {
+        assert_eq!(lab.exec("own", &format!("dig +short +tries=1 {how} tomcat02")).ok().text(), "10.1.0.3");
+    }
+    assert!(is_at_53(&lab, "own", "127.0.0.11"));
+    assert_eq!(filter(&lab, "own"), before);
+    lab.netbpf(["disconnect", "mynet", "own"]).ok();
+    assert_eq!(filter(&lab, "own"), before);
+    assert!(!is_at_53(&lab, "own", "127.0.0.11"));
+}
+
+#[test]
 fn a_namespace_has_one_filter_and_one_container() {
     let lab = with_mynet(Lab::start());
     lab.network("other", "--subnet 10.2.0.0/24");

@@ -108,8 +108,8 @@ impl Names {
         add("container that asks for names", MAX_ENDPOINTS, || self.views.insert(owner, view, 0), failed)
     }
 
-    /// Replaces the names of a container.
-    fn replace(&mut self, container: Id, names: BTreeMap<NameKey, Meaning>) -> Result<(), Error> {
+    /// Replaces the names of a container in memory.
+    fn replace(&mut self, container: Id, names: BTreeMap<NameKey, Meaning>) {
         let before = match names.is_empty() {
             true => self.containers.remove(&container),
             false => self.containers.insert(container, names.clone()),
@@ -128,7 +128,6 @@ impl Names {
         }
         let all = before.keys().chain(names.keys()).copied();
         self.unwritten.extend(all.filter(|name| before.get(name) != names.get(name)));
-        self.write_changed()
     }
 
     /// Writes the entries that are not as they should be.
@@ -197,8 +196,22 @@ impl Datapath {
     /// # Errors
     /// [`Error::Failed`] of a map.
     pub fn set_names(&mut self, container: Id, networks: &[NamesInNetwork]) -> Result<(), Error> {
-        let names = networks.iter().flat_map(meanings_in).collect();
-        self.names.replace(container, names)
+        self.note_names(container, networks);
+        self.names.write_changed()
+    }
+
+    /// The same in memory only. At the start of a daemon, all names are noted before the first is written: a name that
+    /// several containers have is never that of some of them.
+    pub fn note_names(&mut self, container: Id, networks: &[NamesInNetwork]) {
+        self.names.replace(container, networks.iter().flat_map(meanings_in).collect());
+    }
+
+    /// Writes all names that were noted.
+    ///
+    /// # Errors
+    /// As of [`Datapath::set_names`].
+    pub fn write_names(&mut self) -> Result<(), Error> {
+        self.names.write_changed()
     }
 
     /// Removes all names but those that were set since the daemon's start: of these containers there are no others.

@@ -42,8 +42,8 @@ pub struct Resolvers {
     written: HashMap<Id, Resolver>,
     /// The networks in which names are looked up for each container.
     networks: HashMap<Id, Vec<u32>>,
-    /// The class that was given last. The first one is random, in case a filter was kept that an earlier daemon could not
-    /// remove.
+    /// The class that was given anew last. The first one is random: a namespace that nobody names any more may have a
+    /// filter of an earlier daemon, and its class must not be that of the next container.
     last: u16,
 }
 
@@ -77,7 +77,7 @@ impl Resolvers {
         }
     }
 
-    /// The class of a container, or a free one: that which was free for longest.
+    /// The class of a container, or the next free one after that which was given last.
     fn class_of(&self, container: Id) -> Result<u16, Error> {
         if let Some(class) = self.classes.get(&container) {
             return Ok(*class);
@@ -133,6 +133,7 @@ impl Datapath {
     pub fn set_resolver(&mut self, container: Id, address: Ipv4Addr, port: u16) -> Result<u16, Error> {
         let resolvers = &mut self.resolvers;
         let class = resolvers.class_of(container)?;
+        let is_new = !resolvers.classes.contains_key(&container);
         let resolver = Resolver {
             container: *container.as_bytes(),
             address: address.octets(),
@@ -143,7 +144,9 @@ impl Datapath {
         };
         let networks = resolvers.networks.get(&container).cloned().unwrap_or_default();
         resolvers.write(container, class, with_networks(resolver, &networks))?;
-        resolvers.last = class;
+        if is_new {
+            resolvers.last = class;
+        }
         Ok(class)
     }
 

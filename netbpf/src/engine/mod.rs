@@ -114,8 +114,8 @@ pub struct ListedNetwork {
 pub struct Event {
     /// The container.
     pub container: Id,
-    /// The network that the container joined or left.
-    pub network: Option<Id>,
+    /// The network that the container joined.
+    pub joined: Option<Id>,
     /// Whether the container got a new name.
     pub is_rename: bool,
 }
@@ -291,13 +291,14 @@ fn refused(error: bollard::errors::Error) -> Error {
 /// The container of an event. Network events name the container among their attributes.
 fn concerned(event: EventMessage) -> Option<Event> {
     let is_rename = event.action.as_deref() == Some("rename");
+    let is_connect = event.action.as_deref() == Some("connect");
     let actor = event.actor?;
     let id = actor.id?.parse().ok()?;
-    let (container, network) = match actor.attributes.unwrap_or_default().remove("container") {
-        Some(container) => (container.parse().ok()?, Some(id)),
+    let (container, joined) = match actor.attributes.unwrap_or_default().remove("container") {
+        Some(container) => (container.parse().ok()?, is_connect.then_some(id)),
         None => (id, None),
     };
-    Some(Event { container, network, is_rename })
+    Some(Event { container, joined, is_rename })
 }
 
 /// An ID that cannot be parsed is an error, because an incomplete list would be taken for the removal of a network.

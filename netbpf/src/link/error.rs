@@ -72,6 +72,11 @@ impl Error {
         matches!(self.errno(), Some(Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EINVAL))
     }
 
+    /// Whether the kernel refuses a request as invalid (`EINVAL`).
+    pub fn is_invalid(&self) -> bool {
+        self.errno() == Some(Errno::EINVAL)
+    }
+
     pub(super) fn errno(&self) -> Option<Errno> {
         match self {
             Self::Failed { source, .. } => source.errno.raw_os_error().map(Errno::from_raw),

@@ -5,9 +5,11 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
+use nix::sys::socket::AddressFamily;
+
 use super::{host::Host, lo::DNS_PORT};
 use crate::{
-    daemon::Error,
+    daemon::{Error, parts::resolver_sockets},
     datapath::NamesInNetwork,
     dns::{NetworkRecord, Record, Sockets},
     model::{Id, Namespace},
@@ -21,9 +23,24 @@ pub struct Listening {
     pub address: Ipv4Addr,
     /// The namespace where they are.
     pub namespace: Namespace,
+    /// The family of the servers that they lead to, if these are the container's own.
+    pub servers: Option<AddressFamily>,
 }
 
 impl Host {
+    /// Tells the programs the names of all containers, before the first of these can ask.
+    ///
+    /// # Errors
+    /// [`Error::Datapath`]: some are told.
+    pub fn prepare_names<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Result<(), Error> {
+        let mut datapath = self.datapath();
+        for record in records {
+            let networks: Vec<_> = record.networks.iter().map(in_programs).collect();
+            datapath.note_names(record.container, &networks);
+        }
+        Ok(datapath.write_names()?)
+    }
+
     /// Adds or replaces the names of a container.
     ///
     /// # Errors
@@ -34,19 +51,38 @@ impl Host {
         let networks: Vec<_> = record.networks.iter().map(in_programs).collect();
         self.datapath().set_names(container, &networks)?;
         self.datapath().set_lookups(container, lookups(&record))?;
-        let Some(Listening { sockets, address, namespace }) = listening else {
-            return Ok(self.feed.upsert(record, None).await?);
-        };
         // Before the responder leaves its former sockets, so that no query finds a closed port: new ones wait in the new
         // sockets.
+        let sockets = match listening {
+            Some(listening) => Some(self.lead_queries_to(container, listening).await?),
+            None => None,
+        };
+        Ok(self.feed.upsert(record, sockets).await?)
+    }
+
+    /// Leads a container's queries to the responder's sockets. If the kernel refuses the filter that would map port 53 to
+    /// theirs, for example because another filter has its place, sockets at port 53 come instead.
+    async fn lead_queries_to(&self, container: Id, listening: Listening) -> Result<Sockets, Error> {
+        let Listening { sockets, address, namespace, servers } = listening;
         let port = sockets
             .port()
             .map_err(|source| Error::Resolver { address: (address, DNS_PORT).into(), source })?;
-        match port {
-            DNS_PORT => self.leave_lo(container).await?,
-            port => self.join_lo(container, &namespace, address, port).await?,
+        if port != DNS_PORT {
+            match self.join_lo(container, &namespace, address, port).await {
+                Err(Error::Link(error)) if error.is_invalid() => {
+                    tracing::warn!(
+                        container = %container.short(), %error,
+                        "the responder answers its queries, because the kernel refuses the filter"
+                    );
+                }
+                joined => return joined.map(|()| sockets),
+            }
         }
-        Ok(self.feed.upsert(record, Some(sockets)).await?)
+        self.leave_lo(container).await?;
+        match port {
+            DNS_PORT => Ok(sockets),
+            _ => resolver_sockets(&self.links.namespace(&namespace)?, address, Some(DNS_PORT), servers).await,
+        }
     }
 
     /// Removes the names of a container.

@@ -147,6 +147,7 @@ impl Names {
                 }
             }
         }
+        self.host.prepare_names(records.iter().map(|(record, ..)| record))?;
         for (record, container, namespace) in records {
             let namespace = namespace.filter(|_| container.owner().asks_our_responder());
             match namespace {
@@ -229,7 +230,7 @@ impl Names {
                 false => AddressFamily::Inet6,
             });
         let sockets = resolver_sockets(&namespace, address, port, family).await?;
-        Ok(Listening { sockets, address, namespace: named.clone() })
+        Ok(Listening { sockets, address, namespace: named.clone(), servers: family })
     }
 
     /// The responder's record of a container.

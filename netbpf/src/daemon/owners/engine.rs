@@ -152,7 +152,7 @@ impl Daemon {
         if of_engine(&self.state.world()).contains(&event.container) {
             self.ask_engine_later(event.container);
         }
-        if let Some(network) = event.network {
+        if let Some(network) = event.joined {
             self.learn_names_now(network);
         }
         if event.is_rename {

@@ -42,7 +42,7 @@ impl LoGuard {
         loop {
             ticks.tick().await;
             for (container, error) in self.check_some().await {
-                tracing::warn!(container = %container.short(), error, "check the filter at lo");
+                tracing::warn!(container = %container.short(), error, "the filter at lo cannot be checked");
             }
         }
     }

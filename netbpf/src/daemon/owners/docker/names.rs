@@ -36,13 +36,20 @@ impl Daemon {
         });
     }
 
-    /// Docker put a container into a network: query its name, if it is a network of ours.
+    /// Docker put a container into a network: query its name, unless it is known. One answer tells all names in a network,
+    /// so of many events only the first ones lead to a query.
     pub(in crate::daemon) fn learn_names_now(self: &Arc<Self>, network: Id) {
-        if !self.state.world().network(&network).is_some_and(|network| network.origin == Origin::Docker) {
-            return;
-        }
         let daemon = Arc::clone(self);
-        tokio::spawn(async move { daemon.ask_for_names(network).await });
+        tokio::spawn(async move {
+            let _queries = daemon.owners.engine_queries.lock(network).await;
+            let has_unnamed = {
+                let world = daemon.state.world();
+                world.members(&network).any(|member| !is_named(&member.id, &world))
+            };
+            if has_unnamed {
+                daemon.ask_for_names(network).await;
+            }
+        });
     }
 
     /// Query the names in a network, and note them. False if Docker gave no answer, or they could not be noted.
