@@ -109,8 +109,8 @@ impl World {
 /// A responder with the same names, at a socket of its own.
 pub struct Oracle {
     client: UdpSocket,
-    _feed: Feed,
-    _runtime: tokio::runtime::Runtime,
+    feed: Feed,
+    runtime: tokio::runtime::Runtime,
     _folder: tempfile::TempDir,
 }
 
@@ -136,7 +136,7 @@ impl Oracle {
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
         client.connect(address).expect("connect");
         client.set_read_timeout(Some(Duration::from_secs(15))).expect("set");
-        Self { client, _feed: feed, _runtime: runtime, _folder: folder }
+        Self { client, feed, runtime, _folder: folder }
     }
 
     /// The responder's reply.
@@ -146,5 +146,12 @@ impl Oracle {
         let length = self.client.recv(&mut reply).expect("a reply");
         reply.truncate(length);
         reply
+    }
+}
+
+impl Drop for Oracle {
+    fn drop(&mut self) {
+        // It outlives its feed otherwise.
+        self.runtime.block_on(self.feed.stop()).expect("stop the responder");
     }
 }

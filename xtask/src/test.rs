@@ -2,6 +2,7 @@
 //! tests: one that cannot run has failed.
 
 mod groups;
+mod left;
 
 use std::{
     io::{BufRead, BufReader},
@@ -85,6 +86,9 @@ pub struct Stage {
     /// group prints it.
     pub verified: Option<String>,
 }
+
+/// How long the last processes of tests have to end.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// The text before the number of instructions that the verifier processed, in a line of the lab.
 const VERIFIED: &str = "the verifier processed ";
@@ -177,6 +181,7 @@ pub fn run(options: Options) -> Result<()> {
     let netbpf = cargo::program(&built, "netbpf")?;
     let xtask = cargo::program(&built, "xtask")?;
     let filter: Vec<&str> = filter.as_deref().into_iter().collect();
+    let before = left::processes(&netbpf);
     let mut stages = Vec::new();
     if here || quick {
         stages.push(stage("pure tests", pure(&built).map(|tests| command(tests, &filter)).collect())?);
@@ -197,7 +202,22 @@ pub fn run(options: Options) -> Result<()> {
         let lab = lab.context("cargo built no lab tests")?;
         stages.extend(kernels::run(&kernels, &netbpf, &lab.path, &filter)?);
     }
+    stages.extend(failure_of(&left::since(&before, &netbpf, ENDING)));
     report(&stages)
+}
+
+/// Tests that leave processes of netbpf have failed, whatever they say.
+fn failure_of(left: &left::Processes) -> Option<Stage> {
+    for (pid, arguments) in left {
+        println!("a test left the process {pid}: netbpf {arguments}");
+    }
+    (!left.is_empty()).then(|| Stage {
+        name: "processes left".to_owned(),
+        time: Duration::ZERO,
+        counts: Counts { failed: 1, ..Counts::default() },
+        ok: false,
+        verified: None,
+    })
 }
 
 /// The tests that need no root: those of all packages except `tests`.
