@@ -18,6 +18,10 @@ use netbpf::{
 };
 use tracing_subscriber::EnvFilter;
 
+/// The most threads that wait for the kernel or the disk, beside one for each CPU. Each keeps its stack, and up to 230 KiB
+/// that it has freed. What waits for such a thread is finished by the others without it, so few are enough.
+const BLOCKING_THREADS: usize = 8;
+
 fn main() -> ExitCode {
     let mut arguments = env::args_os();
     let program = arguments.next().unwrap_or_default();
@@ -82,7 +86,10 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
     };
     let inherited = daemon::Inherited::from_env()?;
     heap::share();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()?;
     // Its tasks end with the process. They would panic in a runtime that is being shut down.
     ManuallyDrop::new(runtime).block_on(daemon::run(options, inherited))
 }
