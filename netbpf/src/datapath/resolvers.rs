@@ -78,13 +78,16 @@ impl Resolvers {
     }
 
     /// The class of a container, or the next free one after that which was given last.
-    fn class_of(&self, container: Id) -> Result<u16, Error> {
+    fn class_of(&mut self, container: Id) -> Result<u16, Error> {
         if let Some(class) = self.classes.get(&container) {
             return Ok(*class);
         }
         let after = (self.last.saturating_add(1)..=u16::MAX).chain(1..=self.last);
         let mut free = after.filter(|class| *class != 0 && !self.owners.contains_key(class));
-        free.next().ok_or(Error::Full { what: "container that asks for names", most: MAX_RESOLVERS })
+        let class =
+            free.next().ok_or(Error::Full { what: "container that asks for names", most: MAX_RESOLVERS })?;
+        self.last = class;
+        Ok(class)
     }
 
     fn write(&mut self, container: Id, class: u16, resolver: Resolver) -> Result<(), Error> {
@@ -133,7 +136,6 @@ impl Datapath {
     pub fn set_resolver(&mut self, container: Id, address: Ipv4Addr, port: u16) -> Result<u16, Error> {
         let resolvers = &mut self.resolvers;
         let class = resolvers.class_of(container)?;
-        let is_new = !resolvers.classes.contains_key(&container);
         let resolver = Resolver {
             container: *container.as_bytes(),
             address: address.octets(),
@@ -144,9 +146,6 @@ impl Datapath {
         };
         let networks = resolvers.networks.get(&container).cloned().unwrap_or_default();
         resolvers.write(container, class, with_networks(resolver, &networks))?;
-        if is_new {
-            resolvers.last = class;
-        }
         Ok(class)
     }
 

@@ -27,9 +27,13 @@ impl Daemon {
         tokio::spawn(async move {
             for pause in PAUSES {
                 tokio::time::sleep(pause).await;
-                if daemon.ask_for_names(network).await
-                    && endpoint.is_none_or(|endpoint| is_named(&endpoint, &daemon.state.world()))
-                {
+                let is_known = || endpoint.is_some_and(|endpoint| is_named(&endpoint, &daemon.state.world()));
+                // An event may have led to the answer meanwhile.
+                if is_known() {
+                    return;
+                }
+                let is_noted = daemon.ask_for_names(network).await;
+                if is_noted && (endpoint.is_none() || is_known()) {
                     return;
                 }
             }
