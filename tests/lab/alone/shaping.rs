@@ -4,8 +4,8 @@
 use std::thread;
 
 use netbpf_tests::{
-    lab::{Lab, Process, eventually},
-    rate::{self, TCP_PAYLOAD, TOLERANCE},
+    lab::{Lab, eventually},
+    rate::{Server, TCP_PAYLOAD, TOLERANCE},
 };
 
 /// The payload of a datagram in bytes, and its share.
@@ -44,20 +44,20 @@ impl Town {
         format!("/run/netns/{container}")
     }
 
-    /// Starts iperf3 servers for two clients.
-    fn serve(&self) -> [Process; 2] {
-        [5201, 5202].map(|port| rate::serve(&self.lab, &Self::namespace("server"), port))
+    /// The servers of the container `server` at a port.
+    fn server(&self, port: u16) -> Server<'_> {
+        Server { lab: &self.lab, namespace: Self::namespace("server"), address: SERVER, port }
     }
 
     /// The payload in bits per second that the receiver of a client's transfer got.
     fn received(&self, client: &str, options: &str) -> f64 {
-        rate::received(&self.lab, &Self::namespace(client), &format!("-c {SERVER} {options}"))
+        self.server(5201).received(&Self::namespace(client), options)
     }
 
     /// A transfer of the limited container has a rate.
     #[track_caller]
     fn has_rate(&self, options: &str, expected: f64) {
-        rate::has_rate(&self.lab, &Self::namespace("limited"), &format!("-c {SERVER} {options}"), expected);
+        self.server(5201).has_rate(&Self::namespace("limited"), options, expected);
     }
 
     fn dropped(&self) -> u64 {
@@ -86,7 +86,6 @@ impl Drop for Town {
 fn tcp_and_udp_have_the_rate_of_the_limit_in_both_directions() {
     for (rate, bits) in [("10mbit", 10e6), ("100mbit", 100e6)] {
         let town = Town::new(rate);
-        let _servers = town.serve();
         for way in ["", " -R"] {
             // The first second is TCP's search for the rate.
             town.has_rate(&format!("-O 1 -t 3{way}"), bits * TCP_PAYLOAD);
@@ -100,7 +99,6 @@ fn tcp_and_udp_have_the_rate_of_the_limit_in_both_directions() {
 #[test]
 fn a_container_without_its_queueing_discipline_has_a_quarter_more_at_most() {
     let town = Town::new("20mbit");
-    let _servers = town.serve();
     town.lab.host(Town::command("limited", "tc qdisc del dev eth0 root")).ok();
     for options in ["-t 3 -P 2", "-u -l 1400 -b 200M -t 3"] {
         let received = town.received("limited", options);
@@ -121,15 +119,15 @@ fn a_container_without_its_queueing_discipline_has_a_quarter_more_at_most() {
 #[test]
 fn other_containers_have_their_own_rate_and_reach_the_limited_one() {
     let town = Town::new("10mbit");
-    let _servers = town.serve();
     let mut seen = Vec::new();
     for _ in 0..4 {
-        let busy = town.lab.spawn(Town::command("limited", &format!("iperf3 -c {SERVER} -t 4")));
+        let _server = town.server(5202).start();
+        let busy = town.lab.spawn(Town::command("limited", &format!("iperf3 -c {SERVER} -p 5202 -t 4")));
         eventually("the limited container sends", || {
             let queue = town.lab.host(Town::command("limited", "tc -s qdisc show dev eth0")).stdout;
             (!queue.contains("overlimits 0 ")).then_some(())
         });
-        seen.push(town.received("other", "-p 5202 -b 300M -t 2"));
+        seen.push(town.received("other", "-b 300M -t 2"));
         town.lab.host(Town::command("other", &format!("ping -c3 -i0.1 -W2 {LIMITED}"))).ok();
         busy.output().ok();
         if seen.last().is_some_and(|rate| *rate >= 300e6 * (1.0 - TOLERANCE)) {

@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netbpf_tests::lab::{Lab, Process};
+use netbpf_tests::{
+    lab::{Lab, Process},
+    rate::Server,
+};
+use serde_json::Value;
 
 /// The tolerance: of two equally fast paths, one may be slower by this factor.
 const NOISE: f64 = 0.95;
@@ -59,13 +63,6 @@ impl Ways {
         ["ip", "netns", "exec", namespace].iter().chain(command).map(|word| (*word).to_owned()).collect()
     }
 
-    /// Starts an iperf3 server.
-    fn serve(&self, namespace: &str) -> Process {
-        let server = self.lab.spawn(Self::command(namespace, &["iperf3", "-s"]));
-        self.wait(namespace, "ss -Hltn | grep -q :5201", "iperf3 listens");
-        server
-    }
-
     fn wait(&self, namespace: &str, condition: &str, what: &str) {
         let give_up = Instant::now() + Duration::from_secs(10);
         while !self.lab.host(Self::command(namespace, &["sh", "-c", condition])).status.success() {
@@ -82,11 +79,15 @@ impl Ways {
         capture
     }
 
+    /// What iperf3 tells at the end of a transfer.
+    fn transfer(&self, (address, server, client): (&str, &str, &str), options: &str) -> Value {
+        let [namespace, client] = [server, client].map(|name| format!("/run/netns/{name}"));
+        Server { lab: &self.lab, namespace, address, port: 5201 }.end(&client, options)
+    }
+
     /// The throughput of TCP in bits per second, measured at the server.
-    fn tcp(&self, (address, _, client): (&str, &str, &str)) -> f64 {
-        let words = ["iperf3", "-c", address, "-t", "1", "-J"];
-        let report = self.lab.host(Self::command(client, &words)).ok().json();
-        report["end"]["sum_received"]["bits_per_second"].as_f64().expect("a throughput")
+    fn tcp(&self, way: (&str, &str, &str)) -> f64 {
+        self.transfer(way, "-t 1")["sum_received"]["bits_per_second"].as_f64().expect("a throughput")
     }
 }
 
@@ -110,7 +111,6 @@ impl Drop for Ways {
 fn tcp_is_as_fast_as_through_a_kernel_bridge() {
     const ROUNDS: [usize; 3] = [5, 9, 15];
     let ways = Ways::with_bridge();
-    let _servers = [ways.serve(NETBPF.1), ways.serve(BRIDGE.1)];
     let (mut netbpf, mut bridge) = (Vec::new(), Vec::new());
     for rounds in ROUNDS {
         while netbpf.len() < rounds {
@@ -135,7 +135,6 @@ fn median(values: &[f64]) -> f64 {
 #[test]
 fn tcp_moves_packets_larger_than_the_mtu() {
     let ways = Ways::new();
-    let _server = ways.serve(NETBPF.1);
     let capture = ways.capture("20", &["tcp", "and", "greater", "3000"]);
     ways.tcp(NETBPF);
     let seen = capture.output().ok();
@@ -147,7 +146,6 @@ fn tcp_moves_packets_larger_than_the_mtu() {
 fn tcp_uses_packets_larger_than_64_kilobytes_without_an_uplink() {
     for options in [&["--internal"][..], &["-o", "netbpf.gso_max_size=262144"]] {
         let ways = Ways::on(options);
-        let _server = ways.serve(NETBPF.1);
         let capture = ways.capture("5", &["tcp", "and", "greater", "66000"]);
         ways.tcp(NETBPF);
         let seen = capture.output().ok();
@@ -161,15 +159,13 @@ fn checksums_computed_in_software_are_correct() {
     for name in ["server", "client"] {
         ways.lab.host(Ways::command(name, &["ethtool", "-K", "eth0", "tx", "off"])).ok();
     }
-    let _server = ways.serve(NETBPF.1);
     let capture = ways.capture("20", &["tcp", "and", "greater", "1000"]);
     ways.tcp(NETBPF);
     let seen = capture.output().ok();
     assert_eq!(seen.stdout.matches("(correct)").count(), 20, "{seen}");
     let capture = ways.capture("20", &["udp", "and", "greater", "1000"]);
-    let words = ["iperf3", "-c", NETBPF.0, "-u", "-b", "20M", "-l", "1400", "-t", "1", "-J"];
-    let report = ways.lab.host(Ways::command("client", &words)).ok().json();
-    assert_eq!(report["end"]["sum"]["lost_packets"], 0, "{report}");
+    let end = ways.transfer(NETBPF, "-u -b 20M -l 1400 -t 1");
+    assert_eq!(end["sum"]["lost_packets"], 0, "{end}");
     let seen = capture.output().ok();
     assert_eq!(seen.stdout.matches("[udp sum ok]").count(), 20, "{seen}");
 }
