@@ -42,8 +42,9 @@ const GRACE: Duration = Duration::from_millis(500);
 const MAX_UNREAD: usize = 64 << 20;
 /// The pause after a failed `accept`, for example without free descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long no client comes or leaves before unused memory goes back to the kernel.
-const QUIET: Duration = Duration::from_millis(250);
+/// How long no client comes or leaves before unused memory goes back to the kernel. Commands one after the other come
+/// sooner.
+const QUIET: Duration = Duration::from_millis(50);
 
 /// Serves until `end`, and then until all running requests are answered. A connection that cannot be accepted
 /// (`EMFILE`) is logged and accepted later.
