@@ -7,7 +7,8 @@
 //!
 //! If a member exceeds the limit of copies of its network, its frames to all are dropped for a while: copies
 //! use the time of the CPU that makes them, which all containers share, and not the sender's. Copies are
-//! counted after they are made, so a frame goes to all members or to none.
+//! counted after they are made, so a frame goes to all members or to none. A frame whose MAC has just moved to its sender
+//! costs a part of that limit beside its copies, because in a loop MACs move with each round.
 //!
 //! The list may change meanwhile. The walk ends at an endpoint that was removed, or that another network uses
 //! now: the frame then misses some members, but never reaches another network.
@@ -32,6 +33,8 @@ const MEMBERS: u32 = 288;
 
 /// Scratch word: the next member's number.
 const NEXT: usize = 0;
+/// Scratch word, until a flood begins: 1 if the MAC of a sender without guard was another endpoint's until now.
+const MOVED: usize = NEXT;
 /// Scratch word: the network's number.
 const NETWORK: usize = 1;
 /// Scratch word: the ifindex of the member that is still to be served, because it may be the last; 0 for
@@ -84,11 +87,29 @@ impl Audience {
     }
 }
 
+/// Notes whether the MAC of a sender without guard was another endpoint's until now.
+#[inline(always)]
+pub fn note_move(packet: &mut Packet, has_moved: bool) {
+    packet.set_note(MOVED, u32::from(has_moved));
+}
+
+/// Whether [`note_move`] noted a move. Only for frames of endpoints without guard.
+#[inline(always)]
+pub fn has_moved(packet: &Packet) -> bool {
+    packet.note(MOVED) != 0
+}
+
 /// Starts at a network's first member.
 #[inline(always)]
 pub fn begin(packet: &mut Packet, network: u32, audience: Audience) -> End {
+    begin_after(packet, network, audience, false)
+}
+
+/// The same for a frame that may have moved with its MAC. In a loop, a frame does so with each round.
+#[inline(always)]
+pub fn begin_after(packet: &mut Packet, network: u32, audience: Audience, has_moved: bool) -> End {
     let Network { first, flood_copies, .. } = maps::network(network).ok_or(Reason::Failed)?;
-    may_begin(packet, flood_copies)?;
+    may_begin(packet, flood_copies, has_moved)?;
     packet.set_note(NEXT, first);
     packet.set_note(NETWORK, network);
     packet.set_note(WAITING, 0);
@@ -111,19 +132,22 @@ fn continue_in(packet: &Packet, audience: Audience) -> End {
 
 /// Checks that the sender has not used up its share of copies, and reports it otherwise. The host has no limit.
 #[inline(always)]
-fn may_begin(packet: &Packet, rate: u32) -> Result<(), Reason> {
+fn may_begin(packet: &Packet, rate: u32, has_moved: bool) -> Result<(), Reason> {
     if rate == 0 {
         return Ok(());
     }
     let Some(endpoint) = endpoint::number_of(packet.ifindex()) else { return Ok(()) };
-    match maps::flood(endpoint) {
-        Some(flood) if !flood.may_begin(packet::now()) => {
-            let notice = Notice { kind: Notice::FLOOD_LIMIT, endpoint, ..Notice::default() };
-            maps::notify(notice, packet::seconds());
-            Err(Reason::FloodLimit)
-        }
-        Some(_) | None => Ok(()),
+    let Some(flood) = maps::flood(endpoint) else { return Ok(()) };
+    let now = packet::now();
+    if !flood.may_begin(now) {
+        let kind = if has_moved { Notice::LOOP } else { Notice::FLOOD_LIMIT };
+        maps::notify(Notice { kind, endpoint, ..Notice::default() }, packet::seconds());
+        return Err(Reason::FloodLimit);
     }
+    if has_moved {
+        maps::set_flood(endpoint, flood.and_move(now));
+    }
+    Ok(())
 }
 
 /// Continues where the previous program ended.

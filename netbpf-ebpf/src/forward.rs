@@ -4,7 +4,7 @@
 //! [open](mod@crate::open) endpoints.
 
 use netbpf_common::{
-    access::{OPEN, PLAIN},
+    access::{OPEN, PLAIN, UNGUARDED},
     endpoint::{self, Endpoint, Neighbour, NeighbourKey, Station},
     network,
     reason::Reason,
@@ -59,6 +59,7 @@ fn to_member(packet: &mut Packet, number: u32, ifindex: u32, access: u8) -> End 
 pub fn to_open(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, frame: &Frame) -> End {
     let audience = Audience::of(packet);
     let is_apart = sender.is_some_and(|sender| sender.icc_off != 0);
+    let has_moved = sender.is_some_and(|sender| sender.access & UNGUARDED != 0) && flood::has_moved(packet);
     if is_group(frame.destination) {
         let Some(sender) = sender else { return flood::begin(packet, network, audience) };
         let is_credible = open::is_credible(packet, sender, frame);
@@ -66,8 +67,8 @@ pub fn to_open(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, fra
             (true, _) if audience == Audience::UNGUARDED => Err(Reason::NoIcc),
             (true, Err(spoofed)) => Err(spoofed),
             (true, Ok(())) => to_host(packet, network::ifindex_of(network)),
-            (false, Err(_)) => flood::begin(packet, network, audience.without_host()),
-            (false, Ok(())) => flood::begin(packet, network, audience),
+            (false, Err(_)) => flood::begin_after(packet, network, audience.without_host(), has_moved),
+            (false, Ok(())) => flood::begin_after(packet, network, audience, has_moved),
         };
     }
     let (ifindex, access) = match maps::station(network, frame.destination) {
@@ -76,7 +77,7 @@ pub fn to_open(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, fra
         None => match open::learnt(network, frame) {
             Some(receiver) => (receiver.ifindex, access_with(&receiver, frame)),
             None if is_apart => return Err(Reason::NoIcc),
-            None => return flood::begin(packet, network, Audience::UNGUARDED),
+            None => return flood::begin_after(packet, network, Audience::UNGUARDED, has_moved),
         },
     };
     if ifindex == packet.ifindex() {

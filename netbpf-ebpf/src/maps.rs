@@ -345,14 +345,16 @@ pub fn learnt(key: &FdbKey, now: u32) -> Option<Endpoint> {
     is_there.then_some(endpoint)
 }
 
-/// Learns that the endpoint `number` has a MAC. Costs a known MAC one lookup, and a write once a second.
+/// Learns that the endpoint `number` has a MAC. Returns whether another endpoint had it. Costs a known MAC one lookup, and
+/// a write once a second.
 ///
 /// A MAC is in `LEARNT` together with one of its endpoint's places in `LEARNT_OF`. Two CPUs may choose the same place:
 /// usually one of them takes it, and the other learns nothing from this frame. If one removes what the other has just
 /// put there, that MAC stays in `LEARNT` without a place, until it moves or is too old.
 #[inline(always)]
-pub fn learn(key: &FdbKey, number: u32, now: u32) {
-    if let Some(learnt) = LEARNT.get_ptr_mut(key) {
+pub fn learn(key: &FdbKey, number: u32, now: u32) -> bool {
+    let learnt = LEARNT.get_ptr_mut(key);
+    if let Some(learnt) = learnt {
         // SAFETY: aligned words, which no CPU sees half written; the kernel keeps the memory while a program runs,
         // and if it is another entry's by now, that one is fresh, too. Volatile, because others write there.
         unsafe {
@@ -360,13 +362,13 @@ pub fn learn(key: &FdbKey, number: u32, now: u32) {
                 if (&raw const (*learnt).seen).read_volatile() != now {
                     (&raw mut (*learnt).seen).write_volatile(now);
                 }
-                return;
+                return false;
             }
         }
-        // It has moved.
         let _gone = LEARNT.remove(key);
     }
-    let Some(learning) = LEARNING.get_ptr_mut(number) else { return };
+    let has_moved = learnt.is_some();
+    let Some(learning) = LEARNING.get_ptr_mut(number) else { return has_moved };
     // SAFETY: an aligned word, as above.
     let count = unsafe { (&raw const (*learning).count).read_volatile() };
     // User space must see that all places may be taken, however many MACs were learnt.
@@ -387,6 +389,7 @@ pub fn learn(key: &FdbKey, number: u32, now: u32) {
     if LEARNT_OF.insert(place, mac, BPF_NOEXIST.into()).is_ok() {
         let _known = LEARNT.insert(key, Learnt { endpoint: number, seen: now }, BPF_NOEXIST.into());
     }
+    has_moved
 }
 
 /// Forgets a MAC, unless another endpoint has it by now.

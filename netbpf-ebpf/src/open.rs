@@ -22,7 +22,7 @@ use netbpf_common::{
 };
 
 use crate::{
-    flood::Audience,
+    flood::{self, Audience},
     isolation,
     maps::{self, Program},
     nd,
@@ -158,15 +158,16 @@ pub fn announced(packet: &Packet, frame: &Frame, address: NeighbourKey) {
     }
 }
 
-/// Learns where the source MAC is, if the endpoint has no guard.
+/// Learns where the source MAC is, if the endpoint has no guard, and notes whether it has moved for [`flood`].
 #[inline(always)]
-pub fn learn(packet: &Packet, endpoint: &Endpoint, frame: &Frame) {
+pub fn learn(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) {
     if endpoint.access & UNGUARDED == 0 {
         return;
     }
     if let Some(number) = endpoint::number_of(packet.ifindex()) {
         let key = FdbKey { network: endpoint.network, mac: frame.source, reserved: [0; 2] };
-        maps::learn(&key, number, packet::seconds());
+        let has_moved = maps::learn(&key, number, packet::seconds());
+        flood::note_move(packet, has_moved);
     }
 }
 
