@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     os::fd::OwnedFd,
     path::PathBuf,
+    sync::{Mutex, PoisonError},
 };
 
 use rustix::{
@@ -115,7 +116,7 @@ impl Procfs {
         };
         fault::call("write a setting")
             .and_then(open)
-            .and_then(|file| File::from(file).write_all(value.as_bytes()))
+            .and_then(|file| write_alone(file.into(), value))
             .map_err(|error| Error::failed("write", format!("{value} to {}", path(setting).display()), error))
     }
 }
@@ -124,8 +125,16 @@ fn set(setting: &str, value: &str) -> Result<(), Error> {
     let path = path(setting);
     fault::call("write a setting")
         .and_then(|()| File::options().write(true).open(&path))
-        .and_then(|mut file| file.write_all(value.as_bytes()))
+        .and_then(|file| write_alone(file, value))
         .map_err(|error| Error::failed("write", format!("{value} to {}", path.display()), error))
+}
+
+/// While somebody changes links, the kernel does not wait to write settings of interfaces, but starts the call again until
+/// it can (`restart_syscall`). Several threads that do so leave no CPU for the one that changes links.
+fn write_alone(mut file: File, value: &str) -> io::Result<()> {
+    static WRITER: Mutex<()> = Mutex::new(());
+    let _alone = WRITER.lock().unwrap_or_else(PoisonError::into_inner);
+    file.write_all(value.as_bytes())
 }
 
 fn path(setting: &str) -> PathBuf {
