@@ -293,6 +293,21 @@ fn a_container_with_a_filter_of_its_own_in_the_place_is_connected() {
 }
 
 #[test]
+fn a_container_with_another_discipline_at_lo_is_connected() {
+    let lab = with_mynet(Lab::start());
+    lab.run("own", "");
+    lab.in_network_of("own", "tc qdisc add dev lo ingress").ok();
+    lab.netbpf(["connect", "mynet", "own"]).ok();
+    for how in ["", "+tcp"] {
+        assert_eq!(lab.exec("own", &format!("dig +short +tries=1 {how} tomcat02")).ok().text(), "10.1.0.3");
+    }
+    assert!(is_at_53(&lab, "own", "127.0.0.11"));
+    lab.netbpf(["disconnect", "mynet", "own"]).ok();
+    let left = lab.in_network_of("own", "tc qdisc show dev lo && tc filter show dev lo ingress").ok();
+    assert!(left.text().contains("ingress ffff:") && !left.text().contains("at_lo"), "{left}");
+}
+
+#[test]
 fn a_namespace_has_one_filter_and_one_container() {
     let lab = with_mynet(Lab::start());
     lab.network("other", "--subnet 10.2.0.0/24");

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod endpoint;
+mod filter;
 mod host;
 mod host_device;
 mod namespace;

@@ -40,7 +40,7 @@ mod uplink;
 mod watch;
 
 pub use error::{Error, Refusal};
-pub use filter::FilterAtLo;
+pub use filter::{FilterAtLo, Lo};
 pub use links::{Family, Links};
 pub use netconf::{ForwardingChanges, NotForwarding};
 pub use netns::Namespace;

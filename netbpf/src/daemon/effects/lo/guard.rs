@@ -96,10 +96,12 @@ impl Host {
         let Some(namespace) = self.namespace_at_lo(container, &namespace)? else { return Ok(false) };
         let program = block_in_place(|| self.datapath().program_at_lo())?;
         let wanted = FilterAtLo { class, program: program.id };
-        if self.links.found_at_lo(&namespace).await? == Some(wanted) {
+        let lo = self.links.lo(&namespace).await?;
+        if lo.filter().await? == Some(wanted) {
             return Ok(false);
         }
-        self.links.filter_at_lo(&namespace, &program.descriptor, class).await?;
+        lo.add_discipline().await?;
+        lo.add_filter(&program.descriptor, class).await?;
         Ok(true)
     }
 }

@@ -193,7 +193,8 @@ impl Host {
         port: u16,
     ) -> Result<(), Error> {
         let namespace = Arc::new(self.links.namespace(named)?);
-        let found = self.links.found_at_lo(&namespace).await?;
+        let lo = self.links.lo(&namespace).await?;
+        let found = lo.filter().await?;
         let other = found.and_then(|filter| self.datapath().resolver_of_class(filter.class));
         if let Some(other) = other.filter(|other| *other != container)
             && self.is_at_lo_of(other, &namespace)?
@@ -214,7 +215,8 @@ impl Host {
         self.fast_names.namespaces().insert(container, Arc::clone(&namespace));
         // The first one loads the program.
         let program = block_in_place(|| self.datapath().program_at_lo())?;
-        Ok(self.links.filter_at_lo(&namespace, &program.descriptor, class).await?)
+        lo.add_discipline().await?;
+        Ok(lo.add_filter(&program.descriptor, class).await?)
     }
 
     /// Whether the filter of a container is in this namespace.
@@ -233,7 +235,12 @@ impl Host {
     pub async fn leave_lo(&self, container: Id) -> Result<(), Error> {
         if let Some(Note { namespace, class }) = self.note_at_lo(container)? {
             if let Some(namespace) = self.namespace_at_lo(container, &namespace)? {
-                self.links.remove_filter_at_lo(&namespace, class).await?;
+                let lo = self.links.lo(&namespace).await?;
+                // Another container may have one by now.
+                if lo.filter().await?.is_none_or(|filter| filter.class == class) {
+                    lo.remove_filter().await?;
+                    lo.remove_discipline().await?;
+                }
             }
             kept::remove(&self.folders.of(&container), NOTE)?;
         }

@@ -22,6 +22,12 @@ pub struct Namespace {
     pub path: PathBuf,
 }
 
+/// See [`crate::link::Lo`].
+pub struct Lo {
+    machine: Machine,
+    path: PathBuf,
+}
+
 /// See [`crate::link::sysctl::Sysctls`].
 #[derive(Clone, Default)]
 pub struct Sysctls {
@@ -159,22 +165,10 @@ impl Links {
         Ok(links.get(&endpoint.ifindex()).map(|link| link.shapers).unwrap_or_default())
     }
 
-    pub async fn filter_at_lo(&self, netns: &Namespace, _: impl AsFd, class: u16) -> Result<(), Error> {
-        let path = netns.path.clone();
-        let added = self.machine.call("add a filter", |state| state.at_lo.insert(path, class));
-        added.map(drop).map_err(refused("add a filter at", "lo"))
-    }
-
-    pub async fn remove_filter_at_lo(&self, netns: &Namespace, class: u16) -> Result<(), Error> {
-        let removed = self.machine.call("remove a filter", |state| {
-            state.at_lo.retain(|path, there| *path != netns.path || *there != class);
-        });
-        removed.map_err(refused("remove a filter at", "lo"))
-    }
-
-    pub async fn found_at_lo(&self, netns: &Namespace) -> Result<Option<FilterAtLo>, Error> {
-        let class = self.machine.state().at_lo.remove(&netns.path);
-        Ok(class.map(|class| FilterAtLo { class, program: 0 }))
+    pub async fn lo(&self, netns: &Namespace) -> Result<Lo, Error> {
+        // Others go on meanwhile.
+        tokio::task::yield_now().await;
+        Ok(Lo { machine: self.machine.clone(), path: netns.path.clone() })
     }
 
     pub async fn check_filter_at_lo(&self, _: impl AsFd) -> Result<(), Error> {
@@ -283,6 +277,32 @@ impl Links {
 
     pub async fn uplink(&self, _: &str) -> Result<Option<Uplink>, Error> {
         Ok(None)
+    }
+}
+
+impl Lo {
+    pub async fn add_discipline(&self) -> Result<bool, Error> {
+        Ok(!self.machine.state().at_lo.contains_key(&self.path))
+    }
+
+    pub async fn remove_discipline(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub async fn add_filter(&self, _: impl AsFd, class: u16) -> Result<(), Error> {
+        let path = self.path.clone();
+        let added = self.machine.call("add a filter", |state| state.at_lo.insert(path, class));
+        added.map(drop).map_err(refused("add a filter at", "lo"))
+    }
+
+    pub async fn remove_filter(&self) -> Result<(), Error> {
+        let removed = self.machine.call("remove a filter", |state| state.at_lo.remove(&self.path));
+        removed.map(drop).map_err(refused("remove a filter from", "lo"))
+    }
+
+    pub async fn filter(&self) -> Result<Option<FilterAtLo>, Error> {
+        let class = self.machine.state().at_lo.remove(&self.path);
+        Ok(class.map(|class| FilterAtLo { class, program: 0 }))
     }
 }
 
