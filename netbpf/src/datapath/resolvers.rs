@@ -178,11 +178,6 @@ impl Datapath {
         self.resolvers.classes.keys().copied().collect()
     }
 
-    /// The container whose filter has this class, if there is one.
-    pub fn resolver_of_class(&self, class: u16) -> Option<Id> {
-        self.resolvers.owners.get(&class).copied()
-    }
-
     /// The program for `lo` of containers. It is loaded if that is needed.
     ///
     /// # Errors

@@ -110,6 +110,44 @@ async fn a_filter_is_removed_although_nothing_names_its_namespace_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_containers_that_come_at_once_has_the_namespace() {
+    let rig = Rig::start().await;
+    let blue = rig.namespace("blue");
+    let other = blue.with_file_name("other");
+    fs::hard_link(&blue, &other).unwrap();
+    let host = &rig.daemon.host;
+    let ids = [Id::random(), Id::random()];
+    let names = [blue, other].map(Namespace::Path);
+    let join = |which: usize| host.join_lo(ids[which], &names[which], RESOLVER, 40_000);
+    let joined = <[_; 2]>::from(tokio::join!(join(0), join(1))).map(|joined| joined.is_ok());
+    let [Some(winner), Some(loser)] = [true, false].map(|is| joined.iter().position(|joined| *joined == is))
+    else {
+        panic!("{joined:?}");
+    };
+    let machine = rig.machine.state();
+    assert_eq!(machine.at_lo.into_values().collect::<Vec<_>>(), [machine.resolvers[&ids[winner]]]);
+    // The other one leaves, and comes again after the first.
+    host.leave_lo(ids[loser]).await.unwrap();
+    assert_eq!(rig.machine.state().at_lo.len(), 1);
+    host.leave_lo(ids[winner]).await.unwrap();
+    join(loser).await.unwrap();
+    join(winner).await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_is_to_go_is_not_added_again() {
+    let (rig, [id]) = rig_with(["blue"]).await;
+    rig.machine.refuse("remove a discipline", Errno::ENOBUFS);
+    rig.daemon.host.leave_lo(id).await.unwrap_err();
+    let mut guard = guard(&rig);
+    assert_eq!(guard.check_some().await.len(), 1, "it is told");
+    assert!(rig.machine.state().at_lo.is_empty() && note_of(&rig, id).exists());
+    rig.machine.refuse_nothing();
+    assert_eq!(guard.check_some().await.len(), 0);
+    assert!(rig.machine.state().resolvers.is_empty() && !note_of(&rig, id).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_container_leaves_its_former_namespace() {
     let (rig, [id]) = rig_with(["blue"]).await;
     let green = rig.namespace("green");

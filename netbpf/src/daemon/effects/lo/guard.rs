@@ -8,7 +8,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::Note;
+use super::{Note, askers::Way};
 use crate::{
     daemon::{Error, effects::host::Host, state::State},
     link::FilterAtLo,
@@ -74,16 +74,18 @@ impl LoGuard {
     }
 
     async fn check(&self, id: Id) -> Result<(), Error> {
-        let Ok(container) = self.state.container(&id) else {
-            // It could not be removed with its container.
+        let container = self.state.container(&id);
+        if self.host.fast_names.askers.way_of(id) == Way::None {
+            // It could not be removed when the container left.
             self.host.leave_lo(id).await?;
-            self.host.folders.remove(&id);
-            return Ok(());
-        };
-        if self.host.restore_at_lo(id).await? {
-            let text =
-                format!("somebody took netbpf's filter from lo of {}: it is added again", container.name);
-            self.host.repairs.note(text);
+            if container.is_err() {
+                self.host.folders.remove(&id);
+            }
+        } else if self.host.restore_at_lo(id).await? {
+            let name = container.map_or_else(|_| id.short(), |container| container.name);
+            self.host
+                .repairs
+                .note(format!("somebody took netbpf's filter from lo of {name}: it is added again"));
         }
         Ok(())
     }
@@ -92,8 +94,8 @@ impl LoGuard {
 impl Host {
     /// Adds a container's filter again if somebody removed it; returns whether that was so.
     async fn restore_at_lo(&self, container: Id) -> Result<bool, Error> {
-        let Some(Note { namespace, class }) = self.note_at_lo(container)? else { return Ok(false) };
-        let Some(namespace) = self.namespace_at_lo(container, &namespace)? else { return Ok(false) };
+        let Some(Note { class, .. }) = self.note_at_lo(container)? else { return Ok(false) };
+        let Some(namespace) = self.fast_names.askers.namespace_of(container) else { return Ok(false) };
         let program = block_in_place(|| self.datapath().program_at_lo())?;
         let wanted = FilterAtLo { class, program: program.id };
         let lo = self.links.lo(&namespace).await?;

@@ -2,10 +2,10 @@
 //! of the responder. A note in the container's directory tells a later daemon where a filter is, whatever becomes of the
 //! container's record. Must not know names.
 
+mod askers;
 mod guard;
 
 use std::{
-    collections::HashMap,
     io,
     net::Ipv4Addr,
     path::Path,
@@ -17,6 +17,7 @@ use tokio::task::block_in_place;
 
 pub use guard::LoGuard;
 
+use self::askers::{Askers, Way};
 use super::{files::kept, host::Host};
 use crate::{
     daemon::{Error, parts::Namespace},
@@ -41,9 +42,7 @@ struct Note {
 pub struct FastNames {
     is_wanted: bool,
     ability: Mutex<Ability>,
-    /// The namespaces with a filter, open: a filter can be removed even if nothing else names its namespace any more, as
-    /// long as another container shares it.
-    namespaces: Mutex<HashMap<Id, Arc<Namespace>>>,
+    askers: Askers,
 }
 
 /// Whether the kernel can answer queries at `lo`. That is tried when it is needed first.
@@ -62,15 +61,11 @@ enum Ability {
 impl FastNames {
     /// As the daemon's options say, if the kernel can.
     pub fn new(is_wanted: bool) -> Self {
-        Self { is_wanted, ability: Mutex::new(Ability::Unknown), namespaces: Mutex::default() }
+        Self { is_wanted, ability: Mutex::new(Ability::Unknown), askers: Askers::default() }
     }
 
     fn ability(&self) -> MutexGuard<'_, Ability> {
         self.ability.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn namespaces(&self) -> MutexGuard<'_, HashMap<Id, Arc<Namespace>>> {
-        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -163,28 +158,12 @@ impl Host {
         kept::read(&self.folders.of(&container), NOTE)
     }
 
-    /// The namespace of a container's filter; none if it is gone.
-    fn namespace_at_lo(
-        &self,
-        container: Id,
-        named: &model::Namespace,
-    ) -> Result<Option<Arc<Namespace>>, Error> {
-        if let Some(open) = self.fast_names.namespaces().get(&container) {
-            return Ok(Some(Arc::clone(open)));
-        }
-        match self.links.namespace(named) {
-            Ok(namespace) => Ok(Some(Arc::new(namespace))),
-            Err(error) if error.is_missing() || matches!(error, link::Error::NotANamespace(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Answers a container's queries to port 53 of `address` at `lo` in its namespace, and maps that port to `port`, where
     /// the responder listens. If that is so already, its program is replaced.
     ///
     /// # Errors
-    /// [`Error::Resolver`] if another container in the same namespace has a filter. [`Error::Link`],
-    /// [`Error::Datapath`], [`Error::File`]: [`Host::leave_lo`] undoes what was done.
+    /// [`Error::Resolver`] if another container asks from the same namespace. [`Error::Link`], [`Error::Datapath`],
+    /// [`Error::File`]: [`Host::leave_lo`] undoes what was done.
     pub async fn join_lo(
         &self,
         container: Id,
@@ -192,40 +171,32 @@ impl Host {
         address: Ipv4Addr,
         port: u16,
     ) -> Result<(), Error> {
+        let askers = &self.fast_names.askers;
         let namespace = Arc::new(self.links.namespace(named)?);
-        let lo = self.links.lo(&namespace).await?;
-        let found = lo.filter().await?;
-        let other = found.and_then(|filter| self.datapath().resolver_of_class(filter.class));
-        if let Some(other) = other.filter(|other| *other != container)
-            && self.is_at_lo_of(other, &namespace)?
-        {
+        let has_moved = match askers.inode_of(container) {
+            Some(before) => before != namespace.inode()?,
+            None => self.note_at_lo(container)?.is_some_and(|note| note.namespace != *named),
+        };
+        if has_moved {
+            self.leave_lo(container).await?;
+        }
+        if !askers.enter(container, &namespace)? {
             let source = io::Error::from(io::ErrorKind::AddrInUse);
             return Err(Error::Resolver { address: (address, DNS_PORT).into(), source });
-        }
-        let noted = self.note_at_lo(container)?;
-        if noted.as_ref().is_some_and(|note| note.namespace != *named) {
-            self.leave_lo(container).await?;
         }
         let class = self.datapath().set_resolver(container, address, port)?;
         let note = Note { namespace: named.clone(), class };
         // A full disk is no reason to answer no more.
-        if noted.as_ref() != Some(&note) {
+        if self.note_at_lo(container)?.as_ref() != Some(&note) {
             kept::write(&self.folders.of(&container), NOTE, &note)?;
         }
-        self.fast_names.namespaces().insert(container, Arc::clone(&namespace));
         // The first one loads the program.
         let program = block_in_place(|| self.datapath().program_at_lo())?;
+        let lo = self.links.lo(&namespace).await?;
         lo.add_discipline().await?;
-        Ok(lo.add_filter(&program.descriptor, class).await?)
-    }
-
-    /// Whether the filter of a container is in this namespace.
-    fn is_at_lo_of(&self, container: Id, namespace: &Namespace) -> Result<bool, Error> {
-        let Some(note) = self.note_at_lo(container)? else { return Ok(false) };
-        match self.namespace_at_lo(container, &note.namespace)? {
-            Some(its) => Ok(its.inode()? == namespace.inode()?),
-            None => Ok(false),
-        }
+        lo.add_filter(&program.descriptor, class).await?;
+        askers.set_way(container, Way::Filter);
+        Ok(())
     }
 
     /// Removes a container's filter, if there is one. It may be gone with its namespace.
@@ -233,10 +204,11 @@ impl Host {
     /// # Errors
     /// [`Error::Link`], [`Error::Datapath`] or [`Error::File`]: call it again.
     pub async fn leave_lo(&self, container: Id) -> Result<(), Error> {
+        let askers = &self.fast_names.askers;
+        askers.set_way(container, Way::None);
         if let Some(Note { namespace, class }) = self.note_at_lo(container)? {
-            if let Some(namespace) = self.namespace_at_lo(container, &namespace)? {
+            if let Some(namespace) = self.namespace_to_leave(container, &namespace)? {
                 let lo = self.links.lo(&namespace).await?;
-                // Another container may have one by now.
                 if lo.filter().await?.is_none_or(|filter| filter.class == class) {
                     lo.remove_filter().await?;
                     lo.remove_discipline().await?;
@@ -244,9 +216,27 @@ impl Host {
             }
             kept::remove(&self.folders.of(&container), NOTE)?;
         }
-        self.fast_names.namespaces().remove(&container);
+        askers.leave(container);
         // Last: while a filter may be there, no other container gets its class.
         Ok(self.datapath().remove_resolver(container)?)
+    }
+
+    /// The namespace of a container's filter; none if it is gone, or another container has it by now, and with it the filter's
+    /// place.
+    fn namespace_to_leave(
+        &self,
+        container: Id,
+        named: &model::Namespace,
+    ) -> Result<Option<Arc<Namespace>>, Error> {
+        let askers = &self.fast_names.askers;
+        if let Some(namespace) = askers.namespace_of(container) {
+            return Ok(Some(namespace));
+        }
+        match self.links.namespace(named).map(Arc::new) {
+            Ok(namespace) => Ok(askers.enter(container, &namespace)?.then_some(namespace)),
+            Err(error) if error.is_missing() || matches!(error, link::Error::NotANamespace(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

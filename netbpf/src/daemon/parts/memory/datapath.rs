@@ -154,11 +154,6 @@ impl Datapath {
         self.machine.state().resolvers.into_keys().collect()
     }
 
-    pub fn resolver_of_class(&self, class: u16) -> Option<Id> {
-        let resolvers = self.machine.state().resolvers;
-        resolvers.into_iter().find_map(|(container, taken)| (taken == class).then_some(container))
-    }
-
     pub fn program_at_lo(&mut self) -> Result<LoadedProgram, Error> {
         let descriptor = File::open("/dev/null").map_err(refused("open a file"))?;
         Ok(LoadedProgram { descriptor: descriptor.into(), id: 0 })

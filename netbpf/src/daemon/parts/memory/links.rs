@@ -286,7 +286,7 @@ impl Lo {
     }
 
     pub async fn remove_discipline(&self) -> Result<(), Error> {
-        Ok(())
+        self.machine.call("remove a discipline", |_| ()).map_err(refused("remove clsact from", "lo"))
     }
 
     pub async fn add_filter(&self, _: impl AsFd, class: u16) -> Result<(), Error> {
