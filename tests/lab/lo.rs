@@ -303,8 +303,21 @@ fn a_container_with_another_discipline_at_lo_is_connected() {
     }
     assert!(is_at_53(&lab, "own", "127.0.0.11"));
     lab.netbpf(["disconnect", "mynet", "own"]).ok();
-    let left = lab.in_network_of("own", "tc qdisc show dev lo && tc filter show dev lo ingress").ok();
+    let left = lab.in_network_of("own", "tc qdisc show dev lo; tc filter show dev lo ingress").ok();
     assert!(left.text().contains("ingress ffff:") && !left.text().contains("at_lo"), "{left}");
+}
+
+#[test]
+fn a_discipline_that_the_container_has_added_stays() {
+    let lab = with_mynet(Lab::start());
+    lab.run("own", "");
+    lab.in_network_of("own", "tc qdisc add dev lo clsact").ok();
+    lab.netbpf(["connect", "mynet", "own"]).ok();
+    assert!(filter(&lab, "own").contains("at_lo"));
+    lab.netbpf(["disconnect", "mynet", "own"]).ok();
+    assert_eq!(filter(&lab, "own"), "");
+    let left = lab.in_network_of("own", "tc qdisc show dev lo").ok();
+    assert!(left.text().contains("clsact"), "{left}");
 }
 
 #[test]

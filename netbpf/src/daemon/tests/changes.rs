@@ -42,6 +42,7 @@ async fn a_namespace_is_connected_completely_or_not_at_all() {
             "set a link up",
             "set names",
             "set a resolver",
+            "add a discipline",
             "add a filter",
             "send a record",
         ]

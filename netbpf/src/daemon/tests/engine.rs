@@ -40,6 +40,7 @@ async fn it_is_connected_completely_or_not_at_all() {
             "set a link up",
             "set names",
             "set a resolver",
+            "add a discipline",
             "add a filter",
             "send a record"
         ]

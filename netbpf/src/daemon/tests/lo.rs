@@ -110,6 +110,40 @@ async fn a_filter_is_removed_although_nothing_names_its_namespace_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_discipline_of_the_container_s_own_stays() {
+    for is_own in [false, true] {
+        let rig = Rig::start().await;
+        let network = rig.network().await.unwrap();
+        let blue = rig.namespace("blue");
+        if is_own {
+            rig.machine.change(|state| state.disciplines.extend([blue.clone()]));
+        }
+        let id = rig.connect(&blue, &network).await.unwrap();
+        let rig = rig.restart().await;
+        rig.disconnect(id).await.unwrap();
+        assert_eq!(rig.machine.state().disciplines.contains(&blue), is_own);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_discipline_that_netbpf_has_added_for_another_goes() {
+    let rig = Rig::start().await;
+    let network = rig.network().await.unwrap();
+    let blue = rig.namespace("blue");
+    rig.machine.change(|state| state.disciplines.extend([blue.clone()]));
+    let id = rig.connect(&blue, &network).await.unwrap();
+    // With the filter.
+    rig.machine.change(|state| {
+        state.disciplines.clear();
+        state.at_lo.clear();
+    });
+    assert!(guard(&rig).check_some().await.is_empty());
+    assert_eq!(rig.machine.state().at_lo.len(), 1);
+    rig.disconnect(id).await.unwrap();
+    assert!(rig.machine.state().disciplines.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_containers_that_come_at_once_has_the_namespace() {
     let rig = Rig::start().await;
     let blue = rig.namespace("blue");

@@ -39,6 +39,7 @@ async fn a_sandbox_is_connected_completely_or_not_at_all() {
             "publish",
             "set names",
             "set a resolver",
+            "add a discipline",
             "add a filter",
             "send a record",
         ]

@@ -94,16 +94,16 @@ impl LoGuard {
 impl Host {
     /// Adds a container's filter again if somebody removed it; returns whether that was so.
     async fn restore_at_lo(&self, container: Id) -> Result<bool, Error> {
-        let Some(Note { class, .. }) = self.note_at_lo(container)? else { return Ok(false) };
+        let Some(Note { namespace: named, class, .. }) = self.note_at_lo(container)? else {
+            return Ok(false);
+        };
         let Some(namespace) = self.fast_names.askers.namespace_of(container) else { return Ok(false) };
         let program = block_in_place(|| self.datapath().program_at_lo())?;
         let wanted = FilterAtLo { class, program: program.id };
-        let lo = self.links.lo(&namespace).await?;
-        if lo.filter().await? == Some(wanted) {
+        if self.links.lo(&namespace).await?.filter().await? == Some(wanted) {
             return Ok(false);
         }
-        lo.add_discipline().await?;
-        lo.add_filter(&program.descriptor, class).await?;
+        self.add_at_lo(container, &namespace, named, class).await?;
         Ok(true)
     }
 }

@@ -36,6 +36,9 @@ const NOTE: &str = "lo.json";
 struct Note {
     namespace: model::Namespace,
     class: u16,
+    /// Whether its discipline was there before, and stays.
+    #[serde(default)]
+    keeps_discipline: bool,
 }
 
 /// Whether queries are answered at `lo`.
@@ -185,18 +188,37 @@ impl Host {
             return Err(Error::Resolver { address: (address, DNS_PORT).into(), source });
         }
         let class = self.datapath().set_resolver(container, address, port)?;
-        let note = Note { namespace: named.clone(), class };
-        // A full disk is no reason to answer no more.
-        if self.note_at_lo(container)?.as_ref() != Some(&note) {
-            kept::write(&self.folders.of(&container), NOTE, &note)?;
-        }
-        // The first one loads the program.
-        let program = block_in_place(|| self.datapath().program_at_lo())?;
-        let lo = self.links.lo(&namespace).await?;
-        lo.add_discipline().await?;
-        lo.add_filter(&program.descriptor, class).await?;
+        self.add_at_lo(container, &namespace, named.clone(), class).await?;
         askers.set_way(container, Way::Filter);
         Ok(())
+    }
+
+    /// Notes a container's filter, and adds or replaces it.
+    async fn add_at_lo(
+        &self,
+        container: Id,
+        namespace: &Namespace,
+        named: model::Namespace,
+        class: u16,
+    ) -> Result<(), Error> {
+        // The first one loads the program.
+        let program = block_in_place(|| self.datapath().program_at_lo())?;
+        let noted = self.note_at_lo(container)?;
+        let keeps_discipline = noted.as_ref().is_some_and(|note| note.keeps_discipline);
+        let mut note = Note { namespace: named, class, keeps_discipline };
+        let write = |note: &Note| kept::write(&self.folders.of(&container), NOTE, note);
+        // A full disk is no reason to answer no more.
+        if noted.as_ref() != Some(&note) {
+            write(&note)?;
+        }
+        let lo = self.links.lo(namespace).await?;
+        // One that was there before the first note is the container's own.
+        let keeps_discipline = !lo.add_discipline().await? && (keeps_discipline || noted.is_none());
+        if note.keeps_discipline != keeps_discipline {
+            note.keeps_discipline = keeps_discipline;
+            write(&note)?;
+        }
+        Ok(lo.add_filter(&program.descriptor, class).await?)
     }
 
     /// Removes a container's filter, if there is one. It may be gone with its namespace.
@@ -206,19 +228,27 @@ impl Host {
     pub async fn leave_lo(&self, container: Id) -> Result<(), Error> {
         let askers = &self.fast_names.askers;
         askers.set_way(container, Way::None);
-        if let Some(Note { namespace, class }) = self.note_at_lo(container)? {
-            if let Some(namespace) = self.namespace_to_leave(container, &namespace)? {
-                let lo = self.links.lo(&namespace).await?;
-                if lo.filter().await?.is_none_or(|filter| filter.class == class) {
-                    lo.remove_filter().await?;
-                    lo.remove_discipline().await?;
-                }
+        if let Some(note) = self.note_at_lo(container)? {
+            if let Some(namespace) = self.namespace_to_leave(container, &note.namespace)? {
+                self.remove_at_lo(&namespace, &note).await?;
             }
             kept::remove(&self.folders.of(&container), NOTE)?;
         }
         askers.leave(container);
         // Last: while a filter may be there, no other container gets its class.
         Ok(self.datapath().remove_resolver(container)?)
+    }
+
+    async fn remove_at_lo(&self, namespace: &Namespace, note: &Note) -> Result<(), Error> {
+        let lo = self.links.lo(namespace).await?;
+        if lo.filter().await?.is_some_and(|filter| filter.class != note.class) {
+            return Ok(());
+        }
+        lo.remove_filter().await?;
+        if !note.keeps_discipline {
+            lo.remove_discipline().await?;
+        }
+        Ok(())
     }
 
     /// The namespace of a container's filter; none if it is gone, or another container has it by now, and with it the filter's

@@ -282,11 +282,18 @@ impl Links {
 
 impl Lo {
     pub async fn add_discipline(&self) -> Result<bool, Error> {
-        Ok(!self.machine.state().at_lo.contains_key(&self.path))
+        let path = self.path.clone();
+        let added = self.machine.call("add a discipline", |state| state.disciplines.insert(path));
+        added.map_err(refused("add clsact at", "lo"))
     }
 
     pub async fn remove_discipline(&self) -> Result<(), Error> {
-        self.machine.call("remove a discipline", |_| ()).map_err(refused("remove clsact from", "lo"))
+        let removed = self.machine.call("remove a discipline", |state| {
+            if !state.at_lo.contains_key(&self.path) {
+                state.disciplines.remove(&self.path);
+            }
+        });
+        removed.map_err(refused("remove clsact from", "lo"))
     }
 
     pub async fn add_filter(&self, _: impl AsFd, class: u16) -> Result<(), Error> {

@@ -81,6 +81,8 @@ pub struct State {
     pub resolvers: BTreeMap<Id, u16>,
     /// The class of the filter at `lo` of each namespace.
     pub at_lo: BTreeMap<PathBuf, u16>,
+    /// The namespaces with a discipline for filters at `lo`.
+    pub disciplines: BTreeSet<PathBuf>,
     /// Settings that differ from a booted kernel's.
     pub settings: BTreeMap<String, String>,
 }
@@ -171,6 +173,7 @@ impl State {
         }
         self.routes.retain(|(namespace, _), _| namespace != path);
         self.at_lo.remove(path);
+        self.disciplines.remove(path);
     }
 
     /// Deletes a link, its program, and the routes through it. False if there is none.
