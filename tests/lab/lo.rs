@@ -266,8 +266,14 @@ fn the_responder_has_port_53_where_a_filter_of_the_container_s_own_has_the_place
     lab.netbpf(["doctor"])
         .stdout
         .lines()
-        .find(|line| line.contains("in the kernel, for 1 containers"))
+        .find(|line| line.contains("in the kernel, for 1 containers; by the responder for tomcat01 ("))
         .expect("told");
+    // It stays so, and is no error.
+    lab.restart_daemon();
+    works();
+    assert!(is_at_53(&lab, "tomcat01", "127.0.0.11"));
+    let log = lab.daemon_log();
+    assert!(log.contains("at port 53, because no filter can be added") && !log.contains("ERROR"), "{log}");
     // The next start finds the place free.
     lab.in_network_of("tomcat01", "tc qdisc del dev lo clsact").ok();
     lab.restart_daemon();
@@ -287,7 +293,11 @@ fn a_container_with_a_filter_of_its_own_in_the_place_is_connected() {
     }
     assert!(is_at_53(&lab, "own", "127.0.0.11"));
     assert_eq!(filter(&lab, "own"), before);
+    let doctor = lab.netbpf(["doctor"]);
+    assert!(doctor.stdout.contains("2 containers; by the responder for own (add a filter at"), "{doctor}");
     lab.netbpf(["disconnect", "mynet", "own"]).ok();
+    let doctor = lab.netbpf(["doctor"]);
+    assert!(!doctor.stdout.contains("by the responder"), "{doctor}");
     assert_eq!(filter(&lab, "own"), before);
     assert!(!is_at_53(&lab, "own", "127.0.0.11"));
 }

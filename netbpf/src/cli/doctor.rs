@@ -230,9 +230,15 @@ fn open(told: &[String]) -> Option<Check> {
 }
 
 /// Who answers the queries of containers.
-fn names(Names { state, containers, text }: &Names) -> Check {
+fn names(Names { state, containers, text, without_filter }: &Names) -> Check {
     let finding = match state {
-        NamesState::Kernel => Finding::Good(format!("answered in the kernel, for {containers} containers")),
+        NamesState::Kernel => {
+            let good = format!("answered in the kernel, for {containers} containers");
+            match without_filter.is_empty() {
+                true => Finding::Good(good),
+                false => Finding::Note(format!("{good}; by the responder for {}", without_filter.join(", "))),
+            }
+        }
         NamesState::Off => {
             Finding::Note("answered by the responder (netbpf daemon --fast-names=off)".to_owned())
         }
@@ -362,7 +368,8 @@ mod tests {
     #[test]
     fn it_is_told_who_answers_names() {
         let said = |state, containers, text: &str| {
-            names(&Names { state, containers, text: text.to_owned() }).finding
+            let without_filter = Vec::new();
+            names(&Names { state, containers, text: text.to_owned(), without_filter }).finding
         };
         let good = Finding::Good("answered in the kernel, for 3 containers".to_owned());
         assert_eq!(said(NamesState::Kernel, 3, ""), good);
@@ -370,6 +377,10 @@ mod tests {
         assert_eq!(said(NamesState::Off, 0, ""), Finding::Note(off.to_owned()));
         let lacking = "answered by the responder, because the kernel cannot: no clsact";
         assert_eq!(said(NamesState::Lacking, 0, "no clsact"), Finding::Note(lacking.to_owned()));
+        let without_filter = ["web (no room)", "db (taken)"].map(str::to_owned).to_vec();
+        let some = Names { state: NamesState::Kernel, containers: 3, text: String::new(), without_filter };
+        let left = "answered in the kernel, for 3 containers; by the responder for web (no room), db (taken)";
+        assert_eq!(names(&some).finding, Finding::Note(left.to_owned()));
     }
 
     #[test]

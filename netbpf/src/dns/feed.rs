@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     os::fd::AsFd,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
@@ -69,11 +69,12 @@ impl Sockets {
 #[derive(Clone)]
 pub struct Feed {
     handle: Handle<Known>,
-    /// The containers whose sockets were taken over.
-    held: Arc<HashMap<Id, TakenOver>>,
+    /// The containers whose sockets were taken over, until they are added or removed.
+    held: Arc<Mutex<HashMap<Id, TakenOver>>>,
 }
 
 /// Sockets that were taken over.
+#[derive(Clone, Copy)]
 struct TakenOver {
     port: u16,
     has_lent: bool,
@@ -105,7 +106,7 @@ impl Feed {
             let port = std::net::UdpSocket::from(udp.try_clone().ok()?).local_addr().ok()?.port();
             Some((*id, TakenOver { port, has_lent: !held.lent.is_empty() }))
         });
-        let held = Arc::new(held.collect());
+        let held = Arc::new(Mutex::new(held.collect()));
         Ok(Self { handle: Handle::spawn(keeper), held })
     }
 
@@ -116,7 +117,7 @@ impl Feed {
     /// # Errors
     /// [`Error::Responder`] or [`Error::Ended`] if the sockets that it has cannot be closed; as of [`Feed::remove`].
     pub async fn held_port(&self, record: &Record, wanted: Option<u16>) -> Result<Option<u16>, Error> {
-        let Some(held) = self.held.get(&record.container) else { return Ok(None) };
+        let Some(held) = self.held().get(&record.container).copied() else { return Ok(None) };
         let is_right = wanted.map_or(held.port != DNS_PORT, |wanted| wanted == held.port);
         match is_right && (held.has_lent || !record.asks_inside()) {
             true => return Ok(Some(held.port)),
@@ -124,6 +125,10 @@ impl Feed {
             false => {}
         }
         Ok(None)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<Id, TakenOver>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds or replaces a container; its names can be resolved on return. Without `sockets` the container keeps those
@@ -135,6 +140,7 @@ impl Feed {
     /// the responder nor a new one takes the record.
     pub async fn upsert(&self, record: Record, sockets: Option<Sockets>) -> Result<(), Error> {
         let container = record.container;
+        self.held().remove(&container);
         let request = encode(&Request::Upsert(record));
         if request.len() > LARGEST_PACKET {
             return Err(Error::TooLarge { container: container.short(), size: request.len() });
@@ -149,6 +155,7 @@ impl Feed {
     /// [`Error::Responder`] if neither the responder nor a new one answers: the one that starts next does not have the
     /// container. [`Error::Ended`] after [`Feed::stop`].
     pub async fn remove(&self, container: Id) -> Result<(), Error> {
+        self.held().remove(&container);
         self.handle.order(Order::Remove(container)).await
     }
 

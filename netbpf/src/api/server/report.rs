@@ -55,7 +55,7 @@ pub fn info(info: daemon::Info) -> Info {
         disciplines: info.disciplines,
         contested: info.contested,
         open: info.open,
-        names: names(info.names),
+        names: names(info.names, info.without_filter),
         repairs: info.repairs.into_iter().map(repair).collect(),
         bpffs: info.options.bpffs,
         state_dir: info.options.state_dir,
@@ -66,13 +66,13 @@ pub fn info(info: daemon::Info) -> Info {
     }
 }
 
-fn names(standing: NamesStanding) -> Names {
+fn names(standing: NamesStanding, without_filter: Vec<String>) -> Names {
     let (state, containers, text) = match standing {
         NamesStanding::AtLo(containers) => (NamesState::Kernel, containers, String::new()),
         NamesStanding::Off => (NamesState::Off, 0, String::new()),
         NamesStanding::Lacking(lack) => (NamesState::Lacking, 0, lack),
     };
-    Names { state, containers, text }
+    Names { state, containers, text, without_filter }
 }
 
 /// `netbpf stats`.

@@ -12,6 +12,10 @@ pub struct Names {
     pub containers: usize,
     /// What the kernel lacks.
     pub text: String,
+    /// The names of containers whose queries only the responder answers, although the kernel answers those of others, with
+    /// the reason.
+    #[serde(default)]
+    pub without_filter: Vec<String>,
 }
 
 /// By whom names of containers are answered.

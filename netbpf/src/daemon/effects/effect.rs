@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use super::{
+    asking::Asking,
     files::{Before, Texts},
-    names::Listening,
 };
 use crate::{dns::Record, link::Family, plan::Action};
 
@@ -45,8 +45,8 @@ pub enum Effect {
         record: Record,
         /// The record that it replaces.
         before: Option<Record>,
-        /// Where the container's queries come in, unless the responder has the sockets.
-        listening: Option<Box<Listening>>,
+        /// Where the container asks, if its queries are not led to the responder yet.
+        asking: Option<Asking>,
     },
     /// Remove a container's record from the responder.
     WithdrawNames(Record),

@@ -2,6 +2,7 @@
 //! changed.
 
 mod announce;
+pub(in crate::daemon) mod asking;
 mod contest;
 pub(in crate::daemon) mod descriptors;
 pub(in crate::daemon) mod devices;

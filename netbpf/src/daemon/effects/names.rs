@@ -1,31 +1,14 @@
 //! Tells the responder and the programs the names of containers. Must not know where records come from.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
-use nix::sys::socket::AddressFamily;
-
-use super::{host::Host, lo::DNS_PORT};
+use super::{asking::Asking, host::Host};
 use crate::{
-    daemon::{Error, parts::resolver_sockets},
+    daemon::Error,
     datapath::NamesInNetwork,
-    dns::{NetworkRecord, Record, Sockets},
-    model::{Id, Namespace},
+    dns::{NetworkRecord, Record},
+    model::Id,
 };
-
-/// Where the queries of a container come in.
-pub struct Listening {
-    /// The responder's sockets.
-    pub sockets: Sockets,
-    /// Their address: clients ask at port 53.
-    pub address: Ipv4Addr,
-    /// The namespace where they are.
-    pub namespace: Namespace,
-    /// The family of the servers that they lead to, if these are the container's own.
-    pub servers: Option<AddressFamily>,
-}
 
 impl Host {
     /// Tells the programs the names of all containers, before the first of these can ask.
@@ -41,48 +24,23 @@ impl Host {
         Ok(datapath.write_names()?)
     }
 
-    /// Adds or replaces the names of a container.
+    /// Adds or replaces the names of a container. With `asking`, its queries are led to the responder.
     ///
     /// # Errors
-    /// [`Error::Datapath`] or [`Error::Dns`]: the programs may have the new names. Publish the former ones, or withdraw
-    /// them.
-    pub async fn publish_names(&self, record: Record, listening: Option<Listening>) -> Result<(), Error> {
+    /// [`Error::Datapath`] or [`Error::Dns`], and as of [`Host::lead_queries`]: the programs may have the new names. Publish
+    /// the former ones, or withdraw them.
+    pub async fn publish_names(&self, record: Record, asking: Option<&Asking>) -> Result<(), Error> {
         let container = record.container;
         let networks: Vec<_> = record.networks.iter().map(in_programs).collect();
         self.datapath().set_names(container, &networks)?;
         self.datapath().set_lookups(container, lookups(&record))?;
         // Before the responder leaves its former sockets, so that no query finds a closed port: new ones wait in the new
         // sockets.
-        let sockets = match listening {
-            Some(listening) => Some(self.lead_queries_to(container, listening).await?),
+        let sockets = match asking {
+            Some(asking) => self.lead_queries(&record, asking).await?,
             None => None,
         };
         Ok(self.feed.upsert(record, sockets).await?)
-    }
-
-    /// Leads a container's queries to the responder's sockets. If the kernel refuses the filter that would map port 53 to
-    /// theirs, for example because another filter has its place, sockets at port 53 come instead.
-    async fn lead_queries_to(&self, container: Id, listening: Listening) -> Result<Sockets, Error> {
-        let Listening { sockets, address, namespace, servers } = listening;
-        let port = sockets
-            .port()
-            .map_err(|source| Error::Resolver { address: (address, DNS_PORT).into(), source })?;
-        if port != DNS_PORT {
-            match self.join_lo(container, &namespace, address, port).await {
-                Err(Error::Link(error)) if error.is_invalid() => {
-                    tracing::warn!(
-                        container = %container.short(), %error,
-                        "the responder answers its queries, because the kernel refuses the filter"
-                    );
-                }
-                joined => return joined.map(|()| sockets),
-            }
-        }
-        self.leave_lo(container).await?;
-        match port {
-            DNS_PORT => Ok(sockets),
-            _ => resolver_sockets(&self.links.namespace(&namespace)?, address, Some(DNS_PORT), servers).await,
-        }
     }
 
     /// Removes the names of a container.

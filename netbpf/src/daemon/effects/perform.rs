@@ -72,12 +72,12 @@ impl Host {
                 block_in_place(|| files::give_back(&dir))?;
                 None
             }
-            Effect::PublishNames { record, before, listening } => {
+            Effect::PublishNames { record, before, asking } => {
                 let undo = match before {
-                    Some(before) => Effect::PublishNames { record: before, before: None, listening: None },
+                    Some(before) => Effect::PublishNames { record: before, before: None, asking: None },
                     None => Effect::WithdrawNames(record.clone()),
                 };
-                if let Err(error) = self.publish_names(record, listening.map(|it| *it)).await {
+                if let Err(error) = self.publish_names(record, asking.as_ref()).await {
                     // The programs or the feed may have the record already, the feed for the next responder.
                     if let Err(error) = Box::pin(self.perform_now(undo)).await {
                         tracing::error!(%error, "undo PublishNames");

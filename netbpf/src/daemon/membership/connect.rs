@@ -150,7 +150,7 @@ impl Daemon {
             change.perform_all(routes).await?;
         }
         change.perform_all(port_changes(&before.mappings, &after.mappings, &[])).await?;
-        change.perform_all(self.names.publication(before, after, namespace.as_ref()).await?).await?;
+        change.perform_all(self.names.publication(before, after, namespace.as_ref())).await?;
         // After the responder answers at the address that they contain.
         change.perform_all(self.names.file_changes(after)?).await
     }

@@ -1,5 +1,5 @@
 //! Derives from the model what is needed for names: a container's record for the responder, its files, and
-//! the sockets for its queries.
+//! where it asks.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -9,13 +9,11 @@ use tokio::task::block_in_place;
 use crate::{
     daemon::{
         Error,
-        effects::{effect::Effect, files, lo::DNS_PORT, names::Listening},
+        effects::{asking::Asking, effect::Effect, files, lo::DNS_PORT},
         fault,
         names::{Names, links},
-        parts::resolver_sockets,
         state::{namespace_of, world::World},
     },
-    datapath,
     dns::{NetworkRecord, Record, Servers},
     model::{Attachment, Container, Files, Mode, Namespace, Sandbox},
     plan::rank,
@@ -79,25 +77,16 @@ impl Names {
 
     /// What publishes the names of a running container, if it has any. `before` is the container with its present
     /// names; `namespace` is that of its interfaces, if netbpf has placed them.
-    ///
-    /// # Errors
-    /// [`Error::Link`] if the namespace cannot be entered; [`Error::Resolver`] if its sockets cannot be opened.
-    pub async fn publication(
+    pub fn publication(
         &self,
         before: &Container,
         after: &Container,
         namespace: Option<&Namespace>,
-    ) -> Result<Option<Effect>, Error> {
+    ) -> Option<Effect> {
         let [before, record] = [before, after].map(|container| self.record_of(container));
-        let Some(record) = record else { return Ok(None) };
-        let listening = match (&before, namespace) {
-            (None, Some(namespace)) if after.owner().asks_our_responder() => {
-                let port = if self.host.answers_at_lo().await { None } else { Some(DNS_PORT) };
-                Some(Box::new(self.listen(after, namespace, port).await?))
-            }
-            (None | Some(_), _) => None,
-        };
-        Ok(Some(Effect::PublishNames { record, before, listening }))
+        let namespace = namespace.filter(|_| before.is_none());
+        let asking = namespace.and_then(|namespace| asking_of(after, namespace, false));
+        Some(Effect::PublishNames { record: record?, before, asking })
     }
 
     /// What publishes the names of `after` in place of those of `before`, or withdraws them if it has none. None for the
@@ -108,7 +97,7 @@ impl Names {
             (None, _) if after.owner().asks_our_responder() => None,
             (None, None) => None,
             (Some(old), Some(new)) if old == new => None,
-            (before, Some(record)) => Some(Effect::PublishNames { record, before, listening: None }),
+            (before, Some(record)) => Some(Effect::PublishNames { record, before, asking: None }),
             (Some(old), None) => Some(Effect::WithdrawNames(old)),
         }
     }
@@ -149,88 +138,29 @@ impl Names {
         }
         self.host.prepare_names(records.iter().map(|(record, ..)| record))?;
         for (record, container, namespace) in records {
-            let namespace = namespace.filter(|_| container.owner().asks_our_responder());
-            match namespace {
-                Some(namespace) => self.publish_again(record, &container, &namespace).await?,
-                None => self.host.publish_names(record, None).await?,
-            }
+            let asking = namespace.and_then(|namespace| asking_of(&container, &namespace, true));
+            self.publish_again(record, asking.as_ref()).await?;
         }
         self.host.settle_lo()?;
         self.host.datapath().settle_names()?;
         Ok(self.host.feed.settle().await?)
     }
 
-    /// Sends the record of a container that asks. If no program can answer at its `lo`, the responder does at port 53; if
-    /// that is not free, the container cannot ask, but others can resolve it.
-    async fn publish_again(
-        &self,
-        record: Record,
-        container: &Container,
-        namespace: &Namespace,
-    ) -> Result<(), Error> {
-        let told = |error: &Error, what| {
-            tracing::error!(container = %container.id.short(), %error, "{what}");
-        };
-        let is_fast = self.host.answers_at_lo().await;
-        let published = async {
-            let listening = self.listen_again(&record, container, namespace, is_fast).await?;
-            self.host.publish_names(record.clone(), listening).await
-        };
-        match published.await {
-            Err(error) if is_of_one_container(&error) => told(&error, "listen for queries"),
+    /// Sends the record of a container. If its queries cannot be led to the responder, it cannot ask, but others can resolve
+    /// it.
+    async fn publish_again(&self, record: Record, asking: Option<&Asking>) -> Result<(), Error> {
+        let container = record.container;
+        match self.host.publish_names(record.clone(), asking).await {
+            Err(error @ (Error::Link(_) | Error::Resolver { .. } | Error::File { .. })) => {
+                tracing::error!(container = %container.short(), %error, "lead its queries to the responder");
+            }
             published => return published,
         }
-        let listening = async {
-            // A filter would map queries to sockets that are closed.
-            self.host.leave_lo(container.id).await?;
-            match is_fast {
-                true => self.listen_again(&record, container, namespace, false).await,
-                false => Ok(None),
-            }
-        };
-        let listening = listening.await.unwrap_or_else(|error| {
-            told(&error, "listen for queries at port 53");
-            None
-        });
-        self.host.publish_names(record, listening).await
-    }
-
-    /// What opens new sockets for a container's queries, unless the responder that was taken over has the right ones.
-    async fn listen_again(
-        &self,
-        record: &Record,
-        container: &Container,
-        namespace: &Namespace,
-        is_fast: bool,
-    ) -> Result<Option<Listening>, Error> {
-        let wanted = if is_fast { None } else { Some(DNS_PORT) };
-        match self.host.feed.held_port(record, wanted).await? {
-            Some(DNS_PORT) => self.host.leave_lo(container.id).await.map(|()| None),
-            Some(port) => {
-                let address = container.owner().resolver();
-                self.host.join_lo(container.id, namespace, address, port).await.map(|()| None)
-            }
-            None => self.listen(container, namespace, wanted).await.map(Some),
+        // It would map queries to sockets that nobody has.
+        if let Err(error) = self.host.leave_lo(container).await {
+            tracing::error!(container = %container.short(), %error, "remove the filter at lo");
         }
-    }
-
-    /// Opens the sockets for a container's queries, at a port or at any.
-    async fn listen(
-        &self,
-        container: &Container,
-        named: &Namespace,
-        port: Option<u16>,
-    ) -> Result<Listening, Error> {
-        let namespace = self.host.links.namespace(named)?;
-        let address = container.owner().resolver();
-        let family =
-            container.owner().name_servers().map(|servers| match servers.iter().all(IpAddr::is_ipv4) {
-                true => AddressFamily::Inet,
-                // IPv6 sockets reach servers of both families.
-                false => AddressFamily::Inet6,
-            });
-        let sockets = resolver_sockets(&namespace, address, port, family).await?;
-        Ok(Listening { sockets, address, namespace: named.clone(), servers: family })
+        self.host.publish_names(record, None).await
     }
 
     /// The responder's record of a container.
@@ -239,15 +169,16 @@ impl Names {
     }
 }
 
-/// Whether an error is about one container, and no reason to leave others without names.
-fn is_of_one_container(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Link(_)
-            | Error::Resolver { .. }
-            | Error::File { .. }
-            | Error::Datapath(datapath::Error::Full { .. })
-    )
+/// Where a container asks from a namespace, if it asks netbpf's responder.
+fn asking_of(container: &Container, namespace: &Namespace, asks_already: bool) -> Option<Asking> {
+    let owner = container.owner();
+    let servers = owner.name_servers().map(|servers| match servers.iter().all(IpAddr::is_ipv4) {
+        true => AddressFamily::Inet,
+        // IPv6 sockets reach servers of both families.
+        false => AddressFamily::Inet6,
+    });
+    let asking = Asking { namespace: namespace.clone(), address: owner.resolver(), servers, asks_already };
+    owner.asks_our_responder().then_some(asking)
 }
 
 /// The names of a container in a network: its name, its aliases, its short ID, its host name. None if its name is not

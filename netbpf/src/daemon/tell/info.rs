@@ -50,6 +50,8 @@ pub struct Info {
     pub open: Vec<String>,
     /// How names are answered.
     pub names: NamesStanding,
+    /// Containers whose queries only the responder answers, although the kernel answers those of others, with the reason.
+    pub without_filter: Vec<String>,
     /// The last 20 different repairs, the latest last.
     pub repairs: Vec<Repair>,
     /// The daemon's options.
@@ -115,6 +117,10 @@ pub async fn info(options: &Options, state: &State, host: &Host) -> Info {
     };
     let contested = host.contests.told(Instant::now()).into_iter();
     let names = host.standing_of_names();
+    let name_of = |id: &Id| state.container(id).map_or_else(|_| id.short(), |container| container.name);
+    let mut without_filter: Vec<String> =
+        host.without_filter().iter().map(|(id, reason)| format!("{} ({reason})", name_of(id))).collect();
+    without_filter.sort();
     Info {
         containers,
         running,
@@ -127,6 +133,7 @@ pub async fn info(options: &Options, state: &State, host: &Host) -> Info {
         contested: contested.chain(host.pins.trouble()).collect(),
         open,
         names,
+        without_filter,
         repairs: host.repairs.all(),
         options: options.clone(),
         hostname: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),

@@ -41,18 +41,51 @@ async fn a_filter_keeps_its_class_if_the_maps_are_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_responder_answers_where_no_filter_can_be_added_until_the_next_start() {
-    let (rig, [id]) = rig_with(["blue"]).await;
-    let before = rig.shape();
-    // As after an update, or after somebody else took the place.
-    rig.machine.change(|state| state.at_lo.clear());
-    rig.machine.refuse("add a filter", Errno::EINVAL);
-    let rig = rig.restart().await;
-    let shape = rig.shape();
-    assert!(shape.machine().at_lo.is_empty() && shape.machine().resolvers.is_empty(), "{shape:#?}");
-    assert!(!note_of(&rig, id).exists(), "nobody adds it again while the responder is at port 53");
-    assert!(shape.machine().records.contains_key(&id));
-    rig.machine.refuse_nothing();
-    before.assert_same(&rig.restart().await.shape(), "after the next start");
+    for errno in [Errno::EINVAL, Errno::ENOBUFS] {
+        let (rig, [id]) = rig_with(["blue"]).await;
+        let before = rig.shape();
+        // As after an update, or after somebody else took the place.
+        rig.machine.change(|state| state.at_lo.clear());
+        rig.machine.refuse("add a filter", errno);
+        let rig = rig.restart().await;
+        let shape = rig.shape();
+        assert!(shape.machine().at_lo.is_empty() && shape.machine().resolvers.is_empty(), "{shape:#?}");
+        assert!(!note_of(&rig, id).exists(), "nobody adds it again while the responder is at port 53");
+        assert!(shape.machine().records.contains_key(&id));
+        assert_eq!(rig.daemon.host.without_filter().len(), 1);
+        rig.machine.refuse_nothing();
+        before.assert_same(&rig.restart().await.shape(), "after the next start");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_filter_needs_is_no_reason_not_to_connect() {
+    let refusals = [
+        ("set a resolver", Errno::E2BIG),
+        ("add a discipline", Errno::EINVAL),
+        ("add a filter", Errno::EINVAL),
+    ];
+    for (call, errno) in refusals {
+        let rig = Rig::start().await;
+        let network = rig.network().await.unwrap();
+        let blue = rig.namespace("blue");
+        rig.machine.refuse(call, errno);
+        let id = rig.connect(&blue, &network).await.unwrap();
+        let host = &rig.daemon.host;
+        let machine = rig.machine.state();
+        assert!(machine.at_lo.is_empty() && machine.resolvers.is_empty(), "{call}: {machine:#?}");
+        assert!(!note_of(&rig, id).exists() && machine.records.contains_key(&id), "{call}");
+        assert_eq!(host.without_filter().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id], "{call}");
+        assert_eq!(host.standing_of_names(), NamesStanding::AtLo(0));
+        // The namespace is its own, also without a filter.
+        let other = Id::random();
+        rig.machine.refuse_nothing();
+        host.join_lo(other, &Namespace::Path(blue), RESOLVER, 40_000).await.unwrap_err();
+        host.leave_lo(other).await.unwrap();
+        let rig = rig.restart().await;
+        let host = &rig.daemon.host;
+        assert_eq!((host.standing_of_names(), host.without_filter()), (NamesStanding::AtLo(1), vec![]));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

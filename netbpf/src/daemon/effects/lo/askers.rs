@@ -9,12 +9,14 @@ use std::{
 use crate::{daemon::parts::Namespace, link, model::Id};
 
 /// How the queries of a container come to the responder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
     /// Not yet, or no more. What is left of a filter must go.
     None,
     /// Through the filter at `lo`.
     Filter,
+    /// At port 53, because of this.
+    Port(String),
 }
 
 /// The containers that ask.
@@ -87,6 +89,11 @@ impl Askers {
 
     /// How a container asks.
     pub fn way_of(&self, container: Id) -> Way {
-        self.inner().askers.get(&container).map_or(Way::None, |asker| asker.way)
+        self.inner().askers.get(&container).map_or(Way::None, |asker| asker.way.clone())
+    }
+
+    /// How each container asks.
+    pub fn ways(&self) -> Vec<(Id, Way)> {
+        self.inner().askers.iter().map(|(container, asker)| (*container, asker.way.clone())).collect()
     }
 }

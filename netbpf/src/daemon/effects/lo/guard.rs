@@ -103,7 +103,7 @@ impl Host {
         if self.links.lo(&namespace).await?.filter().await? == Some(wanted) {
             return Ok(false);
         }
-        self.add_at_lo(container, &namespace, named, class).await?;
+        self.add_filter(container, &namespace, named, class).await?;
         Ok(true)
     }
 }

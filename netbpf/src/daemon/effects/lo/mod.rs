@@ -123,8 +123,21 @@ impl Host {
         match ability {
             _ if !self.fast_names.is_wanted => NamesStanding::Off,
             Ability::Short(lack) | Ability::Lacks(lack) => NamesStanding::Lacking(lack),
-            Ability::Unknown | Ability::Able => NamesStanding::AtLo(self.datapath().resolvers().len()),
+            Ability::Unknown | Ability::Able => {
+                let ways = self.fast_names.askers.ways().into_iter();
+                NamesStanding::AtLo(ways.filter(|(_, way)| *way == Way::Filter).count())
+            }
         }
+    }
+
+    /// The containers that have no filter although others have one, each with the reason.
+    pub fn without_filter(&self) -> Vec<(Id, String)> {
+        let ways = self.fast_names.askers.ways().into_iter();
+        ways.filter_map(|(container, way)| match way {
+            Way::Port(reason) => Some((container, reason)),
+            Way::None | Way::Filter => None,
+        })
+        .collect()
     }
 
     /// Keeps the classes of all filters that an earlier daemon noted, before any is given.
@@ -188,13 +201,13 @@ impl Host {
             return Err(Error::Resolver { address: (address, DNS_PORT).into(), source });
         }
         let class = self.datapath().set_resolver(container, address, port)?;
-        self.add_at_lo(container, &namespace, named.clone(), class).await?;
+        self.add_filter(container, &namespace, named.clone(), class).await?;
         askers.set_way(container, Way::Filter);
         Ok(())
     }
 
     /// Notes a container's filter, and adds or replaces it.
-    async fn add_at_lo(
+    async fn add_filter(
         &self,
         container: Id,
         namespace: &Namespace,
@@ -226,20 +239,34 @@ impl Host {
     /// # Errors
     /// [`Error::Link`], [`Error::Datapath`] or [`Error::File`]: call it again.
     pub async fn leave_lo(&self, container: Id) -> Result<(), Error> {
-        let askers = &self.fast_names.askers;
-        askers.set_way(container, Way::None);
+        self.remove_at_lo(container).await?;
+        self.fast_names.askers.leave(container);
+        Ok(())
+    }
+
+    /// Removes what was done for a container's filter, and notes why it asks at port 53. Its namespace stays its own.
+    ///
+    /// # Errors
+    /// As of [`Host::leave_lo`].
+    pub async fn do_without_lo(&self, container: Id, reason: String) -> Result<(), Error> {
+        self.remove_at_lo(container).await?;
+        self.fast_names.askers.set_way(container, Way::Port(reason));
+        Ok(())
+    }
+
+    async fn remove_at_lo(&self, container: Id) -> Result<(), Error> {
+        self.fast_names.askers.set_way(container, Way::None);
         if let Some(note) = self.note_at_lo(container)? {
             if let Some(namespace) = self.namespace_to_leave(container, &note.namespace)? {
-                self.remove_at_lo(&namespace, &note).await?;
+                self.remove_filter(&namespace, &note).await?;
             }
             kept::remove(&self.folders.of(&container), NOTE)?;
         }
-        askers.leave(container);
         // Last: while a filter may be there, no other container gets its class.
         Ok(self.datapath().remove_resolver(container)?)
     }
 
-    async fn remove_at_lo(&self, namespace: &Namespace, note: &Note) -> Result<(), Error> {
+    async fn remove_filter(&self, namespace: &Namespace, note: &Note) -> Result<(), Error> {
         let lo = self.links.lo(namespace).await?;
         if lo.filter().await?.is_some_and(|filter| filter.class != note.class) {
             return Ok(());

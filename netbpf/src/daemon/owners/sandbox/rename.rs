@@ -45,6 +45,6 @@ impl Daemon {
         after: &Container,
     ) -> Result<(), Error> {
         let Ok(namespace) = namespace_of(after) else { return Ok(()) };
-        change.perform_all(self.names.publication(before, after, Some(&namespace)).await?).await
+        change.perform_all(self.names.publication(before, after, Some(&namespace))).await
     }
 }

@@ -14,6 +14,8 @@ use netbpf_common::{
     stats::{Counter, EndpointStats},
 };
 
+use nix::libc::E2BIG;
+
 use super::Machine;
 use crate::{
     datapath::{
@@ -136,7 +138,10 @@ impl Datapath {
             let free = (1..).find(|class| !state.resolvers.values().any(|taken| taken == class));
             *state.resolvers.entry(container).or_insert(free.unwrap_or_default())
         });
-        set.map_err(|_| Error::Full { what: "container that asks for names", most: 0 })
+        set.map_err(|error| match error.raw_os_error() {
+            Some(E2BIG) => Error::Full { what: "container that asks for names", most: 0 },
+            _ => refused("set a resolver")(error),
+        })
     }
 
     pub fn remove_resolver(&mut self, container: Id) -> Result<(), Error> {
