@@ -2,12 +2,15 @@
 //! its port.
 
 use aya::maps::{HashMap, Map, MapData};
-use netbpf::model::Id;
-use netbpf_common::{name::Resolver, reason::Reason};
+use netbpf::{datapath::NamesInNetwork, model::Id};
+use netbpf_common::{
+    name::{Addresses, MAX_NAMES, NameKey, Resolver},
+    reason::Reason,
+};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
-    bench::{Bench, bench},
+    bench::{BLUE, Bench, RED, bench},
     dns::{A, AAAA, COOKIE, OPT, PTR, ones_complement, query},
     frame::Frame,
     oracle::{Oracle, World},
@@ -77,6 +80,11 @@ fn ask(message: &[u8]) -> Frame {
 
 fn resolvers(bench: &Bench) -> HashMap<MapData, u32, Resolver> {
     let map = MapData::from_pin(bench.pin("maps", "RESOLVERS")).expect("a pinned map");
+    Map::HashMap(map).try_into().expect("a hash")
+}
+
+fn names_in_map(bench: &Bench) -> HashMap<MapData, NameKey, Addresses> {
+    let map = MapData::from_pin(bench.pin("maps", "NAMES")).expect("a pinned map");
     Map::HashMap(map).try_into().expect("a hash")
 }
 
@@ -307,6 +315,50 @@ fn a_class_is_that_of_one_container() {
         assert!(resolvers(bench).get(&7, 0).is_err());
         assert!(!bench.datapath.resolvers().contains(&one));
     });
+}
+
+#[test]
+fn a_name_without_room_is_left_to_the_responder_in_all_networks() {
+    with_names(|bench| {
+        let names = |network, names: &[&str]| NamesInNetwork {
+            network,
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            addresses: vec![[10, 1, 0, network as u8].into()],
+            ..NamesInNetwork::default()
+        };
+        let [early, late, other] = [Id::random(), Id::random(), Id::random()];
+        let set = |bench: &mut Bench, container, list: &[NamesInNetwork]| {
+            bench.datapath.set_names(container, list).expect("written");
+            // That of the test's own class.
+            let mut map = resolvers(bench);
+            let class = map.keys().map(|class| class.expect("a key")).find(|class| *class != 0);
+            let resolver = map.get(&class.expect("the asker's"), 0).expect("an entry");
+            map.insert(0, resolver, 0).expect("written");
+        };
+        let asked = |bench: &Bench, name| answer(bench, &ask(&query(name, A, &[]))).map(|reply| last(&reply));
+        set(bench, early, &[names(BLUE, &["late"])]);
+        set(bench, other, &[names(7, &["one", "two"])]);
+        assert_eq!((asked(bench, "late"), asked(bench, "db")), (Some(BLUE as u8), Some(3)));
+        let mut map = names_in_map(bench);
+        let full = (0..=MAX_NAMES).find(|number| {
+            let key = NameKey::new(8, &format!("other-{number}")).expect("a name");
+            map.insert(key, Addresses::default(), 0).is_err()
+        });
+        assert!(full.is_some());
+        // Its first network has no room for it, so that the name in the second one is not what it means.
+        set(bench, late, &[names(RED, &["late"])]);
+        assert_eq!((asked(bench, "late"), asked(bench, "db")), (None, None));
+        let room = NameKey::new(8, "other-0").expect("a name");
+        map.remove(&room).expect("removed");
+        // Others make room.
+        set(bench, other, &[names(7, &["one"])]);
+        assert_eq!((asked(bench, "late"), asked(bench, "db")), (Some(RED as u8), Some(3)));
+    });
+}
+
+/// The last byte of a reply, which is that of an address.
+fn last(reply: &[u8]) -> u8 {
+    *reply.last().expect("a reply")
 }
 
 #[test]

@@ -61,6 +61,11 @@ pub struct Names {
     holders: HashMap<NameKey, BTreeSet<Id>>,
     /// Names whose entries in the map are not as they should be, because the kernel refused a write.
     unwritten: BTreeSet<NameKey>,
+    /// Names for which the maps have no room.
+    left_out: BTreeSet<NameKey>,
+    /// The networks of these names. Only the responder looks names up there: what the maps have not may be another
+    /// container's name in the next network.
+    incomplete: BTreeSet<u32>,
     /// The networks of each container that asks, by the numbers of its endpoints: first those whose members may talk to
     /// each other.
     asking: HashMap<u64, BTreeMap<u32, (u8, u32)>>,
@@ -76,6 +81,8 @@ impl Names {
             containers: HashMap::new(),
             holders: HashMap::new(),
             unwritten: BTreeSet::new(),
+            left_out: BTreeSet::new(),
+            incomplete: BTreeSet::new(),
             asking: HashMap::new(),
         })
     }
@@ -101,11 +108,21 @@ impl Names {
         if owner == 0 || networks.is_empty() {
             return remove(|| self.views.remove(&owner)).map_err(failed);
         }
-        let mut view = View { count: networks.len().min(MAX_VIEW) as u32, ..View::default() };
+        let is_complete = networks.iter().all(|(_, network)| !self.incomplete.contains(network));
+        let count = if is_complete { networks.len().min(MAX_VIEW) } else { 0 };
+        let mut view = View { count: count as u32, ..View::default() };
         for (place, (_, network)) in view.networks.iter_mut().zip(networks) {
             *place = network;
         }
         add("container that asks for names", MAX_ENDPOINTS, || self.views.insert(owner, view, 0), failed)
+    }
+
+    /// Writes the views with one of these networks again.
+    fn rewrite_views(&mut self, networks: &BTreeSet<u32>) -> Result<(), Error> {
+        let has_one = |view: &BTreeMap<u32, (u8, u32)>| view.values().any(|(_, it)| networks.contains(it));
+        let owners: Vec<u64> =
+            self.asking.iter().filter(|(_, view)| has_one(view)).map(|(owner, _)| *owner).collect();
+        owners.into_iter().try_for_each(|owner| self.write_view(owner))
     }
 
     /// Replaces the names of a container in memory.
@@ -130,18 +147,25 @@ impl Names {
         self.unwritten.extend(all.filter(|name| before.get(name) != names.get(name)));
     }
 
-    /// Writes the entries that are not as they should be.
+    /// Writes the entries that are not as they should be, first those that make room.
     fn write_changed(&mut self) -> Result<(), Error> {
+        let gone: Vec<_> =
+            self.unwritten.iter().filter(|name| !self.holders.contains_key(name)).copied().collect();
+        for name in &gone {
+            self.write(name)?;
+            self.left_out.remove(name);
+            self.unwritten.remove(name);
+        }
+        if !gone.is_empty() {
+            self.unwritten.append(&mut self.left_out);
+        }
         while let Some(name) = self.unwritten.first().copied() {
             match self.write(&name) {
-                // The responder has it, too.
-                Err(Error::Full { what, most }) => {
-                    tracing::warn!(
-                        "no program answers for another name of a container: {}",
-                        Error::Full { what, most }
-                    );
+                Err(Error::Full { .. }) => drop(self.left_out.insert(name)),
+                written => {
+                    written?;
+                    self.left_out.remove(&name);
                 }
-                written => written?,
             }
             self.unwritten.remove(&name);
         }
@@ -190,14 +214,14 @@ impl Names {
 }
 
 impl Datapath {
-    /// Replaces the names of a container, in all of its networks. Names for which the map has no room are left to the
-    /// responder, with a warning. If a write fails, some are replaced: the next call writes the others.
+    /// Replaces the names of a container, in all of its networks. If the map has no room for one, all names of its network are
+    /// left to the responder, with a warning. If a write fails, some are replaced: the next call writes the others.
     ///
     /// # Errors
     /// [`Error::Failed`] of a map.
     pub fn set_names(&mut self, container: Id, networks: &[NamesInNetwork]) -> Result<(), Error> {
         self.note_names(container, networks);
-        self.names.write_changed()
+        self.write_names()
     }
 
     /// The same in memory only. At the start of a daemon, all names are noted before the first is written: a name that
@@ -211,7 +235,33 @@ impl Datapath {
     /// # Errors
     /// As of [`Datapath::set_names`].
     pub fn write_names(&mut self) -> Result<(), Error> {
-        self.names.write_changed()
+        self.names.write_changed()?;
+        self.settle_incomplete()
+    }
+
+    /// Leaves names to the responder in networks of which the maps have not all of them, and no more in others.
+    fn settle_incomplete(&mut self) -> Result<(), Error> {
+        let names = &mut self.names;
+        let incomplete: BTreeSet<u32> = names.left_out.iter().map(|name| name.network & !WITH_DOTS).collect();
+        if names.incomplete == incomplete {
+            return Ok(());
+        }
+        match incomplete.is_empty() {
+            true => tracing::info!("the maps have room for all names again"),
+            false => tracing::warn!(
+                networks = ?incomplete,
+                "only the responder looks up names there, because the maps have no room for all of them"
+            ),
+        }
+        let changed: BTreeSet<u32> = names.incomplete.symmetric_difference(&incomplete).copied().collect();
+        let before = std::mem::replace(&mut names.incomplete, incomplete.clone());
+        let written = names.rewrite_views(&changed);
+        let written = written.and_then(|()| self.resolvers.set_incomplete(incomplete));
+        if written.is_err() {
+            // The next call does all of it again.
+            self.names.incomplete = before;
+        }
+        written
     }
 
     /// Removes all names but those that were set since the daemon's start: of these containers there are no others.

@@ -2,7 +2,7 @@
 //! attached, or DNS messages.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
     os::fd::{AsFd, OwnedFd},
 };
@@ -42,6 +42,8 @@ pub struct Resolvers {
     written: HashMap<Id, Resolver>,
     /// The networks in which names are looked up for each container.
     networks: HashMap<Id, Vec<u32>>,
+    /// Networks in which only the responder looks up names.
+    incomplete: BTreeSet<u32>,
     /// The class that was given anew last. The first one is random: a namespace that nobody names any more may have a
     /// filter of an earlier daemon, and its class must not be that of the next container.
     last: u16,
@@ -58,6 +60,7 @@ impl Resolvers {
             classes: HashMap::new(),
             written: HashMap::new(),
             networks: HashMap::new(),
+            incomplete: BTreeSet::new(),
             last: rand::random(),
         };
         for (class, resolver) in entries {
@@ -100,16 +103,32 @@ impl Resolvers {
     }
 
     fn set_networks(&mut self, container: Id, networks: Vec<u32>) -> Result<(), Error> {
-        if let Some(class) = self.classes.get(&container).copied()
-            && let Some(resolver) = self.written.get(&container).copied()
-        {
-            self.write(container, class, with_networks(resolver, &networks))?;
-        }
         match networks.is_empty() {
             true => self.networks.remove(&container),
             false => self.networks.insert(container, networks),
         };
+        self.rewrite(container)
+    }
+
+    /// Writes the networks of a container to its entry, if it has one.
+    fn rewrite(&mut self, container: Id) -> Result<(), Error> {
+        if let Some(class) = self.classes.get(&container).copied()
+            && let Some(resolver) = self.written.get(&container).copied()
+        {
+            let networks = self.networks.get(&container).map_or(&[][..], Vec::as_slice);
+            let rewritten = with_networks(resolver, networks, &self.incomplete);
+            if rewritten != resolver {
+                self.write(container, class, rewritten)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Sets the networks in which only the responder looks up names.
+    pub(super) fn set_incomplete(&mut self, incomplete: BTreeSet<u32>) -> Result<(), Error> {
+        self.incomplete = incomplete;
+        let containers: Vec<Id> = self.networks.keys().copied().collect();
+        containers.into_iter().try_for_each(|container| self.rewrite(container))
     }
 }
 
@@ -144,8 +163,9 @@ impl Datapath {
             count: 0,
             networks: [0; MAX_VIEW],
         };
-        let networks = resolvers.networks.get(&container).cloned().unwrap_or_default();
-        resolvers.write(container, class, with_networks(resolver, &networks))?;
+        let networks = resolvers.networks.get(&container).map_or(&[][..], Vec::as_slice);
+        let resolver = with_networks(resolver, networks, &resolvers.incomplete);
+        resolvers.write(container, class, resolver)?;
         Ok(class)
     }
 
@@ -199,8 +219,10 @@ impl Datapath {
     }
 }
 
-fn with_networks(resolver: Resolver, networks: &[u32]) -> Resolver {
-    let count = if networks.len() > MAX_VIEW { 0 } else { networks.len() };
+/// The entry with these networks, or without any if they are too many, or one of them is incomplete.
+fn with_networks(resolver: Resolver, networks: &[u32], incomplete: &BTreeSet<u32>) -> Resolver {
+    let is_complete = networks.iter().all(|network| !incomplete.contains(network));
+    let count = if networks.len() > MAX_VIEW || !is_complete { 0 } else { networks.len() };
     let mut resolver = Resolver { count: count as u32, networks: [0; MAX_VIEW], ..resolver };
     resolver.networks[..count].copy_from_slice(&networks[..count]);
     resolver
