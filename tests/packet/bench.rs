@@ -290,6 +290,11 @@ impl Sent<'_> {
         let _outcome = self.run(frame);
     }
 
+    /// Sends a frame, and returns it as it is afterwards.
+    pub fn after(&self, frame: &Frame) -> Frame {
+        self.run(frame).1
+    }
+
     /// Runs the program; returns the verdict, and the frame afterwards.
     fn run(&self, frame: &Frame) -> (u32, Frame) {
         let Self { bench, program, ifindex, ingress_ifindex, mark } = *self;

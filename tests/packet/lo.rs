@@ -1,6 +1,11 @@
 //! Packets of a container's `lo`: queries are answered in place as the responder answers them, and all others are mapped to
 //! its port.
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
 use aya::maps::{HashMap, Map, MapData};
 use netbpf::{datapath::NamesInNetwork, model::Id};
 use netbpf_common::{
@@ -353,6 +358,37 @@ fn a_name_without_room_is_left_to_the_responder_in_all_networks() {
         // Others make room.
         set(bench, other, &[names(7, &["one"])]);
         assert_eq!((asked(bench, "late"), asked(bench, "db")), (Some(RED as u8), Some(3)));
+    });
+}
+
+#[test]
+fn an_answer_is_not_that_of_a_name_whose_entry_takes_the_memory() {
+    with_names(|bench| {
+        let mut map = names_in_map(bench);
+        let entry = |name, last| {
+            let key = NameKey::new(RED, name).expect("a name");
+            let addresses = Addresses { ipv4_count: 8, ipv4: [[10, 9, 9, last]; 8], ..Addresses::default() };
+            (key, addresses)
+        };
+        let is_over = AtomicBool::new(false);
+        let query = ask(&query("one", A, &[]));
+        let answers = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    for (key, addresses) in [entry("one", 1), entry("two", 2)] {
+                        map.insert(key, addresses, 0).expect("written");
+                        map.remove(&key).expect("removed");
+                    }
+                }
+            });
+            let replies: Vec<Frame> = (0..100_000).map(|_| bench.at_lo().after(&query)).collect();
+            is_over.store(true, Ordering::Relaxed);
+            replies.into_iter().filter(|reply| reply.0.len() > query.0.len()).collect::<Vec<_>>()
+        });
+        let has = |reply: &&Frame, last| reply.0.windows(4).any(|part| part == [10, 9, 9, last]);
+        let wrong = answers.iter().filter(|reply| has(reply, 2)).count();
+        assert_eq!(wrong, 0, "of {}", answers.len());
+        assert!(answers.iter().any(|reply| has(&reply, 1)), "some are answered");
     });
 }
 

@@ -1,8 +1,8 @@
 //! The maps of names: what a name is known to mean, and who looks it up where. Must not know DNS messages.
 //!
-//! As with other maps, the memory of an entry stays readable while a program runs, although it may be that of another
-//! entry by then: what is read of it is any bytes.
-#![expect(unsafe_code, reason = "map values are raw pointers; this file reads them word by word")]
+//! A value is copied, and the copy counts if the key has the same entry afterwards: since Linux 6.1, the memory of an entry
+//! that is removed or replaced can be another key's at once, also while a program reads it.
+#![expect(unsafe_code, reason = "map values are raw pointers; this file copies them word by word")]
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
@@ -41,34 +41,79 @@ static RESOLVERS: HashMap<u32, name::Resolver, { MAX_RESOLVERS as usize }, { BPF
 #[btf_map]
 static ASKED: PerCpuArray<NameKey, 1> = PerCpuArray::new();
 
-/// The addresses of a name, read one by one: all of them would take too much of a program's stack.
+/// The copies of the values that the program on this CPU has found last: they would take too much of its stack.
+#[btf_map]
+static FOUND: PerCpuArray<Addresses, 1> = PerCpuArray::new();
+
+/// The same for `POINTERS`.
+#[btf_map]
+static POINTED: PerCpuArray<Pointer, 1> = PerCpuArray::new();
+
+/// The same for `RESOLVERS`.
+#[btf_map]
+static RESOLVER: PerCpuArray<name::Resolver, 1> = PerCpuArray::new();
+
+/// The same for `VIEWS`.
+#[btf_map]
+static VIEW: PerCpuArray<View, 1> = PerCpuArray::new();
+
+/// Copies a value to this CPU's place for it, and returns the place. None if `find` finds another entry afterwards.
+#[inline(always)]
+fn copy<T>(
+    value: *const T,
+    find: impl Fn() -> Option<*const T>,
+    copies: &'static PerCpuArray<T, 1>,
+) -> Option<*const T> {
+    let place = copies.get_ptr_mut(0)?;
+    for word in 0..size_of::<T>() / size_of::<u32>() {
+        // SAFETY: an entry, whose memory the kernel keeps while a program runs, and this CPU's place, which no other program
+        // of this CPU uses meanwhile, except with PREEMPT_RT: then the copy may be a mixture, but any bytes are a value. All
+        // words are in both. Volatile, because others write to the entry.
+        unsafe {
+            let copied = value.cast::<u32>().add(word).read_volatile();
+            place.cast::<u32>().add(word).write_volatile(copied);
+        }
+    }
+    (find() == Some(value)).then_some(place.cast_const())
+}
+
+/// An entry of `NAMES`, which may be replaced.
+#[derive(Clone, Copy)]
+struct Entry {
+    value: *const Addresses,
+    /// How many addresses there are of each family, and whether there are more.
+    counts: [u8; 4],
+}
+
+impl Entry {
+    /// How many addresses there are for records of this type.
+    #[inline(always)]
+    fn count(self, kind: [u8; 2]) -> u8 {
+        let [ipv4, ipv6, ..] = self.counts;
+        match kind {
+            EndOfQuestion::A => ipv4,
+            EndOfQuestion::AAAA => ipv6,
+            _ => 0,
+        }
+    }
+
+    /// Whether there are more addresses than these.
+    #[inline(always)]
+    fn is_cut(self) -> bool {
+        self.counts[2] != 0
+    }
+}
+
+/// The addresses of a name.
 pub struct Found(*const Addresses);
 
 impl Found {
     /// How many IPv4 addresses there are.
     #[inline(always)]
     pub fn ipv4_count(&self) -> usize {
-        // SAFETY: an entry of `NAMES`, whose memory the kernel keeps while a program runs, although it may be that of
-        // another name by then. Volatile, because others write there; so it is for all that follow.
+        // SAFETY: this CPU's copy; so it is for all that follow. Volatile, so that each is read once.
         let count = unsafe { (&raw const (*self.0).ipv4_count).read_volatile() };
         (count as usize).min(MAX_ADDRESSES)
-    }
-
-    /// Whether there are more addresses than these.
-    #[inline(always)]
-    fn is_cut(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { (&raw const (*self.0).is_cut).read_volatile() != 0 }
-    }
-
-    /// How many addresses there are for records of this type.
-    #[inline(always)]
-    fn count(&self, kind: [u8; 2]) -> usize {
-        match kind {
-            EndOfQuestion::A => self.ipv4_count(),
-            EndOfQuestion::AAAA => self.ipv6_count(),
-            _ => 0,
-        }
     }
 
     /// How many IPv6 addresses there are.
@@ -131,7 +176,9 @@ impl Resolver {
     /// That of the container with a filter of this class.
     #[inline(always)]
     pub fn of_class(class: u32) -> Option<Self> {
-        RESOLVERS.get_ptr(class).map(Self)
+        let find = || RESOLVERS.get_ptr(class);
+        // One that is replaced just now is there again.
+        copy(find()?, find, &RESOLVER).or_else(|| copy(find()?, find, &RESOLVER)).map(Self)
     }
 
     /// The address that clients ask.
@@ -165,14 +212,14 @@ pub struct Name(*mut NameKey);
 
 /// What a search in some networks has found.
 enum Search {
-    /// Addresses of the type.
-    Found(Found),
+    /// Addresses of the type, in the network that the name has now.
+    Found(Entry),
     /// The name, without addresses of the type.
     Known,
     /// Not the name.
     Unknown,
-    /// More addresses than fit in a map.
-    TooMany,
+    /// More addresses than fit in a map, or an entry that was replaced meanwhile.
+    OfResponder,
 }
 
 impl Name {
@@ -196,10 +243,11 @@ impl Name {
     /// the endpoint's own.
     #[inline(always)]
     pub fn addresses(&self, endpoint: &Endpoint) -> Option<Found> {
-        let Some(view) = VIEWS.get_ptr(endpoint.owner) else { return self.addresses_in(endpoint.network) };
+        let find = || VIEWS.get_ptr(endpoint.owner);
+        let Some(view) = find() else { return self.found(self.entry(endpoint.network)?) };
+        let view = copy(view, find, &VIEW)?;
         for index in 0..MAX_VIEW {
-            // SAFETY: an entry of `VIEWS`, whose memory the kernel keeps while a program runs; the index is in the array.
-            // Volatile, because others write there.
+            // SAFETY: this CPU's copy; the index is in the array. Volatile, so that each is read once.
             let (count, network) = unsafe {
                 let network = (&raw const (*view).networks).cast::<u32>().add(index);
                 ((&raw const (*view).count).read_volatile(), network.read_volatile())
@@ -207,8 +255,8 @@ impl Name {
             if index >= count as usize {
                 break;
             }
-            if let Some(found) = self.addresses_in(network) {
-                return Some(found);
+            if let Some(entry) = self.entry(network) {
+                return self.found(entry);
             }
         }
         None
@@ -222,8 +270,8 @@ impl Name {
         let first = unsafe { (&raw const (*self.0).name).cast::<u8>().read_volatile() };
         let has_dots = (first as usize) + 1 < length;
         let is_known = match self.search(resolver, if has_dots { WITH_DOTS } else { 0 }, kind) {
-            Search::Found(found) => return Some(Known::Addresses(found)),
-            Search::TooMany => return None,
+            Search::Found(entry) => return self.found(entry).map(Known::Addresses),
+            Search::OfResponder => return None,
             Search::Known => true,
             Search::Unknown => false,
         };
@@ -231,8 +279,8 @@ impl Name {
             return is_known.then_some(Known::Nothing);
         }
         match self.search(resolver, 0, kind) {
-            Search::Found(found) => Some(Known::Addresses(found)),
-            Search::TooMany => None,
+            Search::Found(entry) => self.found(entry).map(Known::Addresses),
+            Search::OfResponder => None,
             Search::Known => Some(Known::Nothing),
             Search::Unknown if is_known => Some(Known::Nothing),
             Search::Unknown => self.pointer(resolver, kind),
@@ -244,12 +292,12 @@ impl Name {
         let mut search = Search::Unknown;
         for index in 0..MAX_VIEW {
             let Some(network) = resolver.network(index) else { break };
-            let Some(found) = self.addresses_in(network | space) else { continue };
-            if found.is_cut() {
-                return Search::TooMany;
+            let Some(entry) = self.entry(network | space) else { continue };
+            if entry.is_cut() || (entry.count(kind) == 0 && !self.is_still(entry)) {
+                return Search::OfResponder;
             }
-            if found.count(kind) > 0 {
-                return Search::Found(found);
+            if entry.count(kind) > 0 {
+                return Search::Found(entry);
             }
             search = Search::Known;
         }
@@ -259,8 +307,10 @@ impl Name {
     #[inline(always)]
     fn pointer(&self, resolver: &Resolver, kind: [u8; 2]) -> Option<Known> {
         for index in 0..MAX_VIEW {
-            let Some(pointer) = POINTERS.get_ptr(self.key(resolver.network(index)?)) else { continue };
-            let pointed = Pointed(pointer);
+            let network = resolver.network(index)?;
+            let find = || POINTERS.get_ptr(self.key(network));
+            let Some(pointer) = find() else { continue };
+            let pointed = Pointed(copy(pointer, find, &POINTED)?);
             return match (pointed.length(), kind) {
                 (0, _) => None,
                 (_, EndOfQuestion::PTR) => Some(Known::Pointer(pointed)),
@@ -270,9 +320,33 @@ impl Name {
         None
     }
 
+    /// The entry of the name in a network.
     #[inline(always)]
-    fn addresses_in(&self, network: u32) -> Option<Found> {
-        NAMES.get_ptr(self.key(network)).map(Found)
+    fn entry(&self, network: u32) -> Option<Entry> {
+        let value = NAMES.get_ptr(self.key(network))?;
+        // SAFETY: an entry, whose memory the kernel keeps while a program runs. Volatile, because others write there.
+        let counts = unsafe { value.cast::<[u8; 4]>().read_volatile() };
+        Some(Entry { value, counts })
+    }
+
+    /// The entry of the name in the network that was looked at last.
+    #[inline(always)]
+    fn last(&self) -> Option<*const Addresses> {
+        // SAFETY: as in `set`; the kernel reads the key during a call.
+        let key: &NameKey = unsafe { &*self.0 };
+        NAMES.get_ptr(key)
+    }
+
+    /// Whether the entry that was looked at last is the name's still.
+    #[inline(always)]
+    fn is_still(&self, entry: Entry) -> bool {
+        self.last() == Some(entry.value)
+    }
+
+    /// The addresses of the entry that was looked at last.
+    #[inline(always)]
+    fn found(&self, entry: Entry) -> Option<Found> {
+        copy(entry.value, || self.last(), &FOUND).map(Found)
     }
 
     #[inline(always)]
