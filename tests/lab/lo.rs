@@ -384,6 +384,25 @@ fn a_namespace_that_others_share_loses_the_filter_with_its_container() {
 }
 
 #[test]
+fn a_namespace_that_others_share_loses_the_filter_of_a_container_that_ended_without_a_daemon() {
+    let lab = with_mynet(Lab::start());
+    lab.run("sharer", "--net container:tomcat01");
+    let (pid, of_sharer) = (lab.pid("tomcat01").to_string(), lab.pid("sharer").to_string());
+    lab.kill_daemon();
+    lab.host(["kill", "-9", &pid]).ok();
+    let is_gone = || lab.host(["test", "!", "-e", &format!("/proc/{pid}")]).status.success();
+    eventually("it is gone", || is_gone().then_some(()));
+    let at_lo = || {
+        let command = "tc qdisc show dev lo; tc filter show dev lo egress";
+        lab.host(["nsenter", "-t", &of_sharer, "-n", "sh", "-c", command]).ok().text().to_owned()
+    };
+    assert!(at_lo().contains("at_lo"));
+    lab.start_daemon();
+    let left = at_lo();
+    assert!(!left.contains("at_lo") && !left.contains("clsact"), "{left}");
+}
+
+#[test]
 fn a_name_server_at_port_53_is_in_the_way_of_the_responder_without_filters() {
     let lab = with_mynet(Lab::start());
     lab.exec("tomcat01", "dnsmasq -u root -C /dev/null -R -h -S 127.0.0.11 -x /tmp/dnsmasq.pid").ok();

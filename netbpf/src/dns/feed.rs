@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     io, iter,
     net::SocketAddr,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -74,10 +74,11 @@ pub struct Feed {
 }
 
 /// Sockets that were taken over.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct TakenOver {
     port: u16,
     has_lent: bool,
+    socket: Arc<OwnedFd>,
 }
 
 /// A change of the responder's state.
@@ -103,11 +104,18 @@ impl Feed {
         }
         let held = keeper.state.adopted.iter().filter_map(|(id, held)| {
             let [udp, _] = &held.serve;
-            let port = std::net::UdpSocket::from(udp.try_clone().ok()?).local_addr().ok()?.port();
-            Some((*id, TakenOver { port, has_lent: !held.lent.is_empty() }))
+            let udp = std::net::UdpSocket::from(udp.try_clone().ok()?);
+            let port = udp.local_addr().ok()?.port();
+            let socket = Arc::new(OwnedFd::from(udp));
+            Some((*id, TakenOver { port, has_lent: !held.lent.is_empty(), socket }))
         });
         let held = Arc::new(Mutex::new(held.collect()));
         Ok(Self { handle: Handle::spawn(keeper), held })
+    }
+
+    /// A socket where the responder that was taken over listens for this container, until it is added or removed.
+    pub fn held_socket(&self, container: Id) -> Option<Arc<OwnedFd>> {
+        self.held().get(&container).map(|held| Arc::clone(&held.socket))
     }
 
     /// The port where the responder that was taken over listens for this container, if it is the wanted one, or any but 53 if
@@ -117,7 +125,7 @@ impl Feed {
     /// # Errors
     /// [`Error::Responder`] or [`Error::Ended`] if the sockets that it has cannot be closed; as of [`Feed::remove`].
     pub async fn held_port(&self, record: &Record, wanted: Option<u16>) -> Result<Option<u16>, Error> {
-        let Some(held) = self.held().get(&record.container).copied() else { return Ok(None) };
+        let Some(held) = self.held().get(&record.container).cloned() else { return Ok(None) };
         let is_right = wanted.map_or(held.port != DNS_PORT, |wanted| wanted == held.port);
         match is_right && (held.has_lent || !record.asks_inside()) {
             true => return Ok(Some(held.port)),
@@ -173,6 +181,7 @@ impl Feed {
     /// # Errors
     /// [`Error::Responder`] if neither the responder nor a new one answers; [`Error::Ended`] after [`Feed::stop`].
     pub async fn settle(&self) -> Result<(), Error> {
+        self.held().clear();
         self.handle.order(Order::Settle).await
     }
 

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     path::Path,
@@ -73,6 +73,11 @@ impl Namespace {
             _ => return Err(failed(io::Error::from(Errno::ESRCH))),
         }
         Ok(Self { file: Arc::new(file.into()), name: name.into() })
+    }
+
+    /// The namespace of a descriptor. One of another kind is detected only when it is entered.
+    pub fn of(descriptor: OwnedFd, name: &str) -> Self {
+        Self { file: Arc::new(descriptor.into()), name: name.into() }
     }
 
     /// A new one, which nobody else uses.

@@ -37,4 +37,4 @@ pub use sealed::SealedProgram;
 pub use shared_file::SharedFile;
 pub use spec::{Exit, Files, Network, SOCKET, Spec, exit_status};
 pub use supervisor::supervise;
-pub use sys::register;
+pub use sys::{namespace_of, register};

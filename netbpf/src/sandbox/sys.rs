@@ -1,11 +1,11 @@
-//! System calls that Rust cannot check: fork, signal dispositions, descriptors by number, an ioctl without a wrapper.
+//! System calls that Rust cannot check: fork, signal dispositions, descriptors by number, ioctls without wrappers.
 //! Makes no decisions.
 
 #![expect(unsafe_code, reason = "each block says what makes it sound")]
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use nix::{
@@ -73,6 +73,19 @@ pub(super) fn loopback_up() -> io::Result<()> {
     match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The network namespace of a socket.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN` there.
+pub fn namespace_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: SIOCGSKNS (4.10) takes no argument.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGSKNS) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the kernel has just opened it for this call: nobody else owns it.
+        number => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
     }
 }
 

@@ -51,8 +51,11 @@ impl Host {
     pub async fn withdraw_names(&self, container: Id) -> Result<(), Error> {
         self.datapath().set_names(container, &[])?;
         self.datapath().set_lookups(container, Vec::new())?;
+        // The responder's socket may be all that leads to the namespace of the filter.
+        let opened = self.open_lo(container);
         self.feed.remove(container).await?;
         // Last: if the filter cannot be removed, the container is unknown already.
+        opened?;
         self.leave_lo(container).await
     }
 }

@@ -8,10 +8,11 @@ mod sockets;
 
 #[cfg(test)]
 pub use memory::{
-    Datapath, Feed, Firewall, Link, Links, Machine, Namespace, Relay, State, Sysctls, resolver_sockets,
+    Datapath, Feed, Firewall, Link, Links, Machine, Namespace, Relay, State, Sysctls, namespace_of,
+    resolver_sockets,
 };
 #[cfg(not(test))]
-pub use sockets::resolver_sockets;
+pub use sockets::{namespace_of, resolver_sockets};
 
 #[cfg(not(test))]
 pub use crate::{

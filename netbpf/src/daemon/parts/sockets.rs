@@ -1,9 +1,9 @@
-//! Opens sockets in containers' network namespaces.
+//! Opens sockets in containers' network namespaces, and tells the namespace of one.
 
 use std::{
     io,
     net::{Ipv4Addr, TcpListener, UdpSocket},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
 };
 
 use nix::{
@@ -11,7 +11,7 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType, socket},
 };
 
-use crate::{daemon::Error, dns::Sockets, link::Namespace};
+use crate::{daemon::Error, dns::Sockets, link::Namespace, sandbox};
 
 /// Limit of concurrent queries of one container to servers that are asked from its own namespace.
 const LENT: usize = 8;
@@ -37,6 +37,12 @@ pub async fn resolver_sockets(
     });
     let address = (address, port.unwrap_or_default()).into();
     bound.await?.map_err(|source| Error::Resolver { address, source })
+}
+
+/// The namespace of a socket; none if the kernel does not tell.
+pub fn namespace_of(socket: &OwnedFd) -> Option<Namespace> {
+    let namespace = sandbox::namespace_of(socket.as_fd()).ok()?;
+    Some(Namespace::of(namespace, "the namespace of the responder's socket"))
 }
 
 /// Two sockets at the same port.

@@ -20,7 +20,10 @@ pub use guard::LoGuard;
 use self::askers::{Askers, Way};
 use super::{files::kept, host::Host};
 use crate::{
-    daemon::{Error, parts::Namespace},
+    daemon::{
+        Error,
+        parts::{Namespace, namespace_of},
+    },
     link,
     model::{self, Id},
 };
@@ -234,6 +237,17 @@ impl Host {
         Ok(lo.add_filter(&program.descriptor, class).await?)
     }
 
+    /// Opens the namespace of a container's filter, if there is one, until it is removed.
+    ///
+    /// # Errors
+    /// [`Error::Link`] or [`Error::File`].
+    pub fn open_lo(&self, container: Id) -> Result<(), Error> {
+        match self.note_at_lo(container)? {
+            Some(note) => self.namespace_to_leave(container, &note.namespace).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Removes a container's filter, if there is one. It may be gone with its namespace.
     ///
     /// # Errors
@@ -289,11 +303,15 @@ impl Host {
         if let Some(namespace) = askers.namespace_of(container) {
             return Ok(Some(namespace));
         }
-        match self.links.namespace(named).map(Arc::new) {
-            Ok(namespace) => Ok(askers.enter(container, &namespace)?.then_some(namespace)),
-            Err(error) if error.is_missing() || matches!(error, link::Error::NotANamespace(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let namespace = match self.links.namespace(named) {
+            // Another container may share it: the responder's socket is there, too.
+            Err(error) if error.is_missing() || matches!(error, link::Error::NotANamespace(_)) => {
+                self.feed.held_socket(container).and_then(|socket| namespace_of(&socket))
+            }
+            opened => Some(opened?),
+        };
+        let Some(namespace) = namespace.map(Arc::new) else { return Ok(None) };
+        Ok(askers.enter(container, &namespace)?.then_some(namespace))
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::OwnedFd,
     path::Path,
+    sync::Arc,
 };
 
 use nix::sys::socket::AddressFamily;
@@ -35,6 +36,11 @@ fn too_large(record: &Record) -> dns::Error {
 impl Feed {
     pub async fn start(_: &Path, _: &Path) -> Result<Self, dns::Error> {
         Ok(Self::default())
+    }
+
+    /// Its sockets are none of a namespace.
+    pub fn held_socket(&self, _: Id) -> Option<Arc<OwnedFd>> {
+        None
     }
 
     pub async fn held_port(&self, record: &Record, wanted: Option<u16>) -> Result<Option<u16>, dns::Error> {
@@ -92,6 +98,10 @@ impl Relay {
         self.machine.change(|state| state.relayed.clear());
         Ok(())
     }
+}
+
+pub fn namespace_of(_: &OwnedFd) -> Option<Namespace> {
+    None
 }
 
 /// Sockets of this process: nobody asks them.
