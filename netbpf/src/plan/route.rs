@@ -45,6 +45,16 @@ pub enum DefaultRoute {
     Ipv6(Option<Ipv6Addr>),
 }
 
+impl DefaultRoute {
+    /// Whether there is a route.
+    pub fn has_gateway(self) -> bool {
+        match self {
+            Self::Ipv4(gateway) => gateway.is_some(),
+            Self::Ipv6(gateway) => gateway.is_some(),
+        }
+    }
+}
+
 /// The order of networks for a container's default routes, by Docker's rule; the first one wins: highest
 /// `--gw-priority`, then networks that are not internal, then those with both families, then by name.
 pub fn rank(request: &EndpointRequest, network: &Network) -> impl Ord + use<> {

@@ -204,7 +204,7 @@ impl Daemon {
         self.host.ports.release(before, after);
         let runs = matches!(after.state, State::Running { .. });
         if runs && let Ok(namespace) = namespace_of(after) {
-            // The route is removed before its interface, so that the new one finds no old one.
+            // Replaced before the interface of the old route goes, and the route with it.
             let routes = self.state.world().route_changes(before, after, &namespace);
             self.host.carry_out(routes).await;
             retry("rewrite files", || self.names.rewrite_files(after)).await;

@@ -105,14 +105,15 @@ impl World {
         unleased
     }
 
-    /// The actions for changed default routes.
+    /// The actions for changed default routes. Without a gateway there is nothing to do: the kernel removes the route with
+    /// the interface that it led to.
     pub fn route_changes(&self, before: &Container, after: &Container, namespace: &Namespace) -> Vec<Action> {
         if !after.owner().has_our_default_routes() {
             return Vec::new();
         }
         let [before, after] =
             [before, after].map(|container| default_gateways(container, |id| self.network(id)));
-        let changes = before.changes(after);
+        let changes = before.changes(after).filter(|(_, route)| route.has_gateway());
         let set = |(before, route)| Action::SetDefaultRoute { namespace: namespace.clone(), route, before };
         changes.map(set).collect()
     }
