@@ -291,10 +291,10 @@ fn ports_names_and_networks_are_those_that_the_runtime_asked_for() {
         "TCP-LISTEN:80,fork,reuseaddr",
         "SYSTEM:echo hello",
     ]);
-    let client = ["socat", "-T1", "-", "TCP:127.0.0.1:8080"];
+    let client = ["socat", "-t5", "-T5", "-", "TCP:127.0.0.1:8080"];
     eventually("an answer", || (lab.host(client).text() == "hello").then_some(()));
     // Its own published port, and another container by name.
-    let inside = ["ip", "netns", "exec", "aa", "socat", "-T1", "-", "TCP:10.1.0.1:8080"];
+    let inside = ["ip", "netns", "exec", "aa", "socat", "-t5", "-T5", "-", "TCP:10.1.0.1:8080"];
     assert_eq!(lab.host(inside).ok().text(), "hello");
     call("ADD", "bb", conf("1.0.0", json!({}))).run(&lab).ok();
     for name in ["web", "web.default", "shop"] {
@@ -309,7 +309,7 @@ fn ports_names_and_networks_are_those_that_the_runtime_asked_for() {
     lab.netbpf(["disconnect", "mynet", "web.default"])
         .fails_with(1, "container web.default is a CNI runtime's");
     web.clone().with(|call| call.command = "DEL").run(&lab).ok();
-    assert!(!lab.host(["socat", "-T1", "-", "TCP:127.0.0.1:8080"]).status.success());
+    assert!(!lab.host(["socat", "-t5", "-T5", "-", "TCP:127.0.0.1:8080"]).status.success());
     assert_eq!(lab.containers(), ["bb"]);
     drop(server);
     for name in ["aa", "bb"] {

@@ -60,7 +60,7 @@ fn pods_have_networks_names_and_ports_by_their_annotations() {
     let namespace = format!("--net={}", lab.namespace("web.shop"));
     let server = ["socat", "TCP-LISTEN:80,fork,reuseaddr", "SYSTEM:echo hello"];
     let listening = lab.spawn(["nsenter", &namespace].into_iter().chain(server));
-    let asks = ["socat", "-T1", "-", "TCP:127.0.0.1:8080"];
+    let asks = ["socat", "-t5", "-T5", "-", "TCP:127.0.0.1:8080"];
     eventually("an answer", || (lab.host(asks).text() == "hello").then_some(()));
     containerd.kill();
     lab.kill_daemon();

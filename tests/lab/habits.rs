@@ -148,8 +148,18 @@ fn flags_of_docker_scripts_are_accepted() {
 #[test]
 fn control_characters_in_labels_and_errors_do_not_reach_a_terminal() {
     let lab = Lab::start();
-    lab.netbpf(["run", "-d", "--name", "web", "--label", "x=\u{1b}[31m\u{9b}2J\u{202e}", "--", "sleep", "9"])
-        .ok();
+    lab.netbpf([
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--label",
+        "x=\u{1b}[31m\u{9b}2J\u{202e}",
+        "--",
+        "sleep",
+        "infinity",
+    ])
+    .ok();
     let netbpf = crate::world::netbpf();
     for command in [
         "ps --format '{{.Labels}}'",

@@ -85,7 +85,8 @@ pub fn a_device_is_restored(lab: &Lab) {
     works_again(lab);
     // Linux renames a link that is up since 6.2 only: the daemon must not set it up in between.
     let daemon = lab.processes("netbpf daemon");
-    let rename = "kill -STOP $0; ip link set netbpf0 down; ip link set netbpf0 name foo0; kill -CONT $0";
+    let rename = "kill -STOP $0; until grep -q '^State:.T' /proc/$0/status; do :; done; \
+                  ip link set netbpf0 down; ip link set netbpf0 name foo0; kill -CONT $0";
     lab.host(["sh", "-ec", rename, &daemon[0].to_string()]).ok();
     works_again(lab);
     link(lab, GATEWAY);

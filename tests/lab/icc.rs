@@ -28,7 +28,7 @@ fn serve(lab: &Lab, name: &str, options: &str) {
 /// The answer to a client in a container; `None` without one.
 #[track_caller]
 fn said(lab: &Lab, container: &str, address: &str) -> Option<String> {
-    let output = lab.exec(container, &format!("timeout 5 socat -T2 - TCP:{address},connect-timeout=1"));
+    let output = lab.exec(container, &format!("timeout 5 socat -t5 -T2 - TCP:{address},connect-timeout=1"));
     output.status.success().then(|| output.text().to_owned())
 }
 

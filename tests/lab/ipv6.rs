@@ -348,12 +348,15 @@ fn a_port_is_published_at_both_addresses() {
     lab.run("carol", "--net other");
     for address in ["TCP6:[fd00:7::1]:8080", "TCP4:10.7.0.1:8080", "TCP6:[fd00:6::1]:8080"] {
         eventually("the port answers", || {
-            let said = lab.exec("carol", &format!("socat -T5 - {address},connect-timeout=5"));
+            let said = lab.exec("carol", &format!("socat -t5 -T5 - {address},connect-timeout=5"));
             (said.status.success() && said.text() == "web").then_some(())
         });
-        assert_eq!(lab.exec("alice", &format!("socat -T5 - {address},connect-timeout=5")).ok().text(), "web");
         assert_eq!(
-            lab.host(["socat", "-T5", "-", &format!("{address},connect-timeout=5")]).ok().text(),
+            lab.exec("alice", &format!("socat -t5 -T5 - {address},connect-timeout=5")).ok().text(),
+            "web"
+        );
+        assert_eq!(
+            lab.host(["socat", "-t5", "-T5", "-", &format!("{address},connect-timeout=5")]).ok().text(),
             "web"
         );
     }

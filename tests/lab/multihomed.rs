@@ -62,7 +62,7 @@ fn a_request_to_an_address_outside_the_default_route_s_network_is_answered() {
         ("[2001:db8:1::2]", "[fd00:1::2]", "fd00:1::2"),
         ("[2001:db8:1::2]", "[fd00:2::2]", "2001:db8:1::1"),
     ] {
-        let ask = format!("timeout 3 socat -T2 - TCP:{address}:81,bind={source} </dev/null");
+        let ask = format!("timeout 3 socat -t3 -T2 - TCP:{address}:81,bind={source} </dev/null");
         assert_eq!(lab.exec_script("web", &ask).ok().text(), seen, "from {source}");
     }
     let neighbours = lab.host(["ip", "neigh", "show", "dev", &lab.device("nat")]).ok().stdout;
@@ -81,7 +81,7 @@ fn an_address_of_a_masqueraded_network_does_not_leave_through_another_network() 
     take_what_comes_by_any_interface(&lab, "web");
     let _far = lab.serve("far", 81);
     for (source, seen) in [("10.1.0.2", "10.1.0.2"), ("10.2.0.2", "192.0.2.1")] {
-        let ask = format!("timeout 3 socat -T2 - TCP:192.0.2.2:81,bind={source} </dev/null");
+        let ask = format!("timeout 3 socat -t3 -T2 - TCP:192.0.2.2:81,bind={source} </dev/null");
         assert_eq!(lab.exec_script("web", &ask).ok().text(), seen, "from {source}");
     }
     let before = lab.reasons();

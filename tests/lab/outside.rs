@@ -118,7 +118,7 @@ impl Drop for Neighbourhood {
 
 /// A command that asks a server of [`Neighbourhood::serve`].
 pub fn ask(address: &str) -> String {
-    format!("timeout 3 socat -T2 - TCP:{address} </dev/null")
+    format!("timeout 3 socat -t3 -T2 - TCP:{address} </dev/null")
 }
 
 #[test]

@@ -32,12 +32,12 @@ fn listens(lab: &Lab, name: &str, what: &str, port: u16) {
 /// The answer to a client on the host.
 #[track_caller]
 fn said(lab: &Lab, address: &str) -> String {
-    lab.host(["socat", "-T5", "-", &format!("TCP:{address},connect-timeout=5")]).ok().text().to_owned()
+    lab.host(["socat", "-t5", "-T5", "-", &format!("TCP:{address},connect-timeout=5")]).ok().text().to_owned()
 }
 
 #[track_caller]
 fn is_refused(lab: &Lab, address: &str) {
-    lab.host(["socat", "-T5", "-", &format!("TCP:{address},connect-timeout=5")])
+    lab.host(["socat", "-t5", "-T5", "-", &format!("TCP:{address},connect-timeout=5")])
         .fails_with(1, "Connection refused");
 }
 

@@ -196,6 +196,9 @@ fn loopback_addresses_are_distinct_and_reachable_from_the_host_only() {
         .ok();
     }
     for (name, address) in [("two", "127.0.1.2"), ("three", "127.0.1.3")] {
+        eventually("the server listens", || {
+            lab.in_network_of(name, "ss -Hltn").ok().stdout.contains(":80 ").then_some(())
+        });
         assert!(Asker::Host.ask(&lab, "TCP", address, 8080).is_some(), "{name} at {address}");
     }
     assert_eq!(Asker::Host.ask(&lab, "TCP", "127.0.0.1", 8080), None);

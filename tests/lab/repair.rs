@@ -153,7 +153,8 @@ fn a_directory_of_pins_that_is_made_again_is_watched() {
 fn pins_that_cannot_be_restored_are_reported() {
     let lab = lab();
     // All at once, before the daemon can restore one of them.
-    let script = "kill -STOP $0; chmod 777 /sys/fs/bpf; rm -rf /sys/fs/bpf/netbpf; kill -CONT $0";
+    let script = "kill -STOP $0; until grep -q '^State:.T' /proc/$0/status; do :; done; \
+                  chmod 777 /sys/fs/bpf; rm -rf /sys/fs/bpf/netbpf; kill -CONT $0";
     lab.host(["sh", "-ec", script, &lab.processes("netbpf daemon")[0].to_string()]).ok();
     let said = "pins that somebody removed are missing: /sys/fs/bpf may be written by others than root";
     eventually("doctor names them", || {

@@ -57,16 +57,15 @@ impl Server<'_> {
         sum["bits_per_second"].as_f64().unwrap_or_else(|| panic!("a throughput: {end}"))
     }
 
-    /// A client's transfer has a rate, in bits of payload per second. It never exceeds that; on a busy machine, one of
-    /// several attempts must reach it.
+    /// A client's transfer has a rate, in bits of payload per second. On a busy machine, one of several attempts must have
+    /// it: a receiver that stalls counts too little, and too much in the second after it.
     #[track_caller]
     pub fn has_rate(&self, client: &str, options: &str, expected: f64) {
         let mut seen = Vec::new();
         for _ in 0..TRIES {
             let received = self.received(client, options);
-            assert!(received <= expected * (1.0 + TOLERANCE), "{options}: {received} of {expected} bit/s");
             seen.push(received);
-            if received >= expected * (1.0 - TOLERANCE) {
+            if (received / expected - 1.0).abs() <= TOLERANCE {
                 println!("{options}: {received:.0} of {expected:.0} bit/s");
                 return;
             }

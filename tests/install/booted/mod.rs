@@ -8,6 +8,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use netbpf_tests::{groups::ControlGroup, lab::eventually};
@@ -20,6 +22,9 @@ pub fn root_of(suite: &str) -> PathBuf {
     let root = std::env::var_os(&variable);
     root.unwrap_or_else(|| panic!("{variable} is not set: run these tests by cargo xtask test")).into()
 }
+
+/// How long a machine may take to boot. It takes a few seconds by itself.
+const BOOT_TIME: Duration = Duration::from_secs(120);
 
 /// The namespaces of a machine, as `unshare` and `nsenter` name them.
 const NAMESPACES: [&str; 6] = ["--net", "--mount", "--uts", "--ipc", "--pid", "--cgroup"];
@@ -70,11 +75,15 @@ impl Machine {
     #[track_caller]
     pub fn boot(root: &Path) -> Self {
         let machine = Self::start(root, &["/lib/systemd/systemd"]);
-        // Degraded if a unit of the suite's failed, such as one that loads modules of other kernels.
-        eventually("a booted system", || {
-            let state = machine.type_("systemctl is-system-running").said;
-            ["running", "degraded"].contains(&state.as_str()).then_some(())
-        });
+        // Degraded if a unit of the suite's failed, such as one that loads modules of other kernels. Starting takes as long
+        // as the machine is busy with other tests.
+        let state = || machine.type_("systemctl is-system-running").said;
+        let is_about_to_boot = || ["", "initializing", "starting"].contains(&state().as_str());
+        let give_up = Instant::now() + BOOT_TIME;
+        while is_about_to_boot() && Instant::now() < give_up {
+            thread::sleep(Duration::from_millis(50));
+        }
+        eventually("a booted system", || ["running", "degraded"].contains(&state().as_str()).then_some(()));
         machine
     }
 

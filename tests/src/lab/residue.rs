@@ -12,8 +12,8 @@ use std::{
 use super::{Process, STATE_DIR, host::Host};
 
 /// How long the kernel may take to clean up: it deletes the links of a namespace some time after its last process,
-/// without an event.
-const SETTLING: Duration = Duration::from_secs(3);
+/// without an event, and one namespace after the other.
+const SETTLING: Duration = Duration::from_secs(20);
 
 /// The state at one moment, with one line for each object.
 pub struct Snapshot {
