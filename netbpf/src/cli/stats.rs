@@ -72,9 +72,10 @@ impl Stats {
     fn print(&self, console: &mut Console, stats: &types::Stats) -> Result<(), Error> {
         let rows = stats.endpoints.iter().map(|endpoint| endpoint_row(endpoint, self.no_trunc));
         ENDPOINTS.print(&mut console.out, self.format.as_deref(), false, rows)?;
-        if self.format.is_none() {
+        let reasons = seen(&stats.reasons);
+        if self.format.is_none() && !reasons.is_empty() {
             writeln!(console.out)?;
-            let rows = stats.reasons.iter().map(|reason| {
+            let rows = reasons.iter().map(|reason| {
                 Row::new([
                     ("Reason", reason.reason.clone()),
                     ("Packets", reason.packets.to_string()),
@@ -85,6 +86,11 @@ impl Stats {
         }
         Ok(console.out.flush()?)
     }
+}
+
+/// The reasons of any frames so far.
+fn seen(reasons: &[ReasonStats]) -> Vec<&ReasonStats> {
+    reasons.iter().filter(|reason| reason.packets != 0).collect()
 }
 
 fn endpoint_row(endpoint: &EndpointStats, whole_id: bool) -> Row {
@@ -137,8 +143,9 @@ impl Monitor {
             let seconds = since.elapsed().as_secs_f64();
             since = Instant::now();
             console.clear()?;
-            let table = rates(&before, &now, seconds)?;
-            for (line, reason) in table.lines().zip([None].into_iter().chain(now.iter().map(Some))) {
+            let seen = seen(&now);
+            let table = rates(&before, &seen, seconds)?;
+            for (line, reason) in table.lines().zip([None].into_iter().chain(seen.into_iter().map(Some))) {
                 let is_alarming = reason.is_some_and(|reason| {
                     reason.drop
                         && before
@@ -159,7 +166,7 @@ impl Monitor {
 }
 
 /// The table of rates over a number of seconds.
-fn rates(before: &[ReasonStats], now: &[ReasonStats], seconds: f64) -> Result<String, Error> {
+fn rates(before: &[ReasonStats], now: &[&ReasonStats], seconds: f64) -> Result<String, Error> {
     let before: HashMap<&str, &ReasonStats> = before.iter().map(|old| (old.reason.as_str(), old)).collect();
     // Counters restart at zero when the programs are loaded again.
     let rate =
@@ -196,7 +203,21 @@ REASON        FRAMES/S   BYTES/S   FRAMES    BYTES
 forwarded     1000       64kB      3000      192kB
 spoofed-mac   0          0B        7         420B
 ";
-        assert_eq!(rates(&before, &now, 2.0).expect("a table"), table);
+        assert_eq!(rates(&before, &seen(&now), 2.0).expect("a table"), table);
+    }
+
+    #[test]
+    fn reasons_without_frames_are_left_out() {
+        let reasons = [reason("forwarded", false, 0, 0), reason("hairpin", true, 2, 120)];
+        let (mut console, output) = Console::of_test();
+        let args = Stats { containers: Vec::new(), no_stream: true, no_trunc: false, format: None };
+        let stats = types::Stats { reasons: reasons.to_vec(), endpoints: Vec::new() };
+        args.print(&mut console, &stats).expect("printed");
+        let idle = types::Stats { reasons: reasons[..1].to_vec(), endpoints: Vec::new() };
+        args.print(&mut console, &idle).expect("printed");
+        let head = "CONTAINER ID   NAME      NETWORK   INTERFACE   RX FRAMES / BYTES   TX FRAMES / BYTES   DROPPED\n";
+        let table = "\nREASON    FRAMES    BYTES\nhairpin   2         120B\n";
+        assert_eq!(output.out(), [head, table, head].concat());
     }
 
     #[test]
