@@ -1,8 +1,8 @@
 //! Limits the copies that are made of an endpoint's broadcasts and multicasts (`FLOODS`). A frame to all
 //! costs one copy for each other member, so the limit counts copies, not frames.
 //!
-//! In a loop, a frame goes round as fast as the CPUs pass it on, which may be less than the limit. There, its MAC moves
-//! from endpoint to endpoint, so frames whose MAC has just moved have a limit of their own.
+//! In a loop, a frame goes round as fast as the CPUs pass it on, which may be less than the limit. If it goes round both
+//! ways, its MAC moves from endpoint to endpoint, so frames whose MAC has just moved have a limit of their own.
 
 use crate::bucket::{self, SECOND};
 

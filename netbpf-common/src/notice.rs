@@ -13,7 +13,7 @@ pub const MAX_ANNOUNCEMENTS: u16 = 64;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notice {
-    /// [`Notice::FLOOD_LIMIT`], [`Notice::ANNOUNCEMENT`] or [`Notice::LOOP`].
+    /// [`Notice::FLOOD_LIMIT`] or [`Notice::ANNOUNCEMENT`].
     pub kind: u32,
     /// Number of the endpoint that it is about.
     pub endpoint: u32,
@@ -32,9 +32,6 @@ impl Notice {
     /// An open endpoint announced an address without a lease: a gratuitous ARP (RFC 5227), or a neighbour
     /// advertisement that answers nobody (RFC 4861 section 7.2.6).
     pub const ANNOUNCEMENT: u32 = 2;
-    /// As [`Notice::FLOOD_LIMIT`], and the dropped frame has a MAC that another endpoint without guard sent from until now:
-    /// endpoints are probably connected in a loop.
-    pub const LOOP: u32 = 3;
 
     /// Reads a notice from an entry's bytes; none if there are fewer than 36.
     pub fn read(bytes: &[u8]) -> Option<Self> {
@@ -70,7 +67,7 @@ impl Noticed {
         let Self { announcements, flood_limit, .. } =
             if self.second == now { self } else { Self { second: now, announcements: 0, flood_limit: 0 } };
         match kind {
-            Notice::FLOOD_LIMIT | Notice::LOOP if flood_limit == 0 => {
+            Notice::FLOOD_LIMIT if flood_limit == 0 => {
                 Some(Self { second: now, announcements, flood_limit: 1 })
             }
             Notice::ANNOUNCEMENT if announcements < MAX_ANNOUNCEMENTS => {
@@ -110,9 +107,7 @@ mod tests {
         }
         assert_eq!(noticed.and_one(Notice::ANNOUNCEMENT, 100), None);
         noticed = noticed.and_one(Notice::FLOOD_LIMIT, 100).unwrap();
-        for kind in [Notice::FLOOD_LIMIT, Notice::LOOP] {
-            assert_eq!(noticed.and_one(kind, 100), None);
-        }
+        assert_eq!(noticed.and_one(Notice::FLOOD_LIMIT, 100), None);
         let next = Noticed { second: 101, announcements: 1, flood_limit: 0 };
         assert_eq!(noticed.and_one(Notice::ANNOUNCEMENT, 101), Some(next));
     }

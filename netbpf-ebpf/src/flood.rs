@@ -7,8 +7,8 @@
 //!
 //! If a member exceeds the limit of copies of its network, its frames to all are dropped for a while: copies
 //! use the time of the CPU that makes them, which all containers share, and not the sender's. Copies are
-//! counted after they are made, so a frame goes to all members or to none. A frame whose MAC has just moved to its sender
-//! costs a part of that limit beside its copies, because in a loop MACs move with each round.
+//! counted after they are made, so a frame goes to all members or to none. A frame whose source MAC was
+//! last seen at another endpoint costs a part of that limit beside its copies, because in a loop MACs move in each round.
 //!
 //! The list may change meanwhile. The walk ends at an endpoint that was removed, or that another network uses
 //! now: the frame then misses some members, but never reaches another network.
@@ -105,7 +105,7 @@ pub fn begin(packet: &mut Packet, network: u32, audience: Audience) -> End {
     begin_after(packet, network, audience, false)
 }
 
-/// The same for a frame that may have moved with its MAC. In a loop, a frame does so with each round.
+/// The same for a frame whose source MAC may have been last seen at another endpoint. In a loop, that is so in each round.
 #[inline(always)]
 pub fn begin_after(packet: &mut Packet, network: u32, audience: Audience, has_moved: bool) -> End {
     let Network { first, flood_copies, .. } = maps::network(network).ok_or(Reason::Failed)?;
@@ -140,8 +140,8 @@ fn may_begin(packet: &Packet, rate: u32, has_moved: bool) -> Result<(), Reason> 
     let Some(flood) = maps::flood(endpoint) else { return Ok(()) };
     let now = packet::now();
     if !flood.may_begin(now) {
-        let kind = if has_moved { Notice::LOOP } else { Notice::FLOOD_LIMIT };
-        maps::notify(Notice { kind, endpoint, ..Notice::default() }, packet::seconds());
+        let notice = Notice { kind: Notice::FLOOD_LIMIT, endpoint, ..Notice::default() };
+        maps::notify(notice, packet::seconds());
         return Err(Reason::FloodLimit);
     }
     if has_moved {

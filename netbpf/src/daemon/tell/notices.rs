@@ -105,10 +105,10 @@ pub fn follow(state: &State, events: &Events, mut notices: Notices) {
 fn heed(state: &State, events: &Events, notice: &Notice, holders: &mut Holders, told: &mut Told) {
     match notice.kind {
         // Before the look-up, because a storm goes on.
-        Notice::FLOOD_LIMIT | Notice::LOOP if !told.storms.insert(notice.endpoint) => {}
-        Notice::FLOOD_LIMIT | Notice::LOOP => {
+        Notice::FLOOD_LIMIT if !told.storms.insert(notice.endpoint) => {}
+        Notice::FLOOD_LIMIT => {
             if let Some((container, network)) = endpoint(state, notice.endpoint) {
-                tell_of_flood(&container, &network, notice.kind == Notice::LOOP);
+                tell_of_flood(&container, &network);
             }
         }
         Notice::ANNOUNCEMENT => {
@@ -148,13 +148,12 @@ fn endpoint(state: &State, number: u32) -> Option<(Container, Network)> {
 }
 
 /// Logs that broadcasts of a container are dropped: it sends too many, or forwards them in a loop.
-fn tell_of_flood(container: &Container, network: &Network, is_loop: bool) {
-    let why = if is_loop {
-        "they come back from other containers, which seem to be bridged in a loop"
-    } else {
-        "more copies a second than netbpf.max_flood_copies allows"
-    };
-    tracing::warn!(container = %container.name, network = %network.name, "drop broadcasts: {why}");
+fn tell_of_flood(container: &Container, network: &Network) {
+    tracing::warn!(
+        container = %container.name,
+        network = %network.name,
+        "drop broadcasts: more copies a second than netbpf.max_flood_copies allows, or containers bridge networks in a loop"
+    );
 }
 
 #[cfg(test)]
