@@ -93,6 +93,17 @@ fn names_in_map(bench: &Bench) -> HashMap<MapData, NameKey, Addresses> {
     Map::HashMap(map).try_into().expect("a hash")
 }
 
+/// Fills the map of names.
+pub fn fill_names(bench: &Bench) -> HashMap<MapData, NameKey, Addresses> {
+    let mut map = names_in_map(bench);
+    let full = (0..=MAX_NAMES).find(|number| {
+        let key = NameKey::new(8, &format!("other-{number}")).expect("a name");
+        map.insert(key, Addresses::default(), 0).is_err()
+    });
+    assert!(full.is_some());
+    map
+}
+
 /// Writes all names to the maps. A test run has no class, so the asker's is zero.
 fn write(world: &World, bench: &mut Bench) {
     world.write_names(&mut bench.datapath);
@@ -344,12 +355,7 @@ fn a_name_without_room_is_left_to_the_responder_in_all_networks() {
         set(bench, early, &[names(BLUE, &["late"])]);
         set(bench, other, &[names(7, &["one", "two"])]);
         assert_eq!((asked(bench, "late"), asked(bench, "db")), (Some(BLUE as u8), Some(3)));
-        let mut map = names_in_map(bench);
-        let full = (0..=MAX_NAMES).find(|number| {
-            let key = NameKey::new(8, &format!("other-{number}")).expect("a name");
-            map.insert(key, Addresses::default(), 0).is_err()
-        });
-        assert!(full.is_some());
+        let mut map = fill_names(bench);
         // Its first network has no room for it, so that the name in the second one is not what it means.
         set(bench, late, &[names(RED, &["late"])]);
         assert_eq!((asked(bench, "late"), asked(bench, "db")), (None, None));

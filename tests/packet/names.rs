@@ -17,6 +17,7 @@ use super::{
     },
     dns::{A, AAAA, COOKIE, OPT, ones_complement, query},
     frame::Frame,
+    lo::fill_names,
 };
 
 /// A name server behind the host, by IPv4 and by IPv6.
@@ -223,6 +224,20 @@ fn a_name_is_looked_up_in_the_networks_of_the_container_that_asks() {
         assert_eq!(asked(bench, ANNE, &frame), Err(Reason::Delivered));
         let frame = datagram(DORA, BLUE_GATEWAY, &query("db", A, &[]));
         assert_eq!(asked(bench, DORA, &frame), Err(Reason::Delivered), "it does not ask");
+    });
+}
+
+#[test]
+fn a_name_without_room_ends_the_networks_that_are_searched() {
+    with_names(|bench| {
+        fill_names(bench);
+        // In the second network, the same name is another container's.
+        set(bench, Id::from_bytes([4; 32]), RED, &["db"], &[CLEO.ip.into()]);
+        for (sender, gateway) in [(ANNE, GATEWAY), (DORA, BLUE_GATEWAY), (CLEO, GATEWAY)] {
+            let ask = |text| asked(bench, sender, &datagram(sender, gateway, &query(text, A, &[])));
+            assert_eq!(ask("bert"), Ok(vec![BERT.ip.into()]), "names with room are answered");
+            assert_eq!(ask("db"), Err(Reason::Delivered));
+        }
     });
 }
 

@@ -1,7 +1,8 @@
 //! The maps of names: what a name is known to mean, and who looks it up where. Must not know DNS messages.
 //!
 //! A value is copied, and the copy counts if the key has the same entry afterwards: since Linux 6.1, the memory of an entry
-//! that is removed or replaced can be another key's at once, also while a program reads it.
+//! that is removed or replaced can be another key's at once, also while a program reads it. A copy counts wrongly only if
+//! the entry is replaced twice in that time, the second time by one in the same memory.
 #![expect(unsafe_code, reason = "map values are raw pointers; this file copies them word by word")]
 
 use aya_ebpf::{

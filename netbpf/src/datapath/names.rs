@@ -63,8 +63,8 @@ pub struct Names {
     unwritten: BTreeSet<NameKey>,
     /// Names for which the maps have no room.
     left_out: BTreeSet<NameKey>,
-    /// The networks of these names. Only the responder looks names up there: what the maps have not may be another
-    /// container's name in the next network.
+    /// The networks of these names. What the maps have not there may be another container's name in the next network, so
+    /// on the way nothing is looked up after them, and at `lo` only the responder looks names up in them.
     incomplete: BTreeSet<u32>,
     /// The networks of each container that asks, by the numbers of its endpoints: first those whose members may talk to
     /// each other.
@@ -108,8 +108,8 @@ impl Names {
         if owner == 0 || networks.is_empty() {
             return remove(|| self.views.remove(&owner)).map_err(failed);
         }
-        let is_complete = networks.iter().all(|(_, network)| !self.incomplete.contains(network));
-        let count = if is_complete { networks.len().min(MAX_VIEW) } else { 0 };
+        let incomplete = networks.iter().position(|(_, network)| self.incomplete.contains(network));
+        let count = incomplete.map_or(networks.len(), |place| place + 1).min(MAX_VIEW);
         let mut view = View { count: count as u32, ..View::default() };
         for (place, (_, network)) in view.networks.iter_mut().zip(networks) {
             *place = network;
@@ -269,7 +269,11 @@ impl Datapath {
     /// # Errors
     /// [`Error::Failed`] of a map.
     pub fn settle_names(&mut self) -> Result<(), Error> {
-        self.names.forget_others()
+        self.names.forget_others()?;
+        // There may be room by now.
+        let names = &mut self.names;
+        names.unwritten.append(&mut names.left_out);
+        self.write_names()
     }
 
     /// Notes whether an endpoint's queries are answered, which was `former` so far. The program for them is loaded or released.
