@@ -40,21 +40,32 @@ impl Host {
         asking: &Asking,
     ) -> Result<Option<Sockets>, Error> {
         let container = record.container;
-        if !self.answers_at_lo().await {
-            self.leave_lo(container).await?;
-        } else {
+        let mut lack = None;
+        if self.answers_at_lo().await {
             match self.lead_through_filter(record, asking).await {
                 Err(error) if is_about_filter(&error, asking.asks_already) => {
                     tracing::warn!(
                         container = %container.short(), %error,
                         "the responder answers its queries at port 53, because no filter can be added"
                     );
-                    self.do_without_lo(container, error.to_string()).await?;
+                    lack = Some(error.to_string());
                 }
                 led => return led,
             }
         }
-        let (_, sockets) = self.listen(record, asking, Some(DNS_PORT)).await?;
+        // First: a filter from before leads queries to the former sockets as long as it is there.
+        let listening = self.listen(record, asking, Some(DNS_PORT)).await;
+        let (_, sockets) = match lack {
+            None => {
+                self.leave_lo(container).await?;
+                listening?
+            }
+            Some(reason) => {
+                let listening = listening?;
+                self.do_without_lo(container, reason).await?;
+                listening
+            }
+        };
         Ok(sockets)
     }
 
