@@ -159,6 +159,23 @@ async fn a_discipline_of_the_container_s_own_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_discipline_that_cannot_be_noted_is_not_left() {
+    let rig = Rig::start().await;
+    let (id, blue) = (Id::random(), rig.namespace("blue"));
+    let host = &rig.daemon.host;
+    let join = || async { host.join_lo(id, &Namespace::Path(blue.clone()), RESOLVER, 40_000).await };
+    let in_the_way = note_of(&rig, id).with_extension("json.part");
+    fs::create_dir_all(&in_the_way).unwrap();
+    join().await.unwrap_err();
+    let machine = rig.machine.state();
+    assert!(machine.disciplines.is_empty() && machine.at_lo.is_empty(), "{machine:#?}");
+    fs::remove_dir(in_the_way).unwrap();
+    join().await.unwrap();
+    host.leave_lo(id).await.unwrap();
+    assert!(rig.machine.state().disciplines.is_empty(), "it was netbpf's own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_discipline_that_netbpf_has_added_for_another_goes() {
     let rig = Rig::start().await;
     let network = rig.network().await.unwrap();

@@ -51,7 +51,11 @@ impl LoGuard {
     /// filter's place for as long as it runs.
     pub(in crate::daemon) async fn check_some(&mut self) -> Vec<(Id, String)> {
         let mut all = self.host.datapath().resolvers();
+        // Those whose class is gone already, but not their place.
+        let ways = self.host.fast_names.askers.ways().into_iter();
+        all.extend(ways.filter(|(_, way)| *way == Way::None).map(|(id, _)| id));
         all.sort_unstable();
+        all.dedup();
         self.trouble.retain(|id, _| all.binary_search(id).is_ok());
         let next: Vec<Id> = all.into_iter().filter(|id| Some(*id) > self.last).take(CHECKED).collect();
         self.last = next.last().copied().filter(|_| next.len() == CHECKED);

@@ -220,19 +220,20 @@ impl Host {
         // The first one loads the program.
         let program = block_in_place(|| self.datapath().program_at_lo())?;
         let noted = self.note_at_lo(container)?;
-        let keeps_discipline = noted.as_ref().is_some_and(|note| note.keeps_discipline);
-        let mut note = Note { namespace: named, class, keeps_discipline };
-        let write = |note: &Note| kept::write(&self.folders.of(&container), NOTE, note);
-        // A full disk is no reason to answer no more.
-        if noted.as_ref() != Some(&note) {
-            write(&note)?;
-        }
         let lo = self.links.lo(namespace).await?;
+        // Before the note: what is left without one is an empty discipline, which does nothing.
+        let is_new = lo.add_discipline().await?;
         // One that was there before the first note is the container's own.
-        let keeps_discipline = !lo.add_discipline().await? && (keeps_discipline || noted.is_none());
-        if note.keeps_discipline != keeps_discipline {
-            note.keeps_discipline = keeps_discipline;
-            write(&note)?;
+        let keeps_discipline = !is_new && noted.as_ref().is_none_or(|note| note.keeps_discipline);
+        let note = Note { namespace: named, class, keeps_discipline };
+        // A full disk is no reason to answer no more.
+        if noted.as_ref() != Some(&note)
+            && let Err(error) = kept::write(&self.folders.of(&container), NOTE, &note)
+        {
+            if is_new {
+                lo.remove_discipline().await?;
+            }
+            return Err(error);
         }
         Ok(lo.add_filter(&program.descriptor, class).await?)
     }
@@ -303,12 +304,14 @@ impl Host {
         if let Some(namespace) = askers.namespace_of(container) {
             return Ok(Some(namespace));
         }
-        let namespace = match self.links.namespace(named) {
-            // Another container may share it: the responder's socket is there, too.
-            Err(error) if error.is_missing() || matches!(error, link::Error::NotANamespace(_)) => {
-                self.feed.held_socket(container).and_then(|socket| namespace_of(&socket))
-            }
-            opened => Some(opened?),
+        // The responder's socket is in that namespace, whatever has its name by now.
+        let held = self.feed.held_socket(container).and_then(|socket| namespace_of(&socket));
+        let namespace = match held {
+            Some(held) => Some(held),
+            None => match self.links.namespace(named) {
+                Err(error) if error.is_missing() || matches!(error, link::Error::NotANamespace(_)) => None,
+                opened => Some(opened?),
+            },
         };
         let Some(namespace) = namespace.map(Arc::new) else { return Ok(None) };
         Ok(askers.enter(container, &namespace)?.then_some(namespace))
