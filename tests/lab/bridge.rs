@@ -87,8 +87,8 @@ impl Town {
         let macs = Macs { ports, host: lab.host_station(&lab.device("mynet")).mac() };
         lab.host(["sh", "-ec", &make_bridge(&macs)]).ok();
         eventually("the kernel bridge forwards", || {
-            let links = lab.host(["bridge", "-n", "bridge", "link"]).ok().stdout;
-            (links.matches("state forwarding").count() == PORTS).then_some(())
+            let ports = lab.host("ip -n bridge -d link show master br0".split(' ')).ok().stdout;
+            (ports.matches("bridge_slave state forwarding").count() == PORTS).then_some(())
         });
         let bridge = Side::of("the bridge", |port| lab.station_in(&format!("/run/netns/port{port}"), "eth0"));
         Self { macs, netbpf, bridge }
