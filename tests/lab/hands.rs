@@ -2,7 +2,7 @@
 
 use netbpf_tests::lab::{Lab, eventually};
 
-use super::pins::pin;
+use super::{pins::pin, repair::while_stopped};
 
 const GATEWAY: &str = "172.17.0.1/16";
 const MAC: &str = "02:42:ac:11:00:01";
@@ -84,10 +84,8 @@ pub fn a_device_is_restored(lab: &Lab) {
     ip(lab, "link set netbpf0 down");
     works_again(lab);
     // Linux renames a link that is up since 6.2 only: the daemon must not set it up in between.
-    let daemon = lab.processes("netbpf daemon");
-    let rename = "kill -STOP $0; until grep -q '^State:.T' /proc/$0/status; do :; done; \
-                  ip link set netbpf0 down; ip link set netbpf0 name foo0; kill -CONT $0";
-    lab.host(["sh", "-ec", rename, &daemon[0].to_string()]).ok();
+    let rename = "ip link set netbpf0 down; ip link set netbpf0 name foo0";
+    lab.host(["sh", "-ec", &while_stopped(lab.processes("netbpf daemon")[0], rename)]).ok();
     works_again(lab);
     link(lab, GATEWAY);
     is_told(lab, "its name (it was foo0)");

@@ -35,6 +35,12 @@ pub fn host_side(lab: &Lab, container: &str, network: &str) -> String {
     format!("veth{}", &endpoint[..7])
 }
 
+/// A shell script that runs another one while a process is stopped.
+pub fn while_stopped(pid: u32, script: &str) -> String {
+    let stop = format!("kill -STOP {pid}; until grep -q '^State:.T' /proc/{pid}/status; do :; done");
+    format!("{stop}; {script}; kill -CONT {pid}")
+}
+
 /// Runs a shell script as somebody else, and measures the time until `is_repaired`. The log must then have `said`, and
 /// `doctor` too if it names what somebody did.
 #[track_caller]
@@ -138,9 +144,7 @@ fn a_directory_of_pins_that_is_made_again_is_watched() {
         let some = lab.host(["ls", &folder]).ok().stdout;
         let some = format!("{folder}/{}", some.lines().next().expect("a pin"));
         // All at once, before the daemon can restore one of them.
-        let stop =
-            format!("kill -STOP {daemon}; until grep -q '^State:.T' /proc/{daemon}/status; do :; done");
-        let script = format!("{stop}; rm -r {folder}; kill -CONT {daemon}");
+        let script = while_stopped(daemon, &format!("rm -r {folder}"));
         let said = format!("somebody removed {some}: it is pinned again");
         repaired(&lab, &script, &said, || lab.path(&some).exists());
         repaired(&lab, &format!("rm {some}"), &said, || lab.path(&some).exists());
@@ -153,9 +157,8 @@ fn a_directory_of_pins_that_is_made_again_is_watched() {
 fn pins_that_cannot_be_restored_are_reported() {
     let lab = lab();
     // All at once, before the daemon can restore one of them.
-    let script = "kill -STOP $0; until grep -q '^State:.T' /proc/$0/status; do :; done; \
-                  chmod 777 /sys/fs/bpf; rm -rf /sys/fs/bpf/netbpf; kill -CONT $0";
-    lab.host(["sh", "-ec", script, &lab.processes("netbpf daemon")[0].to_string()]).ok();
+    let remove = "chmod 777 /sys/fs/bpf; rm -rf /sys/fs/bpf/netbpf";
+    lab.host(["sh", "-ec", &while_stopped(lab.processes("netbpf daemon")[0], remove)]).ok();
     let said = "pins that somebody removed are missing: /sys/fs/bpf may be written by others than root";
     eventually("doctor names them", || {
         let doctor = lab.netbpf(["doctor"]);
