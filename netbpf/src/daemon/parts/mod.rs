@@ -8,11 +8,11 @@ mod sockets;
 
 #[cfg(test)]
 pub use memory::{
-    Datapath, Feed, Firewall, Link, Links, Machine, Namespace, Relay, State, Sysctls, namespace_of,
+    Datapath, Feed, Firewall, Link, Links, Machine, Namespace, Relay, State, Sysctls, held_namespace,
     resolver_sockets,
 };
 #[cfg(not(test))]
-pub use sockets::{namespace_of, resolver_sockets};
+pub use sockets::{held_namespace, resolver_sockets};
 
 #[cfg(not(test))]
 pub use crate::{

@@ -1,4 +1,4 @@
-//! Opens sockets in containers' network namespaces, and tells the namespace of one.
+//! Opens sockets in containers' network namespaces, and finds the namespace of the responder's.
 
 use std::{
     io,
@@ -11,7 +11,13 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType, socket},
 };
 
-use crate::{daemon::Error, dns::Sockets, link::Namespace, sandbox};
+use crate::{
+    daemon::Error,
+    dns::{Feed, Sockets},
+    link::{self, Namespace},
+    model::Id,
+    sandbox,
+};
 
 /// Limit of concurrent queries of one container to servers that are asked from its own namespace.
 const LENT: usize = 8;
@@ -39,10 +45,20 @@ pub async fn resolver_sockets(
     bound.await?.map_err(|source| Error::Resolver { address, source })
 }
 
-/// The namespace of a socket; none if the kernel does not tell.
-pub fn namespace_of(socket: &OwnedFd) -> Option<Namespace> {
-    let namespace = sandbox::namespace_of(socket.as_fd()).ok()?;
-    Some(Namespace::of(namespace, "the namespace of the responder's socket"))
+/// The namespace where the responder that was taken over listens for a container; none if it does not.
+///
+/// # Errors
+/// [`Error::Link`] if the kernel does not tell: `EMFILE` if no more files can be opened.
+pub fn held_namespace(feed: &Feed, container: Id) -> Result<Option<Namespace>, Error> {
+    const WHAT: &str = "the namespace of the responder's socket";
+    let Some(socket) = feed.held_socket(container) else { return Ok(None) };
+    let refused = |error: io::Error| link::Error::Failed {
+        operation: "find",
+        object: WHAT.to_owned(),
+        source: error.into(),
+    };
+    let namespace = sandbox::namespace_of(socket.as_fd()).map_err(refused)?;
+    Ok(Some(Namespace::of(namespace, WHAT)))
 }
 
 /// Two sockets at the same port.

@@ -10,6 +10,7 @@ use super::rig::Rig;
 use crate::{
     daemon::effects::lo::{LoGuard, NamesStanding},
     model::{Id, Namespace, RESOLVER},
+    store::Change,
 };
 
 /// A rig with members, whose namespaces have these names.
@@ -293,4 +294,18 @@ async fn trouble_is_told_once() {
         rig.machine.refuse_nothing();
         assert_eq!(told().await, []);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_cannot_be_looked_at_is_not_gone() {
+    let (rig, [id]) = rig_with(["blue"]).await;
+    // A daemon was killed after it had removed the container, and another container shares the namespace.
+    let locked = rig.daemon.state.lock_container(id).await;
+    rig.daemon.state.commit(&[Change::RemoveContainer(id)]).unwrap();
+    drop(locked);
+    fs::remove_file(rig.namespace("blue")).unwrap();
+    rig.machine.refuse("find a namespace", Errno::EMFILE);
+    let rig = rig.restart().await;
+    assert!(note_of(&rig, id).exists(), "it is tried again");
+    assert_eq!(guard(&rig).check_some().await.len(), 1);
 }

@@ -22,7 +22,7 @@ use super::{files::kept, host::Host};
 use crate::{
     daemon::{
         Error,
-        parts::{Namespace, namespace_of},
+        parts::{Namespace, held_namespace},
     },
     link,
     model::{self, Id},
@@ -305,8 +305,7 @@ impl Host {
             return Ok(Some(namespace));
         }
         // The responder's socket is in that namespace, whatever has its name by now.
-        let held = self.feed.held_socket(container).and_then(|socket| namespace_of(&socket));
-        let namespace = match held {
+        let namespace = match held_namespace(&self.feed, container)? {
             Some(held) => Some(held),
             None => match self.links.namespace(named) {
                 Err(error) if error.is_missing() || matches!(error, link::Error::NotANamespace(_)) => None,

@@ -34,7 +34,7 @@ pub struct Sysctls {
     pub machine: Machine,
 }
 
-fn refused(operation: &'static str, object: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn refused(operation: &'static str, object: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
     let object = object.into();
     move |error| Error::Failed { operation, object, source: error.into() }
 }

@@ -30,7 +30,7 @@ use nix::errno::Errno;
 pub use datapath::Datapath;
 pub use firewall::Firewall;
 pub use links::{Links, Namespace, Sysctls};
-pub use processes::{Feed, Relay, namespace_of, resolver_sockets};
+pub use processes::{Feed, Relay, held_namespace, resolver_sockets};
 
 use crate::{
     datapath::NamesInNetwork,

@@ -4,12 +4,11 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::OwnedFd,
     path::Path,
-    sync::Arc,
 };
 
 use nix::sys::socket::AddressFamily;
 
-use super::{Machine, Namespace};
+use super::{Machine, Namespace, links::refused};
 use crate::{
     daemon,
     dns::{self, Record, Sockets},
@@ -36,11 +35,6 @@ fn too_large(record: &Record) -> dns::Error {
 impl Feed {
     pub async fn start(_: &Path, _: &Path) -> Result<Self, dns::Error> {
         Ok(Self::default())
-    }
-
-    /// Its sockets are none of a namespace.
-    pub fn held_socket(&self, _: Id) -> Option<Arc<OwnedFd>> {
-        None
     }
 
     pub async fn held_port(&self, record: &Record, wanted: Option<u16>) -> Result<Option<u16>, dns::Error> {
@@ -100,8 +94,10 @@ impl Relay {
     }
 }
 
-pub fn namespace_of(_: &OwnedFd) -> Option<Namespace> {
-    None
+/// Its sockets are none of a namespace.
+pub fn held_namespace(feed: &Feed, _: Id) -> Result<Option<Namespace>, daemon::Error> {
+    let found = feed.machine.ask("find a namespace").map(|()| None);
+    found.map_err(|error| refused("find", "the namespace of a socket")(error).into())
 }
 
 /// Sockets of this process: nobody asks them.
