@@ -282,6 +282,35 @@ fn the_responder_has_port_53_where_a_filter_of_the_container_s_own_has_the_place
 }
 
 #[test]
+fn the_responder_takes_port_53_when_another_filter_takes_the_place() {
+    let lab = with_mynet(Lab::start());
+    // The next one has a name server of its own at that port.
+    lab.exec("tomcat02", "dnsmasq -u root -C /dev/null -R -h -S 127.0.0.11 -x /tmp/dnsmasq.pid").ok();
+    eventually("it listens", || is_at_53(&lab, "tomcat02", "0.0.0.0").then_some(()));
+    for container in ["tomcat01", "tomcat02"] {
+        lab.in_network_of(container, &format!("tc qdisc del dev lo clsact && {}", own_filter("ip"))).ok();
+    }
+    eventually("the responder is there", || is_at_53(&lab, "tomcat01", "127.0.0.11").then_some(()));
+    for how in ["", "+tcp"] {
+        let found = lab.exec("tomcat01", &format!("dig +short +tries=1 {how} tomcat02")).ok();
+        assert_eq!(found.text(), "10.1.0.3", "{how}");
+    }
+    eventually("it is told", || {
+        let doctor = lab.netbpf(["doctor"]).stdout;
+        let is_told = |text: &str| doctor.lines().any(|line| line.contains(text));
+        let is_barred =
+            is_told("names of tomcat02: add a filter at lo in") && is_told("listen on 127.0.0.11:53");
+        (is_told("by the responder for tomcat01 (add a filter at lo in") && is_barred).then_some(())
+    });
+    // Both places are free again.
+    lab.host(["kill", &lab.processes("dnsmasq")[0].to_string()]).ok();
+    eventually("the responder is there", || is_at_53(&lab, "tomcat02", "127.0.0.11").then_some(()));
+    let doctor = lab.netbpf(["doctor"]);
+    assert!(!doctor.stdout.contains("names of tomcat02"), "{doctor}");
+    lab.exec("tomcat02", "dig +short +tries=1 tomcat01").ok();
+}
+
+#[test]
 fn a_container_with_a_filter_of_its_own_in_the_place_is_connected() {
     let lab = with_mynet(Lab::start());
     lab.run("own", "");

@@ -10,7 +10,7 @@ use crate::{
     daemon::{Error, parts::resolver_sockets},
     datapath,
     dns::{Record, Sockets},
-    model::Namespace,
+    model::{Id, Namespace},
 };
 
 /// Where a container asks.
@@ -44,11 +44,9 @@ impl Host {
         if self.answers_at_lo().await {
             match self.lead_through_filter(record, asking).await {
                 Err(error) if is_about_filter(&error, asking.asks_already) => {
-                    tracing::warn!(
-                        container = %container.short(), %error,
-                        "the responder answers its queries at port 53, because no filter can be added"
-                    );
-                    lack = Some(error.to_string());
+                    let error = error.to_string();
+                    tell_fallback(container, &error);
+                    lack = Some(error);
                 }
                 led => return led,
             }
@@ -67,6 +65,21 @@ impl Host {
             }
         };
         Ok(sockets)
+    }
+
+    /// Leads a container's queries to port 53 instead of its filter, because there can be none any more.
+    ///
+    /// # Errors
+    /// [`Error::Resolver`] if the port is taken, [`Error::Link`] if the namespace cannot be entered: it has no answers.
+    /// [`Error::Dns`]. Those of [`Host::leave_lo`]: something of its filter is left.
+    pub async fn fall_back(&self, record: Record, asking: &Asking, reason: &str) -> Result<(), Error> {
+        let container = record.container;
+        let (_, sockets) = self.listen(&record, asking, Some(DNS_PORT)).await?;
+        tell_fallback(container, reason);
+        let removed = self.do_without_lo(container, reason.to_owned()).await;
+        // Also if something is left: nothing leads to the former sockets any more.
+        self.feed.upsert(record, sockets).await?;
+        removed
     }
 
     async fn lead_through_filter(&self, record: &Record, asking: &Asking) -> Result<Option<Sockets>, Error> {
@@ -91,6 +104,13 @@ impl Host {
         let port = sockets.port().map_err(|source| Error::Resolver { address, source })?;
         Ok((port, Some(sockets)))
     }
+}
+
+fn tell_fallback(container: Id, error: &str) {
+    tracing::warn!(
+        container = %container.short(), error,
+        "the responder answers its queries at port 53, because no filter can be added"
+    );
 }
 
 /// Whether an error of a filter is a reason to do without it: for a new one, that there can be none.

@@ -1,6 +1,7 @@
 //! Name resolution: the responder's records, the containers' files, `--link`, the host's name servers. Brings the host to
 //! what the state says; must not change the state.
 
+mod guard;
 pub(in crate::daemon) mod links;
 pub(in crate::daemon) mod record;
 mod resolvers;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use crate::daemon::{effects::host::Host, state::State};
 
+pub(in crate::daemon) use guard::LoGuard;
 pub(in crate::daemon) use record::names_of;
 
 /// The names of containers on the host.

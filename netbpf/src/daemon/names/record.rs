@@ -170,7 +170,7 @@ impl Names {
 }
 
 /// Where a container asks from a namespace, if it asks netbpf's responder.
-fn asking_of(container: &Container, namespace: &Namespace, asks_already: bool) -> Option<Asking> {
+pub(super) fn asking_of(container: &Container, namespace: &Namespace, asks_already: bool) -> Option<Asking> {
     let owner = container.owner();
     let servers = owner.name_servers().map(|servers| match servers.iter().all(IpAddr::is_ipv4) {
         true => AddressFamily::Inet,

@@ -18,8 +18,9 @@ use crate::{
     api::server,
     daemon::{
         Daemon, Events, Host, Inherited, Names, Options, Owners, State,
-        effects::{devices::DeviceGuard, folders, learnt, lo::LoGuard, pins::PinFolder},
+        effects::{devices::DeviceGuard, folders, learnt, pins::PinFolder},
         membership::restore::restore_deleted_links,
+        names::LoGuard,
         service::{notify, reconcile::tear_down, sockets::Sockets},
         tell::notices,
     },
@@ -71,7 +72,7 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     let forwarding =
         tokio::spawn(Arc::clone(&daemon.host).keep_forwarding(Arc::clone(&daemon.state), forwarding));
     let filter = tokio::spawn(Arc::clone(&daemon.host).guard_filter(Arc::clone(&daemon.state)));
-    let at_lo = tokio::spawn(LoGuard::new(Arc::clone(&daemon.state), Arc::clone(&daemon.host)).run());
+    let at_lo = tokio::spawn(LoGuard::new(Names::new(&daemon.state, &daemon.host)).run());
     tokio::spawn(Arc::clone(&daemon).sweep_namespaces());
     let follower = tokio::spawn(Arc::clone(&daemon).follow_engine());
     follow_notices(&daemon).context("follow what the programs report")?;

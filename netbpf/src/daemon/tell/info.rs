@@ -121,6 +121,9 @@ pub async fn info(options: &Options, state: &State, host: &Host) -> Info {
     let mut without_filter: Vec<String> =
         host.without_filter().iter().map(|(id, reason)| format!("{} ({reason})", name_of(id))).collect();
     without_filter.sort();
+    let at_lo = host.trouble_at_lo().into_iter().map(|(id, trouble)| {
+        format!("names of {}: {trouble}; until that is changed, its queries may be refused", name_of(&id))
+    });
     Info {
         containers,
         running,
@@ -130,7 +133,7 @@ pub async fn info(options: &Options, state: &State, host: &Host) -> Info {
         uplinks,
         foreign_chains,
         disciplines,
-        contested: contested.chain(host.pins.trouble()).collect(),
+        contested: contested.chain(host.pins.trouble()).chain(at_lo).collect(),
         open,
         names,
         without_filter,

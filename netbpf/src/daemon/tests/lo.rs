@@ -1,14 +1,17 @@
 //! The filters at `lo` of containers: a filter is its container's until it is removed, and what cannot be done for one
 //! container is no reason to leave others without names.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use nix::errno::Errno;
 use tokio::time::timeout;
 
 use super::rig::Rig;
 use crate::{
-    daemon::effects::lo::{LoGuard, NamesStanding},
+    daemon::{
+        effects::lo::NamesStanding,
+        names::{LoGuard, Names},
+    },
     model::{Id, Namespace, RESOLVER},
     store::Change,
 };
@@ -29,7 +32,7 @@ fn note_of(rig: &Rig, id: Id) -> PathBuf {
 }
 
 fn guard(rig: &Rig) -> LoGuard {
-    LoGuard::new(Arc::clone(&rig.daemon.state), Arc::clone(&rig.daemon.host))
+    LoGuard::new(Names::new(&rig.daemon.state, &rig.daemon.host))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,16 +287,48 @@ async fn a_container_that_is_changed_does_not_delay_the_filters_of_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn trouble_is_told_once() {
     let (rig, [id]) = rig_with(["blue"]).await;
+    let host = &rig.daemon.host;
     let mut guard = guard(&rig);
     let mut told = async || guard.check_some().await.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
     for _ in 0..2 {
         rig.machine.change(|state| state.at_lo.clear());
-        rig.machine.refuse("add a filter", Errno::EINVAL);
+        rig.machine.refuse("add a filter", Errno::ENOBUFS);
         assert_eq!(told().await, [id]);
         assert_eq!(told().await, []);
+        assert_eq!(host.trouble_at_lo().len(), 1, "also by doctor");
         rig.machine.refuse_nothing();
         assert_eq!(told().await, []);
+        assert_eq!(host.trouble_at_lo(), []);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_responder_answers_where_another_filter_takes_the_place() {
+    let (rig, [id, other]) = rig_with(["blue", "other"]).await;
+    let host = &rig.daemon.host;
+    let mut guard = guard(&rig);
+    let [blue, green] = ["blue", "other"].map(|name| rig.namespace(name));
+    rig.machine.change(|state| {
+        state.at_lo.remove(&blue);
+    });
+    rig.machine.refuse("add a filter", Errno::EINVAL);
+    // Something of the filter cannot be removed at once: that is tried again.
+    rig.machine.refuse("remove a filter", Errno::ENOBUFS);
+    assert_eq!(guard.check_some().await.len(), 1);
+    let without = || host.without_filter().into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    assert_eq!((without(), host.standing_of_names()), (vec![id], NamesStanding::AtLo(1)));
+    assert!(note_of(&rig, id).exists() && rig.machine.state().records.contains_key(&id));
+    rig.machine.refuse_nothing();
+    for _ in 0..2 {
+        assert_eq!(guard.check_some().await, []);
+        let machine = rig.machine.state();
+        assert_eq!(machine.at_lo.keys().collect::<Vec<_>>(), [&green]);
+        assert_eq!(machine.resolvers.keys().collect::<Vec<_>>(), [&other]);
+        assert!(!note_of(&rig, id).exists() && machine.records.contains_key(&id));
+        assert_eq!(without(), [id], "until the next start");
+    }
+    rig.disconnect(id).await.unwrap();
+    assert_eq!(without(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,8 @@
 //! container's record. Must not know names.
 
 mod askers;
-mod guard;
+mod restore;
+mod trouble;
 
 use std::{
     io,
@@ -15,9 +16,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::task::block_in_place;
 
-pub use guard::LoGuard;
+pub use restore::Found;
 
-use self::askers::{Askers, Way};
+use self::{
+    askers::{Askers, Way},
+    trouble::Trouble,
+};
 use super::{files::kept, host::Host};
 use crate::{
     daemon::{
@@ -49,6 +53,7 @@ pub struct FastNames {
     is_wanted: bool,
     ability: Mutex<Ability>,
     askers: Askers,
+    trouble: Trouble,
 }
 
 /// Whether the kernel can answer queries at `lo`. That is tried when it is needed first.
@@ -67,7 +72,12 @@ enum Ability {
 impl FastNames {
     /// As the daemon's options say, if the kernel can.
     pub fn new(is_wanted: bool) -> Self {
-        Self { is_wanted, ability: Mutex::new(Ability::Unknown), askers: Askers::default() }
+        Self {
+            is_wanted,
+            ability: Mutex::new(Ability::Unknown),
+            askers: Askers::default(),
+            trouble: Trouble::default(),
+        }
     }
 
     fn ability(&self) -> MutexGuard<'_, Ability> {
@@ -254,6 +264,7 @@ impl Host {
     /// # Errors
     /// [`Error::Link`], [`Error::Datapath`] or [`Error::File`]: call it again.
     pub async fn leave_lo(&self, container: Id) -> Result<(), Error> {
+        self.fast_names.askers.set_way(container, Way::None);
         self.remove_at_lo(container).await?;
         self.fast_names.askers.leave(container);
         Ok(())
@@ -264,13 +275,11 @@ impl Host {
     /// # Errors
     /// As of [`Host::leave_lo`].
     pub async fn do_without_lo(&self, container: Id, reason: String) -> Result<(), Error> {
-        self.remove_at_lo(container).await?;
         self.fast_names.askers.set_way(container, Way::Port(reason));
-        Ok(())
+        self.remove_at_lo(container).await
     }
 
     async fn remove_at_lo(&self, container: Id) -> Result<(), Error> {
-        self.fast_names.askers.set_way(container, Way::None);
         if let Some(note) = self.note_at_lo(container)? {
             if let Some(namespace) = self.namespace_to_leave(container, &note.namespace)? {
                 self.remove_filter(&namespace, &note).await?;
