@@ -59,7 +59,6 @@ fn to_member(packet: &mut Packet, number: u32, ifindex: u32, access: u8) -> End 
 pub fn to_open(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, frame: &Frame) -> End {
     let audience = Audience::of(packet);
     let is_apart = sender.is_some_and(|sender| sender.icc_off != 0);
-    let has_moved = sender.is_some_and(|sender| sender.access & UNGUARDED != 0) && flood::has_moved(packet);
     if is_group(frame.destination) {
         let Some(sender) = sender else { return flood::begin(packet, network, audience) };
         let is_credible = open::is_credible(packet, sender, frame);
@@ -67,8 +66,8 @@ pub fn to_open(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, fra
             (true, _) if audience == Audience::UNGUARDED => Err(Reason::NoIcc),
             (true, Err(spoofed)) => Err(spoofed),
             (true, Ok(())) => to_host(packet, network::ifindex_of(network)),
-            (false, Err(_)) => flood::begin_after(packet, network, audience.without_host(), has_moved),
-            (false, Ok(())) => flood::begin_after(packet, network, audience, has_moved),
+            (false, Err(_)) => flood_from(packet, network, Some(sender), audience.without_host()),
+            (false, Ok(())) => flood_from(packet, network, Some(sender), audience),
         };
     }
     let (ifindex, access) = match maps::station(network, frame.destination) {
@@ -77,7 +76,7 @@ pub fn to_open(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, fra
         None => match open::learnt(network, frame) {
             Some(receiver) => (receiver.ifindex, access_with(&receiver, frame)),
             None if is_apart => return Err(Reason::NoIcc),
-            None => return flood::begin_after(packet, network, Audience::UNGUARDED, has_moved),
+            None => return flood_from(packet, network, sender, Audience::UNGUARDED),
         },
     };
     if ifindex == packet.ifindex() {
@@ -96,6 +95,13 @@ pub fn to_open(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, fra
         }
         (None, None) => Err(Reason::Hairpin),
     }
+}
+
+/// Floods a frame that an endpoint or the host has sent.
+#[inline(always)]
+fn flood_from(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, audience: Audience) -> End {
+    let has_moved = sender.is_some_and(|sender| sender.access & UNGUARDED != 0) && flood::has_moved(packet);
+    flood::begin_after(packet, network, audience, has_moved)
 }
 
 /// How the endpoint gets a frame: through its veth pair, if the MAC is that of a station behind it. By a redirect to the
