@@ -50,6 +50,8 @@ reasons! {
     Flooded flooded "flooded" false,
     /// To the host, by the network's host device.
     Delivered delivered "delivered" false,
+    /// Past the host's stack, as part of an established flow: from a container to an uplink, or the other way.
+    Shortcut shortcut "shortcut" false,
     /// An ARP request, answered by the program.
     AnsweredArp answered_arp "answered-arp" false,
     /// A neighbour solicitation, answered by the program.

@@ -2,7 +2,7 @@
 //! checked).
 #![expect(unsafe_code, reason = "Pod is an unsafe marker trait; this is its only place")]
 
-use crate::{access, allowed, endpoint, flood, limit, name, network, notice, reason, stats, uplink};
+use crate::{access, allowed, endpoint, flood, flow, limit, name, network, notice, reason, stats, uplink};
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
@@ -28,6 +28,10 @@ pod!(
     endpoint::OwnedKey,
     endpoint::Owned,
     flood::Flood,
+    flow::FlowKey,
+    flow::Flow,
+    flow::FlowState,
+    flow::Sender,
     limit::EgressLimit,
     allowed::AllowedKey,
     allowed::Allowed,

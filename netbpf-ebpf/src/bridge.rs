@@ -12,7 +12,7 @@ use netbpf_common::{
 };
 
 use crate::{
-    arp, forward, icc, interface, isolation, limit, names, nd, open,
+    arp, flow, forward, icc, interface, isolation, limit, names, nd, open,
     packet::{Arrival, Packet},
     parse,
     stats::End,
@@ -71,6 +71,15 @@ pub fn answer_name(packet: &mut Packet) -> End {
     let endpoint = &interface::endpoint(packet)?;
     let frame = parse::frame_as_is(packet)?;
     names::answer(packet, endpoint, &frame)?;
+    forward::to_the_host(packet, endpoint, &frame)
+}
+
+/// A container's packet to the host: what it may say was checked before.
+#[inline(always)]
+pub fn flow_out(packet: &mut Packet) -> End {
+    let endpoint = &interface::endpoint(packet)?;
+    let frame = parse::frame_as_is(packet)?;
+    flow::out(packet, endpoint, &frame)?;
     forward::to_the_host(packet, endpoint, &frame)
 }
 

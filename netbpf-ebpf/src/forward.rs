@@ -13,7 +13,7 @@ use netbpf_common::{
 
 use crate::{
     flood::{self, Audience},
-    icc, isolation, maps, names, open,
+    flow, icc, isolation, maps, names, open,
     packet::{Packet, Side},
     parse::{Content, Frame},
     stats::{self, End},
@@ -37,6 +37,7 @@ pub fn from_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -
         }
         None => {
             names::elsewhere(packet, endpoint, frame);
+            flow::elsewhere(packet, frame);
             from_guarded_to_host(packet, endpoint, frame, ifindex)
         }
     }

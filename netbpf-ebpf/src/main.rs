@@ -3,7 +3,7 @@
 //! An entry point runs one function of [`bridge`]; [`stats`] counts the result. [`parse`] reads a frame's
 //! headers, [`interface`] finds the sender, [`isolation`], [`open`] and [`icc`] check what it may send, and [`limit`]
 //! how much; [`arp`], [`nd`] and [`names`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to
-//! unused addresses, [`uplink`] packets from other hosts. Only [`packet`] accesses a frame's bytes and its context, only
+//! unused addresses, [`uplink`] packets from other hosts; [`mod@flow`] leads around the host's stack. Only [`packet`] accesses a frame's bytes and its context, only
 //! [`maps`] accesses maps: there is no `unsafe` elsewhere.
 //!
 //! Fragments, GSO frames and partial checksums pass unchanged, and no length in a header is trusted.
@@ -12,6 +12,7 @@
 mod arp;
 mod bridge;
 mod flood;
+mod flow;
 mod forward;
 mod icc;
 mod interface;
@@ -62,6 +63,18 @@ fn to_open(ctx: TcContext) -> i32 {
 #[classifier]
 fn answer_name(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), bridge::answer_name)
+}
+
+/// A container's packet to the host, which may be of an established flow: the target of tail calls from `from_container`.
+#[classifier]
+fn flow_out(ctx: TcContext) -> i32 {
+    stats::settle(&mut Packet::new(ctx), bridge::flow_out)
+}
+
+/// A packet that an uplink received, which may be of an established flow: tc ingress.
+#[classifier]
+fn flow_back(ctx: TcContext) -> i32 {
+    stats::settle_at_uplink(&mut Packet::new(ctx), flow::back)
 }
 
 /// A packet of a container's `lo`: tc egress.

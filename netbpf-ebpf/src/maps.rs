@@ -6,6 +6,7 @@
 //! value or that of the next entry in its place. Values are copied out in one step.
 #![expect(unsafe_code, reason = "map values are raw pointers; this file copies them out or counts in them")]
 
+mod flows;
 mod names;
 
 use aya_ebpf::{
@@ -33,6 +34,7 @@ use netbpf_common::{
     uplink::{ADDRESS_BITS, ClosedSubnet, MAX_CLOSED_SUBNETS, MAX_UPLINKS, Uplink},
 };
 
+pub use self::flows::{KnownFlow, flow, flow_state, has_sent_enough, report_busy_flow};
 pub use self::names::{Found, Known, Name, Resolver};
 use crate::packet::Packet;
 
@@ -123,7 +125,7 @@ static NOTICED: Array<Noticed, { MAX_ENDPOINTS as usize }> = Array::new();
 
 /// Programs for tail calls, by [`Program`].
 #[btf_map]
-static TAIL_CALLS: ProgramArray<5> = ProgramArray::new();
+static TAIL_CALLS: ProgramArray<6> = ProgramArray::new();
 
 /// A program that others continue in.
 #[repr(u32)]
@@ -139,6 +141,8 @@ pub enum Program {
     FloodOpen = 3,
     /// `answer_name`.
     AnswerName = 4,
+    /// `flow_out`.
+    FlowOut = 5,
 }
 
 /// The endpoint with a number; none if vacant.

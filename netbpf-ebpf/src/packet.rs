@@ -15,20 +15,24 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT},
+    bindings::{
+        BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT,
+        bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
+    },
     helpers::{
-        bpf_csum_diff, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_l4_csum_replace, bpf_redirect,
-        bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
+        bpf_check_mtu, bpf_csum_diff, bpf_get_hash_recalc, bpf_get_prandom_u32, bpf_ktime_get_ns,
+        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_load_bytes,
+        bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
 use netbpf_common::{
     reason::Reason,
-    wire::{Bytes, Ethernet, Ipv6, Tag, Wire},
+    wire::{Bytes, Ethernet, Ipv4, Ipv6, Tag, Wire},
 };
 
 pub use arrival::Arrival;
-use route::Hop;
+use route::{Hop, NextStation};
 
 use crate::parse::Routed;
 
@@ -89,6 +93,8 @@ impl Packet {
         pkt_type,
         /// The mark, as the host's firewall has it.
         mark,
+        /// The length of a segment of a GSO frame, in bytes, without headers; 0 in other frames.
+        gso_size,
         /// The class of the clsact filter that the program is in.
         tc_classid,
     }
@@ -185,16 +191,17 @@ impl Packet {
     }
 
     /// Updates a checksum at an offset after its data have changed by `difference`; of this, a pseudo-header has changed
-    /// by `in_pseudo_header`, too. A checksum that the kernel is to complete covers only the pseudo-header so far. Zero
-    /// stays zero, for no checksum.
+    /// by `in_pseudo_header`, too. A checksum that the kernel is to complete covers only the pseudo-header so far. If zero
+    /// stays zero, it means that there is no checksum.
     #[inline(always)]
     pub fn change_checksum(
         &mut self,
         offset: usize,
         difference: u32,
         in_pseudo_header: u32,
+        zero_stays: bool,
     ) -> Result<(), Reason> {
-        let zero_stays = BPF_F_MARK_MANGLED_0 as u64;
+        let zero_stays = if zero_stays { BPF_F_MARK_MANGLED_0 as u64 } else { 0 };
         let pseudo_header = zero_stays | BPF_F_PSEUDO_HDR as u64;
         for (difference, flags) in [(difference, zero_stays), (in_pseudo_header, pseudo_header)] {
             // SAFETY: the kernel passes a valid context; references into the frame ended when it was taken by `&mut`.
@@ -255,6 +262,41 @@ impl Packet {
         }
         // SAFETY: takes no pointer; the frame is handed on when the program has returned.
         done(unsafe { bpf_redirect_peer(ifindex, 0) })
+    }
+
+    /// Redirects the frame to a device, and has the kernel write its MACs for a neighbour there. It checks an entry that it
+    /// has not used for a while.
+    #[inline(always)]
+    pub fn redirect_to_neighbour(&mut self, ifindex: u32, address: [u8; 4]) -> Result<(), Reason> {
+        done(route::redirect_to_neighbour(ifindex, address))
+    }
+
+    /// Whether the frame is for this host, by its destination MAC.
+    #[inline(always)]
+    pub fn is_for_this_host(&self) -> bool {
+        self.pkt_type() == PACKET_HOST
+    }
+
+    /// Whether the packet, or each segment of a GSO packet, is not larger than a device's MTU (Linux 5.12).
+    #[inline(always)]
+    pub fn fits(&self, ifindex: u32) -> bool {
+        let mut length = 0;
+        let flags = BPF_MTU_CHK_SEGS as u64;
+        // SAFETY: the kernel passes a valid context, and reads and writes the length.
+        unsafe { bpf_check_mtu(self.ctx.as_ptr(), ifindex, &raw mut length, 0, flags) == 0 }
+    }
+
+    /// The hash of the packet's flow.
+    #[inline(always)]
+    pub fn hash(&self) -> u32 {
+        // SAFETY: the kernel passes a valid context.
+        unsafe { bpf_get_hash_recalc(self.ctx.skb.skb) }
+    }
+
+    /// The next station of an IPv4 packet of `length` bytes, if the host received it by the device `received_by`.
+    #[inline(always)]
+    pub fn next_station(&self, received_by: u32, packet: &Ipv4, length: u32) -> Option<NextStation> {
+        route::next_station(self.ctx.as_ptr(), received_by, packet, length)
     }
 
     /// The next hop of a packet, if the host received it by the device `received_by`.

@@ -54,6 +54,17 @@ pub fn settle_at_lo(packet: &mut Packet, policy: impl FnOnce(&mut Packet) -> Opt
     TC_ACT_UNSPEC
 }
 
+/// Runs a function on a packet that an uplink received, and counts it if there is a reason. All others go on to further
+/// programs, and to the host.
+#[inline(always)]
+pub fn settle_at_uplink(packet: &mut Packet, policy: impl FnOnce(&mut Packet) -> Option<Reason>) -> i32 {
+    let bytes = packet.len() as u64;
+    let Some(reason) = policy(packet) else { return TC_ACT_UNSPEC };
+    maps::count(reason, bytes);
+    log(packet, reason);
+    verdict(reason)
+}
+
 /// Logs how a frame ended.
 #[cfg(feature = "log")]
 #[inline(always)]
@@ -99,6 +110,7 @@ fn verdict(reason: Reason) -> i32 {
         Reason::Forwarded
         | Reason::Flooded
         | Reason::Delivered
+        | Reason::Shortcut
         | Reason::AnsweredArp
         | Reason::AnsweredNd
         | Reason::AnsweredName => TC_ACT_REDIRECT,

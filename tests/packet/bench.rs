@@ -265,6 +265,11 @@ impl Bench {
         Sent { bench: self, program: "at_lo", ifindex: 1, ingress_ifindex: 0, mark: 0 }
     }
 
+    /// Sends packets of other hosts, which an interface to them receives.
+    pub fn at_uplink(&self, ifindex: u32) -> Sent<'_> {
+        Sent { bench: self, program: "flow_back", ifindex, ingress_ifindex: 0, mark: 0 }
+    }
+
     fn reasons(&self) -> Vec<(Reason, Counter)> {
         self.datapath.reasons().expect("REASONS")
     }

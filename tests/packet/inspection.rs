@@ -96,6 +96,8 @@ fn programs_are_named_and_small() {
             "flood",
             "flood_open",
             "from_uplink",
+            "flow_out",
+            "flow_back",
         ] {
             let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
             assert_eq!(info.name_as_str(), Some(name));
@@ -178,9 +180,17 @@ fn programs_log_the_reason_of_frames_on_request() {
         bench.datapath = Datapath::open(&bench.bpffs, true).expect("the programs load with logs");
         bench.datapath.load_all().expect("the other programs load with logs");
         let logs = bench.datapath.take_logs().expect("logs");
-        for name in
-            ["from_container", "from_host", "from_open", "to_open", "flood", "flood_open", "answer_name"]
-        {
+        for name in [
+            "from_container",
+            "from_host",
+            "from_open",
+            "to_open",
+            "flood",
+            "flood_open",
+            "answer_name",
+            "flow_out",
+            "flow_back",
+        ] {
             let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
             let Some(verified) = info.verified_instruction_count() else { continue };
             assert!(verified < 200_000, "{name}: {verified} instructions verified");

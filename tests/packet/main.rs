@@ -15,6 +15,7 @@
 //! | `dns` | messages of queries, and checksums |
 //! | `nd` | neighbour discovery |
 //! | `flood` | broadcast and multicast |
+//! | `flow` | established flows, which skip the host's stack |
 //! | `limit` | limits of what endpoints send |
 //! | `open` | endpoints with further addresses, and without guard |
 //! | `unused` | addresses that are not in use |
@@ -33,6 +34,7 @@ mod bench;
 mod container;
 mod dns;
 mod flood;
+mod flow;
 mod frame;
 mod full;
 mod headers;

@@ -13,7 +13,7 @@ pub use dns::{Bytes, DNS_PORT, DnsPacket, EndOfQuestion};
 pub use ethernet::{EtherType, Ethernet, Tag, is_group};
 pub use ip::{AddressPair, Ipv4, Ipv4Start, Ipv6, Ipv6Start};
 pub use nd::{ALL_NODES, DiscoveryOption, Extension, Icmpv6, NeighbourMessage, NeighbourPacket};
-pub use transport::{Transport, protocol};
+pub use transport::{TcpStart, Transport, Udp, protocol};
 
 /// A header at any offset in a packet.
 ///
@@ -49,6 +49,8 @@ wire! {
     NeighbourPacket: 72,
     Extension: 8,
     Transport: 4,
+    TcpStart: 14,
+    Udp: 8,
     DnsPacket: 20,
     EndOfQuestion: 6,
     Bytes<2>: 2,

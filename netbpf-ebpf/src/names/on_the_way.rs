@@ -142,6 +142,7 @@ fn send_back(
         query.offset + DnsPacket::CHECKSUM,
         difference + length + flags + answers,
         length,
+        true,
     )?;
 
     let Ethernet { destination, source, ethertype } = packet.load(0)?;

@@ -8,10 +8,11 @@ use core::{
 use aya_ebpf::{
     bindings::{
         BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
-        bpf_fib_lookup as Question,
+        bpf_fib_lookup as Question, bpf_redir_neigh as Neighbour,
     },
-    helpers::bpf_fib_lookup,
+    helpers::{bpf_fib_lookup, bpf_redirect_neigh},
 };
+use netbpf_common::wire::Ipv4;
 
 use crate::parse::Routed;
 
@@ -74,6 +75,60 @@ pub(super) fn next_hop(context: *mut c_void, received_by: u32, packet: &Routed) 
             false => next == destination,
         };
     Some(Hop { ifindex: question.ifindex, is_last, is_known })
+}
+
+/// The next station of a packet that the host would forward.
+pub struct NextStation {
+    /// The device.
+    pub ifindex: u32,
+    /// Its MAC.
+    pub own_mac: [u8; 6],
+    /// The MAC of the station.
+    pub mac: [u8; 6],
+    /// The address of the station: the packet's destination, or a router.
+    pub address: [u8; 4],
+}
+
+/// The station that the host would forward an IPv4 packet of `length` bytes to. None if it would not forward it, does not
+/// know the station's MAC, or if the packet is too large for the route (Linux 5.12) or the router has an IPv6 address.
+#[inline(always)]
+pub(super) fn next_station(
+    context: *mut c_void,
+    received_by: u32,
+    packet: &Ipv4,
+    length: u32,
+) -> Option<NextStation> {
+    let mut question = MaybeUninit::<Question>::zeroed();
+    // SAFETY: integers only, of which zeros are values.
+    let question = unsafe { question.assume_init_mut() };
+    question.family = AF_INET;
+    question.l4_protocol = packet.protocol;
+    question.ifindex = received_by;
+    question.__bindgen_anon_1.tot_len = u16::try_from(length).ok()?;
+    question.__bindgen_anon_2.tos = packet.tos;
+    question.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(packet.source);
+    question.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(packet.destination);
+    let size = size_of::<Question>() as i32;
+    // SAFETY: the kernel passed the context, and reads and writes as many bytes as a question has.
+    let answer = unsafe { bpf_fib_lookup(context, question, size, 0) };
+    if answer != BPF_FIB_LKUP_RET_SUCCESS as i64 || question.family != AF_INET {
+        return None;
+    }
+    // SAFETY: any bytes are a value of this member, whichever was written.
+    let address = unsafe { question.__bindgen_anon_4.ipv4_dst }.to_ne_bytes();
+    Some(NextStation { ifindex: question.ifindex, own_mac: question.smac, mac: question.dmac, address })
+}
+
+/// Redirects the frame of the running program to a device and a neighbour there.
+#[inline(always)]
+pub(super) fn redirect_to_neighbour(ifindex: u32, address: [u8; 4]) -> i64 {
+    let mut neighbour = MaybeUninit::<Neighbour>::zeroed();
+    // SAFETY: integers only, of which zeros are values.
+    let neighbour = unsafe { neighbour.assume_init_mut() };
+    neighbour.nh_family = AF_INET.into();
+    neighbour.__bindgen_anon_1.ipv4_nh = u32::from_ne_bytes(address);
+    // SAFETY: the kernel reads as many bytes as a neighbour has.
+    unsafe { bpf_redirect_neigh(ifindex, neighbour, size_of::<Neighbour>() as i32, 0) }
 }
 
 /// An address as words in memory order; an IPv4 address is the last one.

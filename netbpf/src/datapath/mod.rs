@@ -20,6 +20,7 @@
 //! | `aged` | removes learnt MACs that are too old |
 //! | `names` | names of containers, which the programs answer |
 //! | `resolvers` | how queries of containers are answered at `lo` |
+//! | `flows` | established flows that skip the host's stack |
 //! | `notices` | what the programs report |
 //! | `counters` | what the programs counted |
 //! | `exceptions` | which members may talk to each other in spite of `enable_icc=false` |
@@ -38,6 +39,7 @@ mod entries;
 mod error;
 mod exceptions;
 mod external;
+mod flows;
 mod folders;
 mod host;
 mod limits;
@@ -73,6 +75,7 @@ pub use self::{
     aged::LearntMacs,
     error::Error,
     external::RestoredPins,
+    flows::{BusyFlows, Shortcut},
     logs::ProgramLogs,
     names::NamesInNetwork,
     notices::Notices,
@@ -82,6 +85,7 @@ pub use self::{
 };
 use self::{
     entries::{Claim, Entries},
+    flows::Flows,
     members::Before,
     names::{Names, OF_ASKING},
     older::Older,
@@ -127,6 +131,7 @@ pub struct Datapath {
     notices: Option<Notices>,
     names: Names,
     resolvers: Resolvers,
+    flows: Flows,
 }
 
 /// State in the kernel.
@@ -168,6 +173,7 @@ impl Datapath {
         let tables = Tables::take(programs.object())?;
         let names = Names::take(programs.object())?;
         let resolvers = Resolvers::take(programs.object())?;
+        let flows = Flows::take(programs.object())?;
         let networks = tables.networks()?.into_iter().collect();
         let endpoints = tables.endpoints()?.into_iter().collect();
         let allowed = tables.allowed()?;
@@ -197,6 +203,7 @@ impl Datapath {
             notices,
             names,
             resolvers,
+            flows,
         };
         for (number, endpoint) in datapath.endpoints.clone() {
             datapath.note_open(number, &endpoint);
@@ -220,6 +227,9 @@ impl Datapath {
     pub fn load_all(&mut self) -> Result<(), Error> {
         self.programs.need(&programs::OF_OPEN)?;
         self.programs.need(&OF_ASKING)?;
+        if self.can_shortcut() {
+            self.load_flow_programs()?;
+        }
         self.programs.need(&[AT_LO, programs::FROM_UPLINK])
     }
 
@@ -414,6 +424,7 @@ impl Datapath {
     }
 
     fn set_network(&mut self, number: u32, network: Network) -> Result<(), Error> {
+        self.flows.end_all()?;
         self.tables.set_network(number, network)?;
         self.networks.insert(number, network);
         self.before.insert(network.first, Before::Network(number));
@@ -421,6 +432,7 @@ impl Datapath {
     }
 
     fn set_endpoint(&mut self, number: u32, endpoint: Endpoint) -> Result<(), Error> {
+        self.flows.end_all()?;
         self.tables.set_endpoint(number, endpoint)?;
         self.note_open(number, &endpoint);
         let former = self.endpoints.insert(number, endpoint);
@@ -430,12 +442,14 @@ impl Datapath {
     }
 
     fn vacate_network(&mut self, number: u32) -> Result<(), Error> {
+        self.flows.end_all()?;
         self.tables.set_network(number, Network::default())?;
         self.networks.remove(&number);
         Ok(())
     }
 
     fn vacate_endpoint(&mut self, number: u32) -> Result<(), Error> {
+        self.flows.end_all()?;
         self.tables.set_endpoint(number, Endpoint::default())?;
         self.before.remove(&number);
         self.note_asking(number, self.endpoints.get(&number).copied(), &Endpoint::default())?;

@@ -24,7 +24,7 @@ use aya::{
 
 use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK};
 
-use super::{Error, names::OF_ASKING, pins::Pins, resolvers::AT_LO, tables, warn};
+use super::{Error, flows::OF_FLOWS, names::OF_ASKING, pins::Pins, resolvers::AT_LO, tables, warn};
 use crate::fault;
 
 /// The object that is loaded without logs; bpftool can load it too.
@@ -88,7 +88,7 @@ pub const OF_OPEN: [&str; 3] = ["flood_open", "from_open", "to_open"];
 pub const FROM_UPLINK: &str = "from_uplink";
 
 /// The targets of tail calls, by their index in `TAIL_CALLS`.
-const TAIL_CALLS: [&str; 5] = ["flood", "from_open", "to_open", "flood_open", "answer_name"];
+const TAIL_CALLS: [&str; 6] = ["flood", "from_open", "to_open", "flood_open", "answer_name", "flow_out"];
 
 /// The programs. Those that nobody needs are not loaded: the verifier takes longer for them than for the others.
 pub struct Programs {
@@ -177,7 +177,7 @@ impl Programs {
     /// # Errors
     /// [`Error::Failed`] if one cannot be removed: call it again.
     pub fn forget_unneeded(&mut self) -> Result<(), Error> {
-        for name in OF_OPEN.into_iter().chain(OF_ASKING).chain([AT_LO, FROM_UPLINK]) {
+        for name in OF_OPEN.into_iter().chain(OF_ASKING).chain(OF_FLOWS).chain([AT_LO, FROM_UPLINK]) {
             if !self.loaded.contains(name) {
                 self.forget(name)?;
             }

@@ -26,6 +26,7 @@ use netbpf_common::{
         Owned, OwnedKey, Station,
     },
     flood::Flood,
+    flow::{BUSY_FLOWS_BYTES, Flow, FlowKey, FlowState, MAX_FLOWS, MAX_WAYS, SENDERS, Sender},
     limit::EgressLimit,
     name::{Addresses, MAX_NAMES, MAX_RESOLVERS, NameKey, Pointer, Resolver, View},
     network::{MAX_NETWORKS, Network},
@@ -71,7 +72,12 @@ const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
     ("POINTERS", MapType::Hash, size_of::<NameKey>(), size_of::<Pointer>(), MAX_NAMES),
     ("RESOLVERS", MapType::Hash, 4, size_of::<Resolver>(), MAX_RESOLVERS),
     ("VIEWS", MapType::Hash, 8, size_of::<View>(), MAX_ENDPOINTS),
-    ("TAIL_CALLS", MapType::ProgramArray, 4, 4, 5),
+    ("FLOW_WAYS", MapType::Hash, size_of::<FlowKey>(), 4, MAX_WAYS),
+    ("FLOWS", MapType::Array, 4, size_of::<Flow>(), MAX_FLOWS),
+    ("FLOW_STATE", MapType::Array, 4, size_of::<FlowState>(), 1),
+    ("SENDERS", MapType::Array, 4, size_of::<Sender>(), SENDERS),
+    ("BUSY_FLOWS", MapType::RingBuf, 0, 0, BUSY_FLOWS_BYTES),
+    ("TAIL_CALLS", MapType::ProgramArray, 4, 4, 6),
 ];
 
 /// The names of the maps that are pinned.

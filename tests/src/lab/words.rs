@@ -200,7 +200,7 @@ impl Lab {
     #[track_caller]
     pub fn drops_since(&self, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
         let not_dropped =
-            ["forwarded", "flooded", "delivered", "answered-arp", "answered-nd", "answered-name"];
+            ["forwarded", "flooded", "delivered", "shortcut", "answered-arp", "answered-nd", "answered-name"];
         let mut now = self.reasons();
         now.retain(|reason, count| {
             *count -= before.get(reason).copied().unwrap_or_default();

@@ -1,0 +1,315 @@
+//! Established flows that skip the host's stack: their entries (`FLOW_WAYS`, `FLOWS`), the epoch in which these count
+//! (`FLOW_STATE`), and the program at uplinks. Must not know conntrack, or which flows may be here.
+//!
+//! A program may read a flow while its keys are removed. So the place of a removed flow rests before another gets it.
+//! The links at uplinks are not pinned: without a daemon, packets of other hosts go through the stack at once, and those of
+//! containers when the time in `FLOW_STATE` is over.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    io,
+    os::fd::AsFd as _,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap as HashTable, MapData, RingBuf},
+    programs::{LinkOrder, SchedClassifier, TcAttachType, tc::SchedClassifierLink, tc::TcAttachOptions},
+};
+use netbpf_common::{
+    access::{OPEN, PLAIN},
+    endpoint::{self, Endpoint},
+    flow::{BUSY_FLOWS_BYTES, Flow, FlowKey, FlowState, MAX_FLOWS, Way},
+    network,
+};
+use nix::{
+    errno::Errno,
+    net::if_::if_nametoindex,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use super::{
+    Attachment, Datapath, Error,
+    tables::{reading, remove, take},
+};
+
+/// The programs of established flows: for packets of containers, and for those that an uplink receives.
+pub const OF_FLOWS: [&str; 2] = ["flow_out", FLOW_BACK];
+const FLOW_BACK: &str = "flow_back";
+
+/// How long the place of a removed flow rests. A program runs for microseconds.
+const REST: Duration = Duration::from_secs(1);
+
+/// A flow that may skip the host's stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortcut {
+    /// Number of the container's endpoint.
+    pub endpoint: u32,
+    /// The ifindex of the uplink.
+    pub uplink: u32,
+    /// Packets of the container.
+    pub out: Way,
+    /// Packets to it.
+    pub back: Way,
+}
+
+/// Reader of the keys of flows that have sent enough.
+pub struct BusyFlows(RingBuf<MapData>);
+
+impl BusyFlows {
+    /// Waits for one, at most as long as `timeout`.
+    ///
+    /// # Errors
+    /// That of `poll`.
+    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Those that were not read yet.
+impl Iterator for BusyFlows {
+    type Item = FlowKey;
+
+    fn next(&mut self) -> Option<FlowKey> {
+        FlowKey::read(&self.0.next()?)
+    }
+}
+
+/// The maps of flows, with a copy in memory.
+pub struct Flows {
+    ways: HashTable<MapData, FlowKey, u32>,
+    flows: Array<MapData, Flow>,
+    state: Array<MapData, FlowState>,
+    busy: Option<BusyFlows>,
+    now: FlowState,
+    /// The flows by their index.
+    present: BTreeMap<u32, Flow>,
+    /// Free places, with the time from which on they can be used.
+    free: VecDeque<(Instant, u32)>,
+    /// The links at uplinks, by ifindex. A link that is dropped is detached.
+    links: HashMap<u32, SchedClassifierLink>,
+}
+
+impl Flows {
+    /// Takes the maps from a loaded object, and removes all flows.
+    pub fn take(object: &mut Ebpf) -> Result<Self, Error> {
+        let mut busy = take(object, "BUSY_FLOWS").map(BusyFlows)?;
+        busy.by_ref().take(BUSY_FLOWS_BYTES as usize).for_each(drop);
+        let ready = Instant::now() + REST;
+        let mut flows = Self {
+            ways: take(object, "FLOW_WAYS")?,
+            flows: take(object, "FLOWS")?,
+            state: take(object, "FLOW_STATE")?,
+            busy: Some(busy),
+            now: FlowState::default(),
+            present: BTreeMap::new(),
+            free: (0..MAX_FLOWS).map(|index| (ready, index)).collect(),
+            links: HashMap::new(),
+        };
+        let before = flows.state.get(&0, 0).map_err(reading("FLOW_STATE"))?;
+        flows.set_state(FlowState { epoch: before.epoch.wrapping_add(1), until: 0 })?;
+        let keys: Vec<_> = flows.ways.keys().collect::<Result<_, _>>().map_err(reading("FLOW_WAYS"))?;
+        keys.iter().try_for_each(|key| flows.remove_way(key))?;
+        Ok(flows)
+    }
+
+    fn set_state(&mut self, state: FlowState) -> Result<(), Error> {
+        let failed = |error| Error::failed("write to FLOW_STATE epoch", state.epoch, error);
+        self.state.set(0, state, 0).map_err(failed)?;
+        self.now = state;
+        Ok(())
+    }
+
+    /// No entry counts any more, those included that are being made.
+    pub fn end_all(&mut self) -> Result<(), Error> {
+        self.set_state(FlowState { epoch: self.now.epoch.wrapping_add(1), ..self.now })
+    }
+
+    fn remove_way(&mut self, key: &FlowKey) -> Result<(), Error> {
+        let failed = |error| Error::failed("remove from FLOW_WAYS", format!("{key:?}"), error);
+        remove(|| self.ways.remove(key)).map_err(failed)
+    }
+
+    /// Adds a flow, and returns its index. None: there is no room, or it is there.
+    fn add(&mut self, flow: Flow) -> Result<Option<u32>, Error> {
+        let is_ready = |(ready, _): &&(Instant, u32)| *ready <= Instant::now();
+        let Some(&(_, index)) = self.free.front().filter(is_ready) else { return Ok(None) };
+        let is_known = |key| self.ways.get(key, 0).is_ok();
+        if is_known(&flow.out.key) || is_known(&flow.back.key) {
+            return Ok(None);
+        }
+        let failed = |error| Error::failed("write to FLOWS", index, error);
+        self.flows.set(index, flow, 0).map_err(failed)?;
+        self.free.pop_front();
+        self.present.insert(index, flow);
+        let added = [&flow.out.key, &flow.back.key].into_iter().try_for_each(|key| {
+            let failed = |error| Error::failed("write to FLOW_WAYS", format!("{key:?}"), error);
+            self.ways.insert(key, index, 0).map_err(failed)
+        });
+        match added {
+            Ok(()) => Ok(Some(index)),
+            Err(error) => {
+                self.remove(index)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn remove(&mut self, index: u32) -> Result<(), Error> {
+        let Some(flow) = self.present.get(&index).copied() else { return Ok(()) };
+        self.remove_way(&flow.out.key)?;
+        self.remove_way(&flow.back.key)?;
+        self.present.remove(&index);
+        self.free.push_back((Instant::now() + REST, index));
+        Ok(())
+    }
+}
+
+impl Datapath {
+    /// The reader of flows that have sent enough; only the first call returns it.
+    pub fn take_busy_flows(&mut self) -> Option<BusyFlows> {
+        self.flows.busy.take()
+    }
+
+    /// Whether flows can skip the stack: the program at uplinks needs tcx.
+    pub fn can_shortcut(&self) -> bool {
+        self.attachment() == Attachment::Tcx
+    }
+
+    /// Loads the programs of flows.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel refuses one.
+    pub fn load_flow_programs(&mut self) -> Result<(), Error> {
+        self.programs.need(&OF_FLOWS)
+    }
+
+    /// Whether there is an endpoint.
+    pub fn has_endpoints(&self) -> bool {
+        !self.endpoints.is_empty()
+    }
+
+    /// Lets flows skip the stack until this second of the monotonic clock; 0: none may, and none is reported.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of the map.
+    pub fn admit_flows(&mut self, until: u32) -> Result<(), Error> {
+        self.flows.set_state(FlowState { until, ..self.flows.now })
+    }
+
+    /// Ends all flows: from now on no entry counts that was made before, or for [`Datapath::flow_epoch`] before.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of the map.
+    pub fn end_flows(&mut self) -> Result<(), Error> {
+        self.flows.end_all()
+    }
+
+    /// The present epoch. Ask for it before you look whether a flow may be entered.
+    pub fn flow_epoch(&self) -> u32 {
+        self.flows.now.epoch
+    }
+
+    /// The endpoint that sends what an interface receives, with its number, if its flows may skip the stack: frames reach it
+    /// directly, and it has its leases only.
+    pub fn sender(&self, ifindex: u32) -> Option<(u32, Endpoint)> {
+        let number = endpoint::number_of(ifindex)?;
+        let endpoint =
+            self.endpoints.get(&number).filter(|endpoint| endpoint.access & (OPEN | PLAIN) == 0)?;
+        Some((number, *endpoint))
+    }
+
+    /// Enters a flow that was found to be established in an epoch, and returns its index. None: there is no room, it is
+    /// entered, or something has changed.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of a map.
+    pub fn add_flow(&mut self, epoch: u32, shortcut: Shortcut, now: u32) -> Result<Option<u32>, Error> {
+        let Shortcut { endpoint, uplink, out, back } = shortcut;
+        let sender = self.sender(out.key.ifindex);
+        let is_its = sender.is_some_and(|(number, at)| number == endpoint && at.ipv4 == back.address);
+        let is_ours = endpoint::number_of(uplink).is_some() || network::number_of(uplink).is_some();
+        if !is_its || is_ours || epoch != self.flows.now.epoch || !self.flows.links.contains_key(&uplink) {
+            return Ok(None);
+        }
+        self.flows.add(Flow { epoch, endpoint, uplink, out, back, is_over: 0, seen: now, checked: 0 })
+    }
+
+    /// Removes a flow.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of a map: call it again.
+    pub fn remove_flow(&mut self, index: u32) -> Result<(), Error> {
+        self.flows.remove(index)
+    }
+
+    /// All flows by their index, as the programs have changed them.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of the map.
+    pub fn flows(&self) -> Result<BTreeMap<u32, Flow>, Error> {
+        let read = |index: &u32| Ok((*index, self.flows.flows.get(index, 0).map_err(reading("FLOWS"))?));
+        self.flows.present.keys().map(read).collect()
+    }
+
+    /// Attaches the program to an uplink, behind all others. Nothing else is changed if it is attached already.
+    ///
+    /// # Errors
+    /// [`Error::WrongInterface`]; [`Error::Failed`] if the kernel refuses.
+    pub fn attach_flow_back(&mut self, interface: &str, expected: u32) -> Result<(), Error> {
+        if self.flows.links.contains_key(&expected) {
+            return Ok(());
+        }
+        let found = if_nametoindex(interface)
+            .map_err(|error| Error::failed("find the interface", interface, error))?;
+        if found != expected {
+            return Err(Error::WrongInterface { interface: interface.to_owned(), found, expected });
+        }
+        let failed = |error| Error::failed("attach tcx to the uplink", interface, error);
+        let options = TcAttachOptions::TcxOrder(LinkOrder::last());
+        let program = self.flow_back()?;
+        let id = program.attach_with_options(interface, TcAttachType::Ingress, options).map_err(failed)?;
+        let link = program.take_link(id).map_err(failed)?;
+        self.flows.links.insert(expected, link);
+        Ok(())
+    }
+
+    /// Detaches the program from an uplink, which may be gone.
+    pub fn detach_flow_back(&mut self, uplink: u32) {
+        self.flows.links.remove(&uplink);
+    }
+
+    /// Whether an uplink has no other tcx program for what it receives.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the kernel does not tell.
+    pub fn is_alone_at_uplink(&mut self, interface: &str) -> Result<bool, Error> {
+        let failed = |error| Error::failed("look for tcx at", interface, error);
+        let own = self.flow_back()?.info().map_err(failed)?.id();
+        let (_, found) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress).map_err(failed)?;
+        Ok(found.iter().all(|program| program.id() == own))
+    }
+
+    fn flow_back(&mut self) -> Result<&mut SchedClassifier, Error> {
+        let absent = || Error::failed("find the program", FLOW_BACK, "the object has none");
+        let program = self.programs.object().program_mut(FLOW_BACK).ok_or_else(absent)?;
+        program.try_into().map_err(|error| Error::failed("open the program", FLOW_BACK, error))
+    }
+
+    /// Lets no flow skip the stack, and takes the programs out of the datapath.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of a map or a program: call it again.
+    pub fn stop_flows(&mut self) -> Result<(), Error> {
+        self.admit_flows(0)?;
+        self.flows.links.clear();
+        let all: Vec<u32> = self.flows.present.keys().copied().collect();
+        all.into_iter().try_for_each(|index| self.flows.remove(index))?;
+        self.programs.release(&OF_FLOWS)
+    }
+}
