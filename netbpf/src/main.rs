@@ -62,6 +62,7 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
     let filter = EnvFilter::new(format!("warn,netbpf={0},programs={0}", options.log_level.as_str()));
     logging::start(filter, false, std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let (docker_plugin, fast_names) = (options.docker_plugin(), options.fast_names());
+    let fast_flows = options.fast_flows();
     let uplinks = options
         .xdp
         .into_iter()
@@ -80,6 +81,7 @@ fn run_daemon(options: DaemonOptions) -> anyhow::Result<()> {
         program_logs: options.program_logs,
         icc: options.icc,
         fast_names,
+        fast_flows,
         ip_forward_no_drop: options.ip_forward_no_drop,
         docker_plugin,
         uplinks,

@@ -13,6 +13,7 @@
 //! | filters of `lo` and their classes, what a program may change there | names answered in the kernel |
 //! | namespaces, mounts, seccomp, inherited sockets | containers, the name responder, the relay |
 //! | nf_tables, conntrack and NAT of both families | published ports, masquerading, limits of flows, removal of flows |
+//! | the helpers of established flows: routes, neighbours, MTU, checksums of partial and whole packets | established flows |
 //! | XDP in the driver and in the stack, and its links | uplinks |
 //!
 //! The other modules test netbpf's own logic: what commands print, which addresses are given, what is stored, what Docker
@@ -26,7 +27,7 @@ use aya::programs::ProgramInfo;
 use netbpf_tests::lab::{Lab, eventually, kernel_version};
 
 use super::{
-    bridge, flows, hands, isolation, lo, names,
+    bridge, fast_flows, flows, hands, isolation, lo, names,
     outside::{self, Neighbourhood, ask},
     pins::pin,
     spoofing, story, uplink,
@@ -119,6 +120,13 @@ fn relay_answers(lab: &Neighbourhood) {
 #[test]
 fn names_are_answered_in_the_kernel() {
     lo::names_are_answered_at_lo(&names::with_mynet(Lab::start()));
+}
+
+#[test]
+fn established_flows_skip_the_stack() {
+    if let Some(lab) = fast_flows::start() {
+        fast_flows::they_carry_the_same_bytes(&lab);
+    }
 }
 
 /// Each ping is a flow.

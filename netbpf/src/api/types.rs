@@ -38,6 +38,7 @@
 
 mod attachment;
 mod container;
+mod flows;
 mod foreign;
 mod names;
 mod network;
@@ -59,6 +60,7 @@ pub use container::{
     DefaultEndpoint, LogLine, NetworkAttachment, NetworkEndpoints, NetworkMode, NetworkSettings,
     RestartPolicy,
 };
+pub use flows::{Flows, FlowsState};
 pub use foreign::{ForeignChain, ForeignChainState};
 pub use names::{Names, NamesState};
 pub use network::{
@@ -146,6 +148,9 @@ pub struct Info {
     /// How names of containers are answered.
     #[serde(default)]
     pub names: Names,
+    /// Whether established flows skip the host's stack.
+    #[serde(default)]
+    pub flows: Flows,
     /// The last 20 different repairs, the latest last.
     #[serde(default)]
     pub repairs: Vec<Repair>,

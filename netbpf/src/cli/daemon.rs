@@ -39,6 +39,9 @@ pub struct Options {
     /// Whether programs at lo of containers answer queries for known names; otherwise the responder does, at port 53
     #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On, hide_possible_values = true)]
     pub fast_names: Switch,
+    /// Whether packets of established flows with other hosts skip the host's stack, where nobody else must see them
+    #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::Off, hide_possible_values = true)]
+    pub fast_flows: Switch,
     /// If the daemon turns on forwarding: do not drop traffic that neither enters nor leaves netbpf's networks
     #[arg(long)]
     pub ip_forward_no_drop: bool,
@@ -59,6 +62,11 @@ impl Options {
     /// Whether queries for names are answered at `lo` of containers.
     pub fn fast_names(&self) -> bool {
         self.fast_names == Switch::On
+    }
+
+    /// Whether established flows skip the host's stack.
+    pub fn fast_flows(&self) -> bool {
+        self.fast_flows == Switch::On
     }
 
     /// The socket for Docker. By default only the daemon with the default run directory has one.

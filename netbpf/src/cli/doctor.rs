@@ -19,7 +19,7 @@ use super::{
 use crate::api::{
     client::{self, Client},
     human,
-    types::{ForeignChain, ForeignChainState, Names, NamesState, Repair, Uplink},
+    types::{Flows, FlowsState, ForeignChain, ForeignChainState, Names, NamesState, Repair, Uplink},
 };
 
 /// `doctor`.
@@ -60,6 +60,7 @@ impl Doctor {
             checks.extend(info.disciplines.iter().map(|discipline| shaping(discipline)));
             checks.extend(open(&info.open));
             checks.push(names(&info.names));
+            checks.push(flows(&info.flows));
             let contested = info.contested.into_iter().map(Finding::Missing);
             checks.extend(contested.map(|finding| Check { subject: "contested", finding }));
             checks.extend(info.repairs.iter().map(|repair| repaired(repair, Timestamp::now())));
@@ -249,6 +250,20 @@ fn names(Names { state, containers, text, without_filter }: &Names) -> Check {
     Check { subject: "names", finding }
 }
 
+/// Whether packets of established flows skip the host's stack.
+fn flows(Flows { state, count, hindrances }: &Flows) -> Check {
+    let finding = match state {
+        FlowsState::Off => {
+            Finding::Note("all go through the host's stack (netbpf daemon --fast-flows=off)".to_owned())
+        }
+        FlowsState::Fast => Finding::Good(format!("{count} skip the host's stack")),
+        FlowsState::Hindered => {
+            Finding::Note(format!("{count} skip the host's stack; in the way: {}", hindrances.join("; ")))
+        }
+    };
+    Check { subject: "flows", finding }
+}
+
 /// What somebody changed on the host, and the daemon repaired.
 fn repaired(Repair { text, count, last }: &Repair, now: Timestamp) -> Check {
     let ago = human::duration(now.as_second() - last.as_second());
@@ -381,6 +396,19 @@ mod tests {
         let some = Names { state: NamesState::Kernel, containers: 3, text: String::new(), without_filter };
         let left = "answered in the kernel, for 3 containers; by the responder for web (no room), db (taken)";
         assert_eq!(names(&some).finding, Finding::Note(left.to_owned()));
+    }
+
+    #[test]
+    fn it_is_told_what_keeps_flows_in_the_stack() {
+        let said = |state, hindrances: &[&str]| {
+            let hindrances = hindrances.iter().map(|&text| text.to_owned()).collect();
+            flows(&Flows { state, count: 3, hindrances }).finding
+        };
+        assert_eq!(said(FlowsState::Fast, &[]), Finding::Good("3 skip the host's stack".to_owned()));
+        let off = "all go through the host's stack (netbpf daemon --fast-flows=off)";
+        assert_eq!(said(FlowsState::Off, &[]), Finding::Note(off.to_owned()));
+        let hindered = "3 skip the host's stack; in the way: ip rules; policies";
+        assert_eq!(said(FlowsState::Hindered, &["ip rules", "policies"]), Finding::Note(hindered.to_owned()));
     }
 
     #[test]

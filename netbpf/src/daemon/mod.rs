@@ -31,7 +31,10 @@ pub use owners::sandbox::{
 pub use service::{BPFFS, Inherited, Options, run};
 pub use tell::{
     events::{Event, EventKind},
-    info::{EndpointStats, Info, NamesStanding, Repair, Standing, StandingState, Stats, Uplink, kernel},
+    info::{
+        EndpointStats, FlowsStanding, Info, NamesStanding, Repair, Standing, StandingState, Stats, Uplink,
+        kernel,
+    },
     usage::{Machine, Usage, machine},
     view::{AttachmentView, ContainerLine, ContainerView, MemberView, NetworkView, Views},
 };

@@ -7,6 +7,7 @@
 //! often, and are sent to the kernel. The rules of others are read over netlink.
 
 mod advice;
+mod bystanders;
 mod elements;
 mod flows;
 mod foreign;
@@ -16,6 +17,7 @@ mod kernel;
 mod nft;
 mod ruleset;
 mod table;
+mod tracked;
 mod walk;
 mod watch;
 
@@ -32,8 +34,10 @@ use std::{
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use tokio::sync::Mutex;
 
+pub use bystanders::is_bridge_of_docker;
 pub use foreign::{Standing, State};
 pub use nft::Counted;
+pub use tracked::{Direction, TrackedFlows, Transport};
 pub use watch::FilterChanges;
 
 use self::{

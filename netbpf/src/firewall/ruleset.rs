@@ -100,6 +100,8 @@ pub struct Rule {
     pub tests: Vec<Test>,
     /// Its verdict; `None` if the packet goes on to the next rule.
     pub verdict: Option<Verdict>,
+    /// Whether it has other parts than names of interfaces, counters and a verdict.
+    pub has_more: bool,
 }
 
 /// A condition of a rule.
@@ -258,6 +260,25 @@ fn chains(kernel: &Kernel, tables: &mut Tables) -> io::Result<()> {
     Ok(())
 }
 
+/// The chains of devices (`netdev`), whatever they are for.
+pub fn of_devices() -> io::Result<Vec<String>> {
+    let all = || NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
+    let found = consistently(|kernel| list(kernel, NetfilterProtoFamily::NetDev, all()))?;
+    let chains = found.into_iter().filter_map(|message| match message.inner {
+        NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(chain)) => Some(chain.attributes),
+        _ => None,
+    });
+    Ok(chains
+        .map(|attributes| {
+            let names = attributes.iter().filter_map(|attribute| match attribute {
+                ChainAttribute::Table(name) | ChainAttribute::Name(name) => Some(name.as_str()),
+                _ => None,
+            });
+            ["netdev"].into_iter().chain(names).collect::<Vec<_>>().join(" ")
+        })
+        .collect())
+}
+
 fn rules(kernel: &Kernel, family: NetfilterProtoFamily, table: &mut Table) -> io::Result<()> {
     let attributes = vec![RuleAttribute::Table(table.name.clone())];
     for message in list(kernel, family, NfTablesMessage::GetRule(RuleMessage { attributes }))? {
@@ -320,12 +341,22 @@ impl Rule {
         for part in parts.flatten() {
             let ExpressionAttribute::Data(expression) = part else { continue };
             match expression {
-                Expressions::Meta(meta) => loaded = side(&meta),
+                Expressions::Meta(meta) => {
+                    loaded = side(&meta);
+                    self.has_more |= loaded.is_none();
+                }
                 Expressions::Cmp(cmp) => self.tests.push(test(loaded.take(), &cmp)),
-                Expressions::Immediate(parts) => self.verdict = self.verdict.take().or(verdict(parts)),
-                Expressions::Payload(_) | Expressions::Bitwise(_) => loaded = None,
+                Expressions::Immediate(parts) => {
+                    let verdict = verdict(parts);
+                    self.has_more |= verdict.is_none();
+                    self.verdict = self.verdict.take().or(verdict);
+                }
+                Expressions::Payload(_) | Expressions::Bitwise(_) => {
+                    (loaded, self.has_more) = (None, true);
+                }
                 Expressions::Other { expression_type, attributes } => {
                     loaded = None;
+                    self.has_more |= expression_type != "counter";
                     self.judge_other(&expression_type, &attributes);
                 }
                 Expressions::Lookup(_) | Expressions::Unknown(_) | _ => self.tests.push(Test::Other),

@@ -45,7 +45,11 @@ impl FilterChanges {
         Ok(())
     }
 
-    async fn heard(&mut self) -> Result<(), Error> {
+    /// Waits for the next change, however many follow.
+    ///
+    /// # Errors
+    /// [`Error::Watch`] if the socket is broken.
+    pub async fn heard(&mut self) -> Result<(), Error> {
         // If some were lost, there were changes as well.
         self.0.next().await.map(drop).map_err(Error::Watch)
     }

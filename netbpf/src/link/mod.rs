@@ -12,6 +12,7 @@
 //! | `filter` | the filter at `lo` of a namespace |
 //! | `size` | the largest packet of a link (GSO) |
 //! | `uplink` | reads an interface to other hosts |
+//! | `way_out` | the uplink of packets to another host; policies of routing |
 //! | `watch` | announcements of links that are deleted or change |
 //! | `neighbours` | size limits of the kernel's neighbour tables |
 //! | `netconf` | announcements that forwarding was turned off |
@@ -38,6 +39,7 @@ mod socket;
 pub mod sysctl;
 mod uplink;
 mod watch;
+mod way_out;
 
 pub use error::{Error, Refusal};
 pub use filter::{FilterAtLo, Lo};
@@ -47,3 +49,4 @@ pub use netns::Namespace;
 pub use observe::{OwnedLink, Received};
 pub use uplink::Uplink;
 pub use watch::{Deletions, Heard, LinkChanges, Touches};
+pub use way_out::{RouteChanges, WayOut};

@@ -5,11 +5,11 @@ use crate::{
     api::{
         events::{Actor, Event},
         types::{
-            EndpointStats, ForeignChain, ForeignChainState, Info, LogLine, Names, NamesState, ReasonStats,
-            Repair, Stats, Uplink, Version,
+            EndpointStats, Flows, FlowsState, ForeignChain, ForeignChainState, Info, LogLine, Names,
+            NamesState, ReasonStats, Repair, Stats, Uplink, Version,
         },
     },
-    daemon::{self, EventKind, NamesStanding, Record, Standing, StandingState},
+    daemon::{self, EventKind, FlowsStanding, NamesStanding, Record, Standing, StandingState},
     model::Limit,
 };
 
@@ -56,6 +56,7 @@ pub fn info(info: daemon::Info) -> Info {
         contested: info.contested,
         open: info.open,
         names: names(info.names, info.without_filter),
+        flows: flows(info.flows),
         repairs: info.repairs.into_iter().map(repair).collect(),
         bpffs: info.options.bpffs,
         state_dir: info.options.state_dir,
@@ -63,6 +64,16 @@ pub fn info(info: daemon::Info) -> Info {
         kernel_version,
         name: info.hostname,
         server_version: version,
+    }
+}
+
+fn flows(standing: FlowsStanding) -> Flows {
+    match standing {
+        FlowsStanding::Off => Flows::default(),
+        FlowsStanding::Fast(count) => Flows { state: FlowsState::Fast, count, hindrances: Vec::new() },
+        FlowsStanding::Hindered(count, hindrances) => {
+            Flows { state: FlowsState::Hindered, count, hindrances }
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc, thread};
 
 use super::{
-    contest::Contests, folders::Folders, grace::GracePeriods, lo::FastNames, pins::PinFolder,
-    repairs::Repairs, settings::Settings, uplinks::Uplinks,
+    contest::Contests, flows::FastFlows, folders::Folders, grace::GracePeriods, lo::FastNames,
+    pins::PinFolder, repairs::Repairs, settings::Settings, uplinks::Uplinks,
 };
 use crate::daemon::{
     Options,
@@ -41,6 +41,8 @@ pub struct Host {
     pub(in crate::daemon) folders: Folders,
     /// Whether queries are answered at `lo` of containers.
     pub(super) fast_names: FastNames,
+    /// Whether established flows skip the host's stack.
+    pub(super) fast_flows: FastFlows,
 }
 
 impl Host {
@@ -78,6 +80,7 @@ impl Host {
             pins,
             folders: Folders::below(&options.state_dir, &options.run_dir),
             fast_names: FastNames::new(options.fast_names),
+            fast_flows: FastFlows::new(options.fast_flows),
         })
     }
 
@@ -106,6 +109,7 @@ impl Host {
             pins: Arc::new(PinFolder::none()),
             folders: Folders::below(&options.state_dir, &options.run_dir),
             fast_names: FastNames::new(options.fast_names),
+            fast_flows: FastFlows::new(options.fast_flows),
         }
     }
 }

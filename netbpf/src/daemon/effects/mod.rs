@@ -9,6 +9,7 @@ pub(in crate::daemon) mod devices;
 pub(in crate::daemon) mod effect;
 pub(in crate::daemon) mod files;
 mod filter;
+pub(in crate::daemon) mod flows;
 pub(in crate::daemon) mod folders;
 pub(in crate::daemon) mod forwarding;
 mod grace;

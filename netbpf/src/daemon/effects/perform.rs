@@ -173,6 +173,7 @@ impl Host {
                 }
             }
             Action::Publish(mappings) => {
+                self.datapath().end_flows()?;
                 self.firewall.publish(mappings).await?;
                 if let Err(error) = self.ports.relay(mappings).await {
                     // Both or none. The error to return is that of the relay.
@@ -184,6 +185,7 @@ impl Host {
             }
             Action::Withdraw { mappings, leaving } => {
                 self.firewall.withdraw(mappings, leaving).await?;
+                self.datapath().end_flows()?;
                 // Last, because it cannot fail: all is withdrawn or nothing.
                 self.ports.unrelay(mappings).await;
             }

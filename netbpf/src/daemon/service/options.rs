@@ -28,6 +28,8 @@ pub struct Options {
     pub program_logs: bool,
     /// Whether queries for names are answered at `lo` of containers.
     pub fast_names: bool,
+    /// Whether established flows skip the host's stack.
+    pub fast_flows: bool,
     /// Whether members of the default network may talk to each other.
     pub icc: bool,
     /// The socket where Docker finds its network driver; none if Docker is not served.

@@ -18,7 +18,7 @@ use crate::{
     api::server,
     daemon::{
         Daemon, Events, Host, Inherited, Names, Options, Owners, State,
-        effects::{devices::DeviceGuard, folders, learnt, pins::PinFolder},
+        effects::{devices::DeviceGuard, flows::FlowGuard, folders, learnt, pins::PinFolder},
         membership::restore::restore_deleted_links,
         names::LoGuard,
         service::{notify, reconcile::tear_down, sockets::Sockets},
@@ -80,6 +80,8 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     if let Some(macs) = macs {
         tokio::spawn(learnt::remove_old(macs));
     }
+    let flows = FlowGuard::begin(Arc::clone(&daemon.host)).context("look after established flows")?;
+    let flows = flows.map(|flows| tokio::spawn(flows.run()));
     tracing::info!(socket = %daemon.options.socket().display(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // From now on all requests are answered: the sockets listen.
@@ -103,6 +105,11 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     let _ = tokio::time::timeout(TIMEOUT, serving).await;
     filter.abort();
     at_lo.abort();
+    if let Some(flows) = flows {
+        flows.abort();
+        let _ = flows.await;
+        daemon.host.datapath().stop_flows()?;
+    }
     // It must have ended, or it would undo the restored setting.
     forwarding.abort();
     let _ = forwarding.await;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub use crate::{
-    daemon::effects::{Uplink, lo::NamesStanding, repairs::Repair},
+    daemon::effects::{Uplink, flows::FlowsStanding, lo::NamesStanding, repairs::Repair},
     firewall::{Standing, State as StandingState},
 };
 
@@ -50,6 +50,8 @@ pub struct Info {
     pub open: Vec<String>,
     /// How names are answered.
     pub names: NamesStanding,
+    /// Whether established flows skip the host's stack.
+    pub flows: FlowsStanding,
     /// Containers whose queries only the responder answers, although the kernel answers those of others, with the reason.
     pub without_filter: Vec<String>,
     /// The last 20 different repairs, the latest last.
@@ -136,6 +138,7 @@ pub async fn info(options: &Options, state: &State, host: &Host) -> Info {
         contested: contested.chain(host.pins.trouble()).chain(at_lo).collect(),
         open,
         names,
+        flows: host.standing_of_flows(),
         without_filter,
         repairs: host.repairs.all(),
         options: options.clone(),

@@ -264,6 +264,7 @@ fn open(dir: &TempDir, machine: &Machine) -> Arc<Daemon> {
         bpffs: at("bpffs"),
         ip_forward_no_drop: false,
         fast_names: true,
+        fast_flows: true,
         docker_socket: at("no-engine.sock"),
         program_logs: false,
         icc: true,

@@ -1,7 +1,7 @@
 //! The maps and attached programs in memory, with the methods of the real ones.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
     net::{IpAddr, Ipv4Addr},
@@ -10,6 +10,8 @@ use std::{
 
 use netbpf_common::{
     allowed::AllowedKey,
+    endpoint::Endpoint,
+    flow::Flow,
     reason::Reason,
     stats::{Counter, EndpointStats},
 };
@@ -19,8 +21,8 @@ use nix::libc::E2BIG;
 use super::Machine;
 use crate::{
     datapath::{
-        Attachment, Error, LearntMacs, LoadedProgram, NamesInNetwork, Notices, Observed, ProgramLogs,
-        RestoredPins, UplinkDevice,
+        Attachment, BusyFlows, Error, LearntMacs, LoadedProgram, NamesInNetwork, Notices, Observed,
+        ProgramLogs, RestoredPins, Shortcut, UplinkDevice,
     },
     model::{Id, XdpMode},
     plan::{EndpointEntry, NetworkEntry},
@@ -225,6 +227,64 @@ impl Datapath {
 
     pub fn forget_uplinks_but(&mut self, _: &[u32]) -> Result<(), Error> {
         Ok(())
+    }
+
+    pub fn take_busy_flows(&mut self) -> Option<BusyFlows> {
+        None
+    }
+
+    pub fn can_shortcut(&self) -> bool {
+        true
+    }
+
+    pub fn load_flow_programs(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn has_endpoints(&self) -> bool {
+        !self.machine.state().endpoints.is_empty()
+    }
+
+    pub fn admit_flows(&mut self, _: u32) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn end_flows(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn stop_flows(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn flow_epoch(&self) -> u32 {
+        0
+    }
+
+    pub fn sender(&self, _: u32) -> Option<(u32, Endpoint)> {
+        None
+    }
+
+    pub fn add_flow(&mut self, _: u32, _: Shortcut, _: u32) -> Result<Option<u32>, Error> {
+        Ok(None)
+    }
+
+    pub fn remove_flow(&mut self, _: u32) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn flows(&self) -> Result<BTreeMap<u32, Flow>, Error> {
+        Ok(BTreeMap::new())
+    }
+
+    pub fn attach_flow_back(&mut self, _: &str, _: u32) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn detach_flow_back(&mut self, _: u32) {}
+
+    pub fn is_alone_at_uplink(&mut self, _: &str) -> Result<bool, Error> {
+        Ok(true)
     }
 
     pub fn reasons(&self) -> Result<Vec<(Reason, Counter)>, Error> {

@@ -1,12 +1,18 @@
 //! Links, routes and settings in memory, with the methods of the real ones.
 
-use std::{collections::HashMap, io, net::IpAddr, os::fd::AsFd, path::PathBuf};
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    os::fd::AsFd,
+    path::PathBuf,
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Link, Machine, place};
 use crate::{
-    link::{Error, Family, FilterAtLo, OwnedLink, Received, Uplink},
+    link::{Error, Family, FilterAtLo, OwnedLink, Received, Uplink, WayOut},
     model::{self, Mac},
     plan::{Device, EndpointWiring, Mend, NetworkWiring, Shapers},
 };
@@ -272,6 +278,18 @@ impl Links {
     }
 
     pub async fn bridges(&self) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
+    pub async fn way_out(&self, _: Ipv4Addr) -> Result<Option<WayOut>, Error> {
+        Ok(None)
+    }
+
+    pub async fn has_ingress_discipline(&self, _: u32) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    pub async fn routing_policies(&self) -> Result<Vec<&'static str>, Error> {
         Ok(Vec::new())
     }
 
