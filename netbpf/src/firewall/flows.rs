@@ -20,8 +20,8 @@ use crate::plan::Unleased;
 
 /// The number of flows that the kernel tracks in this namespace.
 const COUNT_PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
-/// With or without a filter, the kernel walks its whole hash table; on a host with 4 GB or more that takes 13 ms. Up to
-/// this many flows, one unfiltered list is quicker than one filtered list for each direction.
+/// To list flows, with or without a filter, the kernel locks each bucket of its hash table; on a host with 4 GB or more
+/// that takes 13 ms. Up to this many flows, one unfiltered list is quicker than one filtered list for each direction.
 const MAX_UNFILTERED: usize = 2000;
 
 /// `CTA_FILTER`: which fields of the request's tuple the kernel compares (Linux 5.8).
@@ -75,19 +75,23 @@ enum Direction {
 /// in one direction: of the original packets if the container opened the flow, else of the replies.
 pub async fn forget(address: IpAddr) -> Result<(), Error> {
     in_background(address.is_ipv4(), move |flows| {
+        let count = count().unwrap_or(usize::MAX);
+        if count == 0 {
+            return Ok(());
+        }
+        let filters = [Direction::Original, Direction::Reply].map(|direction| {
+            let tuple = vec![Tuple::Ip(vec![IPTuple::SourceAddress(address)])];
+            Filter { direction, tuple, flags: SOURCE }
+        });
+        // The kernel skips empty buckets to delete, so this takes a tenth of the time of a list.
+        if flows.delete_at_once(&filters[0])? {
+            return flows.delete_at_once(&filters[1]).map(drop);
+        }
         let is_about =
             |flow: &Flow| [&flow.original, &flow.reply].iter().any(|tuples| source(tuples) == Some(address));
-        match count() {
-            Some(0) => Ok(()),
-            Some(..=MAX_UNFILTERED) => flows.delete_all(None, is_about),
-            Some(_) | None => [Direction::Original, Direction::Reply].into_iter().try_for_each(|direction| {
-                let tuple = vec![Tuple::Ip(vec![IPTuple::SourceAddress(address)])];
-                let filter = Filter { direction, tuple, flags: SOURCE };
-                match flows.delete_at_once(&filter)? {
-                    true => Ok(()),
-                    false => flows.delete_all(Some(&filter), is_about),
-                }
-            }),
+        match count <= MAX_UNFILTERED {
+            true => flows.delete_all(None, is_about),
+            false => filters.iter().try_for_each(|filter| flows.delete_all(Some(filter), is_about)),
         }
     })
     .await
