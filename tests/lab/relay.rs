@@ -191,7 +191,6 @@ fn connections_outlive_the_daemon() {
     assert_eq!(said(&mut stream), Some(*b"ping"));
     lab.netbpf(["stop", "-t", "0", "echo"]).ok();
     assert_eq!(said(&mut stream), None);
-    assert!(relays(&lab).is_empty());
 }
 
 #[test]
@@ -234,7 +233,7 @@ fn a_killed_relay_is_back_at_once() {
 }
 
 #[test]
-fn the_relay_runs_only_while_there_are_ports_to_relay() {
+fn the_relay_ends_soon_after_its_last_port() {
     let lab = Lab::start();
     lab.run("local", "-p 127.0.0.1:8080:80 -p 127.0.0.1:8080:80/udp");
     assert!(relays(&lab).is_empty());
@@ -243,10 +242,20 @@ fn the_relay_runs_only_while_there_are_ports_to_relay() {
     let [relay] = relays(&lab)[..] else { panic!("one relay") };
     lab.netbpf(["rm", "-f", "web"]).ok();
     assert_eq!(relays(&lab), [relay]);
+    for _ in 0..2 {
+        lab.netbpf(["network", "disconnect", "bridge", "more"]).ok();
+        lab.netbpf(["network", "connect", "bridge", "more"]).ok();
+        assert_eq!(relays(&lab), [relay], "it was needed again soon");
+    }
     lab.netbpf(["network", "disconnect", "bridge", "more"]).ok();
-    assert!(relays(&lab).is_empty());
+    eventually("the relay has ended", || relays(&lab).is_empty().then_some(()));
     lab.netbpf(["network", "connect", "bridge", "more"]).ok();
     assert_eq!(relays(&lab).len(), 1);
+    // One that has nothing to do is not started again.
+    lab.netbpf(["rm", "-f", "more"]).ok();
+    let [idle] = relays(&lab)[..] else { panic!("one relay") };
+    lab.host(["kill", "-9", &idle.to_string()]).ok();
+    eventually("the relay has ended", || relays(&lab).is_empty().then_some(()));
 }
 
 #[test]

@@ -1,12 +1,19 @@
 //! A handle on the task that owns a [`Keeper`]: the task carries out orders one after another, and restarts the process
 //! when it is lost. Must not know what the orders mean.
 
-use tokio::sync::{mpsc, oneshot};
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
 
 use super::{Keeper, Message, State};
 
 /// How many orders may wait; who gives more waits, too.
 const WAITING: usize = 64;
+/// How long a process that is not needed goes on after the last order. To start one takes longer than most orders.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// The task behind a handle has ended.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -26,7 +33,7 @@ pub(crate) trait Obey: State + Sized + Send + 'static {
         order: Self::Order,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Whether a lost process must be started again.
+    /// Whether there is anything for the process to do. Otherwise it ends soon, and is not started again.
     fn needs_process(&self) -> bool;
 
     /// The request that ends the process.
@@ -80,7 +87,8 @@ impl<S: Obey> Clone for Handle<S> {
 
 async fn obey<S: Obey>(mut keeper: Keeper<S>, mut pending: mpsc::Receiver<Pending<S>>) {
     loop {
-        let is_watched = keeper.is_running() || keeper.state.needs_process();
+        let is_needed = keeper.state.needs_process();
+        let (is_watched, is_idle) = (is_needed || keeper.is_running(), !is_needed && keeper.is_running());
         tokio::select! {
             next = pending.recv() => {
                 let Some(Pending { order, done }) = next else { return };
@@ -92,7 +100,11 @@ async fn obey<S: Obey>(mut keeper: Keeper<S>, mut pending: mpsc::Receiver<Pendin
                 };
                 let _ = done.send(S::perform(&mut keeper, order).await);
             }
-            () = keeper.lost(), if is_watched => keeper.restart().await,
+            () = keeper.lost(), if is_watched => match is_needed {
+                true => keeper.restart().await,
+                false => keeper.stop(S::last_request()).await,
+            },
+            () = sleep(IDLE), if is_idle => keeper.stop(S::last_request()).await,
         }
     }
 }

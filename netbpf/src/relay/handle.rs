@@ -198,10 +198,7 @@ async fn close(keeper: &mut Keeper<Known>, places: &[Place]) {
         }
         closed.push(Message::new(&Request::Close(*at)));
     }
-    // The relay ends with its last port.
-    if keeper.state.ports.is_empty() && keeper.is_running() {
-        keeper.stop(Message::new(&Request::Stop)).await;
-    } else if !closed.is_empty()
+    if !closed.is_empty()
         && let Err(error) = keeper.tell(closed).await
     {
         warn!(%error, "stop relaying ports");
