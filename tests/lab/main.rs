@@ -41,6 +41,7 @@ mod logs;
 mod lxc;
 mod macs;
 mod maps;
+mod metrics;
 mod multihomed;
 mod names;
 mod open;

@@ -356,6 +356,17 @@ impl Client {
         self.get(target("/stats", query.as_slice())).await
     }
 
+    /// `GET /metrics`: the text in Prometheus' format.
+    ///
+    /// # Errors
+    /// Those of [`Client`]; status 500 if the counters cannot be read.
+    pub async fn metrics(&self) -> Result<Bytes> {
+        let call = Call::new(Method::GET, "/metrics".to_owned());
+        let response = self.send(&call, None).await?;
+        let lost = |source| Error::Lost { operation: call.name(), source };
+        Ok(response.into_body().collect().await.map_err(lost)?.to_bytes())
+    }
+
     async fn get<T: DeserializeOwned>(&self, target: String) -> Result<T> {
         let call = Call::new(Method::GET, target);
         let response = self.send(&call, None).await?;

@@ -7,6 +7,7 @@ mod create;
 mod docker;
 mod endpoint;
 mod error;
+mod metrics;
 mod network;
 mod report;
 
@@ -65,6 +66,7 @@ fn routes() -> Router<Arc<Daemon>> {
         .route("/version", get(version))
         .route("/info", get(info))
         .route("/stats", get(stats))
+        .route("/metrics", get(show_metrics))
         .route("/events", get(events))
         .route("/networks", get(list_networks))
         .route("/networks/create", post(create_network))
@@ -145,6 +147,17 @@ struct StatsQuery {
 async fn stats(State(daemon): Shared, Query(query): Query<StatsQuery>) -> Result<Json<Stats>, Error> {
     let containers: Vec<&str> = query.containers.split(',').filter(|name| !name.is_empty()).collect();
     Ok(Json(report::stats(daemon.stats(&containers).await?)))
+}
+
+async fn show_metrics(State(daemon): Shared) -> Result<Response, Error> {
+    let snapshot = metrics::Snapshot {
+        stats: daemon.stats(&[]).await?,
+        networks: daemon.views().networks(|_, _| true),
+        containers: daemon.views().containers(|_, _| true),
+        usage: daemon::own_usage(),
+    };
+    let text = metrics::text(&snapshot)?;
+    Ok(([(header::CONTENT_TYPE, metrics::FORMAT)], text).into_response())
 }
 
 #[derive(Deserialize)]

@@ -8,8 +8,8 @@ use clap::{
 };
 
 use super::{
-    Error, cni, console::Console, container, daemon, doctor, events, exec, inspect, logs, man, network,
-    output, port, run, stats, system,
+    Error, cni, console::Console, container, daemon, doctor, events, exec, inspect, logs, man, metrics,
+    network, output, port, run, stats, system,
 };
 use crate::api;
 
@@ -176,6 +176,8 @@ enum Command {
     Stats(stats::Stats),
     /// Watch frame counters by reason, every second
     Monitor(stats::Monitor),
+    /// Print counters and facts for Prometheus, or serve them
+    Metrics(metrics::Metrics),
     /// Show events of networks and containers
     Events(events::Events),
     /// Show information about the daemon and its networks
@@ -243,6 +245,7 @@ impl Client {
             Command::Logs(args) => args.run(client, console).await,
             Command::Stats(args) => args.run(client, console).await,
             Command::Monitor(args) => args.run(client, console).await,
+            Command::Metrics(args) => args.run(client, console).await,
             Command::Events(args) => args.run(client, console).await,
             Command::Info(args) => args.run(client, console).await,
             Command::Version(args) => args.run(client, console).await,

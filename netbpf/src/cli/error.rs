@@ -1,6 +1,6 @@
 //! The errors of commands, and their exit codes.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use super::{subnet::Mismatch, template};
 use crate::{api::client, sandbox};
@@ -58,6 +58,14 @@ pub enum Error {
     /// The output cannot be written.
     #[error("write output: {0}")]
     Output(io::Error),
+    /// `metrics --listen` at an address that cannot be used.
+    #[error("listen at {address}: {error}")]
+    Listen {
+        /// As typed.
+        address: SocketAddr,
+        /// The cause.
+        error: io::Error,
+    },
     /// A network's name that a CNI configuration cannot have.
     #[error("network {0}: a CNI configuration has a name of a-z, A-Z, 0-9, '_', '.' and '-' only")]
     NoCniName(String),

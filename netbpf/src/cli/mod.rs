@@ -18,6 +18,7 @@ pub(crate) mod fuzz;
 mod inspect;
 mod logs;
 mod man;
+mod metrics;
 mod network;
 mod output;
 mod parsers;

@@ -35,7 +35,7 @@ pub use tell::{
         EndpointStats, FlowsStanding, Info, NamesStanding, Repair, Standing, StandingState, Stats, Uplink,
         kernel,
     },
-    usage::{Machine, Usage, machine},
+    usage::{Machine, Usage, machine, own as own_usage},
     view::{AttachmentView, ContainerLine, ContainerView, MemberView, NetworkView, Views},
 };
 

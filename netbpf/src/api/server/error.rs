@@ -54,6 +54,9 @@ pub enum Error {
     /// A program that cannot be started or changed now; Docker's message.
     #[error("{0}")]
     ExecConflict(String),
+    /// `/metrics`.
+    #[error("write metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
     /// `ps`, for `top`.
     #[error("ps: {0}")]
     Ps(String),
@@ -79,7 +82,7 @@ impl Error {
             Self::Ipam(error) => Some(error.refusal()),
             Self::Daemon(error) => error.refusal(),
             Self::Unsupported(_) => return StatusCode::NOT_IMPLEMENTED,
-            Self::Ps(_) => None,
+            Self::Ps(_) | Self::Metrics(_) => None,
         };
         match refusal {
             Some(Refusal::Unchanged) => StatusCode::NOT_MODIFIED,

@@ -43,6 +43,11 @@ pub fn of_processes(pids: &[u32]) -> Usage {
     all
 }
 
+/// This process.
+pub fn own() -> Usage {
+    of_processes(&[std::process::id()])
+}
+
 /// This host.
 pub fn machine() -> Machine {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
