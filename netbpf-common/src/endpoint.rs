@@ -4,22 +4,32 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 
-use crate::network::MAX_NETWORKS;
+use crate::network::{MAX_NETWORKS, USUAL_NETWORKS};
 
-/// Maximum number of endpoints in all networks of a daemon. A kernel bridge has at most 1,023 per network.
-pub const MAX_ENDPOINTS: u32 = 8192;
+/// Maximum number of endpoints in all networks of a daemon.
+pub const MAX_ENDPOINTS: u32 = 65_536;
 
-/// Size of `FDB` and `OWNED`: a MAC of each endpoint and network; two addresses of each endpoint.
-pub const MAX_STATIONS: u32 = 2 * MAX_ENDPOINTS;
-const _: () = assert!(MAX_ENDPOINTS + MAX_NETWORKS <= MAX_STATIONS);
+/// The endpoints for which the maps have room at first.
+pub const USUAL_ENDPOINTS: u32 = 8192;
 
-/// Size of `NEIGHBOURS`: three addresses of each endpoint, five of each network (two gateways for each family and a
-/// link-local address), and the addresses that others add to host devices.
-pub const MAX_NEIGHBOURS: u32 = 4 * MAX_ENDPOINTS;
-const _: () = assert!(3 * MAX_ENDPOINTS + 5 * MAX_NETWORKS < MAX_NEIGHBOURS);
+/// Maximum number of members of a network: a broadcast reaches so many. A kernel bridge has at most 1,023.
+pub const MAX_MEMBERS: u32 = 8192;
+
+/// Size of `FDB` and `OWNED` for so many endpoints: a MAC of each endpoint and network; two addresses of each endpoint.
+pub const fn stations(endpoints: u32) -> u32 {
+    2 * endpoints
+}
+const _: () = assert!(USUAL_ENDPOINTS + USUAL_NETWORKS <= stations(USUAL_ENDPOINTS));
+const _: () = assert!(MAX_ENDPOINTS + MAX_NETWORKS <= stations(MAX_ENDPOINTS));
+
+/// Size of `NEIGHBOURS` for so many networks and endpoints: three addresses of each endpoint, five of each network (two
+/// gateways for each family and a link-local address), and those that others add to host devices.
+pub const fn neighbours(networks: u32, endpoints: u32) -> u32 {
+    3 * endpoints + 8 * networks
+}
 
 /// Size of `FDB_SLOTS`: endpoints of one network with consecutive addresses have different slots.
-pub const FDB_SLOTS: u32 = MAX_STATIONS;
+pub const FDB_SLOTS: u32 = 1 << 16;
 
 /// The host side of endpoint `n` is created with ifindex `ENDPOINT_IFINDEX + n`. So a frame's ifindex is an
 /// index into `ENDPOINTS`, without a hash lookup.
@@ -181,13 +191,13 @@ mod tests {
 
     #[test]
     fn consecutive_addresses_have_different_slots() {
-        let slots: std::collections::BTreeSet<_> = (0..MAX_ENDPOINTS as u16)
+        let slots: std::collections::BTreeSet<_> = (0..=u16::MAX)
             .map(|host| {
                 let [high, low] = host.to_be_bytes();
                 FdbKey::slot(7, [0x02, 0x42, 10, 0, high, low])
             })
             .collect();
-        assert_eq!(slots.len(), MAX_ENDPOINTS as usize);
+        assert_eq!(slots.len(), FDB_SLOTS as usize);
         assert!(slots.iter().all(|slot| *slot < FDB_SLOTS));
     }
 

@@ -26,4 +26,4 @@ pub mod wire;
 
 /// Version of the map layouts in this crate. It is part of the pin path, so that a daemon never reads maps of
 /// another layout. Increase it with every change of a key, a value, or a map's type or size.
-pub const LAYOUT: u32 = 12;
+pub const LAYOUT: u32 = 13;

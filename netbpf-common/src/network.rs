@@ -1,7 +1,10 @@
 //! Networks in the map `NETWORKS`: the host device, its MAC and addresses, the list of members.
 
 /// Maximum number of networks of a daemon.
-pub const MAX_NETWORKS: u32 = 1024;
+pub const MAX_NETWORKS: u32 = 16_384;
+
+/// The networks for which the maps have room at first.
+pub const USUAL_NETWORKS: u32 = 1024;
 
 /// The host device of network `n` is created with ifindex `NETWORK_IFINDEX + n`. So a frame's ifindex is an
 /// index into `NETWORKS`, and the ingress ifindex of a frame from another network identifies that network.

@@ -1,5 +1,6 @@
 //! The maps, and the only access to them: each function copies a value out or counts. The layouts are in
-//! netbpf-common; `bpftool map dump` prints entries with field names.
+//! netbpf-common; `bpftool map dump` prints entries with field names. Those with room for the usual number of networks or
+//! endpoints are replaced by larger ones when there are more (`netbpf/src/datapath/room.rs`).
 //!
 //! User space writes everything except the counters and what is learnt. An entry that is
 //! removed while a program reads it stays readable memory, preallocated or not. The program then reads the old
@@ -21,13 +22,10 @@ use netbpf_common::{
     },
     allowed::{Allowed, AllowedKey, MAX_ALLOWED},
     bucket,
-    endpoint::{
-        self, Endpoint, FdbKey, MAX_ENDPOINTS, MAX_NEIGHBOURS, MAX_STATIONS, Neighbour, NeighbourKey, Owned,
-        OwnedKey, Station,
-    },
+    endpoint::{self, Endpoint, FdbKey, Neighbour, NeighbourKey, Owned, OwnedKey, Station, USUAL_ENDPOINTS},
     flood::Flood,
     limit::EgressLimit,
-    network::{self, MAX_NETWORKS, Network},
+    network::{self, Network, USUAL_NETWORKS},
     notice::{NOTICES_BYTES, Notice, Noticed},
     reason::{Reason, Reasons},
     stats::EndpointStats,
@@ -38,17 +36,20 @@ pub use self::flows::{KnownFlow, flow, flow_state, has_sent_enough, report_busy_
 pub use self::names::{Found, Known, Name, Resolver};
 use crate::packet::Packet;
 
+const STATIONS: usize = endpoint::stations(USUAL_ENDPOINTS) as usize;
+const NEIGHBOURS_USUAL: usize = endpoint::neighbours(USUAL_NETWORKS, USUAL_ENDPOINTS) as usize;
+
 /// Networks by number.
 #[btf_map]
-static NETWORKS: Array<Network, { MAX_NETWORKS as usize }> = Array::new();
+static NETWORKS: Array<Network, { USUAL_NETWORKS as usize }> = Array::new();
 
 /// Endpoints by number.
 #[btf_map]
-static ENDPOINTS: Array<Endpoint, { MAX_ENDPOINTS as usize }> = Array::new();
+static ENDPOINTS: Array<Endpoint, { USUAL_ENDPOINTS as usize }> = Array::new();
 
-/// The interface of each MAC.
+/// The interface of each MAC. Not preallocated, because few frames need it.
 #[btf_map]
-static FDB: HashMap<FdbKey, Station, { MAX_STATIONS as usize }> = HashMap::new();
+static FDB: HashMap<FdbKey, Station, STATIONS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
 /// Cache of `FDB`: an array lookup costs a fraction of a hash lookup.
 #[btf_map]
@@ -56,17 +57,12 @@ static FDB_SLOTS: Array<Station, { endpoint::FDB_SLOTS as usize }> = Array::new(
 
 /// The MAC of each IP address. Not preallocated: it has room for three addresses of each endpoint, and most have one.
 #[btf_map]
-static NEIGHBOURS: HashMap<
-    NeighbourKey,
-    Neighbour,
-    { MAX_NEIGHBOURS as usize },
-    { BPF_F_NO_PREALLOC as usize },
-> = HashMap::new();
+static NEIGHBOURS: HashMap<NeighbourKey, Neighbour, NEIGHBOURS_USUAL, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 
 /// The endpoint of each address of a container. Few packets need it, so it is not preallocated.
 #[btf_map]
-static OWNED: HashMap<OwnedKey, Owned, { MAX_STATIONS as usize }, { BPF_F_NO_PREALLOC as usize }> =
-    HashMap::new();
+static OWNED: HashMap<OwnedKey, Owned, STATIONS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
 /// Exceptions for networks whose members must not talk to each other.
 #[btf_map]
@@ -78,15 +74,15 @@ static REASONS: PerCpuArray<Reasons, 1> = PerCpuArray::new();
 
 /// Frames that endpoints received, and frames of endpoints that were dropped.
 #[btf_map]
-static ENDPOINT_STATS: PerCpuArray<EndpointStats, { MAX_ENDPOINTS as usize }> = PerCpuArray::new();
+static ENDPOINT_STATS: PerCpuArray<EndpointStats, { USUAL_ENDPOINTS as usize }> = PerCpuArray::new();
 
 /// Used share of copies of each endpoint.
 #[btf_map]
-static FLOODS: Array<Flood, { MAX_ENDPOINTS as usize }> = Array::new();
+static FLOODS: Array<Flood, { USUAL_ENDPOINTS as usize }> = Array::new();
 
 /// The limit of each endpoint, and its used share.
 #[btf_map]
-static LIMITS: Array<EgressLimit, { MAX_ENDPOINTS as usize }> = Array::new();
+static LIMITS: Array<EgressLimit, { USUAL_ENDPOINTS as usize }> = Array::new();
 
 /// Subnets that other hosts may not reach directly.
 #[btf_map]
@@ -113,7 +109,7 @@ static LEARNT_OF: HashMap<LearntOfKey, LearntMac, { MAX_LEARNT as usize }, { BPF
 
 /// How many MACs were learnt of each endpoint.
 #[btf_map]
-static LEARNING: Array<Learning, { MAX_ENDPOINTS as usize }> = Array::new();
+static LEARNING: Array<Learning, { USUAL_ENDPOINTS as usize }> = Array::new();
 
 /// What the programs report to the daemon: [`Notice`]s. libbpf refuses a ring buffer with a type of values.
 #[btf_map]
@@ -121,7 +117,7 @@ static NOTICES: RingBuf<(), { NOTICES_BYTES as usize }> = RingBuf::new();
 
 /// How many notices there were of each endpoint in the last second.
 #[btf_map]
-static NOTICED: Array<Noticed, { MAX_ENDPOINTS as usize }> = Array::new();
+static NOTICED: Array<Noticed, { USUAL_ENDPOINTS as usize }> = Array::new();
 
 /// Programs for tail calls, by [`Program`].
 #[btf_map]
@@ -166,7 +162,7 @@ pub fn station(network: u32, mac: [u8; 6]) -> Option<Station> {
         return Some(station);
     }
     let key = FdbKey { network, mac, reserved: [0; 2] };
-    // SAFETY: preallocated, see above; copied out at once.
+    // SAFETY: any bytes are a value; copied out at once.
     unsafe { FDB.get(key).copied() }
 }
 

@@ -27,7 +27,7 @@ use aya::programs::ProgramInfo;
 use netbpf_tests::lab::{Lab, eventually, kernel_version};
 
 use super::{
-    bridge, fast_flows, flows, hands, isolation, lo, names,
+    bridge, fast_flows, flows, hands, isolation, limits, lo, names,
     outside::{self, Neighbourhood, ask},
     pins::pin,
     spoofing, story, uplink,
@@ -115,6 +115,11 @@ fn relay_answers(lab: &Neighbourhood) {
     eventually("the relay answers", || {
         lab.on("far", &ask("[2001:db8:1::1]:8085")).stdout.starts_with("reached").then_some(())
     });
+}
+
+#[test]
+fn maps_are_replaced_by_larger_ones() {
+    limits::maps_grow_and_shrink();
 }
 
 #[test]

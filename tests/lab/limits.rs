@@ -3,11 +3,14 @@
 
 use aya::{
     Pod,
-    maps::{HashMap, Map, MapData, MapError, lpm_trie},
+    maps::{HashMap, Map, MapData, MapError, MapInfo, lpm_trie},
 };
 use netbpf_common::{
-    endpoint::{FdbKey, MAX_NEIGHBOURS, MAX_STATIONS, Neighbour, NeighbourKey, Owned, OwnedKey, Station},
-    network::MAX_NETWORKS,
+    endpoint::{
+        FdbKey, MAX_ENDPOINTS, Neighbour, NeighbourKey, Owned, OwnedKey, Station, USUAL_ENDPOINTS,
+        neighbours, stations,
+    },
+    network::{MAX_NETWORKS, USUAL_NETWORKS},
     uplink::{ClosedSubnet, MAX_CLOSED_SUBNETS, MAX_UPLINKS, mapped},
 };
 use netbpf_tests::lab::{Lab, eventually, tell};
@@ -76,6 +79,76 @@ fn one_endpoint_too_many() {
     lab.host(["ip", "netns", "del", "blue"]).ok();
 }
 
+#[test]
+fn one_member_of_a_network_too_many() {
+    let lab = lab_with("members=2");
+    lab.network("mynet", "--subnet 10.1.0.0/24");
+    lab.network("other", "--subnet 10.2.0.0/24");
+    lab.run("one", "--net mynet");
+    lab.run("two", "--net mynet");
+    lab.run("three", "--net other");
+    let message = "no room for another member of one network: netbpf is built for 2 of them";
+    is_refused(&lab, "connect mynet three", message, || {
+        lab.netbpf(["disconnect", "mynet", "one"]).ok();
+    });
+    lab.exec("three", "ping -c1 -W2 two").ok();
+}
+
+/// The number of entries of a pinned map.
+#[track_caller]
+fn size(lab: &Lab, map: &str) -> u32 {
+    MapInfo::from_pin(lab.path(pin(&format!("maps/{map}")))).expect("a pinned map").max_entries()
+}
+
+#[test]
+fn more_networks_and_endpoints_than_usual() {
+    maps_grow_and_shrink();
+}
+
+#[track_caller]
+pub fn maps_grow_and_shrink() {
+    let lab = lab_with("usual-networks=2 usual-endpoints=3");
+    let uses = |networks, endpoints| {
+        assert_eq!((size(&lab, "NETWORKS"), size(&lab, "ENDPOINTS")), (networks, endpoints));
+    };
+    lab.network("red", "--subnet 10.1.0.0/24");
+    for name in ["one", "two", "three"] {
+        lab.run(name, "--net red");
+    }
+    uses(2, 3);
+    let talk = || {
+        for (from, to) in [("one", "two"), ("three", "one"), ("two", "10.1.0.1")] {
+            lab.exec(from, &format!("ping -c1 -W2 {to}")).ok();
+        }
+    };
+    talk();
+    let pings = lab.spawn_netbpf("exec one ping -q -i 0.01 -c 300 10.1.0.3".split(' '));
+    lab.run("four", "--net red");
+    uses(MAX_NETWORKS, MAX_ENDPOINTS);
+    let pings = pings.output().ok();
+    assert!(pings.stdout.contains("300 received, 0% packet loss"), "{pings}");
+    lab.exec("four", "ping -c1 -W2 one").ok();
+    talk();
+    lab.network("blue", "--subnet 10.2.0.0/24");
+    lab.run("five", "--net blue");
+    lab.exec("five", "ping -c1 -W2 10.2.0.1").ok();
+    // The next daemon finds all of it.
+    let before = Shape::of(&lab);
+    lab.restart_daemon();
+    let now = Shape::of(&lab);
+    assert!(now == before, "{}", now.since(&before));
+    uses(MAX_NETWORKS, MAX_ENDPOINTS);
+    talk();
+    let log = lab.daemon_log();
+    assert!(!log.contains("somebody") && !log.contains("ERROR"), "{log}");
+    // The usual maps are back when they suffice.
+    lab.netbpf(["rm", "-f", "five", "four"]).ok();
+    lab.netbpf(["network", "rm", "blue"]).ok();
+    lab.restart_daemon();
+    uses(2, 3);
+    talk();
+}
+
 /// Entries in a pinned map that belong to no network and no container.
 struct Filling<'a, K: Pod, V: Pod> {
     map: HashMap<MapData, K, V>,
@@ -121,16 +194,17 @@ fn full_maps_of_macs_and_addresses() {
         let [a, b, c, d] = number.to_be_bytes();
         FdbKey { network: MAX_NETWORKS, mac: [2, 0, a, b, c, d], reserved: [0; 2] }
     };
-    Filling::of(&lab, "FDB", MAX_STATIONS, mac, Station { ifindex: 1, ..Station::default() })
+    Filling::of(&lab, "FDB", stations(USUAL_ENDPOINTS), mac, Station { ifindex: 1, ..Station::default() })
         .refuses(connect, "MAC address");
     disconnect();
     let address = |number: u32| NeighbourKey::ipv4(MAX_NETWORKS, number.to_be_bytes());
     let neighbour = Neighbour { mac: [2; 6], reserved: [0; 2] };
-    Filling::of(&lab, "NEIGHBOURS", MAX_NEIGHBOURS, address, neighbour).refuses(connect, "address");
+    Filling::of(&lab, "NEIGHBOURS", neighbours(USUAL_NETWORKS, USUAL_ENDPOINTS), address, neighbour)
+        .refuses(connect, "address");
     disconnect();
     lab.run("web", "--net mynet");
     let owned = |number: u32| OwnedKey { owner: 0, address: mapped(number.to_be_bytes()) };
-    Filling::of(&lab, "OWNED", MAX_STATIONS, owned, Owned { endpoint: u32::MAX })
+    Filling::of(&lab, "OWNED", stations(USUAL_ENDPOINTS), owned, Owned { endpoint: u32::MAX })
         .refuses(connect, "address of a container");
     for address in ["10.1.0.3", "fd00:1::3"] {
         lab.exec("web", &format!("ping -c1 -W2 {address}")).ok();

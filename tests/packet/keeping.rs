@@ -157,7 +157,7 @@ fn an_invalid_change_changes_nothing() {
             .datapath
             .write_endpoint(endpoint::MAX_ENDPOINTS, &endpoint_entry(RED, ANNE))
             .expect_err("no room");
-        assert_eq!(error.to_string(), "endpoint 8192 does not exist: there are 8192 at most");
+        assert_eq!(error.to_string(), "endpoint 65536 does not exist: there are 65536 at most");
         let error = bench.datapath.remove_network(RED, Some("red")).expect_err("it has ports");
         assert_eq!(error.to_string(), "network 0 still has endpoints in the datapath");
         let error = bench.datapath.attach_endpoint(1, "bert").expect_err("another port's interface");

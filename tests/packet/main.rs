@@ -24,6 +24,7 @@
 //! | `model`, `headers` | the plain model |
 //! | `keeping` | maps and pins over the lives of several daemons |
 //! | `full` | changes for which a map has no room |
+//! | `room` | more networks and endpoints than usual |
 //! | `wire` | frames from a real interface |
 //! | `inspection` | bpftool |
 //!
@@ -52,6 +53,7 @@ mod nd;
 mod notices;
 mod open;
 mod oracle;
+mod room;
 mod shape;
 mod unused;
 mod uplink;

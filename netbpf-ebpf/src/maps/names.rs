@@ -11,7 +11,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use netbpf_common::{
-    endpoint::{Endpoint, MAX_ENDPOINTS},
+    endpoint::{Endpoint, USUAL_ENDPOINTS},
     name::{
         self, Addresses, MAX_ADDRESSES, MAX_NAME, MAX_NAMES, MAX_POINTER, MAX_RESOLVERS, MAX_VIEW, NameKey,
         Pointer, View, WITH_DOTS,
@@ -31,7 +31,8 @@ static POINTERS: HashMap<NameKey, Pointer, { MAX_NAMES as usize }, { BPF_F_NO_PR
 
 /// The networks in which the names are looked up that a container asks another name server for.
 #[btf_map]
-static VIEWS: HashMap<u64, View, { MAX_ENDPOINTS as usize }, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+static VIEWS: HashMap<u64, View, { USUAL_ENDPOINTS as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 
 /// How the queries of a container are answered at `lo`.
 #[btf_map]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use netbpf_common::{endpoint, network};
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
-use super::{Datapath, Error, folders::list, programs::Role};
+use super::{Datapath, Error, folders::list, programs::Role, warn};
 
 impl Datapath {
     /// Attaches to all interfaces whose ifindex is in the maps or whose name has a pinned link. A link is
@@ -25,6 +25,15 @@ impl Datapath {
             self.attached.insert(name);
         }
         Ok(())
+    }
+
+    /// Attaches the programs in place of those that are attached. One that cannot be attached is logged.
+    pub(super) fn attach_again(&mut self) {
+        for name in &self.attached {
+            if let Some(role) = role_of(if_nametoindex(name.as_str()).unwrap_or_default()) {
+                warn(self.programs.attach(role, name));
+            }
+        }
     }
 
     /// Attaches to an interface, if its ifindex is the expected one.

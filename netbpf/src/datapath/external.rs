@@ -159,6 +159,18 @@ impl Datapath {
         Ok(())
     }
 
+    /// Writes the entries of addresses that others added to host devices.
+    pub(super) fn write_given(&mut self) -> Result<(), Error> {
+        for (number, addresses) in &self.given {
+            let Some(network) = self.networks.get(number) else { continue };
+            let neighbour = Neighbour { mac: network.mac, reserved: [0; 2] };
+            for address in addresses {
+                self.tables.set_neighbour(key(*number, *address), neighbour)?;
+            }
+        }
+        Ok(())
+    }
+
     fn exchange_given(
         &mut self,
         number: u32,

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    io,
+    io, mem,
     os::fd::AsFd as _,
     time::{Duration, Instant},
 };
@@ -277,6 +277,20 @@ impl Datapath {
         let link = program.take_link(id).map_err(failed)?;
         self.flows.links.insert(expected, link);
         Ok(())
+    }
+
+    /// Attaches the program in place of that which is attached. Where that fails, packets go through the host's stack.
+    pub(super) fn attach_flow_back_again(&mut self) {
+        for (uplink, link) in mem::take(&mut self.flows.links) {
+            let attached = self.flow_back().and_then(|program| {
+                let id = program.attach_to_link(link).and_then(|id| program.take_link(id));
+                id.map_err(|error| Error::failed("attach tcx to the uplink", uplink, error))
+            });
+            match attached {
+                Ok(link) => drop(self.flows.links.insert(uplink, link)),
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
     }
 
     /// Detaches the program from an uplink, which may be gone.

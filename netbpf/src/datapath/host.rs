@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::{
-    programs::ProgramType,
+    programs::{ProgramType, SchedClassifier, TcAttachType},
     sys::{BpfHelper, is_helper_supported},
 };
 use nix::{
@@ -27,6 +27,34 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// The source of netbpf's mount, as in `/proc/thread-self/mounts`. It identifies the mount that netbpf has to
 /// undo.
 const SOURCE: &str = "netbpf";
+
+/// The way in which this kernel attaches programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// tcx links (Linux 6.6, and older kernels with a backport).
+    Tcx,
+    /// Filters of the clsact qdisc.
+    Clsact,
+}
+
+impl std::fmt::Display for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        })
+    }
+}
+
+impl Attachment {
+    /// The kernel has tcx if it answers a query for tcx links.
+    pub(super) fn of_kernel() -> Self {
+        match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+            Ok(_) => Self::Tcx,
+            Err(_) => Self::Clsact,
+        }
+    }
+}
 
 /// Returns an error of one line if a requirement is missing.
 pub fn check() -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Reads the logs of the programs, if they were built with logs, and passes the lines to tracing with the
 //! target `programs`. Replaces reason numbers with names.
 
-use std::{convert::Infallible, io, os::fd::AsFd};
+use std::{convert::Infallible, io, os::fd::AsFd, thread};
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
@@ -23,6 +23,18 @@ impl ProgramLogs {
         EbpfLogger::init_with_logger(object, ToTracing)
             .map(Self)
             .map_err(|error| Error::failed("open the logs of", "the programs", error))
+    }
+
+    /// Passes on each line at once, in a thread of its own.
+    ///
+    /// # Errors
+    /// That of the thread.
+    pub fn follow(self) -> io::Result<()> {
+        let spawned = thread::Builder::new().name("program-logs".into()).spawn(move || {
+            let Err(error) = self.read();
+            tracing::error!(%error, "read the programs' logs");
+        });
+        spawned.map(drop)
     }
 
     /// Passes on each line at once. Never returns without an error: it needs a thread of its own.

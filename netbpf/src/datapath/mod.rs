@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `host` | requirements on the host: privileges, kernel, bpffs |
 //! | `pins` | paths of pins |
+//! | `room` | how many networks and endpoints the maps have room for: replaces maps |
 //! | `folders` | directories of pins: creates, lists and removes them |
 //! | `programs` | loading and attaching |
 //! | `attach` | which interface gets which program |
 //! | `uplinks` | the XDP program at uplinks, and the subnets that it closes |
+//! | `layouts` | which maps are pinned, and their layouts |
 //! | `tables` | typed access to the maps |
 //! | `entries` | the map entries of one host device or endpoint |
 //! | `stations` | who has a MAC or an address: writes and removes such entries |
@@ -42,6 +44,7 @@ mod external;
 mod flows;
 mod folders;
 mod host;
+mod layouts;
 mod limits;
 mod logs;
 mod members;
@@ -53,6 +56,7 @@ mod open;
 mod pins;
 mod programs;
 mod resolvers;
+mod room;
 mod stations;
 mod tables;
 mod uplinks;
@@ -76,10 +80,11 @@ pub use self::{
     error::Error,
     external::RestoredPins,
     flows::{BusyFlows, Shortcut},
+    host::Attachment,
     logs::ProgramLogs,
     names::NamesInNetwork,
     notices::Notices,
-    programs::{Attachment, PROGRAMS},
+    programs::PROGRAMS,
     resolvers::LoadedProgram,
     uplinks::{UplinkDevice, XdpProgram},
 };
@@ -92,6 +97,7 @@ use self::{
     pins::Pins,
     programs::{Programs, Role},
     resolvers::{AT_LO, Resolvers},
+    room::{Former, Room},
     tables::{PinnedMaps, Tables},
 };
 use crate::plan::{Closed, EndpointEntry, NetworkEntry};
@@ -99,6 +105,8 @@ use crate::plan::{Closed, EndpointEntry, NetworkEntry};
 /// The loaded programs and their maps, with a copy of the maps in memory: nothing else writes them.
 pub struct Datapath {
     pins: Pins,
+    room: Room,
+    has_logs: bool,
     older: Older,
     /// The directory of the pins, by device and inode.
     folder: (u64, u64),
@@ -165,12 +173,17 @@ impl Datapath {
 
     fn load(pins: Pins, program_logs: bool) -> Result<Self, Error> {
         let folder = pins.make_folders()?;
-        tables::check_pinned(&pins)?;
-        let mut programs = Programs::load(&pins, program_logs)?;
+        layouts::check_pinned(&pins)?;
+        let room = Room::for_pinned(&pins)?;
+        let all_pins = pins.clone();
+        let mut former = Former::new(&all_pins);
+        former.set_aside(room)?;
+        let mut programs = Programs::load(&pins, program_logs, room)?;
         let maps = PinnedMaps::open(&pins)?;
         let logs = if program_logs { Some(ProgramLogs::take(programs.object())?) } else { None };
         let notices = Some(Notices::take(programs.object())?);
-        let tables = Tables::take(programs.object())?;
+        let mut tables = Tables::take(programs.object(), room)?;
+        former.copy_to(&mut tables)?;
         let names = Names::take(programs.object())?;
         let resolvers = Resolvers::take(programs.object())?;
         let flows = Flows::take(programs.object())?;
@@ -181,6 +194,8 @@ impl Datapath {
         let limits = tables.limits()?;
         let mut datapath = Self {
             pins,
+            room,
+            has_logs: program_logs,
             folder,
             older: Older::default(),
             programs,
@@ -210,6 +225,7 @@ impl Datapath {
         }
         datapath.mend()?;
         datapath.attach_all()?;
+        former.forget()?;
         datapath.programs.forget_unneeded()?;
         datapath.older = Older::beside(&datapath.pins)?;
         Ok(datapath)
@@ -239,6 +255,7 @@ impl Datapath {
     /// [`Error::OutOfRange`], [`Error::Taken`] or the error of a map: what was written is undone.
     pub fn write_network(&mut self, number: u32, entry: &NetworkEntry) -> Result<(), Error> {
         in_range("network", number, MAX_NETWORKS)?;
+        self.make_room(Some(number), None)?;
         let ifindex = network::ifindex_of(number);
         let mut network = Network { ifindex, first: NO_ENDPOINT, ..entry.network };
         let present = self.networks.get(&number).copied();
@@ -307,6 +324,7 @@ impl Datapath {
     /// was written is undone.
     pub fn write_endpoint(&mut self, number: u32, entry: impl Into<EndpointEntry>) -> Result<(), Error> {
         in_range("endpoint", number, MAX_ENDPOINTS)?;
+        self.make_room(None, Some(number))?;
         let EndpointEntry { endpoint, further, limit } = entry.into();
         let (before, limit_before) = (self.further_of(number), self.limit_of(number));
         self.exchange_further(number, &before, &further)?;

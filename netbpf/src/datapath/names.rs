@@ -50,11 +50,16 @@ enum Meaning {
     Pointer(Pointer),
 }
 
+/// The name of the map of views.
+pub const VIEWS: &str = "VIEWS";
+/// The map of views, whose size depends on the room.
+pub type Views = HashTable<MapData, u64, View>;
+
 /// The maps of names, with a copy in memory.
 pub struct Names {
     names: HashTable<MapData, NameKey, Addresses>,
     pointers: HashTable<MapData, NameKey, Pointer>,
-    views: HashTable<MapData, u64, View>,
+    views: Views,
     /// The names of each container.
     containers: HashMap<Id, BTreeMap<NameKey, Meaning>>,
     /// The containers with each name.
@@ -77,7 +82,7 @@ impl Names {
         Ok(Self {
             names: take(object, "NAMES")?,
             pointers: take(object, "POINTERS")?,
-            views: take(object, "VIEWS")?,
+            views: take(object, VIEWS)?,
             containers: HashMap::new(),
             holders: HashMap::new(),
             unwritten: BTreeSet::new(),
@@ -85,6 +90,17 @@ impl Names {
             incomplete: BTreeSet::new(),
             asking: HashMap::new(),
         })
+    }
+
+    /// The map of views.
+    pub fn views(&mut self) -> &mut Views {
+        &mut self.views
+    }
+
+    /// Writes the views of all containers.
+    pub fn write_views(&mut self) -> Result<(), Error> {
+        let owners: Vec<u64> = self.asking.keys().copied().collect();
+        owners.into_iter().try_for_each(|owner| self.write_view(owner))
     }
 
     /// Notes whether an endpoint asks, and in which network.

@@ -73,6 +73,11 @@ impl Pins {
         self.root.join("maps").join(name)
     }
 
+    /// The pin of a map while one of another size takes its place.
+    pub fn former_map(&self, name: &str) -> PathBuf {
+        self.map(&format!("{name}_former"))
+    }
+
     /// The pin of a program.
     pub fn program(&self, name: &str) -> PathBuf {
         self.root.join("programs").join(name)
@@ -106,5 +111,18 @@ impl Pins {
     /// The name of the uplink that a pin belongs to.
     pub fn uplink_of(pin: &str) -> String {
         pin.replace(':', ".")
+    }
+}
+
+/// Removes a pin.
+///
+/// # Errors
+/// [`Error::Failed`] if the file cannot be removed. One that does not exist is no error.
+pub fn remove(pin: &Path) -> Result<(), Error> {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::failed("remove", pin.display(), error))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }

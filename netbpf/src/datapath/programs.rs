@@ -24,7 +24,16 @@ use aya::{
 
 use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ENOLINK};
 
-use super::{Error, flows::OF_FLOWS, names::OF_ASKING, pins::Pins, resolvers::AT_LO, tables, warn};
+use super::{
+    Attachment, Error,
+    flows::OF_FLOWS,
+    layouts,
+    names::OF_ASKING,
+    pins::{Pins, remove},
+    resolvers::AT_LO,
+    room::Room,
+    tables, warn,
+};
 use crate::fault;
 
 /// The object that is loaded without logs; bpftool can load it too.
@@ -34,24 +43,6 @@ static PROGRAMS_WITH_LOGS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"
 /// Priority and handle of netbpf's clsact filter on an interface: it is the first.
 const PRIORITY: u16 = 1;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
-
-/// The way in which this kernel attaches programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attachment {
-    /// tcx links (Linux 6.6, and older kernels with a backport).
-    Tcx,
-    /// Filters of the clsact qdisc.
-    Clsact,
-}
-
-impl std::fmt::Display for Attachment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Tcx => "tcx",
-            Self::Clsact => "clsact",
-        })
-    }
-}
 
 /// A program, and where it is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +78,9 @@ pub const OF_OPEN: [&str; 3] = ["flood_open", "from_open", "to_open"];
 /// The XDP program, which uplinks need.
 pub const FROM_UPLINK: &str = "from_uplink";
 
+/// The programs that use no map whose size depends on the room.
+const WITHOUT_ROOM: [&str; 2] = [AT_LO, FROM_UPLINK];
+
 /// The targets of tail calls, by their index in `TAIL_CALLS`.
 const TAIL_CALLS: [&str; 6] = ["flood", "from_open", "to_open", "flood_open", "answer_name", "flow_out"];
 
@@ -106,15 +100,19 @@ impl Programs {
     ///
     /// # Errors
     /// [`Error::Failed`] if the kernel refuses a map, a program or a pin.
-    pub fn load(pins: &Pins, logs: bool) -> Result<Self, Error> {
+    pub fn load(pins: &Pins, logs: bool, room: Room) -> Result<Self, Error> {
         let bytes = if logs { PROGRAMS_WITH_LOGS } else { PROGRAMS };
         let mut loader = EbpfLoader::new();
-        for map in tables::names() {
+        for map in layouts::names() {
             loader.map_pin_path(map, pins.map(map));
+        }
+        for (map, entries) in layouts::sized(room) {
+            loader.map_max_entries(map, entries);
         }
         let object = loader.load(bytes).map_err(|error| Error::failed("load", "the programs", error))?;
         let (loaded, links) = (BTreeSet::new(), HashMap::new());
-        let mut programs = Self { object, loaded, attachment: probe(), pins: pins.clone(), links };
+        let mut programs =
+            Self { object, loaded, attachment: Attachment::of_kernel(), pins: pins.clone(), links };
         programs.need(&ALWAYS)?;
         Ok(programs)
     }
@@ -170,6 +168,33 @@ impl Programs {
         remove(&new)?;
         program.pin(&new).map_err(|error| Error::failed("pin the program", name, error))?;
         fs::rename(&new, &path).map_err(|error| Error::failed("pin the program", name, error))
+    }
+
+    /// The loaded programs that use maps whose size depends on the room.
+    pub fn loaded_with_room(&self) -> Vec<&'static str> {
+        self.loaded.iter().copied().filter(|name| !WITHOUT_ROOM.contains(name)).collect()
+    }
+
+    /// Takes the links of the programs that these replace, and the programs that need not be replaced.
+    pub fn succeed(&mut self, former: &mut Self) {
+        self.links = mem::take(&mut former.links);
+        for name in WITHOUT_ROOM {
+            if let (Some(own), Some(theirs)) =
+                (self.object.program_mut(name), former.object.program_mut(name))
+            {
+                mem::swap(own, theirs);
+            }
+            self.loaded.extend(former.loaded.take(name));
+        }
+    }
+
+    /// Pins the programs in place of others.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of the first pin that cannot be replaced.
+    pub fn pin_again(&mut self) -> Result<(), Error> {
+        self.loaded.iter().try_for_each(|name| remove(&self.pins.program(name)))?;
+        self.restore_pins().map(drop)
     }
 
     /// Removes what an earlier daemon left of programs that are not loaded.
@@ -425,14 +450,6 @@ fn absent(name: &str) -> Error {
     Error::failed("find the program", name, "the object has none")
 }
 
-/// The kernel has tcx if it answers a query for tcx links.
-fn probe() -> Attachment {
-    match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
-        Ok(_) => Attachment::Tcx,
-        Err(_) => Attachment::Clsact,
-    }
-}
-
 /// The pinned tcx link, if there is one.
 fn pinned(pin: &Path) -> Result<Option<FdLink>, Error> {
     let failed = |error: LinkError| Error::failed("open the link", pin.display(), error);
@@ -460,17 +477,5 @@ pub fn errno(error: &ProgramError) -> Option<i32> {
         | ProgramError::TcError(TcError::NetlinkError(error))
         | ProgramError::XdpError(XdpError::NetlinkError(error)) => error.raw_os_error(),
         _ => None,
-    }
-}
-
-///
-/// # Errors
-/// [`Error::Failed`] if the file cannot be removed. One that does not exist is no error.
-pub fn remove(pin: &Path) -> Result<(), Error> {
-    match fs::remove_file(pin) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::failed("remove", pin.display(), error))
-        }
-        Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use aya::{
     Ebpf, Pod,
     maps::{
-        Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuValues,
+        Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues,
         lpm_trie::{Key, LpmTrie},
     },
     util::nr_cpus,
@@ -18,26 +18,20 @@ use ipnet::IpNet;
 use netbpf_common::{
     access::{
         Further as FurtherValue, FurtherKey, Learning, Learnt, LearntMac, LearntOfKey, MAX_FURTHER,
-        MAX_LEARNT, MAX_LEARNT_OF_ENDPOINT,
+        MAX_LEARNT_OF_ENDPOINT,
     },
     allowed::{Allowed, AllowedKey, MAX_ALLOWED},
-    endpoint::{
-        Endpoint, FDB_SLOTS, FdbKey, MAX_ENDPOINTS, MAX_NEIGHBOURS, MAX_STATIONS, Neighbour, NeighbourKey,
-        Owned, OwnedKey, Station,
-    },
+    endpoint::{Endpoint, FdbKey, Neighbour, NeighbourKey, Owned, OwnedKey, Station},
     flood::Flood,
-    flow::{BUSY_FLOWS_BYTES, Flow, FlowKey, FlowState, MAX_FLOWS, MAX_WAYS, SENDERS, Sender},
     limit::EgressLimit,
-    name::{Addresses, MAX_NAMES, MAX_RESOLVERS, NameKey, Pointer, Resolver, View},
-    network::{MAX_NETWORKS, Network},
-    notice::{NOTICES_BYTES, Noticed},
+    network::Network,
     reason::{Reason, Reasons},
     stats::{Counter, EndpointStats},
     uplink::{ClosedSubnet, MAX_CLOSED_SUBNETS, MAX_UPLINKS, Uplink},
 };
 use nix::libc::{E2BIG, ENOSPC};
 
-use super::{Error, open, pins::Pins};
+use super::{Error, layouts, open, pins::Pins, room::Room};
 use crate::{fault, model::Mac};
 
 /// Key of `CLOSED_SUBNETS`: prefix length in bits, address in network order.
@@ -45,66 +39,6 @@ pub type Prefix = Key<[u8; 16]>;
 
 /// Key of `FURTHER`: prefix length in bits, endpoint and subnet.
 pub type Further = Key<FurtherKey>;
-
-/// The pinned maps as the programs' object declares them: name, type, key size, value size, number of
-/// entries.
-const LAYOUTS: &[(&str, MapType, usize, usize, u32)] = &[
-    ("NETWORKS", MapType::Array, 4, size_of::<Network>(), MAX_NETWORKS),
-    ("ENDPOINTS", MapType::Array, 4, size_of::<Endpoint>(), MAX_ENDPOINTS),
-    ("FDB", MapType::Hash, size_of::<FdbKey>(), size_of::<Station>(), MAX_STATIONS),
-    ("FDB_SLOTS", MapType::Array, 4, size_of::<Station>(), FDB_SLOTS),
-    ("NEIGHBOURS", MapType::Hash, size_of::<NeighbourKey>(), size_of::<Neighbour>(), MAX_NEIGHBOURS),
-    ("OWNED", MapType::Hash, size_of::<OwnedKey>(), size_of::<Owned>(), MAX_STATIONS),
-    ("ALLOWED", MapType::Hash, size_of::<AllowedKey>(), size_of::<Allowed>(), MAX_ALLOWED),
-    ("REASONS", MapType::PerCpuArray, 4, size_of::<Reasons>(), 1),
-    ("ENDPOINT_STATS", MapType::PerCpuArray, 4, size_of::<EndpointStats>(), MAX_ENDPOINTS),
-    ("FLOODS", MapType::Array, 4, size_of::<Flood>(), MAX_ENDPOINTS),
-    ("LIMITS", MapType::Array, 4, size_of::<EgressLimit>(), MAX_ENDPOINTS),
-    ("CLOSED_SUBNETS", MapType::LpmTrie, size_of::<Prefix>(), size_of::<ClosedSubnet>(), MAX_CLOSED_SUBNETS),
-    ("UPLINKS", MapType::Hash, 4, size_of::<Uplink>(), MAX_UPLINKS),
-    ("FURTHER", MapType::LpmTrie, size_of::<Further>(), size_of::<FurtherValue>(), MAX_FURTHER),
-    ("LEARNT", MapType::Hash, size_of::<FdbKey>(), size_of::<Learnt>(), MAX_LEARNT),
-    ("LEARNT_OF", MapType::Hash, size_of::<LearntOfKey>(), size_of::<LearntMac>(), MAX_LEARNT),
-    ("LEARNING", MapType::Array, 4, size_of::<Learning>(), MAX_ENDPOINTS),
-    ("NOTICES", MapType::RingBuf, 0, 0, NOTICES_BYTES),
-    ("NOTICED", MapType::Array, 4, size_of::<Noticed>(), MAX_ENDPOINTS),
-    ("NAMES", MapType::Hash, size_of::<NameKey>(), size_of::<Addresses>(), MAX_NAMES),
-    ("POINTERS", MapType::Hash, size_of::<NameKey>(), size_of::<Pointer>(), MAX_NAMES),
-    ("RESOLVERS", MapType::Hash, 4, size_of::<Resolver>(), MAX_RESOLVERS),
-    ("VIEWS", MapType::Hash, 8, size_of::<View>(), MAX_ENDPOINTS),
-    ("FLOW_WAYS", MapType::Hash, size_of::<FlowKey>(), 4, MAX_WAYS),
-    ("FLOWS", MapType::Array, 4, size_of::<Flow>(), MAX_FLOWS),
-    ("FLOW_STATE", MapType::Array, 4, size_of::<FlowState>(), 1),
-    ("SENDERS", MapType::Array, 4, size_of::<Sender>(), SENDERS),
-    ("BUSY_FLOWS", MapType::RingBuf, 0, 0, BUSY_FLOWS_BYTES),
-    ("TAIL_CALLS", MapType::ProgramArray, 4, 4, 6),
-];
-
-/// The names of the maps that are pinned.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    LAYOUTS.iter().map(|(name, ..)| *name)
-}
-
-/// Refuses pinned maps that differ from the declaration. The loader would accept them, and the kernel would
-/// then read and write beyond netbpf's values.
-pub fn check_pinned(pins: &Pins) -> Result<(), Error> {
-    for &(name, kind, key, value, entries) in LAYOUTS {
-        let path = pins.map(name);
-        if !path.exists() {
-            continue;
-        }
-        let failed = |error: MapError| Error::failed("open", path.display(), error);
-        let info = MapInfo::from_pin(&path).map_err(failed)?;
-        let found =
-            (info.map_type().map_err(failed)?, info.key_size(), info.value_size(), info.max_entries());
-        let expected = (kind, key as u32, value as u32, entries);
-        if found != expected {
-            let difference = format!("expected {expected:?}, found {found:?}");
-            return Err(Error::Foreign { path, difference, folder: pins.root().to_path_buf() });
-        }
-    }
-    Ok(())
-}
 
 /// Open descriptors of the pinned maps, to pin them again if somebody removes their pins.
 pub struct PinnedMaps(Vec<(&'static str, MapData)>);
@@ -117,7 +51,7 @@ impl PinnedMaps {
             let map = MapData::from_pin(&pin).map_err(|error| Error::failed("open", pin.display(), error))?;
             Ok((name, map))
         };
-        names().map(open).collect::<Result<_, _>>().map(Self)
+        layouts::names().map(open).collect::<Result<_, _>>().map(Self)
     }
 
     /// Pins those that are not pinned any more. Returns the pins.
@@ -136,6 +70,7 @@ impl PinnedMaps {
 
 /// All maps that are read and written by entry.
 pub struct Tables {
+    room: Room,
     networks: Array<MapData, Network>,
     endpoints: Array<MapData, Endpoint>,
     fdb: HashMap<MapData, FdbKey, Station>,
@@ -157,8 +92,9 @@ pub struct Tables {
 
 impl Tables {
     /// Takes the maps from a loaded object.
-    pub fn take(object: &mut Ebpf) -> Result<Self, Error> {
+    pub fn take(object: &mut Ebpf, room: Room) -> Result<Self, Error> {
         Ok(Self {
+            room,
             networks: take(object, "NETWORKS")?,
             endpoints: take(object, "ENDPOINTS")?,
             fdb: take(object, "FDB")?,
@@ -177,6 +113,20 @@ impl Tables {
             learnt_of: take(object, "LEARNT_OF")?,
             learning: take(object, "LEARNING")?,
         })
+    }
+
+    /// Copies what is in a map of another size. The other maps of the room follow from `NETWORKS` and `ENDPOINTS`, or hold
+    /// what counts for a second.
+    pub fn copy(&mut self, name: &str, from: MapData) -> Result<(), Error> {
+        let copied = match name {
+            "NETWORKS" => copy(from, &mut self.networks),
+            "ENDPOINTS" => copy(from, &mut self.endpoints),
+            "LIMITS" => copy(from, &mut self.limits),
+            "LEARNING" => copy(from, &mut self.learning),
+            "ENDPOINT_STATS" => copy_counters(from, &mut self.endpoint_stats),
+            _ => Ok(()),
+        };
+        copied.map_err(|error| Error::failed("copy the map", name, error))
     }
 
     /// The networks that are not vacant, by number.
@@ -214,7 +164,7 @@ impl Tables {
     /// Adds a MAC to the FDB.
     pub fn set_station(&mut self, key: FdbKey, station: Station) -> Result<(), Error> {
         let failed = |error| Error::failed("write to FDB", Mac::from_octets(key.mac), error);
-        add("MAC address", MAX_STATIONS, || self.fdb.insert(key, station, 0), failed)?;
+        add("MAC address", self.room.stations(), || self.fdb.insert(key, station, 0), failed)?;
         write(|| self.fdb_slots.set(FdbKey::slot(key.network, key.mac), station, 0)).map_err(failed)
     }
 
@@ -232,7 +182,7 @@ impl Tables {
     /// Adds a neighbour.
     pub fn set_neighbour(&mut self, key: NeighbourKey, neighbour: Neighbour) -> Result<(), Error> {
         let failed = |error| Error::failed("write to NEIGHBOURS", key.ip(), error);
-        add("address", MAX_NEIGHBOURS, || self.neighbours.insert(key, neighbour, 0), failed)
+        add("address", self.room.neighbours(), || self.neighbours.insert(key, neighbour, 0), failed)
     }
 
     /// Removes a neighbour.
@@ -249,7 +199,7 @@ impl Tables {
     /// Adds an address of a container.
     pub fn set_owned(&mut self, key: OwnedKey, owned: Owned) -> Result<(), Error> {
         let failed = |error| Error::failed("write to OWNED an address of endpoint", owned.endpoint, error);
-        add("address of a container", MAX_STATIONS, || self.owned.insert(key, owned, 0), failed)
+        add("address of a container", self.room.stations(), || self.owned.insert(key, owned, 0), failed)
     }
 
     /// Removes an address of a container.
@@ -420,6 +370,22 @@ pub fn take<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &'static
     let map =
         object.take_map(name).ok_or_else(|| Error::failed("find the map", name, "the object has none"))?;
     T::try_from(map).map_err(|error| Error::failed("open the map", name, error))
+}
+
+fn copy<T: Pod>(from: MapData, to: &mut Array<MapData, T>) -> Result<(), MapError> {
+    let from = Array::<MapData, T>::try_from(Map::Array(from))?;
+    (0..from.len().min(to.len())).try_for_each(|number| to.set(number, from.get(&number, 0)?, 0))
+}
+
+fn copy_counters<T: Pod>(from: MapData, to: &mut PerCpuArray<MapData, T>) -> Result<(), MapError> {
+    let from = PerCpuArray::<MapData, T>::try_from(Map::PerCpuArray(from))?;
+    (0..from.len().min(to.len())).try_for_each(|number| to.set(number, from.get(&number, 0)?, 0))
+}
+
+/// How many entries of an array there are up to the last one that is not vacant.
+pub fn used<T: Pod>(map: MapData, is_occupied: fn(&T) -> bool) -> Result<u32, MapError> {
+    let found = occupied(&Array::<MapData, T>::try_from(Map::Array(map))?, is_occupied)?;
+    Ok(found.last().map_or(0, |(number, _)| number + 1))
 }
 
 fn occupied<T: Pod>(map: &Array<MapData, T>, is_occupied: fn(&T) -> bool) -> Result<Vec<(u32, T)>, MapError> {

@@ -18,8 +18,8 @@ use nix::libc::{EBUSY, EEXIST, EINVAL, ENOMEM, ENOSPC, EOPNOTSUPP, ERANGE};
 use super::{
     Datapath, Error,
     folders::list,
-    pins::Pins,
-    programs::{FROM_UPLINK, errno, is_absent, remove},
+    pins::{Pins, remove},
+    programs::{FROM_UPLINK, errno, is_absent},
     tables::Prefix,
     warn,
 };

@@ -1,6 +1,6 @@
 //! What the daemon holds of the host: links, maps, packet filter, published ports, name records, settings, directories.
 
-use std::{path::Path, sync::Arc, thread};
+use std::{path::Path, sync::Arc};
 
 use super::{
     contest::Contests, flows::FastFlows, folders::Folders, grace::GracePeriods, lo::FastNames,
@@ -58,10 +58,7 @@ impl Host {
         // After what the host may lack, because the pins stay.
         let mut datapath = Datapath::open(&options.bpffs, options.program_logs)?;
         if let Some(logs) = datapath.take_logs() {
-            thread::Builder::new().name("program-logs".into()).spawn(move || {
-                let Err(error) = logs.read();
-                tracing::error!(%error, "read the programs' logs");
-            })?;
+            logs.follow()?;
         }
         tracing::info!(attachment = ?datapath.attachment(), bpffs = %options.bpffs.display(), "datapath");
         Ok(Self {

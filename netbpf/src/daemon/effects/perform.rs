@@ -114,7 +114,8 @@ impl Host {
                 self.links.create_host_device(network, self.group).await?;
             }
             Action::WriteNetwork(network) => {
-                self.datapath().write_network(network.number, &network.entry())?;
+                // The first one of more than usual loads all programs again.
+                block_in_place(|| self.datapath().write_network(network.number, &network.entry()))?;
             }
             Action::AttachHostDevice { number, interface } => {
                 let _expedited = self.grace.expedite();
@@ -129,7 +130,7 @@ impl Host {
                 self.links.create_endpoint(endpoint, self.group, namespace.as_ref()).await?;
             }
             Action::WriteEndpoint(endpoint) | Action::RewriteEndpoint { after: endpoint, .. } => {
-                // The first open endpoint loads programs.
+                // The first open endpoint loads programs, and the first one of more than usual loads them again.
                 block_in_place(|| self.datapath().write_endpoint(endpoint.number, endpoint.entry()))?;
             }
             Action::ShapeEndpoint { before, after } => {

@@ -7,7 +7,10 @@ use std::{
 };
 
 use ipnet::IpNet;
-use netbpf_common::{endpoint::MAX_ENDPOINTS, network::MAX_NETWORKS};
+use netbpf_common::{
+    endpoint::{MAX_ENDPOINTS, MAX_MEMBERS, USUAL_ENDPOINTS},
+    network::{MAX_NETWORKS, USUAL_NETWORKS},
+};
 
 use crate::{
     daemon::{
@@ -56,8 +59,14 @@ impl World {
             lent: lent.into_iter().map(|lent| (lent.subnet, lent)).collect(),
             pools: HashMap::new(),
             members: HashMap::new(),
-            network_numbers: Numbers::below(fault::limit("networks", MAX_NETWORKS)),
-            endpoint_numbers: Numbers::below(fault::limit("endpoints", MAX_ENDPOINTS)),
+            network_numbers: Numbers::below(
+                fault::limit("usual-networks", USUAL_NETWORKS),
+                fault::limit("networks", MAX_NETWORKS),
+            ),
+            endpoint_numbers: Numbers::below(
+                fault::limit("usual-endpoints", USUAL_ENDPOINTS),
+                fault::limit("endpoints", MAX_ENDPOINTS),
+            ),
         };
         for network in networks {
             if let Some(bridge) = network.bridge() {
@@ -330,6 +339,10 @@ impl World {
             None => return Err(Error::ConnectToHost),
         };
         self.check_access(&request.options.access, found)?;
+        let most = fault::limit("members", MAX_MEMBERS);
+        if self.members.get(network).is_some_and(|members| members.macs.len() >= most as usize) {
+            return Err(Error::NoNumber("member of one network", most));
+        }
         // If Docker leases addresses by itself, netbpf takes the highest ones, as far from Docker's as
         // possible.
         let mut nets = found.bridge().into_iter().flat_map(Bridge::nets);
