@@ -392,9 +392,15 @@ fn rules_of_others_are_obeyed_at_once() {
     for (begin, end, word) in [
         ("ip rule add fwmark 7 lookup 100", "ip rule del fwmark 7 lookup 100", "ip rule"),
         ("tc qdisc add dev uplink clsact", "tc qdisc del dev uplink clsact", "at uplink"),
+        ("tc qdisc add dev netbpf0 root pfifo", "tc qdisc del dev netbpf0 root", "pfifo at netbpf0"),
     ] {
         lab.host(["sh", "-c", begin]).ok();
         eventually("doctor tells it", || lab.netbpf(["doctor"]).stdout.contains(word).then_some(()));
+        eventually("no packet skips the stack", || {
+            let before = shortcuts(&lab);
+            connection.talk();
+            (shortcuts(&lab) == before).then_some(())
+        });
         is_slow(&lab, || connection.talk());
         lab.host(["sh", "-c", end]).ok();
         becomes_fast(&lab, || connection.talk());

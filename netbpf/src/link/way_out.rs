@@ -31,8 +31,8 @@ const HEADER: usize = 16;
 const WITH_FLAGS: usize = HEADER + 4;
 const NUMBERS: usize = WITH_FLAGS + 4;
 
-/// `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE` and `RTNLGRP_IPV4_RULE`.
-const GROUPS: [u32; 3] = [5, 7, 8];
+/// `RTNLGRP_TC`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE` and `RTNLGRP_IPV4_RULE`.
+const GROUPS: [u32; 4] = [4, 5, 7, 8];
 
 /// An interface to other hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,8 @@ pub struct WayOut {
     pub name: String,
 }
 
-/// Changes of addresses, routes and rules of IPv4 in the host's namespace, from the creation of this value on.
+/// Changes of addresses, routes and rules of IPv4, and of queueing disciplines and filters, in the host's namespace, from the
+/// creation of this value on.
 pub struct RouteChanges(Listener);
 
 impl RouteChanges {
@@ -85,23 +86,15 @@ impl Links {
         Ok(ethernet_name(&link).map(|name| WayOut { ifindex, name }))
     }
 
-    /// Whether an interface has a queueing discipline for what it receives, which may have filters.
+    /// The queueing disciplines of all interfaces, by ifindex and kind; not `noqueue`, which does nothing.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the kernel does not tell.
-    pub async fn has_ingress_discipline(&self, ifindex: u32) -> Result<bool, Error> {
-        let request = TcMessage::with_index(ifindex.cast_signed());
-        let failed = |refusal| {
-            Error::failed("look at the queueing disciplines of", format!("link {ifindex}"), refusal)
-        };
-        let all = self.socket.dump(RouteNetlinkMessage::GetQueueDiscipline(request)).await.map_err(failed)?;
-        let is_ingress = |attribute: &TcAttribute| matches!(attribute, TcAttribute::Kind(kind) if kind == "ingress" || kind == "clsact");
-        Ok(all.iter().any(|entry| match entry {
-            RouteNetlinkMessage::NewQueueDiscipline(found) => {
-                found.header.index.cast_unsigned() == ifindex && found.attributes.iter().any(is_ingress)
-            }
-            _ => false,
-        }))
+    /// [`Error::Failed`] if the kernel does not list them.
+    pub async fn disciplines(&self) -> Result<Vec<(u32, String)>, Error> {
+        let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+        let all = self.socket.dump(request).await;
+        let all = all.map_err(|refusal| Error::failed("list", "queueing disciplines", refusal))?;
+        Ok(all.iter().filter_map(discipline).filter(|(_, kind)| kind != "noqueue").collect())
     }
 
     /// Policies of the host by which packets go another way than by their route: rules of routing, IPsec.
@@ -123,6 +116,15 @@ impl Links {
             [("routing rules (ip rule)", rules.iter().any(is_unusual)), ("policies of IPsec", has_ipsec)];
         Ok(found.into_iter().filter_map(|(name, is_there)| is_there.then_some(name)).collect())
     }
+}
+
+fn discipline(entry: &RouteNetlinkMessage) -> Option<(u32, String)> {
+    let RouteNetlinkMessage::NewQueueDiscipline(found) = entry else { return None };
+    let kind = found.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Kind(kind) => Some(kind.clone()),
+        _ => None,
+    })?;
+    Some((found.header.index.cast_unsigned(), kind))
 }
 
 /// The interface of a route that has nothing but a next hop.

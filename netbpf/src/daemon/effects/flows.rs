@@ -110,6 +110,8 @@ pub struct FlowGuard {
     /// The uplinks with a program; and those that others' programs are at.
     uplinks: BTreeMap<u32, String>,
     taken: BTreeMap<u32, String>,
+    /// The queueing disciplines of all interfaces.
+    disciplines: Vec<(u32, String)>,
     /// When a flow had sent its last packet, at the last look.
     seen: HashMap<u32, u32>,
     entered: usize,
@@ -145,6 +147,7 @@ impl FlowGuard {
             hindrances: None,
             uplinks: BTreeMap::new(),
             taken: BTreeMap::new(),
+            disciplines: Vec::new(),
             seen: HashMap::new(),
             entered: 0,
             until: 0,
@@ -227,9 +230,10 @@ impl FlowGuard {
             self.hindrances = Some(hindrances);
             return Ok(());
         }
+        self.disciplines = self.host.links.disciplines().await?;
         self.host.datapath().load_flow_programs()?;
         self.admit()?;
-        self.look_at_uplinks().await?;
+        self.look_at_uplinks()?;
         self.look_at_flows()?;
         self.hindrances = Some(Vec::new());
         for key in std::mem::take(&mut self.waiting) {
@@ -262,11 +266,11 @@ impl FlowGuard {
     }
 
     /// Detaches from uplinks that have programs of others by now, or are gone. Their flows end.
-    async fn look_at_uplinks(&mut self) -> Result<(), Error> {
+    fn look_at_uplinks(&mut self) -> Result<(), Error> {
         self.taken.clear();
         for (ifindex, name) in self.uplinks.clone() {
             let is_same = if_nametoindex(name.as_str()) == Ok(ifindex);
-            if is_same && self.is_free(&WayOut { ifindex, name }).await? {
+            if is_same && self.is_free(&WayOut { ifindex, name })? {
                 continue;
             }
             self.uplinks.remove(&ifindex);
@@ -277,9 +281,12 @@ impl FlowGuard {
     }
 
     /// Whether no programs or filters of others are at an uplink.
-    async fn is_free(&mut self, uplink: &WayOut) -> Result<bool, Error> {
+    fn is_free(&mut self, uplink: &WayOut) -> Result<bool, Error> {
+        let is_ingress = |(ifindex, kind): &(u32, String)| {
+            *ifindex == uplink.ifindex && matches!(kind.as_str(), "ingress" | "clsact")
+        };
         let is_free = self.host.datapath().is_alone_at_uplink(&uplink.name)?
-            && !self.host.links.has_ingress_discipline(uplink.ifindex).await?;
+            && !self.disciplines.iter().any(is_ingress);
         if !is_free {
             self.taken.insert(uplink.ifindex, uplink.name.clone());
         }
@@ -341,10 +348,15 @@ impl FlowGuard {
             (datapath.flow_epoch(), datapath.sender(key.ifindex))
         };
         let Some((endpoint, at)) = sender else { return Ok(()) };
+        // A discipline at the devices of the container or its network must see its packets.
+        let devices = [key.ifindex, network::ifindex_of(at.network)];
+        if self.disciplines.iter().any(|(ifindex, _)| devices.contains(ifindex)) {
+            return Ok(());
+        }
         let Some(sent) = direction(&key).filter(|_| at.ipv4 == key.source) else { return Ok(()) };
         let Some(source) = block_in_place(|| self.tracked.translated_source(&sent))? else { return Ok(()) };
         let Some(uplink) = self.host.links.way_out(*sent.destination.ip()).await? else { return Ok(()) };
-        if !self.has_program(&uplink).await? || !block_in_place(|| self.tracked.keep(&sent))? {
+        if !self.has_program(&uplink)? || !block_in_place(|| self.tracked.keep(&sent))? {
             return Ok(());
         }
         let flow = shortcut(endpoint, &uplink, key, source);
@@ -356,7 +368,7 @@ impl FlowGuard {
         Ok(())
     }
 
-    async fn has_program(&mut self, uplink: &WayOut) -> Result<bool, Error> {
+    fn has_program(&mut self, uplink: &WayOut) -> Result<bool, Error> {
         if self.uplinks.contains_key(&uplink.ifindex) {
             return Ok(true);
         }
@@ -365,7 +377,7 @@ impl FlowGuard {
         if is_netbpfs || is_bridge_of_docker(&uplink.name) {
             return Ok(false);
         }
-        if self.taken.contains_key(&uplink.ifindex) || !self.is_free(uplink).await? {
+        if self.taken.contains_key(&uplink.ifindex) || !self.is_free(uplink)? {
             return Ok(false);
         }
         self.host.datapath().attach_flow_back(&uplink.name, uplink.ifindex)?;

@@ -285,8 +285,8 @@ impl Links {
         Ok(None)
     }
 
-    pub async fn has_ingress_discipline(&self, _: u32) -> Result<bool, Error> {
-        Ok(false)
+    pub async fn disciplines(&self) -> Result<Vec<(u32, String)>, Error> {
+        Ok(Vec::new())
     }
 
     pub async fn routing_policies(&self) -> Result<Vec<&'static str>, Error> {
