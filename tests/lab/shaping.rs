@@ -72,6 +72,13 @@ fn limits_are_shown_kept_and_removed() {
     lab.netbpf(["network", "update", "-o", "netbpf.ingress_rate=", "mynet"]).ok();
     assert_eq!(rates(&lab, "db"), [None, None]);
     lab.exec("web", "ping -c1 -W2 db").ok();
+
+    // None of these changes was taken for somebody else's.
+    let web = host_side(&lab, "web");
+    lab.host(["ip", "link", "set", &web, "down"]).ok();
+    let said = format!("somebody set {web} down");
+    eventually("the log says so", || lab.daemon_log().contains(&said).then_some(()));
+    assert_eq!(lab.daemon_log().matches("somebody").count(), 1, "{}", lab.daemon_log());
 }
 
 /// BIG TCP, on kernels that have it.

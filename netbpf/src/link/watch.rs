@@ -7,6 +7,7 @@ use futures::{StreamExt, channel::mpsc::UnboundedReceiver};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     link::{LinkAttribute, State},
+    tc::TcHandle,
 };
 use rtnetlink::{
     MulticastGroup, new_multicast_connection,
@@ -108,14 +109,14 @@ const LATEST: Duration = Duration::from_millis(500);
 /// Links that were changed, from the creation of this value on.
 pub struct Touches {
     announcements: Announcements,
-    /// By ifindex: whether a filter or a queueing discipline was removed.
+    /// By ifindex: whether filters were removed.
     touched: BTreeMap<u32, bool>,
     since: Option<Instant>,
 }
 
 impl Touches {
-    /// Waits until changes pause, then returns the ifindexes of changed links. The value says whether a
-    /// filter or a queueing discipline was removed from the link. `None` if the kernel's socket is broken.
+    /// Waits until changes pause, then returns the ifindexes of changed links. The value says whether
+    /// filters were removed from the link. `None` if the kernel's socket is broken.
     /// Nothing is lost if the future is dropped.
     pub async fn next(&mut self, is_meant: impl Fn(u32) -> bool) -> Option<Heard<BTreeMap<u32, bool>>> {
         loop {
@@ -152,10 +153,14 @@ impl Touches {
             NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address),
             ) => Some((address.header.index, false)),
-            NetlinkPayload::InnerMessage(
-                RouteNetlinkMessage::DelTrafficFilter(removed)
-                | RouteNetlinkMessage::DelQueueDiscipline(removed),
-            ) => u32::try_from(removed.header.index).ok().map(|ifindex| (ifindex, true)),
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelTrafficFilter(removed)) => {
+                u32::try_from(removed.header.index).ok().map(|ifindex| (ifindex, true))
+            }
+            // Filters go with the discipline that holds them. Those of limits hold none.
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelQueueDiscipline(removed)) => {
+                let held_filters = removed.header.parent == TcHandle::CLSACT;
+                u32::try_from(removed.header.index).ok().map(|ifindex| (ifindex, held_filters))
+            }
             _ => None,
         };
         if let Some((ifindex, filter_removed)) = touched.filter(|(ifindex, _)| is_meant(*ifindex)) {
