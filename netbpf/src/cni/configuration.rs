@@ -123,12 +123,38 @@ pub struct RuntimeConfig {
     /// Name servers and search domains of the container.
     #[serde(deserialize_with = "or_null")]
     pub dns: Dns,
-    /// Further names, by the name of the configuration.
+    /// Further names.
     #[serde(deserialize_with = "or_null")]
-    pub aliases: BTreeMap<String, Vec<String>>,
+    pub aliases: Aliases,
     /// The annotations of a pod.
     #[serde(rename = "io.kubernetes.cri.pod-annotations", deserialize_with = "or_null")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Further names of a container.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Aliases {
+    /// As in CNI's conventions.
+    List(Vec<String>),
+    /// As podman writes them: by the name of the configuration.
+    Named(BTreeMap<String, Vec<String>>),
+}
+
+impl Default for Aliases {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+impl Aliases {
+    /// Those in this configuration.
+    pub fn in_configuration(&self, name: &str) -> &[String] {
+        match self {
+            Self::List(all) => all,
+            Self::Named(by_name) => by_name.get(name).map_or(&[], Vec::as_slice),
+        }
+    }
 }
 
 /// Limits of a container's traffic, towards it and from it; 0 for none.
@@ -324,7 +350,7 @@ mod tests {
             read.runtime.port_mappings.iter().map(|port| (port.host_port, port.container_port)).collect();
         assert_eq!(ports, [(8080, 80), (53, 53)]);
         assert_eq!(read.runtime.dns.nameservers, ["10.96.0.10"]);
-        assert_eq!(read.runtime.aliases["MyNet"], ["Cat"]);
+        assert_eq!(read.runtime.aliases.in_configuration("MyNet"), ["Cat"]);
         assert_eq!((read.network(), read.socket()), ("mynet", SOCKET.into()));
     }
 

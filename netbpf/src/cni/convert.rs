@@ -14,6 +14,8 @@ use crate::api::types::{
     NetworkAttachment, PortBinding,
 };
 
+/// How the annotations for netbpf begin.
+const ANNOTATIONS: &str = "netbpf.io/";
 /// The annotation of a pod that names its networks, with commas between them.
 const NETWORK: &str = "netbpf.io/network";
 /// The annotation with further names of a pod.
@@ -35,7 +37,7 @@ pub fn request(call: &Call, configuration: &Configuration, key: AttachmentKey) -
     let networks = networks(configuration)?;
     let mut aliases = named.aliases;
     aliases.extend(aliases_of_pod(configuration)?);
-    aliases.extend(runtime.aliases.get(&configuration.name).cloned().unwrap_or_default());
+    aliases.extend_from_slice(runtime.aliases.in_configuration(&configuration.name));
     let mut options = configuration.options.clone();
     options.extend(bandwidth::options(runtime)?);
     let settings = |index: usize| -> Result<EndpointSettings, Error> {
@@ -74,7 +76,15 @@ pub fn request(call: &Call, configuration: &Configuration, key: AttachmentKey) -
 
 /// The networks of a container. Whoever writes the annotations of a pod must not choose any network of the host.
 fn networks(configuration: &Configuration) -> Result<Vec<String>, Error> {
-    let asked = list(configuration.runtime.annotations.get(NETWORK));
+    let annotations = &configuration.runtime.annotations;
+    let is_unknown =
+        |key: &&String| key.starts_with(ANNOTATIONS) && ![NETWORK, ALIASES].contains(&key.as_str());
+    if let Some(unknown) = annotations.keys().find(is_unknown) {
+        let unknown = unknown.escape_debug();
+        let message = format!("unknown annotation {unknown}: expected {NETWORK} or {ALIASES}");
+        return Err(Error::new(Code::Configuration, message));
+    }
+    let asked = list(annotations.get(NETWORK));
     let is_allowed =
         |name: &&String| *name == configuration.network() || configuration.allowed.contains(name);
     match asked.iter().find(|name| !is_allowed(name)) {
