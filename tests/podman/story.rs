@@ -92,11 +92,28 @@ fn what_netbpf_refuses_reaches_the_user_of_netavark_and_leaves_nothing() {
     podman
         .podman("network create -d netbpf -o vlan=3 mynet")
         .fails_with(125, "netbpf does not know the network option vlan");
+    podman.podman("network create -d netbpf -o mtu=1400 mynet").fails_with(
+        125,
+        "already, without the option com.docker.network.driver.mtu=1400 (netbpf network rm mynet",
+    );
+    podman
+        .podman("network create -d netbpf --subnet 10.8.0.0/24 --ip-range 10.8.0.128/25 mynet")
+        .fails_with(125, "already, without the range 10.8.0.128/25");
+    podman
+        .podman("network create -d netbpf --dns 192.0.2.53 fresh")
+        .fails_with(125, "podman network update --dns-add");
+    podman
+        .podman("network create -d netbpf --ipam-driver dhcp fresh")
+        .fails_with(125, "leases the addresses");
+    lab.netbpf(["network", "inspect", "fresh"]).fails_with(1, "network fresh not found");
     podman.podman("network create -d netbpf mynet").ok();
     lab.run("own", "--net mynet --ip 10.8.0.9");
     podman
         .podman("run --rm --network mynet:netbpf.guard=maybe --rootfs /image sleep 1")
         .fails_with(126, "failed to parse netbpf.guard value: maybe");
+    podman
+        .podman("run --rm --network mynet:egress_rat=1mbit --rootfs /image sleep 1")
+        .fails_with(126, "netbpf does not know the option egress_rat of a container");
     are_refused(&lab, &podman);
     podman.leave();
 }

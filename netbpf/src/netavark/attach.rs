@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, net::IpAddr, os::unix::fs::MetadataExt as _
 use serde_json::{Map, Value, json};
 
 use super::{
-    Error, LIMITS,
+    Error, LIMITS, is_name_of_option,
     message::{Join, PortMapping},
 };
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
     detached::{Detached, FOLDER},
 };
 
+/// podman's option for the name of the host's side, which netbpf chooses.
+const HOST_INTERFACE: &str = "host_interface_name";
 /// The kind of runtime for the daemon.
 const RUNTIME: &str = "podman";
 
@@ -70,7 +72,7 @@ pub fn request(join: &Join, namespace: &str) -> Result<Attach, Error> {
         ipam_config: Some(addresses),
         mac_address: options.static_mac.clone(),
         aliases: Some(options.aliases.clone()),
-        driver_opts: Some(options.options.iter().map(|(key, value)| (named(key), value.clone())).collect()),
+        driver_opts: Some(driver_options(&options.options)?),
         ..EndpointSettings::default()
     };
     Ok(Attach {
@@ -86,10 +88,23 @@ pub fn request(join: &Join, namespace: &str) -> Result<Attach, Error> {
     })
 }
 
-/// netbpf's name of an option, which may be typed without the prefix if it is a limit.
-fn named(key: &str) -> String {
-    let limit = LIMITS.into_iter().find(|(short, _)| *short == key);
-    limit.map_or(key, |(_, name)| name).to_owned()
+/// Options by netbpf's or Docker's names. A limit may be typed without the prefix.
+fn driver_options(typed: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+    let options = typed.iter().filter(|(key, _)| *key != HOST_INTERFACE).map(|(key, value)| {
+        let limit = LIMITS.into_iter().find(|(short, _)| short == key);
+        match limit {
+            Some((_, name)) => Ok((name.to_owned(), value.clone())),
+            None if is_name_of_option(key) => Ok((key.clone(), value.clone())),
+            None => {
+                let known = LIMITS.map(|(short, _)| short).join(", ");
+                Err(Error::Unsupported(format!(
+                    "netbpf does not know the option {} of a container: expected {known}, or one of netbpf's",
+                    key.escape_debug()
+                )))
+            }
+        }
+    });
+    options.collect()
 }
 
 fn key(join: &Join) -> AttachmentKey {

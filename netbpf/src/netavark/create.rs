@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Error, LIMITS,
+    Error, LIMITS, is_name_of_option,
     message::{LeaseRange, Network, Subnet},
 };
 use crate::api::{
@@ -24,6 +24,8 @@ const OPTIONS: [(&str, &str); 5] = {
 };
 /// The option for the name of a network's device.
 const DEVICE: &str = "com.docker.network.bridge.name";
+/// The drivers of addresses that podman names if the user does not.
+const IPAM: [&str; 2] = ["host-local", "none"];
 /// netavark's isolation between networks, which netbpf's networks always have.
 const ISOLATE: &str = "isolate";
 
@@ -35,7 +37,8 @@ const ISOLATE: &str = "isolate";
 pub fn network(socket: &Path, input: &[u8]) -> Result<Value, Error> {
     let mut answer: Map<String, Value> = serde_json::from_slice(input)?;
     let wanted: Network = serde_json::from_slice(input)?;
-    let created: Result<NetworkCreated, _> = blocking::post(socket, "/networks/create", &request(&wanted)?);
+    let request = request(&wanted)?;
+    let created: Result<NetworkCreated, _> = blocking::post(socket, "/networks/create", &request);
     let is_new = match created {
         Ok(_) => true,
         Err(blocking::Error::Refused { status: CONFLICT, .. }) => false,
@@ -44,7 +47,7 @@ pub fn network(socket: &Path, input: &[u8]) -> Result<Value, Error> {
     let target = format!("/networks/{}", blocking::encoded(&wanted.name));
     let found: NetworkResource = blocking::get(socket, &target)?;
     if !is_new {
-        agrees(&wanted, &found)?;
+        agrees(&request, &found)?;
     }
     let subnets = found.ipam.config.iter().map(|config| {
         let mut subnet = json!({ "subnet": config.subnet });
@@ -67,12 +70,24 @@ pub(super) fn request(wanted: &Network) -> Result<NetworkCreate, Error> {
     if !wanted.routes.is_empty() {
         return Err(Error::Unsupported("netbpf's networks have no routes of their own (--route)".to_owned()));
     }
+    // podman would refuse it after the network exists, because netbpf leases the addresses.
+    if !wanted.network_dns_servers.is_empty() {
+        let instead = format!("podman network update --dns-add … {}", wanted.name);
+        return Err(Error::Unsupported(format!(
+            "podman adds name servers (--dns) only afterwards: {instead}"
+        )));
+    }
+    if wanted.ipam_options.get("driver").is_some_and(|driver| !IPAM.contains(&driver.as_str())) {
+        return Err(Error::Unsupported(
+            "netbpf leases the addresses of its networks (--ipam-driver)".to_owned(),
+        ));
+    }
     let mut options = BTreeMap::new();
     for (key, value) in wanted.options.iter().filter(|(key, _)| *key != ISOLATE) {
         let known = OPTIONS.into_iter().find(|(podmans, _)| podmans == key);
         let name = match known {
             Some((_, ours)) => ours,
-            None if key.starts_with("netbpf.") || key.starts_with("com.docker.network.") => key,
+            None if is_name_of_option(key) => key,
             None => {
                 let known = OPTIONS.map(|(podmans, _)| podmans).join(", ");
                 return Err(Error::Unsupported(format!(
@@ -138,9 +153,12 @@ fn next(address: IpAddr) -> Option<IpAddr> {
 }
 
 /// Checks that an existing network is what podman defines.
-fn agrees(wanted: &Network, found: &NetworkResource) -> Result<(), Error> {
+fn agrees(wanted: &NetworkCreate, found: &NetworkResource) -> Result<(), Error> {
     let differs = |what: String| {
-        Err(Error::Unsupported(format!("netbpf has a network {} already, {what}", found.name)))
+        let name = &found.name;
+        Err(Error::Unsupported(format!(
+            "netbpf has a network {name} already, {what} (netbpf network rm {name} removes it)"
+        )))
     };
     if !found.has_endpoints() {
         return differs(format!("of driver {}", found.driver));
@@ -149,20 +167,25 @@ fn agrees(wanted: &Network, found: &NetworkResource) -> Result<(), Error> {
         return differs("and it is not internal".to_owned());
     }
     let nets: Vec<&str> = found.ipam.config.iter().map(|config| config.subnet.as_str()).collect();
-    for subnet in &wanted.subnets {
+    for subnet in &wanted.ipam.config {
         let is_it = |config: &&IpamConfig| config.subnet == subnet.subnet;
-        match found.ipam.config.iter().find(is_it) {
-            None => return differs(format!("with {} instead of {}", nets.join(" and "), subnet.subnet)),
-            Some(config) if !subnet.gateway.is_empty() && config.gateway != subnet.gateway => {
-                return differs(format!("with gateway {} instead of {}", config.gateway, subnet.gateway));
-            }
-            Some(_) => {}
+        let Some(config) = found.ipam.config.iter().find(is_it) else {
+            return differs(format!("with {} instead of {}", nets.join(" and "), subnet.subnet));
+        };
+        if !subnet.gateway.is_empty() && config.gateway != subnet.gateway {
+            return differs(format!("with gateway {} instead of {}", config.gateway, subnet.gateway));
+        }
+        if !subnet.ip_range.is_empty() && config.ip_range != subnet.ip_range {
+            return differs(format!("without the range {}", subnet.ip_range));
         }
     }
-    if wanted.ipv6_enabled && !found.enable_ipv6 {
+    if wanted.enable_ipv6 == Some(true) && !found.enable_ipv6 {
         return differs("without IPv6".to_owned());
     }
-    Ok(())
+    match wanted.options.iter().find(|(key, value)| found.options.get(*key) != Some(value)) {
+        Some((key, value)) => differs(format!("without the option {key}={}", value.escape_debug())),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

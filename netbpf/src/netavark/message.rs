@@ -23,6 +23,9 @@ pub struct Network {
     /// `-o`.
     #[serde(deserialize_with = "or_null")]
     pub options: BTreeMap<String, String>,
+    /// The driver that leases addresses (`driver`).
+    #[serde(deserialize_with = "or_null")]
+    pub ipam_options: BTreeMap<String, String>,
     /// `--label`.
     #[serde(deserialize_with = "or_null")]
     pub labels: BTreeMap<String, String>,

@@ -35,6 +35,11 @@ const LIMITS: [(&str, &str); 4] = [
     ("egress_rate", "netbpf.egress_rate"),
     ("egress_burst", "netbpf.egress_burst"),
 ];
+/// Whether a key is that of one of netbpf's options, or of Docker's.
+fn is_name_of_option(key: &str) -> bool {
+    key.starts_with("netbpf.") || key.starts_with("com.docker.network.")
+}
+
 /// The maximum size of a message in bytes. It may publish every TCP and UDP port.
 const MAX_INPUT: u64 = 32 << 20;
 
