@@ -109,6 +109,16 @@ fn containers_of_all_engines_reach_each_other_by_name() {
     // Each engine removes its own.
     lab.netbpf(["rm", "docked"]).fails_with(1, "docker");
     lab.netbpf(["rm", "podded"]).fails_with(1, "podman");
+    for (container, engine) in [
+        ("docked", "is Docker's: use docker rm"),
+        ("default-contained", "is a CNI runtime's"),
+        ("podded", "is podman's: use podman rm"),
+        ("older", "is a CNI runtime's"),
+    ] {
+        lab.netbpf(["rm", "-f", container]).fails_with(1, engine);
+    }
+    lab.netbpf(["disconnect", "-f", "mynet", "podded"]).fails_with(1, "is podman's");
+    engines.reach_each_other();
     engines.containerd.remove("contained");
     eventually("it is gone", || (lab.containers() == ["docked", "older", "own", "podded"]).then_some(()));
     engines.podman.podman("rm -f -t 0 podded").ok();

@@ -66,6 +66,17 @@ fn a_bad_call_gets_the_codes_of_the_protocol() {
             999,
             "invalid proto: x",
         ),
+        (
+            "ADD",
+            conf(
+                "1.0.0",
+                json!({ "runtimeConfig": {
+                    "io.kubernetes.cri.pod-annotations": { "netbpf.io/networks": "mynet", "other.io/x": "y" },
+                } }),
+            ),
+            7,
+            "unknown annotation netbpf.io/networks: expected netbpf.io/network or netbpf.io/aliases",
+        ),
         ("STATUS", conf("1.1.0", json!({ "network": "nonet" })), 50, "network nonet not found"),
     ] {
         cases.push((
@@ -296,7 +307,10 @@ fn ports_names_and_networks_are_those_that_the_runtime_asked_for() {
     // Its own published port, and another container by name.
     let inside = ["ip", "netns", "exec", "aa", "socat", "-t5", "-T5", "-", "TCP:10.1.0.1:8080"];
     assert_eq!(lab.host(inside).ok().text(), "hello");
-    call("ADD", "bb", conf("1.0.0", json!({}))).run(&lab).ok();
+    let aliases = json!({ "runtimeConfig": { "aliases": ["cart"] } });
+    call("ADD", "bb", conf("1.0.0", aliases)).run(&lab).ok();
+    let cart = lab.host(["ip", "netns", "exec", "aa", "dig", "+short", "@127.0.0.11", "cart"]).ok();
+    assert_eq!(cart.text(), "10.1.0.2");
     for name in ["web", "web.default", "shop"] {
         // The second server does not exist: the programs answer on the way.
         let with_network = format!("{name}.mynet");
@@ -306,8 +320,19 @@ fn ports_names_and_networks_are_those_that_the_runtime_asked_for() {
         }
     }
     lab.netbpf(["disconnect", "mynet", "web"]).fails_with(1, "No such container: web");
-    lab.netbpf(["disconnect", "mynet", "web.default"])
-        .fails_with(1, "container web.default is a CNI runtime's");
+    for command in [
+        ["disconnect", "mynet", "web.default"].as_slice(),
+        &["disconnect", "-f", "mynet", "web.default"],
+        &["rm", "-f", "web.default"],
+        &["connect", "other", "netns:aa"],
+    ] {
+        lab.netbpf(command).fails_with(1, "container web.default is a CNI runtime's");
+    }
+    lab.netbpf(["disconnect", "bridge", "web.default"]).fails_with(1, "is not connected to network bridge");
+    let (code, said) = call("ADD", "cc", conf("1.0.0", json!({})))
+        .with(|call| "/run/netns/aa".clone_into(&mut call.namespace))
+        .error(&lab);
+    assert!(code == 999 && said.contains("its network namespace is that of container web.default"), "{said}");
     web.clone().with(|call| call.command = "DEL").run(&lab).ok();
     assert!(!lab.host(["socat", "-t5", "-T5", "-", "TCP:127.0.0.1:8080"]).status.success());
     assert_eq!(lab.containers(), ["bb"]);

@@ -9,7 +9,7 @@ use crate::{
         effects::{retry::retry, transaction::Transaction},
         membership::{announce::announce, endpoint_request::check_request},
         ports::lease::WithoutAddress,
-        state::{namespace_of, refuse, world::World},
+        state::{namespace_of, refuse, refuse_forced, world::World},
     },
     link,
     model::{Attachment, CannotJoin, Container, Driver, EndpointRequest, Id, Network, State},
@@ -57,9 +57,6 @@ impl Daemon {
         force: bool,
     ) -> Result<(), Error> {
         let container = self.state.container(&id)?;
-        if !force {
-            refuse(&container, "network disconnect")?;
-        }
         let left = match network {
             Ok(network) if network.driver == Driver::Host => return Err(Error::DisconnectFromHost),
             Ok(network) if is_attached(&container, &network.id) => network.id,
@@ -74,6 +71,12 @@ impl Daemon {
                 }
             }
         };
+        match force {
+            true => {
+                refuse_forced(&container, "network disconnect", |namespace| self.host.is_alive(namespace))?
+            }
+            false => refuse(&container, "network disconnect")?,
+        }
         let mut after = container.clone();
         after.attachments.retain(|attachment| attachment.network != left);
         self.unwire(container, after).await

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    daemon::{Daemon, Error, owners::gone::is_in_its_namespace},
+    daemon::{Daemon, Error, owners::gone::is_in_its_namespace, state::refuse},
     model::{Container, Id, Namespace, State, Subject, one_line},
     process,
 };
@@ -28,10 +28,14 @@ impl Daemon {
         if let Ok(container) = self.state.world().find_container(&name) {
             return Ok((container.id, false));
         }
-        if self.host.links.namespace(&namespace)?.same_as_current()? {
+        let opened = self.host.links.namespace(&namespace)?;
+        if opened.same_as_current()? {
             return Err(Error::Forbidden(format!(
                 "cannot connect {text}: it is the host's own network namespace"
             )));
+        }
+        if let Some(container) = self.state.world().plugin_container_in(opened.inode()?) {
+            refuse(container, "network connect")?;
         }
         let container = Container {
             id: Id::random(),

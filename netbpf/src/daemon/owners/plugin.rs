@@ -314,6 +314,14 @@ impl Daemon {
             mappings: Vec::new(),
         };
         let mut world = self.state.world();
+        let inode = container.plugin_container().map_or(0, |plugin| plugin.inode);
+        if let Some(other) = world.plugin_container_in(inode) {
+            let name = &other.name;
+            return Err(Error::Forbidden(format!(
+                "cannot attach {}: its network namespace is that of container {name}",
+                container.name
+            )));
+        }
         if is_pod && world.container_named(&container.name).is_some() {
             container.name = format!("{}-{}", container.name, id.short());
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     daemon::Error,
-    model::{AccessOptions, Container, Network},
+    model::{AccessOptions, Container, Namespace, Network},
     plan::HEADERS,
 };
 
@@ -40,6 +40,19 @@ fn check_bursts(access: &AccessOptions, network: &Network) -> Result<(), Error> 
             network.name
         ))),
         None => Ok(()),
+    }
+}
+
+/// The same of a container that exists. With `force`, only what its owner has left behind may be changed.
+pub(in crate::daemon) fn refuse_forced(
+    container: &Container,
+    command: &'static str,
+    is_alive: impl FnOnce(&Namespace) -> bool,
+) -> Result<(), Error> {
+    let namespace = container.namespace().or_else(|| container.moved_to());
+    match namespace.is_some_and(|namespace| is_alive(&namespace)) {
+        true => refuse(container, command),
+        false => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ mod pools;
 mod wanted;
 pub(in crate::daemon) mod world;
 
-pub(in crate::daemon) use checks::{check_options, refuse};
+pub(in crate::daemon) use checks::{check_options, refuse, refuse_forced};
 pub(in crate::daemon) use look::namespace_of;
 
 use crate::{

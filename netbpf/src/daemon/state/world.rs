@@ -283,6 +283,12 @@ impl World {
         self.pools.get(network).is_some_and(|pools| pools.is_held(address))
     }
 
+    /// The container of a runtime in the network namespace with this inode.
+    pub fn plugin_container_in(&self, inode: u64) -> Option<&Container> {
+        self.containers()
+            .find(|container| container.plugin_container().is_some_and(|plugin| plugin.inode == inode))
+    }
+
     /// Checks that a network has a free address of each of its families.
     ///
     /// # Errors

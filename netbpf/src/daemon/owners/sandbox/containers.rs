@@ -11,7 +11,7 @@ use crate::{
         effects::descriptors,
         owners::sandbox::supervisor_of,
         ports::lease::has_ipv6,
-        state::refuse,
+        state::{refuse, refuse_forced},
         tell::view::{self, ContainerView},
     },
     model::{Container, Id, Mode, Restart, State, Subject, random_name},
@@ -97,15 +97,16 @@ impl Daemon {
     /// `rm`.
     ///
     /// # Errors
-    /// [`Error::NoContainer`]; without `force` [`Error::ContainerRunning`], [`Error::ContainerRestarting`],
-    /// [`Error::Foreign`] or [`Error::Managed`]: nothing was changed. [`Error::Store`]: it stays, but with `force` it
+    /// [`Error::NoContainer`]; [`Error::Managed`], also with `force` as long as the owner's container exists; without
+    /// `force` [`Error::ContainerRunning`], [`Error::ContainerRestarting`] or [`Error::Foreign`]: nothing was changed. [`Error::Store`]: it stays, but with `force` it
     /// may have been killed.
     pub async fn remove_container(self: &Arc<Self>, key: &str, force: bool) -> Result<(), Error> {
         let id = self.find_subject(key)?;
         let mut locked = self.state.lock_container(id).await;
         let mut container = self.state.container(&id)?;
-        if !force {
-            refuse(&container, "rm")?;
+        match force {
+            true => refuse_forced(&container, "rm", |namespace| self.host.is_alive(namespace))?,
+            false => refuse(&container, "rm")?,
         }
         if container.sandbox().is_none() {
             if !force {
