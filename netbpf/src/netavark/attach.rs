@@ -174,7 +174,7 @@ mod tests {
             {"container_port":80,"host_port":8080,"host_ip":"","protocol":"tcp,udp","range":2}],
             "network":{"name":"mynet","network_dns_servers":["10.0.0.53"],"subnets":null},
             "network_options":{"aliases":["a","4978"],"interface_name":"eth0","static_ips":["10.1.0.5","fd00::5"],
-            "static_mac":"02:42:0a:01:00:05","options":{"rate":"5m","ingress_rate":"10mbit","netbpf.egress_rate":"5mbit"}}}"#;
+            "static_mac":"02:42:0a:01:00:05","options":{"host_interface_name":"x","ingress_rate":"10mbit","netbpf.egress_rate":"5mbit"}}}"#;
         let join: Join = serde_json::from_str(text).unwrap();
         let request = request(&join, "/run/netns/x").unwrap();
         assert_eq!((request.name.as_str(), request.key.configuration.as_str()), ("web", "mynet"));
@@ -184,8 +184,9 @@ mod tests {
         assert_eq!((asked.ipv4_address.as_str(), asked.ipv6_address.as_str()), ("10.1.0.5", "fd00::5"));
         let options = endpoint.driver_opts.as_ref().unwrap();
         let options: Vec<_> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        assert_eq!(options, ["netbpf.egress_rate=5mbit", "netbpf.ingress_rate=10mbit", "rate=5m"]);
+        assert_eq!(options, ["netbpf.egress_rate=5mbit", "netbpf.ingress_rate=10mbit"]);
         assert_eq!(request.dns, ["10.0.0.53"]);
+        driver_options(&[("rate".to_owned(), "5m".to_owned())].into()).expect_err("no such option");
         let ports: Vec<_> = request
             .port_bindings
             .iter()
