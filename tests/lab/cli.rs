@@ -309,6 +309,7 @@ fn doctor_info_and_version() {
             "firewall",
             "xdp",
             "names",
+            "flows",
             "daemon"
         ]
     );

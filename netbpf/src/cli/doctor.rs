@@ -253,9 +253,10 @@ fn names(Names { state, containers, text, without_filter }: &Names) -> Check {
 /// Whether packets of established flows skip the host's stack.
 fn flows(Flows { state, count, hindrances }: &Flows) -> Check {
     let finding = match state {
-        FlowsState::Off => {
-            Finding::Note("all go through the host's stack (netbpf daemon --fast-flows=off)".to_owned())
-        }
+        FlowsState::Off => Finding::Good(
+            "not requested; to let established ones skip the host's stack: netbpf daemon --fast-flows=on"
+                .to_owned(),
+        ),
         FlowsState::Fast => Finding::Good(format!("{count} skip the host's stack")),
         FlowsState::Hindered => {
             Finding::Note(format!("{count} skip the host's stack; in the way: {}", hindrances.join("; ")))
@@ -405,8 +406,9 @@ mod tests {
             flows(&Flows { state, count: 3, hindrances }).finding
         };
         assert_eq!(said(FlowsState::Fast, &[]), Finding::Good("3 skip the host's stack".to_owned()));
-        let off = "all go through the host's stack (netbpf daemon --fast-flows=off)";
-        assert_eq!(said(FlowsState::Off, &[]), Finding::Note(off.to_owned()));
+        let off =
+            "not requested; to let established ones skip the host's stack: netbpf daemon --fast-flows=on";
+        assert_eq!(said(FlowsState::Off, &[]), Finding::Good(off.to_owned()));
         let hindered = "3 skip the host's stack; in the way: ip rules; policies";
         assert_eq!(said(FlowsState::Hindered, &["ip rules", "policies"]), Finding::Note(hindered.to_owned()));
     }
