@@ -3,6 +3,7 @@
 
 mod announce;
 pub(in crate::daemon) mod asking;
+mod backlog;
 mod contest;
 pub(in crate::daemon) mod descriptors;
 pub(in crate::daemon) mod devices;

@@ -144,6 +144,7 @@ impl Daemon {
             true => None,
             false => Some(namespace_of(after)?),
         };
+        self.host.raise_backlog(self.state.world().most_members());
         let endpoints = self.state.world().wirings_without(after, before, namespace.as_ref());
         let new = Desired { endpoints, ..Desired::default() };
         change.perform_all(diff(&new, &Observed::default())).await?;

@@ -58,6 +58,7 @@ impl Daemon {
                 self.host.apply(effect).await?;
             }
         }
+        self.host.raise_backlog(self.state.world().most_members());
         // A failed action affects one endpoint, and must not prevent the others.
         let relinked = relinked(&actions);
         self.host.carry_out(actions).await;

@@ -227,6 +227,7 @@ async fn serve_docker(
 async fn stop(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     if daemon.state.is_empty() {
         tear_down(&daemon.host).await?;
+        daemon.host.restore_backlog()?;
         daemon.host.stop_forwarding().await?;
         daemon.host.firewall.clear().await?;
         daemon.host.feed.stop().await?;

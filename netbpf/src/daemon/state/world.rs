@@ -164,6 +164,11 @@ impl World {
         self.members.get(network).into_iter().flat_map(|members| members.macs.keys().copied())
     }
 
+    /// How many members the largest network has.
+    pub fn most_members(&self) -> usize {
+        self.members.values().map(|members| members.macs.len()).max().unwrap_or_default()
+    }
+
     /// Whether a network has members.
     pub fn has_members(&self, network: &Id) -> bool {
         self.members.get(network).is_some_and(|members| !members.macs.is_empty())
