@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use netbpf_tests::lab::{Lab, Output, eventually};
+use nix::sys::signal::Signal;
 
 /// The samples of a text in Prometheus' format, by name and labels. Each must belong to the family described before it.
 #[track_caller]
@@ -86,5 +87,6 @@ fn metrics_are_served_where_the_user_says() {
     assert!(get().ok().stdout.starts_with("HTTP/1.1 502"));
     lab.start_daemon();
     assert!(get().ok().stdout.starts_with("HTTP/1.1 200"));
-    assert_eq!(server.interrupt().text(), "http://127.0.0.1:9477/metrics");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.output().text(), "http://127.0.0.1:9477/metrics");
 }

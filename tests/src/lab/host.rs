@@ -13,7 +13,7 @@ use std::{
 
 use nix::{
     libc,
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
     sys::{
         signal::{SigHandler, Signal, signal},
@@ -110,6 +110,8 @@ fn make_namespaces() {
         // The first `ip netns add` would create this and leave it.
         create_dir("/run/netns").map_err(|_| nix::Error::last())?;
         mount(Some("/run/netns"), "/run/netns", NOTHING, MsFlags::MS_BIND, NOTHING)?;
+        // That of the machine would be there again when a test unmounts the lab's.
+        while umount2("/sys/fs/bpf", MntFlags::MNT_DETACH).is_ok() {}
         mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), NOTHING)
     };
     mounted().expect("the mounts of a host");
