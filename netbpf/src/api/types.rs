@@ -151,7 +151,7 @@ pub struct Info {
     /// Whether established flows skip the host's stack.
     #[serde(default)]
     pub flows: Flows,
-    /// The last 20 different repairs, the latest last.
+    /// The last 64 different repairs, the latest last.
     #[serde(default)]
     pub repairs: Vec<Repair>,
     /// The directory of pinned maps and links.

@@ -54,7 +54,7 @@ pub struct Info {
     pub flows: FlowsStanding,
     /// Containers whose queries only the responder answers, although the kernel answers those of others, with the reason.
     pub without_filter: Vec<String>,
-    /// The last 20 different repairs, the latest last.
+    /// The last 64 different repairs, the latest last.
     pub repairs: Vec<Repair>,
     /// The daemon's options.
     pub options: Options,
