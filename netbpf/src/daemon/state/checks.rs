@@ -43,7 +43,15 @@ fn check_bursts(access: &AccessOptions, network: &Network) -> Result<(), Error> 
     }
 }
 
-/// The same of a container that exists. With `force`, only what its owner has left behind may be changed.
+/// Refuses changes of a container that only its owner's commands change. `command` is the name that the command has
+/// here and there.
+pub(in crate::daemon) fn refuse(container: &Container, command: &'static str) -> Result<(), Error> {
+    let Some(manager) = container.owner().manager() else { return Ok(()) };
+    let (_, name) = container.shown();
+    Err(Error::Managed { what: "container", name: name.to_owned(), manager, command })
+}
+
+/// The same with `force`: as long as the owner's container exists. What the owner has left behind may be changed.
 pub(in crate::daemon) fn refuse_forced(
     container: &Container,
     command: &'static str,
@@ -54,12 +62,4 @@ pub(in crate::daemon) fn refuse_forced(
         true => refuse(container, command),
         false => Ok(()),
     }
-}
-
-/// Refuses changes of a container that only its owner's commands change. `command` is the name that the command has
-/// here and there.
-pub(in crate::daemon) fn refuse(container: &Container, command: &'static str) -> Result<(), Error> {
-    let Some(manager) = container.owner().manager() else { return Ok(()) };
-    let (_, name) = container.shown();
-    Err(Error::Managed { what: "container", name: name.to_owned(), manager, command })
 }
