@@ -329,6 +329,7 @@ fn ports_names_and_networks_are_those_that_the_runtime_asked_for() {
     ] {
         lab.netbpf(command).fails_with(1, "container web.default is a CNI runtime's");
     }
+    lab.netbpf(["exec", "web.default", "true"]).fails_with(1, "web.default was not started by netbpf");
     lab.netbpf(["disconnect", "bridge", "web.default"]).fails_with(1, "is not connected to network bridge");
     let (code, said) = call("ADD", "cc", conf("1.0.0", json!({})))
         .with(|call| "/run/netns/aa".clone_into(&mut call.namespace))

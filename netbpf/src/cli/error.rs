@@ -46,6 +46,12 @@ pub enum Error {
     /// Options for subnets do not fit together.
     #[error(transparent)]
     Subnet(#[from] Mismatch),
+    /// `exec` in a container of an engine, or in a namespace.
+    #[error(
+        "Error response from daemon: container {0} was not started by netbpf: it can only be connected, \
+         disconnected and inspected"
+    )]
+    NotASandbox(String),
     /// `exec` in a container that is not running.
     #[error("Error response from daemon: container {0} is not running")]
     NotRunning(String),

@@ -33,6 +33,10 @@ impl Exec {
     /// Runs the command. Returns its exit code.
     pub async fn run(self, client: &Client) -> Result<u8, Error> {
         let container = client.container(&self.container).await?;
+        // The daemon has files of a sandbox only.
+        if container.hosts_path.is_empty() {
+            return Err(Error::NotASandbox(container.name.trim_start_matches('/').to_owned()));
+        }
         if !container.state.running {
             return Err(Error::NotRunning(container.id));
         }
