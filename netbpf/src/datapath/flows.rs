@@ -320,8 +320,9 @@ impl Datapath {
     /// # Errors
     /// [`Error::Failed`] of a map or a program: call it again.
     pub fn stop_flows(&mut self) -> Result<(), Error> {
-        self.admit_flows(0)?;
+        // Without these, packets of other hosts go through the stack, whatever fails next.
         self.flows.links.clear();
+        self.admit_flows(0)?;
         let all: Vec<u32> = self.flows.present.keys().copied().collect();
         all.into_iter().try_for_each(|index| self.flows.remove(index))?;
         self.programs.release(&OF_FLOWS)

@@ -185,9 +185,13 @@ impl Host {
                 }
             }
             Action::Withdraw { mappings, leaving } => {
-                self.firewall.withdraw(mappings, leaving).await?;
                 self.datapath().end_flows()?;
-                // Last, because it cannot fail: all is withdrawn or nothing.
+                self.firewall.withdraw(mappings, leaving).await?;
+                // From here on nothing can fail: all is withdrawn or nothing. A flow that was entered in the meantime ends at
+                // the next look if it does not end now, because its conntrack entry is gone.
+                if let Err(error) = self.datapath().end_flows() {
+                    tracing::warn!("{error}");
+                }
                 self.ports.unrelay(mappings).await;
             }
             Action::ForgetFlows(addresses) => self.firewall.forget(addresses.iter().copied()).await?,

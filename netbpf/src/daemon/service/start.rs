@@ -108,17 +108,20 @@ pub async fn run(options: Options, inherited: Inherited) -> anyhow::Result<()> {
     if let Some(flows) = flows {
         flows.abort();
         let _ = flows.await;
-        daemon.host.datapath().stop_flows()?;
+        // If this fails, their time is over in seconds.
+        if let Err(error) = daemon.host.datapath().stop_flows() {
+            tracing::error!("let established flows go through the stack: {error}");
+        }
     }
     // It must have ended, or it would undo the restored setting.
     forwarding.abort();
     let _ = forwarding.await;
     devices.abort();
     follower.abort();
-    sockets.remove()?;
+    let removed = sockets.remove();
     let stopped = stop(&daemon).await;
     daemon.state.close();
-    stopped
+    stopped.and(removed)
 }
 
 /// Follows what the programs report, in a thread of its own.

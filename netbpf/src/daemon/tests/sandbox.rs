@@ -1,6 +1,8 @@
 //! A running sandbox: its default route, published ports, names and files change with its networks and its
 //! name, all or none of them.
 
+use nix::errno::Errno;
+
 use super::rig::{Rig, despite_each_call_failing, with_each_call_failing};
 use crate::{
     daemon::Error,
@@ -54,10 +56,18 @@ async fn the_default_route_and_ports_move_with_a_network_or_stay() {
     };
     // The first network by name has the default route.
     let failed =
-        with_each_call_failing(prepare, async |rig, (network, id)| rig.join(*id, network).await).await;
+        with_each_call_failing(&prepare, async |rig, (network, id)| rig.join(*id, network).await).await;
     for call in ["set a default route", "withdraw", "publish"] {
         assert!(failed.contains(&call), "{call} of {failed:?}");
     }
+    // Ports are withdrawn only if no established flow can go on through them.
+    let rig = Rig::start().await;
+    let (network, id) = prepare(&rig).await;
+    let before = rig.shape();
+    rig.machine.refuse("end flows", Errno::ENOMEM);
+    rig.join(id, &network).await.unwrap_err();
+    rig.machine.refuse_nothing();
+    before.assert_same(&rig.shape(), "after established flows could not be ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]

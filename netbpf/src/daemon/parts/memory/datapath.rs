@@ -250,7 +250,7 @@ impl Datapath {
     }
 
     pub fn end_flows(&mut self) -> Result<(), Error> {
-        Ok(())
+        self.machine.ask("end flows").map_err(refused("end flows"))
     }
 
     pub fn stop_flows(&mut self) -> Result<(), Error> {
