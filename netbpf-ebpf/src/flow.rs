@@ -73,7 +73,9 @@ pub fn out(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -> Result<()
     }
     let length = segment_length(packet, &segment);
     let received_by = network::ifindex_of(endpoint.network);
-    let Some(next) = packet.next_station(received_by, &segment.ipv4, length) else { return Ok(()) };
+    let Some(next) = packet.next_station(received_by, &segment.ipv4, &segment.ports, length) else {
+        return Ok(());
+    };
     if next.ifindex != flow.uplink {
         return Ok(());
     }

@@ -28,7 +28,7 @@ use aya_ebpf::{
 };
 use netbpf_common::{
     reason::Reason,
-    wire::{Bytes, Ethernet, Ipv4, Ipv6, Tag, Wire},
+    wire::{Bytes, Ethernet, Ipv4, Ipv6, Tag, Transport, Wire},
 };
 
 pub use arrival::Arrival;
@@ -295,8 +295,14 @@ impl Packet {
 
     /// The next station of an IPv4 packet of `length` bytes, if the host received it by the device `received_by`.
     #[inline(always)]
-    pub fn next_station(&self, received_by: u32, packet: &Ipv4, length: u32) -> Option<NextStation> {
-        route::next_station(self.ctx.as_ptr(), received_by, packet, length)
+    pub fn next_station(
+        &self,
+        received_by: u32,
+        packet: &Ipv4,
+        ports: &Transport,
+        length: u32,
+    ) -> Option<NextStation> {
+        route::next_station(self.ctx.as_ptr(), received_by, packet, ports, length)
     }
 
     /// The next hop of a packet, if the host received it by the device `received_by`.

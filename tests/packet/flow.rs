@@ -384,6 +384,43 @@ fn a_flow_is_that_of_one_container_and_one_uplink() {
     });
 }
 
+/// Routers that know connections drop what another one began.
+#[test]
+fn a_flow_keeps_the_router_that_the_stack_chose() {
+    const FAR: [u8; 4] = [203, 0, 113, 7];
+    bench(|bench| {
+        if !begin(bench) {
+            return;
+        }
+        fs::write("/proc/sys/net/ipv4/fib_multipath_hash_policy", "1").expect("a setting of our own namespace");
+        for last in [8, 9] {
+            run(&format!("ip neighbour add 198.51.100.{last} lladdr 02:00:00:00:00:0{last} dev eth1"));
+        }
+        run("ip route add 203.0.113.0/24 nexthop via 198.51.100.8 nexthop via 198.51.100.9");
+        let mut chosen = std::collections::BTreeSet::new();
+        for port in 1000..1032 {
+            let (anne, host, far) = ((ANNE.ip, PORT), (UPLINK.ip, HOST_PORT), (FAR, port));
+            let flow = Shortcut {
+                out: way(ANNE.ifindex, TCP, anne, far, host),
+                back: way(UPLINK.ifindex, TCP, far, host, anne),
+                ..flow(TCP)
+            };
+            let epoch = bench.datapath.flow_epoch();
+            bench.datapath.add_flow(epoch, flow, seconds()).expect("a flow").expect("there is room");
+            let frame = with_macs(packet(TCP, anne, far, b"x"), ANNE.mac(), GATEWAY.mac());
+            let outcome = bench.from(ANNE).frame(&frame);
+            assert_eq!(outcome.reasons, [Reason::Shortcut], "port {port}");
+            let route = run(&format!(
+                "ip route get 203.0.113.7 from 172.17.0.2 iif red ipproto tcp sport {PORT} dport {port}"
+            ));
+            let router = outcome.frame.0[5];
+            assert!(route.contains(&format!("via 198.51.100.{router} ")), "port {port}: {router}, not {route}");
+            chosen.insert(router);
+        }
+        assert_eq!(chosen.len(), 2, "both routers have flows");
+    });
+}
+
 #[test]
 fn a_flow_without_entry_is_reported_when_it_has_sent_enough() {
     bench(|bench| {

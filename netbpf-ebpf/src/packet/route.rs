@@ -12,7 +12,7 @@ use aya_ebpf::{
     },
     helpers::{bpf_fib_lookup, bpf_redirect_neigh},
 };
-use netbpf_common::wire::Ipv4;
+use netbpf_common::wire::{Ipv4, Transport};
 
 use crate::parse::Routed;
 
@@ -89,13 +89,15 @@ pub struct NextStation {
     pub address: [u8; 4],
 }
 
-/// The station that the host would forward an IPv4 packet of `length` bytes to. None if it would not forward it, does not
-/// know the station's MAC, or if the packet is too large for the route (Linux 5.12) or the router has an IPv6 address.
+/// The station that the host would forward an IPv4 packet of `length` bytes to; its ports may choose one of several routers.
+/// None if it would not forward it, does not know the station's MAC, or if the packet is too large for the route (Linux
+/// 5.12) or the router has an IPv6 address.
 #[inline(always)]
 pub(super) fn next_station(
     context: *mut c_void,
     received_by: u32,
     packet: &Ipv4,
+    ports: &Transport,
     length: u32,
 ) -> Option<NextStation> {
     let mut question = MaybeUninit::<Question>::zeroed();
@@ -103,6 +105,8 @@ pub(super) fn next_station(
     let question = unsafe { question.assume_init_mut() };
     question.family = AF_INET;
     question.l4_protocol = packet.protocol;
+    question.sport = u16::from_ne_bytes(ports.source);
+    question.dport = u16::from_ne_bytes(ports.destination);
     question.ifindex = received_by;
     question.__bindgen_anon_1.tot_len = u16::try_from(length).ok()?;
     question.__bindgen_anon_2.tos = packet.tos;
