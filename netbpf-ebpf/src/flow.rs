@@ -3,7 +3,8 @@
 //! So does all that the stack may have to answer or to learn from: segments that begin or end a connection, fragments,
 //! options, a last hop, packets that are too large for the next device, datagrams without a checksum.
 //!
-//! The kernel's routes and neighbours decide about each packet of a container, so an entry knows none of them.
+//! The kernel's routes decide about each packet, and its neighbours about each of a container, so an entry knows none of
+//! them.
 
 use netbpf_common::{
     access::{OPEN, PLAIN},
@@ -19,7 +20,7 @@ use crate::{
     isolation,
     maps::{self, KnownFlow, Program},
     packet::{self, Packet, Side},
-    parse::{Content, Frame},
+    parse::{Content, Frame, Routed},
     stats,
 };
 
@@ -108,6 +109,12 @@ pub fn back(packet: &mut Packet) -> Option<Reason> {
     let network = maps::network(endpoint.network)?;
     let is_its = isolation::owns_ipv4(&endpoint, flow.back.address);
     if !is_its || endpoint.access & (OPEN | PLAIN) != 0 || !packet.fits(network.ifindex) {
+        return None;
+    }
+    // The host forwards what it gets from there, and to that container.
+    let translated = Ipv4 { destination: flow.back.address, ..segment.ipv4 };
+    let hop = packet.next_hop(packet.ifindex(), &Routed::from(&translated))?;
+    if hop.ifindex != network.ifindex || !hop.is_last {
         return None;
     }
     Some(match into(packet, &segment, &flow, &endpoint, network.mac) {

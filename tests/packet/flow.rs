@@ -379,7 +379,17 @@ fn a_flow_is_that_of_one_container_and_one_uplink() {
         run("ip route add 198.51.100.7/32 dev eth1 mtu lock 576");
         bench.from(ANNE).passes("larger than the route", &out(UDP, &[0; 600]), Reason::Delivered, &[]);
         is_fast(bench, "not larger than the route", UDP, &[0; 500]);
-        fs::write("/proc/sys/net/ipv4/ip_forward", "0").expect("a setting of our own namespace");
+        run("ip route add prohibit 172.17.0.2/32");
+        let goes_on = at_uplink(bench, &back(TCP, b"x"));
+        assert_eq!((goes_on.verdict, goes_on.reasons), (GOES_ON, vec![]), "a container that is cut off");
+        run("ip route del prohibit 172.17.0.2/32");
+        is_fast(bench, "a container that is not", TCP, b"x");
+        for (setting, says) in [("conf/eth1/forwarding", "the uplink's"), ("ip_forward", "the host's")] {
+            let setting = format!("/proc/sys/net/ipv4/{setting}");
+            fs::write(&setting, "0").expect("a setting of our own namespace");
+            let goes_on = at_uplink(bench, &back(TCP, b"x"));
+            assert_eq!((goes_on.verdict, goes_on.reasons), (GOES_ON, vec![]), "no forwarding: {says}");
+        }
         bench.from(ANNE).passes("a host that does not forward", &out(TCP, b"x"), Reason::Delivered, &[]);
     });
 }
@@ -392,7 +402,8 @@ fn a_flow_keeps_the_router_that_the_stack_chose() {
         if !begin(bench) {
             return;
         }
-        fs::write("/proc/sys/net/ipv4/fib_multipath_hash_policy", "1").expect("a setting of our own namespace");
+        fs::write("/proc/sys/net/ipv4/fib_multipath_hash_policy", "1")
+            .expect("a setting of our own namespace");
         for last in [8, 9] {
             run(&format!("ip neighbour add 198.51.100.{last} lladdr 02:00:00:00:00:0{last} dev eth1"));
         }
@@ -414,7 +425,10 @@ fn a_flow_keeps_the_router_that_the_stack_chose() {
                 "ip route get 203.0.113.7 from 172.17.0.2 iif red ipproto tcp sport {PORT} dport {port}"
             ));
             let router = outcome.frame.0[5];
-            assert!(route.contains(&format!("via 198.51.100.{router} ")), "port {port}: {router}, not {route}");
+            assert!(
+                route.contains(&format!("via 198.51.100.{router} ")),
+                "port {port}: {router}, not {route}"
+            );
             chosen.insert(router);
         }
         assert_eq!(chosen.len(), 2, "both routers have flows");
