@@ -66,8 +66,13 @@ fn check_networks(names: &[&str]) {
 fn check_foreign_chains(names: &[&str]) {
     let name = |index: usize| names.get(index).copied().unwrap_or("x").to_owned();
     let drops = Some(Base { hook: Hook::Forward, drops: true });
-    let rule =
-        |handle, tests, verdict| Rule { handle, comment: String::new(), tests, verdict, has_more: false };
+    let rule = |handle, tests, verdict| Rule {
+        handle,
+        comment: String::new(),
+        tests,
+        verdict,
+        has_other_parts: false,
+    };
     let bridge = Test::Interface { side: Side::Out, name: name(3), is_equal: true };
     let base = Chain {
         base: drops,

@@ -7,7 +7,6 @@
 //! often, and are sent to the kernel. The rules of others are read over netlink.
 
 mod advice;
-mod bystanders;
 mod elements;
 mod flows;
 mod foreign;
@@ -20,6 +19,7 @@ mod table;
 mod tracked;
 mod walk;
 mod watch;
+mod watching;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,11 +34,11 @@ use std::{
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use tokio::sync::Mutex;
 
-pub use bystanders::is_bridge_of_docker;
 pub use foreign::{Standing, State};
 pub use nft::Counted;
 pub use tracked::{Direction, TrackedFlows, Transport};
 pub use watch::FilterChanges;
+pub use watching::is_bridge_of_docker;
 
 use self::{
     elements::{Change, Element},

@@ -101,7 +101,7 @@ pub struct Rule {
     /// Its verdict; `None` if the packet goes on to the next rule.
     pub verdict: Option<Verdict>,
     /// Whether it has other parts than names of interfaces, counters and a verdict.
-    pub has_more: bool,
+    pub has_other_parts: bool,
 }
 
 /// A condition of a rule.
@@ -153,8 +153,8 @@ impl fmt::Display for Side {
     }
 }
 
-/// All tables that filter IP packets, except the one named `own`. Netlink requests block and a list may be long, so do
-/// not call this on a tokio worker.
+/// All tables that filter IP packets, except the one named `own` of the family `inet`. Netlink requests block and a list
+/// may be long, so do not call this on a tokio worker.
 pub fn read(own: &str) -> io::Result<Vec<Table>> {
     consistently(|kernel| read_once(kernel, own))
 }
@@ -210,7 +210,7 @@ fn tables(kernel: &Kernel, own: &str) -> io::Result<Tables> {
                 _ => {}
             }
         }
-        if name != own && !flags.contains(TableFlags::Dormant) {
+        if (word, name.as_str()) != ("inet", own) && !flags.contains(TableFlags::Dormant) {
             let is_owned = flags.contains(TableFlags::Owner);
             let table = Table { family: word, name: name.clone(), is_owned, chains: BTreeMap::new() };
             tables.insert((family.into(), name), table);
@@ -343,20 +343,20 @@ impl Rule {
             match expression {
                 Expressions::Meta(meta) => {
                     loaded = side(&meta);
-                    self.has_more |= loaded.is_none();
+                    self.has_other_parts |= loaded.is_none();
                 }
                 Expressions::Cmp(cmp) => self.tests.push(test(loaded.take(), &cmp)),
                 Expressions::Immediate(parts) => {
                     let verdict = verdict(parts);
-                    self.has_more |= verdict.is_none();
+                    self.has_other_parts |= verdict.is_none();
                     self.verdict = self.verdict.take().or(verdict);
                 }
                 Expressions::Payload(_) | Expressions::Bitwise(_) => {
-                    (loaded, self.has_more) = (None, true);
+                    (loaded, self.has_other_parts) = (None, true);
                 }
                 Expressions::Other { expression_type, attributes } => {
                     loaded = None;
-                    self.has_more |= expression_type != "counter";
+                    self.has_other_parts |= expression_type != "counter";
                     self.judge_other(&expression_type, &attributes);
                 }
                 Expressions::Lookup(_) | Expressions::Unknown(_) | _ => self.tests.push(Test::Other),

@@ -255,7 +255,7 @@ impl FlowGuard {
             // Only a change of rules, which is heard, can change that.
             Some(known) => found.extend(known.iter().filter(|known| known.starts_with(RULES)).cloned()),
             None => {
-                let chains = self.host.firewall.bystanders().await?.into_iter();
+                let chains = self.host.firewall.watching_chains().await?.into_iter();
                 found.extend(chains.map(|chain| format!("{RULES}{chain}")));
             }
         }

@@ -55,7 +55,7 @@ impl Firewall {
         BTreeMap::new()
     }
 
-    pub async fn bystanders(&self) -> Result<Vec<String>, Error> {
+    pub async fn watching_chains(&self) -> Result<Vec<String>, Error> {
         Ok(Vec::new())
     }
 

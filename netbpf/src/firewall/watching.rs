@@ -1,8 +1,8 @@
 //! Foreign chains that must see each packet of a flow between a container and another host: those with a rule that may drop,
 //! change or log one, however long ago the flow was established. Changes nothing.
 //!
-//! A rule that accepts, and looks only at the names of interfaces, is none of them. Neither is one about other interfaces,
-//! such as those of Docker's bridges.
+//! A rule that accepts, and looks only at the names of interfaces, does not make its chain one of them; netbpf's own rules
+//! are such. Neither does a rule about other interfaces, such as those of Docker's bridges.
 
 use std::{fs, io};
 
@@ -13,18 +13,20 @@ use super::{
     ruleset::{self, Base, Rule, Side, Table, Test, Verdict},
 };
 
-/// The tables of iptables' old form, which are not listed with the others.
+/// The tables of iptables' old form, which are not listed with the others, and whose changes nobody announces.
 const LEGACY: &str = "/proc/net/ip_tables_names";
 
 /// The kernel's limit for nested jumps (`NFT_JUMP_STACK_SIZE`).
 const DEPTH: usize = 16;
 
 impl Firewall {
-    /// The foreign chains that must see each forwarded packet.
+    /// The foreign chains that must see each forwarded packet. Each change of them is announced ([`FilterChanges`]).
+    ///
+    /// [`FilterChanges`]: super::FilterChanges
     ///
     /// # Errors
     /// [`Error::Others`] if the kernel does not list the rules.
-    pub async fn bystanders(&self) -> Result<Vec<String>, Error> {
+    pub async fn watching_chains(&self) -> Result<Vec<String>, Error> {
         let owner = self.table.clone();
         in_background(move || {
             let tables = ruleset::read(&owner)?;
@@ -54,18 +56,28 @@ fn is_on_the_way(base: Base) -> bool {
 
 fn concerns(table: &Table, chain: &str, base: Base, owner: &str) -> bool {
     // netbpf's own rules at its end accept what containers send and get.
-    let is_answered = table.chains[chain].rules.iter().any(|rule| rule.comment == owner);
-    (base.drops && !is_answered) || must_see(table, chain, owner, DEPTH)
+    let is_answered = table.chains[chain].rules.iter().any(|rule| is_of_netbpf(rule, owner));
+    (base.drops && !is_answered) || must_see(table, chain, DEPTH)
+}
+
+/// Whether a rule may be one of those by which netbpf accepts. Anybody can write its comment.
+fn is_of_netbpf(rule: &Rule, owner: &str) -> bool {
+    rule.comment == owner && rule.verdict == Some(Verdict::Accept) && !looks_at_more(rule)
+}
+
+/// Whether a rule looks at more of a packet than its interfaces, or does more than to count it.
+fn looks_at_more(rule: &Rule) -> bool {
+    rule.has_other_parts || rule.tests.contains(&Test::Other)
 }
 
 /// Whether a rule that a packet of a flow may reach in a chain must see it.
-fn must_see(table: &Table, chain: &str, owner: &str, depth: usize) -> bool {
+fn must_see(table: &Table, chain: &str, depth: usize) -> bool {
     let rules = table.chains.get(chain).map_or(&[][..], |chain| &chain.rules);
-    rules.iter().filter(|rule| rule.comment != owner && may_match(rule)).any(|rule| match &rule.verdict {
-        _ if rule.has_more || rule.tests.contains(&Test::Other) => true,
+    rules.iter().filter(|rule| may_match(rule)).any(|rule| match &rule.verdict {
+        _ if looks_at_more(rule) => true,
         Some(Verdict::Accept | Verdict::Return) => false,
         Some(Verdict::Drop) | None => true,
-        Some(Verdict::Jump(to) | Verdict::Goto(to)) => depth == 0 || must_see(table, to, owner, depth - 1),
+        Some(Verdict::Jump(to) | Verdict::Goto(to)) => depth == 0 || must_see(table, to, depth - 1),
     })
 }
 
@@ -124,7 +136,7 @@ mod tests {
         assert!(of_forward(vec![rule(&[interface(Side::In, "eth0", true)], Some(Verdict::Drop))]));
         assert!(of_forward(vec![rule(&[interface(Side::In, "docker0", false)], Some(Verdict::Drop))]));
         assert!(of_forward(vec![rule(&[Test::Other], Some(Verdict::Accept))]));
-        assert!(of_forward(vec![Rule { has_more: true, ..rule(&[], Some(Verdict::Accept)) }]));
+        assert!(of_forward(vec![Rule { has_other_parts: true, ..rule(&[], Some(Verdict::Accept)) }]));
         assert!(!of_forward(vec![rule(&[interface(Side::Out, "eth0", true)], Some(Verdict::Accept))]));
         assert!(!of_forward(vec![rule(&[], Some(Verdict::Return))]));
         assert!(!concerned(Hook::LocalIn, true, vec![("INPUT", vec![rule(&[], Some(Verdict::Drop))])]));
@@ -135,6 +147,17 @@ mod tests {
         assert!(concerned(Hook::Forward, true, vec![("FORWARD", vec![])]));
         let own = Rule { comment: "netbpf".to_owned(), ..rule(&[], Some(Verdict::Accept)) };
         assert!(!concerned(Hook::Forward, true, vec![("FORWARD", vec![own])]));
+    }
+
+    #[test]
+    fn netbpfs_comment_does_not_hide_a_rule() {
+        let marked = |rule: Rule| Rule { comment: "netbpf".to_owned(), ..rule };
+        assert!(of_forward(vec![marked(rule(&[], Some(Verdict::Drop)))]));
+        assert!(of_forward(vec![marked(rule(&[], None))]));
+        let odd = |verdict| marked(rule(&[interface(Side::In, "eth0", true)], Some(verdict)));
+        for rules in [vec![odd(Verdict::Drop)], vec![odd(Verdict::Return)]] {
+            assert!(concerned(Hook::Forward, true, vec![("FORWARD", rules)]), "the policy is not answered");
+        }
     }
 
     #[test]
