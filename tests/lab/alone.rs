@@ -2,6 +2,7 @@
 //! `cargo xtask test` knows them by the name of this module.
 
 mod bulk;
+mod fast_flows;
 mod hitless;
 mod scale;
 mod shaping;

@@ -1,6 +1,8 @@
 //! Established flows that skip the host's stack (`--fast-flows=on`): that they do, that nothing is different otherwise, and
 //! that no packet reaches another container than through the stack.
 
+mod others;
+
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -31,7 +33,11 @@ assert struct.unpack_from('=i', kernel.recv(4096), 16) == (0,)
 
 /// A neighbourhood whose daemon lets flows skip the stack; none on a kernel where it cannot.
 pub fn start() -> Option<Neighbourhood> {
-    let lab = Lab::without_daemon();
+    start_around(Lab::without_daemon())
+}
+
+/// The same around a host without a daemon.
+pub fn start_around(lab: Lab) -> Option<Neighbourhood> {
     lab.tell_daemons("--fast-flows=on");
     lab.start_daemon();
     let lab = Neighbourhood::around(lab);
@@ -44,7 +50,7 @@ pub fn start() -> Option<Neighbourhood> {
 }
 
 /// A connection: its ends in a container and on another host.
-struct Connection {
+pub struct Connection {
     inside: TcpStream,
     outside: TcpStream,
 }
@@ -60,7 +66,7 @@ impl Connection {
 
     /// From `far` to a published port.
     #[track_caller]
-    fn published(lab: &Lab, container: &str) -> Self {
+    pub fn published(lab: &Lab, container: &str) -> Self {
         let listener = lab.inside(container, || TcpListener::bind("0.0.0.0:80").expect("a free port"));
         let outside = far(lab, || TcpStream::connect_timeout(&address("192.0.2.1:8080"), SHORT));
         Self::of(listener.accept().expect("a connection").0, outside.expect("a connection"))
@@ -76,7 +82,7 @@ impl Connection {
 
     /// Sends bytes there and back again and again.
     #[track_caller]
-    fn talk(&mut self) {
+    pub fn talk(&mut self) {
         for number in 0..ROUND_TRIPS {
             let sent = [number as u8; 64];
             let mut got = [0; 64];
@@ -133,7 +139,7 @@ fn shortcuts(lab: &Lab) -> u64 {
 
 /// Talks until all packets of a talk skip the stack.
 #[track_caller]
-fn becomes_fast(lab: &Lab, mut talk: impl FnMut()) {
+pub fn becomes_fast(lab: &Lab, mut talk: impl FnMut()) {
     eventually("its packets skip the stack", || {
         let before = shortcuts(lab);
         talk();
@@ -143,7 +149,7 @@ fn becomes_fast(lab: &Lab, mut talk: impl FnMut()) {
 
 /// Talks, of which nothing skips the stack.
 #[track_caller]
-fn is_slow(lab: &Lab, talk: impl FnOnce()) {
+pub fn is_slow(lab: &Lab, talk: impl FnOnce()) {
     let before = shortcuts(lab);
     talk();
     assert_eq!(shortcuts(lab), before);
@@ -281,6 +287,8 @@ fn a_container_of_the_same_network_is_no_other_host() {
         found.expect("tcx programs").1.len()
     };
     assert_eq!((count("uplink"), count("netbpf0")), (1, 0));
+    drop(other);
+    eventually("the uplink's packets pay for nothing", || (count("uplink") == 0).then_some(()));
 }
 
 #[test]
@@ -362,49 +370,6 @@ fn a_flow_goes_on_when_its_conntrack_entry_or_route_is_gone_and_comes_back() {
     connection.outside.read_exact(&mut late).expect("TCP sends it again");
     assert_eq!(&late, b"lost");
     becomes_fast(&lab, || connection.talk());
-}
-
-#[test]
-fn rules_of_others_are_obeyed_at_once() {
-    let Some(lab) = start() else { return };
-    lab.run("web", "-p 8080:80");
-    let mut connection = Connection::published(&lab, "web");
-    becomes_fast(&lab, || connection.talk());
-    let rule = "add table ip foreign; add chain ip foreign f { type filter hook forward priority 0; }; \
-                add rule ip foreign f ip saddr 192.0.2.2 counter drop";
-    lab.host(["nft", rule]).ok();
-    eventually("flows do not skip the rule", || {
-        let doctor = lab.netbpf(["doctor"]).stdout;
-        (doctor.contains("must see each packet: ip foreign f")).then_some(())
-    });
-    let before = shortcuts(&lab);
-    connection.inside.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
-    connection.outside.write_all(b"late").expect("it is sent");
-    assert!(connection.inside.read(&mut [0; 4]).is_err(), "the rule drops it");
-    assert_eq!(shortcuts(&lab), before);
-    lab.host(["nft", "delete table ip foreign"]).ok();
-    connection.inside.set_read_timeout(Some(SHORT)).expect("a timeout");
-    let mut late = [0; 4];
-    connection.inside.read_exact(&mut late).expect("TCP sends it again");
-    assert_eq!(&late, b"late");
-    becomes_fast(&lab, || connection.talk());
-    // So do rules of routing, and programs at the uplink.
-    for (begin, end, word) in [
-        ("ip rule add fwmark 7 lookup 100", "ip rule del fwmark 7 lookup 100", "ip rule"),
-        ("tc qdisc add dev uplink clsact", "tc qdisc del dev uplink clsact", "at uplink"),
-        ("tc qdisc add dev netbpf0 root pfifo", "tc qdisc del dev netbpf0 root", "pfifo at netbpf0"),
-    ] {
-        lab.host(["sh", "-c", begin]).ok();
-        eventually("doctor tells it", || lab.netbpf(["doctor"]).stdout.contains(word).then_some(()));
-        eventually("no packet skips the stack", || {
-            let before = shortcuts(&lab);
-            connection.talk();
-            (shortcuts(&lab) == before).then_some(())
-        });
-        is_slow(&lab, || connection.talk());
-        lab.host(["sh", "-c", end]).ok();
-        becomes_fast(&lab, || connection.talk());
-    }
 }
 
 /// A client goes on sending to a port while its container is removed and another one gets its address. That one must hear

@@ -1,5 +1,5 @@
-//! `netbpf::link` on the real kernel, checked with iproute2. Each test has its own "host" and containers: network
-//! namespaces that are deleted with it.
+//! `netbpf::link` on the real kernel, checked with iproute2, and conntrack's entries (`netbpf::firewall`). Each test has its
+//! own "host" and containers: network namespaces that are deleted with it.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod endpoint;
@@ -11,3 +11,4 @@ mod observe;
 mod pace;
 mod shape;
 mod size;
+mod tracked;

@@ -15,7 +15,10 @@ use std::{
 use aya::{
     Ebpf,
     maps::{Array, HashMap as HashTable, MapData, RingBuf},
-    programs::{LinkOrder, SchedClassifier, TcAttachType, tc::SchedClassifierLink, tc::TcAttachOptions},
+    programs::{
+        LinkOrder, ProgramType, SchedClassifier, TcAttachType, loaded_programs,
+        tc::{SchedClassifierLink, TcAttachOptions},
+    },
 };
 use netbpf_common::{
     access::{OPEN, PLAIN},
@@ -31,6 +34,7 @@ use nix::{
 
 use super::{
     Attachment, Datapath, Error,
+    programs::is_absent,
     tables::{reading, remove, take},
 };
 
@@ -40,6 +44,23 @@ const FLOW_BACK: &str = "flow_back";
 
 /// How long the place of a removed flow rests. A program runs for microseconds.
 const REST: Duration = Duration::from_secs(1);
+
+/// Whether a program for netfilter's hooks is loaded (Linux 6.4). Where it is attached, and that it is, nobody announces.
+///
+/// # Errors
+/// [`Error::Failed`] if the kernel does not list the programs.
+pub fn has_netfilter_program() -> Result<bool, Error> {
+    for program in loaded_programs() {
+        match program {
+            Ok(program) if program.program_type() == ProgramType::Netfilter.into() => return Ok(true),
+            Ok(_) => {}
+            // It was unloaded in the meantime.
+            Err(error) if is_absent(&error) => {}
+            Err(error) => return Err(Error::failed("list", "programs", error)),
+        }
+    }
+    Ok(false)
+}
 
 /// A flow that may skip the host's stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,14 +156,17 @@ impl Flows {
         remove(|| self.ways.remove(key)).map_err(failed)
     }
 
+    /// The place for a flow with these keys. None: there is no room, or it is there.
+    fn place_for(&self, keys: [&FlowKey; 2]) -> Option<u32> {
+        let is_ready = |(ready, _): &&(Instant, u32)| *ready <= Instant::now();
+        let (_, index) = self.free.front().filter(is_ready)?;
+        let is_known = |key| self.ways.get(key, 0).is_ok();
+        (!keys.into_iter().any(is_known)).then_some(*index)
+    }
+
     /// Adds a flow, and returns its index. None: there is no room, or it is there.
     fn add(&mut self, flow: Flow) -> Result<Option<u32>, Error> {
-        let is_ready = |(ready, _): &&(Instant, u32)| *ready <= Instant::now();
-        let Some(&(_, index)) = self.free.front().filter(is_ready) else { return Ok(None) };
-        let is_known = |key| self.ways.get(key, 0).is_ok();
-        if is_known(&flow.out.key) || is_known(&flow.back.key) {
-            return Ok(None);
-        }
+        let Some(index) = self.place_for([&flow.out.key, &flow.back.key]) else { return Ok(None) };
         let failed = |error| Error::failed("write to FLOWS", index, error);
         self.flows.set(index, flow, 0).map_err(failed)?;
         self.free.pop_front();
@@ -224,19 +248,29 @@ impl Datapath {
         Some((number, *endpoint))
     }
 
+    /// Whether [`Datapath::add_flow`] would enter a flow now.
+    pub fn would_add_flow(&self, epoch: u32, shortcut: &Shortcut) -> bool {
+        let Shortcut { endpoint, uplink, out, back } = shortcut;
+        let sender = self.sender(out.key.ifindex);
+        let is_its = sender.is_some_and(|(number, at)| number == *endpoint && at.ipv4 == back.address);
+        let is_ours = endpoint::number_of(*uplink).is_some() || network::number_of(*uplink).is_some();
+        is_its
+            && !is_ours
+            && epoch == self.flows.now.epoch
+            && self.flows.links.contains_key(uplink)
+            && self.flows.place_for([&out.key, &back.key]).is_some()
+    }
+
     /// Enters a flow that was found to be established in an epoch, and returns its index. None: there is no room, it is
     /// entered, or something has changed.
     ///
     /// # Errors
     /// [`Error::Failed`] of a map.
     pub fn add_flow(&mut self, epoch: u32, shortcut: Shortcut, now: u32) -> Result<Option<u32>, Error> {
-        let Shortcut { endpoint, uplink, out, back } = shortcut;
-        let sender = self.sender(out.key.ifindex);
-        let is_its = sender.is_some_and(|(number, at)| number == endpoint && at.ipv4 == back.address);
-        let is_ours = endpoint::number_of(uplink).is_some() || network::number_of(uplink).is_some();
-        if !is_its || is_ours || epoch != self.flows.now.epoch || !self.flows.links.contains_key(&uplink) {
+        if !self.would_add_flow(epoch, &shortcut) {
             return Ok(None);
         }
+        let Shortcut { endpoint, uplink, out, back } = shortcut;
         self.flows.add(Flow { epoch, endpoint, uplink, out, back, is_over: 0, seen: now, checked: 0 })
     }
 

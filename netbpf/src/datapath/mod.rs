@@ -79,7 +79,7 @@ pub use self::{
     aged::LearntMacs,
     error::Error,
     external::RestoredPins,
-    flows::{BusyFlows, Shortcut},
+    flows::{BusyFlows, Shortcut, has_netfilter_program},
     host::Attachment,
     logs::ProgramLogs,
     names::NamesInNetwork,

@@ -36,9 +36,9 @@ use tokio::sync::Mutex;
 
 pub use foreign::{Standing, State};
 pub use nft::Counted;
-pub use tracked::{Direction, TrackedFlows, Transport};
+pub use tracked::{Direction, Timeouts, Tracked, TrackedFlows, Transport};
 pub use watch::FilterChanges;
-pub use watching::is_bridge_of_docker;
+pub use watching::{is_bridge_of_docker, legacy_tables};
 
 use self::{
     elements::{Change, Element},

@@ -32,7 +32,6 @@ impl Firewall {
             let tables = ruleset::read(&owner)?;
             let mut found: Vec<_> = tables.iter().flat_map(|table| of_table(table, &owner)).collect();
             found.extend(ruleset::of_devices()?);
-            found.extend(legacy()?);
             Ok(found)
         })
         .await
@@ -96,12 +95,17 @@ pub fn is_bridge_of_docker(name: &str) -> bool {
     name == "docker0" || name == "docker_gwbridge" || name.strip_prefix("br-").is_some_and(is_id)
 }
 
-fn legacy() -> io::Result<Vec<String>> {
+/// The tables of iptables-legacy in the network namespace of this process. Nobody announces them or their rules.
+///
+/// # Errors
+/// [`Error::Others`] if the kernel does not list them.
+pub fn legacy_tables() -> Result<Vec<String>, Error> {
     let names = match fs::read_to_string(LEGACY) {
+        // The kernel never had one.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        names => names?,
+        names => names.map_err(Error::Others)?,
     };
-    Ok(names.split_whitespace().map(|name| format!("the table {name} of iptables-legacy")).collect())
+    Ok(names.split_whitespace().map(str::to_owned).collect())
 }
 
 #[cfg(test)]

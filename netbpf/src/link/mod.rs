@@ -12,7 +12,8 @@
 //! | `filter` | the filter at `lo` of a namespace |
 //! | `size` | the largest packet of a link (GSO) |
 //! | `uplink` | reads an interface to other hosts |
-//! | `way_out` | the uplink of packets to another host; policies of routing |
+//! | `way_out` | the uplink of packets to another host; rules of routing |
+//! | `ipsec` | whether there are policies of IPsec |
 //! | `watch` | announcements of links that are deleted or change |
 //! | `neighbours` | size limits of the kernel's neighbour tables |
 //! | `netconf` | announcements that forwarding was turned off |
@@ -26,6 +27,7 @@ mod create;
 mod device;
 mod error;
 mod filter;
+mod ipsec;
 mod links;
 pub mod loopback;
 pub mod neighbours;
@@ -43,6 +45,7 @@ mod way_out;
 
 pub use error::{Error, Refusal};
 pub use filter::{FilterAtLo, Lo};
+pub use ipsec::IpsecPolicies;
 pub use links::{Family, Links};
 pub use netconf::{ForwardingChanges, NotForwarding};
 pub use netns::Namespace;

@@ -1,5 +1,5 @@
-//! Finds the uplink of packets to another host, if nothing but its route decides where they go, and tells what else could.
-//! IPv4 only. Changes nothing.
+//! Finds the uplink of packets to another host, if nothing but its route decides where they go, and tells whether rules of
+//! routing could. IPv4 only. Changes nothing.
 
 use std::{io, net::Ipv4Addr};
 
@@ -10,26 +10,13 @@ use netlink_packet_route::{
     rule::{RuleAction, RuleAttribute, RuleMessage},
     tc::{TcAttribute, TcMessage},
 };
-use rtnetlink::{
-    RouteMessageBuilder,
-    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
-};
+use rtnetlink::{RouteMessageBuilder, sys::protocols::NETLINK_ROUTE};
 
 use super::{Error, Links, links::with_index};
 use crate::multicast::Listener;
 
 /// The routing tables `default`, `main` and `local`.
 const USUAL_TABLES: [u32; 3] = [253, 254, 255];
-
-/// Netlink's protocol for IPsec, its request for the number of policies, and the answer (linux/xfrm.h).
-const NETLINK_XFRM: isize = 6;
-const GET_POLICY_INFO: u16 = 0x25;
-const POLICY_INFO: u16 = 0x24;
-/// Length of netlink's header, of the header with the flags of that request, and of the attribute's header; and where the
-/// attribute with the six numbers begins.
-const HEADER: usize = 16;
-const WITH_FLAGS: usize = HEADER + 4;
-const NUMBERS: usize = WITH_FLAGS + 4;
 
 /// `RTNLGRP_TC`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE` and `RTNLGRP_IPV4_RULE`.
 const GROUPS: [u32; 4] = [4, 5, 7, 8];
@@ -97,24 +84,19 @@ impl Links {
         Ok(all.iter().filter_map(discipline).filter(|(_, kind)| kind != "noqueue").collect())
     }
 
-    /// Policies of the host by which packets go another way than by their route: rules of routing, IPsec.
+    /// Whether rules of routing (`ip rule`) lead packets another way than by their route.
     ///
     /// # Errors
     /// [`Error::Failed`] if the kernel does not list them.
-    pub async fn routing_policies(&self) -> Result<Vec<&'static str>, Error> {
+    pub async fn has_routing_rules(&self) -> Result<bool, Error> {
         let mut request = RuleMessage::default();
         request.header.family = AddressFamily::Inet;
         let rules = self.socket.dump(RouteNetlinkMessage::GetRule(request)).await;
         let rules = rules.map_err(|refusal| Error::failed("list", "routing rules", refusal))?;
-        let is_unusual = |entry: &RouteNetlinkMessage| match entry {
+        Ok(rules.iter().any(|entry| match entry {
             RouteNetlinkMessage::NewRule(rule) => !is_usual(rule),
             _ => false,
-        };
-        let has_ipsec = tokio::task::block_in_place(has_ipsec_policies);
-        let has_ipsec = has_ipsec.map_err(|error| Error::failed("count", "policies of IPsec", error))?;
-        let found =
-            [("routing rules (ip rule)", rules.iter().any(is_unusual)), ("policies of IPsec", has_ipsec)];
-        Ok(found.into_iter().filter_map(|(name, is_there)| is_there.then_some(name)).collect())
+        }))
     }
 }
 
@@ -164,29 +146,6 @@ fn is_usual(rule: &RuleMessage) -> bool {
             RuleAttribute::Priority(_) | RuleAttribute::Protocol(_) => true,
             _ => false,
         })
-}
-
-/// Whether there is a policy of IPsec. Blocks, but not for long.
-fn has_ipsec_policies() -> io::Result<bool> {
-    let mut socket = match Socket::new(NETLINK_XFRM) {
-        Ok(socket) => socket,
-        // The kernel has no IPsec.
-        Err(error) if error.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut request = [0; WITH_FLAGS];
-    request[..4].copy_from_slice(&(WITH_FLAGS as u32).to_ne_bytes());
-    request[4..6].copy_from_slice(&GET_POLICY_INFO.to_ne_bytes());
-    request[6..8].copy_from_slice(&rtnetlink::packet_core::NLM_F_REQUEST.to_ne_bytes());
-    socket.send(&request, 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let kind = answer.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
-    // Policies for incoming, outgoing and forwarded packets; those of sockets concern the host's own.
-    let numbers = answer.get(NUMBERS..NUMBERS + 12).filter(|_| kind == Some(POLICY_INFO));
-    let numbers = numbers.ok_or_else(|| io::Error::other("an answer of another form"))?;
-    Ok(numbers.iter().any(|byte| *byte != 0))
 }
 
 #[cfg(test)]

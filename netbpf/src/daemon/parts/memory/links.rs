@@ -289,8 +289,8 @@ impl Links {
         Ok(Vec::new())
     }
 
-    pub async fn routing_policies(&self) -> Result<Vec<&'static str>, Error> {
-        Ok(Vec::new())
+    pub async fn has_routing_rules(&self) -> Result<bool, Error> {
+        Ok(false)
     }
 
     pub async fn uplink(&self, _: &str) -> Result<Option<Uplink>, Error> {
