@@ -15,10 +15,10 @@ pub const SENDERS: u32 = 8192;
 pub const BUSY_FLOWS_BYTES: u32 = 65_536;
 
 /// How many packets a container sends in a flow before it is reported.
-pub const FIRST_REPORT: u32 = 16;
+pub const PACKETS_UNTIL_REPORT: u32 = 16;
 
 /// After how many packets the same flow is reported again.
-pub const NEXT_REPORT: u32 = 1024;
+pub const PACKETS_BETWEEN_REPORTS: u32 = 1024;
 
 /// Key of the hash `FLOW_WAYS` (value: index into `FLOWS`): the packets of one direction, as the interface receives them.
 #[repr(C)]
@@ -75,7 +75,7 @@ const _: () = assert!(size_of::<Way>() == 28);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// The epoch in which it was made. In another one it does not count.
+    /// The epoch in which it was made, as a number. In another one it does not count.
     pub epoch: u32,
     /// Number of the container's endpoint.
     pub endpoint: u32,
@@ -98,10 +98,11 @@ const _: () = assert!(size_of::<Flow>() == 80);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowState {
-    /// Entries of another epoch do not count. Each change that could lead a flow elsewhere begins a new one.
+    /// The number of the present epoch. Each change that could lead a flow elsewhere begins a new one, and entries that were
+    /// made in another one do not count.
     pub epoch: u32,
-    /// Until when the daemon answers for the entries: seconds of the monotonic clock. It moves this while it lives; 0 if
-    /// no flow may skip the stack.
+    /// Until when entries count: seconds of the monotonic clock. The daemon extends this while it lives; 0 if no flow may
+    /// skip the stack.
     pub until: u32,
 }
 const _: () = assert!(size_of::<FlowState>() == 8);
@@ -131,7 +132,10 @@ impl Sender {
     #[inline(always)]
     pub const fn and_one(self, hash: u32) -> (Self, bool) {
         let packets = if self.hash == hash { self.packets.wrapping_add(1) } else { 1 };
-        (Self { hash, packets }, packets == FIRST_REPORT || packets.is_multiple_of(NEXT_REPORT))
+        (
+            Self { hash, packets },
+            packets == PACKETS_UNTIL_REPORT || packets.is_multiple_of(PACKETS_BETWEEN_REPORTS),
+        )
     }
 }
 
@@ -163,12 +167,20 @@ mod tests {
     #[test]
     fn a_flow_is_reported_when_it_has_sent_enough() {
         let (mut sender, mut reports) = (Sender::default(), Vec::new());
-        for packet in 1..=3 * NEXT_REPORT {
+        for packet in 1..=3 * PACKETS_BETWEEN_REPORTS {
             let (next, is_busy) = sender.and_one(9);
             sender = next;
             reports.extend(is_busy.then_some(packet));
         }
-        assert_eq!(reports, [FIRST_REPORT, NEXT_REPORT, 2 * NEXT_REPORT, 3 * NEXT_REPORT]);
+        assert_eq!(
+            reports,
+            [
+                PACKETS_UNTIL_REPORT,
+                PACKETS_BETWEEN_REPORTS,
+                2 * PACKETS_BETWEEN_REPORTS,
+                3 * PACKETS_BETWEEN_REPORTS
+            ]
+        );
         assert_eq!(sender.and_one(8), (Sender { hash: 8, packets: 1 }, false));
     }
 }

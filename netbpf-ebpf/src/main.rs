@@ -3,8 +3,8 @@
 //! An entry point runs one function of [`bridge`]; [`stats`] counts the result. [`parse`] reads a frame's
 //! headers, [`interface`] finds the sender, [`isolation`], [`open`] and [`icc`] check what it may send, and [`limit`]
 //! how much; [`arp`], [`nd`] and [`names`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to
-//! unused addresses, [`uplink`] packets from other hosts; [`mod@flow`] leads around the host's stack. Only [`packet`] accesses a frame's bytes and its context, only
-//! [`maps`] accesses maps: there is no `unsafe` elsewhere.
+//! unused addresses, [`uplink`] packets from other hosts; [`mod@flow`] leads around the host's stack. Only [`packet`]
+//! accesses a frame's bytes and its context, only [`maps`] accesses maps: there is no `unsafe` elsewhere.
 //!
 //! Fragments, GSO frames and partial checksums pass unchanged, and no length in a header is trusted.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]

@@ -6,7 +6,7 @@ use netbpf::datapath::Shortcut;
 use netbpf_common::{
     access::PLAIN,
     endpoint::Endpoint,
-    flow::{FIRST_REPORT, FlowKey, NEXT_REPORT, Way},
+    flow::{FlowKey, PACKETS_BETWEEN_REPORTS, PACKETS_UNTIL_REPORT, Way},
     reason::Reason,
 };
 use nix::time::{ClockId, clock_gettime};
@@ -443,17 +443,21 @@ fn a_flow_without_entry_is_reported_when_it_has_sent_enough() {
         }
         bench.datapath.load_flow_programs().expect("the programs load");
         let mut busy = bench.datapath.take_busy_flows().expect("the reader");
-        for _ in 0..2 * FIRST_REPORT {
+        for _ in 0..2 * PACKETS_UNTIL_REPORT {
             bench.from(ANNE).send(&out(TCP, b"x"));
         }
         assert_eq!(busy.by_ref().count(), 0, "no flow may skip the stack");
         bench.datapath.admit_flows(seconds() + 600).expect("FLOW_STATE");
         let mut reports = Vec::new();
-        for sent in 1..=2 * NEXT_REPORT {
+        for sent in 1..=2 * PACKETS_BETWEEN_REPORTS {
             bench.from(ANNE).send(&out(TCP, b"x"));
             reports.extend(busy.by_ref().map(|key| (sent, key)));
         }
         let key = flow(TCP).out.key;
-        assert_eq!(reports, [FIRST_REPORT, NEXT_REPORT, 2 * NEXT_REPORT].map(|sent| (sent, key)));
+        assert_eq!(
+            reports,
+            [PACKETS_UNTIL_REPORT, PACKETS_BETWEEN_REPORTS, 2 * PACKETS_BETWEEN_REPORTS]
+                .map(|sent| (sent, key))
+        );
     });
 }
