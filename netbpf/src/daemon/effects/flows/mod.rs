@@ -36,7 +36,7 @@ use self::{
 use super::host::Host;
 use crate::{
     datapath::{BusyFlows, Shortcut},
-    firewall::{FilterChanges, Timeouts, TrackedFlows},
+    firewall::{Direction, FilterChanges, Timeouts, TrackedFlows},
     link::{IpsecPolicies, RouteChanges},
 };
 
@@ -357,14 +357,23 @@ impl FlowGuard {
             Err(error) => return self.pass_over(&error.into()),
         }
         let Some(index) = self.host.datapath().add_flow(epoch, flow, now()?)? else { return Ok(()) };
-        // It may have ended in the meantime, with packets that the program did not see.
-        let source = SocketAddrV4::new(flow.out.address.into(), u16::from_be_bytes(flow.out.port));
-        let found = block_in_place(|| self.tracked.find(&sent));
-        if matches!(&found, Ok(Some(found)) if found.source == source) {
-            return Ok(());
+        match block_in_place(|| self.holds(&flow, &sent)) {
+            Ok(true) => Ok(()),
+            other => {
+                self.host.datapath().remove_flow(index)?;
+                other.map(drop).or_else(|error| self.pass_over(&error))
+            }
         }
-        self.host.datapath().remove_flow(index)?;
-        found.map(drop).or_else(|error| self.pass_over(&error.into()))
+    }
+
+    /// Whether a flow that was added is still what it was before. Packets that the program did not see may have ended it, or let
+    /// conntrack look at numbers again.
+    fn holds(&self, flow: &Shortcut, sent: &Direction) -> anyhow::Result<bool> {
+        let source = SocketAddrV4::new(flow.out.address.into(), u16::from_be_bytes(flow.out.port));
+        match self.tracked.find(sent)?.filter(|found| found.source == source) {
+            Some(found) => Ok(found.takes_all || self.tracked.take_all(sent)?),
+            None => Ok(false),
+        }
     }
 }
 
