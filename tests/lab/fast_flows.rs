@@ -235,13 +235,19 @@ fn a_reset_reaches_the_other_end() {
         let mut connection = Connection::published(&lab, "web");
         becomes_fast(&lab, || connection.talk());
         let Connection { inside, outside } = connection;
-        let (closing, mut other) = if is_inside { (inside, outside) } else { (outside, inside) };
-        let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-        setsockopt(&closing, Linger, &at_once).expect("an option");
-        drop(closing);
-        let error = other.read(&mut [0]).expect_err("a reset");
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        let (closing, other) = if is_inside { (inside, outside) } else { (outside, inside) };
+        is_reset(closing, other);
     }
+}
+
+/// Closes one end by a RST, of which the other end hears.
+#[track_caller]
+fn is_reset(closing: TcpStream, mut other: TcpStream) {
+    let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(&closing, Linger, &at_once).expect("an option");
+    drop(closing);
+    let error = other.read(&mut [0]).expect_err("a reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
 /// The kernel takes no RST from before the last acknowledgement that it saw, and compares numbers of 32 bits.
@@ -260,11 +266,7 @@ fn a_reset_is_heard_after_gigabytes() {
             (0..2500).for_each(|_| outside.read_exact(&mut got).expect("all arrive"));
         });
     });
-    let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-    setsockopt(&inside, Linger, &at_once).expect("an option");
-    drop(inside);
-    let error = outside.read(&mut [0]).expect_err("a reset");
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    is_reset(inside, outside);
 }
 
 #[test]
