@@ -4,12 +4,12 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     path::Path,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
 };
 
-use netbpf_tests::lab::Lab;
+use netbpf_tests::lab::{Lab, meanwhile};
 use serde_json::Value;
 
 /// Networks and containers in docker-py. Debian's docker-compose brings this library, for the system's Python.
@@ -149,19 +149,15 @@ fn dashboards_poll_while_containers_come_and_go() {
     lab.network("mynet", "--subnet 10.1.0.0/24");
     let socket = lab.path("/run/netbpf/netbpf.sock");
     ping(&socket);
-    let (is_over, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        for version in ["v1.24", "v1.41", "v1.55"] {
-            let (socket, is_over, answers) = (&socket, &is_over, &answers);
-            scope.spawn(move || {
-                while !is_over.load(Ordering::Relaxed) {
-                    answers.fetch_add(poll(socket, version), Ordering::Relaxed);
-                    thread::sleep(Duration::from_millis(100));
-                }
-            });
+    let answers = AtomicUsize::new(0);
+    let pollers = ["v1.24", "v1.41", "v1.55"].map(|version| {
+        let (socket, answers) = (&socket, &answers);
+        move || {
+            answers.fetch_add(poll(socket, version), Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(100));
         }
-        // The pollers end with the test, also if it fails.
-        let _end = End(&is_over);
+    });
+    meanwhile(pollers, || {
         for round in 0..8 {
             let names = ["a", "b", "c"].map(|name| format!("{name}{round}"));
             names.iter().for_each(|name| lab.run(name, "--net mynet"));
@@ -170,12 +166,4 @@ fn dashboards_poll_while_containers_come_and_go() {
     });
     assert!(answers.into_inner() > 100, "dashboards were answered");
     lab.netbpf(["network", "rm", "mynet"]).ok();
-}
-
-struct End<'a>(&'a AtomicBool);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

@@ -6,13 +6,12 @@ mod others;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 use aya::programs::{SchedClassifier, TcAttachType};
-use netbpf_tests::lab::{Lab, eventually, kernel_version};
+use netbpf_tests::lab::{Lab, accept, connect, eventually, kernel_version, meanwhile};
 use nix::sys::socket::{setsockopt, sockopt::Linger};
 
 use super::outside::Neighbourhood;
@@ -59,6 +58,7 @@ impl Connection {
     fn of(inside: TcpStream, outside: TcpStream) -> Self {
         for end in [&inside, &outside] {
             end.set_read_timeout(Some(SHORT)).expect("a timeout");
+            end.set_write_timeout(Some(SHORT)).expect("a timeout");
             end.set_nodelay(true).expect("no delay");
         }
         Self { inside, outside }
@@ -68,16 +68,16 @@ impl Connection {
     #[track_caller]
     pub fn published(lab: &Lab, container: &str) -> Self {
         let listener = lab.inside(container, || TcpListener::bind("0.0.0.0:80").expect("a free port"));
-        let outside = far(lab, || TcpStream::connect_timeout(&address("192.0.2.1:8080"), SHORT));
-        Self::of(listener.accept().expect("a connection").0, outside.expect("a connection"))
+        let outside = far(lab, || connect(address("192.0.2.1:8080")));
+        Self::of(accept(&listener), outside)
     }
 
     /// From a container to `far`.
     #[track_caller]
     fn masqueraded(lab: &Lab, container: &str) -> Self {
         let listener = far(lab, || TcpListener::bind("0.0.0.0:80").expect("a free port"));
-        let inside = lab.inside(container, || TcpStream::connect_timeout(&address("192.0.2.2:80"), SHORT));
-        Self::of(inside.expect("a connection"), listener.accept().expect("a connection").0)
+        let inside = lab.inside(container, || connect(address("192.0.2.2:80")));
+        Self::of(inside, accept(&listener))
     }
 
     /// Sends bytes there and back again and again.
@@ -275,9 +275,8 @@ fn a_container_of_the_same_network_is_no_other_host() {
     lab.run("web", "-p 8080:80");
     lab.run("client", "");
     let listener = lab.inside("web", || TcpListener::bind("0.0.0.0:80").expect("a free port"));
-    let outside = lab.inside("client", || TcpStream::connect_timeout(&address("192.0.2.1:8080"), SHORT));
-    let mut hairpin =
-        Connection::of(listener.accept().expect("a connection").0, outside.expect("a connection"));
+    let outside = lab.inside("client", || connect(address("192.0.2.1:8080")));
+    let mut hairpin = Connection::of(accept(&listener), outside);
     drop(listener);
     let mut other = Connection::published(&lab, "web");
     // When one flow has an entry, the other one would have one, too.
@@ -304,9 +303,8 @@ fn a_smaller_mtu_on_the_way_is_discovered() {
     // Behind `far`, a link has an MTU of 1400.
     lab.run("other", "");
     let listener = lab.in_namespace("/run/netns/beyond", || TcpListener::bind("0.0.0.0:80").expect("a port"));
-    let inside = lab.inside("other", || TcpStream::connect_timeout(&address("198.51.100.2:80"), SHORT));
-    let mut connection =
-        Connection::of(inside.expect("a connection"), listener.accept().expect("a connection").0);
+    let inside = lab.inside("other", || connect(address("198.51.100.2:80")));
+    let mut connection = Connection::of(inside, accept(&listener));
     becomes_fast(&lab, || connection.talk());
     connection.exchange();
     // The uplink's becomes smaller.
@@ -389,15 +387,12 @@ fn no_packet_reaches_the_next_container_with_the_address() {
             connection.talk();
         });
         let Datagrams { inside, outside } = datagrams;
-        let end = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while !end.load(Ordering::Relaxed) {
-                    let _refused = outside.send(&[9; 64]);
-                    let _closed = connection.outside.write(&[9; 64]);
-                    thread::sleep(Duration::from_micros(100));
-                }
-            });
+        let send = || {
+            let _refused = outside.send(&[9; 64]);
+            let _closed = connection.outside.write(&[9; 64]);
+            thread::sleep(Duration::from_micros(100));
+        };
+        meanwhile([send], || {
             drop(inside);
             lab.netbpf(["rm", "-f", "old"]).ok();
             let other_port = if round % 2 == 0 { "" } else { "-p 8081:80/udp" };
@@ -405,7 +400,6 @@ fn no_packet_reaches_the_next_container_with_the_address() {
             let heard = lab.inside("new", || UdpSocket::bind("0.0.0.0:80").expect("a free port"));
             heard.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
             let got = heard.recv_from(&mut [0; 64]);
-            end.store(true, Ordering::Relaxed);
             assert!(got.is_err(), "round {round}: {got:?}");
         });
         let resets = "nstat -az TcpOutRsts | awk '/TcpOutRsts/ { print $2 }'";
@@ -429,16 +423,13 @@ fn a_published_port_leads_to_the_container_that_has_it_now() {
         let name = format!("web{round}");
         lab.run(&name, "-p 8080:80/udp");
         let inside = lab.inside(&name, || UdpSocket::bind("0.0.0.0:80").expect("a free port"));
-        let end = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                inside.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
-                while !end.load(Ordering::Relaxed) {
-                    if let Ok((_, peer)) = inside.recv_from(&mut [0; 64]) {
-                        inside.send_to(&[round], peer).expect("an answer");
-                    }
-                }
-            });
+        inside.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        let answer = || {
+            if let Ok((_, peer)) = inside.recv_from(&mut [0; 64]) {
+                inside.send_to(&[round], peer).expect("an answer");
+            }
+        };
+        meanwhile([answer], || {
             eventually("its packets skip the stack", || {
                 let before = shortcuts(&lab);
                 let mut answer = [0];
@@ -450,7 +441,6 @@ fn a_published_port_leads_to_the_container_that_has_it_now() {
                 }
                 (shortcuts(&lab) - before >= 2 * ROUND_TRIPS as u64).then_some(())
             });
-            end.store(true, Ordering::Relaxed);
         });
         lab.netbpf(["rm", "-f", &name]).ok();
     }

@@ -1,6 +1,6 @@
 //! Tests of the lab itself.
 
-use netbpf_tests::lab::Lab;
+use netbpf_tests::lab::{Lab, meanwhile};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -25,6 +25,13 @@ fn orphans_are_reaped_and_background_processes_end_when_dropped() {
     sleeper.signal(Signal::SIGTERM);
     assert_eq!(sleeper.output().status.code(), None);
     lab.host(["sh", "-c", "echo out; echo wrong >&2; exit 7"]).fails_with(7, "wrong");
+}
+
+#[test]
+#[should_panic(expected = "the test fails")]
+fn threads_end_with_a_test_that_fails() {
+    let mut rounds = 0;
+    meanwhile([|| rounds += 1], || panic!("the test fails"));
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use netbpf_tests::lab::{Lab, Process, eventually};
+use netbpf_tests::lab::{Lab, Process, accept, connect, eventually};
 use serde_json::Value;
 
 use super::pins::pin;
@@ -52,8 +52,8 @@ impl Stream {
         let listener = lab.inside(to, || TcpListener::bind("0.0.0.0:9000")).expect("a listener");
         let address = lab.address(to, "mynet");
         let mut sending =
-            lab.inside(from, || TcpStream::connect((address.as_str(), 9000))).expect("a stream");
-        let (mut receiving, _) = listener.accept().expect("a connection");
+            lab.inside(from, || connect(SocketAddr::new(address.parse().expect("an address"), 9000)));
+        let mut receiving = accept(&listener);
         let sender = thread::spawn(move || {
             for number in 0..Self::CHUNKS {
                 sending.write_all(&[number; Self::CHUNK]).expect("a chunk goes out");

@@ -8,6 +8,7 @@ use std::{
 };
 
 use netbpf::firewall::{Direction, TrackedFlows, Transport};
+use netbpf_tests::lab::{accept, connect};
 use nix::sys::socket::{setsockopt, sockopt::Linger};
 
 use crate::host::{ip, on_a_host};
@@ -30,8 +31,8 @@ impl Published {
         ip("link set lo up");
         assert!(Command::new("nft").arg(RULES).status().unwrap().success());
         let listener = TcpListener::bind("127.0.0.1:80").unwrap();
-        let client = TcpStream::connect("127.0.0.2:8080").unwrap();
-        let mut published = Self { client, server: listener.accept().unwrap().0 };
+        let client = connect(([127, 0, 0, 2], 8080).into());
+        let mut published = Self { client, server: accept(&listener) };
         // Conntrack calls a connection assured when it has seen an acknowledgement of the server's bytes.
         let mut got = [0; 1];
         for _ in 0..2 {

@@ -1,17 +1,13 @@
 //! Packets of a container's `lo`: queries are answered in place as the responder answers them, and all others are mapped to
 //! its port.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-};
-
 use aya::maps::{HashMap, Map, MapData};
 use netbpf::{datapath::NamesInNetwork, model::Id};
 use netbpf_common::{
     name::{Addresses, MAX_NAMES, NameKey, Resolver},
     reason::Reason,
 };
+use netbpf_tests::lab::meanwhile;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
@@ -376,19 +372,15 @@ fn an_answer_is_not_that_of_a_name_whose_entry_takes_the_memory() {
             let addresses = Addresses { ipv4_count: 8, ipv4: [[10, 9, 9, last]; 8], ..Addresses::default() };
             (key, addresses)
         };
-        let is_over = AtomicBool::new(false);
         let query = ask(&query("one", A, &[]));
-        let answers = thread::scope(|scope| {
-            scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) {
-                    for (key, addresses) in [entry("one", 1), entry("two", 2)] {
-                        map.insert(key, addresses, 0).expect("written");
-                        map.remove(&key).expect("removed");
-                    }
-                }
-            });
+        let write = || {
+            for (key, addresses) in [entry("one", 1), entry("two", 2)] {
+                map.insert(key, addresses, 0).expect("written");
+                map.remove(&key).expect("removed");
+            }
+        };
+        let answers = meanwhile([write], || {
             let replies: Vec<Frame> = (0..100_000).map(|_| bench.at_lo().after(&query)).collect();
-            is_over.store(true, Ordering::Relaxed);
             replies.into_iter().filter(|reply| reply.0.len() > query.0.len()).collect::<Vec<_>>()
         });
         let has = |reply: &&Frame, last| reply.0.windows(4).any(|part| part == [10, 9, 9, last]);

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use netbpf::sandbox::{Error, Exit, Files, Network, SOCKET, SealedProgram, Spec, Supervisor, logs};
@@ -103,6 +104,19 @@ impl World {
             text += &line.log;
         }
         text
+    }
+
+    /// Waits until it has printed this, and nothing else.
+    pub async fn prints(&self, expected: &str) {
+        let mut output = String::new();
+        for _ in 0..2000 {
+            output = self.output().await;
+            if output == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it prints {expected:?} within 20 s; it printed {output:?}");
     }
 
     /// Starts the sandbox by a daemon that exits right after, in a mount namespace where `etc` is mounted on `/etc`.

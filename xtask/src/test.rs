@@ -3,10 +3,10 @@
 
 mod groups;
 mod left;
+mod runner;
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -257,17 +257,12 @@ fn follow(name: &str, commands: Vec<Command>, mut print: impl FnMut(&str)) -> Re
     let mut ok = true;
     let mut seen = None;
     for mut command in commands {
-        let mut child =
-            command.stdout(Stdio::piped()).spawn().with_context(|| format!("start the {name}"))?;
-        if let Some(stdout) = child.stdout.take() {
-            for line in BufReader::new(stdout).lines() {
-                let line = line.with_context(|| format!("read what the {name} print"))?;
-                print(&line);
-                counts.add(&line);
-                seen = seen.or_else(|| verified(&line));
-            }
-        }
-        ok &= child.wait().with_context(|| format!("wait for the {name}"))?.success();
+        let passed = runner::follow(&mut command, runner::SILENCE, |line| {
+            print(line);
+            counts.add(line);
+            seen = seen.take().or_else(|| verified(line));
+        });
+        ok &= passed.with_context(|| format!("run the {name}"))?;
     }
     Ok(Stage { name: name.to_owned(), time: started.elapsed(), counts, ok, verified: seen })
 }

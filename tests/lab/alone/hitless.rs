@@ -4,13 +4,13 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
     time::Instant,
 };
 
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use netbpf_common::LAYOUT;
-use netbpf_tests::lab::{Lab, Process, eventually, tell};
+use netbpf_tests::lab::{Lab, Process, accept, connect, eventually, tell};
 
 use super::bulk::Bulk;
 use crate::{
@@ -99,12 +99,10 @@ pub fn only_present_programs_are_attached(lab: &Lab) {
 fn bulk(lab: &Neighbourhood, server: Ipv4Addr) -> Bulk {
     let port = 5201;
     let listen = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a listener");
-    let connect = |to| TcpStream::connect((to, port)).expect("a connection");
-    let accept = |listener: TcpListener| listener.accept().expect("a connection").0;
     let [inside, far] = [lab.inside("server", listen), lab.in_namespace("/run/netns/far", listen)];
-    let through = lab.inside("client", || connect(server));
-    let past = lab.on_host(|| connect(Ipv4Addr::new(192, 0, 2, 2)));
-    Bulk::start((through, accept(inside)), (past, accept(far)))
+    let through = lab.inside("client", || connect((server, port).into()));
+    let past = lab.on_host(|| connect((Ipv4Addr::new(192, 0, 2, 2), port).into()));
+    Bulk::start((through, accept(&inside)), (past, accept(&far)))
 }
 
 /// `ping`, two hundred times per second until it is ended.

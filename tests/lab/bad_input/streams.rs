@@ -4,6 +4,7 @@
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
+    time::Duration,
 };
 
 use netbpf_tests::lab::{Lab, eventually};
@@ -12,9 +13,14 @@ use serde_json::{Value, json};
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
 const CLOSE: &str = "Connection: close\r\n";
 
+/// How long the daemon may take to send or take a byte.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Sends a request with these headers, and leaves the connection open.
 fn send(lab: &Lab, headers: &str, path: &str, body: &str) -> UnixStream {
     let mut stream = UnixStream::connect(lab.path("/run/netbpf/netbpf.sock")).expect("the daemon listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
     let head =
         format!("POST {path} HTTP/1.1\r\nHost: docker\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
     stream.write_all((head + body).as_bytes()).expect("a request");

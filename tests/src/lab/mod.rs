@@ -21,6 +21,7 @@ mod host;
 mod manager;
 mod process;
 mod residue;
+mod sockets;
 pub mod station;
 mod turn;
 mod words;
@@ -41,6 +42,7 @@ use host::Host;
 pub use manager::NotifySocket;
 pub use process::{Output, Process};
 use residue::Snapshot;
+pub use sockets::{accept, connect, meanwhile};
 use turn::Turn;
 pub use words::{datagram_server, eventually, eventually_is, kernel_version, tell};
 
