@@ -124,6 +124,11 @@ impl Figure {
         ratio(self.of(subject)?, self.of(to)?)
     }
 
+    /// How many times better one subject is than another, from samples of the same round: faster, or more.
+    pub fn times_better(&self, subject: Subject, than: Subject) -> Option<Spread> {
+        if self.unit.more_is_better() { self.ratio(subject, than) } else { self.ratio(than, subject) }
+    }
+
     /// The samples of one subject minus another's in the same round.
     pub fn difference(&self, subject: Subject, above: Subject) -> Option<Spread> {
         Spread::of(&pairs(self.of(subject)?, self.of(above)?, |a, b| a - b))

@@ -9,6 +9,7 @@ mod measure;
 mod pair;
 mod plot;
 mod probe;
+mod published;
 mod question;
 mod report;
 mod said;
@@ -31,6 +32,7 @@ use serde_json::{Value, json};
 use crate::{
     measure::{INTERRUPTED, Plan, Session},
     pair::Cpus,
+    published::Ratios,
     scenes::{SCENES, Scene},
     world::{Hosts, World},
 };
@@ -62,6 +64,12 @@ struct Options {
     /// The maximum number of containers in one network
     #[arg(long, value_name = "N", default_value_t = 3000)]
     containers: u32,
+    /// The published run, with which this one is compared
+    #[arg(long, value_name = "FILE")]
+    published: Option<PathBuf>,
+    /// Make this run the published one
+    #[arg(long, requires = "published")]
+    publish: bool,
     /// Directory for the results
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -99,6 +107,8 @@ fn run(options: &Options) -> Result<()> {
         bail!("the benchmark needs root for its namespaces");
     }
     end_on_signals()?;
+    // Before a run that takes long.
+    let published = options.published.as_deref().filter(|_| !options.publish).map(read).transpose()?;
     let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 10 });
     let session = Session::new(Plan {
         rounds: rounds.into(),
@@ -119,7 +129,7 @@ fn run(options: &Options) -> Result<()> {
         Ok(failures) => failures?,
         Err(panic) => vec![format!("the hosts: {}", panic_text(panic.as_ref()))],
     };
-    conclude(options, &session, &failures)
+    conclude(options, &session, published.as_ref(), &failures)
 }
 
 /// Creates the hosts, runs the scenes, removes the hosts. Returns the failures.
@@ -157,7 +167,12 @@ fn measure(options: &Options, session: &Session, chosen: &[&'static Scene]) -> R
 }
 
 /// Writes and prints the results.
-fn conclude(options: &Options, session: &Session, failures: &[String]) -> Result<()> {
+fn conclude(
+    options: &Options,
+    session: &Session,
+    published: Option<&Ratios>,
+    failures: &[String],
+) -> Result<()> {
     let figures = session.figures();
     let targets = targets::targets(&figures);
     if !figures.is_empty() {
@@ -172,10 +187,21 @@ fn conclude(options: &Options, session: &Session, failures: &[String]) -> Result
             text("netbpf"),
             session.plan.rounds
         );
+        let kept = published::json(&machine, &figures);
         let results = report::json(machine, &figures, &targets, failures);
         write(&options.out.join("bench.json"), &format!("{results:#}\n"))?;
         print!("{}", report::tables(&figures));
         println!("\nTargets\n{}", report::targets_table(&targets));
+        if let Some(published) = published {
+            println!("Beside the published run\n{}", published::changes(published, &figures));
+        }
+        // Not a run of which a part failed.
+        if options.publish
+            && failures.is_empty()
+            && let Some(file) = &options.published
+        {
+            write(file, &format!("{kept:#}\n"))?;
+        }
         println!(
             "±: half the distance between the quartiles of at least {} rounds; ×: how many times better netbpf is, the median of \
              pairs from the same round.",
@@ -212,6 +238,12 @@ fn machine(options: &Options, plan: Plan) -> Value {
         "seconds": plan.seconds,
         "quick": plan.quick,
     })
+}
+
+/// Reads the published run.
+fn read(path: &Path) -> Result<Ratios> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    published::read(&text).with_context(|| format!("read {}", path.display()))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! netbpf's performance targets, and whether this run meets them. Pure.
 
 use crate::{
-    figures::{Figure, Spread, Subject, ratio},
+    figures::{Figure, Subject, ratio},
     pair::Service,
     scenes::{bulk, commands, names, published, rate, round_trip, scale},
 };
@@ -130,11 +130,9 @@ fn ratio_of(
     divide(figure?, to?)
 }
 
-/// How many times better one subject is than another, from samples of the same round: faster, or more.
+/// The median of [`Figure::times_better`].
 pub fn better_by(figure: &Figure, subject: Subject, than: Subject) -> Option<f64> {
-    let spread =
-        if figure.unit.more_is_better() { figure.ratio(subject, than) } else { figure.ratio(than, subject) };
-    spread.map(|spread: Spread| spread.median)
+    figure.times_better(subject, than).map(|spread| spread.median)
 }
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ pub struct Options {
     /// Without Docker, and so without bridges
     #[arg(long)]
     without_docker: bool,
+    /// Make this run the published one, with which later runs are compared (tests/bench/published.json)
+    #[arg(long, conflicts_with_all = ["quick", "scenes", "containers", "against", "without_docker"])]
+    publish: bool,
 }
 
 /// Builds the benchmark and executes it in place of this process; returns only if that fails.
@@ -72,10 +75,15 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 fn command(bench: &Path, netbpf: &Path, options: &Options) -> Command {
-    let Options { quick, rounds, seconds, scenes, containers, netbpf: _, against, without_docker } = options;
+    let Options { quick, rounds, seconds, scenes, containers, netbpf: _, against, without_docker, publish } =
+        options;
     let mut command = Command::new(bench);
     command.arg("--netbpf").arg(netbpf).arg("--out").arg(toolchain::workspace().join("target/bench"));
-    for (name, given) in [("--quick", quick), ("--without-docker", without_docker)] {
+    let published = toolchain::workspace().join("tests/bench/published.json");
+    if *publish || published.exists() {
+        command.arg("--published").arg(published);
+    }
+    for (name, given) in [("--quick", quick), ("--without-docker", without_docker), ("--publish", publish)] {
         command.args(given.then_some(name));
     }
     let values =
@@ -105,14 +113,16 @@ mod tests {
             netbpf: None,
             against: Some("/old".into()),
             without_docker: false,
+            publish: true,
         };
         let command = command(Path::new("/bench"), Path::new("/new"), &options);
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
         assert_eq!(words[..3], ["--netbpf", "/new", "--out"]);
         assert_eq!(
-            words[4..],
+            words[6..],
             [
                 "--quick",
+                "--publish",
                 "--rounds=7",
                 "--containers=100",
                 "--scene=rate",
