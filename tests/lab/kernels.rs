@@ -14,6 +14,7 @@
 //! | namespaces, mounts, seccomp, inherited sockets | containers, the name responder, the relay |
 //! | nf_tables, conntrack and NAT of both families | published ports, masquerading, limits of flows, removal of flows |
 //! | the helpers of established flows: routes, neighbours, MTU, checksums of partial and whole packets | established flows |
+//! | running a program on a frame that nobody sends, and what the kernel tells of routes | explanations |
 //! | XDP in the driver and in the stack, and its links | uplinks |
 //!
 //! The other modules test netbpf's own logic: what commands print, which addresses are given, what is stored, what Docker
@@ -27,7 +28,7 @@ use aya::programs::ProgramInfo;
 use netbpf_tests::lab::{Lab, eventually, kernel_version};
 
 use super::{
-    bridge, fast_flows, flows, hands, isolation, limits, lo, names,
+    bridge, explain, fast_flows, flows, hands, isolation, limits, lo, names,
     outside::{self, Neighbourhood, ask},
     pins::pin,
     spoofing, story, uplink,
@@ -125,6 +126,11 @@ fn maps_are_replaced_by_larger_ones() {
 #[test]
 fn names_are_answered_in_the_kernel() {
     lo::names_are_answered_at_lo(&names::with_mynet(Lab::start()));
+}
+
+#[test]
+fn packets_are_explained() {
+    explain::pings_are_explained(&Lab::start());
 }
 
 #[test]

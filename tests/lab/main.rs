@@ -14,6 +14,7 @@ mod cri;
 mod disk;
 mod engine;
 mod errors;
+mod explain;
 mod fast_flows;
 mod files;
 mod firewall_tools;

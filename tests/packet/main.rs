@@ -22,6 +22,7 @@
 //! | `uplink` | frames from other hosts |
 //! | `hostile` | random frames: each ends as a plain model says |
 //! | `model`, `headers` | the plain model |
+//! | `judge` | asks an instance of the programs that is not attached |
 //! | `keeping` | maps and pins over the lives of several daemons |
 //! | `full` | changes for which a map has no room |
 //! | `room` | more networks and endpoints than usual |
@@ -43,6 +44,7 @@ mod host;
 mod hostile;
 mod icc;
 mod inspection;
+mod judge;
 mod keeping;
 mod limit;
 mod lo;

@@ -1,6 +1,7 @@
 //! The client of the API: one method for each request, with one connection each, on a unix socket. Knows the messages
 //! and HTTP, but not who calls it or what is printed.
 
+mod explain;
 mod target;
 
 use std::{

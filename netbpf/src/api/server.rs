@@ -7,6 +7,7 @@ mod create;
 mod docker;
 mod endpoint;
 mod error;
+mod explain;
 mod metrics;
 mod network;
 mod report;
@@ -33,9 +34,9 @@ use super::{
     filters::Filters,
     request::{self, Flag},
     types::{
-        ContainerResource, ContainerSummary, ContainerUpdate, ContainerWait, Created, Info, NetworkConnect,
-        NetworkConnected, NetworkCreated, NetworkDisconnect, NetworkResource, NetworkUpdate, NetworksPruned,
-        Stats, Version,
+        ContainerResource, ContainerSummary, ContainerUpdate, ContainerWait, Created, Explanation, Info,
+        NetworkConnect, NetworkConnected, NetworkCreated, NetworkDisconnect, NetworkResource, NetworkUpdate,
+        NetworksPruned, Stats, Version,
     },
 };
 use crate::{
@@ -68,6 +69,7 @@ fn routes() -> Router<Arc<Daemon>> {
         .route("/stats", get(stats))
         .route("/metrics", get(show_metrics))
         .route("/events", get(events))
+        .route("/explain", get(show_explanations))
         .route("/networks", get(list_networks))
         .route("/networks/create", post(create_network))
         .route("/networks/prune", post(prune_networks))
@@ -158,6 +160,21 @@ async fn show_metrics(State(daemon): Shared) -> Result<Response, Error> {
     };
     let text = metrics::text(&snapshot)?;
     Ok(([(header::CONTENT_TYPE, metrics::FORMAT)], text).into_response())
+}
+
+#[derive(Deserialize)]
+struct ExplainQuery {
+    from: String,
+    to: Option<String>,
+    what: Option<String>,
+}
+
+async fn show_explanations(
+    State(daemon): Shared,
+    Query(ExplainQuery { from, to, what }): Query<ExplainQuery>,
+) -> Result<Json<Vec<Explanation>>, Error> {
+    let explained = daemon.explain(&daemon::Question { from, to, what }).await?;
+    Ok(Json(explained.iter().map(explain::message).collect()))
 }
 
 #[derive(Deserialize)]

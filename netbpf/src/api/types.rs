@@ -28,6 +28,7 @@
 //! | `POST /attachments/collect` | [`CollectAttached`] → nothing |
 //! | `GET /attachments/status?network=N` | → nothing; an error if no container can be attached |
 //! | `GET /stats?containers=A,B` | → [`Stats`] |
+//! | `GET /explain?from=A&to=B&what=PROTO/PORT` | → `[Explanation]` |
 //! | `GET /events?since=RFC3339&until=RFC3339&filters=JSON` | → a stream of [`Event`](super::events::Event), one JSON text a line |
 //!
 //! `N` and `C` are a full ID, a full name or an unambiguous ID prefix, in this order. `filters` is Docker's JSON: a map
@@ -38,6 +39,7 @@
 
 mod attachment;
 mod container;
+mod explain;
 mod flows;
 mod foreign;
 mod names;
@@ -60,6 +62,7 @@ pub use container::{
     DefaultEndpoint, LogLine, NetworkAttachment, NetworkEndpoints, NetworkMode, NetworkSettings,
     RestartPolicy,
 };
+pub use explain::{Explanation, Hop, Party};
 pub use flows::{Flows, FlowsState};
 pub use foreign::{ForeignChain, ForeignChainState};
 pub use names::{Names, NamesState};

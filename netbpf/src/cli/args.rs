@@ -8,8 +8,8 @@ use clap::{
 };
 
 use super::{
-    Error, cni, console::Console, container, daemon, doctor, events, exec, inspect, logs, man, metrics,
-    network, output, port, run, stats, system,
+    Error, cni, console::Console, container, daemon, doctor, events, exec, explain, inspect, logs, man,
+    metrics, network, output, port, run, stats, system,
 };
 use crate::api;
 
@@ -180,6 +180,8 @@ enum Command {
     Metrics(metrics::Metrics),
     /// Show events of networks and containers
     Events(events::Events),
+    /// Explain why a packet arrives, or does not
+    Explain(explain::Explain),
     /// Show information about the daemon and its networks
     Info(system::Info),
     /// Show the versions of client and daemon
@@ -247,6 +249,7 @@ impl Client {
             Command::Monitor(args) => args.run(client, console).await,
             Command::Metrics(args) => args.run(client, console).await,
             Command::Events(args) => args.run(client, console).await,
+            Command::Explain(args) => args.run(client, console).await,
             Command::Info(args) => args.run(client, console).await,
             Command::Version(args) => args.run(client, console).await,
             Command::Doctor(args) => args.run(client, console).await,

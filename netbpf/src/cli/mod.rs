@@ -13,6 +13,7 @@ mod each;
 mod error;
 mod events;
 mod exec;
+mod explain;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod inspect;

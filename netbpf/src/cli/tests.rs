@@ -453,3 +453,27 @@ fn an_invalid_command_line_fails_with_docker_s_exit_codes() {
 fn commands_are_well_formed() {
     super::args::command().debug_assert();
 }
+
+#[tokio::test]
+async fn an_explanation_ends_with_the_verdict() {
+    let explained = |verdict: &str| {
+        json!([{
+            "Type": "explanation", "Time": "2026-01-31T12:00:00Z", "Version": "0", "Protocol": "tcp", "Port": 80,
+            "Source": { "Kind": "container", "Name": "web", "ID": "", "Network": "", "Address": "" },
+            "Destination": { "Kind": "host", "Name": "host", "ID": "", "Network": "", "Address": "" },
+            "Verdict": verdict, "Code": "not-listening", "Summary": "nobody listens", "Advice": "", "Hops": [],
+        }])
+    };
+    for (verdict, code) in [("passes", 0), ("blocked", 3), ("undecided", 4)] {
+        let answer = explained(verdict);
+        let ask = |Query(query): Query<Vec<(String, String)>>| async move {
+            let words: Vec<_> = query.into_iter().map(|(_, word)| word).collect();
+            assert_eq!(words, ["web", "host:8080", "tcp"]);
+            Json(answer)
+        };
+        let daemon = Router::new().route("/explain", get(ask));
+        let said = netbpf(daemon, "explain web host:8080 tcp --format {{.Code}}").await;
+        assert_eq!(said, outcome(code, "not-listening\n", ""));
+    }
+    assert_eq!(misuse("explain"), 1);
+}

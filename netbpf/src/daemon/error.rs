@@ -17,6 +17,14 @@ pub enum Error {
     /// No container of this name or ID.
     #[error("No such container: {0}")]
     NoContainer(String),
+    /// `explain` of a name that nobody has.
+    #[error("nobody is called {name:?}{near}")]
+    NoPartner {
+        /// As typed.
+        name: String,
+        /// Names of containers that are near to it, if there are some.
+        near: String,
+    },
     /// `--link` to an unknown container.
     #[error("could not get container for {0}: No such container: {0}")]
     NoLinkTarget(String),
@@ -271,6 +279,14 @@ pub enum Error {
     /// An operation on a link failed.
     #[error(transparent)]
     Link(#[from] link::Error),
+    /// The kernel did not answer a question that changes nothing.
+    #[error("ask the kernel about {what}: {source}")]
+    Question {
+        /// What it was asked about.
+        what: &'static str,
+        /// Its error.
+        source: std::io::Error,
+    },
     /// Others can change a directory.
     #[error(transparent)]
     Folder(#[from] private::Error),
@@ -324,6 +340,7 @@ impl Error {
             | Self::NoContainer(_)
             | Self::NoEngine(..)
             | Self::NoLinkTarget(_)
+            | Self::NoPartner { .. }
             | Self::NoNamespace(_)
             | Self::NoInterface { .. }
             | Self::NoEndpoint(_) => Some(Refusal::NotFound),
@@ -369,6 +386,7 @@ impl Error {
             | Self::LinkElsewhere(_)
             | Self::Store(_)
             | Self::Link(_)
+            | Self::Question { .. }
             | Self::Folder(_)
             | Self::Datapath(_)
             | Self::Firewall(_)

@@ -31,6 +31,7 @@ pub use owners::sandbox::{
 pub use service::{BPFFS, Inherited, Options, run};
 pub use tell::{
     events::{Event, EventKind},
+    explain::Question,
     info::{
         EndpointStats, FlowsStanding, Info, NamesStanding, Repair, Standing, StandingState, Stats, Uplink,
         kernel,
@@ -39,6 +40,7 @@ pub use tell::{
     view::{AttachmentView, ContainerLine, ContainerView, MemberView, NetworkView, Views},
 };
 
+pub use crate::plan::explain::{Explanation, Hop, Mark, Party, Way};
 pub use crate::sandbox::{
     exec::Command,
     logs::Record,
@@ -52,7 +54,7 @@ use owners::Owners;
 use state::State;
 use tell::{
     events::{Events, Happened},
-    info,
+    explain, info,
 };
 
 /// A running daemon: a struct for each module that keeps something. Its own methods are the use cases, which join
@@ -72,6 +74,15 @@ impl Daemon {
     /// `netbpf info`.
     pub async fn info(&self) -> Info {
         info::info(&self.options, &self.state, &self.host).await
+    }
+
+    /// `netbpf explain`.
+    ///
+    /// # Errors
+    /// [`Error::NoPartner`] or [`Error::Invalid`] if the question cannot be understood; [`Error::Question`] or
+    /// [`Error::Datapath`] if the kernel does not answer it.
+    pub async fn explain(&self, question: &Question) -> Result<Vec<Explanation>, Error> {
+        explain::explain(&self.state, &self.host, self.options.table(), question).await
     }
 
     /// Networks and containers as users see them.

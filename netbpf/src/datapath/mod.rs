@@ -25,6 +25,7 @@
 //! | `flows` | established flows that skip the host's stack |
 //! | `notices` | what the programs report |
 //! | `counters` | what the programs counted |
+//! | `judge` | asks the programs what becomes of a frame |
 //! | `exceptions` | which members may talk to each other in spite of `enable_icc=false` |
 //! | `logs` | log lines of the programs, if enabled |
 //!
@@ -44,6 +45,7 @@ mod external;
 mod flows;
 mod folders;
 mod host;
+mod judge;
 mod layouts;
 mod limits;
 mod logs;
@@ -81,6 +83,7 @@ pub use self::{
     external::RestoredPins,
     flows::{BusyFlows, Shortcut, has_netfilter_program},
     host::Attachment,
+    judge::{Judge, Judged, Sender},
     logs::ProgramLogs,
     names::NamesInNetwork,
     notices::Notices,

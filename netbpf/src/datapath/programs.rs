@@ -82,7 +82,7 @@ pub const FROM_UPLINK: &str = "from_uplink";
 const WITHOUT_ROOM: [&str; 2] = [AT_LO, FROM_UPLINK];
 
 /// The targets of tail calls, by their index in `TAIL_CALLS`.
-const TAIL_CALLS: [&str; 6] = ["flood", "from_open", "to_open", "flood_open", "answer_name", "flow_out"];
+pub const TAIL_CALLS: [&str; 6] = ["flood", "from_open", "to_open", "flood_open", "answer_name", "flow_out"];
 
 /// The programs. Those that nobody needs are not loaded: the verifier takes longer for them than for the others.
 pub struct Programs {

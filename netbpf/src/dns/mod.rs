@@ -20,6 +20,7 @@ mod forward;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod inside;
+mod lookup;
 mod message;
 mod record;
 pub mod responder;
@@ -28,4 +29,5 @@ mod zone;
 
 pub use control::Pair;
 pub use feed::{Error, Feed, Sockets};
+pub use lookup::{Looked, look_up};
 pub use record::{NetworkRecord, Record, Servers};

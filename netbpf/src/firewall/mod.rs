@@ -7,6 +7,7 @@
 //! often, and are sent to the kernel. The rules of others are read over netlink.
 
 mod advice;
+mod bystanders;
 mod elements;
 mod flows;
 mod foreign;
@@ -34,6 +35,7 @@ use std::{
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use tokio::sync::Mutex;
 
+pub use bystanders::{Bystanders, Hook, Opinion, Passage, Verdicts};
 pub use foreign::{Standing, State};
 pub use nft::Counted;
 pub use tracked::{Direction, Timeouts, Tracked, TrackedFlows, Transport};

@@ -17,6 +17,7 @@
 //! | `watch` | announcements of links that are deleted or change |
 //! | `neighbours` | size limits of the kernel's neighbour tables |
 //! | `netconf` | announcements that forwarding was turned off |
+//! | `questions` | where a packet goes, who listens, in the namespace of the calling thread |
 //! | `routers` | interfaces that use router advertisements; bridges |
 //! | `netns` | opens and visits namespaces |
 //! | `sysctl` | settings |
@@ -34,6 +35,7 @@ pub mod neighbours;
 mod netconf;
 mod netns;
 mod observe;
+pub mod questions;
 mod routers;
 mod shape;
 mod size;

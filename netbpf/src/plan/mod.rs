@@ -6,6 +6,7 @@ mod action;
 mod closed;
 mod device;
 mod entry;
+pub mod explain;
 mod ports;
 mod route;
 mod rules;

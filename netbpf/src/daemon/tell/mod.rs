@@ -1,6 +1,7 @@
-//! What the daemon reports: events, information, `inspect`, and what the programs report to it. Changes nothing.
+//! What the daemon reports: events, information, `inspect`, the ways of packets, and what the programs report to it. Changes nothing.
 
 pub(in crate::daemon) mod events;
+pub(in crate::daemon) mod explain;
 pub(in crate::daemon) mod info;
 pub(in crate::daemon) mod notices;
 pub(in crate::daemon) mod usage;

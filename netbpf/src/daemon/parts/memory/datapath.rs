@@ -21,7 +21,7 @@ use nix::libc::E2BIG;
 use super::Machine;
 use crate::{
     datapath::{
-        Attachment, BusyFlows, Error, LearntMacs, LoadedProgram, NamesInNetwork, Notices, Observed,
+        Attachment, BusyFlows, Error, Judge, LearntMacs, LoadedProgram, NamesInNetwork, Notices, Observed,
         ProgramLogs, RestoredPins, Shortcut, UplinkDevice,
     },
     model::{Id, XdpMode},
@@ -53,6 +53,10 @@ impl Datapath {
 
     pub fn take_notices(&mut self) -> Option<Notices> {
         None
+    }
+
+    pub fn judge(&self) -> impl FnOnce() -> Result<Judge, Error> + Send + use<> {
+        || Err(refused("load")(io::ErrorKind::Unsupported.into()))
     }
 
     pub fn learnt_macs(&self) -> Result<Option<LearntMacs>, Error> {
