@@ -115,8 +115,8 @@ impl FlowState {
     }
 }
 
-/// Value of the array `SENDERS` (key: the flow's hash, modulo its size): how many packets a container has sent in a flow.
-/// Another flow with the same key takes its place.
+/// Value of the array `SENDERS`: how many packets a container has sent in a flow. A flow has two places ([`Sender::places`]).
+/// If others have both, it takes one of them, so those that share a place come to have one each.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sender {
@@ -128,6 +128,12 @@ pub struct Sender {
 const _: () = assert!(size_of::<Sender>() == 8);
 
 impl Sender {
+    /// The places for the flow with this hash.
+    #[inline(always)]
+    pub const fn places(hash: u32) -> [u32; 2] {
+        [hash % SENDERS, hash / SENDERS % SENDERS]
+    }
+
     /// The value after one more packet of the flow with this hash, and whether the flow is to be reported.
     #[inline(always)]
     pub const fn and_one(self, hash: u32) -> (Self, bool) {
@@ -182,5 +188,7 @@ mod tests {
             ]
         );
         assert_eq!(sender.and_one(8), (Sender { hash: 8, packets: 1 }, false));
+        assert_eq!(Sender::places(u32::MAX), [SENDERS - 1; 2]);
+        assert_eq!(Sender::places(SENDERS + 3), [3, 1]);
     }
 }

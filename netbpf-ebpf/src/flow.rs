@@ -201,7 +201,10 @@ fn key(packet: &Packet, segment: &Segment) -> FlowKey {
 /// Counts a packet of a flow without an entry, and reports a flow that has sent enough.
 #[inline(always)]
 fn count(packet: &Packet, segment: &Segment, now: u32) {
-    if !segment.is_begin_or_end && now < maps::flow_state().until && maps::has_sent_enough(packet.hash()) {
+    if segment.is_begin_or_end || now >= maps::flow_state().until {
+        return;
+    }
+    if maps::has_sent_enough(packet.hash(), || packet::random_below(2) == 0) {
         maps::report_busy_flow(key(packet, segment));
     }
 }

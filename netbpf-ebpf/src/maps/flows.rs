@@ -97,11 +97,21 @@ pub fn flow_state() -> FlowState {
     FLOW_STATE.get(0).copied().unwrap_or_default()
 }
 
-/// Counts a packet of the flow with this hash. Whether the flow is to be reported now. Two CPUs at once may count one.
+/// Counts a packet of the flow with this hash, which takes a place by chance if others have both of its own. Whether the flow
+/// is to be reported now. Two CPUs at once may count one.
 #[inline(always)]
-pub fn has_sent_enough(hash: u32) -> bool {
-    let Some(place) = SENDERS.get_ptr_mut(hash % MAX_SENDERS) else { return false };
-    // SAFETY: aligned words, which no CPU sees half written. Volatile, because others write there.
+pub fn has_sent_enough(hash: u32, takes_first: impl FnOnce() -> bool) -> bool {
+    let [first, second] = Sender::places(hash);
+    let (Some(first), Some(second)) = (SENDERS.get_ptr_mut(first), SENDERS.get_ptr_mut(second)) else {
+        return false;
+    };
+    let is_there = |place: *mut Sender| {
+        // SAFETY: aligned words, which no CPU sees half written. Volatile, because others write there.
+        unsafe { (&raw const (*place).hash).read_volatile() == hash }
+    };
+    let is_in_first = is_there(first) || (!is_there(second) && takes_first());
+    let place = if is_in_first { first } else { second };
+    // SAFETY: as above.
     let (sender, is_enough) = unsafe { place.read_volatile() }.and_one(hash);
     // SAFETY: the same.
     unsafe { place.write_volatile(sender) };
