@@ -1,11 +1,13 @@
 //! Packets of established flows, which skip the host's stack: how they are rewritten, and which do not skip it.
 
+mod room;
+
 use std::fs;
 
 use netbpf::datapath::Shortcut;
 use netbpf_common::{
     access::PLAIN,
-    endpoint::Endpoint,
+    endpoint::{self, Endpoint},
     flow::{FlowKey, PACKETS_BETWEEN_REPORTS, PACKETS_UNTIL_REPORT, Way},
     reason::Reason,
 };
@@ -160,7 +162,7 @@ fn enter(bench: &mut Bench) {
     for protocol in [TCP, UDP] {
         while bench
             .datapath
-            .add_flow(bench.datapath.flow_epoch(), flow(protocol), seconds())
+            .add_flow(bench.datapath.flow_changes(), &flow(protocol), seconds())
             .expect("a flow")
             .is_none()
         {
@@ -311,16 +313,32 @@ fn an_entry_counts_while_nothing_has_changed_and_the_daemon_lives() {
         bench.datapath.admit_flows(seconds() + 600).expect("FLOW_STATE");
         is_fast(bench, "a daemon that answers again", TCP, b"x");
 
-        let epoch = bench.datapath.flow_epoch();
+        let changes = bench.datapath.flow_changes();
         bench.datapath.end_flows().expect("FLOW_STATE");
         all_slow(bench, "another epoch");
         for index in bench.datapath.flows().expect("FLOWS").into_keys() {
             bench.datapath.remove_flow(index).expect("removed");
         }
-        let added = bench.datapath.add_flow(epoch, flow(TCP), seconds()).expect("no error");
-        assert_eq!(added, None, "found in another epoch");
+        let added = bench.datapath.add_flow(changes, &flow(TCP), seconds()).expect("no error");
+        assert_eq!(added, None, "found before a change");
         enter(bench);
         is_fast(bench, "entered again", TCP, b"x");
+        bench.datapath.end_flows().expect("FLOW_STATE");
+        is_fast_again(bench, "entered again in the same place");
+        bench.datapath.end_flows_of(&[BERT.ip.into()].into()).expect("FLOW_WAYS");
+        is_fast(bench, "flows of another container have ended", TCP, b"x");
+        bench.datapath.end_flows_of(&[ANNE.ip.into()].into()).expect("FLOW_WAYS");
+        all_slow(bench, "flows of this container have ended");
+        assert_eq!(bench.datapath.flows().expect("FLOWS").len(), 0);
+        enter(bench);
+        is_fast(bench, "entered once more", TCP, b"x");
+
+        // What happens to others, or to the list of members, ends nothing.
+        let other = Station { ifindex: endpoint::ifindex_of(90), ip: [172, 17, 0, 90] };
+        bench.datapath.write_endpoint(90, &endpoint_entry(0, other)).expect("an endpoint");
+        is_fast(bench, "a container has come", UDP, b"x");
+        bench.datapath.remove_endpoint(90, None).expect("removed");
+        is_fast(bench, "and has gone", UDP, b"x");
 
         // Somebody else gets Anne's number, address and MAC.
         let anne = ANNE.number().expect("a container");
@@ -335,13 +353,26 @@ fn an_entry_counts_while_nothing_has_changed_and_the_daemon_lives() {
         bench.datapath.write_endpoint(anne, &Endpoint { access: PLAIN, ..entry }).expect("an endpoint");
         all_slow(bench, "one that gets frames through its veth pair");
         let added =
-            bench.datapath.add_flow(bench.datapath.flow_epoch(), flow(TCP), seconds()).expect("no error");
+            bench.datapath.add_flow(bench.datapath.flow_changes(), &flow(TCP), seconds()).expect("no error");
         assert_eq!(added, None, "for one that gets frames through its veth pair");
 
         bench.datapath.stop_flows().expect("stopped");
         assert_eq!(bench.datapath.flows().expect("FLOWS").len(), 0);
         bench.from(ANNE).passes("stopped", &out(TCP, b"x"), Reason::Delivered, &[]);
     });
+}
+
+/// No place of a removed flow could be used again so soon.
+fn is_fast_again(bench: &mut Bench, says: &str) {
+    let changes = bench.datapath.flow_changes();
+    for protocol in [TCP, UDP] {
+        let before = bench.datapath.flows().expect("FLOWS");
+        let added = bench.datapath.add_flow(changes, &flow(protocol), seconds()).expect("no error");
+        assert!(added.is_some_and(|index| before.contains_key(&index)), "{says}");
+        is_fast(bench, says, protocol, b"x");
+    }
+    let added = bench.datapath.add_flow(changes, &flow(TCP), seconds()).expect("no error");
+    assert_eq!(added, None, "it counts already");
 }
 
 fn enter_again(bench: &mut Bench) {
@@ -416,8 +447,8 @@ fn a_flow_keeps_the_router_that_the_stack_chose() {
                 back: way(UPLINK.ifindex, TCP, far, host, anne),
                 ..flow(TCP)
             };
-            let epoch = bench.datapath.flow_epoch();
-            bench.datapath.add_flow(epoch, flow, seconds()).expect("a flow").expect("there is room");
+            let changes = bench.datapath.flow_changes();
+            bench.datapath.add_flow(changes, &flow, seconds()).expect("a flow").expect("there is room");
             let frame = with_macs(packet(TCP, anne, far, b"x"), ANNE.mac(), GATEWAY.mac());
             let outcome = bench.from(ANNE).frame(&frame);
             assert_eq!(outcome.reasons, [Reason::Shortcut], "port {port}");

@@ -6,8 +6,9 @@
 //! containers when the time in `FLOW_STATE` is over.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     io, mem,
+    net::IpAddr,
     os::fd::AsFd as _,
     time::{Duration, Instant},
 };
@@ -75,6 +76,14 @@ pub struct Shortcut {
     pub back: Way,
 }
 
+impl Shortcut {
+    /// That of an entry.
+    fn of(flow: &Flow) -> Self {
+        let Flow { endpoint, uplink, out, back, .. } = *flow;
+        Self { endpoint, uplink, out, back }
+    }
+}
+
 /// Reader of the keys of flows that have sent enough.
 pub struct BusyFlows(RingBuf<MapData>);
 
@@ -108,8 +117,12 @@ pub struct Flows {
     state: Array<MapData, FlowState>,
     busy: Option<BusyFlows>,
     now: FlowState,
-    /// The flows by their index.
+    /// How many changes have ended flows.
+    changes: u64,
+    /// The flows by their index, as they were written.
     present: BTreeMap<u32, Flow>,
+    /// The indexes of each endpoint's flows.
+    of_endpoints: BTreeMap<u32, BTreeSet<u32>>,
     /// Free places, with the time from which on they can be used.
     free: VecDeque<(Instant, u32)>,
     /// The links at uplinks, by ifindex. A link that is dropped is detached.
@@ -128,7 +141,9 @@ impl Flows {
             state: take(object, "FLOW_STATE")?,
             busy: Some(busy),
             now: FlowState::default(),
+            changes: 0,
             present: BTreeMap::new(),
+            of_endpoints: BTreeMap::new(),
             free: (0..MAX_FLOWS).map(|index| (ready, index)).collect(),
             links: HashMap::new(),
         };
@@ -148,7 +163,21 @@ impl Flows {
 
     /// No entry counts any more, those included that are being made.
     pub fn end_all(&mut self) -> Result<(), Error> {
+        self.changes += 1;
         self.set_state(FlowState { epoch: self.now.epoch.wrapping_add(1), ..self.now })
+    }
+
+    /// No flow of an endpoint counts any more, those included that are being entered.
+    pub fn end_of(&mut self, endpoint: u32) -> Result<(), Error> {
+        let indexes = self.of_endpoints.get(&endpoint).cloned().unwrap_or_default();
+        self.end_these(indexes)
+    }
+
+    /// The same for some flows. If an entry cannot be removed, all flows end.
+    fn end_these(&mut self, indexes: BTreeSet<u32>) -> Result<(), Error> {
+        self.changes += 1;
+        let removed = indexes.into_iter().try_for_each(|index| self.remove(index));
+        removed.or_else(|_| self.end_all())
     }
 
     fn remove_way(&mut self, key: &FlowKey) -> Result<(), Error> {
@@ -156,22 +185,46 @@ impl Flows {
         remove(|| self.ways.remove(key)).map_err(failed)
     }
 
-    /// The place for a flow with these keys. None: there is no room, or it is there.
-    fn place_for(&self, keys: [&FlowKey; 2]) -> Option<u32> {
-        let is_ready = |(ready, _): &&(Instant, u32)| *ready <= Instant::now();
-        let (_, index) = self.free.front().filter(is_ready)?;
-        let is_known = |key| self.ways.get(key, 0).is_ok();
-        (!keys.into_iter().any(is_known)).then_some(*index)
+    /// The place for a flow: its own if it is there and has ended, or a free one. None: it counts, another flow has one of
+    /// its keys, or there is no room.
+    fn place_for(&self, flow: &Shortcut) -> Option<u32> {
+        let taken = [&flow.out.key, &flow.back.key].map(|key| self.ways.get(key, 0).ok());
+        match taken {
+            [None, None] => self.free_place(flow.endpoint),
+            [Some(index), _] => {
+                let there = self.present.get(&index)?;
+                (there.epoch != self.now.epoch && Shortcut::of(there) == *flow).then_some(index)
+            }
+            [None, Some(_)] => None,
+        }
     }
 
-    /// Adds a flow, and returns its index. None: there is no room, or it is there.
-    fn add(&mut self, flow: Flow) -> Result<Option<u32>, Error> {
-        let Some(index) = self.place_for([&flow.out.key, &flow.back.key]) else { return Ok(None) };
+    /// A free place. An endpoint gets one only if it has fewer than are free, so that some are left for others.
+    fn free_place(&self, endpoint: u32) -> Option<u32> {
+        let (ready, index) = self.free.front()?;
+        let own = self.of_endpoints.get(&endpoint).map_or(0, BTreeSet::len);
+        (*ready <= Instant::now() && own < self.free.len()).then_some(*index)
+    }
+
+    /// Adds a flow, and returns its index. None: there is no place for it.
+    fn add(&mut self, shortcut: &Shortcut, now: u32) -> Result<Option<u32>, Error> {
+        let Some(index) = self.place_for(shortcut) else { return Ok(None) };
+        let Shortcut { endpoint, uplink, out, back } = *shortcut;
+        let flow =
+            Flow { epoch: self.now.epoch, endpoint, uplink, out, back, is_over: 0, seen: now, checked: 0 };
         let failed = |error| Error::failed("write to FLOWS", index, error);
+        if self.present.contains_key(&index) {
+            // A program may read it. It finds all as it is, but the epoch, which is one word.
+            let seen = self.flows.get(&index, 0).map_err(reading("FLOWS"))?.seen;
+            self.flows.set(index, Flow { seen, ..flow }, 0).map_err(failed)?;
+            self.present.insert(index, flow);
+            return Ok(Some(index));
+        }
         self.flows.set(index, flow, 0).map_err(failed)?;
         self.free.pop_front();
         self.present.insert(index, flow);
-        let added = [&flow.out.key, &flow.back.key].into_iter().try_for_each(|key| {
+        self.of_endpoints.entry(endpoint).or_default().insert(index);
+        let added = [&out.key, &back.key].into_iter().try_for_each(|key| {
             let failed = |error| Error::failed("write to FLOW_WAYS", format!("{key:?}"), error);
             self.ways.insert(key, index, 0).map_err(failed)
         });
@@ -189,6 +242,12 @@ impl Flows {
         self.remove_way(&flow.out.key)?;
         self.remove_way(&flow.back.key)?;
         self.present.remove(&index);
+        if let Some(own) = self.of_endpoints.get_mut(&flow.endpoint) {
+            own.remove(&index);
+            if own.is_empty() {
+                self.of_endpoints.remove(&flow.endpoint);
+            }
+        }
         self.free.push_back((Instant::now() + REST, index));
         Ok(())
     }
@@ -226,7 +285,7 @@ impl Datapath {
         self.flows.set_state(FlowState { until, ..self.flows.now })
     }
 
-    /// Ends all flows: from now on no entry counts that was made before, or for [`Datapath::flow_epoch`] before.
+    /// Ends all flows: from now on no entry counts that was made before, or is being made.
     ///
     /// # Errors
     /// [`Error::Failed`] of the map.
@@ -234,9 +293,25 @@ impl Datapath {
         self.flows.end_all()
     }
 
-    /// The present epoch. Ask for it before you look whether a flow may be entered.
+    /// The same for the flows of containers with these addresses.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of a map.
+    pub fn end_flows_of(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
+        let is_meant = |flow: &Flow| addresses.contains(&IpAddr::from(flow.back.address));
+        let meant = self.flows.present.iter().filter(|(_, flow)| is_meant(flow));
+        let indexes = meant.map(|(index, _)| *index).collect();
+        self.flows.end_these(indexes)
+    }
+
+    /// The present epoch. In another one, an entry does not count.
     pub fn flow_epoch(&self) -> u32 {
         self.flows.now.epoch
+    }
+
+    /// How many changes have ended flows. Ask for it before you look whether a flow may be entered.
+    pub fn flow_changes(&self) -> u64 {
+        self.flows.changes
     }
 
     /// The endpoint that sends what an interface receives, with its number, if its flows may skip the stack: frames reach it
@@ -249,29 +324,28 @@ impl Datapath {
     }
 
     /// Whether [`Datapath::add_flow`] would enter a flow now.
-    pub fn would_add_flow(&self, epoch: u32, shortcut: &Shortcut) -> bool {
+    pub fn would_add_flow(&self, changes: u64, shortcut: &Shortcut) -> bool {
         let Shortcut { endpoint, uplink, out, back } = shortcut;
         let sender = self.sender(out.key.ifindex);
         let is_its = sender.is_some_and(|(number, at)| number == *endpoint && at.ipv4 == back.address);
         let is_ours = endpoint::number_of(*uplink).is_some() || network::number_of(*uplink).is_some();
         is_its
             && !is_ours
-            && epoch == self.flows.now.epoch
+            && changes == self.flows.changes
             && self.flows.links.contains_key(uplink)
-            && self.flows.place_for([&out.key, &back.key]).is_some()
+            && self.flows.place_for(shortcut).is_some()
     }
 
-    /// Enters a flow that was found to be established in an epoch, and returns its index. None: there is no room, it is
-    /// entered, or something has changed.
+    /// Enters a flow that was found to be established after so many changes, and returns its index. One that a change has
+    /// ended counts again. None: there is no room, it counts already, or something has changed.
     ///
     /// # Errors
     /// [`Error::Failed`] of a map.
-    pub fn add_flow(&mut self, epoch: u32, shortcut: Shortcut, now: u32) -> Result<Option<u32>, Error> {
-        if !self.would_add_flow(epoch, &shortcut) {
-            return Ok(None);
+    pub fn add_flow(&mut self, changes: u64, shortcut: &Shortcut, now: u32) -> Result<Option<u32>, Error> {
+        match self.would_add_flow(changes, shortcut) {
+            true => self.flows.add(shortcut, now),
+            false => Ok(None),
         }
-        let Shortcut { endpoint, uplink, out, back } = shortcut;
-        self.flows.add(Flow { epoch, endpoint, uplink, out, back, is_over: 0, seen: now, checked: 0 })
     }
 
     /// Removes a flow.
@@ -280,6 +354,15 @@ impl Datapath {
     /// [`Error::Failed`] of a map: call it again.
     pub fn remove_flow(&mut self, index: u32) -> Result<(), Error> {
         self.flows.remove(index)
+    }
+
+    /// A flow, as the programs have changed it; none if it is gone.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] of the map.
+    pub fn flow(&self, index: u32) -> Result<Option<Flow>, Error> {
+        let is_there = self.flows.present.contains_key(&index);
+        is_there.then(|| self.flows.flows.get(&index, 0).map_err(reading("FLOWS"))).transpose()
     }
 
     /// All flows by their index, as the programs have changed them.

@@ -445,7 +445,10 @@ impl Datapath {
     }
 
     fn set_network(&mut self, number: u32, network: Network) -> Result<(), Error> {
-        self.flows.end_all()?;
+        let present = self.networks.get(&number);
+        if present.is_some_and(|present| network != Network { first: network.first, ..*present }) {
+            self.flows.end_all()?;
+        }
         self.tables.set_network(number, network)?;
         self.networks.insert(number, network);
         self.before.insert(network.first, Before::Network(number));
@@ -453,7 +456,10 @@ impl Datapath {
     }
 
     fn set_endpoint(&mut self, number: u32, endpoint: Endpoint) -> Result<(), Error> {
-        self.flows.end_all()?;
+        let present = self.endpoints.get(&number);
+        if present.is_none_or(|present| endpoint != Endpoint { next: endpoint.next, ..*present }) {
+            self.flows.end_of(number)?;
+        }
         self.tables.set_endpoint(number, endpoint)?;
         self.note_open(number, &endpoint);
         let former = self.endpoints.insert(number, endpoint);
@@ -470,7 +476,7 @@ impl Datapath {
     }
 
     fn vacate_endpoint(&mut self, number: u32) -> Result<(), Error> {
-        self.flows.end_all()?;
+        self.flows.end_of(number)?;
         self.tables.set_endpoint(number, Endpoint::default())?;
         self.before.remove(&number);
         self.note_asking(number, self.endpoints.get(&number).copied(), &Endpoint::default())?;

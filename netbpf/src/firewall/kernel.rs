@@ -23,17 +23,25 @@ const NFTABLES: u16 = 10;
 
 /// A netlink socket to the packet filter of a network namespace.
 #[derive(Debug)]
-pub struct Kernel(Socket);
+pub struct Kernel {
+    socket: Socket,
+    port: u32,
+}
 
 impl Kernel {
     /// Opens a socket in the calling thread's namespace.
     pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
+        let port = socket.bind_auto()?.port_number();
         socket.connect(&SocketAddr::new(0, 0))?;
         // Error messages do not contain the request.
         socket.set_cap_ack(true)?;
-        Ok(Self(socket))
+        Ok(Self { socket, port })
+    }
+
+    /// The socket's number, with which the kernel announces its changes to others.
+    pub fn port(&self) -> u32 {
+        self.port
     }
 
     /// Sends a request and waits for the whole answer. Blocks.
@@ -53,7 +61,7 @@ impl Kernel {
     /// As of [`Kernel::ask`]; some messages may have been passed on.
     pub fn ask_for_each(&self, request: &[u8], mut take: impl FnMut(NetfilterMessage)) -> io::Result<()> {
         fault::call("netfilter")?;
-        self.0.send(request, 0)?;
+        self.socket.send(request, 0)?;
         let mut is_consistent = true;
         loop {
             for message in self.receive()? {
@@ -85,7 +93,7 @@ impl Kernel {
         let all = iter::once(boundary(ControlMessage::BatchBegin)).chain(changes);
         let batch = all.chain([boundary(ControlMessage::BatchEnd)]).collect::<Vec<_>>().concat();
         self.make_room_for(batch.len())?;
-        self.0.send(&batch, 0)?;
+        self.socket.send(&batch, 0)?;
         loop {
             for message in self.receive()? {
                 match message.payload {
@@ -101,15 +109,16 @@ impl Kernel {
     fn make_room_for(&self, length: usize) -> io::Result<()> {
         // The kernel counts its own structures too.
         let size = 2 * length;
-        if getsockopt(&self.0, SndBuf)? < size {
-            setsockopt(&self.0, SndBufForce, &size).or_else(|_| setsockopt(&self.0, SndBuf, &size))?;
+        if getsockopt(&self.socket, SndBuf)? < size {
+            setsockopt(&self.socket, SndBufForce, &size)
+                .or_else(|_| setsockopt(&self.socket, SndBuf, &size))?;
         }
         Ok(())
     }
 
     /// The messages of the next datagram.
     fn receive(&self) -> io::Result<Vec<NetlinkMessage<NetfilterMessage>>> {
-        let (datagram, _) = self.0.recv_from_full()?;
+        let (datagram, _) = self.socket.recv_from_full()?;
         let mut rest = datagram.as_slice();
         let mut messages = Vec::new();
         while !rest.is_empty() {

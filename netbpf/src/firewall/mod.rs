@@ -28,7 +28,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
 };
 
@@ -121,6 +121,8 @@ pub struct Firewall {
     /// For changes of elements. It stays open, because the kernel lets whoever closes such a socket wait for a grace period
     /// of RCU after a removal.
     kernel: Arc<std::sync::Mutex<Option<Kernel>>>,
+    /// The number of that socket; 0 if there is none.
+    port: Arc<AtomicU32>,
 }
 
 impl Firewall {
@@ -139,6 +141,7 @@ impl Firewall {
             closed: Default::default(),
             rules: AtomicUsize::default(),
             kernel: Arc::default(),
+            port: Arc::default(),
         })
     }
 
@@ -299,6 +302,14 @@ impl Firewall {
         Ok(())
     }
 
+    /// Changes of the packet filter since now, but not those of published ports by this value.
+    ///
+    /// # Errors
+    /// As of [`FilterChanges::watch`].
+    pub fn changes_by_others(&self) -> Result<FilterChanges, Error> {
+        FilterChanges::watch_all_but(Arc::clone(&self.port))
+    }
+
     /// Publishes ports. UDP flows that reached the host at these ports before go to the container from now on.
     ///
     /// # Errors
@@ -353,15 +364,17 @@ impl Firewall {
             return Ok(());
         }
         let messages = changes.iter().flat_map(|change| elements::messages(&self.table, *change, elements));
-        let (messages, kernel) = (messages.collect(), Arc::clone(&self.kernel));
+        let (messages, kernel, port) = (messages.collect(), Arc::clone(&self.kernel), Arc::clone(&self.port));
         let changed = in_background(move || {
             let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
             let open = match kernel.take() {
                 Some(open) => open,
                 None => Kernel::open()?,
             };
-            open.transact(NetfilterProtoFamily::Inet, messages)?;
+            port.store(open.port(), Ordering::Relaxed);
             // After an error it may have further answers.
+            open.transact(NetfilterProtoFamily::Inet, messages)
+                .inspect_err(|_| port.store(0, Ordering::Relaxed))?;
             *kernel = Some(open);
             Ok(())
         });

@@ -174,7 +174,6 @@ impl Host {
                 }
             }
             Action::Publish(mappings) => {
-                self.datapath().end_flows()?;
                 self.firewall.publish(mappings).await?;
                 if let Err(error) = self.ports.relay(mappings).await {
                     // Both or none. The error to return is that of the relay.
@@ -185,11 +184,12 @@ impl Host {
                 }
             }
             Action::Withdraw { mappings, leaving } => {
-                self.datapath().end_flows()?;
+                let addresses = mappings.iter().map(|mapping| mapping.container).collect();
+                self.datapath().end_flows_of(&addresses)?;
                 self.firewall.withdraw(mappings, leaving).await?;
                 // From here on nothing can fail: all is withdrawn or nothing. A flow that was entered in the meantime ends at
                 // the next look if it does not end now, because its conntrack entry is gone.
-                if let Err(error) = self.datapath().end_flows() {
+                if let Err(error) = self.datapath().end_flows_of(&addresses) {
                     tracing::warn!("{error}");
                 }
                 self.ports.unrelay(mappings).await;

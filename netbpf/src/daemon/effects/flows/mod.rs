@@ -10,10 +10,11 @@
 
 mod entry;
 mod hindrances;
+mod reports;
 mod standing;
 mod uplinks;
 
-use std::{collections::BTreeMap, io, net::SocketAddrV4, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeMap, future::pending, net::SocketAddrV4, sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
@@ -25,17 +26,18 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::mpsc::{self, Receiver},
     task::{block_in_place, unconstrained},
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 pub use self::standing::{FastFlows, FlowsStanding};
 use self::{
     entry::{direction, shortcut},
+    reports::{MAX_A_SECOND, pass_on},
     uplinks::Uplink,
 };
 use super::host::Host;
 use crate::{
-    datapath::{BusyFlows, Shortcut},
+    datapath::Shortcut,
     firewall::{Direction, FilterChanges, Timeouts, TrackedFlows},
     link::{IpsecPolicies, RouteChanges},
 };
@@ -47,11 +49,13 @@ const VALID_SECONDS: u32 = 5;
 const TICK: Duration = Duration::from_secs(1);
 const TICKS_BETWEEN_LOOKS: u32 = 5;
 
+/// How long it must be quiet after a change before all is looked at again, at the next tick at the latest. A reload of rules
+/// makes many changes. The pause is so many times longer than a look, too.
+const QUIET: Duration = Duration::from_millis(50);
+const LOOKS_IN_A_PAUSE: u32 = 10;
+
 /// A flow that has sent nothing for so many seconds goes through the stack again.
 const IDLE: u32 = 30;
-
-/// How many flows are entered in a second at most, and how many wait.
-const MAX_A_SECOND: usize = 500;
 
 /// What fails if announcements of routes are not received.
 const ROUTES: &str = "hear of changed routes";
@@ -77,8 +81,12 @@ pub struct FlowGuard {
     disciplines: Vec<(u32, String)>,
     /// The epoch in which all flows were looked at.
     epoch: u32,
-    /// How many flows were reported since the last tick.
-    reported: usize,
+    /// Flows that were entered since the last tick.
+    new: Vec<u32>,
+    /// When all is to be looked at after a change; none if there was none.
+    look_due: Option<Instant>,
+    /// How long the last look took.
+    look_took: Duration,
     /// Whether an error about a flow was logged since the last look.
     has_warned: bool,
     /// Until when entries count: seconds of the monotonic clock; 0 if none does.
@@ -95,6 +103,7 @@ impl FlowGuard {
             return Ok(None);
         }
         let Some(reports) = host.datapath().take_busy_flows() else { return Ok(None) };
+        let rules = host.firewall.changes_by_others()?;
         let (sender, busy) = mpsc::channel(MAX_A_SECOND);
         thread::Builder::new().name("busy-flows".into()).spawn(move || {
             if let Err(error) = pass_on(reports, &sender) {
@@ -107,7 +116,7 @@ impl FlowGuard {
             timeouts: Timeouts::default(),
             ipsec: IpsecPolicies::open()?,
             busy,
-            rules: FilterChanges::watch()?,
+            rules,
             routes: RouteChanges::watch()?,
             waiting: Vec::new(),
             announced: None,
@@ -115,7 +124,9 @@ impl FlowGuard {
             uplinks: BTreeMap::new(),
             disciplines: Vec::new(),
             epoch: 0,
-            reported: 0,
+            new: Vec::new(),
+            look_due: None,
+            look_took: Duration::ZERO,
             has_warned: false,
             until: 0,
         }))
@@ -131,9 +142,9 @@ impl FlowGuard {
                 biased;
                 heard = self.rules.heard() => heard.map_err(anyhow::Error::from).and_then(|()| self.end_all()),
                 heard = self.routes.next() => heard.context(ROUTES).and_then(|()| self.end_all()),
+                () = at(self.look_due) => self.look_after_change().await,
                 _ = ticks.tick() => {
                     count += 1;
-                    self.reported = 0;
                     self.tick(count % TICKS_BETWEEN_LOOKS == 1).await
                 }
                 Some(key) = self.busy.recv() => self.enter_or_wait(key).await,
@@ -151,14 +162,17 @@ impl FlowGuard {
     /// Something has changed: no flow skips the stack before it was looked at again.
     fn end_all(&mut self) -> anyhow::Result<()> {
         self.announced = None;
+        self.look_due = Some(Instant::now() + QUIET.max(LOOKS_IN_A_PAUSE * self.look_took));
         Ok(self.host.datapath().end_flows()?)
     }
 
     /// No flow skips the stack.
     fn stop(&mut self) -> anyhow::Result<()> {
         self.announced = None;
+        self.look_due = None;
         self.until = 0;
         self.waiting.clear();
+        self.new.clear();
         self.uplinks.clear();
         Ok(self.host.datapath().stop_flows()?)
     }
@@ -188,7 +202,15 @@ impl FlowGuard {
         self.look_at_uplinks()?;
         // The daemon itself ends all flows when it changes a network.
         let epoch = self.host.datapath().flow_epoch();
-        if epoch == self.epoch { Ok(()) } else { self.look_at_flows().await }
+        if epoch == self.epoch { self.look_at_new() } else { self.look_at_flows().await }
+    }
+
+    async fn look_after_change(&mut self) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        self.unannounced = block_in_place(|| self.find_unannounced())?;
+        self.look().await?;
+        self.look_took = begin.elapsed();
+        Ok(())
     }
 
     /// Says that entries count for a while. If they did not in the meantime, none counts before it was looked at.
@@ -217,7 +239,7 @@ impl FlowGuard {
         }
         self.host.datapath().load_flow_programs()?;
         self.admit()?;
-        self.announced = Some(announced);
+        (self.announced, self.look_due) = (Some(announced), None);
         self.look_at_uplinks()?;
         self.look_at_flows().await
     }
@@ -225,6 +247,7 @@ impl FlowGuard {
     /// Keeps the conntrack entries of flows that go on, and removes all others. Those that only a change has ended are
     /// entered again.
     async fn look_at_flows(&mut self) -> anyhow::Result<()> {
+        self.new.clear();
         let (flows, now) = {
             let datapath = self.host.datapath();
             self.epoch = datapath.flow_epoch();
@@ -235,21 +258,40 @@ impl FlowGuard {
                 return self.end_all();
             }
             let (is_of_now, silence) = (flow.epoch == self.epoch, now.saturating_sub(flow.seen));
-            if is_of_now && self.goes_on(&flow, silence)? {
-                continue;
-            }
-            self.host.datapath().remove_flow(index)?;
-            if !is_of_now && silence < IDLE && flow.is_over == 0 {
+            if is_of_now || silence >= IDLE || flow.is_over != 0 {
+                self.keep_or_remove(index, &flow, silence)?;
+            } else if self.enter(flow.out.key).await?.is_none() {
+                self.host.datapath().remove_flow(index)?;
                 self.waiting.push(flow.out.key);
             }
         }
-        while let Some(key) = self.waiting.pop() {
+        while !self.waiting.is_empty() {
             if self.has_heard_change()? {
                 return self.end_all();
             }
-            self.enter(key).await?;
+            if let Some(key) = self.waiting.pop() {
+                self.enter(key).await?;
+            }
         }
         self.tell_standing()
+    }
+
+    /// Looks once more at flows that were entered since the last tick. A packet that had passed the program before could be on
+    /// its way to conntrack, which looks at numbers again since then.
+    fn look_at_new(&mut self) -> anyhow::Result<()> {
+        let now = now()?;
+        for index in std::mem::take(&mut self.new) {
+            let Some(flow) = self.host.datapath().flow(index)? else { continue };
+            self.keep_or_remove(index, &flow, now.saturating_sub(flow.seen))?;
+        }
+        Ok(())
+    }
+
+    fn keep_or_remove(&mut self, index: u32, flow: &Flow, silence: u32) -> anyhow::Result<()> {
+        if !self.goes_on(flow, silence)? {
+            self.host.datapath().remove_flow(index)?;
+        }
+        Ok(())
     }
 
     /// Whether a change was announced since the last was heard. With many flows, a look takes a while.
@@ -302,27 +344,22 @@ impl FlowGuard {
     }
 
     async fn enter_or_wait(&mut self, key: FlowKey) -> anyhow::Result<()> {
-        self.reported += 1;
-        if self.reported > MAX_A_SECOND || self.until == 0 {
-            return Ok(());
-        }
         match self.announced {
-            Some(_) => self.enter(key).await,
-            None if self.waiting.len() < MAX_FLOWS as usize => {
-                self.waiting.push(key);
-                Ok(())
-            }
-            None => Ok(()),
+            _ if self.until == 0 => {}
+            Some(_) => drop(self.enter(key).await?),
+            None if self.waiting.len() < MAX_FLOWS as usize => self.waiting.push(key),
+            None => {}
         }
+        Ok(())
     }
 
-    /// Enters a flow, if it is established and may skip the stack.
-    async fn enter(&mut self, key: FlowKey) -> anyhow::Result<()> {
-        let epoch = self.host.datapath().flow_epoch();
+    /// Enters a flow, if it is established and may skip the stack, and returns its index.
+    async fn enter(&mut self, key: FlowKey) -> anyhow::Result<Option<u32>> {
+        let changes = self.host.datapath().flow_changes();
         match self.find(key).await {
-            Ok(Some(found)) => self.add(epoch, found),
-            Ok(None) => Ok(()),
-            Err(error) => self.pass_over(&error),
+            Ok(Some(found)) => self.add(changes, &found),
+            Ok(None) => Ok(None),
+            Err(error) => self.pass_over(&error).map(|()| None),
         }
     }
 
@@ -344,24 +381,29 @@ impl FlowGuard {
         Ok(is_ready.then(|| shortcut(endpoint, &uplink, key, found.source)))
     }
 
-    /// Adds an entry that was found in an epoch. Conntrack takes all segments before the first one skips the stack: the answer
-    /// to that may not. If there is no room, its entry is not changed. Its timeout never is, because conntrack has just set it.
-    fn add(&mut self, epoch: u32, flow: Shortcut) -> anyhow::Result<()> {
-        let Some(sent) = direction(&flow.out.key) else { return Ok(()) };
-        if !self.host.datapath().would_add_flow(epoch, &flow) {
-            return Ok(());
+    /// Adds an entry that was found after so many changes. Conntrack takes all segments before the first one skips the stack:
+    /// the answer to that may not. If there is no room, its entry is not changed. Its timeout never is, because conntrack has
+    /// just set it.
+    fn add(&mut self, changes: u64, flow: &Shortcut) -> anyhow::Result<Option<u32>> {
+        let Some(sent) = direction(&flow.out.key) else { return Ok(None) };
+        if !self.host.datapath().would_add_flow(changes, flow) {
+            return Ok(None);
         }
         match block_in_place(|| self.tracked.take_all(&sent)) {
             Ok(true) => {}
-            Ok(false) => return Ok(()),
-            Err(error) => return self.pass_over(&error.into()),
+            Ok(false) => return Ok(None),
+            Err(error) => return self.pass_over(&error.into()).map(|()| None),
         }
-        let Some(index) = self.host.datapath().add_flow(epoch, flow, now()?)? else { return Ok(()) };
-        match block_in_place(|| self.holds(&flow, &sent)) {
-            Ok(true) => Ok(()),
+        let Some(index) = self.host.datapath().add_flow(changes, flow, now()?)? else { return Ok(None) };
+        match block_in_place(|| self.holds(flow, &sent)) {
+            Ok(true) => {
+                self.new.push(index);
+                Ok(Some(index))
+            }
             other => {
                 self.host.datapath().remove_flow(index)?;
-                other.map(drop).or_else(|error| self.pass_over(&error))
+                other.map(drop).or_else(|error| self.pass_over(&error))?;
+                Ok(None)
             }
         }
     }
@@ -377,16 +419,12 @@ impl FlowGuard {
     }
 }
 
-/// Passes on the keys of busy flows, in a thread of its own. While too many wait, the next ones are left out: they are
-/// reported again.
-fn pass_on(mut busy: BusyFlows, to: &mpsc::Sender<FlowKey>) -> io::Result<()> {
-    while !to.is_closed() {
-        busy.wait(Duration::from_secs(60))?;
-        for key in busy.by_ref().take(MAX_A_SECOND) {
-            let _full = to.try_send(key);
-        }
+/// Waits for a time, if there is one.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
     }
-    Ok(())
 }
 
 /// Seconds of the monotonic clock.

@@ -254,6 +254,10 @@ impl Datapath {
     }
 
     pub fn end_flows(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub fn end_flows_of(&mut self, _: &BTreeSet<IpAddr>) -> Result<(), Error> {
         self.machine.ask("end flows").map_err(refused("end flows"))
     }
 
@@ -265,20 +269,28 @@ impl Datapath {
         0
     }
 
+    pub fn flow_changes(&self) -> u64 {
+        0
+    }
+
     pub fn sender(&self, _: u32) -> Option<(u32, Endpoint)> {
         None
     }
 
-    pub fn would_add_flow(&self, _: u32, _: &Shortcut) -> bool {
+    pub fn would_add_flow(&self, _: u64, _: &Shortcut) -> bool {
         false
     }
 
-    pub fn add_flow(&mut self, _: u32, _: Shortcut, _: u32) -> Result<Option<u32>, Error> {
+    pub fn add_flow(&mut self, _: u64, _: &Shortcut, _: u32) -> Result<Option<u32>, Error> {
         Ok(None)
     }
 
     pub fn remove_flow(&mut self, _: u32) -> Result<(), Error> {
         Ok(())
+    }
+
+    pub fn flow(&self, _: u32) -> Result<Option<Flow>, Error> {
+        Ok(None)
     }
 
     pub fn flows(&self) -> Result<BTreeMap<u32, Flow>, Error> {

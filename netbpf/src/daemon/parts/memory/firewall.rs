@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, net::IpAddr};
 
 use super::Machine;
 use crate::{
-    firewall::{Counted, Error, Standing},
+    firewall::{Counted, Error, FilterChanges, Standing},
     model::Mapping,
     plan::{NetworkRules, Unleased},
 };
@@ -68,6 +68,10 @@ impl Firewall {
     pub async fn remove_network(&self, network: &NetworkRules, _: &[NetworkRules]) -> Result<(), Error> {
         let removed = self.machine.call("remove rules", |state| drop(state.rules.remove(&*network.device)));
         removed.map_err(refused)
+    }
+
+    pub fn changes_by_others(&self) -> Result<FilterChanges, Error> {
+        FilterChanges::watch()
     }
 
     pub async fn publish(&self, mappings: &[Mapping]) -> Result<(), Error> {
