@@ -117,6 +117,7 @@ const FIGURES: &[Figure] = &[
     Figure { words: "fuzz inputs", all: Joined::Sum },
     Figure { words: "hostile frames sent", all: Joined::Sum },
     Figure { words: "hostile frames passed on", all: Joined::Sum },
+    Figure { words: "containers replaced under traffic", all: Joined::Sum },
 ];
 
 /// Tests of the lab that left something on their host, or removed something from it.

@@ -30,6 +30,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// socket that was there before. In milliseconds.
 const POLL_MS: u8 = 50;
 
+/// The variable with further options of all daemons. Where a test chooses one itself, that is not used.
+const OPTIONS: &str = "NETBPF_DAEMON_OPTIONS";
+
 /// The program under test: `NETBPF_BIN`, or what cargo has built.
 pub fn program() -> PathBuf {
     if let Some(named) = std::env::var_os("NETBPF_BIN") {
@@ -74,7 +77,7 @@ impl Daemon {
                 command
             }
         };
-        command.args(["daemon", "--state-dir", STATE_DIR]).args(options).stderr(log()?);
+        command.args(["daemon", "--state-dir", STATE_DIR]).args(options).args(others(options)).stderr(log()?);
         let daemon = Self(Process::start_as_it_is(host, command));
         let give_up = Instant::now() + TIMEOUT;
         while !answers(&run_dir.join("netbpf.sock"), TIMEOUT) {
@@ -112,6 +115,16 @@ impl Daemon {
         self.0.signal(Signal::SIGKILL);
         let _ = self.0.output();
     }
+}
+
+/// The options of all daemons that are not among these.
+fn others(chosen: &[String]) -> Vec<String> {
+    fn name(option: &str) -> &str {
+        option.split('=').next().unwrap_or_default()
+    }
+    let of_all = std::env::var(OPTIONS).unwrap_or_default();
+    let is_chosen = |option: &&str| chosen.iter().any(|other| name(other) == name(option));
+    of_all.split_whitespace().filter(|option| !is_chosen(option)).map(str::to_owned).collect()
 }
 
 fn watch(dir: &Path) -> nix::Result<Inotify> {

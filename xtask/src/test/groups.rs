@@ -38,6 +38,10 @@ const BOOTED: &str = "booted::";
 /// The module of tests that measure. They run one at a time after all others: together with others, each would occupy a
 /// thread of the test runner until no other test runs.
 const ALONE: &str = "alone::";
+/// Modules of the lab that run again with the other setting of each fast path: names and connections must be the same. The
+/// variable has options of each daemon of a lab.
+const BOTH_WAYS: &[&str] = &["flows::", "multihomed::", "names::", "outside::", "ports::", "reach::"];
+const OTHER_WAY: (&str, &str) = ("NETBPF_DAEMON_OPTIONS", "--fast-names=off --fast-flows=on");
 /// The variable with which the test runner limits concurrent tests.
 const THREADS: &str = "RUST_TEST_THREADS";
 
@@ -82,6 +86,9 @@ impl Groups<'_> {
             (shown, later.join().unwrap_or_else(|panic| resume_unwind(panic)))
         });
         stages.extend(shown?);
+        for group in waiting.iter().filter(|group| group.name == LAB) {
+            stages.extend(self.the_other_way(group)?);
+        }
         for (stage, output) in later? {
             print!("{output}");
             stages.push(stage);
@@ -130,6 +137,19 @@ impl Groups<'_> {
             stages.push((format!("{} {}", group.name, found.version), tests));
         }
         Ok(stages)
+    }
+
+    /// The tests of both ways, if there are any, with the other one.
+    fn the_other_way(&self, group: &Executable) -> Result<Option<Stage>> {
+        let all = self.listed(group)?;
+        let is_meant = |test: &&str| BOTH_WAYS.iter().any(|module| test.starts_with(module));
+        let chosen: Vec<&str> = all.iter().map(String::as_str).filter(is_meant).collect();
+        if chosen.is_empty() {
+            return Ok(None);
+        }
+        let mut tests = at_once(self.with_programs(command(group, &chosen)))?;
+        tests.arg("--exact").env(OTHER_WAY.0, OTHER_WAY.1);
+        stage(&format!("{}, other fast paths", name(group)), vec![tests]).map(Some)
     }
 
     /// The tests that run alone, if there are any.
