@@ -304,8 +304,7 @@ impl Datapath {
     /// frames.
     ///
     /// # Errors
-    /// [`Error::NetworkInUse`]: nothing was changed. [`Error::Failed`] of a map or of the program: call it
-    /// again.
+    /// [`Error::NetworkInUse`]: nothing was changed. [`Error::Failed`] of a map or of the program: call it again.
     pub fn remove_network(&mut self, number: u32, interface: Option<&str>) -> Result<(), Error> {
         if self.endpoints.values().any(|endpoint| endpoint.network == number) {
             return Err(Error::NetworkInUse(number));
@@ -373,8 +372,7 @@ impl Datapath {
     /// Adds an endpoint with a number that none has. If that fails, [`Datapath::clear_endpoint`] undoes it.
     fn add_endpoint(&mut self, number: u32, endpoint: Endpoint) -> Result<(), Error> {
         let network = endpoint.network;
-        // The entry is written before it becomes the head of the list, so a broadcast sees a complete list at
-        // any time.
+        // The entry is written before it becomes the head of the list: a broadcast sees a complete list at any time.
         let next = self.networks.get(&network).map_or(NO_ENDPOINT, |network| network.first);
         if endpoint.access & OPEN != 0 {
             self.begin_open(network)?;
