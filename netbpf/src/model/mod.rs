@@ -24,6 +24,7 @@ mod publish;
 mod refusal;
 mod restart;
 mod uplink;
+mod why;
 
 pub use access::{Access, AccessChange, AccessOptions};
 pub use block::Block;
@@ -54,3 +55,4 @@ pub use publish::{
 pub use refusal::Refusal;
 pub use restart::{BadRestartPolicy, Restart, RestartPolicy};
 pub use uplink::XdpMode;
+pub use why::{Dropped, why};
