@@ -44,6 +44,17 @@ impl Engines<'_> {
     }
 }
 
+/// Asserts that `explain` finds the way between all of them.
+#[track_caller]
+fn are_explained(lab: &Lab) {
+    for from in ALL {
+        for to in ALL {
+            let said = lab.netbpf(["explain", from, to, "--format", "{{.Code}} {{.Summary}}"]);
+            assert!(said.status.success(), "{from} {to}: {said}");
+        }
+    }
+}
+
 /// Pings a container five times per second.
 fn pings(lab: &Lab, container: &str) -> Process {
     lab.spawn(["ping", "-i0.2", &lab.address(container, "mynet")])
@@ -70,6 +81,7 @@ fn containers_of_all_engines_reach_each_other_by_name() {
     engines.older.run("older", "--network mynet");
     lab.run("own", "--net mynet");
     engines.reach_each_other();
+    are_explained(&lab);
     let shown = lab.netbpf(["ps", "--format", "{{.Names}} {{.Image}}"]).ok();
     for container in ["docked docker", "default-contained cni", "podded podman", "older cni", "own"] {
         assert!(shown.text().contains(container), "{container}: {shown}");

@@ -336,6 +336,19 @@ fn a_name_is_not_resolved_in_the_default_network() {
 }
 
 #[test]
+fn a_name_is_looked_up_as_the_container_would() {
+    let lab = world();
+    says(&lab, "red02 web.red tcp/80", PASSES, "listening");
+    let told = hops(&lab, "red02 web.red tcp/80");
+    assert_eq!((&told[0]["Code"], &told[0]["Origin"]), (&"resolved".into(), &"names".into()), "{}", told[0]);
+    assert_eq!(told[0]["Entry"], "server 127.0.0.11");
+    // The lab's host has no name server.
+    says(&lab, "red02 db.example", BLOCKED, "no-name");
+    // Another network's names are not known.
+    says(&lab, "blue01 web.red", BLOCKED, "no-name");
+}
+
+#[test]
 fn other_firewalls_are_named_and_not_judged() {
     let lab = world();
     let nft = |command: &str| drop(lab.host(["nft", command]).ok());

@@ -5,6 +5,8 @@
 //!
 //! Must not know why somebody asks.
 
+use std::collections::BTreeSet;
+
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, ProgramArray},
@@ -44,9 +46,6 @@ const WRITTEN: [&str; 13] = [
     "TAIL_CALLS",
 ];
 
-/// The programs at interfaces.
-const FIRST: [&str; 2] = ["from_container", "from_host"];
-
 /// The longest frame that the programs return, in bytes.
 const LONGEST: usize = 2048;
 
@@ -78,14 +77,17 @@ pub struct Judged {
 }
 
 /// An instance of the programs. It is unloaded when it is dropped.
+///
+/// Those at interfaces are loaded when they are asked for the first time, because the verifier takes most of the time.
 pub struct Judge {
     object: Ebpf,
+    loaded: BTreeSet<&'static str>,
 }
 
 impl Datapath {
-    /// What loads an instance of the programs to ask: that takes the verifier's time, which nobody has to wait for who
-    /// changes maps. It fails with [`Error::Failed`] if a pin is gone, the maps were replaced meanwhile, or the kernel
-    /// refuses a map or a program.
+    /// What makes an instance of the programs to ask: that takes time, for which nobody has to wait who changes maps. It
+    /// fails with [`Error::Failed`] if a pin is gone, the maps were replaced meanwhile, or the kernel refuses a map or a
+    /// program.
     pub fn judge(&self) -> impl FnOnce() -> Result<Judge, Error> + Send + use<> {
         let has_open = self.open.values().any(|members| !members.is_empty());
         let (pins, room) = (self.pins.clone(), self.room);
@@ -109,8 +111,7 @@ impl Judge {
         }
         let object = loader.load(PROGRAMS);
         let object = object.map_err(|error| Error::failed("load", "an instance of the programs", error))?;
-        let mut judge = Self { object };
-        FIRST.iter().try_for_each(|name| judge.load_program(name))?;
+        let mut judge = Self { object, loaded: BTreeSet::new() };
         if has_open {
             judge.load_open_programs()?;
             judge.copy_learnt(pins)?;
@@ -135,8 +136,12 @@ impl Judge {
         Ok(())
     }
 
-    fn load_program(&mut self, name: &str) -> Result<(), Error> {
-        self.program(name)?.load().map_err(|error| Error::failed("load the program", name, error))
+    fn load_program(&mut self, name: &'static str) -> Result<(), Error> {
+        if !self.loaded.contains(name) {
+            self.program(name)?.load().map_err(|error| Error::failed("load the program", name, error))?;
+            self.loaded.insert(name);
+        }
+        Ok(())
     }
 
     /// Learns what the programs that run have learnt.
@@ -156,7 +161,7 @@ impl Judge {
     /// Runs the program that the sender's frames meet. `members` are the endpoints of the network.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the kernel does not run it: the interface is gone, or it cannot be told about the one that
+    /// [`Error::Failed`] if the kernel refuses the program, or does not run it: the interface is gone, or it cannot be told about the one that
     /// received the packet (before Linux 5.12).
     pub fn ask(&mut self, sender: Sender, frame: &[u8], members: &[u32]) -> Result<Judged, Error> {
         let (name, ifindex, received_by, mark) = match sender {
@@ -165,6 +170,7 @@ impl Judge {
                 ("from_host", network::ifindex_of(network), received_by, mark)
             }
         };
+        self.load_program(name)?;
         self.reset()?;
         // `struct __sk_buff`: words 2, 9 and 10 are the mark, the ingress ifindex and the ifindex.
         let context: [u32; 11] = [0, 0, mark, 0, 0, 0, 0, 0, 0, received_by, ifindex];

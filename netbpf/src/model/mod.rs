@@ -55,4 +55,4 @@ pub use publish::{
 pub use refusal::Refusal;
 pub use restart::{BadRestartPolicy, Restart, RestartPolicy};
 pub use uplink::XdpMode;
-pub use why::{Dropped, why};
+pub use why::{Dropped, why, word};

@@ -158,7 +158,7 @@ fn address(address: Option<IpAddr>, otherwise: &str) -> String {
 }
 
 /// A name as a word of a shell's command: a network may have any name of one line.
-fn word(name: &str) -> Cow<'_, str> {
+pub fn word(name: &str) -> Cow<'_, str> {
     shlex::try_quote(name).unwrap_or(Cow::Borrowed("NAME"))
 }
 

@@ -163,13 +163,18 @@ impl World {
 
     /// The targets that each asker reaches. All ask at once, because what is dropped takes time.
     fn reached(&self) -> Vec<Vec<String>> {
-        let running: Vec<_> = self.askers.iter().map(|asker| self.client(asker)).collect();
+        let running: Vec<_> = self.askers.iter().map(|asker| self.client(asker, &self.targets)).collect();
         let lines = |process: Process| process.output().ok().stdout.lines().map(str::to_owned).collect();
         running.into_iter().map(lines).collect()
     }
 
-    fn client(&self, asker: &str) -> Process {
-        let client = ["python3", "-c", CLIENT].into_iter().chain(self.targets.iter().map(String::as_str));
+    /// Whether an asker reaches a target, if it has more time.
+    fn reaches(&self, asker: &str, target: &str) -> bool {
+        (0..3).any(|_| self.client(asker, &[target.to_owned()]).output().ok().text() == target)
+    }
+
+    fn client(&self, asker: &str, targets: &[String]) -> Process {
+        let client = ["python3", "-c", CLIENT].into_iter().chain(targets.iter().map(String::as_str));
         match asker {
             "host" => self.lab.spawn(client),
             "outside:192.0.2.2" => self.lab.spawn(["ip", "netns", "exec", "far"].into_iter().chain(client)),
@@ -201,7 +206,8 @@ fn explanations_are_true() {
                 let explained = world.explained(asker, target);
                 let verdict = explained["Verdict"].as_str().unwrap_or_default();
                 let is_true = match verdict {
-                    "passes" => reached.contains(target),
+                    // A busy machine may take longer than a client waits.
+                    "passes" => reached.contains(target) || world.reaches(asker, target),
                     "blocked" => !reached.contains(target),
                     "undecided" => world.story.contains("rules"),
                     _ => false,

@@ -5,7 +5,7 @@ pub mod table;
 
 use netbpf_common::reason::Reason;
 
-use self::packet::{Packet, Payload};
+use self::packet::Payload;
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $variant:ident $name:literal,)+) => {
@@ -79,8 +79,6 @@ codes! {
     NoLease "no-lease",
     /// An interface is down.
     LinkDown "link-down",
-    /// The program is not at the interface.
-    NoProgram "no-program",
     /// netbpf's table is not in the packet filter.
     NoTable "no-table",
     /// A network here and another route have the same addresses.
@@ -234,42 +232,6 @@ impl Explanation {
         let marked = |mark: Mark| self.hops.iter().find(|hop| hop.mark == mark);
         let there = || self.hops.iter().rev().find(|hop| hop.way == Way::There && hop.mark == Mark::Good);
         marked(Mark::Bad).or_else(|| marked(Mark::Unknown)).or_else(there)
-    }
-}
-
-/// What the programs' reason means to a person, and what would help. `packet` is what was sent.
-pub fn of_reason(reason: Reason, packet: &Packet) -> (String, &'static str) {
-    let Packet { source, destination, .. } = packet;
-    match reason {
-        Reason::UnknownAddress => (
-            format!("nobody in the network has {destination}"),
-            "look at the addresses with netbpf network inspect; a stopped container has none",
-        ),
-        Reason::UnknownDestination => (
-            "nobody in the network has this MAC".to_owned(),
-            "an entry of ip neigh in the container is wrong: delete it",
-        ),
-        Reason::SpoofedIpv4 | Reason::SpoofedIpv6 => (
-            format!("{source} is not an address of the sender"),
-            "let it use its own, or allow it: netbpf update --driver-opt netbpf.addresses=ADDRESS",
-        ),
-        Reason::NoIcc => (
-            "members of this network may not talk to each other (enable_icc=false)".to_owned(),
-            "publish the port, or --link the containers and expose it",
-        ),
-        Reason::Isolated => (
-            "networks are isolated from each other".to_owned(),
-            "netbpf connect both to one network, or publish the port",
-        ),
-        Reason::Loopback => (
-            "127.0.0.0/8 is never on a network".to_owned(),
-            "use the address of the other side: 127.0.0.1 is each container's own",
-        ),
-        Reason::Hairpin => ("it would go back to its sender".to_owned(), ""),
-        Reason::Flooded => {
-            ("to all members without guard: nobody leases the MAC".to_owned(), "netbpf.guard=off is on here")
-        }
-        reason => (format!("dropped as {}", reason.name()), "netbpf doctor"),
     }
 }
 

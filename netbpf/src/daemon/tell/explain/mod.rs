@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{
     daemon::{Error, effects::host::Host, state::State},
-    model::Protocol,
+    model::{Protocol, word},
     plan::explain::{
         Code, Explanation, Hop, Mark, Party, Source, Way,
         packet::{CLIENT_PORT, Packet, Payload},
@@ -175,7 +175,7 @@ fn begins<'a>(walk: &mut Walk<'a>, from: &Partner<'a>, to: &Partner<'a>) -> bool
             if !station.is_running() && station.place().is_none() {
                 let text = format!("{name} does not run");
                 let step = Step::bad(name, Code::Stopped, text, Source::Daemon);
-                walk.add(step.help(format!("netbpf start {name}")));
+                walk.add(step.help(format!("netbpf start {}", word(name))));
                 return false;
             }
         }
@@ -281,7 +281,7 @@ fn point_out(explained: &mut Explanation, from: &Partner<'_>, to: &Partner<'_>, 
         theirs.join(" and "),
         hop.code.name()
     );
-    hop.help = format!("netbpf connect {} {}", theirs[0], from.name);
+    hop.help = format!("netbpf connect {} {}", word(&theirs[0]), word(&from.name));
     if let Some(mapping) = published {
         hop.help += &format!(", or use its published port: host:{}", mapping.host_port);
     }

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     daemon::Error,
     link::questions::{self, Route, RouteQuestion},
+    model,
     plan::explain::{Code, Hop, Mark, Party, Source, Way, packet::Payload},
 };
 
@@ -330,7 +331,7 @@ impl<'a> Parties<'a> {
             Partner::Station(station) if address.is_none() && station.is_running() => {
                 let name = &station.name;
                 let text = format!("{name} has no address in any network");
-                let help = format!("netbpf connect NETWORK {name}");
+                let help = format!("netbpf connect NETWORK {}", model::word(name));
                 hops.push(hop(Mark::Bad, name, Code::NoLease, text, help));
             }
             Partner::Host | Partner::Outside(_) if address.is_none() => {

@@ -6,9 +6,10 @@ mod host;
 
 use std::{collections::HashMap, io, mem, net::IpAddr, sync::Arc};
 
-use tokio::task::spawn_blocking;
+use netbpf_common::reason::Reason;
+use tokio::task::{block_in_place, spawn_blocking};
 
-use super::atlas::{Atlas, Member, Place, Station};
+use super::atlas::{Atlas, Mapped, Member, Place, Station};
 use crate::{
     daemon::Error,
     datapath::{Judge, Judged, Sender},
@@ -17,8 +18,8 @@ use crate::{
         Namespace,
         questions::{self, Interface, Route, RouteQuestion},
     },
-    model::{self, Id, Mapping},
-    plan::explain::{Code, Hop, Mark, Source, Way, of_reason, packet::Packet},
+    model::{self, Dropped, Id, Mapping, why},
+    plan::explain::{Code, Hop, Mark, Source, Way, packet::Packet},
 };
 
 /// A packet on its way.
@@ -196,13 +197,34 @@ impl<'a> Walk<'a> {
 
     /// Asks the programs.
     fn ask(&mut self, sender: Sender, frame: &[u8], members: &[u32]) -> Result<Judged, Error> {
-        Ok(self.judge.ask(sender, frame, members)?)
+        // The first time, the verifier has to look at a program.
+        Ok(block_in_place(|| self.judge.ask(sender, frame, members))?)
     }
 
-    /// The programs drop a packet.
-    fn dropped(&mut self, at: &str, judged: &Judged, packet: &Packet, entry: &str) -> Result<End<'a>, Error> {
-        let (text, help) = of_reason(judged.reason, packet);
-        self.stop(Step::bad(at, Code::Frame(judged.reason), text, Source::Program).by(entry).help(help))
+    /// A packet is dropped for a reason of the programs, by them or by netbpf's table, on the way into a network.
+    fn dropped(
+        &mut self,
+        at: &str,
+        reason: Reason,
+        packet: &Packet,
+        sender: Option<Member<'_>>,
+        network: Option<&Mapped>,
+        by: (Source, &str),
+    ) -> Result<End<'a>, Error> {
+        let addresses: Vec<IpAddr> = sender.iter().flat_map(|member| member.endpoint.addresses()).collect();
+        let receiver = self.atlas.owner_of(packet.destination);
+        let dropped = Dropped {
+            sender: sender.map(|member| member.station.name.as_str()),
+            addresses: &addresses,
+            sender_network: sender.map(|member| member.network.network.name.as_str()),
+            network: network.map(|mapped| mapped.network.name.as_str()),
+            receiver: receiver.map(|member| member.station.name.as_str()),
+            source: Some(packet.source),
+            destination: Some(packet.destination),
+        };
+        let sentence = why(reason, &dropped);
+        let (text, help) = sentence.split_once(": ").unwrap_or((&sentence, ""));
+        self.stop(Step::bad(at, Code::Frame(reason), text, by.0).by(by.1).help(help))
     }
 
     async fn route(&self, ground: Ground<'_>, question: RouteQuestion) -> Result<Route, Error> {

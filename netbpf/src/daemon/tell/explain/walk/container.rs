@@ -14,7 +14,7 @@ use crate::{
     datapath::Sender,
     firewall::{Hook, Passage},
     link::questions::{self, Interface, Route, RouteQuestion},
-    model::Mac,
+    model::{Mac, word},
     plan::explain::{
         Code, Source,
         packet::{Packet, answer, macs, question},
@@ -127,7 +127,9 @@ impl<'a> Walk<'a> {
             },
             _ => {
                 let ended = Packet { destination: next, ..*packet };
-                Ok(Err(self.dropped(name, &judged, &ended, &entry)?))
+                let by = (Source::Program, entry.as_str());
+                let ended = self.dropped(name, judged.reason, &ended, Some(member), Some(network), by)?;
+                Ok(Err(ended))
             }
         }
     }
@@ -177,7 +179,10 @@ impl<'a> Walk<'a> {
                 let text = format!("to all members without guard: nobody leases {mac}");
                 self.lose(Step::unknown(at, text, Source::Program).by(entry))
             }
-            _ => self.dropped(at, &judged, &packet, &entry),
+            reason => {
+                let by = (Source::Program, entry.as_str());
+                self.dropped(at, reason, &packet, Some(member), Some(network), by)
+            }
         }
     }
 
@@ -266,7 +271,7 @@ fn no_route<'a>(
                 (count + 1, internal && member.network.network.internal)
             });
             let help = match (networks, are_internal) {
-                (0, _) => "connect it to a network: netbpf connect NETWORK ".to_owned() + name,
+                (0, _) => format!("connect it to a network: netbpf connect NETWORK {}", word(name)),
                 (_, true) => "its networks are internal: connect it to another one".to_owned(),
                 _ => format!("in {name}: ip route add …; or connect it to a network that leads there"),
             };

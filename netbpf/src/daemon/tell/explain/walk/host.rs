@@ -187,7 +187,7 @@ impl<'a> Walk<'a> {
         Ok(End::At(Ground::Host, packet))
     }
 
-    /// netbpf's table drops a packet.
+    /// netbpf's table drops a packet, and counts it under a reason's name.
     fn ruled_out(
         &mut self,
         at: &str,
@@ -195,20 +195,14 @@ impl<'a> Walk<'a> {
         by: &str,
         packet: &Packet,
     ) -> Result<End<'a>, Error> {
-        let to = packet.destination;
-        let reason = Reason::ALL.iter().find(|reason| reason.name() == counter);
-        let code = reason.map_or(Code::Undecided, |reason| Code::Frame(*reason));
-        let (text, help) = match counter {
-            "internal" => (
-                "an internal network: nothing leaves or enters it".to_owned(),
-                "connect the container to another network, too".to_owned(),
-            ),
-            _ => (
-                format!("{to} may be reached from its own network and by published ports only"),
-                "publish the port (-p), or connect both to one network".to_owned(),
-            ),
-        };
-        self.stop(Step::bad(at, code, text, Source::Table).by(by).help(help))
+        let reason = Reason::ALL.iter().find(|reason| reason.name() == counter).copied();
+        let reason = reason.unwrap_or(Reason::Unpublished);
+        let atlas = self.atlas;
+        let ends = [packet.destination, packet.source].map(|address| atlas.network_of(address));
+        let is_it = |mapped: &&&Mapped| reason != Reason::Internal || mapped.network.internal;
+        let network = ends.iter().flatten().find(is_it).copied();
+        let sender = atlas.owner_of(packet.source);
+        self.dropped(at, reason, packet, sender, network, (Source::Table, by))
     }
 
     /// A packet from one interface to another.
@@ -394,7 +388,10 @@ impl<'a> Walk<'a> {
                 let text = format!("to all members without guard: nobody leases {mac}");
                 self.lose(Step::unknown(&device, text, Source::Program).by(entry))
             }
-            _ => self.dropped(&device, &judged, &packet, &entry),
+            reason => {
+                let by = (Source::Program, entry.as_str());
+                self.dropped(&device, reason, &packet, None, Some(network), by)
+            }
         }
     }
 
@@ -419,7 +416,8 @@ impl<'a> Walk<'a> {
             return Ok(Some(owner.endpoint.mac));
         }
         let ended = Packet { source, destination: next, payload: Payload::Echo };
-        self.dropped(&device, &judged, &ended, &entry)?;
+        let by = (Source::Program, entry.as_str());
+        self.dropped(&device, judged.reason, &ended, None, Some(network), by)?;
         Ok(None)
     }
 }
