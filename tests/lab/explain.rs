@@ -392,6 +392,10 @@ fn a_question_that_cannot_be_understood() {
     fails("red02 web tcp", "which port?");
     fails("red02 web tcp/70000", "invalid port");
     fails("outside:here web", "is no address");
+    fails("outside", "to whom?");
+    fails("red02 256.1.1.1", "nobody is called \"256.1.1.1\"");
+    let nameless = lab.netbpf(["explain", "red02", ""]);
+    assert_eq!(nameless.stderr.trim(), "Error response from daemon: nobody is called \"\"");
     let hostile = lab.netbpf(["explain", "red02", "\u{1b}[2Jx"]);
     assert!(!hostile.stderr.contains('\u{1b}'), "{:?}", hostile.stderr);
 }

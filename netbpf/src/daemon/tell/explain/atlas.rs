@@ -206,6 +206,9 @@ impl Atlas {
     /// Names that are near to one that nobody has: the nearest first.
     pub fn near(&self, name: &str) -> Vec<&str> {
         let wanted = name.to_lowercase();
+        if wanted.is_empty() {
+            return Vec::new();
+        }
         let mut near: Vec<(usize, &str)> = self
             .stations
             .iter()

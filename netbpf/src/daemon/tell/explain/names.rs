@@ -33,7 +33,9 @@ pub struct Found {
 /// container.
 pub async fn look_up(atlas: &Atlas, station: &Station, name: &str) -> Result<Option<Found>, Error> {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if name.is_empty() || name.len() > LONGEST || !name.bytes().all(is_letter) {
+    // No host's name is a number: it is an address that does not exist.
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if is_number || name.len() > LONGEST || !name.bytes().all(is_letter) {
         return Ok(None);
     }
     let Some(server) = server(atlas, station) else { return Ok(None) };

@@ -215,8 +215,11 @@ impl<'a> Parties<'a> {
                 let by = if mapping.host.is_loopback() { Partner::Host } else { outside };
                 all.push(self.aimed(by, Partner::Host, address, payload, "host"));
             }
-        } else {
+        } else if matches!(from, Partner::Host) {
             all.push(self.aimed(from, outside, None, Payload::Echo, "outside"));
+        } else {
+            let reason = "to whom? netbpf explain outside host:8080, for example";
+            return Err(Error::Invalid(reason.to_owned()));
         }
         Ok(all)
     }

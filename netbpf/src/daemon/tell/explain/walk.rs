@@ -313,6 +313,12 @@ pub async fn on<T: Send + 'static>(
     answered.map_err(|source| Error::Question { what, source })
 }
 
+/// A packet for many: who of them takes it, nobody can tell.
+fn group(at: &str, address: IpAddr) -> Step {
+    let text = format!("{address} is the address of a group, or a broadcast");
+    Step::unknown(at, text, Source::Kernel).help("ask about one of its receivers")
+}
+
 /// The receiver of a packet that the programs forward.
 fn receiver<'a>(atlas: &'a Atlas, judged: &Judged) -> Option<Member<'a>> {
     atlas.member(judged.receiver?)

@@ -7,7 +7,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::{
     super::atlas::{Mapped, Member, Station},
-    End, Ground, Step, Walk, on, receiver,
+    End, Ground, Step, Walk, group, on, receiver,
 };
 use crate::{
     daemon::Error,
@@ -265,7 +265,7 @@ fn no_route<'a>(
             let text = format!("a route or a rule in {name} refuses {to}");
             Step::bad(name, Code::Prohibited, text, Source::Kernel).help("look at ip rule and ip route in it")
         }
-        Route::Group => Step::unknown(name, format!("{to} is many"), Source::Kernel),
+        Route::Group => group(name, to),
         _ => {
             let (networks, are_internal) = members.by_ref().fold((0, true), |(count, internal), member| {
                 (count + 1, internal && member.network.network.internal)

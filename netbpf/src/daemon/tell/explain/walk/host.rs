@@ -4,7 +4,7 @@ use std::{fs, net::IpAddr};
 
 use netbpf_common::{network::BETWEEN_NETWORKS, reason::Reason};
 
-use super::{super::atlas::Mapped, End, Ground, Step, Walk, on, receiver};
+use super::{super::atlas::Mapped, End, Ground, Step, Walk, group, on, receiver};
 use crate::{
     daemon::Error,
     datapath::Sender,
@@ -457,7 +457,7 @@ async fn not_forwarded(route: &Route, entrance: Entrance<'_>, packet: &Packet) -
             let text = format!("a route or a rule of the host refuses {to}");
             Step::bad("host", Code::Prohibited, text, Source::Kernel).help("look at ip rule and ip route")
         }
-        Route::Group => Step::unknown("host", format!("{to} is many"), Source::Kernel),
+        Route::Group => group("host", to),
         _ => {
             let setting = match family {
                 "ipv4" => format!("/proc/sys/net/ipv4/conf/{name}/forwarding"),
