@@ -10,6 +10,7 @@ pub mod access;
 pub mod allowed;
 pub mod bucket;
 pub mod checksum;
+pub mod drops;
 pub mod endpoint;
 pub mod flood;
 pub mod flow;
@@ -26,4 +27,4 @@ pub mod wire;
 
 /// Version of the map layouts in this crate. It is part of the pin path, so that a daemon never reads maps of
 /// another layout. Increase it with every change of a key, a value, or a map's type or size.
-pub const LAYOUT: u32 = 13;
+pub const LAYOUT: u32 = 14;

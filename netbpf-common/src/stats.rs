@@ -34,9 +34,20 @@ impl core::iter::Sum for Counter {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndpointStats {
-    /// Frames delivered to the endpoint.
-    pub received: Counter,
+    /// Frames of other members that were delivered to the endpoint.
+    pub from_members: Counter,
+    /// Frames of the host, and of other hosts, that were delivered to the endpoint.
+    pub from_host: Counter,
+    /// Frames from the endpoint that went to the host alone, or past its stack to other hosts.
+    pub to_host: Counter,
     /// Frames from the endpoint that the programs dropped, for any reason.
     pub dropped: Counter,
 }
-const _: () = assert!(size_of::<EndpointStats>() == 32);
+const _: () = assert!(size_of::<EndpointStats>() == 64);
+
+impl EndpointStats {
+    /// All frames that were delivered to the endpoint.
+    pub fn received(&self) -> Counter {
+        [self.from_members, self.from_host].into_iter().sum()
+    }
+}

@@ -2,7 +2,9 @@
 //! checked).
 #![expect(unsafe_code, reason = "Pod is an unsafe marker trait; this is its only place")]
 
-use crate::{access, allowed, endpoint, flood, flow, limit, name, network, notice, reason, stats, uplink};
+use crate::{
+    access, allowed, drops, endpoint, flood, flow, limit, name, network, notice, reason, stats, uplink,
+};
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
@@ -33,6 +35,10 @@ pod!(
     flow::FlowState,
     flow::Sender,
     limit::EgressLimit,
+    drops::DropKey,
+    drops::Drops,
+    drops::Dropping,
+    drops::Ticks,
     allowed::AllowedKey,
     allowed::Allowed,
     name::NameKey,

@@ -24,7 +24,7 @@ use netbpf_common::{
 use crate::{
     maps::{self, Program},
     packet::{self, Packet, Side},
-    stats::{self, End},
+    stats::{self, End, Peer},
 };
 
 /// Members that one program serves. Every kernel allows 32 tail calls after the first program, and two of them may
@@ -212,7 +212,7 @@ fn serve(packet: &mut Packet, ifindex: u32) {
     if let Some(number) = endpoint::number_of(ifindex) {
         // A member whose device is down misses the frame; the others do not.
         if packet.clone_to(ifindex).is_ok() {
-            stats::received(number, packet.len());
+            stats::received(number, packet.len(), Peer::of(packet));
         }
     }
 }
@@ -235,7 +235,7 @@ fn to_last(packet: &mut Packet) -> End {
     packet.redirect(waiting, Side::Transmit)?;
     match endpoint::number_of(waiting) {
         Some(number) => {
-            stats::received(number, packet.len());
+            stats::received(number, packet.len(), Peer::of(packet));
             Ok(Reason::Flooded)
         }
         // From the host to an empty network; it gets no error.

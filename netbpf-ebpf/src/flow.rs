@@ -21,7 +21,7 @@ use crate::{
     maps::{self, KnownFlow, Program},
     packet::{self, Packet, Side},
     parse::{Content, Frame, Routed},
-    stats,
+    stats::{self, Peer},
 };
 
 /// Offset of the IPv4 header. Frames with a VLAN tag go through the stack.
@@ -120,7 +120,7 @@ pub fn back(packet: &mut Packet) -> Option<Reason> {
     Some(match into(packet, &segment, &flow, &endpoint, network.mac) {
         Ok(()) => {
             known.note_seen(now);
-            stats::received(flow.endpoint, packet.len());
+            stats::received(flow.endpoint, packet.len(), Peer::Host);
             Reason::Shortcut
         }
         Err(reason) => reason,

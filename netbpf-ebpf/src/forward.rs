@@ -16,7 +16,7 @@ use crate::{
     flow, icc, isolation, maps, names, open,
     packet::{Packet, Side},
     parse::{Content, Frame},
-    stats::{self, End},
+    stats::{self, End, Peer},
     unused,
 };
 
@@ -33,7 +33,7 @@ pub fn from_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -
     match endpoint::number_of(ifindex) {
         Some(number) => {
             icc::to_member(packet, endpoint, number, frame)?;
-            to_member(packet, number, ifindex, access)
+            to_member(packet, number, ifindex, access, Peer::Member)
         }
         None => {
             names::elsewhere(packet, endpoint, frame);
@@ -45,12 +45,12 @@ pub fn from_container(packet: &mut Packet, endpoint: &Endpoint, frame: &Frame) -
 
 /// Redirects to a member, through its veth pair if it wants so.
 #[inline(always)]
-fn to_member(packet: &mut Packet, number: u32, ifindex: u32, access: u8) -> End {
+fn to_member(packet: &mut Packet, number: u32, ifindex: u32, access: u8, from: Peer) -> End {
     match access & PLAIN {
         0 => packet.redirect_peer(ifindex)?,
         _ => packet.redirect(ifindex, Side::Transmit)?,
     }
-    stats::received(number, packet.len());
+    stats::received(number, packet.len(), from);
     Ok(Reason::Forwarded)
 }
 
@@ -86,10 +86,10 @@ pub fn to_open(packet: &mut Packet, network: u32, sender: Option<&Endpoint>, fra
     match (endpoint::number_of(ifindex), sender) {
         (Some(number), Some(sender)) => {
             icc::to_member(packet, sender, number, frame)?;
-            to_member(packet, number, ifindex, access)
+            to_member(packet, number, ifindex, access, Peer::Member)
         }
         // At the egress of a device, a frame can only be transmitted.
-        (Some(number), None) => to_member(packet, number, ifindex, PLAIN),
+        (Some(number), None) => to_member(packet, number, ifindex, PLAIN, Peer::Host),
         (None, Some(sender)) => {
             names::elsewhere(packet, sender, frame);
             from_open_to_host(packet, sender, frame, ifindex)
@@ -173,7 +173,7 @@ pub fn from_host(packet: &mut Packet, network: u32, frame: &Frame) -> End {
     let Station { ifindex, .. } = another_station(packet, network, frame)?;
     packet.redirect(ifindex, Side::Transmit)?;
     if let Some(number) = endpoint::number_of(ifindex) {
-        stats::received(number, packet.len());
+        stats::received(number, packet.len(), Peer::Host);
     }
     Ok(Reason::Forwarded)
 }

@@ -3,7 +3,7 @@
 //! An entry point runs one function of [`bridge`]; [`stats`] counts the result. [`parse`] reads a frame's
 //! headers, [`interface`] finds the sender, [`isolation`], [`open`] and [`icc`] check what it may send, and [`limit`]
 //! how much; [`arp`], [`nd`] and [`names`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to
-//! unused addresses, [`uplink`] packets from other hosts; [`mod@flow`] leads around the host's stack. Only [`packet`]
+//! unused addresses, [`uplink`] packets from other hosts; [`mod@flow`] leads around the host's stack. [`drops`] remembers what was dropped. Only [`packet`]
 //! accesses a frame's bytes and its context, only [`maps`] accesses maps: there is no `unsafe` elsewhere.
 //!
 //! Fragments, GSO frames and partial checksums pass unchanged, and no length in a header is trusted.
@@ -11,6 +11,7 @@
 
 mod arp;
 mod bridge;
+mod drops;
 mod flood;
 mod flow;
 mod forward;
@@ -93,6 +94,12 @@ fn flood(ctx: TcContext) -> i32 {
 #[classifier]
 fn flood_open(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), flood::go_on_in_open)
+}
+
+/// A frame that one of the programs above drops: the target of tail calls from them.
+#[classifier]
+fn remember(ctx: TcContext) -> i32 {
+    stats::settle_dropped(&mut Packet::new(ctx))
 }
 
 /// A frame that an uplink received, before the kernel creates an skb: XDP.

@@ -12,7 +12,7 @@ mod names;
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, RingBuf, lpm_trie::Key},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf, lpm_trie::Key},
     macros::btf_map,
 };
 use netbpf_common::{
@@ -22,6 +22,7 @@ use netbpf_common::{
     },
     allowed::{Allowed, AllowedKey, MAX_ALLOWED},
     bucket,
+    drops::{DropKey, DroppedFrame, Dropping, Drops, MAX_DROPS, Ticks},
     endpoint::{self, Endpoint, FdbKey, Neighbour, NeighbourKey, Owned, OwnedKey, Station, USUAL_ENDPOINTS},
     flood::Flood,
     limit::EgressLimit,
@@ -76,6 +77,18 @@ static REASONS: PerCpuArray<Reasons, 1> = PerCpuArray::new();
 #[btf_map]
 static ENDPOINT_STATS: PerCpuArray<EndpointStats, { USUAL_ENDPOINTS as usize }> = PerCpuArray::new();
 
+/// The kinds of dropped frames, of which the kernel keeps the last.
+#[btf_map]
+static DROPS: LruHashMap<DropKey, Drops, { MAX_DROPS as usize }> = LruHashMap::new();
+
+/// The frame that the program on this CPU is dropping.
+#[btf_map]
+static DROPPING: PerCpuArray<Dropping, 1> = PerCpuArray::new();
+
+/// How many frames uplinks remembered in this tick of the clock.
+#[btf_map]
+static DROP_TICKS: PerCpuArray<Ticks, 1> = PerCpuArray::new();
+
 /// Used share of copies of each endpoint.
 #[btf_map]
 static FLOODS: Array<Flood, { USUAL_ENDPOINTS as usize }> = Array::new();
@@ -121,7 +134,7 @@ static NOTICED: Array<Noticed, { USUAL_ENDPOINTS as usize }> = Array::new();
 
 /// Programs for tail calls, by [`Program`].
 #[btf_map]
-static TAIL_CALLS: ProgramArray<6> = ProgramArray::new();
+static TAIL_CALLS: ProgramArray<7> = ProgramArray::new();
 
 /// A program that others continue in.
 #[repr(u32)]
@@ -139,6 +152,8 @@ pub enum Program {
     AnswerName = 4,
     /// `flow_out`.
     FlowOut = 5,
+    /// `remember`.
+    Remember = 6,
 }
 
 /// The endpoint with a number; none if vacant.
@@ -227,12 +242,30 @@ pub fn count(reason: Reason, bytes: u64) {
     }
 }
 
-/// Counts a frame that an endpoint received.
+/// Counts a frame that an endpoint received from another member.
 #[inline(always)]
-pub fn count_received(number: u32, bytes: u64) {
+pub fn count_from_member(number: u32, bytes: u64) {
     if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(number) {
         // SAFETY: this CPU's own value; programs of one CPU do not interrupt each other, and no reference outlives this.
-        unsafe { (*stats).received.add(bytes) }
+        unsafe { (*stats).from_members.add(bytes) }
+    }
+}
+
+/// Counts a frame that an endpoint received from the host.
+#[inline(always)]
+pub fn count_from_host(number: u32, bytes: u64) {
+    if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(number) {
+        // SAFETY: as in `count_from_member`.
+        unsafe { (*stats).from_host.add(bytes) }
+    }
+}
+
+/// Counts a frame of an endpoint that went to the host alone, or past it to other hosts.
+#[inline(always)]
+pub fn count_to_host(number: u32, bytes: u64) {
+    if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(number) {
+        // SAFETY: as in `count_from_member`.
+        unsafe { (*stats).to_host.add(bytes) }
     }
 }
 
@@ -240,9 +273,62 @@ pub fn count_received(number: u32, bytes: u64) {
 #[inline(always)]
 pub fn count_dropped(number: u32, bytes: u64) {
     if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(number) {
-        // SAFETY: as in `count_received`.
+        // SAFETY: as in `count_from_member`.
         unsafe { (*stats).dropped.add(bytes) }
     }
+}
+
+/// This CPU's place for a frame that a program is dropping, with zeros.
+#[inline(always)]
+pub fn dropping() -> Option<&'static mut Dropping> {
+    let place = DROPPING.get_ptr_mut(0)?;
+    for word in 0..size_of::<Dropping>() / size_of::<u64>() {
+        // SAFETY: this CPU's own value, as in `count_from_member`; all words are in it. Volatile, so that they do not become
+        // a call of memset.
+        unsafe { place.cast::<u64>().add(word).write_volatile(0) }
+    }
+    // SAFETY: the same; the program that drops a frame asks once, and ends then.
+    Some(unsafe { &mut *place })
+}
+
+/// Remembers a dropped frame. If the kernel makes room for another kind meanwhile, that one gets the frame.
+#[inline(always)]
+pub fn remember(frame: &Dropping) {
+    let Dropping { drops, key, .. } = frame;
+    // If its kind is unknown, another CPU may add it at the same time.
+    if !remember_again(frame) && DROPS.insert(key, drops, BPF_NOEXIST as u64).is_err() {
+        remember_again(frame);
+    }
+}
+
+/// The same for a frame of a kind that is known. False if it is not.
+#[inline(always)]
+fn remember_again(frame: &Dropping) -> bool {
+    let Dropping { drops: one, key, .. } = frame;
+    let Some(drops) = DROPS.get_ptr_mut(key) else { return false };
+    let last = (&raw const one.last).cast::<u64>();
+    // SAFETY: the kernel keeps the memory while a program runs. All words are in both values. If two CPUs write, the last
+    // frame may be a mixture, but any bytes are a value. Volatile, because others write there.
+    unsafe {
+        add(&raw mut (*drops).frames, 1);
+        for word in 0..size_of::<DroppedFrame>() / size_of::<u64>() {
+            (&raw mut (*drops).last).cast::<u64>().add(word).write_volatile(last.add(word).read());
+        }
+    }
+    true
+}
+
+/// Whether an uplink may remember one more frame in this tick of the clock.
+#[inline(always)]
+pub fn may_remember(tick: u32) -> bool {
+    let Some(ticks) = DROP_TICKS.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's own value, as in `count_from_member`.
+    let next = unsafe { *ticks }.and_one(tick);
+    if let Some(next) = next {
+        // SAFETY: the same.
+        unsafe { *ticks = next };
+    }
+    next.is_some()
 }
 
 /// Used share of copies of an endpoint.

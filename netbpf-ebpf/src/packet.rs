@@ -20,13 +20,14 @@ use aya_ebpf::{
         bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
     },
     helpers::{
-        bpf_check_mtu, bpf_csum_diff, bpf_get_hash_recalc, bpf_get_prandom_u32, bpf_ktime_get_ns,
-        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_load_bytes,
-        bpf_skb_store_bytes,
+        bpf_check_mtu, bpf_csum_diff, bpf_get_hash_recalc, bpf_get_prandom_u32, bpf_jiffies64,
+        bpf_ktime_get_boot_ns, bpf_ktime_get_ns, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer,
+        bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
 use netbpf_common::{
+    drops::HEAD,
     reason::Reason,
     wire::{Bytes, Ethernet, Ipv4, Ipv6, Tag, Transport, Wire},
 };
@@ -138,6 +139,19 @@ impl Packet {
             // SAFETY: the kernel has written all of it; `Wire` takes any bytes.
             0 => Ok(unsafe { place.assume_init_mut() }),
             _ => Err(Reason::Malformed),
+        }
+    }
+
+    /// Copies its first bytes, and returns how many.
+    #[inline(always)]
+    pub fn copy_head(&self, head: &mut [u8; HEAD]) -> u16 {
+        // From 1 to 64, in a form in which the verifier sees it.
+        let length = (self.len().min(HEAD as u32).wrapping_sub(1) & (HEAD as u32 - 1)) + 1;
+        let place = head.as_mut_ptr().cast();
+        // SAFETY: the kernel passes a valid context, and writes not more than there is room for.
+        match unsafe { bpf_skb_load_bytes(self.ctx.skb.skb.cast(), 0, place, length) } {
+            0 => length as u16,
+            _ => 0,
         }
     }
 
@@ -336,6 +350,20 @@ impl Packet {
     pub fn context(&self) -> &impl EbpfContext {
         &self.ctx
     }
+}
+
+/// The time since the boot, in nanoseconds, with that in which the host slept (Linux 5.8).
+#[inline(always)]
+pub fn since_boot() -> u64 {
+    // SAFETY: takes nothing.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// The tick of the kernel's clock, modulo 2^32: 1 to 10 ms (Linux 5.5). Costs a fraction of the time.
+#[inline(always)]
+pub fn tick() -> u32 {
+    // SAFETY: takes nothing.
+    unsafe { bpf_jiffies64() as u32 }
 }
 
 /// The monotonic clock, in nanoseconds.

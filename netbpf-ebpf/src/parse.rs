@@ -143,7 +143,7 @@ pub fn end_of_ipv6(packet: &Packet, offset: usize) -> Result<usize, Reason> {
 
 /// The EtherType of a frame without a VLAN ID, and the offset of its content.
 #[inline(always)]
-fn untagged(packet: &Packet, ethertype: EtherType) -> Result<(Option<EtherType>, usize), Reason> {
+pub fn untagged(packet: &Packet, ethertype: EtherType) -> Result<(Option<EtherType>, usize), Reason> {
     let offset = size_of::<Ethernet>();
     let (vid, inner, offset) = if packet.vlan_present() != 0 {
         (packet.vlan_tci() & 0x0fff, ethertype, offset)

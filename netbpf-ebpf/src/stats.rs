@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{
 use netbpf_common::{endpoint, network, reason::Reason};
 
 use crate::{
-    maps,
+    drops, maps,
     packet::{Arrival, Packet},
 };
 
@@ -21,15 +21,36 @@ pub fn settle(packet: &mut Packet, policy: impl FnOnce(&mut Packet) -> End) -> i
     let (Ok(reason) | Err(reason)) = policy(packet);
     maps::count(reason, bytes);
     log(packet, reason);
-    if reason.is_drop()
-        && let Some(number) = endpoint::number_of(packet.ifindex())
-    {
-        maps::count_dropped(number, bytes);
+    let sender = endpoint::number_of(packet.ifindex());
+    match (reason, sender) {
+        (Reason::Delivered | Reason::Shortcut, Some(number)) => maps::count_to_host(number, bytes),
+        (reason, Some(number)) if reason.is_drop() => maps::count_dropped(number, bytes),
+        _ => {}
     }
-    if reason == Reason::UnknownAddress && is_from_host(packet) && packet.lose().is_ok() {
+    if reason.is_drop() { discard(packet, reason) } else { verdict(reason) }
+}
+
+/// Drops a frame. The program `remember` does, if it can be reached.
+#[inline(always)]
+fn discard(packet: &mut Packet, reason: Reason) -> i32 {
+    drops::elsewhere(packet, reason);
+    discarded(packet, reason as u32)
+}
+
+/// Remembers a frame that another program drops, and drops it.
+#[inline(always)]
+pub fn settle_dropped(packet: &mut Packet) -> i32 {
+    let reason = drops::remember(packet);
+    discarded(packet, reason)
+}
+
+/// The verdict for a dropped frame.
+#[inline(always)]
+fn discarded(packet: &mut Packet, reason: u32) -> i32 {
+    if reason == Reason::UnknownAddress as u32 && is_from_host(packet) && packet.lose().is_ok() {
         return TC_ACT_REDIRECT;
     }
-    verdict(reason)
+    TC_ACT_SHOT
 }
 
 /// Runs a function of [`bridge`](crate::bridge) on a frame from another host. Only dropped frames are counted
@@ -39,6 +60,7 @@ pub fn settle_arrival(arrival: &Arrival, policy: impl FnOnce(&Arrival) -> Option
     let Some(reason) = policy(arrival) else { return XDP_PASS };
     maps::count(reason, arrival.len());
     log_arrival(arrival, reason);
+    drops::remember_arrival(arrival, reason);
     XDP_DROP
 }
 
@@ -62,7 +84,7 @@ pub fn settle_at_uplink(packet: &mut Packet, policy: impl FnOnce(&mut Packet) ->
     let Some(reason) = policy(packet) else { return TC_ACT_UNSPEC };
     maps::count(reason, bytes);
     log(packet, reason);
-    verdict(reason)
+    if reason.is_drop() { discard(packet, reason) } else { verdict(reason) }
 }
 
 /// Logs how a frame ended.
@@ -89,10 +111,30 @@ fn log(_: &Packet, _: Reason) {}
 #[inline(always)]
 fn log_arrival(_: &Arrival, _: Reason) {}
 
+/// Who sent a frame that an endpoint receives.
+#[derive(Clone, Copy)]
+pub enum Peer {
+    /// Another member of the network.
+    Member,
+    /// The host, for itself or for other hosts.
+    Host,
+}
+
+impl Peer {
+    /// The sender of a frame, by the interface where it was sent.
+    #[inline(always)]
+    pub fn of(packet: &Packet) -> Self {
+        if is_from_host(packet) { Self::Host } else { Self::Member }
+    }
+}
+
 /// Counts a frame that an endpoint receives.
 #[inline(always)]
-pub fn received(number: u32, bytes: u32) {
-    maps::count_received(number, bytes as u64);
+pub fn received(number: u32, bytes: u32, from: Peer) {
+    match from {
+        Peer::Member => maps::count_from_member(number, bytes as u64),
+        Peer::Host => maps::count_from_host(number, bytes as u64),
+    }
 }
 
 /// Whether the host sent the frame. Its requests that get no answer are dropped without an error: `arping -D`

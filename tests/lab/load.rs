@@ -107,7 +107,10 @@ fn operate(client: &Client, numbers: &mut Numbers) -> (&'static str, (u16, Strin
         }
         12 => ("inspect", client.ask("GET", &path("json"), "")),
         13 => ("ps", client.ask("GET", "/containers/json?all=true", "")),
-        14 => ("stats", client.ask("GET", "/stats", "")),
+        14 => match numbers.below(2) {
+            0 => ("stats", client.ask("GET", "/stats", "")),
+            _ => ("drops", client.ask("GET", "/drops", "")),
+        },
         _ => {
             let new = format!("x{}", numbers.below(4));
             let made = client.ask("POST", "/networks/create", &format!(r#"{{"Name":"{new}"}}"#));

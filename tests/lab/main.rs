@@ -12,6 +12,7 @@ mod cni;
 mod containerd;
 mod cri;
 mod disk;
+mod drops;
 mod engine;
 mod errors;
 mod explain;

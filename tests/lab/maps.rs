@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netbpf_tests::lab::{Lab, Output, STATE_DIR};
+use netbpf_common::reason::Reason;
+use netbpf_tests::lab::{
+    Lab, Output, STATE_DIR, eventually,
+    station::{ethernet, ipv4},
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -34,7 +38,7 @@ fn maps_have_named_fields() {
     let pinned = lab.host(["ls", &pin("maps")]).ok();
     assert_eq!(
         pinned.text(),
-        "ALLOWED\nBUSY_FLOWS\nCLOSED_SUBNETS\nENDPOINTS\nENDPOINT_STATS\nFDB\nFDB_SLOTS\nFLOODS\nFLOWS\nFLOW_STATE\nFLOW_WAYS\nFURTHER\nLEARNING\nLEARNT\nLEARNT_OF\nLIMITS\nNAMES\nNEIGHBOURS\nNETWORKS\nNOTICED\nNOTICES\nOWNED\nPOINTERS\nREASONS\nRESOLVERS\nSENDERS\nTAIL_CALLS\nUPLINKS\nVIEWS"
+        "ALLOWED\nBUSY_FLOWS\nCLOSED_SUBNETS\nDROPPING\nDROPS\nDROP_TICKS\nENDPOINTS\nENDPOINT_STATS\nFDB\nFDB_SLOTS\nFLOODS\nFLOWS\nFLOW_STATE\nFLOW_WAYS\nFURTHER\nLEARNING\nLEARNT\nLEARNT_OF\nLIMITS\nNAMES\nNEIGHBOURS\nNETWORKS\nNOTICED\nNOTICES\nOWNED\nPOINTERS\nREASONS\nRESOLVERS\nSENDERS\nTAIL_CALLS\nUPLINKS\nVIEWS"
     );
     let fdb = dump(&lab, "FDB").json();
     let web = serde_json::json!({
@@ -68,15 +72,30 @@ fn maps_have_named_fields() {
     // These two have long entries.
     for (map, fields) in [
         ("ENDPOINTS", &["ifindex", "network", "next", "mac", "ipv4", "ipv6", "ipv6_link_local"][..]),
-        ("ENDPOINT_STATS", &["received", "dropped", "packets", "bytes"]),
+        ("ENDPOINT_STATS", &["from_members", "from_host", "to_host", "dropped", "packets", "bytes"]),
     ] {
         let text = dump(&lab, map).stdout;
         for field in fields {
             assert!(text.contains(&format!("\"{field}\": ")), "{map}: {field}");
         }
     }
-    // Of the programs that others continue in, those for open endpoints and for names are not needed here.
-    assert_eq!(dump(&lab, "TAIL_CALLS").json().as_array().map(Vec::len), Some(1));
+    // Of the programs that others continue in, those for open endpoints and for names are not needed here: there are
+    // those for floods and for drops.
+    assert_eq!(dump(&lab, "TAIL_CALLS").json().as_array().map(Vec::len), Some(2));
+    let web = lab.station("web", "eth0");
+    let host = lab.host_station(&lab.device("mynet"));
+    web.send(&ethernet(host.mac(), web.mac(), 0x0800, &ipv4([10, 9, 9, 9], [10, 0, 0, 1], b"spoofed")));
+    let drops = eventually("the frame is dropped", || {
+        let drops = dump(&lab, "DROPS").json();
+        drops.as_array().is_some_and(|drops| !drops.is_empty()).then_some(drops)
+    });
+    let drops = drops.as_array().into_iter().flatten();
+    let spoofed = drops.filter(|entry| entry["key"]["reason"] == Reason::SpoofedIpv4 as u32);
+    let spoofed: Vec<_> = spoofed.collect();
+    assert_eq!(spoofed.len(), 1, "{spoofed:?}");
+    assert_eq!(spoofed[0]["key"]["ifindex"], 1_000_000);
+    assert_eq!(spoofed[0]["value"]["frames"], 1);
+    assert_eq!(spoofed[0]["value"]["last"]["source"][15], 9);
 }
 
 #[test]
@@ -88,7 +107,7 @@ fn programs_and_attachments_have_names() {
         let program = programs.as_array().into_iter().flatten().find(|program| program["id"] == *id);
         program.map(|program| program["name"].as_str().unwrap_or_default().to_owned())
     };
-    for program in ["flood", "from_container", "from_host"] {
+    for program in ["flood", "from_container", "from_host", "remember"] {
         let pin = pin(&format!("programs/{program}"));
         let shown = lab.host(["bpftool", "-j", "prog", "show", "pinned", &pin]).ok().json();
         assert_eq!((&shown["name"], &shown["type"]), (&program.into(), &"sched_cls".into()));

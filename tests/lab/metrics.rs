@@ -43,9 +43,14 @@ fn metrics_tell_of_what_exists_and_are_what_stats_shows() {
     lab.run("public", "-p 8080:80");
     lab.exec("client", "ping -c3 10.1.0.4").ok();
     let now = printed(&lab);
-    let of_web = r#"{container="web",network="mynet",interface="eth0"}"#;
-    let of_endpoint = |what: &str| now[&format!("netbpf_endpoint_{what}_total{of_web}")];
-    assert!(of_endpoint("receive_frames") >= 3.0 && of_endpoint("transmit_bytes") >= 3.0 * 98.0, "{now:?}");
+    let of_web = r#"container="web",network="mynet",interface="eth0""#;
+    let of_endpoint =
+        |what: &str, peer: &str| now[&format!("netbpf_endpoint_{what}_total{{{of_web},peer=\"{peer}\"}}")];
+    assert!(of_endpoint("receive_frames", "member") >= 3.0, "{now:?}");
+    assert!(of_endpoint("transmit_bytes", "member") >= 3.0 * 98.0, "{now:?}");
+    assert_eq!(now[&format!("netbpf_endpoint_dropped_frames_total{{{of_web}}}")], 0.0);
+    assert_eq!(now[r#"netbpf_map_entries{map="ENDPOINTS"}"#], 3.0);
+    assert_eq!(now[r#"netbpf_map_capacity{map="ENDPOINTS"}"#], 65536.0);
     let forwarded = now[r#"netbpf_frames_total{reason="forwarded",verdict="passed"}"#];
     assert_eq!(forwarded, lab.reasons()["forwarded"] as f64);
     for (sample, value) in [
@@ -69,6 +74,32 @@ fn metrics_tell_of_what_exists_and_are_what_stats_shows() {
     let later = printed(&lab);
     assert!(!later.keys().any(|sample| sample.contains(r#""web""#)), "{later:?}");
     assert_eq!(later[r#"netbpf_network_endpoints{network="mynet"}"#], 1.0);
+}
+
+#[test]
+fn traffic_with_the_host_is_told_apart_from_that_with_members() {
+    let lab = Lab::start();
+    lab.network("mynet", "--subnet 10.1.0.0/24");
+    lab.run("web", "--net mynet");
+    lab.run("client", "--net mynet");
+    let counted = || {
+        let now = printed(&lab);
+        ["receive", "transmit"].map(|way| {
+            ["member", "host"].map(|peer| {
+                let labels = format!(r#"container="web",network="mynet",interface="eth0",peer="{peer}""#);
+                now[&format!("netbpf_endpoint_{way}_frames_total{{{labels}}}")]
+            })
+        })
+    };
+    let [[received, received_of_host], [_, sent_to_host]] = counted();
+    lab.exec("client", "ping -c5 -i0.2 10.1.0.2").ok();
+    let [[after, of_host], [_, to_host]] = counted();
+    assert_eq!((after - received, of_host - received_of_host, to_host - sent_to_host), (5.0, 0.0, 0.0));
+    lab.host(["ping", "-c3", "-i0.2", "10.1.0.2"]).ok();
+    let [[later, of_host], [_, to_host]] = counted();
+    assert_eq!((later - after, of_host - received_of_host, to_host - sent_to_host), (0.0, 3.0, 3.0));
+    let stats = lab.netbpf(["stats", "--no-stream", "--format", "{{.HostRX}} {{.HostTX}}", "web"]).ok();
+    assert_eq!(stats.text(), "3 / 294B 3 / 294B");
 }
 
 #[test]

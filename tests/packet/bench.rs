@@ -7,6 +7,7 @@
 //! | [`BLUE`] 192.168.0.0/16 | [`BLUE_GATEWAY`] | [`DORA`] |
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -24,6 +25,7 @@ use netbpf::{
 };
 use netbpf_common::{
     LAYOUT,
+    drops::{DropKey, Drops, HEAD},
     endpoint::{self, Endpoint, NO_ENDPOINT},
     network::{self, Network},
     reason::Reason,
@@ -274,6 +276,11 @@ impl Bench {
         self.datapath.reasons().expect("REASONS")
     }
 
+    /// What is remembered of dropped frames.
+    pub fn drops(&self) -> BTreeMap<DropKey, Drops> {
+        self.datapath.drops().expect("DROPS")
+    }
+
     fn stats(&self) -> Vec<(u32, EndpointStats)> {
         (0..9).map(|port| (port, self.datapath.endpoint_stats(port).expect("ENDPOINT_STATS"))).collect()
     }
@@ -343,9 +350,16 @@ impl Sent<'_> {
             }
         }
         for ((port, before), (_, after)) in stats.into_iter().zip(bench.stats()) {
-            if counted(before.received, after.received) {
+            let from_member = counted(before.from_members, after.from_members);
+            let from_host = counted(before.from_host, after.from_host);
+            if from_member || from_host {
+                assert_eq!(from_host, endpoint::number_of(self.ifindex).is_none(), "the sender's kind");
                 outcome.received.push(port);
             }
+            let passes_host =
+                [Reason::Delivered, Reason::Shortcut].iter().any(|way| outcome.reasons.contains(way));
+            let went_to_host = passes_host && Some(port) == endpoint::number_of(self.ifindex);
+            assert_eq!(counted(before.to_host, after.to_host), went_to_host, "{:?}", outcome.reasons);
             if counted(before.dropped, after.dropped) {
                 outcome.dropped.push(port);
             }
@@ -353,11 +367,38 @@ impl Sent<'_> {
         outcome
     }
 
+    /// Sends a frame, and checks that a dropped one is remembered, with its reason and where it was dropped, and no other.
+    fn remembered(&self, frame: &Frame, reason: Option<Reason>) -> Outcome {
+        let before = self.bench.drops();
+        let outcome = self.frame(frame);
+        let after = self.bench.drops();
+        let more: Vec<_> = after
+            .iter()
+            .filter(|(key, drops)| before.get(key).map_or(0, |drops| drops.frames) != drops.frames)
+            .collect();
+        let Some(reason) = reason else {
+            assert_eq!(more, [], "a frame that passes is not remembered");
+            return outcome;
+        };
+        let [(key, drops)] = more.as_slice() else { panic!("{reason:?} is one kind of drops: {more:?}") };
+        assert_eq!((key.reason, key.ifindex), (reason as u32, self.ifindex));
+        let known = before.get(key);
+        assert_eq!(drops.frames, 1 + known.map_or(0, |drops| drops.frames));
+        assert_eq!(drops.first, known.map_or(drops.last.time, |drops| drops.first));
+        assert!(known.is_none_or(|before| before.last.time <= drops.last.time));
+        let mut head = frame.0.clone();
+        head.resize(HEAD, 0);
+        let length = frame.0.len();
+        assert_eq!((drops.last.length as usize, drops.last.head_length as usize), (length, length.min(HEAD)));
+        assert_eq!(drops.last.head.as_slice(), head);
+        outcome
+    }
+
     /// Asserts that the frame passes unchanged, for this reason and to these receivers.
     pub fn passes(&self, says: &str, frame: &Frame, reason: Reason, to: &[Station]) {
         let mut received: Vec<_> = to.iter().filter_map(|station| station.number()).collect();
         received.sort_unstable();
-        let outcome = self.frame(frame);
+        let outcome = self.remembered(frame, None);
         let expected = Outcome {
             verdict: REDIRECT,
             reasons: vec![reason],
@@ -371,7 +412,7 @@ impl Sent<'_> {
     /// Asserts that the frame is dropped for this reason.
     pub fn is_dropped(&self, says: &str, frame: &Frame, reason: Reason) {
         let dropped = endpoint::number_of(self.ifindex).into_iter().collect();
-        let outcome = self.frame(frame);
+        let outcome = self.remembered(frame, Some(reason));
         let expected =
             Outcome { verdict: DROP, reasons: vec![reason], received: vec![], dropped, frame: frame.clone() };
         assert_eq!(outcome, expected, "{says}");
@@ -379,7 +420,7 @@ impl Sent<'_> {
 
     /// Asserts that the frame is dropped for this reason, and that the sender, the host, gets no error.
     pub fn is_lost(&self, says: &str, frame: &Frame, reason: Reason) {
-        let outcome = self.frame(frame);
+        let outcome = self.remembered(frame, Some(reason));
         let reasons = vec![reason];
         let expected =
             Outcome { verdict: REDIRECT, reasons, received: vec![], dropped: vec![], frame: frame.clone() };

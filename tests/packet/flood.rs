@@ -96,7 +96,7 @@ fn more_members_than_one_program_serves_all_get_the_frame() {
             "the first to join is last in the list"
         );
         for number in [10, 300, 9 + MEMBERS] {
-            let received = bench.datapath.endpoint_stats(number).expect("ENDPOINT_STATS").received;
+            let received = bench.datapath.endpoint_stats(number).expect("ENDPOINT_STATS").from_host;
             assert_eq!(received.packets, 1, "port {number}");
         }
         assert_eq!(network::number_of(BLUE_GATEWAY.ifindex), Some(BLUE));

@@ -79,7 +79,8 @@ fn every_map_prints_named_fields() {
         });
         assert_eq!(dump(bench, "CLOSED_SUBNETS"), [entry]);
         let stats = dump(bench, "ENDPOINT_STATS");
-        assert_eq!((total(&stats[2]["values"], "received"), total(&stats[2]["values"], "dropped")), (1, 0));
+        let counters = ["from_members", "from_host", "to_host", "dropped"];
+        assert_eq!(counters.map(|counter| total(&stats[2]["values"], counter)), [1, 0, 0, 0]);
     });
 }
 
@@ -104,6 +105,7 @@ fn programs_are_named_and_small() {
             ("from_host", 50_000),
             ("from_open", 50_000),
             ("from_uplink", 50_000),
+            ("remember", 50_000),
             ("to_open", 50_000),
         ];
         assert_eq!(names, all.map(|(name, _)| name));
@@ -134,12 +136,12 @@ fn programs_are_loaded_when_they_are_needed_and_leave_nothing() {
             let entries: Vec<Value> = serde_json::from_str(&text).expect("JSON");
             entries.iter().filter(|entry| entry["value"]["error"].is_null()).count()
         };
-        let always = ("flood from_container from_host", 1);
+        let always = ("flood from_container from_host remember", 2);
         assert_eq!((pinned(bench).as_str(), entered(bench)), always);
 
         let open = Endpoint { access: UNGUARDED, ..endpoint_entry(RED, ANNE) };
         bench.datapath.write_endpoint(ANNE.number().expect("a number"), &open).expect("written");
-        let with_open = ("flood flood_open from_container from_host from_open to_open", 4);
+        let with_open = ("flood flood_open from_container from_host from_open remember to_open", 5);
         assert_eq!((pinned(bench).as_str(), entered(bench)), with_open);
 
         // The next daemon has the same open endpoint.
@@ -198,6 +200,7 @@ fn programs_log_the_reason_of_frames_on_request() {
             "answer_name",
             "flow_out",
             "flow_back",
+            "remember",
         ] {
             let info = ProgramInfo::from_pin(bench.pin("programs", name)).expect("a pinned program");
             let Some(verified) = info.verified_instruction_count() else { continue };

@@ -16,6 +16,7 @@
 //! | `nd` | neighbour discovery |
 //! | `flood` | broadcast and multicast |
 //! | `flow` | established flows, which skip the host's stack |
+//! | `drops` | what is remembered of dropped frames |
 //! | `limit` | limits of what endpoints send |
 //! | `open` | endpoints with further addresses, and without guard |
 //! | `unused` | addresses that are not in use |
@@ -35,6 +36,7 @@
 mod bench;
 mod container;
 mod dns;
+mod drops;
 mod flood;
 mod flow;
 mod frame;

@@ -64,7 +64,7 @@ fn frames_pass(bench: &Bench, others: &[Station]) {
         let outcome = bench.from(ANNE).frame(&Frame::ipv4(ANNE.at(), other.at()));
         assert_eq!(outcome.reasons, [Reason::Forwarded], "to {other:?}");
         let received =
-            bench.datapath.endpoint_stats(other.number().expect("a number")).expect("counters").received;
+            bench.datapath.endpoint_stats(other.number().expect("a number")).expect("counters").received();
         assert!(received.packets > 0, "{other:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Frames from other hosts at an uplink, which is a real interface of a host that forwards.
 
-use std::{fs, thread};
+use std::{collections::BTreeMap, fs, thread, time::Instant};
 
 use aya::{
     TestRun, TestRunOptions,
@@ -12,7 +12,10 @@ use netbpf::{
     model::{Mac, XdpMode},
     plan::{Closed, NetworkEntry},
 };
-use netbpf_common::reason::Reason;
+use netbpf_common::{
+    drops::{DROPS_IN_A_TICK, DropKey, Drops, HEAD},
+    reason::Reason,
+};
 
 use super::{
     bench::{ANNE, BLUE, BLUE_GATEWAY, Bench, DORA, GATEWAY, RED, bench, network_entry, run},
@@ -95,7 +98,7 @@ fn verdict(bench: &Bench, frame: &Frame) -> (u32, Vec<Reason>) {
     let context: Vec<u8> =
         [0, frame.0.len() as u32, 0, IFINDEX, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
     let mut after = vec![0; 2048];
-    let before = reasons();
+    let (before, drops) = (reasons(), bench.drops());
     let result = program.test_run(TestRunOptions {
         data_in: Some(&frame.0),
         data_out: Some(&mut after),
@@ -111,7 +114,66 @@ fn verdict(bench: &Bench, frame: &Frame) -> (u32, Vec<Reason>) {
         assert_eq!(after.bytes - before.bytes, frame.0.len() as u64, "all of it");
         *reason
     });
-    (result.return_value, counted.collect())
+    let counted: Vec<_> = counted.collect();
+    is_remembered(&drops, &bench.drops(), frame, &counted);
+    (result.return_value, counted)
+}
+
+/// Checks that a dropped frame is remembered, and no other.
+#[track_caller]
+fn is_remembered(
+    before: &BTreeMap<DropKey, Drops>,
+    after: &BTreeMap<DropKey, Drops>,
+    frame: &Frame,
+    reasons: &[Reason],
+) {
+    let more = after.iter().filter(|(key, drops)| before.get(key) != Some(drops));
+    let more = more.map(|(key, drops)| {
+        let network = if key.reason == Reason::Internal as u32 { BLUE } else { RED };
+        assert_eq!((key.ifindex, key.network, drops.last.received_by), (IFINDEX, network, IFINDEX));
+        // Of a short frame, only the shortest headers.
+        let length = if frame.0.len() < HEAD { 14 + 20 } else { HEAD };
+        assert_eq!((drops.last.length as usize, drops.last.head_length as usize), (frame.0.len(), length));
+        assert_eq!(drops.last.head[..length], frame.0[..length]);
+        key.reason
+    });
+    let more: Vec<_> = more.collect();
+    assert_eq!(more, reasons.iter().map(|reason| *reason as u32).collect::<Vec<_>>());
+}
+
+/// A flood is cheap: in a tick of the clock, few of its frames are remembered, and all are counted.
+#[test]
+fn few_frames_of_a_flood_are_remembered() {
+    host(|bench| {
+        let program = Xdp::from_pin(bench.pin("programs", "from_uplink"), XdpAttachType::Interface);
+        let program = program.expect("a pinned program");
+        let frame = to(ANNE.ip);
+        let context: Vec<u8> =
+            [0, frame.0.len() as u32, 0, IFINDEX, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        const FRAMES: u32 = 1_000_000;
+        let started = Instant::now();
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(&frame.0),
+            ctx_in: Some(&context),
+            repeat: FRAMES,
+            ..TestRunOptions::default()
+        });
+        assert_eq!(result.expect("a test run").return_value, XDP_DROP);
+        let took = started.elapsed();
+        let counted: u64 = bench
+            .datapath
+            .reasons()
+            .expect("REASONS")
+            .into_iter()
+            .filter(|(reason, _)| *reason == Reason::Unpublished)
+            .map(|(_, counter)| counter.packets)
+            .sum();
+        assert_eq!(counted, u64::from(FRAMES));
+        let remembered: u64 = bench.drops().values().map(|drops| drops.frames).sum();
+        // The fastest clock has a thousand ticks a second.
+        let most = (took.as_millis() as u64 + 2) * u64::from(DROPS_IN_A_TICK);
+        assert!((1..=most.min(counted)).contains(&remembered), "{remembered} in {took:?}");
+    });
 }
 
 #[track_caller]

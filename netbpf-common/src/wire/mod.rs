@@ -59,6 +59,8 @@ wire! {
     Bytes<12>: 12,
     Bytes<16>: 16,
     Bytes<28>: 28,
+    Bytes<34>: 34,
+    Bytes<64>: 64,
     Bytes<80>: 80,
 }
 

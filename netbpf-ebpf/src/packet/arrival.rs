@@ -5,7 +5,10 @@
 //! VLANs must keep tags in the frame (`ethtool -K … rxvlan off`).
 
 use aya_ebpf::{EbpfContext, programs::XdpContext};
-use netbpf_common::wire::{Ethernet, Wire};
+use netbpf_common::{
+    drops::HEAD,
+    wire::{Bytes, Ethernet, Ipv4, Wire},
+};
 
 use super::route::{self, Hop};
 use crate::parse::Routed;
@@ -44,6 +47,19 @@ impl Arrival {
         }
         // SAFETY: inside the packet, as just checked; `Wire` has alignment 1 and takes any bytes.
         Some(unsafe { &*(start as *const T) })
+    }
+
+    /// Copies its first bytes, and returns how many: of a short frame, as many as an IPv4 packet has at least.
+    #[inline(always)]
+    pub fn copy_head(&self, head: &mut [u8; HEAD]) -> u16 {
+        const SHORT: usize = size_of::<Ethernet>() + size_of::<Ipv4>();
+        if let Some(Bytes(bytes)) = self.header::<Bytes<HEAD>>(0) {
+            *head = *bytes;
+            return HEAD as u16;
+        }
+        let Some(Bytes(bytes)) = self.header::<Bytes<SHORT>>(0) else { return 0 };
+        head[..SHORT].copy_from_slice(bytes);
+        SHORT as u16
     }
 
     /// The destination MAC.

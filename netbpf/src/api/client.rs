@@ -1,6 +1,7 @@
 //! The client of the API: one method for each request, with one connection each, on a unix socket. Knows the messages
 //! and HTTP, but not who calls it or what is printed.
 
+mod drops;
 mod explain;
 mod target;
 
@@ -22,6 +23,7 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
+pub use self::drops::DropQuery;
 use self::target::{container_path, filter_query, network_path, stop_query, target};
 use super::events::Event;
 use super::types::{

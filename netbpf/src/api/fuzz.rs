@@ -12,8 +12,8 @@ use super::{
     filters::Filters,
     ports, request,
     types::{
-        ContainerCreate, ContainerResource, ContainerSummary, ContainerUpdate, Explanation, NetworkConnect,
-        NetworkCreate, NetworkDisconnect, NetworkResource, NetworkUpdate, Stats,
+        ContainerCreate, ContainerResource, ContainerSummary, ContainerUpdate, Dropped, Explanation,
+        NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkResource, NetworkUpdate, Stats,
     },
 };
 use crate::model::{
@@ -35,6 +35,7 @@ pub(crate) fn check_messages(body: &[u8]) {
     stays::<ContainerSummary>(body);
     stays::<Stats>(body);
     stays::<Explanation>(body);
+    stays::<Dropped>(body);
     stays::<Event>(body);
     if let Some(message) = stays::<ContainerCreate>(body) {
         check_ports(&message);

@@ -5,6 +5,7 @@ mod attachment;
 mod container;
 mod create;
 mod docker;
+mod drops;
 mod endpoint;
 mod error;
 mod explain;
@@ -67,6 +68,7 @@ fn routes() -> Router<Arc<Daemon>> {
         .route("/version", get(version))
         .route("/info", get(info))
         .route("/stats", get(stats))
+        .route("/drops", get(drops::list))
         .route("/metrics", get(show_metrics))
         .route("/events", get(events))
         .route("/explain", get(show_explanations))
@@ -156,6 +158,7 @@ async fn show_metrics(State(daemon): Shared) -> Result<Response, Error> {
         stats: daemon.stats(&[]).await?,
         networks: daemon.views().networks(|_, _| true),
         containers: daemon.views().containers(|_, _| true),
+        maps: daemon.map_fill()?,
         usage: daemon::own_usage(),
     };
     let text = metrics::text(&snapshot)?;

@@ -29,6 +29,7 @@
 //! | `GET /attachments/status?network=N` | → nothing; an error if no container can be attached |
 //! | `GET /stats?containers=A,B` | → [`Stats`] |
 //! | `GET /explain?from=A&to=B&what=PROTO/PORT` | → `[Explanation]` |
+//! | `GET /drops?containers=A,B&since=RFC3339&tail=N\|all` | → a stream of [`Dropped`], one JSON text a line |
 //! | `GET /events?since=RFC3339&until=RFC3339&filters=JSON` | → a stream of [`Event`](super::events::Event), one JSON text a line |
 //!
 //! `N` and `C` are a full ID, a full name or an unambiguous ID prefix, in this order. `filters` is Docker's JSON: a map
@@ -39,6 +40,7 @@
 
 mod attachment;
 mod container;
+mod drops;
 mod explain;
 mod flows;
 mod foreign;
@@ -62,6 +64,7 @@ pub use container::{
     DefaultEndpoint, LogLine, NetworkAttachment, NetworkEndpoints, NetworkMode, NetworkSettings,
     RestartPolicy,
 };
+pub use drops::{DropParty, Dropped};
 pub use explain::{Explanation, Hop, Party};
 pub use flows::{Flows, FlowsState};
 pub use foreign::{ForeignChain, ForeignChainState};

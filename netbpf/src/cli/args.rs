@@ -8,8 +8,8 @@ use clap::{
 };
 
 use super::{
-    Error, cni, console::Console, container, daemon, doctor, events, exec, explain, inspect, logs, man,
-    metrics, network, output, port, run, stats, system,
+    Error, cni, console::Console, container, daemon, doctor, drops, events, exec, explain, inspect, logs,
+    man, metrics, network, output, port, run, stats, system,
 };
 use crate::api;
 
@@ -174,6 +174,8 @@ enum Command {
     Logs(logs::Logs),
     /// Show traffic of interfaces and frame counters by reason
     Stats(stats::Stats),
+    /// Show what was dropped lately: from whom, to whom, and why
+    Drops(drops::Drops),
     /// Watch frame counters by reason, every second
     Monitor(stats::Monitor),
     /// Print counters and facts for Prometheus, or serve them
@@ -246,6 +248,7 @@ impl Client {
             Command::Port(args) => args.run(client, console).await,
             Command::Logs(args) => args.run(client, console).await,
             Command::Stats(args) => args.run(client, console).await,
+            Command::Drops(args) => args.run(client, console).await,
             Command::Monitor(args) => args.run(client, console).await,
             Command::Metrics(args) => args.run(client, console).await,
             Command::Events(args) => args.run(client, console).await,

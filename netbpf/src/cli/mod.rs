@@ -9,6 +9,7 @@ mod console;
 mod container;
 mod daemon;
 mod doctor;
+mod drops;
 mod each;
 mod error;
 mod events;

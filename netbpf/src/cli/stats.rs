@@ -40,10 +40,12 @@ const ENDPOINTS: Table = Table {
         ("Network", "NETWORK"),
         ("Interface", "INTERFACE"),
         ("RX", "RX FRAMES / BYTES"),
+        ("HostRX", "FROM HOST"),
         ("TX", "TX FRAMES / BYTES"),
+        ("HostTX", "TO HOST"),
         ("Dropped", "DROPPED"),
     ],
-    default: r"table {{.ID}}\t{{.Name}}\t{{.Network}}\t{{.Interface}}\t{{.RX}}\t{{.TX}}\t{{.Dropped}}",
+    default: r"table {{.ID}}\t{{.Name}}\t{{.Network}}\t{{.Interface}}\t{{.RX}}\t{{.HostRX}}\t{{.TX}}\t{{.HostTX}}\t{{.Dropped}}",
 };
 
 const REASONS: Table = Table {
@@ -102,7 +104,9 @@ fn endpoint_row(endpoint: &EndpointStats, whole_id: bool) -> Row {
         ("Network", endpoint.network.clone()),
         ("Interface", endpoint.interface.clone() + &marks(endpoint)),
         ("RX", counter(endpoint.rx_packets, endpoint.rx_bytes)),
+        ("HostRX", counter(endpoint.rx_host_packets, endpoint.rx_host_bytes)),
         ("TX", counter(endpoint.tx_packets, endpoint.tx_bytes)),
+        ("HostTX", counter(endpoint.tx_host_packets, endpoint.tx_host_bytes)),
         ("Dropped", endpoint.dropped_packets.to_string()),
     ])
 }
@@ -215,7 +219,7 @@ spoofed-mac   0          0B        7         420B
         args.print(&mut console, &stats).expect("printed");
         let idle = types::Stats { reasons: reasons[..1].to_vec(), endpoints: Vec::new() };
         args.print(&mut console, &idle).expect("printed");
-        let head = "CONTAINER ID   NAME      NETWORK   INTERFACE   RX FRAMES / BYTES   TX FRAMES / BYTES   DROPPED\n";
+        let head = "CONTAINER ID   NAME      NETWORK   INTERFACE   RX FRAMES / BYTES   FROM HOST   TX FRAMES / BYTES   TO HOST   DROPPED\n";
         let table = "\nREASON    FRAMES    BYTES\nhairpin   2         120B\n";
         assert_eq!(output.out(), [head, table, head].concat());
     }
@@ -232,8 +236,12 @@ spoofed-mac   0          0B        7         420B
             egress_rate: String::new(),
             rx_packets: 12,
             rx_bytes: 1234,
+            rx_host_packets: 2,
+            rx_host_bytes: 84,
             tx_packets: 3,
             tx_bytes: 180,
+            tx_host_packets: 1,
+            tx_host_bytes: 42,
             dropped_packets: 1,
         };
         let stats =
@@ -242,8 +250,8 @@ spoofed-mac   0          0B        7         420B
         let args = Stats { containers: Vec::new(), no_stream: true, no_trunc: false, format: None };
         args.print(&mut console, &stats).expect("printed");
         let tables = "\
-CONTAINER ID   NAME      NETWORK   INTERFACE                RX FRAMES / BYTES   TX FRAMES / BYTES   DROPPED
-0123456789ab   web       mynet     eth0 (open, 10mbit in)   12 / 1.23kB         3 / 180B            1
+CONTAINER ID   NAME      NETWORK   INTERFACE                RX FRAMES / BYTES   FROM HOST   TX FRAMES / BYTES   TO HOST   DROPPED
+0123456789ab   web       mynet     eth0 (open, 10mbit in)   12 / 1.23kB         2 / 84B     3 / 180B            1 / 42B   1
 
 REASON      FRAMES    BYTES
 forwarded   15        1.41kB

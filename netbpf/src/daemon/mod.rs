@@ -30,6 +30,7 @@ pub use owners::sandbox::{
 };
 pub use service::{BPFFS, Inherited, Options, run};
 pub use tell::{
+    drops::{DropParty, Dropped, DroppedBy, DroppedKind, PartyKind},
     events::{Event, EventKind},
     explain::Question,
     info::{
@@ -40,6 +41,7 @@ pub use tell::{
     view::{AttachmentView, ContainerLine, ContainerView, MemberView, NetworkView, Views},
 };
 
+pub use crate::datapath::MapFill;
 pub use crate::plan::explain::{Explanation, Hop, Mark, Party, Way};
 pub use crate::sandbox::{
     exec::Command,

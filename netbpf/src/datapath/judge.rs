@@ -30,9 +30,12 @@ use super::{
 };
 
 /// The maps that the programs write: the judge has its own.
-const WRITTEN: [&str; 13] = [
+const WRITTEN: [&str; 16] = [
     "REASONS",
     "ENDPOINT_STATS",
+    "DROPS",
+    "DROPPING",
+    "DROP_TICKS",
     "FLOODS",
     "LIMITS",
     "LEARNT",
@@ -231,7 +234,7 @@ impl Judge {
         let mut found = None;
         for &number in members {
             let values = stats.get(&number, 0).map_err(&reading)?;
-            if values.iter().any(|cpu| cpu.received.packets > 0) {
+            if values.iter().any(|cpu| cpu.received().packets > 0) {
                 found = Some(number);
                 let zeros = PerCpuValues::try_from(vec![EndpointStats::default(); cpus])
                     .map_err(|error| Error::failed("reset", "ENDPOINT_STATS", error))?;

@@ -4,6 +4,7 @@ use aya::maps::{MapError, MapInfo, MapType};
 use netbpf_common::{
     access::{Further as FurtherValue, Learning, Learnt, LearntMac, LearntOfKey, MAX_FURTHER, MAX_LEARNT},
     allowed::{Allowed, AllowedKey, MAX_ALLOWED},
+    drops::{DropKey, Dropping, Drops, MAX_DROPS, Ticks},
     endpoint::{Endpoint, FDB_SLOTS, FdbKey, Neighbour, NeighbourKey, Owned, OwnedKey, Station},
     flood::Flood,
     flow::{BUSY_FLOWS_BYTES, Flow, FlowKey, FlowState, MAX_FLOWS, MAX_WAYS, SENDERS, Sender},
@@ -37,6 +38,9 @@ const LAYOUTS: &[Layout] = &[
     ("ALLOWED", MapType::Hash, size_of::<AllowedKey>(), size_of::<Allowed>(), |_| MAX_ALLOWED),
     ("REASONS", MapType::PerCpuArray, 4, size_of::<Reasons>(), |_| 1),
     ("ENDPOINT_STATS", MapType::PerCpuArray, 4, size_of::<EndpointStats>(), |room| room.endpoints),
+    ("DROPS", MapType::LruHash, size_of::<DropKey>(), size_of::<Drops>(), |_| MAX_DROPS),
+    ("DROPPING", MapType::PerCpuArray, 4, size_of::<Dropping>(), |_| 1),
+    ("DROP_TICKS", MapType::PerCpuArray, 4, size_of::<Ticks>(), |_| 1),
     ("FLOODS", MapType::Array, 4, size_of::<Flood>(), |room| room.endpoints),
     ("LIMITS", MapType::Array, 4, size_of::<EgressLimit>(), |room| room.endpoints),
     ("CLOSED_SUBNETS", MapType::LpmTrie, size_of::<Prefix>(), size_of::<ClosedSubnet>(), |_| {
@@ -58,7 +62,7 @@ const LAYOUTS: &[Layout] = &[
     ("FLOW_STATE", MapType::Array, 4, size_of::<FlowState>(), |_| 1),
     ("SENDERS", MapType::Array, 4, size_of::<Sender>(), |_| SENDERS),
     ("BUSY_FLOWS", MapType::RingBuf, 0, 0, |_| BUSY_FLOWS_BYTES),
-    ("TAIL_CALLS", MapType::ProgramArray, 4, 4, |_| 6),
+    ("TAIL_CALLS", MapType::ProgramArray, 4, 4, |_| 7),
 ];
 
 /// The names of the maps that are pinned.
@@ -70,6 +74,11 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub fn sized(room: Room) -> impl Iterator<Item = (&'static str, u32)> {
     let is_sized = |(.., entries): &&Layout| entries(Room::usual()) != entries(Room::LARGEST);
     LAYOUTS.iter().filter(is_sized).map(move |(name, .., entries)| (*name, entries(room)))
+}
+
+/// How many entries a map can have.
+pub fn capacity(map: &str) -> Option<u32> {
+    LAYOUTS.iter().find(|(name, ..)| *name == map).map(|(.., entries)| entries(Room::LARGEST))
 }
 
 /// Refuses pinned maps that differ from the declaration. The loader would accept them, and the kernel would

@@ -29,11 +29,10 @@
 //! | `exceptions` | which members may talk to each other in spite of `enable_icc=false` |
 //! | `logs` | log lines of the programs, if enabled |
 //!
-//! Everything is pinned, so packets are forwarded while no daemon runs. [`Datapath::open`] reads the pinned
-//! state and repairs what a crash left half done. Interfaces are created elsewhere and named here; their
-//! ifindexes must follow from the number of their network or endpoint. All calls are synchronous and short.
-//!
-//! Must not know containers, the store or the API.
+//! Everything is pinned, so packets are forwarded while no daemon runs. [`Datapath::open`] reads the pinned state and
+//! repairs what a crash left half done. Interfaces are created elsewhere and named here; their ifindexes must follow
+//! from the number of their network or endpoint. All calls are synchronous and short. Must not know containers, the
+//! store or the API.
 
 mod aged;
 mod attach;
@@ -79,6 +78,7 @@ use netbpf_common::{
 
 pub use self::{
     aged::LearntMacs,
+    counters::MapFill,
     error::Error,
     external::RestoredPins,
     flows::{BusyFlows, Shortcut, has_netfilter_program},
@@ -293,15 +293,13 @@ impl Datapath {
     /// Attaches `from_host` to a network's host device.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`], [`Error::WrongInterface`]; [`Error::Failed`] if no interface has the
-    /// name, or the kernel refuses.
+    /// [`Error::OutOfRange`], [`Error::WrongInterface`]; [`Error::Failed`] if there is none, or the kernel refuses.
     pub fn attach_host_device(&mut self, number: u32, interface: &str) -> Result<(), Error> {
         in_range("network", number, MAX_NETWORKS)?;
         self.attach(Role::HostDevice, interface, network::ifindex_of(number))
     }
 
-    /// Removes a network without endpoints. Delete its host device before: without the program it passes all
-    /// frames.
+    /// Removes a network without endpoints. Delete its host device before: without the program it passes all frames.
     ///
     /// # Errors
     /// [`Error::NetworkInUse`]: nothing was changed. [`Error::Failed`] of a map or of the program: call it again.
@@ -311,6 +309,7 @@ impl Datapath {
         }
         if let Some(network) = self.networks.get(&number).copied() {
             self.close(number, Closed::default())?;
+            self.tables.forget_drops(|key| key.network == number)?;
             self.answer_for(number, &BTreeSet::new())?;
             self.forget(&Entries::of_network(number, &network))?;
             self.vacate_network(number)?;
@@ -378,6 +377,8 @@ impl Datapath {
             self.begin_open(network)?;
         }
         self.tables.reset_endpoint_stats(number)?;
+        // Of another endpoint that had the number.
+        self.tables.forget_drops(|key| key.ifindex == endpoint.ifindex)?;
         self.set_endpoint(number, Endpoint { next, ..endpoint })?;
         self.set_first(network, number)?;
         self.enter(&Entries::of_endpoint(&endpoint))
@@ -386,8 +387,7 @@ impl Datapath {
     /// Attaches `from_container` to an endpoint's host side.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`], [`Error::WrongInterface`]; [`Error::Failed`] if no interface has the
-    /// name, or the kernel refuses.
+    /// [`Error::OutOfRange`], [`Error::WrongInterface`]; [`Error::Failed`] if there is none, or the kernel refuses.
     pub fn attach_endpoint(&mut self, number: u32, interface: &str) -> Result<(), Error> {
         in_range("endpoint", number, MAX_ENDPOINTS)?;
         self.attach(Role::Endpoint, interface, endpoint::ifindex_of(number))

@@ -21,6 +21,7 @@ use netbpf_common::{
         MAX_LEARNT_OF_ENDPOINT,
     },
     allowed::{Allowed, AllowedKey, MAX_ALLOWED},
+    drops::{DropKey, Drops, MAX_DROPS},
     endpoint::{Endpoint, FdbKey, Neighbour, NeighbourKey, Owned, OwnedKey, Station},
     flood::Flood,
     limit::EgressLimit,
@@ -80,6 +81,7 @@ pub struct Tables {
     allowed: HashMap<MapData, AllowedKey, Allowed>,
     reasons: PerCpuArray<MapData, Reasons>,
     endpoint_stats: PerCpuArray<MapData, EndpointStats>,
+    drops: HashMap<MapData, DropKey, Drops>,
     floods: Array<MapData, Flood>,
     limits: Array<MapData, EgressLimit>,
     closed_subnets: LpmTrie<MapData, [u8; 16], ClosedSubnet>,
@@ -104,6 +106,7 @@ impl Tables {
             allowed: take(object, "ALLOWED")?,
             reasons: take(object, "REASONS")?,
             endpoint_stats: take(object, "ENDPOINT_STATS")?,
+            drops: take(object, "DROPS")?,
             floods: take(object, "FLOODS")?,
             limits: take(object, "LIMITS")?,
             closed_subnets: take(object, "CLOSED_SUBNETS")?,
@@ -344,8 +347,38 @@ impl Tables {
     pub fn endpoint_stats(&self, number: u32) -> Result<EndpointStats, Error> {
         let values = self.endpoint_stats.get(&number, 0).map_err(reading("ENDPOINT_STATS"))?;
         Ok(EndpointStats {
-            received: values.iter().map(|cpu| cpu.received).sum(),
+            from_members: values.iter().map(|cpu| cpu.from_members).sum(),
+            from_host: values.iter().map(|cpu| cpu.from_host).sum(),
+            to_host: values.iter().map(|cpu| cpu.to_host).sum(),
             dropped: values.iter().map(|cpu| cpu.dropped).sum(),
+        })
+    }
+
+    /// What was dropped, by kind.
+    pub fn drops(&self) -> Result<BTreeMap<DropKey, Drops>, Error> {
+        let mut found = BTreeMap::new();
+        for key in self.drop_keys()? {
+            match self.drops.get(&key, 0) {
+                Ok(drops) => _ = found.insert(key, drops),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(reading("DROPS")(error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The kinds of drops. The kernel begins anew if the key that was read last is gone, so there is an end for when many
+    /// come and go meanwhile.
+    fn drop_keys(&self) -> Result<BTreeSet<DropKey>, Error> {
+        let keys = self.drops.keys().take(4 * MAX_DROPS as usize);
+        keys.collect::<Result<_, _>>().map_err(reading("DROPS"))
+    }
+
+    /// Forgets kinds of drops.
+    pub fn forget_drops(&mut self, is_gone: impl Fn(&DropKey) -> bool) -> Result<(), Error> {
+        self.drop_keys()?.into_iter().filter(|key| is_gone(key)).try_for_each(|key| {
+            remove(|| self.drops.remove(&key))
+                .map_err(|error| Error::failed("remove from DROPS an entry of link", key.ifindex, error))
         })
     }
 

@@ -13,7 +13,7 @@ use prometheus::{
 use super::report;
 use crate::{
     api::types::Version,
-    daemon::{ContainerLine, NetworkView, Stats, Usage},
+    daemon::{ContainerLine, EndpointStats, MapFill, NetworkView, Stats, Usage},
     model::{Bridge, Protocol},
 };
 
@@ -21,6 +21,14 @@ use crate::{
 pub const FORMAT: &str = TEXT_FORMAT;
 
 const NANOSECONDS: f64 = 1e9;
+
+/// By peer: members of the network; the host, with other hosts. Frames that the programs answer count as sent to members.
+const RECEIVED: &str =
+    "Frames to a container, by their sender: a member of the network, or the host and other hosts.";
+const RECEIVED_BYTES: &str =
+    "Bytes to a container, by their sender: a member of the network, or the host and other hosts.";
+const SENT: &str = "Frames of a container that were not dropped, by whom they went to: members of the network, or the host and other hosts.";
+const SENT_BYTES: &str = "Bytes of a container that were not dropped, by whom they went to: members of the network, or the host and other hosts.";
 
 /// What the metrics tell.
 pub struct Snapshot {
@@ -30,6 +38,8 @@ pub struct Snapshot {
     pub networks: Vec<NetworkView>,
     /// All containers.
     pub containers: Vec<ContainerLine>,
+    /// How full the maps are.
+    pub maps: Vec<MapFill>,
     /// What this process uses.
     pub usage: Usage,
 }
@@ -45,6 +55,7 @@ pub fn text(snapshot: &Snapshot) -> prometheus::Result<Vec<u8>> {
     add_endpoints(&mut families, &snapshot.stats);
     add_networks(&mut families, &snapshot.networks);
     add_ports(&mut families, &snapshot.containers);
+    add_maps(&mut families, &snapshot.maps);
     add_process(&mut families, &snapshot.usage);
     let mut text = Vec::new();
     TextEncoder::new().encode(&families.0, &mut text)?;
@@ -75,26 +86,51 @@ fn add_frames(families: &mut Families, stats: &Stats) {
 }
 
 fn add_endpoints(families: &mut Families, stats: &Stats) {
-    type Count = fn(&crate::daemon::EndpointStats) -> u64;
-    let counters: [(&str, &str, Count); 5] = [
-        ("netbpf_endpoint_receive_frames_total", "Frames to a container.", |it| it.received.packets),
-        ("netbpf_endpoint_receive_bytes_total", "Bytes to a container.", |it| it.received.bytes),
-        ("netbpf_endpoint_transmit_frames_total", "Frames of a container.", |it| it.sent.packets),
-        ("netbpf_endpoint_transmit_bytes_total", "Bytes of a container.", |it| it.sent.bytes),
-        ("netbpf_endpoint_dropped_frames_total", "Frames of a container that the programs dropped.", |it| {
-            it.dropped.packets
-        }),
+    type Count = fn(&EndpointStats, bool) -> u64;
+    let counters: [(&str, &str, Count); 4] = [
+        ("netbpf_endpoint_receive_frames_total", RECEIVED, |it, by_host| received(it, by_host).packets),
+        ("netbpf_endpoint_receive_bytes_total", RECEIVED_BYTES, |it, by_host| received(it, by_host).bytes),
+        ("netbpf_endpoint_transmit_frames_total", SENT, |it, by_host| sent(it, by_host).packets),
+        ("netbpf_endpoint_transmit_bytes_total", SENT_BYTES, |it, by_host| sent(it, by_host).bytes),
     ];
     for (name, help, count) in counters {
         let mut family = families.counter(name, help);
         for endpoint in &stats.endpoints {
-            let labels = [
-                ("container", &*endpoint.container),
-                ("network", &endpoint.network),
-                ("interface", &endpoint.interface),
-            ];
-            family.add(&labels, count(endpoint) as f64);
+            for (peer, by_host) in [("member", false), ("host", true)] {
+                let [container, network, interface] = labels(endpoint);
+                family.add(&[container, network, interface, ("peer", peer)], count(endpoint, by_host) as f64);
+            }
         }
+    }
+    let help = "Frames of a container that the programs dropped.";
+    let mut family = families.counter("netbpf_endpoint_dropped_frames_total", help);
+    for endpoint in &stats.endpoints {
+        family.add(&labels(endpoint), endpoint.dropped.packets as f64);
+    }
+}
+
+fn labels(endpoint: &EndpointStats) -> [(&str, &str); 3] {
+    [("container", &*endpoint.container), ("network", &endpoint.network), ("interface", &endpoint.interface)]
+}
+
+fn received(endpoint: &EndpointStats, by_host: bool) -> netbpf_common::stats::Counter {
+    if by_host { endpoint.from_host } else { endpoint.from_members() }
+}
+
+fn sent(endpoint: &EndpointStats, by_host: bool) -> netbpf_common::stats::Counter {
+    if by_host { endpoint.to_host } else { endpoint.to_members() }
+}
+
+fn add_maps(families: &mut Families, maps: &[MapFill]) {
+    let help = "Entries of the programs' maps that are in use.";
+    let mut entries = families.gauge("netbpf_map_entries", help);
+    for fill in maps {
+        entries.add(&[("map", fill.map)], fill.entries as f64);
+    }
+    let help = "Entries that the programs' maps can have; some maps are smaller until there are many.";
+    let mut capacity = families.gauge("netbpf_map_capacity", help);
+    for fill in maps {
+        capacity.add(&[("map", fill.map)], fill.capacity.into());
     }
 }
 

@@ -105,8 +105,12 @@ pub fn stats(daemon::Stats { reasons, endpoints }: daemon::Stats) -> Stats {
         egress_rate: rate(endpoint.limits.egress),
         rx_packets: endpoint.received.packets,
         rx_bytes: endpoint.received.bytes,
+        rx_host_packets: endpoint.from_host.packets,
+        rx_host_bytes: endpoint.from_host.bytes,
         tx_packets: endpoint.sent.packets,
         tx_bytes: endpoint.sent.bytes,
+        tx_host_packets: endpoint.to_host.packets,
+        tx_host_bytes: endpoint.to_host.bytes,
         dropped_packets: endpoint.dropped.packets,
     });
     Stats { reasons: reasons.collect(), endpoints: endpoints.collect() }

@@ -51,10 +51,23 @@ pub struct EndpointStats {
     pub rx_packets: u64,
     /// Number of bytes received.
     pub rx_bytes: u64,
+    /// Of these, frames of the host, and of other hosts; the others are of members of the network.
+    #[serde(default)]
+    pub rx_host_packets: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub rx_host_bytes: u64,
     /// Number of frames sent.
     pub tx_packets: u64,
     /// Number of bytes sent.
     pub tx_bytes: u64,
+    /// Of these, frames to the host, and to other hosts; the others went to members, or the programs answered or dropped
+    /// them.
+    #[serde(default)]
+    pub tx_host_packets: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub tx_host_bytes: u64,
     /// Number of sent frames that the programs dropped.
     pub dropped_packets: u64,
 }

@@ -3,15 +3,19 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::{
     daemon::{
         Daemon, Error,
         owners::namespace,
         tell::{
+            drops::{self, Dropped, DropsAsked},
             info::{self, EndpointStats, Stats},
             usage::{self, Usage},
         },
     },
+    datapath::MapFill,
     model::{AccessChange, Container, EndpointRequest, Id},
 };
 
@@ -137,12 +141,36 @@ impl Daemon {
         info::stats(&self.state, &self.host, &asked).await
     }
 
+    /// `netbpf drops`: what was dropped, of these containers or of all, since a time or ever, and so many at most.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`] for one that is not known; [`Error::Firewall`] or [`Error::Datapath`] if its source cannot be
+    /// read.
+    pub async fn drops(
+        &self,
+        containers: &[&str],
+        since: Option<Timestamp>,
+        tail: Option<usize>,
+    ) -> Result<Vec<Dropped>, Error> {
+        let shown = |key: &&str| Ok::<_, Error>(self.state.container(&self.find_subject(key)?)?.shown().0);
+        let containers = containers.iter().map(shown).collect::<Result<_, _>>()?;
+        drops::drops(&self.state, &self.host, &DropsAsked { containers, since, tail }).await
+    }
+
     /// The counters of all endpoints.
     ///
     /// # Errors
     /// [`Error::Link`] or [`Error::Datapath`] if they cannot be read.
     pub async fn endpoint_stats(&self) -> Result<Vec<EndpointStats>, Error> {
         info::endpoints(&self.state, &self.host, &[]).await
+    }
+
+    /// How full the programs' maps are.
+    ///
+    /// # Errors
+    /// [`Error::Datapath`] if they cannot be read.
+    pub fn map_fill(&self) -> Result<Vec<MapFill>, Error> {
+        Ok(self.host.datapath().fill()?)
     }
 
     /// What the processes of a container use: nothing if it does not run, or is not a sandbox.

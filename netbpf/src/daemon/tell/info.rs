@@ -86,10 +86,31 @@ pub struct EndpointStats {
     pub limits: model::Limits,
     /// Frames to the container.
     pub received: Counter,
+    /// Of these, frames of the host, and of other hosts.
+    pub from_host: Counter,
     /// Frames of the container.
     pub sent: Counter,
+    /// Of these, frames to the host, and to other hosts.
+    pub to_host: Counter,
     /// Of these, frames that the programs dropped.
     pub dropped: Counter,
+}
+
+impl EndpointStats {
+    /// Frames to the container from other members of the network.
+    pub fn from_members(&self) -> Counter {
+        less(self.received, self.from_host)
+    }
+
+    /// Frames of the container that went to other members, or that the programs answered for them.
+    pub fn to_members(&self) -> Counter {
+        less(less(self.sent, self.to_host), self.dropped)
+    }
+}
+
+/// The counters are not read at one moment.
+fn less(all: Counter, part: Counter) -> Counter {
+    Counter { packets: all.packets.saturating_sub(part.packets), bytes: all.bytes.saturating_sub(part.bytes) }
 }
 
 /// The kernel that runs.
@@ -217,8 +238,10 @@ pub async fn endpoints(state: &State, host: &Host, asked: &[Id]) -> Result<Vec<E
                 interface,
                 is_open,
                 limits,
-                received: counters.received,
+                received: counters.received(),
+                from_host: counters.from_host,
                 sent: Counter { packets: sent.packets, bytes: sent.bytes },
+                to_host: counters.to_host,
                 dropped: counters.dropped,
             })
         })

@@ -1,5 +1,6 @@
 //! What the daemon reports: events, information, `inspect`, the ways of packets, and what the programs report to it. Changes nothing.
 
+pub(in crate::daemon) mod drops;
 pub(in crate::daemon) mod events;
 pub(in crate::daemon) mod explain;
 pub(in crate::daemon) mod info;

@@ -10,6 +10,7 @@ use std::{
 
 use netbpf_common::{
     allowed::AllowedKey,
+    drops::{DropKey, Drops},
     endpoint::Endpoint,
     flow::Flow,
     reason::Reason,
@@ -21,8 +22,8 @@ use nix::libc::E2BIG;
 use super::Machine;
 use crate::{
     datapath::{
-        Attachment, BusyFlows, Error, Judge, LearntMacs, LoadedProgram, NamesInNetwork, Notices, Observed,
-        ProgramLogs, RestoredPins, Shortcut, UplinkDevice,
+        Attachment, BusyFlows, Error, Judge, LearntMacs, LoadedProgram, MapFill, NamesInNetwork, Notices,
+        Observed, ProgramLogs, RestoredPins, Shortcut, UplinkDevice,
     },
     model::{Id, XdpMode},
     plan::{EndpointEntry, NetworkEntry},
@@ -309,6 +310,14 @@ impl Datapath {
 
     pub fn reasons(&self) -> Result<Vec<(Reason, Counter)>, Error> {
         Ok(Vec::new())
+    }
+
+    pub fn fill(&self) -> Result<Vec<MapFill>, Error> {
+        Ok(Vec::new())
+    }
+
+    pub fn drops(&self) -> Result<BTreeMap<DropKey, Drops>, Error> {
+        Ok(BTreeMap::new())
     }
 
     pub fn endpoint_stats(&self, _: u32) -> Result<EndpointStats, Error> {
