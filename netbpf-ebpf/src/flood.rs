@@ -27,8 +27,8 @@ use crate::{
     stats::{self, End, Peer},
 };
 
-/// Members that one program serves. Every kernel allows 32 tail calls after the first program, and two of them may
-/// lead to the first flood: 30 programs serve 8,640 members, more than the maximum.
+/// Members that one program serves. Every kernel allows 32 tail calls after the first program, and three of them may
+/// lead to the first flood: 29 programs serve 8,352 members, more than the maximum.
 const MEMBERS: u32 = 288;
 
 /// Scratch word: the next member's number.

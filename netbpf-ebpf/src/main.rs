@@ -1,7 +1,7 @@
 //! The entry points of netbpf's eBPF programs, one line each.
 //!
-//! An entry point runs one function of [`bridge`]; [`stats`] counts the result. [`parse`] reads a frame's
-//! headers, [`interface`] finds the sender, [`isolation`], [`open`] and [`icc`] check what it may send, and [`limit`]
+//! An entry point runs one function of [`bridge`]; [`stats`] counts the result. [`short`] has the way of nearly all frames.
+//! For the others, [`parse`] reads a frame's headers, [`interface`] finds the sender, [`isolation`], [`open`] and [`icc`] check what it may send, and [`limit`]
 //! how much; [`arp`], [`nd`] and [`names`] answer, [`forward`] and [`mod@flood`] pass on, [`unused`] drops packets to
 //! unused addresses, [`uplink`] packets from other hosts; [`mod@flow`] leads around the host's stack. [`drops`] remembers what was dropped. Only [`packet`]
 //! accesses a frame's bytes and its context, only [`maps`] accesses maps: there is no `unsafe` elsewhere.
@@ -25,6 +25,7 @@ mod nd;
 mod open;
 mod packet;
 mod parse;
+mod short;
 mod stats;
 mod unused;
 mod uplink;
@@ -42,13 +43,19 @@ fn from_container(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), bridge::from_container)
 }
 
+/// A container's frame that does not go the short way: the target of a tail call from `from_container`.
+#[classifier]
+fn long_way(ctx: TcContext) -> i32 {
+    stats::settle(&mut Packet::new(ctx), bridge::long_way)
+}
+
 /// A frame that the host sent to a network: tc egress of the network's host device.
 #[classifier]
 fn from_host(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), bridge::from_host)
 }
 
-/// A frame of a container that may use more than its leases: the target of a tail call from `from_container`.
+/// A frame of a container that may use more than its leases: the target of a tail call from `long_way`.
 #[classifier]
 fn from_open(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), bridge::from_open)
@@ -66,7 +73,7 @@ fn answer_name(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), bridge::answer_name)
 }
 
-/// A container's packet to the host, which may be of an established flow: the target of tail calls from `from_container`.
+/// A container's packet to the host, which may be of an established flow: the target of tail calls from `long_way`.
 #[classifier]
 fn flow_out(ctx: TcContext) -> i32 {
     stats::settle(&mut Packet::new(ctx), bridge::flow_out)

@@ -134,7 +134,7 @@ static NOTICED: Array<Noticed, { USUAL_ENDPOINTS as usize }> = Array::new();
 
 /// Programs for tail calls, by [`Program`].
 #[btf_map]
-static TAIL_CALLS: ProgramArray<7> = ProgramArray::new();
+static TAIL_CALLS: ProgramArray<8> = ProgramArray::new();
 
 /// A program that others continue in.
 #[repr(u32)]
@@ -154,6 +154,8 @@ pub enum Program {
     FlowOut = 5,
     /// `remember`.
     Remember = 6,
+    /// `long_way`.
+    LongWay = 7,
 }
 
 /// The endpoint with a number; none if vacant.
@@ -171,14 +173,19 @@ pub fn network(number: u32) -> Option<Network> {
 /// The station with a MAC in a network.
 #[inline(always)]
 pub fn station(network: u32, mac: [u8; 6]) -> Option<Station> {
-    if let Some(station) = FDB_SLOTS.get(FdbKey::slot(network, mac)).copied()
-        && is_there(station, network, mac)
-    {
+    if let Some(station) = station_in_slot(network, mac) {
         return Some(station);
     }
     let key = FdbKey { network, mac, reserved: [0; 2] };
     // SAFETY: any bytes are a value; copied out at once.
     unsafe { FDB.get(key).copied() }
+}
+
+/// The station with a MAC in a network, if it is in the cache.
+#[inline(always)]
+pub fn station_in_slot(network: u32, mac: [u8; 6]) -> Option<Station> {
+    let station = FDB_SLOTS.get(FdbKey::slot(network, mac)).copied()?;
+    is_there(station, network, mac).then_some(station)
 }
 
 /// Whether the station has the MAC: a slot may be for another MAC, or outdated.

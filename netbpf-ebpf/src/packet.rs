@@ -10,6 +10,7 @@
 
 mod arrival;
 mod route;
+mod words;
 
 use core::mem::MaybeUninit;
 
@@ -109,6 +110,17 @@ impl Packet {
         }
         // SAFETY: inside the packet, as just checked; `Wire` has alignment 1 and takes any bytes.
         Ok(unsafe { &*(start as *const T) })
+    }
+
+    /// The Ethernet header, read by words.
+    #[inline(always)]
+    pub fn ethernet(&self) -> Result<Ethernet, Reason> {
+        let start = self.ctx.data();
+        if start + size_of::<Ethernet>() > self.ctx.data_end() {
+            return Err(Reason::Malformed);
+        }
+        // SAFETY: inside the packet, as just checked.
+        Ok(unsafe { words::ethernet(start) })
     }
 
     /// A copy of the header at an offset, even outside the linear part: for headers that are rarely read.

@@ -80,8 +80,8 @@ fn maps_have_named_fields() {
         }
     }
     // Of the programs that others continue in, those for open endpoints and for names are not needed here: there are
-    // those for floods and for drops.
-    assert_eq!(dump(&lab, "TAIL_CALLS").json().as_array().map(Vec::len), Some(2));
+    // those for the long way, floods and drops.
+    assert_eq!(dump(&lab, "TAIL_CALLS").json().as_array().map(Vec::len), Some(3));
     let web = lab.station("web", "eth0");
     let host = lab.host_station(&lab.device("mynet"));
     web.send(&ethernet(host.mac(), web.mac(), 0x0800, &ipv4([10, 9, 9, 9], [10, 0, 0, 1], b"spoofed")));
@@ -107,7 +107,7 @@ fn programs_and_attachments_have_names() {
         let program = programs.as_array().into_iter().flatten().find(|program| program["id"] == *id);
         program.map(|program| program["name"].as_str().unwrap_or_default().to_owned())
     };
-    for program in ["flood", "from_container", "from_host", "remember"] {
+    for program in ["flood", "from_container", "from_host", "long_way", "remember"] {
         let pin = pin(&format!("programs/{program}"));
         let shown = lab.host(["bpftool", "-j", "prog", "show", "pinned", &pin]).ok().json();
         assert_eq!((&shown["name"], &shown["type"]), (&program.into(), &"sched_cls".into()));

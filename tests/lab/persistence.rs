@@ -350,7 +350,7 @@ fn pins_that_a_killed_daemon_has_not_renamed_are_removed() {
         lab.host(["bpftool", "prog", "pin", "pinned", &known, &new]).ok();
     }
     lab.start_daemon();
-    let expected = ["flood", "from_container", "from_host", "remember"].map(str::to_owned);
+    let expected = ["flood", "from_container", "from_host", "long_way", "remember"].map(str::to_owned);
     assert_eq!(names_in(&lab, &pin("programs")), expected.into());
 }
 

@@ -292,6 +292,11 @@ impl Sent<'_> {
         Self { ingress_ifindex: ifindex, ..self }
     }
 
+    /// As if the frame were none for the short way.
+    pub fn the_long_way(self) -> Self {
+        Self { program: "long_way", ..self }
+    }
+
     /// As if the host's packet filter had marked the packet.
     pub fn marked(self, mark: u32) -> Self {
         Self { mark, ..self }

@@ -133,6 +133,10 @@ fn no_hostile_frame_passes() {
                 passed_on += u64::from(outcome.reasons.iter().any(|reason| !reason.is_drop()));
             }
             wrong.extend(difference(origin, &frame, &expected, &outcome));
+            if let Origin::Container(_) = origin {
+                let long = sender(bench, origin).the_long_way().frame(&frame);
+                wrong.extend((long != outcome).then(|| format!("{outcome:?}\n  and the long way {long:?}")));
+            }
         }
         tell("hostile frames sent", hostile);
         tell("hostile frames passed on", passed_on);

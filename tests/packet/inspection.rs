@@ -101,10 +101,11 @@ fn programs_are_named_and_small() {
             ("flood_open", 50_000),
             ("flow_back", 50_000),
             ("flow_out", 50_000),
-            ("from_container", 50_000),
+            ("from_container", 1000),
             ("from_host", 50_000),
             ("from_open", 50_000),
             ("from_uplink", 50_000),
+            ("long_way", 50_000),
             ("remember", 50_000),
             ("to_open", 50_000),
         ];
@@ -136,12 +137,12 @@ fn programs_are_loaded_when_they_are_needed_and_leave_nothing() {
             let entries: Vec<Value> = serde_json::from_str(&text).expect("JSON");
             entries.iter().filter(|entry| entry["value"]["error"].is_null()).count()
         };
-        let always = ("flood from_container from_host remember", 2);
+        let always = ("flood from_container from_host long_way remember", 3);
         assert_eq!((pinned(bench).as_str(), entered(bench)), always);
 
         let open = Endpoint { access: UNGUARDED, ..endpoint_entry(RED, ANNE) };
         bench.datapath.write_endpoint(ANNE.number().expect("a number"), &open).expect("written");
-        let with_open = ("flood flood_open from_container from_host from_open remember to_open", 5);
+        let with_open = ("flood flood_open from_container from_host from_open long_way remember to_open", 6);
         assert_eq!((pinned(bench).as_str(), entered(bench)), with_open);
 
         // The next daemon has the same open endpoint.
@@ -192,6 +193,7 @@ fn programs_log_the_reason_of_frames_on_request() {
         let logs = bench.datapath.take_logs().expect("logs");
         for name in [
             "from_container",
+            "long_way",
             "from_host",
             "from_open",
             "to_open",

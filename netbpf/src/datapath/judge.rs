@@ -168,7 +168,7 @@ impl Judge {
     /// received the packet (before Linux 5.12).
     pub fn ask(&mut self, sender: Sender, frame: &[u8], members: &[u32]) -> Result<Judged, Error> {
         let (name, ifindex, received_by, mark) = match sender {
-            Sender::Endpoint(number) => ("from_container", endpoint::ifindex_of(number), 0, 0),
+            Sender::Endpoint(number) => ("long_way", endpoint::ifindex_of(number), 0, 0),
             Sender::Host { network, received_by, mark } => {
                 ("from_host", network::ifindex_of(network), received_by, mark)
             }

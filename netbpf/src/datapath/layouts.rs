@@ -62,7 +62,7 @@ const LAYOUTS: &[Layout] = &[
     ("FLOW_STATE", MapType::Array, 4, size_of::<FlowState>(), |_| 1),
     ("SENDERS", MapType::Array, 4, size_of::<Sender>(), |_| SENDERS),
     ("BUSY_FLOWS", MapType::RingBuf, 0, 0, |_| BUSY_FLOWS_BYTES),
-    ("TAIL_CALLS", MapType::ProgramArray, 4, 4, |_| 7),
+    ("TAIL_CALLS", MapType::ProgramArray, 4, 4, |_| 8),
 ];
 
 /// The names of the maps that are pinned.

@@ -70,7 +70,7 @@ impl Role {
 }
 
 /// The programs that every network needs.
-const ALWAYS: [&str; 4] = ["flood", "from_container", "from_host", "remember"];
+const ALWAYS: [&str; 5] = ["flood", "from_container", "from_host", "long_way", "remember"];
 
 /// The programs that networks with open endpoints need.
 pub const OF_OPEN: [&str; 3] = ["flood_open", "from_open", "to_open"];
@@ -82,8 +82,8 @@ pub const FROM_UPLINK: &str = "from_uplink";
 const WITHOUT_ROOM: [&str; 2] = [AT_LO, FROM_UPLINK];
 
 /// The targets of tail calls, by their index in `TAIL_CALLS`.
-pub const TAIL_CALLS: [&str; 7] =
-    ["flood", "from_open", "to_open", "flood_open", "answer_name", "flow_out", "remember"];
+pub const TAIL_CALLS: [&str; 8] =
+    ["flood", "from_open", "to_open", "flood_open", "answer_name", "flow_out", "remember", "long_way"];
 
 /// The programs. Those that nobody needs are not loaded: the verifier takes longer for them than for the others.
 pub struct Programs {
