@@ -14,11 +14,9 @@ pub const SENDERS: u32 = 8192;
 /// Size of the ring buffer `BUSY_FLOWS` in bytes: a power of two, and a multiple of the page size.
 pub const BUSY_FLOWS_BYTES: u32 = 65_536;
 
-/// How many packets a container sends in a flow before it is reported.
-pub const PACKETS_UNTIL_REPORT: u32 = 16;
-
-/// After how many packets the same flow is reported again.
-pub const PACKETS_BETWEEN_REPORTS: u32 = 1024;
+/// How many packets a container sends in a flow before it is reported. Later ones report it again, once a second: the daemon
+/// may not have been able to enter it.
+pub const PACKETS_UNTIL_REPORT: u16 = 16;
 
 /// Key of the hash `FLOW_WAYS` (value: index into `FLOWS`): the packets of one direction, as the interface receives them.
 #[repr(C)]
@@ -122,8 +120,10 @@ impl FlowState {
 pub struct Sender {
     /// The flow's hash, as the kernel computes it.
     pub hash: u32,
-    /// The number of packets.
-    pub packets: u32,
+    /// The number of packets, up to [`PACKETS_UNTIL_REPORT`].
+    pub packets: u16,
+    /// When it was reported: the last 16 bits of the monotonic clock's seconds.
+    pub reported: u16,
 }
 const _: () = assert!(size_of::<Sender>() == 8);
 
@@ -134,14 +134,18 @@ impl Sender {
         [hash % SENDERS, hash / SENDERS % SENDERS]
     }
 
-    /// The value after one more packet of the flow with this hash, and whether the flow is to be reported.
+    /// The value after one more packet of the flow with this hash, in this second of the monotonic clock, and whether the
+    /// flow is to be reported.
     #[inline(always)]
-    pub const fn and_one(self, hash: u32) -> (Self, bool) {
-        let packets = if self.hash == hash { self.packets.wrapping_add(1) } else { 1 };
-        (
-            Self { hash, packets },
-            packets == PACKETS_UNTIL_REPORT || packets.is_multiple_of(PACKETS_BETWEEN_REPORTS),
-        )
+    pub const fn and_one(self, hash: u32, now: u32) -> (Self, bool) {
+        if self.hash != hash {
+            return (Self { hash, packets: 1, reported: 0 }, false);
+        }
+        if self.packets + 1 < PACKETS_UNTIL_REPORT {
+            return (Self { packets: self.packets + 1, ..self }, false);
+        }
+        let is_due = self.packets < PACKETS_UNTIL_REPORT || self.reported != now as u16;
+        (Self { hash, packets: PACKETS_UNTIL_REPORT, reported: now as u16 }, is_due)
     }
 }
 
@@ -171,23 +175,16 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_is_reported_when_it_has_sent_enough() {
+    fn a_flow_is_reported_when_it_has_sent_enough_and_then_each_second() {
         let (mut sender, mut reports) = (Sender::default(), Vec::new());
-        for packet in 1..=3 * PACKETS_BETWEEN_REPORTS {
-            let (next, is_busy) = sender.and_one(9);
+        for packet in 1..=100 {
+            // The second half is sent a second later.
+            let (next, is_busy) = sender.and_one(9, 65_535 + packet / 50);
             sender = next;
             reports.extend(is_busy.then_some(packet));
         }
-        assert_eq!(
-            reports,
-            [
-                PACKETS_UNTIL_REPORT,
-                PACKETS_BETWEEN_REPORTS,
-                2 * PACKETS_BETWEEN_REPORTS,
-                3 * PACKETS_BETWEEN_REPORTS
-            ]
-        );
-        assert_eq!(sender.and_one(8), (Sender { hash: 8, packets: 1 }, false));
+        assert_eq!(reports, [PACKETS_UNTIL_REPORT.into(), 50, 100]);
+        assert_eq!(sender.and_one(8, 7), (Sender { hash: 8, packets: 1, reported: 0 }, false));
         assert_eq!(Sender::places(u32::MAX), [SENDERS - 1; 2]);
         assert_eq!(Sender::places(SENDERS + 3), [3, 1]);
     }

@@ -204,7 +204,7 @@ fn count(packet: &Packet, segment: &Segment, now: u32) {
     if segment.is_begin_or_end || now >= maps::flow_state().until {
         return;
     }
-    if maps::has_sent_enough(packet.hash(), || packet::random_below(2) == 0) {
+    if maps::has_sent_enough(packet.hash(), now, || packet::random_below(2) == 0) {
         maps::report_busy_flow(key(packet, segment));
     }
 }

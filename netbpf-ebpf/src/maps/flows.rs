@@ -100,7 +100,7 @@ pub fn flow_state() -> FlowState {
 /// Counts a packet of the flow with this hash, which takes a place by chance if others have both of its own. Whether the flow
 /// is to be reported now. Two CPUs at once may count one.
 #[inline(always)]
-pub fn has_sent_enough(hash: u32, takes_first: impl FnOnce() -> bool) -> bool {
+pub fn has_sent_enough(hash: u32, now: u32, takes_first: impl FnOnce() -> bool) -> bool {
     let [first, second] = Sender::places(hash);
     let (Some(first), Some(second)) = (SENDERS.get_ptr_mut(first), SENDERS.get_ptr_mut(second)) else {
         return false;
@@ -112,7 +112,7 @@ pub fn has_sent_enough(hash: u32, takes_first: impl FnOnce() -> bool) -> bool {
     let is_in_first = is_there(first) || (!is_there(second) && takes_first());
     let place = if is_in_first { first } else { second };
     // SAFETY: as above.
-    let (sender, is_enough) = unsafe { place.read_volatile() }.and_one(hash);
+    let (sender, is_enough) = unsafe { place.read_volatile() }.and_one(hash, now);
     // SAFETY: the same.
     unsafe { place.write_volatile(sender) };
     is_enough
