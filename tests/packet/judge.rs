@@ -26,7 +26,7 @@ fn counters(bench: &Bench) -> (Vec<(Reason, Counter)>, Vec<EndpointStats>) {
 }
 
 fn judge(bench: &Bench) -> Judge {
-    bench.datapath.judge()().expect("an instance of the programs")
+    bench.datapath.judge(None)().expect("an instance of the programs")
 }
 
 /// Asks the judge about a frame, and then sends it: both must say the same.
@@ -128,7 +128,7 @@ fn the_judge_sends_no_copies_and_learns_nothing() {
         // What the programs have learnt, the next judge knows.
         bench.from(ANNE).send(&frame);
         assert_ne!(learnt(), before.1);
-        let mut judge = bench.datapath.judge()().expect("another instance");
+        let mut judge = bench.datapath.judge(Some(judge))().expect("another instance");
         let to = Frame::ipv4(BERT.at(), (other, [172, 17, 0, 99]));
         let judged = judge.ask(Sender::Endpoint(2), &to.0, &MEMBERS).expect("an answer");
         assert_eq!((judged.reason, judged.receiver), (Reason::Forwarded, Some(1)));

@@ -70,6 +70,8 @@ pub struct Daemon {
     names: Names,
     owners: Owners,
     events: Events,
+    /// For `explain`.
+    judge: explain::KeptJudge,
 }
 
 impl Daemon {
@@ -84,7 +86,7 @@ impl Daemon {
     /// [`Error::NoPartner`] or [`Error::Invalid`] if the question cannot be understood; [`Error::Question`] or
     /// [`Error::Datapath`] if the kernel does not answer it.
     pub async fn explain(&self, question: &Question) -> Result<Vec<Explanation>, Error> {
-        explain::explain(&self.state, &self.host, self.options.table(), question).await
+        explain::explain(&self.state, &self.host, &self.judge, self.options.table(), question).await
     }
 
     /// Networks and containers as users see them.

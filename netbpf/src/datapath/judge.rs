@@ -85,16 +85,20 @@ pub struct Judged {
 pub struct Judge {
     object: Ebpf,
     loaded: BTreeSet<&'static str>,
+    room: Room,
+    has_open: bool,
 }
 
 impl Datapath {
     /// What makes an instance of the programs to ask: that takes time, for which nobody has to wait who changes maps. It
     /// fails with [`Error::Failed`] if a pin is gone, the maps were replaced meanwhile, or the kernel refuses a map or a
-    /// program.
-    pub fn judge(&self) -> impl FnOnce() -> Result<Judge, Error> + Send + use<> {
+    /// program. An earlier instance is used again if it has the present maps, and knows all that was learnt.
+    pub fn judge(&self, earlier: Option<Judge>) -> impl FnOnce() -> Result<Judge, Error> + Send + use<> {
         let has_open = self.open.values().any(|members| !members.is_empty());
         let (pins, room) = (self.pins.clone(), self.room);
-        move || Judge::load(&pins, room, has_open)
+        let fits = |judge: &Judge| judge.room == room && !judge.has_open && !has_open;
+        let earlier = earlier.filter(fits);
+        move || earlier.map_or_else(|| Judge::load(&pins, room, has_open), Ok)
     }
 }
 
@@ -114,7 +118,7 @@ impl Judge {
         }
         let object = loader.load(PROGRAMS);
         let object = object.map_err(|error| Error::failed("load", "an instance of the programs", error))?;
-        let mut judge = Self { object, loaded: BTreeSet::new() };
+        let mut judge = Self { object, loaded: BTreeSet::new(), room, has_open };
         if has_open {
             judge.load_open_programs()?;
             judge.copy_learnt(pins)?;

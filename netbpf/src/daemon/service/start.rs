@@ -202,6 +202,7 @@ async fn open(options: Options, pins: Arc<PinFolder>) -> anyhow::Result<Arc<Daem
         host,
         owners: Owners::new(&options.docker_socket).context("start inotify")?,
         events: Events::new(),
+        judge: Default::default(),
         program: Arc::new(SealedProgram::open(&exe)?),
         options,
     }))

@@ -280,6 +280,7 @@ fn open(dir: &TempDir, machine: &Machine) -> Arc<Daemon> {
         host,
         owners: Owners::new(&options.docker_socket).unwrap(),
         events: Events::new(),
+        judge: Default::default(),
         program: Arc::new(SealedProgram::unsealed(&at("program"))),
         options,
     })

@@ -56,7 +56,7 @@ impl Datapath {
         None
     }
 
-    pub fn judge(&self) -> impl FnOnce() -> Result<Judge, Error> + Send + use<> {
+    pub fn judge(&self, _: Option<Judge>) -> impl FnOnce() -> Result<Judge, Error> + Send + use<> {
         || Err(refused("load")(io::ErrorKind::Unsupported.into()))
     }
 

@@ -15,7 +15,11 @@ mod names;
 mod parties;
 mod walk;
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use ipnet::IpNet;
 
@@ -26,6 +30,7 @@ use self::{
 };
 use crate::{
     daemon::{Error, effects::host::Host, state::State},
+    datapath::Judge,
     model::{Protocol, word},
     plan::explain::{
         Code, Explanation, Hop, Mark, Party, Source, Way,
@@ -48,6 +53,7 @@ pub struct Question {
 pub async fn explain(
     state: &State,
     host: &Host,
+    kept: &KeptJudge,
     table: String,
     question: &Question,
 ) -> Result<Vec<Explanation>, Error> {
@@ -59,7 +65,7 @@ pub async fn explain(
         Some(to) => vec![parties.pair(&question.from, to, question.what.as_deref()).await?],
         None => parties.of_one(&question.from)?,
     };
-    let load = host.datapath().judge();
+    let load = host.datapath().judge(kept.take());
     let judge = tokio::task::spawn_blocking(load).await.unwrap_or_else(|error| {
         Err(crate::datapath::Error::Failed {
             operation: "load",
@@ -80,7 +86,34 @@ pub async fn explain(
         }
         explained.push(explain_one(&mut walk, &atlas, pair).await?);
     }
+    kept.keep(walk.into_judge());
     Ok(explained)
+}
+
+/// How long an instance of the programs is kept for the next question: the verifier takes most of an answer's time.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// The instance of the programs that answered the last question, for a while.
+#[derive(Clone, Default)]
+pub struct KeptJudge(Arc<Mutex<Option<(Instant, Judge)>>>);
+
+impl KeptJudge {
+    fn take(&self) -> Option<Judge> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(|(_, judge)| judge)
+    }
+
+    fn keep(&self, judge: Judge) {
+        let now = Instant::now();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, judge));
+        let kept = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(KEPT).await;
+            let mut kept = kept.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.as_ref().is_some_and(|(since, _)| *since == now) {
+                *kept = None;
+            }
+        });
+    }
 }
 
 /// Who sends what to whom.

@@ -140,6 +140,11 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// At the end: the programs that were asked.
+    pub fn into_judge(self) -> Judge {
+        self.judge
+    }
+
     /// Begins with the next packet. Returns the hops of the last one.
     pub fn again(&mut self) -> Vec<Hop> {
         (self.way, self.passed, self.first) = (Way::There, None, None);
