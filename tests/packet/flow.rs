@@ -8,10 +8,9 @@ use netbpf::datapath::Shortcut;
 use netbpf_common::{
     access::PLAIN,
     endpoint::{self, Endpoint},
-    flow::{FlowKey, PACKETS_UNTIL_REPORT, Way},
+    flow::{FlowKey, Way},
     reason::Reason,
 };
-use netbpf_tests::lab::eventually;
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
@@ -464,39 +463,5 @@ fn a_flow_keeps_the_router_that_the_stack_chose() {
             chosen.insert(router);
         }
         assert_eq!(chosen.len(), 2, "both routers have flows");
-    });
-}
-
-#[test]
-fn a_flow_without_entry_is_reported_when_it_has_sent_enough() {
-    bench(|bench| {
-        if !bench.datapath.can_shortcut() {
-            return;
-        }
-        bench.datapath.load_flow_programs().expect("the programs load");
-        let mut busy = bench.datapath.take_busy_flows().expect("the reader");
-        for _ in 0..2 * PACKETS_UNTIL_REPORT {
-            bench.from(ANNE).send(&out(TCP, b"x"));
-        }
-        assert_eq!(busy.by_ref().count(), 0, "no flow may skip the stack");
-        bench.datapath.admit_flows(seconds() + 600).expect("FLOW_STATE");
-        let key = flow(TCP).out.key;
-        for _ in 1..PACKETS_UNTIL_REPORT {
-            bench.from(ANNE).send(&out(TCP, b"x"));
-        }
-        assert_eq!(busy.by_ref().count(), 0, "it has not sent enough");
-        for _ in 0..3 {
-            // Once in this second, and in each later one.
-            eventually("it is reported", || {
-                bench.from(ANNE).send(&out(TCP, b"x"));
-                busy.by_ref().next().map(|reported| assert_eq!(reported, key))
-            });
-        }
-        let second = seconds();
-        let again = (0..100).flat_map(|_| {
-            bench.from(ANNE).send(&out(TCP, b"x"));
-            busy.by_ref().collect::<Vec<_>>()
-        });
-        assert!(again.count() as u32 <= seconds() - second + 1, "once a second");
     });
 }

@@ -1,11 +1,12 @@
-//! Many established flows: none hides another one, and each container has room for some.
+//! Many established flows: each busy one is reported, none hides another one, and each container has room for some.
 
 use std::collections::BTreeSet;
 
 use netbpf::datapath::Shortcut;
 use netbpf_common::flow::{MAX_FLOWS, PACKETS_UNTIL_REPORT};
+use netbpf_tests::lab::eventually;
 
-use super::{PEER, PEER_PORT, PORT, TCP, UDP, UPLINK, begin, flow, packet, seconds, way, with_macs};
+use super::{PEER, PEER_PORT, PORT, TCP, UDP, UPLINK, begin, flow, out, packet, seconds, way, with_macs};
 use crate::{
     bench::{ANNE, BERT, GATEWAY, Station, bench},
     frame::Frame,
@@ -61,5 +62,39 @@ fn a_container_leaves_room_for_flows_of_others() {
             (0..MAX_FLOWS as u16).filter(|port| add(BERT, bert, MAX_FLOWS as u16 + port)).count() as u32;
         assert!(of_anne > MAX_FLOWS / 3 && of_anne <= MAX_FLOWS / 2, "{of_anne}");
         assert!(of_bert > MAX_FLOWS / 6 && of_anne + of_bert < MAX_FLOWS, "{of_bert}");
+    });
+}
+
+#[test]
+fn a_flow_without_entry_is_reported_when_it_has_sent_enough() {
+    bench(|bench| {
+        if !bench.datapath.can_shortcut() {
+            return;
+        }
+        bench.datapath.load_flow_programs().expect("the programs load");
+        let mut busy = bench.datapath.take_busy_flows().expect("the reader");
+        for _ in 0..2 * PACKETS_UNTIL_REPORT {
+            bench.from(ANNE).send(&out(TCP, b"x"));
+        }
+        assert_eq!(busy.by_ref().count(), 0, "no flow may skip the stack");
+        bench.datapath.admit_flows(seconds() + 600).expect("FLOW_STATE");
+        let key = flow(TCP).out.key;
+        for _ in 1..PACKETS_UNTIL_REPORT {
+            bench.from(ANNE).send(&out(TCP, b"x"));
+        }
+        assert_eq!(busy.by_ref().count(), 0, "it has not sent enough");
+        for _ in 0..3 {
+            // Once in this second, and in each later one.
+            eventually("it is reported", || {
+                bench.from(ANNE).send(&out(TCP, b"x"));
+                busy.by_ref().next().map(|reported| assert_eq!(reported, key))
+            });
+        }
+        let second = seconds();
+        let again = (0..100).flat_map(|_| {
+            bench.from(ANNE).send(&out(TCP, b"x"));
+            busy.by_ref().collect::<Vec<_>>()
+        });
+        assert!(again.count() as u32 <= seconds() - second + 1, "once a second");
     });
 }
