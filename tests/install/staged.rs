@@ -36,6 +36,8 @@ fn installed_files_are_those_of_the_manifest_and_uninstall_removes_them() {
         "/usr/local/share/fish/vendor_completions.d/netbpf.fish 644",
         "/usr/local/share/man/man1/netbpf-network-create.1 644",
         "/usr/local/share/man/man1/netbpf.1 644",
+        "/usr/local/share/netbpf/alerts.yml 644",
+        "/usr/local/share/netbpf/dashboard.json 644",
         "/usr/local/share/zsh/site-functions/_netbpf 644",
     ] {
         assert!(things.iter().any(|there| there == thing), "{thing} in {things:#?}");

@@ -1,9 +1,10 @@
 //! What Prometheus reads: counters and facts, which go with what they are about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netbpf_tests::lab::{Lab, Output, eventually};
 use nix::sys::signal::Signal;
+use regex::Regex;
 
 /// The samples of a text in Prometheus' format, by name and labels. Each must belong to the family described before it.
 #[track_caller]
@@ -74,6 +75,25 @@ fn metrics_tell_of_what_exists_and_are_what_stats_shows() {
     let later = printed(&lab);
     assert!(!later.keys().any(|sample| sample.contains(r#""web""#)), "{later:?}");
     assert_eq!(later[r#"netbpf_network_endpoints{network="mynet"}"#], 1.0);
+}
+
+#[test]
+fn alerts_and_the_dashboard_are_of_metrics_that_exist() {
+    let lab = Lab::start();
+    lab.run("web", "-p 8080:80");
+    let metrics = printed(&lab);
+    let names: BTreeSet<&str> = metrics.keys().filter_map(|sample| sample.split('{').next()).collect();
+    let name = Regex::new("(netbpf|process)_[a-z_]+").expect("an expression");
+    for (file, text, least) in [
+        ("alerts.yml", include_str!("../../xtask/src/install/alerts.yml"), 4),
+        ("dashboard.json", include_str!("../../xtask/src/install/dashboard.json"), 11),
+    ] {
+        let named: BTreeSet<&str> = name.find_iter(text).map(|found| found.as_str()).collect();
+        let missing: Vec<_> = named.difference(&names).collect();
+        assert!(missing.is_empty() && named.len() >= least, "{file}: {missing:?} of {named:?}");
+    }
+    let dashboard = include_str!("../../xtask/src/install/dashboard.json");
+    assert!(serde_json::from_str::<serde_json::Value>(dashboard).is_ok());
 }
 
 #[test]

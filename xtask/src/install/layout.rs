@@ -63,6 +63,10 @@ const COMPLETIONS: &[(&str, &str)] = &[
 const UNITS: &[(&str, &str)] =
     &[("netbpf.socket", include_str!("netbpf.socket")), ("netbpf.service", include_str!("netbpf.service"))];
 
+/// What shows the metrics, below `share/netbpf`.
+const MONITORING: &[(&str, &str)] =
+    &[("alerts.yml", include_str!("alerts.yml")), ("dashboard.json", include_str!("dashboard.json"))];
+
 /// Parses an absolute path that needs no quotes in a unit.
 fn prefix(text: &str) -> Result<PathBuf, String> {
     let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-".contains(c));
@@ -124,6 +128,9 @@ impl Place {
         for (name, unit) in UNITS {
             let unit = unit.replace("@program@", &self.program().to_string_lossy());
             files.push(text(self.units().join(name), unit.into_bytes()));
+        }
+        for (name, content) in MONITORING {
+            files.push(text(self.prefix.join("share/netbpf").join(name), (*content).into()));
         }
         Ok(files)
     }
