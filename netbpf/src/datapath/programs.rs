@@ -119,17 +119,18 @@ impl Programs {
     }
 
     /// Loads and pins those of the programs that are not loaded yet, then enters the targets of tail calls: all or
-    /// none.
+    /// none. What a former daemon left stays in either case, because its programs continue there.
     ///
     /// # Errors
     /// [`Error::Failed`] of the first program that cannot be loaded, pinned or entered.
     pub fn need(&mut self, names: &[&'static str]) -> Result<(), Error> {
         let missing: Vec<_> = names.iter().copied().filter(|name| !self.loaded.contains(name)).collect();
+        let new: Vec<_> = missing.iter().copied().filter(|name| !self.pins.program(name).exists()).collect();
         let loaded = missing.iter().try_for_each(|name| self.load_one(name));
         let entered = loaded.and_then(|()| missing.iter().try_for_each(|name| self.enter_tail_call(name)));
         self.loaded.extend(&missing);
         entered.inspect_err(|_| {
-            warn(self.release(&missing));
+            warn(self.release(&new));
             // What could not be removed is replaced by the next load.
             self.loaded.retain(|name| !missing.contains(name));
         })

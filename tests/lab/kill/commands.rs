@@ -125,6 +125,34 @@ fn start_of_the_daemon() {
     clear_up(&lab);
 }
 
+/// A container's frames go on in programs of the daemon before, until all of the next one's are there.
+#[test]
+fn a_start_that_fails_leaves_the_datapath_as_it_is() {
+    let lab = faulty_lab();
+    lab.start_daemon();
+    lab.run("web", "");
+    let pid = lab.pid("web").to_string();
+    let inside = |command: &str| lab.host(["nsenter", "-t", &pid, "-n", "sh", "-c", command]);
+    let mut programs = 0;
+    for call in 1.. {
+        lab.kill_daemon();
+        give(&lab, &format!("fail call {call}"));
+        let started = lab.try_start_daemon();
+        let Some(hit) = outcome(&lab) else {
+            started.expect("no call failed");
+            break;
+        };
+        programs += u32::from(hit.contains("load") || hit.contains("pin"));
+        // The host is asked for its MAC, too.
+        inside("ip neigh flush dev eth0 && ping -c1 -W2 172.17.0.1").ok();
+        if started.is_err() {
+            lab.start_daemon();
+        }
+    }
+    assert!(programs >= 2, "{programs} programs were hit");
+    clear_up(&lab);
+}
+
 /// An incomplete file of the first attempt must not count as the user's.
 #[test]
 fn a_start_that_could_not_write_a_file_succeeds_the_second_time() {
