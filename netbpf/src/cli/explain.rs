@@ -21,7 +21,8 @@ const UNDECIDED: u8 = 4;
     after_help = "A and B are a container, an address, host, outside or outside:ADDRESS; B may end in a port, as in \
                   host:8080, or be a name that A looks up. Without B: A's ways to the host, to other hosts, and to its \
                   published ports. Nothing is sent but a query for a name, and nothing is changed.\n\n\
-                  Exit codes: 0 it arrives and is answered, 3 it is blocked, 4 it cannot be told, 1 no answer\n\n\
+                  Exit codes: 0 it passes (and is answered, or leaves this host), 3 it is blocked, 4 that cannot be told, \
+                  1 the question is wrong, or netbpf fails\n\n\
                   Example:\n  netbpf explain web db tcp/5432\n  netbpf explain outside host:8080\n  \
                   netbpf explain web"
 )]

@@ -2,7 +2,11 @@
 //! match or not: such rules are named, and not simulated. Changes nothing. The rules are those of the network namespace
 //! of the calling thread.
 
-use std::{collections::BTreeSet, fs, io};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+};
 
 use netlink_packet_netfilter::nftables::InetHookNumber;
 
@@ -93,7 +97,7 @@ impl Bystanders {
         for table in self.tables.iter().filter(|table| table.family != other) {
             for (name, chain) in &table.chains {
                 let Some(base) = chain.base.filter(|base| base.hook == number) else { continue };
-                let ends = Walk { table, passage }.base(name, base.drops);
+                let ends = Walk { table, passage, known: RefCell::default() }.base(name, base.drops);
                 let verdict = match (ends.accepts, ends.drops) {
                     (_, false) => continue,
                     (false, true) => Verdicts::Drops,
@@ -143,6 +147,8 @@ enum Fit {
 struct Walk<'a> {
     table: &'a Table,
     passage: Passage<'a>,
+    /// The chains that were walked: each may be reached in very many ways.
+    known: RefCell<BTreeMap<String, Ends>>,
 }
 
 impl Walk<'_> {
@@ -156,11 +162,24 @@ impl Walk<'_> {
     }
 
     fn through(&self, chain: &str, depth: usize) -> Ends {
+        if let Some(ends) = self.known.borrow().get(chain) {
+            return *ends;
+        }
+        let ends = self.walk(chain, depth);
+        self.known.borrow_mut().insert(chain.to_owned(), ends);
+        ends
+    }
+
+    fn walk(&self, chain: &str, depth: usize) -> Ends {
         let mut ends = Ends::default();
         let rules = self.table.chains.get(chain).map_or(&[][..], |chain| &chain.rules);
         for rule in rules {
             let fit = self.fit(rule);
             if fit == Fit::No {
+                continue;
+            }
+            if rule.is_open {
+                (ends.accepts, ends.drops) = (true, true);
                 continue;
             }
             let is_last = match &rule.verdict {
@@ -258,6 +277,7 @@ mod tests {
                     "drop" => rule.verdict = Some(Verdict::Drop),
                     "return" => rule.verdict = Some(Verdict::Return),
                     "log" => {}
+                    "vmap" | "queue" => rule.is_open = true,
                     _ => rule.tests.push(Test::Other),
                 },
             }
@@ -300,6 +320,23 @@ mod tests {
             Some(Verdicts::Drops)
         );
         assert_eq!(verdict(false, &[("F", &["jump:F"])]), None, "a loop ends");
+        for drops in [false, true] {
+            assert_eq!(verdict(drops, &[("F", &["state vmap"])]), Some(Verdicts::Perhaps));
+            assert_eq!(verdict(drops, &[("F", &["queue"])]), Some(Verdicts::Perhaps));
+        }
+    }
+
+    /// 16 chains, each of which jumps to the next one twenty times.
+    #[test]
+    fn chains_that_are_reached_in_very_many_ways_are_walked_once() {
+        let names: Vec<String> = (0..=DEPTH).map(|number| format!("C{number}")).collect();
+        let jumps: Vec<Vec<String>> =
+            names[1..].iter().map(|next| vec![format!("saddr jump:{next}"); 20]).collect();
+        let jumps: Vec<Vec<&str>> =
+            jumps.iter().map(|rules| rules.iter().map(String::as_str).collect()).collect();
+        let chains: Vec<(&str, &[&str])> =
+            names.iter().map(String::as_str).zip(jumps.iter().map(Vec::as_slice)).collect();
+        assert_eq!(verdict(false, &chains), None);
     }
 
     #[test]

@@ -72,6 +72,7 @@ fn check_foreign_chains(names: &[&str]) {
         tests,
         verdict,
         has_other_parts: false,
+        ..Rule::default()
     };
     let bridge = Test::Interface { side: Side::Out, name: name(3), is_equal: true };
     let base = Chain {

@@ -8,8 +8,8 @@ use netlink_packet_netfilter::{
     NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     nftables::{
         ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook, HookNumber,
-        Immediate, InetHookNumber, ListAttribute, Meta, MetaKey, NfTablesMessage, Operator, RuleAttribute,
-        RuleMessage, TableAttribute, TableFlags, TableMessage, VerdictAttribute,
+        Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey, NfTablesMessage, Operator, Register,
+        RuleAttribute, RuleMessage, TableAttribute, TableFlags, TableMessage, VerdictAttribute,
     },
 };
 use rtnetlink::packet_core::{DefaultNla, NLM_F_DUMP, NLM_F_REQUEST, Nla};
@@ -100,6 +100,8 @@ pub struct Rule {
     pub tests: Vec<Test>,
     /// Its verdict; `None` if the packet goes on to the next rule.
     pub verdict: Option<Verdict>,
+    /// Whether something else may give any verdict: a map of verdicts, or a program that takes packets from a queue.
+    pub is_open: bool,
     /// Whether it has other parts than names of interfaces, counters and a verdict.
     pub has_other_parts: bool,
 }
@@ -359,7 +361,11 @@ impl Rule {
                     self.has_other_parts |= expression_type != "counter";
                     self.judge_other(&expression_type, &attributes);
                 }
-                Expressions::Lookup(_) | Expressions::Unknown(_) | _ => self.tests.push(Test::Other),
+                Expressions::Lookup(parts) => {
+                    self.is_open |= parts.contains(&Lookup::DestinationRegister(Register::Verdict));
+                    self.tests.push(Test::Other);
+                }
+                Expressions::Unknown(_) | _ => self.tests.push(Test::Other),
             }
         }
     }
@@ -367,10 +373,10 @@ impl Rule {
     fn judge_other(&mut self, kind: &str, attributes: &[DefaultNla]) {
         match kind {
             "reject" => self.verdict = Some(Verdict::Drop),
-            "queue" => self.verdict = Some(Verdict::Accept),
+            "queue" => (self.verdict, self.is_open) = (Some(Verdict::Accept), true),
             "target" => match text(&value(attributes, XT_NAME)).as_str() {
                 "REJECT" => self.verdict = Some(Verdict::Drop),
-                "NFQUEUE" | "QUEUE" => self.verdict = Some(Verdict::Accept),
+                "NFQUEUE" | "QUEUE" => (self.verdict, self.is_open) = (Some(Verdict::Accept), true),
                 name if NON_TERMINAL.contains(&name) => {}
                 _ => self.tests.push(Test::Other),
             },

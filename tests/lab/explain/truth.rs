@@ -30,7 +30,7 @@ const NETWORKS: [&str; 7] = [
 ];
 
 /// Rules of others, of which a world has one or none. They stand beside netbpf's.
-const RULES: [&str; 4] = [
+const RULES: [&str; 5] = [
     "",
     "",
     "add table inet own; add chain inet own f { type filter hook forward priority 5; }; \
@@ -38,6 +38,8 @@ const RULES: [&str; 4] = [
     "add table inet own; add chain inet own i { type filter hook input priority 5; policy drop; }; \
      add rule inet own i ct state established accept; add rule inet own i iifname lo accept; \
      add rule inet own i ip protocol icmp accept",
+    "add table inet own; add chain inet own f { type filter hook forward priority 5; policy drop; }; \
+     add rule inet own f ct state vmap { established : accept, new : accept }",
 ];
 
 /// Tries to connect to all targets at once, and prints those that answer. Arguments: `ADDRESS:PORT`…

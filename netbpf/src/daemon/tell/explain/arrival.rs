@@ -25,11 +25,14 @@ pub async fn of<'a>(walk: &mut Walk<'a>, ground: Ground<'a>, packet: &Packet) ->
     let number = protocol.number();
     let found = on(ground, "sockets", move || {
         let listeners = questions::listeners(number, port)?;
-        let owners: Vec<String> = listeners.iter().map(|listener| process(listener.inode)).collect();
-        Ok((listeners, owners))
+        // Only of the one that is told: to find it takes a look at each process.
+        let told = listeners.iter().position(|listener| listener.takes(to));
+        let told = told.or_else(|| listeners.iter().position(Listener::is_on_loopback)).unwrap_or_default();
+        let owner = listeners.get(told).map(|listener| process(listener.inode)).unwrap_or_default();
+        Ok((listeners, owner))
     })
     .await;
-    let (listeners, owners) = match found {
+    let (listeners, owner) = match found {
         Ok(found) => found,
         Err(Error::Question { source, .. }) => {
             let text = format!("who listens at {protocol}/{port} cannot be told: {source}");
@@ -40,7 +43,7 @@ pub async fn of<'a>(walk: &mut Walk<'a>, ground: Ground<'a>, packet: &Packet) ->
     };
     let shown = |index: usize| {
         let Listener { address, .. } = listeners[index];
-        let owner = if owners[index].is_empty() { "a process" } else { owners[index].as_str() };
+        let owner = if owner.is_empty() { "a process" } else { owner.as_str() };
         (owner.to_owned(), std::net::SocketAddr::new(address, port).to_string())
     };
     if let Some(index) = listeners.iter().position(|listener| listener.takes(to)) {
@@ -113,7 +116,7 @@ fn process(inode: u32) -> String {
         let mut targets = files.filter_map(|file| fs::read_link(file.path()).ok());
         if targets.any(|target| target.as_os_str() == wanted.as_str()) {
             let name = fs::read_to_string(format!("{folder}/comm")).unwrap_or_default();
-            return format!("{} ({pid})", name.trim_end_matches('\n'));
+            return format!("{} ({pid})", name.trim_end_matches('\n').escape_debug());
         }
     }
     String::new()

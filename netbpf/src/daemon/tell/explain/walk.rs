@@ -18,7 +18,7 @@ use crate::{
         Namespace,
         questions::{self, Interface, Route, RouteQuestion},
     },
-    model::{self, Dropped, Id, Mapping, why},
+    model::{self, Dropped, Id, Mapping, why, word},
     plan::explain::{Code, Hop, Mark, Source, Way, packet::Packet},
 };
 
@@ -285,7 +285,11 @@ impl<'a> Walk<'a> {
 fn listing(chain: &str) -> String {
     match chain.strip_prefix("iptables-legacy ") {
         Some(table) => format!("iptables-legacy -t {table} -S"),
-        None => format!("nft list chain {chain}"),
+        // Their names are text of others.
+        None => {
+            let words: Vec<_> = chain.split(' ').map(word).collect();
+            format!("nft list chain {}", words.join(" "))
+        }
     }
 }
 

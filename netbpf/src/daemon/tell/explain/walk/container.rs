@@ -62,7 +62,7 @@ impl<'a> Walk<'a> {
         let entry = format!("dev {} src {}", interface.name, packet.source);
         if !interface.is_up {
             let text = format!("{} is down", interface.name);
-            let help = format!("in {name}: ip link set {} up", interface.name);
+            let help = format!("in {name}: ip link set {} up", word(&interface.name));
             return self.stop(Step::bad(name, Code::LinkDown, text, Source::Kernel).by(entry).help(help));
         }
         let Some(member) = self.member_at(station, &interface) else {
@@ -206,7 +206,7 @@ impl<'a> Walk<'a> {
         .await?;
         if !interface.is_up {
             let text = format!("{} is down", interface.name);
-            let help = format!("in {name}: ip link set {} up", interface.name);
+            let help = format!("in {name}: ip link set {} up", word(&interface.name));
             return self.stop(Step::bad(name, Code::LinkDown, text, Source::Kernel).help(help));
         }
         let passage =

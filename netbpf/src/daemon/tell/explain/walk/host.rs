@@ -10,7 +10,7 @@ use crate::{
     datapath::Sender,
     firewall::{Hook, Passage},
     link::questions::{Route, RouteQuestion},
-    model::Mac,
+    model::{Mac, word},
     plan::explain::{
         Code, Source, Way,
         packet::{Packet, Payload, answer, question},
@@ -262,7 +262,7 @@ impl<'a> Walk<'a> {
         let to = self.interface(Ground::Host, exit.ifindex).await?;
         if !to.is_up {
             let text = format!("{} is down", to.name);
-            let help = format!("ip link set {} up", to.name);
+            let help = format!("ip link set {} up", word(&to.name));
             return self.stop(Step::bad("host", Code::LinkDown, text, Source::Kernel).help(help));
         }
         let from_side = match entrance.ifindex {
