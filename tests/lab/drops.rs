@@ -119,7 +119,7 @@ fn false_senders_and_what_members_may_not_do_are_told() {
     assert!(
         told(&spoofed).ends_with(
             ": not one's address (10.1.0.2): \
-             netbpf update --network apart --driver-opt netbpf.addresses=10.9.9.9 one allows it"
+             netbpf update --network apart --driver-opt netbpf.addresses=…,10.9.9.9 one allows it"
         ),
         "{}",
         told(&spoofed)

@@ -132,14 +132,21 @@ fn own(dropped: &Dropped<'_>) -> String {
 }
 
 /// The option for the source address: that of the sender, if it used only another MAC, or one that cannot be listed, needs
-/// no guard at all.
+/// no guard at all. An endpoint's list takes the place of the one that it had, or of its network's.
 fn further(dropped: &Dropped<'_>) -> String {
-    let can_be_listed = |address: &IpAddr| match address {
-        IpAddr::V4(address) => !address.is_unspecified() && !address.is_link_local(),
-        IpAddr::V6(address) => !address.is_unspecified() && !address.is_unicast_link_local(),
-    };
-    let source = dropped.source.filter(|source| can_be_listed(source) && !dropped.addresses.contains(source));
-    source.map_or("guard=off".to_owned(), |source| format!("addresses={source}"))
+    let source =
+        dropped.source.filter(|source| can_be_listed(*source) && !dropped.addresses.contains(source));
+    source.map_or("guard=off".to_owned(), |source| format!("addresses=…,{source}"))
+}
+
+/// Whether `netbpf.addresses` may have the address: [`AccessOptions`](super::AccessOptions) refuses all others.
+fn can_be_listed(address: IpAddr) -> bool {
+    let is_special = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+    !is_special
+        && match address {
+            IpAddr::V4(address) => !address.is_link_local() && !address.is_broadcast(),
+            IpAddr::V6(address) => !address.is_unicast_link_local() && address.to_ipv4_mapped().is_none(),
+        }
 }
 
 /// The command that allows the sender more.
@@ -202,7 +209,7 @@ mod tests {
         assert_eq!(
             told(Reason::SpoofedIpv4),
             "not db's address (172.18.0.3): \
-             netbpf update --network shop --driver-opt netbpf.addresses=10.0.0.9 db allows it"
+             netbpf update --network shop --driver-opt netbpf.addresses=…,10.0.0.9 db allows it"
         );
         let guard = "netbpf update --network shop --driver-opt netbpf.guard=off db allows it";
         let own = Dropped { source: Some(ADDRESSES[0]), ..dropped() };
@@ -210,7 +217,9 @@ mod tests {
             why(Reason::SpoofedArp, &own),
             format!("not db's MAC or address (172.18.0.3) in ARP: {guard}")
         );
-        for source in ["0.0.0.0", "::", "fe80::1"] {
+        for source in
+            ["0.0.0.0", "::", "fe80::1", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::ffff:10.0.0.9"]
+        {
             let other = Dropped { source: source.parse().ok(), ..dropped() };
             assert!(why(Reason::SpoofedIpv6, &other).ends_with(guard), "{source}");
         }
