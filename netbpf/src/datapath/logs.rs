@@ -22,7 +22,7 @@ impl ProgramLogs {
     pub(super) fn take(object: &mut Ebpf) -> Result<Self, Error> {
         EbpfLogger::init_with_logger(object, ToTracing)
             .map(Self)
-            .map_err(|error| Error::failed("open the logs of", "the programs", error))
+            .map_err(|error| Error::failed("open", "the logs of the programs", error))
     }
 
     /// Passes on each line at once, in a thread of its own.

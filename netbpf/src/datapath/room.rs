@@ -192,7 +192,7 @@ impl Datapath {
         former.copy_to(&mut tables)?;
         if self.has_logs {
             let logs = ProgramLogs::take(programs.object())?;
-            logs.follow().map_err(|error| Error::failed("follow the logs of", "the programs", error))?;
+            logs.follow().map_err(|error| Error::failed("follow", "the logs of the programs", error))?;
         }
         let views = tables::take(programs.object(), VIEWS)?;
         Ok(Parts { maps: PinnedMaps::open(&self.pins)?, programs, tables, views })
