@@ -64,8 +64,14 @@ fn fail_over(lab: &Lab, option: &str) {
         host_reaches(lab, address);
     }
     let pings = ping_both(lab, "-c 6");
+    let before = sent_by_own_macs(lab, "second");
+    assert_eq!(before.len(), if option == "use_vmac" { 2 } else { 0 });
     let _stopped = first.interrupt();
     eventually("the second has the addresses", || has_them("second").then_some(()));
+    eventually("the second has sent by each of its MACs", || {
+        let now = sent_by_own_macs(lab, "second");
+        now.iter().zip(&before).all(|(now, before)| now > before).then_some(())
+    });
     // How long keepalived takes depends on the machine. From here on it depends on the bridge.
     let pings_of_second = ping_both(lab, "-c 10 -i 0.1");
     for (pings, sent, may_be_lost) in [(pings_of_second, 10, 1), (pings, 6, 2)] {
@@ -79,6 +85,14 @@ fn fail_over(lab: &Lab, option: &str) {
     ADDRESSES.iter().for_each(|address| host_reaches(lab, address));
     let _stopped = second.interrupt();
     remove(lab, &["/run/first.conf", "/run/second.conf"]);
+}
+
+/// How many frames a container has sent by each MAC that keepalived uses, with an interface for each.
+#[track_caller]
+fn sent_by_own_macs(lab: &Lab, name: &str) -> Vec<u64> {
+    let links = lab.in_network_of(name, "ip -s -j link show type macvlan").ok().json();
+    let links = links.as_array().into_iter().flatten();
+    links.filter_map(|link| link["stats64"]["tx"]["packets"].as_u64()).collect()
 }
 
 fn ping_both(lab: &Lab, options: &str) -> [Process; 2] {
