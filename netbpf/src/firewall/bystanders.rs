@@ -244,51 +244,16 @@ impl Walk<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::ruleset::{Base, Chain},
-        *,
-    };
+    use super::{super::written::table, *};
 
-    /// A table whose first chain is at the hook `forward`. A rule is a list of conditions (`i:NAME`, `!o:NAME`, or any
-    /// other word) and what it does.
-    fn table(drops: bool, chains: &[(&str, &[&str])]) -> Bystanders {
-        let base = Base { hook: InetHookNumber::Forward, drops };
-        let chains = chains.iter().enumerate().map(|(index, (name, rules))| {
-            let rules = rules.iter().map(|text| rule(text)).collect();
-            ((*name).to_owned(), Chain { base: (index == 0).then_some(base), rules })
-        });
-        let table = Table { family: "ip", name: "filter".into(), is_owned: false, chains: chains.collect() };
-        Bystanders { tables: vec![table], legacy: BTreeSet::new() }
-    }
-
-    fn rule(text: &str) -> Rule {
-        let mut rule = Rule::default();
-        for word in text.split(' ') {
-            match word.split_once(':') {
-                Some(("jump", chain)) => rule.verdict = Some(Verdict::Jump(chain.to_owned())),
-                Some(("goto", chain)) => rule.verdict = Some(Verdict::Goto(chain.to_owned())),
-                Some((key, name)) => rule.tests.push(Test::Interface {
-                    side: if key.ends_with('i') { Side::In } else { Side::Out },
-                    name: name.to_owned(),
-                    is_equal: !key.starts_with('!'),
-                }),
-                None => match word {
-                    "accept" => rule.verdict = Some(Verdict::Accept),
-                    "drop" => rule.verdict = Some(Verdict::Drop),
-                    "return" => rule.verdict = Some(Verdict::Return),
-                    "log" => {}
-                    "vmap" | "queue" => rule.is_open = true,
-                    _ => rule.tests.push(Test::Other),
-                },
-            }
-        }
-        rule
+    fn bystanders(drops: bool, chains: &[(&str, &[&str])]) -> Bystanders {
+        Bystanders { tables: vec![table(drops, chains)], legacy: BTreeSet::new() }
     }
 
     /// What the chains do with a packet from `netbpf0` to `eth0`.
     fn verdict(drops: bool, chains: &[(&str, &[&str])]) -> Option<Verdicts> {
         let passage = Passage { received_by: Some("netbpf0"), sent_by: Some("eth0"), is_ipv4: true };
-        let opinions = table(drops, chains).opinions(Hook::Forward, passage);
+        let opinions = bystanders(drops, chains).opinions(Hook::Forward, passage);
         opinions.first().map(|opinion| opinion.verdict)
     }
 
@@ -341,7 +306,7 @@ mod tests {
 
     #[test]
     fn other_hooks_and_families_do_not_count() {
-        let all = table(true, &[("F", &[])]);
+        let all = bystanders(true, &[("F", &[])]);
         let passage = Passage { received_by: None, sent_by: Some("eth0"), is_ipv4: true };
         assert!(all.opinions(Hook::Output, passage).is_empty());
         assert!(all.opinions(Hook::Forward, Passage { is_ipv4: false, ..passage }).is_empty());

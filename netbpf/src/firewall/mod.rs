@@ -21,6 +21,8 @@ mod tracked;
 mod walk;
 mod watch;
 mod watching;
+#[cfg(test)]
+mod written;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
